@@ -1,0 +1,109 @@
+"""What a node can know of a device, and the protocol by which the agent asks."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Kind(enum.Enum):
+    """What sort of thing a session runs on."""
+
+    GPU = "GPU"
+    MIG = "MIG"
+    SOFTWARE = "SOFTWARE"
+    FAKE = "FAKE"
+
+
+class Health(enum.Enum):
+    """Whether a device may be given to a session."""
+
+    OK = "OK"
+    DEGRADED = "DEGRADED"
+    """Still usable; an operator should look (correctable errors, a pending row remap)."""
+    UNHEALTHY = "UNHEALTHY"
+    """Not placed until it recovers."""
+    LOST = "LOST"
+    """Off the bus, or gone from the driver's list."""
+
+
+class ProcessKind(enum.Enum):
+    COMPUTE = "COMPUTE"
+    GRAPHICS = "GRAPHICS"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProcess:
+    """A process that holds a context on a device. ``pid`` is in the driver's (the host's) namespace."""
+
+    pid: int
+    kind: ProcessKind
+    used_memory_bytes: int | None
+    """None where the driver does not say (MIG, WDDM, another namespace)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReason:
+    reason: str
+    """UPPER_SNAKE, stable: ``GPU_IS_LOST``, ``ECC_UNCORRECTED``, ``ROW_REMAP_FAILED``, ``PAGES_PENDING``, ..."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReading:
+    """One device at one moment. ``None`` means "the driver does not say": never zero, never a guess."""
+
+    uuid: str
+    kind: Kind
+    name: str
+    index: int
+    """Position in the driver's enumeration at this moment; display only, never a key."""
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    utilization_percent: int | None = None
+    encoder_sessions: int | None = None
+    processes: tuple[DeviceProcess, ...] | None = None
+    """None where processes cannot be read: then "foreign" cannot be judged and nobody guesses."""
+    graphics: bool = True
+    """Whether it can draw (a MIG instance cannot)."""
+    encoder: bool = True
+    """Whether it has a hardware video encoder (an H100 has none)."""
+    health: Health = Health.OK
+    health_reasons: tuple[HealthReason, ...] = ()
+    parent_uuid: str | None = None
+    """The GPU that a MIG instance was cut from."""
+    mig_profile: str | None = None
+    pci_bus_id: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything one node offers, as read once."""
+
+    devices: tuple[DeviceReading, ...]
+    driver_version: str | None = None
+    library_version: str | None = None
+    notes: tuple[str, ...] = field(default=())
+    """Plain sentences for an operator: why there is no GPU, which calls the driver does not support."""
+
+
+class Devices(Protocol):
+    """A source of devices. Calls block (ctypes, files): the agent makes them off its event loop."""
+
+    def read(self) -> Inventory:
+        """Read every device now. One failing device or unsupported call never hides the others."""
+        ...
+
+    def read_one(self, uuid: str) -> DeviceReading:
+        """Read one device afresh, as before a launch.
+
+        Raises:
+            LookupError: no such device now. A device that is listed but lost is *returned*, with ``Health.LOST``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what was opened; later calls may open again."""
+        ...

@@ -1,0 +1,134 @@
+"""What a launcher does for the agent: the protocol that process, container and fake all keep."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from footlights.v1.application_pb2 import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The three ports of one launch: signalling (TCP), media (UDP), readiness and presence (TCP)."""
+
+    signal: int
+    media: int
+    http: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One launch, rendered: everything that is needed to start it, and nothing that is secret.
+
+    The agent journals the plan before it starts it, so ``to_json``/``from_json`` in ``launch.plan`` must round-trip.
+    """
+
+    launch_id: str
+    session_id: str
+    cluster_id: str
+    device_uuid: str
+    device_index: int
+    device_kind: str
+    """``GPU``, ``MIG``, ``SOFTWARE`` or ``FAKE``, as in the proto."""
+    ports: Ports
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    """The whole environment of the application, sorted by name: nothing is inherited."""
+    working_directory: str
+    """Empty: the launch's own directory."""
+    stop_grace_s: float
+    directory: Path
+    """The launch's own directory, mode 0700: plan, output, exit status, session file."""
+    version: Version
+    """The recipe that this was rendered from (container, fake behaviour, readiness, presence, signalling)."""
+
+
+class Phase(enum.Enum):
+    RUNNING = "RUNNING"
+    EXITED = "EXITED"
+    """Proved: every process of the tree is gone and the exit status is known."""
+    UNKNOWN = "UNKNOWN"
+    """Nothing was ever started under this plan, or every trace of it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A launch as its launcher sees it now."""
+
+    phase: Phase
+    exit_code: int | None = None
+    """The application's exit status; -N where signal N killed it; None where it cannot be known."""
+    pids: frozenset[int] = frozenset()
+    """The process tree, in the node's pid namespace; empty where the launcher cannot tell."""
+    message: str = ""
+
+
+class LaunchError(Exception):
+    """The application could not be started: final for this launch."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Say why: ``reason`` is UPPER_SNAKE and stable (``COMMAND_NOT_FOUND``, ``IMAGE_PULL_FAILED``)."""
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Lines of a launch's output, without line ends."""
+
+    lines: tuple[str, ...]
+    truncated: bool
+    """Whether lines before these were left out."""
+    cursor: str
+    """Where the next part begins; opaque, for ``Launcher.log(cursor=...)``."""
+
+
+class Launcher(Protocol):
+    """Starts applications and watches them. All calls may be repeated after an agent's restart, from the plan alone."""
+
+    name: str
+    """``process``, ``container`` or ``fake``."""
+
+    async def prepare(self, plan: Plan) -> None:
+        """Fetch what the start needs (pull an image). Repeatable. Raises LaunchError."""
+        ...
+
+    async def start(self, plan: Plan, secrets: bytes) -> None:
+        """Start the application. Returns when its process runs; a second call for the same plan starts nothing.
+
+        Args:
+            plan: The journalled plan.
+            secrets: A JSON object for the session file (mode 0600); may be empty. Never written elsewhere.
+
+        Raises:
+            LaunchError: it could not be started; nothing is left running.
+        """
+        ...
+
+    async def status(self, plan: Plan) -> Status:
+        """Say how the launch is now; also for one that was started by an agent before this one."""
+        ...
+
+    async def stop(self, plan: Plan, *, kill: bool = False) -> None:
+        """Begin to end it (SIGTERM, then SIGKILL after the plan's grace; at once with ``kill``). Returns at once."""
+        ...
+
+    async def log(self, plan: Plan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
+        """Read output: the last ``tail_lines``, or what came after ``cursor``. At most 1 MiB a call."""
+        ...
+
+    async def discard(self, plan: Plan) -> None:
+        """Remove every trace of an ended launch but its output directory, which the agent removes by age."""
+        ...
+
+    async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:
+        """Find everything on this machine that carries the cluster's mark: launch id -> pids (for orphans)."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; running applications go on."""
+        ...
