@@ -41,12 +41,15 @@ class DeviceProcess:
     kind: ProcessKind
     used_memory_bytes: int | None
     """None where the driver does not say (MIG, WDDM, another namespace)."""
+    name: str | None = None
+    """The program's short name; None where it cannot be looked up (another namespace)."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReason:
     reason: str
-    """UPPER_SNAKE, stable: ``GPU_IS_LOST``, ``ECC_UNCORRECTED``, ``ROW_REMAP_FAILED``, ``PAGES_PENDING``, ..."""
+    """UPPER_SNAKE, stable: ``GPU_IS_LOST``, ``ECC_UNCORRECTED``, ``ROW_REMAP_FAILED``, ``PAGES_PENDING``,
+    ..."""
     message: str
 
 
@@ -90,18 +93,31 @@ class Inventory:
 
 
 class Devices(Protocol):
-    """A source of devices. Calls block (ctypes, files): the agent makes them off its event loop."""
+    """A source of devices, safe to use from several threads.
+
+    Calls block (ctypes, files): the agent makes them off its event loop.
+    """
 
     def read(self) -> Inventory:
-        """Read every device now. One failing device or unsupported call never hides the others."""
+        """Read every device now. One failing device or unsupported call never hides the others.
+
+        Raises:
+            TimeoutError: an earlier read is stuck in the driver; nothing is known now.
+        """
         ...
 
     def read_one(self, uuid: str) -> DeviceReading:
         """Read one device afresh, as before a launch.
 
         Raises:
-            LookupError: no such device now. A device that is listed but lost is *returned*, with ``Health.LOST``.
+            LookupError: no such device now. A device that is listed but lost is *returned*, with
+            ``Health.LOST``.
+            TimeoutError: an earlier read is stuck in the driver.
         """
+        ...
+
+    def forget(self, uuid: str) -> None:
+        """Stop reporting a device that is gone for good; one that is there is not affected."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,42 @@
+"""What a GPU can do, where the driver has no plain answer.
+
+Sources: NVIDIA's Video Encode and Decode GPU Support Matrix (boards without NVENC); the Ampere and Hopper
+white papers (GA100 and GH100 have no ray-tracing cores, yet a few graphics-capable clusters, so they do
+draw); the MIG user guide (an instance has no graphics API, except profiles marked ``+gfx``).
+"""
+
+from __future__ import annotations
+
+import re
+
+_DATA_CENTRE_WITHOUT_NVENC = re.compile(
+    r"\b(A100X?|A800|A30X?|H100|H800|H200|H20|GH200|B100|B200|B300|GB200|GB300|CMP 170HX)\b"
+)
+_SMALL_WITHOUT_NVENC = re.compile(r"\bGeForce (MX\d{3}|GT 10[13]0)\b")
+_WITHOUT_RAY_TRACING = re.compile(r"\b(A100X?|A800|A30X?|H100|H800|H200|H20|GH200|CMP 170HX)\b")
+
+
+def has_encoder(name: str, *, refused: bool) -> bool:
+    """Whether a GPU has a hardware video encoder.
+
+    ``refused``: the driver answered "not supported" to ``nvmlDeviceGetEncoderCapacity`` for H.264, which is
+    its documented word for a device without one. Its other answers do not tell (a capacity of 0 is also a
+    busy encoder, and statistics are zero on boards without any), so boards known to have none are named here.
+    A board that is neither is believed to have one: a wrong yes fails visibly at the launch, a wrong no hides
+    a working GPU.
+    """
+    if refused:
+        return False
+    return not (_DATA_CENTRE_WITHOUT_NVENC.search(name) or _SMALL_WITHOUT_NVENC.search(name))
+
+
+def profile_draws(profile: str) -> bool:
+    """Whether a MIG profile offers graphics: only those marked ``+gfx`` do."""
+    return "gfx" in profile.split("+")[1:]
+
+
+def note(name: str) -> str:
+    """A sentence on what a board lacks that its capabilities cannot say; empty for most."""
+    if _WITHOUT_RAY_TRACING.search(name):
+        return "no ray-tracing cores: Kit's RTX renderer does not run on it"
+    return ""

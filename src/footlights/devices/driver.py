@@ -1,0 +1,131 @@
+"""The seam between a driver and what we make of its answers: who can be asked what, and how a driver says
+no."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from footlights.devices.reading import DeviceProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Sizes in bytes. ``free`` is what a new process can have: memory the driver reserves is not free."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemappedRows:
+    """Rows of GPU memory replaced by spares (Ampere and later)."""
+
+    correctable: int
+    uncorrectable: int
+    pending: bool
+    """A remap waits for the next reset of the GPU."""
+    failed: bool
+    """A remap failed: out of spares. NVIDIA asks for the board to be returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigAttributes:
+    """What was cut out of a GPU for one MIG instance."""
+
+    profile: str
+    """As ``nvidia-smi mig`` prints it: ``1g.10gb``, ``3g.40gb+me``, ``1g.24gb+gfx``."""
+    encoders: int
+
+
+class DriverError(Exception):
+    """The driver answered a call with an error.
+
+    ``code`` is NVML's name without its prefix (``GPU_IS_LOST``); ``call`` the function that was asked.
+    """
+
+    def __init__(self, call: str, code: str, message: str = "") -> None:
+        super().__init__(f"{call}: {message or code}")
+        self.call = call
+        self.code = code
+
+
+class UnsupportedError(DriverError):
+    """This device does not support the call, or this driver does not have it."""
+
+
+class DriverGoneError(DriverError):
+    """The driver as a whole does not answer: not installed, not loaded, replaced, or restarted since it was
+    opened."""
+
+
+class Device(Protocol):
+    """One GPU or MIG instance that can be asked. Every method may raise `DriverError`.
+
+    Each method is one question to the driver; nothing is remembered between them.
+    """
+
+    def uuid(self) -> str: ...
+    def name(self) -> str: ...
+    def pci_bus_id(self) -> str: ...
+    def memory(self) -> Memory: ...
+    def utilization_percent(self) -> int: ...
+    def encoder_sessions(self) -> int: ...
+    def encoder_capacity(self) -> int: ...
+    def graphics_allowed(self) -> bool: ...
+    def compute_processes(self) -> Sequence[DeviceProcess]: ...
+    def graphics_processes(self) -> Sequence[DeviceProcess]: ...
+    def ecc_corrected(self) -> int: ...
+    def ecc_uncorrected(self) -> int: ...
+    def retired_pages(self) -> int: ...
+    def retired_pages_pending(self) -> bool: ...
+    def remapped_rows(self) -> RemappedRows: ...
+    def recovery_action(self) -> str: ...
+    def mig_enabled(self) -> bool: ...
+    def mig_instances(self) -> Sequence[Device]: ...
+    def mig_attributes(self) -> MigAttributes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A position in the driver's enumeration whose GPU cannot be addressed."""
+
+    index: int
+    error: DriverError
+
+
+class Driver(Protocol):
+    """A way to the GPUs of one machine. Not thread-safe: its user takes turns."""
+
+    def open(self) -> None:
+        """Open what is needed; a second call does nothing.
+
+        Raises:
+            DriverGoneError: there is no driver to open; its message says why and what to do.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the driver; `open` may follow. Never raises."""
+        ...
+
+    def versions(self) -> tuple[str | None, str | None]:
+        """Version of the driver and of its library."""
+        ...
+
+    def gpus(self) -> Sequence[Device | Unanswered]:
+        """The GPUs in the driver's order.
+
+        Raises:
+            DriverError: the driver cannot even count them.
+        """
+        ...
+
+    def critical_events(self) -> Sequence[tuple[str, int]]:
+        """(GPU uuid, XID) of the critical errors since the last call; does not wait."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """Sentences for an operator about the driver itself, such as calls it does not have."""
+        ...

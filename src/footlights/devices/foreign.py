@@ -1,0 +1,92 @@
+"""Who else is on a device: processes that none of our launches started. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+
+from footlights.devices.reading import DeviceProcess, DeviceReading, Kind, ProcessKind
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignProcess:
+    """A process that a session should not share the device with."""
+
+    pid: int
+    kind: ProcessKind
+    used_memory_bytes: int | None
+    name: str | None
+
+
+class Occupancy(enum.Enum):
+    """Whether strangers are on a device."""
+
+    FREE = "FREE"
+    FOREIGN = "FOREIGN"
+    UNKNOWN = "UNKNOWN"
+    """It cannot be told, and nobody guesses; ``Foreign.why`` says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    occupancy: Occupancy
+    processes: tuple[ForeignProcess, ...] = ()
+    """Those that certainly are foreign, the largest first."""
+    why: str = ""
+    """For ``UNKNOWN``: a sentence."""
+
+
+def foreign(
+    reading: DeviceReading,
+    own_pids: Set[int],
+    *,
+    foreign_memory_bytes: int,
+    pids_visible: bool | None,
+) -> Foreign:
+    """Judge who else is on a device.
+
+    Foreign is a compute process, or any process above ``foreign_memory_bytes``, that is not in one of our
+    launches' trees: a desktop's own X server with little memory is not.
+
+    Args:
+        own_pids: pids of all our launches' trees on this node, in the namespace that we see.
+        foreign_memory_bytes: a graphics process up to this much is tolerated.
+        pids_visible: whether our pids are the driver's (`pids.are_the_hosts`). Where not, ours cannot be told
+        from others.
+    """
+    if reading.kind is Kind.SOFTWARE:
+        return Foreign(Occupancy.FREE)
+    if reading.processes is None:
+        return Foreign(Occupancy.UNKNOWN, why="the driver does not list the processes on this device")
+    if pids_visible is not True and reading.kind is not Kind.FAKE:
+        return Foreign(
+            Occupancy.UNKNOWN,
+            why="the driver's process ids are the host's, ours are not: run the agent with the host's pids",
+        )
+    others = _by_pid(process for process in reading.processes if process.pid not in own_pids)
+    certain = [p for p in others if p.kind is ProcessKind.COMPUTE or (p.used_memory_bytes or 0) > foreign_memory_bytes]
+    if certain:
+        certain.sort(key=lambda process: (-(process.used_memory_bytes or 0), process.pid))
+        return Foreign(Occupancy.FOREIGN, tuple(certain))
+    unsized = [process.pid for process in others if process.used_memory_bytes is None]
+    if unsized:
+        listed = ", ".join(str(pid) for pid in unsized)
+        return Foreign(Occupancy.UNKNOWN, why=f"the driver does not say how much memory pid {listed} uses")
+    return Foreign(Occupancy.FREE)
+
+
+def _by_pid(processes: Iterable[DeviceProcess]) -> list[ForeignProcess]:
+    """One entry a pid: a process that computes and draws is listed twice, each time with its whole memory."""
+    merged: dict[int, ForeignProcess] = {}
+    for process in processes:
+        before = merged.get(process.pid)
+        sizes = [p.used_memory_bytes for p in (before, process) if p is not None and p.used_memory_bytes is not None]
+        computes = ProcessKind.COMPUTE in (process.kind, before.kind if before else None)
+        merged[process.pid] = ForeignProcess(
+            process.pid,
+            ProcessKind.COMPUTE if computes else ProcessKind.GRAPHICS,
+            max(sizes, default=None),
+            process.name or (before.name if before else None),
+        )
+    return list(merged.values())

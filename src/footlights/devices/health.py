@@ -1,0 +1,107 @@
+"""Whether a GPU may be given to a session, judged from what its driver says. Pure.
+
+The thresholds follow NVIDIA's *GPU Memory Error Management* and *Dynamic Page Retirement* guides: an
+uncorrectable error or a failed remap takes the GPU out of service until it is reset; a remap or retirement
+that waits for a reset leaves it usable; sixty retired pages are grounds for return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from footlights.devices.reading import Health, HealthReason
+
+if TYPE_CHECKING:
+    from footlights.devices.answers import Answers
+
+CORRECTED_WORTH_A_LOOK = 100
+"""Corrected memory errors since the driver loaded. Our choice: a few are normal on a healthy board."""
+RETIRED_PAGES_LIMIT = 60
+
+_SEVERITY = {Health.OK: 0, Health.DEGRADED: 1, Health.UNHEALTHY: 2, Health.LOST: 3}
+
+_APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 69, 94, 109})
+"""XIDs that an application causes, or that end only the application (94: contained memory error). NVIDIA XID
+catalogue."""
+_INFORMATION_XIDS = frozenset({63, 92, 121, 154})
+"""63: row remap recorded, 92: many corrected errors, 121: corrected link error, 154: recovery action changed.
+Each has a counter or state of its own that is read anyway."""
+
+_ACTIONS = {
+    "GPU_RESET": Health.UNHEALTHY,
+    "NODE_REBOOT": Health.UNHEALTHY,
+    "SYSTEM_REBOOT": Health.UNHEALTHY,
+    "BUS_RESET": Health.UNHEALTHY,
+    "DRAIN_AND_RESET": Health.UNHEALTHY,
+    "DRAIN_P2P": Health.DEGRADED,
+    "RECOVER_IMEX_DOMAIN": Health.DEGRADED,
+}
+
+
+def judge(answers: Answers, xids: Sequence[int]) -> tuple[Health, tuple[HealthReason, ...]]:
+    """Health and its reasons, the gravest first.
+
+    ``xids``: critical errors that the GPU reported lately and that are its own fault, not an application's.
+    """
+    found = sorted(_findings(answers, xids), key=lambda finding: -_SEVERITY[finding[0]])
+    if not found:
+        return Health.OK, ()
+    return found[0][0], tuple(reason for _, reason in found)
+
+
+def worst(first: Health, second: Health) -> Health:
+    """The graver of two."""
+    return max(first, second, key=_SEVERITY.__getitem__)
+
+
+def xid_matters(xid: int) -> bool:
+    """Whether an XID says something about the GPU, rather than about the application that caused it."""
+    return xid not in _APPLICATION_XIDS and xid not in _INFORMATION_XIDS
+
+
+def _findings(answers: Answers, xids: Sequence[int]) -> Iterable[tuple[Health, HealthReason]]:
+    yield from _errors(answers)
+    yield from _memory(answers)
+    action = answers.recovery_action
+    if action in _ACTIONS:
+        text = f"the driver asks for recovery: {action.replace('_', ' ').lower()}"
+        yield _ACTIONS[action], HealthReason("RECOVERY_NEEDED", text)
+    for xid in xids:
+        yield Health.UNHEALTHY, HealthReason(f"XID_{xid}", f"critical error XID {xid}; see dmesg, then reset the GPU")
+
+
+def _errors(answers: Answers) -> Iterable[tuple[Health, HealthReason]]:
+    codes = {error.code for error in answers.failures.values()}
+    if "GPU_IS_LOST" in codes:
+        yield (
+            Health.LOST,
+            HealthReason("GPU_IS_LOST", "fell off the bus; see dmesg for XID 79, then reset or reboot"),
+        )
+    if "RESET_REQUIRED" in codes:
+        yield Health.UNHEALTHY, HealthReason("RESET_REQUIRED", "the GPU must be reset: nvidia-smi --gpu-reset")
+    other = [e for e in answers.failures.values() if e.code not in ("GPU_IS_LOST", "RESET_REQUIRED")]
+    if other:
+        text = "; ".join(sorted({str(error) for error in other}))
+        yield Health.DEGRADED, HealthReason("QUERY_FAILED", text)
+
+
+def _memory(answers: Answers) -> Iterable[tuple[Health, HealthReason]]:
+    if answers.ecc_uncorrected:
+        text = f"{answers.ecc_uncorrected} uncorrectable memory errors since the driver loaded; reset the GPU"
+        yield Health.UNHEALTHY, HealthReason("ECC_UNCORRECTED", text)
+    if answers.ecc_corrected is not None and answers.ecc_corrected >= CORRECTED_WORTH_A_LOOK:
+        text = f"{answers.ecc_corrected} corrected memory errors since the driver loaded"
+        yield Health.DEGRADED, HealthReason("ECC_CORRECTED", text)
+    rows = answers.remapped_rows
+    if rows is not None and rows.failed:
+        text = "a memory row could not be remapped; the board is due for return"
+        yield Health.UNHEALTHY, HealthReason("ROW_REMAP_FAILED", text)
+    if rows is not None and rows.pending:
+        yield Health.DEGRADED, HealthReason("ROW_REMAP_PENDING", "a row remap waits for the next reset of the GPU")
+    if answers.retired_pages is not None and answers.retired_pages >= RETIRED_PAGES_LIMIT:
+        text = f"{answers.retired_pages} memory pages retired; from {RETIRED_PAGES_LIMIT} the board is due for return"
+        yield Health.UNHEALTHY, HealthReason("PAGES_RETIRED", text)
+    if answers.retired_pages_pending:
+        text = "a page retirement waits for the driver to reload"
+        yield Health.DEGRADED, HealthReason("PAGES_PENDING", text)

@@ -1,0 +1,79 @@
+"""Software renderers: how a machine without a GPU takes sessions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from pathlib import Path
+
+from footlights.devices.reading import DeviceReading, Inventory, Kind
+
+_NAMESPACE = uuid.UUID("b3a0c5de-4a55-5f0f-8f0a-7d1f6f2f9c01")
+
+
+class SoftwareDevices:
+    """`Devices` that draw and encode on the CPU, each as good as the others.
+
+    ``encoder`` is False, since it means a hardware encoder: an application that needs NVENC will not start
+    here, one that encodes on the CPU does not ask. Memory is None: it is the machine's, and no share of it
+    belongs to a renderer.
+
+    Args:
+        count: how many sessions at once; by default one a core that this process may use.
+        identity: what their uuids are made from, stable over restarts; by default the machine's id. An agent
+            gives its node's name, since cloned machines share an id.
+
+    Raises:
+        ValueError: ``count`` below 1.
+    """
+
+    def __init__(self, count: int | None = None, *, identity: str | None = None) -> None:
+        if count is not None and count < 1:
+            raise ValueError(f"software devices: {count}; give a number from 1")
+        identity = identity or _machine_id()
+        self._readings = tuple(
+            DeviceReading(
+                uuid=f"SOFT-{uuid.uuid5(_NAMESPACE, f'{identity}/{index}')}",
+                kind=Kind.SOFTWARE,
+                name="Software renderer",
+                index=index,
+                processes=(),
+                encoder=False,
+                note="renders on the CPU",
+            )
+            for index in range(count or _cores())
+        )
+
+    def read(self) -> Inventory:
+        return Inventory(self._readings)
+
+    def read_one(self, uuid: str) -> DeviceReading:
+        for reading in self._readings:
+            if reading.uuid == uuid:
+                return reading
+        raise LookupError(f"no device {uuid} on this machine")
+
+    def forget(self, uuid: str) -> None:
+        """Nothing to do: a software renderer is never lost."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _cores() -> int:
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on this platform
+        return os.cpu_count() or 1
+
+
+def _machine_id() -> str:
+    for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
+        try:
+            found = path.read_text().strip()
+        except OSError:
+            continue
+        if found:
+            return found
+    return platform.node() or "localhost"

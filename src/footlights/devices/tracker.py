@@ -1,0 +1,244 @@
+"""Read all GPUs through a driver, and remember what was seen so that a GPU which vanishes is reported
+lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from footlights.devices import answers, health
+from footlights.devices.driver import Device, Driver, DriverError, DriverGoneError, Unanswered
+from footlights.devices.reading import DeviceReading, Health, HealthReason, Inventory, Kind
+
+_log = logging.getLogger(__name__)
+
+
+class TrackedDevices:
+    """`Devices` over a `Driver`.
+
+    A GPU in MIG mode is not offered itself, its instances are. An instance that an operator destroyed is
+    gone; a GPU (with its instances) that was seen and is not enumerated any more is `Health.LOST` until it is
+    back or forgotten.
+
+    Args:
+        driver: asked by one thread at a time.
+        gpu_kind, instance_kind: the kinds that readings carry.
+        patience_s: how long a caller waits for another one that is inside the driver, before `TimeoutError`.
+        reopen_after_s: how often, at most, the driver is reopened to look for lost GPUs: it enumerates only
+        when opened.
+        xid_quarantine_s: how long after its last critical error (XID) a GPU that reads well otherwise stays
+        unhealthy.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        gpu_kind: Kind,
+        instance_kind: Kind,
+        patience_s: float = 30.0,
+        reopen_after_s: float = 30.0,
+        xid_quarantine_s: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._driver = driver
+        self._gpu_kind = gpu_kind
+        self._instance_kind = instance_kind
+        self._patience_s = patience_s
+        self._reopen_after_s = reopen_after_s
+        self._xid_quarantine_s = xid_quarantine_s
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._seen: dict[str, DeviceReading] = {}
+        self._mig_enabled: dict[str, bool] = {}
+        self._xids: dict[str, dict[int, float]] = {}
+        self._reopen_at: float | None = None
+        """When to open the driver again, while a GPU is missing."""
+
+    def read(self) -> Inventory:
+        """Read every device now; see `Devices.read`. Without a driver the notes say why there is no GPU."""
+        with self._my_turn():
+            return self._read(only=None)
+
+    def read_one(self, uuid: str) -> DeviceReading:
+        """Read one device afresh; the other GPUs are identified but not asked anything else."""
+        with self._my_turn():
+            inventory = self._read(only=uuid)
+        for reading in inventory.devices:
+            if reading.uuid == uuid:
+                return reading
+        why = f" ({'; '.join(inventory.notes)})" if inventory.notes else ""
+        raise LookupError(f"no device {uuid} on this machine{why}")
+
+    def forget(self, uuid: str) -> None:
+        """Stop reporting a lost device, and the MIG instances cut from it."""
+        with self._my_turn():
+            for known, reading in list(self._seen.items()):
+                if uuid in (known, reading.parent_uuid):
+                    del self._seen[known]
+            self._xids.pop(uuid, None)
+            self._mig_enabled.pop(uuid, None)
+
+    def close(self) -> None:
+        """Close the driver; the next read opens it again."""
+        with self._my_turn():
+            self._driver.close()
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self._patience_s):
+            raise TimeoutError(
+                f"the GPU driver has not answered an earlier read for {self._patience_s:g} s; it may hang, see dmesg"
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _read(self, only: str | None) -> Inventory:
+        if self._reopen_at is not None and self._clock() >= self._reopen_at:
+            self._reopen_at = None
+            self._driver.close()
+        try:
+            try:
+                return self._read_open(only)
+            except DriverGoneError as error:
+                # A driver that was restarted refuses whoever opened it before; opened again it may well
+                answer. _log.info("reopening the GPU driver: %s", error)
+                self._driver.close()
+                return self._read_open(only)
+        except DriverGoneError as error:
+            self._driver.close()
+            return Inventory(devices=tuple(self._lost(frozenset(), only)), notes=(str(error),))
+
+    def _read_open(self, only: str | None) -> Inventory:
+        self._driver.open()
+        notes: list[str] = []
+        driver_version, library_version = self._driver.versions()
+        devices: list[DeviceReading] = []
+        present: set[str] = set()
+        self._collect_xids()
+        for index, device in enumerate(self._gpus(notes)):
+            uuid = _identify(index, device, notes)
+            if uuid is None or isinstance(device, Unanswered):
+                continue
+            found = self._survey(uuid, index, device, only, notes)
+            if found is not None:
+                present.add(uuid)
+                devices.extend(found)
+        self._remember(devices, present, only)
+        lost = self._lost(present, only)
+        missing = self._lost(present, None) or any(d.health is Health.LOST for d in devices)
+        if not missing:
+            self._reopen_at = None
+        elif self._reopen_at is None:
+            self._reopen_at = self._clock() + self._reopen_after_s
+        notes.extend(self._driver.notes())
+        return Inventory((*devices, *lost), driver_version, library_version, tuple(notes))
+
+    def _gpus(self, notes: list[str]) -> Sequence[Device | Unanswered]:
+        try:
+            return self._driver.gpus()
+        except DriverGoneError:
+            raise
+        except DriverError as error:
+            notes.append(f"the driver cannot list its GPUs: {error}")
+            return ()
+
+    def _survey(
+        self, uuid: str, index: int, device: Device, only: str | None, notes: list[str]
+    ) -> list[DeviceReading] | None:
+        """Readings of one GPU or of its instances; None where it counts as missing."""
+        known_instances = [r for r in self._seen.values() if r.parent_uuid == uuid]
+        mode = answers.Answers()
+        enabled = mode.ask("mig_enabled", device.mig_enabled)
+        if enabled is None and mode.failures:
+            # Offering the whole of a GPU that may be cut up would be a guess: it stays what it was.
+            enabled = self._mig_enabled.get(uuid, False)
+        if mode.lost and known_instances:
+            return None
+        self._mig_enabled[uuid] = bool(enabled)
+        if enabled:
+            try:
+                instances = _identified_instances(device, notes)
+            except DriverGoneError:
+                raise
+            except DriverError as error:
+                notes.append(f"the MIG instances of GPU {uuid} cannot be listed: {error}")
+                reason = HealthReason("QUERY_FAILED", str(error))
+                return [answers.last_known(r, Health.UNHEALTHY, reason) for r in known_instances]
+        else:
+            instances = []
+        if only is not None and only != uuid and only not in [found for found, _ in instances]:
+            return []
+        gathered = answers.gather(device)
+        gathered.failures.update(mode.failures)
+        xids = self._current_xids(uuid)
+        whole = answers.gpu_reading(uuid, index, gathered, kind=self._gpu_kind, xids=xids)
+        if whole.health is Health.LOST:
+            if known_instances:
+                return None
+            return [answers.last_known(self._seen.get(uuid, whole), Health.LOST, whole.health_reasons[0])]
+        if not enabled:
+            return [whole]
+        return [
+            answers.instance_reading(found, whole, answers.gather_instance(i), kind=self._instance_kind)
+            for found, i in instances
+            if only is None or only == found
+        ]
+
+    def _remember(self, devices: Sequence[DeviceReading], present: set[str], only: str | None) -> None:
+        if only is None:
+            # What was cut out of, or made whole on, a GPU that is there was changed by an operator: it is not
+            lost. for known, reading in list(self._seen.items()):
+                if (reading.parent_uuid or known) in present:
+                    del self._seen[known]
+        self._seen.update((d.uuid, d) for d in devices if d.health is not Health.LOST or d.uuid not in
+        self._seen)
+
+    def _lost(self, present: frozenset[str] | set[str], only: str | None) -> list[DeviceReading]:
+        reason = HealthReason("GPU_IS_LOST", "was here and is not listed by the driver any more; see dmesg")
+        return [
+            answers.last_known(reading, Health.LOST, reason)
+            for known, reading in self._seen.items()
+            if (reading.parent_uuid or known) not in present and only in (None, known)
+        ]
+
+    def _collect_xids(self) -> None:
+        now = self._clock()
+        for uuid, xid in self._driver.critical_events():
+            _log.warning("GPU %s reports XID %d", uuid, xid)
+            if health.xid_matters(xid):
+                self._xids.setdefault(uuid, {})[xid] = now
+
+    def _current_xids(self, uuid: str) -> list[int]:
+        since = self._clock() - self._xid_quarantine_s
+        kept = {xid: at for xid, at in self._xids.get(uuid, {}).items() if at > since}
+        self._xids[uuid] = kept
+        return sorted(kept)
+
+
+def _identify(index: int, device: Device | Unanswered, notes: list[str]) -> str | None:
+    if isinstance(device, Unanswered):
+        notes.append(f"GPU {index} cannot be addressed: {device.error}")
+        return None
+    try:
+        return device.uuid()
+    except DriverGoneError:
+        raise
+    except DriverError as error:
+        notes.append(f"GPU {index} does not say who it is: {error}")
+        return None
+
+
+def _identified_instances(device: Device, notes: list[str]) -> list[tuple[str, Device]]:
+    found: list[tuple[str, Device]] = []
+    for position, instance in enumerate(device.mig_instances()):
+        uuid = _identify(position, instance, notes)
+        if uuid is not None:
+            found.append((uuid, instance))
+    return found
