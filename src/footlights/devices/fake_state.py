@@ -125,8 +125,7 @@ def parse(given: Any, *, machine: str = "fake") -> FakeState:
         gpu = dict(_mapping(f"gpus[{position}]", entry))
         count = gpu.pop("count", 1)
         if type(count) is not int or count < 1 or (count > 1 and "uuid" in gpu):
-            raise ValueError(f"gpus[{position}].count: {count!r}; give a number from 1, and no uuid if above
-            1")
+            raise ValueError(f"gpus[{position}].count: {count!r}; give a number from 1, and no uuid above 1")
         for _ in range(count):
             uuid = f"GPU-{uuids.uuid5(_NAMESPACE, f'{machine}/{len(gpus)}')}"
             gpus.append(_gpu(f"gpus[{position}]", {"uuid": uuid, **gpu}))
@@ -143,8 +142,7 @@ def _gpu(where: str, given: Mapping[str, Any]) -> FakeGpu:
         members["processes"] = _processes(where, members.get("processes", []))
     if members.get("mig") is not None:
         members["mig"] = tuple(
-            _instance(f"{where}.mig[{i}]", entry) for i, entry in enumerate(_list(f"{where}.mig",
-            members["mig"]))
+            _instance(f"{where}.mig[{i}]", entry) for i, entry in enumerate(_list(f"{where}.mig", members["mig"]))
         )
     if members.get("remapped_rows") is not None:
         at = f"{where}.remapped_rows"

@@ -104,19 +104,20 @@ class TrackedDevices:
             self._reopen_at = None
             self._driver.close()
         try:
+            self._driver.open()
             try:
                 return self._read_open(only)
             except DriverGoneError as error:
-                # A driver that was restarted refuses whoever opened it before; opened again it may well
-                answer. _log.info("reopening the GPU driver: %s", error)
+                # A driver that was restarted refuses whoever opened it before; opened again it may well answer.
+                _log.info("reopening the GPU driver: %s", error)
                 self._driver.close()
+                self._driver.open()
                 return self._read_open(only)
         except DriverGoneError as error:
             self._driver.close()
             return Inventory(devices=tuple(self._lost(frozenset(), only)), notes=(str(error),))
 
     def _read_open(self, only: str | None) -> Inventory:
-        self._driver.open()
         notes: list[str] = []
         driver_version, library_version = self._driver.versions()
         devices: list[DeviceReading] = []
@@ -193,12 +194,11 @@ class TrackedDevices:
 
     def _remember(self, devices: Sequence[DeviceReading], present: set[str], only: str | None) -> None:
         if only is None:
-            # What was cut out of, or made whole on, a GPU that is there was changed by an operator: it is not
-            lost. for known, reading in list(self._seen.items()):
+            # What was cut out of a GPU that is there was changed by an operator: it is not lost.
+            for known, reading in list(self._seen.items()):
                 if (reading.parent_uuid or known) in present:
                     del self._seen[known]
-        self._seen.update((d.uuid, d) for d in devices if d.health is not Health.LOST or d.uuid not in
-        self._seen)
+        self._seen.update((d.uuid, d) for d in devices if d.health is not Health.LOST or d.uuid not in self._seen)
 
     def _lost(self, present: frozenset[str] | set[str], only: str | None) -> list[DeviceReading]:
         reason = HealthReason("GPU_IS_LOST", "was here and is not listed by the driver any more; see dmesg")
