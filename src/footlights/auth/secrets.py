@@ -1,0 +1,141 @@
+"""The cluster key, what is derived from it, and the box that secrets lie in at rest."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from footlights.errors import FailedPrecondition, Internal
+
+ENVIRONMENT: Final = "FOOTLIGHTS_CLUSTER_KEY"
+"""The variable that may hold the key, in base64, instead of a file."""
+
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_FORMAT: Final = b"\x01"
+
+
+class ClusterKey:
+    """The one secret of a control plane: 32 random bytes, the same in every replica.
+
+    It is never used itself; each use derives its own key by a label. Labels in use: ``tokens`` (digests), ``grants``,
+    ``secrets`` (the box), ``frontdoor`` (WHEP resources).
+    """
+
+    def __init__(self, key: bytes) -> None:
+        """Take the 32 bytes.
+
+        Raises:
+            FailedPrecondition: ``CLUSTER_KEY_INVALID``, for any other number of bytes.
+        """
+        if len(key) != _KEY_BYTES:
+            raise _invalid(f"it has {len(key)} bytes, not {_KEY_BYTES}")
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "ClusterKey([redacted])"
+
+    @classmethod
+    def load_or_create(cls, path: Path, environ: Mapping[str, str]) -> ClusterKey:
+        """The key in ``FOOTLIGHTS_CLUSTER_KEY``, else in the file ``path``, made with mode 0600 where it is missing.
+
+        Raises:
+            FailedPrecondition: ``CLUSTER_KEY_INVALID`` where it is no key; ``CLUSTER_KEY_EXPOSED`` where the
+                file's group or the world may read or write it.
+        """
+        if text := environ.get(ENVIRONMENT, "").strip():
+            return cls(_decode(text, f"the environment variable {ENVIRONMENT}"))
+        if not path.exists():
+            _create(path)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise FailedPrecondition(
+                f"{path} has mode {mode:04o}, so others can read or change the cluster key: chmod 600 {path}",
+                reason="CLUSTER_KEY_EXPOSED",
+                metadata={"path": str(path), "mode": f"{mode:04o}"},
+            )
+        return cls(_decode(path.read_text(encoding="ascii", errors="replace").strip(), str(path)))
+
+    def derive(self, label: str) -> bytes:
+        """The 32-byte key for one use (HKDF-SHA256, RFC 5869)."""
+        return HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"footlights.v1.{label}".encode()).derive(self._key)
+
+    def box(self) -> Box:
+        """The box for secrets at rest."""
+        return Box(self.derive("secrets"))
+
+
+class Box:
+    """Seals bytes with AES-256-GCM, each under a fresh random nonce."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, plain: bytes, aad: bytes) -> bytes:
+        """``plain``, encrypted and bound to ``aad``, such as a session's id, so that it cannot be moved to another."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return _FORMAT + nonce + self._cipher.encrypt(nonce, plain, aad)
+
+    def open(self, sealed: bytes, aad: bytes) -> bytes:
+        """What was sealed with the same ``aad``.
+
+        Raises:
+            Internal: ``SECRET_UNREADABLE``: sealed under another cluster key or for another ``aad``, or damaged.
+        """
+        head, nonce, body = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            if head == _FORMAT and len(nonce) == _NONCE_BYTES:
+                return self._cipher.decrypt(nonce, body, aad)
+        except InvalidTag:
+            pass
+        raise Internal(
+            "A stored secret cannot be read: it was sealed under another cluster key, or is damaged. "
+            f"Start the control plane with the key that it was sealed with ({ENVIRONMENT} or the key file).",
+            reason="SECRET_UNREADABLE",
+        )
+
+
+def _create(path: Path) -> None:
+    """Write a new key so that of several starting at once one wins, and nobody ever reads a half-written file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _decode(text: str, where: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise _invalid(f"{where} is not base64") from None
+    if len(key) != _KEY_BYTES:
+        raise _invalid(f"{where} holds {len(key)} bytes, not {_KEY_BYTES}")
+    return key
+
+
+def _invalid(problem: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The cluster key is unusable: {problem}. Give 32 random bytes in base64: head -c 32 /dev/urandom | base64",
+        reason="CLUSTER_KEY_INVALID",
+    )

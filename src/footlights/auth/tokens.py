@@ -1,0 +1,85 @@
+"""API tokens: ``fl_<token_id>_<secret><crc>``.
+
+The prefix can be searched for (secret scanners, ``redaction``), the id finds the row, and the CRC lets a typo or a
+cut-off copy be refused without a look-up. The secret has 192 random bits, so a plain keyed digest is enough at rest:
+there is nothing to guess that a slow hash would protect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""Base62: a double click in a terminal selects a whole token."""
+
+_ID_BYTES, _ID_CHARS = 9, 13
+_SECRET_BYTES, _SECRET_CHARS = 24, 33
+_CRC_CHARS = 6
+_TOKEN: Final = re.compile(
+    rf"fl_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})([0-9A-Za-z]{{{_CRC_CHARS}}})"
+)
+
+
+class Minted(NamedTuple):
+    """A new token."""
+
+    text: str
+    """What its holder presents; shown once."""
+    token_id: str
+    """Its id, 13 characters; public."""
+    secret: str
+    """The part that proves it, 33 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A token as somebody presented it: well formed, not yet proved."""
+
+    token_id: str
+    secret: str = field(repr=False)
+
+
+def mint(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Minted:
+    """Make a token from 33 random bytes."""
+    token_id = _base62(random_bytes(_ID_BYTES), _ID_CHARS)
+    secret = _base62(random_bytes(_SECRET_BYTES), _SECRET_CHARS)
+    return Minted(f"fl_{token_id}_{secret}{_crc(token_id, secret)}", token_id, secret)
+
+
+def parse(text: str) -> Presented | None:
+    """Take a token apart; None where it is none or has a typo."""
+    match = _TOKEN.fullmatch(text)
+    if match is None:
+        return None
+    token_id, secret, crc = match.groups()
+    return Presented(token_id, secret) if crc == _crc(token_id, secret) else None
+
+
+def digest(presented: Presented, key: bytes) -> bytes:
+    """What to store of a token: HMAC-SHA256 over id and secret, 32 bytes. With the id, so rows cannot be swapped."""
+    return hmac.digest(key, f"{presented.token_id}_{presented.secret}".encode(), hashlib.sha256)
+
+
+def matches(presented: Presented, key: bytes, stored: bytes) -> bool:
+    """Whether ``stored`` is the digest of this token; takes the same time whatever the answer."""
+    return hmac.compare_digest(digest(presented, key), stored)
+
+
+def _crc(token_id: str, secret: str) -> str:
+    return _base62(zlib.crc32(f"{token_id}_{secret}".encode()).to_bytes(4, "big"), _CRC_CHARS)
+
+
+def _base62(data: bytes, width: int) -> str:
+    number = int.from_bytes(data, "big")
+    digits = []
+    for _ in range(width):
+        number, rest = divmod(number, 62)
+        digits.append(ALPHABET[rest])
+    return "".join(reversed(digits))

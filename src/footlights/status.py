@@ -1,0 +1,100 @@
+"""Errors as ``google.rpc.Status`` and back: two functions, each the inverse of the other.
+
+AIP-193: a status carries exactly one ``ErrorInfo``; beside it a ``BadRequest`` where a field is at fault and a
+``RetryInfo`` where trying again makes sense. The server's interceptor calls ``to_status``, the client ``from_status``,
+so that the same class is raised on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from footlights.errors import BY_CODE, DOMAIN, Error, InvalidArgument
+
+_T = TypeVar("_T", bound=Message)
+
+CODE_NAMES: Final[Mapping[int, str]] = {
+    1: "CANCELLED",
+    2: "UNKNOWN",
+    3: "INVALID_ARGUMENT",
+    4: "DEADLINE_EXCEEDED",
+    5: "NOT_FOUND",
+    6: "ALREADY_EXISTS",
+    7: "PERMISSION_DENIED",
+    8: "RESOURCE_EXHAUSTED",
+    9: "FAILED_PRECONDITION",
+    10: "ABORTED",
+    11: "OUT_OF_RANGE",
+    12: "UNIMPLEMENTED",
+    13: "INTERNAL",
+    14: "UNAVAILABLE",
+    15: "DATA_LOSS",
+    16: "UNAUTHENTICATED",
+}
+"""``google.rpc.Code`` by number."""
+
+
+def to_status(error: Error) -> status_pb2.Status:
+    """``error`` for the wire. Never fails: text that UTF-8 cannot carry is replaced."""
+    status = status_pb2.Status(code=error.code, message=_utf8(error.message))
+    metadata = {_utf8(key): _utf8(value) for key, value in error.metadata.items()}
+    _add(status, error_details_pb2.ErrorInfo(reason=_utf8(error.reason), domain=DOMAIN, metadata=metadata))
+    if isinstance(error, InvalidArgument):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_utf8(error.field), description=_utf8(error.problem), reason=_utf8(error.reason)
+        )
+        _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(max(error.retry_after_s, 0.0) * 1e9))
+        _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def from_status(status: status_pb2.Status) -> Error:
+    """The error that ``status`` says, of the class that its code stands for; ``Error`` for codes we never send.
+
+    Statuses of other makers are read as far as they go: without an ``ErrorInfo`` the reason is the code's name.
+    """
+    info = _find(status, error_details_pb2.ErrorInfo()) or error_details_pb2.ErrorInfo()
+    reason = info.reason or ("" if status.code in BY_CODE else CODE_NAMES.get(status.code, ""))
+    metadata = dict(info.metadata)
+    if status.code == InvalidArgument.code:
+        return _invalid_argument(status, reason, metadata)
+    retry = _find(status, error_details_pb2.RetryInfo())
+    retry_after_s = None if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
+    kind = BY_CODE.get(status.code, Error)
+    return kind(status.message, reason=reason, metadata=metadata, retry_after_s=retry_after_s)
+
+
+def _invalid_argument(status: status_pb2.Status, reason: str, metadata: dict[str, str]) -> InvalidArgument:
+    bad_request = _find(status, error_details_pb2.BadRequest())
+    violations = bad_request.field_violations if bad_request is not None else ()
+    if violations:
+        return InvalidArgument(violations[0].field, violations[0].description, reason=reason, metadata=metadata)
+    return InvalidArgument("request", status.message, reason=reason, metadata=metadata)
+
+
+def _add(status: status_pb2.Status, detail: Message) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def _find(status: status_pb2.Status, into: _T) -> _T | None:
+    for detail in status.details:
+        try:
+            if detail.Unpack(into):
+                return into
+        except DecodeError:
+            continue
+    return None
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

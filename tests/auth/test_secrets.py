@@ -1,0 +1,110 @@
+"""The cluster key and the box for secrets at rest."""
+
+from __future__ import annotations
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footlights.auth.secrets import ENVIRONMENT, ClusterKey
+from footlights.errors import FailedPrecondition, Internal
+
+KEY = ClusterKey(bytes(range(32)))
+
+
+def test_the_key_file_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """The first start makes the file with mode 0600, the next reads the same key, and no draft stays behind."""
+    path = tmp_path / "data" / "cluster.key"
+
+    first = ClusterKey.load_or_create(path, {})
+    second = ClusterKey.load_or_create(path, {})
+
+    assert first.derive("x") == second.derive("x")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_several_starts_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    """Of eight that start together one writes the key and all read it."""
+    path = tmp_path / "cluster.key"
+
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: ClusterKey.load_or_create(path, {}).derive("x"), range(8)))
+
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o602])
+def test_an_exposed_key_file_is_refused(tmp_path: Path, mode: int) -> None:
+    """A file that group or world may read or write is refused, with the command that mends it."""
+    path = tmp_path / "cluster.key"
+    ClusterKey.load_or_create(path, {})
+    path.chmod(mode)
+
+    with pytest.raises(FailedPrecondition) as caught:
+        ClusterKey.load_or_create(path, {})
+
+    assert caught.value.reason == "CLUSTER_KEY_EXPOSED"
+    assert f"chmod 600 {path}" in caught.value.message
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    """With the variable set no file is read or made."""
+    path = tmp_path / "cluster.key"
+    environ = {ENVIRONMENT: base64.b64encode(bytes(range(32))).decode()}
+
+    assert ClusterKey.load_or_create(path, environ).derive("x") == KEY.derive("x")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["not base64!", base64.b64encode(bytes(16)).decode()])
+def test_a_malformed_key_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
+    """The refusal says where the key is and what a good one is, without repeating it."""
+    with pytest.raises(FailedPrecondition) as caught:
+        ClusterKey.load_or_create(tmp_path / "k", {ENVIRONMENT: text})
+
+    assert caught.value.reason == "CLUSTER_KEY_INVALID"
+    assert ENVIRONMENT in caught.value.message
+    assert text not in caught.value.message
+
+
+def test_each_use_has_its_own_key() -> None:
+    """Keys of different labels differ, and the repr shows none."""
+    labels = ["tokens", "grants", "secrets", "frontdoor"]
+
+    assert len({KEY.derive(label) for label in labels}) == len(labels)
+    assert repr(KEY) == "ClusterKey([redacted])"
+
+
+@given(st.binary(max_size=200), st.binary(max_size=40))
+def test_what_is_sealed_opens_again(plain: bytes, aad: bytes) -> None:
+    """open is the inverse of seal; the sealed bytes do not hold the plain ones, and no two are alike."""
+    box = KEY.box()
+    sealed = box.seal(plain, aad)
+
+    assert box.open(sealed, aad) == plain
+    assert sealed != box.seal(plain, aad)
+    assert len(plain) < 4 or plain not in sealed
+
+
+@pytest.mark.parametrize("change", range(4))
+def test_what_was_tampered_with_does_not_open(change: int) -> None:
+    """Other bytes, another aad, another key or a cut-off box is SECRET_UNREADABLE."""
+    sealed, aad, box = KEY.box().seal(b"hush", b"s1"), b"s1", KEY.box()
+    if change == 0:
+        sealed = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    elif change == 1:
+        aad = b"s2"
+    elif change == 2:
+        box = ClusterKey(bytes(32)).box()
+    else:
+        sealed = sealed[:5]
+
+    with pytest.raises(Internal) as caught:
+        box.open(sealed, aad)
+
+    assert caught.value.reason == "SECRET_UNREADABLE"
