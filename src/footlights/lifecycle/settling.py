@@ -1,0 +1,106 @@
+"""From intent and observation to a session's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footlights.lifecycle.states import EndReason, Intent, LaunchState, SessionState
+
+MAX_LAUNCHES = 5
+"""How many launches a session gets in all, refusals by a node not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchFacts:
+    """What is known of a session's current launch."""
+
+    state: LaunchState
+    stopping: bool = False
+    """Whether its end has been asked for."""
+    viewers: int | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What follows: the state, and for an ended session why."""
+
+    state: SessionState
+    end_reason: EndReason | None = None
+    message: str = ""
+
+
+def settle(
+    intent: Intent, wish: EndReason | None, launch: LaunchFacts | None, *, wish_message: str = "", failures: int = 0
+) -> Settled:
+    """Say where a session stands.
+
+    Args:
+        intent: What is wanted of it.
+        wish: Why its end was asked for; set exactly when ``intent`` is END.
+        launch: Its current launch; None while it has none.
+        wish_message: A sentence that goes with ``wish``.
+        failures: How many of its launches failed before, this one not counted.
+    """
+    if launch is None:
+        if intent is Intent.RUN:
+            return Settled(SessionState.PENDING)
+        return _ended(wish or EndReason.USER_TERMINATED, wish_message)
+    if not launch.state.final:
+        return _live(intent, launch, wish_message)
+    if intent is Intent.END and wish is not None:
+        return _ended(wish, wish_message)
+    return _ended_by_itself(launch, failures)
+
+
+def may_retry(launch: LaunchFacts, failures: int) -> bool:
+    """Say whether a session whose launch ended so goes back to the queue instead of ending."""
+    if launch.state is LaunchState.REJECTED:
+        return True
+    return launch.state is LaunchState.FAILED and launch.reason in _RETRYABLE and failures + 1 < MAX_LAUNCHES
+
+
+_RETRYABLE = frozenset({"PORT_TAKEN", "AGENT_STOPPED"})
+"""Failures that are not the application's fault and that another launch may not meet."""
+
+_FAILURES = {
+    "START_TIMEOUT": EndReason.START_TIMEOUT,
+    "GPU_LOST": EndReason.GPU_LOST,
+    "WRONG_DEVICE": EndReason.WRONG_DEVICE,
+}
+
+
+def _live(intent: Intent, launch: LaunchFacts, wish_message: str) -> Settled:
+    if intent is Intent.END or launch.stopping or launch.state is LaunchState.STOPPING:
+        return Settled(SessionState.TERMINATING, message=launch.message or wish_message)
+    if launch.state is LaunchState.READY:
+        return Settled(SessionState.ACTIVE if launch.viewers else SessionState.READY, message=launch.message)
+    return Settled(SessionState.STARTING, message=launch.message)
+
+
+def _ended(reason: EndReason, message: str) -> Settled:
+    return Settled(reason.state, reason, message)
+
+
+def _ended_by_itself(launch: LaunchFacts, failures: int) -> Settled:
+    if may_retry(launch, failures):
+        return Settled(SessionState.PENDING, message=launch.message)
+    if launch.state is LaunchState.LOST:
+        return _ended(EndReason.NODE_LOST, launch.message or "The node no longer knows the launch.")
+    if launch.reason in _FAILURES:
+        return _ended(_FAILURES[launch.reason], launch.message)
+    if launch.state is LaunchState.FAILED:
+        return _ended(EndReason.LAUNCH_FAILED, launch.message or "The application could not be launched.")
+    if launch.exit_code == 0:
+        return _ended(EndReason.COMPLETED, launch.message or "The application exited by itself.")
+    return _ended(EndReason.CRASHED, launch.message or _crash(launch.exit_code))
+
+
+def _crash(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "The application ended; its exit status could not be learnt."
+    if exit_code < 0:
+        return f"The application was killed by signal {-exit_code}."
+    return f"The application exited with status {exit_code}."

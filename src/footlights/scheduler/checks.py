@@ -1,0 +1,58 @@
+"""The checks, in the order in which their refusals are said."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from footlights.scheduler.views import DeviceView, NodeView, Refusal, Wish
+
+GIB = 1 << 30
+
+
+def node_refusal(wish: Wish, node: NodeView) -> Refusal | None:
+    """Say why no device of the node will do; None where its devices may be looked at."""
+    if not node.connected:
+        return Refusal("UNREACHABLE", "the node's agent is not connected")
+    if node.draining:
+        return Refusal("DRAINING", "the node is being drained")
+    if node.cordoned:
+        return Refusal("CORDONED", "the node is cordoned")
+    if wish.launcher not in node.launchers:
+        offered = ", ".join(sorted(node.launchers)) or "none"
+        return Refusal("NO_LAUNCHER", f"the version needs the {wish.launcher} launcher; the node offers {offered}")
+    for key, value in wish.node_labels.items():
+        if node.labels.get(key) != value:
+            return Refusal("LABEL", f"needs the label {key}={value}; the node has {node.labels.get(key, 'none')!r}")
+    if node.launches >= node.port_blocks:
+        return Refusal("NO_PORTS", f"all {node.port_blocks} port blocks are in use")
+    if not node.devices:
+        return Refusal("NO_DEVICE", "the node reports no device")
+    return None
+
+
+def device_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Refusal | None:
+    """Say why the device will not do; None where the wish fits."""
+    if not device.usable:
+        reason = device.health_reason.partition(":")[0] or "UNHEALTHY"
+        return Refusal(reason, device.health_reason or "the device is unhealthy")
+    if wish.gpu and device.kind not in ("GPU", "MIG"):
+        return Refusal("NO_GPU", f"needs a GPU; this is a {device.kind.lower()} device")
+    if wish.graphics and not device.graphics:
+        return Refusal("NO_GRAPHICS", "needs a device that can draw")
+    if wish.encoder and not device.encoder:
+        return Refusal("NO_ENCODER", "needs a hardware video encoder")
+    if wish.device_names and not any(fnmatchcase(device.name, pattern) for pattern in wish.device_names):
+        return Refusal("DEVICE_NAME", f"needs {' or '.join(wish.device_names)}; this is {device.name}")
+    if wish.slots > device.slots:
+        return Refusal("SLOTS", f"needs {wish.slots} slots; the device has {device.slots}")
+    free = device.slots - len(device.leased)
+    if wish.slots > free:
+        return Refusal("NO_SLOT", f"{len(device.leased)} of {device.slots} slots are leased")
+    if device.foreign:
+        return Refusal("FOREIGN_PROCESS", device.foreign)
+    if device.memory_free_bytes is not None and device.memory_free_bytes < wish.min_memory_bytes:
+        have, need = device.memory_free_bytes / GIB, wish.min_memory_bytes / GIB
+        return Refusal("MEMORY", f"{have:.1f}<{need:.1f} GiB free")
+    if why := wish.avoid.get((node.name, device.uuid)):
+        return Refusal("REFUSED", f"it refused this session a moment ago: {why}")
+    return None

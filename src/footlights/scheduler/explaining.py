@@ -1,0 +1,60 @@
+"""Explaining: every node's and device's verdict on one wish."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from footlights.scheduler.checks import device_refusal, node_refusal
+from footlights.scheduler.views import NodeView, Refusal, Wish
+
+FITS = Refusal("FITS", "would be taken")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceVerdict:
+    uuid: str
+    name: str
+    verdict: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    node: str
+    verdict: Refusal
+    devices: tuple[DeviceVerdict, ...]
+    """Empty where the node itself will not do."""
+
+
+def verdicts(wish: Wish, nodes: Iterable[NodeView]) -> list[NodeVerdict]:
+    """Say for every node, and for every device of a node that would do, why it is not taken, or that it fits."""
+    found = []
+    for node in nodes:
+        if refusal := node_refusal(wish, node):
+            found.append(NodeVerdict(node.name, refusal, ()))
+            continue
+        devices = tuple(
+            DeviceVerdict(device.uuid, device.name, device_refusal(wish, node, device) or FITS)
+            for device in node.devices
+        )
+        fits = any(device.verdict is FITS for device in devices)
+        found.append(NodeVerdict(node.name, FITS if fits else Refusal("NO_DEVICE_FITS", "no device fits"), devices))
+    return found
+
+
+def reasons(wish: Wish, nodes: Iterable[NodeView]) -> tuple[str, ...]:
+    """Count the reasons against a wish over all devices, most frequent first: ``NO_SLOT: 3 devices``."""
+    nodes = list(nodes)
+    if not nodes:
+        return ("NO_NODE: no node has joined",)
+    counts: Counter[tuple[str, str]] = Counter()
+    for verdict in verdicts(wish, nodes):
+        if verdict.devices:
+            counts.update((device.verdict.reason, "device") for device in verdict.devices)
+        else:
+            counts[(verdict.verdict.reason, "node")] += 1
+    return tuple(
+        f"{reason}: {count} {thing}{'s' if count > 1 else ''}"
+        for (reason, thing), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )

@@ -1,0 +1,70 @@
+"""What placing sees: wishes, nodes and devices, as frozen facts of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one session wants. Wishes are placed in the order given."""
+
+    session_id: str
+    launcher: str
+    """``process``, ``container`` or ``fake``."""
+    slots: int = 1
+    min_memory_bytes: int = 0
+    gpu: bool = False
+    graphics: bool = False
+    encoder: bool = False
+    device_names: tuple[str, ...] = ()
+    """Wildcard patterns, one of which the device's name must match; empty is any."""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    avoid: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(node, device uuid) -> why that device refused this session a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device as last reported, and which of its slots are leased."""
+
+    uuid: str
+    name: str
+    kind: str
+    slots: int
+    leased: frozenset[int] = frozenset()
+    memory_free_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    graphics: bool = True
+    encoder: bool = True
+    usable: bool = True
+    health_reason: str = ""
+    """Why it is not usable: ``GPU_IS_LOST: ...``."""
+    foreign: str = ""
+    """What else runs on it, for people; empty where nothing does or it cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node as last reported."""
+
+    name: str
+    devices: tuple[DeviceView, ...]
+    connected: bool = True
+    cordoned: bool = False
+    draining: bool = False
+    launchers: frozenset[str] = frozenset({"process"})
+    labels: Mapping[str, str] = field(default_factory=dict)
+    port_blocks: int = 1_000_000
+    """How many launches its ports allow at once."""
+    launches: int = 0
+    """How many launches it has now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a node or device will not do: a stable reason, and a sentence with its figures."""
+
+    reason: str
+    message: str

@@ -1,0 +1,135 @@
+"""Opening a database: which engine, how it is set up, and who else may have it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from footlights import errors
+from footlights.store.store import Store
+
+DATABASE_FILE = "footlights.db"
+
+
+def open_store(data_dir: Path, database: str = "") -> Store:
+    """Open the database, bring its tables up to date, and start the store.
+
+    Args:
+        data_dir: The server's own directory, made where it is missing, mode 0700. SQLite's file lies in it, and its
+            lock keeps a second server out.
+        database: Empty for SQLite in ``data_dir``, or a URL such as ``postgresql://user@host/name``.
+
+    Raises:
+        errors.FailedPrecondition: another server has the directory, or the tables are of a later version.
+        errors.InvalidArgument: the URL cannot be understood.
+        errors.Unavailable: the database cannot be reached.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    release = _lock(data_dir)
+    try:
+        writer, reader = _engines(data_dir, database)
+        upgrade(writer)
+    except BaseException:
+        release()
+        raise
+    return Store(writer, reader, on_close=release)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the tables to the newest migration, in one transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    try:
+        with engine.begin() as connection:
+            _refuse_later(connection, config)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise errors.Unavailable(f"The database cannot be used: {cause}", reason="STORE_UNAVAILABLE") from error
+
+
+def _refuse_later(connection: Connection, config: Config) -> None:
+    from alembic.runtime.migration import MigrationContext
+
+    current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise errors.FailedPrecondition(
+            f"The database is at migration {current}, which this version of Footlights does not know. "
+            "Start the newer version, or restore a backup.",
+            reason="DATABASE_TOO_NEW",
+            metadata={"migration": current},
+        )
+
+
+def _engines(data_dir: Path, database: str) -> tuple[Engine, Engine]:
+    if not database:
+        return _sqlite(data_dir / DATABASE_FILE)
+    try:
+        url = make_url(database)
+    except ArgumentError:
+        raise errors.InvalidArgument(
+            "database", f"{database!r} is not a database URL. Write postgresql://USER@HOST/NAME, or leave it out."
+        ) from None
+    if url.get_backend_name() != "postgresql":
+        raise errors.InvalidArgument(
+            "database", f"{url.drivername!r} is not supported. Use postgresql://…, or leave it out for SQLite."
+        )
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="READ COMMITTED", pool_size=6)
+    return engine, engine
+
+
+def _sqlite(path: Path) -> tuple[Engine, Engine]:
+    """Two engines on one file: SQLite has one writer, and readers that it never blocks (WAL)."""
+    writer = create_engine(f"sqlite:///{path}", poolclass=NullPool if str(path) == ":memory:" else None)
+    reader = create_engine(f"sqlite:///{path}")
+    for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _beginner(begin))
+    return writer, reader
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own transactions begin too late and too weakly: ours are begun by the event below.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "busy_timeout = 5000",
+        "wal_autocheckpoint = 4000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _beginner(statement: str) -> Callable[[Connection], None]:
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin
+
+
+def _lock(data_dir: Path) -> Callable[[], None]:
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise errors.FailedPrecondition(
+            f"Another server has the data directory {data_dir}. Stop it, or give this one its own --data-dir.",
+            reason="DATA_DIR_LOCKED",
+            metadata={"data_dir": str(data_dir)},
+        ) from None
+    return lambda: os.close(descriptor)

@@ -1,0 +1,196 @@
+"""Launches and the leases under them: begun by placing, observed by the link, ended once, by proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from footlights import errors
+from footlights.lifecycle import LaunchState, SessionState, Stage, merge
+from footlights.store import sessions
+from footlights.store.store import Transaction
+from footlights.store.tables import LAUNCH, LEASE, SESSION, Launch, Lease, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A decision of the scheduler's, to be written."""
+
+    session_id: str
+    revision: int
+    """Of the session when it was read."""
+    node: str
+    device: str
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an agent says of a launch; times are already on our clock."""
+
+    launch_id: str
+    epoch: int
+    state: LaunchState
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    ports: tuple[int, int, int] = (0, 0, 0)
+    viewers: int | None = None
+    ever_connected: bool = False
+    steps: Mapping[Stage, datetime] = field(default_factory=dict)
+    log_tail: Sequence[str] = ()
+
+
+def get(tx: Transaction, launch_id: str) -> Launch | None:
+    """Return one launch."""
+    return tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == launch_id), Launch)
+
+
+def begin(tx: Transaction, grant: Grant, *, launch_id: str, lease_ids: Sequence[str], now: datetime) -> Launch:
+    """Lease the slots and begin a launch, or raise Conflict and leave all as it was.
+
+    Raises:
+        errors.Conflict: the session has changed, or one of the slots is leased.
+    """
+    session = sessions.get(tx, grant.session_id)
+    if session is None or session.revision != grant.revision or session.state != SessionState.PENDING:
+        raise errors.Conflict(f"Session {grant.session_id} has changed since it was placed.")
+    tx.execute(
+        insert(LAUNCH),
+        [
+            Launch(
+                launch_id=launch_id,
+                session_id=grant.session_id,
+                node=grant.node,
+                device=grant.device,
+                slots=list(grant.slots),
+                created_time=now,
+            ).model_dump()
+        ],
+    )
+    leases = [
+        Lease(
+            lease_id=lease_id,
+            launch_id=launch_id,
+            session_id=grant.session_id,
+            node=grant.node,
+            device=grant.device,
+            slot=slot,
+            acquired_time=now,
+        ).model_dump()
+        for lease_id, slot in zip(lease_ids, grant.slots, strict=True)
+    ]
+    try:
+        if leases:
+            tx.execute(insert(LEASE), leases)
+    except IntegrityError:
+        raise errors.Conflict(f"A slot of {grant.device} on {grant.node} is leased already.") from None
+    sessions.update_session(tx, session, launch_id=launch_id, launch_count=session.launch_count + 1)
+    sessions.resettle(tx, grant.session_id, now=now, steps={Stage.PLACED: now})
+    launch = get(tx, launch_id)
+    assert launch is not None
+    return launch
+
+
+def live_on(tx: Transaction, node: str) -> list[tuple[Launch, Session]]:
+    """Return a node's launches that have not ended, with their sessions."""
+    launches = tx.all(
+        select(LAUNCH).where(LAUNCH.c.node == node, LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id),
+        Launch,
+    )
+    found = []
+    for launch in launches:
+        session = sessions.get(tx, launch.session_id)
+        assert session is not None
+        found.append((launch, session))
+    return found
+
+
+def live_leases(tx: Transaction) -> list[Lease]:
+    """Return every lease that is held."""
+    return tx.all(select(LEASE).where(LEASE.c.released_time.is_(None)), Lease)
+
+
+def refusals(tx: Transaction, session_ids: Sequence[str], *, since: datetime) -> list[Launch]:
+    """Return the launches of these sessions that were refused since a moment."""
+    if not session_ids:
+        return []
+    return tx.all(
+        select(LAUNCH).where(
+            LAUNCH.c.session_id.in_(session_ids),
+            LAUNCH.c.state == LaunchState.REJECTED.value,
+            LAUNCH.c.ended_time >= since,
+        ),
+        Launch,
+    )
+
+
+def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
+    """Return how long the last launches took from placed to ready, in seconds, newest first."""
+    statement = (
+        select(LAUNCH.c.start_s)
+        .where(LAUNCH.c.start_s.is_not(None))
+        .order_by(LAUNCH.c.created_time.desc())
+        .limit(limit)
+    )
+    return [float(value) for value in tx.execute(statement).scalars()]
+
+
+def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> Launch | None:
+    """Record what a node's agent says of a launch; return the launch as it is now.
+
+    None where the launch is not that node's. An observation of an older epoch, or of a launch whose end is recorded,
+    changes nothing.
+    """
+    launch = get(tx, seen.launch_id)
+    if launch is None or launch.node != node:
+        return None
+    if launch.ended_time is not None or seen.epoch < launch.epoch:
+        return launch
+    known = LaunchState(launch.state)
+    state = merge(known, seen.state)
+    changes: dict[str, Any] = {
+        "state": state.value,
+        "viewers": seen.viewers,
+        "ever_connected": launch.ever_connected or seen.ever_connected,
+        "reason": seen.reason,
+        "message": seen.message,
+    }
+    if any(seen.ports):
+        changes |= dict(zip(("signal_port", "media_port", "http_port"), seen.ports, strict=True))
+    if state.rank >= LaunchState.READY.rank and launch.start_s is None and Stage.APPLICATION_READY in seen.steps:
+        changes["start_s"] = (seen.steps[Stage.APPLICATION_READY] - launch.created_time).total_seconds()
+    if state.final:
+        changes |= {"exit_code": seen.exit_code, "log_tail": list(seen.log_tail), "ended_time": now, "viewers": None}
+    changed = {name: value for name, value in changes.items() if getattr(launch, name) != value}
+    if changed:
+        tx.execute(update(LAUNCH).where(LAUNCH.c.launch_id == launch.launch_id).values(**changed, reported_time=now))
+    if state.final:
+        release(tx, launch.launch_id, now=now)
+    if changed or seen.steps:
+        session = sessions.get(tx, launch.session_id)
+        if session is not None and session.launch_id == launch.launch_id:
+            sessions.resettle(tx, launch.session_id, now=now, steps=seen.steps)
+            if set(changed) & _SHOWN and _revision(tx, launch.session_id) == session.revision:
+                # What a session shows of its launch has changed although its state has not.
+                sessions.update_session(tx, session)
+    return get(tx, launch.launch_id)
+
+
+def release(tx: Transaction, launch_id: str, *, now: datetime) -> int:
+    """Free the slots of a launch that is proved to be over."""
+    return tx.changed(
+        update(LEASE).where(LEASE.c.launch_id == launch_id, LEASE.c.released_time.is_(None)).values(released_time=now)
+    )
+
+
+_SHOWN = frozenset({"viewers", "signal_port", "media_port", "http_port", "exit_code", "message"})
+
+
+def _revision(tx: Transaction, session_id: str) -> int:
+    return int(tx.execute(select(SESSION.c.revision).where(SESSION.c.session_id == session_id)).scalar_one())

@@ -1,0 +1,40 @@
+"""Numbers that only grow: the revision of every change to a session, and the cluster's identity."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select, update
+
+from footlights.store.store import Transaction
+from footlights.store.tables import COUNTER, SESSION, revisions
+
+_REVISION = "revision"
+_CLUSTER = "cluster"
+
+
+def next_revision(tx: Transaction) -> int:
+    """Return a number greater than every one before it; on SQLite also without gaps, in commit order."""
+    if tx.dialect == "postgresql":
+        return int(tx.execute(select(revisions.next_value())).scalar_one())
+    bump = (
+        update(COUNTER).where(COUNTER.c.name == _REVISION).values(value=COUNTER.c.value + 1).returning(COUNTER.c.value)
+    )
+    value = tx.execute(bump).scalar_one_or_none()
+    if value is None:
+        tx.execute(insert(COUNTER).values(name=_REVISION, value=1, text=""))
+        return 1
+    return int(value)
+
+
+def last_revision(tx: Transaction) -> int:
+    """Return the greatest revision that any session carries; 0 before the first."""
+    statement = select(SESSION.c.revision).order_by(SESSION.c.revision.desc()).limit(1)
+    return int(tx.execute(statement).scalar_one_or_none() or 0)
+
+
+def cluster_id(tx: Transaction, candidate: str) -> str:
+    """Return this database's cluster id, which is ``candidate`` where it has none yet."""
+    known = tx.execute(select(COUNTER.c.text).where(COUNTER.c.name == _CLUSTER)).scalar_one_or_none()
+    if known is None:
+        tx.execute(insert(COUNTER).values(name=_CLUSTER, value=0, text=candidate))
+        return candidate
+    return str(known)

@@ -1,0 +1,269 @@
+"""Sessions: created, ended, and settled whenever something they follow from has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+
+from footlights import errors
+from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
+from footlights.store.revisions import next_revision
+from footlights.store.store import Transaction
+from footlights.store.tables import (
+    LAUNCH,
+    LEASE,
+    NODE,
+    REQUEST_KEY,
+    SESSION,
+    Launch,
+    RequestKey,
+    Session,
+    microseconds,
+)
+
+REQUEST_KEY_TTL = timedelta(hours=24)
+
+
+def get(tx: Transaction, session_id: str) -> Session | None:
+    """Return one session."""
+    return tx.one(select(SESSION).where(SESSION.c.session_id == session_id), Session)
+
+
+def create(tx: Transaction, values: Mapping[str, Any], *, now: datetime, queue_limit: int) -> Session:
+    """Insert a session in state PENDING.
+
+    Raises:
+        errors.Exhausted: ``queue_limit`` sessions are waiting already.
+    """
+    waiting = tx.execute(
+        select(func.count()).select_from(SESSION).where(SESSION.c.state == SessionState.PENDING.value)
+    ).scalar_one()
+    if waiting >= queue_limit:
+        raise errors.Exhausted(
+            f"{waiting} sessions are waiting already, as many as the queue holds. Try again in a minute.",
+            reason="QUEUE_FULL",
+            metadata={"queue_limit": str(queue_limit)},
+            retry_after_s=60,
+        )
+    row = {
+        **values,
+        "created_time": now,
+        "timeline": [_mark(Stage.QUEUED, now)],
+        "revision": next_revision(tx),
+    }
+    session = Session(**row)
+    tx.execute(insert(SESSION), [session.model_dump()])
+    created = get(tx, session.session_id)
+    assert created is not None
+    return created
+
+
+def find_request(
+    tx: Transaction, subject: str, request_id: str, body_digest: bytes, *, now: datetime
+) -> Session | None:
+    """Return the session that this request created before; None where the key is new.
+
+    Raises:
+        errors.AlreadyExists: the key was used for another request.
+    """
+    key = tx.one(
+        select(REQUEST_KEY).where(REQUEST_KEY.c.subject == subject, REQUEST_KEY.c.request_id == request_id),
+        RequestKey,
+    )
+    if key is None:
+        return None
+    if key.created_time < now - REQUEST_KEY_TTL:
+        tx.execute(delete(REQUEST_KEY).where(REQUEST_KEY.c.subject == subject, REQUEST_KEY.c.request_id == request_id))
+        return None
+    if key.body_digest != body_digest:
+        raise errors.AlreadyExists(
+            f"request_id: {request_id!r} was used for another request within 24 hours. Use a new one.",
+            reason="REQUEST_ID_REUSED",
+            metadata={"field": "request_id", "request_id": request_id, "session_id": key.session_id},
+        )
+    return get(tx, key.session_id)
+
+
+def keep_request(
+    tx: Transaction, subject: str, request_id: str, body_digest: bytes, session_id: str, *, now: datetime
+) -> None:
+    """Remember which session a request created."""
+    tx.execute(
+        insert(REQUEST_KEY).values(
+            subject=subject,
+            request_id=request_id,
+            body_digest=body_digest,
+            session_id=session_id,
+            created_time=now,
+        )
+    )
+
+
+def forget_requests(tx: Transaction, *, now: datetime) -> int:
+    """Remove the keys that are out of date."""
+    return tx.changed(delete(REQUEST_KEY).where(REQUEST_KEY.c.created_time < now - REQUEST_KEY_TTL))
+
+
+def end(tx: Transaction, session: Session, reason: EndReason, message: str, *, now: datetime) -> Session:
+    """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
+    if session.intent == Intent.END or session.ended_time is not None:
+        return session
+    update_session(
+        tx,
+        session,
+        intent=Intent.END.value,
+        wish=reason.value,
+        wish_message=message,
+        timeline=[*session.timeline, _mark(Stage.ENDING, now)],
+    )
+    if session.launch_id is not None:
+        tx.execute(
+            update(LAUNCH)
+            .where(LAUNCH.c.launch_id == session.launch_id, LAUNCH.c.ended_time.is_(None))
+            .values(desired="STOPPED")
+        )
+    return resettle(tx, session.session_id, now=now)
+
+
+def resettle(
+    tx: Transaction, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None
+) -> Session:
+    """Write what follows from a session's intent and launch: state, reason, message, timeline.
+
+    Args:
+        tx: The transaction in which one of the inputs was changed.
+        session_id: The session.
+        now: This moment.
+        steps: Stages of its start that its launch has reached, and when.
+    """
+    session = get(tx, session_id)
+    assert session is not None
+    launch = None
+    if session.launch_id is not None:
+        launch = tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == session.launch_id), Launch)
+    facts = _facts(launch)
+    settled = settle(
+        Intent(session.intent),
+        EndReason(session.wish) if session.wish else None,
+        facts,
+        wish_message=session.wish_message,
+        failures=session.failures,
+    )
+    changes: dict[str, Any] = {
+        "state": settled.state.value,
+        "status_message": settled.message,
+        "condition": _condition(tx, launch),
+    }
+    timeline = _advance(session, settled.state, steps or {}, now)
+    if settled.state is SessionState.PENDING and launch is not None:
+        # A launch that was refused or failed without the application's fault: back to its old place in the queue.
+        changes |= {"launch_id": None, "failures": session.failures + (launch.state == LaunchState.FAILED)}
+        timeline = timeline[:1]
+    if settled.state is not SessionState.PENDING:
+        changes["queue"] = {}
+    if settled.state in (SessionState.READY, SessionState.ACTIVE) and session.ready_time is None:
+        changes["ready_time"] = (steps or {}).get(Stage.APPLICATION_READY, now)
+    if settled.state.ended:
+        changes |= {"end_reason": settled.end_reason.value if settled.end_reason else "", "ended_time": now}
+        changes["secrets"] = b""
+    changes["timeline"] = timeline
+    if all(getattr(session, name) == value for name, value in changes.items()):
+        return session
+    return update_session(tx, session, **changes)
+
+
+def update_session(tx: Transaction, session: Session, **changes: Any) -> Session:
+    """Change a session that nobody else has changed since it was read, and give it a new revision.
+
+    Raises:
+        errors.Conflict: somebody was faster.
+    """
+    met = tx.changed(
+        update(SESSION)
+        .where(SESSION.c.session_id == session.session_id, SESSION.c.revision == session.revision)
+        .values(**changes, revision=next_revision(tx))
+    )
+    if not met:
+        raise errors.Conflict(
+            f"Session {session.session_id} was changed at the same time. Read it again and retry.",
+            metadata={"session_id": session.session_id},
+        )
+    changed = get(tx, session.session_id)
+    assert changed is not None
+    return changed
+
+
+def pending(tx: Transaction, limit: int) -> list[Session]:
+    """Return the sessions that wait for a device, in the order in which they are to be placed."""
+    return tx.all(
+        select(SESSION)
+        .where(SESSION.c.state == SessionState.PENDING.value)
+        .order_by(SESSION.c.priority.desc(), SESSION.c.created_time, SESSION.c.session_id)
+        .limit(limit),
+        Session,
+    )
+
+
+def live_on(tx: Transaction, node: str) -> list[Session]:
+    """Return the sessions that hold slots on a node."""
+    return tx.all(
+        select(SESSION)
+        .join(LAUNCH, LAUNCH.c.launch_id == SESSION.c.launch_id)
+        .where(LAUNCH.c.node == node, LAUNCH.c.ended_time.is_(None))
+        .order_by(SESSION.c.session_id),
+        Session,
+    )
+
+
+def prune(tx: Transaction, *, before: datetime, limit: int = 500) -> int:
+    """Remove sessions that ended before a moment, with their launches and leases."""
+
+    old = list(
+        tx.execute(
+            select(SESSION.c.session_id)
+            .where(SESSION.c.ended_time < before)
+            .order_by(SESSION.c.ended_time)
+            .limit(limit)
+        ).scalars()
+    )
+    if old:
+        launches = select(LAUNCH.c.launch_id).where(LAUNCH.c.session_id.in_(old))
+        tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(launches)))
+        tx.execute(delete(LAUNCH).where(LAUNCH.c.session_id.in_(old)))
+        tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(old)))
+    return len(old)
+
+
+def _facts(launch: Launch | None) -> LaunchFacts | None:
+    if launch is None:
+        return None
+    return LaunchFacts(
+        state=LaunchState(launch.state),
+        stopping=launch.desired == "STOPPED",
+        viewers=launch.viewers,
+        exit_code=launch.exit_code,
+        reason=launch.reason,
+        message=launch.message,
+    )
+
+
+def _condition(tx: Transaction, launch: Launch | None) -> str:
+    if launch is None or launch.ended_time is not None:
+        return "OK"
+    reachable = tx.execute(select(NODE.c.reachable).where(NODE.c.node == launch.node)).scalar_one_or_none()
+    return "OK" if reachable else "UNREACHABLE"
+
+
+def _advance(session: Session, state: SessionState, steps: Mapping[Stage, datetime], now: datetime) -> list[list[Any]]:
+    known = {stage for stage, _ in session.timeline}
+    fresh = [_mark(stage, when) for stage, when in steps.items() if stage.value not in known]
+    if state.ended and Stage.ENDED.value not in known:
+        fresh.append(_mark(Stage.ENDED, now))
+    return [*session.timeline, *fresh]
+
+
+def _mark(stage: Stage, when: datetime) -> list[Any]:
+    return [stage.value, microseconds(when)]

@@ -1,0 +1,53 @@
+"""Tokens, as keyed hashes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+
+from footlights.store.store import Transaction
+from footlights.store.tables import TOKEN, Token
+
+
+def get(tx: Transaction, token_id: str) -> Token | None:
+    """Return one token."""
+    return tx.one(select(TOKEN).where(TOKEN.c.token_id == token_id), Token)
+
+
+def everything(tx: Transaction) -> list[Token]:
+    """Return all tokens, newest first."""
+    return tx.all(select(TOKEN).order_by(TOKEN.c.created_time.desc(), TOKEN.c.token_id), Token)
+
+
+def add(
+    tx: Transaction,
+    token_id: str,
+    digest: bytes,
+    role: str,
+    subject: str,
+    description: str,
+    *,
+    now: datetime,
+    expire_time: datetime | None,
+) -> None:
+    """Add a token."""
+    tx.execute(
+        insert(TOKEN).values(
+            token_id=token_id,
+            digest=digest,
+            role=role,
+            subject=subject,
+            description=description,
+            created_time=now,
+            expire_time=expire_time,
+        )
+    )
+
+
+def revoke(tx: Transaction, token_id: str, *, now: datetime) -> Token | None:
+    """Revoke a token; the first time stays. None where there is no such token."""
+    tx.execute(
+        update(TOKEN).where(TOKEN.c.token_id == token_id, TOKEN.c.revoked_time.is_(None)).values(revoked_time=now)
+    )
+    return get(tx, token_id)
