@@ -1,0 +1,105 @@
+"""What a control plane can be told, in one frozen record that is passed down by constructor."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from footlights.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """A control plane's settings.
+
+    Raises:
+        InvalidArgument: a setting cannot be; ``field`` names it as the command line does.
+    """
+
+    data_dir: Path
+    """Its own directory: database, cluster key, first token."""
+    grpc_listen: str = "127.0.0.1:50051"
+    """Where gRPC listens, ``HOST:PORT``; port 0 takes a free one."""
+    http_listen: str = "127.0.0.1:8080"
+    """Where REST, the front door and the console listen, ``HOST:PORT``; port 0 takes a free one."""
+    database: str = ""
+    """Empty for SQLite in the data directory, or ``postgresql://USER@HOST/NAME``."""
+    public_url: str = ""
+    """The origin that browsers see, ``https://streams.example.com``; empty: that of ``http_listen``."""
+    insecure: bool = False
+    """Whether it may listen beyond loopback without TLS."""
+    tls_cert: Path | None = None
+    """The certificate chain (PEM) for gRPC and HTTP."""
+    tls_key: Path | None = None
+    """Its key (PEM)."""
+    direct_routes: bool = False
+    """Whether a session's routes name the node for signalling too, for clients that dial nodes."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """The origins whose pages may call. No cookie ever authorises, so all may by default."""
+    heartbeat_interval_s: float = 5.0
+    """How often agents say that they are alive; three missed make a node UNREACHABLE."""
+    abandon_after_s: float = 1800.0
+    """How long an agent keeps unwatched sessions without a link."""
+    queue_limit: int = 1000
+    """How many sessions may wait for a device."""
+    max_concurrent_calls: int = 2000
+    """How many calls may be under way at once; more are shed with 503."""
+    retention_days: int = 30
+    """How long ended sessions are kept."""
+    grant_ttl_s: float = 300.0
+    """How long a viewer's grant opens new connections."""
+    ice_servers: tuple[str, ...] = ()
+    """``stun:`` or ``turn:`` URLs that viewers are given."""
+    log_format: str = "console"
+    """``console`` or ``json``."""
+    log_level: str = "info"
+    """``debug``, ``info``, ``warning`` or ``error``."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without touching anything."""
+        for name, value in (("grpc_listen", self.grpc_listen), ("http_listen", self.http_listen)):
+            host, _ = split_address(name, value)
+            if not self.insecure and self.tls_cert is None and not is_loopback(host):
+                raise InvalidArgument(
+                    name,
+                    f"{value!r} listens beyond this machine without TLS, and tokens would travel in the clear. "
+                    "Give --tls-cert and --tls-key, or say --insecure where something in front ends TLS.",
+                )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InvalidArgument("tls_key", "a certificate and its key go together. Give both or neither.")
+        for name, number in (
+            ("heartbeat_interval_s", self.heartbeat_interval_s),
+            ("abandon_after_s", self.abandon_after_s),
+            ("queue_limit", self.queue_limit),
+            ("max_concurrent_calls", self.max_concurrent_calls),
+            ("retention_days", self.retention_days),
+            ("grant_ttl_s", self.grant_ttl_s),
+        ):
+            if number <= 0:
+                raise InvalidArgument(name, f"{number!r} is not above 0.")
+        if self.log_format not in ("console", "json"):
+            raise InvalidArgument("log_format", f"{self.log_format!r} is neither 'console' nor 'json'.")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise InvalidArgument("log_level", f"{self.log_level!r} is none of debug, info, warning, error.")
+        if self.public_url and not self.public_url.startswith(("http://", "https://")):
+            raise InvalidArgument("public_url", f"{self.public_url!r} must start with http:// or https://.")
+
+
+def split_address(field: str, text: str) -> tuple[str, int]:
+    """Split ``HOST:PORT``; IPv6 hosts stand in brackets. Raises InvalidArgument that names ``field``."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise InvalidArgument(field, f"{text!r} is not HOST:PORT, such as 127.0.0.1:8080.")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
