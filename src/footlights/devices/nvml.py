@@ -195,6 +195,8 @@ class NvmlDriver:
             if code in _UNSUPPORTED:
                 raise UnsupportedError(name, code, str(error)) from error
             raise DriverError(name, code, str(error)) from error
+        except UnicodeDecodeError as error:  # seen from boards that are failing
+            raise DriverError(name, "GARBLED", "the driver's text is not readable") from error
 
 
 class NvmlDevice:

@@ -1,0 +1,106 @@
+"""Where a node's devices come from, and the sources that need no driver."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from footlights.devices import pids
+from footlights.devices.detect import detect
+from footlights.devices.fake_state import FakeGpu, FakeState
+from footlights.devices.reading import Kind
+from footlights.devices.software import SoftwareDevices
+from tests.devices.standin import Standin
+
+
+def test_auto_prefers_gpus(standin: Standin) -> None:
+    """With a driver that has a GPU, that is offered."""
+    standin.set(FakeState(gpus=(FakeGpu(uuid="GPU-a"),)))
+    devices = detect("auto")
+    assert [(d.uuid, d.kind) for d in devices.read().devices] == [("GPU-a", Kind.GPU)]
+    devices.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [(FakeState(), "lists no GPU"), (FakeState(driver_error="DRIVER_NOT_LOADED"), "modprobe nvidia")],
+)
+def test_auto_falls_back_and_says_why(standin: Standin, state: FakeState, why: str) -> None:
+    """Without a GPU software renderers are offered, and the notes say that and why."""
+    standin.set(state)
+    devices = detect("auto", identity="node-1", software_count=2)
+    found = devices.read()
+    devices.close()
+    assert [d.kind for d in found.devices] == [Kind.SOFTWARE] * 2
+    assert why in found.notes[0]
+    assert "software renderers" in found.notes[-1]
+
+
+def test_nvml_never_falls_back(standin: Standin) -> None:
+    """An operator who asked for GPUs gets none and a reason, not something else."""
+    standin.set(FakeState(driver_error="DRIVER_NOT_LOADED"))
+    devices = detect("nvml")
+    found = devices.read()
+    devices.close()
+    assert found.devices == ()
+    assert found.notes
+
+
+def test_software_and_fake(tmp_path: Path) -> None:
+    """Both are offered as asked for, named in a note, and their uuids are the node's own."""
+    path = tmp_path / "gpus.yaml"
+    path.write_text("gpus: [{count: 2}]")
+    for choice, kind in (("software", Kind.SOFTWARE), (f"fake:{path}", Kind.FAKE)):
+        found = {name: detect(choice, identity=name, software_count=2).read() for name in ("node-1", "node-2")}
+        readings = [d for inventory in found.values() for d in inventory.devices]
+        assert [d.kind for d in readings] == [kind] * 4
+        assert len({d.uuid for d in readings}) == 4
+        assert all(inventory.notes for inventory in found.values())
+        assert detect(choice, identity="node-1", software_count=2).read().devices == found["node-1"].devices
+
+
+@pytest.mark.parametrize("choice", ["", "cuda", "fake", "fake:"])
+def test_unknown_choice(choice: str) -> None:
+    """Anything else is refused with what there is."""
+    with pytest.raises(ValueError, match=f"{choice!r}: give auto, nvml, software or fake:FILE"):
+        detect(choice)
+
+
+def test_one_software_renderer_a_core() -> None:
+    """By default there are as many as cores, at least one; each draws, has no hardware encoder, and says what it is."""
+    found = SoftwareDevices().read().devices
+    assert len(found) == max(1, len(os.sched_getaffinity(0)))
+    for d in found:
+        assert re.fullmatch(r"SOFT-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", d.uuid)
+        assert (d.graphics, d.encoder, d.memory_total_bytes, d.processes) == (True, False, None, ())
+        assert d.note == "renders on the CPU"
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_software_renderers_is_an_error(count: int) -> None:
+    """A node without anything to run on is a mistake."""
+    with pytest.raises(ValueError, match=str(count)):
+        SoftwareDevices(count)
+
+
+def test_pid_namespace_is_told_apart() -> None:
+    """In a pid namespace of its own a process knows that its pids are not the host's."""
+    program = "from footlights.devices import pids; print(pids.are_the_hosts())"
+    command = [sys.executable, "-c", program]
+    here = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert here.stdout.strip() == str(pids.are_the_hosts())
+    inside = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", *command],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    if inside.returncode:
+        return  # this machine lets nobody make namespaces; the rest was checked
+    assert inside.stdout.strip() == "False"

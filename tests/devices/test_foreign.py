@@ -1,0 +1,86 @@
+"""Who counts as a stranger on a device."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footlights.devices.foreign import Foreign, ForeignProcess, Occupancy, foreign
+from footlights.devices.reading import DeviceProcess, DeviceReading, Kind, ProcessKind
+
+C, G = ProcessKind.COMPUTE, ProcessKind.GRAPHICS
+MIB = 1 << 20
+LIMIT = 200 * MIB
+
+
+def judge(
+    *processes: DeviceProcess, own: frozenset[int] = frozenset(), visible: bool | None = True, kind: Kind = Kind.GPU
+) -> Foreign:
+    reading = DeviceReading("GPU-a", kind, "NVIDIA L40S", 0, processes=processes)
+    return foreign(reading, own, foreign_memory_bytes=LIMIT, pids_visible=visible)
+
+
+@pytest.mark.parametrize(
+    ("processes", "own", "occupancy", "pids"),
+    [
+        ([], [], Occupancy.FREE, []),
+        ([DeviceProcess(1, C, 0)], [], Occupancy.FOREIGN, [1]),
+        ([DeviceProcess(1, C, None)], [], Occupancy.FOREIGN, [1]),
+        ([DeviceProcess(1, C, 900 * MIB)], [1], Occupancy.FREE, []),
+        ([DeviceProcess(1, G, 5 * MIB)], [], Occupancy.FREE, []),
+        ([DeviceProcess(1, G, LIMIT)], [], Occupancy.FREE, []),
+        ([DeviceProcess(1, G, LIMIT + 1)], [], Occupancy.FOREIGN, [1]),
+        ([DeviceProcess(1, G, LIMIT + 1)], [1], Occupancy.FREE, []),
+        ([DeviceProcess(1, G, None)], [], Occupancy.UNKNOWN, []),
+        ([DeviceProcess(1, G, None)], [1], Occupancy.FREE, []),
+        ([DeviceProcess(1, G, None), DeviceProcess(2, C, 1)], [], Occupancy.FOREIGN, [2]),
+        ([DeviceProcess(1, G, 5 * MIB), DeviceProcess(1, C, None)], [], Occupancy.FOREIGN, [1]),
+        ([DeviceProcess(1, C, 1), DeviceProcess(2, C, 9), DeviceProcess(3, C, 9)], [], Occupancy.FOREIGN, [2, 3, 1]),
+    ],
+)
+def test_table(processes: list[DeviceProcess], own: list[int], occupancy: Occupancy, pids: list[int]) -> None:
+    """Compute processes and large ones that are not ours are foreign; a small X server is not; unsaid size is unknown."""
+    found = judge(*processes, own=frozenset(own))
+    assert (found.occupancy, [p.pid for p in found.processes]) == (occupancy, pids)
+    assert bool(found.why) is (occupancy is Occupancy.UNKNOWN)
+
+
+def test_computing_and_drawing_is_one_process() -> None:
+    """A process that is listed twice is one stranger, with the larger size and its name."""
+    found = judge(DeviceProcess(1, C, 5), DeviceProcess(1, G, 9, "kit"))
+    assert found.processes == (ForeignProcess(1, C, 9, "kit"),)
+
+
+@pytest.mark.parametrize("visible", [False, None])
+def test_pids_of_another_namespace_say_nothing(visible: bool | None) -> None:
+    """Where our pids are not the driver's, or it cannot be told, occupancy is unknown: with and without processes."""
+    assert judge(visible=visible).occupancy is Occupancy.UNKNOWN
+    assert judge(DeviceProcess(1, C, 1), own=frozenset({1}), visible=visible).occupancy is Occupancy.UNKNOWN
+
+
+def test_unlisted_processes_are_unknown() -> None:
+    """Where the driver lists no processes at all, occupancy is unknown."""
+    reading = DeviceReading("GPU-a", Kind.GPU, "NVIDIA L40S", 0, processes=None)
+    found = foreign(reading, frozenset(), foreign_memory_bytes=LIMIT, pids_visible=True)
+    assert found.occupancy is Occupancy.UNKNOWN
+
+
+@pytest.mark.parametrize("visible", [True, False, None])
+def test_software_renderers_are_free(visible: bool | None) -> None:
+    """Nobody can be a stranger on a software renderer, wherever the agent runs."""
+    assert judge(visible=visible, kind=Kind.SOFTWARE).occupancy is Occupancy.FREE
+
+
+processes_strategy = st.lists(
+    st.builds(DeviceProcess, st.integers(1, 9), st.sampled_from([C, G]), st.none() | st.integers(0, 3 * LIMIT))
+)
+
+
+@given(processes_strategy, st.frozensets(st.integers(1, 9)))
+def test_owning_more_never_makes_more_foreign(processes: list[DeviceProcess], own: frozenset[int]) -> None:
+    """No process of ours is ever foreign, and claiming one more process never adds a stranger."""
+    found = {p.pid for p in judge(*processes, own=own).processes}
+    assert not found & own
+    for pid in range(1, 10):
+        assert {p.pid for p in judge(*processes, own=own | {pid}).processes} == found - {pid}
