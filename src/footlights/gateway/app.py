@@ -1,0 +1,419 @@
+"""The gateway: an ASGI application that serves RPCs as REST."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from starlette.types import Receive, Scope, Send
+
+from footlights.gateway import metadata
+from footlights.gateway.binding import Binding, routes
+from footlights.gateway.calls import Upload, Watch, pairs, read_body, status_of, too_large
+from footlights.gateway.endpoint import Endpoint
+from footlights.gateway.errors import (
+    HTTP_STATUS,
+    INTERNAL,
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    RESOURCE_EXHAUSTED,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    Refusal,
+)  # fmt: skip
+from footlights.gateway.exchange import Exchange, HeaderList
+from footlights.gateway.framing import KEEPALIVE, Events, Framing, Lines
+from footlights.gateway.jsontext import decode_utf8
+from footlights.gateway.options import Options
+from footlights.gateway.query import check_path, parse_query
+from footlights.gateway.routing import Route, Router, VerbAlone
+from footlights.gateway.writer import WriteError, Writer
+
+_log = logging.getLogger(__name__)
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+class _Rejected(Exception):
+    """A call ended with a status that is not OK."""
+
+    def __init__(self, status: status_pb2.Status, initial: list[tuple[str, str | bytes]]) -> None:
+        super().__init__(status.message)
+        self.status, self.initial = status, initial
+
+
+class Gateway:
+    """Serves the annotated RPCs of some services, on a channel, as REST.
+
+    Args:
+        channel: a ``grpc.aio.Channel`` or what behaves like one.
+        services: descriptors, or full names to be found in the default pool.
+        options: see there.
+
+    Raises:
+        BindingError: an annotation that cannot be served.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        services: Sequence[ServiceDescriptor | str],
+        options: Options | None = None,
+    ) -> None:
+        self.options = options or Options()
+        self.bindings: list[Binding] = routes(services, self.options)
+        self._router = Router(self.bindings)
+        pools = list({id(b.pool): b.pool for b in self.bindings}.values())
+        writer = Writer(proto_names=self.options.use_proto_names, pools=pools)
+        self._endpoints = {id(binding): Endpoint(binding, channel, self.options, writer) for binding in self.bindings}
+        self._status_writer = Writer(keep_unknown_any=self.options.strict, pools=pools)
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Only HTTP is served; a WebSocket is refused."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        exchange = Exchange(scope, receive, send, self.options)
+        try:
+            await self._serve(exchange)
+        except Refusal as refusal:
+            await self._refuse(exchange, refusal)
+        except ConnectionResetError:
+            return
+        except Exception:
+            _log.exception("The gateway failed", extra={"action": "gateway_failed", "request_id": exchange.request_id})
+            if exchange.started:
+                raise
+            await self._refuse(exchange, Refusal(INTERNAL, "internal error", reason="INTERNAL"))
+
+    async def _serve(self, exchange: Exchange) -> None:
+        self._check_bounds(exchange)
+        if (
+            self.options.cors_origins
+            and exchange.method == "OPTIONS"
+            and exchange.header(b"access-control-request-method")
+        ):
+            await self._preflight(exchange)
+            return
+        route, parameters = await self._route(exchange)
+        if self._in_flight >= self.options.max_concurrent_calls:
+            raise Refusal(
+                UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
+                plain=f"{self._in_flight} calls are in flight, which is the limit; try again later",
+            )  # fmt: skip
+        self._in_flight += 1
+        try:
+            await self._call(exchange, route, parameters)
+        finally:
+            self._in_flight -= 1
+
+    def _check_bounds(self, exchange: Exchange) -> None:
+        options, scope = self.options, exchange.scope
+        if len(scope["headers"]) > options.max_header_count:
+            raise Refusal(
+                INVALID_ARGUMENT, f"more than {options.max_header_count} headers", http_status=431,
+                reason="TOO_MANY_HEADERS",
+            )  # fmt: skip
+        raw_path = scope.get("raw_path") or b""
+        if len(raw_path) + len(scope["query_string"]) > options.max_url_bytes:
+            raise Refusal(
+                INVALID_ARGUMENT, f"the URL is longer than {options.max_url_bytes} bytes", http_status=414,
+                reason="URL_TOO_LONG",
+            )  # fmt: skip
+        length = exchange.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > options.max_body_bytes:
+            raise too_large(options)
+        check_path(raw_path)
+
+    # Routing
+
+    async def _route(self, exchange: Exchange) -> tuple[Route, dict[str, list[str]] | None]:
+        """The route, and the form where it has been read for routing."""
+        method, path = exchange.method, exchange.path
+        if not path.startswith("/"):
+            raise Refusal(INVALID_ARGUMENT, "Bad Request", reason="INVALID_URL")
+        form: dict[str, list[str]] | None = None
+        # Only a POST of exactly this type may stand for another method.
+        stands_in = method == "POST" and exchange.header(b"content-type") == _FORM
+        if stands_in and (override := exchange.header(b"x-http-method-override")):
+            form = await self._form(exchange)
+            method = override.upper()
+        try:
+            route = self._router.find(method, path)
+            if route is None and stands_in and method == "POST":
+                route = self._router.find("GET", path)
+                if route is not None and form is None:
+                    form = await self._form(exchange)
+        except VerbAlone:
+            route = None
+            raise self._not_found(path) from None
+        if route is not None:
+            return route, form
+        allowed = self._router.methods(path)
+        if not allowed:
+            raise self._not_found(path)
+        if self.options.strict:
+            raise Refusal(
+                UNIMPLEMENTED, "Method Not Allowed", http_status=405, reason="METHOD_NOT_ALLOWED",
+                plain=f"{method} is not possible on {path}; use {' or '.join(allowed)}",
+                headers=[("allow", ", ".join(allowed))],
+            )  # fmt: skip
+        raise Refusal(UNIMPLEMENTED, "Method Not Allowed", reason="METHOD_NOT_ALLOWED")
+
+    def _not_found(self, path: str) -> Refusal:
+        return Refusal(NOT_FOUND, "Not Found", reason="PATH_NOT_FOUND", plain=f"there is nothing at {path}")
+
+    async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
+        return parse_query(await read_body(exchange.receive, self.options))
+
+    async def _preflight(self, exchange: Exchange) -> None:
+        allowed = self._router.methods(exchange.path)
+        headers: HeaderList = [(b"vary", b"access-control-request-headers")]
+        if allowed:
+            asked = exchange.headers.get(b"access-control-request-headers", b"")
+            headers += [
+                (b"access-control-allow-methods", ", ".join(allowed).encode()),
+                (b"access-control-allow-headers", asked or b"authorization, content-type"),
+                (b"access-control-max-age", b"600"),
+            ]
+        await exchange.answer(204 if allowed else 404, headers, b"", "")
+
+    # Calls
+
+    async def _call(self, exchange: Exchange, route: Route, form: dict[str, list[str]] | None) -> None:
+        endpoint = self._endpoints[id(route.binding)]
+        options = self.options
+        entries = metadata.incoming(exchange.scope["headers"], peer=exchange.peer, options=options)
+        if exchange.request_id:
+            entries = [entry for entry in entries if entry[0] != "x-request-id"]
+            entries.append(("x-request-id", exchange.request_id))
+        seconds = metadata.timeout(exchange.header(b"grpc-timeout"), options)
+        if endpoint.server_streaming and exchange.header(b"grpc-timeout") is None:
+            seconds = None
+        if endpoint.client_streaming:
+            upload: Upload | None = Upload(endpoint, exchange.receive, options)
+            assert upload is not None
+            argument: Any = upload.messages()
+        else:
+            upload = None
+            argument = await self._request(exchange, endpoint, route.variables, form)
+        call = endpoint.call(argument, metadata=entries, timeout=seconds)
+        watch = Watch(exchange.receive, call.cancel)
+        if upload is not None:
+            upload.watch = watch
+        else:
+            watch.start()
+        try:
+            if endpoint.server_streaming:
+                await self._stream(exchange, endpoint, call)
+            else:
+                await self._unary(exchange, endpoint, call)
+        except asyncio.CancelledError:
+            if upload is not None and upload.refusal is not None:
+                raise upload.refusal from None
+            if not watch.gone:
+                raise
+        except _Rejected as rejected:
+            await self._reject(exchange, rejected, streamed=endpoint.server_streaming)
+        finally:
+            watch.stop()
+            call.cancel()
+
+    async def _request(
+        self, exchange: Exchange, endpoint: Endpoint, variables: Mapping[str, str], form: dict[str, list[str]] | None
+    ) -> Message:
+        """Read what the rule wants of the request, and no more."""
+        text = ""
+        is_form = (exchange.header(b"content-type") or "").partition(";")[0].strip().lower() == _FORM
+        if endpoint.takes_body and form is None:
+            text = decode_utf8(await read_body(exchange.receive, self.options))
+        elif form is None and is_form and exchange.method in ("POST", "PUT", "PATCH") and endpoint.takes_parameters:
+            form = await self._form(exchange)
+        query = exchange.scope["query_string"]
+        parameters = dict(form) if form else {}
+        if query and (endpoint.takes_parameters or self.options.strict):
+            for key, values in parse_query(query).items():
+                parameters[key] = [*parameters.get(key, ()), *values]
+        last_event_id = exchange.header(b"last-event-id") if endpoint.server_streaming else None
+        return endpoint.request(text, variables, parameters, last_event_id or "")
+
+    async def _unary(self, exchange: Exchange, endpoint: Endpoint, call: Any) -> None:
+        try:
+            message = await call
+        except grpc.aio.AioRpcError as error:
+            raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
+        headers = metadata.outgoing(pairs(await call.initial_metadata()), self.options)
+        replier = endpoint.replier
+        status = replier.status(message)
+        location = replier.location(message)
+        if location is not None:
+            headers.append((b"location", (exchange.scope.get("root_path", "") + location).encode()))
+        if replier.empty_body:
+            await exchange.answer(status, headers, b"", "")
+            return
+        try:
+            body, content_type = endpoint.encode(message)
+        except Refusal as refusal:
+            refusal.headers += [(name.decode("latin1"), value.decode("latin1")) for name, value in headers]
+            raise
+        await exchange.answer(status, headers, body, content_type)
+
+    async def _stream(self, exchange: Exchange, endpoint: Endpoint, call: Any) -> None:
+        accept = exchange.header(b"accept") or ""
+        strict = self.options.strict
+        framing: Framing
+        if "text/event-stream" in accept.lower():
+            framing = Events(endpoint, strict=strict)
+        else:
+            framing = Lines(endpoint, strict=strict)
+        messages = aiter(call)
+        try:
+            first = await self._first(messages, quiet=self.options.keepalive_s if framing.is_events else None)
+            headers = metadata.outgoing(pairs(await call.initial_metadata()), self.options) if first is not None else []
+        except StopAsyncIteration:
+            headers = metadata.outgoing(pairs(await call.initial_metadata()), self.options)
+            await exchange.start(200, _typed(headers, framing.content_type if framing.is_events else ""))
+            await exchange.write(b"", more=False)
+            return
+        except grpc.aio.AioRpcError as error:
+            raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
+        # A refusal here is of the first message, which still can have a status.
+        chunk, content_type = (
+            framing.message(first) if isinstance(first, Message) else (KEEPALIVE, framing.content_type)
+        )
+        if framing.is_events:
+            headers.append((b"cache-control", b"no-cache"))
+        await exchange.start(200, _typed(headers, content_type))
+        await exchange.write(chunk)
+        pending = first if isinstance(first, asyncio.Task) else None
+        await self._rest(exchange, framing, messages, pending)
+        await exchange.write(b"", more=False)
+
+    async def _first(self, messages: AsyncIterator[Message], quiet: float | None) -> Message | asyncio.Task[Message]:
+        """The first message; where ``quiet`` seconds pass without one, the task that waits for it."""
+        if quiet is None:
+            return await anext(messages)
+        return await _within(_task(messages), quiet)
+
+    async def _rest(
+        self, exchange: Exchange, framing: Framing, messages: AsyncIterator[Message], task: asyncio.Task[Message] | None
+    ) -> None:
+        try:
+            while True:
+                if not framing.is_events:
+                    message = await anext(messages)
+                else:
+                    waited = await _within(task or _task(messages), self.options.keepalive_s)
+                    task = waited if isinstance(waited, asyncio.Task) else None
+                    if task is not None:
+                        await exchange.write(KEEPALIVE)
+                        continue
+                    assert isinstance(waited, Message)
+                    message = waited
+                await exchange.write(framing.message(message)[0])
+        except StopAsyncIteration:
+            return
+        except grpc.aio.AioRpcError as error:
+            status = status_of(error)
+        except Refusal as refusal:
+            status = refusal.status(strict=self.options.strict, domain=self.options.error_domain)
+        finally:
+            if task is not None:
+                task.cancel()
+        await exchange.write(framing.error(self._status_body(status)[0]))
+
+    # Errors
+
+    async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        options = self.options
+        if exchange.started:
+            return
+        status = refusal.status(strict=options.strict, domain=options.error_domain)
+        headers = [(name.encode(), value.encode("latin1", "replace")) for name, value in refusal.headers]
+        if refusal.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
+        if refusal.http_status in (408, 413):
+            # The rest of the body is not going to be read, so the connection cannot be used again.
+            headers.append((b"connection", b"close"))
+        if refusal.text and not options.strict:
+            await exchange.answer(refusal.http_status, headers, refusal.text.encode(), "text/plain; charset=utf-8")
+            return
+        await exchange.answer(refusal.http_status, headers, self._status_body(status)[0], "application/json")
+
+    async def _reject(self, exchange: Exchange, rejected: _Rejected, *, streamed: bool) -> None:
+        status, strict = rejected.status, self.options.strict
+        headers = metadata.outgoing(rejected.initial, self.options)
+        body, written = self._status_body(status)
+        code = HTTP_STATUS.get(status.code, 500) if written else 500
+        if streamed and not strict:
+            await exchange.answer(code, headers, b'{"error":' + body + b"}", "application/json")
+            return
+        if status.code == UNAUTHENTICATED:
+            message = "Bearer" if strict else status.message.replace("\r", " ").replace("\n", " ")
+            headers.append((b"www-authenticate", message.encode("latin1", "replace")))
+        if strict and status.code in (RESOURCE_EXHAUSTED, UNAVAILABLE):
+            headers += _retry_after(status)
+        await exchange.answer(code, headers, body, "application/json")
+
+    def _status_body(self, status: status_pb2.Status) -> tuple[bytes, bool]:
+        """A status as JSON, and whether that was possible."""
+        try:
+            return self._status_writer.write(status).encode("utf-8", "surrogatepass"), True
+        except WriteError:
+            return b'{"code": 13, "message": "failed to marshal error message"}', False
+
+
+def _task(messages: AsyncIterator[Message]) -> asyncio.Task[Message]:
+    async def step() -> Message | None:
+        # A task cannot end with StopAsyncIteration.
+        return await anext(messages, None)
+
+    return asyncio.get_running_loop().create_task(step())  # type: ignore[arg-type]  # None is told apart below
+
+
+async def _within(task: asyncio.Task[Message], seconds: float) -> Message | asyncio.Task[Message]:
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not task.done():
+        return task
+    message = task.result()
+    if message is None:
+        raise StopAsyncIteration
+    return message
+
+
+def _typed(headers: HeaderList, content_type: str) -> HeaderList:
+    return [*headers, (b"content-type", content_type.encode("latin1", "replace"))] if content_type else headers
+
+
+def _retry_after(status: status_pb2.Status) -> HeaderList:
+    retry = error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Is(retry.DESCRIPTOR):
+            detail.Unpack(retry)
+            delay = retry.retry_delay
+            return [(b"retry-after", b"%d" % max(1, math.ceil(delay.seconds + delay.nanos / 1e9)))]
+    return []
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Nothing to start or stop: the channel belongs to who made it."""
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,156 @@
+"""A call's surroundings: its client may leave, its upload comes in pieces, its failure is a status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
+from starlette.types import Receive
+
+from footlights.gateway.endpoint import Endpoint
+from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
+from footlights.gateway.jsontext import decode_utf8, first_value
+from footlights.gateway.options import Options
+from footlights.gateway.splitter import Splitter
+
+_DETAILS: Final = "grpc-status-details-bin"
+WATCH_AFTER_S: Final = 0.05
+"""Most calls end sooner, and those that do need no watching; a client that leaves is noticed this much later."""
+
+
+class Watch:
+    """Notices that the client has left, by reading on after the body, and cancels the call then."""
+
+    def __init__(self, receive: Receive, cancel: Callable[[], object]) -> None:
+        self.gone = False
+        self._receive, self._cancel = receive, cancel
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin; the body must have been read, or not be wanted."""
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+
+    def stop(self) -> None:
+        """End; must be called when the call is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def leave(self) -> None:
+        """The client has left."""
+        self.gone = True
+        self._cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.leave()
+                return
+
+
+async def read_body(receive: Receive, options: Options) -> bytes:
+    """The whole body.
+
+    Raises:
+        Refusal: it is too large (413) or pauses too long (408).
+        ConnectionResetError: the client left.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in body_chunks(receive, options):
+        size += len(chunk)
+        if size > options.max_body_bytes:
+            raise too_large(options)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def body_chunks(receive: Receive, options: Options) -> AsyncIterator[bytes]:
+    """The body as it comes; raises as ``read_body`` but for the size."""
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(options.body_timeout_s):
+                message = await receive()
+        except TimeoutError:
+            raise Refusal(
+                INVALID_ARGUMENT, "body read timeout", http_status=408, reason="BODY_TIMEOUT",
+                plain=f"the body paused for more than {options.body_timeout_s:g} s",
+            ) from None  # fmt: skip
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
+        if chunk := message.get("body", b""):
+            yield chunk
+        more = message.get("more_body", False)
+
+
+def too_large(options: Options) -> Refusal:
+    """413."""
+    plain = f"the body is larger than {options.max_body_bytes} bytes"
+    return Refusal(INVALID_ARGUMENT, plain, http_status=413, reason="BODY_TOO_LARGE")
+
+
+class Upload:
+    """A body as a stream of messages. A body that cannot be read cancels the call and leaves the refusal here."""
+
+    def __init__(self, endpoint: Endpoint, receive: Receive, options: Options) -> None:
+        self.refusal: Refusal | None = None
+        self.watch: Watch | None = None
+        self._endpoint, self._receive, self._options = endpoint, receive, options
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """One message a JSON value."""
+        splitter = Splitter(self._options.max_body_bytes)
+        try:
+            async for chunk in body_chunks(self._receive, self._options):
+                for value in splitter.feed(chunk):
+                    yield self._message(value)
+            for value in splitter.finish():
+                yield self._message(value)
+        except Refusal as refusal:
+            self.refusal = refusal
+            self._cancel()
+        except ConnectionResetError:
+            if self.watch is not None:
+                self.watch.leave()
+        else:
+            if self.watch is not None:
+                self.watch.start()
+
+    def _message(self, data: bytes) -> Message:
+        text = decode_utf8(data)
+        place = first_value(text)
+        assert place is not None, "the splitter gives no blanks"
+        return self._endpoint.streamed(text[place[0] : place[1]])
+
+    def _cancel(self) -> None:
+        if self.watch is not None:
+            self.watch._cancel()  # noqa: SLF001  they belong together
+
+
+def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """The status of a failed call with the details the server attached."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS:
+            try:
+                status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin1"))
+            except DecodeError:
+                break
+            if status.code == error.code().value[0]:
+                return status
+    return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
+
+
+def pairs(metadata: Any) -> list[tuple[str, str | bytes]]:
+    """Metadata as pairs, whichever of grpc's types it has."""
+    return [(key, value) for key, value in metadata] if metadata else []

@@ -1,0 +1,176 @@
+"""One binding made ready: how its requests are decoded and its answers encoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import grpc.aio
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from footlights.gateway.binding import HTTP_BODY, Binding, walk
+from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, Refusal
+from footlights.gateway.fields import set_parameters, set_path
+from footlights.gateway.jsontext import first_value, skip_space
+from footlights.gateway.mask import implied_paths, mask_field
+from footlights.gateway.options import Options
+from footlights.gateway.reader import KIND, BodyError, read
+from footlights.gateway.reply import Replier
+from footlights.gateway.writer import WriteError, Writer
+
+_GO_TYPES: Final = {"float": "float32", "double": "float64", "sint32": "int32", "sfixed32": "int32",
+                    "fixed32": "uint32", "sint64": "int64", "sfixed64": "int64", "fixed64": "uint64"}  # fmt: skip
+_JSON_KINDS: Final = {"{": "object", "[": "array", '"': "string", "t": "bool", "f": "bool"}
+
+
+class Endpoint:
+    """A binding with its message classes, its multicallable and its writer."""
+
+    def __init__(self, binding: Binding, channel: grpc.aio.Channel, options: Options, writer: Writer) -> None:
+        rpc = binding.rpc
+        self.binding = binding
+        self.replier = Replier(binding)
+        self.client_streaming, self.server_streaming = bool(rpc.client_streaming), bool(rpc.server_streaming)
+        self._strict = options.strict
+        self._request = message_factory.GetMessageClass(rpc.input_type)
+        response = message_factory.GetMessageClass(rpc.output_type)
+        kind = f"{'stream' if rpc.client_streaming else 'unary'}_{'stream' if rpc.server_streaming else 'unary'}"
+        self.call: Any = getattr(channel, kind)(
+            binding.path, request_serializer=self._request.SerializeToString, response_deserializer=response.FromString
+        )
+        body = binding.body
+        self._body_field: FieldDescriptor | None = walk(rpc.input_type, body)[0] if body not in ("", "*") else None
+        self._mask_field = mask_field(binding)
+        self._skip = [*(v.field_path for v in binding.template.variables), *([body] if body not in ("", "*") else ())]
+        self._answer_field: FieldDescriptor | None = None
+        answer_type: Descriptor | None = rpc.output_type
+        if binding.response_body:
+            self._answer_field = walk(rpc.output_type, binding.response_body)[0]
+            answer_type = self._answer_field.message_type
+        repeated = self._answer_field is not None and self._answer_field.is_repeated
+        self.raw = answer_type is not None and answer_type.full_name == HTTP_BODY and not repeated
+        self._write = (
+            writer.for_field(self._answer_field) if self._answer_field is not None else writer.for_type(rpc.output_type)
+        )
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether the rule gives the body a place in the request."""
+        return bool(self.binding.body)
+
+    @property
+    def takes_parameters(self) -> bool:
+        """Whether query parameters are looked at; ``body: "*"`` leaves them none."""
+        return self.binding.body != "*" and not self.client_streaming
+
+    def request(
+        self, text: str, variables: Mapping[str, str], parameters: Mapping[str, Sequence[str]], last_event_id: str = ""
+    ) -> Message:
+        """The request: the body first, path variables over it, then parameters.
+
+        Raises:
+            Refusal: any of them is not what the request wants.
+        """
+        request = self._request()
+        if text:
+            self._read_body(request, text)
+        for variable, value in variables.items():
+            set_path(request, variable, value)
+        if parameters:
+            if self._strict and not self.takes_parameters:
+                name = next(iter(parameters))
+                raise Refusal(
+                    INVALID_ARGUMENT, name, plain=f"there is no parameter {name!r}; this call takes its body only",
+                    field=name, reason="UNKNOWN_PARAMETER",
+                )  # fmt: skip
+            set_parameters(request, parameters, skip=self._skip, strict=self._strict)
+        if last_event_id:
+            self.replier.resume(request, last_event_id)
+        return request
+
+    def streamed(self, text: str) -> Message:
+        """One message of a client stream, from one JSON value.
+
+        Raises:
+            Refusal: the value is not that message.
+        """
+        request = self._request()
+        self._read(request, text)
+        return request
+
+    def encode(self, message: Message) -> tuple[bytes, str]:
+        """The body of an answer and its content type.
+
+        Raises:
+            Refusal: the message has no JSON.
+        """
+        if self.raw:
+            holder: Any = message if self._answer_field is None else getattr(message, self._answer_field.name)
+            return holder.data, holder.content_type
+        try:
+            return self._write(message).encode("utf-8", "surrogatepass"), "application/json"
+        except WriteError as error:
+            raise Refusal(
+                UNKNOWN, f"proto: {error}", plain=f"the answer has no JSON: {error}", reason="ANSWER_NOT_JSON"
+            ) from None
+
+    def _read_body(self, request: Message, text: str) -> None:
+        place = first_value(text)
+        if place is None:
+            return
+        begin, end = place
+        if self._strict and (after := skip_space(text, end)) < len(text):
+            raise Refusal(
+                INVALID_ARGUMENT, "trailing data", reason="INVALID_JSON",
+                plain=f"more follows the JSON value in the body, at character {after + 1}; send one value",
+            )  # fmt: skip
+        value = text[begin:end]
+        field = self._body_field
+        if field is None:
+            self._read(request, value)
+        elif field.message_type is not None and not field.is_repeated:
+            member = getattr(request, field.name)
+            member.SetInParent()
+            self._read(member, value)
+            mask = self._mask_field
+            if mask is not None and not getattr(request, mask.name).paths:
+                getattr(request, mask.name).paths.extend(implied_paths(value, field.message_type))
+        else:
+            self._read_field(request, field, value)
+
+    def _read_field(self, request: Message, field: FieldDescriptor, value: str) -> None:
+        """A body that is a scalar, list or map field: read as the one member of an object."""
+        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+        kind = _JSON_KINDS.get(value[0], "number")
+        if field.is_repeated and value != "null" and kind != ("object" if is_map else "array"):
+            go_type = "map[string]jsontext.Value" if is_map else "[]jsontext.Value"
+            raise self._bad_body(
+                f"json: cannot unmarshal {kind} into Go value of type {go_type}",
+                f"the body wants {'an object' if is_map else 'an array'}, not {value[:100]}",
+            )
+        try:
+            read(f'{{"{field.json_name}":{value}}}', request, ignore_unknown=not self._strict)
+        except BodyError as error:
+            reference = error.reference
+            if field.message_type is None and field.enum_type is None and not field.is_repeated:
+                name = KIND[field.type]
+                reference = f"json: cannot unmarshal {kind} into Go value of type {_GO_TYPES.get(name, name)}"
+            raise self._bad_body(reference, error.plain) from None
+
+    def _read(self, message: Message, text: str) -> None:
+        try:
+            read(text, message, ignore_unknown=not self._strict)
+        except BodyError as error:
+            raise self._bad_body(error.reference, error.plain, error.field) from None
+
+    def _bad_body(self, reference: str, plain: str, field: str = "") -> Refusal:
+        known = re.search(r"unknown field|duplicate field", reference)
+        reason = {"unknown field": "UNKNOWN_MEMBER", "duplicate field": "DUPLICATE_MEMBER"}.get(
+            known.group() if known else "", "INVALID_MEMBER"
+        )
+        return Refusal(
+            INVALID_ARGUMENT, reference, plain=plain, field=field or self.binding.body.strip("*"), reason=reason
+        )

@@ -1,0 +1,99 @@
+"""One HTTP request and its answer, in ASGI's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from starlette.types import Receive, Scope, Send
+
+from footlights.gateway.options import Options
+
+HeaderList = list[tuple[bytes, bytes]]
+_EXPOSED: Final = (b"etag", b"location", b"retry-after", b"x-request-id")
+
+
+class Exchange:
+    """A request with its headers looked up once, and an answer that is started once."""
+
+    __slots__ = ("_options", "headers", "method", "path", "receive", "request_id", "scope", "send", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, options: Options) -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+        self.method: str = scope["method"]
+        self.path = _path(scope)
+        # Later values lose, as with Go's Header.Get.
+        self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.started = False
+        self._options = options
+        self.request_id = ""
+        if options.strict:
+            given = self.headers.get(b"x-request-id", b"").decode("latin1")
+            self.request_id = given if _is_sound(given) else str(uuid4())
+
+    @property
+    def peer(self) -> str:
+        """The address of who connected; empty where the server does not know."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    def header(self, name: bytes) -> str | None:
+        """The first value of a header, by lower-case name."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin1")
+
+    async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, content_type: str) -> None:
+        """Send a whole answer."""
+        sent = [*headers]
+        if content_type:
+            sent.append((b"content-type", content_type.encode("latin1", "replace")))
+        if status not in (204, 304):
+            sent.append((b"content-length", b"%d" % len(body)))
+        await self.start(status, sent)
+        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def start(self, status: int, headers: HeaderList) -> None:
+        """Send the head of an answer with the headers that every answer has."""
+        self.started = True
+        if self.request_id:
+            headers = [header for header in headers if header[0] != b"x-request-id"]
+            headers.append((b"x-request-id", self.request_id.encode("latin1")))
+        if self._options.cors_origins:
+            headers += self.cors()
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, body: bytes, *, more: bool = True) -> None:
+        """Send a part of the body; returns when the server takes more, which is what holds a stream back."""
+        message: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": more}
+        await self.send(message)
+
+    def cors(self) -> HeaderList:
+        """CORS headers for the request's origin, if it has one that is allowed."""
+        origin = self.headers.get(b"origin")
+        allowed = self._options.cors_origins
+        if origin is None:
+            return []
+        if "*" in allowed:
+            # Nothing here is authorised by cookie, so the wildcard gives away nothing.
+            found: HeaderList = [(b"access-control-allow-origin", b"*")]
+        elif origin.decode("latin1") in allowed:
+            found = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+        else:
+            return [(b"vary", b"origin")]
+        exposed = b", ".join(dict.fromkeys((*_EXPOSED, *(name.encode() for name in self._options.expose_headers))))
+        return [*found, (b"access-control-expose-headers", exposed)]
+
+
+def _path(scope: Scope) -> str:
+    """The path below where the gateway is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :] or "/"
+    return path
+
+
+def _is_sound(request_id: str) -> bool:
+    """Printable ASCII and short enough to log."""
+    return 0 < len(request_id) <= 128 and all("!" <= char <= "~" for char in request_id)

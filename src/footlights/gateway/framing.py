@@ -1,0 +1,84 @@
+"""How a stream of messages becomes bytes: lines of JSON, raw bodies, or Server-Sent Events."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from footlights.gateway.endpoint import Endpoint
+
+
+class Framing(Protocol):
+    """One way to put messages on the wire."""
+
+    content_type: str
+    """Empty where the first message says it."""
+    is_events: bool
+    """Whether comments may be sent to keep the connection alive."""
+
+    def message(self, message: Message) -> tuple[bytes, str]:
+        """The bytes that carry a message, and their content type."""
+
+    def error(self, status: bytes) -> bytes:
+        """The bytes that carry the status of a stream that failed after its first message."""
+
+
+class Lines:
+    """``{"result": …}`` a line, ``{"error": …}`` at the end; HttpBody goes raw. grpc-gateway's framing."""
+
+    is_events = False
+
+    def __init__(self, endpoint: Endpoint, *, strict: bool) -> None:
+        self._endpoint = endpoint
+        self.content_type = "" if endpoint.raw else "application/x-ndjson" if strict else "application/json"
+
+    def message(self, message: Message) -> tuple[bytes, str]:
+        """See Framing."""
+        body, content_type = self._endpoint.encode(message)
+        if self._endpoint.raw:
+            return body + b"\n", content_type
+        return b'{"result":' + body + b"}\n", self.content_type
+
+    def error(self, status: bytes) -> bytes:
+        """See Framing."""
+        return b'{"error":' + status + b"}\n"
+
+
+class Events:
+    """Server-Sent Events: ``id`` from the reply option, the message as ``data``, a failure as ``event: error``.
+
+    Strict mode sends the bare message, the default dialect ``{"result": …}`` as its lines do.
+    """
+
+    is_events = True
+    content_type = "text/event-stream"
+
+    def __init__(self, endpoint: Endpoint, *, strict: bool) -> None:
+        self._endpoint, self._strict = endpoint, strict
+
+    def message(self, message: Message) -> tuple[bytes, str]:
+        """See Framing."""
+        body, _ = self._endpoint.encode(message)
+        if not self._strict and not self._endpoint.raw:
+            body = b'{"result":' + body + b"}"
+        event_id = self._endpoint.replier.event_id(message)
+        head = b"" if event_id is None else b"id: " + _one_line(event_id) + b"\n"
+        return head + _data(body), self.content_type
+
+    def error(self, status: bytes) -> bytes:
+        """See Framing."""
+        return b"event: error\n" + _data(status)
+
+
+KEEPALIVE = b": keep-alive\n\n"
+
+
+def _data(body: bytes) -> bytes:
+    lines = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
+
+
+def _one_line(text: str) -> bytes:
+    # NUL in an id makes browsers drop it (WHATWG HTML, 9.2.6).
+    return text.replace("\r", "").replace("\n", "").replace("\0", "").encode()

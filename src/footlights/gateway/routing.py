@@ -1,0 +1,88 @@
+"""From HTTP method and path to a binding.
+
+The last declared binding that matches wins. Paths are taken as they come, decoded: nothing is cleaned, ``//`` and
+a trailing slash make empty components, and ``*`` matches an empty component too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from footlights.gateway.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A binding and what its path variables matched, by field path."""
+
+    binding: Binding
+    variables: dict[str, str]
+
+
+class VerbAlone(Exception):
+    """The last component is nothing but a verb; the reference ends the search there, with 404."""
+
+
+class Router:
+    """The bindings, arranged for finding."""
+
+    def __init__(self, bindings: Sequence[Binding]) -> None:
+        self._by_method: dict[str, list[Binding]] = {}
+        for binding in reversed(bindings):
+            self._by_method.setdefault(binding.http_method, []).append(binding)
+        self._by_count: dict[tuple[str, int], list[Binding]] = {}
+        self._longest = max((len(b.template.segments) for b in bindings), default=0) + 1
+
+    def find(self, method: str, path: str) -> Route | None:
+        """The binding for a request, or None.
+
+        Raises:
+            VerbAlone: see there.
+        """
+        components = path[1:].split("/")
+        last = components[-1]
+        if last.startswith(":"):
+            candidates: Sequence[Binding] = self._by_method.get(method, ())
+        else:
+            candidates = self._candidates(method, len(components))
+        for binding in candidates:
+            template = binding.template
+            verb = template.verb
+            if not verb:
+                variables = template.match(components)
+            elif last.endswith(verb) and last[-len(verb) - 1 : -len(verb)] == ":":
+                if len(last) == len(verb) + 1:
+                    raise VerbAlone
+                variables = template.match([*components[:-1], last[: -len(verb) - 1]])
+            else:
+                continue
+            if variables is not None:
+                return Route(binding, variables)
+        return None
+
+    def methods(self, path: str) -> list[str]:
+        """The methods under which a path matches, sorted."""
+        found = []
+        for method in self._by_method:
+            try:
+                if self.find(method, path) is not None:
+                    found.append(method)
+            except VerbAlone:
+                continue
+        return sorted(found)
+
+    def _candidates(self, method: str, count: int) -> list[Binding]:
+        # Beyond the longest template only ** can match, so the index stays bounded whatever clients send.
+        key = (method, min(count, self._longest))
+        found = self._by_count.get(key)
+        if found is None:
+            if method not in self._by_method:
+                return []
+            found = [
+                b
+                for b in self._by_method[method]
+                if len(b.template.segments) == count or (b.template.deep >= 0 and b.template.least <= count)
+            ]
+            self._by_count[key] = found
+        return found

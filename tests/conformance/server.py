@@ -1,0 +1,77 @@
+"""The echo service and a gateway in front of it, as servers in a thread with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc.aio
+import uvicorn
+
+from footlights.gateway import Gateway, Options
+from tests.conformance.echo import Echo, service
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway that answers on 127.0.0.1."""
+
+    port: int
+    echo: Echo
+    gateway: Gateway
+
+
+@contextmanager
+def serving(options: Options | None = None) -> Iterator[Running]:
+    """Run both until the end of the block."""
+    ready = threading.Event()
+    found: list[Running] = []
+    failures: list[BaseException] = []
+    stop: list[tuple[asyncio.AbstractEventLoop, uvicorn.Server]] = []
+
+    async def main() -> None:
+        echo = Echo()
+        upstream = grpc.aio.server()
+        upstream.add_generic_rpc_handlers((echo.handlers(),))
+        upstream_port = upstream.add_insecure_port("127.0.0.1:0")
+        await upstream.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{upstream_port}") as channel:
+            gateway = Gateway(channel, [service()], options)
+            config = uvicorn.Config(
+                gateway, host="127.0.0.1", port=0, log_level="critical", proxy_headers=False, ws="none", lifespan="off"
+            )
+            server = uvicorn.Server(config)
+            task = asyncio.create_task(server.serve())
+            while not server.started and not task.done():
+                await asyncio.sleep(0.005)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            found.append(Running(port, echo, gateway))
+            stop.append((asyncio.get_running_loop(), server))
+            ready.set()
+            await task
+        await upstream.stop(0)
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:  # handed to the test that waits
+            failures.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="gateway under test")
+    thread.start()
+    assert ready.wait(20), "the gateway did not start in 20 s"
+    if failures:
+        raise failures[0]
+    try:
+        yield found[0]
+    finally:
+        loop, server = stop[0]
+        loop.call_soon_threadsafe(setattr, server, "force_exit", True)
+        loop.call_soon_threadsafe(setattr, server, "should_exit", True)
+        thread.join(20)
+        assert not thread.is_alive(), "the gateway did not stop in 20 s"
