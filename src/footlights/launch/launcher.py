@@ -44,6 +44,8 @@ class Plan:
     """The launch's own directory, mode 0700: plan, output, exit status, session file."""
     version: Version
     """The recipe that this was rendered from (container, fake behaviour, readiness, presence, signalling)."""
+    mounts: tuple[str, ...] = ()
+    """The container's mounts, rendered: ``SOURCE:TARGET[:ro]``."""
 
 
 class Phase(enum.Enum):
@@ -69,11 +71,18 @@ class Status:
 class LaunchError(Exception):
     """The application could not be started: final for this launch."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        """Say why: ``reason`` is UPPER_SNAKE and stable (``COMMAND_NOT_FOUND``, ``IMAGE_PULL_FAILED``)."""
+    def __init__(self, reason: str, message: str, *, rejected: bool = False) -> None:
+        """Say why.
+
+        Args:
+            reason: UPPER_SNAKE and stable (``COMMAND_NOT_FOUND``, ``IMAGE_PULL_FAILED``).
+            message: The same for a person, with the value and the fix.
+            rejected: Whether only this node or device will not do, so that another one may be tried.
+        """
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.rejected = rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,10 @@ class Launcher(Protocol):
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:
         """Find everything on this machine that carries the cluster's mark: launch id -> pids (for orphans)."""
+        ...
+
+    async def end_orphan(self, cluster_id: str, launch_id: str) -> None:
+        """Kill what ``find`` shows of a launch whose plan is lost. May have to be repeated until it shows no more."""
         ...
 
     async def close(self) -> None:

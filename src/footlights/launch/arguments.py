@@ -1,0 +1,179 @@
+"""A session's arguments: from JSON to the types that its version declares, the secret ones apart. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import re2  # type: ignore[import-untyped]  # it ships no types
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+
+from footlights.errors import InvalidArgument
+from footlights.v1.application_pb2 import Argument, Version
+
+FIELD = "application_arguments"
+STAGE, NUCLEUS = "usd_stage_uri", "nucleus_connection_config"
+PUBLISHED = (STAGE, NUCLEUS)
+"""The two keys that the published API has for every application."""
+DEFAULT_MAX_LENGTH = 1024
+MAX_SECRET_BYTES = 64 << 10
+MAX_INTEGER = 2**53 - 1
+"""The greatest whole number that a JSON number keeps exactly."""
+
+Scalar = str | int | float | bool
+
+
+def convert_arguments(
+    version: Version, arguments: Mapping[str, object] | Struct
+) -> tuple[dict[str, Scalar], dict[str, object]]:
+    """Convert what a session gives to what its version declares.
+
+    Converting the result again gives the same: the node does so.
+
+    Args:
+        version: A valid version.
+        arguments: JSON values by name, or the Struct that they came in.
+
+    Returns:
+        The plain values (declared ones with their defaults, and ``usd_stage_uri`` where it was given, for
+        ``stages.resolve_stage``), and the secrets (secret arguments and a ``nucleus_connection_config`` that is not
+        empty), which go into the session file and nowhere else.
+
+    Raises:
+        InvalidArgument: for ``application_arguments.NAME``; a secret's value is never part of the message.
+    """
+    given = json_format.MessageToDict(arguments) if isinstance(arguments, Struct) else dict(arguments)
+    declared = {argument.name: argument for argument in version.arguments}
+    for name in given:
+        if name not in declared and name not in PUBLISHED:
+            known = ", ".join(sorted({*declared, *PUBLISHED}))
+            raise InvalidArgument(
+                f"{FIELD}.{name}",
+                f"this version declares no such argument: the known ones are {known}.",
+                reason="ARGUMENT_UNKNOWN",
+                metadata={"argument": name},
+            )
+    values: dict[str, Scalar] = {}
+    secrets: dict[str, object] = {}
+    for name, argument in declared.items():
+        value = given.get(name)
+        if value is None and argument.HasField("default_value"):
+            value = json_format.MessageToDict(argument.default_value)
+        if value is None:
+            if argument.required:
+                raise InvalidArgument(
+                    f"{FIELD}.{name}", "it is required and has no default: give it.", reason="ARGUMENT_REQUIRED"
+                )
+            continue
+        converted = convert_value(argument, value, field=f"{FIELD}.{name}")
+        if argument.secret:
+            secrets[name] = converted
+        else:
+            values[name] = converted
+    if given.get(STAGE) is not None:
+        values[STAGE] = _stage(given[STAGE])
+    nucleus = _nucleus(given.get(NUCLEUS))
+    if nucleus:
+        secrets[NUCLEUS] = nucleus
+    return values, secrets
+
+
+def convert_value(argument: Argument, value: object, *, field: str) -> Scalar:
+    """Convert one JSON value to the argument's type and check it against the argument's bounds.
+
+    Raises:
+        InvalidArgument: for ``field``; a secret's value is never part of the message.
+    """
+    match argument.type:
+        case Argument.STRING:
+            return _string(argument, value, field)
+        case Argument.INTEGER:
+            number = _number(argument, value, field)
+            if not number.is_integer() or abs(number) > MAX_INTEGER:
+                raise _wrong(argument, field, value, "is no whole number (up to 2^53 - 1)", "write one, such as 5")
+            return int(number)
+        case Argument.NUMBER:
+            return _number(argument, value, field)
+        case Argument.BOOLEAN:
+            if not isinstance(value, bool):
+                raise _wrong(argument, field, value, "is neither true nor false", "write true or false")
+            return value
+        case _:
+            raise InvalidArgument(field, f"its version declares the unknown type {argument.type}.")
+
+
+def as_text(value: Scalar) -> str:
+    """Write a converted value as a command has it: ``5``, ``0.5``, ``true``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _string(argument: Argument, value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(argument, field, value, "is no text", "write it in quotes")
+    longest = argument.max_length or DEFAULT_MAX_LENGTH
+    if len(value) > longest:
+        raise _wrong(argument, field, value, f"is {len(value)} characters long", f"give at most {longest}")
+    if argument.allowed_values and value not in argument.allowed_values:
+        choices = ", ".join(repr(choice) for choice in argument.allowed_values)
+        raise _wrong(argument, field, value, "is not allowed", f"choose one of {choices}")
+    if re.search(r"[\0\r\n]", value) and not argument.secret:
+        raise _wrong(argument, field, value, "holds a NUL or a line break", "remove it")
+    if argument.pattern and re2.compile(argument.pattern).fullmatch(value) is None:
+        raise _wrong(argument, field, value, f"does not match {argument.pattern!r}", "give a text that matches")
+    return value
+
+
+def _number(argument: Argument, value: object, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(argument, field, value, "is no number", "write it without quotes")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _wrong(argument, field, value, "is not finite", "give a number")
+    if argument.HasField("minimum") and number < argument.minimum:
+        raise _wrong(argument, field, value, "is too small", f"give at least {argument.minimum:g}")
+    if argument.HasField("maximum") and number > argument.maximum:
+        raise _wrong(argument, field, value, "is too great", f"give at most {argument.maximum:g}")
+    return number
+
+
+def _stage(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{FIELD}.{STAGE}", f"{value!r} is no text: give a path or a URL.")
+    return value
+
+
+def _nucleus(value: object) -> list[dict[str, object]]:
+    """Check the published key whose shape was never published: a list of objects with any keys."""
+    if value is None:
+        return []
+    field = f"{FIELD}.{NUCLEUS}"
+    if (
+        not isinstance(value, Sequence)
+        or isinstance(value, str)
+        or not all(isinstance(item, Mapping) for item in value)
+    ):
+        raise InvalidArgument(field, "it is no list of objects: write [] or [{...}].")
+    items = [dict(item) for item in value if isinstance(item, Mapping)]
+    try:
+        size = len(json.dumps(items))
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidArgument(field, "it is no JSON.") from None
+    if size > MAX_SECRET_BYTES:
+        raise InvalidArgument(field, f"it is {size} bytes of JSON: at most {MAX_SECRET_BYTES} are allowed.")
+    return items
+
+
+def _wrong(argument: Argument, field: str, value: object, problem: str, fix: str) -> InvalidArgument:
+    shown = "the value (a secret)" if argument.secret else _shown(value)
+    return InvalidArgument(field, f"{shown} {problem}: {fix}.", reason="ARGUMENT_INVALID")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

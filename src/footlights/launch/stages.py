@@ -1,0 +1,163 @@
+"""Which stage a session may open: below one of the version's roots, compared by parts and not by characters. Pure.
+
+A path is normalised by its text alone: what a symbolic link on the node points at is its operator's decision, as is
+what a server answers below an allowed prefix.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from footlights.errors import InvalidArgument
+from footlights.v1.application_pb2 import Version
+
+STAGE_FIELD = "application_arguments.usd_stage_uri"
+MAX_CHARACTERS = 4096
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029]")
+_PORTS = {"http": 80, "https": 443}
+
+
+class StageError(ValueError):
+    """A stage's address is malformed; the message says how, with the value and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An address in parts that can be compared."""
+
+    scheme: str
+    """Lower case; empty for a path of the node."""
+    host: str
+    port: int | None
+    segments: tuple[str, ...]
+    """Its path, percent-decoded once; none is ``.`` or ``..``."""
+    query: str
+    text: str
+    """The address as the application is given it."""
+
+    def below(self, root: Stage) -> bool:
+        """Whether this lies in ``root`` or is it."""
+        own = (self.scheme, self.host, self.port)
+        return own == (root.scheme, root.host, root.port) and self.segments[: len(root.segments)] == root.segments
+
+
+def resolve_stage(version: Version, uri: str) -> str:
+    """Say which stage a session opens.
+
+    Args:
+        version: The version, with its default stage and allowed roots.
+        uri: What the session asked for: an absolute path, a ``file://`` URL (taken as its path), or a URL. Empty
+            opens the version's default stage.
+
+    Returns:
+        The normalised address; empty where the session gives none and the version has none.
+
+    Raises:
+        InvalidArgument: it is malformed, or below none of the allowed roots.
+    """
+    default = version.default_usd_stage_uri
+    if not uri:
+        return parse_stage(default).text if default else ""
+    try:
+        stage = parse_stage(uri)
+    except StageError as error:
+        raise InvalidArgument(STAGE_FIELD, str(error), reason="STAGE_MALFORMED") from None
+    if default and stage == parse_stage(default):
+        return stage.text
+    if any(stage.below(parse_root(root)) for root in version.allowed_stage_roots):
+        return stage.text
+    allowed = ", ".join(version.allowed_stage_roots) or "none but the default stage"
+    raise InvalidArgument(
+        STAGE_FIELD,
+        f"{uri!r} is not below a root that this version allows: choose a stage from {allowed}.",
+        reason="STAGE_NOT_ALLOWED",
+        metadata={"usd_stage_uri": uri, "allowed_stage_roots": allowed},
+    )
+
+
+def parse_stage(uri: str) -> Stage:
+    """Parse one address.
+
+    Raises:
+        StageError: it is no absolute path and no URL, holds ``..``, an encoded separator, credentials or a fragment.
+    """
+    if len(uri) > MAX_CHARACTERS:
+        raise StageError(f"it is {len(uri)} characters long: at most {MAX_CHARACTERS} are allowed.")
+    scheme = _SCHEME.match(uri)
+    if scheme is None:
+        return _path(uri, uri, encoded=False)
+    _refuse_unprintable(uri)
+    if not uri[scheme.end() :].startswith("//"):
+        raise StageError(f"{uri!r} is neither an absolute path nor a URL: write /path or scheme://host/path.")
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise StageError(f"{uri!r} is no URL: {error}.") from None
+    if parts.fragment or uri.endswith("#"):
+        raise StageError(f"{uri!r} has a fragment: remove what follows '#'.")
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        raise StageError("the URL holds credentials: give them in nucleus_connection_config.")
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise StageError(f"{uri!r} names a host: write file:///path or the path alone.")
+        if parts.query:
+            raise StageError(f"{uri!r} has a query: a file has none.")
+        return _path(uri, parts.path, encoded=True)
+    host = (parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.rstrip(":")).lower().rstrip(".")
+    if _HOST.fullmatch(host) is None:
+        raise StageError(f"{uri!r} has no valid host: write scheme://host/path, the host in ASCII.")
+    segments = _segments(uri, parts.path or "/", encoded=True)
+    authority = host if port is None else f"{host}:{port}"
+    text = f"{parts.scheme}://{authority}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
+    return Stage(
+        scheme=parts.scheme,
+        host=host,
+        port=_PORTS.get(parts.scheme) if port is None else port,
+        segments=segments,
+        query=parts.query,
+        text=text,
+    )
+
+
+def parse_root(root: str) -> Stage:
+    """Parse an allowed root: an absolute directory or a URL prefix. Raises StageError."""
+    stage = parse_stage(root)
+    if stage.query or "?" in root:
+        raise StageError(f"{root!r} has a query: a root is a directory or a URL prefix.")
+    return Stage(stage.scheme, stage.host, stage.port, tuple(part for part in stage.segments if part), "", stage.text)
+
+
+def _path(uri: str, path: str, *, encoded: bool) -> Stage:
+    if not path.startswith("/"):
+        raise StageError(f"{uri!r} is neither an absolute path nor a URL: write /path or scheme://host/path.")
+    segments = tuple(part for part in _segments(uri, path, encoded=encoded) if part)
+    text = posixpath.join("/", *segments)
+    return Stage(scheme="", host="", port=None, segments=segments, query="", text=text)
+
+
+def _segments(uri: str, path: str, *, encoded: bool) -> tuple[str, ...]:
+    """Split a path; what decodes to a separator or to a step up is refused, not resolved."""
+    if encoded and re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise StageError(f"{uri!r} has a '%' that encodes nothing: write %25 in a URL for a percent sign.")
+    segments = []
+    for raw in path.removeprefix("/").split("/"):
+        segment = unquote(raw, errors="replace") if encoded else raw
+        if segment in (".", ".."):
+            raise StageError(f"{uri!r} holds the step {raw!r}: write the path without '.' and '..'.")
+        if "/" in segment or (encoded and "%" in segment):
+            raise StageError(f"{uri!r} hides a separator or an encoding in {raw!r}: write the path plainly.")
+        _refuse_unprintable(segment, space=True)
+        segments.append(segment)
+    return tuple(segments)
+
+
+def _refuse_unprintable(text: str, *, space: bool = False) -> None:
+    found = _UNPRINTABLE.search(text.replace(" ", "") if space else text)
+    if found is not None:
+        raise StageError(f"{text!r} holds the character {found.group()!r}: remove it.")
