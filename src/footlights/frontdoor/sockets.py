@@ -1,0 +1,167 @@
+"""A viewer's WebSocket, joined to the application's: both ways, with back-pressure and close codes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+from footlights.errors import Unavailable
+from footlights.frontdoor.answers import Refusal
+from footlights.frontdoor.credentials import Credentials
+from footlights.frontdoor.entry import Entry, not_offered, require_open
+from footlights.frontdoor.node import dial, invalid_answer
+from footlights.frontdoor.ways import Limits, Target
+
+_NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _TOO_BIG, _BAD_GATEWAY = 1000, 1001, 1005, 1006, 1009, 1014
+_CLOSE_TIMEOUT_S: Final = 5.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Sockets:
+    """Joins WebSockets of viewers to those of their applications."""
+
+    def __init__(self, entry: Entry, limits: Limits) -> None:
+        self._entry = entry
+        self._limits = limits
+
+    async def sign_in(
+        self, scope: Scope, receive: Receive, send: Send, session_id: str, credentials: Credentials
+    ) -> None:
+        """Join this socket to the application's until either closes.
+
+        The application answers first, so that a viewer is never accepted and then dropped, and so that its choice of
+        subprotocol is the viewer's.
+
+        Raises:
+            Refusal: before anything is accepted, where the viewer is not let in or the application not reached.
+        """
+        grant = self._entry.admit(credentials.grant, session_id)
+        target = await self._entry.find(session_id)
+        require_open(target, session_id)
+        if not target.websocket_path:
+            raise not_offered(session_id, "WebSocket signalling")
+        upstream = await self._open(scope, target, credentials)
+        log = _log.bind(session_id=session_id, subject=grant.subject)
+        try:
+            await receive()  # websocket.connect
+            await send({"type": "websocket.accept", "subprotocol": upstream.subprotocol or _echo(credentials)})
+            log.info("viewer_socket_opened")
+            await self._join(receive, send, upstream)
+        finally:
+            await upstream.close(_GOING_AWAY)
+            log.info("viewer_socket_closed", code=upstream.close_code)
+
+    async def _open(self, scope: Scope, target: Target, credentials: Credentials) -> ClientConnection:
+        query = f"?{credentials.query.decode('latin-1')}" if credentials.query else ""
+        host = f"[{target.address}]" if ":" in target.address else target.address
+        offered = [Subprotocol(name) for name in credentials.subprotocols]
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        connection = await dial(target, self._limits)
+        try:
+            return await connect(
+                f"ws://{host}:{target.signal_port}{target.websocket_path}{query}",
+                sock=connection,
+                origin=Origin(headers[b"origin"]) if b"origin" in headers else None,
+                subprotocols=offered or None,
+                user_agent_header=headers.get(b"user-agent"),
+                compression=None,
+                # Kit's server is not known to answer pings; TCP's keep-alive finds a node that died.
+                ping_interval=None,
+                proxy=None,
+                open_timeout=self._limits.answer_timeout_s,
+                close_timeout=_CLOSE_TIMEOUT_S,
+                max_size=self._limits.message_bytes,
+                max_queue=8,
+            )
+        except InvalidStatus as problem:
+            raise invalid_answer(f"HTTP {problem.response.status_code} to the WebSocket handshake") from None
+        except InvalidHandshake as problem:
+            raise invalid_answer(f"no WebSocket handshake ({problem})") from None
+        except TimeoutError:
+            error = Unavailable(
+                f"The application did not answer the WebSocket handshake in {self._limits.answer_timeout_s:g} s: "
+                "try again, and see the session's log.",
+                reason="NODE_UNREACHABLE",
+                retry_after_s=1,
+            )
+            raise Refusal(error, 504) from None
+        except (OSError, EOFError) as problem:
+            raise invalid_answer(f"the connection broke in the WebSocket handshake ({problem})") from None
+
+    async def _join(self, receive: Receive, send: Send, upstream: ClientConnection) -> None:
+        up = asyncio.create_task(self._pump_up(receive, upstream))
+        down = asyncio.create_task(self._pump_down(send, upstream))
+        try:
+            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+            end = up.result() if up.done() else down.result()
+            if end is not None:
+                await send({"type": "websocket.close", "code": end[0], "reason": end[1]})
+        finally:
+            up.cancel()
+            down.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+
+    async def _pump_up(self, receive: Receive, upstream: ClientConnection) -> tuple[int, str] | None:
+        """Viewer to application, until the viewer is gone (None) or is to be closed: the code and reason."""
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                if _lost(message):
+                    # The application shall see what it would see without us: a loss, not a farewell.
+                    upstream.transport.abort()
+                else:
+                    await upstream.close(_sendable(message.get("code"), _GOING_AWAY), message.get("reason") or "")
+                return None
+            data = message.get("bytes")
+            payload = message.get("text") if data is None else data
+            if payload is None:
+                continue
+            if len(payload) > self._limits.message_bytes:
+                await upstream.close(_TOO_BIG)
+                return _TOO_BIG, f"more than {self._limits.message_bytes} bytes"
+            try:
+                await upstream.send(payload)
+            except ConnectionClosed:
+                # The other pump sees the same end and passes its code on.
+                await asyncio.Event().wait()
+
+    async def _pump_down(self, send: Send, upstream: ClientConnection) -> tuple[int, str] | None:
+        """Application to viewer, until the application closes: its code and reason; None where the viewer is gone."""
+        try:
+            while True:
+                message = await upstream.recv()
+                kind = "text" if isinstance(message, str) else "bytes"
+                await send({"type": "websocket.send", kind: message})
+        except ConnectionClosed as end:
+            # Where we closed first (a message too big, a broken frame) the code is ours, else the application's.
+            close = end.rcvd if end.rcvd_then_sent or end.sent is None else end.sent
+            return (_BAD_GATEWAY, "") if close is None else (_sendable(close.code, _BAD_GATEWAY), close.reason)
+        except OSError:  # as ASGI servers say it
+            return None
+
+
+def _echo(credentials: Credentials) -> str | None:
+    """A browser fails a handshake that chooses none of the subprotocols it offered."""
+    return credentials.grant_subprotocol or None
+
+
+def _lost(message: Message) -> bool:
+    """Whether the viewer's connection broke. uvicorn says 1005 then, as for a close without a code, but no reason."""
+    return message.get("code") == _LOST or (message.get("code") == _NO_CODE and "reason" not in message)
+
+
+def _sendable(code: int | None, broken: int) -> int:
+    """``code`` where it may be sent (RFC 6455, section 7.4), else what stands for it; ``broken`` for a loss."""
+    if code in (None, _LOST, 1015):
+        return broken
+    assert code is not None
+    if code == _NO_CODE:
+        return _NORMAL
+    return code if code in (1000, 1001, 1002, 1003, *range(1007, 1015)) or 3000 <= code < 5000 else broken

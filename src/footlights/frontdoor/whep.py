@@ -1,0 +1,129 @@
+"""WHEP (draft-ietf-wish-whep) through the front door: POST an offer, PATCH a trickle fragment, DELETE when done."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+from starlette.types import Receive, Scope
+
+from footlights.errors import InvalidArgument, NotFound
+from footlights.frontdoor.answers import Answer, Refusal
+from footlights.frontdoor.credentials import Credentials
+from footlights.frontdoor.entry import Entry, not_offered, require_open
+from footlights.frontdoor.node import Reply, exchange, invalid_answer
+from footlights.frontdoor.resources import Resources
+from footlights.frontdoor.ways import Grant, Limits, Target
+
+_FORWARDED: Final = frozenset({b"content-type", b"accept", b"if-match", b"if-none-match", b"user-agent"})
+_RETURNED: Final = frozenset({"content-type", "etag", "retry-after", "accept-patch", "accept-post", "allow"})
+_ICE_LINK: Final = re.compile(r"<(?:stun|turn)s?:[^>]*>[^<]*", re.IGNORECASE)
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Whep:
+    """Passes WHEP requests to the application of a session."""
+
+    def __init__(self, entry: Entry, resources: Resources, limits: Limits) -> None:
+        self._entry = entry
+        self._resources = resources
+        self._limits = limits
+
+    async def post(self, scope: Scope, receive: Receive, session_id: str, credentials: Credentials) -> Answer:
+        """Pass on an offer; the answer's Location leads back here.
+
+        Raises:
+            Refusal: where the request is not let in or cannot be passed on.
+        """
+        grant = self._entry.admit(credentials.grant, session_id)
+        target = await self._entry.find(session_id)
+        require_open(target, session_id)
+        if not target.whep_path:
+            raise not_offered(session_id, "WHEP")
+        body = await read_body(receive, self._limits)
+        path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
+        reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
+        _log.info("viewer_offer_answered", session_id=session_id, subject=grant.subject, status=reply.status)
+        return self._answer(reply, scope, session_id, grant, target)
+
+    async def on_resource(
+        self, scope: Scope, receive: Receive, session_id: str, resource: str, credentials: Credentials
+    ) -> Answer:
+        """Pass on a PATCH or DELETE of what an offer made. A grant may DELETE its own also after it expired.
+
+        Raises:
+            Refusal: where the request is not let in or cannot be passed on.
+        """
+        method: str = scope["method"]
+        ending = method == "DELETE"
+        grant = self._entry.admit(credentials.grant, session_id, also_expired=ending)
+        target = await self._entry.find(session_id)
+        try:
+            found = self._resources.read(session_id, target.whep_path, resource)
+        except NotFound as error:
+            raise Refusal(error) from None
+        if ending and found.nonce != grant.nonce:
+            self._entry.admit(credentials.grant, session_id)
+        if ending and (not target.signal_port or target.state in ("TERMINATING", "TERMINATED", "FAILED")):
+            # It went with its session: what the viewer wants is the case.
+            return Answer(200)
+        require_open(target, session_id)
+        body = await read_body(receive, self._limits)
+        reply = await exchange(target, method, found.target, _forwarded(scope), body, self._limits)
+        _log.info("viewer_resource_answered", session_id=session_id, method=method, status=reply.status)
+        return self._answer(reply, scope, session_id, grant, target)
+
+    def _answer(self, reply: Reply, scope: Scope, session_id: str, grant: Grant, target: Target) -> Answer:
+        if not 200 <= reply.status < 600:
+            raise invalid_answer(f"HTTP status {reply.status}")
+        headers = [(name, value) for name, value in reply.headers if name in _RETURNED]
+        headers += [("link", link) for link in _ice_links(reply)]
+        if location := reply.header("location"):
+            name = self._resources.name(session_id, grant.nonce, target.whep_path, location)
+            headers.append(("location", f"{scope.get('root_path', '')}/stream/{session_id}/whep/{name}"))
+        encoded = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
+        return Answer(reply.status, encoded, bytes(reply.body))
+
+
+async def read_body(receive: Receive, limits: Limits) -> bytes:
+    """The request's body.
+
+    Raises:
+        Refusal: 413 ``BODY_TOO_LARGE``, 408 ``BODY_TOO_SLOW``.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _bad_body("BODY_CUT_OFF", "it ended early: send all of it", 408)
+                body += message.get("body", b"")
+                if len(body) > limits.body_bytes:
+                    fix = f"it has more than {limits.body_bytes} bytes: send a smaller offer"
+                    raise _bad_body("BODY_TOO_LARGE", fix, 413)
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise _bad_body(
+            "BODY_TOO_SLOW", f"it took more than {limits.body_timeout_s:g} s: send it faster", 408
+        ) from None
+
+
+def _bad_body(reason: str, problem: str, http_status: int) -> Refusal:
+    return Refusal(InvalidArgument("body", problem, reason=reason), http_status)
+
+
+def _forwarded(scope: Scope) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"] if name in _FORWARDED]
+
+
+def _ice_links(reply: Reply) -> Iterable[str]:
+    """The Link headers that name ICE servers; others lead to the node, where a viewer cannot go."""
+    for name, value in reply.headers:
+        if name == "link":
+            yield from (link.rstrip(" ,") for link in _ICE_LINK.findall(value))

@@ -1,0 +1,71 @@
+"""One application, one front door, one public server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import pytest
+
+from footlights.auth.grants import Grants
+from footlights.frontdoor import FrontDoor, Limits, Target
+from tests.frontdoor.application import Application, running, serving
+
+START = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@dataclass
+class Door:
+    """The front door with everything around it."""
+
+    application: Application
+    limits: Limits = field(default_factory=lambda: Limits(body_timeout_s=2, connect_timeout_s=2, answer_timeout_s=2))
+    now: datetime = START
+    grants: Grants = field(default_factory=lambda: Grants(bytes(32)))
+    targets: dict[str, Target] = field(default_factory=dict)
+    host: str = ""
+
+    def grant(self, session_id: str = "s1", ttl_s: float = 60) -> str:
+        return self.grants.mint(session_id, "ada", ttl_s, self.now)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def target(self, state: str = "READY", **changes: object) -> Target:
+        facts: dict[str, object] = {
+            "address": "127.0.0.1",
+            "signal_port": self.application.port,
+            "whep_path": "/whep",
+            "websocket_path": "/sign_in",
+            "state": state,
+        }
+        return Target(**{**facts, **changes})  # type: ignore[arg-type]  # the names are Target's
+
+    async def resolve(self, session_id: str) -> Target | None:
+        return self.targets.get(session_id)
+
+    def app(self, **options: object) -> FrontDoor:
+        given = {"key": bytes(32), "now": lambda: self.now, "limits": self.limits, **options}
+        return FrontDoor(self.resolve, self.grants, **given)  # type: ignore[arg-type]  # the names are FrontDoor's
+
+
+@pytest.fixture
+async def application() -> AsyncIterator[Application]:
+    async with running(Application()) as application:
+        yield application
+
+
+@pytest.fixture
+async def door(application: Application) -> AsyncIterator[Door]:
+    door = Door(application)
+    door.targets["s1"] = door.target()
+    async with serving(door.app()) as door.host:
+        yield door
+
+
+@pytest.fixture
+async def client(door: Door) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=f"http://{door.host}", timeout=10) as client:
+        yield client
