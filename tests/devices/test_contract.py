@@ -1,5 +1,6 @@
-"""What every source of devices keeps: NVML on the stand-in (in this process and in its own), software, fake; and NVML on a
-real GPU, where there is one."""
+"""What every source of devices keeps: NVML on the stand-in (in this process and in its own), software, fake.
+
+The same claims are checked on a real GPU where there is one."""
 
 from __future__ import annotations
 

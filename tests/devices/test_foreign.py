@@ -40,7 +40,7 @@ def judge(
     ],
 )
 def test_table(processes: list[DeviceProcess], own: list[int], occupancy: Occupancy, pids: list[int]) -> None:
-    """Compute processes and large ones that are not ours are foreign; a small X server is not; unsaid size is unknown."""
+    """Compute processes and large ones that are not ours are foreign; a small X server is not; unsaid is unknown."""
     found = judge(*processes, own=frozenset(own))
     assert (found.occupancy, [p.pid for p in found.processes]) == (occupancy, pids)
     assert bool(found.why) is (occupancy is Occupancy.UNKNOWN)

@@ -54,9 +54,8 @@ class FakeDriver:
 
     def open(self) -> None:
         if self._opened is None:
-            state = self._state()
-            self._opened = state
-            self._xids_told = {gpu.uuid: len(gpu.xids) for gpu in state.gpus}
+            self._opened = self._state()
+            self._xids_told = {}
 
     def close(self) -> None:
         self._opened = None
@@ -72,15 +71,19 @@ class FakeDriver:
                 _ask(gpu, "nvmlDeviceGetHandleByIndex", gpu.uuid)
             except DriverError as error:
                 found.append(Unanswered(index, error))
-            else:
-                found.append(_FakeDevice(gpu))
+                continue
+            found.append(_FakeDevice(gpu))
+            if "nvmlDeviceGetUUID" not in gpu.errors:
+                self._xids_told.setdefault(gpu.uuid, len(gpu.xids))
         return found
 
     def critical_events(self) -> Sequence[tuple[str, int]]:
         found: list[tuple[str, int]] = []
         for gpu in self._state().gpus:
-            found.extend((gpu.uuid, xid) for xid in gpu.xids[self._xids_told.get(gpu.uuid, 0) :])
-            self._xids_told[gpu.uuid] = len(gpu.xids)
+            told = self._xids_told.get(gpu.uuid)
+            if told is not None:
+                found.extend((gpu.uuid, xid) for xid in gpu.xids[told:])
+                self._xids_told[gpu.uuid] = max(told, len(gpu.xids))
         return found
 
     def notes(self) -> Sequence[str]:

@@ -88,6 +88,8 @@ class NvmlDriver:
         self._pids_visible = pids_visible
         self._open = False
         self._events: Any = None
+        self._listened: dict[int | None, str] = {}
+        """Uuid by the address of the handle that events carry: a GPU that is lost may not say its own any more."""
         self._absent: dict[str, None] = {}
         self._driver_version: str | None = None
         self._library_version: str | None = None
@@ -99,7 +101,7 @@ class NvmlDriver:
         self._open = True
         self._driver_version = self._text(pynvml.nvmlSystemGetDriverVersion)
         self._library_version = self._text(pynvml.nvmlSystemGetNVMLVersion)
-        self._listen()
+        self._create_events()
 
     def close(self) -> None:
         if not self._open:
@@ -126,7 +128,9 @@ class NvmlDriver:
             except DriverError as error:
                 found.append(Unanswered(index, error))
             else:
-                found.append(NvmlDevice(handle, self._call, self._process_name, self._process_lists()))
+                gpu = NvmlDevice(handle, self._call, self._process_name, self._process_lists())
+                self._listen(gpu)
+                found.append(gpu)
         return found
 
     def critical_events(self) -> Sequence[tuple[str, int]]:
@@ -134,28 +138,38 @@ class NvmlDriver:
         while self._events is not None and len(found) < _MAX_XIDS_A_READ:
             try:
                 event = pynvml.nvmlEventSetWait_v2(self._events, 0)
-                uuid = str(pynvml.nvmlDeviceGetUUID(event.device))
             except pynvml.NVMLError as error:
                 if error.value != pynvml.NVML_ERROR_TIMEOUT:
                     _log.warning("reading NVML events: %s", error)
                 break
-            if event.eventType == pynvml.nvmlEventTypeXidCriticalError:
+            uuid = self._listened.get(_address(event.device))
+            if event.eventType == pynvml.nvmlEventTypeXidCriticalError and uuid is not None:
                 found.append((uuid, int(event.eventData)))
         return found
 
     def notes(self) -> Sequence[str]:
         return [f"driver {self._driver_version or '?'} does not know {name}" for name in self._absent]
 
-    def _listen(self) -> None:
+    def _create_events(self) -> None:
+        self._listened = {}
         try:
             self._events = self._call(pynvml.nvmlEventSetCreate)
-            for gpu in self.gpus():
-                if isinstance(gpu, NvmlDevice):
-                    gpu.report_xids_to(self._events)
         except DriverGoneError:
             raise
         except DriverError as error:
             _log.info("critical errors are not reported by events: %s", error)
+
+    def _listen(self, gpu: NvmlDevice) -> None:
+        if self._events is None or gpu.address in self._listened:
+            return
+        try:
+            uuid = gpu.uuid()
+            self._listened[gpu.address] = uuid
+            gpu.report_xids_to(self._events)
+        except DriverGoneError:
+            raise
+        except DriverError as error:
+            _log.info("a GPU does not report its critical errors: %s", error)
 
     def _process_name(self, pid: int) -> str | None:
         if not self._pids_visible:
@@ -213,6 +227,11 @@ class NvmlDevice:
         self._call = call
         self._process_name = process_name
         self._process_lists = process_lists
+
+    @property
+    def address(self) -> int | None:
+        """Which device a handle stands for."""
+        return _address(self._handle)
 
     def uuid(self) -> str:
         return str(self._ask(pynvml.nvmlDeviceGetUUID))
@@ -290,18 +309,15 @@ class NvmlDevice:
 
     def mig_attributes(self) -> MigAttributes:
         cut = self._ask(pynvml.nvmlDeviceGetAttributes_v2)
-        named = re.search(r" MIG (\S+)$", self.name())
-        profile = named[1] if named else _profile(cut)
-        return MigAttributes(profile=profile, encoders=int(cut.sharedEncoderCount))
+        try:
+            named = re.search(r" MIG (\S+)$", self.name())
+        except UnsupportedError:
+            named = None
+        return MigAttributes(profile=named[1] if named else _profile(cut), encoders=int(cut.sharedEncoderCount))
 
     def report_xids_to(self, events: Any) -> None:
-        """Have the driver queue this GPU's critical errors, where it can."""
-        try:
-            self._call(pynvml.nvmlDeviceRegisterEvents, self._handle, pynvml.nvmlEventTypeXidCriticalError, events)
-        except DriverGoneError:
-            raise
-        except DriverError as error:
-            _log.info("a GPU does not report its critical errors: %s", error)
+        """Have the driver queue this GPU's critical errors."""
+        self._call(pynvml.nvmlDeviceRegisterEvents, self._handle, pynvml.nvmlEventTypeXidCriticalError, events)
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._call(function, self._handle, *arguments)
@@ -364,6 +380,10 @@ def _first_version(function: str) -> Callable[[Any], Sequence[_Row]]:
 
     ask.__name__ = function
     return ask
+
+
+def _address(handle: Any) -> int | None:
+    return ctypes.cast(handle, ctypes.c_void_p).value
 
 
 def _memory_v2(handle: Any) -> Any:

@@ -174,7 +174,7 @@ class TrackedDevices:
                 return [answers.last_known(r, Health.UNHEALTHY, reason) for r in known_instances]
         else:
             instances = []
-        if only is not None and only != uuid and only not in [found for found, _ in instances]:
+        if only not in (None, uuid, *(found for found, _ in instances), *(r.uuid for r in known_instances)):
             return []
         gathered = answers.gather(device)
         gathered.failures.update(mode.failures)
@@ -185,7 +185,7 @@ class TrackedDevices:
                 return None
             return [answers.last_known(self._seen.get(uuid, whole), Health.LOST, whole.health_reasons[0])]
         if not enabled:
-            return [whole]
+            return [whole] if only in (None, uuid) else []
         return [
             answers.instance_reading(found, whole, answers.gather_instance(i), kind=self._instance_kind)
             for found, i in instances
