@@ -94,6 +94,8 @@ def test_pid_namespace_is_told_apart() -> None:
     command = [sys.executable, "-c", program]
     here = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert here.stdout.strip() == str(pids.are_the_hosts())
+    second = Path("/proc/2/comm")  # a thread of the kernel's, which only the host's pids have
+    assert pids.are_the_hosts() is (second.exists() and second.read_text().strip() == "kthreadd")
     inside = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", *command],
         capture_output=True,

@@ -238,8 +238,9 @@ def test_mig_shares_its_gpus_health(machine: Machine) -> None:
     assert [reasons(d) for d in machine.devices.read().devices] == [["ECC_UNCORRECTED"]] * 2
     machine.set(dataclasses.replace(CUT, lost=True))
     assert healths(machine) == {"MIG-1": Health.LOST, "MIG-2": Health.LOST}
-    machine.set(dataclasses.replace(CUT, errors={"nvmlDeviceGetName": "GPU_IS_LOST"}))
-    assert healths(machine) == {"MIG-1": Health.LOST, "MIG-2": Health.LOST}
+    for function in ("nvmlDeviceGetName", "nvmlDeviceGetMigMode", "nvmlDeviceGetMigDeviceHandleByIndex"):
+        machine.set(dataclasses.replace(CUT, errors={function: "GPU_IS_LOST"}))
+        assert healths(machine) == {"MIG-1": Health.LOST, "MIG-2": Health.LOST}, function
     machine.set()
     assert healths(machine) == {"MIG-1": Health.LOST, "MIG-2": Health.LOST}
     machine.devices.forget("GPU-a")
@@ -328,6 +329,19 @@ def test_critical_errors_quarantine_and_end(machine: Machine) -> None:
     assert machine.devices.read_one("GPU-a").health is Health.UNHEALTHY
     machine.clock.now += 2
     assert machine.devices.read_one("GPU-a").health is Health.OK
+
+
+def test_the_critical_error_of_a_lost_gpu_is_heard(machine: Machine) -> None:
+    """The XID with which a GPU falls off the bus is its own although it cannot say so; back, it is in quarantine."""
+    machine.set(A, B)
+    machine.devices.read()
+    machine.set(A, dataclasses.replace(B, lost=True, xids=(79,)))
+    assert healths(machine)["GPU-b"] is Health.LOST
+    machine.set(A, dataclasses.replace(B, xids=(79,)))
+    first, second = machine.devices.read().devices
+    assert (first.health, second.health, reasons(second)) == (Health.OK, Health.UNHEALTHY, ["XID_79"])
+    machine.clock.now += 601
+    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.OK}
 
 
 @pytest.mark.parametrize(

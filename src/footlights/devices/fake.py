@@ -158,7 +158,7 @@ class _FakeDevice:
         return _ask(self._gpu, "nvmlDeviceGetMigMode", self._gpu.mig is not None)
 
     def mig_instances(self) -> Sequence[Device]:
-        instances = _ask(self._gpu, "nvmlDeviceGetMigDeviceHandleByIndex", self._gpu.mig)
+        instances = _ask(self._gpu, "nvmlDeviceGetMigDeviceHandleByIndex", self._gpu.mig or ())
         return [_FakeInstanceDevice(self._gpu, instance) for instance in instances]
 
     def mig_attributes(self) -> MigAttributes:

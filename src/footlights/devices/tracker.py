@@ -160,8 +160,6 @@ class TrackedDevices:
         if enabled is None and mode.failures:
             # Offering the whole of a GPU that may be cut up would be a guess: it stays what it was.
             enabled = self._mig_enabled.get(uuid, False)
-        if mode.lost and known_instances:
-            return None
         self._mig_enabled[uuid] = bool(enabled)
         if enabled:
             try:
@@ -170,6 +168,8 @@ class TrackedDevices:
                 raise
             except DriverError as error:
                 notes.append(f"the MIG instances of GPU {uuid} cannot be listed: {error}")
+                if error.code == "GPU_IS_LOST":
+                    return None
                 reason = HealthReason("QUERY_FAILED", str(error))
                 return [answers.last_known(r, Health.UNHEALTHY, reason) for r in known_instances]
         else:
