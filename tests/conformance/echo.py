@@ -123,10 +123,12 @@ class Echo:
         """What was uploaded."""
         return message("Echo")(method="PutRaw", upload=request)
 
-    async def Fail(self, request: Any, context: Any) -> None:
+    async def Fail(self, request: Any, context: Any) -> Any:
         """num32 is the status code, name the message, flag adds details."""
         await context.send_initial_metadata((("x-head", "h"),))
         context.set_trailing_metadata((("x-tail", "t"),))
+        if request.num32 == 0:
+            return message("Echo")()
         if request.flag:
             status = status_pb2.Status(code=request.num32, message=request.name)
             info = error_details_pb2.ErrorInfo(reason="R", domain="d.example", metadata={"k": "v"})
@@ -135,7 +137,7 @@ class Echo:
                 packed.Pack(detail)
                 status.details.append(packed)
             await context.abort_with_status(rpc_status.to_status(status))
-        await context.abort(CODES.get(request.num32, grpc.StatusCode.UNKNOWN), request.name)
+        return await context.abort(CODES.get(request.num32, grpc.StatusCode.UNKNOWN), request.name)
 
     async def Slow(self, request: Any, context: Any) -> Any:
         """Two seconds; or until it is cancelled, which is noted."""

@@ -45,7 +45,7 @@ def serving(options: Options | None = None) -> Iterator[Running]:
             )
             server = uvicorn.Server(config)
             task = asyncio.create_task(server.serve())
-            while not server.started and not task.done():
+            while not server.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
                 await asyncio.sleep(0.005)
             port = server.servers[0].sockets[0].getsockname()[1]
             found.append(Running(port, echo, gateway))

@@ -1,0 +1,181 @@
+"""What the two ends of a call share: metadata, messages on their way, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import grpc
+import grpc.aio
+
+from footlights.gateway.inprocess.pipe import Pipe
+
+_KEY: Final = re.compile(r"[0-9a-z_.\-]+")
+_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
+
+
+class Metadatum(NamedTuple):
+    """One entry, with grpc's names."""
+
+    key: str
+    value: str | bytes
+
+
+Entries = tuple[Metadatum, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a call ended. ``local`` says that its client cancelled it."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing: Entries = ()
+    local: bool = False
+
+
+class CallState:
+    """A call in flight.
+
+    Args:
+        method: ``/package.Service/Method``.
+        metadata: what the client sent.
+        timeout: seconds until the deadline, or None.
+    """
+
+    __slots__ = (
+        "_timer",
+        "_waiters",
+        "answer",
+        "deadline",
+        "end",
+        "initial",
+        "loop",
+        "metadata",
+        "method",
+        "on_end",
+        "requests",
+        "responses",
+        "task",
+    )  # fmt: skip
+
+    def __init__(self, method: str, metadata: Entries, timeout: float | None, *, streams: bool) -> None:
+        self.method, self.metadata = method, metadata
+        self.loop = asyncio.get_running_loop()
+        self.task: asyncio.Task[None] | None = None
+        self.requests = Pipe()
+        self.responses: Pipe | None = Pipe() if streams else None
+        self.answer: Any = None
+        self.initial: Entries | None = None
+        self.end: End | None = None
+        self.on_end: list[Callable[[], object]] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self.deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout is not None:
+            self.deadline = self.loop.time() + timeout
+            self._timer = self.loop.call_at(self.deadline, self.expire)
+
+    @property
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+        return None if self.deadline is None else max(self.deadline - self.loop.time(), 0.0)
+
+    def open(self, initial: Entries) -> None:
+        """The server's initial metadata are out."""
+        if self.initial is None:
+            self.initial = initial
+            self._wake()
+
+    def finish(self, end: End) -> bool:
+        """Set the end, unless the call has one; wakes everybody."""
+        if self.end is not None:
+            return False
+        self.end = end
+        if self.initial is None:
+            self.initial = ()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.requests.drop()
+        if self.responses is not None:
+            self.responses.close()
+        callbacks, self.on_end = self.on_end, []
+        for callback in callbacks:
+            self.loop.call_soon(callback)
+        self._wake()
+        return True
+
+    def stop(self, end: End) -> bool:
+        """End the call from outside the handler: what is on its way is dropped, the handler is cancelled."""
+        if not self.finish(end):
+            return False
+        if self.responses is not None:
+            self.responses.drop()
+        if self.task is not None:
+            self.task.cancel()
+        return True
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.stop(End(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+
+    def cancel(self, details: str = LOCALLY_CANCELLED) -> bool:
+        """The client has cancelled."""
+        return self.stop(End(grpc.StatusCode.CANCELLED, details, local=True))
+
+    async def opened(self) -> Entries:
+        """Wait for the initial metadata, or the end."""
+        while self.initial is None:
+            await self._wait()
+        return self.initial
+
+    async def ended(self) -> End:
+        """Wait for the end."""
+        while self.end is None:
+            await self._wait()
+        return self.end
+
+    async def _wait(self) -> None:
+        waiter = self.loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+def entries(metadata: Iterable[tuple[str, str | bytes]] | None) -> Entries:
+    """Checked metadata.
+
+    Raises:
+        grpc.aio.UsageError: a key or a value that gRPC cannot carry.
+    """
+    if not metadata:
+        return ()
+    checked = tuple([Metadatum(*pair) for pair in metadata])
+    for key, value in checked:
+        if not _is_key(key):
+            raise grpc.aio.UsageError(f"metadata key {key!r} is not lower case letters, digits, '-', '_' and '.'")
+        if key.endswith("-bin"):
+            if not isinstance(value, bytes):
+                raise grpc.aio.UsageError(f"metadata {key!r} wants bytes, not {value!r}")
+        elif not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise grpc.aio.UsageError(f"metadata {key!r} wants printable ASCII, not {value!r}")
+    return checked
+
+
+@lru_cache(maxsize=4096)
+def _is_key(key: str) -> bool:
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        return False
+    # The prefix is gRPC's own; rich status is the one key that applications set.
+    return not key.startswith("grpc-") or key == "grpc-status-details-bin"
