@@ -1,0 +1,124 @@
+"""The process: three ports, two threads, one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from footlights.viewer.failure import ExitCode, Reason, ViewerFailure
+from footlights.viewer.health import Health
+from footlights.viewer.renderloop import RenderLoop
+from footlights.viewer.whep import Whep
+
+if TYPE_CHECKING:
+    from footlights.viewer.options import Options
+
+log = logging.getLogger("footlights.viewer")
+
+CLOSE_TIMEOUT = 0.5  # seconds for the viewers to be told
+
+
+class PortUnavailable(Exception):
+    """A port cannot be listened on. The message names it."""
+
+
+async def run(options: Options) -> None:
+    """Stream until SIGTERM or SIGINT. Raises PortUnavailable, ViewerFailure."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end(failure: ViewerFailure | None = None) -> None:
+        if not ended.done():
+            ended.set_exception(failure) if failure else ended.set_result(None)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, end)
+
+    first_frame = asyncio.Event()
+    render = RenderLoop(
+        options,
+        on_ready=lambda: _call(loop, first_frame.set),
+        on_failure=lambda failure: _call(loop, end, failure),
+    )
+    health, whep = Health(render.progress), Whep()
+    runners: list[web.AppRunner] = []
+    viewers: Any = None
+    port: Any = None
+    try:
+        runners.append(await _listen(health.application(), options.bind, options.http_port, "http"))
+        runners.append(await _listen(whep.application(), options.bind, options.signal_port, "signal"))
+        # One thing after the other: usd-core and PyAV, imported by two threads at once, can wait for each other
+        # forever (the interpreter's lock against the dynamic loader's). The event loop goes on meanwhile.
+        viewers_module = await asyncio.to_thread(importlib.import_module, "footlights.viewer.viewers")
+        mediaport = importlib.import_module("footlights.viewer.mediaport")
+        try:
+            port = await mediaport.MediaPort.open(options.public_address, options.media_port)
+        except mediaport.PortTaken as error:
+            raise PortUnavailable(str(error)) from error
+        except OSError as error:
+            raise PortUnavailable(f"--public-address {options.public_address} has no address: {error}") from error
+        render.start()
+        if not await _either(first_frame, ended):
+            viewers = viewers_module.Viewers(options, port, render)
+            viewers.start()
+            viewers.watch_over(end)
+            health.status = viewers.status
+            whep.open(viewers)
+            health.ready()
+            log.info(
+                "ready: signal %d/tcp, media %d/udp at %s, http %d/tcp",
+                options.signal_port, options.media_port, port.public_host, options.http_port,
+            )  # fmt: skip
+        await ended
+    finally:
+        log.info("ending")
+        if viewers is not None:
+            await viewers.close(CLOSE_TIMEOUT)
+        render.stop(timeout=0.2)
+        if port is not None:
+            port.close()
+        for runner in runners:
+            await runner.cleanup()
+
+
+async def _listen(app: web.Application, host: str, port: int, what: str) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, reuse_address=True).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise PortUnavailable(f"cannot listen on TCP port {port} ({what}) at {host}: {error.strerror}") from error
+    return runner
+
+
+async def _either(event: asyncio.Event, ended: asyncio.Future[None]) -> bool:
+    """Wait for the first of both; whether it is the end."""
+    waiting = asyncio.create_task(event.wait())
+    either: set[asyncio.Future[Any]] = {waiting, ended}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    return ended.done()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:
+    """From another thread; a loop that is gone has already ended."""
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        return
+
+
+def exit_code(error: BaseException) -> tuple[ExitCode, str]:
+    """What to answer for what `run` raised: the code, and the last line of stderr."""
+    if isinstance(error, PortUnavailable):
+        return ExitCode.USAGE, f"footlights-viewer: {error}"
+    if isinstance(error, ViewerFailure):
+        return ExitCode.FAILED, error.line()
+    failure = ViewerFailure(Reason.INTERNAL, f"the viewer failed: {type(error).__name__}: {error}")
+    return ExitCode.FAILED, failure.line()

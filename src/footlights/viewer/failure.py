@@ -1,0 +1,44 @@
+"""How the viewer says why it cannot run: an exit code for machines and one last line for people."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum, StrEnum
+
+PREFIX = "FOOTLIGHTS_FAILURE: "
+"""The agent looks for the last line of the log that starts so, and shows its message."""
+
+
+class ExitCode(IntEnum):
+    """What the process answers to its parent."""
+
+    OK = 0
+    CRASHED = 1
+    USAGE = 2  # bad arguments, or a port that is taken
+    FAILED = 3  # with a FOOTLIGHTS_FAILURE line
+
+
+class Reason(StrEnum):
+    """The machine-readable part of a failure."""
+
+    STAGE_NOT_FOUND = "STAGE_NOT_FOUND"
+    STAGE_UNREADABLE = "STAGE_UNREADABLE"
+    STAGE_TOO_LARGE = "STAGE_TOO_LARGE"
+    STAGE_EMPTY = "STAGE_EMPTY"
+    UNSUPPORTED_SCHEME = "UNSUPPORTED_SCHEME"
+    MISSING_LIBRARY = "MISSING_LIBRARY"
+    RENDERER_UNAVAILABLE = "RENDERER_UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+class ViewerFailure(Exception):
+    """The viewer cannot go on. The message says what is wrong, with the value, and what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def line(self) -> str:
+        """The one line that ends the log: `FOOTLIGHTS_FAILURE: {"reason": ..., "message": ...}`."""
+        return PREFIX + json.dumps({"reason": self.reason.value, "message": self.message})
