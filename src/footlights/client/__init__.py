@@ -1,0 +1,16 @@
+"""The SDK: the API in Python, typed, over ``grpc.aio``.
+
+    async with Client.connect("127.0.0.1:50051", token) as client:
+        session = await client.sessions.create(CreateSessionRequest(application="usd-viewer"))
+        session = await client.sessions.wait_ready(session.session_id, timeout_s=900)
+
+Thin: requests and answers are the API's own messages. What it adds: a deadline on every call; errors of the classes of
+``footlights.errors`` (the same that the server raised); retries of calls that may be repeated (``connection``); watches
+that survive a lost connection; waiting for a session.
+"""
+
+from footlights.client.client import Client
+from footlights.client.connection import Tls
+from footlights.client.errors import DeadlineExceeded, SessionOver
+
+__all__ = ["Client", "DeadlineExceeded", "SessionOver", "Tls"]

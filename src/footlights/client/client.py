@@ -1,0 +1,45 @@
+"""The client: one connection, five services."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from footlights.client.applications import Applications, Profiles
+from footlights.client.connection import Connection, Tls
+from footlights.client.fleet import Nodes, Tokens
+from footlights.client.sessions import Sessions
+
+
+class Client:
+    """A control plane's API. An async context manager; it belongs to the event loop it was made in."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.sessions = Sessions(connection)
+        self.applications = Applications(connection)
+        self.profiles = Profiles(connection)
+        self.nodes = Nodes(connection)
+        self.tokens = Tokens(connection)
+
+    @classmethod
+    def connect(cls, address: str, token: str, *, tls: Tls | None = None) -> Client:
+        """A client of the control plane at ``address`` (``HOST:PORT`` or ``unix:PATH``). Dials at the first call.
+
+        Args:
+            address: where its gRPC listens.
+            token: the API token, sent with every call.
+            tls: how to trust it; None is plain text, for this machine or behind something that ends TLS.
+        """
+        return cls(Connection(address, token, tls))
+
+    async def close(self) -> None:
+        """Close the connection; calls that are under way end."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,119 @@
+"""One connection to a control plane: credentials, deadlines, retries, and errors of ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from footlights.client.errors import from_rpc
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+"""The deadline of a call that is given none."""
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_REPEATABLE: Final = {
+    "StreamingService": (
+        *("ListSessions", "GetSession", "GetSessionLog", "ExplainPlacement"),
+        # The client gives every creation a request_id, so a repetition is the same session.
+        *("CreateSession", "TerminateSession", "ConnectSession"),
+    ),
+    "ApplicationService": (
+        *("ListApplications", "GetApplication", "ListVersions", "GetVersion", "ListReleases"),
+        *("ApplyApplication", "SetRelease"),
+    ),
+    "ProfileService": ("ListProfiles", "GetProfile", "SetProfile"),
+    "NodeService": ("ListNodes", "GetNode", "CordonNode", "UncordonNode", "DrainNode"),
+    "TokenService": ("ListTokens", "RevokeToken", "GetCaller"),
+}
+"""The calls that mean the same when they arrive twice."""
+
+SERVICE_CONFIG: Final = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": f"footlights.v1.{service}", "method": method}
+                    for service, methods in _REPEATABLE.items()
+                    for method in methods
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+"""gRPC's service config: UNAVAILABLE is tried again, up to four times in all, for calls that may be repeated."""
+
+_OPTIONS: Final = (
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # A watch may be silent for long: find out that the server is gone.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to trust the server, and to be trusted by it. All parts are PEM."""
+
+    ca: bytes | None = None
+    """Who signs the server's certificate; None is the system's authorities."""
+    certificate: bytes | None = None
+    """The client's own certificate chain, where the server wants one."""
+    key: bytes | None = field(default=None, repr=False)
+    """The key of ``certificate``."""
+
+
+class Connection:
+    """Makes calls: with the token, a deadline, and ``footlights.errors`` instead of gRPC's."""
+
+    def __init__(self, address: str, token: str, tls: Tls | None) -> None:
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        if tls is None:
+            self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
+            self.channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+    async def call(
+        self, method: Callable[..., Any], request: _Request, answer: type[_Response], timeout_s: float | None
+    ) -> _Response:
+        """Make one call; ``timeout_s`` None is ``DEFAULT_TIMEOUT_S``. Raises ``footlights.errors.Error``."""
+        deadline_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+        try:
+            response = await method(request, timeout=deadline_s, metadata=self._metadata)
+        except grpc.aio.AioRpcError as problem:
+            raise from_rpc(problem) from None
+        assert isinstance(response, answer)
+        return response
+
+    async def stream(
+        self, method: Callable[..., Any], request: _Request, answer: type[_Response], timeout_s: float | None
+    ) -> AsyncGenerator[_Response, None]:
+        """Read a stream until it ends, the caller stops, or ``timeout_s`` (None: no deadline but the keep-alive's)."""
+        call = method(request, timeout=timeout_s, metadata=self._metadata)
+        try:
+            async for response in call:
+                assert isinstance(response, answer)
+                yield response
+        except grpc.aio.AioRpcError as problem:
+            raise from_rpc(problem) from None
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """End the calls that are under way and close the connection."""
+        await self.channel.close()

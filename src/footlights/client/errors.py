@@ -1,0 +1,58 @@
+"""What the client raises: the server's errors, and the three that only a client can have."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+
+from footlights.errors import Error, FailedPrecondition, Unavailable
+from footlights.status import from_status
+from footlights.v1 import session_pb2
+
+_DETAILS = "grpc-status-details-bin"
+"""Where gRPC carries a ``google.rpc.Status``."""
+
+
+class DeadlineExceeded(Error):
+    """What was waited for did not come in time. It may still happen."""
+
+    code: ClassVar[int] = 4
+    default_reason: ClassVar[str] = "DEADLINE_EXCEEDED"
+
+
+class SessionOver(FailedPrecondition):
+    """A session that was waited for has ended, or is ending, instead."""
+
+    default_reason: ClassVar[str] = "SESSION_OVER"
+
+    def __init__(self, session: session_pb2.Session) -> None:
+        """Say how ``session`` ended."""
+        state = session_pb2.Session.State.Name(session.state)
+        reason = session_pb2.Session.EndReason.Name(session.end_reason) if session.end_reason else ""
+        why = f" ({reason})" if reason else ""
+        said = f": {session.status_message}" if session.status_message else "."
+        super().__init__(
+            f"Session {session.session_id} is {state}{why}{said}",
+            metadata={"session_id": session.session_id, "state": state, "end_reason": reason},
+        )
+        self.session = session
+
+
+def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
+    """The error that a failed call stands for: what the server raised, else what gRPC itself met."""
+    code: int = problem.code().value[0]
+    for key, value in problem.trailing_metadata() or ():
+        if key == _DETAILS and isinstance(value, bytes):
+            try:
+                return from_status(status_pb2.Status.FromString(value))
+            except DecodeError:
+                break
+    message = problem.details() or problem.code().name
+    if code == DeadlineExceeded.code:
+        return DeadlineExceeded("The control plane did not answer in time. Try again, or allow more time.")
+    if code == Unavailable.code:
+        return Unavailable(f"The control plane cannot be reached: {message}", reason="SERVER_UNREACHABLE")
+    return from_status(status_pb2.Status(code=code, message=message))

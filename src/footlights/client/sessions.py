@@ -1,0 +1,191 @@
+"""Sessions: StreamingService, watching that survives a lost connection, and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from footlights.client.connection import Connection
+from footlights.client.errors import DeadlineExceeded, SessionOver
+from footlights.errors import Unavailable
+from footlights.v1 import session_pb2 as pb
+from footlights.v1.session_pb2_grpc import StreamingServiceStub
+
+_READY: Final = frozenset({pb.Session.READY, pb.Session.ACTIVE})
+_OVER: Final = frozenset({pb.Session.TERMINATING, pb.Session.TERMINATED, pb.Session.FAILED})
+_ENDED: Final = frozenset({pb.Session.TERMINATED, pb.Session.FAILED})
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _GIVE_UP_S = 0.2, 5.0, 300.0
+
+
+class Sessions:
+    """StreamingService. Every method raises ``footlights.errors.Error``; ``timeout_s`` is the call's deadline."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stub = StreamingServiceStub(connection.channel)
+
+    async def create(self, request: pb.CreateSessionRequest, *, timeout_s: float | None = None) -> pb.Session:
+        """Create a session. Without a ``request_id`` it is given one, so that a retry cannot make a second."""
+        if not request.request_id:
+            copy = pb.CreateSessionRequest()
+            copy.CopyFrom(request)
+            copy.request_id = str(uuid.uuid4())
+            request = copy
+        return await self._connection.call(self._stub.CreateSession, request, pb.Session, timeout_s)
+
+    async def list(
+        self, request: pb.ListSessionsRequest | None = None, *, timeout_s: float | None = None
+    ) -> pb.ListSessionsResponse:
+        """One page of sessions; by default those that have not ended."""
+        wanted = request or pb.ListSessionsRequest()
+        return await self._connection.call(self._stub.ListSessions, wanted, pb.ListSessionsResponse, timeout_s)
+
+    async def get(self, session_id: str, *, timeout_s: float | None = None) -> pb.Session:
+        """One session as it is now."""
+        request = pb.GetSessionRequest(session_id=session_id)
+        return await self._connection.call(self._stub.GetSession, request, pb.Session, timeout_s)
+
+    async def terminate(self, session_id: str, *, timeout_s: float | None = None) -> pb.TerminateSessionResponse:
+        """Ask for a session's end; ``wait_ended`` says when it has come."""
+        request = pb.TerminateSessionRequest(session_id=session_id)
+        return await self._connection.call(self._stub.TerminateSession, request, pb.TerminateSessionResponse, timeout_s)
+
+    async def connect(self, session_id: str, *, timeout_s: float | None = None) -> pb.ConnectSessionResponse:
+        """A grant for one viewer, and the URLs it is for."""
+        request = pb.ConnectSessionRequest(session_id=session_id)
+        return await self._connection.call(self._stub.ConnectSession, request, pb.ConnectSessionResponse, timeout_s)
+
+    async def extend(self, session_id: str, extend_by_s: float, *, timeout_s: float | None = None) -> pb.Session:
+        """Let a session run ``extend_by_s`` seconds longer."""
+        request = pb.ExtendSessionRequest(session_id=session_id)
+        request.extend_by.FromMilliseconds(round(extend_by_s * 1000))
+        return await self._connection.call(self._stub.ExtendSession, request, pb.Session, timeout_s)
+
+    async def log(
+        self, session_id: str, *, tail_lines: int | None = None, timeout_s: float | None = None
+    ) -> pb.SessionLog:
+        """The last lines of the application's output."""
+        request = pb.GetSessionLogRequest(session_id=session_id, tail_lines=tail_lines)
+        return await self._connection.call(self._stub.GetSessionLog, request, pb.SessionLog, timeout_s)
+
+    def tail_log(
+        self, session_id: str, *, tail_lines: int | None = None, timeout_s: float | None = None
+    ) -> AsyncGenerator[pb.SessionLog, None]:
+        """The application's output, as it is written."""
+        request = pb.TailSessionLogRequest(session_id=session_id, tail_lines=tail_lines)
+        return self._connection.stream(self._stub.TailSessionLog, request, pb.SessionLog, timeout_s)
+
+    async def explain(
+        self, request: pb.ExplainPlacementRequest, *, timeout_s: float | None = None
+    ) -> pb.ExplainPlacementResponse:
+        """What would happen to such a session now, node by node and device by device."""
+        return await self._connection.call(self._stub.ExplainPlacement, request, pb.ExplainPlacementResponse, timeout_s)
+
+    async def watch(self, session_id: str, *, after_revision: int = 0) -> AsyncGenerator[pb.Session, None]:
+        """A session as it is, then at every change, until it has ended. Resumes by revision after a lost connection."""
+
+        def begin(revision: int) -> AsyncGenerator[pb.Session, None]:
+            request = pb.WatchSessionRequest(session_id=session_id, after_revision=revision)
+            return self._connection.stream(self._stub.WatchSession, request, pb.Session, None)
+
+        async with aclosing(_resumed(begin, after_revision)) as sessions:
+            async for session in sessions:
+                yield session
+                if session.state in _ENDED:
+                    return
+
+    async def watch_all(self, request: pb.WatchSessionsRequest | None = None) -> AsyncGenerator[pb.Session, None]:
+        """Every session that the caller may see, as they are, then at every change. Resumes like ``watch``."""
+        wanted = request or pb.WatchSessionsRequest()
+
+        def begin(revision: int) -> AsyncGenerator[pb.Session, None]:
+            again = pb.WatchSessionsRequest()
+            again.CopyFrom(wanted)
+            again.after_revision = revision
+            return self._connection.stream(self._stub.WatchSessions, again, pb.Session, None)
+
+        async with aclosing(_resumed(begin, wanted.after_revision)) as sessions:
+            async for session in sessions:
+                yield session
+
+    async def wait_ready(
+        self, session_id: str, *, timeout_s: float, on_change: Callable[[pb.Session], None] = lambda _: None
+    ) -> pb.Session:
+        """The session once it can be connected to; ``on_change`` sees every step on the way.
+
+        Raises:
+            SessionOver: it is ending or has ended instead.
+            DeadlineExceeded: it was not ready after ``timeout_s`` seconds. It goes on starting.
+        """
+        session = await self._wait(session_id, _READY | _OVER, timeout_s, on_change)
+        if session.state in _OVER:
+            raise SessionOver(session)
+        return session
+
+    async def wait_ended(
+        self, session_id: str, *, timeout_s: float, on_change: Callable[[pb.Session], None] = lambda _: None
+    ) -> pb.Session:
+        """The session once it has ended and its device is free.
+
+        Raises:
+            DeadlineExceeded: it had not ended after ``timeout_s`` seconds. It goes on ending.
+        """
+        return await self._wait(session_id, _ENDED, timeout_s, on_change)
+
+    async def _wait(
+        self,
+        session_id: str,
+        states: frozenset[pb.Session.State.ValueType],
+        timeout_s: float,
+        on_change: Callable[[pb.Session], None],
+    ) -> pb.Session:
+        last = "not seen"
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(self.watch(session_id)) as changes:
+                async for session in changes:
+                    on_change(session)
+                    last = pb.Session.State.Name(session.state)
+                    if session.state in states:
+                        return session
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"Session {session_id} is still {last} after {timeout_s:g} s. It goes on; wait again or terminate it.",
+                reason="WAIT_TIMEOUT",
+                metadata={"session_id": session_id, "state": last},
+            ) from None
+        raise AssertionError("a watch goes on until the session has ended, and that is one of the states")
+
+
+async def _resumed(
+    begin: Callable[[int], AsyncGenerator[pb.Session, None]], revision: int
+) -> AsyncGenerator[pb.Session, None]:
+    """Read watches one after another, each from where the last one ended; what they overlap in is dropped.
+
+    The first one must be answered; later ones are tried for ``_GIVE_UP_S`` seconds before ``Unavailable`` is raised.
+    """
+    seen: dict[str, int] = {}
+    lost_since: float | None = None
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        overlap = dict(seen)
+        try:
+            async with aclosing(begin(revision)) as sessions:
+                async for session in sessions:
+                    lost_since, pause_s = None, _FIRST_PAUSE_S
+                    if overlap.pop(session.session_id, -1) >= session.revision:
+                        continue
+                    seen[session.session_id] = session.revision
+                    revision = max(revision, session.revision)
+                    yield session
+                    if session.state in _ENDED:
+                        seen.pop(session.session_id, None)
+        except Unavailable:
+            lost_since = time.monotonic() if lost_since is None else lost_since
+            if not revision or time.monotonic() - lost_since > _GIVE_UP_S:
+                raise
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
