@@ -51,6 +51,13 @@ def get(tx: Transaction, launch_id: str) -> Launch | None:
     return tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == launch_id), Launch)
 
 
+def last(tx: Transaction, session_id: str) -> Launch | None:
+    """Return a session's last launch."""
+    return tx.one(
+        select(LAUNCH).where(LAUNCH.c.session_id == session_id).order_by(LAUNCH.c.created_time.desc()).limit(1), Launch
+    )
+
+
 def begin(tx: Transaction, grant: Grant, *, launch_id: str, lease_ids: Sequence[str], now: datetime) -> Launch:
     """Lease the slots and begin a launch, or raise Conflict and leave all as it was.
 

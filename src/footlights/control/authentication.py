@@ -1,0 +1,76 @@
+"""From a bearer token to a caller."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+
+from footlights import errors
+from footlights.auth import tokens
+from footlights.auth.roles import Caller, Role
+from footlights.store import Store
+from footlights.store import tokens as rows
+from footlights.store.tables import Token
+
+
+class Authentication:
+    """Proves tokens against the store; what was proved is remembered for a few seconds, and never a refusal."""
+
+    TTL_S = 5.0
+    MAX_REMEMBERED = 10_000
+
+    def __init__(self, store: Store, key: bytes, clock: Callable[[], datetime]) -> None:
+        """Take the store, the key that digests are made with, and the wall clock that expiry is held against."""
+        self._store, self._key, self._clock = store, key, clock
+        self._proved: OrderedDict[str, tuple[float, Token]] = OrderedDict()
+
+    async def caller(self, authorization: str) -> Caller:
+        """Return who presents an ``Authorization`` header.
+
+        Raises:
+            errors.Unauthenticated: there is none, or it is not a token that is good now.
+        """
+        scheme, _, text = authorization.partition(" ")
+        if not authorization:
+            raise errors.Unauthenticated(
+                "No token was given. Send the header 'Authorization: Bearer TOKEN'.", reason="TOKEN_MISSING"
+            )
+        if scheme.lower() != "bearer":
+            raise errors.Unauthenticated(
+                f"The authorization scheme {scheme!r} is not known here. Send 'Authorization: Bearer TOKEN'.",
+                reason="TOKEN_INVALID",
+            )
+        row = await self._prove(text.strip())
+        if row.revoked_time is not None:
+            raise errors.Unauthenticated("The token was revoked. Ask for a new one.", reason="TOKEN_REVOKED")
+        if row.expire_time is not None and row.expire_time <= self._clock():
+            raise errors.Unauthenticated("The token has expired. Ask for a new one.", reason="TOKEN_EXPIRED")
+        return Caller(row.subject, Role(row.role), row.token_id)
+
+    def forget(self, token_id: str) -> None:
+        """Forget what was proved of a token: it was revoked."""
+        for text in [text for text, (_, row) in self._proved.items() if row.token_id == token_id]:
+            del self._proved[text]
+
+    async def _prove(self, text: str) -> Token:
+        now = time.monotonic()
+        known = self._proved.get(text)
+        if known is not None and now - known[0] < self.TTL_S:
+            return known[1]
+        presented = tokens.parse(text)
+        row = None
+        if presented is not None:
+            token_id = presented.token_id
+            row = await self._store.read(lambda tx: rows.get(tx, token_id))
+        if presented is None or row is None or not tokens.matches(presented, self._key, row.digest):
+            raise errors.Unauthenticated(
+                "The token is not one of this control plane's. Check that all of it was copied.",
+                reason="TOKEN_INVALID",
+            )
+        self._proved[text] = (now, row)
+        self._proved.move_to_end(text)
+        if len(self._proved) > self.MAX_REMEMBERED:
+            self._proved.popitem(last=False)
+        return row

@@ -1,0 +1,144 @@
+"""The agents' links: each one's state in this process, and what is asked of agents over them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from footlights import errors, names
+from footlights.lifecycle import TimeLimits
+from footlights.v1 import agent_pb2
+
+
+@dataclass(slots=True, eq=False)
+class OpenLink:
+    """One agent's open stream."""
+
+    node: str
+    incarnation: str
+    epoch: int
+    known: set[str]
+    """The launches that the agent said it knows, and those that were assigned over this link."""
+    heard: float = field(default_factory=time.monotonic)
+    """When it was last heard, on the monotonic clock."""
+    outbox: asyncio.Queue[agent_pb2.LinkResponse | None] = field(default_factory=lambda: asyncio.Queue(1000))
+    """What to say next; None ends the link."""
+    limits: dict[str, TimeLimits] = field(default_factory=dict)
+    reported: dict[str, bytes] = field(default_factory=dict)
+    """The last report of each launch without its durations: equal ones need not be recorded."""
+    farewell: errors.Error | None = None
+
+    def say(self, message: agent_pb2.LinkResponse) -> bool:
+        """Queue a message; False where the agent does not keep up."""
+        try:
+            self.outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    def end(self, farewell: errors.Error) -> None:
+        """End the link for a reason that the agent is told."""
+        self.farewell = farewell
+        with contextlib.suppress(asyncio.QueueFull):
+            self.outbox.put_nowait(None)
+
+
+class Hub:
+    """The links of this process, by node."""
+
+    LOG_TIMEOUT_S = 10.0
+    MAX_LOG_PARTS = 64
+
+    def __init__(self) -> None:
+        """Begin without a link."""
+        self._links: dict[str, OpenLink] = {}
+        self._logs: dict[str, asyncio.Queue[agent_pb2.LogPart]] = {}
+        self._silent_since: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def add(self, link: OpenLink) -> None:
+        """Make ``link`` its node's link; an older one is ended."""
+        older = self._links.get(link.node)
+        self._links[link.node] = link
+        self._silent_since.pop(link.node, None)
+        if older is not None:
+            older.end(
+                errors.AlreadyExists(
+                    f"Node {link.node} has opened another link. If two machines have this name, rename one of them.",
+                    reason="LINK_REPLACED",
+                    metadata={"node": link.node, "incarnation": link.incarnation},
+                )
+            )
+
+    def remove(self, link: OpenLink) -> bool:
+        """Forget a link; False where a newer one has taken its place."""
+        if self._links.get(link.node) is not link:
+            return False
+        del self._links[link.node]
+        self._silent_since[link.node] = time.monotonic()
+        return True
+
+    def get(self, node: str) -> OpenLink | None:
+        """Return a node's link."""
+        return self._links.get(node)
+
+    def silence_s(self, node: str) -> float:
+        """Return for how many seconds nothing was heard of a node, at most since this process began."""
+        link = self._links.get(node)
+        since = link.heard if link is not None else self._silent_since.get(node, self._started)
+        return time.monotonic() - since
+
+    def log_part(self, part: agent_pb2.LogPart) -> None:
+        """Hand a part of a log to whoever asked for it; too many at once are dropped, and shown as truncated."""
+        waiting = self._logs.get(part.request_id)
+        if waiting is not None:
+            with contextlib.suppress(asyncio.QueueFull):
+                waiting.put_nowait(part)
+
+    async def log(
+        self, node: str, launch_id: str, *, tail_lines: int, follow: bool
+    ) -> AsyncIterator[agent_pb2.LogPart]:
+        """Ask an agent for a launch's output.
+
+        Raises:
+            errors.Unavailable: the agent is not connected, or does not answer.
+            errors.NotFound: the agent has no output of the launch any more.
+        """
+        link = self._links.get(node)
+        request = agent_pb2.LogRequest(
+            request_id=names.new_id(), launch_id=launch_id, tail_lines=tail_lines, follow=follow
+        )
+        waiting: asyncio.Queue[agent_pb2.LogPart] = asyncio.Queue(self.MAX_LOG_PARTS)
+        self._logs[request.request_id] = waiting
+        try:
+            if link is None or not link.say(agent_pb2.LinkResponse(log_request=request)):
+                raise _unreachable(node)
+            first = True
+            while True:
+                try:
+                    part = await asyncio.wait_for(waiting.get(), self.LOG_TIMEOUT_S if first or not follow else None)
+                except TimeoutError:
+                    raise _unreachable(node) from None
+                if part.error:
+                    raise errors.NotFound(f"The log cannot be read: {part.error}", reason="LOG_NOT_FOUND")
+                yield part
+                first = False
+                if part.last:
+                    return
+        finally:
+            del self._logs[request.request_id]
+            if follow and link is not None:
+                cancel = agent_pb2.LogRequest(request_id=request.request_id, launch_id=launch_id, cancel=True)
+                link.say(agent_pb2.LinkResponse(log_request=cancel))
+
+
+def _unreachable(node: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"Node {node} cannot be asked: its agent is not connected or does not answer. Try again in a moment.",
+        reason="NODE_UNREACHABLE",
+        metadata={"node": node},
+        retry_after_s=5,
+    )

@@ -1,0 +1,114 @@
+"""NodeService: shows nodes, and takes them out of use and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import grpc
+import structlog
+
+from footlights import errors
+from footlights.control import convert
+from footlights.control.changes import Bus
+from footlights.store import Store, Transaction, launches
+from footlights.store import nodes as rows
+from footlights.store.tables import Node
+from footlights.v1 import node_pb2, node_pb2_grpc
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Nodes(node_pb2_grpc.NodeServiceServicer):
+    """Serves nodes."""
+
+    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+        """Take what it reads and writes, whom it wakes, and the clock."""
+        self._store, self._bus, self._clock = store, bus, clock
+
+    async def ListNodes(self, request: node_pb2.ListNodesRequest, context: Context) -> node_pb2.ListNodesResponse:
+        """Return all nodes."""
+
+        def read(tx: Transaction) -> list[node_pb2.Node]:
+            devices, leases = rows.devices(tx), launches.live_leases(tx)
+            return [
+                convert.node(
+                    row,
+                    [device for device in devices if device.node == row.node],
+                    [lease for lease in leases if lease.node == row.node],
+                )
+                for row in rows.everyone(tx)
+            ]
+
+        return node_pb2.ListNodesResponse(items=await self._store.read(read))
+
+    async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.Node:
+        """Return one node."""
+        return await self._store.read(lambda tx: _show(tx, request.node))
+
+    async def CordonNode(self, request: node_pb2.CordonNodeRequest, context: Context) -> node_pb2.Node:
+        """Place nothing new on a node."""
+        return await self._set(request.node, cordoned=True, draining=False)
+
+    async def UncordonNode(self, request: node_pb2.UncordonNodeRequest, context: Context) -> node_pb2.Node:
+        """Take a node back into use."""
+        return await self._set(request.node, cordoned=False, draining=False)
+
+    async def DrainNode(self, request: node_pb2.DrainNodeRequest, context: Context) -> node_pb2.Node:
+        """Place nothing new on a node, and end what is left at the deadline."""
+        deadline = None
+        if request.HasField("deadline"):
+            left = convert.seconds(request.deadline)
+            if left < 0:
+                raise errors.InvalidArgument("deadline", f"{left:g}s is below 0. Give 0s to end its sessions at once.")
+            deadline = self._clock() + timedelta(seconds=left)
+        return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
+
+    async def ForgetNode(self, request: node_pb2.ForgetNodeRequest, context: Context) -> node_pb2.ForgetNodeResponse:
+        """Give up a node that will not come back."""
+        now = self._clock()
+
+        def write(tx: Transaction) -> int:
+            row = _find(tx, request.node)
+            if row.connected:
+                raise errors.FailedPrecondition(
+                    f"Node {request.node} is connected. Drain it and stop its agent first.",
+                    reason="NODE_CONNECTED",
+                    metadata={"node": request.node},
+                )
+            return rows.forget(tx, request.node, now=now)
+
+        ended = await self._store.write(write)
+        log.warning("Forgot a node", action="node_forgotten", node=request.node, ended=ended)
+        self._bus.session_changed()
+        return node_pb2.ForgetNodeResponse(ended_session_count=ended)
+
+    async def _set(
+        self, name: str, *, cordoned: bool, draining: bool, drain_time: datetime | None = None
+    ) -> node_pb2.Node:
+        def write(tx: Transaction) -> node_pb2.Node:
+            _find(tx, name)
+            rows.set_placing(tx, name, cordoned=cordoned, draining=draining, drain_time=drain_time)
+            return _show(tx, name)
+
+        node = await self._store.write(write)
+        self._bus.session_changed()
+        return node
+
+
+def _find(tx: Transaction, name: str) -> Node:
+    row = rows.get(tx, name)
+    if row is None:
+        raise errors.NotFound(
+            f"node: there is no node {name!r}. List them with GET /nodes.",
+            reason="NODE_NOT_FOUND",
+            metadata={"field": "node", "node": name},
+        )
+    return row
+
+
+def _show(tx: Transaction, name: str) -> node_pb2.Node:
+    return convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name))

@@ -1,0 +1,193 @@
+"""The reaping loop: what ends or changes because time has passed and nobody said anything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from footlights import errors
+from footlights.control import convert
+from footlights.control.changes import Bus
+from footlights.control.hub import Hub
+from footlights.control.metrics import Metrics
+from footlights.control.settings import ServerSettings
+from footlights.lifecycle import EndReason
+from footlights.store import Store, Transaction, launches, listing, nodes, sessions
+from footlights.store.revisions import last_revision
+from footlights.store.tables import Session
+from footlights.v1 import node_pb2
+
+log = structlog.get_logger(__name__)
+
+MISSED_HEARTBEATS = 3
+"""So many missed make a node UNREACHABLE."""
+
+
+class Reaping:
+    """Ends what has waited too long, marks what is silent, and removes what is old."""
+
+    PERIOD_S = 1.0
+    PRUNE_PERIOD_S = 600.0
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        hub: Hub,
+        metrics: Metrics,
+        settings: ServerSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Take what it reads and writes, and whom it wakes."""
+        self._store, self._bus, self._hub = store, bus, hub
+        self._metrics, self._settings, self._clock = metrics, settings, clock
+        self._pruned = 0.0
+        self._countdowns = Countdowns()
+        self._counted = 0
+
+    async def run(self) -> None:
+        """Reap until cancelled."""
+        self._counted = await self._store.read(last_revision)
+        while True:
+            try:
+                await self.reap_once()
+            except errors.Error as error:
+                log.warning(
+                    "A pass of reaping failed; the next one tries again", action="reaping_failed", error=str(error)
+                )
+            await asyncio.sleep(self.PERIOD_S)
+
+    async def reap_once(self) -> None:
+        """Make one pass."""
+        now = self._clock()
+        await self._end_overdue(now)
+        await self._mark_silent(now)
+        await self._count()
+        if time.monotonic() - self._pruned > self.PRUNE_PERIOD_S:
+            self._pruned = time.monotonic()
+            before = now - timedelta(days=self._settings.retention_days)
+            await self._store.write(lambda tx: sessions.prune(tx, before=before))
+            await self._store.write(lambda tx: sessions.forget_requests(tx, now=now))
+
+    async def _end_overdue(self, now: datetime) -> None:
+        watched = await self._store.read(lambda tx: _deadlines(tx, now))
+        overdue = [deadline for deadline in watched if self._countdowns.over(deadline.key, deadline.left_s)]
+        self._countdowns.keep({deadline.key for deadline in watched})
+        if not overdue:
+            return
+
+        def end(tx: Transaction) -> set[str]:
+            touched = set()
+            for deadline in overdue:
+                for row in deadline.sessions(tx):
+                    if row.intent == "RUN":
+                        sessions.end(tx, row, deadline.reason, deadline.message, now=now)
+                        launch = launches.get(tx, row.launch_id) if row.launch_id else None
+                        touched.add(launch.node if launch else "")
+            return touched
+
+        for node in await self._store.write(end):
+            self._bus.session_changed(node)
+
+    async def _mark_silent(self, now: datetime) -> None:
+        patience = MISSED_HEARTBEATS * self._settings.heartbeat_interval_s
+        for row in await self._store.read(nodes.everyone):
+            silent = self._hub.silence_s(row.node) > patience
+            link = self._hub.get(row.node)
+            if silent and link is not None:
+                link.end(
+                    errors.Unavailable(
+                        f"Nothing was heard for {patience:g} s. Open the link again.", reason="LINK_SILENT"
+                    )
+                )
+            if silent and row.reachable:
+                log.warning("A node is silent", action="node_unreachable", node=row.node)
+                await self._store.write(partial(nodes.set_reachable, node=row.node, reachable=False, now=now))
+                self._bus.sessions.wake()
+
+    async def _count(self) -> None:
+        def read(
+            tx: Transaction,
+        ) -> tuple[list[Session], dict[tuple[str, str], int], dict[tuple[str, str], int], dict[str, int]]:
+            slots: Counter[tuple[str, str]] = Counter()
+            states: Counter[str] = Counter()
+            leased = Counter((lease.node, lease.device) for lease in launches.live_leases(tx))
+            for device in nodes.devices(tx):
+                reading = node_pb2.Device.FromString(device.reading)
+                kind = node_pb2.Device.Kind.Name(reading.kind)
+                held = leased[(device.node, device.uuid)]
+                well = reading.health not in (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
+                slots[(kind, "leased")] += held
+                slots[(kind, "free" if well else "unusable")] += device.slots - held
+            for row in nodes.everyone(tx):
+                states[node_pb2.Node.State.Name(convert.node(row, [], nodes.live_leases(tx, row.node)).state)] += 1
+            changed = listing.changed_since(tx, self._counted)
+            return changed, listing.state_counts(tx), dict(slots), dict(states)
+
+        changed, living, slots, states = await self._store.read(read)
+        for session in changed:
+            self._counted = session.revision
+            if session.ended_time is not None:
+                # An ended session never changes again, so it is met here once.
+                self._metrics.ended(session.end_reason)
+        self._metrics.fleet(living, slots, states)
+
+
+class Countdowns:
+    """Deadlines that lie in the store as moments, counted down on the monotonic clock from when they were first seen.
+
+    So a wall clock that jumps changes nothing that is already being waited for.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._ends: dict[str, float] = {}
+
+    def over(self, key: str, left_s: float) -> bool:
+        """Say whether a deadline has passed; ``left_s`` counts only when ``key`` is seen for the first time."""
+        return time.monotonic() >= self._ends.setdefault(key, time.monotonic() + left_s)
+
+    def keep(self, keys: set[str]) -> None:
+        """Forget all deadlines but these."""
+        for key in self._ends.keys() - keys:
+            del self._ends[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    key: str
+    left_s: float
+    reason: EndReason
+    message: str
+    sessions: Callable[[Transaction], list[Session]]
+
+
+def _deadlines(tx: Transaction, now: datetime) -> list[_Deadline]:
+    found = [_queue_deadline(row, now) for row in sessions.pending(tx, 10_000)]
+    for node in nodes.everyone(tx):
+        if node.draining and node.drain_time is not None:
+            left = (node.drain_time - now).total_seconds()
+            key = f"drain {node.node} {node.drain_time}"
+            message = f"Node {node.node} was drained."
+            found.append(_Deadline(key, left, EndReason.DRAINED, message, partial(sessions.live_on, node=node.node)))
+    return found
+
+
+def _queue_deadline(row: Session, now: datetime) -> _Deadline:
+    limit = convert.seconds(convert.limits(row).queue_timeout)
+    left = limit - (now - row.created_time).total_seconds()
+    why = ", ".join(row.queue.get("reasons", ())) or "no device was free"
+    message = f"No device within {limit:g} seconds. {why}."
+
+    def still_waiting(tx: Transaction) -> list[Session]:
+        current = sessions.get(tx, row.session_id)
+        return [current] if current is not None and current.state == "PENDING" else []
+
+    return _Deadline(f"queue {row.session_id}", left, EndReason.QUEUE_TIMEOUT, message, still_waiting)

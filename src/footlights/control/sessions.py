@@ -1,0 +1,422 @@
+"""StreamingService: creates, shows, connects, extends and ends sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from footlights import errors, names, scheduler
+from footlights.auth.grants import Grants
+from footlights.auth.roles import Caller
+from footlights.auth.secrets import Box
+from footlights.control import calls, convert, fleet, logs, resolving, visible, watching
+from footlights.control.changes import Bus
+from footlights.control.convert import Origin
+from footlights.control.hub import Hub
+from footlights.control.settings import ServerSettings
+from footlights.lifecycle import EndReason, SessionState
+from footlights.store import Store, Transaction, applications, launches, listing
+from footlights.store import sessions as rows
+from footlights.store.tables import Session
+from footlights.v1 import application_pb2, session_pb2, session_pb2_grpc
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Sessions(session_pb2_grpc.StreamingServiceServicer):
+    """Serves sessions: reads them, and writes intent, never observed state."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        hub: Hub,
+        box: Box,
+        grants: Grants,
+        settings: ServerSettings,
+        origin: Origin,
+        public_url: str,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str] = names.new_id,
+    ) -> None:
+        """Take what it reads and writes, whom it wakes, what it seals and signs with, and how it is reached."""
+        self._store, self._bus, self._hub, self._box, self._grants = store, bus, hub, box, grants
+        self._settings, self._origin, self._public_url = settings, origin, public_url
+        self._clock, self._new_id = clock, new_id
+
+    async def ListSessions(
+        self, request: session_pb2.ListSessionsRequest, context: Context
+    ) -> session_pb2.ListSessionsResponse:
+        """Return one page of the sessions that the caller may see."""
+        caller = calls.current().caller
+        if request.page_token and request.offset:
+            raise errors.InvalidArgument(
+                "page_token", f"does not go together with offset={request.offset}. Give one of them."
+            )
+        username = request.username
+        if not caller.may("sessions.all"):
+            if username and username != caller.subject:
+                return session_pb2.ListSessionsResponse(limit=request.limit, offset=request.offset)
+            username = caller.subject
+        wanted = listing.Filter(
+            states=tuple(sorted(session_pb2.Session.State.Name(state) for state in set(request.state) if state)),
+            username=username,
+            application=request.application,
+            from_time=_moment(request, "from_time"),
+            to_time=_moment(request, "to_time"),
+        )
+        order = listing.Order(request.sort_by, request.order == "DESC")
+
+        def read(tx: Transaction) -> session_pb2.ListSessionsResponse:
+            page = listing.page(
+                tx, wanted, order, limit=request.limit, offset=request.offset, page_token=request.page_token
+            )
+            return session_pb2.ListSessionsResponse(
+                items=visible.show(tx, page.items, self._origin),
+                count=page.count,
+                count_is_capped=page.count_is_capped,
+                limit=request.limit,
+                offset=request.offset,
+                next_page_token=page.next_page_token,
+            )
+
+        return await self._store.read(read)
+
+    async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
+        """Accept a session; placing does the rest."""
+        call = calls.current()
+        caller = call.caller
+        request.request_id = _request_id(request.request_id, call.idempotency_key)
+        _check_labels(request)
+        username = _username(caller, request.username)
+        if request.priority > 0:
+            _require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
+        resolved = await self._store.read(
+            lambda tx: resolving.resolve(tx, request.application, request.application_version, request.profile)
+        )
+        arguments = resolving.arguments(resolved.version, request.application_arguments)
+        allowed = convert.time_limits(resolved.limits).max_s
+        _apply_limits(request, resolved.limits)
+        session_id, now = self._new_id(), self._clock()
+        secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
+        values = {
+            "session_id": session_id,
+            "application": request.application,
+            "application_version": resolved.version.version,
+            "username": username,
+            "created_by": caller.subject,
+            "profile": resolved.profile,
+            "priority": request.priority,
+            "request_id": request.request_id,
+            "arguments": arguments.shown,
+            "usd_stage_uri": arguments.usd_stage_uri,
+            "secrets": self._box.seal(secrets, session_id.encode()) if secrets else b"",
+            "labels": dict(request.labels),
+            "needs": resolved.needs.SerializeToString(),
+            "limits": resolved.limits.SerializeToString(),
+            "max_total_s": allowed,
+            "launcher": resolved.launcher,
+        }
+        digest = _digest(request)
+
+        def write(tx: Transaction) -> tuple[session_pb2.Session, bool]:
+            if request.request_id:
+                known = rows.find_request(tx, caller.subject, request.request_id, digest, now=now)
+                if known is not None:
+                    return visible.show_one(tx, known, self._origin), False
+            if applications.version(tx, request.application, resolved.version.version) is None:
+                raise errors.Conflict("The version was deleted at this moment. Choose another.")
+            row = rows.create(tx, values, now=now, queue_limit=self._settings.queue_limit)
+            if request.request_id:
+                rows.keep_request(tx, caller.subject, request.request_id, digest, session_id, now=now)
+            return visible.show_one(tx, row, self._origin), True
+
+        session, created = await self._store.write(write)
+        if created:
+            self._bus.session_changed()
+            log.info(
+                "Created a session",
+                action="session_created",
+                session_id=session_id,
+                application=request.application,
+                version=resolved.version.version,
+                username=username,
+            )
+        return session
+
+    async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
+        """Return one session."""
+        caller = calls.current().caller
+        return await self._store.read(
+            lambda tx: visible.show_one(tx, visible.find(tx, caller, request.session_id), self._origin)
+        )
+
+    async def TerminateSession(
+        self, request: session_pb2.TerminateSessionRequest, context: Context
+    ) -> session_pb2.TerminateSessionResponse:
+        """Ask for a session's end."""
+        caller, now = calls.current().caller, self._clock()
+
+        def write(tx: Transaction) -> str:
+            row = visible.find(tx, caller, request.session_id)
+            rows.end(tx, row, EndReason.USER_TERMINATED, f"Terminated by {caller.subject}.", now=now)
+            launch = launches.get(tx, row.launch_id) if row.launch_id else None
+            return launch.node if launch else ""
+
+        self._bus.session_changed(await self._store.write(write))
+        return session_pb2.TerminateSessionResponse(session_id=request.session_id, status="deleted", satus="deleted")
+
+    async def WatchSession(
+        self, request: session_pb2.WatchSessionRequest, context: Context
+    ) -> AsyncIterator[session_pb2.Session]:
+        """Follow one session to its end."""
+        caller = calls.current().caller
+        watch = watching.one(self._store, self._bus, caller, request.session_id, request.after_revision, self._origin)
+        async for session in watch:
+            yield session
+
+    async def WatchSessions(
+        self, request: session_pb2.WatchSessionsRequest, context: Context
+    ) -> AsyncIterator[session_pb2.Session]:
+        """Follow the sessions that the caller may see."""
+        caller = calls.current().caller
+        username = request.username if caller.may("sessions.all") else caller.subject
+        watch = watching.many(
+            self._store,
+            self._bus,
+            username=username,
+            application=request.application,
+            after_revision=request.after_revision,
+            origin=self._origin,
+        )
+        async for session in watch:
+            yield session
+
+    async def ConnectSession(
+        self, request: session_pb2.ConnectSessionRequest, context: Context
+    ) -> session_pb2.ConnectSessionResponse:
+        """Grant one viewer the way to a session's picture."""
+        caller = calls.current().caller
+
+        def read(tx: Transaction) -> tuple[Session, application_pb2.Signaling]:
+            row = visible.find(tx, caller, request.session_id)
+            version = applications.version(tx, row.application, row.application_version)
+            recipe = application_pb2.Version.FromString(version.recipe if version else b"")
+            return row, recipe.signaling
+
+        row, signaling = await self._store.read(read)
+        state = SessionState(row.state)
+        if state in (SessionState.PENDING, SessionState.STARTING):
+            raise errors.Unavailable(
+                f"The session is {row.state} and has no picture yet. Wait until it is READY: "
+                f"GET /stream/{row.session_id}:watch.",
+                reason="SESSION_NOT_READY",
+                metadata={"state": row.state},
+                retry_after_s=1,
+            )
+        if state not in (SessionState.READY, SessionState.ACTIVE):
+            raise errors.FailedPrecondition(
+                f"The session is {row.state} and has no picture any more. Create a new one.",
+                reason="SESSION_ENDED",
+                metadata={"state": row.state, "end_reason": row.end_reason},
+            )
+        now, ttl = self._clock(), self._settings.grant_ttl_s
+        base = f"{self._public_url}/stream/{row.session_id}"
+        answer = session_pb2.ConnectSessionResponse(
+            token=self._grants.mint(row.session_id, caller.subject, ttl, now),
+            whep_url=f"{base}/whep" if signaling.whep_path else "",
+            signaling_url=f"ws{base.removeprefix('http')}/sign_in" if signaling.websocket_path else "",
+        )
+        if self._settings.ice_servers:
+            answer.ice_servers.add(urls=self._settings.ice_servers)
+        answer.expire_time.FromDatetime(now)
+        answer.expire_time.FromNanoseconds(answer.expire_time.ToNanoseconds() + int(ttl * 1e9))
+        return answer
+
+    async def ExtendSession(self, request: session_pb2.ExtendSessionRequest, context: Context) -> session_pb2.Session:
+        """Give a session more time."""
+        caller = calls.current().caller
+        more = _positive("extend_by", request.extend_by)
+
+        def write(tx: Transaction) -> tuple[session_pb2.Session, str]:
+            row = visible.find(tx, caller, request.session_id)
+            if row.intent == "END" or row.ended_time is not None:
+                raise errors.FailedPrecondition(
+                    f"The session is {row.state} and cannot be extended. Create a new one.",
+                    reason="SESSION_ENDED",
+                    metadata={"state": row.state},
+                )
+            limits = convert.limits(row)
+            if not limits.HasField("max_duration"):
+                raise errors.FailedPrecondition(
+                    "The session has no maximum duration, so there is nothing to extend.", reason="NO_MAX_DURATION"
+                )
+            total = convert.seconds(limits.max_duration) + more
+            if row.max_total_s is not None and total > row.max_total_s:
+                raise errors.InvalidArgument(
+                    "extend_by",
+                    f"{more:g}s more would make {total:g}s in all; {row.application} {row.application_version} "
+                    f"allows {row.max_total_s:g}s. Give at most "
+                    f"{max(0.0, row.max_total_s - convert.seconds(limits.max_duration)):g}s.",
+                    reason="ABOVE_MAX_DURATION",
+                )
+            limits.max_duration.CopyFrom(convert.duration(total))
+            changed = rows.update_session(tx, row, limits=limits.SerializeToString())
+            launch = launches.get(tx, row.launch_id) if row.launch_id else None
+            return visible.show_one(tx, changed, self._origin), launch.node if launch else ""
+
+        session, node = await self._store.write(write)
+        self._bus.session_changed(node)
+        return session
+
+    async def GetSessionLog(
+        self, request: session_pb2.GetSessionLogRequest, context: Context
+    ) -> session_pb2.SessionLog:
+        """Return the last lines of the application's output."""
+        launch = await self._launch(request.session_id)
+        return await logs.read(self._hub, launch, request.tail_lines)
+
+    async def TailSessionLog(
+        self, request: session_pb2.TailSessionLogRequest, context: Context
+    ) -> AsyncIterator[session_pb2.SessionLog]:
+        """Follow the application's output."""
+        launch = await self._launch(request.session_id)
+        async for part in logs.tail(self._hub, launch, request.tail_lines):
+            yield part
+
+    async def ExplainPlacement(
+        self, request: session_pb2.ExplainPlacementRequest, context: Context
+    ) -> session_pb2.ExplainPlacementResponse:
+        """Say what would happen to such a session now."""
+        now = self._clock()
+
+        def read(tx: Transaction) -> session_pb2.ExplainPlacementResponse:
+            resolved = resolving.resolve(tx, request.application, request.application_version, request.profile)
+            seen = fleet.load(tx, now=now)
+            wish = convert.needs_wish("", resolved.launcher, resolved.needs, {})
+            return _explanation(seen, wish, request.priority)
+
+        return await self._store.read(read)
+
+    async def _launch(self, session_id: str) -> logs.Source:
+        caller = calls.current().caller
+
+        def read(tx: Transaction) -> logs.Source:
+            row = visible.find(tx, caller, session_id)
+            launch = launches.get(tx, row.launch_id) if row.launch_id else launches.last(tx, session_id)
+            if launch is None:
+                raise errors.NotFound(
+                    f"Session {session_id} has not been launched, so there is no log.", reason="LOG_NOT_FOUND"
+                )
+            return logs.Source(launch.node, launch.launch_id, launch.ended_time is not None, tuple(launch.log_tail))
+
+        return await self._store.read(read)
+
+
+def _explanation(seen: fleet.Fleet, wish: scheduler.Wish, priority: int) -> session_pb2.ExplainPlacementResponse:
+    answer = session_pb2.ExplainPlacementResponse()
+    for node in scheduler.verdicts(wish, seen.nodes):
+        shown = answer.nodes.add(node=node.node, reason=node.verdict.reason, message=node.verdict.message)
+        for device in node.devices:
+            shown.devices.add(
+                device=device.uuid,
+                device_name=device.name,
+                reason=device.verdict.reason,
+                message=device.verdict.message,
+            )
+    [*_, decision] = scheduler.place([*seen.wishes(), wish], seen.nodes)
+    if isinstance(decision, scheduler.Placement):
+        answer.fits, answer.node, answer.device = True, decision.node, decision.device
+        return answer
+    ahead = sum(1 for row in seen.waiting if row.priority >= priority)
+    answer.queue_position = ahead + 1
+    eta = seen.eta_s(ahead + 1)
+    if eta is not None:
+        answer.eta.CopyFrom(convert.duration(eta))
+    return answer
+
+
+def _request_id(field: str, header: str) -> str:
+    if field and header and field != header:
+        raise errors.InvalidArgument(
+            "request_id", f"{field!r} differs from the Idempotency-Key header, {header!r}. Send one of them."
+        )
+    if len(header) > 128:
+        raise errors.InvalidArgument("Idempotency-Key", f"has {len(header)} characters. Give at most 128.")
+    return field or header
+
+
+def _username(caller: Caller, username: str) -> str:
+    if username and username != caller.subject:
+        _require(caller, "sessions.create_for_others", "username", f"{username!r} is not you ({caller.subject})")
+    return username or caller.subject
+
+
+def _require(caller: Caller, permission: str, field: str, what: str) -> None:
+    if not caller.may(permission):
+        raise errors.PermissionDenied(
+            f"{field}: {what}, which needs the permission {permission}; the role {caller.role.name} lacks it. "
+            "Leave it out, or use a service's token.",
+            metadata={"field": field, "permission": permission},
+        )
+
+
+def _check_labels(request: session_pb2.CreateSessionRequest) -> None:
+    for key, value in request.labels.items():
+        if not key or len(key) > 63 or len(value) > 256:
+            raise errors.InvalidArgument(
+                "labels", f"{key!r} does not fit. Keys have 1 to 63 characters, values at most 256."
+            )
+
+
+def _apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
+    """Lower the limits to what the caller asks for; raising them is refused."""
+    for name in ("max_duration", "idle_timeout"):
+        if not request.HasField(name):
+            continue
+        asked = getattr(request, name)
+        span = _positive(name, asked)
+        if limits.HasField(name) and span > convert.seconds(getattr(limits, name)):
+            allowed = convert.seconds(getattr(limits, name))
+            raise errors.InvalidArgument(
+                name,
+                f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
+                reason=f"ABOVE_{name.upper()}",
+            )
+        getattr(limits, name).CopyFrom(asked)
+
+
+def _positive(field: str, span: Duration) -> float:
+    value = convert.seconds(span)
+    if value <= 0:
+        raise errors.InvalidArgument(field, f"{value:g}s is not above 0. Give a duration such as '1800s'.")
+    return value
+
+
+def _moment(request: session_pb2.ListSessionsRequest, name: Literal["from_time", "to_time"]) -> datetime | None:
+    if not request.HasField(name):
+        return None
+    stamp: Timestamp = getattr(request, name)
+    try:
+        return stamp.ToDatetime(UTC)
+    except ValueError:
+        raise errors.InvalidArgument(
+            name, f"{stamp.seconds} seconds since the epoch is no time of the years 1 to 9999."
+        ) from None
+
+
+def _digest(request: session_pb2.CreateSessionRequest) -> bytes:
+    bare = session_pb2.CreateSessionRequest()
+    bare.CopyFrom(request)
+    bare.ClearField("request_id")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()

@@ -1,0 +1,65 @@
+"""Following sessions by revision. A wake-up hurries a watcher; a period guarantees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from footlights.auth.roles import Caller
+from footlights.control import visible
+from footlights.control.changes import Bus
+from footlights.control.convert import Origin
+from footlights.store import Store, Transaction, listing
+from footlights.store.revisions import last_revision
+from footlights.v1 import session_pb2
+
+PERIOD_S = 5.0
+_BATCH = 500
+
+
+async def one(
+    store: Store, bus: Bus, caller: Caller, session_id: str, after_revision: int, origin: Origin
+) -> AsyncIterator[session_pb2.Session]:
+    """Yield one session as it is, then at every change, until it has ended.
+
+    Raises:
+        errors.NotFound: there is none that the caller may see.
+    """
+    revision = after_revision
+    seen = bus.sessions.count
+    while True:
+        session = await store.read(lambda tx: visible.show_one(tx, visible.find(tx, caller, session_id), origin))
+        if session.revision > revision:
+            revision = session.revision
+            yield session
+        if session.HasField("ended_time"):
+            return
+        seen = await bus.sessions.wait(seen, PERIOD_S)
+
+
+async def many(
+    store: Store, bus: Bus, *, username: str, application: str, after_revision: int, origin: Origin
+) -> AsyncIterator[session_pb2.Session]:
+    """Yield the living sessions as they are (or all that changed after a revision), then every change, for ever."""
+    revision = after_revision
+    seen = bus.sessions.count
+    if not revision:
+
+        def begin(tx: Transaction) -> tuple[list[session_pb2.Session], int]:
+            rows = listing.living(tx, username=username, application=application)
+            return visible.show(tx, rows, origin), last_revision(tx)
+
+        sessions, revision = await store.read(begin)
+        for session in sessions:
+            yield session
+    while True:
+
+        def follow(tx: Transaction, after: int = revision) -> list[session_pb2.Session]:
+            rows = listing.changed_since(tx, after, username=username, application=application, limit=_BATCH)
+            return visible.show(tx, rows, origin)
+
+        sessions = await store.read(follow)
+        for session in sessions:
+            revision = session.revision
+            yield session
+        if len(sessions) < _BATCH:
+            seen = await bus.sessions.wait(seen, PERIOD_S)

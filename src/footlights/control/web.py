@@ -1,0 +1,57 @@
+"""What HTTP serves: the gateway, the front door, the console, health and metrics, on one origin."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+from footlights.control.metrics import CONTENT_TYPE, Metrics
+from footlights.frontdoor import FrontDoor
+from footlights.store import Store
+from footlights.store.revisions import last_revision
+
+ASGIApp = Callable[..., Awaitable[None]]
+
+
+def web(store: Store, metrics: Metrics, *, gateway: ASGIApp, front_door: FrontDoor, console: ASGIApp) -> ASGIApp:
+    """Return the one ASGI application of a control plane."""
+
+    async def healthz(_: Request) -> Response:
+        # Reading the store answers what a probe wants to know: is this process of use to anybody?
+        await store.read(last_revision)
+        return JSONResponse({"status": "SERVING"})
+
+    async def show_metrics(_: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    async def unhealthy(_: Request, error: Exception) -> Response:
+        return JSONResponse({"status": "NOT_SERVING", "message": str(error)}, 503)
+
+    async def home(_: Request) -> Response:
+        return RedirectResponse("console/")
+
+    starlette = Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/metrics", show_metrics),
+            Route("/", home),
+            Route("/console", home),
+            Mount("/console", app=console),
+            Mount("/", app=gateway),
+        ],
+        exception_handlers={Exception: unhealthy},
+    )
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        # The front door owns its paths exactly, WebSockets included; a pattern says that more plainly than mounts.
+        if FrontDoor.owns(scope):
+            await front_door(scope, receive, send)
+        else:
+            await starlette(scope, receive, send)
+
+    return app
