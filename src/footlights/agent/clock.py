@@ -1,0 +1,42 @@
+"""The clock that launches are timed by."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds that only grow, also over an agent's restart, and count while the machine sleeps."""
+
+    @property
+    def boot_id(self) -> str:
+        """Which run of the machine the seconds belong to: marks of another one mean nothing."""
+        ...
+
+    def now(self) -> float:
+        """Seconds since the machine was started."""
+        ...
+
+
+class BootClock:
+    """CLOCK_BOOTTIME (clock_gettime(2)); the wall clock may jump as it likes."""
+
+    def __init__(self) -> None:
+        """Read which boot this is."""
+        try:
+            self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            # Without it marks cannot be told from those of another boot; a process's own start is the safe choice.
+            self._boot_id = f"unknown-{time.time_ns()}"
+        self._clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    @property
+    def boot_id(self) -> str:
+        """The kernel's id of this boot (random(4))."""
+        return self._boot_id
+
+    def now(self) -> float:
+        """Seconds since boot, suspended time included."""
+        return time.clock_gettime(self._clock)

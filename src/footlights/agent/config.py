@@ -1,0 +1,157 @@
+"""What an operator may set of an agent, checked before anything starts."""
+
+from __future__ import annotations
+
+import ipaddress
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from footlights.errors import InvalidArgument
+from footlights.names import check_node
+
+LAUNCHERS = ("process", "container", "fake")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_EPHEMERAL = 32768
+"""Where Linux's ephemeral ports begin by default (ip(7), ip_local_port_range)."""
+
+
+def default_node() -> str:
+    """This machine's host name, in the spelling of node names."""
+    return platform.node().lower().rstrip(".") or "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """One agent.
+
+    Raises:
+        InvalidArgument: a member is wrong; names it, the value and the fix.
+    """
+
+    data_dir: Path
+    """Journal, launch directories and output; made with mode 0700 where missing."""
+    server: str
+    """The control plane's gRPC address, ``HOST:PORT`` or ``unix:PATH``."""
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
+    """Read anew at every dial, so that a rotated token is taken up. Wins over ``token``."""
+    node: str = field(default_factory=default_node)
+    public_address: str = "127.0.0.1"
+    """Where viewers send media to."""
+    signal_address: str = ""
+    """Where the front door reaches the node's ports; empty is the public address."""
+    first_port: int = 20000
+    last_port: int = 29999
+    devices: str = "auto"
+    """``auto``, ``nvml``, ``software`` or ``fake:FILE``."""
+    software_devices: int | None = None
+    """How many software renderers; None is one a core."""
+    slots_per_device: int = 1
+    launchers: tuple[str, ...] = ("process",)
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    foreign_memory_bytes: int = 256 << 20
+    """A process of somebody else's that draws with no more than this is tolerated."""
+    ca_file: Path | None = None
+    """PEM certificates that the server's must lead to; None with ``tls`` is the system's."""
+    tls: bool = False
+    insecure: bool = False
+    """Whether the token may go unencrypted to a server beyond loopback."""
+    drain_on_stop: bool = False
+    """Whether stopping the agent ends its launches; otherwise they go on and are adopted by the next agent."""
+    log_retention_s: float = 7 * 86400.0
+    """How long output of ended launches is kept."""
+    device_interval_s: float = 2.0
+    device_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check every member."""
+        check_node("node", self.node)
+        self._check_server()
+        _check(bool(self.public_address), "public_address", "is empty. Give the address that viewers can reach.")
+        _check(
+            1024 <= self.first_port <= self.last_port <= 65535,
+            "first_port",
+            f"{self.first_port}..{self.last_port} is no range. Give ports from 1024 to 65535, the first one first.",
+        )
+        _check(
+            self.last_port - self.first_port >= 2,
+            "last_port",
+            f"{self.first_port}..{self.last_port} has no room for the three ports of one launch. Widen it.",
+        )
+        _check(self.slots_per_device >= 1, "slots_per_device", f"{self.slots_per_device}; give a number from 1.")
+        _check(self.slots_per_device <= 64, "slots_per_device", f"{self.slots_per_device}; give at most 64.")
+        if self.software_devices is not None:
+            _check(self.software_devices >= 1, "software_devices", f"{self.software_devices}; give a number from 1.")
+        choice = self.devices in ("auto", "nvml", "software") or re.fullmatch(r"fake:.+", self.devices)
+        _check(bool(choice), "devices", f"{self.devices!r}; give auto, nvml, software or fake:FILE.")
+        self._check_launchers()
+        for name, value in self.labels.items():
+            _check(bool(_LABEL.fullmatch(name)), "labels", f"{name!r} is no label's name. Use letters, digits, ._/-.")
+            _check(len(value) <= 63, "labels", f"{name} has {len(value)} characters; give at most 63.")
+        _check(self.foreign_memory_bytes >= 0, "foreign_memory_bytes", f"{self.foreign_memory_bytes} is negative.")
+        for name in ("log_retention_s", "device_interval_s", "device_timeout_s"):
+            value_s: float = getattr(self, name)
+            _check(value_s > 0, name, f"{value_s:g}; give seconds above 0.")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for an operator on what is allowed and unwise."""
+        if self.last_port >= _EPHEMERAL:
+            return (
+                f"ports {self.first_port}..{self.last_port} reach into Linux's ephemeral range from {_EPHEMERAL}: "
+                "any process's outgoing connection may take one of them",
+            )
+        return ()
+
+    def read_token(self) -> str:
+        """Return the node's token as it is now.
+
+        Raises:
+            InvalidArgument: there is none.
+        """
+        if self.token_file is None:
+            _check(bool(self.token), "token", "is empty. Give a token of the role `node`, or a file that holds one.")
+            return self.token
+        try:
+            token = self.token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgument("token_file", f"{self.token_file} cannot be read: {error}") from error
+        _check(bool(token), "token_file", f"{self.token_file} is empty. Put a token of the role `node` into it.")
+        return token
+
+    def _check_launchers(self) -> None:
+        for name in self.launchers:
+            _check(name in LAUNCHERS, "launchers", f"{name!r} is none. Give some of {', '.join(LAUNCHERS)}.")
+        _check(bool(self.launchers), "launchers", f"is empty. Give some of {', '.join(LAUNCHERS)}.")
+
+    def _check_server(self) -> None:
+        if self.server.startswith("unix:"):
+            return
+        host, separator, port = self.server.rpartition(":")
+        good = separator and host and port.isdigit() and 0 < int(port) < 65536
+        _check(bool(good), "server", f"{self.server!r}; give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.")
+        if self.tls or self.ca_file is not None or self.insecure or _is_loopback(host):
+            return
+        raise InvalidArgument(
+            "server",
+            f"{self.server} is not this machine and TLS is off: the node's token would travel unencrypted. "
+            "Turn TLS on, or say insecure.",
+        )
+
+
+def _check(good: bool, name: str, problem: str) -> None:
+    if not good:
+        raise InvalidArgument(name, problem)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,40 @@
+"""What the agent says of its machine."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import footlights
+from footlights.agent.config import AgentConfig
+from footlights.v1.node_pb2 import NodeFacts
+
+
+def node_facts(
+    config: AgentConfig,
+    *,
+    driver_version: str,
+    launchers: Sequence[str],
+    notes: Sequence[str],
+    port_blocks: int,
+) -> NodeFacts:
+    """Put together what is configured and what the machine is."""
+    return NodeFacts(
+        hostname=platform.node(),
+        os=_os(),
+        agent_version=footlights.__version__,
+        driver_version=driver_version,
+        public_address=config.public_address,
+        signal_address=config.signal_address or config.public_address,
+        launchers=launchers,
+        labels=dict(config.labels),
+        notes=notes,
+        port_blocks=port_blocks,
+    )
+
+
+def _os() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"

@@ -1,0 +1,213 @@
+"""What must survive the agent: one file a launch, on disk before anything is executed.
+
+An entry is written to a temporary file, synced, renamed over the old one, and the directory synced: after a crash at
+any instant there is the old entry or the new one (rename(2), fsync(2)). A checksum tells a bad disk's entry from a good
+one; a bad entry is moved aside and reported, and costs nobody else anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from footlights.launch.launcher import Plan
+from footlights.launch.plan import from_json, to_json
+from footlights.v1.agent_pb2 import Assignment, LaunchReport
+
+_FORMAT = 1
+_LAUNCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that the next agent must know of a launch."""
+
+    assignment: Assignment
+    """As last told, without its secrets."""
+    plan: Plan
+    begun: bool = False
+    """Whether the launcher may have been asked to start it: then nobody asks again."""
+    boot_id: str = ""
+    """The boot that ``marks`` belong to."""
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the boot-time clock, by what happened then."""
+    ever_connected: bool = False
+    ending: tuple[str, str, str] | None = None
+    """State, reason and message that its end was decided to be, while it is not proved yet."""
+    final: LaunchReport | None = None
+    """How it ended; reported until the control plane says that it is recorded."""
+
+    @property
+    def launch_id(self) -> str:
+        """Its launch's id."""
+        return self.assignment.launch_id
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was found on disk."""
+
+    entries: tuple[Entry, ...]
+    quarantined: tuple[str, ...]
+    """A sentence for every file that could not be understood and was moved aside."""
+
+
+class JournalError(Exception):
+    """The journal cannot be written (no space, a bad disk): nothing may be begun now."""
+
+
+def is_safe(launch_id: str) -> bool:
+    """Whether an id can be a file's name."""
+    return _LAUNCH_ID.fullmatch(launch_id) is not None
+
+
+class Journal:
+    """The entries in a directory. Every method blocks on the disk: call it off the event loop."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use ``directory``, which is made where missing, mode 0700."""
+        self._directory = directory
+
+    def restore(self) -> Restored:
+        """Read every entry; move those that cannot be understood to ``quarantine``.
+
+        Raises:
+            JournalError: the directory cannot be made or read.
+        """
+        entries: list[Entry] = []
+        quarantined: list[str] = []
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            paths = sorted(self._directory.iterdir())
+        except OSError as error:
+            raise JournalError(f"the journal in {self._directory} cannot be read: {error}") from error
+        for path in paths:
+            if path.suffix == ".new":
+                path.unlink(missing_ok=True)  # a write that was cut off before its rename: never acted on
+            elif path.suffix == ".json":
+                try:
+                    entries.append(_read(path))
+                except (OSError, ValueError, KeyError, TypeError, json_format.ParseError) as error:
+                    quarantined.append(f"{path.name}: {error}; moved to {self._quarantine(path)}")
+        return Restored(tuple(entries), tuple(quarantined))
+
+    def write(self, entry: Entry) -> None:
+        """Put an entry on disk, in place of the launch's former one. On return it is durable.
+
+        Raises:
+            JournalError: it is not.
+        """
+        path = self._path(entry.launch_id)
+        temporary = path.with_suffix(".new")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                with open(descriptor, "wb", closefd=False) as file:
+                    file.write(_encode(entry))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+            self._sync_directory()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise JournalError(f"the journal in {self._directory} cannot be written: {error}") from error
+
+    def remove(self, launch_id: str) -> None:
+        """Forget a launch; one that is not there is forgotten already.
+
+        Raises:
+            JournalError: the disk refuses.
+        """
+        try:
+            self._path(launch_id).unlink(missing_ok=True)
+            self._sync_directory()
+        except OSError as error:
+            raise JournalError(f"{launch_id} cannot be removed from the journal: {error}") from error
+
+    def _path(self, launch_id: str) -> Path:
+        if not is_safe(launch_id):
+            raise JournalError(f"launch id {launch_id!r} cannot be a file's name")
+        return self._directory / f"{launch_id}.json"
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _quarantine(self, path: Path) -> Path:
+        place = self._directory / "quarantine"
+        target = place / path.name
+        with contextlib.suppress(OSError):
+            place.mkdir(mode=0o700, exist_ok=True)
+            os.replace(path, target)
+        return target
+
+
+def _encode(entry: Entry) -> bytes:
+    assignment = Assignment()
+    assignment.CopyFrom(entry.assignment)
+    assignment.ClearField("secrets")
+    body: dict[str, Any] = {
+        "format": _FORMAT,
+        "assignment": _to_dict(assignment),
+        "plan": json.loads(to_json(entry.plan)),
+        "begun": entry.begun,
+        "boot_id": entry.boot_id,
+        "marks": dict(entry.marks),
+        "ever_connected": entry.ever_connected,
+        "ending": list(entry.ending) if entry.ending else None,
+        "final": _to_dict(entry.final) if entry.final is not None else None,
+    }
+    return json.dumps({"sha256": _digest(body), "entry": body}, indent=1, sort_keys=True).encode()
+
+
+def _read(path: Path) -> Entry:
+    document = json.loads(path.read_bytes())
+    if not isinstance(document, dict) or not isinstance(document.get("entry"), dict):
+        raise ValueError("is not an entry")
+    body = document["entry"]
+    if document.get("sha256") != _digest(body):
+        raise ValueError("its checksum is wrong")
+    if body["format"] != _FORMAT:
+        raise ValueError(f"has format {body['format']}, this agent knows {_FORMAT}")
+    entry = Entry(
+        assignment=json_format.ParseDict(body["assignment"], Assignment(), ignore_unknown_fields=True),
+        plan=from_json(json.dumps(body["plan"])),
+        begun=body["begun"],
+        boot_id=body["boot_id"],
+        marks=body["marks"],
+        ever_connected=body["ever_connected"],
+        ending=tuple(body["ending"]) if body["ending"] else None,
+        final=json_format.ParseDict(body["final"], LaunchReport(), ignore_unknown_fields=True)
+        if body["final"] is not None
+        else None,
+    )
+    if path.stem != entry.launch_id:
+        raise ValueError(f"holds launch {entry.launch_id!r}")
+    return entry
+
+
+def _report(value: dict[str, Any] | None) -> LaunchReport | None:
+    return None if value is None else json_format.ParseDict(value, LaunchReport(), ignore_unknown_fields=True)
+
+
+def _to_dict(message: Message) -> dict[str, Any]:
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

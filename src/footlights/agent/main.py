@@ -1,0 +1,340 @@
+"""The agent as a whole: what it is made of, how it starts, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from footlights.agent.admission import Admission
+from footlights.agent.clock import BootClock, Clock
+from footlights.agent.config import AgentConfig
+from footlights.agent.facts import node_facts
+from footlights.agent.inventory import DeviceWatch, off_loop, worth_telling
+from footlights.agent.journal import Journal
+from footlights.agent.launches import Launches
+from footlights.agent.link import PROTOCOL_VERSION, Link, Peer
+from footlights.agent.logs import LogTails
+from footlights.agent.observer import Surroundings
+from footlights.agent.outbox import Outbox
+from footlights.agent.ports import PortBlocks
+from footlights.agent.probes import ApplicationProbes, Probes
+from footlights.agent.record import Record
+from footlights.agent.retired import Retired
+from footlights.agent.step import Ending
+from footlights.devices.detect import detect
+from footlights.devices.reading import DeviceReading, Devices
+from footlights.errors import FailedPrecondition
+from footlights.launch.launcher import Launcher, Plan, Ports
+from footlights.launch.plan import render
+from footlights.lifecycle import LaunchState
+from footlights.names import new_id
+from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
+from footlights.v1.node_pb2 import Device, NodeFacts
+
+_DEFAULT_ABANDON_S: Final = 1800.0
+_DETECT_TIMEOUT_S: Final = 60.0
+_FLUSH_S: Final = 3.0
+_STOP_SLACK_S: Final = 10.0
+_ABANDON_CHECK_S: Final = 5.0
+_log = structlog.get_logger(__name__)
+
+
+async def run(config: AgentConfig, stop: asyncio.Event) -> None:
+    """Be a node's agent until ``stop`` is set.
+
+    Raises:
+        FailedPrecondition: another agent uses the data directory.
+        InvalidArgument: the devices or launchers cannot be had as configured.
+        JournalError: the journal cannot be read.
+    """
+    with _locked(config.data_dir):
+        devices = await make_devices(config)
+        launchers = make_launchers(config)
+        agent = Agent(config, devices=devices, launchers=launchers, probes=ApplicationProbes())
+        await agent.run(stop)
+
+
+async def make_devices(config: AgentConfig) -> Devices:
+    """Make the devices that the operator chose; asking a driver may take a while."""
+    return await off_loop(
+        lambda: detect(config.devices, identity=config.node, software_count=config.software_devices),
+        _DETECT_TIMEOUT_S,
+    )
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """What the newest welcome said."""
+
+    cluster_id: str = ""
+    abandon_after_s: float = _DEFAULT_ABANDON_S
+
+
+class Agent:
+    """One agent. Its incarnation is minted here."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        devices: Devices,
+        launchers: Mapping[str, Launcher],
+        probes: Probes,
+        clock: Clock | None = None,
+        ports: PortBlocks | None = None,
+        pids_visible: bool | None = None,
+    ) -> None:
+        """Put the parts together; nothing happens until ``run``."""
+        self.config = config
+        self.incarnation = new_id()
+        self._clock = clock or BootClock()
+        self._cluster = _Cluster()
+        self._devices_source = devices
+        self._launchers = dict(launchers)
+        self._ports = ports or PortBlocks(config.first_port, config.last_port)
+        self._journal = Journal(config.data_dir / "journal")
+        self._retired = Retired(config.data_dir / "launches")
+        self._notes: tuple[str, ...] = config.warnings
+        self._told: list[Device] = []
+        self._unlinked_since = self._clock.now()
+        self.devices = DeviceWatch(
+            devices,
+            timeout_s=config.device_timeout_s,
+            foreign_memory_bytes=config.foreign_memory_bytes,
+            slots_per_device=config.slots_per_device,
+            pids_visible=pids_visible,
+        )
+        self.launches = Launches(self._journal, self._retired)
+        self._outbox = Outbox(self._report)
+        self._logs = LogTails(self._log_source, self._is_over, self._outbox)
+        self.link = Link(
+            config, Peer(self._hello, self._welcomed, self._received, self._beat), self._outbox, self._logs
+        )
+        admission = Admission(
+            config,
+            devices=self.devices,
+            launchers=self._launchers,
+            ports=self._ports,
+            roster=self.launches,
+            render=self._render,
+        )
+        surroundings = Surroundings(
+            admission=admission,
+            clock=self._clock,
+            devices=self.devices,
+            journal=self._journal,
+            launchers=self._launchers,
+            ports=self._ports,
+            probes=probes,
+            changed=lambda record: self._outbox.changed(record.launch_id),
+        )
+        self.launches.furnish(surroundings, self._outbox.lost)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set; then end the launches or leave them, as configured."""
+        log = _log.bind(node=self.config.node, incarnation=self.incarnation)
+        restored = await asyncio.to_thread(self._journal.restore)
+        for problem in restored.quarantined:
+            log.error("journal_entry_quarantined", problem=problem)
+        self._notes += tuple(f"journal: {problem}" for problem in restored.quarantined)
+        with contextlib.suppress(TimeoutError):
+            await self.devices.refresh()
+        for note in (*self._notes, *self.devices.inventory.notes):
+            log.info("note", note=note)
+        await self.launches.restore(restored.entries)
+        log.info("agent_started", launches=len(restored.entries), devices=len(self.devices.inventory.devices))
+        work = [
+            asyncio.create_task(self._watch_devices(), name="devices"),
+            asyncio.create_task(self._watch_link(), name="abandon"),
+            asyncio.create_task(self._retired.sweep(self.config.log_retention_s, self._is_known), name="sweep"),
+            asyncio.create_task(self.link.run(), name="link"),
+        ]
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({*work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # a part of the agent that ends by itself has failed
+            if self.config.drain_on_stop:
+                await self._drain()
+            log.info("agent_stopped", left_running=len(self.launches.alive))
+        finally:
+            for task in (*work, stopping):
+                task.cancel()
+            self._logs.cancel_all()
+            await asyncio.gather(*work, stopping, return_exceptions=True)
+            await self.launches.close()
+            for launcher in self._launchers.values():
+                await launcher.close()
+            with contextlib.suppress(TimeoutError):
+                await off_loop(self._devices_source.close, 1.0)
+
+    # What the link speaks for
+
+    def _hello(self) -> Hello:
+        self._told = self._device_protos()
+        return Hello(
+            node=self.config.node,
+            incarnation=self.incarnation,
+            facts=self._facts(),
+            inventory=Inventory(devices=self._told, facts=self._facts()),
+            launches=[record.report() for record in self.launches.records],
+            protocol_version=PROTOCOL_VERSION,
+        )
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self._cluster.cluster_id = welcome.cluster_id
+        if welcome.HasField("abandon_after"):
+            self._cluster.abandon_after_s = welcome.abandon_after.ToNanoseconds() / 1e9
+
+    def _received(self, message: LinkResponse) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "assignments":
+            self.launches.assign_all(message.assignments.assignments, self._cluster.cluster_id)
+        elif kind == "assignment":
+            self.launches.assign(message.assignment)
+        elif kind == "forget":
+            self.launches.forget(message.forget.launch_id)
+        else:
+            _log.warning("message_not_understood", kind=kind)
+
+    def _beat(self) -> list[LaunchReport]:
+        # Ends that are not acknowledged are told again and again: a report is a state, not an event.
+        return [record.report() for record in self.launches.records]
+
+    def _report(self, launch_id: str) -> LaunchReport | None:
+        record = self.launches.get(launch_id)
+        return None if record is None else record.report()
+
+    # What the parts ask
+
+    def _render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> Plan:
+        return render(
+            assignment,
+            ports=ports,
+            public_address=self.config.public_address,
+            device_index=reading.index,
+            device_kind=reading.kind.value,
+            directory=self._retired.directory(assignment.launch_id),
+            cluster_id=self._cluster.cluster_id,
+        )
+
+    def _log_source(self, launch_id: str) -> tuple[Launcher, Plan] | None:
+        record = self.launches.get(launch_id)
+        plan = record.plan if record is not None else self._retired.plan(launch_id)
+        if plan is None:
+            return None
+        launcher = self._launchers.get(Admission.launcher_name(Assignment(version=plan.version)))
+        return None if launcher is None else (launcher, plan)
+
+    def _is_over(self, launch_id: str) -> bool:
+        record = self.launches.get(launch_id)
+        return record is None or record.state.final
+
+    def _is_known(self, launch_id: str) -> bool:
+        return self.launches.get(launch_id) is not None
+
+    def _facts(self) -> NodeFacts:
+        inventory = self.devices.inventory
+        notes = [*self._notes, *inventory.notes]
+        if self.devices.silence:
+            notes.append(self.devices.silence)
+        return node_facts(
+            self.config,
+            driver_version=inventory.driver_version or "",
+            launchers=tuple(self._launchers),
+            notes=notes,
+            port_blocks=self._ports.capacity,
+        )
+
+    def _device_protos(self) -> list[Device]:
+        return self.devices.to_protos(self.launches.known_pids)
+
+    # Loops
+
+    async def _watch_devices(self) -> None:
+        silence = ""
+        while True:
+            await asyncio.sleep(self.config.device_interval_s)
+            with contextlib.suppress(TimeoutError):
+                await self.devices.refresh()
+            now = self._device_protos()
+            if worth_telling(self._told, now) or silence != self.devices.silence:
+                silence = self.devices.silence
+                self._told = now
+                self._outbox.inventory(Inventory(devices=now, facts=self._facts()))
+
+    async def _watch_link(self) -> None:
+        """Without a link for long, end what nobody is connected to: nobody is left to do it."""
+        while True:
+            await asyncio.sleep(min(_ABANDON_CHECK_S, self._cluster.abandon_after_s / 4))
+            now = self._clock.now()
+            if self.link.connected.is_set():
+                self._unlinked_since = now
+            elif now - self._unlinked_since >= self._cluster.abandon_after_s:
+                text = f"The node had no link to the control plane for {self._cluster.abandon_after_s:g} s, and nobody "
+                ending = Ending(LaunchState.EXITED, "ABANDONED", text + "was connected.")
+                self.launches.end_all(ending, unless=_may_be_watched)
+
+    async def _drain(self) -> None:
+        alive = self.launches.alive
+        grace = max((runner.record.grace for runner in alive), default=0.0)
+        for runner in alive:
+            served = runner.record.state is LaunchState.READY
+            state = LaunchState.EXITED if served else LaunchState.FAILED
+            runner.end(Ending(state, "AGENT_STOPPED", "The node's agent was stopped, and its launches with it."))
+        if not await self.launches.over(grace + _STOP_SLACK_S):
+            _log.error("stopped_with_launches", launches=[r.record.launch_id for r in self.launches.alive])
+        if self.link.connected.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_S):
+                    await self.launches.none_left.wait()
+
+
+def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
+    """Make the launchers that the operator enabled."""
+    root = config.data_dir.absolute() / "launches"
+    launchers: dict[str, Launcher] = {}
+    for name in config.launchers:
+        if name == "process":
+            from footlights.launch.process import ProcessLauncher
+
+            launchers[name] = ProcessLauncher(root)
+        elif name == "container":
+            from footlights.launch.container import ContainerLauncher
+
+            launchers[name] = ContainerLauncher(root)
+        elif name == "fake":
+            from footlights.launch.fake import FakeLauncher
+
+            launchers[name] = FakeLauncher(root)
+    return launchers
+
+
+def _may_be_watched(record: Record) -> bool:
+    return record.state is LaunchState.READY and record.viewers != 0
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the data directory: two agents with one journal would start everything twice."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FailedPrecondition(
+                f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
+                reason="DATA_DIR_LOCKED",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,98 @@
+"""What waits to be said over the link: bounded, newest first wins, ends never lost.
+
+Reports are not queued but marked: what is sent is how the launch is at the moment of sending. So a slow link costs
+intermediate states, never the newest one; and what was under way when a link broke is told by the next hello.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from footlights.v1.agent_pb2 import Inventory, LaunchReport, LinkRequest, LogPart
+
+_MOST_LOG_PARTS = 64
+
+
+class Outbox:
+    """The messages that wait, in the order of their importance: ends and changes, devices, output."""
+
+    def __init__(self, report: Callable[[str], LaunchReport | None]) -> None:
+        """Take reports from ``report``, by launch id, when they are sent."""
+        self._report = report
+        self._changed: dict[str, None] = {}
+        self._lost: dict[str, LaunchReport] = {}
+        self._inventory: Inventory | None = None
+        self._logs: deque[LogPart] = deque()
+        self._filled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def changed(self, launch_id: str) -> None:
+        """Have a launch reported."""
+        self._changed[launch_id] = None
+        self._filled.set()
+
+    def lost(self, report: LaunchReport) -> None:
+        """Have a launch reported that is not known here any more."""
+        self._lost[report.launch_id] = report
+        self._filled.set()
+
+    def inventory(self, inventory: Inventory) -> None:
+        """Have the devices told; an older inventory that still waits is void."""
+        self._inventory = inventory
+        self._filled.set()
+
+    async def log(self, part: LogPart) -> None:
+        """Have output told; waits while much of it waits already."""
+        await self._room.wait()
+        self._logs.append(part)
+        if len(self._logs) >= _MOST_LOG_PARTS:
+            self._room.clear()
+        self._filled.set()
+
+    def clear(self) -> None:
+        """Drop everything: the next hello says it anew."""
+        self._changed.clear()
+        self._lost.clear()
+        self._inventory = None
+        self._logs.clear()
+        self._room.set()
+        self._filled.clear()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not (self._changed or self._lost or self._logs or self._inventory is not None)
+
+    async def next(self, timeout: float) -> LinkRequest | None:
+        """Take the next message; None where there was none for ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    message = self._take()
+                    if message is not None:
+                        return message
+                    self._filled.clear()
+                    await self._filled.wait()
+        except TimeoutError:
+            return None
+
+    def _take(self) -> LinkRequest | None:
+        while self._changed:
+            launch_id = next(iter(self._changed))
+            del self._changed[launch_id]
+            report = self._report(launch_id)
+            if report is not None:
+                return LinkRequest(report=report)
+        if self._lost:
+            return LinkRequest(report=self._lost.pop(next(iter(self._lost))))
+        if self._inventory is not None:
+            inventory, self._inventory = self._inventory, None
+            return LinkRequest(inventory=inventory)
+        if self._logs:
+            part = self._logs.popleft()
+            self._room.set()
+            return LinkRequest(log_part=part)
+        return None

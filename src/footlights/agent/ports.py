@@ -1,0 +1,100 @@
+"""A node's ports: blocks of three, each with one holder until its launch's end is proved."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+from footlights.launch.launcher import Ports
+
+_BLOCK = 3
+_TRIES = 256
+"""How many blocks are tried for one launch before giving up: each try binds three sockets."""
+
+
+class PortsExhausted(Exception):
+    """No block can be had now; the message says who has them."""
+
+
+def why_taken(ports: Ports) -> str:
+    """Say which of the ports somebody else has, by binding each on every address; empty where all are free."""
+    for port, kind, name in (
+        (ports.signal, socket.SOCK_STREAM, "TCP"),
+        (ports.media, socket.SOCK_DGRAM, "UDP"),
+        (ports.http, socket.SOCK_STREAM, "TCP"),
+    ):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                # Connections in TIME_WAIT do not hinder a listener; one that listens still does.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", port))
+            except OSError as error:
+                code = errno.errorcode.get(error.errno or 0, str(error))
+                return f"{name} port {port}: {'taken by another process' if code == 'EADDRINUSE' else code}"
+    return ""
+
+
+class PortBlocks:
+    """Blocks of three consecutive ports: signalling, media, readiness and presence.
+
+    Blocks are taken in turn rather than the lowest first, so that a viewer's stale address does not meet the next
+    session. Not thread-safe.
+    """
+
+    def __init__(self, first: int, last: int, *, why_taken: Callable[[Ports], str] = why_taken) -> None:
+        """Divide ``first``..``last`` (inclusive) into blocks."""
+        self._first = first
+        self._count = (last - first + 1) // _BLOCK
+        self._why_taken = why_taken
+        self._holders: dict[Ports, str] = {}
+        self._next = 0
+        self.skipped: dict[Ports, str] = {}
+        """Blocks that somebody else was found on when they were last tried, and where."""
+
+    @property
+    def capacity(self) -> int:
+        """How many launches the range allows at once."""
+        return self._count
+
+    def take(self, holder: str) -> Ports:
+        """Take a free block whose ports nobody listens on.
+
+        Raises:
+            PortsExhausted: none is left.
+        """
+        tried = 0
+        for step in range(self._count):
+            ports = self._block((self._next + step) % self._count)
+            if ports in self._holders:
+                continue
+            if tried == _TRIES:
+                break
+            tried += 1
+            problem = self._why_taken(ports)
+            if problem:
+                self.skipped[ports] = problem
+                continue
+            self.skipped.pop(ports, None)
+            self._next = (self._next + step + 1) % self._count
+            self._holders[ports] = holder
+            return ports
+        example = next(iter(self.skipped.values()), "")
+        raise PortsExhausted(
+            f"none of {self._count} port blocks from {self._first} is free: {len(self._holders)} are held by launches, "
+            f"{len(self.skipped)} are in use by others" + (f" ({example})" if example else "") + ". Widen the range."
+        )
+
+    def adopt(self, holder: str, ports: Ports) -> None:
+        """Hold the ports of a launch that an earlier agent started, wherever they lie."""
+        self._holders[ports] = holder
+
+    def release(self, holder: str) -> None:
+        """Let go of everything that ``holder`` has."""
+        for ports in [ports for ports, who in self._holders.items() if who == holder]:
+            del self._holders[ports]
+
+    def _block(self, number: int) -> Ports:
+        signal = self._first + number * _BLOCK
+        return Ports(signal=signal, media=signal + 1, http=signal + 2)

@@ -1,0 +1,197 @@
+"""What to do next about one launch: a function of what is known of it, and of nothing else.
+
+The runner gathers ``Facts``, asks ``decide`` for one step, does it, and asks again; so every behaviour of a launch can
+be read, and tested, in this one table. A step that finds nothing to do is ``WAIT``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from footlights.launch.launcher import Phase
+from footlights.lifecycle import LaunchState
+
+KILL_AFTER_GRACE_S = 5.0
+"""The shim kills when the grace is over; this long after that we no longer believe it will, and ask for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a launch is going to end, or has: decided once, told when proved."""
+
+    state: LaunchState
+    reason: str = ""
+    message: str = ""
+
+
+class Ready(enum.Enum):
+    """What the application's readiness check last said."""
+
+    NOT_YET = "NOT_YET"
+    READY = "READY"
+    PORT_TAKEN = "PORT_TAKEN"
+    """Somebody else listens on a port of the launch."""
+
+
+class OnDevice(enum.Enum):
+    """Where the driver lists the launch."""
+
+    UNKNOWN = "UNKNOWN"
+    """It cannot be told: a software renderer, or processes that cannot be read."""
+    NOWHERE = "NOWHERE"
+    """On no device: not yet, or an application that uses none."""
+    RIGHT = "RIGHT"
+    SUSPECT = "SUSPECT"
+    """On another device than its own, which may be a glance at all there are."""
+    WRONG = "WRONG"
+    """On another device than its own, and it stays there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a decision may depend on. Times are seconds."""
+
+    state: LaunchState
+    ending: Ending | None = None
+    """Set once its end is decided, by whomever."""
+    admitted: bool = False
+    """Whether the node has taken it on: it has its ports and its plan."""
+    prepared: bool = False
+    begun: bool = False
+    """Whether the launcher was ever asked to start it."""
+    phase: Phase | None = None
+    """How the launcher sees it; None where it could not be asked just now."""
+    exit_code: int | None = None
+    said: str = ""
+    """What the launcher adds to its phase; for one that runs, why it cannot go on."""
+    ready: Ready = Ready.NOT_YET
+    detail: str = ""
+    """What the readiness or device check had to say."""
+    on_device: OnDevice = OnDevice.UNKNOWN
+    device_lost: str = ""
+    """Why its device can no longer be used; empty while it can."""
+    starting_for: float = 0.0
+    start_timeout: float = 900.0
+    stopping_for: float | None = None
+    """Since it was asked to end; None while it was not."""
+    grace: float = 10.0
+    killed_for: float | None = None
+    """Since it was last asked to be killed."""
+    same_boot: bool = True
+    """Whether the machine has not been restarted since it was begun."""
+
+
+class Do(enum.Enum):
+    """What there is to do."""
+
+    ADMIT = "ADMIT"
+    """Look at the device, take ports, render and journal the plan."""
+    PREPARE = "PREPARE"
+    START = "START"
+    BECOME_READY = "BECOME_READY"
+    END = "END"
+    """Adopt ``Step.ending`` as how it ends."""
+    STOP = "STOP"
+    KILL = "KILL"
+    PROVE = "PROVE"
+    """It is over as far as the launcher knows: prove it, and tell ``Step.ending``."""
+    FINISH = "FINISH"
+    """Nothing was ever started: tell ``Step.ending`` without more ado."""
+    WAIT = "WAIT"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do."""
+
+    do: Do
+    ending: Ending | None = None
+
+
+def decide(facts: Facts) -> Step:
+    """Choose the next step."""
+    if facts.state.final:
+        return Step(Do.WAIT)
+    if not facts.begun:
+        return _before_start(facts)
+    if facts.phase is None:
+        return Step(Do.WAIT)
+    if facts.phase is not Phase.RUNNING:
+        return Step(Do.PROVE, facts.ending or _own_end(facts))
+    if facts.ending is not None:
+        return _ending(facts)
+    if facts.said:
+        state = LaunchState.EXITED if facts.state is LaunchState.READY else LaunchState.FAILED
+        return Step(Do.END, Ending(state, "SHIM_LOST", f"The application cannot go on: {facts.said}"))
+    if facts.state is LaunchState.READY:
+        return _ready(facts)
+    return _starting(facts)
+
+
+def _before_start(facts: Facts) -> Step:
+    if facts.ending is not None:
+        return Step(Do.FINISH, facts.ending)
+    if not facts.admitted:
+        return Step(Do.ADMIT)
+    if facts.starting_for >= facts.start_timeout:
+        return Step(Do.FINISH, _start_timeout(facts, "being prepared"))
+    return Step(Do.START if facts.prepared else Do.PREPARE)
+
+
+def _starting(facts: Facts) -> Step:
+    if facts.device_lost:
+        return Step(Do.END, Ending(LaunchState.FAILED, "GPU_LOST", facts.device_lost))
+    if facts.ready is Ready.PORT_TAKEN:
+        return Step(Do.END, Ending(LaunchState.FAILED, "PORT_TAKEN", facts.detail))
+    if facts.on_device is OnDevice.WRONG:
+        return Step(Do.END, Ending(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
+    if facts.ready is Ready.READY and facts.on_device is not OnDevice.SUSPECT:
+        return Step(Do.BECOME_READY)
+    if facts.starting_for >= facts.start_timeout:
+        return Step(Do.END, _start_timeout(facts, facts.detail or "not ready"))
+    return Step(Do.WAIT)
+
+
+def _ready(facts: Facts) -> Step:
+    if facts.device_lost:
+        return Step(Do.END, Ending(LaunchState.EXITED, "GPU_LOST", facts.device_lost))
+    if facts.on_device is OnDevice.WRONG:
+        return Step(Do.END, Ending(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
+    return Step(Do.WAIT)
+
+
+def _ending(facts: Facts) -> Step:
+    if facts.stopping_for is None:
+        return Step(Do.STOP)
+    overdue = facts.stopping_for - facts.grace
+    if overdue >= KILL_AFTER_GRACE_S and (facts.killed_for is None or facts.killed_for >= KILL_AFTER_GRACE_S):
+        return Step(Do.KILL)
+    return Step(Do.WAIT)
+
+
+def _own_end(facts: Facts) -> Ending:
+    """How a launch ended that nobody asked to end."""
+    was_ready = facts.state is LaunchState.READY
+    if facts.phase is Phase.UNKNOWN:
+        why = "its traces are gone" if facts.same_boot else "the machine was restarted"
+        state = LaunchState.EXITED if was_ready else LaunchState.FAILED
+        reason = "TRACES_GONE" if facts.same_boot else "NODE_RESTARTED"
+        return Ending(state, reason, f"The application no longer runs, and {why}: its exit status cannot be known.")
+    if was_ready:
+        unknown = f"The application has ended: {facts.said}" if facts.exit_code is None and facts.said else ""
+        return Ending(LaunchState.EXITED, "", unknown)
+    return Ending(LaunchState.FAILED, "EXITED_EARLY", f"The application {_how(facts.exit_code)} before it was ready.")
+
+
+def _start_timeout(facts: Facts, what: str) -> Ending:
+    text = f"The application was not ready within {facts.start_timeout:g} s of its start: {what}."
+    return Ending(LaunchState.FAILED, "START_TIMEOUT", text)
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended, with an exit status that cannot be known,"
+    if exit_code < 0:
+        return f"was killed by signal {-exit_code}"
+    return f"exited with status {exit_code}"

@@ -1,0 +1,76 @@
+"""A small application that keeps the launch contract, run as a process: ``python application.py HTTP SIGNAL FILE``.
+
+``FILE`` is JSON that may change while it runs: ``ready`` (bool), ``status`` (the body of /v1/streaming/status or null),
+``exit`` (a status to exit with), ``last_words`` (a line to print before). Without FILE there it is ready at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socketserver
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+def wishes(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def main() -> None:
+    http, signalling, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    if wishes(path).get("ignore_stop"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = wishes(path)
+            if self.path == "/v1/streaming/ready":
+                self.answer(200 if wanted.get("ready", True) else 503, {})
+            elif self.path == "/v1/streaming/status" and wanted.get("status") is not None:
+                self.answer(200, wanted["status"])
+            else:
+                self.answer(404, {})
+
+        def answer(self, code: int, body: object) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    print(f"hello from {os.getpid()}", flush=True)
+    print("secret is", os.environ.get("AGENT_SECRET", "absent"), flush=True)
+    socketserver.TCPServer.allow_reuse_address = True
+    servers = [ThreadingHTTPServer(("127.0.0.1", http), Handler)]
+    if not wishes(path).get("no_signal"):
+        servers.append(ThreadingHTTPServer(("127.0.0.1", signalling), Handler))
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    said = 0
+    while True:
+        wanted = wishes(path)
+        for line in wanted.get("say", [])[said:]:
+            print(line, flush=True)
+            said += 1
+        if "exit" in wanted:
+            if "last_words" in wanted:
+                print(wanted["last_words"], flush=True)
+            os._exit(wanted["exit"])
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()

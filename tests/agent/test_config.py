@@ -1,0 +1,80 @@
+"""What an operator may set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footlights.agent.config import AgentConfig
+from footlights.errors import InvalidArgument
+
+GOOD: dict[str, Any] = {"data_dir": Path("/tmp/x"), "server": "127.0.0.1:50051", "token": "t", "node": "node-1"}
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("node", "Node_1"),
+        ("server", "nowhere"),
+        ("server", "10.0.0.1:50051"),
+        ("server", "h:0"),
+        ("public_address", ""),
+        ("first_port", 80),
+        ("last_port", 20001),
+        ("slots_per_device", 0),
+        ("software_devices", 0),
+        ("devices", "cuda"),
+        ("launchers", ("docker",)),
+        ("launchers", ()),
+        ("labels", {"a b": "c"}),
+        ("foreign_memory_bytes", -1),
+        ("log_retention_s", 0),
+    ],
+)
+def test_a_wrong_member_is_named(member: str, value: object) -> None:
+    """Each wrong member is refused by its own name."""
+    with pytest.raises(InvalidArgument) as caught:
+        AgentConfig(**{**GOOD, member: value})
+    assert caught.value.field == member
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"server": "10.0.0.1:50051", "tls": True},
+        {"server": "10.0.0.1:50051", "insecure": True},
+        {"server": "[::1]:50051"},
+        {"server": "localhost:1"},
+        {"server": "unix:/run/footlights.sock"},
+        {"devices": "fake:gpus.json"},
+    ],
+)
+def test_what_is_right_is_taken(changes: dict[str, Any]) -> None:
+    """A token goes in the clear only where nobody else can hear it, or where the operator says so."""
+    AgentConfig(**{**GOOD, **changes})
+
+
+def test_the_token_is_never_shown() -> None:
+    """A config can be logged."""
+    assert "secret-token" not in repr(AgentConfig(**{**GOOD, "token": "secret-token"}))
+
+
+def test_the_token_file_is_read_at_every_dial(tmp_path: Path) -> None:
+    """A rotated token is taken up, and a missing file is named."""
+    path = tmp_path / "token"
+    config = AgentConfig(**{**GOOD, "token": "", "token_file": path})
+    with pytest.raises(InvalidArgument, match="token_file"):
+        config.read_token()
+    path.write_text("one\n")
+    assert config.read_token() == "one"
+    path.write_text("two\n")
+    assert config.read_token() == "two"
+
+
+def test_ports_in_the_ephemeral_range_are_warned_of() -> None:
+    """Allowed, and unwise: said."""
+    assert AgentConfig(**GOOD).warnings == ()
+    assert "ephemeral" in AgentConfig(**{**GOOD, "last_port": 40000}).warnings[0]

@@ -1,0 +1,224 @@
+"""The agent with real processes: shims, ports, output, and what is left when the agent itself is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from dataclasses import replace
+
+from footlights.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
+
+from footlights.agent.config import AgentConfig
+from tests.agent.conftest import GPU, Applications, Machine, Node, assignment, stopped
+from tests.agent.hub import Hub
+
+WATCHED = {"viewers": 1, "last_input_seconds_ago": 0.5}
+
+
+def pid_of(hub: Hub, request_id: str) -> int:
+    """The application's pid, from its first line."""
+    return int(next(line for line in hub.lines(request_id) if line.startswith("hello from ")).split()[-1])
+
+
+async def test_a_process_serves_and_is_gone(hub: Hub, node: Node, application: Applications) -> None:
+    """Ready by its own word, viewers as it says, ended by SIGTERM; its environment is not the agent's."""
+    os.environ["AGENT_SECRET"] = "leaked"
+    try:
+        await hub.until(lambda: hub.connections)
+        wanted = application(wishes={"status": {"viewers": 0}})
+        await hub.want(wanted)
+        ready = await hub.until_state("launch-1", LaunchReport.READY)
+        await hub.until(lambda: hub.reports["launch-1"].HasField("idle_for"))
+        application.tell("launch-1", status=WATCHED)
+        await hub.until(lambda: hub.reports["launch-1"].viewers == 1)
+        assert "FIRST_VIEWER" in {step.stage for step in hub.reports["launch-1"].steps}
+        await hub.want(stopped(wanted))
+        over = await hub.until_state("launch-1", LaunchReport.EXITED)
+    finally:
+        del os.environ["AGENT_SECRET"]
+    assert over.exit_code == -signal.SIGTERM
+    assert "secret is absent" in over.log_tail
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", ready.http_port)) != 0
+
+
+async def test_a_crash_of_a_process_is_seen_at_once(hub: Hub, node: Node, application: Applications) -> None:
+    """Killed by a signal: EXITED with its number, well before the next look was due."""
+    hub.heartbeat_s = 60.0
+    await hub.until(lambda: hub.connections)
+    await hub.want(application())
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.tail("launch-1", "r")
+    await hub.until(lambda: hub.done("r"))
+    os.kill(pid_of(hub, "r"), signal.SIGSEGV)
+    over = await hub.until_state("launch-1", LaunchReport.EXITED)
+    assert over.exit_code == -signal.SIGSEGV
+
+
+async def test_a_port_that_is_taken_is_not_ready(hub: Hub, node: Node, application: Applications) -> None:
+    """A stranger on the launch's port: the application that took another port instead is ended, PORT_TAKEN."""
+    await hub.until(lambda: hub.connections)
+    application.tell("launch-1", ready=False, no_signal=True)
+    await hub.want(application(wishes={"ready": False, "no_signal": True}))
+    report = await hub.until_state("launch-1", LaunchReport.STARTING)
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", report.signal_port))
+        stranger.listen()
+        application.tell("launch-1", ready=True, no_signal=True)
+        failed = await hub.until_state("launch-1", LaunchReport.FAILED)
+    assert failed.reason == "PORT_TAKEN"
+    assert str(report.signal_port) in failed.message
+    assert str(os.getpid()) in failed.message
+
+
+async def test_an_agent_that_restarts_adopts(
+    hub: Hub, node: Node, application: Applications, config: AgentConfig
+) -> None:
+    """The application goes on without the agent; the next agent says it is READY, and can end it."""
+    await hub.until(lambda: hub.connections)
+    wanted = application(wishes={"status": WATCHED})
+    await hub.want(wanted)
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.tail("launch-1", "before")
+    await hub.until(lambda: hub.done("before"))
+    pid = pid_of(hub, "before")
+    await hub.until(lambda: hub.reports["launch-1"].ever_connected)
+    await node.crash()
+    os.kill(pid, 0)
+    links = len(hub.connections)
+    await node.start()
+    await hub.until(lambda: len(hub.connections) > links)
+    told = hub.link.hello.launches[0]
+    assert told.state == LaunchReport.READY
+    assert told.ever_connected
+    assert told.ready_for.ToNanoseconds() > 0
+    assert hub.link.hello.incarnation != hub.connections[0].hello.incarnation
+    await hub.tail("launch-1", "after")
+    await hub.until(lambda: hub.done("after"))
+    assert hub.lines("after").count(f"hello from {pid}") == 1
+    assert sum(line.startswith("hello") for line in hub.lines("after")) == 1
+    await hub.want(stopped(wanted))
+    over = await hub.until_state("launch-1", LaunchReport.EXITED)
+    assert over.exit_code == -signal.SIGTERM
+
+
+async def test_an_end_that_nobody_saw_has_its_true_status(hub: Hub, node: Node, application: Applications) -> None:
+    """What exits while there is no agent is reported by the next one, in its hello, with its status."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(application())
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.tail("launch-1", "r")
+    await hub.until(lambda: hub.done("r"))
+    pid = pid_of(hub, "r")
+    await node.crash()
+    application.tell("launch-1", exit=42, last_words="bye")
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            break
+        await hub_pause()
+    links = len(hub.connections)
+    await node.start()
+    await hub.until(lambda: len(hub.connections) > links)
+    told = hub.link.hello.launches[0]
+    assert (told.state, told.exit_code) == (LaunchReport.EXITED, 42)
+    assert told.log_tail[-1] == "bye"
+
+
+async def test_a_foreign_process_that_appears_is_refused_at_launch(
+    hub: Hub, node: Node, application: Applications, machine: Machine
+) -> None:
+    """The device is read afresh: a compute process that came since the placing refuses; our own do not."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(application("first", slot=0))
+    await hub.until_state("first", LaunchReport.READY)
+    await hub.tail("first", "r")
+    await hub.until(lambda: hub.done("r"))
+    ours = pid_of(hub, "r")
+    from footlights.devices.fake_state import FakeProcess
+
+    machine.change(GPU, processes=(FakeProcess(ours, used_memory_bytes=1 << 30),))
+    await hub.want(application("second", slot=1))
+    await hub.until_state("second", LaunchReport.READY)
+    await hub.want(stopped(application("second", slot=1)))
+    await hub.until_state("second", LaunchReport.EXITED)
+    stranger = FakeProcess(os.getpid(), used_memory_bytes=3 << 30, name="python")
+    machine.change(GPU, processes=(FakeProcess(ours, used_memory_bytes=1 << 30), stranger))
+    await hub.want(application("third", slot=1))
+    refused = await hub.until_state("third", LaunchReport.REJECTED)
+    assert refused.reason == "FOREIGN_PROCESS"
+    assert str(os.getpid()) in refused.message
+    await hub.until(lambda: hub.inventories[-1].devices[0].foreign_processes)
+    assert [process.pid for process in hub.inventories[-1].devices[0].foreign_processes] == [os.getpid()]
+    machine.change(GPU, processes=())
+
+
+async def test_output_is_read_and_followed(hub: Hub, node: Node, application: Applications) -> None:
+    """The last lines, then each new one until it is cancelled; an ended and forgotten launch still has its output."""
+    await hub.until(lambda: hub.connections)
+    wanted = application()
+    await hub.want(wanted)
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.tail("launch-1", "follow", follow=True)
+    await hub.until(lambda: any(line.startswith("hello") for line in hub.lines("follow")))
+    application.tell("launch-1", say=[f"line {n}" for n in range(50)])
+    await hub.until(lambda: "line 49" in hub.lines("follow"))
+    assert not hub.done("follow")
+    await hub.say(LinkResponse(log_request=LogRequest(request_id="follow", cancel=True)))
+    await hub.tail("launch-1", "last", lines=3)
+    await hub.until(lambda: hub.done("last"))
+    assert hub.lines("last") == ["line 47", "line 48", "line 49"]
+    await hub.tail("launch-1", "to-the-end", follow=True)
+    await hub.want(stopped(wanted))
+    await hub.until(lambda: hub.done("to-the-end"))
+    await hub.until_state("launch-1", LaunchReport.EXITED)
+    assert node.agent is not None
+    await node.agent.launches.none_left.wait()
+    await hub.tail("launch-1", "history", lines=1)
+    await hub.until(lambda: hub.done("history"))
+    assert hub.lines("history") == ["line 49"]
+    await hub.tail("unknown", "none")
+    await hub.until(lambda: hub.done("none"))
+    assert "unknown" in hub.parts[-1].error
+
+
+async def test_stopping_an_agent_leaves_or_drains(
+    hub: Hub, config: AgentConfig, machine: Machine, application: Applications
+) -> None:
+    """By default applications outlive the agent; with drain_on_stop they end, and their ends are told."""
+    first = Node(config, machine)
+    await first.start()
+    await hub.until(lambda: hub.connections)
+    await hub.want(application())
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.tail("launch-1", "r")
+    await hub.until(lambda: hub.done("r"))
+    pid = pid_of(hub, "r")
+    await first.stop()
+    os.kill(pid, 0)
+    second = Node(replace(config, drain_on_stop=True), machine)
+    await second.start()
+    await hub.until(lambda: len(hub.connections) == 2)
+    await second.stop()
+    assert hub.reports["launch-1"].state == LaunchReport.EXITED
+    assert hub.reports["launch-1"].reason == "AGENT_STOPPED"
+
+
+async def test_a_command_that_is_not_there(hub: Hub, node: Node) -> None:
+    """The launcher's reason reaches the report."""
+    from footlights.v1.application_pb2 import Version
+
+    await hub.until(lambda: hub.connections)
+    await hub.want(assignment("launch-1", Version(version="1.0.0", command=["/no/such/program"])))
+    failed = await hub.until_state("launch-1", LaunchReport.FAILED)
+    assert failed.reason == "COMMAND_NOT_FOUND"
+
+
+async def hub_pause() -> None:
+    """Let others run, between two looks at something that cannot be waited for."""
+    import asyncio
+
+    await asyncio.sleep(0.01)

@@ -1,0 +1,127 @@
+"""The step function: each line of the table that says what to do next about a launch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footlights.agent.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, OnDevice, Ready, decide
+from footlights.launch.launcher import Phase
+from footlights.lifecycle import LaunchState
+
+ASSIGNED = Facts(state=LaunchState.ASSIGNED)
+ADMITTED = dataclasses.replace(ASSIGNED, admitted=True)
+STARTING = Facts(state=LaunchState.STARTING, admitted=True, prepared=True, begun=True, phase=Phase.RUNNING)
+READY = dataclasses.replace(STARTING, state=LaunchState.READY, ready=Ready.READY)
+WISH = Ending(LaunchState.EXITED, "STOPPED")
+STOPPING = dataclasses.replace(READY, state=LaunchState.STOPPING, ending=WISH, stopping_for=0.0)
+
+
+def case(facts: Facts, do: Do, *ending: object, **changes: object) -> object:
+    """One line: the facts, with changes, and what follows."""
+    return pytest.param(dataclasses.replace(facts, **changes), do, ending)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("facts", "do", "ending"),
+    [
+        case(ASSIGNED, Do.ADMIT),
+        case(ASSIGNED, Do.FINISH, LaunchState.EXITED, "STOPPED", ending=WISH),
+        case(ADMITTED, Do.PREPARE),
+        case(ADMITTED, Do.START, prepared=True),
+        case(ADMITTED, Do.FINISH, LaunchState.FAILED, "START_TIMEOUT", starting_for=900.0),
+        case(STARTING, Do.WAIT),
+        case(STARTING, Do.WAIT, phase=None),
+        case(STARTING, Do.BECOME_READY, ready=Ready.READY),
+        case(STARTING, Do.BECOME_READY, ready=Ready.READY, on_device=OnDevice.NOWHERE),
+        case(STARTING, Do.BECOME_READY, ready=Ready.READY, on_device=OnDevice.RIGHT),
+        case(STARTING, Do.WAIT, ready=Ready.READY, on_device=OnDevice.SUSPECT),
+        case(STARTING, Do.END, LaunchState.FAILED, "WRONG_DEVICE", ready=Ready.READY, on_device=OnDevice.WRONG),
+        case(STARTING, Do.END, LaunchState.FAILED, "PORT_TAKEN", ready=Ready.PORT_TAKEN),
+        case(STARTING, Do.END, LaunchState.FAILED, "GPU_LOST", device_lost="gone"),
+        case(STARTING, Do.END, LaunchState.FAILED, "START_TIMEOUT", starting_for=900.0),
+        case(STARTING, Do.END, LaunchState.FAILED, "SHIM_LOST", said="its shim is gone"),
+        case(STARTING, Do.PROVE, LaunchState.FAILED, "EXITED_EARLY", phase=Phase.EXITED, exit_code=3),
+        case(STARTING, Do.PROVE, LaunchState.FAILED, "TRACES_GONE", phase=Phase.UNKNOWN),
+        case(STARTING, Do.PROVE, LaunchState.FAILED, "NODE_RESTARTED", phase=Phase.UNKNOWN, same_boot=False),
+        case(READY, Do.WAIT),
+        case(READY, Do.WAIT, starting_for=9000.0),
+        case(READY, Do.WAIT, on_device=OnDevice.SUSPECT),
+        case(READY, Do.END, LaunchState.EXITED, "GPU_LOST", device_lost="gone"),
+        case(READY, Do.END, LaunchState.FAILED, "WRONG_DEVICE", on_device=OnDevice.WRONG),
+        case(READY, Do.PROVE, LaunchState.EXITED, "", phase=Phase.EXITED, exit_code=0),
+        case(READY, Do.PROVE, LaunchState.EXITED, "TRACES_GONE", phase=Phase.UNKNOWN),
+        case(READY, Do.STOP, ending=WISH),
+        case(STOPPING, Do.WAIT),
+        case(STOPPING, Do.WAIT, phase=None),
+        case(STOPPING, Do.WAIT, stopping_for=10.0 + KILL_AFTER_GRACE_S - 0.1),
+        case(STOPPING, Do.KILL, stopping_for=10.0 + KILL_AFTER_GRACE_S),
+        case(STOPPING, Do.WAIT, stopping_for=100.0, killed_for=1.0),
+        case(STOPPING, Do.KILL, stopping_for=100.0, killed_for=KILL_AFTER_GRACE_S),
+        case(STOPPING, Do.PROVE, LaunchState.EXITED, "STOPPED", phase=Phase.EXITED, exit_code=-15),
+        case(STOPPING, Do.PROVE, LaunchState.EXITED, "STOPPED", phase=Phase.UNKNOWN),
+    ],
+)
+def test_table(facts: Facts, do: Do, ending: tuple[LaunchState, str]) -> None:
+    """From these facts follows this step."""
+    step = decide(facts)
+    assert step.do is do
+    if ending:
+        assert step.ending is not None
+        assert (step.ending.state, step.ending.reason) == ending
+
+
+ENDINGS = st.none() | st.builds(Ending, st.sampled_from([s for s in LaunchState if s.final]), st.just("X"))
+ANY = st.builds(
+    Facts,
+    state=st.sampled_from(LaunchState),
+    ending=ENDINGS,
+    admitted=st.booleans(),
+    prepared=st.booleans(),
+    begun=st.booleans(),
+    phase=st.none() | st.sampled_from(Phase),
+    exit_code=st.none() | st.integers(-64, 255),
+    said=st.sampled_from(["", "words"]),
+    ready=st.sampled_from(Ready),
+    on_device=st.sampled_from(OnDevice),
+    device_lost=st.sampled_from(["", "gone"]),
+    starting_for=st.floats(0, 2000),
+    stopping_for=st.none() | st.floats(0, 2000),
+    killed_for=st.none() | st.floats(0, 2000),
+    same_boot=st.booleans(),
+)
+
+
+@given(ANY)
+def test_never_started_twice(facts: Facts) -> None:
+    """Whatever else is known, what was begun is not begun again, and what is over is left alone."""
+    do = decide(facts).do
+    if facts.begun:
+        assert do not in (Do.ADMIT, Do.PREPARE, Do.START, Do.FINISH)
+    if facts.state.final:
+        assert do is Do.WAIT
+
+
+@given(ANY)
+def test_nothing_ends_on_ignorance(facts: Facts) -> None:
+    """Where the launcher could not be asked, a launch that was begun is neither ended nor proved ended."""
+    if facts.begun and facts.phase is None:
+        assert decide(facts).do is Do.WAIT
+
+
+@given(ANY)
+def test_an_end_is_told_only_without_a_process(facts: Facts) -> None:
+    """A final state is never told of a launch whose tree the launcher sees running."""
+    if facts.begun and facts.phase is Phase.RUNNING:
+        assert decide(facts).do not in (Do.PROVE, Do.FINISH)
+
+
+@given(ANY, ENDINGS)
+def test_the_first_ending_wins(facts: Facts, ending: Ending | None) -> None:
+    """An ending that is decided is the one that is told, whatever happens after."""
+    if ending is not None:
+        step = decide(dataclasses.replace(facts, ending=ending))
+        assert step.ending in (None, ending)
