@@ -1,0 +1,133 @@
+"""Serve the console at ``/console/``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from footlights.console.assets import PAGE, Asset, Assets, load
+
+PREFIX = "/console"
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+_ASK_EACH_TIME = "no-cache"
+
+
+def console(*, connect_sources: Iterable[str] = ()) -> ASGIApp:
+    """Make the console's ASGI application.
+
+    It answers below its mount point (``Mount("/console", app=console())``) and, where a dispatcher hands it whole
+    paths, below ``/console``. ``GET /console`` is sent on to ``/console/``, the page; all other files lie below
+    ``/console/assets/<digest of all files>/`` and may be kept for ever. A page of an older server that asks for an
+    older digest gets the file as it is now, not to be kept: a rolling upgrade breaks no open page.
+
+    Args:
+        connect_sources: Origins besides its own that the page may talk to, such as that of a separate front door
+            (``https://media.example.com``); they go into the policy's ``connect-src``.
+
+    Raises:
+        ValueError: A connect source has a blank, ``;`` or ``,`` in it, which would end or change the policy.
+    """
+    return _Console(load(), _headers(tuple(connect_sources)))
+
+
+class _Console:
+    def __init__(self, assets: Assets, headers: dict[str, str]) -> None:
+        self._assets = assets
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(f"the console serves http only, not {scope['type']}")
+        response = self._answer(scope)
+        for name, value in self._headers.items():
+            response.headers[name] = value
+        await response(scope, receive, send)
+
+    def _answer(self, scope: Scope) -> Response:
+        if scope["method"] not in {"GET", "HEAD"}:
+            return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
+        path = _below_mount(scope)
+        if path == "":
+            # Relative, so that it holds behind a proxy that adds a prefix of its own.
+            return RedirectResponse(f"{PREFIX[1:]}/", 308, {"Cache-Control": _ASK_EACH_TIME})
+        asset, cache_control = self._find(path[1:])
+        if asset is None:
+            return PlainTextResponse("Not Found", 404, {"Cache-Control": "no-store"})
+        return _file(asset, cache_control, Headers(scope=scope))
+
+    def _find(self, path: str) -> tuple[Asset | None, str]:
+        if path == "" or path == PAGE:
+            return self._assets.files[PAGE], _ASK_EACH_TIME
+        root, _, rest = path.partition("/")
+        digest, _, name = rest.partition("/")
+        if root != "assets" or name == PAGE:
+            return None, ""
+        return self._assets.files.get(name), _FOR_EVER if digest == self._assets.digest else _ASK_EACH_TIME
+
+
+def _below_mount(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    if path == PREFIX or path.startswith(PREFIX + "/"):
+        path = path[len(PREFIX) :]
+    return path
+
+
+def _file(asset: Asset, cache_control: str, request: Headers) -> Response:
+    headers = {"ETag": asset.etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
+    if _names(request.get("if-none-match", ""), asset.etag):
+        return Response(status_code=304, headers=headers)
+    body = asset.body
+    if asset.gzipped is not None and _takes_gzip(request.get("accept-encoding", "")):
+        body = asset.gzipped
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, headers=headers | {"Content-Type": asset.media_type})
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """RFC 9110 §13.1.2: a list of tags, compared weakly, or ``*``."""
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in tags or etag in tags
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    for item in accept_encoding.lower().split(","):
+        coding, _, parameters = item.partition(";")
+        if coding.strip() == "gzip":
+            return parameters.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False
+
+
+def _headers(connect_sources: tuple[str, ...]) -> dict[str, str]:
+    for source in connect_sources:
+        if not source or any(character in source for character in " \t\r\n;,'\""):
+            raise ValueError(f"connect source {source!r} is not an origin; write it as https://media.example.com:8443")
+    policy = (
+        "default-src 'self'",
+        "script-src 'self'",
+        "style-src 'self'",
+        " ".join(("connect-src 'self'", *connect_sources)),
+        "img-src 'self' data:",
+        "media-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+    return {
+        "Content-Security-Policy": "; ".join(policy),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=(), fullscreen=(self)",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }

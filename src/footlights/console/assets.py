@@ -1,0 +1,86 @@
+"""The console's files, read once: their bytes, types and hashes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+PAGE = "index.html"
+"""The one file that is not addressed by the tree's hash: it names all others."""
+
+_TYPES: Mapping[str, str] = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".md": "text/plain; charset=utf-8",
+    ".LICENSE": "text/plain; charset=utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file: ``body`` as it is, ``gzipped`` where that is smaller, ``etag`` a strong entity tag with its quotes."""
+
+    body: bytes
+    gzipped: bytes | None
+    media_type: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assets:
+    """All files by path (``views/nodes.js``), and ``digest``, which changes when any of them does."""
+
+    digest: str
+    files: Mapping[str, Asset]
+
+
+def load() -> Assets:
+    """Read the package's static files.
+
+    In the page ``{{assets}}`` becomes the address of the tree (``assets/<digest>``), and ``{{preloads}}`` one
+    ``modulepreload`` link a module, so that a browser fetches the modules at once instead of import by import.
+
+    Raises:
+        ValueError: A file has an ending whose media type is not known here.
+    """
+    sources = dict(_walk(resources.files("footlights.console") / "static", ""))
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(path.encode() + b"\0" + hashlib.sha256(sources[path]).digest())
+    address = digest.hexdigest()[:16]
+    sources[PAGE] = _page(sources[PAGE].decode(), f"assets/{address}", sorted(sources)).encode()
+    return Assets(digest=address, files={path: _asset(path, body) for path, body in sources.items()})
+
+
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry.read_bytes()
+
+
+def _page(text: str, address: str, paths: list[str]) -> str:
+    modules = [path for path in paths if path.endswith((".js", ".mjs")) and path != "theme.js"]
+    links = "\n".join(f'    <link rel="modulepreload" href="{address}/{path}">' for path in modules)
+    return text.replace("{{assets}}", address).replace("    {{preloads}}", links)
+
+
+def _asset(path: str, body: bytes) -> Asset:
+    ending = path[path.rfind(".") :]
+    if ending not in _TYPES:
+        raise ValueError(f"{path}: the ending {ending!r} has no media type; add it to console/assets.py")
+    gzipped = gzip.compress(body, mtime=0)
+    return Asset(
+        body=body,
+        gzipped=gzipped if len(gzipped) < len(body) else None,
+        media_type=_TYPES[ending],
+        etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+    )

@@ -1,0 +1,307 @@
+// A WHEP player: one session's picture in, its viewer's input out. Knows nothing of the console and can be taken alone.
+//
+//   const player = new Player(video, async () => ({ whep_url, token, ice_servers }));
+//   player.addEventListener("state", ({ detail }) => …);    // {state, reason, attempt}
+//   player.addEventListener("stats", ({ detail }) => …);    // once a second while it plays
+//   player.addEventListener("message", ({ detail }) => …);  // what the application says on the data channel
+//   player.start(); player.send({ type: "ping", t: 1 }); player.stop();
+//
+// WHEP is draft-ietf-wish-whep: POST an offer, 201 with the answer and a Location, DELETE that when done. There is no
+// trickle: the offer is sent when gathering is complete, or after a second, whichever is first.
+
+const CHANNEL = "footlights-input";
+const GATHERING_LIMIT = 1000;
+const ANSWER_LIMIT = 15_000;
+const CONNECT_LIMIT = 12_000;
+const PICTURE_LIMIT = 8000;
+const DISCONNECTED_FOR = 4000;
+const FIRST_DELAY = 1000;
+const LAST_DELAY = 10_000;
+const STATS_EVERY = 1000;
+
+/** Why an attempt failed. `final` where another attempt cannot help. */
+export class PlayerError extends Error {
+  constructor(message, { final = false } = {}) {
+    super(message);
+    this.final = final;
+  }
+}
+
+export class Player extends EventTarget {
+  #video;
+  #connect;
+  #running = null;
+  #peer = null;
+  #channel = null;
+  #resource = null;
+  #roundTrip = null;
+
+  /** `connect` is called anew for every attempt, for a grant does not live long. */
+  constructor(video, connect) {
+    super();
+    this.#video = video;
+    this.#connect = connect;
+  }
+
+  start() {
+    if (this.#running) return;
+    this.#running = new AbortController();
+    const leave = () => this.#release({ keepalive: true });
+    addEventListener("pagehide", leave, { signal: this.#running.signal });
+    this.#run(this.#running.signal);
+  }
+
+  stop() {
+    if (!this.#running) return;
+    this.#running.abort();
+    this.#running = null;
+    this.#release({ keepalive: true });
+    this.#say("stopped");
+  }
+
+  /** Send a message to the application; false where there is no channel, or it is full. */
+  send(message) {
+    if (this.#channel?.readyState !== "open" || this.#channel.bufferedAmount > 65_536) return false;
+    this.#channel.send(JSON.stringify(message));
+    return true;
+  }
+
+  async #run(ending) {
+    let delay = FIRST_DELAY;
+    for (let attempt = 1; !ending.aborted; attempt += 1) {
+      this.#say("connecting", { attempt });
+      try {
+        const lost = await this.#play(ending);
+        delay = FIRST_DELAY;
+        attempt = 0;
+        throw await lost;
+      } catch (error) {
+        if (ending.aborted) return;
+        this.#release({});
+        if (error.final) return this.#say("failed", { reason: error.message });
+        this.#say("waiting", { reason: error.message, attempt, retryIn: delay / 1000 });
+      }
+      await pause(delay, ending);
+      delay = Math.min(delay * 2, LAST_DELAY);
+    }
+  }
+
+  /** Connect, and show the first picture; gives a promise of the error that ends it. */
+  async #play(ending) {
+    checkBrowser();
+    const { whep_url: url, token, ice_servers: iceServers } = await this.#connect();
+    if (!url) throw new PlayerError("This application does not offer its picture by WHEP.", { final: true });
+    const peer = new RTCPeerConnection({ iceServers: iceServers ?? [], bundlePolicy: "max-bundle" });
+    this.#peer = peer;
+    const lost = new Promise((resolve) => watchPeer(peer, ending, resolve));
+    const transceiver = peer.addTransceiver("video", { direction: "recvonly" });
+    prefer(transceiver);
+    this.#openChannel(peer);
+    const stream = new Promise((resolve) => peer.addEventListener("track", (event) => resolve(event)));
+
+    await peer.setLocalDescription(await peer.createOffer());
+    await gathered(peer);
+    await peer.setRemoteDescription({ type: "answer", sdp: await this.#offer(url, token, peer.localDescription.sdp, ending) });
+    const { track, receiver } = await Promise.race([stream, lost.then(raise)]);
+    // Drawn as soon as it is there: this is a thing to be driven, not a film.
+    if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
+    this.#video.srcObject = new MediaStream([track]);
+    const drawn = firstPicture(this.#video, ending);
+    // A muted video may always play; where a page forbids even that, the first click starts it.
+    this.#video.play().catch(() => undefined);
+    await Promise.race([drawn, lost.then(raise)]);
+    this.#say("playing");
+    this.#measure(peer, receiver);
+    return lost;
+  }
+
+  async #offer(url, token, sdp, ending) {
+    const limit = AbortSignal.any([ending, AbortSignal.timeout(ANSWER_LIMIT)]);
+    const post = (address) =>
+      fetch(address, {
+        method: "POST",
+        headers: { "Content-Type": "application/sdp", Authorization: `Bearer ${token}` },
+        body: sdp,
+        signal: limit,
+        credentials: "omit",
+      });
+    const address = new URL(url, location.href);
+    let response;
+    try {
+      response = await post(address).catch((error) => {
+        // The page may have been opened by another name of the same server: localhost for 127.0.0.1.
+        if (error.name !== "TypeError" || address.origin === location.origin) throw error;
+        return post(new URL(address.pathname + address.search, location.origin));
+      });
+    } catch (error) {
+      if (error.name === "TimeoutError") throw new PlayerError(`The application did not answer the offer within ${ANSWER_LIMIT / 1000} s.`);
+      throw new PlayerError("The front door cannot be reached: the offer was not delivered.");
+    }
+    if (response.status !== 201) throw new PlayerError(`The offer was refused: ${await refusal(response)}`);
+    const location_ = response.headers.get("Location");
+    this.#resource = location_ && { url: new URL(location_, response.url), token };
+    return response.text();
+  }
+
+  #openChannel(peer) {
+    const channel = peer.createDataChannel(CHANNEL, { ordered: true });
+    this.#channel = channel;
+    channel.addEventListener("message", ({ data }) => {
+      let message;
+      try {
+        message = JSON.parse(data);
+      } catch {
+        return;
+      }
+      if (message.type === "pong") this.#roundTrip = performance.now() - message.t;
+      this.#emit("message", message);
+    });
+  }
+
+  #measure(peer, receiver) {
+    const read = reader(receiver);
+    const timer = setInterval(async () => {
+      if (peer.connectionState === "closed") return clearInterval(timer);
+      this.send({ type: "ping", t: performance.now() });
+      const stats = await read().catch(() => null);
+      if (stats) this.#emit("stats", { ...stats, roundTripMs: this.#roundTrip ?? stats.roundTripMs });
+      return undefined;
+    }, STATS_EVERY);
+  }
+
+  #release({ keepalive = false }) {
+    this.#channel = null;
+    this.#peer?.close();
+    this.#peer = null;
+    const resource = this.#resource;
+    this.#resource = null;
+    if (!resource) return;
+    // A lost DELETE costs nothing but the seconds until the application sees that the peer is gone.
+    fetch(resource.url, { method: "DELETE", headers: { Authorization: `Bearer ${resource.token}` }, keepalive, credentials: "omit" })
+      .catch(() => undefined);
+  }
+
+  #say(state, { reason = "", attempt = 0, retryIn = 0 } = {}) {
+    this.#emit("state", { state, reason, attempt, retryIn });
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+function checkBrowser() {
+  if (typeof RTCPeerConnection === "undefined") {
+    throw new PlayerError("This browser has no WebRTC, or its administrator has turned it off.", { final: true });
+  }
+  const codecs = RTCRtpReceiver.getCapabilities?.("video")?.codecs;
+  if (codecs && !codecs.some(({ mimeType }) => /h264|vp8/i.test(mimeType))) {
+    throw new PlayerError("This browser decodes neither H.264 nor VP8.", { final: true });
+  }
+}
+
+/** H.264 first, then VP8; what else there is (retransmission and the like) behind them. */
+function prefer(transceiver) {
+  const codecs = RTCRtpReceiver.getCapabilities?.("video")?.codecs;
+  if (!codecs || !transceiver.setCodecPreferences) return;
+  const rank = ({ mimeType, sdpFmtpLine = "" }) => {
+    if (/h264/i.test(mimeType)) return sdpFmtpLine.includes("packetization-mode=1") ? 0 : 1;
+    return /vp8/i.test(mimeType) ? 2 : 3;
+  };
+  transceiver.setCodecPreferences(codecs.toSorted((one, other) => rank(one) - rank(other)));
+}
+
+function gathered(peer) {
+  if (peer.iceGatheringState === "complete") return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, GATHERING_LIMIT);
+    peer.addEventListener("icegatheringstatechange", () => {
+      if (peer.iceGatheringState !== "complete") return;
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+/** Resolve with an error as soon as the peer is not, or no longer, connected. */
+function watchPeer(peer, ending, resolve) {
+  const noPath = new PlayerError("No way for the picture: UDP between this browser and the node's media port is blocked.");
+  let timer = setTimeout(() => peer.connectionState !== "connected" && resolve(noPath), GATHERING_LIMIT + ANSWER_LIMIT + CONNECT_LIMIT);
+  ending.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  peer.addEventListener("connectionstatechange", () => {
+    clearTimeout(timer);
+    if (peer.connectionState === "failed") resolve(noPath);
+    else if (peer.connectionState === "closed") resolve(new PlayerError("The application closed the connection."));
+    else if (peer.connectionState === "disconnected") {
+      timer = setTimeout(() => resolve(new PlayerError("The application is not heard any more.")), DISCONNECTED_FOR);
+    } else if (peer.connectionState === "connecting") timer = setTimeout(() => resolve(noPath), CONNECT_LIMIT);
+  });
+}
+
+function firstPicture(video, ending) {
+  return new Promise((resolve, reject) => {
+    const missing = new PlayerError(`Connected, but no picture came within ${PICTURE_LIMIT / 1000} s.`);
+    const timer = setTimeout(() => reject(missing), CONNECT_LIMIT + PICTURE_LIMIT);
+    const done = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    ending.addEventListener("abort", done, { once: true });
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(done);
+    else video.addEventListener("loadeddata", done, { once: true });
+  });
+}
+
+/** A reader of what passed since it was last called. */
+function reader(receiver) {
+  let before = null;
+  return async () => {
+    const report = await receiver.getStats();
+    const all = [...report.values()];
+    const inbound = all.find(({ type, kind }) => type === "inbound-rtp" && kind === "video");
+    if (!inbound) return null;
+    const pair = all.find(({ type, nominated, state }) => type === "candidate-pair" && nominated && state === "succeeded");
+    const earlier = before ?? { timestamp: inbound.timestamp - 1000 };
+    const since = (name) => (inbound[name] ?? 0) - (earlier[name] ?? inbound[name] ?? 0);
+    const elapsed = Math.max(1, inbound.timestamp - earlier.timestamp) / 1000;
+    before = inbound;
+    const each = (total, number) => (since(number) > 0 ? (since(total) / since(number)) * 1000 : null);
+    return {
+      fps: Math.round(since("framesDecoded") / elapsed) || Math.round(inbound.framesPerSecond ?? 0),
+      width: inbound.frameWidth ?? 0,
+      height: inbound.frameHeight ?? 0,
+      codec: (report.get(inbound.codecId)?.mimeType ?? "").replace(/^video\//, ""),
+      bitsPerSecond: (since("bytesReceived") * 8) / elapsed,
+      packetsLost: inbound.packetsLost ?? 0,
+      framesDropped: inbound.framesDropped ?? 0,
+      framesDecoded: inbound.framesDecoded ?? 0,
+      roundTripMs: pair?.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000,
+      bufferMs: each("jitterBufferDelay", "jitterBufferEmittedCount"),
+      decodeMs: each("totalDecodeTime", "framesDecoded"),
+    };
+  };
+}
+
+async function refusal(response) {
+  const text = await response.text().catch(() => "");
+  try {
+    const body = JSON.parse(text);
+    return (body.error ?? body).message ?? `HTTP ${response.status}`;
+  } catch {
+    return text.trim().slice(0, 200) || `HTTP ${response.status}`;
+  }
+}
+
+function raise(error) {
+  throw error;
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    }, { once: true });
+  });
+}

@@ -1,0 +1,500 @@
+"""A server that answers the REST API as the protos describe it, from memory, so that the page can be tested alone.
+
+``python -m tests.console.look`` serves it for looking at the page. Applications decide what happens:
+``usd-viewer`` starts and shows a picture, ``crasher`` fails after its process is up, ``huge`` waits in the queue for
+ever, ``slow`` starts slowly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+
+from footlights.console import console
+from tests.console.catalogue import APPLICATIONS, PROFILES, VERSIONS, fleet
+from tests.console.picture import Picture
+
+Json = dict[str, Any]
+OPERATOR = "fl_operator_secret"
+DEVELOPER = "fl_developer_secret"
+ENDED = {"TERMINATED", "FAILED"}
+
+
+class Refusal(Exception):
+    """A google.rpc.Status to answer with."""
+
+    def __init__(self, http: int, code: int, message: str, reason: str, *, field: str = "") -> None:
+        super().__init__(message)
+        details: list[Json] = [
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": reason,
+                "domain": "footlights.dev",
+                "metadata": {"field": field} if field else {},
+            }
+        ]
+        if field:
+            violation = {"field": field, "description": message}
+            details.insert(0, {"@type": "type.googleapis.com/google.rpc.BadRequest", "field_violations": [violation]})
+        self.http = http
+        self.body: Json = {"code": code, "message": message, "details": details}
+
+
+@dataclass
+class StandIn:
+    """What the server knows. ``pace`` is the seconds between the steps of a start."""
+
+    pace: float = 0.15
+    nodes_count: int = 3
+    sessions: dict[str, Json] = field(default_factory=dict)
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    tokens: list[Json] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    created: list[Json] = field(default_factory=list)
+    revoked: set[str] = field(default_factory=set)
+    fleet_busy: float = 0.4
+    whep: Picture = field(default_factory=Picture)
+
+    def __post_init__(self) -> None:
+        self._revision = itertools.count(1)
+        self._ids = itertools.count(1)
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._nodes = fleet(self.nodes_count)
+        self.tokens.append(self._token("OPERATOR", "admin", "the first token"))
+
+    # What happens to sessions.
+
+    def add(self, application: str, *, username: str = "ada", state: str = "PENDING", **members: Any) -> Json:
+        """Put a session there as it is; ``members`` replace what it would be."""
+        number = next(self._ids)
+        session: Json = {
+            "session_id": f"0198a7c2-{number:04x}-7abc-9def-{0xC0FFEE00 + number:012x}",
+            "application": application,
+            "application_version": "1.4.0",
+            "application_arguments": {"usd_stage_uri": "", "nucleus_connection_config": []},
+            "username": username,
+            "created_time": stamp(),
+            "ready_time": None,
+            "ended_time": None,
+            "state": state,
+            "condition": "OK",
+            "status_message": "",
+            "end_reason": "END_REASON_UNSPECIFIED",
+            "timeline": [{"stage": "QUEUED", "time": stamp()}],
+            "queue": None,
+            "node": "",
+            "device": "",
+            "device_name": "",
+            "routes": {},
+            "profile": "",
+            "priority": 0,
+            "labels": {},
+            "request_id": "",
+            "max_duration": "14400s",
+            "idle_timeout": "900s",
+            "log_tail": [],
+            "launch_count": 0,
+        }
+        session.update(members)
+        self.sessions[session["session_id"]] = session
+        self.logs.setdefault(session["session_id"], [])
+        self.change(session)
+        return session
+
+    def change(self, session: Json, **members: Any) -> None:
+        """Change a session and tell those who watch."""
+        session.update(members)
+        session["revision"] = str(next(self._revision))
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def reach(self, session: Json, stage: str, **members: Any) -> None:
+        self.change(session, timeline=[*session["timeline"], {"stage": stage, "time": stamp()}], **members)
+
+    async def _live(self, session: Json) -> None:
+        log = self.logs[session["session_id"]]
+        if session["application"] == "huge":
+            reasons = ["NO_SLOT: 9 devices", "MEMORY: 4 devices need 80 GiB free", "CORDONED: 1 node"]
+            self.change(session, queue={"position": 3, "eta": "252s", "reasons": reasons})
+            return
+        await asyncio.sleep(self.pace)
+        node = self._nodes[0]
+        device = node["devices"][0]
+        place = {"node": node["node"], "device": device["uuid"], "device_name": device["name"], "launch_count": 1}
+        self.reach(session, "PLACED", state="STARTING", queue=None, **place)
+        await asyncio.sleep(self.pace)
+        self.reach(session, "PROCESS_UP")
+        for line in ("footlights-viewer 0.1.0", "opening stage", "stage has 242 meshes, 100120 triangles, 8 materials"):
+            log.append(line)
+        await asyncio.sleep(self.pace * (40 if session["application"] == "slow" else 2))
+        if session["application"] == "crasher":
+            log += ["compiling shaders", "Fatal: cannot open /srv/stages/missing.usd: no such file", "exiting"]
+            message = "cannot open the stage /srv/stages/missing.usd: no such file; give a path below /srv/stages"
+            self.reach(
+                session,
+                "ENDED",
+                state="FAILED",
+                end_reason="CRASHED",
+                exit_code=3,
+                status_message=message,
+                ended_time=stamp(),
+                log_tail=list(log),
+            )
+            return
+        routes = {
+            "127.0.0.1": {
+                "routes": [
+                    {"description": "signaling", "protocol": "TCP", "source_port": 8080, "destination_port": 31000},
+                    {"description": "media", "protocol": "UDP", "source_port": 31001, "destination_port": 31001},
+                ]
+            }
+        }
+        self.reach(session, "APPLICATION_READY", state="READY", ready_time=stamp(), routes=routes, viewers=0)
+        log.append("ready: http://127.0.0.1:31002/v1/streaming/ready")
+
+    async def _end(self, session: Json) -> None:
+        if session["state"] in ENDED or session["state"] == "TERMINATING":
+            return
+        self.reach(session, "ENDING", state="TERMINATING", status_message="waiting for the process to end")
+        await self.whep.close(session["session_id"])
+        await asyncio.sleep(self.pace)
+        end = {"ended_time": stamp(), "end_reason": "USER_TERMINATED", "status_message": ""}
+        self.reach(session, "ENDED", state="TERMINATED", **end)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The API.
+
+    def application(self) -> Starlette:
+        def answer(handler: Callable[[Request, Json], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+            async def endpoint(request: Request) -> Response:
+                self.requests.append((request.method, request.url.path))
+                try:
+                    return await handler(request, self._caller(request))
+                except Refusal as refusal:
+                    return JSONResponse(refusal.body, refusal.http)
+
+            return endpoint
+
+        def get(path: str, handler: Callable[[Request, Json], Awaitable[Response]]) -> Route:
+            return Route(path, answer(handler), methods=["GET"])
+
+        def post(path: str, handler: Callable[[Request, Json], Awaitable[Response]]) -> Route:
+            return Route(path, answer(handler), methods=["POST"])
+
+        @contextlib.asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            yield
+            for task in list(self._tasks):
+                task.cancel()
+            await self.whep.close_all()
+
+        async def home(_: Request) -> Response:
+            return RedirectResponse("/console/")
+
+        return Starlette(
+            lifespan=lifespan,
+            routes=[
+                Route("/", home),
+                Mount("/console", app=console()),
+                get("/caller", self.get_caller),
+                get("/stream:watch", self.watch),
+                get("/stream", self.list_sessions),
+                post("/stream:explain", self.explain),
+                post("/stream", self.create),
+                post("/stream/{id}:connect", self.connect),
+                post("/stream/{id}:extend", self.extend),
+                get("/stream/{id}:tailLog", self.tail_log),
+                get("/stream/{id}/log", self.get_log),
+                Route("/stream/{id}/whep", self.offer, methods=["POST"]),
+                Route("/stream/{id}/whep/{resource}", self.hang_up, methods=["DELETE"]),
+                get("/stream/{id}", self.get_session),
+                Route("/stream/{id}", answer(self.terminate), methods=["DELETE"]),
+                get("/applications", self.list_applications),
+                get("/applications/{application}", self.get_application),
+                get("/applications/{application}/versions", self.list_versions),
+                get("/applications/{application}/releases", self.list_releases),
+                get("/profiles", self.list_profiles),
+                get("/nodes", self.list_nodes),
+                post("/nodes/{node}:{verb}", self.change_node),
+                get("/tokens", self.list_tokens),
+                post("/tokens", self.create_token),
+                Route("/tokens/{id}", answer(self.revoke_token), methods=["DELETE"]),
+            ],
+        )
+
+    def _caller(self, request: Request) -> Json:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token in self.revoked:
+            raise Refusal(401, 16, "the token was revoked; sign in with another", "TOKEN_REVOKED")
+        read = ["sessions.read", "sessions.create", "sessions.terminate", "sessions.extend", "sessions.connect"]
+        read += ["applications.read", "profiles.read", "caller.read"]
+        if token == OPERATOR:
+            all_ = [*read, "nodes.read", "nodes.write", "tokens.read", "tokens.write", "applications.write"]
+            return {"subject": "ada", "role": "OPERATOR", "permissions": all_, "server_version": "0.1.0"}
+        if token == DEVELOPER:
+            return {"subject": "grace", "role": "DEVELOPER", "permissions": read, "server_version": "0.1.0"}
+        raise Refusal(401, 16, "the token is not known; check it, or ask an operator for one", "TOKEN_UNKNOWN")
+
+    async def get_caller(self, _: Request, caller: Json) -> Response:
+        return JSONResponse(caller)
+
+    def _visible(self, caller: Json) -> list[Json]:
+        everything = caller["role"] == "OPERATOR"
+        return [one for one in self.sessions.values() if everything or one["username"] == caller["subject"]]
+
+    def _session(self, request: Request, caller: Json) -> Json:
+        session_id = request.path_params["id"]
+        for session in self._visible(caller):
+            if session["session_id"] == session_id:
+                return session
+        raise Refusal(404, 5, f"session {session_id!r} does not exist", "RESOURCE_NOT_FOUND")
+
+    async def list_sessions(self, request: Request, caller: Json) -> Response:
+        query = request.query_params
+        states = set(query.getlist("state"))
+        found = [
+            one
+            for one in self._visible(caller)
+            if (one["state"] in states if states else one["state"] not in ENDED)
+            and query.get("application", one["application"]) == one["application"]
+            and query.get("username", one["username"]) == one["username"]
+        ]
+        found.sort(key=lambda one: str(one["created_time"]), reverse=query.get("order") == "DESC")
+        limit, start = int(query.get("limit", 50)), int(query.get("page_token") or 0)
+        more = str(start + limit) if start + limit < len(found) else ""
+        return JSONResponse(
+            {
+                "items": found[start : start + limit],
+                "count": len(found),
+                "count_is_capped": False,
+                "limit": limit,
+                "offset": 0,
+                "next_page_token": more,
+            }
+        )
+
+    async def watch(self, request: Request, caller: Json) -> Response:
+        after = int(request.query_params.get("after_revision", 0))
+
+        async def lines() -> AsyncIterator[str]:
+            seen = after
+            while True:
+                changed = self._changed
+                fresh = sorted(self._visible(caller), key=lambda one: int(one["revision"]))
+                for session in fresh:
+                    if int(session["revision"]) > seen and (after or session["state"] not in ENDED or seen):
+                        yield json.dumps({"result": session}) + "\n"
+                seen = max([seen, *(int(one["revision"]) for one in fresh)])
+                await changed.wait()
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    async def create(self, request: Request, caller: Json) -> Response:
+        body = await request.json()
+        self.created.append(body)
+        application = body.get("application", "")
+        versions = VERSIONS.get(application)
+        if versions is None:
+            message = f"application {application!r} does not exist; GET /applications lists them"
+            raise Refusal(404, 5, message, "RESOURCE_NOT_FOUND", field="application")
+        arguments = body.get("application_arguments", {})
+        stage = arguments.get("usd_stage_uri", "")
+        roots = versions[0]["allowed_stage_roots"]
+        if stage and not any(stage.startswith(root) for root in roots):
+            message = f"usd_stage_uri {stage!r} is outside of the allowed roots; give one below {', '.join(roots)}"
+            raise Refusal(400, 3, message, "STAGE_NOT_ALLOWED", field="application_arguments.usd_stage_uri")
+        speed = arguments.get("speed")
+        if speed is not None and (not isinstance(speed, int | float) or speed > 10):
+            message = f"speed is {speed!r}; give a number from 0 to 10"
+            raise Refusal(400, 3, message, "ARGUMENT_OUT_OF_RANGE", field="application_arguments.speed")
+        for session in self.sessions.values():
+            if body.get("request_id") and session["request_id"] == body["request_id"]:
+                return JSONResponse(session, 202)
+        members = {"request_id": body.get("request_id", ""), "application_arguments": arguments}
+        session = self.add(application, username=caller["subject"], **members)
+        self._spawn(self._live(session))
+        return JSONResponse(session, 202, {"Location": f"/stream/{session['session_id']}"})
+
+    async def get_session(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        return JSONResponse(session, 202 if session["state"] in {"PENDING", "STARTING"} else 200)
+
+    async def terminate(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        self._spawn(self._end(session))
+        return JSONResponse({"session_id": session["session_id"], "status": "deleted", "satus": "deleted"})
+
+    async def extend(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        whole = seconds(session["max_duration"]) + seconds((await request.json())["extend_by"])
+        if whole > 28800:
+            message = "extend_by would make it 12 h in all; the version allows 8 h"
+            raise Refusal(400, 9, message, "MAX_DURATION_EXCEEDED", field="extend_by")
+        self.change(session, max_duration=f"{whole}s")
+        return JSONResponse(session)
+
+    async def explain(self, request: Request, _: Json) -> Response:
+        body = await request.json()
+        huge = body.get("application") == "huge"
+        nodes = []
+        for node in self._nodes[:6]:
+            if node["state"] != "READY":
+                text = {"CORDONED": "cordoned by an operator", "UNREACHABLE": "silent for 4 min"}
+                message = text.get(node["state"], node["state"].lower())
+                nodes.append({"node": node["node"], "reason": node["state"], "message": message, "devices": []})
+                continue
+            devices = []
+            for device in node["devices"]:
+                reason, message = ("MEMORY", "48 GiB, needs 80 GiB") if huge else ("FITS", "")
+                if device["health"] != "OK":
+                    reason, message = "UNHEALTHY", device["health_reasons"][0]["reason"]
+                elif device["slots_leased"] == device["slots"]:
+                    reason, message = "NO_SLOT", "all slots are taken"
+                verdict = {"device": device["uuid"], "device_name": device["name"], "reason": reason}
+                devices.append(verdict | {"message": message})
+            fits = any(device["reason"] == "FITS" for device in devices)
+            reason = "FITS" if fits else "NO_DEVICE"
+            message = "" if fits else "no device fits"
+            nodes.append({"node": node["node"], "reason": reason, "message": message, "devices": devices})
+        answer: Json = {"fits": not huge, "node": "" if huge else nodes[0]["node"], "device": "", "nodes": nodes}
+        return JSONResponse(answer | ({"queue_position": 3, "eta": "252s"} if huge else {"queue_position": 0}))
+
+    async def connect(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        if session["state"] not in {"READY", "ACTIVE"}:
+            raise Refusal(400, 9, f"session is {session['state']}; connect when it is READY", "INVALID_STATE")
+        url = f"{request.base_url}stream/{session['session_id']}/whep"
+        expire = stamp(minutes=5)
+        grant = f"grant-{session['session_id']}"
+        return JSONResponse(
+            {"token": grant, "whep_url": url, "signaling_url": "", "ice_servers": [], "expire_time": expire}
+        )
+
+    async def offer(self, request: Request) -> Response:
+        session = self.sessions[request.path_params["id"]]
+        if request.headers.get("authorization") != f"Bearer grant-{session['session_id']}":
+            return JSONResponse(Refusal(401, 16, "the grant is not good", "GRANT_INVALID").body, 401)
+        answer, resource = await self.whep.answer(session["session_id"], (await request.body()).decode())
+        if not any(one["stage"] == "FIRST_VIEWER" for one in session["timeline"]):
+            self.reach(session, "FIRST_VIEWER")
+        self.change(session, state="ACTIVE", viewers=1)
+        location = f"/stream/{session['session_id']}/whep/{resource}"
+        return Response(answer, 201, {"Location": location}, media_type="application/sdp")
+
+    async def hang_up(self, request: Request) -> Response:
+        session = self.sessions[request.path_params["id"]]
+        self.requests.append(("DELETE", request.url.path))
+        await self.whep.close(session["session_id"])
+        if session["state"] == "ACTIVE":
+            self.change(session, state="READY", viewers=0)
+        return Response(status_code=200)
+
+    async def get_log(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        return JSONResponse({"lines": self.logs[session["session_id"]], "truncated": False})
+
+    async def tail_log(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        log = self.logs[session["session_id"]]
+
+        async def lines() -> AsyncIterator[str]:
+            sent = 0
+            while session["state"] not in ENDED:
+                changed = self._changed
+                if len(log) > sent:
+                    yield json.dumps({"result": {"lines": log[sent:], "truncated": False}}) + "\n"
+                    sent = len(log)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), 0.2)
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    async def list_applications(self, _: Request, __: Json) -> Response:
+        return JSONResponse({"items": APPLICATIONS, "next_page_token": ""})
+
+    def _application(self, request: Request) -> Json:
+        for application in APPLICATIONS:
+            if application["application"] == request.path_params["application"]:
+                return application
+        raise Refusal(404, 5, "application does not exist", "RESOURCE_NOT_FOUND")
+
+    async def get_application(self, request: Request, _: Json) -> Response:
+        return JSONResponse(self._application(request))
+
+    async def list_versions(self, request: Request, _: Json) -> Response:
+        return JSONResponse({"items": VERSIONS[self._application(request)["application"]]})
+
+    async def list_releases(self, request: Request, _: Json) -> Response:
+        releases = self._application(request)["releases"].items()
+        return JSONResponse(
+            {"items": [{"release": name, "version": to, "updated_time": stamp(minutes=-90)} for name, to in releases]}
+        )
+
+    async def list_profiles(self, _: Request, __: Json) -> Response:
+        return JSONResponse({"items": PROFILES})
+
+    async def list_nodes(self, _: Request, caller: Json) -> Response:
+        if "nodes.read" not in caller["permissions"]:
+            raise Refusal(403, 7, "a developer may not see nodes", "PERMISSION_DENIED")
+        for position, device in enumerate(device for node in self._nodes for device in node["devices"]):
+            if "utilization_percent" in device and device["slots_leased"]:
+                wave = datetime.now(UTC).timestamp() / 4 + position * 1.7
+                device["utilization_percent"] = int(52 + 24 * (wave % 2 - 1) + 15 * ((wave * 2.3) % 1))
+        return JSONResponse({"items": self._nodes})
+
+    async def change_node(self, request: Request, _: Json) -> Response:
+        states = {"cordon": "CORDONED", "uncordon": "READY", "drain": "DRAINING"}
+        for node in self._nodes:
+            if node["node"] == request.path_params["node"]:
+                node["state"] = states[request.path_params["verb"]]
+                return JSONResponse(node)
+        raise Refusal(404, 5, "node does not exist", "RESOURCE_NOT_FOUND")
+
+    def _token(self, role: str, subject: str, description: str) -> Json:
+        token_id = f"flt{len(self.tokens) + 1:05d}"
+        times = {"created_time": stamp(), "expire_time": None, "revoked_time": None}
+        return {"token_id": token_id, "role": role, "subject": subject, "description": description} | times
+
+    async def list_tokens(self, _: Request, __: Json) -> Response:
+        return JSONResponse({"items": self.tokens[::-1]})
+
+    async def create_token(self, request: Request, _: Json) -> Response:
+        body = await request.json()
+        if " " in body["subject"]:
+            message = f"subject {body['subject']!r} has a blank; use letters, digits, '-', '_' and '.'"
+            raise Refusal(400, 3, message, "INVALID_SUBJECT", field="subject")
+        token = self._token(body["role"], body["subject"], body.get("description", ""))
+        self.tokens.append(token)
+        return JSONResponse({"secret": f"{token['token_id']}_THE_SECRET", "token": token})
+
+    async def revoke_token(self, request: Request, _: Json) -> Response:
+        for token in self.tokens:
+            if token["token_id"] == request.path_params["id"]:
+                token["revoked_time"] = stamp()
+                return JSONResponse(token)
+        raise Refusal(404, 5, "token does not exist", "RESOURCE_NOT_FOUND")
+
+
+def stamp(*, minutes: float = 0) -> str:
+    """A Timestamp in JSON, now or so many minutes from now."""
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z")
+
+
+def seconds(duration: str | None) -> int:
+    return int(float((duration or "0s").removesuffix("s")))
