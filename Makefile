@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv/bin
+PYTEST ?=
+
+.PHONY: help
+help: ## List what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: ## Make .venv with everything: run, test, lint, bench
+	@scripts/setup dev
+
+.PHONY: demo
+demo: ## Run everything on this machine and print how to use it; Ctrl-C ends it
+	@scripts/setup demo
+	@exec $(VENV)/footlights up --data-dir build/demo
+
+.PHONY: test
+test: dev ## Run all tests (PYTEST="-k name" for some)
+	@$(VENV)/python -m pytest $(PYTEST)
+
+.PHONY: check
+check: dev ## Lint, types, layers, protos, generated code
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check --quiet .
+	@$(VENV)/mypy src tests
+	@$(VENV)/lint-imports --no-logo
+	@$(VENV)/buf lint
+	@$(VENV)/buf format --diff --exit-code
+	@scripts/generate --check
+
+.PHONY: generate
+generate: dev ## Write gen/ from proto/
+	@scripts/generate
+
+.PHONY: format
+format: dev ## Format the code
+	@$(VENV)/ruff check --fix-only --quiet . ; $(VENV)/ruff format . ; $(VENV)/buf format --write
+
+.PHONY: bench
+bench: dev ## Measure, and write build/bench.json (BENCH_ONLY=name for one)
+	@$(VENV)/python -m tests.bench
+
+.PHONY: clean
+clean: ## Remove what was built, and .venv
+	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
