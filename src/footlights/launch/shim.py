@@ -70,6 +70,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m footlights.launch.shim DIRECTORY\n")
         return 2
     directory = Path(arguments[0])
+    # Whoever starts us may leak descriptors (uvloop does): held here they would keep the agent's own pipes open, and
+    # the application must have none of them.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     said, say = os.pipe()
     if os.fork() == 0:
         os.close(said)
