@@ -32,6 +32,7 @@ from footlights.gateway.errors import (
 from footlights.gateway.exchange import Exchange, HeaderList
 from footlights.gateway.framing import KEEPALIVE, Events, Framing, Lines
 from footlights.gateway.jsontext import decode_utf8
+from footlights.gateway.names import json_name, own_name, proto_name
 from footlights.gateway.options import Options
 from footlights.gateway.query import check_path, parse_query
 from footlights.gateway.routing import Route, Router, VerbAlone
@@ -71,7 +72,11 @@ class Gateway:
         self.bindings: list[Binding] = routes(services, self.options)
         self._router = Router(self.bindings)
         pools = list({id(b.pool): b.pool for b in self.bindings}.values())
-        writer = Writer(proto_names=self.options.use_proto_names, pools=pools)
+        spell = json_name
+        if self.options.use_proto_names:
+            # The reference prints proto names whatever json_name says; strict mode keeps to what was set by hand.
+            spell = own_name if self.options.strict else proto_name
+        writer = Writer(spell=spell, pools=pools)
         self._endpoints = {id(binding): Endpoint(binding, channel, self.options, writer) for binding in self.bindings}
         self._status_writer = Writer(keep_unknown_any=self.options.strict, pools=pools)
         self._in_flight = 0
@@ -222,8 +227,12 @@ class Gateway:
         except asyncio.CancelledError:
             if upload is not None and upload.refusal is not None:
                 raise upload.refusal from None
-            if not watch.gone:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
                 raise
+            if not watch.gone:
+                # grpc.aio cancels a call whose request iterator it could not send, for instance to nobody.
+                await self._reject(exchange, _Rejected(await _ended(call), []), streamed=endpoint.server_streaming)
         except _Rejected as rejected:
             await self._reject(exchange, rejected, streamed=endpoint.server_streaming)
         finally:
@@ -372,6 +381,11 @@ class Gateway:
             return self._status_writer.write(status).encode("utf-8", "surrogatepass"), True
         except WriteError:
             return b'{"code": 13, "message": "failed to marshal error message"}', False
+
+
+async def _ended(call: Any) -> status_pb2.Status:
+    code = await call.code()
+    return status_pb2.Status(code=code.value[0], message=await call.details() or "")
 
 
 def _task(messages: AsyncIterator[Message]) -> asyncio.Task[Message]:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from footlights.gateway import times
 from footlights.gateway.errors import INVALID_ARGUMENT, Malformed, Refusal, go_quote
-from footlights.gateway.names import descriptor_of, names
+from footlights.gateway.names import descriptor_of, names, own_name
 from footlights.gateway.reader import BodyError, read_text
 from footlights.gateway.scalars import parse_scalar
 
@@ -96,7 +96,7 @@ def _set_query(message: Message, key: str, parts: list[str], values: list[str], 
         field = names(descriptor_of(message)).get(part)
         if field is None:
             if strict:
-                known = ", ".join(sorted({f.json_name for f in message.DESCRIPTOR.fields}))
+                known = ", ".join(sorted({own_name(f) for f in descriptor_of(message).fields}))
                 raise refuse(
                     part, plain=f"there is no parameter {go_quote(key)}; known names here: {known}", field=key,
                     reason="UNKNOWN_PARAMETER",
@@ -109,7 +109,7 @@ def _set_query(message: Message, key: str, parts: list[str], values: list[str], 
             if taken is not None and (field.message_type is None or taken != field.name):
                 raise refuse(
                     f'field already set for oneof "{oneof.name}"',
-                    plain=f"{key}: only one of {', '.join(f.json_name for f in oneof.fields)} may be given", field=key,
+                    plain=f"{key}: only one of {', '.join(own_name(f) for f in oneof.fields)} may be given", field=key,
                 )  # fmt: skip
         if index == len(parts) - 1:
             break

@@ -18,6 +18,23 @@ def names(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
     return found
 
 
+def json_name(field: FieldDescriptor) -> str:
+    """The JSON name: lowerCamelCase, or what was set by hand."""
+    return str(field.json_name)
+
+
+def proto_name(field: FieldDescriptor) -> str:
+    """The proto name."""
+    return str(field.name)
+
+
+def own_name(field: FieldDescriptor) -> str:
+    """The JSON name where it was set by hand, else the proto name."""
+    head, *rest = field.name.split("_")
+    default = head + "".join(part[:1].upper() + part[1:] for part in rest)
+    return str(field.name if field.json_name == default else field.json_name)
+
+
 def descriptor_of(message: Message) -> Descriptor:
     """The descriptor of a message, under the one type that the stubs have for it elsewhere."""
     return message.DESCRIPTOR  # type: ignore[return-value]  # upb's class beside the public one

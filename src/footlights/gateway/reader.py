@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 
 from footlights.gateway.errors import Refusal, go_quote
 from footlights.gateway.jsontext import MAX_DEPTH, first_value, skip_space, too_deep
-from footlights.gateway.names import descriptor_of, names
-from footlights.gateway.tokens import NUMBER, Token, read_bytes, read_float, read_integer
+from footlights.gateway.names import descriptor_of, names, own_name
+from footlights.gateway.tokens import NUMBER, RANGES, SIGNED32, Token, read_bytes, read_float, read_integer
 from footlights.gateway.wellknown import SPECIAL
 
 _scanstring = decoder.scanstring  # type: ignore[attr-defined]  # undocumented, there since 2.6
@@ -28,13 +28,6 @@ KIND: Final[dict[int, str]] = {
     _F.TYPE_FIXED64: "fixed64", _F.TYPE_DOUBLE: "double", _F.TYPE_STRING: "string", _F.TYPE_BYTES: "bytes",
     _F.TYPE_MESSAGE: "message", _F.TYPE_GROUP: "group",
 }  # fmt: skip
-_SIGNED32, _SIGNED64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
-RANGES: Final[dict[int, tuple[int, int]]] = {
-    **dict.fromkeys((_F.TYPE_INT32, _F.TYPE_SINT32, _F.TYPE_SFIXED32), _SIGNED32),
-    **dict.fromkeys((_F.TYPE_INT64, _F.TYPE_SINT64, _F.TYPE_SFIXED64), _SIGNED64),
-    **dict.fromkeys((_F.TYPE_UINT32, _F.TYPE_FIXED32), (0, 2**32 - 1)),
-    **dict.fromkeys((_F.TYPE_UINT64, _F.TYPE_FIXED64), (0, 2**64 - 1)),
-}
 _GAP: Final = re.compile(r"[ \t\n\r,:]*")
 _WORD: Final = re.compile(r"true|false|null")
 
@@ -177,7 +170,7 @@ class Reader:
             field = known.get(name)
             if field is None:
                 if not self.lax:
-                    allowed = ", ".join(sorted({f.json_name for f in descriptor.fields})) or "none"
+                    allowed = ", ".join(sorted({own_name(f) for f in descriptor.fields})) or "none"
                     self.path.append(name)
                     raise self.error(
                         token.at, f"unknown field {token.raw}", f"there is no such member; known members: {allowed}"
@@ -199,7 +192,7 @@ class Reader:
                         raise self.error(
                             token.at,
                             f"error parsing {token.raw}, oneof {oneof.full_name} is already set",
-                            f"only one of {', '.join(f.json_name for f in oneof.fields)} may be given, and "
+                            f"only one of {', '.join(own_name(f) for f in oneof.fields)} may be given, and "
                             f"{seen_oneofs[oneof.full_name]} is given too",
                         )
                     seen_oneofs[oneof.full_name] = name
@@ -293,7 +286,7 @@ class Reader:
             elif token.raw == "null" and _takes_null(field):
                 value = 0
             else:
-                value = read_integer(token, _SIGNED32) if token.is_number else None
+                value = read_integer(token, SIGNED32) if token.is_number else None
         if value is None:
             raise self._invalid(token, field)
         return value

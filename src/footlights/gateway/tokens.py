@@ -9,9 +9,19 @@ import re
 import struct
 from typing import Final
 
+from google.protobuf.descriptor import FieldDescriptor
+
 from footlights.gateway.errors import Malformed
 from footlights.gateway.scalars import decode_base64
 
+_F = FieldDescriptor
+SIGNED32, _SIGNED64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
+RANGES: Final[dict[int, tuple[int, int]]] = {
+    **dict.fromkeys((_F.TYPE_INT32, _F.TYPE_SINT32, _F.TYPE_SFIXED32), SIGNED32),
+    **dict.fromkeys((_F.TYPE_INT64, _F.TYPE_SINT64, _F.TYPE_SFIXED64), _SIGNED64),
+    **dict.fromkeys((_F.TYPE_UINT32, _F.TYPE_FIXED32), (0, 2**32 - 1)),
+    **dict.fromkeys((_F.TYPE_UINT64, _F.TYPE_FIXED64), (0, 2**64 - 1)),
+}
 NUMBER: Final = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 
 

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 
 from footlights.gateway import times
 from footlights.gateway.errors import go_quote
-from footlights.gateway.names import descriptor_of
+from footlights.gateway.names import descriptor_of, json_name
 
 _F = FieldDescriptor
 _Write = Callable[[Any], str]
@@ -38,16 +38,19 @@ class Writer:
     """Compiled writers of one spelling.
 
     Args:
-        proto_names: print proto names; fields whose json_name was set by hand print it under neither spelling's rule
-            but their proto name, as protojson's UseProtoNames does.
+        spell: the members' names.
         keep_unknown_any: print an Any whose type is unknown as its bytes instead of failing.
         pools: where the types of Any are looked up, before the default pool.
     """
 
     def __init__(
-        self, *, proto_names: bool = False, keep_unknown_any: bool = False, pools: Sequence[DescriptorPool] = ()
+        self,
+        *,
+        spell: Callable[[FieldDescriptor], str] = json_name,
+        keep_unknown_any: bool = False,
+        pools: Sequence[DescriptorPool] = (),
     ) -> None:
-        self._proto_names, self._keep_unknown_any = proto_names, keep_unknown_any
+        self._spell, self._keep_unknown_any = spell, keep_unknown_any
         self._pools = [*pools, descriptor_pool.Default()]
         self._compiled: dict[Descriptor, _Write] = {}
 
@@ -94,7 +97,7 @@ class Writer:
                 values.clear()
 
         for number, field in enumerate(descriptor.fields):
-            name = field.name if self._proto_names else field.json_name
+            name = self._spell(field)
             access = f"m.{field.name}" if not keyword.iskeyword(field.name) else f"getattr(m, {field.name!r})"
             key = "," + quote(name).replace("%", "%%") + ":"
             expression, form = self._expression(field, access, number, scope)

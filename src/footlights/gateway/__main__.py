@@ -1,0 +1,5 @@
+"""``python -m footlights.gateway``."""
+
+from footlights.gateway.command import main
+
+raise SystemExit(main())

@@ -1,0 +1,119 @@
+"""The gateway alone: ``footlights gateway``, or ``python -m footlights.gateway``, in front of any gRPC server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import uvicorn
+from google.protobuf.descriptor import ServiceDescriptor
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from footlights import __version__
+from footlights.gateway import docs
+from footlights.gateway.app import Gateway
+from footlights.gateway.binding import BindingError
+from footlights.gateway.descriptors import DescriptorError, from_server, from_set
+from footlights.gateway.openapi import Info, document
+from footlights.gateway.options import Options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until interrupted; the exit status is 0, or 2 for what is wrong with arguments, descriptors or upstream."""
+    options = parser().parse_args(arguments)
+    try:
+        asyncio.run(_run(options))
+    except (BindingError, DescriptorError, OSError) as error:
+        print(f"footlights gateway: {error}", file=sys.stderr)
+        return 2
+    except grpc.aio.AioRpcError as error:
+        print(f"footlights gateway: {options.upstream}: {error.code().name}: {error.details()}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    found = argparse.ArgumentParser(
+        prog="footlights gateway", description="REST in front of any gRPC server whose protos have google.api.http."
+    )
+    source = found.add_mutually_exclusive_group(required=True)
+    source.add_argument("--descriptor-set", type=Path, metavar="FILE", help="a FileDescriptorSet (--include_imports)")
+    source.add_argument("--reflection", action="store_true", help="ask the server for its descriptors")
+    found.add_argument("--upstream", required=True, metavar="HOST:PORT", help="the gRPC server")
+    found.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="default 127.0.0.1:8080")
+    found.add_argument(
+        "--service", action="append", default=[], metavar="NAME", help="a service's full name; without: all there are"
+    )
+    found.add_argument("--use-proto-names", action="store_true", help="JSON with proto field names")
+    found.add_argument("--allow-delete-body", action="store_true", help="serve rules that give DELETE a body")
+    found.add_argument("--strict", action="store_true", help="refuse what clients got wrong, in plain words")
+    found.add_argument("--docs", action="store_true", help="serve /openapi.json and /docs as well")
+    found.add_argument("--cors-origin", action="append", default=[], metavar="ORIGIN", help="or '*'")
+    found.add_argument("--forward-header", action="append", default=[], metavar="NAME", help="to metadata, as it is")
+    found.add_argument("--expose-header", action="append", default=[], metavar="NAME", help="from metadata, as it is")
+    found.add_argument("--timeout", type=float, metavar="SECONDS", help="deadline of unary calls without Grpc-Timeout")
+    found.add_argument("--tls-certificate", type=Path, metavar="FILE", help="serve HTTPS: certificate chain, PEM")
+    found.add_argument("--tls-key", type=Path, metavar="FILE", help="serve HTTPS: private key, PEM")
+    found.add_argument("--upstream-tls", action="store_true", help="speak TLS to the gRPC server")
+    found.add_argument("--upstream-ca", type=Path, metavar="FILE", help="authorities to trust for that, PEM")
+    return found
+
+
+def settings(arguments: argparse.Namespace) -> Options:
+    """The gateway's options."""
+    return Options(
+        strict=arguments.strict,
+        use_proto_names=arguments.use_proto_names,
+        allow_delete_body=arguments.allow_delete_body,
+        cors_origins=tuple(arguments.cors_origin),
+        forward_headers=tuple(name.lower() for name in arguments.forward_header),
+        expose_headers=tuple(name.lower() for name in arguments.expose_header),
+        default_timeout_s=arguments.timeout,
+    )
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    host, _, port = arguments.listen.rpartition(":")
+    if not port.isdigit():
+        raise DescriptorError(f"--listen {arguments.listen!r} is not HOST:PORT")
+    if bool(arguments.tls_certificate) != bool(arguments.tls_key):
+        raise DescriptorError("--tls-certificate and --tls-key go together")
+    async with _channel(arguments) as channel:
+        data = arguments.descriptor_set.read_bytes() if arguments.descriptor_set else b""
+        services = from_set(data, arguments.service) if data else await from_server(channel, arguments.service)
+        options = settings(arguments)
+        gateway = Gateway(channel, services, options)
+        if not gateway.bindings:
+            raise DescriptorError("no RPC of these services has a google.api.http rule")
+        app = _with_docs(gateway, services, options, data) if arguments.docs else gateway
+        config = uvicorn.Config(
+            app, host=host.strip("[]") or "127.0.0.1", port=int(port), log_level="warning", access_log=False,
+            proxy_headers=False, server_header=False, ws="none", lifespan="off", timeout_graceful_shutdown=10,
+            ssl_certfile=arguments.tls_certificate, ssl_keyfile=arguments.tls_key,
+        )  # fmt: skip
+        scheme = "https" if arguments.tls_key else "http"
+        names = ", ".join(service.full_name for service in services)
+        print(f"serving {len(gateway.bindings)} routes of {names} on {scheme}://{arguments.listen}", flush=True)
+        await uvicorn.Server(config).serve()
+
+
+def _channel(arguments: argparse.Namespace) -> grpc.aio.Channel:
+    if not arguments.upstream_tls:
+        return grpc.aio.insecure_channel(arguments.upstream)
+    roots = arguments.upstream_ca.read_bytes() if arguments.upstream_ca else None
+    return grpc.aio.secure_channel(arguments.upstream, grpc.ssl_channel_credentials(roots))
+
+
+def _with_docs(gateway: Gateway, services: list[ServiceDescriptor], options: Options, data: bytes) -> Starlette:
+    info = Info(", ".join(service.name for service in services), __version__)
+    described = document(services, options, info, descriptor_set=data)
+    return Starlette(routes=[*docs.routes(described), Mount("/", gateway)])
