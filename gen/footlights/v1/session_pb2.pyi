@@ -125,9 +125,11 @@ class Session(_message.Message):
         GPU_LOST: Session._EndReason.ValueType  # 11
         """The GPU failed."""
         DRAINED: Session._EndReason.ValueType  # 12
-        """The node was drained and its deadline passed."""
+        """The node was drained and its deadline passed, or its agent was stopped with what it ran."""
         WRONG_DEVICE: Session._EndReason.ValueType  # 13
         """The application ran on another device than the one it was given."""
+        ABANDONED: Session._EndReason.ValueType  # 14
+        """The node had no link for too long, and nobody was connected."""
 
     class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
         """Why a session ended. New values may be added."""
@@ -157,9 +159,11 @@ class Session(_message.Message):
     GPU_LOST: Session.EndReason.ValueType  # 11
     """The GPU failed."""
     DRAINED: Session.EndReason.ValueType  # 12
-    """The node was drained and its deadline passed."""
+    """The node was drained and its deadline passed, or its agent was stopped with what it ran."""
     WRONG_DEVICE: Session.EndReason.ValueType  # 13
     """The application ran on another device than the one it was given."""
+    ABANDONED: Session.EndReason.ValueType  # 14
+    """The node had no link for too long, and nobody was connected."""
 
     @_typing.final
     class Milestone(_message.Message):

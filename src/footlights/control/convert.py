@@ -215,6 +215,7 @@ def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease]) -> node_
         shown.slots = device.slots
         shown.slots_leased = len(held)
         shown.sessions.extend(sorted({lease.session_id for lease in held}))
+    message.devices.sort(key=lambda device: (device.index, device.uuid))
     return message
 
 

@@ -65,11 +65,16 @@ def may_retry(launch: LaunchFacts, failures: int) -> bool:
 _RETRYABLE = frozenset({"PORT_TAKEN", "AGENT_STOPPED"})
 """Failures that are not the application's fault and that another launch may not meet."""
 
-_FAILURES = {
+_BY_REASON = {
     "START_TIMEOUT": EndReason.START_TIMEOUT,
     "GPU_LOST": EndReason.GPU_LOST,
     "WRONG_DEVICE": EndReason.WRONG_DEVICE,
+    "AGENT_STOPPED": EndReason.DRAINED,
+    "ABANDONED": EndReason.ABANDONED,
+    "NODE_RESTARTED": EndReason.NODE_LOST,
+    "TRACES_GONE": EndReason.NODE_LOST,
 }
+"""What an agent says of an end that was not the application's own doing -> why the session ended."""
 
 
 def _live(intent: Intent, launch: LaunchFacts, wish_message: str) -> Settled:
@@ -89,8 +94,8 @@ def _ended_by_itself(launch: LaunchFacts, failures: int) -> Settled:
         return Settled(SessionState.PENDING, message=launch.message)
     if launch.state is LaunchState.LOST:
         return _ended(EndReason.NODE_LOST, launch.message or "The node no longer knows the launch.")
-    if launch.reason in _FAILURES:
-        return _ended(_FAILURES[launch.reason], launch.message)
+    if launch.reason in _BY_REASON:
+        return _ended(_BY_REASON[launch.reason], launch.message)
     if launch.state is LaunchState.FAILED:
         return _ended(EndReason.LAUNCH_FAILED, launch.message or "The application could not be launched.")
     if launch.exit_code == 0:

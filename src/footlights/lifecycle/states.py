@@ -89,6 +89,7 @@ class EndReason(enum.StrEnum):
     GPU_LOST = "GPU_LOST"
     DRAINED = "DRAINED"
     WRONG_DEVICE = "WRONG_DEVICE"
+    ABANDONED = "ABANDONED"
 
     @property
     def state(self) -> SessionState:
@@ -104,6 +105,7 @@ _AS_AGREED = frozenset(
         EndReason.IDLE_TIMEOUT,
         EndReason.MAX_DURATION,
         EndReason.DRAINED,
+        EndReason.ABANDONED,
     }
 )
 
