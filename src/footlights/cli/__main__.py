@@ -1,0 +1,5 @@
+"""``python -m footlights.cli``."""
+
+from footlights.cli.app import main
+
+main()

@@ -1,0 +1,57 @@
+"""The root of the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import footlights
+from footlights.cli import apps, nodes, serve, sessions, tokens, up
+from footlights.cli.exits import HELP
+
+app = typer.Typer(
+    name="footlights",
+    help="The open control plane for streaming GPU applications.\n\n"
+    "Start with 'footlights up': everything on this machine.",
+    epilog=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"footlights {footlights.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("version")
+def _version_command() -> None:
+    """Show the version."""
+    _show_version(True)
+
+
+up.register(app)
+serve.register(app)
+app.add_typer(apps.app, name="apps")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(nodes.app, name="nodes")
+app.add_typer(apps.profiles_app, name="profiles")
+app.add_typer(tokens.app, name="tokens")

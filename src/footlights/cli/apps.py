@@ -1,0 +1,235 @@
+"""``footlights apps`` and ``footlights profiles``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from footlights.cli import show
+from footlights.cli.calls import Cli, command, confirm, group, pairs
+from footlights.cli.output import details, emit, table
+from footlights.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from footlights.v1 import application_pb2, profile_pb2
+
+app = group("Register applications, their versions and releases.")
+profiles_app = group("Keep profiles: named bundles of needs and limits.")
+
+Application = Annotated[str, typer.Argument(metavar="APPLICATION", help="The application's id.")]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version.")]
+Release = Annotated[str, typer.Argument(metavar="RELEASE", help="The release's name.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@command(app, "list")
+async def list_(cli: Cli) -> None:
+    """List applications."""
+    from footlights.v1 import application_pb2
+
+    request = application_pb2.ListApplicationsRequest(limit=1000)
+    async with cli.client() as client:
+        answer = await client.applications.list(request)
+        while request.page_token != answer.next_page_token:
+            request.page_token = answer.next_page_token
+            page = await client.applications.list(request)
+            answer.items.extend(page.items)
+            answer.next_page_token = page.next_page_token
+    rows = [
+        (
+            item.application,
+            item.display_name or "-",
+            show.mapping(item.releases) or "-",
+            show.age(item.created_time, time.time()),
+        )
+        for item in answer.items
+    ]
+    lines = table(
+        ("APPLICATION", "NAME", "RELEASES", "AGE"),
+        rows,
+        empty="No applications. Register one: footlights apps apply usd-viewer",
+    )
+    emit(cli.output, answer, [item.application for item in answer.items], lines)
+
+
+@command(app, "show")
+async def show_(cli: Cli, application: Application) -> None:
+    """Show one application, with its versions."""
+    async with cli.client() as client:
+        answer = await client.applications.get(application)
+        versions = await client.applications.list_versions(application)
+    lines = details(
+        [
+            ("Application", answer.application),
+            ("Name", answer.display_name),
+            ("Description", answer.description),
+            ("Tags", ", ".join(answer.tags)),
+            ("Releases", show.mapping(answer.releases)),
+            ("Created", show.moment(answer.created_time)),
+        ]
+    )
+    lines += ["", *show.version_rows(versions.items, time.time())]
+    emit(cli.output, answer, [answer.application], lines)
+
+
+@command(app, "apply")
+async def apply(
+    cli: Cli,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE|RECIPE]...", help="Files, or recipes that ship with Footlights."),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="An application's YAML file; repeat; - is stdin."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="A value for ${K} in the files; repeat.")
+    ] = None,
+) -> None:
+    """Register applications, versions and releases from files: all of a file or nothing of it."""
+    sources = [*(file or []), *(recipe or [])]
+    if not sources:
+        raise InvalidArgument("--file", f"give a file, or one of the recipes {', '.join(_recipe_names())}.")
+    requests = [_load(source, pairs("set", set_ or [])) for source in sources]
+    async with cli.client() as client:
+        for request in requests:
+            answer = await client.applications.apply(request)
+            name = answer.application.application
+            changes = [
+                *(f"version {version} created" for version in answer.created_versions),
+                *(
+                    f"release {release} -> {answer.application.releases[release]}"
+                    for release in answer.changed_releases
+                ),
+            ]
+            emit(cli.output, answer, [name], [f"{name}: {', '.join(changes) or 'unchanged'}"])
+
+
+@command(app, "versions")
+async def versions(cli: Cli, application: Application) -> None:
+    """List an application's versions, newest first."""
+    async with cli.client() as client:
+        answer = await client.applications.list_versions(application)
+    emit(cli.output, answer, [item.version for item in answer.items], show.version_rows(answer.items, time.time()))
+
+
+@command(app, "releases")
+async def releases(cli: Cli, application: Application) -> None:
+    """List an application's releases."""
+    async with cli.client() as client:
+        answer = await client.applications.list_releases(application)
+    rows = [(item.release, item.version, show.age(item.updated_time, time.time())) for item in answer.items]
+    lines = table(("RELEASE", "VERSION", "SINCE"), rows, empty="No releases.")
+    emit(cli.output, answer, [item.release for item in answer.items], lines)
+
+
+@command(app, "set-release")
+async def set_release(cli: Cli, application: Application, release: Release, version: Version) -> None:
+    """Point a release at a version. Sessions that run keep theirs."""
+    async with cli.client() as client:
+        answer = await client.applications.set_release(application, release, version)
+    emit(cli.output, answer, [answer.release], [f"{application}: release {answer.release} -> {answer.version}"])
+
+
+@command(app, "delete")
+async def delete(
+    cli: Cli,
+    application: Application,
+    version: Annotated[str, typer.Option("--version", help="Only this version.")] = "",
+    release: Annotated[str, typer.Option("--release", help="Only this release; its version stays.")] = "",
+    yes: Yes = False,
+) -> None:
+    """Delete an application with its versions and releases, or only one of them."""
+    if version and release:
+        raise InvalidArgument("--release", "give --version or --release, not both.")
+    what = f"version {version} of " if version else f"release {release} of " if release else ""
+    confirm(f"Delete {what}{application}?", yes=yes)
+    async with cli.client() as client:
+        answer: Any
+        if version:
+            answer = await client.applications.delete_version(application, version)
+        elif release:
+            answer = await client.applications.delete_release(application, release)
+        else:
+            answer = await client.applications.delete(application)
+    emit(cli.output, answer, [application], [f"{what}{application} is deleted"])
+
+
+@command(profiles_app, "list")
+async def profiles_list(
+    cli: Cli, application: Annotated[str, typer.Option("--application", help="Only those that match it.")] = ""
+) -> None:
+    """List profiles."""
+    async with cli.client() as client:
+        answer = await client.profiles.list(application)
+    rows = [
+        (
+            item.profile,
+            ", ".join(f"{match.application}@{'|'.join(match.versions) or '*'}" for match in item.matches) or "all",
+            show.age(item.updated_time, time.time()),
+            item.description,
+        )
+        for item in answer.items
+    ]
+    lines = table(("PROFILE", "MATCHES", "SINCE", "DESCRIPTION"), rows, empty="No profiles.")
+    emit(cli.output, answer, [item.profile for item in answer.items], lines)
+
+
+@command(profiles_app, "set")
+async def profiles_set(
+    cli: Cli,
+    file: Annotated[
+        list[str], typer.Option("--file", "-f", metavar="FILE", help="A profile's YAML file; repeat; - is stdin.")
+    ],
+) -> None:
+    """Create or replace profiles from files. Sessions that exist keep what they were created with."""
+    wanted = [_profile(source) for source in file]
+    async with cli.client() as client:
+        for profile in wanted:
+            answer = await client.profiles.set(profile)
+            emit(cli.output, answer, [answer.profile], [f"{answer.profile} is set"])
+
+
+@command(profiles_app, "delete")
+async def profiles_delete(
+    cli: Cli, profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Its name.")], yes: Yes = False
+) -> None:
+    """Delete a profile. Sessions that exist keep what they were created with."""
+    confirm(f"Delete profile {profile}?", yes=yes)
+    async with cli.client() as client:
+        answer = await client.profiles.delete(profile)
+    emit(cli.output, answer, [profile], [f"{profile} is deleted"])
+
+
+def _recipe_names() -> list[str]:
+    from footlights import recipes
+
+    return recipes.names()
+
+
+def _load(source: str, variables: dict[str, str]) -> application_pb2.ApplyApplicationRequest:
+    from footlights import recipes
+
+    return recipes.load("/dev/stdin" if source == "-" else source, variables)
+
+
+def _profile(source: str) -> profile_pb2.Profile:
+    import yaml
+    from google.protobuf import json_format
+
+    from footlights.v1 import profile_pb2
+
+    try:
+        text = sys.stdin.read() if source == "-" else open(source, encoding="utf-8").read()  # noqa: SIM115  # read at once
+        content = yaml.safe_load(text)
+        if not isinstance(content, dict):
+            raise InvalidArgument(source, "it is no profile: begin it with 'profile: NAME'.")
+        return json_format.ParseDict(content, profile_pb2.Profile())
+    except OSError as problem:
+        raise InvalidArgument(source, f"it cannot be read: {problem.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, json_format.ParseError) as problem:
+        raise InvalidArgument(source, f"it is no profile: {problem}") from None

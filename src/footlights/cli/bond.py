@@ -1,0 +1,38 @@
+"""Ties processes together: a child that dies with its parent, and a parent that loses no descendant."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import MutableMapping
+from typing import Final
+
+PARENT: Final = "FOOTLIGHTS_PARENT_PID"
+"""Names the process that a child is to die with."""
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def die_with_parent(environ: MutableMapping[str, str]) -> None:
+    """Where ``environ`` names a parent: be sent SIGTERM when it dies, however it dies (prctl(2), Linux).
+
+    Exits at once where it is dead already. The variable is removed, so that children of ours are not bound by it.
+    """
+    parent = environ.pop(PARENT, "")
+    if not parent:
+        return
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        raise SystemExit(0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, argument: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)

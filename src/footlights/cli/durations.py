@@ -1,0 +1,44 @@
+"""Durations as people write them: ``90``, ``90s``, ``1h30m``, ``2d``, ``1.5h``, ``250ms``."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import typer
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_WHOLE: Final = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds. A bare number is seconds. Raises ValueError that says what would do."""
+    text = text.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text!r} is no duration. Write 90s, 30m, 1h30m or 2d.")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def show_duration(seconds: float) -> str:
+    """The two greatest units at most: ``45s``, ``3m10s``, ``2h5m``, ``4d``."""
+    rest = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+        if len(parts) == 2:
+            break
+    shown = [part for part in parts if not part.startswith("0")]
+    return "".join(shown) or "0s"
+
+
+def duration(text: str) -> float:
+    """``parse_duration`` for typer's options."""
+    try:
+        return parse_duration(text)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from None

@@ -1,0 +1,109 @@
+"""``footlights nodes``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from footlights.cli import show
+from footlights.cli.calls import Cli, command, confirm, group
+from footlights.cli.durations import duration, show_duration
+from footlights.cli.exits import TIMEOUT, Failed
+from footlights.cli.output import emit
+
+if TYPE_CHECKING:
+    from footlights.v1 import node_pb2
+
+app = group("See nodes and their devices, and take them out of use and back.")
+
+Name = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
+_POLL_S = 1.0
+
+
+@command(app, "list")
+async def list_(cli: Cli) -> None:
+    """List nodes."""
+    async with cli.client() as client:
+        answer = await client.nodes.list()
+    emit(cli.output, answer, [node.node for node in answer.items], show.node_table(answer.items, time.time()))
+
+
+@command(app, "show")
+async def show_(cli: Cli, node: Name) -> None:
+    """Show one node, with its devices."""
+    async with cli.client() as client:
+        _emit_one(cli, await client.nodes.get(node))
+
+
+@command(app, "cordon")
+async def cordon(cli: Cli, node: Name) -> None:
+    """Place nothing new on a node; what runs there goes on."""
+    async with cli.client() as client:
+        _emit_state(cli, await client.nodes.cordon(node))
+
+
+@command(app, "uncordon")
+async def uncordon(cli: Cli, node: Name) -> None:
+    """Place on a node again, also one that is draining."""
+    async with cli.client() as client:
+        _emit_state(cli, await client.nodes.uncordon(node))
+
+
+@command(app, "drain")
+async def drain(
+    cli: Cli,
+    node: Name,
+    deadline: Annotated[
+        float | None,
+        typer.Option("--deadline", parser=duration, metavar="DURATION", help="End what is left after it; 0 at once."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it has no session left.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout", parser=duration, metavar="DURATION", show_default="1h", help="How long --wait waits."
+        ),
+    ] = 3600.0,
+) -> None:
+    """Empty a node: nothing new, and its sessions go on to their own end or the deadline."""
+    async with cli.client() as client:
+        answer = await client.nodes.drain(node, deadline)
+        end = time.monotonic() + timeout
+        left = -1
+        while wait and answer.session_count:
+            if answer.session_count != left:
+                left = answer.session_count
+                typer.echo(f"{node}: {left} session{'s' if left != 1 else ''} left", err=True)
+            if time.monotonic() > end:
+                raise Failed(
+                    f"{node} still has {left} sessions after {show_duration(timeout)}. It goes on draining; "
+                    "give a --deadline to end them.",
+                    TIMEOUT,
+                )
+            await asyncio.sleep(_POLL_S)
+            answer = await client.nodes.get(node)
+    _emit_state(cli, answer)
+
+
+@command(app, "forget")
+async def forget(
+    cli: Cli, node: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+) -> None:
+    """Give up a node that will not come back: its sessions end as NODE_LOST."""
+    confirm(f"Forget {node} and end its sessions?", yes=yes)
+    async with cli.client() as client:
+        answer = await client.nodes.forget(node)
+    ended = answer.ended_session_count
+    emit(cli.output, answer, [node], [f"{node} is forgotten; {ended} session{'s' if ended != 1 else ''} ended"])
+
+
+def _emit_one(cli: Cli, node: node_pb2.Node) -> None:
+    emit(cli.output, node, [node.node], show.node_details(node))
+
+
+def _emit_state(cli: Cli, node: node_pb2.Node) -> None:
+    left = f", {node.session_count} sessions" if node.session_count else ""
+    emit(cli.output, node, [node.node], [f"{node.node} is {show.name_of(node, 'state')}{left}"])

@@ -1,0 +1,111 @@
+"""What a command prints on stdout: a table for people, or JSON, YAML or names for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from io import StringIO
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+_WIDTH: Final = 10_000
+"""A table is never cut to the terminal: what is cut cannot be copied."""
+
+_STYLES: Final = {
+    **dict.fromkeys(("READY", "ACTIVE", "OK", "FITS"), "green"),
+    **dict.fromkeys(
+        ("PENDING", "STARTING", "TERMINATING", "DRAINING", "CORDONED", "DEGRADED", "UNREACHABLE"), "yellow"
+    ),
+    **dict.fromkeys(("FAILED", "UNHEALTHY", "LOST"), "red"),
+    **dict.fromkeys(("TERMINATED", "DRAINED"), "dim"),
+}
+
+
+class Output(StrEnum):
+    """The forms of output."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+def emit(output: Output, message: Message, names: Iterable[str], table: Iterable[str]) -> None:
+    """Print an answer.
+
+    Args:
+        output: the form.
+        message: the whole answer, for JSON and YAML, with the API's own member names.
+        names: the ids of what is in it.
+        table: the lines for people.
+    """
+    if output is Output.JSON:
+        typer.echo(json.dumps(plain(message), indent=2, ensure_ascii=False))
+    elif output is Output.YAML:
+        import yaml
+
+        typer.echo(yaml.safe_dump(plain(message), sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        for line in names if output is Output.NAME else table:
+            typer.echo(line)
+
+
+def emit_line(output: Output, message: Message, name: str, line: str) -> None:
+    """Print one of a stream of answers: a line each, JSON too (NDJSON); YAML as documents."""
+    if output is Output.JSON:
+        typer.echo(json.dumps(plain(message), ensure_ascii=False, separators=(",", ":")))
+    elif output is Output.YAML:
+        typer.echo("---")
+        emit(output, message, (), ())
+    else:
+        typer.echo(name if output is Output.NAME else line)
+    sys.stdout.flush()
+
+
+def plain(message: Message) -> Any:
+    """A message as JSON values, with the API's member names and every member that is not unset."""
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> list[str]:
+    """Aligned columns under headers; ``empty`` goes to stderr where there are no rows."""
+    if not rows:
+        if empty:
+            typer.echo(empty, err=True)
+        return []
+    return _render(headers, rows)
+
+
+def details(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Two columns: what, and its value; pairs without a value are left out."""
+    return _render((), [(label, value) for label, value in pairs if value])
+
+
+def _render(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    grid = Table(box=None, show_header=bool(headers), pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers or [""] * max(map(len, rows), default=0):
+        grid.add_column(header, no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(" ".join(cell.split()), style=_STYLES.get(cell, "")) for cell in row))
+    console = Console(
+        file=StringIO(), width=_WIDTH, force_terminal=coloured, color_system="standard" if coloured else None
+    )
+    with console.capture() as captured:
+        console.print(grid)
+    return [line.rstrip() for line in captured.get().splitlines()]

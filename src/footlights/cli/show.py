@@ -1,0 +1,256 @@
+"""What people see of sessions, nodes and the rest: rows of tables, and details. Pure; ``now_s`` is Unix time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from footlights.cli.durations import show_duration
+from footlights.cli.output import details, table
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
+
+SESSION_HEADERS: Final = ("SESSION", "APPLICATION", "VERSION", "STATE", "USER", "NODE", "DEVICE", "AGE", "MESSAGE")
+
+
+def session_row(session: session_pb2.Session, now_s: float) -> tuple[str, ...]:
+    """One line of a table under ``SESSION_HEADERS``."""
+    state = name_of(session, "state")
+    if name_of(session, "condition") == "UNREACHABLE":
+        state = f"{state} (UNREACHABLE)"
+    return (
+        session.session_id,
+        session.application,
+        session.application_version,
+        state,
+        session.username,
+        session.node or "-",
+        session.device_name or session.device or "-",
+        age(session.created_time, now_s),
+        waiting(session) or session.status_message or (name_of(session, "end_reason") if session.end_reason else ""),
+    )
+
+
+def session_line(session: session_pb2.Session) -> str:
+    """One change of a session, as a line of a watch."""
+    where = f"  on {session.node}, {session.device_name or session.device}" if session.node else ""
+    why = name_of(session, "end_reason") if session.end_reason else ""
+    said = "  ".join(text for text in (waiting(session), why, session.status_message) if text)
+    return f"{session.session_id}  {name_of(session, 'state'):<11}{where}  {said}".rstrip()
+
+
+def session_details(session: session_pb2.Session) -> list[str]:
+    """All of a session, a member a line, then its timeline and the last of its log."""
+    from google.protobuf import json_format
+
+    arguments = json_format.MessageToJson(session.application_arguments, indent=None)
+    routes = [
+        f"{route.description} {host}:{route.source_port}/{route.protocol.lower()}"
+        for host, found in session.routes.items()
+        for route in found.routes
+    ]
+    lines = details(
+        [
+            ("Session", session.session_id),
+            ("Application", f"{session.application} {session.application_version}"),
+            ("State", name_of(session, "state")),
+            ("Condition", name_of(session, "condition")),
+            ("Waits", waiting(session)),
+            ("End reason", name_of(session, "end_reason") if session.end_reason else ""),
+            ("Message", session.status_message),
+            ("Exit code", str(session.exit_code) if session.HasField("exit_code") else ""),
+            ("User", session.username),
+            ("Profile", session.profile),
+            ("Priority", str(session.priority) if session.priority else ""),
+            ("Arguments", arguments if session.application_arguments.fields else ""),
+            ("Labels", mapping(session.labels)),
+            ("Node", session.node),
+            ("Device", " ".join(text for text in (session.device_name, session.device) if text)),
+            ("Viewers", str(session.viewers) if session.HasField("viewers") else ""),
+            ("Routes", ", ".join(routes)),
+            ("Created", moment(session.created_time)),
+            ("Ready", moment(session.ready_time)),
+            ("Ended", moment(session.ended_time)),
+            ("Max duration", _length(session, "max_duration")),
+            ("Idle timeout", _length(session, "idle_timeout")),
+            ("Launches", str(session.launch_count) if session.launch_count > 1 else ""),
+            ("Request id", session.request_id),
+            ("Timeline", ", ".join(step for step in steps(session))),
+        ]
+    )
+    if session.log_tail:
+        lines += ["", "Last lines of its output:", *(f"  {line}" for line in session.log_tail)]
+    return lines
+
+
+def steps(session: session_pb2.Session) -> list[str]:
+    """The steps that a session has reached, each with its time since the first: ``PLACED +0.2s``."""
+    begin = session.timeline[0].time.ToNanoseconds() if session.timeline else 0
+    return [f"{name_of(step, 'stage')} +{(step.time.ToNanoseconds() - begin) / 1e9:.1f}s" for step in session.timeline]
+
+
+def waiting(session: session_pb2.Session) -> str:
+    """Where a pending session stands in the queue; empty where it does not."""
+    if not session.HasField("queue"):
+        return ""
+    eta = f", about {show_duration(session.queue.eta.seconds)}" if session.queue.HasField("eta") else ""
+    why = f": {'; '.join(session.queue.reasons)}" if session.queue.reasons else ""
+    return f"number {session.queue.position} in the queue{eta}{why}"
+
+
+def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
+    """What would happen to a session, then why, node by node and device by device."""
+    if answer.fits:
+        first = f"It would be placed at once: on {answer.node}, device {answer.device}."
+    else:
+        eta = f", for about {show_duration(answer.eta.seconds)}" if answer.HasField("eta") else ""
+        place = f" as number {answer.queue_position}" if answer.queue_position else ""
+        first = f"It would wait{place}{eta}."
+    rows = []
+    for node in answer.nodes:
+        rows.append((node.node, "", node.reason, node.message))
+        rows += [
+            (node.node, device.device_name or device.device, device.reason, device.message) for device in node.devices
+        ]
+    return [first, "", *table(("NODE", "DEVICE", "VERDICT", "WHY"), rows)] if rows else [first, "There are no nodes."]
+
+
+def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
+    """Nodes, a line each."""
+    rows = [
+        (
+            node.node,
+            name_of(node, "state"),
+            _device_counts(node.devices),
+            f"{sum(device.slots_leased for device in node.devices)}/{sum(device.slots for device in node.devices)}",
+            str(node.session_count),
+            node.facts.driver_version or "-",
+            node.facts.agent_version or "-",
+            age(node.last_seen_time, now_s),
+        )
+        for node in nodes
+    ]
+    headers = ("NODE", "STATE", "DEVICES", "SLOTS", "SESSIONS", "DRIVER", "AGENT", "SEEN")
+    return table(headers, rows, empty="No nodes. Start one with 'footlights agent'.")
+
+
+def node_details(node: node_pb2.Node) -> list[str]:
+    """All of a node, then its devices."""
+    lines = details(
+        [
+            ("Node", node.node),
+            ("State", name_of(node, "state")),
+            ("Host", " ".join(text for text in (node.facts.hostname, node.facts.os) if text)),
+            ("Agent", node.facts.agent_version),
+            ("Driver", node.facts.driver_version),
+            ("Address", node.facts.public_address),
+            ("Signalling", node.facts.signal_address),
+            ("Launchers", ", ".join(node.facts.launchers)),
+            ("Labels", mapping(node.facts.labels)),
+            ("Sessions", str(node.session_count)),
+            ("Connected", moment(node.connected_time)),
+            ("Last seen", moment(node.last_seen_time)),
+            ("Drains by", moment(node.drain_time)),
+            *(("Note", note) for note in node.facts.notes),
+        ]
+    )
+    rows = [
+        (
+            device.uuid,
+            name_of(device, "kind"),
+            device.name,
+            _memory(device),
+            f"{device.utilization_percent}%" if device.HasField("utilization_percent") else "-",
+            f"{device.slots_leased}/{device.slots}",
+            name_of(device, "health"),
+            "; ".join(
+                [*(f"{why.reason} {why.message}" for why in device.health_reasons), *filter(None, [device.note])]
+            ),
+        )
+        for device in node.devices
+    ]
+    return [*lines, "", *table(("DEVICE", "KIND", "NAME", "FREE MEMORY", "BUSY", "SLOTS", "HEALTH", "WHY"), rows)]
+
+
+def version_rows(versions: Sequence[application_pb2.Version], now_s: float) -> list[str]:
+    """Versions, a line each."""
+    rows = [
+        (
+            version.version,
+            "fake" if version.HasField("fake") else "container" if version.HasField("container") else "process",
+            ", ".join(argument.name for argument in version.arguments) or "-",
+            age(version.created_time, now_s),
+            version.description,
+        )
+        for version in versions
+    ]
+    return table(("VERSION", "LAUNCHER", "ARGUMENTS", "AGE", "DESCRIPTION"), rows, empty="No versions.")
+
+
+def token_table(tokens: Iterable[token_pb2.Token], now_s: float) -> list[str]:
+    """Tokens, a line each."""
+    rows = [
+        (
+            token.token_id,
+            name_of(token, "role"),
+            token.subject,
+            _token_state(token, now_s),
+            age(token.created_time, now_s),
+            moment(token.expire_time) or "never",
+            token.description,
+        )
+        for token in tokens
+    ]
+    return table(("TOKEN", "ROLE", "SUBJECT", "STATE", "AGE", "EXPIRES", "DESCRIPTION"), rows, empty="No tokens.")
+
+
+def name_of(message: Any, field: str) -> str:
+    """The name of an enum member; its number where this client is older than the value."""
+    descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
+    number = getattr(message, field)
+    value = descriptor.values_by_number.get(number)
+    return str(number) if value is None else str(value.name)
+
+
+def age(timestamp: Timestamp, now_s: float) -> str:
+    """How long ago; ``-`` where it is unset."""
+    return show_duration(now_s - timestamp.ToNanoseconds() / 1e9) if timestamp.ByteSize() else "-"
+
+
+def moment(timestamp: Timestamp) -> str:
+    """A time in RFC 3339, UTC, whole seconds; empty where it is unset."""
+    return timestamp.ToDatetime().isoformat(timespec="seconds") + "Z" if timestamp.ByteSize() else ""
+
+
+def mapping(texts: Any) -> str:
+    """Labels and the like on one line, by name."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(texts.items()))
+
+
+def _length(session: Any, field: str) -> str:
+    return show_duration(getattr(session, field).seconds) if session.HasField(field) else ""
+
+
+def _device_counts(devices: Iterable[node_pb2.Device]) -> str:
+    counts: dict[str, int] = {}
+    for device in devices:
+        label = device.name or name_of(device, "kind")
+        counts[label] = counts.get(label, 0) + 1
+    return ", ".join(f"{count} x {label}" for label, count in counts.items()) or "-"
+
+
+def _memory(device: node_pb2.Device) -> str:
+    if not device.HasField("memory_total_bytes"):
+        return "-"
+    free = f"{device.memory_free_bytes / 2**30:.1f}" if device.HasField("memory_free_bytes") else "?"
+    return f"{free}/{device.memory_total_bytes / 2**30:.1f} GiB"
+
+
+def _token_state(token: token_pb2.Token, now_s: float) -> str:
+    if token.HasField("revoked_time"):
+        return "REVOKED"
+    expired = token.HasField("expire_time") and token.expire_time.ToNanoseconds() / 1e9 <= now_s
+    return "EXPIRED" if expired else "GOOD"
