@@ -119,7 +119,11 @@ class Launcher(Protocol):
         ...
 
     async def status(self, plan: Plan) -> Status:
-        """Say how the launch is now; also for one that was started by an agent before this one."""
+        """Say how the launch is now; also for one that was started by an agent before this one.
+
+        Where that cannot be told now (a container engine that does not answer) this raises, as ``stop``, ``log``,
+        ``discard``, ``find`` and ``end_orphan`` do: nothing is known then, and the call is made again.
+        """
         ...
 
     async def stop(self, plan: Plan, *, kill: bool = False) -> None:

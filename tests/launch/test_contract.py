@@ -1,0 +1,264 @@
+"""What every launcher keeps: processes, containers by both engines' stand-ins, and the fake."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from footlights.v1.application_pb2 import Container, FakeBehavior, Version
+from google.protobuf.duration_pb2 import Duration
+
+from footlights.launch.container import ContainerLauncher
+from footlights.launch.docker import DockerEngine
+from footlights.launch.fake import FakeLauncher
+from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan
+from footlights.launch.podman import PodmanEngine
+from footlights.launch.process import ProcessLauncher
+from tests.launch.plans import CLUSTER, make_plan, script
+from tests.launch.standin_engine import StandinEngine, serve
+from tests.launch.waiting import ended, logged, until
+
+RUNS = "echo up; exec sleep 60"
+POLITE = "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
+DEAF = "trap '' TERM; echo up; while :; do sleep 0.02; done"
+
+
+@dataclass
+class World:
+    """One kind of launcher, and how the same applications are written for it."""
+
+    make: Callable[[], Launcher]
+    version: Callable[[str], Version]
+    root: Path
+    real: bool
+    """Whether there are processes to find."""
+    launcher: Launcher
+
+    def plan(self, behavior: str, grace_s: float = 5.0) -> Plan:
+        return make_plan(self.version(behavior), self.root, grace_s=grace_s)
+
+    async def start(self, behavior: str, grace_s: float = 5.0) -> Plan:
+        plan = self.plan(behavior, grace_s)
+        await self.launcher.prepare(plan)
+        await self.launcher.start(plan, b"{}")
+        return plan
+
+
+def containered(text: str) -> Version:
+    version = script(text)
+    version.container.CopyFrom(Container(image="app:1"))
+    return version
+
+
+def faked(text: str) -> Version:
+    behaviors = {
+        RUNS: FakeBehavior(log_lines=["up"]),
+        POLITE: FakeBehavior(log_lines=["up"]),
+        DEAF: FakeBehavior(log_lines=["up"], ignore_stop=True),
+        "exit 7": FakeBehavior(exit_after=Duration(nanos=1), exit_code=7),
+        "echo one; echo two; echo three": FakeBehavior(log_lines=["one", "two", "three"], exit_after=Duration(nanos=1)),
+        "/no/such/program": FakeBehavior(start_error="no such program"),
+    }
+    return Version(version="1.0.0", fake=behaviors[text])
+
+
+@pytest.fixture(params=["process", "docker", "podman", "fake"])
+async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> AsyncIterator[World]:
+    engine = StandinEngine()
+    runner = await serve(engine, socket := tmp_path / "engine.sock")
+    program = tmp_path / "podman"
+    script_path = Path(__file__).with_name("standin_podman.py")
+    program.write_text(f'#!/bin/sh\nSTANDIN_SOCKET={socket} exec {sys.executable} -I -S {script_path} "$@"\n')
+    program.chmod(0o755)
+    makers: dict[str, Callable[[], Launcher]] = {
+        "process": lambda: ProcessLauncher(root),
+        "docker": lambda: ContainerLauncher(root, engine=DockerEngine(socket)),
+        "podman": lambda: ContainerLauncher(root, engine=PodmanEngine(program=str(program))),
+        "fake": lambda: FakeLauncher(root),
+    }
+    make = makers[request.param]
+    versions = {"process": script, "fake": faked}
+    world = World(
+        make=make,
+        version=versions.get(request.param, containered),
+        root=root,
+        real=request.param != "fake",
+        launcher=make(),
+    )
+    yield world
+    await world.launcher.close()
+    await runner.cleanup()
+    await engine.close()
+
+
+async def test_not_started(world: World) -> None:
+    """A plan that was never started is unknown; stopping, killing and discarding it are no errors."""
+    plan = world.plan(RUNS)
+
+    assert (await world.launcher.status(plan)).phase is Phase.UNKNOWN
+    await world.launcher.stop(plan)
+    await world.launcher.stop(plan, kill=True)
+    await world.launcher.discard(plan)
+    assert (await world.launcher.log(plan)).lines == ()
+
+
+async def test_runs(world: World) -> None:
+    """A started application runs, with the pids that can be told."""
+    plan = await world.start(RUNS)
+
+    status = await world.launcher.status(plan)
+
+    assert (status.phase, status.exit_code) == (Phase.RUNNING, None)
+    if world.real:
+        await until(lambda: world.launcher.status(plan), lambda status: bool(status.pids))
+    await world.launcher.stop(plan, kill=True)
+    await ended(world.launcher, plan)
+
+
+async def test_exits(world: World) -> None:
+    """The exit status of one that ends by itself is kept."""
+    plan = await world.start("exit 7")
+
+    assert (await ended(world.launcher, plan)).exit_code == 7
+
+
+async def test_stops(world: World) -> None:
+    """A polite stop lets it end by itself; asking twice changes nothing."""
+    plan = await world.start(POLITE)
+    await logged(world.launcher, plan, "up")
+
+    await world.launcher.stop(plan)
+    await world.launcher.stop(plan)
+
+    assert (await ended(world.launcher, plan)).exit_code == 0
+
+
+async def test_is_killed_after_its_grace(world: World) -> None:
+    """One that does not heed SIGTERM is killed when its grace is over."""
+    plan = await world.start(DEAF, grace_s=1.0)
+    await logged(world.launcher, plan, "up")
+
+    await world.launcher.stop(plan)
+
+    assert (await world.launcher.status(plan)).phase is Phase.RUNNING
+    assert (await ended(world.launcher, plan)).exit_code == -9
+
+
+async def test_is_killed_at_once(world: World) -> None:
+    """A kill does not wait for the grace of a stop that came before it."""
+    plan = await world.start(DEAF, grace_s=3600)
+    await logged(world.launcher, plan, "up")
+
+    await world.launcher.stop(plan)
+    await world.launcher.stop(plan, kill=True)
+
+    assert (await ended(world.launcher, plan)).exit_code == -9
+
+
+async def test_starts_once(world: World) -> None:
+    """Starting the same plan again starts nothing: not while it runs, and not after its end."""
+    plan = await world.start(RUNS)
+    await world.launcher.start(plan, b"{}")
+    assert (await world.launcher.status(plan)).phase is Phase.RUNNING
+    await world.launcher.stop(plan, kill=True)
+    await ended(world.launcher, plan)
+
+    await world.launcher.start(plan, b"{}")
+
+    assert (await world.launcher.status(plan)).phase is Phase.EXITED
+    assert (await world.launcher.log(plan)).lines == ("up",)
+
+
+async def test_another_agent(world: World) -> None:
+    """An agent that was just started sees, reads and ends what the one before it started."""
+    plan = await world.start(POLITE)
+    await logged(world.launcher, plan, "up")
+    await world.launcher.close()
+    world.launcher = world.make()
+
+    assert (await world.launcher.status(plan)).phase is Phase.RUNNING
+    assert (await world.launcher.log(plan)).lines == ("up",)
+    await world.launcher.stop(plan)
+    assert (await ended(world.launcher, plan)).exit_code == 0
+
+
+async def test_start_error(world: World) -> None:
+    """What cannot be started is a LaunchError with a reason, and leaves nothing."""
+    plan = world.plan("/no/such/program")
+    if world.real:
+        plan = replace(plan, argv=("/no/such/program",))
+
+    with pytest.raises(LaunchError) as caught:
+        await world.launcher.start(plan, b"{}")
+
+    assert caught.value.reason.isupper()
+    assert "no" in caught.value.message
+    assert (await world.launcher.status(plan)).phase is Phase.UNKNOWN
+    assert await world.launcher.find(CLUSTER) == {}
+
+
+async def test_log(world: World) -> None:
+    """Output is read from its beginning, after a cursor, and from its end."""
+    plan = await world.start("echo one; echo two; echo three")
+    await ended(world.launcher, plan)
+
+    everything = await world.launcher.log(plan)
+    tail = await world.launcher.log(plan, tail_lines=2)
+    after = await world.launcher.log(plan, cursor=everything.cursor)
+    after_tail = await world.launcher.log(plan, cursor=tail.cursor)
+
+    assert (everything.lines, everything.truncated) == (("one", "two", "three"), False)
+    assert (tail.lines, tail.truncated) == (("two", "three"), True)
+    assert (after.lines, after_tail.lines) == ((), ())
+    assert not (await world.launcher.log(plan, tail_lines=3)).truncated
+
+
+async def test_discard(world: World) -> None:
+    """Discarding an ended launch forgets it, but keeps its output for those who have any."""
+    plan = await world.start("echo one; echo two; echo three")
+    await ended(world.launcher, plan)
+
+    await world.launcher.discard(plan)
+    await world.launcher.discard(plan)
+
+    assert (await world.launcher.status(plan)).phase is Phase.UNKNOWN
+    if world.real:
+        assert (await world.launcher.log(plan)).lines == ("one", "two", "three")
+        assert not (plan.directory / "session.json").exists()
+
+
+async def test_orphan(world: World) -> None:
+    """What carries the cluster's mark is found without a plan, and can be ended."""
+    plan = await world.start(RUNS)
+    if not world.real:
+        assert await world.launcher.find(CLUSTER) == {}
+        return
+    await logged(world.launcher, plan, "up")
+
+    found = await world.launcher.find(CLUSTER)
+    assert list(found) == [plan.launch_id]
+    assert found[plan.launch_id] >= (await world.launcher.status(plan)).pids
+    assert await world.launcher.find("another") == {}
+    await world.launcher.end_orphan("another", plan.launch_id)
+    assert list(await world.launcher.find(CLUSTER)) == [plan.launch_id]
+    await world.launcher.end_orphan(CLUSTER, plan.launch_id)
+
+    await until(lambda: world.launcher.find(CLUSTER), lambda found: not found)
+
+
+async def test_many_at_once(world: World) -> None:
+    """Launches do not disturb each other."""
+    plans = await asyncio.gather(*(world.start(RUNS) for _ in range(3)))
+
+    await world.launcher.stop(plans[1], kill=True)
+    await ended(world.launcher, plans[1])
+
+    rest = [plan for plan in plans if plan is not plans[1]]
+    assert {(await world.launcher.status(plan)).phase for plan in rest} == {Phase.RUNNING}
+    for plan in rest:
+        await world.launcher.stop(plan, kill=True)
+        await ended(world.launcher, plan)
