@@ -1,0 +1,96 @@
+"""From intent and observation to a session's state."""
+
+from __future__ import annotations
+
+import pytest
+
+from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, may_retry, settle
+from footlights.lifecycle.settling import MAX_LAUNCHES
+
+RUN, END = Intent.RUN, Intent.END
+S, L, R = SessionState, LaunchState, EndReason
+
+
+@pytest.mark.parametrize(
+    ("launch", "state"),
+    [
+        (None, S.PENDING),
+        (LaunchFacts(L.ASSIGNED), S.STARTING),
+        (LaunchFacts(L.STARTING), S.STARTING),
+        (LaunchFacts(L.READY), S.READY),
+        (LaunchFacts(L.READY, viewers=0), S.READY),
+        (LaunchFacts(L.READY, viewers=2), S.ACTIVE),
+        (LaunchFacts(L.STARTING, viewers=2), S.STARTING),
+        (LaunchFacts(L.READY, viewers=2, stopping=True), S.TERMINATING),
+        (LaunchFacts(L.STOPPING), S.TERMINATING),
+    ],
+)
+def test_a_session_that_is_to_run_follows_its_launch(launch: LaunchFacts | None, state: SessionState) -> None:
+    """While nobody wants its end, a session stands where its launch stands."""
+    assert settle(RUN, None, launch).state is state
+    assert settle(RUN, None, launch).end_reason is None
+
+
+@pytest.mark.parametrize("state", [state for state in L if not state.final])
+def test_a_session_that_is_to_end_is_terminating_until_its_launch_is_gone(state: LaunchState) -> None:
+    """Wanting the end frees nothing: only proof does."""
+    settled = settle(END, R.USER_TERMINATED, LaunchFacts(state, viewers=1), wish_message="Terminated by ann.")
+
+    assert settled == Settled(S.TERMINATING, message="Terminated by ann.")
+
+
+@pytest.mark.parametrize("wish", list(R))
+@pytest.mark.parametrize("launch", [None, *(LaunchFacts(state, exit_code=9) for state in L if state.final)])
+def test_the_wish_explains_an_end_that_was_asked_for(wish: EndReason, launch: LaunchFacts | None) -> None:
+    """However the launch went once its end was wanted, the session ended for what was wished."""
+    assert settle(END, wish, launch, wish_message="why") == Settled(wish.state, wish, "why")
+
+
+@pytest.mark.parametrize(
+    ("launch", "reason", "says"),
+    [
+        (LaunchFacts(L.EXITED, exit_code=0), R.COMPLETED, "exited by itself"),
+        (LaunchFacts(L.EXITED, exit_code=3), R.CRASHED, "status 3"),
+        (LaunchFacts(L.EXITED, exit_code=-9), R.CRASHED, "signal 9"),
+        (LaunchFacts(L.EXITED), R.CRASHED, "could not be learnt"),
+        (LaunchFacts(L.EXITED, exit_code=1, reason="GPU_LOST", message="fell off"), R.GPU_LOST, "fell off"),
+        (LaunchFacts(L.EXITED, exit_code=1, message="segfault"), R.CRASHED, "segfault"),
+        (LaunchFacts(L.FAILED), R.LAUNCH_FAILED, "could not be launched"),
+        (LaunchFacts(L.FAILED, reason="NO_SUCH_PROGRAM", message="no kit"), R.LAUNCH_FAILED, "no kit"),
+        (LaunchFacts(L.FAILED, reason="START_TIMEOUT", message="900 s"), R.START_TIMEOUT, "900 s"),
+        (LaunchFacts(L.FAILED, reason="WRONG_DEVICE", message="on GPU-2"), R.WRONG_DEVICE, "on GPU-2"),
+        (LaunchFacts(L.LOST), R.NODE_LOST, "no longer knows"),
+        (LaunchFacts(L.LOST, message="forgotten"), R.NODE_LOST, "forgotten"),
+    ],
+)
+def test_an_end_that_nobody_asked_for_has_its_own_reason(launch: LaunchFacts, reason: EndReason, says: str) -> None:
+    """A session never ends without a reason and a sentence for its owner."""
+    settled = settle(RUN, None, launch)
+
+    assert (settled.state, settled.end_reason) == (reason.state, reason)
+    assert says in settled.message
+
+
+@pytest.mark.parametrize("failures", [0, 1, MAX_LAUNCHES, 10 * MAX_LAUNCHES])
+def test_a_refusal_sends_a_session_back_to_the_queue_however_often(failures: int) -> None:
+    """A node that refuses has run nothing: it costs the session none of its launches."""
+    refused = LaunchFacts(L.REJECTED, reason="FOREIGN_PROCESS", message="3.1 GiB by pid 4711")
+
+    assert settle(RUN, None, refused, failures=failures) == Settled(S.PENDING, message="3.1 GiB by pid 4711")
+
+
+@pytest.mark.parametrize("reason", ["PORT_TAKEN", "AGENT_STOPPED"])
+def test_a_failure_that_another_launch_may_not_meet_is_retried_a_bounded_number_of_times(reason: str) -> None:
+    """So a session gets MAX_LAUNCHES launches and then fails with what it met last."""
+    failed = LaunchFacts(L.FAILED, reason=reason, message="taken")
+
+    outcomes = [settle(RUN, None, failed, failures=before).state for before in range(MAX_LAUNCHES)]
+
+    assert outcomes == [S.PENDING] * (MAX_LAUNCHES - 1) + [S.FAILED]
+    assert settle(RUN, None, failed, failures=MAX_LAUNCHES - 1).end_reason is R.LAUNCH_FAILED
+
+
+@pytest.mark.parametrize("state", [L.EXITED, L.FAILED, L.LOST])
+def test_what_ran_or_cannot_run_is_never_retried(state: LaunchState) -> None:
+    """A second launch of what has run could show a viewer another world; of what cannot run it would loop."""
+    assert not may_retry(LaunchFacts(state, reason="CRASHED"), failures=0)

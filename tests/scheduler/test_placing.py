@@ -1,0 +1,213 @@
+"""Which wish gets which slots."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from footlights.scheduler import NodeView, Placement, Waiting, Wish, eta_s, place, reasons, verdicts
+from tests.scheduler.fleets import GIB, device, fleets, node, queues, wish
+
+
+def placed(wishes: list[Wish], nodes: list[NodeView]) -> list[tuple[str, str] | None]:
+    """Where each wish went."""
+    return [
+        (decision.node, decision.device) if isinstance(decision, Placement) else None
+        for decision in place(wishes, nodes)
+    ]
+
+
+def _boards(
+    wishes: list[Wish], nodes: list[NodeView]
+) -> Iterator[tuple[Wish, Placement | Waiting, dict[str, NodeView]]]:
+    """Each decision with the fleet as it was when it was made, by a plain model of leasing."""
+    board = {each.name: each for each in nodes}
+    for wanted, decision in zip(wishes, place(wishes, nodes), strict=True):
+        yield wanted, decision, board
+        if isinstance(decision, Placement):
+            home = board[decision.node]
+            devices = tuple(
+                replace(each, leased=each.leased | set(decision.slots)) if each.uuid == decision.device else each
+                for each in home.devices
+            )
+            board = board | {home.name: replace(home, devices=devices, launches=home.launches + 1)}
+
+
+# Properties
+
+
+@given(queues(), fleets())
+@settings(max_examples=200, deadline=None)
+def test_a_slot_is_given_once_and_only_where_it_is_free(wishes: list[Wish], nodes: list[NodeView]) -> None:
+    """Never two placements on one slot, never one that is leased, and always as many as were wanted."""
+    leased = {(each.name, found.uuid, slot) for each in nodes for found in each.devices for slot in found.leased}
+    sizes = {(each.name, found.uuid): found.slots for each in nodes for found in each.devices}
+    given_out: Counter[tuple[str, str, int]] = Counter()
+    for wanted, decision in zip(wishes, place(wishes, nodes), strict=True):
+        assert decision.session_id == wanted.session_id
+        if isinstance(decision, Placement):
+            assert len(set(decision.slots)) == len(decision.slots) == wanted.slots
+            assert all(0 <= slot < sizes[decision.node, decision.device] for slot in decision.slots)
+            given_out.update((decision.node, decision.device, slot) for slot in decision.slots)
+
+    assert all(count == 1 for count in given_out.values())
+    assert not given_out.keys() & leased
+
+
+@given(queues(), fleets())
+@settings(max_examples=200, deadline=None)
+def test_a_wish_waits_exactly_if_every_verdict_is_against_it(wishes: list[Wish], nodes: list[NodeView]) -> None:
+    """Work-conserving, and the explanation agrees with the decision, also in its reasons."""
+    for wanted, decision, board in _boards(wishes, nodes):
+        fitting = {
+            (verdict.node, found.uuid)
+            for verdict in verdicts(wanted, board.values())
+            for found in verdict.devices
+            if found.verdict.reason == "FITS"
+        }
+        if isinstance(decision, Placement):
+            assert (decision.node, decision.device) in fitting
+        else:
+            assert not fitting
+            assert decision.reasons == reasons(wanted, board.values())
+            assert decision.reasons
+
+
+@given(queues(), fleets())
+@settings(max_examples=100, deadline=None)
+def test_a_node_gets_no_more_launches_than_it_has_ports_for(wishes: list[Wish], nodes: list[NodeView]) -> None:
+    """Ports are counted like slots."""
+    launches = Counter(found[0] for found in placed(wishes, nodes) if found)
+
+    for each in nodes:
+        if launches[each.name]:
+            assert each.launches + launches[each.name] <= each.port_blocks
+
+
+@given(queues(), fleets(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_order_in_which_nodes_are_listed_decides_nothing(
+    wishes: list[Wish], nodes: list[NodeView], random: Random
+) -> None:
+    """Two replicas that read the same fleet decide the same."""
+    shuffled = list(nodes)
+    random.shuffle(shuffled)
+
+    assert [d for d in place(wishes, nodes) if isinstance(d, Placement)] == [
+        d for d in place(wishes, shuffled) if isinstance(d, Placement)
+    ]
+
+
+@given(queues(), fleets())
+@settings(max_examples=100, deadline=None)
+def test_an_earlier_wish_is_never_worse_off_for_the_later_ones(wishes: list[Wish], nodes: list[NodeView]) -> None:
+    """Order is priority: what is behind a wish in the queue cannot take anything from it."""
+    whole = place(wishes, nodes)
+    for length in range(len(wishes)):
+        assert place(wishes[:length], nodes) == whole[:length]
+
+
+# Order and positions
+
+
+def test_wishes_are_served_in_the_order_given() -> None:
+    """The first two get the two devices, whoever they are."""
+    fleet = [node("n", device("1"), device("2"))]
+
+    decisions = place([wish("b"), wish("a"), wish("c"), wish("d")], fleet)
+
+    assert [d.session_id for d in decisions if isinstance(d, Placement)] == ["b", "a"]
+    assert [(d.session_id, d.position) for d in decisions if isinstance(d, Waiting)] == [("c", 1), ("d", 2)]
+
+
+def test_a_small_wish_may_overtake_one_that_fits_nowhere() -> None:
+    """A slot is never left idle for a wish that it cannot serve; positions count only those that wait."""
+    fleet = [node("n", device("1", slots=2))]
+
+    first, second, third = place([wish("big", slots=4), wish("small"), wish("big-too", slots=4)], fleet)
+
+    assert isinstance(first, Waiting)
+    assert isinstance(second, Placement)
+    assert isinstance(third, Waiting)
+    assert (first.position, third.position) == (1, 2)
+
+
+# Ranking
+
+
+def test_those_who_need_no_gpu_get_a_software_device_where_there_is_one() -> None:
+    """GPUs stay free for those who need them."""
+    fleet = [node("a", device("GPU-0")), node("b", device("SW-0", kind="SOFTWARE", memory_total_bytes=None))]
+
+    assert placed([wish("x"), wish("y", gpu=True)], fleet) == [("b", "SW-0"), ("a", "GPU-0")]
+    assert placed([wish("x"), wish("y")], fleet) == [("b", "SW-0"), ("a", "GPU-0")]
+
+
+def test_the_smallest_memory_that_will_do_is_taken() -> None:
+    """Best fit: the big one stays free for who needs it."""
+    big = {"memory_total_bytes": 48 * GIB, "memory_free_bytes": 48 * GIB}
+    fleet = [node("a", device("big", **big)), node("b", device("small"))]
+
+    assert placed([wish("x", gpu=True), wish("y", gpu=True, min_memory_bytes=24 * GIB)], fleet) == [
+        ("b", "small"),
+        ("a", "big"),
+    ]
+
+
+def test_shared_devices_are_packed() -> None:
+    """The fullest device that will do is taken, so that whole ones stay whole, also across nodes."""
+    fleet = [
+        node("a", device("1", slots=4)),
+        node("b", device("2", slots=4, leased=frozenset({0, 2})), launches=2),
+    ]
+
+    decisions = place([wish("x"), wish("y"), wish("z", slots=4)], fleet)
+
+    assert [(d.node, d.slots) for d in decisions if isinstance(d, Placement)] == [
+        ("b", (1,)),
+        ("b", (3,)),
+        ("a", (0, 1, 2, 3)),
+    ]
+
+
+def test_equal_devices_are_taken_on_the_least_busy_node_then_by_name() -> None:
+    """Load spreads where packing does not speak against it, and ties have an order."""
+    fleet = [node("c", device("1")), node("b", device("2"), launches=5), node("a", device("3"))]
+
+    assert placed([wish("x"), wish("y"), wish("z")], fleet) == [("a", "3"), ("c", "1"), ("b", "2")]
+
+
+# ETA
+
+
+@given(
+    remaining=st.lists(st.none() | st.floats(-100, 1e6), max_size=20),
+    start=st.none() | st.floats(0, 1e3),
+    position=st.integers(1, 25),
+)
+def test_the_eta_never_falls_with_the_position(
+    remaining: list[float | None], start: float | None, position: int
+) -> None:
+    """Who is further back never reads a shorter wait; unknown stays unknown further back."""
+    here, next_one = eta_s(position, remaining, start), eta_s(position + 1, remaining, start)
+
+    if here is None:
+        assert next_one is None
+    else:
+        assert here >= 0
+        assert next_one is None or next_one >= here
+
+
+def test_the_eta_is_the_end_of_the_nth_lease_and_one_start() -> None:
+    """Leases without an end promise nothing; what is overdue counts as now."""
+    assert eta_s(1, [300.0, None, 60.0], 5.0) == 65.0
+    assert eta_s(2, [300.0, None, 60.0], 5.0) == 305.0
+    assert eta_s(3, [300.0, None, 60.0], 5.0) is None
+    assert eta_s(1, [-5.0], 5.0) == 5.0
+    assert eta_s(1, [60.0], None) == 60.0
+    assert eta_s(1, [], 5.0) is None
