@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 Json = dict[str, Any]
@@ -92,7 +93,7 @@ def _device(node: str, index: int, name: str, gib: int, **members: Any) -> Json:
     free = int(gib * GIB * 0.92)
     figures = {"memory_total_bytes": str(gib * GIB), "memory_free_bytes": str(free), "utilization_percent": 0}
     device: Json = {
-        "uuid": f"GPU-{abs(hash((node, index))) % 16**8:08x}-7d1c-4f0a-9b2e-{index:012x}",
+        "uuid": f"GPU-{zlib.crc32(f'{node}/{index}'.encode()):08x}-7d1c-4f0a-9b2e-{index:012x}",
         "kind": "GPU",
         "name": name,
         "index": index,

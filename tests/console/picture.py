@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import VideoStreamTrack
 from av import VideoFrame
 
@@ -46,6 +46,8 @@ class Picture:
 
     upstream: str = ""
     received: list[dict[str, Any]] = field(default_factory=list)
+    offers: list[str] = field(default_factory=list)
+    refuse: bool = False
     _peers: dict[str, list[Any]] = field(default_factory=dict)
     _resources: dict[str, str] = field(default_factory=dict)
 
@@ -57,29 +59,24 @@ class Picture:
                 async with client.post(self.upstream, data=offer, headers=headers) as response:
                     self._resources[session_id] = response.headers.get("Location", "")
                     return await response.text(), "upstream"
+        self.offers.append(offer)
         peer = RTCPeerConnection()
         self._peers.setdefault(session_id, []).append(peer)
         beam = Beam()
         peer.on("datachannel", lambda channel: self._greet(channel, beam))
         await peer.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
-        self._send(peer, beam)
+        peer.addTrack(beam)
         await peer.setLocalDescription(await peer.createAnswer())
         return str(peer.localDescription.sdp), f"r{len(self._peers[session_id])}"
 
-    def drop(self, session_id: str) -> list[Any]:
-        """Take a session's peers away without a word to the viewer's page; the caller closes them."""
-        return self._peers.pop(session_id, [])
-
     async def close(self, session_id: str) -> None:
-        for peer in self.drop(session_id):
+        """Close a session's peers, as an application does that ends or lets a newer viewer in."""
+        for peer in self._peers.pop(session_id, []):
             await peer.close()
 
     async def close_all(self) -> None:
         for session_id in list(self._peers):
             await self.close(session_id)
-
-    def _send(self, peer: Any, beam: MediaStreamTrack) -> None:
-        peer.addTrack(beam)
 
     def _greet(self, channel: Any, beam: Beam) -> None:
         def received(data: str) -> None:

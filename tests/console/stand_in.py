@@ -63,16 +63,23 @@ class StandIn:
     requests: list[tuple[str, str]] = field(default_factory=list)
     created: list[Json] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
-    fleet_busy: float = 0.4
     whep: Picture = field(default_factory=Picture)
 
     def __post_init__(self) -> None:
         self._revision = itertools.count(1)
         self._ids = itertools.count(1)
         self._changed = asyncio.Event()
+        self._cut = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._nodes = fleet(self.nodes_count)
         self.tokens.append(self._token("OPERATOR", "admin", "the first token"))
+
+    def cut(self) -> None:
+        """End every watch, as a proxy does that closes what is idle."""
+        self._cut.set()
+        self._cut = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     # What happens to sessions.
 
@@ -183,7 +190,8 @@ class StandIn:
     def application(self) -> Starlette:
         def answer(handler: Callable[[Request, Json], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
             async def endpoint(request: Request) -> Response:
-                self.requests.append((request.method, request.url.path))
+                query = f"?{request.url.query}" if request.url.query else ""
+                self.requests.append((request.method, request.url.path + query))
                 try:
                     return await handler(request, self._caller(request))
                 except Refusal as refusal:
@@ -293,8 +301,8 @@ class StandIn:
         after = int(request.query_params.get("after_revision", 0))
 
         async def lines() -> AsyncIterator[str]:
-            seen = after
-            while True:
+            seen, cut = after, self._cut
+            while not cut.is_set():
                 changed = self._changed
                 fresh = sorted(self._visible(caller), key=lambda one: int(one["revision"]))
                 for session in fresh:
@@ -390,6 +398,9 @@ class StandIn:
         session = self.sessions[request.path_params["id"]]
         if request.headers.get("authorization") != f"Bearer grant-{session['session_id']}":
             return JSONResponse(Refusal(401, 16, "the grant is not good", "GRANT_INVALID").body, 401)
+        if self.whep.refuse:
+            message = "the application does not answer on its signal port; it may be hanging"
+            return JSONResponse(Refusal(503, 14, message, "APPLICATION_SILENT").body, 503)
         answer, resource = await self.whep.answer(session["session_id"], (await request.body()).decode())
         if not any(one["stage"] == "FIRST_VIEWER" for one in session["timeline"]):
             self.reach(session, "FIRST_VIEWER")

@@ -81,12 +81,13 @@ def _below_mount(scope: Scope) -> str:
 
 def _file(asset: Asset, cache_control: str, request: Headers) -> Response:
     headers = {"ETag": asset.etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
-    if _names(request.get("if-none-match", ""), asset.etag):
-        return Response(status_code=304, headers=headers)
     body = asset.body
     if asset.gzipped is not None and _takes_gzip(request.get("accept-encoding", "")):
         body = asset.gzipped
-        headers["Content-Encoding"] = "gzip"
+        # A strong tag names the bytes that are sent (RFC 9110 §8.8.1).
+        headers |= {"Content-Encoding": "gzip", "ETag": f'{asset.etag[:-1]}-gzip"'}
+    if _names(request.get("if-none-match", ""), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
     return Response(body, headers=headers | {"Content-Type": asset.media_type})
 
 

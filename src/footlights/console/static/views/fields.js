@@ -11,7 +11,7 @@ export function Field({ name, hint, problem, required = false, children }) {
     <label class="field-name" for=${id}>${name}${required && html` <span class="faint">required</span>`}</label>
     ${cloneElement(control, { id, "aria-describedby": notes || null, "aria-invalid": problem ? "true" : null })}
     ${rest}
-    ${problem && html`<p class="field-error" id=${`${id}-problem`} role="alert">${problem}</p>`}
+    ${problem && html`<p class="field-error" id=${`${id}-problem`} role="alert">${problem.text ?? problem}${problem.reason && html` <code>${problem.reason}</code>`}</p>`}
     ${hint && html`<p class="field-hint" id=${`${id}-hint`}>${hint}</p>`}
   </div>`;
 }

@@ -2,7 +2,7 @@
 import { call, identity, may } from "../api.js";
 import { useCell } from "../cell.js";
 import { count, span, seconds } from "../format.js";
-import { html, useEffect, useState } from "../html.js";
+import { html, useEffect, useRef, useState } from "../html.js";
 import { Icon } from "../icons.js";
 import { Loaded, useRead } from "../load.js";
 import { Busy, Empty, Skeleton } from "../parts.js";
@@ -54,6 +54,8 @@ function Recipe({ application, known, query }) {
   const [extra, setExtra] = useState({ profile: "", max_duration: "", idle_timeout: "", priority: "", username: "" });
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
+  const form = useRef(null);
+  useEffect(() => form.current.querySelector("[aria-invalid]")?.focus(), [error]);
   // Kept for as long as the form says the same, so that a second click, or a retry after a lost answer, starts one session.
   const [requestId, setRequestId] = useState(() => crypto.randomUUID());
   useEffect(() => setRequestId(crypto.randomUUID()), [version, stage, given, extra]);
@@ -86,7 +88,7 @@ function Recipe({ application, known, query }) {
   };
   const shown = new Set(["application_version", "usd_stage_uri", ...Object.keys(extra), ...(recipe?.arguments ?? []).map(({ name }) => name)]);
   const elsewhere = Object.entries(problems).filter(([field]) => !shown.has(field));
-  return html`<form onSubmit=${submit} novalidate>
+  return html`<form ref=${form} onSubmit=${submit} novalidate>
       <${Field} name="Version" problem=${problems.application_version} hint=${recipe?.description}>
         <select class="input" data-testid="start-version" value=${version} onChange=${(event) => setVersion(event.target.value)}>
           ${Object.keys(releases).length > 0 && html`<optgroup label="Releases">${Object.entries(releases).map(([name, target]) => html`
@@ -94,8 +96,8 @@ function Recipe({ application, known, query }) {
           <optgroup label="Versions">${versions.map((one) => html`<option key=${one.version} value=${one.version}>${one.version}</option>`)}</optgroup>
         </select></${Field}>
       <${StageField} application=${application.application} recipe=${recipe} value=${stage} onChange=${setStage} problem=${problems.usd_stage_uri} />
-      ${(recipe?.arguments ?? []).map((argument) => html`<${ArgumentField} key=${argument.name} of=${argument} value=${given[argument.name]}
-        onChange=${(value) => setGiven({ ...given, [argument.name]: value })} problem=${problems[argument.name]} />`)}
+      <div class="field-row">${(recipe?.arguments ?? []).map((argument) => html`<${ArgumentField} key=${argument.name} of=${argument} value=${given[argument.name]}
+        onChange=${(value) => setGiven({ ...given, [argument.name]: value })} problem=${problems[argument.name]} />`)}</div>
       <details class="more-fields" open=${["profile", "max_duration", "idle_timeout", "priority", "username"].some((name) => problems[name])}>
         <summary>Limits and more</summary>
         <div class="field-row">
@@ -112,9 +114,9 @@ function Recipe({ application, known, query }) {
             <input class="input" placeholder=${identity.value.caller?.subject} value=${extra.username} onInput=${change("username")} /></${Field}>`}
         </div>
       </details>
-      ${error && html`<div class="note note-bad" role="alert" data-testid="start-error"><${Icon} name="warning" />
+      ${error && (elsewhere.length > 0 || !error.violations?.length) && html`<div class="note note-bad" role="alert" data-testid="start-error"><${Icon} name="warning" />
         <div><strong>${error.message}</strong> ${error.reason && html`<code>${error.reason}</code>`}
-          ${elsewhere.length > 0 && html`<ul>${elsewhere.map(([field, text]) => html`<li key=${field}><code>${field}</code> ${text}</li>`)}</ul>`}</div></div>`}
+          ${elsewhere.length > 0 && html`<ul>${elsewhere.map(([field, text]) => html`<li key=${field}><code>${field}</code> ${text.text}</li>`)}</ul>`}</div></div>`}
       <div class="form-end">
         <button class="button primary" data-testid="start-submit" disabled=${busy}>${busy ? html`<${Busy} />` : html`<${Icon} name="play" />`} Start</button>
         <a class="button quiet" href=${to("sessions")}>Cancel</a>
@@ -128,7 +130,8 @@ function problemsOf(error) {
   const problems = {};
   for (const { field, description } of error?.violations ?? []) {
     const name = field.replace(/^application_arguments\.?/, "") || field;
-    problems[name] = problems[name] ? `${problems[name]} ${description}` : description;
+    const text = problems[name] ? `${problems[name].text} ${description}` : description;
+    problems[name] = { text, reason: error.reason };
   }
   return problems;
 }

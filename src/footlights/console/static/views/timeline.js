@@ -54,6 +54,7 @@ function Step({ step, time }) {
   const label = status === "now" ? WAITING_FOR[stage] ?? words(stage) : words(stage);
   let length = "";
   if (took !== null) length = span(took / 1000);
+  else if (status === "failed") length = "not reached";
   else if (status === "now" && since !== null) length = span((time - since) / 1000);
   return html`<li class=${`step step-${status}`} data-stage=${stage} data-status=${status} aria-current=${status === "now" ? "step" : null}>
     <i></i><span class="step-name">${label}</span>
