@@ -147,7 +147,7 @@ class Stack:
             token.write_text(created["secret"])
         argv = [sys.executable, "-m", "footlights", "agent", "--node", node, "--server", self.grpc]
         argv += ["--token-file", str(token), "--data-dir", str(self.directory / node)]
-        argv += list(options) or ["--launcher", "fake", "--launcher", "process", "--software-devices", "2"]
+        argv += list(options) or ["--launchers", "fake", "--launchers", "process", "--software-devices", "2"]
         agent = await Process.start(node, argv, self.directory / f"{node}.log", environment)
         self.agents[node] = agent
 
@@ -179,7 +179,7 @@ class Stack:
 
     async def register_fake(self, application: str = "fake", **behavior: Any) -> None:
         """Register an application of the fake launcher with one version."""
-        version = {"version": "1.0.0", "fake": behavior, "presence": {"source": "NONE"}}
+        version = {"version": "1.0.0", "fake": behavior}
         await self.put(
             f"/applications/{application}", {"application": {}, "versions": [version], "releases": {"default": "1.0.0"}}
         )

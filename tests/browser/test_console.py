@@ -1,0 +1,80 @@
+"""The console in a real browser, from the start of a session to its end."""
+
+from __future__ import annotations
+
+from playwright.async_api import Page, expect
+
+from tests.browser.video import Sample, look
+from tests.system.stack import Stack, until
+
+VIDEO = "[data-testid=stream-video]"
+
+
+async def _sample(page: Page) -> Sample:
+    sample: Sample = await until(lambda: look(page, VIDEO), what="a picture")
+    return sample
+
+
+async def test_a_session_in_the_console(viewer: Stack, page: Page) -> None:
+    """Start usd-viewer in the console, see it move at 1280x720, orbit it with the mouse, type into it, terminate it."""
+    await page.goto(f"{viewer.http}/console/#token={viewer.token}")
+    assert viewer.token not in page.url or await _token_gone(page, viewer.token)
+
+    await page.get_by_test_id("start-application").first.click()
+    await page.get_by_test_id("start-submit").click()
+    timeline = page.get_by_test_id("timeline")
+    await expect(timeline).to_be_visible(timeout=10_000)
+
+    first = await _sample(page)
+    frames = await _frames_in_two_seconds(page)
+    assert (first.width, first.height) == (1280, 720)
+    assert frames >= 30
+    assert (await _sample(page)).contrast > 10
+
+    # The stage itself moves: stop it, so that what changes after a drag is the drag's doing.
+    await _drag(page)
+
+    async def orbited() -> bool:
+        return (await _sample(page)).differs(first) > 5
+
+    await until(orbited, what="the picture changes after a drag")
+
+    await page.locator(VIDEO).click()
+    await page.keyboard.type("hello footlights")
+    sessions = await viewer.get("/stream")
+    (session,) = sessions["items"]
+    assert session["state"] == "ACTIVE"
+
+    await page.get_by_test_id("terminate").first.click()
+    await page.get_by_test_id("confirm-terminate").click()
+    ended = await viewer.session_in(session["session_id"], "TERMINATED")
+    assert ended["end_reason"] == "USER_TERMINATED"
+    assert ended["timeline"][-1]["stage"] == "ENDED"
+
+
+async def _token_gone(page: Page, token: str) -> bool:
+    async def gone() -> bool:
+        return token not in page.url
+
+    return bool(await until(gone, what="the token leaves the address bar"))
+
+
+async def _frames_in_two_seconds(page: Page) -> int:
+    before = await _sample(page)
+
+    async def later() -> Sample | None:
+        now = await _sample(page)
+        return now if now.time_ms - before.time_ms >= 2000 else None
+
+    after: Sample = await until(later, what="two seconds pass")
+    return after.frames - before.frames
+
+
+async def _drag(page: Page) -> None:
+    box = await page.locator(VIDEO).bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    await page.mouse.move(x, y)
+    await page.mouse.down()
+    await page.mouse.move(x + 250, y + 60, steps=12)
+    await page.mouse.up()
