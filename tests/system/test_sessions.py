@@ -180,7 +180,7 @@ async def test_the_client_raises_what_the_server_raised(node: Stack) -> None:
     """The SDK's error is of the server's class, with its reason and metadata."""
     async with Client.connect(node.grpc, node.token) as client:
         with pytest.raises(NotFound, match="there is no application 'nope'") as caught:
-            await client.sessions.create("nope")
+            await client.sessions.create(session_pb2.CreateSessionRequest(application="nope"))
 
     assert caught.value.reason == "APPLICATION_NOT_FOUND"
 
