@@ -15,6 +15,7 @@ import pytest
 from footlights.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import FakeBehavior, Version
 
+from footlights.agent.backoff import Pace
 from footlights.agent.config import AgentConfig
 from footlights.agent.main import Agent, make_launchers
 from footlights.agent.ports import why_taken
@@ -25,6 +26,7 @@ from footlights.launch.launcher import Ports
 from tests.agent.hub import TOKEN, Hub
 
 GPU, OTHER_GPU = "GPU-0", "GPU-1"
+PACE = Pace(first_s=0.05, last_s=0.2, refused_s=0.2)
 APPLICATION = Path(__file__).with_name("application.py")
 
 
@@ -57,6 +59,7 @@ class Node:
             devices=FakeDevices(lambda: self.machine.state),
             launchers=make_launchers(self.config),
             probes=ApplicationProbes(),
+            pace=PACE,
         )
         self._task = asyncio.create_task(self.agent.run(self.stop_event))
         return self.agent

@@ -102,6 +102,9 @@ class Hub(AgentServiceServicer):
                 states = {k: LaunchReport.State.Name(v.state) + " " + v.message for k, v in self.reports.items()}
                 raise AssertionError(f"not so within {timeout} s; launches {states}, links {self.dials}") from None
 
+    async def until_links(self, count: int) -> None:
+        await self.until(lambda: len(self.connections) == count)
+
     async def until_state(self, launch_id: str, state: LaunchReport.State.ValueType) -> LaunchReport:
         await self.until(lambda: launch_id in self.reports and self.reports[launch_id].state == state)
         return self.reports[launch_id]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.v1.application_pb2 import Version
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footlights.agent.journal import Entry, Journal, JournalError
@@ -64,6 +64,7 @@ def entries(draw: st.DrawFn, launch_id: str = "") -> Entry:
 ENTRY = entries(launch_id="launch-1")
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(entries(), max_size=5, unique_by=lambda entry: entry.launch_id))
 def test_what_is_written_is_restored_but_for_secrets(written: list[Entry]) -> None:
     """Every entry comes back as it was, and no secret ever reaches the disk."""
@@ -80,6 +81,7 @@ def test_what_is_written_is_restored_but_for_secrets(written: list[Entry]) -> No
     assert by_id == {entry.launch_id: entry for entry in written}
 
 
+@settings(max_examples=50, deadline=None)
 @given(ENTRY, ENTRY, st.data())
 def test_a_broken_entry_costs_only_itself(first: Entry, second: Entry, data: st.DataObject) -> None:
     """Cut anywhere, or changed in any byte, an entry is either the same still or moved aside; others are restored."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footlights.agent.ports import PortBlocks, PortsExhausted, why_taken
@@ -28,6 +28,7 @@ def test_blocks_do_not_overlap_and_the_range_is_kept() -> None:
         blocks.take("one more")
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=60))
 def test_a_held_block_is_never_given_away(takes: list[bool]) -> None:
     """Whatever is taken and released in whatever order, no two holders share a block."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footlights.agent.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, OnDevice, Ready, decide
@@ -95,6 +95,7 @@ ANY = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_never_started_twice(facts: Facts) -> None:
     """Whatever else is known, what was begun is not begun again, and what is over is left alone."""
@@ -105,6 +106,7 @@ def test_never_started_twice(facts: Facts) -> None:
         assert do is Do.WAIT
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_nothing_ends_on_ignorance(facts: Facts) -> None:
     """Where the launcher could not be asked, a launch that was begun is neither ended nor proved ended."""
@@ -112,6 +114,7 @@ def test_nothing_ends_on_ignorance(facts: Facts) -> None:
         assert decide(facts).do is Do.WAIT
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_an_end_is_told_only_without_a_process(facts: Facts) -> None:
     """A final state is never told of a launch whose tree the launcher sees running."""
@@ -119,6 +122,7 @@ def test_an_end_is_told_only_without_a_process(facts: Facts) -> None:
         assert decide(facts).do not in (Do.PROVE, Do.FINISH)
 
 
+@settings(deadline=None)
 @given(ANY, ENDINGS)
 def test_the_first_ending_wins(facts: Facts, ending: Ending | None) -> None:
     """An ending that is decided is the one that is told, whatever happens after."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Set
 from typing import TypeVar
 
@@ -77,7 +78,7 @@ class DeviceWatch:
         self._foreign_memory_bytes = foreign_memory_bytes
         self._slots = slots_per_device
         self._pids_visible = are_the_hosts() if pids_visible is None else pids_visible
-        self._lost: dict[str, int] = {}
+        self._present: deque[frozenset[str]] = deque(maxlen=_LOST_AFTER)
         self._reading = asyncio.Lock()
         self.inventory = Inventory(())
         self.serial = 0
@@ -123,13 +124,22 @@ class DeviceWatch:
         return next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
 
     def lost(self, uuid: str) -> str:
-        """Why a launch cannot go on on a device; empty while it can."""
-        if self._lost.get(uuid, 0) < _LOST_AFTER:
+        """Why a launch cannot go on on a device; empty while it can, or while the driver says nothing at all.
+
+        A driver that does not answer is no proof: applications live through an upgrade of its library.
+        """
+        if len(self._present) < _LOST_AFTER or any(uuid in present for present in self._present):
             return ""
         reading = self.find(uuid)
         if reading is None or not reading.health_reasons:
             return f"The device {uuid} is gone."
         return f"The device {uuid} is lost: {reading.health_reasons[0].message}."
+
+    def lists(self, reading: DeviceReading, pids: Set[int]) -> frozenset[int]:
+        """Which of our pids a reading lists; none where its pids are not of our namespace."""
+        if reading.processes is None or not self._pids_are_ours(reading):
+            return frozenset()
+        return frozenset(pids & {process.pid for process in reading.processes})
 
     def locate(self, uuid: str, pids: Set[int], inventory: Inventory | None = None) -> tuple[OnDevice, str]:
         """Where the driver lists a launch's processes, and a sentence for a wrong place."""
@@ -138,12 +148,10 @@ class DeviceWatch:
         here = False
         known = False
         for reading in inventory.devices:
-            if reading.kind is Kind.SOFTWARE or reading.processes is None:
-                continue
-            if self._pids_visible is not True and reading.kind is not Kind.FAKE:
+            if reading.kind is Kind.SOFTWARE or reading.processes is None or not self._pids_are_ours(reading):
                 continue
             known = known or reading.uuid == uuid
-            ours = pids & {process.pid for process in reading.processes}
+            ours = self.lists(reading, pids)
             if ours and reading.uuid == uuid:
                 here = True
             elif ours:
@@ -162,15 +170,18 @@ class DeviceWatch:
         """Stop reporting a device that is gone for good."""
         self._devices.forget(uuid)
 
+    def unexplained(self, own_pids: Set[int]) -> bool:
+        """Whether somebody is on a device who is not among ``own_pids``."""
+        return any(
+            process.pid not in own_pids for reading in self.inventory.devices for process in reading.processes or ()
+        )
+
+    def _pids_are_ours(self, reading: DeviceReading) -> bool:
+        return self._pids_visible is True or reading.kind is Kind.FAKE
+
     def _take(self, found: Inventory) -> None:
-        present = {reading.uuid for reading in found.devices if reading.health is not Health.LOST}
-        for reading in (*self.inventory.devices, *found.devices):
-            if reading.uuid in present:
-                self._lost.pop(reading.uuid, None)
-            else:
-                self._lost.setdefault(reading.uuid, 0)
-        for uuid in self._lost:
-            self._lost[uuid] += 1
+        if found.driver_version is not None:
+            self._present.append(frozenset(r.uuid for r in found.devices if r.health is not Health.LOST))
         self.inventory = found
         self.serial += 1
 
@@ -194,6 +205,9 @@ class DeviceWatch:
             value = getattr(reading, name)
             if value is not None:
                 setattr(device, name, value)
+        if self.silence and reading.health in (Health.OK, Health.DEGRADED):
+            device.health = Device.UNHEALTHY
+            device.health_reasons.add(reason="DRIVER_SILENT", message=self.silence)
         for reason in reading.health_reasons:
             device.health_reasons.add(reason=reason.reason, message=reason.message)
         others = self.foreign(reading, own_pids)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 import structlog
 
@@ -19,6 +20,8 @@ from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 _TOMBSTONES = 4096
+_CLOSE_S = 5.0
+_TRACES_AGAIN_S = 5.0
 _STOPPED = Ending(LaunchState.EXITED, "STOPPED")
 _UNASSIGNED = Ending(LaunchState.EXITED, "UNASSIGNED", "The control plane no longer assigns the launch to this node.")
 _log = structlog.get_logger(__name__)
@@ -35,16 +38,31 @@ class Launches:
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._over: OrderedDict[str, LaunchReport] = OrderedDict()
-        self._removals: set[asyncio.Task[None]] = set()
+        self._chores: set[asyncio.Task[None]] = set()
         self._tell_lost: Callable[[LaunchReport], None] = lambda _report: None
+        self._end_traces: Callable[[str], Awaitable[bool]] | None = None
+        self._closed = ""
         self.none_left = asyncio.Event()
         """Set while no launch is known."""
         self.none_left.set()
 
-    def furnish(self, around: Surroundings, tell_lost: Callable[[LaunchReport], None]) -> None:
-        """Give what the runners work with; apart from the constructor because some of it looks at the launches."""
+    def furnish(
+        self,
+        around: Surroundings,
+        *,
+        tell_lost: Callable[[LaunchReport], None],
+        end_traces: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        """Give what the runners work with; apart from the constructor because some of it looks at the launches.
+
+        Args:
+            around: For the runners.
+            tell_lost: Takes the end of a launch that has no record.
+            end_traces: Ends what carries the mark of a launch that has no record; False where something is left.
+        """
         self._around = around
         self._tell_lost = tell_lost
+        self._end_traces = end_traces
 
     # What is
 
@@ -103,8 +121,8 @@ class Launches:
             for wait in late:
                 wait.cancel()
 
-    def assign_all(self, assignments: Iterable[Assignment], cluster_id: str) -> None:
-        """Agree with the full set: what runs here for this cluster and is not in it, is ended."""
+    def assign_all(self, assignments: Iterable[Assignment], mark: str) -> None:
+        """Agree with the full set: what runs here under ``mark`` and is not in it, is ended."""
         wanted = {assignment.launch_id: assignment for assignment in assignments}
         for assignment in wanted.values():
             self.assign(assignment)
@@ -112,8 +130,8 @@ class Launches:
             record = runner.record
             if record.launch_id in wanted:
                 continue
-            if record.plan is not None and record.plan.cluster_id != cluster_id:
-                _log.warning("launch_of_another_cluster", launch_id=record.launch_id, cluster=record.plan.cluster_id)
+            if record.plan is not None and record.plan.cluster_id != mark:
+                _log.warning("launch_of_another_cluster", launch_id=record.launch_id, mark=record.plan.cluster_id)
                 continue
             _log.warning("launch_not_assigned", launch_id=record.launch_id)
             runner.end(_UNASSIGNED)
@@ -155,15 +173,17 @@ class Launches:
         if not self._runners:
             self.none_left.set()
         self._bury(runner.record.report())
-        task = asyncio.create_task(self._remove(runner.record, self._tasks.pop(launch_id, None)))
-        self._removals.add(task)
-        task.add_done_callback(self._removals.discard)
+        self._spawn(self._remove(runner.record, self._tasks.pop(launch_id, None)))
 
     def end_all(self, ending: Ending, *, unless: Callable[[Record], bool] = lambda _record: False) -> None:
         """Have every launch end but those that ``unless`` spares."""
         for runner in self.alive:
             if not unless(runner.record):
                 runner.end(ending)
+
+    def close_to_new(self, why: str) -> None:
+        """Begin nothing any more; what is assigned from now on is refused."""
+        self._closed = why
 
     async def over(self, timeout: float) -> bool:
         """Wait until every launch is over, at most ``timeout`` seconds; return whether it came to that."""
@@ -173,12 +193,24 @@ class Launches:
         _, late = await asyncio.wait(tasks, timeout=timeout)
         return not late
 
+    async def ended(self, launch_id: str, timeout: float) -> None:
+        """Wait until one launch is over; one that is not known is.
+
+        Raises:
+            TimeoutError: it is not, after ``timeout`` seconds.
+        """
+        task = self._tasks.get(launch_id)
+        if task is not None:
+            async with asyncio.timeout(timeout):
+                await asyncio.wait({task})
+
     async def close(self) -> None:
         """Stop watching. Applications go on."""
-        tasks = [*self._tasks.values(), *self._removals]
-        for task in self._tasks.values():
+        tasks = [*self._tasks.values(), *self._chores]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_S)
 
     def _assign_unknown(self, assignment: Assignment) -> None:
         buried = self._over.get(assignment.launch_id)
@@ -186,22 +218,37 @@ class Launches:
             self._tell_lost(buried)
             return
         if assignment.desired == Assignment.STOPPED:
-            text = "The agent does not know the launch."
-            report = LaunchReport(
-                launch_id=assignment.launch_id,
-                epoch=assignment.epoch,
-                state=LaunchReport.LOST,
-                reason="UNKNOWN_LAUNCH",
-                message=text,
-            )
-            self._bury(report)
-            self._tell_lost(report)
+            self._spawn(self._lose(assignment.launch_id, assignment.epoch))
+            return
+        if self._closed:
+            self._conclude(assignment, LaunchReport.REJECTED, "AGENT_STOPPED", self._closed)
             return
         fresh = Assignment()
         fresh.CopyFrom(assignment)
         record = Record(fresh, self._surroundings().clock)
         self._start(record)
         self._surroundings().changed(record)
+
+    async def _lose(self, launch_id: str, epoch: int) -> None:
+        """Say that a launch is unknown, once nothing of it runs: its record may be all that was lost."""
+        assignment = Assignment(launch_id=launch_id, epoch=epoch)
+        ended = self._end_traces is None or await self._end_traces(launch_id)
+        while not ended and self._end_traces is not None:
+            await asyncio.sleep(_TRACES_AGAIN_S)
+            ended = await self._end_traces(launch_id)
+        self._conclude(assignment, LaunchReport.LOST, "UNKNOWN_LAUNCH", "The agent does not know the launch.")
+
+    def _conclude(self, assignment: Assignment, state: LaunchReport.State.ValueType, reason: str, message: str) -> None:
+        report = LaunchReport(
+            launch_id=assignment.launch_id, epoch=assignment.epoch, state=state, reason=reason, message=message
+        )
+        self._bury(report)
+        self._tell_lost(report)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
 
     def _bury(self, report: LaunchReport) -> None:
         """Remember that a launch is over, so that a late assignment cannot begin it a second time."""

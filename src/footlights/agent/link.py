@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,6 +11,7 @@ import grpc
 import structlog
 from grpc import aio
 
+from footlights.agent.backoff import Backoff, Pace
 from footlights.agent.config import AgentConfig
 from footlights.agent.logs import LogTails
 from footlights.agent.outbox import Outbox
@@ -20,9 +20,6 @@ from footlights.v1.agent_pb2 import Heartbeat, Hello, LaunchReport, LinkRequest,
 from footlights.v1.agent_pb2_grpc import AgentServiceStub
 
 PROTOCOL_VERSION: Final = 1
-_FIRST_DELAY_S: Final = 0.2
-_LAST_DELAY_S: Final = 5.0
-_REFUSED_DELAY_S: Final = 30.0
 _WELCOME_TIMEOUT_S: Final = 20.0
 _WRITE_TIMEOUT_S: Final = 30.0
 _DEFAULT_HEARTBEAT_S: Final = 5.0
@@ -76,9 +73,12 @@ class Broken(Exception):
 class Link:
     """One agent's link."""
 
-    def __init__(self, config: AgentConfig, peer: Peer, outbox: Outbox, logs: LogTails) -> None:
+    def __init__(
+        self, config: AgentConfig, peer: Peer, outbox: Outbox, logs: LogTails, *, pace: Pace | None = None
+    ) -> None:
         """Speak for ``peer``; nothing happens until ``run``."""
         self._config = config
+        self._backoff = Backoff(pace or Pace())
         self._peer = peer
         self._outbox = outbox
         self._logs = logs
@@ -91,7 +91,6 @@ class Link:
 
     async def run(self) -> None:
         """Hold the link, for ever, until cancelled."""
-        delay = _FIRST_DELAY_S
         while True:
             self._welcomed = False
             refused = False
@@ -105,10 +104,8 @@ class Link:
                 refused = meaning is not None
                 self._say(meaning or "the link is broken", str(error))
             if self._welcomed:
-                delay = _FIRST_DELAY_S
-            # Jitter, so that a thousand agents do not come back in one instant.
-            await asyncio.sleep((_REFUSED_DELAY_S if refused else delay) * random.uniform(0.5, 1.0))  # noqa: S311
-            delay = min(_LAST_DELAY_S, delay * 2)
+                self._backoff.welcomed()
+            await asyncio.sleep(self._backoff.next(refused=refused))
 
     async def _hold(self) -> None:
         metadata = (("authorization", f"Bearer {self._config.read_token()}"),)

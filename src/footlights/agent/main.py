@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from footlights.agent.admission import Admission
+from footlights.agent.backoff import Pace
 from footlights.agent.clock import BootClock, Clock
 from footlights.agent.config import AgentConfig
 from footlights.agent.facts import node_facts
@@ -23,6 +24,7 @@ from footlights.agent.launches import Launches
 from footlights.agent.link import PROTOCOL_VERSION, Link, Peer
 from footlights.agent.logs import LogTails
 from footlights.agent.observer import Surroundings
+from footlights.agent.orphans import Orphans, mark
 from footlights.agent.outbox import Outbox
 from footlights.agent.ports import PortBlocks
 from footlights.agent.probes import ApplicationProbes, Probes
@@ -31,7 +33,7 @@ from footlights.agent.retired import Retired
 from footlights.agent.step import Ending
 from footlights.devices.detect import detect
 from footlights.devices.reading import DeviceReading, Devices
-from footlights.errors import FailedPrecondition
+from footlights.errors import FailedPrecondition, InvalidArgument
 from footlights.launch.launcher import Launcher, Plan, Ports
 from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
@@ -43,7 +45,7 @@ _DEFAULT_ABANDON_S: Final = 1800.0
 _DETECT_TIMEOUT_S: Final = 60.0
 _FLUSH_S: Final = 3.0
 _STOP_SLACK_S: Final = 10.0
-_ABANDON_CHECK_S: Final = 5.0
+_ABANDON_CHECK_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -63,11 +65,21 @@ async def run(config: AgentConfig, stop: asyncio.Event) -> None:
 
 
 async def make_devices(config: AgentConfig) -> Devices:
-    """Make the devices that the operator chose; asking a driver may take a while."""
-    return await off_loop(
-        lambda: detect(config.devices, identity=config.node, software_count=config.software_devices),
-        _DETECT_TIMEOUT_S,
-    )
+    """Make the devices that the operator chose; asking a driver may take a while.
+
+    Raises:
+        InvalidArgument: there are none such.
+    """
+    try:
+        return await off_loop(
+            lambda: detect(config.devices, identity=config.node, software_count=config.software_devices),
+            _DETECT_TIMEOUT_S,
+        )
+    except TimeoutError as error:
+        text = f"{config.devices}: the driver has not answered for {_DETECT_TIMEOUT_S:g} s; see dmesg."
+        raise InvalidArgument("devices", text) from error
+    except (ValueError, OSError, ImportError) as error:
+        raise InvalidArgument("devices", str(error)) from error
 
 
 @dataclass(slots=True)
@@ -91,6 +103,7 @@ class Agent:
         clock: Clock | None = None,
         ports: PortBlocks | None = None,
         pids_visible: bool | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Put the parts together; nothing happens until ``run``."""
         self.config = config
@@ -100,7 +113,7 @@ class Agent:
         self._devices_source = devices
         self._launchers = dict(launchers)
         self._ports = ports or PortBlocks(config.first_port, config.last_port)
-        self._journal = Journal(config.data_dir / "journal")
+        self.journal = Journal(config.data_dir / "journal")
         self._retired = Retired(config.data_dir / "launches")
         self._notes: tuple[str, ...] = config.warnings
         self._told: list[Device] = []
@@ -112,12 +125,11 @@ class Agent:
             slots_per_device=config.slots_per_device,
             pids_visible=pids_visible,
         )
-        self.launches = Launches(self._journal, self._retired)
+        self.launches = Launches(self.journal, self._retired)
         self._outbox = Outbox(self._report)
         self._logs = LogTails(self._log_source, self._is_over, self._outbox)
-        self.link = Link(
-            config, Peer(self._hello, self._welcomed, self._received, self._beat), self._outbox, self._logs
-        )
+        peer = Peer(self._hello, self._welcomed, self._received, self._beat)
+        self.link = Link(config, peer, self._outbox, self._logs, pace=pace)
         admission = Admission(
             config,
             devices=self.devices,
@@ -130,18 +142,20 @@ class Agent:
             admission=admission,
             clock=self._clock,
             devices=self.devices,
-            journal=self._journal,
+            journal=self.journal,
             launchers=self._launchers,
             ports=self._ports,
             probes=probes,
             changed=lambda record: self._outbox.changed(record.launch_id),
         )
-        self.launches.furnish(surroundings, self._outbox.lost)
+        self._orphans = Orphans(self._launchers.values(), mark=self._mark, is_known=self._is_known, clock=self._clock)
+        self.launches.furnish(surroundings, tell_lost=self._outbox.lost, end_traces=self._orphans.end)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then end the launches or leave them, as configured."""
-        log = _log.bind(node=self.config.node, incarnation=self.incarnation)
-        restored = await asyncio.to_thread(self._journal.restore)
+        structlog.contextvars.bind_contextvars(node=self.config.node)
+        log = _log.bind(incarnation=self.incarnation)
+        restored = await asyncio.to_thread(self.journal.restore)
         for problem in restored.quarantined:
             log.error("journal_entry_quarantined", problem=problem)
         self._notes += tuple(f"journal: {problem}" for problem in restored.quarantined)
@@ -155,6 +169,7 @@ class Agent:
             asyncio.create_task(self._watch_devices(), name="devices"),
             asyncio.create_task(self._watch_link(), name="abandon"),
             asyncio.create_task(self._retired.sweep(self.config.log_retention_s, self._is_known), name="sweep"),
+            asyncio.create_task(self._orphans.watch(), name="orphans"),
             asyncio.create_task(self.link.run(), name="link"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -197,7 +212,7 @@ class Agent:
     def _received(self, message: LinkResponse) -> None:
         kind = message.WhichOneof("message")
         if kind == "assignments":
-            self.launches.assign_all(message.assignments.assignments, self._cluster.cluster_id)
+            self.launches.assign_all(message.assignments.assignments, self._mark())
         elif kind == "assignment":
             self.launches.assign(message.assignment)
         elif kind == "forget":
@@ -223,7 +238,7 @@ class Agent:
             device_index=reading.index,
             device_kind=reading.kind.value,
             directory=self._retired.directory(assignment.launch_id),
-            cluster_id=self._cluster.cluster_id,
+            cluster_id=self._mark(),
         )
 
     def _log_source(self, launch_id: str) -> tuple[Launcher, Plan] | None:
@@ -233,6 +248,9 @@ class Agent:
             return None
         launcher = self._launchers.get(Admission.launcher_name(Assignment(version=plan.version)))
         return None if launcher is None else (launcher, plan)
+
+    def _mark(self) -> str:
+        return mark(self._cluster.cluster_id, self.config.node) if self._cluster.cluster_id else ""
 
     def _is_over(self, launch_id: str) -> bool:
         record = self.launches.get(launch_id)
@@ -257,6 +275,12 @@ class Agent:
     def _device_protos(self) -> list[Device]:
         return self.devices.to_protos(self.launches.known_pids)
 
+    async def _fresh_device_protos(self) -> list[Device]:
+        # A child that an application has just made is on the device before it is counted as ours.
+        if self.devices.unexplained(self.launches.known_pids):
+            return self.devices.to_protos(await self.launches.own_pids())
+        return self._device_protos()
+
     # Loops
 
     async def _watch_devices(self) -> None:
@@ -265,7 +289,7 @@ class Agent:
             await asyncio.sleep(self.config.device_interval_s)
             with contextlib.suppress(TimeoutError):
                 await self.devices.refresh()
-            now = self._device_protos()
+            now = await self._fresh_device_protos()
             if worth_telling(self._told, now) or silence != self.devices.silence:
                 silence = self.devices.silence
                 self._told = now
@@ -284,6 +308,7 @@ class Agent:
                 self.launches.end_all(ending, unless=_may_be_watched)
 
     async def _drain(self) -> None:
+        self.launches.close_to_new("The node's agent is being stopped.")
         alive = self.launches.alive
         grace = max((runner.record.grace for runner in alive), default=0.0)
         for runner in alive:

@@ -30,6 +30,8 @@ _PRESENCE_S: Final = 1.0
 _SUSPECT_S: Final = 1.0
 """How long an application may be seen on another device: enumerating GPUs touches each for a moment."""
 _STATUS_TIMEOUT_S: Final = 10.0
+_UNUSED_AFTER_S: Final = 10.0
+_UNUSED: Final = "The driver lists no process of the application on its device: it renders on the CPU."
 _log = structlog.get_logger(__name__)
 
 
@@ -104,6 +106,7 @@ class Observer:
                 self._probe = asyncio.create_task(self._check_ready())
             elif self._record.state is LaunchState.READY:
                 self._probe = asyncio.create_task(self._check_presence())
+        self._note_device()
         overdue = self._record.overdue()
         if overdue != self._overdue:
             self._overdue = overdue
@@ -132,7 +135,7 @@ class Observer:
             self._blind = False
             self.say("")
         if self.status.phase is Phase.RUNNING:
-            self._record.pids = self.status.pids
+            self._record.seen(self.status.pids)
             self._exits.watch(self.status.pids)
 
     def facts(self, *, stop_asked_at: float | None, killed_at: float | None) -> Facts:
@@ -194,6 +197,20 @@ class Observer:
         since, serial = self._suspect
         lasting = now - since >= _SUSPECT_S and devices.serial > serial
         return OnDevice.WRONG if lasting else OnDevice.SUSPECT
+
+    def _note_device(self) -> None:
+        """Say it where an application that is ready uses no device, though it has one: it draws on the CPU."""
+        ready_for = self._record.ready_for
+        if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
+            return
+        plan, pids = self._record.plan, self._record.pids
+        if plan is None or not pids or plan.device_kind not in (Kind.GPU.value, Kind.MIG.value):
+            return
+        where, _ = self._around.devices.locate(plan.device_uuid, pids)
+        if where is OnDevice.NOWHERE and not self._record.message:
+            self.say(_UNUSED)
+        elif where is not OnDevice.NOWHERE and self._record.message == _UNUSED:
+            self.say("")
 
     async def _check_ready(self) -> None:
         plan, launcher = self._record.plan, self.launcher

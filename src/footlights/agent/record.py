@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from google.protobuf.duration_pb2 import Duration
@@ -16,6 +17,7 @@ from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
 
+_MOST_FORMER = 1024
 _STARTING = "STARTING"
 _STOPPING = "STOPPING"
 _ENDED = "ENDED"
@@ -46,6 +48,8 @@ class Record:
     """When somebody was last known to be there."""
     pids: frozenset[int] = frozenset()
     """Its process tree when it was last seen running."""
+    former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
+    """Pids that were of its tree at any time, the newest last: what the driver may still list when they are gone."""
     final: LaunchReport | None = None
     journalled: bool = False
     """Whether the journal has an entry of it."""
@@ -105,6 +109,11 @@ class Record:
     def grace(self) -> float:
         """Seconds from the polite signal to the other one."""
         return 0.0 if self.plan is None else self.plan.stop_grace_s
+
+    def seen(self, pids: frozenset[int]) -> None:
+        """Take in its process tree as it is now."""
+        self.former_pids.extend(pids - set(self.former_pids))
+        self.pids = pids
 
     def since(self, mark: str) -> float | None:
         """Seconds since something happened; None where it did not, or in another boot."""

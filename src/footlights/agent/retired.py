@@ -61,7 +61,8 @@ class Retired:
             for path in self._root.iterdir():
                 # The wall clock may jump; what that costs here is a log kept too long or too briefly.
                 marker = path / _NAME
-                if marker.is_file() and time.time() - marker.stat().st_mtime > retention_s:
+                since = (marker if marker.is_file() else path).stat().st_mtime
+                if time.time() - since > retention_s:
                     found.append(path)
         except OSError:
             return found

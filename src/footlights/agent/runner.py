@@ -15,6 +15,7 @@ from footlights.agent.journal import JournalError
 from footlights.agent.observer import Observer, Surroundings
 from footlights.agent.record import Record
 from footlights.agent.step import Do, Ending, Step, decide
+from footlights.launch import procfs
 from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan, Status
 from footlights.lifecycle import LaunchState, Stage
 
@@ -165,6 +166,9 @@ class Runner:
                 await launcher.start(plan, secrets)
         except LaunchError as error:
             self.end(_launch_error(error))
+        except TimeoutError:
+            text = f"The launcher did not start the application within {self.record.start_timeout:g} s."
+            self.end(Ending(LaunchState.FAILED, "START_TIMEOUT", text))
         except Exception as error:
             self.end(self._unexpected(error))
         else:
@@ -219,19 +223,21 @@ class Runner:
         plan = self.record.plan
         if plan is None:
             return ""
-        left = await self._around.probes.left_over(plan, self.record.pids)
+        pids = frozenset(self.record.former_pids)
+        left = await self._around.probes.left_over(plan, pids)
         if left:
             return f"The application has exited, but {left}."
-        if not self.record.pids or not self._seen.on_gpu:
+        if not pids or not self._seen.on_gpu:
             return ""
         try:
             reading = await self._around.devices.read_one(plan.device_uuid)
         except TimeoutError:
             return "The application has exited; the device driver does not say whether it still holds the device."
-        listed = {process.pid for process in (reading.processes or ())} if reading else set()
-        still = listed & self.record.pids
+        listed = self._around.devices.lists(reading, pids) if reading else frozenset()
+        # The tree is gone, so a pid of it that lives is somebody else's by now.
+        still = sorted(pid for pid in listed if not procfs.read_stat(pid))
         if still:
-            return f"The application has exited, but the driver still lists its pid {min(still)} on the device."
+            return f"The application has exited, but the driver still lists its pid {still[0]} on the device."
         return ""
 
     async def _finish(self, ending: Ending) -> None:

@@ -1,0 +1,94 @@
+"""Processes of ours that no launch claims: found by their mark, given time to be claimed, then ended.
+
+They come from a journal entry that was lost. Only what carries this node's own mark in this cluster is looked at, and
+never on first contact: whoever has just started may be claimed in the next moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from footlights.agent.clock import Clock
+from footlights.launch.launcher import Launcher
+
+_EVERY_S: Final = 15.0
+_GRACE_S: Final = 60.0
+_GIVE_UP_S: Final = 30.0
+_AGAIN_S: Final = 0.2
+_log = structlog.get_logger(__name__)
+
+
+def mark(cluster_id: str, node: str) -> str:
+    """What every process carries that an agent of this node started: two agents of one machine must not meet."""
+    return f"{cluster_id}/{node}"
+
+
+class Orphans:
+    """Looks for them, in the launchers' own ways."""
+
+    def __init__(
+        self,
+        launchers: Iterable[Launcher],
+        *,
+        mark: Callable[[], str],
+        is_known: Callable[[str], bool],
+        clock: Clock,
+        every_s: float = _EVERY_S,
+        grace_s: float = _GRACE_S,
+    ) -> None:
+        """Look for ``mark``, empty while it is not known; what ``is_known`` knows is no orphan."""
+        self._launchers = tuple(launchers)
+        self._mark = mark
+        self._is_known = is_known
+        self._clock = clock
+        self._every_s = every_s
+        self._grace_s = grace_s
+        self._first_seen: dict[str, float] = {}
+
+    async def watch(self) -> None:
+        """Look from time to time, for ever, until cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            if self._mark():
+                await self.look()
+
+    async def look(self) -> None:
+        """Look once; end what has been an orphan for longer than its grace."""
+        now = self._clock.now()
+        found = {launch_id for launcher in self._launchers for launch_id in await self._find(launcher)}
+        orphans = {launch_id for launch_id in found if not self._is_known(launch_id)}
+        for launch_id in self._first_seen.keys() - orphans:
+            del self._first_seen[launch_id]
+        for launch_id in orphans:
+            if launch_id not in self._first_seen:
+                self._first_seen[launch_id] = now
+                _log.warning("orphan_found", launch_id=launch_id, ended_in_s=self._grace_s)
+            elif now - self._first_seen[launch_id] >= self._grace_s:
+                await self.end(launch_id)
+
+    async def end(self, launch_id: str) -> bool:
+        """End whatever carries a launch's mark; return whether nothing is left of it."""
+        try:
+            async with asyncio.timeout(_GIVE_UP_S):
+                while True:
+                    left = [one for one in self._launchers if launch_id in await self._find(one)]
+                    if not left:
+                        return True
+                    _log.warning("orphan_ended", launch_id=launch_id)
+                    for launcher in left:
+                        await launcher.end_orphan(self._mark(), launch_id)
+                    await asyncio.sleep(_AGAIN_S)
+        except TimeoutError:
+            _log.error("orphan_survives", launch_id=launch_id)
+            return False
+
+    async def _find(self, launcher: Launcher) -> dict[str, frozenset[int]]:
+        try:
+            return await launcher.find(self._mark())
+        except Exception as error:
+            _log.warning("orphans_unknown", launcher=launcher.name, error=str(error))
+            return {}

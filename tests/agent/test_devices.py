@@ -1,0 +1,215 @@
+"""Devices: what is told of them, and what their faults do to launches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from footlights.v1.agent_pb2 import LaunchReport
+from footlights.v1.node_pb2 import Device
+
+from footlights.agent.inventory import DeviceWatch, off_loop, worth_telling
+from footlights.agent.step import OnDevice
+from footlights.devices.fake import FakeDevices
+from footlights.devices.fake_state import FakeProcess
+from footlights.devices.reading import DeviceReading, Inventory
+from tests.agent.conftest import GPU, OTHER_GPU, Applications, Assign, Machine, Node, stopped
+from tests.agent.hub import Hub
+from tests.agent.test_processes import pid_of
+
+MIB = 1 << 20
+
+
+def watch(machine: Machine) -> DeviceWatch:
+    return DeviceWatch(FakeDevices(lambda: machine.state), timeout_s=5, foreign_memory_bytes=256 * MIB)
+
+
+async def test_a_lost_gpu_ends_what_runs_on_it(hub: Hub, node: Node, machine: Machine, fake: Assign) -> None:
+    """GPU_LOST for its launches; those on other devices go on; the device is told as LOST."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(fake("there"))
+    await hub.want(fake("elsewhere", device=OTHER_GPU))
+    await hub.until_state("there", LaunchReport.READY)
+    await hub.until_state("elsewhere", LaunchReport.READY)
+    machine.change(GPU, lost=True)
+    over = await hub.until_state("there", LaunchReport.EXITED)
+    assert over.reason == "GPU_LOST"
+    assert GPU in over.message
+    await hub.until(lambda: {d.uuid: d.health for d in hub.inventories[-1].devices}[GPU] == Device.LOST)
+    assert hub.reports["elsewhere"].state == LaunchReport.READY
+
+
+async def test_an_application_on_the_wrong_device_is_ended(
+    hub: Hub, node: Node, machine: Machine, application: Applications
+) -> None:
+    """Listed on another device than its own, and staying there: FAILED, WRONG_DEVICE."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(application())
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.tail("launch-1", "r")
+    await hub.until(lambda: hub.done("r"))
+    machine.change(OTHER_GPU, processes=(FakeProcess(pid_of(hub, "r"), used_memory_bytes=1 << 30),))
+    failed = await hub.until_state("launch-1", LaunchReport.STOPPING)
+    machine.change(OTHER_GPU, processes=())
+    failed = await hub.until_state("launch-1", LaunchReport.FAILED)
+    assert failed.reason == "WRONG_DEVICE"
+    assert OTHER_GPU in failed.message
+
+
+async def test_an_end_is_not_told_while_the_driver_lists_it(
+    hub: Hub, node: Node, machine: Machine, application: Applications
+) -> None:
+    """The tree is gone, the driver still has its pid: it stays STOPPING and says so, until the driver lets go."""
+    await hub.until(lambda: hub.connections)
+    wanted = application()
+    await hub.want(wanted)
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.tail("launch-1", "r")
+    await hub.until(lambda: hub.done("r"))
+    pid = pid_of(hub, "r")
+    machine.change(GPU, processes=(FakeProcess(pid, used_memory_bytes=1 << 30),))
+    await hub.want(stopped(wanted))
+    await hub.until(lambda: str(pid) in hub.reports["launch-1"].message)
+    assert hub.reports["launch-1"].state == LaunchReport.STOPPING
+    machine.change(GPU, processes=())
+    await hub.until_state("launch-1", LaunchReport.EXITED)
+
+
+class Stuck:
+    """Devices whose driver hangs, from when it is told to."""
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+
+    def hang(self) -> None:
+        self._free.clear()
+
+    def free(self) -> None:
+        self._free.set()
+
+    def read(self) -> Inventory:
+        self._free.wait(30)
+        return Inventory((), driver_version="1")
+
+    def read_one(self, uuid: str) -> DeviceReading:
+        self._free.wait(30)
+        raise LookupError(uuid)
+
+    def forget(self, uuid: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    devices = Stuck()
+    yield devices
+    devices.free()
+
+
+async def test_a_stuck_driver_stops_nothing_else(stuck: Stuck) -> None:
+    """A read that hangs is given up after its deadline, the loop goes on, and the node says that it is silent."""
+    watched = DeviceWatch(stuck, timeout_s=0.2, foreign_memory_bytes=0)
+    await watched.refresh()
+    stuck.hang()
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    with pytest.raises(TimeoutError):
+        await watched.refresh()
+    turning.cancel()
+    assert turns > 100
+    assert "0.2 s" in watched.silence
+    with pytest.raises(TimeoutError):
+        await watched.read_one("x")
+    stuck.free()
+    await watched.refresh()
+    assert watched.silence == ""
+
+
+async def test_what_a_thread_raises_is_raised() -> None:
+    """An error off the loop arrives on it."""
+
+    def fail() -> None:
+        raise LookupError("there")
+
+    with pytest.raises(LookupError, match="there"):
+        await off_loop(fail, 5)
+
+
+async def test_one_bad_reading_is_no_loss(machine: Machine) -> None:
+    """A driver that restarts loses every GPU for a moment, one that is gone says nothing: neither ends launches."""
+    watched = watch(machine)
+    await watched.refresh()
+    machine.change(GPU, lost=True)
+    await watched.refresh()
+    assert watched.lost(GPU) == ""
+    machine.change(GPU, lost=False)
+    await watched.refresh()
+    await watched.refresh()
+    good = machine.state
+    machine.state = replace(good, driver_error="DRIVER_NOT_LOADED")
+    for _ in range(4):
+        await watched.refresh()
+    assert watched.lost(GPU) == ""
+    machine.state = good
+    machine.change(GPU, lost=True)
+    await watched.refresh()
+    await watched.refresh()
+    assert GPU in watched.lost(GPU)
+    assert watched.lost(OTHER_GPU) == ""
+
+
+async def test_a_device_that_was_never_seen_is_gone(machine: Machine) -> None:
+    """A launch adopted from before, on a device that this driver does not list any more, has lost it."""
+    watched = watch(machine)
+    await watched.refresh()
+    assert watched.lost("GPU-old") == ""
+    await watched.refresh()
+    assert "GPU-old" in watched.lost("GPU-old")
+
+
+async def test_where_a_launch_is(machine: Machine) -> None:
+    """On its own device, on none, on another: by the pids that the driver lists."""
+    watched = watch(machine)
+    machine.change(GPU, processes=(FakeProcess(1), FakeProcess(2)))
+    machine.change(OTHER_GPU, processes=(FakeProcess(3),))
+    await watched.refresh()
+    assert watched.locate(GPU, {1, 9})[0] is OnDevice.RIGHT
+    assert watched.locate(GPU, {9})[0] is OnDevice.NOWHERE
+    assert watched.locate(GPU, {1, 3})[0] is OnDevice.WRONG
+    assert watched.locate("SOFT", {9})[0] is OnDevice.UNKNOWN
+
+
+def test_noise_is_not_told() -> None:
+    """Some memory, some load: silence. Health, a stranger, much memory: told."""
+    before = Device(uuid="a", memory_total_bytes=48 << 30, memory_free_bytes=40 << 30, utilization_percent=50)
+
+    def changed(**members: object) -> list[Device]:
+        device = Device()
+        device.CopyFrom(before)
+        for name, value in members.items():
+            setattr(device, name, value)
+        return [device]
+
+    assert not worth_telling([before], changed(memory_free_bytes=(40 << 30) - 32 * MIB, utilization_percent=60))
+    assert worth_telling([before], changed(memory_free_bytes=30 << 30))
+    assert worth_telling([before], changed(utilization_percent=80))
+    assert worth_telling([before], changed(health=Device.UNHEALTHY))
+    assert worth_telling([before], [])
+    stranger = changed()
+    stranger[0].foreign_processes.add(pid=1, used_memory_bytes=5)
+    assert worth_telling([before], stranger)
+    grown = changed()
+    grown[0].foreign_processes.add(pid=1, used_memory_bytes=6)
+    assert not worth_telling(stranger, grown)

@@ -1,0 +1,165 @@
+"""The link: dialling, being refused, breaking, and agreeing again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+from footlights.v1.agent_pb2 import LaunchReport
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from footlights.agent.backoff import Backoff, Pace
+from footlights.agent.config import AgentConfig
+from tests.agent.conftest import Assign, Machine, Node, stopped
+from tests.agent.hub import Hub
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=50), st.integers())
+def test_pauses_grow_to_a_bound(refusals: list[bool], seed: int) -> None:
+    """From 0.2 s up to 5 s, a refusal 30 s, each at least half of that: never a busy loop, never out of reach."""
+    backoff = Backoff(Pace(), random.Random(seed))
+    for count, refused in enumerate(refusals):
+        pause = backoff.next(refused=refused)
+        due = 30.0 if refused else min(5.0, 0.2 * 2**count)
+        assert due / 2 <= pause <= due
+    backoff.welcomed()
+    assert backoff.next(refused=False) <= 0.2
+
+
+async def test_a_broken_link_is_dialled_again(hub: Hub, node: Node, fake: Assign) -> None:
+    """What happened without a link is in the next hello; nothing is begun twice."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(fake())
+    await hub.until_state("launch-1", LaunchReport.READY)
+    for count in range(2, 5):
+        await hub.hang_up()
+        await hub.until_links(count)
+        assert [launch.state for launch in hub.link.hello.launches] == [LaunchReport.READY]
+    assert len({connection.hello.incarnation for connection in hub.connections}) == 1
+    assert hub.states("launch-1")[-1] == "READY"
+    assert hub.states("launch-1").count("STARTING") <= 1
+
+
+async def test_a_control_plane_that_is_down_hurts_nobody(hub: Hub, node: Node, fake: Assign) -> None:
+    """Launches go on and end without it, and their ends are told when it is back."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(fake("stays", slot=0))
+    await hub.want(fake("ends", slot=1, behavior={"exit_after": 1.0, "exit_code": 4}))
+    await hub.until_state("stays", LaunchReport.READY)
+    await hub.until_state("ends", LaunchReport.READY)
+    await hub.stop()
+    assert node.agent is not None
+    ended = next(runner for runner in node.agent.launches.alive if runner.record.launch_id == "ends")
+    await node.agent.launches.ended(ended.record.launch_id, timeout=10)
+    await hub.start(hub.address)
+    await hub.until(lambda: len(hub.connections) == 2)
+    told = {launch.launch_id: launch for launch in hub.link.hello.launches}
+    assert told["stays"].state == LaunchReport.READY
+    assert (told["ends"].state, told["ends"].exit_code) == (LaunchReport.EXITED, 4)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, "not for this node"),
+        (grpc.StatusCode.ALREADY_EXISTS, "another agent"),
+        (grpc.StatusCode.UNAUTHENTICATED, "token"),
+    ],
+)
+async def test_a_refusal_is_said_once_and_tried_again(
+    hub: Hub, config: AgentConfig, machine: Machine, code: grpc.StatusCode, words: str
+) -> None:
+    """Plainly and once, however often it is refused; when the reason is gone, there is a link."""
+    hub.refusal = (code, "because")
+    node = Node(config, machine)
+    with capture_logs() as logs:
+        await node.start()
+        await hub.until(lambda: hub.dials >= 3)
+    hub.refusal = None
+    await hub.until(lambda: hub.connections)
+    await node.stop()
+    said = [line for line in logs if line["event"] == "not_linked"]
+    assert len(said) == 1
+    assert words in said[0]["problem"]
+    assert "because" in said[0]["detail"]
+
+
+async def test_a_rotated_token_is_taken_up(hub: Hub, config: AgentConfig, machine: Machine, tmp_path: Path) -> None:
+    """The token file is read at each dial."""
+    path = tmp_path / "token"
+    path.write_text("old")
+    node = Node(replace(config, token="", token_file=path), machine)
+    await node.start()
+    await hub.until(lambda: hub.dials >= 1)
+    assert hub.connections == []
+    path.write_text("node-token\n")
+    await hub.until(lambda: hub.connections)
+    await node.stop()
+
+
+async def test_an_end_is_told_until_it_is_recorded(hub: Hub, node: Node, fake: Assign) -> None:
+    """A final report comes again with every heartbeat and hello until the control plane says Forget."""
+    hub.forgets = False
+    await hub.until(lambda: hub.connections)
+    wanted = fake()
+    await hub.want(wanted)
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.want(stopped(wanted))
+    await hub.until_state("launch-1", LaunchReport.EXITED)
+    count = len(hub.history)
+    await hub.until(lambda: len(hub.history) >= count + 2)
+    await hub.hang_up()
+    await hub.until(lambda: len(hub.connections) == 2)
+    assert hub.link.hello.launches[0].state == LaunchReport.EXITED
+    assert node.agent is not None
+    hub.forgets = True
+    await node.agent.launches.none_left.wait()
+
+
+async def test_nobody_watched_is_abandoned(hub: Hub, node: Node, fake: Assign) -> None:
+    """Without a link for long, what nobody is connected to ends; what somebody is, or may be, goes on."""
+    hub.abandon_s = 0.5
+    await hub.until(lambda: hub.connections)
+    await hub.want(fake("watched", slot=0, behavior={"viewers": 1}))
+    await hub.want(fake("alone", slot=1, behavior={"viewers": 0}))
+    await hub.want(fake("unknown", device="GPU-1", slot=0))
+    for launch_id in ("watched", "alone", "unknown"):
+        await hub.until_state(launch_id, LaunchReport.READY)
+    await hub.until(lambda: hub.reports["watched"].viewers == 1 and hub.reports["alone"].HasField("viewers"))
+    await hub.stop()
+    assert node.agent is not None
+    await node.agent.launches.ended("alone", timeout=10)
+    await hub.start(hub.address)
+    await hub.until(lambda: len(hub.connections) == 2)
+    told = {launch.launch_id: launch for launch in hub.link.hello.launches}
+    assert (told["alone"].state, told["alone"].reason) == (LaunchReport.EXITED, "ABANDONED")
+    assert told["watched"].state == LaunchReport.READY
+    assert told["unknown"].state == LaunchReport.READY
+
+
+async def test_a_new_launch_during_the_drain_is_refused(hub: Hub, node: Node, fake: Assign) -> None:
+    """An agent that is stopping begins nothing."""
+    await hub.until(lambda: hub.connections)
+    assert node.agent is not None
+    node.agent.launches.close_to_new("stopping")
+    await hub.want(fake())
+    refused = await hub.until_state("launch-1", LaunchReport.REJECTED)
+    assert refused.reason == "AGENT_STOPPED"
+
+
+async def test_a_launch_of_another_cluster_is_left_alone(hub: Hub, node: Node, fake: Assign) -> None:
+    """A full set of another cluster ends nothing of this one."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(fake())
+    await hub.until_state("launch-1", LaunchReport.READY)
+    hub.assignments.clear()
+    hub.cluster_id = "cluster-2"
+    await hub.hang_up()
+    await hub.until(lambda: len(hub.connections) == 2 and hub.link.heartbeats >= 2)
+    assert hub.reports["launch-1"].state == LaunchReport.READY
