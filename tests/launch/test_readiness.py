@@ -1,0 +1,174 @@
+"""Is it ready, and who is there?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from footlights.v1.application_pb2 import FakeBehavior, Readiness, Version
+from footlights.v1.application_pb2 import Presence as PresenceRecipe
+from google.protobuf.duration_pb2 import Duration
+
+from footlights.launch.fake import FakeLauncher
+from footlights.launch.launcher import LogPart, Plan, Ports
+from footlights.launch.readiness import UNKNOWN, presence, ready
+from tests.launch.plans import make_plan
+
+Serve = Callable[[bytes], Awaitable[int]]
+
+
+async def no_log(cursor: str) -> LogPart:
+    return LogPart((), truncated=False, cursor=cursor)
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serve one fixed answer to every request; an empty one never answers."""
+    servers = []
+    hanging: list[asyncio.StreamWriter] = []
+
+    async def make(answer: bytes) -> int:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"GET /")
+            if not answer:
+                hanging.append(writer)
+                return
+            writer.write(answer)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        servers.append(server)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+    yield make
+    for writer in hanging:
+        writer.close()
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+def plan_for(root: Path, version: Version, *, signal: int = 9, http: int = 9) -> Plan:
+    version.command[:] = ["/bin/true"]
+    return replace(make_plan(version, root), ports=Ports(signal=signal, media=9, http=http))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", True),
+        (b"HTTP/1.0 200 OK\r\n\r\nReady for connection", True),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", False),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", False),
+        (b"SSH-2.0-OpenSSH\r\n", False),
+        (b"\xff\xff\xff\n", False),
+        (b"HTTP/1.1 two hundred\r\n\r\n", False),
+        (b"x" * 100_000, False),
+    ],
+)
+async def test_http(serve: Serve, root: Path, answer: bytes, expected: bool) -> None:
+    """Ready is status 200 and nothing else."""
+    plan = plan_for(root, Version(), http=await serve(answer))
+
+    assert await ready(plan, no_log) is expected
+
+
+async def test_http_hangs(serve: Serve, root: Path) -> None:
+    """An application that accepts and never answers is not ready, by the deadline."""
+    plan = plan_for(root, Version(), http=await serve(b""))
+
+    assert not await ready(plan, no_log, timeout_s=0.1)
+    assert await presence(plan, timeout_s=0.1) == UNKNOWN
+
+
+async def test_nobody_listens(root: Path) -> None:
+    """A closed port is not ready."""
+    assert not await ready(plan_for(root, Version()), no_log)
+    tcp = Version(readiness=Readiness(check=Readiness.TCP))
+    assert not await ready(plan_for(root, tcp), no_log)
+
+
+async def test_tcp(serve: Serve, root: Path) -> None:
+    """The check TCP asks the signalling port only for a connection."""
+    version = Version(readiness=Readiness(check=Readiness.TCP))
+
+    assert await ready(plan_for(root, version, signal=await serve(b"")), no_log)
+
+
+async def test_log(root: Path) -> None:
+    """The check LOG looks through all the output, part by part."""
+    version = Version(readiness=Readiness(check=Readiness.LOG, log_text="RTX ready"))
+    parts = {"": ("starting", "1"), "1": ("[12.3s] RTX ready.", "2"), "2": ("more", "2")}
+
+    async def read(cursor: str) -> LogPart:
+        line, following = parts[cursor]
+        return LogPart((line,), truncated=False, cursor=following)
+
+    assert await ready(plan_for(root, version), read)
+    assert not await ready(plan_for(root, version), no_log)
+
+
+@pytest.mark.parametrize(
+    ("body", "viewers", "idle"),
+    [
+        (b'{"viewers": 2, "last_input_seconds_ago": 1.5}', 2, 1.5),
+        (b'{"viewers": 0, "last_input_seconds_ago": null}', 0, None),
+        (b'{"viewers": 1}', 1, None),
+        (b'{"viewers": 1, "last_input_seconds_ago": -1}', 1, None),
+        (b'{"viewers": 1, "last_input_seconds_ago": 1e999}', 1, None),
+        (b'{"viewers": -1}', None, None),
+        (b'{"viewers": true}', None, None),
+        (b'{"viewers": "1"}', None, None),
+        (b"[]", None, None),
+        (b"nonsense", None, None),
+    ],
+)
+async def test_presence_by_http(serve: Serve, root: Path, body: bytes, viewers: int | None, idle: float | None) -> None:
+    """The application's own word is taken where it makes sense; otherwise nothing is known."""
+    version = Version(presence=PresenceRecipe(source=PresenceRecipe.HTTP))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    found = await presence(plan_for(root, version, http=await serve(answer)))
+
+    assert (found.viewers, found.idle_s) == (viewers, idle)
+
+
+async def test_presence_by_connections(serve: Serve, root: Path) -> None:
+    """Without a word of the application's, connections to its signalling port are counted."""
+    signal, http = await serve(b""), await serve(b"HTTP/1.1 404 Not Found\r\n\r\n")
+    plan = plan_for(root, Version(), signal=signal, http=http)
+    assert (await presence(plan)).viewers == 0
+
+    _, writer = await asyncio.open_connection("127.0.0.1", signal)
+
+    assert (await presence(plan)).viewers == 1
+    only_http = plan_for(root, Version(presence=PresenceRecipe(source=PresenceRecipe.HTTP)), signal=signal, http=http)
+    assert await presence(only_http) == UNKNOWN
+    none = plan_for(root, Version(presence=PresenceRecipe(source=PresenceRecipe.NONE)), signal=signal, http=http)
+    assert await presence(none) == UNKNOWN
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_fake(root: Path) -> None:
+    """A fake is ready as its version says, and claims the viewers that it says."""
+    launcher = FakeLauncher(root)
+    for fake, expected in (
+        (FakeBehavior(), True),
+        (FakeBehavior(never_ready=True), False),
+        (FakeBehavior(ready_after=Duration(seconds=60)), False),
+        (FakeBehavior(exit_after=Duration(nanos=1)), False),
+    ):
+        plan = make_plan(Version(fake=fake), root)
+        assert not await ready(plan, no_log)
+        await launcher.start(plan, b"")
+        assert await ready(plan, no_log) is expected
+    assert await presence(make_plan(Version(fake=FakeBehavior(viewers=2)), root)) == replace(UNKNOWN, viewers=2)
+    assert await presence(make_plan(Version(fake=FakeBehavior()), root)) == UNKNOWN
