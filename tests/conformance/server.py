@@ -12,6 +12,7 @@ import grpc.aio
 import uvicorn
 
 from footlights.gateway import Gateway, Options
+from footlights.gateway.inprocess import Channel, Handlers
 from tests.conformance.echo import Echo, service
 
 
@@ -25,8 +26,8 @@ class Running:
 
 
 @contextmanager
-def serving(options: Options | None = None) -> Iterator[Running]:
-    """Run both until the end of the block."""
+def serving(options: Options | None = None, *, in_process: bool = False) -> Iterator[Running]:
+    """Run both until the end of the block, with a socket between them or none."""
     ready = threading.Event()
     found: list[Running] = []
     failures: list[BaseException] = []
@@ -38,7 +39,10 @@ def serving(options: Options | None = None) -> Iterator[Running]:
         upstream.add_generic_rpc_handlers((echo.handlers(),))
         upstream_port = upstream.add_insecure_port("127.0.0.1:0")
         await upstream.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{upstream_port}") as channel:
+        handlers = Handlers()
+        handlers.add_generic_rpc_handlers((echo.handlers(),))
+        wire = grpc.aio.insecure_channel(f"127.0.0.1:{upstream_port}")
+        async with Channel(handlers) if in_process else wire as channel:
             gateway = Gateway(channel, [service()], options)
             config = uvicorn.Config(
                 gateway, host="127.0.0.1", port=0, log_level="critical", proxy_headers=False, ws="none", lifespan="off"

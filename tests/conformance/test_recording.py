@@ -11,10 +11,10 @@ from tests.conformance.recording import Case, cases, observed, send, wanted
 from tests.conformance.server import Running, serving
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """A gateway of default options."""
-    with serving() as found:
+@pytest.fixture(scope="module", params=["wire", "inprocess"])
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """A gateway of default options, over a socket and in the server's own process."""
+    with serving(in_process=request.param == "inprocess") as found:
         yield found
 
 

@@ -79,7 +79,8 @@ class Gateway:
         writer = Writer(spell=spell, pools=pools)
         self._endpoints = {id(binding): Endpoint(binding, channel, self.options, writer) for binding in self.bindings}
         self._status_writer = Writer(keep_unknown_any=self.options.strict, pools=pools)
-        self._in_flight = 0
+        self.in_flight = 0
+        """Calls that are running, streams included."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Only HTTP is served; a WebSocket is refused."""
@@ -112,16 +113,16 @@ class Gateway:
             await self._preflight(exchange)
             return
         route, parameters = await self._route(exchange)
-        if self._in_flight >= self.options.max_concurrent_calls:
+        if self.in_flight >= self.options.max_concurrent_calls:
             raise Refusal(
                 UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
-                plain=f"{self._in_flight} calls are in flight, which is the limit; try again later",
+                plain=f"{self.in_flight} calls are in flight, which is the limit; try again later",
             )  # fmt: skip
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             await self._call(exchange, route, parameters)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     def _check_bounds(self, exchange: Exchange) -> None:
         options, scope = self.options, exchange.scope

@@ -102,8 +102,11 @@ async def _run(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
         scheme = "https" if arguments.tls_key else "http"
         names = ", ".join(service.full_name for service in services)
-        print(f"serving {len(gateway.bindings)} routes of {names} on {scheme}://{arguments.listen}", flush=True)
-        await uvicorn.Server(config).serve()
+        # Bound here, so that the line is true when it is printed and port 0 has become a number.
+        listener = config.bind_socket()
+        where = f"{scheme}://{host}:{listener.getsockname()[1]}"
+        print(f"serving {len(gateway.bindings)} routes of {names} on {where}", flush=True)
+        await uvicorn.Server(config).serve(sockets=[listener])
 
 
 def _channel(arguments: argparse.Namespace) -> grpc.aio.Channel:

@@ -6,13 +6,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc.aio
-from google.protobuf import descriptor_pool
+from google.api import annotations_pb2, field_behavior_pb2, httpbody_pb2
+from google.protobuf import (
+    any_pb2,
+    api_pb2,
+    descriptor_pool,
+    duration_pb2,
+    empty_pb2,
+    field_mask_pb2,
+    source_context_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    type_pb2,
+    wrappers_pb2,
+)  # fmt: skip
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+# Imported so that a set built without --include_imports finds them.
+_WELL_KNOWN = (
+    annotations_pb2, field_behavior_pb2, httpbody_pb2, any_pb2, api_pb2, duration_pb2, empty_pb2, field_mask_pb2,
+    source_context_pb2, struct_pb2, timestamp_pb2, type_pb2, wrappers_pb2,
+)  # fmt: skip
 _QUIET = ("grpc.reflection.", "grpc.health.")
 
 

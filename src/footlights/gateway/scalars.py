@@ -47,7 +47,7 @@ def parse_int(text: str, bits: int, *, signed: bool, base0: bool) -> int:
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     wanted = f"an integer from {low} to {high}"
     value = _base0(text) if base0 else int(text) if _INTEGER.fullmatch(text) and len(text) < 400 else None
-    if value is None and _INTEGER.fullmatch(text):
+    if len(text) >= 400 and _INTEGER.fullmatch(text):
         value = high + 1
     if value is None or (not signed and text[:1] in ("+", "-")):
         raise Malformed(f"{function}: parsing {go_quote(text)}: invalid syntax", wanted)

@@ -1,0 +1,190 @@
+"""The gateway alone, as a process, in front of servers that are not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import httpx2
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc  # type: ignore[import-untyped]
+from google.protobuf import empty_pb2
+from grpc_reflection.v1alpha import reflection
+
+from footlights.gateway.command import parser, settings
+from tests.conformance.echo import Echo, descriptor_set
+
+
+class Operations(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]  # untyped
+    """google.longrunning.Operations in a few lines."""
+
+    async def GetOperation(self, request: Any, context: Any) -> Any:
+        """The first."""
+        if request.name != "operations/1":
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no operation {request.name}")
+        found = operations_pb2.Operation(name=request.name, done=True)
+        found.response.Pack(empty_pb2.Empty())
+        return found
+
+    async def CancelOperation(self, request: Any, context: Any) -> Any:
+        """Nothing."""
+        return empty_pb2.Empty()
+
+
+@contextmanager
+def upstream() -> Iterator[int]:
+    """A server with operations, reflection and the scratch service, in a thread."""
+    ready, ports = threading.Event(), []
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        server = grpc.aio.server()
+        operations_pb2_grpc.add_OperationsServicer_to_server(Operations(), server)
+        server.add_generic_rpc_handlers((Echo().handlers(),))
+        reflection.enable_server_reflection(["google.longrunning.Operations", reflection.SERVICE_NAME], server)
+        ports.append(server.add_insecure_port("127.0.0.1:0"))
+        await server.start()
+        ready.set()
+        await stop.wait()
+        await server.stop(0)
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield ports[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+@contextmanager
+def command(*arguments: str) -> Iterator[str]:
+    """The process; gives its URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "footlights.gateway", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"https?://\S+$", line)
+        assert found is not None, line + process.stdout.read()
+        yield found.group()
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The upstream's port."""
+    with upstream() as found:
+        yield found
+
+
+def get(url: str) -> httpx2.Response:
+    """An answer, once the listener is there."""
+    transport = httpx2.HTTPTransport(retries=5)
+    with httpx2.Client(transport=transport, timeout=10) as client:
+        return client.get(url)
+
+
+def test_reflection(port: int) -> None:
+    """
+    By reflection it serves a googleapis service that it has never seen, with its pages.
+    """
+    with command("--reflection", "--upstream", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0", "--docs") as url:
+        found = get(f"{url}/v1/operations/1")
+        cancelled = httpx2.post(f"{url}/v1/operations/1:cancel", timeout=10)
+        missing = get(f"{url}/v1/operations/2")
+        described = get(f"{url}/openapi.json")
+
+        assert found.json()["response"]["@type"] == "type.googleapis.com/google.protobuf.Empty"
+        assert (cancelled.status_code, cancelled.json()) == (200, {})
+        assert (missing.status_code, missing.json()["message"]) == (404, "no operation operations/2")
+        assert "/v1/operations/{name}" in described.json()["paths"]
+
+
+def test_descriptor_set(port: int, tmp_path: Path) -> None:
+    """
+    From a descriptor set it serves the services that are named, in the dialect that is asked for.
+    """
+    (tmp_path / "set.binpb").write_bytes(descriptor_set())
+    arguments = [
+        "--descriptor-set",
+        str(tmp_path / "set.binpb"),
+        "--upstream",
+        f"127.0.0.1:{port}",
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    with command(*arguments, "--service", "gatewaytest.v1.GatewayTest", "--strict", "--use-proto-names") as url:
+        assert get(f"{url}/v1/things?num32=x").json()["details"]
+        assert "update_mask" in get(f"{url}/v1/things").json()["request"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--reflection", "--upstream", "127.0.0.1:1"], "127.0.0.1:1: UNAVAILABLE"),
+        (["--descriptor-set", "/nope", "--upstream", "x:1"], "/nope"),
+        (["--reflection", "--upstream", "127.0.0.1:1", "--tls-key", "k"], "go together"),
+        (["--reflection", "--upstream", "127.0.0.1:1", "--listen", "here"], "HOST:PORT"),
+    ],
+)
+def test_failures(arguments: list[str], said: str) -> None:
+    """
+    What is wrong is said in one line, with exit status 2.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-m", "footlights.gateway", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_settings() -> None:
+    """
+    Arguments become options.
+    """
+    options = settings(
+        parser().parse_args(
+            [
+                "--reflection",
+                "--upstream",
+                "h:1",
+                "--strict",
+                "--cors-origin",
+                "*",
+                "--forward-header",
+                "X-A",
+                "--timeout",
+                "3",
+            ]
+        )
+    )
+
+    assert options.strict
+    assert options.cors_origins == ("*",)
+    assert options.forward_headers == ("x-a",)
+    assert options.default_timeout_s == 3

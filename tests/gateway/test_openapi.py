@@ -1,0 +1,246 @@
+"""The document of the scratch service and of a service that uses every option."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import google.api
+import grpc_tools  # type: ignore[import-untyped]
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_tools import protoc
+from openapi_spec_validator import validate
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from footlights.gateway import Options, docs
+from footlights.gateway.descriptors import DescriptorError, from_set
+from footlights.gateway.openapi import Info, document
+from tests.conformance.echo import service
+
+REPOSITORY = Path(__file__).parents[2]
+PROTO = """
+syntax = "proto3";
+package shop.v1;
+import "footlights/http/v1/annotations.proto";
+import "google/api/annotations.proto";
+import "google/api/field_behavior.proto";
+import "google/protobuf/timestamp.proto";
+
+// Sells things.
+service ShopService {
+  // Orders a thing. It takes
+  // a while.
+  //
+  // - one
+  // - two
+  rpc Order(OrderRequest) returns (Thing) {
+    option (google.api.http) = {post: "/v1/{shop=shops/*}/things" body: "*"};
+    option (footlights.http.v1.reply) = {accepted: {field: "state" values: ["PENDING"]} location: "/v1/{name}"};
+  }
+  // Lists things.
+  rpc List(ListRequest) returns (Things) { option (google.api.http) = {get: "/v1/things"}; }
+  // Forgets a thing.
+  rpc Forget(ForgetRequest) returns (Thing) {
+    option (google.api.http) = {delete: "/v1/things/{name}"};
+    option (footlights.http.v1.reply) = {empty_body: true};
+  }
+  // Watches things.
+  rpc Watch(ListRequest) returns (stream Thing) {
+    option (google.api.http) = {get: "/v1/things:watch"};
+    option (footlights.http.v1.reply) = {event_id: "revision" last_event_id_field: "limit"};
+  }
+}
+// Asks for a thing.
+message OrderRequest {
+  // Required. Where.
+  string shop = 1 [(google.api.field_behavior) = REQUIRED];
+  // Required. What.
+  string what = 2 [(google.api.field_behavior) = REQUIRED, (footlights.http.v1.rules) = {
+    max_length: 5 pattern: "[a-z]+" example: "\\"shoe\\""}];
+  // Optional. How many.
+  int32 count = 3 [(footlights.http.v1.rules) = {default_value: "1" minimum: 1 maximum: 9}];
+  map<string, string> labels = 4 [(footlights.http.v1.rules) = {max_items: 3}];
+}
+message ListRequest {
+  // How many.
+  optional int32 limit = 1 [(footlights.http.v1.rules) = {
+    default_value: "50" minimum: 1 maximum: 100 clamp_maximum: true}];
+  string sort_by = 2 [json_name = "sort-by", (footlights.http.v1.rules) = {allowed_values: ["name", "size"]}];
+  repeated Thing.State state = 3;
+  Filter filter = 4;
+  message Filter { google.protobuf.Timestamp from_time = 1; map<string, string> labels = 2; }
+}
+message ForgetRequest { string name = 1; }
+message Things { repeated Thing items = 1; }
+// A thing.
+message Thing {
+  string name = 1;
+  // Output only. How it is.
+  State state = 2 [(google.api.field_behavior) = OUTPUT_ONLY];
+  // States of things.
+  enum State {
+    STATE_UNSPECIFIED = 0;
+    // Not yet.
+    PENDING = 1;
+  }
+  int64 revision = 3;
+  Thing part_of = 4;
+  google.protobuf.Timestamp create_time = 5;
+}
+"""
+
+
+def compiled(text: str) -> bytes:
+    """A descriptor set with source info."""
+    includes = [
+        REPOSITORY / "proto",
+        Path(next(iter(google.api.__path__))).parent.parent,
+        Path(grpc_tools.__file__).parent / "_proto",
+    ]
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "t.proto").write_text(text)
+        out = Path(folder) / "out"
+        arguments = ["protoc", f"-I{folder}", *(f"-I{path}" for path in includes), "--include_imports"]
+        assert protoc.main([*arguments, "--include_source_info", f"--descriptor_set_out={out}", "t.proto"]) == 0
+        return out.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def shop() -> dict[str, Any]:
+    """The document of the shop, strict, with proto names."""
+    data = compiled(PROTO)
+    options = Options(strict=True, use_proto_names=True)
+    return document(
+        from_set(data, ["shop.v1.ShopService"]), options, Info("Shop", "1", bearer=True), descriptor_set=data
+    )
+
+
+@pytest.mark.parametrize("options", [Options(), Options(strict=True, use_proto_names=True)])
+def test_scratch_service_is_valid(options: Options) -> None:
+    """
+    Every kind of field, template and stream makes a valid document.
+    """
+    found = document([service()], options, Info("Scratch", "1"))
+
+    validate(json.loads(json.dumps(found)))
+
+
+def test_valid(shop: dict[str, Any]) -> None:
+    """
+    The shop's is valid, and every reference in it leads somewhere.
+    """
+    validate(json.loads(json.dumps(shop)))
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(shop)))
+
+    assert names <= set(shop["components"]["schemas"])
+
+
+def test_operations(shop: dict[str, Any]) -> None:
+    """
+    Comments, answers, headers and security are there.
+    """
+    order = shop["paths"]["/v1/shops/{shop}/things"]["post"]
+
+    assert order["operationId"] == "ShopService_Order"
+    assert order["summary"] == "Orders a thing"
+    assert order["description"] == "Orders a thing. It takes a while.\n\n- one\n- two"
+    assert set(order["responses"]) == {"200", "202", "default"}
+    assert "`PENDING`" in order["responses"]["202"]["description"]
+    assert "Location" in order["responses"]["200"]["headers"]
+    assert set(shop["paths"]["/v1/things/{name}"]["delete"]["responses"]) == {"204", "default"}
+    assert shop["security"] == [{"bearer": []}]
+    assert shop["tags"] == [{"name": "ShopService", "description": "Sells things."}]
+    assert "Status" in shop["components"]["schemas"]
+
+
+def test_body(shop: dict[str, Any]) -> None:
+    """
+    A body leaves out what stands in the path, and says what is required and allowed.
+    """
+    schema = shop["paths"]["/v1/shops/{shop}/things"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+    assert schema["required"] == ["what"]
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == {"what", "count", "labels"}
+    assert schema["properties"]["what"] == {
+        "type": "string", "maxLength": 5, "pattern": "^(?:[a-z]+)$", "examples": ["shoe"], "description": "What.",
+    }  # fmt: skip
+    assert schema["properties"]["count"] == {
+        "type": "integer", "format": "int32", "minimum": 1, "maximum": 9, "default": 1, "description": "How many.",
+    }  # fmt: skip
+    assert schema["properties"]["labels"]["maxProperties"] == 3
+
+
+def test_parameters(shop: dict[str, Any]) -> None:
+    """
+    Query parameters have the names that are taken, nested ones with dots, and what is lowered is not refused.
+    """
+    parameters = {p["name"]: p for p in shop["paths"]["/v1/things"]["get"]["parameters"]}
+
+    assert set(parameters) == {"limit", "sort-by", "state", "filter.from_time", "filter.labels"}
+    assert parameters["limit"]["schema"]["maximum"] == 2**31 - 1
+    assert "lowered" in parameters["limit"]["description"]
+    assert parameters["sort-by"]["schema"]["enum"] == ["name", "size"]
+    assert parameters["filter.labels"]["style"] == "deepObject"
+    assert parameters["filter.from_time"]["schema"]["format"] == "date-time"
+
+
+def test_streams(shop: dict[str, Any]) -> None:
+    """
+    A stream is lines or events, and can be resumed.
+    """
+    watch = shop["paths"]["/v1/things:watch"]["get"]
+
+    assert set(watch["responses"]["200"]["content"]) == {"application/x-ndjson", "text/event-stream"}
+    assert [p["in"] for p in watch["parameters"] if p["name"] == "Last-Event-ID"] == ["header"]
+
+
+def test_schemas(shop: dict[str, Any]) -> None:
+    """
+    Messages that contain themselves end, unset messages may be null, long integers are strings.
+    """
+    thing = shop["components"]["schemas"]["Thing"]
+
+    assert thing["properties"]["part_of"] == {"anyOf": [{"$ref": "#/components/schemas/Thing"}, {"type": "null"}]}
+    assert thing["properties"]["revision"]["type"] == "string"
+    assert thing["properties"]["create_time"]["type"] == ["string", "null"]
+    assert thing["properties"]["state"]["readOnly"] is True
+    assert "- `PENDING`: Not yet." in shop["components"]["schemas"]["Thing.State"]["description"]
+
+
+def test_pages(shop: dict[str, Any]) -> None:
+    """
+    The document and the page over it are served, mounted anywhere, and the page asks nothing of other hosts.
+    """
+    with TestClient(Starlette(routes=docs.routes(shop))) as client:
+        assert client.get("/openapi.json").json() == shop
+        page = client.get("/docs")
+        assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert all(client.get("/" + asset).status_code == 200 for asset in assets)
+        assert not any("//" in asset for asset in assets)
+        assert client.get("/docs/../secret").status_code == 404
+        assert "sourceMappingURL" not in client.get("/docs/swagger-ui-bundle.js").text
+
+
+def test_descriptor_sets() -> None:
+    """
+    A set that is none, lacks an import or a service is refused with what is missing; well-known imports may lack.
+    """
+    whole = FileDescriptorSet.FromString(compiled(PROTO))
+    only_own = FileDescriptorSet(file=[file for file in whole.file if file.name == "t.proto"])
+    broken = FileDescriptorSet.FromString(only_own.SerializeToString())
+    broken.file[0].dependency.append("nowhere.proto")
+
+    assert [s.full_name for s in from_set(only_own.SerializeToString())] == ["shop.v1.ShopService"]
+    with pytest.raises(DescriptorError, match=r"nowhere\.proto"):
+        from_set(broken.SerializeToString())
+    with pytest.raises(DescriptorError, match=r"there are: shop\.v1\.ShopService"):
+        from_set(whole.SerializeToString(), ["shop.v1.Nope"])
+    with pytest.raises(DescriptorError, match="not a descriptor set"):
+        from_set(b"\xff\xff")
