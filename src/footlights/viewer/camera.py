@@ -26,6 +26,7 @@ class Orbit:
     elevation: float
     vertical_fov: float  # degrees
     size: float  # radius of what is looked at; bounds the distance
+    center: Vector  # its middle
 
     @property
     def eye(self) -> Vector:
@@ -41,8 +42,8 @@ class Orbit:
     @property
     def near_far(self) -> tuple[float, float]:
         """Clipping distances: as tight as the scene allows, for the depth buffer's sake."""
-        far = self.distance + 12 * self.size
-        return max(far * 1e-4, self.distance * 0.02), far
+        far = self.distance + 4 * self.size + math.dist(self.target, self.center)
+        return max(far * 2e-3, self.distance * 0.03), far
 
     def orbited(self, dx: float, dy: float) -> Orbit:
         """Turned by a drag, in fractions of the picture's width and height; what is grabbed follows the hand."""
@@ -89,6 +90,7 @@ def framed(bounds: Bounds, aspect: float) -> Orbit:
         elevation=math.radians(22),
         vertical_fov=DEFAULT_FOV,
         size=bounds.radius,
+        center=bounds.center,
     )
 
 
@@ -103,6 +105,7 @@ def _from_view(view: View, bounds: Bounds) -> Orbit:
         elevation=max(-STEEPEST, min(STEEPEST, elevation)),
         vertical_fov=view.vertical_fov,
         size=bounds.radius,
+        center=bounds.center,
     )
 
 

@@ -52,7 +52,9 @@ def parse(raw: str | bytes) -> Message | None:
         message = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(message, dict) or message.get("type") not in TYPES:
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str) or message["type"] not in TYPES:
+        return None
+    if not isinstance(message.get("modifiers", []), list):
         return None
     numbers = ("x", "y", "dx", "dy", "t", "button", "buttons")
     if not all(_is_number(message[name]) for name in numbers if name in message):
@@ -85,7 +87,7 @@ class Controls:
             case "wheel":
                 self.orbit = self.orbit.dollied(float(message.get("dy", 0)))
             case "key" if message.get("action", "down") == "down":
-                self._key(message.get("key", ""), message.get("modifiers") or [])
+                self._key(message.get("key", ""), message.get("modifiers", []))
             case "text":
                 self._type(message.get("text", ""))
 
@@ -95,7 +97,7 @@ class Controls:
             case "down":
                 button = int(message.get("button", 0))
                 self._buttons = int(message.get("buttons", 0)) or {0: LEFT, 1: MIDDLE, 2: RIGHT}.get(button, 0)
-                if "Shift" in (message.get("modifiers") or []) and self._buttons == LEFT:
+                if "Shift" in (message.get("modifiers", [])) and self._buttons == LEFT:
                     self._buttons = MIDDLE
                 self._last = here
             case "move" if self._last is not None:

@@ -30,6 +30,7 @@ class Paint:
     color: RGB = (0.18, 0.18, 0.18)
     opacity: float = 1.0
     color_primvar: str | None = None  # per-vertex colour that replaces `color`
+    opacity_primvar: str | None = None  # per-vertex opacity that replaces `opacity`
     occlusion_primvar: str | None = None  # per-vertex factor, 0..1
     roughness: float = 0.5
     metallic: float = 0.0
@@ -91,7 +92,7 @@ def _paint(shader: Any, names: dict[str, str]) -> Paint:
         return _input(shader, names.get(name, name))
 
     diffuse, color_primvar = read("diffuseColor")
-    opacity, _ = read("opacity")
+    opacity, opacity_primvar = read("opacity")
     roughness, _ = read("roughness")
     metallic, _ = read("metallic")
     emission, _ = read("emissiveColor")
@@ -102,6 +103,7 @@ def _paint(shader: Any, names: dict[str, str]) -> Paint:
         color=_rgb(diffuse, UNBOUND.color),
         opacity=_unit(opacity, 1.0),
         color_primvar=color_primvar,
+        opacity_primvar=opacity_primvar,
         occlusion_primvar=occlusion_primvar,
         roughness=_unit(roughness, 0.5),
         metallic=_unit(metallic, 0.0),

@@ -193,7 +193,8 @@ def _colors(prim: Any, time: Any, paint: Paint | None, layout: _Layout) -> np.nd
     name = look.color_primvar or (None if paint else "displayColor")
     if name and (color := read(name, 3)) is not None:
         result[:, :3] = color
-    if paint is None and (opacity := read("displayOpacity", 1)) is not None:
+    alpha = look.opacity_primvar or (None if paint else "displayOpacity")
+    if alpha and (opacity := read(alpha, 1)) is not None:
         result[:, 3] = opacity[:, 0]
     result[:, :3] = np.clip(result[:, :3], 0, 1) ** (1 / 2.2)
     if look.occlusion_primvar and (occlusion := read(look.occlusion_primvar, 1)) is not None:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.rtcpeerconnection import is_codec_compatible
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
 from aiortc.sdp import SessionDescription
 
@@ -70,7 +71,7 @@ class Peer:
         """Answer an offer with the first of `codecs` that it has. Raises OfferRefused."""
         connection = self._connection
         transceiver = connection.addTransceiver(self._track, direction="sendonly")
-        transceiver.setCodecPreferences(_preferences(codecs))  # later ones would be ignored
+        transceiver.setCodecPreferences(_preferences(offer, codecs))  # later ones would be ignored
         connection.on("datachannel", self._accept_channel)
         connection.on("connectionstatechange", self._connection_changed)
         try:
@@ -180,17 +181,29 @@ class Peer:
         sender._send_keyframe = lambda: self._hub.request_key_frame(self._track.codec)  # noqa: SLF001
 
 
-def _preferences(codecs: list[CodecName]) -> list[Any]:
-    """aiortc's capabilities in our order: constrained baseline before baseline, with retransmission."""
-    available = RTCRtpSender.getCapabilities("video").codecs
-    chosen: list[Any] = []
+def _preferences(offer: str, codecs: list[CodecName]) -> list[Any]:
+    """aiortc's capabilities for the first of `codecs` that is offered; constrained baseline before baseline."""
+    available: list[Any] = RTCRtpSender.getCapabilities("video").codecs
+    try:
+        medias = SessionDescription.parse(offer).media
+    except Exception as error:  # aiortc raises whatever its parser trips over
+        raise OfferRefused(f"the SDP offer cannot be read: {error or type(error).__name__}") from error
+    offered = [codec for media in medias if media.kind == "video" for codec in media.rtp.codecs]
     for name in codecs:
         same = [c for c in available if c.mimeType == MIME_TYPES[name]]
-        same.sort(
-            key=lambda c: not str(c.parameters.get("profile-level-id", "")).lower().startswith(CONSTRAINED_BASELINE)
-        )
-        chosen += same
-    return chosen + [c for c in available if c.mimeType == "video/rtx"]
+        if any(_compatible(c, other) for c in same for other in offered):
+            same.sort(key=lambda c: not str(c.parameters.get("profile-level-id", "")).startswith(CONSTRAINED_BASELINE))
+            return [*same, *(c for c in available if c.mimeType == "video/rtx")]
+    if not offered:
+        raise OfferRefused("the SDP offer has no video that this application could send: offer recvonly video")
+    raise OfferRefused(
+        f"the SDP offer has none of {', '.join(MIME_TYPES[c] for c in codecs)} "
+        "(H.264: packetization-mode 1, baseline): offer one of them"
+    )
+
+
+def _compatible(ours: Any, theirs: Any) -> bool:
+    return bool(is_codec_compatible(ours, theirs))
 
 
 def _without_candidates(offer: str) -> str:
@@ -207,4 +220,4 @@ def _agreed_codec(answer: str, mid: str) -> CodecName:
             for name, known in MIME_TYPES.items():
                 if mime == known.lower():
                     return name
-    raise OfferRefused("the SDP offer has neither H.264 (packetization-mode 1, baseline) nor VP8: offer one of them")
+    raise OfferRefused("the SDP offer's video is not sendable: offer recvonly video")

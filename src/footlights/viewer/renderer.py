@@ -233,9 +233,8 @@ def _open_buffer(core: Any, size: tuple[int, int], backend: Backend) -> tuple[An
     wanted = core.FrameBufferProperties()
     wanted.setRgbaBits(8, 8, 8, 8)
     wanted.setDepthBits(24)
-    buffer = engine.makeOutput(
-        pipe, "stream", 0, wanted, core.WindowProperties.size(*size), core.GraphicsPipe.BFRefuseWindow
-    )
+    flags = core.GraphicsPipe.BFRefuseWindow | core.GraphicsPipe.BFResizeable
+    buffer = engine.makeOutput(pipe, "stream", 0, wanted, core.WindowProperties.size(*size), flags)
     if buffer is None:
         raise ViewerFailure(
             Reason.RENDERER_UNAVAILABLE, f"{pipe_name} gave no off-screen buffer of {size[0]}x{size[1]}"

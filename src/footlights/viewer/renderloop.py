@@ -24,6 +24,9 @@ MAX_PENDING_INPUT = 1024
 SUPERSAMPLING = (1.5, 1.25, 1.0)
 """How much larger than the stream a picture is drawn: the first that the machine keeps up with."""
 
+SHARE_OF_FRAME = 0.65
+"""How much of a frame's time drawing may take at the start."""
+
 PATIENCE = 60
 """Pictures over which lateness is judged."""
 
@@ -78,7 +81,8 @@ class RenderLoop:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def watch(self, watched: bool) -> None:
         """Draw only while this is True."""
@@ -123,14 +127,33 @@ class RenderLoop:
         self._controls = Controls(scene, options.width / options.height)
         self._timeline = scene.timeline
         self._played = 0.0
-        progress.supersampling = wanted
         self._draw()
+        self._calibrate()
         progress.ready, progress.step = True, "ready"
         log.info(
             "stage %s: %d triangles, %d batches, %d moving parts, opened in %.2f s, first frame after %.2f s",
             scene.name, scene.triangle_count, len(scene.batches), len(scene.joints) - 1,
             opened - began, time.monotonic() - began,
         )  # fmt: skip
+
+    def _calibrate(self) -> None:
+        """Start with a supersampling that leaves time for encoding, rather than to stutter first."""
+        while True:
+            best = min(self._timed_draw() for _ in range(2))
+            if best < SHARE_OF_FRAME / self._options.fps or len(self._steps) == 1:
+                self.progress.supersampling = self._steps[0]
+                return
+            self._step_down()
+
+    def _timed_draw(self) -> float:
+        began = time.monotonic()
+        self._draw()
+        return time.monotonic() - began
+
+    def _step_down(self) -> None:
+        del self._steps[0]
+        self.progress.supersampling = self._steps[0]
+        self._renderer.resize(self._options.width, self._options.height, self._steps[0])
 
     def _draw_until_stopped(self) -> None:
         period = 1.0 / self._options.fps
@@ -194,7 +217,5 @@ class RenderLoop:
         self._late = self._late + 1 if now > due else max(0, self._late - 1)
         if self._late > PATIENCE // 2 and len(self._steps) > 1:
             self._late = 0
-            del self._steps[0]
-            progress.supersampling = self._steps[0]
-            self._renderer.resize(self._options.width, self._options.height, self._steps[0])
+            self._step_down()
             log.info("drawing is too slow for %d fps: supersampling is now %.2f", self._options.fps, self._steps[0])

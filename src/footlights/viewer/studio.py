@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from footlights.viewer.scene import Scene
 
-TOP, HORIZON, BOTTOM = (0.085, 0.105, 0.145), (0.33, 0.37, 0.43), (0.17, 0.185, 0.215)
+TOP, HORIZON, BOTTOM = (0.10, 0.12, 0.17), (0.40, 0.43, 0.49), (0.20, 0.215, 0.25)
 """The backdrop, display-referred."""
 
 
@@ -102,10 +102,10 @@ def environment(core: Any, roughness: float) -> Any:
         product: np.ndarray = across * along
         return product
 
-    light = 0.34 + 0.20 * v + 0.13 * z
-    light += (0.62 - 0.25 * roughness) * box(-0.42, 0.52, 0.22, 0.24)
-    light += (0.34 - 0.12 * roughness) * box(0.62, 0.18, 0.10, 0.40)
-    light += 0.16 * np.exp(-(((v + 0.30) / 0.16) ** 2))
+    light = 0.50 + 0.22 * v + 0.16 * z
+    light += (0.75 - 0.30 * roughness) * box(-0.42, 0.52, 0.22, 0.24)
+    light += (0.45 - 0.15 * roughness) * box(0.62, 0.18, 0.10, 0.40)
+    light += 0.22 * np.exp(-(((v + 0.30) / 0.16) ** 2))
     light *= 0.55 + 0.45 * np.clip(z * 2.2, 0, 1)
     shade = np.clip(light, 0, 1)
     cool, warm = np.array([1.0, 1.0, 1.0]), np.array([0.96, 0.98, 1.0])
