@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from typing import Final
 
 PARENT: Final = "FOOTLIGHTS_PARENT_PID"
@@ -31,6 +32,24 @@ def die_with_parent(environ: MutableMapping[str, str]) -> None:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def reap_orphans(own: Collection[int]) -> bool:
+    """Collect adopted children that have ended; those in ``own`` are left to who started them.
+
+    Returns whether to call again soon: one of ``own`` stood in front, and others may be behind it.
+    """
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        if ended is None:
+            return False
+        if ended.si_pid in own:
+            return True
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def _prctl(option: int, argument: int) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 import psutil
 
 from footlights.auth.redaction import redact
-from footlights.cli.bond import PARENT
+from footlights.cli.bond import PARENT, reap_orphans
 from footlights.cli.exits import ERROR, Failed
 
 _LAST_LINES: Final = 15
@@ -75,9 +75,17 @@ class Child:
 
 def end_descendants() -> int:
     """Kill every descendant that is left; how many there were. With ``adopt_orphans`` none can hide."""
-    left = psutil.Process().children(recursive=True)
+    reap_orphans(())
+    left = [process for process in psutil.Process().children(recursive=True) if _runs(process)]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=5)
+    reap_orphans(())
     return len(left)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False

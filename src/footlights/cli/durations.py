@@ -36,8 +36,10 @@ def show_duration(seconds: float) -> str:
     return "".join(shown) or "0s"
 
 
-def duration(text: str) -> float:
-    """``parse_duration`` for typer's options."""
+def duration(text: str | float) -> float:
+    """``parse_duration`` for typer's options, which gives it their defaults too."""
+    if not isinstance(text, str):
+        return text
     try:
         return parse_duration(text)
     except ValueError as problem:

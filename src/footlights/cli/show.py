@@ -93,9 +93,9 @@ def steps(session: session_pb2.Session) -> list[str]:
 
 
 def waiting(session: session_pb2.Session) -> str:
-    """Where a pending session stands in the queue; empty where it does not."""
-    if not session.HasField("queue"):
-        return ""
+    """Where a pending session stands in the queue, and why; empty where it does not."""
+    if not session.HasField("queue") or not session.queue.position:
+        return "; ".join(session.queue.reasons)
     eta = f", about {show_duration(session.queue.eta.seconds)}" if session.queue.HasField("eta") else ""
     why = f": {'; '.join(session.queue.reasons)}" if session.queue.reasons else ""
     return f"number {session.queue.position} in the queue{eta}{why}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from footlights.cli.bond import adopt_orphans
+from footlights.cli.bond import adopt_orphans, reap_orphans
 from footlights.cli.children import Child, end_descendants
 from footlights.cli.exits import TIMEOUT, Failed, exiting
 from footlights.errors import NotFound, Unavailable
@@ -93,6 +93,12 @@ async def _run(plan: Plan) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     children: list[Child] = []
+
+    def on_child_ended() -> None:
+        if reap_orphans([child.process.pid for child in children]):
+            loop.call_later(_POLL_S, on_child_ended)
+
+    loop.add_signal_handler(signal.SIGCHLD, on_child_ended)
     try:
         await _first(_start_all(plan, children), stop)
         if not stop.is_set():
@@ -102,7 +108,7 @@ async def _run(plan: Plan) -> None:
             _say("stopping")
         await _first(_stop_all(children), hurry)
         if left := await asyncio.to_thread(end_descendants):
-            _say(f"{left} processes did not end by themselves and were killed")
+            _say(f"killed what did not end by itself: {left}")
 
 
 async def _start_all(plan: Plan, children: list[Child]) -> None:

@@ -1,0 +1,211 @@
+"""``footlights apps | profiles | nodes | tokens`` against a real gRPC server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, token_pb2
+
+from tests.cli.conftest import Run
+from tests.cli.samples import at, node
+from tests.client.standin import Standin
+
+MANIFEST = """
+application: {application: demo}
+versions:
+  - version: 1.0.0
+    command: [demo, --stage, "${STAGE}"]
+releases: {default: 1.0.0}
+"""
+
+
+def applied(request: application_pb2.ApplyApplicationRequest) -> application_pb2.ApplyApplicationResponse:
+    application = application_pb2.Application(application=request.application.application, releases=request.releases)
+    return application_pb2.ApplyApplicationResponse(
+        application=application, created_versions=["1.0.0"], changed_releases=list(request.releases)
+    )
+
+
+def test_apply_takes_files_stdin_and_packaged_recipes(run: Run, standin: Standin, tmp_path: Path) -> None:
+    """Each is one manifest; variables are filled in; what changed is said."""
+    file = tmp_path / "demo.yaml"
+    file.write_text(MANIFEST)
+    standin.on("ApplyApplication", applied)
+
+    done = run("apps", "apply", "usd-viewer", "-f", str(file), "--set", "STAGE=/srv/a.usd")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    requests = standin.requests("ApplyApplication")
+    assert [request.application.application for request in requests] == ["demo", "usd-viewer"]
+    assert list(requests[0].versions[0].command) == ["demo", "--stage", "/srv/a.usd"]
+    assert done.stdout.splitlines()[0] == "demo: version 1.0.0 created, release default -> 1.0.0"
+
+
+def test_apply_sends_nothing_where_one_file_is_wrong(run: Run, standin: Standin, tmp_path: Path) -> None:
+    """All files are read before the first is sent."""
+    good, bad = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    good.write_text(MANIFEST.replace("${STAGE}", "x"))
+    bad.write_text("application: {application: b, colour: red}")
+
+    done = run("apps", "apply", "-f", str(good), "-f", str(bad))
+    missing = run("apps", "apply", "-f", str(tmp_path / "c.yaml"))
+    nothing = run("apps", "apply")
+
+    assert [result.exit_code for result in (done, missing, nothing)] == [2, 2, 2]
+    assert "colour" in done.stderr
+    assert "c.yaml" in missing.stderr
+    assert "usd-viewer" in nothing.stderr
+    assert standin.calls == []
+
+
+def test_applications_versions_and_releases_are_listed(run: Run, standin: Standin) -> None:
+    """Tables have a line each; an empty one is silent on stdout."""
+    item = application_pb2.Application(application="demo", display_name="Demo", releases={"default": "1.0.0"})
+    versions = [application_pb2.Version(version="1.0.0", description="first", fake=application_pb2.FakeBehavior())]
+    standin.on("ListApplications", application_pb2.ListApplicationsResponse(items=[item]))
+    standin.on("GetApplication", item)
+    standin.on("ListVersions", application_pb2.ListVersionsResponse(items=versions))
+    standin.on("ListReleases", application_pb2.ListReleasesResponse())
+
+    listed, shown = run("apps", "list"), run("apps", "show", "demo")
+    found, releases = run("apps", "versions", "demo"), run("apps", "releases", "demo")
+
+    assert listed.stdout.splitlines() == [
+        "APPLICATION  NAME  RELEASES       AGE",
+        "demo         Demo  default=1.0.0  -",
+    ]
+    assert found.stdout.splitlines() == [
+        "VERSION  LAUNCHER  ARGUMENTS  AGE  DESCRIPTION",
+        "1.0.0    fake      -          -    first",
+    ]
+    assert shown.stdout.splitlines()[-1] == found.stdout.splitlines()[-1]
+    assert (releases.exit_code, releases.stdout, releases.stderr) == (0, "", "No releases.\n")
+
+
+def test_releases_are_set_and_things_deleted(run: Run, standin: Standin) -> None:
+    """Each form of delete calls its own RPC; both at once is refused."""
+    standin.on("SetRelease", application_pb2.Release(release="production", version="1.0.0"))
+    standin.on("DeleteApplication", application_pb2.DeleteApplicationResponse())
+    standin.on("DeleteVersion", application_pb2.DeleteVersionResponse())
+    standin.on("DeleteRelease", application_pb2.DeleteReleaseResponse())
+
+    run("apps", "set-release", "demo", "production", "1.0.0")
+    run("apps", "delete", "demo", "--version", "1.0.0")
+    run("apps", "delete", "demo", "--release", "default")
+    run("apps", "delete", "demo", "--yes")
+    both = run("apps", "delete", "demo", "--version", "1.0.0", "--release", "default")
+
+    assert [call.method for call in standin.calls] == [
+        "SetRelease",
+        "DeleteVersion",
+        "DeleteRelease",
+        "DeleteApplication",
+    ]
+    assert both.exit_code == 2
+
+
+def test_profiles_are_set_from_files(run: Run, standin: Standin, tmp_path: Path) -> None:
+    """YAML in the form of the message, from a file or stdin; a wrong member is named."""
+    file = tmp_path / "big.yaml"
+    file.write_text("profile: big\nneeds: {gpu: true}\nlimits: {max_duration: 3600s}\n")
+    standin.on("SetProfile", lambda request: request.profile)
+    standin.on("ListProfiles", profile_pb2.ListProfilesResponse(items=[profile_pb2.Profile(profile="big")]))
+    standin.on("DeleteProfile", profile_pb2.DeleteProfileResponse())
+
+    done = run("profiles", "set", "-f", str(file), "-f", "-", stdin="profile: small")
+    wrong = run("profiles", "set", "-f", "-", stdin="profile: x\nsize: 3")
+    listed = run("profiles", "list", "-o", "name")
+    deleted = run("profiles", "delete", "big", "-y")
+
+    assert done.stdout == "big is set\nsmall is set\n"
+    assert standin.requests("SetProfile")[0].profile.limits.max_duration.seconds == 3600
+    assert wrong.exit_code == 2
+    assert "size" in wrong.stderr
+    assert (listed.stdout, deleted.exit_code) == ("big\n", 0)
+
+
+def test_nodes_are_taken_out_of_use_and_back(run: Run, standin: Standin) -> None:
+    """Each verb reaches its RPC and says the new state."""
+    standin.on("ListNodes", node_pb2.ListNodesResponse(items=[node()]))
+    standin.on("GetNode", node())
+    standin.on("CordonNode", node(state=node_pb2.Node.CORDONED, session_count=2))
+    standin.on("UncordonNode", node(state=node_pb2.Node.READY, session_count=0))
+    standin.on("ForgetNode", node_pb2.ForgetNodeResponse(ended_session_count=1))
+
+    assert run("nodes", "list", "-o", "name").stdout == "gpu-1\n"
+    assert run("nodes", "cordon", "gpu-1").stdout == "gpu-1 is CORDONED, 2 sessions\n"
+    assert run("nodes", "uncordon", "gpu-1").stdout == "gpu-1 is READY\n"
+    assert run("nodes", "forget", "gpu-1", "--yes").stdout == "gpu-1 is forgotten; 1 session ended\n"
+    assert json.loads(run("nodes", "show", "gpu-1", "-o", "json").stdout)["devices"][0]["uuid"] == "GPU-1"
+
+
+def test_drain_waits_until_the_node_is_empty(run: Run, standin: Standin) -> None:
+    """The deadline is sent, also 0 and none at all; what is left is said; too long is 124."""
+    left = iter([1, 0])
+    standin.on("DrainNode", node(state=node_pb2.Node.DRAINING, session_count=2))
+    standin.on("GetNode", lambda _: node(state=node_pb2.Node.DRAINED, session_count=next(left)))
+
+    done = run("nodes", "drain", "gpu-1", "--deadline", "10m", "--wait")
+    at_once = run("nodes", "drain", "gpu-1", "--deadline", "0")
+    without = run("nodes", "drain", "gpu-1")
+    late = run("nodes", "drain", "gpu-1", "--wait", "--timeout", "0")
+
+    assert (done.exit_code, done.stdout) == (0, "gpu-1 is DRAINED\n")
+    assert done.stderr == "gpu-1: 2 sessions left\ngpu-1: 1 session left\n"
+    requests = standin.requests("DrainNode")
+    assert [request.deadline.seconds for request in requests[:2]] == [600, 0]
+    assert [request.HasField("deadline") for request in requests] == [True, True, False, False]
+    assert (at_once.exit_code, without.exit_code, late.exit_code) == (0, 0, 124)
+
+
+def test_a_new_tokens_secret_is_alone_on_stdout(run: Run, standin: Standin) -> None:
+    """So that a script can take it; the rest is on stderr."""
+
+    def create(request: token_pb2.CreateTokenRequest) -> token_pb2.CreateTokenResponse:
+        token = token_pb2.Token(token_id="id1", role=request.role, subject=request.subject, expire_time=at(0))
+        return token_pb2.CreateTokenResponse(secret="fl_id1_secret", token=token)
+
+    standin.on("CreateToken", create)
+
+    done = run("tokens", "create", "--role", "node", "--subject", "gpu-1", "--ttl", "30d")
+
+    assert done.stdout == "fl_id1_secret\n"
+    assert "gpu-1" in done.stderr
+    assert "fl_id1_secret" not in done.stderr
+    (request,) = standin.requests("CreateToken")
+    assert (request.role, request.ttl.seconds) == (token_pb2.Token.NODE, 30 * 86400)
+
+
+def test_tokens_are_listed_revoked_and_told(run: Run, standin: Standin) -> None:
+    """The rest of the verbs."""
+    standin.on("ListTokens", token_pb2.ListTokensResponse(items=[token_pb2.Token(token_id="id1")]))
+    standin.on("RevokeToken", token_pb2.Token(token_id="id1"))
+    caller = token_pb2.Caller(
+        subject="ada", role=token_pb2.Token.DEVELOPER, permissions=["b", "a"], server_version="0.1.0"
+    )
+    standin.on("GetCaller", caller)
+
+    assert run("tokens", "list", "-o", "name").stdout == "id1\n"
+    assert run("tokens", "revoke", "id1").stdout == "id1 is revoked\n"
+    assert run("tokens", "whoami").stdout.splitlines() == [
+        "Subject  ada",
+        "Role     DEVELOPER",
+        "May      a, b",
+        f"Server   {standin.address}, version 0.1.0",
+    ]
+
+
+@pytest.mark.parametrize("group", ["apps", "sessions", "nodes", "profiles", "tokens"])
+def test_every_command_of_a_group_has_help(run: Run, group: str) -> None:
+    """Each is listed with a sentence, and explains its own options."""
+    listed: Any = run(group, "--help")
+    commands = [line.split()[0] for line in listed.stdout.partition("Commands:")[2].splitlines() if line.strip()]
+
+    assert len(commands) >= 3
+    for command in commands:
+        shown = run(group, command, "--help")
+        assert shown.exit_code == 0
+        assert "--output" in shown.stdout

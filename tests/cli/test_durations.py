@@ -1,0 +1,46 @@
+"""Durations as people write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footlights.cli.durations import parse_duration, show_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("0", 0),
+        ("90s", 90),
+        ("30m", 1800),
+        ("1h30m", 5400),
+        ("2d", 172800),
+        ("1.5h", 5400),
+        ("250ms", 0.25),
+    ],
+)
+def test_what_people_write(text: str, seconds: float) -> None:
+    """Each form is so many seconds."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "1x", "-5", "1 h", "h1", "1:30", "nan", "inf", "1e3"])
+def test_what_is_none(text: str) -> None:
+    """Anything else is refused with its text and what would do."""
+    with pytest.raises(ValueError, match="is no duration") as caught:
+        parse_duration(text)
+
+    assert repr(text) in str(caught.value)
+    assert "1h30m" in str(caught.value)
+
+
+@given(st.integers(0, 10**7))
+def test_what_is_shown_can_be_read_again(seconds: int) -> None:
+    """The two greatest units: never more than was given, and less by under one of the smaller unit."""
+    again = parse_duration(show_duration(seconds))
+    unit = next(size for limit, size in ((3600, 1), (86400, 60), (10**9, 3600)) if seconds < limit)
+
+    assert again <= seconds < again + unit

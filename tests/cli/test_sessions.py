@@ -1,0 +1,319 @@
+"""``footlights sessions`` against a real gRPC server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from footlights.v1 import session_pb2
+from google.protobuf.json_format import MessageToDict
+
+from footlights.errors import Exhausted, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from tests.cli.conftest import Run
+from tests.cli.samples import S, milestones, pending, session
+from tests.client.standin import Standin
+
+
+def test_create_sends_what_it_was_told(run: Run, standin: Standin) -> None:
+    """Every option reaches its member; arguments are JSON where they are any."""
+    standin.on("CreateSession", session(S.STARTING))
+
+    done = run(
+        *("sessions", "create", "usd-viewer", "--version", "1.0.0", "--stage", "/srv/a.usd", "--profile", "big"),
+        *("--arg", "n=5", "--arg", "name=x=y", "--arg", 's="5"', "--arg", "on=true", "--arg", 'list=[{"a":1}]'),
+        *("--label", "team=b", "--priority", "7", "--max-duration", "1h30m", "--idle-timeout", "90"),
+        *("--request-id", "r1", "--user", "bob", "-o", "name"),
+    )
+
+    assert (done.exit_code, done.stdout) == (0, "s-1\n")
+    (request,) = standin.requests("CreateSession")
+    assert MessageToDict(request, preserving_proto_field_name=True) == {
+        "application": "usd-viewer",
+        "application_version": "1.0.0",
+        "application_arguments": {
+            "usd_stage_uri": "/srv/a.usd",
+            "n": 5.0,
+            "name": "x=y",
+            "s": "5",
+            "on": True,
+            "list": [{"a": 1.0}],
+        },
+        "profile": "big",
+        "request_id": "r1",
+        "max_duration": "5400s",
+        "idle_timeout": "90s",
+        "priority": 7,
+        "labels": {"team": "b"},
+        "username": "bob",
+    }
+
+
+def test_waiting_shows_each_step_once_and_ends_ready(run: Run, standin: Standin) -> None:
+    """Without a terminal: a plain line a step on stderr, the session on stdout."""
+    steps = milestones((S.Milestone.QUEUED, 0), (S.Milestone.PLACED, 1.5), (S.Milestone.APPLICATION_READY, 3))
+    standin.on("CreateSession", pending("s-1"))
+    standin.on(
+        "WatchSession",
+        lambda _: iter(
+            [
+                pending("s-1", 1),
+                session(S.STARTING, revision=2, timeline=steps[:2]),
+                session(revision=3, timeline=steps),
+            ]
+        ),
+    )
+
+    done = run("sessions", "create", "usd-viewer", "--wait", "-o", "json")
+
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        "s-1  number 3 in the queue, about 40s: NO_SLOT: 2 devices",
+        "s-1  QUEUED +0.0s",
+        "s-1  PLACED +1.5s",
+        "s-1  APPLICATION_READY +3.0s",
+    ]
+    assert json.loads(done.stdout)["state"] == "READY"
+
+
+def test_waiting_for_a_session_that_fails_is_6(run: Run, standin: Standin) -> None:
+    """The line says how it ended."""
+    standin.on("CreateSession", session(S.STARTING))
+    failed = session(S.FAILED, revision=2, end_reason=S.CRASHED, status_message="exit status 3")
+    standin.on("WatchSession", lambda _: iter([failed]))
+
+    done = run("sessions", "create", "usd-viewer", "--wait")
+
+    assert (done.exit_code, done.stdout) == (6, "")
+    assert done.stderr == "error: Session s-1 is FAILED (CRASHED): exit status 3\n"
+
+
+def test_waiting_too_long_is_124(run: Run, standin: Standin) -> None:
+    """The line names the session, which goes on."""
+
+    def forever(_: Any) -> Iterator[S]:
+        yield pending("s-1")
+        standin.stopping.wait(10)
+
+    standin.on("CreateSession", pending("s-1"))
+    standin.on("WatchSession", forever)
+
+    done = run("sessions", "create", "usd-viewer", "--wait", "--timeout", "200ms")
+    standin.stopping.set()
+
+    assert done.exit_code == 124
+    assert "Session s-1 is still PENDING" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidArgument("application", "'x' is unknown. See footlights apps list."), 2),
+        (NotFound("There is no session s-9."), 3),
+        (PermissionDenied("Not yours."), 4),
+        (Unauthenticated("No token was given.", reason="TOKEN_MISSING"), 4),
+        (Exhausted("The queue is full."), 5),
+    ],
+)
+def test_errors_have_their_exit_codes_and_no_traceback(run: Run, standin: Standin, error: Any, code: int) -> None:
+    """One or two lines on stderr, nothing on stdout."""
+    standin.on("GetSession", error)
+
+    done = run("sessions", "show", "s-9")
+
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert done.stderr.startswith(f"error: {error.message}\n")
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_a_server_that_is_not_there_is_5_and_says_what_to_do(run: Run) -> None:
+    """The line says what to start or give."""
+    done = run("sessions", "list", "--server", "127.0.0.1:1")
+
+    assert done.exit_code == 5
+    assert "footlights up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_token_says_how_to_give_one(run: Run, standin: Standin) -> None:
+    """The second line is the fix."""
+    standin.on("ListSessions", Unauthenticated("No token was given.", reason="TOKEN_MISSING"))
+
+    assert "FOOTLIGHTS_TOKEN_FILE" in run("sessions", "list", FOOTLIGHTS_TOKEN="").stderr
+
+
+def test_list_asks_for_what_was_wanted_and_reads_every_page(run: Run, standin: Standin) -> None:
+    """Filters reach the server; pages are followed up to the limit; the table has a line each."""
+
+    def page(request: session_pb2.ListSessionsRequest) -> session_pb2.ListSessionsResponse:
+        number = int(request.page_token or 0)
+        found = [session(session_id=f"s-{number}")]
+        return session_pb2.ListSessionsResponse(items=found, next_page_token=str(number + 1) if number < 2 else "")
+
+    standin.on("ListSessions", page)
+
+    done = run(
+        "sessions", "list", "--state", "ready,ACTIVE", "--state", "PENDING", "--user", "ada", "--application", "a"
+    )
+
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["SESSION", "s-0", "s-1", "s-2"]
+    first = standin.requests("ListSessions")[0]
+    assert (list(first.state), first.username, first.application) == ([S.READY, S.ACTIVE, S.PENDING], "ada", "a")
+
+
+def test_list_stops_at_its_limit_and_says_so(run: Run, standin: Standin) -> None:
+    """What is cut off is not hidden."""
+    standin.on("ListSessions", session_pb2.ListSessionsResponse(items=[session()], next_page_token="x"))
+
+    done = run("sessions", "list", "--limit", "1", "-o", "name")
+
+    assert done.stdout == "s-1\n"
+    assert "More than 1 match" in done.stderr
+
+
+def test_list_all_asks_for_every_state(run: Run, standin: Standin) -> None:
+    """History needs the states named; an unknown one is refused here with what there is."""
+    standin.on("ListSessions", session_pb2.ListSessionsResponse())
+
+    run("sessions", "list", "--all")
+    wrong = run("sessions", "list", "--state", "RUNNING")
+
+    assert len(standin.requests("ListSessions")[0].state) == 7
+    assert wrong.exit_code == 2
+    assert "'RUNNING' is none of PENDING" in wrong.stderr
+
+
+def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
+    """The whole answer, under the API's member names, also those that are zero."""
+    standin.on("ListSessions", session_pb2.ListSessionsResponse(items=[session()]))
+
+    by_json = json.loads(run("sessions", "list", "-o", "json").stdout)
+    by_yaml = yaml.safe_load(run("sessions", "list", "-o", "yaml").stdout)
+
+    assert by_json == by_yaml
+    assert by_json["items"][0]["session_id"] == "s-1"
+    assert by_json["count"] == 0
+
+
+def test_watch_prints_every_change_until_the_end(run: Run, standin: Standin) -> None:
+    """A line a change; as JSON one object a line."""
+    changes = [
+        pending("s-1", 1),
+        session(S.READY, revision=2),
+        session(S.TERMINATED, revision=3, end_reason=S.COMPLETED),
+    ]
+    standin.on("WatchSession", lambda _: iter(changes))
+
+    plain, as_json = run("sessions", "watch", "s-1"), run("sessions", "watch", "s-1", "-o", "json")
+
+    assert plain.stdout.splitlines() == [
+        "s-1  PENDING      number 3 in the queue, about 40s: NO_SLOT: 2 devices",
+        "s-1  READY        on gpu-1, NVIDIA L40",
+        "s-1  TERMINATED   on gpu-1, NVIDIA L40  COMPLETED",
+    ]
+    assert [json.loads(line)["state"] for line in as_json.stdout.splitlines()] == ["PENDING", "READY", "TERMINATED"]
+
+
+def test_terminate_waits_until_the_device_is_free(run: Run, standin: Standin) -> None:
+    """Several at once; with --wait each is waited for."""
+    standin.on("TerminateSession", session_pb2.TerminateSessionResponse(status="deleted"))
+    standin.on("WatchSession", lambda _: iter([session(S.TERMINATING), session(S.TERMINATED, revision=2)]))
+
+    done = run("sessions", "terminate", "s-1", "s-2", "--wait")
+
+    assert done.stdout == "s-1 has ended\ns-2 has ended\n"
+    assert [request.session_id for request in standin.requests("TerminateSession")] == ["s-1", "s-2"]
+
+
+def test_the_log_is_printed_as_it_is(run: Run, standin: Standin) -> None:
+    """Lines on stdout, what is left out on stderr; --follow prints what comes."""
+    standin.on("GetSessionLog", session_pb2.SessionLog(lines=["a", "  [b] :c:"], truncated=True))
+    parts = [session_pb2.SessionLog(lines=["a", "b"]), session_pb2.SessionLog(lines=["c"])]
+    standin.on("TailSessionLog", lambda _: iter(parts))
+
+    once, following = run("sessions", "log", "s-1", "--tail", "2"), run("sessions", "log", "s-1", "-f")
+
+    assert (once.stdout, once.stderr) == ("a\n  [b] :c:\n", "(lines before these are left out)\n")
+    assert following.stdout == "a\nb\nc\n"
+    assert standin.requests("GetSessionLog")[0].tail_lines == 2
+
+
+def test_extend_and_connect_and_explain(run: Run, standin: Standin) -> None:
+    """The rest of the verbs reach their RPCs with what they were given."""
+    standin.on("ExtendSession", session())
+    standin.on("ConnectSession", session_pb2.ConnectSessionResponse(token="flg_x", whep_url="u"))
+    standin.on("ExplainPlacement", session_pb2.ExplainPlacementResponse(fits=True, node="gpu-1", device="GPU-1"))
+
+    done = [
+        run("sessions", "extend", "s-1", "--by", "30m"),
+        run("sessions", "connect", "s-1", "-o", "name"),
+        run("sessions", "explain", "usd-viewer", "--profile", "big"),
+    ]
+
+    assert [result.exit_code for result in done] == [0, 0, 0]
+    assert standin.requests("ExtendSession")[0].extend_by.seconds == 1800
+    assert done[1].stdout == "flg_x\n"
+    assert done[2].stdout.startswith("It would be placed at once: on gpu-1, device GPU-1.")
+    assert standin.requests("ExplainPlacement")[0].profile == "big"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sessions", "create"),
+        ("sessions", "create", "a", "--arg", "novalue"),
+        ("sessions", "create", "a", "--max-duration", "soon"),
+        ("sessions", "create", "a", "--stage", "/a", "--arg", "usd_stage_uri=/b"),
+        ("sessions", "list", "-o", "xml"),
+        ("sessions", "frobnicate"),
+        ("sessions", "show", "s", "--token-file", "/nonexistent", "--token", ""),
+    ],
+)
+def test_usage_errors_are_2_and_call_nothing(run: Run, standin: Standin, arguments: tuple[str, ...]) -> None:
+    """What is wrong is said before anything is sent."""
+    done = run(*arguments, FOOTLIGHTS_TOKEN="")
+
+    assert done.exit_code == 2
+    assert done.stderr
+    assert standin.calls == []
+
+
+def test_the_token_comes_from_option_variable_or_file(run: Run, standin: Standin, tmp_path: Any) -> None:
+    """In this order; a file's line end is not part of it."""
+    file = tmp_path / "token"
+    file.write_text("from-file\n")
+    standin.on("GetSession", session())
+
+    run("sessions", "show", "s-1", "--token", "from-option", "--token-file", str(file))
+    run("sessions", "show", "s-1", "--token-file", str(file), FOOTLIGHTS_TOKEN="from-variable")
+    run("sessions", "show", "s-1", FOOTLIGHTS_TOKEN="", FOOTLIGHTS_TOKEN_FILE=str(file))
+
+    assert [call.authorization for call in standin.calls] == [
+        "Bearer from-option",
+        "Bearer from-variable",
+        "Bearer from-file",
+    ]
+
+
+def test_an_unexpected_error_is_one_line_with_a_way_to_see_more(run: Run, standin: Standin) -> None:
+    """Never a traceback, unless it is asked for."""
+    standin.on("GetSession", lambda _: threading.Lock())  # not a message: the server fails
+
+    done = run("sessions", "show", "s-1")
+
+    assert done.exit_code == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_unavailable_says_when_it_was_the_servers_own_word(run: Run, standin: Standin) -> None:
+    """A reason of the server's is shown as it is."""
+    standin.on("GetSession", Unavailable("Restarting. Try again in a minute.", reason="RESTARTING"))
+
+    done = run("sessions", "show", "s-1")
+
+    assert (done.exit_code, done.stderr) == (5, "error: Restarting. Try again in a minute.\n")

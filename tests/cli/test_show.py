@@ -1,0 +1,163 @@
+"""What people see: golden tables, at a fixed time."""
+
+from __future__ import annotations
+
+import pytest
+from footlights.v1 import node_pb2, session_pb2, token_pb2
+
+from footlights.cli import show
+from footlights.cli.output import table
+from tests.cli.samples import NOW_S, S, at, milestones, node, pending, session
+
+
+def lines(text: str) -> list[str]:
+    """A golden text's lines, without its margin."""
+    return [line.removeprefix("        ") for line in text.strip("\n").splitlines()]
+
+
+def test_sessions_as_a_table() -> None:
+    """State, place, age and why, aligned; a pending one says where it stands in the queue."""
+    sessions = [
+        session(),
+        pending(),
+        session(S.FAILED, "s-3", end_reason=S.CRASHED, status_message="it exited\nwith 3"),
+        session(S.ACTIVE, "s-4", condition=S.UNREACHABLE),
+    ]
+
+    shown = table(show.SESSION_HEADERS, [show.session_row(item, NOW_S) for item in sessions])
+
+    assert (
+        shown
+        == lines("""
+        SESSION  APPLICATION  VERSION  STATE                 USER  NODE   DEVICE      AGE    MESSAGE
+        s-1      usd-viewer   1.0.0    READY                 ada   gpu-1  NVIDIA L40  3m10s
+        s-2      usd-viewer   1.0.0    PENDING               ada   -      -           3m10s  \
+number 3 in the queue, about 40s: NO_SLOT: 2 devices
+        s-3      usd-viewer   1.0.0    FAILED                ada   gpu-1  NVIDIA L40  3m10s  it exited with 3
+        s-4      usd-viewer   1.0.0    ACTIVE (UNREACHABLE)  ada   gpu-1  NVIDIA L40  3m10s
+        """)[:5]
+    )
+
+
+def test_a_session_in_detail() -> None:
+    """What is unset is left out; the timeline has its times since the first step."""
+    shown = show.session_details(
+        session(
+            S.FAILED,
+            end_reason=S.CRASHED,
+            exit_code=3,
+            labels={"team": "b", "a": "1"},
+            timeline=milestones((S.Milestone.QUEUED, 0), (S.Milestone.PLACED, 0.25), (S.Milestone.ENDED, 12)),
+            log_tail=["boom"],
+        )
+    )
+
+    assert (
+        shown
+        == lines("""
+        Session      s-1
+        Application  usd-viewer 1.0.0
+        State        FAILED
+        Condition    OK
+        End reason   CRASHED
+        Exit code    3
+        User         ada
+        Labels       a=1, team=b
+        Node         gpu-1
+        Device       NVIDIA L40
+        Created      2026-01-01T23:56:50Z
+        Timeline     QUEUED +0.0s, PLACED +0.2s, ENDED +12.0s
+
+        Last lines of its output:
+          boom
+        """)[:15]
+    )
+
+
+def test_nodes_as_a_table() -> None:
+    """Devices are counted by name, slots summed."""
+    assert (
+        show.node_table([node()], NOW_S)
+        == lines("""
+        NODE   STATE  DEVICES         SLOTS  SESSIONS  DRIVER  AGENT  SEEN
+        gpu-1  READY  1 x NVIDIA L40  1/2    1         580.1   0.1.0  2s
+        """)[:2]
+    )
+
+
+def test_a_node_in_detail() -> None:
+    """Its facts and notes, then its devices with their health and why."""
+    lost = node_pb2.Device(
+        uuid="GPU-2",
+        kind=node_pb2.Device.GPU,
+        health=node_pb2.Device.LOST,
+        health_reasons=[node_pb2.Device.HealthReason(reason="GPU_IS_LOST", message="off the bus")],
+    )
+    facts = node_pb2.NodeFacts(hostname="gpu-1", notes=["one", "two"])
+
+    shown = show.node_details(node(facts=facts, devices=[node().devices[0], lost]))
+
+    assert (
+        shown
+        == lines("""
+        Node       gpu-1
+        State      READY
+        Host       gpu-1
+        Sessions   1
+        Last seen  2026-01-01T23:59:58Z
+        Note       one
+        Note       two
+
+        DEVICE  KIND  NAME        FREE MEMORY    BUSY  SLOTS  HEALTH  WHY
+        GPU-1   GPU   NVIDIA L40  40.0/48.0 GiB  12%   1/2    OK
+        GPU-2   GPU               -              -     0/0    LOST    GPU_IS_LOST off the bus
+        """)[:11]
+    )
+
+
+def test_an_explanation() -> None:
+    """The verdict first, then every node and device with its reason."""
+    answer = session_pb2.ExplainPlacementResponse(queue_position=2)
+    verdict = answer.nodes.add(node="gpu-1", reason="FITS")
+    verdict.devices.add(device="GPU-1", device_name="NVIDIA L40", reason="MEMORY", message="11<16 GiB")
+
+    assert (
+        show.verdicts(answer)
+        == lines("""
+        It would wait as number 2.
+
+        NODE   DEVICE      VERDICT  WHY
+        gpu-1              FITS
+        gpu-1  NVIDIA L40  MEMORY   11<16 GiB
+        """)[:5]
+    )
+
+
+def test_tokens_as_a_table() -> None:
+    """Good, expired and revoked ones are told apart."""
+    tokens = [
+        token_pb2.Token(token_id="a", role=token_pb2.Token.OPERATOR, subject="root", created_time=at(86400)),
+        token_pb2.Token(token_id="b", role=token_pb2.Token.NODE, subject="gpu-1", expire_time=at(1)),
+        token_pb2.Token(token_id="c", role=token_pb2.Token.NODE, subject="gpu-1", revoked_time=at(1)),
+    ]
+
+    assert (
+        show.token_table(tokens, NOW_S)
+        == lines("""
+        TOKEN  ROLE      SUBJECT  STATE    AGE  EXPIRES               DESCRIPTION
+        a      OPERATOR  root     GOOD     1d   never
+        b      NODE      gpu-1    EXPIRED  -    2026-01-01T23:59:59Z
+        c      NODE      gpu-1    REVOKED  -    never
+        """)[:4]
+    )
+
+
+def test_a_value_newer_than_this_client_is_shown_by_number() -> None:
+    """New enum values may be added: an old client must not fail on them."""
+    assert show.name_of(S(state=99), "state") == "99"  # type: ignore[arg-type]  # what an older client would see
+
+
+def test_an_empty_table_says_so_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """stdout stays empty for whoever reads it."""
+    assert table(("A",), [], empty="Nothing.") == []
+    assert capsys.readouterr().err == "Nothing.\n"
