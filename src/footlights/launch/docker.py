@@ -139,8 +139,8 @@ class DockerEngine:
             async with asyncio.timeout(timeout_s):
                 yield self._client
         except _docker_error() as error:
-            # aiodocker says 900 where there was no answer at all.
-            raise EngineError(str(error.message), status=0 if error.status == 900 else error.status) from None
+            # aiodocker says 900 where there was no answer at all, and 0 for an error inside a stream that began well.
+            raise EngineError(str(error.message), status=0 if error.status == 900 else error.status or 500) from None
         except TimeoutError:
             raise EngineError(f"it did not answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:

@@ -1,0 +1,161 @@
+"""A stand-in for Kit: takes its flags strictly, listens as it does, and is ready late.
+
+    python standin_kit.py 106|108 APP.kit --flag …
+
+Unlike the real Kit, which ignores a setting that it does not know, this one refuses it with exit status 1: a recipe
+with a misspelt flag must fail here. Like the real one it takes the next port when its own is taken (with a warning),
+opens the media port only for a viewer (here: never), and answers `/v1/streaming/ready` with 503 until it is ready.
+
+Knobs, in its environment: STANDIN_READY_FILE, a file whose appearance makes it ready (at once without one);
+STANDIN_REPORT, a file that it writes its settings to as JSON.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from typing import NoReturn
+
+COMMON = {
+    "/app/auto_load_usd": str,
+    "/app/fastShutdown": bool,
+    "/exts/omni.services.transport.server.http/port": int,
+    "/physics/cudaDevice": int,
+    "/renderer/activeGpu": int,
+    "/renderer/multiGpu/autoEnable": bool,
+    "/renderer/multiGpu/enabled": bool,
+}
+PRIMARY = "/exts/omni.kit.livestream.app/primaryStream"
+SESSION = "/exts/omni.services.livestream.session"
+SETTINGS: dict[str, dict[str, type]] = {
+    "106": {
+        **COMMON,
+        "/app/livestream/fixedHostPort": int,
+        "/app/livestream/port": int,
+        "/app/livestream/publicEndpointAddress": str,
+        "/app/livestream/nvcf/quitOnSessionEnded": bool,
+        "/app/livestream/nvcf/sessionResumeTimeoutSeconds": int,
+        "/app/livestream/nvcf/waitForCustomReadyEvent": bool,
+    },
+    "108": {
+        **COMMON,
+        f"{PRIMARY}/enableEventTracing": bool,
+        f"{PRIMARY}/publicIp": str,
+        f"{PRIMARY}/signalPort": int,
+        f"{PRIMARY}/streamPort": int,
+        f"{PRIMARY}/streamType": str,
+        f"{PRIMARY}/targetFps": int,
+        f"{SESSION}/quitOnSessionEnded": bool,
+        f"{SESSION}/resumeTimeoutSeconds": int,
+        f"{SESSION}/waitForSessionReadyEvent": bool,
+    },
+}
+EXTENSIONS = {
+    "106": {"omni.services.livestream.nvcf"},
+    "108": {"omni.kit.livestream.app", "omni.services.livestream.session"},
+}
+SIGNAL_PORT = {"106": "/app/livestream/port", "108": f"{PRIMARY}/signalPort"}
+HTTP_PORT = "/exts/omni.services.transport.server.http/port"
+
+
+def refuse(message: str) -> NoReturn:
+    print(f"[Error] {message}", flush=True)
+    sys.exit(1)
+
+
+def parse(generation: str, arguments: list[str]) -> dict[str, str | int | bool]:
+    """Read Kit's flags into settings by path; refuse what the generation does not have."""
+    settings: dict[str, str | int | bool] = {}
+    enabled = set()
+    waiting = iter(arguments)
+    for flag in waiting:
+        if flag in ("--no-window", "--allow-root"):
+            continue
+        if flag in ("--ext-folder", "--enable"):
+            value = next(waiting, "")
+            if flag == "--enable":
+                enabled.add(value)
+            continue
+        path, equals, value = flag.removeprefix("--").partition("=")
+        kind = SETTINGS[generation].get(path)
+        if kind is None or not equals:
+            refuse(f"unknown setting {flag!r}")
+        if kind is bool and value not in ("true", "false"):
+            refuse(f"{flag!r} is neither true nor false")
+        if kind is int and not value.isdigit():
+            refuse(f"{flag!r} is no number")
+        settings[path] = value == "true" if kind is bool else kind(value)
+    if enabled != EXTENSIONS[generation]:
+        refuse(f"extensions {sorted(enabled)} are not those of a stream")
+    return settings
+
+
+def listen(name: str, port: int) -> socket.socket:
+    """Listen on the port or, as Kit does, on the next one that is free."""
+    while True:
+        bound = socket.socket()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind(("0.0.0.0", port))
+        except OSError:
+            bound.close()
+            print(f"[Warning] {name} port {port} is taken, trying {port + 1}", flush=True)
+            port += 1
+            continue
+        bound.listen()
+        return bound
+
+
+def is_ready() -> bool:
+    path = os.environ.get("STANDIN_READY_FILE")
+    return path is None or os.path.exists(path)
+
+
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path != "/v1/streaming/ready":
+            status, body = 404, b'{"detail": "Not Found"}'
+        elif is_ready():
+            status, body = 200, b'{"status": "Ready for connection"}'
+        else:
+            status, body = 503, b'{"status": "Not ready"}'
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the class above
+        pass
+
+
+def main(arguments: list[str]) -> int:
+    generation, kit_file, *flags = arguments
+    if not kit_file.endswith(".kit"):
+        refuse(f"{kit_file!r} is no .kit file")
+    settings = parse(generation, flags)
+    if report := os.environ.get("STANDIN_REPORT"):
+        with open(report, "w", encoding="utf-8") as file:
+            json.dump(settings, file)
+    signalling = listen("signal", int(settings[SIGNAL_PORT[generation]]))
+    health = listen("http", int(settings[HTTP_PORT]))
+    server = socketserver.ThreadingTCPServer(health.getsockname(), Health, bind_and_activate=False)
+    server.daemon_threads = True
+    server.socket.close()
+    server.socket = health
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: ended.set())
+    print(f"Streaming server started on {signalling.getsockname()[1]}.", flush=True)
+    ended.wait()
+    print("Shutting down.", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""Applications as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footlights import recipes
+from footlights.errors import InvalidArgument
+from footlights.launch.recipe import validate
+
+MANIFEST = """\
+application: {application: app}
+versions:
+  - version: 1.0.0
+    command: ["${ROOT:-/opt}/run", "$${HOME}", "{signal_port}"]
+    default_usd_stage_uri: ${STAGE}
+releases: {default: 1.0.0}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "app.yaml"
+    path.write_text(MANIFEST)
+    return path
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_shipped(name: str) -> None:
+    """Every recipe that ships is valid, its releases point at its versions, and it says how a viewer reaches it."""
+    loaded = recipes.load(name)
+
+    assert loaded.application.application == name
+    known = {version.version for version in loaded.versions}
+    assert loaded.releases["default"] in known
+    assert set(loaded.releases.values()) <= known
+    for version in loaded.versions:
+        validate(version)
+        assert version.signaling.whep_path or version.signaling.websocket_path
+
+
+def test_names() -> None:
+    """The recipes that ship are the viewer and Kit's two generations."""
+    assert recipes.names() == ["kit-106", "kit-108", "usd-viewer"]
+
+
+def test_the_viewers_stages() -> None:
+    """The viewer's default stage is one of the samples of this installation, unless said otherwise."""
+    version = recipes.load("usd-viewer").versions[0]
+    elsewhere = recipes.load("usd-viewer", {"FOOTLIGHTS_STAGES": "/srv/samples"}).versions[0]
+
+    assert Path(version.default_usd_stage_uri).parent == recipes.stages()
+    assert recipes.stages().is_dir()
+    assert elsewhere.default_usd_stage_uri.startswith("/srv/samples/")
+    assert elsewhere.allowed_stage_roots[0] == "/srv/samples"
+
+
+def test_variables(manifest: Path) -> None:
+    """Variables are filled in, a default stands for one that is not given, and placeholders of launches stay."""
+    version = recipes.load(manifest, {"STAGE": "/a.usd"}).versions[0]
+    other = recipes.load(str(manifest), {"STAGE": "/a.usd", "ROOT": "/srv"}).versions[0]
+
+    assert list(version.command) == ["/opt/run", "${HOME}", "{signal_port}"]
+    assert version.default_usd_stage_uri == "/a.usd"
+    assert other.command[0] == "/srv/run"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("", "", r"app\.yaml: versions\[0\]\.default_usd_stage_uri: \$\{STAGE\} has no value: give STAGE"),
+        ("${STAGE}", "${", r"default_usd_stage_uri: it has a lone"),
+        ("${STAGE}", "[", r"app\.yaml: it is no YAML"),
+        ("default_usd_stage_uri: ${STAGE}", "comand: []", r"app\.yaml: .*comand"),
+        ("version: 1.0.0", "version: 1.0", r"app\.yaml: .*version"),
+        ("application: {application: app}", "app: {}", r"begin it with 'application:'"),
+    ],
+)
+def test_refused(manifest: Path, old: str, new: str, problem: str) -> None:
+    """An error names the file and the member."""
+    manifest.write_text(MANIFEST.replace(old, new) if old else MANIFEST)
+
+    variables = {"STAGE": "/a"} if "STAGE" in new or "version" in old or "comand" in new else {}
+    with pytest.raises(InvalidArgument, match=problem):
+        recipes.load(manifest, variables)
+
+
+def test_no_such_file() -> None:
+    """A file that is not there is an error that lists the recipes that ship."""
+    with pytest.raises(InvalidArgument, match=r"usd-viewr: No such file or directory: .*usd-viewer"):
+        recipes.load("usd-viewr")
