@@ -19,6 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+FOOTLIGHTS = (sys.executable, "-m", "footlights.cli")
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 
@@ -47,30 +49,18 @@ class Up:
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         found = re.search(r"export FOOTLIGHTS_SERVER=(\S+) FOOTLIGHTS_TOKEN_FILE=(\S+)", self.err)
         assert found is not None
-        environ = {
-            **os.environ,
-            "FOOTLIGHTS_SERVER": found[1],
-            "FOOTLIGHTS_TOKEN_FILE": found[2],
-            "FOOTLIGHTS_TOKEN": "",
-        }
-        command = [sys.executable, "-m", "footlights.cli", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=environ)
+        environ = {**os.environ, "FOOTLIGHTS_SERVER": found[1], "FOOTLIGHTS_TOKEN_FILE": found[2]}
+        environ.pop("FOOTLIGHTS_TOKEN", None)
+        return subprocess.run(
+            [*FOOTLIGHTS, *arguments], capture_output=True, text=True, timeout=90, check=False, env=environ
+        )
 
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "footlights.cli",
-                "up",
-                "--data-dir",
-                str(tmp_path / "data"),
-                "--devices",
-                "software",
-            ],
+            [*FOOTLIGHTS, "up", "--data-dir", str(tmp_path / "data"), "--devices", "software"],
             stdout=out,
             stderr=err,
             stdin=subprocess.DEVNULL,
@@ -80,10 +70,10 @@ def up(tmp_path: Path) -> Iterator[Up]:
     try:
         yield running
     finally:
-        left = running.descendants() if process.poll() is None else []
-        for victim in (*left, process):
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                victim.kill()
+        for left in running.descendants() if process.poll() is None else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        process.kill()
         process.wait(10)
 
 
@@ -176,7 +166,7 @@ def test_busy_ports_are_replaced(tmp_path: Path) -> None:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             ports.append(str(listener.getsockname()[1]))
-        command = [sys.executable, "-m", "footlights.cli", "up", "--data-dir", str(tmp_path / "data")]
+        command = [*FOOTLIGHTS, "up", "--data-dir", str(tmp_path / "data")]
         command += ["--http-port", ports[0], "--grpc-port", ports[1], "--devices", "software"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import urllib.error
@@ -130,7 +131,7 @@ async def _start_all(plan: Plan, children: list[Child]) -> None:
     for line in describe(node):
         _say(line)
     _say(f"data and logs are in {plan.data_dir}; Ctrl-C ends everything")
-    token_path = plan.data_dir / "server" / "admin.token"
+    token_path = shlex.quote(str(plan.data_dir / "server" / "admin.token"))
     _say(f"for the CLI: export FOOTLIGHTS_SERVER={endpoints.grpc} FOOTLIGHTS_TOKEN_FILE={token_path}")
     typer.echo(
         f"curl -H 'Authorization: Bearer {token}' {endpoints.http}/stream "
