@@ -8,7 +8,8 @@ import asyncio
 import uvicorn
 
 from tests.console.picture import Picture
-from tests.console.stand_in import OPERATOR, Json, StandIn, stamp
+from tests.console.stand_in import OPERATOR, StandIn
+from tests.console.state import Json, stamp
 
 
 def furnish(stand_in: StandIn) -> None:

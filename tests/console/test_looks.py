@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.console.conftest import Server
 from tests.console.look import furnish
+from tests.console.test_page import start
 
 pytestmark = pytest.mark.browser
 
@@ -91,6 +92,19 @@ def test_no_view_is_wider_than_the_screen(opened: Page, server: Server, width: i
         wider[view] = opened.evaluate(WIDER)
 
     assert {view: by for view, by in wider.items() if by > 0} == {}
+
+
+@pytest.mark.parametrize("application", ["crasher", "huge"])
+def test_what_stands_in_the_pictures_place_is_never_cut_off(opened: Page, server: Server, application: str) -> None:
+    """
+    The text of a failure or of waiting makes its frame grow where the picture's shape is too low for it.
+    """
+    opened.set_viewport_size({"width": 360, "height": 800})
+    start(opened, server, application)
+    stage = opened.get_by_test_id("ended" if application == "crasher" else "waiting")
+    stage.wait_for()
+
+    assert stage.evaluate("(one) => one.scrollHeight - one.clientHeight") == 0
 
 
 def test_everything_is_reached_by_keyboard(opened: Page, server: Server) -> None:

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.console.conftest import Server
-from tests.console.stand_in import DEVELOPER, OPERATOR, stamp
+from tests.console.stand_in import DEVELOPER, OPERATOR
+from tests.console.state import stamp
 
 pytestmark = pytest.mark.browser
 
@@ -296,6 +297,19 @@ def test_session_is_extended_and_terminated(opened: Page, server: Server) -> Non
 
     expect(opened.locator("header").get_by_test_id("session-state")).to_have_attribute("data-state", "TERMINATED")
     expect(opened.get_by_test_id("ended")).to_contain_text("terminated by a call")
+
+
+def test_embedding_shows_calls_without_secrets(opened: Page, server: Server) -> None:
+    """
+    The calls behind the page are shown filled in for the session, and hold no token.
+    """
+    session_id = start(opened, server, "slow")
+    opened.get_by_test_id("embed").click()
+    dialog = opened.get_by_test_id("embed-dialog")
+
+    expect(dialog).to_contain_text(f"{server.url}/stream/{session_id}:connect")
+    expect(dialog).to_contain_text('"application":"slow"')
+    assert OPERATOR not in dialog.inner_text()
 
 
 def test_log_is_followed(opened: Page, server: Server) -> None:

@@ -6,6 +6,9 @@ const TOKEN = "footlights.token";
 // `/console/` may lie below a proxy's prefix; the API then does too.
 const ROOT = location.pathname.replace(/\/console\/.*$/, "");
 
+/** Where the API is, for people who call it themselves. */
+export const apiAddress = () => location.origin + ROOT;
+
 /** `{token, caller, reason}`: without a token, `reason` says why there is none any more. */
 export const identity = cell({ token: null, caller: null, reason: "" });
 

@@ -15,21 +15,31 @@ export function learn(dateHeader) {
 /** Milliseconds since the epoch, on the server's clock. */
 export const now = () => Date.now() + offset;
 
-const ticks = cell(0);
-let timer = 0;
-let users = 0;
+/** A cell that changes every `period` ms while anybody follows it. */
+function ticker(period) {
+  const ticks = cell(0);
+  let timer = 0;
+  let users = 0;
+  return {
+    ticks,
+    use() {
+      users += 1;
+      if (users === 1) timer = setInterval(() => (ticks.value += 1), period);
+      return () => {
+        users -= 1;
+        if (users === 0) clearInterval(timer);
+      };
+    },
+  };
+}
 
-/** Draw the view again every `period` ms while `running`; returns the time. */
-export function useNow(running = true) {
-  useCell(ticks);
-  useEffect(() => {
-    if (!running) return undefined;
-    users += 1;
-    if (users === 1) timer = setInterval(() => (ticks.value += 1), 250);
-    return () => {
-      users -= 1;
-      if (users === 0) clearInterval(timer);
-    };
-  }, [running]);
+const fine = ticker(200);
+const coarse = ticker(1000);
+
+/** Draw the view again as time passes while `running`: five times a second, or once for `slow`; returns the time. */
+export function useNow({ running = true, slow = false } = {}) {
+  const chosen = slow ? coarse : fine;
+  useCell(chosen.ticks);
+  useEffect(() => (running ? chosen.use() : undefined), [running, chosen]);
   return now();
 }

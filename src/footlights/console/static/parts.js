@@ -18,7 +18,7 @@ export const Busy = () => html`<span class="busy" role="progressbar" aria-label=
 
 /** How long ago, with the moment itself on hover. */
 export function Ago({ time }) {
-  const now = useNow();
+  const now = useNow({ slow: true });
   return time ? html`<time datetime=${time} title=${moment(time)}>${ago(time, now)}</time>` : null;
 }
 
@@ -37,14 +37,14 @@ export function Copy({ text, children, label = "Copy" }) {
 }
 
 /** A modal question. Closes by Escape, by its cancel button, and where `onClose` is called. */
-export function Dialog({ title, children, onClose, testid }) {
+export function Dialog({ title, children, onClose, testid, wide = false }) {
   const ref = useRef(null);
   useEffect(() => {
     const dialog = ref.current;
     dialog.showModal();
     return () => dialog.open && dialog.close();
   }, []);
-  return html`<dialog ref=${ref} class="dialog" data-testid=${testid} aria-label=${title}
+  return html`<dialog ref=${ref} class=${wide ? "dialog dialog-wide" : "dialog"} data-testid=${testid} aria-label=${title}
       onCancel=${(event) => { event.preventDefault(); onClose(); }}
       onClick=${(event) => event.target === ref.current && onClose()}>
     <div class="dialog-body"><h2>${title}</h2>${children}</div>

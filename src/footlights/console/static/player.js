@@ -93,10 +93,12 @@ export class Player extends EventTarget {
     if (!url) throw new PlayerError("This application does not offer its picture by WHEP.", { final: true });
     const peer = new RTCPeerConnection({ iceServers: iceServers ?? [], bundlePolicy: "max-bundle" });
     this.#peer = peer;
-    const lost = new Promise((resolve) => watchPeer(peer, ending, resolve));
+    const lost = new Promise((resolve) => {
+      watchPeer(peer, ending, resolve);
+      this.#openChannel(peer, resolve);
+    });
     const transceiver = peer.addTransceiver("video", { direction: "recvonly" });
     prefer(transceiver);
-    this.#openChannel(peer);
     const stream = new Promise((resolve) => peer.addEventListener("track", (event) => resolve(event)));
 
     await peer.setLocalDescription(await peer.createOffer());
@@ -143,9 +145,13 @@ export class Player extends EventTarget {
     return response.text();
   }
 
-  #openChannel(peer) {
+  #openChannel(peer, lost) {
     const channel = peer.createDataChannel(CHANNEL, { ordered: true });
     this.#channel = channel;
+    // The first sign of an application that leaves. One that takes no input never opens the channel, and still plays.
+    channel.addEventListener("open", () => {
+      channel.addEventListener("close", () => lost(new PlayerError("The application closed the connection.")));
+    });
     channel.addEventListener("message", ({ data }) => {
       let message;
       try {

@@ -62,7 +62,7 @@ const Version = ({ of, id, open, releases }) => html`<details class="card versio
     <dt>Limits</dt><dd>${limits(of.limits)}</dd>
     <dt>Arguments</dt><dd>${of.arguments?.length ? html`<table class="mini"><tbody>${of.arguments.map((one) => html`<tr key=${one.name}>
         <td><code>${one.name}</code></td><td>${words(one.type)}${one.required ? ", required" : ""}${one.secret ? ", secret" : ""}</td>
-        <td class="faint">${one.default_value !== undefined && one.default_value !== null ? `default ${JSON.stringify(one.default_value)}. ` : ""}${one.description}</td></tr>`)}</tbody></table>` : html`<span class="faint">none</span>`}</dd>
+        <td class="faint">${one.default_value != null ? `default ${JSON.stringify(one.default_value)}. ` : ""}${one.description}</td></tr>`)}</tbody></table>` : html`<span class="faint">none</span>`}</dd>
     ${Object.keys(of.environment ?? {}).length > 0 && html`<dt>Environment</dt><dd><${Pairs} of=${of.environment} /></dd>`}
   </dl>
   ${may("sessions.create") && html`<a class="button" href=${to("start", [id], { version: of.version })}><${Icon} name="play" size=${14} /> Start this version</a>`}

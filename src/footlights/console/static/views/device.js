@@ -10,7 +10,7 @@ const busyness = new Map();
 
 /** Keep a device's utilisation for the small curve beside it. */
 export function remember({ uuid, utilization_percent: now }) {
-  if (now === undefined) return;
+  if (now == null) return;
   const kept = busyness.get(uuid) ?? [];
   busyness.set(uuid, [...kept, now].slice(-KEPT));
 }
@@ -25,7 +25,7 @@ export function Device({ of }) {
     <div class="device-health"><${State} state=${of.health} /></div>
     <div class="device-figure">${total ? html`<span class="figure-text">${bytes(used)} <span class="faint">of ${bytes(total)}</span></span>
       <${Meter} value=${used / total} label="Memory" tone=${used / total > 0.95 ? "tone-wait" : ""} />` : html`<span class="faint">no memory of its own</span>`}</div>
-    <div class="device-figure">${of.utilization_percent === undefined ? html`<span class="faint">use unknown</span>` : html`<span class="figure-text">${of.utilization_percent} % <span class="faint">busy${of.encoder_sessions ? `, ${of.encoder_sessions} encoding` : ""}</span></span>
+    <div class="device-figure">${of.utilization_percent == null ? html`<span class="faint">use unknown</span>` : html`<span class="figure-text">${of.utilization_percent} % <span class="faint">busy${of.encoder_sessions ? `, ${of.encoder_sessions} encoding` : ""}</span></span>
       <${Curve} of=${busyness.get(of.uuid) ?? []} />`}</div>
     <${Slots} of=${of} />
     <${Remarks} of=${of} foreign=${foreign} />
@@ -45,7 +45,7 @@ function Slots({ of }) {
 
 const Remarks = ({ of, foreign }) => html`${(of.health_reasons ?? []).map(({ reason, message }) => html`
     <p class=${`device-note ${of.health === "DEGRADED" ? "wait" : "bad"}`} key=${reason}><${Icon} name="warning" size=${14} /> <span><code>${reason}</code> ${message}</span></p>`)}
-  ${foreign.length > 0 && html`<p class="device-note wait"><${Icon} name="warning" size=${14} /> <span>Not ours: ${foreign.map(({ pid, name, used_memory_bytes: memory }, at) => html`${at ? ", " : ""}<code key=${pid}>${name || "?"} (${pid})</code>${memory === undefined ? "" : ` ${bytes(memory)}`}`)}. It is not placed while they run.</span></p>`}
+  ${foreign.length > 0 && html`<p class="device-note wait"><${Icon} name="warning" size=${14} /> <span>Not ours: ${foreign.map(({ pid, name, used_memory_bytes: memory }, at) => html`${at ? ", " : ""}<code key=${pid}>${name || "?"} (${pid})</code>${memory == null ? "" : ` ${bytes(memory)}`}`)}. It is not placed while they run.</span></p>`}
   ${of.processes_known === false && of.kind !== "SOFTWARE" && of.kind !== "FAKE" && html`<p class="device-note"><${Icon} name="info" size=${14} /> The processes on it cannot be read.</p>`}
   ${of.note && html`<p class="device-note"><${Icon} name="info" size=${14} /> ${of.note}</p>`}`;
 

@@ -22,26 +22,26 @@ export function ArgumentField({ of, value, onChange, problem }) {
   const common = { name: of.name, problem, hint, required: of.required };
   const type = (event) => onChange(event.target.value);
   if (of.type === "BOOLEAN") {
-    const shown = value ?? (standard === undefined || standard === null ? "" : String(standard));
+    const shown = value ?? (standard == null ? "" : String(standard));
     return html`<${Field} ...${common}><select class="input" data-testid=${`argument-${of.name}`} value=${shown} onChange=${type}>
-      ${(standard === undefined || standard === null) && html`<option value=""></option>`}<option value="true">true</option><option value="false">false</option></select></${Field}>`;
+      ${(standard == null) && html`<option value=""></option>`}<option value="true">true</option><option value="false">false</option></select></${Field}>`;
   }
   if (of.allowed_values?.length) {
     return html`<${Field} ...${common}><select class="input" data-testid=${`argument-${of.name}`} value=${value ?? standard ?? ""} onChange=${type}>
-      ${(standard === undefined || standard === null) && html`<option value=""></option>`}
+      ${(standard == null) && html`<option value=""></option>`}
       ${of.allowed_values.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></${Field}>`;
   }
   const number = of.type === "INTEGER" || of.type === "NUMBER";
   return html`<${Field} ...${common}><input class="input" data-testid=${`argument-${of.name}`}
     type=${of.secret ? "password" : number ? "number" : "text"} autocomplete=${of.secret ? "new-password" : "off"}
     min=${of.minimum} max=${of.maximum} step=${of.type === "INTEGER" ? 1 : number ? "any" : null} maxlength=${of.max_length || null}
-    placeholder=${standard === undefined || standard === null ? "" : String(standard)} value=${value ?? ""} onInput=${type} /></${Field}>`;
+    placeholder=${standard == null ? "" : String(standard)} value=${value ?? ""} onInput=${type} /></${Field}>`;
 }
 
 function range({ minimum, maximum }) {
-  if (minimum !== undefined && maximum !== undefined) return `From ${minimum} to ${maximum}.`;
-  if (minimum !== undefined) return `At least ${minimum}.`;
-  return maximum === undefined ? "" : `At most ${maximum}.`;
+  if (minimum != null && maximum != null) return `From ${minimum} to ${maximum}.`;
+  if (minimum != null) return `At least ${minimum}.`;
+  return maximum == null ? "" : `At most ${maximum}.`;
 }
 
 /** What was typed, in the types that the version declares; what was left empty is left out and takes its default. */

@@ -7,6 +7,7 @@ import { Player } from "../player.js";
 import { Busy } from "../parts.js";
 
 const NOTICE_FOR = 4000;
+const STILL_AFTER = 3;
 
 export function Picture({ session }) {
   // Some applications show their picture to the newest viewer only: nobody takes it from its owner by merely looking in.
@@ -33,6 +34,7 @@ function Playing({ id }) {
   const [notice, setNotice] = useState("");
   const [controls, setControls] = useState(false);
   const [figures, setFigures] = useState(true);
+  const [types, setTypes] = useState(false);
 
   useEffect(() => {
     const playing = new Player(video.current, () => call("POST", sessionPath(id, ":connect"), { body: {} }));
@@ -43,7 +45,12 @@ function Playing({ id }) {
       setStatus(detail);
       if (detail.state !== "playing") setStats(null);
     });
-    playing.addEventListener("stats", ({ detail }) => setStats(detail));
+    let still = 0;
+    playing.addEventListener("stats", ({ detail }) => {
+      setStats(detail);
+      still = detail.fps === 0 ? still + 1 : 0;
+      if (still >= STILL_AFTER) setNotice(`No new picture for ${still} s`);
+    });
     playing.addEventListener("message", ({ detail }) => {
       if (detail.type === "hello") setHello(detail);
       if (detail.type === "notice") setNotice(String(detail.message ?? ""));
@@ -63,19 +70,27 @@ function Playing({ id }) {
 
   const plays = status.state === "playing";
   const whole = () => (document.fullscreenElement ? document.exitFullscreen() : frame.current.requestFullscreen()).catch(() => undefined);
+  // A tap on the picture is not a wish to type: a tablet's keyboard comes only when it is asked for.
+  const type = () => {
+    keyboard.current.blur();
+    keyboard.current.inputMode = types ? "none" : "text";
+    setTypes(!types);
+    if (!types) keyboard.current.focus();
+  };
   return html`<div ref=${frame} class=${`stage picture ${plays ? "plays" : ""} ${controls ? "controls" : ""}`} data-testid="picture" data-state=${status.state}>
     <video ref=${video} data-testid="stream-video" autoplay muted playsinline disablepictureinpicture
       aria-label=${hello?.title ? `Live picture: ${hello.title}` : "Live picture"}></video>
     <div ref=${surface} class="surface" data-testid="surface">
       <textarea ref=${keyboard} class="keyboard" data-testid="keyboard" rows="1" autocapitalize="off" autocomplete="off" autocorrect="off" spellcheck=${false}
-        aria-label="Control the application. Keys go to it; Escape gives them back."></textarea>
+        inputmode=${types ? "text" : "none"} aria-label="Control the application. Keys go to it; Escape gives them back."></textarea>
     </div>
     ${!plays && html`<${Connecting} status=${status} onRetry=${() => setRound(round + 1)} />`}
     ${plays && html`<span class="hint-chip" aria-hidden="true">${controls ? "Esc to release" : "Click to control"}</span>`}
     ${notice && html`<span class="notice-chip" role="status">${notice}</span>`}
     <div class="picture-tools">
       ${plays && figures && html`<${Stats} stats=${stats} />`}
-      ${plays && html`<button class="tool" aria-pressed=${figures} title="Figures" aria-label="Figures" onClick=${() => setFigures(!figures)}><${Icon} name="gauge" /></button>
+      ${plays && html`<button class="tool touch-only" aria-pressed=${types} title="On-screen keyboard" aria-label="On-screen keyboard" onClick=${type}><${Icon} name="keyboard" /></button>
+        <button class="tool" aria-pressed=${figures} title="Figures" aria-label="Figures" onClick=${() => setFigures(!figures)}><${Icon} name="gauge" /></button>
         <button class="tool" title="Full screen" aria-label="Full screen" onClick=${whole} data-testid="full-screen"><${Icon} name="expand" /></button>`}
     </div>
   </div>`;

@@ -10,6 +10,7 @@ import { complain } from "../toasts.js";
 import { hasEnded, put, read, sessions } from "../watch.js";
 import { Ended } from "./ended.js";
 import { Extend, Terminate } from "./decisions.js";
+import { Embed } from "./embed.js";
 import { Log } from "./log.js";
 import { Picture } from "./picture.js";
 import { Timeline } from "./timeline.js";
@@ -41,7 +42,7 @@ function Details({ session }) {
   const [asking, setAsking] = useState(null);
   const ended = hasEnded(session);
   const viewable = session.state === "READY" || session.state === "ACTIVE";
-  const starting = session.state === "PENDING" || session.state === "STARTING";
+  const over = ended || session.state === "TERMINATING";
   return html`<${Back} />
     <header class="head session-head">
       <div><h1>${session.application} <span class="version">${session.application_version}</span></h1>
@@ -52,6 +53,7 @@ function Details({ session }) {
           <span>${ended ? html`ended <${Ago} time=${session.ended_time} />` : html`created <${Ago} time=${session.created_time} />`}</span>
         </div></div>
       <div class="head-end">
+        <button class="button quiet" onClick=${() => setAsking("embed")} data-testid="embed"><${Icon} name="code" /> Embed</button>
         ${!ended && session.max_duration && may("sessions.extend")
           && html`<button class="button" onClick=${() => setAsking("extend")} data-testid="extend"><${Icon} name="clock" /> Extend</button>`}
         ${!ended && may("sessions.terminate") && html`<button class="button danger" data-testid="terminate"
@@ -67,8 +69,8 @@ function Details({ session }) {
       <div class="session-main">
         <div class="stage-frame">
           ${viewable && html`<${Picture} session=${session} />`}
-          ${starting && html`<${Waiting} session=${session} />`}
-          ${!viewable && !starting && html`<${Ended} session=${session} />`}
+          ${over && html`<${Ended} session=${session} />`}
+          ${!viewable && !over && html`<${Waiting} session=${session} />`}
         </div>
         <${Log} key=${ended ? "whole" : "live"} session=${session} />
       </div>
@@ -79,6 +81,7 @@ function Details({ session }) {
         <section class="card"><h2>Facts</h2><${Facts} session=${session} /></section>
       </aside>
     </div>
+    ${asking === "embed" && html`<${Embed} session=${session} onClose=${() => setAsking(null)} />`}
     ${asking === "terminate" && html`<${Terminate} session=${session} onClose=${() => setAsking(null)} />`}
     ${asking === "extend" && html`<${Extend} session=${session} onClose=${() => setAsking(null)} />`}`;
 }
@@ -118,7 +121,7 @@ function Facts({ session }) {
     <dt>Arguments</dt><dd><${Pairs} of=${rest} /></dd>
     <dt>Node</dt><dd>${session.node || html`<span class="faint">none yet</span>`}</dd>
     <dt>Device</dt><dd>${session.device ? html`${session.device_name || session.device}<span class="under mono" title=${session.device}>${session.device}</span>` : html`<span class="faint">none yet</span>`}</dd>
-    ${session.viewers !== undefined && html`<dt>Viewers</dt><dd>${session.viewers}</dd>`}
+    ${session.viewers != null && html`<dt>Viewers</dt><dd>${session.viewers}</dd>`}
     ${session.profile && html`<dt>Profile</dt><dd>${session.profile}</dd>`}
     ${session.priority ? html`<dt>Priority</dt><dd>${session.priority}</dd>` : null}
     <dt>At most</dt><dd><${Limit} of=${session.max_duration} /></dd>
@@ -129,7 +132,7 @@ function Facts({ session }) {
     ${routes.length > 0 && html`<dt>Routes</dt><dd class="routes">${routes.map((one) => html`
       <span key=${one.host + one.description}>${one.description} <code>${one.host}:${one.source_port}/${one.protocol.toLowerCase()}</code></span>`)}</dd>`}
     ${Object.keys(session.labels ?? {}).length > 0 && html`<dt>Labels</dt><dd><${Pairs} of=${session.labels} /></dd>`}
-    ${session.exit_code !== undefined && html`<dt>Exit code</dt><dd>${session.exit_code}</dd>`}
+    ${session.exit_code != null && html`<dt>Exit code</dt><dd>${session.exit_code}</dd>`}
   </dl>`;
 }
 

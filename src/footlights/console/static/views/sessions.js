@@ -13,6 +13,7 @@ import { Progress } from "./timeline.js";
 const LIVING = ["PENDING", "STARTING", "READY", "ACTIVE", "TERMINATING"];
 const GONE = ["FAILED", "TERMINATED"];
 const PAGE = 50;
+const FIRST_ROWS = 200;
 
 export function Sessions() {
   const { query } = useCell(route);
@@ -39,7 +40,8 @@ function Live({ query }) {
       .sort((one, other) => (one.created_time < other.created_time ? 1 : -1)),
     [all],
   );
-  const shown = living.filter((session) => matches(session, query));
+  const found = living.filter((session) => matches(session, query));
+  const [most, setMost] = useState(FIRST_ROWS);
   if (!ready && !living.length) return html`<${Skeleton} rows=${5} />`;
   if (!living.length) {
     return html`<${Empty} art=${html`<${EmptyStage} />`} title="The stage is dark"
@@ -47,7 +49,8 @@ function Live({ query }) {
       No session is running. Start an application, and its picture appears here.</${Empty}>`;
   }
   return html`<${Filters} query=${query} of=${living} states=${LIVING} />
-    ${shown.length ? html`<${Table} of=${shown} />` : html`<${NothingMatches} />`}`;
+    ${found.length ? html`<${Table} of=${found.slice(0, most)} />` : html`<${NothingMatches} />`}
+    ${found.length > most && html`<div class="more"><button class="button" onClick=${() => setMost(most + FIRST_ROWS)}>Show more (${found.length - most})</button></div>`}`;
 }
 
 const matches = (session, { state, application, user }) =>
@@ -153,7 +156,7 @@ function Row({ session, past }) {
 
 function Doing({ session }) {
   const { state, queue, viewers } = session;
-  useNow(state === "STARTING");
+  useNow({ running: state === "STARTING" });
   if (state === "PENDING") {
     const eta = seconds(queue?.eta);
     return html`<span>${queue?.position ? `${ordinal(queue.position)} in the queue` : "In the queue"}${eta !== null ? `, about ${span(Math.round(eta))}` : ""}</span>
@@ -161,7 +164,7 @@ function Doing({ session }) {
   }
   if (state === "STARTING") return html`<${Progress} session=${session} />`;
   if (state === "ACTIVE" || state === "READY") {
-    return html`<span>${viewers === undefined ? "Viewers unknown" : viewers ? count(viewers, "viewer") : "Nobody is watching"}</span>`;
+    return html`<span>${viewers == null ? "Viewers unknown" : viewers ? count(viewers, "viewer") : "Nobody is watching"}</span>`;
   }
   return html`<span class="faint">${session.status_message}</span>`;
 }

@@ -42,7 +42,7 @@ export function stepsOf(session) {
 export function Timeline({ session }) {
   const steps = stepsOf(session);
   const ticking = steps.some(({ status }) => status === "now");
-  const time = useNow(ticking);
+  const time = useNow({ running: ticking });
   return html`<div class="timeline" data-testid="timeline">
     <${Strip} steps=${steps} time=${time} />
     <ol class="steps">${steps.map((step) => html`<${Step} key=${step.stage} step=${step} time=${time} />`)}</ol>
