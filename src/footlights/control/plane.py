@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib import resources
 from typing import Any
 
-from footlights import names
+from footlights import __version__, names
 from footlights.auth.grants import Grants
 from footlights.auth.secrets import ClusterKey
 from footlights.console.app import console
@@ -31,8 +32,9 @@ from footlights.control.tokens import Tokens
 from footlights.control.web import ASGIApp, web
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor, Resolve, Target
-from footlights.gateway import Gateway, Options
+from footlights.gateway import Gateway, Options, docs
 from footlights.gateway.inprocess import Channel, Handlers
+from footlights.gateway.openapi import Info, document
 from footlights.store import Store, Transaction, applications, launches, nodes, sessions
 from footlights.store.revisions import cluster_id
 from footlights.v1 import (
@@ -142,7 +144,14 @@ async def assemble(
     return Plane(
         interceptor=interceptor,
         register=register,
-        app=web(store, metrics, gateway=_gateway(channel, settings), front_door=front_door, console=console()),
+        app=web(
+            store,
+            metrics,
+            gateway=Gateway(channel, REST_SERVICES, _options(settings)),
+            front_door=front_door,
+            console=console(),
+            docs=docs.routes(openapi_document()),
+        ),
         placing=Placing(store, bus, metrics, clock),
         reaping=Reaping(store, bus, hub, metrics, settings, clock),
         channel=channel,
@@ -150,13 +159,24 @@ async def assemble(
     )
 
 
-def _gateway(channel: Channel, settings: ServerSettings) -> Gateway:
-    options = replace(
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the REST API, with the comments of the protos."""
+    info = Info(
+        title="Footlights",
+        version=__version__,
+        description="The Application Streaming API 2.0.0, and what it lacks.",
+        bearer=True,
+    )
+    descriptor_set = resources.files("footlights.v1").joinpath("footlights.binpb")
+    return document(REST_SERVICES, GATEWAY_OPTIONS, info, descriptor_set=descriptor_set.read_bytes())
+
+
+def _options(settings: ServerSettings) -> Options:
+    return replace(
         GATEWAY_OPTIONS,
         cors_origins=settings.cors_origins,
         max_concurrent_calls=settings.max_concurrent_calls,
     )
-    return Gateway(channel, REST_SERVICES, options)
 
 
 def _resolver(store: Store) -> Resolve:

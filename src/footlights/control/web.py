@@ -1,14 +1,14 @@
-"""What HTTP serves: the gateway, the front door, the console, health and metrics, on one origin."""
+"""What HTTP serves: the gateway, its documents, the front door, the console, health and metrics, on one origin."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from footlights.control.metrics import CONTENT_TYPE, Metrics
 from footlights.frontdoor import FrontDoor
@@ -18,7 +18,15 @@ from footlights.store.revisions import last_revision
 ASGIApp = Callable[..., Awaitable[None]]
 
 
-def web(store: Store, metrics: Metrics, *, gateway: ASGIApp, front_door: FrontDoor, console: ASGIApp) -> ASGIApp:
+def web(
+    store: Store,
+    metrics: Metrics,
+    *,
+    gateway: ASGIApp,
+    front_door: FrontDoor,
+    console: ASGIApp,
+    docs: Sequence[BaseRoute],
+) -> ASGIApp:
     """Return the one ASGI application of a control plane."""
 
     async def healthz(_: Request) -> Response:
@@ -42,6 +50,7 @@ def web(store: Store, metrics: Metrics, *, gateway: ASGIApp, front_door: FrontDo
             Route("/", home),
             Route("/console", home),
             Mount("/console", app=console),
+            *docs,
             Mount("/", app=gateway),
         ],
         exception_handlers={Exception: unhealthy},
