@@ -178,8 +178,9 @@ class _Text:
         region = buffer.makeDisplayRegion()
         region.setSort(20)
         region.setCamera(root.attachNewNode(core.Camera("overlay", lens)))
-        self._left = self._line(root, -aspect + 0.05, -0.945, 0.042, core.TextNode.ALeft, 0.62)
-        self._right = self._line(root, aspect - 0.05, -0.945, 0.042, core.TextNode.ARight, 0.62)
+        self._left = self._line(root, -aspect + 0.05, -0.945, 0.042, core.TextNode.ALeft, 0.78)
+        self._right = self._line(root, aspect - 0.05, -0.945, 0.042, core.TextNode.ARight, 0.78)
+        self._plate = self._card(root)
         self._caption = self._line(root, 0, -0.78, 0.082, core.TextNode.ACenter, 1.0)
         self._caption.node().setWordwrap(2 * aspect * 0.82 / 0.082)
         self._shown = Overlay(caption="\0")
@@ -191,25 +192,42 @@ class _Text:
         if overlay.right != self._shown.right:
             self._right.node().setText(overlay.right)
         if overlay.caption != self._shown.caption:
-            node = self._caption.node()
-            node.setText(overlay.caption)
-            if overlay.caption:
-                node.setCardColor(0.03, 0.04, 0.06, 0.62)
-                node.setCardAsMargin(0.45, 0.45, 0.22, 0.25)
-                node.setCardDecal(True)
-            else:
-                node.clearCard()
+            self._caption.node().setText(overlay.caption)
+            self._place_plate()
         self._shown = overlay
 
-    def _line(self, root: Any, x: float, y: float, size: float, align: Any, alpha: float) -> Any:
+    def _place_plate(self) -> None:
+        """A dark plate behind the caption, so that it can be read over anything."""
+        node = self._caption.node()
+        if not node.hasText() or not node.getText():
+            self._plate.hide()
+            return
+        size, x, z = self._caption.getScale()[0], self._caption.getX(), self._caption.getZ()
+        left, right = node.getLeft() * size - 0.04, node.getRight() * size + 0.04
+        bottom, top = node.getBottom() * size - 0.02, node.getTop() * size + 0.02
+        self._plate.setPos(x + left, 0, z + bottom)
+        self._plate.setScale(right - left, 1, top - bottom)
+        self._plate.show()
+
+    def _card(self, root: Any) -> Any:
+        maker = self._core.CardMaker("plate")
+        maker.setFrame(0, 1, 0, 1)
+        maker.setColor(0.02, 0.03, 0.05, 0.66)
+        card = root.attachNewNode(maker.generate())
+        card.setTransparency(self._core.TransparencyAttrib.MAlpha)
+        card.setBin("fixed", 0)
+        card.hide()
+        return card
+
+    def _line(self, root: Any, x: float, y: float, size: float, align: Any, brightness: float) -> Any:
         node = self._core.TextNode("line")
         node.setAlign(align)
-        node.setTextColor(0.96, 0.97, 1.0, alpha)
-        node.getFont() or None
+        node.setTextColor(brightness, brightness, brightness, 1)
         path = root.attachNewNode(node)
         path.setPos(x, 0, y)
         path.setScale(size)
         path.setTransparency(self._core.TransparencyAttrib.MAlpha)
+        path.setBin("fixed", 1)
         return path
 
 

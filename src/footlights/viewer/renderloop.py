@@ -196,7 +196,7 @@ class RenderLoop:
         progress = self.progress
         progress.paused, progress.caption = controls.paused, controls.caption
         right = "paused" if controls.paused else f"{progress.fps:.0f} fps" if progress.fps else ""
-        overlay = Overlay(controls.caption, self._options.title or progress.stage, right)
+        overlay = Overlay(controls.caption, self._options.title or progress.stage.replace("_", " "), right)
         picture = self._renderer.render(self._timeline.at(self._played), controls.orbit, overlay)
         height, width, _ = picture.shape
         frame = VideoFrame(width, height, "bgra")

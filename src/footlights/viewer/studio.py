@@ -63,30 +63,45 @@ def contact_shadow(core: Any, scene: Scene, root: Any) -> Any | None:
     if height <= 1e-6 * scene.bounds.radius:
         return None
     center, half = (low + high)[:2] / 2, float(max(high[0] - low[0], high[1] - low[1])) * 0.8
-    cells = 128  # the rasteriser wants a power of two
-    density = np.zeros((cells, cells))
+    cells = 36
+    density = np.zeros((cells + 1, cells + 1))
     for points, weight in _ground_samples(scene, float(low[2]), height):
-        cell = ((points - center) / (2 * half) + 0.5) * cells
-        keep = ((cell >= 0) & (cell < cells)).all(axis=1)
+        cell = np.rint(((points - center) / (2 * half) + 0.5) * cells)
+        keep = ((cell >= 0) & (cell <= cells)).all(axis=1)
         x, y = cell[keep].astype(int).T
         np.maximum.at(density, (y, x), weight[keep])
-    density = np.clip(_blurred(_blurred(density, 3) * 1.4, 8) * 1.5, 0, 1)
-    pixels = np.zeros((cells, cells, 4), np.uint8)
-    pixels[:, :, 3] = np.rint(density * 150)
-    texture = core.Texture("shadow")
-    texture.setup2dTexture(cells, cells, core.Texture.TUnsignedByte, core.Texture.FRgba)
-    texture.setRamImage(pixels.tobytes())
-    card = core.CardMaker("shadow")
-    card.setFrame(-half, half, -half, half)
-    path = root.attachNewNode(card.generate())
-    path.setTexture(texture)
+    density = np.clip(_blurred(_blurred(density, 1) * 1.4, 2) * 1.5, 0, 1)
+    path = root.attachNewNode(_patch(core, density, center, half))
     path.setLightOff()
-    path.setP(-90)
-    path.setPos(float(center[0]), float(center[1]), float(low[2]) - 0.002 * scene.bounds.radius)
+    path.setZ(float(low[2]) - 0.002 * scene.bounds.radius)
     path.setTransparency(core.TransparencyAttrib.MAlpha)
     path.setDepthWrite(False)
     path.setBin("background", 0)
     return path
+
+
+def _patch(core: Any, density: np.ndarray, center: np.ndarray, half: float) -> Any:
+    """A grid of black whose opacity is the density; empty cells are left out."""
+    data = core.GeomVertexData("shadow", core.GeomVertexFormat.getV3c4(), core.Geom.UHStatic)
+    vertex, color = core.GeomVertexWriter(data, "vertex"), core.GeomVertexWriter(data, "color")
+    count = len(density)
+    places = np.linspace(-half, half, count)
+    for j in range(count):
+        for i in range(count):
+            vertex.addData3(float(center[0] + places[i]), float(center[1] + places[j]), 0)
+            color.addData4(0, 0, 0, 0.6 * float(density[j, i]))
+    triangles = core.GeomTriangles(core.Geom.UHStatic)
+    for j in range(count - 1):
+        for i in range(count - 1):
+            if density[j : j + 2, i : i + 2].max() > 0.01:
+                a = j * count + i
+                triangles.addVertices(a, a + 1, a + count + 1)
+                triangles.addVertices(a, a + count + 1, a + count)
+    geom = core.Geom(data)
+    geom.addPrimitive(triangles)
+    node = core.GeomNode("shadow")
+    node.addGeom(geom)
+    return node
 
 
 def environment(core: Any, roughness: float) -> Any:

@@ -63,7 +63,7 @@ def build(path: Path) -> None:
         _arm(spin, index, arm, height, radius)
         _planet(spin, name, arm, height, radius, colors)
     _gear_train(root)
-    write(path, root, Shot(eye=(0.95, -2.32, 1.12), target=(-0.02, 0.0, 0.34), focal_length=35, frames=FRAMES), ABOUT)
+    write(path, root, Shot(eye=(0.95, -2.32, 1.12), target=(-0.02, 0.0, 0.34), focal_length=31, frames=FRAMES), ABOUT)
 
 
 def _table(root: Group) -> None:
@@ -75,7 +75,7 @@ def _table(root: Group) -> None:
     orbits = [ring(arm, 0.0042, 96, 4, 0.5).at(z=0.007) for _, arm, *_ in PLANETS[1:5]]
     root.add("Orbits", joined(orbits), BRASS, occluding=False)
     root.add(
-        "Inlay", joined([ring(1.158, 0.010, 144, 8, 0.7).at(z=0.006), ring(1.335, 0.006, 144, 6).at(z=-0.002)]), BRASS
+        "Inlay", joined([ring(1.158, 0.010, 128, 6, 0.7).at(z=0.006), ring(1.335, 0.006, 128, 4).at(z=-0.002)]), BRASS
     )
     ticks = []
     for k in range(72):
@@ -110,9 +110,9 @@ def _arm(group: Group, index: int, arm: float, height: float, radius: float) -> 
     reach = np.linspace(0.02, arm, 8)
     beam = tube(np.column_stack([reach, np.zeros(8), np.full(8, height)]), 0.0075, 10)
     tail = tube(np.column_stack([-np.linspace(0.02, 0.16, 6), np.zeros(6), np.full(6, height)]), 0.0075, 12)
-    weight = ball(0.026, 24).scaled(0.8, 1, 1).at(x=-0.17, z=height)
+    weight = ball(0.026, 18).scaled(0.8, 1, 1).at(x=-0.17, z=height)
     post = rod(0.006, height, height + 0.11 - radius * 0.2, 16).at(x=arm)
-    knob = ball(0.014, 16).at(x=arm, z=height)
+    knob = ball(0.014, 12).at(x=arm, z=height)
     group.add("Arm", joined([hub, beam, tail, weight, post, knob]), BRASS if index % 2 == 0 else COPPER)
 
 
@@ -126,12 +126,12 @@ def _planet(
         ("RotateX", 18.0),
         ("RotateZ", [(0, 0.0), (FRAMES, 360.0 * 24)]),
     )
-    sphere = ball(radius, 48 if radius > 0.06 else 36)
+    sphere = ball(radius, 44 if radius > 0.06 else 32)
     place.add(
         "Globe", sphere, PLANET, colors=_bands(sphere, radius, colors, rough=name in ("Earth", "Mars", "Mercury"))
     )
     if name == "Saturn":
-        disc = lathe([(float(r), 0.0) for r in np.linspace(radius * 2.35, radius * 1.35, 14)], 96)
+        disc = lathe([(float(r), 0.0) for r in np.linspace(radius * 2.35, radius * 1.35, 10)], 80)
         place.add("Rings", disc, RINGS, colors=_ring_colors(disc, radius), two_sided=True)
     if name in ("Earth", "Jupiter"):
         for k, (distance, size, turns) in enumerate(

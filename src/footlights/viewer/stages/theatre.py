@@ -68,11 +68,11 @@ def _house(root: Group) -> None:
     planks, colors = [], []
     random = np.random.default_rng(11)
     for k in range(20):
-        plank = sheet(WIDTH / 20 - 0.012, DEPTH, 2, 30).at(-WIDTH / 2 + (k + 0.5) * WIDTH / 20, 0.1)
+        plank = sheet(WIDTH / 20, DEPTH + 0.2, 2, 30).at(-WIDTH / 2 + (k + 0.5) * WIDTH / 20, 0.02)
         planks.append(plank)
-        colors.append(np.tile(np.array([0.30, 0.155, 0.065]) * random.uniform(0.78, 1.15), (len(plank.points), 1)))
+        colors.append(np.tile(np.array([0.30, 0.155, 0.065]) * random.uniform(0.66, 1.2), (len(plank.points), 1)))
     root.add("Planks", joined(planks), PLANKS, colors=np.concatenate(colors))
-    root.add("Floor", box(WIDTH, DEPTH, 0.03).at(y=0.1, z=-0.034), IRON)
+    root.add("Floor", box(WIDTH, DEPTH, 0.03).at(y=0.1, z=-0.06), IRON)
     root.add("Front", joined([box(WIDTH + 0.9, 0.30, 0.62, 12, 0.02).at(y=-1.88, z=-0.64)]), APRON)
     root.add(
         "FrontTrim",
@@ -80,7 +80,7 @@ def _house(root: Group) -> None:
         GOLD,
     )
     rosettes = [
-        joined([ring(0.10, 0.014, 32, 8), ball(0.045, 20).scaled(1, 1, 0.5)]).turned("x", 90).at(-3.0 + k, -2.04, -0.30)
+        joined([ring(0.10, 0.014, 24, 6), ball(0.045, 12).scaled(1, 1, 0.5)]).turned("x", 90).at(-3.0 + k, -2.04, -0.30)
         for k in range(7)
     ]
     root.add("Rosettes", joined(rosettes), GOLD)
@@ -107,7 +107,7 @@ def _house(root: Group) -> None:
         shaft += [(0.18, 3.02), (0.24, 3.08), (0.20, 3.14), (0.30, 3.24), (0.30, 3.36), (0.0, 3.36)]
         root.add(f"Column{name}", lathe(shaft, 40).at(side * 3.35, -1.72), IVORY)
         rings = [
-            ring(r, 0.022, 48, 10).at(side * 3.35, -1.72, z) for r, z in ((0.245, 0.16), (0.20, 3.02), (0.25, 3.10))
+            ring(r, 0.022, 36, 7).at(side * 3.35, -1.72, z) for r, z in ((0.245, 0.16), (0.20, 3.02), (0.25, 3.10))
         ]
         root.add(f"ColumnTrim{name}", joined(rings), GOLD)
     root.add("Lintel", box(7.5, 0.42, 0.40, 10, 0.03).at(0, -1.72, 3.36), IVORY)
@@ -116,7 +116,7 @@ def _house(root: Group) -> None:
         joined([tube(np.array([[-3.75, -1.95, z], [0, -1.95, z], [3.75, -1.95, z]]), 0.024, 12) for z in (3.41, 3.72)]),
         GOLD,
     )
-    crest = joined([ring(0.30, 0.035, 64, 12), ring(0.22, 0.014, 64, 8), ball(0.13, 32).scaled(1, 1, 0.6)]).turned(
+    crest = joined([ring(0.30, 0.035, 48, 8), ring(0.22, 0.014, 48, 6), ball(0.13, 24).scaled(1, 1, 0.6)]).turned(
         "x", 90
     )
     root.add("Crest", crest.at(0, -1.98, 3.62), GOLD)
@@ -166,11 +166,11 @@ def _footlights(root: Group) -> None:
     shells, bulbs, halos, fades = [], [], [], []
     for k in range(15):
         x = -2.66 + 0.38 * k
-        shell = lathe([(0.055, 0.0), (0.10, 0.03), (0.115, 0.09), (0.105, 0.09), (0.09, 0.035), (0.045, 0.008)], 28)
+        shell = lathe([(0.055, 0.0), (0.10, 0.03), (0.115, 0.09), (0.105, 0.09), (0.09, 0.035), (0.045, 0.008)], 18)
         shells.append(shell.turned("x", -28).at(x, -1.83, 0.0))
-        bulbs.append(ball(0.06, 14).at(x, -1.80, 0.10))
+        bulbs.append(ball(0.06, 12).at(x, -1.80, 0.10))
         halo, fade = _glow(0.52)
-        halos.append(halo.scaled(0.9, 1.15, 1.0).at(x, -1.25, 0.010))
+        halos.append(halo.scaled(0.9, 1.15, 1.0).at(x, -1.14, 0.012))
         fades.append(fade * 0.55)
     root.add("Shells", joined(shells), GOLD)
     root.add("Bulbs", joined(bulbs), BULB)
@@ -219,16 +219,16 @@ def _spotlights(root: Group) -> None:
 
 def _beam(near: float, far: float, length: float) -> tuple[Solid, Points]:
     """An open cone of light along -Z, fading out."""
-    steps = np.linspace(0, 1, 14)
-    cone = lathe([(far + (near - far) * float(s), -0.12 - length * float(1 - s)) for s in steps], 40)
+    steps = np.linspace(0, 1, 4)
+    cone = lathe([(far + (near - far) * float(s), -0.12 - length * float(1 - s)) for s in steps], 28)
     reach = np.clip((-cone.points[:, 2] - 0.12) / length, 0, 1)
     return cone, 0.34 * (1 - reach) ** 1.2
 
 
 def _glow(radius: float) -> tuple[Solid, Points]:
     """A disc of light, brightest in the middle."""
-    rings = np.linspace(1, 0, 6)
-    disc = lathe([(radius * float(r), 0.0) for r in rings], 24)
+    rings = np.linspace(1, 0, 4)
+    disc = lathe([(radius * float(r), 0.0) for r in rings], 20)
     away = np.linalg.norm(disc.points[:, :2], axis=1) / radius
     return disc, np.clip(1 - away, 0, 1) ** 1.4
 
@@ -243,7 +243,7 @@ def _mobile(root: Group) -> None:
     )
     root.add(
         "PlinthTrim",
-        joined([ring(0.70, 0.016, 72, 8).at(0, 0.35, 0.055), ring(0.63, 0.014, 72, 8).at(0, 0.35, 0.15)]),
+        joined([ring(0.70, 0.016, 56, 6).at(0, 0.35, 0.055), ring(0.63, 0.014, 56, 6).at(0, 0.35, 0.15)]),
         GOLD,
     )
     top = root.group("Mobile", ("Translate", (0.0, 0.35, 0.17)), ("RotateZ", [(0, 0.0), (FRAMES, 360.0)]))
@@ -285,9 +285,9 @@ def _mobile(root: Group) -> None:
         "Cage",
         joined(
             [
-                ring(0.30, 0.011, 56, 8),
-                ring(0.30, 0.011, 56, 8).turned("x", 90),
-                ring(0.30, 0.011, 56, 8).turned("y", 90),
+                ring(0.30, 0.011, 40, 6),
+                ring(0.30, 0.011, 40, 6).turned("x", 90),
+                ring(0.30, 0.011, 40, 6).turned("y", 90),
             ]
         ),
         GOLD,
