@@ -179,6 +179,20 @@ def test_start_is_sent_as_the_version_declares(opened: Page, server: Server) -> 
     }
 
 
+def test_known_stages_are_one_click_away(opened: Page, server: Server) -> None:
+    """
+    The version's own stage, the samples beside it and what was used before are offered; any other can be typed.
+    """
+    used = {"usd_stage_uri": "/srv/stages/harbour.usd", "nucleus_connection_config": []}
+    server.do(lambda: server.stand_in.add("usd-viewer", application_arguments=used))
+    opened.goto(server.page("start/usd-viewer"))
+    offered = opened.get_by_role("group", name="Stages to choose from").get_by_role("button")
+
+    expect(offered).to_have_text(["Theatre", "Orrery", "Robot cell", "Harbour"])
+    offered.nth(2).click()
+    expect(opened.get_by_test_id("start-stage")).to_have_value("/srv/stages/robot_cell.usda")
+
+
 def test_refusal_is_shown_at_the_field_it_names(opened: Page, server: Server) -> None:
     """
     The server's words and reason stand at the field, which gets the focus; after a correction it starts.

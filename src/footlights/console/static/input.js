@@ -4,7 +4,7 @@
 //   input.addEventListener("control", ({ detail }) => …);   // whether keys go to the application
 //   input.end();
 //
-// `surface` is the element over the picture, `keyboard` a transparent textarea in it: only an editable element gets
+// `surface` is the element around the picture, `keyboard` a transparent textarea in it: only an editable element gets
 // compositions (Chinese, Japanese, dead keys) and the on-screen keyboard of a tablet.
 
 const MODIFIERS = [["shiftKey", "Shift"], ["ctrlKey", "Control"], ["altKey", "Alt"], ["metaKey", "Meta"]];

@@ -22,7 +22,8 @@ const Snippet = ({ text }) => html`<div class="snippet"><pre tabindex="0">${text
 const PLAY = `// { whep_url, token, ice_servers } is the answer to :connect, passed on by your server.
 const peer = new RTCPeerConnection({ iceServers: ice_servers });
 peer.addTransceiver("video", { direction: "recvonly" });
-const input = peer.createDataChannel("footlights-input");  // input.send('{"type":"key","action":"down","key":"a"}')
+const input = peer.createDataChannel("footlights-input");
+// input.send('{"type":"pointer","action":"down","x":0.5,"y":0.5,"button":0,"buttons":1}')
 peer.ontrack = ({ track }) => { video.srcObject = new MediaStream([track]); video.play(); };
 await peer.setLocalDescription(await peer.createOffer());
 await new Promise((done) => {

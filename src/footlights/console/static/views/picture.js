@@ -78,9 +78,9 @@ function Playing({ id }) {
     if (!types) keyboard.current.focus();
   };
   return html`<div ref=${frame} class=${`stage picture ${plays ? "plays" : ""} ${controls ? "controls" : ""}`} data-testid="picture" data-state=${status.state}>
-    <video ref=${video} data-testid="stream-video" autoplay muted playsinline disablepictureinpicture
-      aria-label=${hello?.title ? `Live picture: ${hello.title}` : "Live picture"}></video>
     <div ref=${surface} class="surface" data-testid="surface">
+      <video ref=${video} data-testid="stream-video" autoplay muted playsinline disablepictureinpicture
+        aria-label=${hello?.title ? `Live picture: ${hello.title}` : "Live picture"}></video>
       <textarea ref=${keyboard} class="keyboard" data-testid="keyboard" rows="1" autocapitalize="off" autocomplete="off" autocorrect="off" spellcheck=${false}
         inputmode=${types ? "text" : "none"} aria-label="Control the application. Keys go to it; Escape gives them back."></textarea>
     </div>

@@ -7,10 +7,12 @@ import { Icon } from "../icons.js";
 import { Loaded, useRead } from "../load.js";
 import { Busy, Empty, Skeleton } from "../parts.js";
 import { go, route, to } from "../router.js";
-import { put, sessions } from "../watch.js";
+import { put } from "../watch.js";
 import { ArgumentField, argumentsOf, Field } from "./fields.js";
+import { StageField } from "./stagefield.js";
 import { Verdicts } from "./verdicts.js";
 
+const LAST = "footlights.application";
 const DURATIONS = [["", "the version's own"], ["900s", "15 min"], ["3600s", "1 h"], ["14400s", "4 h"], ["86400s", "1 d"]];
 
 export function Start() {
@@ -19,7 +21,7 @@ export function Start() {
   return html`<a class="back" href=${to("sessions")}><${Icon} name="left" size=${14} /> Sessions</a>
     <header class="head"><h1>Start a session</h1></header>
     <${Loaded} of=${applications} rows=${5}>${({ items }) => (items.length
-      ? html`<${Form} applications=${items} first=${items.find(({ application }) => application === parts[0]) ?? items[0]} query=${query} />`
+      ? html`<${Form} applications=${items} first=${items.find(({ application }) => application === (parts[0] ?? localStorage.getItem(LAST))) ?? items[0]} query=${query} />`
       : html`<${Empty} title="Nothing to start yet">An operator registers applications:
           <code>footlights apps apply -f FILE.yaml</code></${Empty}>`)}</${Loaded}>`;
 }
@@ -78,6 +80,7 @@ function Recipe({ application, known, query }) {
       for (const [name, value] of Object.entries(extra)) if (value) body[name] = name === "priority" ? Number(value) : value;
       const session = await call("POST", "/stream", { body });
       put(session);
+      localStorage.setItem(LAST, application.application);
       go("sessions", [session.session_id]);
     } catch (failure) {
       setError(failure);
@@ -134,23 +137,6 @@ function problemsOf(error) {
     problems[name] = { text, reason: error.reason };
   }
   return problems;
-}
-
-function StageField({ application, recipe, value, onChange, problem }) {
-  const all = useCell(sessions);
-  const standard = recipe?.default_usd_stage_uri ?? "";
-  const roots = recipe?.allowed_stage_roots ?? [];
-  const recent = [...all.values()].filter((one) => one.application === application)
-    .map((one) => one.application_arguments?.usd_stage_uri).filter(Boolean);
-  const suggestions = [...new Set([standard, ...recent])].filter(Boolean).slice(0, 20);
-  const closed = recipe && !roots.length;
-  const hint = closed ? "This version opens its own stage only."
-    : html`${standard ? html`Empty opens <code>${standard}</code>. ` : ""}${roots.length ? html`Stages may come from ${roots.map((root, at) => html`${at ? ", " : ""}<button type="button" class="root" key=${root} onClick=${() => onChange(root.endsWith("/") ? root : `${root}/`)}>${root}</button>`)}.` : ""}`;
-  return html`<${Field} name="Stage" problem=${problem} hint=${hint}>
-    <input class="input mono" data-testid="start-stage" list="stages" spellcheck=${false} autocomplete="off" value=${value}
-      placeholder=${standard || "path or URL of a USD stage"} onInput=${(event) => onChange(event.target.value)} />
-    <datalist id="stages">${[...suggestions, ...roots.map((root) => (root.endsWith("/") ? root : `${root}/`))].map((uri) => html`<option key=${uri} value=${uri}></option>`)}</datalist>
-  </${Field}>`;
 }
 
 /** What the placing would do with it now, asked again as the form changes and every few seconds. */
