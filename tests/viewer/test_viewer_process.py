@@ -129,6 +129,14 @@ class TestStream:
                 assert (await viewer.status())["viewers"] == 2
             await one.fresh_frame()
 
+    async def test_lost_pictures_are_made_good(self, viewer: ViewerProcess) -> None:
+        """A picture loss indication gets a key frame, long before the next regular one."""
+        async with WhepClient(viewer.whep) as client:
+            await client.next_frame()
+            before = (await viewer.status())["key_frames"]
+            await client.request_key_frame()
+            await viewer.status_where(lambda s: s["key_frames"] > before, timeout=3)
+
     async def test_coming_back_at_once(self, viewer: ViewerProcess) -> None:
         """A viewer that leaves and returns gets the same port again without waiting."""
         for _ in range(3):

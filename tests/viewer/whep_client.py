@@ -133,6 +133,11 @@ class WhepClient:
         """Wait until the data channel is open."""
         await asyncio.wait_for(self._opened.wait(), timeout)
 
+    async def request_key_frame(self) -> None:
+        """Send a picture loss indication, as a decoder does that has lost pictures."""
+        (receiver,) = [r for r in self._peer.getReceivers() if r.track.kind == "video"]
+        await receiver._send_rtcp_pli(receiver.getSynchronizationSources()[0].source)
+
     async def _start(self) -> None:
         self._opened = asyncio.Event()
         video = self._peer.addTransceiver("video", direction="recvonly")

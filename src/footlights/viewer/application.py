@@ -23,6 +23,9 @@ log = logging.getLogger("footlights.viewer")
 CLOSE_TIMEOUT = 0.5  # seconds for the viewers to be told
 
 
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+
+
 class PortUnavailable(Exception):
     """A port cannot be listened on. The message names it."""
 
@@ -50,8 +53,10 @@ async def run(options: Options) -> None:
     viewers: Any = None
     port: Any = None
     try:
-        runners.append(await _listen(health.application(), options.bind, options.http_port, "http"))
-        runners.append(await _listen(whep.application(), options.bind, options.signal_port, "signal"))
+        # The agent asks at 127.0.0.1, whatever else is listened on.
+        local = {options.bind} if options.bind in WILDCARDS else {options.bind, "127.0.0.1"}
+        await _listen(runners, health.application(), local, options.http_port, "http")
+        await _listen(runners, whep.application(), {options.bind}, options.signal_port, "signal")
         # One thing after the other: usd-core and PyAV, imported by two threads at once, can wait for each other
         # forever (the interpreter's lock against the dynamic loader's). The event loop goes on meanwhile.
         viewers_module = await asyncio.to_thread(importlib.import_module, "footlights.viewer.viewers")
@@ -86,15 +91,15 @@ async def run(options: Options) -> None:
             await runner.cleanup()
 
 
-async def _listen(app: web.Application, host: str, port: int, what: str) -> web.AppRunner:
+async def _listen(runners: list[web.AppRunner], app: web.Application, hosts: set[str], port: int, what: str) -> None:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runners.append(runner)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, reuse_address=True).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise PortUnavailable(f"cannot listen on TCP port {port} ({what}) at {host}: {error.strerror}") from error
-    return runner
+    for host in sorted(hosts):
+        try:
+            await web.TCPSite(runner, host, port, reuse_address=True).start()
+        except OSError as error:
+            raise PortUnavailable(f"cannot listen on TCP port {port} ({what}) at {host}: {error.strerror}") from error
 
 
 async def _either(event: asyncio.Event, ended: asyncio.Future[None]) -> bool:

@@ -45,7 +45,7 @@ class Viewers:
         self._ending: set[asyncio.Task[None]] = set()
         self._last_input: float | None = None
         self.bad_input = 0
-        self.packets = 0
+        self.packets = self.key_frames = 0
         render.on_picture = lambda frame, seconds: self._encoder.submit(frame, round(seconds * 90_000))
 
     def start(self) -> None:
@@ -97,6 +97,7 @@ class Viewers:
             "supersampling": progress.supersampling,
             "bitrate_kbps": round(self._hub.sending / 1000) if self.count else 0,
             "packets": self.packets,
+            "key_frames": self.key_frames,
             "bad_input": self.bad_input,
             "codecs": sorted({peer.codec for peer in self._peers.values() if peer.connected}),
         }
@@ -119,6 +120,7 @@ class Viewers:
 
     def _deliver(self, packet: Packet) -> None:
         self.packets += 1
+        self.key_frames += packet.key_frame
         self._hub.deliver(packet)
 
     def _input(self, message: dict[str, Any]) -> None:
