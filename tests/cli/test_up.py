@@ -19,6 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+MISLEADING = {"FOOTLIGHTS_PUBLIC_URL": "https://elsewhere.example", "FOOTLIGHTS_SERVER": "10.0.0.1:1"}
+"""Settings of a shell that was used for another control plane: they must not get in."""
+
 FOOTLIGHTS = (sys.executable, "-m", "footlights.cli")
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -64,7 +67,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
             stdout=out,
             stderr=err,
             stdin=subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if not name.startswith("FOOTLIGHTS_")},
+            env={**os.environ, **MISLEADING},
         )
     running = Up(process, tmp_path)
     try:
@@ -117,6 +120,7 @@ def test_it_streams_and_ends_without_a_trace(up: Up) -> None:
     request = urllib.request.Request(f"{origin}/stream", headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert json.load(answer)["items"] == []
+    assert up.cli("sessions", "show", "nobody").returncode == 3
 
     manifest = up.directory / "fake.yaml"
     manifest.write_text(FAKE)
@@ -125,6 +129,8 @@ def test_it_streams_and_ends_without_a_trace(up: Up) -> None:
     assert created.returncode == 0, created.stderr
     assert json.loads(created.stdout)["state"] == "READY"
     assert "APPLICATION_READY" in created.stderr
+    assert "elsewhere.example" not in created.stdout
+    assert "127.0.0.1" in json.loads(created.stdout)["routes"]
 
     family = up.descendants()
     assert len(family) >= 2

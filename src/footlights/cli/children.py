@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ class Child:
     log: Path
 
     @classmethod
-    async def start(cls, name: str, arguments: Sequence[str], log: Path) -> Child:
+    async def start(cls, name: str, arguments: Sequence[str], log: Path, environ: Mapping[str, str]) -> Child:
         """Start ``footlights ARGUMENTS``, in a process group of its own: a terminal's Ctrl-C is ours to handle."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -41,7 +41,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 process_group=0,
-                env={**os.environ, PARENT: str(os.getpid()), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
+                env={**environ, PARENT: str(os.getpid()), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
             )
         return cls(name, process, log)
 

@@ -71,6 +71,11 @@ def fill(record: Callable[..., _Record], given: Mapping[str, Any]) -> _Record:
         raise InvalidArgument(flag(problem.field), problem.problem, reason=problem.reason) from None
 
 
+def variable(name: str) -> str:
+    """The environment variable of a field."""
+    return f"FOOTLIGHTS_{name.removesuffix('_s').upper()}"
+
+
 def flag(name: str) -> str:
     """The option of a field."""
     return "--" + name.removesuffix("_s").replace("_", "-") if name.isidentifier() else name
@@ -98,7 +103,7 @@ def _default(field: dataclasses.Field[Any], defaults: Mapping[str, Any]) -> Any:
 
 def _option(name: str, hint: Any, default: Any, doc: str) -> tuple[Any, Any]:
     help_text = " ".join((doc or _HELP_OF_UNDOCUMENTED.get(name, "")).replace("``", "").split())
-    options: dict[str, Any] = {"envvar": f"FOOTLIGHTS_{name.removesuffix('_s').upper()}", "help": help_text}
+    options: dict[str, Any] = {"envvar": variable(name), "help": help_text}
     if hint is float and name.endswith("_s"):
         text = Annotated[float, typer.Option(flag(name), parser=duration, metavar="DURATION", **options)]
         return text, show_duration(default)

@@ -102,7 +102,7 @@ def _render(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     for header in headers or [""] * max(map(len, rows), default=0):
         grid.add_column(header, no_wrap=True)
     for row in rows:
-        grid.add_row(*(Text(" ".join(cell.split()), style=_STYLES.get(cell, "")) for cell in row))
+        grid.add_row(*(Text.assemble((" ".join(cell.split()), _STYLES.get(cell, ""))) for cell in row))
     console = Console(
         file=StringIO(), width=_WIDTH, force_terminal=coloured, color_system="standard" if coloured else None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -85,8 +86,14 @@ async def create(
     async with cli.client() as client:
         session = await client.sessions.create(request)
         if wait:
-            with Progress() as progress:
-                session = await client.sessions.wait_ready(session.session_id, timeout_s=timeout, on_change=progress)
+            try:
+                with Progress() as progress:
+                    session = await client.sessions.wait_ready(
+                        session.session_id, timeout_s=timeout, on_change=progress
+                    )
+            except asyncio.CancelledError:
+                typer.echo(f"It goes on. End it: footlights sessions terminate {session.session_id}", err=True)
+                raise
     _emit_one(cli, session)
 
 

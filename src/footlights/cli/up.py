@@ -11,16 +11,19 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from footlights.agent.config import AgentConfig
+from footlights.cli import options
 from footlights.cli.bond import adopt_orphans, reap_orphans
 from footlights.cli.children import Child, end_descendants
 from footlights.cli.exits import TIMEOUT, Failed, exiting
+from footlights.control.settings import ServerSettings
 from footlights.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class Plan:
     grpc_port: int
     devices: str
     software_devices: int | None
+    environ: Mapping[str, str]
+    """The children's environment: ours, but for variables that would change their settings behind our back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def _up(
     Prints a curl command that starts a session, and the console's URL. Ctrl-C ends everything.
     """
     with exiting():
-        asyncio.run(_run(Plan(data_dir.resolve(), http_port, grpc_port, devices, software_devices)))
+        plan = Plan(data_dir.resolve(), http_port, grpc_port, devices, software_devices, _environ(os.environ))
+        asyncio.run(_run(plan))
 
 
 async def _run(plan: Plan) -> None:
@@ -149,7 +155,7 @@ async def _start_server(plan: Plan, children: list[Child]) -> tuple[Child, Endpo
         *("server", "--data-dir", str(directory)),
         *("--http-listen", f"127.0.0.1:{_free(plan.http_port)}", "--grpc-listen", f"127.0.0.1:{_free(plan.grpc_port)}"),
     ]
-    server = await Child.start("control plane", arguments, plan.data_dir / "server.log")
+    server = await Child.start("control plane", arguments, plan.data_dir / "server.log", plan.environ)
     children.append(server)
 
     async def written() -> Endpoints | None:
@@ -170,7 +176,7 @@ async def _start_agent(plan: Plan, endpoints: Endpoints, token_file: Path, child
     ]
     if plan.software_devices is not None:
         arguments += ["--software-devices", str(plan.software_devices)]
-    agent = await Child.start("node agent", arguments, plan.data_dir / "agent.log")
+    agent = await Child.start("node agent", arguments, plan.data_dir / "agent.log", plan.environ)
     children.append(agent)
     return agent
 
@@ -291,6 +297,11 @@ def _healthy(url: str) -> bool | None:
             return bool(answer.status == 200) or None
     except (urllib.error.URLError, OSError):
         return None
+
+
+def _environ(environ: Mapping[str, str]) -> dict[str, str]:
+    settings = {options.variable(field.name) for record in (ServerSettings, AgentConfig) for field in fields(record)}
+    return {name: value for name, value in environ.items() if name not in settings}
 
 
 def _free(port: int) -> int:
