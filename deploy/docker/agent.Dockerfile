@@ -1,0 +1,44 @@
+# syntax=docker/dockerfile:1
+# A node's agent, with the reference application, so that a node without a GPU has something to run.
+#
+#     docker build -f deploy/docker/agent.Dockerfile -t footlights/agent .
+#
+# Run it with `init: true`: applications outlive the process that started them and are adopted by pid 1.
+# What the `process` launcher starts lives in this container and ends with it; what `container` starts does not.
+#
+# Linted with hadolint; the steps of its first stage have been run by hand. It has never been built by an engine.
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/footlights
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+COPY gen gen
+RUN /opt/footlights/bin/pip install ".[viewer,container]"
+
+FROM ${PYTHON_IMAGE}
+ARG UID=10001
+# libX11: the viewer's software rasteriser links it, though it opens no display.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libx11-6 \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --system --gid "${UID}" footlights \
+ && useradd --system --uid "${UID}" --gid "${UID}" --no-create-home --home-dir /data --shell /usr/sbin/nologin footlights \
+ && install -d -o footlights -g footlights -m 0700 /data /run/footlights
+COPY --from=build /opt/footlights /opt/footlights
+ENV PATH=/opt/footlights/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    FOOTLIGHTS_DATA_DIR=/data FOOTLIGHTS_LOG_FORMAT=json
+# By number, so that an orchestrator can see that it is not root.
+USER ${UID}:${UID}
+VOLUME /data
+# An agent listens nowhere. What says that it lives is the lock on its data directory: where this can take it, nobody
+# has it.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["python", "-c", "import fcntl, sys\nfile = open('/data/agent.lock')\ntry:\n    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\nexcept BlockingIOError:\n    sys.exit(0)\nsys.exit('no agent holds /data')"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["footlights"]
+CMD ["agent"]

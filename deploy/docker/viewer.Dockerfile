@@ -1,0 +1,43 @@
+# syntax=docker/dockerfile:1
+# The reference application alone: for versions that run in a container, and a template for your own renderer.
+#
+#     docker build -f deploy/docker/viewer.Dockerfile -t footlights/viewer .
+#     docker run --rm --network host footlights/viewer
+#
+# The agent gives it its ports as arguments: a version's `container` names this image and its arguments are those of
+# `footlights-viewer --help`. Without arguments it serves a sample stage on the ports below.
+#
+# Linted with hadolint; the steps of its first stage have been run by hand. It has never been built by an engine.
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/footlights
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+COPY gen gen
+RUN /opt/footlights/bin/pip install ".[viewer]"
+
+FROM ${PYTHON_IMAGE}
+ARG UID=10001
+# libX11: the software rasteriser links it, though it opens no display.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libx11-6 \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --system --gid "${UID}" footlights \
+ && useradd --system --uid "${UID}" --gid "${UID}" --create-home --shell /usr/sbin/nologin footlights
+COPY --from=build /opt/footlights /opt/footlights
+ENV PATH=/opt/footlights/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# By number, so that an orchestrator can see that it is not root.
+USER ${UID}:${UID}
+WORKDIR /home/footlights
+EXPOSE 8010/tcp 8011/udp 8012/tcp
+# Its HTTP port is an argument, so the check reads the arguments that it was started with.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import urllib.request as r; a = open('/proc/1/cmdline').read().split('\\0'); r.urlopen('http://127.0.0.1:' + a[a.index('--http-port') + 1] + '/v1/streaming/ready', timeout=3)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["footlights-viewer"]
+CMD ["--signal-port", "8010", "--media-port", "8011", "--http-port", "8012"]
