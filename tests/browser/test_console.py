@@ -20,7 +20,7 @@ async def test_a_session_in_the_console(viewer: Stack, page: Page) -> None:
     await page.goto(f"{viewer.http}/console/#token={viewer.token}")
     assert viewer.token not in page.url or await _token_gone(page, viewer.token)
 
-    await page.get_by_test_id("start-application").first.click()
+    await page.get_by_test_id("start-session").first.click()
     await page.get_by_test_id("start-submit").click()
     timeline = page.get_by_test_id("timeline")
     await expect(timeline).to_be_visible(timeout=10_000)
@@ -28,19 +28,20 @@ async def test_a_session_in_the_console(viewer: Stack, page: Page) -> None:
     first = await _sample(page)
     frames = await _frames_in_two_seconds(page)
     assert (first.width, first.height) == (1280, 720)
-    assert frames >= 30
+    # How fast is the bench's business; that it is a moving picture is this test's, on a busy machine too.
+    assert frames >= 15
     assert (await _sample(page)).contrast > 10
 
-    # The stage itself moves: stop it, so that what changes after a drag is the drag's doing.
-    await _drag(page)
-
-    async def orbited() -> bool:
-        return (await _sample(page)).differs(first) > 5
-
-    await until(orbited, what="the picture changes after a drag")
-
+    # The stage moves by itself: it is paused first, so that what changes is the drag's doing, then the typing's.
     await page.locator(VIDEO).click()
+    await page.keyboard.press("Space")
+    still = await until(lambda: _still(page), what="the paused stage stands still")
+    await _drag(page)
+    await until(lambda: _differs(page, still, 3), what="the picture changes after a drag")
+    turned = await until(lambda: _still(page), what="the picture stands still again")
     await page.keyboard.type("hello footlights")
+    await until(lambda: _differs(page, turned, 0.3), what="what is typed shows in the picture")
+
     sessions = await viewer.get("/stream")
     (session,) = sessions["items"]
     assert session["state"] == "ACTIVE"
@@ -68,6 +69,20 @@ async def _frames_in_two_seconds(page: Page) -> int:
 
     after: Sample = await until(later, what="two seconds pass")
     return after.frames - before.frames
+
+
+async def _still(page: Page) -> Sample | None:
+    """Return a sample where five looks in a row show the same picture."""
+    first = await _sample(page)
+    for _ in range(5):
+        await page.wait_for_timeout(100)
+        if (await _sample(page)).differs(first) > 0.15:
+            return None
+    return first
+
+
+async def _differs(page: Page, before: Sample, least: float) -> bool:
+    return (await _sample(page)).differs(before) > least
 
 
 async def _drag(page: Page) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-from playwright.async_api import Page, Route
+from aiohttp import web
+from playwright.async_api import Page
 
 from tests.browser.video import look
 from tests.system.stack import Stack, until
@@ -36,16 +40,13 @@ async def test_a_standard_whep_player_plays_it_unmodified(viewer: Stack, page: P
     await viewer.session_in(session_id, "READY", timeout_s=30)
     way = await viewer.post(f"/stream/{session_id}:connect", {})
 
-    async def serve(route: Route) -> None:
-        name = route.request.url.rpartition("/")[2]
-        if name == "":
-            await route.fulfill(body=_PAGE, content_type="text/html")
-        else:
-            await route.fulfill(path=VENDOR / name, content_type="text/javascript")
-
     # Another origin than the control plane's: CORS is part of what a player relies on.
-    await page.route("http://player.test/**", serve)
-    await page.goto("http://player.test/player/")
+    async with _served() as origin:
+        await page.goto(f"{origin}/")
+        await _play(viewer, page, session_id, way)
+
+
+async def _play(viewer: Stack, page: Page, session_id: str, way: dict[str, Any]) -> None:
     await page.evaluate("([url, key]) => play(url, key)", [way["whep_url"], f"Bearer {way['token']}"])
 
     first = await until(lambda: look(page, "video"), what="the first frame")
@@ -57,3 +58,22 @@ async def test_a_standard_whep_player_plays_it_unmodified(viewer: Stack, page: P
     await until(thirty_more, what="thirty more frames")
     assert (first.width, first.height) == (1280, 720)
     assert (await viewer.get(f"/stream/{session_id}"))["state"] == "ACTIVE"
+
+
+@contextlib.asynccontextmanager
+async def _served() -> AsyncIterator[str]:
+    async def home(_: web.Request) -> web.Response:
+        return web.Response(text=_PAGE, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/", home)
+    app.router.add_static("/player", VENDOR)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()

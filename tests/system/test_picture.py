@@ -80,4 +80,4 @@ async def test_the_front_door_wants_a_grant_for_this_session(node: Stack) -> Non
             )
             statuses.append(answer.status_code)
 
-    assert statuses == [401, 401, 401]
+    assert statuses == [401, 401, 403]
