@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +54,7 @@ class Hub(AgentServiceServicer):
         self.epoch = 0
         self.heartbeat_s = 0.3
         self.abandon_s = 3600.0
-        self.cluster_id = "cluster-1"
+        self.cluster_id = f"cluster-{uuid.uuid4()}"  # its mark finds processes on the whole machine
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.forgets = True
         self.address = ""

@@ -31,8 +31,7 @@ async def test_a_launch_runs_and_ends(hub: Hub, node: Node, fake: Assign) -> Non
     assert len({ready.signal_port, ready.media_port, ready.http_port}) == 3
     assert {step.stage for step in ready.steps} >= {"PROCESS_UP", "APPLICATION_READY"}
     assert ready.epoch == 1
-    await hub.until(lambda: hub.reports["launch-1"].viewers == 1)
-    assert hub.reports["launch-1"].ever_connected
+    await hub.until(lambda: hub.reports["launch-1"].viewers == 1 and hub.reports["launch-1"].ever_connected)
     await hub.want(stopped(wanted))
     over = await hub.until_state("launch-1", LaunchReport.EXITED)
     assert over.exit_code == 0

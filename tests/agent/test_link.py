@@ -159,7 +159,7 @@ async def test_a_launch_of_another_cluster_is_left_alone(hub: Hub, node: Node, f
     await hub.want(fake())
     await hub.until_state("launch-1", LaunchReport.READY)
     hub.assignments.clear()
-    hub.cluster_id = "cluster-2"
+    hub.cluster_id = "another"
     await hub.hang_up()
     await hub.until(lambda: len(hub.connections) == 2 and hub.link.heartbeats >= 2)
     assert hub.reports["launch-1"].state == LaunchReport.READY

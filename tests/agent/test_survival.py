@@ -155,7 +155,7 @@ async def test_orphans_are_ended_after_their_grace_only(
     def orphans(name: str) -> Orphans:
         return Orphans(
             [launcher],
-            mark=lambda: mark("cluster-1", name),
+            mark=lambda: mark(hub.cluster_id, name),
             is_known=lambda launch_id: launch_id == "known",
             clock=Hand(),
             grace_s=60,

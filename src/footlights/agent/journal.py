@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from footlights.launch.plan import from_json, to_json
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 _FORMAT = 1
+_STRIPES = 64
 _LAUNCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
@@ -77,6 +79,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         """Use ``directory``, which is made where missing, mode 0700."""
         self._directory = directory
+        self._turns = tuple(threading.Lock() for _ in range(_STRIPES))
 
     def restore(self) -> Restored:
         """Read every entry; move those that cannot be understood to ``quarantine``.
@@ -93,7 +96,8 @@ class Journal:
             raise JournalError(f"the journal in {self._directory} cannot be read: {error}") from error
         for path in paths:
             if path.suffix == ".new":
-                path.unlink(missing_ok=True)  # a write that was cut off before its rename: never acted on
+                with contextlib.suppress(OSError):
+                    path.unlink()  # a write that was cut off before its rename: never acted on
             elif path.suffix == ".json":
                 try:
                     entries.append(_read(path))
@@ -108,12 +112,34 @@ class Journal:
             JournalError: it is not.
         """
         path = self._path(entry.launch_id)
+        with self._turn(entry.launch_id):
+            self._write(path, _encode(entry))
+
+    def remove(self, launch_id: str) -> None:
+        """Forget a launch; one that is not there is forgotten already.
+
+        Raises:
+            JournalError: the disk refuses.
+        """
+        path = self._path(launch_id)
+        try:
+            with self._turn(launch_id):
+                path.unlink(missing_ok=True)
+                self._sync_directory()
+        except OSError as error:
+            raise JournalError(f"{launch_id} cannot be removed from the journal: {error}") from error
+
+    def _turn(self, launch_id: str) -> threading.Lock:
+        """The lock of one launch's writes; others sync beside them."""
+        return self._turns[hash(launch_id) % _STRIPES]
+
+    def _write(self, path: Path, content: bytes) -> None:
         temporary = path.with_suffix(".new")
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 with open(descriptor, "wb", closefd=False) as file:
-                    file.write(_encode(entry))
+                    file.write(content)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -123,18 +149,6 @@ class Journal:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise JournalError(f"the journal in {self._directory} cannot be written: {error}") from error
-
-    def remove(self, launch_id: str) -> None:
-        """Forget a launch; one that is not there is forgotten already.
-
-        Raises:
-            JournalError: the disk refuses.
-        """
-        try:
-            self._path(launch_id).unlink(missing_ok=True)
-            self._sync_directory()
-        except OSError as error:
-            raise JournalError(f"{launch_id} cannot be removed from the journal: {error}") from error
 
     def _path(self, launch_id: str) -> Path:
         if not is_safe(launch_id):

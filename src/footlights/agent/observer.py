@@ -247,8 +247,6 @@ class Observer:
             return
         self._due = self._around.clock.now() + _PRESENCE_S
         found = await self._around.probes.presence(plan)
-        knew = self._record.ever_connected
         if self._record.observe(found.viewers, found.idle_s):
-            if knew or not self._record.ever_connected:
-                self._around.changed(self._record)
-            self._wake()  # a first viewer is journalled before it is told: the next agent must not deny it
+            self._around.changed(self._record)
+            self._wake()

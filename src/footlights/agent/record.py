@@ -43,7 +43,10 @@ class Record:
     boot_id: str = ""
     marks: dict[str, float] = field(default_factory=dict)
     viewers: int | None = None
+    arrived: bool = False
+    """Whether a first viewer was seen whom the journal may not know yet."""
     ever_connected: bool = False
+    """The same once it is on disk: what is told, the next agent must not deny."""
     active_at: float = 0.0
     """When somebody was last known to be there."""
     pids: frozenset[int] = frozenset()
@@ -166,14 +169,14 @@ class Record:
     def observe(self, viewers: int | None, last_input_s: float | None) -> bool:
         """Take in who is there; return whether something worth telling at once has changed."""
         now = self.clock.now()
-        before, known_before = self.viewers, self.ever_connected
+        before = self.viewers
         self.viewers = viewers
         if viewers:
-            self.ever_connected = True
+            self.arrived = True
             self.mark(Stage.FIRST_VIEWER)
             arrived = not before
             self.active_at = now if arrived or last_input_s is None else max(self.active_at, now - last_input_s)
-        return before != viewers or known_before != self.ever_connected
+        return before != viewers
 
     def overdue(self) -> str:
         """Name the session timer that has run out; empty while none has."""
@@ -202,7 +205,7 @@ class Record:
             begun=self.begun,
             boot_id=self.boot_id,
             marks=dict(self.marks),
-            ever_connected=self.ever_connected,
+            ever_connected=self.ever_connected or self.arrived,
             ending=(ending.state.value, ending.reason, ending.message) if ending else None,
             final=self.final,
         )

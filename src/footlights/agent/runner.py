@@ -46,7 +46,6 @@ class Runner:
         self._killed_at: float | None = None
         self._proof_delay = _POLL_S
         self._quick_until = 0.0
-        self._journalled_viewer = record.ever_connected
         self.observed = asyncio.Event()
         """Set once a restored launch has been looked at."""
         self._log = _log.bind(launch_id=record.launch_id, session_id=record.assignment.session_id)
@@ -84,9 +83,9 @@ class Runner:
     async def _turn(self) -> None:
         self._wake.clear()
         await self._seen.observe()
-        if self.record.ever_connected and not self._journalled_viewer:
-            self._journalled_viewer = True
+        if self.record.arrived and not self.record.ever_connected:
             await self._save()
+            self.record.ever_connected = True
             self._tell()
         step = decide(self._seen.facts(stop_asked_at=self._stop_asked_at, killed_at=self._killed_at))
         if step.do is Do.WAIT:
@@ -97,7 +96,8 @@ class Runner:
 
     async def _pause(self) -> None:
         now = self._around.clock.now()
-        steady = _STEADY_S if self._seen.notices_exits else _POLL_S
+        served = self.record.state is LaunchState.READY and self.record.ending is None
+        steady = _STEADY_S if served and self._seen.notices_exits else _POLL_S
         delay = _QUICK_S if now < self._quick_until else steady
         due = self._seen.next_look
         if due > now:
@@ -177,11 +177,13 @@ class Runner:
             self._tell()
 
     async def _become_ready(self, _: Ending) -> None:
+        # Journalled before it is told: the next agent must not say that it is still starting.
+        self.record.mark(Stage.APPLICATION_READY)
+        await self._save()
         self.record.move(LaunchState.READY)
+        self._seen.settled()
         self._tell()
         self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
-        self._seen.settled()
-        await self._save()
 
     async def _adopt_ending(self, ending: Ending) -> None:
         if self.record.ending is None:
