@@ -42,7 +42,7 @@ def _boards(
 
 
 @given(queues(), fleets())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_slot_is_given_once_and_only_where_it_is_free(wishes: list[Wish], nodes: list[NodeView]) -> None:
     """Never two placements on one slot, never one that is leased, and always as many as were wanted."""
     leased = {(each.name, found.uuid, slot) for each in nodes for found in each.devices for slot in found.leased}
@@ -60,7 +60,7 @@ def test_a_slot_is_given_once_and_only_where_it_is_free(wishes: list[Wish], node
 
 
 @given(queues(), fleets())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_wish_waits_exactly_if_every_verdict_is_against_it(wishes: list[Wish], nodes: list[NodeView]) -> None:
     """Work-conserving, and the explanation agrees with the decision, also in its reasons."""
     for wanted, decision, board in _boards(wishes, nodes):
@@ -79,7 +79,7 @@ def test_a_wish_waits_exactly_if_every_verdict_is_against_it(wishes: list[Wish],
 
 
 @given(queues(), fleets())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_node_gets_no_more_launches_than_it_has_ports_for(wishes: list[Wish], nodes: list[NodeView]) -> None:
     """Ports are counted like slots."""
     launches = Counter(found[0] for found in placed(wishes, nodes) if found)
@@ -90,7 +90,7 @@ def test_a_node_gets_no_more_launches_than_it_has_ports_for(wishes: list[Wish], 
 
 
 @given(queues(), fleets(), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_order_in_which_nodes_are_listed_decides_nothing(
     wishes: list[Wish], nodes: list[NodeView], random: Random
 ) -> None:
@@ -104,7 +104,7 @@ def test_the_order_in_which_nodes_are_listed_decides_nothing(
 
 
 @given(queues(), fleets())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_an_earlier_wish_is_never_worse_off_for_the_later_ones(wishes: list[Wish], nodes: list[NodeView]) -> None:
     """Order is priority: what is behind a wish in the queue cannot take anything from it."""
     whole = place(wishes, nodes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from footlights import errors
 from footlights.store.store import Store
 
 DATABASE_FILE = "footlights.db"
+
+_CONNECT_TIMEOUT_S = 10
+_MIGRATION_LOCK = 0x466F6F74
+"""The key of the advisory lock under which tables are changed; any number that nobody else uses."""
+
+_PASSWORD = re.compile(r"([^/:@\s]+):[^/@\s]*@")
 
 
 def open_store(data_dir: Path, database: str = "") -> Store:
@@ -31,15 +37,20 @@ def open_store(data_dir: Path, database: str = "") -> Store:
         database: Empty for SQLite in ``data_dir``, or a URL such as ``postgresql://user@host/name``.
 
     Raises:
-        errors.FailedPrecondition: another server has the directory, or the tables are of a later version.
+        errors.FailedPrecondition: another server has the directory, it cannot be used, or the tables are of a later
+            version.
         errors.InvalidArgument: the URL cannot be understood.
         errors.Unavailable: the database cannot be reached.
     """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     release = _lock(data_dir)
     try:
         writer, reader = _engines(data_dir, database)
-        upgrade(writer)
+        try:
+            upgrade(writer)
+        except BaseException:
+            reader.dispose()
+            writer.dispose()
+            raise
     except BaseException:
         release()
         raise
@@ -52,12 +63,17 @@ def upgrade(engine: Engine) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     try:
         with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # Replicas that start together migrate in turn: the lock goes with the transaction.
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             _refuse_later(connection, config)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise errors.Unavailable(f"The database cannot be used: {cause}", reason="STORE_UNAVAILABLE") from error
+        cause = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise errors.Unavailable(
+            f"The database {engine.url.render_as_string()} cannot be used: {cause}", reason="STORE_UNAVAILABLE"
+        ) from error
 
 
 def _refuse_later(connection: Connection, config: Config) -> None:
@@ -79,22 +95,35 @@ def _engines(data_dir: Path, database: str) -> tuple[Engine, Engine]:
         return _sqlite(data_dir / DATABASE_FILE)
     try:
         url = make_url(database)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        shown = _PASSWORD.sub(r"\1:[redacted]@", database)
         raise errors.InvalidArgument(
-            "database", f"{database!r} is not a database URL. Write postgresql://USER@HOST/NAME, or leave it out."
+            "database", f"{shown!r} is not a database URL. Write postgresql://USER@HOST/NAME, or leave it out."
         ) from None
     if url.get_backend_name() != "postgresql":
         raise errors.InvalidArgument(
             "database", f"{url.drivername!r} is not supported. Use postgresql://…, or leave it out for SQLite."
         )
-    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="READ COMMITTED", pool_size=6)
-    return engine, engine
+    try:
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            isolation_level="READ COMMITTED",
+            pool_size=6,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+        )
+    except ModuleNotFoundError as error:
+        raise errors.FailedPrecondition(
+            f"Postgres needs a driver that is not installed ({error.name}): pip install 'footlights[postgres]'.",
+            reason="DRIVER_MISSING",
+        ) from error
+    # A reading unit makes several statements and must see one state of the database, as SQLite gives it by itself.
+    return engine, engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def _sqlite(path: Path) -> tuple[Engine, Engine]:
     """Two engines on one file: SQLite has one writer, and readers that it never blocks (WAL)."""
-    writer = create_engine(f"sqlite:///{path}", poolclass=NullPool if str(path) == ":memory:" else None)
-    reader = create_engine(f"sqlite:///{path}")
+    url = URL.create("sqlite", database=str(path))
+    writer, reader = create_engine(url), create_engine(url)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _beginner(begin))
@@ -122,7 +151,15 @@ def _beginner(statement: str) -> Callable[[Connection], None]:
 
 
 def _lock(data_dir: Path) -> Callable[[], None]:
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise errors.FailedPrecondition(
+            f"The data directory {data_dir} cannot be used: {error.strerror}. Give another --data-dir, or mend this one.",
+            reason="DATA_DIR_UNUSABLE",
+            metadata={"data_dir": str(data_dir)},
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

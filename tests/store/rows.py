@@ -1,0 +1,81 @@
+"""Rows to begin with."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from footlights import names
+from footlights.lifecycle import LaunchState
+from footlights.store import Store, Transaction, launches, nodes, sessions
+from footlights.store.launches import Grant, Observation
+from footlights.store.nodes import Reading
+from footlights.store.tables import Launch, Node, Session
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+S = timedelta(seconds=1)
+_numbers = itertools.count()
+
+
+def values(**members: Any) -> dict[str, Any]:
+    """What a servicer gives for a new session."""
+    return {
+        "session_id": names.new_id(),
+        "application": "fake",
+        "application_version": "1.0.0",
+        "username": "ann",
+        "created_by": "ann",
+        **members,
+    }
+
+
+def create(tx: Transaction, *, now: datetime = NOW, queue_limit: int = 1000, **members: Any) -> Session:
+    """Create a session."""
+    return sessions.create(tx, values(**members), now=now, queue_limit=queue_limit)
+
+
+def join(tx: Transaction, name: str = "node-a", *devices: str, now: datetime = NOW) -> Node:
+    """Link a node with devices of two slots each."""
+    readings = [Reading(uuid, 2, b"") for uuid in devices or ("GPU-0",)]
+    return nodes.link(tx, name, f"incarnation-{next(_numbers)}", b"", readings, now=now)
+
+
+def begin(
+    tx: Transaction, session: Session, *slots: int, node: str = "node-a", device: str = "GPU-0", now: datetime = NOW
+) -> Launch:
+    """Place a session."""
+    grant = Grant(session.session_id, session.revision, node, device, slots or (0,))
+    lease_ids = [names.new_id() for _ in grant.slots]
+    return launches.begin(tx, grant, launch_id=names.new_id(), lease_ids=lease_ids, now=now)
+
+
+def observe(
+    tx: Transaction, launch: Launch, state: LaunchState, *, now: datetime = NOW, node: str = "", **members: Any
+) -> Launch:
+    """Report on a launch."""
+    members = {"epoch": launch.epoch, **members}
+    seen = launches.observe(tx, node or launch.node, Observation(launch.launch_id, state=state, **members), now=now)
+    assert seen is not None
+    return seen
+
+
+def read(tx: Transaction, session_id: str) -> Session:
+    """Return a session that is there."""
+    found = sessions.get(tx, session_id)
+    assert found is not None
+    return found
+
+
+async def running(store: Store, *slots: int, state: LaunchState = LaunchState.READY) -> tuple[Session, Launch]:
+    """Create, place and start a session on a node that is linked for it."""
+
+    def write(tx: Transaction) -> tuple[Session, Launch]:
+        if nodes.get(tx, "node-a") is None:
+            join(tx)
+        launch = begin(tx, create(tx), *slots)
+        if state is not LaunchState.ASSIGNED:
+            launch = observe(tx, launch, state)
+        return read(tx, launch.session_id), launch
+
+    return await store.write(write)

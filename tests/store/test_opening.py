@@ -1,0 +1,232 @@
+"""Opening a database: who may, what it is brought to, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from footlights import errors
+from footlights.store import Store, open_store, sessions
+from footlights.store.engine import DATABASE_FILE, upgrade
+from footlights.store.tables import metadata
+from tests.store.databases import Postgres
+from tests.store.rows import create
+
+Fresh = tuple[Path, str]
+
+
+@pytest.fixture
+def opened(fresh: Fresh) -> Iterator[Store]:
+    """A store on a database that was empty."""
+    store = open_store(*fresh)
+    yield store
+    store.close_now()
+
+
+def _without_noise(differences: list[Any]) -> list[Any]:
+    """Alembic cannot read an index on an expression back from SQLite; its presence is asserted by name."""
+    return [found for found in differences if "ix_session_pending" not in str(found)]
+
+
+def test_migrations_make_exactly_what_the_models_say(opened: Store) -> None:
+    """From an empty database: no table, column, type, index or constraint too many or too few."""
+    with opened._writer.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
+        )
+        assert _without_noise(compare_metadata(context, metadata)) == []
+        known = inspect(connection)
+        for table in metadata.sorted_tables:
+            names = {index["name"] for index in known.get_indexes(table.name)}
+            assert {index.name for index in table.indexes} <= names, table.name
+            assert known.get_pk_constraint(table.name)["constrained_columns"] == [
+                column.name for column in table.primary_key.columns
+            ]
+
+
+def test_one_live_lease_a_slot_is_the_databases_own_rule(opened: Store) -> None:
+    """The invariant that matters most is a partial unique index, whatever code does."""
+    with opened._writer.connect() as connection:
+        [index] = [each for each in inspect(connection).get_indexes("lease") if each["name"] == "uq_lease_live_slot"]
+
+    assert index["unique"]
+    assert index["column_names"] == ["node", "device", "slot"]
+    assert "released_time IS NULL" in {str(where).strip("()") for where in index["dialect_options"].values()}
+
+
+async def test_upgrading_again_changes_nothing(opened: Store) -> None:
+    """A restart, or a second replica, finds the tables as they are and the rows in them."""
+    row = await opened.write(create)
+
+    upgrade(opened._writer)
+    upgrade(opened._writer)
+
+    assert await opened.read(lambda tx: sessions.get(tx, row.session_id)) == row
+
+
+async def test_what_was_written_is_there_when_it_is_opened_again(fresh: Fresh) -> None:
+    """Closing and opening keeps every row, and the lock is free again."""
+    first = open_store(*fresh)
+    row = await first.write(create)
+    await first.close()
+
+    second = open_store(*fresh)
+
+    assert await second.read(lambda tx: sessions.get(tx, row.session_id)) == row
+    await second.close()
+
+
+def test_several_replicas_may_start_on_one_empty_database(a_postgres: Postgres, tmp_path: Path) -> None:
+    """They migrate it once, in turn."""
+    url = a_postgres.create()
+
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda number: open_store(tmp_path / str(number), url), range(4)))
+
+    for store in stores:
+        store.close_now()
+
+
+def test_a_newer_database_is_refused(opened: Store) -> None:
+    """An old server does not touch tables that it does not know, and says what to do."""
+    with opened._writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(errors.FailedPrecondition, match="at migration 9999.*Start the newer version") as caught:
+        upgrade(opened._writer)
+
+    assert caught.value.reason == "DATABASE_TOO_NEW"
+
+
+def test_a_second_server_is_kept_out_of_the_data_directory(opened: Store, fresh: Fresh) -> None:
+    """Two servers on one directory would both place on the same slots."""
+    with pytest.raises(errors.FailedPrecondition, match="Another server has the data directory") as caught:
+        open_store(*fresh)
+
+    assert caught.value.reason == "DATA_DIR_LOCKED"
+    assert str(fresh[0]) in caught.value.message
+
+
+def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
+    """Whoever mends the setting can start at once."""
+    with pytest.raises(errors.Error):
+        open_store(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
+
+    open_store(tmp_path).close_now()
+
+
+def test_the_data_directory_is_the_servers_own(tmp_path: Path) -> None:
+    """It holds keys: nobody else may read it."""
+    open_store(tmp_path / "data").close_now()
+
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["with space", "what?", "a#b", "50%25", "ünïcode"])
+def test_any_directory_name_will_do(tmp_path: Path, name: str) -> None:
+    """A path is a path, not a part of a URL."""
+    open_store(tmp_path / name).close_now()
+
+    assert (tmp_path / name / DATABASE_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql//ann@db/footlights", "is not a database URL. Write postgresql://USER@HOST/NAME"),
+        ("mysql://ann@db/footlights", "'mysql' is not supported. Use postgresql://"),
+        ("sqlite:///elsewhere.db", "'sqlite' is not supported"),
+        ("postgresql://ann@db:port/footlights", "is not a database URL"),
+    ],
+)
+def test_a_wrong_database_url_is_refused_by_name_value_and_fix(tmp_path: Path, url: str, says: str) -> None:
+    """The field is the option's."""
+    with pytest.raises(errors.InvalidArgument, match=r"^database: ") as caught:
+        open_store(tmp_path, url)
+
+    assert caught.value.field == "database"
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql//ann:hunter2@db/footlights",
+        "mysql://ann:hunter2@db/footlights",
+        "postgresql://ann:hunter2@127.0.0.1:1/none",
+    ],
+)
+def test_a_password_in_a_database_url_is_never_said(tmp_path: Path, url: str) -> None:
+    """Errors end up in logs and terminals."""
+    with pytest.raises(errors.Error) as caught:
+        open_store(tmp_path, url)
+
+    assert "hunter2" not in caught.value.message
+
+
+def test_a_database_that_cannot_be_reached_is_one_clear_line(tmp_path: Path) -> None:
+    """It says what it tried and why that failed, without a traceback's worth of text."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+
+        with pytest.raises(errors.Unavailable) as caught:
+            open_store(tmp_path, f"postgresql://ann@127.0.0.1:{port}/none")
+
+    assert "\n" not in caught.value.message
+    assert f"ann@127.0.0.1:{port}/none" in caught.value.message
+    assert "refused" in caught.value.message
+
+
+def test_a_database_that_does_not_exist_is_one_clear_line(a_postgres: Postgres, tmp_path: Path) -> None:
+    """The server is there; the name is wrong."""
+    with pytest.raises(errors.Unavailable, match='database "nowhere" does not exist') as caught:
+        open_store(tmp_path, a_postgres.uri.replace("/postgres?", "/nowhere?"))
+
+    assert "\n" not in caught.value.message
+
+
+def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
+    """A damaged or foreign file is not overwritten."""
+    (tmp_path / DATABASE_FILE).write_bytes(b"this is not a database, but long enough to be read as one" * 40)
+
+    with pytest.raises(errors.Unavailable, match="file is not a database"):
+        open_store(tmp_path)
+
+    assert (tmp_path / DATABASE_FILE).read_bytes().startswith(b"this is not")
+
+
+def test_a_data_directory_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
+    """A file stands where the directory should be."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(errors.FailedPrecondition, match="cannot be used: (Not a directory|File exists)") as caught:
+        open_store(tmp_path / "file" / "data")
+
+    assert caught.value.reason == "DATA_DIR_UNUSABLE"
+
+
+def test_sqlite_is_set_up_to_be_durable(tmp_path: Path) -> None:
+    """WAL, full synchronisation, foreign keys: on the writer's own connection."""
+    store = open_store(tmp_path)
+    with store._writer.connect() as connection:
+        told = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    store.close_now()
+
+    assert told == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    with sqlite3.connect(tmp_path / DATABASE_FILE) as checked:
+        assert checked.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    checked.close()
