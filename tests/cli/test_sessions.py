@@ -101,7 +101,7 @@ def test_waiting_too_long_is_124(run: Run, standin: Standin) -> None:
     standin.on("CreateSession", pending("s-1"))
     standin.on("WatchSession", forever)
 
-    done = run("sessions", "create", "usd-viewer", "--wait", "--timeout", "200ms")
+    done = run("sessions", "create", "usd-viewer", "--wait", "--timeout", "2s")
     standin.stopping.set()
 
     assert done.exit_code == 124

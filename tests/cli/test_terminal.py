@@ -55,15 +55,13 @@ def test_waiting_is_a_live_line_on_stderr(standin: Standin) -> None:
     """The line is redrawn with each step and gone at the end; stdout has the answer and no control characters."""
     steps = milestones((S.Milestone.QUEUED, 0), (S.Milestone.PLACED, 1), (S.Milestone.APPLICATION_READY, 3))
 
-    def changes(_: Any) -> Iterator[S]:
-        yield pending("s-1", 1)
-        standin.stopping.wait(0.3)
-        yield session(S.STARTING, revision=2, timeline=steps[:2])
-        standin.stopping.wait(0.3)
-        yield session(revision=3, timeline=steps)
-
+    changes = [
+        pending("s-1", 1),
+        session(S.STARTING, revision=2, timeline=steps[:2]),
+        session(revision=3, timeline=steps),
+    ]
     standin.on("CreateSession", pending("s-1"))
-    standin.on("WatchSession", changes)
+    standin.on("WatchSession", lambda _: iter(changes))
 
     code, shown, out = on_terminal(
         ["sessions", "create", "usd-viewer", "--wait", "-o", "name"], "stderr", environ(standin)

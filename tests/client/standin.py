@@ -59,14 +59,17 @@ class Standin:
         """The requests that a method was called with."""
         return [call.request for call in self.calls if call.method == method]
 
-    def serve(self) -> Iterator[Standin]:
-        """Serve on a free port until the generator is closed (a fixture's body)."""
+    def serve(self, credentials: grpc.ServerCredentials | None = None) -> Iterator[Standin]:
+        """Serve on a free port until the generator is closed (a fixture's body); TLS where credentials are given."""
         server = grpc.server(ThreadPoolExecutor(8))
         for file in FILES:
             for service in file.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self._handler(method) for method in service.methods}
                 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
-        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        if credentials is None:
+            self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        else:
+            self.address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
         server.start()
         try:
             yield self

@@ -241,7 +241,7 @@ async def test_waiting_ends_at_its_deadline(standin: Standin, client: Client) ->
     standin.on("WatchSession", forever)
 
     with pytest.raises(DeadlineExceeded) as caught:
-        await client.sessions.wait_ready("s1", timeout_s=0.3)
+        await client.sessions.wait_ready("s1", timeout_s=1.5)
     standin.stopping.set()
 
     assert "PENDING" in caught.value.message

@@ -21,7 +21,7 @@ class Door:
     """The front door with everything around it."""
 
     application: Application
-    limits: Limits = field(default_factory=lambda: Limits(body_timeout_s=2, connect_timeout_s=2, answer_timeout_s=2))
+    limits: Limits = field(default_factory=Limits)
     now: datetime = START
     grants: Grants = field(default_factory=lambda: Grants(bytes(32)))
     targets: dict[str, Target] = field(default_factory=dict)

@@ -12,6 +12,8 @@ import typer
 from footlights.cli.show import name_of, steps, waiting
 
 if TYPE_CHECKING:
+    from rich.spinner import Spinner
+
     from footlights.v1 import session_pb2
 
 
@@ -25,9 +27,10 @@ class Progress:
     def __enter__(self) -> Progress:
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
+            from rich.live import Live
 
-            self._live = Console(stderr=True).status("Asking …")
-            self._live.start()
+            self._live = Live(_spinning("Asking …"), console=Console(stderr=True), transient=True)
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -39,14 +42,19 @@ class Progress:
     def __call__(self, session: session_pb2.Session) -> None:
         """Show where ``session`` stands."""
         if self._live is not None:
-            from rich.text import Text
-
-            self._live.update(Text(f"{name_of(session, 'state')}  {_way(session)}"))
+            self._live.update(_spinning(f"{name_of(session, 'state')}  {_way(session)}"), refresh=True)
             return
         for line in [*steps(session), waiting(session)]:
             if line and line not in self._said:
                 self._said.add(line)
                 typer.echo(f"{session.session_id}  {line}", err=True)
+
+
+def _spinning(text: str) -> Spinner:
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+    return Spinner("dots", Text(text))
 
 
 def _way(session: session_pb2.Session) -> str:

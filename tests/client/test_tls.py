@@ -1,0 +1,96 @@
+"""TLS: whom the client trusts, over a real handshake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from footlights.v1 import token_pb2
+from typer.testing import CliRunner
+
+from footlights.cli.app import app
+from footlights.client import Client, Tls
+from footlights.errors import Unavailable
+from tests.client.standin import Standin
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate for localhost that signs itself, and its key; PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+def identity() -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    return Identity(
+        certificate.public_bytes(pem),
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+
+
+@pytest.fixture(scope="module")
+def server() -> Identity:
+    return identity()
+
+
+@pytest.fixture
+def standin(server: Identity) -> Iterator[Standin]:
+    standin = Standin()
+    standin.on("GetCaller", token_pb2.Caller(subject="ada", server_version="0.1.0"))
+    yield from standin.serve(grpc.ssl_server_credentials([(server.key, server.certificate)]))
+
+
+async def test_a_server_is_trusted_by_its_authority(standin: Standin, server: Identity) -> None:
+    """With the certificate that signed the server's, calls pass, token and all."""
+    async with Client.connect(standin.address, "fl_t", tls=Tls(ca=server.certificate)) as client:
+        caller = await client.tokens.caller()
+
+    assert caller.subject == "ada"
+    assert standin.calls[0].authorization == "Bearer fl_t"
+
+
+@pytest.mark.parametrize("trusted", ["nobody", "somebody else"])
+async def test_a_server_that_nobody_vouches_for_gets_no_token(standin: Standin, trusted: str) -> None:
+    """The handshake fails, so nothing is sent."""
+    tls = Tls() if trusted == "nobody" else Tls(ca=identity().certificate)
+    async with Client.connect(standin.address, "fl_t", tls=tls) as client:
+        with pytest.raises(Unavailable):
+            await client.tokens.caller()
+
+    assert standin.calls == []
+
+
+def test_the_command_line_speaks_tls_too(standin: Standin, server: Identity, tmp_path: Path) -> None:
+    """--ca-file is enough; without it the same server cannot be spoken to."""
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(server.certificate)
+    runner = CliRunner(env={"FOOTLIGHTS_SERVER": standin.address, "FOOTLIGHTS_TOKEN": "fl_t"})
+
+    trusted = runner.invoke(app, ["tokens", "whoami", "--ca-file", str(ca), "-o", "name"])
+    plain = runner.invoke(app, ["tokens", "whoami"])
+
+    assert (trusted.exit_code, trusted.stdout) == (0, "ada\n")
+    assert plain.exit_code == 5
