@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from footlights.gateway import metadata
 from footlights.gateway.binding import Binding, routes
-from footlights.gateway.calls import Upload, Watch, pairs, read_body, status_of, too_large
+from footlights.gateway.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import (
     HTTP_STATUS,
@@ -29,7 +29,7 @@ from footlights.gateway.errors import (
     UNIMPLEMENTED,
     Refusal,
 )  # fmt: skip
-from footlights.gateway.exchange import Exchange, HeaderList
+from footlights.gateway.exchange import FORM, Exchange, HeaderList
 from footlights.gateway.framing import KEEPALIVE, Events, Framing, Lines
 from footlights.gateway.jsontext import decode_utf8
 from footlights.gateway.names import json_name, own_name, proto_name
@@ -39,7 +39,6 @@ from footlights.gateway.routing import Route, Router, VerbAlone
 from footlights.gateway.writer import WriteError, Writer
 
 _log = logging.getLogger(__name__)
-_FORM: Final = "application/x-www-form-urlencoded"
 
 
 class _Rejected(Exception):
@@ -78,6 +77,7 @@ class Gateway:
             spell = own_name if self.options.strict else proto_name
         writer = Writer(spell=spell, pools=pools)
         self._endpoints = {id(binding): Endpoint(binding, channel, self.options, writer) for binding in self.bindings}
+        self._incoming = metadata.Incoming(self.options)
         self._status_writer = Writer(keep_unknown_any=self.options.strict, pools=pools)
         self.in_flight = 0
         """Calls that are running, streams included."""
@@ -112,7 +112,11 @@ class Gateway:
         ):
             await self._preflight(exchange)
             return
-        route, parameters = await self._route(exchange)
+        route = self._router.plain(exchange.method, exchange.path)
+        if route is None or (exchange.method == "POST" and exchange.headers.get(b"content-type") == FORM):
+            route, form = await self._route(exchange)
+        else:
+            form = None
         if self.in_flight >= self.options.max_concurrent_calls:
             raise Refusal(
                 UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
@@ -120,7 +124,7 @@ class Gateway:
             )  # fmt: skip
         self.in_flight += 1
         try:
-            await self._call(exchange, route, parameters)
+            await self._call(exchange, route, form)
         finally:
             self.in_flight -= 1
 
@@ -151,7 +155,7 @@ class Gateway:
             raise Refusal(INVALID_ARGUMENT, "Bad Request", reason="INVALID_URL")
         form: dict[str, list[str]] | None = None
         # Only a POST of exactly this type may stand for another method.
-        stands_in = method == "POST" and exchange.header(b"content-type") == _FORM
+        stands_in = method == "POST" and exchange.headers.get(b"content-type") == FORM
         if stands_in and (override := exchange.header(b"x-http-method-override")):
             form = await self._form(exchange)
             method = override.upper()
@@ -199,20 +203,15 @@ class Gateway:
 
     async def _call(self, exchange: Exchange, route: Route, form: dict[str, list[str]] | None) -> None:
         endpoint = self._endpoints[id(route.binding)]
-        options = self.options
-        entries = metadata.incoming(exchange.scope["headers"], peer=exchange.peer, options=options)
-        if exchange.request_id:
-            entries = [entry for entry in entries if entry[0] != "x-request-id"]
-            entries.append(("x-request-id", exchange.request_id))
-        seconds = metadata.timeout(exchange.header(b"grpc-timeout"), options)
-        if endpoint.server_streaming and exchange.header(b"grpc-timeout") is None:
-            seconds = None
+        options, upload = self.options, None
+        entries = self._incoming(exchange.scope["headers"], peer=exchange.peer, request_id=exchange.request_id)
+        asked = exchange.header(b"grpc-timeout")
+        # A stream has no end of its own, so only its client can give it a deadline.
+        seconds = None if asked is None and endpoint.server_streaming else metadata.timeout(asked, options)
         if endpoint.client_streaming:
-            upload: Upload | None = Upload(endpoint, exchange.receive, options)
-            assert upload is not None
+            upload = Upload(endpoint, exchange.receive, options)
             argument: Any = upload.messages()
         else:
-            upload = None
             argument = await self._request(exchange, endpoint, route.variables, form)
         call = endpoint.call(argument, metadata=entries, timeout=seconds)
         watch = Watch(exchange.receive, call.cancel)
@@ -238,17 +237,17 @@ class Gateway:
             await self._reject(exchange, rejected, streamed=endpoint.server_streaming)
         finally:
             watch.stop()
-            call.cancel()
+            if not call.done():
+                call.cancel()
 
     async def _request(
         self, exchange: Exchange, endpoint: Endpoint, variables: Mapping[str, str], form: dict[str, list[str]] | None
     ) -> Message:
         """Read what the rule wants of the request, and no more."""
         text = ""
-        is_form = (exchange.header(b"content-type") or "").partition(";")[0].strip().lower() == _FORM
         if endpoint.takes_body and form is None:
             text = decode_utf8(await read_body(exchange.receive, self.options))
-        elif form is None and is_form and exchange.method in ("POST", "PUT", "PATCH") and endpoint.takes_parameters:
+        elif form is None and endpoint.takes_parameters and exchange.has_form:
             form = await self._form(exchange)
         query = exchange.scope["query_string"]
         parameters = dict(form) if form else {}
@@ -263,12 +262,12 @@ class Gateway:
             message = await call
         except grpc.aio.AioRpcError as error:
             raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
-        headers = metadata.outgoing(pairs(await call.initial_metadata()), self.options)
-        replier = endpoint.replier
-        status = replier.status(message)
-        location = replier.location(message)
-        if location is not None:
-            headers.append((b"location", (exchange.scope.get("root_path", "") + location).encode()))
+        headers = metadata.outgoing(await initial(call), self.options)
+        replier, status = endpoint.replier, 200
+        if not replier.is_plain:
+            status, location = replier.status(message), replier.location(message)
+            if location is not None:
+                headers.append((b"location", (exchange.scope.get("root_path", "") + location).encode()))
         if replier.empty_body:
             await exchange.answer(status, headers, b"", "")
             return
@@ -290,9 +289,9 @@ class Gateway:
         messages = aiter(call)
         try:
             first = await self._first(messages, quiet=self.options.keepalive_s if framing.is_events else None)
-            headers = metadata.outgoing(pairs(await call.initial_metadata()), self.options) if first is not None else []
+            headers = metadata.outgoing(await initial(call), self.options) if first is not None else []
         except StopAsyncIteration:
-            headers = metadata.outgoing(pairs(await call.initial_metadata()), self.options)
+            headers = metadata.outgoing(await initial(call), self.options)
             await exchange.start(200, _typed(headers, framing.content_type if framing.is_events else ""))
             await exchange.write(b"", more=False)
             return

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Final
 
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
+from google.protobuf import message as protobuf
 from google.rpc import status_pb2
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
@@ -65,33 +65,71 @@ async def read_body(receive: Receive, options: Options) -> bytes:
         Refusal: it is too large (413) or pauses too long (408).
         ConnectionResetError: the client left.
     """
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in body_chunks(receive, options):
-        size += len(chunk)
-        if size > options.max_body_bytes:
-            raise too_large(options)
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    message = await _chunk(receive, options)
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        chunks, size = [body], len(body)
+        while size <= options.max_body_bytes and message.get("more_body", False):
+            message = await _chunk(receive, options)
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+        body = b"".join(chunks)
+    if len(body) > options.max_body_bytes:
+        raise too_large(options)
+    return body
 
 
 async def body_chunks(receive: Receive, options: Options) -> AsyncIterator[bytes]:
     """The body as it comes; raises as ``read_body`` but for the size."""
     more = True
     while more:
-        try:
-            async with asyncio.timeout(options.body_timeout_s):
-                message = await receive()
-        except TimeoutError:
-            raise Refusal(
-                INVALID_ARGUMENT, "body read timeout", http_status=408, reason="BODY_TIMEOUT",
-                plain=f"the body paused for more than {options.body_timeout_s:g} s",
-            ) from None  # fmt: skip
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError
+        message = await _chunk(receive, options)
         if chunk := message.get("body", b""):
             yield chunk
         more = message.get("more_body", False)
+
+
+async def _chunk(receive: Receive, options: Options) -> Message:
+    message: Message
+    reading: Any = receive()
+    try:
+        # Most bodies are there already: then one step is all, and no deadline has to be set.
+        waits_for = reading.send(None)
+    except StopIteration as stop:
+        message = stop.value
+    else:
+        try:
+            async with asyncio.timeout(options.body_timeout_s):
+                message = await _Resumed(reading, waits_for)
+        except TimeoutError:
+            plain = f"the body paused for more than {options.body_timeout_s:g} s"
+            raise Refusal(
+                INVALID_ARGUMENT, "body read timeout", http_status=408, reason="BODY_TIMEOUT", plain=plain
+            ) from None
+    if message["type"] == "http.disconnect":
+        raise ConnectionResetError
+    return message
+
+
+class _Resumed:
+    """A coroutine that has been run up to its first wait, to be awaited from there."""
+
+    def __init__(self, coroutine: Any, waits_for: Any) -> None:
+        self._coroutine, self._waits_for = coroutine, waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """What awaiting the whole coroutine gives."""
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as error:
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(sent)
+        except StopIteration as stop:
+            return stop.value
 
 
 def too_large(options: Options) -> Refusal:
@@ -108,7 +146,7 @@ class Upload:
         self.watch: Watch | None = None
         self._endpoint, self._receive, self._options = endpoint, receive, options
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncIterator[protobuf.Message]:
         """One message a JSON value."""
         splitter = Splitter(self._options.max_body_bytes)
         try:
@@ -127,7 +165,7 @@ class Upload:
             if self.watch is not None:
                 self.watch.start()
 
-    def _message(self, data: bytes) -> Message:
+    def _message(self, data: bytes) -> protobuf.Message:
         text = decode_utf8(data)
         place = first_value(text)
         assert place is not None, "the splitter gives no blanks"
@@ -144,11 +182,17 @@ def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
         if key == _DETAILS:
             try:
                 status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin1"))
-            except DecodeError:
+            except protobuf.DecodeError:
                 break
             if status.code == error.code().value[0]:
                 return status
     return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
+
+
+async def initial(call: Any) -> list[tuple[str, str | bytes]] | tuple[tuple[str, str | bytes], ...]:
+    """A call's initial metadata as pairs; asks a call of the in-process channel without going through grpc's type."""
+    known: tuple[tuple[str, str | bytes], ...] | None = getattr(call, "initial_entries", None)
+    return pairs(await call.initial_metadata()) if known is None else known
 
 
 def pairs(metadata: Any) -> list[tuple[str, str | bytes]]:

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from footlights.gateway.options import Options
 
 HeaderList = list[tuple[bytes, bytes]]
+FORM: Final = b"application/x-www-form-urlencoded"
 _EXPOSED: Final = (b"etag", b"location", b"retry-after", b"x-request-id")
 
 
@@ -31,6 +32,12 @@ class Exchange:
         if options.strict:
             given = self.headers.get(b"x-request-id", b"").decode("latin1")
             self.request_id = given if _is_sound(given) else str(uuid4())
+
+    @property
+    def has_form(self) -> bool:
+        """Whether the body may be parameters, by method and content type."""
+        content_type = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        return content_type == FORM and self.method in ("POST", "PUT", "PATCH")
 
     @property
     def peer(self) -> str:
@@ -57,7 +64,8 @@ class Exchange:
         """Send the head of an answer with the headers that every answer has."""
         self.started = True
         if self.request_id:
-            headers = [header for header in headers if header[0] != b"x-request-id"]
+            if b"x-request-id" in dict(headers):
+                headers = [header for header in headers if header[0] != b"x-request-id"]
             headers.append((b"x-request-id", self.request_id.encode("latin1")))
         if self._options.cors_origins:
             headers += self.cors()

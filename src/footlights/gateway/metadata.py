@@ -4,61 +4,86 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from footlights.gateway.errors import DEADLINE_EXCEEDED, INVALID_ARGUMENT, Malformed, Refusal, go_quote
 from footlights.gateway.options import Options
 from footlights.gateway.scalars import decode_base64
 
-Metadata = list[tuple[str, str | bytes]]
+
+class Entry(NamedTuple):
+    """An entry of metadata that gRPC can carry, with grpc's names: checked where it is made."""
+
+    key: str
+    value: str | bytes
+
+
+Metadata = list[Entry]
 Headers = Sequence[tuple[bytes, bytes]]
 
-_PERMANENT: Final = frozenset((
+_PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
     b"accept", b"accept-charset", b"accept-language", b"accept-ranges", b"authorization", b"cache-control",
     b"content-type", b"cookie", b"date", b"expect", b"from", b"if-match", b"if-modified-since", b"if-none-match",
     b"if-schedule-tag-match", b"if-unmodified-since", b"max-forwards", b"origin", b"pragma", b"referer",
     b"user-agent", b"via", b"warning",
-))  # fmt: skip
+)}  # fmt: skip
+_AUTHORIZATION: Final = "grpcgateway-authorization"
+_SETTLED: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
 _PREFIX: Final = b"grpc-metadata-"
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
-_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
-def incoming(headers: Headers, *, peer: str, options: Options) -> Metadata:
-    """The metadata of a call.
+class Incoming:
+    """Makes a call's metadata of a request's headers.
 
-    Raises:
-        Refusal: a binary header that is not base64.
+    Args:
+        options: which headers pass under their own name.
     """
-    metadata: Metadata = []
-    forwarded_for: list[str] = []
-    forwarded_host = host = ""
-    passed = options.forward_headers
-    for raw_name, raw_value in headers:
-        if raw_name in _PERMANENT:
-            value = raw_value.decode("latin1")
-            if _TEXT.fullmatch(value):
-                if raw_name == b"authorization":
-                    metadata.append(("authorization", value))
-                metadata.append((f"grpcgateway-{raw_name.decode()}", value))
-        elif raw_name == b"host":
-            host = raw_value.decode("latin1")
-        elif raw_name == b"x-forwarded-for":
-            forwarded_for.append(raw_value.decode("latin1"))
-        elif raw_name == b"x-forwarded-host":
-            forwarded_host = raw_value.decode("latin1")
-        elif raw_name.startswith(_PREFIX):
-            _add(metadata, raw_name[len(_PREFIX) :].decode("latin1"), raw_value, raw_name)
-        if passed and (name := raw_name.decode("latin1")) in passed:
-            _add(metadata, name, raw_value, raw_name)
-    if peer:
-        forwarded_for.append(peer)
-    for key, value in (("x-forwarded-host", forwarded_host or host), ("x-forwarded-for", ", ".join(forwarded_for))):
-        if value and _TEXT.fullmatch(value):
-            metadata.append((key, value))
-    return metadata
+
+    def __init__(self, options: Options) -> None:
+        self._passed = {name.encode("latin1"): name for name in options.forward_headers}
+        self._strict = options.strict
+
+    def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
+        """The metadata; ``request_id``, where one was settled on, stands for whatever the client sent.
+
+        Raises:
+            Refusal: a binary header that is not base64.
+        """
+        metadata: Metadata = []
+        forwarded_for, host = "", ""
+        passed = self._passed
+        for raw_name, raw_value in headers:
+            prefixed = _PERMANENT.get(raw_name)
+            if prefixed is not None:
+                value = raw_value.decode("latin1")
+                if value.isascii() and value.isprintable():
+                    if prefixed == _AUTHORIZATION:
+                        metadata.append(Entry("authorization", value))
+                    metadata.append(Entry(prefixed, value))
+            elif raw_name == b"host":
+                host = host or raw_value.decode("latin1")
+            elif raw_name == b"x-forwarded-for":
+                forwarded_for += raw_value.decode("latin1") + ", "
+            elif raw_name == b"x-forwarded-host":
+                host = raw_value.decode("latin1")
+            elif raw_name[:14] == _PREFIX:
+                _add(metadata, raw_name[14:].decode("latin1"), raw_value, raw_name)
+            if raw_name in passed:
+                _add(metadata, passed[raw_name], raw_value, raw_name)
+        forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
+        if self._strict and len(metadata) and any(key in _SETTLED for key, _ in metadata):
+            # What the gateway vouches for is not for clients to say.
+            metadata = [entry for entry in metadata if entry.key not in _SETTLED]
+        if host and host.isascii() and host.isprintable():
+            metadata.append(Entry("x-forwarded-host", host))
+        if forwarded_for and forwarded_for.isascii() and forwarded_for.isprintable():
+            metadata.append(Entry("x-forwarded-for", forwarded_for))
+        if request_id:
+            metadata.append(Entry("x-request-id", request_id))
+        return metadata
 
 
 def timeout(value: str | None, options: Options) -> float | None:
@@ -87,8 +112,10 @@ def timeout(value: str | None, options: Options) -> float | None:
     return seconds
 
 
-def outgoing(metadata: Iterable[tuple[str, str | bytes]], options: Options) -> list[tuple[bytes, bytes]]:
+def outgoing(metadata: Sequence[tuple[str, str | bytes]], options: Options) -> list[tuple[bytes, bytes]]:
     """Response headers from a call's initial metadata."""
+    if not metadata:
+        return []
     headers = []
     for key, value in metadata:
         text = b64encode(value) if isinstance(value, bytes) else value.encode("latin1", "replace")
@@ -104,7 +131,7 @@ def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> Non
     value = raw_value.decode("latin1")
     if key.endswith("-bin"):
         try:
-            metadata.append((key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
+            metadata.append(Entry(key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
         except Malformed as error:
             name = "-".join(part.capitalize() for part in raw_name.decode("latin1").split("-"))
             raise Refusal(
@@ -114,5 +141,5 @@ def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> Non
                 reason="INVALID_HEADER",
                 field=name,
             ) from None
-    elif _TEXT.fullmatch(value):
-        metadata.append((key, value))
+    elif value.isascii() and value.isprintable():
+        metadata.append(Entry(key, value))

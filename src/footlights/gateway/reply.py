@@ -33,6 +33,8 @@ class Replier:
                 raise BindingError(f"{binding}: location: {error}") from error
         self._event_id = getter(answer, reply.event_id) if reply.event_id else None
         self._last_event_id = reply.last_event_id_field
+        self.is_plain = self._accepted is None and not self.empty_body and self._location == [""]
+        """Every answer is 200 without a Location."""
 
     def status(self, message: Message) -> int:
         """200, 202 while the accepted condition holds, or 204 for an empty body."""

@@ -7,13 +7,12 @@ a trailing slash make empty components, and ``*`` matches an empty component too
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from footlights.gateway.binding import Binding
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """A binding and what its path variables matched, by field path."""
 
     binding: Binding
@@ -33,6 +32,12 @@ class Router:
             self._by_method.setdefault(binding.http_method, []).append(binding)
         self._by_count: dict[tuple[str, int], list[Binding]] = {}
         self._longest = max((len(b.template.segments) for b in bindings), default=0) + 1
+
+    def plain(self, method: str, path: str) -> Route | None:
+        """The binding for a request as ``find`` has it; None also where finding takes more than looking."""
+        if path[:1] != "/" or "/:" in path:
+            return None
+        return self.find(method, path)
 
     def find(self, method: str, path: str) -> Route | None:
         """The binding for a request, or None.

@@ -38,6 +38,8 @@ class Template:
     verb: str
     deep: int
     """Index of ``**`` in ``segments``, or -1."""
+    literals: tuple[tuple[int, str], ...]
+    """The segments that are no wildcards, with their places; for the hot path."""
 
     @classmethod
     def parse(cls, text: str) -> Template:
@@ -53,7 +55,8 @@ class Template:
         if segments.count("**") > 1:
             raise TemplateError(f"more than one ** in {text!r}")
         deep = segments.index("**") if "**" in segments else -1
-        return cls(text, segments, variables, verb, deep)
+        literals = tuple((i, s) for i, s in enumerate(segments) if s not in ("*", "**"))
+        return cls(text, segments, variables, verb, deep, literals)
 
     def match(self, components: list[str]) -> dict[str, str] | None:
         """The variables' values by field path, or None; a verb has been taken off ``components`` before."""
@@ -61,9 +64,6 @@ class Template:
         if self.deep < 0:
             if count != len(segments):
                 return None
-            for segment, component in zip(segments, components, strict=True):
-                if segment not in ("*", component):
-                    return None
             values = components
         else:
             tail = len(segments) - self.deep - 1
@@ -71,9 +71,9 @@ class Template:
                 return None
             end = count - tail
             values = [*components[: self.deep], "/".join(components[self.deep : end]), *components[end:]]
-            for index, (segment, component) in enumerate(zip(segments, values, strict=True)):
-                if index != self.deep and segment not in ("*", component):
-                    return None
+        for index, literal in self.literals:
+            if values[index] != literal:
+                return None
         return {v.field_path: "/".join(values[v.start : v.end]) for v in self.variables}
 
     @property

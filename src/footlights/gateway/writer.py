@@ -53,6 +53,7 @@ class Writer:
         self._spell, self._keep_unknown_any = spell, keep_unknown_any
         self._pools = [*pools, descriptor_pool.Default()]
         self._compiled: dict[Descriptor, _Write] = {}
+        self._cells: dict[Descriptor, list[_Write]] = {}
 
     def write(self, message: Message) -> str:
         """The JSON text.
@@ -122,6 +123,9 @@ class Writer:
         """The expression that prints a field's value, and its place in a format string."""
         if field.is_repeated:
             scope[f"v{number}"] = self._repeated(field)
+        elif field.message_type is not None:
+            scope[f"v{number}"] = self._cell(field.message_type)
+            return f"v{number}[0]({access})", "%s"
         elif field.type == _F.TYPE_STRING:
             return f"quote({access})", "%s"
         elif field.type == _F.TYPE_BOOL:
@@ -138,12 +142,24 @@ class Writer:
 
     def _value(self, field: FieldDescriptor) -> _Write:
         if field.message_type is not None:
-            descriptor = field.message_type
-            # Late, because types may contain themselves.
-            return lambda message: self.for_type(descriptor)(message)
+            cell = self._cell(field.message_type)
+            return lambda message: cell[0](message)
         if field.enum_type is not None:
             return _enum(field.enum_type)
         return _BY_TYPE[field.type]
+
+    def _cell(self, descriptor: Descriptor) -> list[_Write]:
+        """A place for a type's writer, which replaces itself at the first use, because types may contain themselves."""
+        cell = self._cells.get(descriptor)
+        if cell is None:
+            cell = self._cells[descriptor] = []
+
+            def first(message: Any) -> str:
+                cell[0] = self.for_type(descriptor)
+                return cell[0](message)
+
+            cell.append(first)
+        return cell
 
     def _repeated(self, field: FieldDescriptor) -> _Write:
         entry = field.message_type
@@ -154,6 +170,8 @@ class Writer:
                 "{" + ",".join([key(k) + ":" + item(mapping[k]) for k in sorted(mapping)]) + "}" if mapping else "{}"
             )
         item = self._value(field)
+        if item is quote:
+            return lambda items: "[" + ",".join(map(quote, items)) + "]" if items else "[]"
         return lambda items: "[" + ",".join([item(value) for value in items]) + "]" if items else "[]"
 
     def any(self, _: Descriptor) -> _Write:

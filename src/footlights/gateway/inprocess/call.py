@@ -47,6 +47,11 @@ class _Call(grpc.aio.RpcContext):
         else:
             self._state.on_end.append(lambda: callback(self))
 
+    @property
+    def initial_entries(self) -> Entries | None:
+        """The initial metadata if they are there, as they came."""
+        return self._state.initial
+
     async def initial_metadata(self) -> grpc.aio.Metadata:
         """The server's, once they are there."""
         return _metadata(await self._state.opened())

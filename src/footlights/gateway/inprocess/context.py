@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 import grpc.aio
@@ -26,7 +26,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
 
     def __init__(self, state: CallState, deserialize: Deserializer, serialize: Serializer) -> None:
         self._state, self._deserialize, self._serialize = state, deserialize, serialize
-        self._code: grpc.StatusCode | int = 0
+        self._code: grpc.StatusCode | int = grpc.StatusCode.OK
         self._details = ""
         self._trailing: Entries = ()
         self.aborted = False
@@ -108,7 +108,12 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
 
     def code(self) -> Any:
         """What was set."""
-        return self._code
+        return 0 if self._code is grpc.StatusCode.OK else self._code
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing has been said but OK."""
+        return self._code is grpc.StatusCode.OK and not self.aborted
 
     def details(self) -> str:
         """What was set."""
@@ -170,5 +175,8 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         """Nothing is compressed."""
 
 
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def _code(number: int) -> grpc.StatusCode:
-    return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)
+    return _CODES.get(number, grpc.StatusCode.UNKNOWN)

@@ -107,12 +107,18 @@ async def _run(state: CallState, handler: Any, context: Context, request: Any) -
             return
     else:
         function = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        if inspect.iscoroutinefunction(function):
+        if _is_coroutine_function(function):
             answer = await function(argument, context)
-            if not context.aborted and context.end().code is grpc.StatusCode.OK:
+            if context.is_fine:
                 await _answer(state, context, handler, answer)
             return
     raise TypeError(f"{state.method}: only `async def` handlers run in process")
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    """As inspect has it, which grpc asks too, without unwrapping what needs none."""
+    code = getattr(function, "__code__", None)
+    return bool(code.co_flags & inspect.CO_COROUTINE) if code is not None else inspect.iscoroutinefunction(function)
 
 
 async def _answer(state: CallState, context: Context, handler: Any, response: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -13,24 +12,16 @@ import grpc
 import grpc.aio
 
 from footlights.gateway.inprocess.pipe import Pipe
+from footlights.gateway.metadata import Entry
 
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
-_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
 
 
-class Metadatum(NamedTuple):
-    """One entry, with grpc's names."""
-
-    key: str
-    value: str | bytes
+Entries = tuple[Entry, ...]
 
 
-Entries = tuple[Metadatum, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How a call ended. ``local`` says that its client cancelled it."""
 
     code: grpc.StatusCode
@@ -161,21 +152,29 @@ def entries(metadata: Iterable[tuple[str, str | bytes]] | None) -> Entries:
     """
     if not metadata:
         return ()
-    checked = tuple([Metadatum(*pair) for pair in metadata])
-    for key, value in checked:
-        if not _is_key(key):
+    checked = []
+    for pair in metadata:
+        if type(pair) is Entry:
+            checked.append(pair)
+            continue
+        key, value = pair
+        kind = _kind(key)
+        if kind is None:
             raise grpc.aio.UsageError(f"metadata key {key!r} is not lower case letters, digits, '-', '_' and '.'")
-        if key.endswith("-bin"):
-            if not isinstance(value, bytes):
-                raise grpc.aio.UsageError(f"metadata {key!r} wants bytes, not {value!r}")
-        elif not isinstance(value, str) or not _VALUE.fullmatch(value):
+        if not isinstance(value, kind):
+            raise grpc.aio.UsageError(f"metadata {key!r} wants {kind.__name__}, not {value!r}")
+        if kind is str and not (value.isascii() and value.isprintable()):  # type: ignore[union-attr]  # it is a str
             raise grpc.aio.UsageError(f"metadata {key!r} wants printable ASCII, not {value!r}")
-    return checked
+        checked.append(Entry(key, value))
+    return tuple(checked)
 
 
 @lru_cache(maxsize=4096)
-def _is_key(key: str) -> bool:
+def _kind(key: str) -> type[str | bytes] | None:
+    """The type of a key's values; None for what is no key."""
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        return False
+        return None
     # The prefix is gRPC's own; rich status is the one key that applications set.
-    return not key.startswith("grpc-") or key == "grpc-status-details-bin"
+    if key.startswith("grpc-") and key != "grpc-status-details-bin":
+        return None
+    return bytes if key.endswith("-bin") else str
