@@ -40,8 +40,9 @@ class Refusal(Exception):
             }
         ]
         if field:
-            violation = {"field": field, "description": message}
-            details.insert(0, {"@type": "type.googleapis.com/google.rpc.BadRequest", "field_violations": [violation]})
+            violation = {"field": field, "description": message, "reason": reason, "localizedMessage": None}
+            details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
+            message = f"{field}: {message}"
         self.http = http
         self.body: Json = {"code": code, "message": message, "details": details}
 
@@ -115,7 +116,16 @@ class StandIn(State):
         read = ["sessions.read", "sessions.create", "sessions.terminate", "sessions.extend", "sessions.connect"]
         read += ["applications.read", "profiles.read", "caller.read"]
         if token == OPERATOR:
-            all_ = [*read, "nodes.read", "nodes.write", "tokens.read", "tokens.write", "applications.write"]
+            all_ = [
+                *read,
+                "nodes.read",
+                "nodes.write",
+                "sessions.create_for_others",
+                "sessions.priority",
+                "tokens.read",
+                "tokens.write",
+                "applications.write",
+            ]
             return {"subject": "ada", "role": "OPERATOR", "permissions": all_, "server_version": "0.1.0"}
         if token == DEVELOPER:
             return {"subject": "grace", "role": "DEVELOPER", "permissions": read, "server_version": "0.1.0"}
@@ -249,7 +259,7 @@ class StandIn(State):
         session = self._session(request, caller)
         if session["state"] not in {"READY", "ACTIVE"}:
             raise Refusal(400, 9, f"session is {session['state']}; connect when it is READY", "INVALID_STATE")
-        url = f"{request.base_url}stream/{session['session_id']}/whep"
+        url = f"{self.public or request.base_url}stream/{session['session_id']}/whep"
         expire = stamp(minutes=5)
         grant = f"grant-{session['session_id']}"
         return JSONResponse(

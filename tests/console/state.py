@@ -18,10 +18,12 @@ ENDED = {"TERMINATED", "FAILED"}
 
 @dataclass
 class State:
-    """What the server knows. ``pace`` is the seconds between the steps of a start."""
+    """What the server knows. ``pace`` is the seconds between the steps of a start, ``public`` the
+    origin that viewers are told, where it is not the one they asked by."""
 
     pace: float = 0.15
     nodes_count: int = 3
+    public: str = ""
     sessions: dict[str, Json] = field(default_factory=dict)
     logs: dict[str, list[str]] = field(default_factory=dict)
     tokens: list[Json] = field(default_factory=list)

@@ -220,6 +220,16 @@ def test_refused_offer_says_why(opened: Page, server: Server) -> None:
     expect(opened.get_by_test_id("connecting")).to_contain_text("does not answer on its signal port", timeout=PLAYS)
 
 
+def test_localhost_and_its_address_are_one_server(opened: Page, server: Server) -> None:
+    """
+    A page opened by 127.0.0.1 plays what the server offers at localhost, which to a browser is another origin.
+    """
+    server.stand_in.public = server.url.replace("127.0.0.1", "localhost") + "/"
+    start(opened, server, "usd-viewer")
+
+    expect(opened.get_by_test_id("picture")).to_have_attribute("data-state", "playing", timeout=PLAYS)
+
+
 def test_leaving_frees_the_viewer(playing: Page, server: Server) -> None:
     """
     Another view, and a closed page, delete the WHEP resource: nobody waits for a time-out to see that nobody looks.

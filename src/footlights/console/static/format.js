@@ -11,7 +11,7 @@ export function seconds(duration) {
 export function span(value) {
   if (value === null || Number.isNaN(value)) return "";
   const s = Math.max(0, value);
-  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 60) return `${Math.floor(s)} s`;
   const whole = Math.floor(s);
   if (s < 3600) return join(Math.floor(whole / 60), "min", whole % 60, "s");

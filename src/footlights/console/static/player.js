@@ -13,7 +13,8 @@ const CHANNEL = "footlights-input";
 const GATHERING_LIMIT = 1000;
 const ANSWER_LIMIT = 15_000;
 const CONNECT_LIMIT = 12_000;
-const PICTURE_LIMIT = 8000;
+const PICTURE_LIMIT = 20_000;
+const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 const DISCONNECTED_FOR = 4000;
 const FIRST_DELAY = 1000;
 const LAST_DELAY = 10_000;
@@ -71,10 +72,10 @@ export class Player extends EventTarget {
     for (let attempt = 1; !ending.aborted; attempt += 1) {
       this.#say("connecting", { attempt });
       try {
-        const lost = await this.#play(ending);
+        const end = await this.#play(ending);
         delay = FIRST_DELAY;
         attempt = 0;
-        throw await lost;
+        throw end;
       } catch (error) {
         if (ending.aborted) return;
         this.#release({});
@@ -86,10 +87,11 @@ export class Player extends EventTarget {
     }
   }
 
-  /** Connect, and show the first picture; gives a promise of the error that ends it. */
+  /** Connect and play; gives the error that ended it, once it had begun. */
   async #play(ending) {
     checkBrowser();
     const { whep_url: url, token, ice_servers: iceServers } = await this.#connect();
+    if (ending.aborted) throw new PlayerError("stopped");
     if (!url) throw new PlayerError("This application does not offer its picture by WHEP.", { final: true });
     const peer = new RTCPeerConnection({ iceServers: iceServers ?? [], bundlePolicy: "max-bundle" });
     this.#peer = peer;
@@ -127,11 +129,11 @@ export class Player extends EventTarget {
         signal: limit,
         credentials: "omit",
       });
-    const address = new URL(url, location.href);
+    const address = reachable(new URL(url, location.href));
     let response;
     try {
       response = await post(address).catch((error) => {
-        // The page may have been opened by another name of the same server: localhost for 127.0.0.1.
+        // Behind a proxy the server may not know the name that the page was opened by.
         if (error.name !== "TypeError" || address.origin === location.origin) throw error;
         return post(new URL(address.pathname + address.search, location.origin));
       });
@@ -196,6 +198,12 @@ export class Player extends EventTarget {
   }
 }
 
+/** localhost and 127.0.0.1 are one server, but two origins. */
+function reachable(address) {
+  const same = LOOPBACK.test(address.hostname) && LOOPBACK.test(location.hostname) && address.port === location.port;
+  return same ? new URL(address.pathname + address.search, location.origin) : address;
+}
+
 function checkBrowser() {
   if (typeof RTCPeerConnection === "undefined") {
     throw new PlayerError("This browser has no WebRTC, or its administrator has turned it off.", { final: true });
@@ -246,8 +254,8 @@ function watchPeer(peer, ending, resolve) {
 
 function firstPicture(video, ending) {
   return new Promise((resolve, reject) => {
-    const missing = new PlayerError(`Connected, but no picture came within ${PICTURE_LIMIT / 1000} s.`);
-    const timer = setTimeout(() => reject(missing), CONNECT_LIMIT + PICTURE_LIMIT);
+    const missing = new PlayerError(`No picture came within ${PICTURE_LIMIT / 1000} s.`);
+    const timer = setTimeout(() => reject(missing), PICTURE_LIMIT);
     const done = () => {
       clearTimeout(timer);
       resolve();

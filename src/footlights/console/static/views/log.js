@@ -29,7 +29,7 @@ export function Log({ session }) {
         ${lines.length > 0 && html`<${Copy} text=${lines.join("\n")} label="Copy the log"><span></span></${Copy}>`}
       </span></div>
     <pre ref=${frame} class=${`log-lines ${wrap ? "wrap" : ""}`} tabindex="0" onScroll=${scrolled} data-testid="log">${
-      lines.length ? lines.join("\n") : html`<span class="faint">${problem || (session.node ? "No output yet." : "Its output appears here once it is placed.")}</span>`}</pre>
+      lines.length ? lines.join("\n") : html`<span class="faint">${problem || (session.state === "PENDING" ? "Its output appears here once it runs." : "No output yet.")}</span>`}</pre>
   </section>`;
 }
 
@@ -37,7 +37,8 @@ export function Log({ session }) {
 function useLog(session) {
   const [shown, setShown] = useState({ lines: [], truncated: false, problem: "" });
   const ended = hasEnded(session);
-  const placed = Boolean(session.node);
+  // Before that there is nothing to read: the server would have to refuse.
+  const placed = ended || (session.timeline ?? []).some(({ stage }) => stage === "PROCESS_UP");
   useEffect(() => {
     if (!placed) return undefined;
     const ending = new AbortController();

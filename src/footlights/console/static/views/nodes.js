@@ -63,7 +63,7 @@ function Node({ node, onChange }) {
     ${devices.length ? html`<div class="devices" role="list">${devices.map((device) => html`<${Device} key=${device.uuid} of=${device} />`)}</div>`
       : html`<p class="hint">It offers no device.</p>`}
     <footer class="node-facts">
-      ${[facts?.os, facts?.driver_version && `driver ${facts.driver_version}`, facts?.agent_version && `agent ${facts.agent_version}`, facts?.public_address && `media to ${facts.public_address}`, facts?.launchers?.length && `launchers: ${facts.launchers.join(", ")}`, facts?.port_blocks && `${facts.port_blocks} launches by its ports`]
+      ${[facts?.os, facts?.driver_version && `driver ${facts.driver_version}`, facts?.agent_version && `agent ${facts.agent_version}`, facts?.public_address && `media to ${facts.public_address}`, facts?.launchers?.length && `launchers: ${facts.launchers.join(", ")}`]
         .filter(Boolean).map((text) => html`<span key=${text}>${text}</span>`)}
       ${Object.keys(facts?.labels ?? {}).length > 0 && html`<${Pairs} of=${facts.labels} />`}
     </footer>

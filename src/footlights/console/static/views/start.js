@@ -111,9 +111,9 @@ function Recipe({ application, known, query }) {
             <select class="input" value=${extra.max_duration} onChange=${change("max_duration")}>${DURATIONS.map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}</select></${Field}>
           <${Field} name="End when idle for" problem=${problems.idle_timeout}>
             <select class="input" value=${extra.idle_timeout} onChange=${change("idle_timeout")}>${DURATIONS.map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}</select></${Field}>
-          <${Field} name="Priority" problem=${problems.priority}>
-            <input class="input" type="number" min="-100" max="100" placeholder="0" value=${extra.priority} onInput=${change("priority")} /></${Field}>
-          ${identity.value.caller?.role !== "DEVELOPER" && html`<${Field} name="For user" problem=${problems.username}>
+          ${may("sessions.priority") && html`<${Field} name="Priority" problem=${problems.priority}>
+            <input class="input" type="number" min="-100" max="100" placeholder="0" value=${extra.priority} onInput=${change("priority")} /></${Field}>`}
+          ${may("sessions.create_for_others") && html`<${Field} name="For user" problem=${problems.username}>
             <input class="input" placeholder=${identity.value.caller?.subject} value=${extra.username} onInput=${change("username")} /></${Field}>`}
         </div>
       </details>
@@ -131,10 +131,10 @@ function Recipe({ application, known, query }) {
 /** Violations by the name of the form's field: `application_arguments.speed` is `speed` here. */
 function problemsOf(error) {
   const problems = {};
-  for (const { field, description } of error?.violations ?? []) {
+  for (const { field, description, reason } of error?.violations ?? []) {
     const name = field.replace(/^application_arguments\.?/, "") || field;
     const text = problems[name] ? `${problems[name].text} ${description}` : description;
-    problems[name] = { text, reason: error.reason };
+    problems[name] = { text, reason: reason || error.reason };
   }
   return problems;
 }
