@@ -21,9 +21,10 @@ SETTLE_S = 2.0
 
 
 async def measure(directory: Path) -> list[Figure]:
-    """Take ``fps`` and ``cpu_per_stream`` over the same windows of one stream that is played."""
+    """Take all three over the same windows of one stream that is played."""
     fps: list[float] = []
     cpu: list[float] = []
+    memory: list[float] = []
     async with streaming(directory) as stack:
         session_id = await create(stack)
         await ready(stack, session_id)
@@ -37,10 +38,12 @@ async def measure(directory: Path) -> list[Figure]:
                 took = time.perf_counter() - began
                 fps.append((client.frames_decoded - frames) / took)
                 cpu.append((_cpu_s(tree) - spent) / took)
+                memory.append(sum(process.memory_info().rss for process in tree) / 2**20)
         await end(stack, session_id)
     return [
         Figure("fps", fps, "1/s", "decoded at 1280x720, windows of 10 s", "30"),
         Figure("cpu_per_stream", cpu, "", "cores of the application's processes while it is watched", "< 1"),
+        Figure("memory_per_stream_mib", memory, "MiB", "resident memory of the application's processes"),
     ]
 
 
@@ -62,4 +65,4 @@ def _cpu_s(tree: list[psutil.Process]) -> float:
     return sum(times.user + times.system for times in (process.cpu_times() for process in tree))
 
 
-BENCH = Bench(("fps", "cpu_per_stream"), measure)
+BENCH = Bench(("fps", "cpu_per_stream", "memory_per_stream_mib"), measure)

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -47,7 +49,8 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def machine() -> str:
-    """Describe the machine in one line."""
+    """Describe the machine in one line, and what else it has been doing for a second."""
+    busy = psutil.cpu_percent(interval=1.0) / 100 * (os.cpu_count() or 1)
     model = platform.processor() or platform.machine()
     for line in _lines(Path("/proc/cpuinfo")):
         if line.startswith("model name"):
@@ -56,7 +59,7 @@ def machine() -> str:
     memory = next((int(line.split()[1]) for line in _lines(Path("/proc/meminfo")) if line.startswith("MemTotal")), 0)
     return (
         f"{os.cpu_count()} cores ({model}), {memory / 2**20:.0f} GiB, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} before"
+        f"Python {platform.python_version()}; {busy:.1f} cores were busy with something else before"
     )
 
 
