@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-import fcntl
 import http.server
 import json
 import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from footlights.agent.main import _locked
 from footlights.viewer.options import parse_options
 from tests.deploy import DEPLOY
 from tests.deploy.commands import accept
@@ -85,13 +84,26 @@ def test_health_of_a_control_plane(tmp_path: Path, host: str) -> None:
 
 def test_health_of_an_agent(tmp_path: Path) -> None:
     """
-    The agent's check says that an agent is there exactly while one has the data directory.
+    The agent's check says that an agent is there exactly while one runs on the data directory, linked or not.
     """
-    with _locked(tmp_path):
-        assert _healthy("agent", {"/data": str(tmp_path)})
+    (tmp_path / "agent.lock").touch()
     assert not _healthy("agent", {"/data": str(tmp_path)})
-    with (tmp_path / "agent.lock").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    nowhere = ["--server=127.0.0.1:1", "--token=none", "--devices=software"]
+    agent = subprocess.Popen(
+        [Path(sys.executable).parent / "footlights", "agent", f"--data-dir={tmp_path}", *nowhere],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not _healthy("agent", {"/data": str(tmp_path)}):
+            assert agent.poll() is None, "the agent ended"
+            assert time.monotonic() < deadline, "the agent runs, and the check does not see it"
+    finally:
+        agent.kill()
+        agent.wait()
+
+    assert not _healthy("agent", {"/data": str(tmp_path)})
 
 
 def test_health_of_a_viewer(tmp_path: Path) -> None:
