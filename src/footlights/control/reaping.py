@@ -108,9 +108,10 @@ class Reaping:
                     )
                 )
             if silent and row.reachable:
-                log.warning("A node is silent", action="node_unreachable", node=row.node)
-                await self._store.write(partial(nodes.set_reachable, node=row.node, reachable=False, now=now))
-                self._bus.sessions.wake()
+                silence = partial(nodes.set_silent, node=row.node, epoch=row.epoch, now=now)
+                if await self._store.write(silence):
+                    log.warning("A node is silent", action="node_unreachable", node=row.node)
+                    self._bus.sessions.wake()
 
     async def _count(self) -> None:
         def read(

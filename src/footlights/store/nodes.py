@@ -87,6 +87,7 @@ def set_devices(tx: Transaction, node: str, readings: Sequence[Reading]) -> None
             tx.execute(update(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid == reading.uuid).values(**values))
         else:
             tx.execute(insert(DEVICE).values(node=node, uuid=reading.uuid, **values))
+            known.add(reading.uuid)
 
 
 def set_facts(tx: Transaction, node: str, facts: bytes) -> None:
@@ -113,10 +114,12 @@ def seen(tx: Transaction, node: str, epoch: int, *, now: datetime) -> None:
     tx.execute(update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch).values(last_seen_time=now))
 
 
-def set_reachable(tx: Transaction, node: str, reachable: bool, *, now: datetime) -> None:
-    """Record whether a node is heard; its sessions show it."""
-    tx.execute(update(NODE).where(NODE.c.node == node).values(reachable=reachable))
-    _resettle_all(tx, node, now)
+def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
+    """Record that a node was not heard for too long, unless it has a newer link by now; its sessions show it."""
+    met = tx.changed(update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch).values(reachable=False))
+    if met:
+        _resettle_all(tx, node, now)
+    return bool(met)
 
 
 def set_placing(tx: Transaction, node: str, *, cordoned: bool, draining: bool, drain_time: datetime | None) -> None:
