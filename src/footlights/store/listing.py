@@ -48,8 +48,17 @@ class Page:
     next_page_token: str
 
 
-def page(tx: Transaction, wanted: Filter, order: Order, *, limit: int, offset: int = 0, page_token: str = "") -> Page:
-    """Return one page of the sessions that match.
+def page(
+    tx: Transaction,
+    wanted: Filter,
+    order: Order,
+    *,
+    limit: int,
+    offset: int = 0,
+    page_token: str = "",
+    count_cap: int = COUNT_CAP,
+) -> Page:
+    """Return one page of the sessions that match, and how many match in all, up to ``count_cap``.
 
     Raises:
         errors.InvalidArgument: the page token is not one of ours, or is of another list.
@@ -64,7 +73,7 @@ def page(tx: Transaction, wanted: Filter, order: Order, *, limit: int, offset: i
         statement = statement.where(place < last if order.descending else place > last)
     statement = statement.order_by(*(key.desc() if order.descending else key.asc() for key in keys))
     rows = tx.all(statement.limit(limit + 1).offset(offset), Session)
-    count, capped = _count(tx, conditions)
+    count, capped = _count(tx, conditions, count_cap)
     more = len(rows) > limit
     items = tuple(rows[:limit])
     return Page(items, count, capped, _token(items[-1], wanted, order) if more else "")
@@ -127,11 +136,11 @@ def _keys(order: Order) -> tuple[Any, ...]:
     return table.created_time, table.session_id
 
 
-def _count(tx: Transaction, conditions: Sequence[ColumnElement[bool]]) -> tuple[int, bool]:
+def _count(tx: Transaction, conditions: Sequence[ColumnElement[bool]], cap: int) -> tuple[int, bool]:
     """Count up to the cap: an exact count of a long history would cost more than the page."""
-    some: Select[Any] = select(SESSION.c.session_id).where(*conditions).limit(COUNT_CAP + 1)
+    some: Select[Any] = select(SESSION.c.session_id).where(*conditions).limit(cap + 1)
     count = int(tx.execute(select(func.count()).select_from(some.subquery())).scalar_one())
-    return min(count, COUNT_CAP), count > COUNT_CAP
+    return min(count, cap), count > cap
 
 
 def _token(last: Session, wanted: Filter, order: Order) -> str:
@@ -143,19 +152,26 @@ def _token(last: Session, wanted: Filter, order: Order) -> str:
 
 
 def _open_token(token: str, wanted: Filter, order: Order) -> list[Any]:
+    """Return the place that a token names. A client can write tokens as it likes, so nothing in one is believed."""
+    ours = _checksum(wanted, order)
     try:
         checksum, *place = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        if isinstance(checksum, str) and len(checksum) == len(ours) and checksum != ours:
+            raise errors.InvalidArgument(
+                "page_token", "belongs to a list with other filters or another order. Start again without it."
+            )
         *name, created, session_id = place
-        valid = isinstance(created, int) and isinstance(session_id, str) and len(name) == (order.by == "username")
-    except (ValueError, TypeError):
-        valid, checksum = False, ""
-    if not valid:
-        raise errors.InvalidArgument("page_token", "is not a page token of this list. Start again without it.")
-    if checksum != _checksum(wanted, order):
-        raise errors.InvalidArgument(
-            "page_token", "belongs to a list with other filters or another order. Start again without it."
-        )
-    return [*name, moment(created), session_id]
+        texts = [*name, session_id]
+        if (
+            checksum == ours
+            and type(created) is int
+            and len(name) == (order.by == "username")
+            and all(isinstance(text, str) and "\0" not in text for text in texts)
+        ):
+            return [*name, moment(created), session_id]
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        pass
+    raise errors.InvalidArgument("page_token", "is not a page token of this list. Start again without it.")
 
 
 def _checksum(wanted: Filter, order: Order) -> str:
