@@ -102,7 +102,7 @@ def test_a_newer_database_is_refused(opened: Store) -> None:
     with opened._writer.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    with pytest.raises(errors.FailedPrecondition, match="at migration 9999.*Start the newer version") as caught:
+    with pytest.raises(errors.FailedPrecondition, match=r"at migration 9999.*Start the newer version") as caught:
         upgrade(opened._writer)
 
     assert caught.value.reason == "DATABASE_TOO_NEW"
@@ -210,7 +210,7 @@ def test_a_data_directory_that_cannot_be_is_one_clear_line(tmp_path: Path) -> No
     """A file stands where the directory should be."""
     (tmp_path / "file").touch()
 
-    with pytest.raises(errors.FailedPrecondition, match="cannot be used: (Not a directory|File exists)") as caught:
+    with pytest.raises(errors.FailedPrecondition, match=r"cannot be used: (Not a directory|File exists)") as caught:
         open_store(tmp_path / "file" / "data")
 
     assert caught.value.reason == "DATA_DIR_UNUSABLE"

@@ -112,7 +112,7 @@ async def test_a_unit_that_breaks_a_constraint_harms_nobody_in_its_batch(store: 
     first, second, third = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert (first, third) == ("a", "b")
-    assert isinstance(second, Exception)
+    assert isinstance(second, errors.Conflict)
     assert await store.read(count) == 2
 
 

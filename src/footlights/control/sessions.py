@@ -141,7 +141,13 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                 rows.keep_request(tx, caller.subject, request.request_id, digest, session_id, now=now)
             return visible.show_one(tx, row, self._origin), True
 
-        session, created = await self._store.write(write)
+        try:
+            session, created = await self._store.write(write)
+        except errors.Conflict:
+            if not request.request_id:
+                raise
+            # Another replica took the same request at this moment: what it made is there now.
+            session, created = await self._store.write(write)
         if created:
             self._bus.session_changed()
             log.info(

@@ -156,7 +156,7 @@ def _lock(data_dir: Path) -> Callable[[], None]:
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise errors.FailedPrecondition(
-            f"The data directory {data_dir} cannot be used: {error.strerror}. Give another --data-dir, or mend this one.",
+            f"The data directory {data_dir} cannot be used: {error.strerror}. Give another --data-dir.",
             reason="DATA_DIR_UNUSABLE",
             metadata={"data_dir": str(data_dir)},
         ) from error

@@ -75,7 +75,8 @@ def find_request(
     )
     if key is None:
         return None
-    if key.created_time < now - REQUEST_KEY_TTL:
+    created = get(tx, key.session_id)
+    if created is None or key.created_time < now - REQUEST_KEY_TTL:
         tx.execute(delete(REQUEST_KEY).where(REQUEST_KEY.c.subject == subject, REQUEST_KEY.c.request_id == request_id))
         return None
     if key.body_digest != body_digest:
@@ -84,7 +85,7 @@ def find_request(
             reason="REQUEST_ID_REUSED",
             metadata={"field": "request_id", "request_id": request_id, "session_id": key.session_id},
         )
-    return get(tx, key.session_id)
+    return created
 
 
 def keep_request(

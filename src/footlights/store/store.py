@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Executable, Result
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from footlights import errors
 
@@ -64,7 +64,8 @@ class _Work:
 class Store:
     """Runs units. Belongs to no loop; every method may be awaited on any.
 
-    Raises from ``read`` and ``write`` what the unit raises, and ``errors.Unavailable`` where the database fails.
+    Raises from ``read`` and ``write`` what the unit raises, ``errors.Unavailable`` where the database fails, and
+    ``errors.Conflict`` where a unit breaks a constraint.
     """
 
     MAX_BATCH = 256
@@ -178,7 +179,11 @@ class Store:
             answer = work.unit(transaction)
             savepoint.commit()
         except Exception as error:
-            savepoint.rollback()
+            try:
+                savepoint.rollback()
+            except SQLAlchemyError:
+                # The engine has given up the whole transaction, as SQLite does on a full disk: say that, not this.
+                raise error from None
             return work, None, _translate(error)
         return work, answer, None
 
@@ -192,7 +197,14 @@ class _Undone(Exception):
 
 
 def _translate(error: Exception) -> Exception:
-    return _unavailable(error) if isinstance(error, OperationalError) else error
+    if isinstance(error, OperationalError):
+        return _unavailable(error)
+    if isinstance(error, IntegrityError):
+        # Units look before they write, so only somebody who wrote at the same time can have made it untrue.
+        conflict = errors.Conflict("The same was written at the same time. Read again and retry.")
+        conflict.__cause__ = error
+        return conflict
+    return error
 
 
 def _unavailable(error: Exception) -> errors.Unavailable:
