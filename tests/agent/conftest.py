@@ -17,7 +17,8 @@ from footlights.v1.application_pb2 import FakeBehavior, Version
 
 from footlights.agent.backoff import Pace
 from footlights.agent.config import AgentConfig
-from footlights.agent.main import Agent, make_launchers
+from footlights.agent.main import Agent
+from footlights.agent.parts import make_launchers
 from footlights.agent.ports import why_taken
 from footlights.agent.probes import ApplicationProbes
 from footlights.devices.fake import FakeDevices

@@ -63,10 +63,13 @@ class Hub(AgentServiceServicer):
 
     # For tests
 
-    async def start(self, address: str = "127.0.0.1:0") -> None:
+    async def start(self, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None) -> None:
         self._server = aio.server(options=[("grpc.http2.min_recv_ping_interval_without_data_ms", 1000)])
         add_AgentServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(address)
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, credentials)
         self.address = f"127.0.0.1:{port}"
         await self._server.start()
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
+import ipaddress
 import random
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
-from footlights.v1.agent_pb2 import LaunchReport
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from footlights.v1.agent_pb2 import LaunchReport, Welcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from footlights.agent import cluster
 from footlights.agent.backoff import Backoff, Pace
 from footlights.agent.config import AgentConfig
 from tests.agent.conftest import Assign, Machine, Node, stopped
@@ -163,3 +171,61 @@ async def test_a_launch_of_another_cluster_is_left_alone(hub: Hub, node: Node, f
     await hub.hang_up()
     await hub.until(lambda: len(hub.connections) == 2 and hub.link.heartbeats >= 2)
     assert hub.reports["launch-1"].state == LaunchReport.READY
+
+
+def certificate(directory: Path) -> tuple[Path, bytes, bytes]:
+    """A certificate for 127.0.0.1 that signs itself: its file, its PEM and its key's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = directory / "ca.pem"
+    path.write_bytes(pem)
+    return path, pem, key_pem
+
+
+async def test_a_link_over_tls(config: AgentConfig, machine: Machine, tmp_path: Path) -> None:
+    """With the authority's file there is a link; without it the server is not believed."""
+    path, pem, key = certificate(tmp_path)
+    hub = Hub()
+    await hub.start(credentials=grpc.ssl_server_credentials([(key, pem)]))
+    unbelieving = Node(replace(config, server=hub.address, tls=True), machine)
+    with capture_logs() as logs:
+        await unbelieving.start()
+        async with asyncio.timeout(10):
+            while not any(line["event"] == "not_linked" for line in logs):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await unbelieving.stop()
+    assert hub.dials == 0
+    believing = Node(replace(config, server=hub.address, ca_file=path), machine)
+    await believing.start()
+    await hub.until(lambda: hub.connections)
+    await believing.stop()
+    await hub.stop()
+
+
+def test_what_was_told_is_kept(tmp_path: Path) -> None:
+    """The cluster and its patience are known before the next link; a file that is broken is as none."""
+    path = tmp_path / "cluster.json"
+    assert cluster.load(path) == cluster.Cluster()
+    welcome = Welcome(cluster_id="c")
+    welcome.abandon_after.FromSeconds(90)
+    cluster.save(path, cluster.Cluster.of(welcome))
+    assert cluster.load(path) == cluster.Cluster("c", 90.0)
+    path.write_text("{")
+    assert cluster.load(path) == cluster.Cluster()

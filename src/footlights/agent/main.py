@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
+from footlights.agent import cluster
 from footlights.agent.admission import Admission
 from footlights.agent.backoff import Pace
 from footlights.agent.clock import BootClock, Clock
@@ -26,14 +23,13 @@ from footlights.agent.logs import LogTails
 from footlights.agent.observer import Surroundings
 from footlights.agent.orphans import Orphans, mark
 from footlights.agent.outbox import Outbox
+from footlights.agent.parts import locked, make_devices, make_launchers
 from footlights.agent.ports import PortBlocks
 from footlights.agent.probes import ApplicationProbes, Probes
 from footlights.agent.record import Record
 from footlights.agent.retired import Retired
 from footlights.agent.step import Ending
-from footlights.devices.detect import detect
 from footlights.devices.reading import DeviceReading, Devices
-from footlights.errors import FailedPrecondition, InvalidArgument
 from footlights.launch.launcher import Launcher, Plan, Ports
 from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
@@ -41,8 +37,6 @@ from footlights.names import new_id
 from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
 from footlights.v1.node_pb2 import Device, NodeFacts
 
-_DEFAULT_ABANDON_S: Final = 1800.0
-_DETECT_TIMEOUT_S: Final = 60.0
 _FLUSH_S: Final = 3.0
 _STOP_SLACK_S: Final = 10.0
 _ABANDON_CHECK_S: Final = 1.0
@@ -57,37 +51,11 @@ async def run(config: AgentConfig, stop: asyncio.Event) -> None:
         InvalidArgument: the devices or launchers cannot be had as configured.
         JournalError: the journal cannot be read.
     """
-    with _locked(config.data_dir):
+    with locked(config.data_dir):
         devices = await make_devices(config)
         launchers = make_launchers(config)
         agent = Agent(config, devices=devices, launchers=launchers, probes=ApplicationProbes())
         await agent.run(stop)
-
-
-async def make_devices(config: AgentConfig) -> Devices:
-    """Make the devices that the operator chose; asking a driver may take a while.
-
-    Raises:
-        InvalidArgument: there are none such.
-    """
-    try:
-        return await off_loop(
-            lambda: detect(config.devices, identity=config.node, software_count=config.software_devices),
-            _DETECT_TIMEOUT_S,
-        )
-    except TimeoutError as error:
-        text = f"{config.devices}: the driver has not answered for {_DETECT_TIMEOUT_S:g} s; see dmesg."
-        raise InvalidArgument("devices", text) from error
-    except (ValueError, OSError, ImportError) as error:
-        raise InvalidArgument("devices", str(error)) from error
-
-
-@dataclass(slots=True)
-class _Cluster:
-    """What the newest welcome said."""
-
-    cluster_id: str = ""
-    abandon_after_s: float = _DEFAULT_ABANDON_S
 
 
 class Agent:
@@ -109,7 +77,8 @@ class Agent:
         self.config = config
         self.incarnation = new_id()
         self._clock = clock or BootClock()
-        self._cluster = _Cluster()
+        self._cluster_file = config.data_dir / "cluster.json"
+        self._cluster = cluster.load(self._cluster_file)
         self._devices_source = devices
         self._launchers = dict(launchers)
         self._ports = ports or PortBlocks(config.first_port, config.last_port)
@@ -148,7 +117,13 @@ class Agent:
             probes=probes,
             changed=lambda record: self._outbox.changed(record.launch_id),
         )
-        self._orphans = Orphans(self._launchers.values(), mark=self._mark, is_known=self._is_known, clock=self._clock)
+        self._orphans = Orphans(
+            self._launchers.values(),
+            mark=self._mark,
+            is_known=self._is_known,
+            clock=self._clock,
+            linked=self.link.connected.is_set,
+        )
         self.launches.furnish(surroundings, tell_lost=self._outbox.lost, end_traces=self._orphans.end)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -205,9 +180,10 @@ class Agent:
         )
 
     def _welcomed(self, welcome: Welcome) -> None:
-        self._cluster.cluster_id = welcome.cluster_id
-        if welcome.HasField("abandon_after"):
-            self._cluster.abandon_after_s = welcome.abandon_after.ToNanoseconds() / 1e9
+        said = cluster.Cluster.of(welcome)
+        if said != self._cluster:
+            self._cluster = said
+            cluster.save(self._cluster_file, said)
 
     def _received(self, message: LinkResponse) -> None:
         kind = message.WhichOneof("message")
@@ -323,43 +299,5 @@ class Agent:
                     await self.launches.none_left.wait()
 
 
-def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
-    """Make the launchers that the operator enabled."""
-    root = config.data_dir.absolute() / "launches"
-    launchers: dict[str, Launcher] = {}
-    for name in config.launchers:
-        if name == "process":
-            from footlights.launch.process import ProcessLauncher
-
-            launchers[name] = ProcessLauncher(root)
-        elif name == "container":
-            from footlights.launch.container import ContainerLauncher
-
-            launchers[name] = ContainerLauncher(root)
-        elif name == "fake":
-            from footlights.launch.fake import FakeLauncher
-
-            launchers[name] = FakeLauncher(root)
-    return launchers
-
-
 def _may_be_watched(record: Record) -> bool:
     return record.state is LaunchState.READY and record.viewers != 0
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the data directory: two agents with one journal would start everything twice."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedPrecondition(
-                f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
-                reason="DATA_DIR_LOCKED",
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)

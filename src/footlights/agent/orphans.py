@@ -37,10 +37,15 @@ class Orphans:
         mark: Callable[[], str],
         is_known: Callable[[str], bool],
         clock: Clock,
+        linked: Callable[[], bool] = lambda: True,
         every_s: float = _EVERY_S,
         grace_s: float = _GRACE_S,
     ) -> None:
-        """Look for ``mark``, empty while it is not known; what ``is_known`` knows is no orphan."""
+        """Look for ``mark``, empty while it is not known; what ``is_known`` knows is no orphan.
+
+        Only while ``linked``: without a link nobody could have claimed what is found.
+        """
+        self._linked = linked
         self._launchers = tuple(launchers)
         self._mark = mark
         self._is_known = is_known
@@ -53,7 +58,7 @@ class Orphans:
         """Look from time to time, for ever, until cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
-            if self._mark():
+            if self._mark() and self._linked():
                 await self.look()
 
     async def look(self) -> None:

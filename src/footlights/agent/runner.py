@@ -173,7 +173,7 @@ class Runner:
             self.end(self._unexpected(error))
         else:
             self.record.mark(Stage.PROCESS_UP)
-            self._log.info("application_started", ports=plan.ports.signal)
+            self._log.info("application_started", signal_port=plan.ports.signal, device=plan.device_uuid)
             self._tell()
 
     async def _become_ready(self, _: Ending) -> None:
