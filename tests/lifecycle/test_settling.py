@@ -59,6 +59,10 @@ def test_the_wish_explains_an_end_that_was_asked_for(wish: EndReason, launch: La
         (LaunchFacts(L.FAILED, reason="NO_SUCH_PROGRAM", message="no kit"), R.LAUNCH_FAILED, "no kit"),
         (LaunchFacts(L.FAILED, reason="START_TIMEOUT", message="900 s"), R.START_TIMEOUT, "900 s"),
         (LaunchFacts(L.FAILED, reason="WRONG_DEVICE", message="on GPU-2"), R.WRONG_DEVICE, "on GPU-2"),
+        (LaunchFacts(L.EXITED, exit_code=-15, reason="AGENT_STOPPED", message="stopped"), R.DRAINED, "stopped"),
+        (LaunchFacts(L.EXITED, exit_code=-15, reason="ABANDONED", message="cut off"), R.ABANDONED, "cut off"),
+        (LaunchFacts(L.EXITED, reason="NODE_RESTARTED", message="reboot"), R.NODE_LOST, "reboot"),
+        (LaunchFacts(L.EXITED, reason="TRACES_GONE", message="wiped"), R.NODE_LOST, "wiped"),
         (LaunchFacts(L.LOST), R.NODE_LOST, "no longer knows"),
         (LaunchFacts(L.LOST, message="forgotten"), R.NODE_LOST, "forgotten"),
     ],
@@ -79,15 +83,17 @@ def test_a_refusal_sends_a_session_back_to_the_queue_however_often(failures: int
     assert settle(RUN, None, refused, failures=failures) == Settled(S.PENDING, message="3.1 GiB by pid 4711")
 
 
-@pytest.mark.parametrize("reason", ["PORT_TAKEN", "AGENT_STOPPED"])
-def test_a_failure_that_another_launch_may_not_meet_is_retried_a_bounded_number_of_times(reason: str) -> None:
-    """So a session gets MAX_LAUNCHES launches and then fails with what it met last."""
+@pytest.mark.parametrize(("reason", "end"), [("PORT_TAKEN", R.LAUNCH_FAILED), ("AGENT_STOPPED", R.DRAINED)])
+def test_a_failure_that_another_launch_may_not_meet_is_retried_a_bounded_number_of_times(
+    reason: str, end: EndReason
+) -> None:
+    """So a session gets MAX_LAUNCHES launches and then ends for what it met last."""
     failed = LaunchFacts(L.FAILED, reason=reason, message="taken")
 
     outcomes = [settle(RUN, None, failed, failures=before).state for before in range(MAX_LAUNCHES)]
 
-    assert outcomes == [S.PENDING] * (MAX_LAUNCHES - 1) + [S.FAILED]
-    assert settle(RUN, None, failed, failures=MAX_LAUNCHES - 1).end_reason is R.LAUNCH_FAILED
+    assert outcomes == [S.PENDING] * (MAX_LAUNCHES - 1) + [end.state]
+    assert settle(RUN, None, failed, failures=MAX_LAUNCHES - 1).end_reason is end
 
 
 @pytest.mark.parametrize("state", [L.EXITED, L.FAILED, L.LOST])
