@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
@@ -123,7 +124,7 @@ async def node(config: AgentConfig, machine: Machine) -> AsyncIterator[Node]:
 
 @pytest.fixture(scope="session")
 def _next_port() -> list[int]:
-    return [21000]
+    return [21000 + os.getpid() % 200 * 30]  # another run of these tests may be under way beside this one
 
 
 @pytest.fixture

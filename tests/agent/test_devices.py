@@ -9,14 +9,19 @@ from dataclasses import replace
 
 import pytest
 from footlights.v1.agent_pb2 import LaunchReport
+from footlights.v1.application_pb2 import FakeBehavior, Version
 from footlights.v1.node_pb2 import Device
 
-from footlights.agent.inventory import DeviceWatch, off_loop, worth_telling
+from footlights.agent.config import AgentConfig
+from footlights.agent.inventory import DeviceWatch, Silent, off_loop, worth_telling
+from footlights.agent.main import Agent
+from footlights.agent.parts import make_launchers
+from footlights.agent.probes import ApplicationProbes
 from footlights.agent.step import OnDevice
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeProcess
 from footlights.devices.reading import DeviceReading, Inventory
-from tests.agent.conftest import GPU, OTHER_GPU, Applications, Assign, Machine, Node, stopped
+from tests.agent.conftest import GPU, OTHER_GPU, Applications, Assign, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 from tests.agent.test_processes import pid_of
 
@@ -125,16 +130,54 @@ async def test_a_stuck_driver_stops_nothing_else(stuck: Stuck) -> None:
             await asyncio.sleep(0)
 
     turning = asyncio.create_task(turn())
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Silent):
         await watched.refresh()
     turning.cancel()
     assert turns > 100
     assert "0.2 s" in watched.silence
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Silent):
         await watched.read_one("x")
     stuck.free()
     await watched.refresh()
     assert watched.silence == ""
+
+
+async def test_a_driver_that_fails_is_said(machine: Machine, config: AgentConfig, hub: Hub) -> None:
+    """An error that nobody foresaw makes devices unhealthy and launches refused; the agent lives on."""
+
+    class Failing(FakeDevices):
+        broken = False
+
+        def read(self) -> Inventory:
+            if self.broken:
+                raise ValueError("not foreseen")
+            return super().read()
+
+        def read_one(self, uuid: str) -> DeviceReading:
+            if self.broken:
+                raise ValueError("not foreseen")
+            return super().read_one(uuid)
+
+    devices = Failing(lambda: machine.state)
+    agent = Agent(config, devices=devices, launchers=make_launchers(config), probes=ApplicationProbes())
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    await hub.until(lambda: hub.connections)
+    devices.broken = True
+    await hub.until(lambda: hub.inventories[-1].devices[0].health == Device.UNHEALTHY)
+    assert hub.inventories[-1].devices[0].health_reasons[0].reason == "DRIVER_SILENT"
+    version = Version(version="1.0.0", fake=FakeBehavior())
+    await hub.want(assignment("launch-1", version))
+    refused = await hub.until_state("launch-1", LaunchReport.REJECTED)
+    assert refused.reason == "DEVICE_SILENT"
+    assert "not foreseen" in refused.message
+    devices.broken = False
+    await hub.until(lambda: hub.inventories[-1].devices[0].health == Device.OK)
+    await hub.want(assignment("launch-2", version))
+    await hub.until_state("launch-2", LaunchReport.READY)
+    agent.config = replace(config, drain_on_stop=True)
+    stop.set()
+    await running
 
 
 async def test_what_a_thread_raises_is_raised() -> None:

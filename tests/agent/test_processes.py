@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 from dataclasses import replace
 
 from footlights.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
+from footlights.v1.application_pb2 import Version
 
 from footlights.agent.config import AgentConfig
+from footlights.devices.fake_state import FakeProcess
+from footlights.launch import procfs
 from tests.agent.conftest import GPU, Applications, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 
@@ -112,14 +116,13 @@ async def test_an_end_that_nobody_saw_has_its_true_status(hub: Hub, node: Node, 
     await hub.tail("launch-1", "r")
     await hub.until(lambda: hub.done("r"))
     pid = pid_of(hub, "r")
+    stat = procfs.read_stat(pid)
+    assert stat is not None
     await node.crash()
     application.tell("launch-1", exit=42, last_words="bye")
-    while True:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            break
-        await hub_pause()
+    async with asyncio.timeout(15):
+        while procfs.read_stat(stat.parent) is not None:  # noqa: ASYNC110 - the shim, which writes the status down
+            await asyncio.sleep(0.01)
     links = len(hub.connections)
     await node.start()
     await hub.until(lambda: len(hub.connections) > links)
@@ -138,8 +141,6 @@ async def test_a_foreign_process_that_appears_is_refused_at_launch(
     await hub.tail("first", "r")
     await hub.until(lambda: hub.done("r"))
     ours = pid_of(hub, "r")
-    from footlights.devices.fake_state import FakeProcess
-
     machine.change(GPU, processes=(FakeProcess(ours, used_memory_bytes=1 << 30),))
     await hub.want(application("second", slot=1))
     await hub.until_state("second", LaunchReport.READY)
@@ -209,16 +210,7 @@ async def test_stopping_an_agent_leaves_or_drains(
 
 async def test_a_command_that_is_not_there(hub: Hub, node: Node) -> None:
     """The launcher's reason reaches the report."""
-    from footlights.v1.application_pb2 import Version
-
     await hub.until(lambda: hub.connections)
     await hub.want(assignment("launch-1", Version(version="1.0.0", command=["/no/such/program"])))
     failed = await hub.until_state("launch-1", LaunchReport.FAILED)
     assert failed.reason == "COMMAND_NOT_FOUND"
-
-
-async def hub_pause() -> None:
-    """Let others run, between two looks at something that cannot be waited for."""
-    import asyncio
-
-    await asyncio.sleep(0.01)

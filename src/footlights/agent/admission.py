@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from footlights.agent.config import AgentConfig
-from footlights.agent.inventory import DeviceWatch
+from footlights.agent.inventory import DeviceWatch, Silent
 from footlights.agent.journal import is_safe
 from footlights.agent.ports import PortBlocks, PortsExhausted
 from footlights.agent.record import Record
@@ -129,9 +129,8 @@ class Admission:
     async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, Refusal | None]:
         try:
             reading = await self._devices.read_one(assignment.device_uuid)
-        except TimeoutError as error:
-            text = f"the driver does not answer for {assignment.device_uuid}; see dmesg"
-            raise Rejected("DEVICE_SILENT", text) from error
+        except Silent as error:
+            raise Rejected("DEVICE_SILENT", f"{assignment.device_uuid}: {error}") from error
         occupants = None
         if reading is not None:
             occupants = self._devices.foreign(reading, await self._roster.own_pids())

@@ -25,6 +25,10 @@ _LOST_AFTER = 2
 _log = structlog.get_logger(__name__)
 
 
+class Silent(Exception):
+    """Nothing can be said of devices now; the message says why."""
+
+
 async def off_loop(call: Callable[[], T], timeout: float) -> T:
     """Run a blocking call in a thread of its own and wait ``timeout`` seconds for it.
 
@@ -90,14 +94,18 @@ class DeviceWatch:
         """Read every device now, one reader at a time.
 
         Raises:
-            TimeoutError: the driver does not answer.
+            Silent: nothing can be said of the devices now.
         """
         async with self._reading:
             try:
                 found = await off_loop(self._devices.read, self._timeout_s)
-            except TimeoutError:
+            except TimeoutError as error:
                 self.silence = f"the device driver has not answered for {self._timeout_s:g} s; see dmesg"
-                raise
+                raise Silent(self.silence) from error
+            except Exception as error:
+                _log.exception("devices_unreadable")
+                self.silence = f"the devices cannot be read: {error or type(error).__name__}"
+                raise Silent(self.silence) from error
             self.silence = ""
             self._take(found)
             return found
@@ -106,12 +114,17 @@ class DeviceWatch:
         """Read one device afresh; None where there is no such device.
 
         Raises:
-            TimeoutError: the driver does not answer.
+            Silent: nothing can be said of it now.
         """
         try:
             return await off_loop(lambda: self._devices.read_one(uuid), self._timeout_s)
         except LookupError:
             return None
+        except TimeoutError as error:
+            raise Silent(f"the driver has not answered for {self._timeout_s:g} s; see dmesg") from error
+        except Exception as error:
+            _log.exception("device_unreadable", device=uuid)
+            raise Silent(f"the device cannot be read: {error or type(error).__name__}") from error
 
     def foreign(self, reading: DeviceReading, own_pids: Set[int]) -> Foreign:
         """Judge who else is on a device."""

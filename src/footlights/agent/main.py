@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -15,7 +15,7 @@ from footlights.agent.backoff import Pace
 from footlights.agent.clock import BootClock, Clock
 from footlights.agent.config import AgentConfig
 from footlights.agent.facts import node_facts
-from footlights.agent.inventory import DeviceWatch, off_loop, worth_telling
+from footlights.agent.inventory import DeviceWatch, Silent, off_loop, worth_telling
 from footlights.agent.journal import Journal
 from footlights.agent.launches import Launches
 from footlights.agent.link import PROTOCOL_VERSION, Link, Peer
@@ -40,6 +40,7 @@ from footlights.v1.node_pb2 import Device, NodeFacts
 _FLUSH_S: Final = 3.0
 _STOP_SLACK_S: Final = 10.0
 _ABANDON_CHECK_S: Final = 1.0
+_AGAIN_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -134,24 +135,23 @@ class Agent:
         for problem in restored.quarantined:
             log.error("journal_entry_quarantined", problem=problem)
         self._notes += tuple(f"journal: {problem}" for problem in restored.quarantined)
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(Silent):
             await self.devices.refresh()
         for note in (*self._notes, *self.devices.inventory.notes):
             log.info("note", note=note)
         await self.launches.restore(restored.entries)
         log.info("agent_started", launches=len(restored.entries), devices=len(self.devices.inventory.devices))
-        work = [
-            asyncio.create_task(self._watch_devices(), name="devices"),
-            asyncio.create_task(self._watch_link(), name="abandon"),
-            asyncio.create_task(self._retired.sweep(self.config.log_retention_s, self._is_known), name="sweep"),
-            asyncio.create_task(self._orphans.watch(), name="orphans"),
-            asyncio.create_task(self.link.run(), name="link"),
-        ]
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "devices": self._watch_devices,
+            "abandon": self._watch_link,
+            "sweep": lambda: self._retired.sweep(self.config.log_retention_s, self._is_known),
+            "orphans": self._orphans.watch,
+            "link": self.link.run,
+        }
+        work = [asyncio.create_task(_keep(name, part), name=name) for name, part in parts.items()]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            done, _ = await asyncio.wait({*work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopping}:
-                task.result()  # a part of the agent that ends by itself has failed
+            await stopping
             if self.config.drain_on_stop:
                 await self._drain()
             log.info("agent_stopped", left_running=len(self.launches.alive))
@@ -263,7 +263,7 @@ class Agent:
         silence = ""
         while True:
             await asyncio.sleep(self.config.device_interval_s)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(Silent):
                 await self.devices.refresh()
             now = await self._fresh_device_protos()
             if worth_telling(self._told, now) or silence != self.devices.silence:
@@ -297,6 +297,16 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_S):
                     await self.launches.none_left.wait()
+
+
+async def _keep(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """Run a part of the agent for ever: one that fails is begun anew, and hurts no other."""
+    while True:
+        try:
+            await part()
+        except Exception:
+            _log.exception("part_failed", part=name)
+        await asyncio.sleep(_AGAIN_S)
 
 
 def _may_be_watched(record: Record) -> bool:

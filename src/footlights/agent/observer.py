@@ -13,7 +13,7 @@ import structlog
 from footlights.agent.admission import Admission
 from footlights.agent.clock import Clock
 from footlights.agent.exits import ExitWatch
-from footlights.agent.inventory import DeviceWatch
+from footlights.agent.inventory import DeviceWatch, Silent
 from footlights.agent.journal import Journal
 from footlights.agent.ports import PortBlocks
 from footlights.agent.probes import Probes
@@ -225,7 +225,7 @@ class Observer:
             self._ready, self._detail = Ready.PORT_TAKEN, intruder
         elif ready:
             if self.on_gpu and self._record.pids:
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(Silent):
                     await self._around.devices.refresh()
             self._ready = Ready.READY
         else:

@@ -11,6 +11,7 @@ import structlog
 
 from footlights.agent.admission import Rejected
 from footlights.agent.failure import application_failure
+from footlights.agent.inventory import Silent
 from footlights.agent.journal import JournalError
 from footlights.agent.observer import Observer, Surroundings
 from footlights.agent.record import Record
@@ -129,6 +130,10 @@ class Runner:
             self.record.plan = await self._around.admission.admit(self.record)
         except Rejected as refusal:
             await self._finish(Ending(refusal.state, refusal.reason, refusal.message))
+        except Exception as error:
+            self._log.exception("admission_failed")
+            text = f"The agent met an error of its own: {error or type(error).__name__}; see its log."
+            await self._finish(Ending(LaunchState.REJECTED, "AGENT_ERROR", text))
 
     async def _prepare(self, _: Ending) -> None:
         plan, launcher = self._ready_to_launch()
@@ -233,8 +238,8 @@ class Runner:
             return ""
         try:
             reading = await self._around.devices.read_one(plan.device_uuid)
-        except TimeoutError:
-            return "The application has exited; the device driver does not say whether it still holds the device."
+        except Silent as error:
+            return f"The application has exited; whether it still holds its device cannot be told: {error}."
         listed = self._around.devices.lists(reading, pids) if reading else frozenset()
         # The tree is gone, so a pid of it that lives is somebody else's by now.
         still = sorted(pid for pid in listed if not procfs.read_stat(pid))
