@@ -77,8 +77,9 @@ def server() -> Iterator[Server]:
     assert not thread.is_alive()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    # Of this package only: the synchronous driver occupies the thread's event loop while it is open.
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"no browser: install it with `apt-get install chromium` ({CHROMIUM})")
     with sync_playwright() as playwright:
