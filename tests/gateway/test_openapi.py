@@ -171,7 +171,8 @@ def test_body(shop: dict[str, Any]) -> None:
         "type": "string", "maxLength": 5, "pattern": "^(?:[a-z]+)$", "examples": ["shoe"], "description": "What.",
     }  # fmt: skip
     assert schema["properties"]["count"] == {
-        "type": "integer", "format": "int32", "minimum": 1, "maximum": 9, "default": 1, "description": "How many.",
+        "type": ["integer", "null"], "format": "int32", "minimum": 0, "maximum": 9, "default": 1,
+        "description": "How many.",
     }  # fmt: skip
     assert schema["properties"]["labels"]["maxProperties"] == 3
 
@@ -185,7 +186,7 @@ def test_parameters(shop: dict[str, Any]) -> None:
     assert set(parameters) == {"limit", "sort-by", "state", "filter.from_time", "filter.labels"}
     assert parameters["limit"]["schema"]["maximum"] == 2**31 - 1
     assert "lowered" in parameters["limit"]["description"]
-    assert parameters["sort-by"]["schema"]["enum"] == ["name", "size"]
+    assert parameters["sort-by"]["schema"]["enum"] == ["name", "size", ""]
     assert parameters["filter.labels"]["style"] == "deepObject"
     assert parameters["filter.from_time"]["schema"]["format"] == "date-time"
 
@@ -207,7 +208,8 @@ def test_schemas(shop: dict[str, Any]) -> None:
     thing = shop["components"]["schemas"]["Thing"]
 
     assert thing["properties"]["part_of"] == {"anyOf": [{"$ref": "#/components/schemas/Thing"}, {"type": "null"}]}
-    assert thing["properties"]["revision"]["type"] == "string"
+    assert thing["properties"]["revision"]["type"] == ["string", "null"]
+    assert thing["properties"]["state"].keys() == {"$ref", "readOnly", "description"}
     assert thing["properties"]["create_time"]["type"] == ["string", "null"]
     assert thing["properties"]["state"]["readOnly"] is True
     assert "- `PENDING`: Not yet." in shop["components"]["schemas"]["Thing.State"]["description"]

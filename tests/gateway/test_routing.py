@@ -138,6 +138,19 @@ def test_verbs() -> None:
         router.find("GET", "/a/:stop")
 
 
+def test_verbs_bind() -> None:
+    """
+    Where verbs bind, a path with a verb belongs to the template that has it, under every method.
+    """
+    service_with_verb = a_service({"get": "/a/{name}"}, {"post": "/a/{name}:stop", "body": "*"})
+    router = Router(routes([service_with_verb]), verbs_bind=True)
+
+    assert find(router, "GET", "/a/x:stop") is None
+    assert router.methods("/a/x:stop") == ["POST"]
+    assert find(router, "GET", "/a/x:go") == "/a/{name}"
+    assert find(Router(routes([service_with_verb])), "GET", "/a/x:stop") == "/a/{name}"
+
+
 @pytest.mark.parametrize("path", ["/v1/deep/" + "a/" * count for count in (0, 1, 5, 50, 500)])
 def test_long_paths(path: str) -> None:
     """

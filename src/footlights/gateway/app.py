@@ -69,7 +69,7 @@ class Gateway:
     ) -> None:
         self.options = options or Options()
         self.bindings: list[Binding] = routes(services, self.options)
-        self._router = Router(self.bindings)
+        self._router = Router(self.bindings, verbs_bind=self.options.strict)
         pools = list({id(b.pool): b.pool for b in self.bindings}.values())
         spell = json_name
         if self.options.use_proto_names:

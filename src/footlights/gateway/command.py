@@ -13,7 +13,6 @@ import grpc.aio
 import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
 from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from footlights import __version__
 from footlights.gateway import docs
@@ -119,4 +118,7 @@ def _channel(arguments: argparse.Namespace) -> grpc.aio.Channel:
 def _with_docs(gateway: Gateway, services: list[ServiceDescriptor], options: Options, data: bytes) -> Starlette:
     info = Info(", ".join(service.name for service in services), __version__)
     described = document(services, options, info, descriptor_set=data)
-    return Starlette(routes=[*docs.routes(described), Mount("/", gateway)])
+    app = Starlette(routes=docs.routes(described))
+    # Not a Mount: its pattern does not match a line end in a path, which then gets Starlette's own 404.
+    app.router.default = gateway
+    return app

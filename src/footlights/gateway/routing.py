@@ -24,9 +24,17 @@ class VerbAlone(Exception):
 
 
 class Router:
-    """The bindings, arranged for finding."""
+    """The bindings, arranged for finding.
 
-    def __init__(self, bindings: Sequence[Binding]) -> None:
+    Args:
+        bindings: in order of declaration.
+        verbs_bind: a path that ends in a verb of some template that matches it belongs to that template alone, so that
+            ``GET /a/x:stop`` is a wrong method of ``POST /a/{name}:stop`` and not the name ``x:stop`` of
+            ``GET /a/{name}``. The reference takes it for the name.
+    """
+
+    def __init__(self, bindings: Sequence[Binding], *, verbs_bind: bool = False) -> None:
+        self._with_verb = [b for b in bindings if b.template.verb] if verbs_bind else []
         self._by_method: dict[str, list[Binding]] = {}
         for binding in reversed(bindings):
             self._by_method.setdefault(binding.http_method, []).append(binding)
@@ -63,8 +71,18 @@ class Router:
             else:
                 continue
             if variables is not None:
+                if not verb and self._with_verb and ":" in last and self._is_verb(components):
+                    continue
                 return Route(binding, variables)
         return None
+
+    def _is_verb(self, components: list[str]) -> bool:
+        """Whether the path is one of a template with a verb, whatever its method."""
+        for binding in self._with_verb:
+            name = components[-1].removesuffix(":" + binding.template.verb)
+            if name != components[-1] and binding.template.match([*components[:-1], name]) is not None:
+                return True
+        return False
 
     def methods(self, path: str) -> list[str]:
         """The methods under which a path matches, sorted."""

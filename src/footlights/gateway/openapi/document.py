@@ -89,16 +89,19 @@ class _Document:
             field = walk(binding.rpc.input_type, variable.field_path)[-1]
             wild = [i for i in range(variable.start, variable.end) if parts[i] in ("*", "**")]
             for count, index in enumerate(wild):
-                name = variable.field_path if len(wild) == 1 else f"{variable.field_path}_{count + 1}"
+                # Tools take names without dots, and paths that differ only in names are the same path.
+                short = variable.field_path.rpartition(".")[2]
+                if sum(v.field_path.rpartition(".")[2] == short for v in template.variables) > 1:
+                    short = variable.field_path.replace(".", "_")
+                name = short if len(wild) == 1 else f"{short}_{count + 1}"
                 deep = parts[index] == "**"
                 parts[index] = "{" + name + "}"
                 whole = len(wild) == 1 and variable.end - variable.start == 1 and not field.is_repeated
                 schema = dict(self._schemas.field(field, query=True)) if whole else {"type": "string"}
                 text = schema.pop("description", "")
-                if schema.get("type") == "string" and "enum" not in schema and "pattern" not in schema:
-                    schema |= {"minLength": 1}
-                    if not deep:
-                        schema["pattern"] = "^[A-Za-z0-9_.~-]+$"
+                if schema.get("type") == "string" and not schema.keys() & {"enum", "pattern", "format"}:
+                    # Dots alone are taken out of paths by clients before they send them.
+                    schema["pattern"] = "^.*[^/.].*$" if deep else "^[^/]*[^/.][^/]*$"
                 parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
                 if text:
                     parameters[-1]["description"] = text

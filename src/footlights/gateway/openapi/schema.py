@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any, Final
 
 from google.api import field_behavior_pb2
@@ -24,11 +25,16 @@ _DURATION: Final = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]{0,10})(\.[0-
 _QUERY_DURATION: Final = {
     "type": "string", "pattern": "^(0|[1-9][0-9]{0,5})(ms|s|m|h)$", "examples": ["90s", "1h"],
 }  # fmt: skip
+_PATH: Final = r"[a-z]+(_[a-z]+)*(\.[a-z]+(_[a-z]+)*)*"
+_QUERY: Final[dict[str, Schema]] = {
+    "google.protobuf.Duration": _QUERY_DURATION,
+    "google.protobuf.FieldMask": {"type": "string", "pattern": f"^{_PATH}(,{_PATH})*$"},
+}
 _TIME: Final = {"type": "string", "format": "date-time", "examples": ["2026-11-23T10:15:00Z"]}
 _WELL_KNOWN: Final[dict[str, Schema]] = {
     "Timestamp": _TIME,
     "Duration": _DURATION,
-    "FieldMask": {"type": "string", "pattern": "^([a-z][a-zA-Z0-9]*(\\.[a-z][a-zA-Z0-9]*)*,?)*$"},
+    "FieldMask": {"type": "string", "pattern": "^([a-z][a-zA-Z]*(\\.[a-z][a-zA-Z]*)*(,[a-z][a-zA-Z]*)*)?$"},
     "Struct": {"type": "object", "additionalProperties": True},
     "Value": {},
     "ListValue": {"type": "array", "items": {}},
@@ -71,7 +77,11 @@ class Schemas:
         """The schema of a field with its comment and its rules."""
         inner = field.message_type
         if field.is_repeated and inner is not None and inner.GetOptions().map_entry:
-            schema: Schema = {"type": "object", "additionalProperties": self.field(inner.fields_by_name["value"])}
+            value = self._single(inner.fields_by_name["value"], query=query)
+            schema: Schema = {"type": "object", "additionalProperties": value}
+            if query:
+                # A bracket in a key would be taken for the end of the parameter's name.
+                schema["propertyNames"] = {"pattern": r"^[^\[\]]*$"}
             key = inner.fields_by_name["key"]
             if key.type == _F.TYPE_BOOL:
                 schema["propertyNames"] = {"enum": ["true", "false"]}
@@ -81,10 +91,15 @@ class Schemas:
             schema = {"type": "array", "items": self._single(field, query=query)}
         else:
             schema = self._single(field, query=query)
-            if inner is not None and not query and schema:
-                # Unset messages are printed as null, and null is unset when it is read.
-                schema = self._nullable(schema)
-        return self._ruled(field, schema)
+        schema = self._ruled(field, schema)
+        # Unset messages are printed as null; and null is unset when it is read, whatever the field.
+        may_be_null = (inner is not None and not field.is_repeated) or not schema.get("readOnly")
+        if query or self.is_required(field) or not may_be_null:
+            return schema
+        outside: Schema = {
+            key: schema.pop(key) for key in ("description", "readOnly", "default", "examples") if key in schema
+        }
+        return {**self._nullable(schema), **outside}
 
     def scalar(self, field: FieldDescriptor) -> Schema:
         """The schema of a scalar or enum."""
@@ -109,8 +124,8 @@ class Schemas:
         if inner is None:
             return self.scalar(field)
         if query:
-            if inner.full_name == "google.protobuf.Duration":
-                return dict(_QUERY_DURATION)
+            if inner.full_name in _QUERY:
+                return dict(_QUERY[inner.full_name])
             if inner.full_name.startswith("google.protobuf.") and "value" in inner.fields_by_name:
                 return self.scalar(inner.fields_by_name["value"])
         return self.message(inner)
@@ -133,14 +148,16 @@ class Schemas:
             schema["examples"] = [json.loads(rules.example)]
         target = schema["items"] if schema.get("type") == "array" else schema
         if rules.HasField("minimum"):
-            target["minimum"] = rules.minimum
+            # Without presence zero is absence, and passes.
+            target["minimum"] = rules.minimum if field.has_presence or field.is_repeated else min(rules.minimum, 0)
         if rules.HasField("maximum"):
             if rules.clamp_maximum:
                 text += f" Above {rules.maximum} it is lowered to that."
             else:
                 target["maximum"] = rules.maximum
         if rules.allowed_values:
-            target["enum"] = list(rules.allowed_values)
+            # Without presence the empty string is absence.
+            target["enum"] = [*rules.allowed_values, *([] if field.has_presence or field.is_repeated else [""])]
         if rules.pattern:
             target["pattern"] = f"^(?:{rules.pattern})$"
         if rules.HasField("max_length"):
@@ -166,6 +183,13 @@ class Schemas:
             schema["required"] = required
         if self._options.strict:
             schema["additionalProperties"] = False
+        pairs = [
+            {"not": {"required": [self.name(one), self.name(other)]}}
+            for oneof in descriptor.oneofs
+            for one, other in combinations(oneof.fields, 2)
+        ]
+        if pairs:
+            schema["allOf"] = pairs
         if descriptor.full_name in self._comments:
             schema["description"] = self._comments[descriptor.full_name]
         return schema
