@@ -25,29 +25,40 @@ export function Device({ of }) {
     <div class="device-health"><${State} state=${of.health} /></div>
     <div class="device-figure">${total ? html`<span class="figure-text">${bytes(used)} <span class="faint">of ${bytes(total)}</span></span>
       <${Meter} value=${used / total} label="Memory" tone=${used / total > 0.95 ? "tone-wait" : ""} />` : html`<span class="faint">no memory of its own</span>`}</div>
-    <div class="device-figure">${of.utilization_percent == null ? html`<span class="faint">use unknown</span>` : html`<span class="figure-text">${of.utilization_percent} % <span class="faint">busy${of.encoder_sessions ? `, ${of.encoder_sessions} encoding` : ""}</span></span>
-      <${Curve} of=${busyness.get(of.uuid) ?? []} />`}</div>
+    <div class="device-figure"><${Use} of=${of} /></div>
     <${Slots} of=${of} />
     <${Remarks} of=${of} foreign=${foreign} />
   </div>`;
+}
+
+function Use({ of }) {
+  if (of.utilization_percent == null) return html`<span class="faint">use unknown</span>`;
+  const encoding = of.encoder_sessions ? `, ${of.encoder_sessions} encoding` : "";
+  return html`<span class="figure-text">${of.utilization_percent} % <span class="faint">busy${encoding}</span></span>
+    <${Curve} of=${busyness.get(of.uuid) ?? []} />`;
 }
 
 const kind = ({ kind: name, mig_profile: profile }) => (name === "MIG" ? `MIG ${profile}` : name === "GPU" ? "" : words(name));
 
 function Slots({ of }) {
   const { slots = 0, slots_leased: leased = 0, sessions = [] } = of;
+  const barred = of.health === "UNHEALTHY" || of.health === "LOST" || of.foreign_processes?.length > 0;
   const pips = Array.from({ length: Math.min(slots, 16) }, (_, at) => html`<i key=${at} class=${at < leased ? "taken" : ""}></i>`);
   return html`<div class="device-slots"><span class="pips" role="img" aria-label=${`${leased} of ${slots} slots taken`} title=${`${leased} of ${slots} slots taken`}>${pips}</span>
-    <span class="slot-text">${leased === 0 && (of.health === "UNHEALTHY" || of.health === "LOST") ? html`<span class="faint">not placed</span>` : leased === 0 ? html`<span class="faint">free</span>`
+    <span class="slot-text">${leased === 0 && barred ? html`<span class="faint">not placed</span>` : leased === 0 ? html`<span class="faint">free</span>`
       : sessions.length ? sessions.map((id) => html`<a key=${id} href=${to("sessions", [id])} title=${id}>${shortId(id)}</a> `)
       : html`<span class="faint">${leased} of ${slots} taken</span>`}</span></div>`;
 }
 
 const Remarks = ({ of, foreign }) => html`${(of.health_reasons ?? []).map(({ reason, message }) => html`
     <p class=${`device-note ${of.health === "DEGRADED" ? "wait" : "bad"}`} key=${reason}><${Icon} name="warning" size=${14} /> <span><code>${reason}</code> ${message}</span></p>`)}
-  ${foreign.length > 0 && html`<p class="device-note wait"><${Icon} name="warning" size=${14} /> <span>Not ours: ${foreign.map(({ pid, name, used_memory_bytes: memory }, at) => html`${at ? ", " : ""}<code key=${pid}>${name || "?"} (${pid})</code>${memory == null ? "" : ` ${bytes(memory)}`}`)}. It is not placed while they run.</span></p>`}
+  ${foreign.length > 0 && html`<${Foreign} of=${foreign} />`}
   ${of.processes_known === false && of.kind !== "SOFTWARE" && of.kind !== "FAKE" && html`<p class="device-note"><${Icon} name="info" size=${14} /> The processes on it cannot be read.</p>`}
   ${of.note && html`<p class="device-note"><${Icon} name="info" size=${14} /> ${of.note}</p>`}`;
+
+const Foreign = ({ of }) => html`<p class="device-note wait"><${Icon} name="warning" size=${14} />
+  <span>Not ours: ${of.map(({ pid, name, used_memory_bytes: memory }, at) => html`${at ? ", " : ""}<code key=${pid}>${name || "?"} (${pid})</code>
+    ${memory == null ? "" : ` ${bytes(memory)}`}`)}. It is not placed while they run.</span></p>`;
 
 function Curve({ of }) {
   const width = 100;

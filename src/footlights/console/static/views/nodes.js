@@ -63,11 +63,15 @@ function Node({ node, onChange }) {
     ${devices.length ? html`<div class="devices" role="list">${devices.map((device) => html`<${Device} key=${device.uuid} of=${device} />`)}</div>`
       : html`<p class="hint">It offers no device.</p>`}
     <footer class="node-facts">
-      ${[facts?.os, facts?.driver_version && `driver ${facts.driver_version}`, facts?.agent_version && `agent ${facts.agent_version}`, facts?.public_address && `media to ${facts.public_address}`, facts?.launchers?.length && `launchers: ${facts.launchers.join(", ")}`]
-        .filter(Boolean).map((text) => html`<span key=${text}>${text}</span>`)}
+      ${sentences(facts ?? {}).map((text) => html`<span key=${text}>${text}</span>`)}
       ${Object.keys(facts?.labels ?? {}).length > 0 && html`<${Pairs} of=${facts.labels} />`}
     </footer>
   </article>`;
+}
+
+function sentences({ os, driver_version: driver, agent_version: agent, public_address: address, launchers } = {}) {
+  const all = [os, driver && `driver ${driver}`, agent && `agent ${agent}`, address && `media to ${address}`];
+  return [...all, launchers?.length && `launchers: ${launchers.join(", ")}`].filter(Boolean);
 }
 
 function summary(devices) {
@@ -101,7 +105,9 @@ function Actions({ node, onChange }) {
     ${(node.state === "READY" || node.state === "CORDONED") && html`<button class="button small" disabled=${busy} onClick=${() => setAsking("drain")}>Drain…</button>`}
     ${node.state === "UNREACHABLE" && html`<button class="button small danger" disabled=${busy} onClick=${() => setAsking("forget")}>Forget…</button>`}
     ${asking === "drain" && html`<${Dialog} title=${`Drain ${node.node}?`} onClose=${() => setAsking(null)}>
-      <p>It takes no new sessions. ${node.session_count ? `${count(node.session_count, "session")} ${node.session_count === 1 ? "runs" : "run"} there: when may ${node.session_count === 1 ? "it" : "they"} be ended?` : "No session runs there."}</p>
+      <p>It takes no new sessions. ${node.session_count
+        ? `${count(node.session_count, "session")} ${node.session_count === 1 ? "runs there: when may it" : "run there: when may they"} be ended?`
+        : "No session runs there."}</p>
       <div class="dialog-end"><button class="button" onClick=${() => setAsking(null)}>Cancel</button>
         <button class="button danger" disabled=${busy} onClick=${() => drain("0s", " now")}>Now</button>
         <button class="button" disabled=${busy} onClick=${() => drain("3600s", ", within an hour")}>In an hour</button>

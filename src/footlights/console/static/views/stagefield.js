@@ -25,8 +25,10 @@ export function StageField({ application, recipe, value, onChange, problem }) {
   const standard = recipe?.default_usd_stage_uri ?? "";
   const roots = (recipe?.allowed_stage_roots ?? []).map((root) => (root.endsWith("/") ? root : `${root}/`));
   const offered = suggestionsFor(recipe, application, [...all.values()]);
+  const links = roots.map((root, at) => html`${at ? ", " : ""}
+    <button type="button" class="root" key=${root} onClick=${() => onChange(root)}>${root}</button>`);
   const hint = recipe && !roots.length ? "This version opens its own stage only."
-    : html`${standard ? html`Empty opens <code>${basename(standard)}</code>. ` : ""}${roots.length ? html`Stages may come from ${roots.map((root, at) => html`${at ? ", " : ""}<button type="button" class="root" key=${root} onClick=${() => onChange(root)}>${root}</button>`)}` : ""}`;
+    : html`${standard && html`Empty opens <code>${basename(standard)}</code>. `}${roots.length > 0 && html`Stages may come from ${links}`}`;
   return html`<${Field} name="Stage" problem=${problem} hint=${hint}>
     <input class="input mono" data-testid="start-stage" list="stages" spellcheck=${false} autocomplete="off" value=${value}
       placeholder=${standard || "path or URL of a USD stage"} onInput=${(event) => onChange(event.target.value)} />

@@ -151,13 +151,17 @@ function Forecast({ application, version, profile, priority }) {
     body: { application: asked.application, application_version: asked.version, profile: asked.profile || undefined, priority: Number(asked.priority) || undefined },
   }), [asked], { every: 5000 });
   const wait = seconds(value?.eta);
+  const position = value?.queue_position;
+  const place = position > 0 && html`, <strong>${position === 1 ? "next" : `number ${position}`}</strong> in the queue`;
   return html`<aside class="card forecast" aria-live="polite" data-testid="forecast">
     <h2>What would happen</h2>
     ${!value && !error && html`<${Skeleton} rows=${2} />`}
     ${error && html`<p class="hint">No forecast: ${error.message}</p>`}
     ${value && (value.fits
       ? html`<p class="forecast-line good"><${Icon} name="check" /> <span>It starts at once on <strong>${value.node}</strong>.</span></p>`
-      : html`<p class="forecast-line wait"><${Icon} name="clock" /> <span>It waits${value.queue_position ? html`, <strong>${value.queue_position === 1 ? "next" : `number ${value.queue_position}`}</strong> in the queue` : ""}${wait !== null ? html`, about <strong>${span(Math.round(wait))}</strong>` : ""}.</span></p>`)}
-    ${value && (value.nodes?.length ? html`<p class="hint">${count(value.nodes.length, "node")} looked at</p><${Verdicts} of=${value.nodes} />` : html`<p class="hint">There is no node yet: start an agent.</p>`)}
+      : html`<p class="forecast-line wait"><${Icon} name="clock" /> <span>It waits${place}${wait !== null && html`, about <strong>${span(Math.round(wait))}</strong>`}.</span></p>`)}
+    ${value && (value.nodes?.length
+      ? html`<p class="hint">${count(value.nodes.length, "node")} looked at</p><${Verdicts} of=${value.nodes} />`
+      : html`<p class="hint">There is no node yet: start an agent.</p>`)}
   </aside>`;
 }
