@@ -42,6 +42,10 @@ format: dev ## Format the code
 bench: dev ## Measure, and write build/bench.json (BENCH_ONLY=name for one)
 	@$(VENV)/python -m tests.bench
 
+.PHONY: faults
+faults: dev ## Kill, cut and starve everything for FAULTS_SECONDS, and prove that nothing was lost
+	@$(VENV)/python -m tests.faults
+
 .PHONY: clean
 clean: ## Remove what was built, and .venv
 	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from footlights.lifecycle import EndReason
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+REFUSALS = ("FOREIGN_PROCESS", "MEMORY", "UNHEALTHY", "MISSING", "NO_PORTS", "NO_SLOT", "SLOT_HELD", "UNKNOWN")
+"""The reasons that agents give most."""
 
 _START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900)
 
@@ -50,6 +55,11 @@ class Metrics:
         self._refused = Counter(
             "footlights_launches_refused_total", "Launches that a node refused.", ("reason",), registry=self.registry
         )
+        # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
+        for reason in EndReason:
+            self._ended.labels(reason.value)
+        for reason in REFUSALS:
+            self._refused.labels(reason)
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """Count one answered call; ``method`` is ``/package.Service/Method``."""
