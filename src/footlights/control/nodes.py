@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from footlights import errors
-from footlights.control import convert
+from footlights.control import convert, spans
 from footlights.control.changes import Bus
 from footlights.store import Store, Transaction, launches
 from footlights.store import nodes as rows
@@ -61,9 +61,8 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
         """Place nothing new on a node, and end what is left at the deadline."""
         deadline = None
         if request.HasField("deadline"):
-            left = convert.seconds(request.deadline)
-            if left < 0:
-                raise errors.InvalidArgument("deadline", f"{left:g}s is below 0. Give 0s to end its sessions at once.")
+            fix = "Give 0s to end its sessions at once."
+            left = spans.not_negative("deadline", request.deadline, fix=fix)
             deadline = self._clock() + timedelta(seconds=left)
         return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from footlights import errors, names
-from footlights.control import convert, resolving
+from footlights.control import convert, resolving, spans
 from footlights.store import Store
 from footlights.store import applications as rows
 from footlights.store.tables import Profile
@@ -43,10 +43,7 @@ class Profiles(profile_pb2_grpc.ProfileServiceServicer):
         profile, now = request.profile, self._clock()
         names.check_slug("profile.profile", profile.profile)
         for field, span in profile.limits.ListFields():
-            if convert.seconds(span) <= 0:
-                raise errors.InvalidArgument(
-                    f"profile.limits.{field.name}", f"{convert.seconds(span):g}s is not above 0. Leave it out instead."
-                )
+            spans.positive(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
         profile.ClearField("updated_time")
         definition = profile.SerializeToString(deterministic=True)
         await self._store.write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))

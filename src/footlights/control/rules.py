@@ -30,27 +30,32 @@ def apply(request: Message) -> None:
     Raises:
         InvalidArgument: names the field by its path, its value and the fix.
     """
+    # First what no field may hold, so that nothing after this meets a value that its type cannot mean.
+    _well_formed(request, "")
     for check in _checks(request.DESCRIPTOR):
         check(request, "")
 
 
 @cache
 def _checks(descriptor: Descriptor) -> tuple[Check, ...]:
-    return tuple(_compile(descriptor, frozenset({descriptor.full_name})))
+    return tuple(_compile(descriptor, frozenset()))
 
 
 def _compile(descriptor: Descriptor, above: frozenset[str]) -> Iterator[Check]:
+    within = above | {descriptor.full_name}
     for field in descriptor.fields:
         behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
         if field_behavior_pb2.REQUIRED in behaviors:
             yield _required(field)
         rules = field.GetOptions().Extensions[annotations_pb2.rules]
         if rules.ByteSize():
-            yield from _rules(field, rules)
+            # A default fills what a request leaves out. A resource inside a request is kept as it was given: what it
+            # does not say stays unsaid, for a profile replaces exactly what it says.
+            yield from _rules(field, rules, defaults=not above)
         child = field.message_type
         if child is None or child.GetOptions().map_entry or child.full_name.startswith("google."):
             continue
-        if child.full_name not in above and (nested := tuple(_compile(child, above | {child.full_name}))):
+        if child.full_name not in within and (nested := tuple(_compile(child, within))):
             yield _nested(field, nested)
 
 
@@ -84,8 +89,8 @@ def _nested(field: FieldDescriptor, checks: tuple[Check, ...]) -> Check:
     return check
 
 
-def _rules(field: FieldDescriptor, rules: annotations_pb2.Rules) -> Iterator[Check]:
-    if rules.default_value:
+def _rules(field: FieldDescriptor, rules: annotations_pb2.Rules, *, defaults: bool) -> Iterator[Check]:
+    if rules.default_value and defaults:
         yield _default(field, rules.default_value)
     if rules.HasField("minimum") or rules.HasField("maximum"):
         yield _bounds(field, rules)
@@ -189,3 +194,59 @@ def _items(field: FieldDescriptor, most: int) -> Check:
             )
 
     return check
+
+
+_TIMES = {"google.protobuf.Duration": (-315_576_000_000, 315_576_000_000),
+          "google.protobuf.Timestamp": (-62_135_596_800, 253_402_300_799)}  # fmt: skip
+"""The seconds that duration.proto and timestamp.proto allow."""
+
+
+def _well_formed(message: Message, path: str) -> None:
+    """Refuse what protobuf lets through and no field means: unknown enum numbers, impossible times, NUL in a text."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            for text in value if field.is_repeated else (value,):
+                _no_nul(field, path, text)
+        elif field.type == FieldDescriptor.TYPE_ENUM:
+            for number in value if field.is_repeated else (value,):
+                _known(field, path, number)
+        elif field.message_type is None:
+            continue
+        elif field.message_type.GetOptions().map_entry:
+            for key, item in value.items():
+                for text in (key, item):
+                    if isinstance(text, str):
+                        _no_nul(field, path, text)
+        elif field.message_type.full_name in _TIMES:
+            _possible(field, path, value)
+        elif not field.message_type.full_name.startswith("google."):
+            for index, item in enumerate(value if field.is_repeated else (value,)):
+                _well_formed(item, _name(field, path) + (f"[{index}]." if field.is_repeated else "."))
+
+
+def _no_nul(field: FieldDescriptor, path: str, text: str) -> None:
+    if "\0" in text:
+        raise InvalidArgument(_name(field, path), f"{text[:100]!r} holds a NUL character. Remove it.")
+
+
+def _known(field: FieldDescriptor, path: str, number: int) -> None:
+    assert field.enum_type is not None
+    if number not in field.enum_type.values_by_number:
+        names = " or ".join(value.name for value in field.enum_type.values if value.number)
+        raise InvalidArgument(
+            _name(field, path), f"{number} is not one of its values. Give {names}.", reason="NOT_ALLOWED"
+        )
+
+
+def _possible(field: FieldDescriptor, path: str, time: Any) -> None:
+    assert field.message_type is not None
+    least, most = _TIMES[field.message_type.full_name]
+    # A duration's two parts have one sign; a timestamp's nanoseconds count forward only.
+    backward = field.message_type.name == "Duration" and time.seconds <= 0
+    nanos = range(-999_999_999 if backward else 0, 1 if time.seconds < 0 and backward else 1_000_000_000)
+    if not least <= time.seconds <= most or time.nanos not in nanos:
+        raise InvalidArgument(
+            _name(field, path),
+            f"{time.seconds} seconds and {time.nanos} nanoseconds are no {field.message_type.name.lower()}.",
+            reason="OUT_OF_RANGE",
+        )

@@ -10,14 +10,13 @@ from typing import Any, Literal
 
 import grpc
 import structlog
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from footlights import errors, names, scheduler
 from footlights.auth.grants import Grants
 from footlights.auth.roles import Caller
 from footlights.auth.secrets import Box
-from footlights.control import calls, convert, fleet, logs, resolving, visible, watching
+from footlights.control import calls, convert, fleet, logs, resolving, spans, visible, watching
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
 from footlights.control.hub import Hub
@@ -252,7 +251,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
     async def ExtendSession(self, request: session_pb2.ExtendSessionRequest, context: Context) -> session_pb2.Session:
         """Give a session more time."""
         caller = calls.current().caller
-        more = _positive("extend_by", request.extend_by)
+        more = spans.positive("extend_by", request.extend_by)
 
         def write(tx: Transaction) -> tuple[session_pb2.Session, str]:
             row = visible.find(tx, caller, request.session_id)
@@ -268,12 +267,13 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                     "The session has no maximum duration, so there is nothing to extend.", reason="NO_MAX_DURATION"
                 )
             total = convert.seconds(limits.max_duration) + more
-            if row.max_total_s is not None and total > row.max_total_s:
+            allowed = row.max_total_s if row.max_total_s is not None else spans.MAX_S
+            if total > allowed:
                 raise errors.InvalidArgument(
                     "extend_by",
                     f"{more:g}s more would make {total:g}s in all; {row.application} {row.application_version} "
-                    f"allows {row.max_total_s:g}s. Give at most "
-                    f"{max(0.0, row.max_total_s - convert.seconds(limits.max_duration)):g}s.",
+                    f"allows {allowed:g}s. Give at most "
+                    f"{max(0.0, allowed - convert.seconds(limits.max_duration)):g}s.",
                     reason="ABOVE_MAX_DURATION",
                 )
             limits.max_duration.CopyFrom(convert.duration(total))
@@ -340,13 +340,14 @@ def _explanation(seen: fleet.Fleet, wish: scheduler.Wish, priority: int) -> sess
                 reason=device.verdict.reason,
                 message=device.verdict.message,
             )
-    [*_, decision] = scheduler.place([*seen.wishes(), wish], seen.nodes)
+    # Its place is behind those of its own priority; what is behind it can take nothing from it.
+    ahead = sum(1 for row in seen.waiting if row.priority >= priority)
+    decision = scheduler.place([*seen.wishes()[:ahead], wish], seen.nodes)[-1]
     if isinstance(decision, scheduler.Placement):
         answer.fits, answer.node, answer.device = True, decision.node, decision.device
         return answer
-    ahead = sum(1 for row in seen.waiting if row.priority >= priority)
-    answer.queue_position = ahead + 1
-    eta = seen.eta_s(ahead + 1)
+    answer.queue_position = decision.position
+    eta = seen.eta_s(decision.position)
     if eta is not None:
         answer.eta.CopyFrom(convert.duration(eta))
     return answer
@@ -391,7 +392,7 @@ def _apply_limits(request: session_pb2.CreateSessionRequest, limits: application
         if not request.HasField(name):
             continue
         asked = getattr(request, name)
-        span = _positive(name, asked)
+        span = spans.positive(name, asked)
         if limits.HasField(name) and span > convert.seconds(getattr(limits, name)):
             allowed = convert.seconds(getattr(limits, name))
             raise errors.InvalidArgument(
@@ -402,23 +403,11 @@ def _apply_limits(request: session_pb2.CreateSessionRequest, limits: application
         getattr(limits, name).CopyFrom(asked)
 
 
-def _positive(field: str, span: Duration) -> float:
-    value = convert.seconds(span)
-    if value <= 0:
-        raise errors.InvalidArgument(field, f"{value:g}s is not above 0. Give a duration such as '1800s'.")
-    return value
-
-
 def _moment(request: session_pb2.ListSessionsRequest, name: Literal["from_time", "to_time"]) -> datetime | None:
     if not request.HasField(name):
         return None
     stamp: Timestamp = getattr(request, name)
-    try:
-        return stamp.ToDatetime(UTC)
-    except ValueError:
-        raise errors.InvalidArgument(
-            name, f"{stamp.seconds} seconds since the epoch is no time of the years 1 to 9999."
-        ) from None
+    return stamp.ToDatetime(UTC)
 
 
 def _digest(request: session_pb2.CreateSessionRequest) -> bytes:

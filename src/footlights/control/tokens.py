@@ -14,7 +14,7 @@ import structlog
 from footlights import __version__, errors, names
 from footlights.auth import tokens as secrets
 from footlights.auth.roles import Role
-from footlights.control import calls, convert
+from footlights.control import calls, convert, spans
 from footlights.control.authentication import Authentication
 from footlights.store import Store, Transaction
 from footlights.store import tokens as rows
@@ -36,16 +36,13 @@ class Tokens(token_pb2_grpc.TokenServiceServicer):
         self, request: token_pb2.CreateTokenRequest, context: Context
     ) -> token_pb2.CreateTokenResponse:
         """Create a token; its secret is in this answer only."""
-        if request.role == token_pb2.Token.ROLE_UNSPECIFIED:
-            raise errors.InvalidArgument("role", "is required. Give DEVELOPER, SERVICE, OPERATOR or NODE.")
         role = Role(token_pb2.Token.Role.Name(request.role))
         if role is Role.NODE:
             names.check_node("subject", request.subject)
         expire = None
         if request.HasField("ttl"):
-            ttl = convert.seconds(request.ttl)
-            if ttl <= 0:
-                raise errors.InvalidArgument("ttl", f"{ttl:g}s is not above 0. Leave it out for a token without end.")
+            fix = "Leave it out for a token without end."
+            ttl = spans.positive("ttl", request.ttl, most_s=spans.MAX_TTL_S, fix=fix)
             expire = self._clock() + timedelta(seconds=ttl)
         text, row = await create(
             self._store,

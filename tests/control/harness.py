@@ -1,0 +1,437 @@
+"""A whole control plane in the test's own process: no sockets, both ways in, and agents that follow a script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import httpx2
+from footlights.v1 import agent_pb2, agent_pb2_grpc, application_pb2, node_pb2, session_pb2, token_pb2
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from footlights import errors
+from footlights.auth.secrets import ClusterKey
+from footlights.control.convert import Origin
+from footlights.control.plane import Plane, assemble
+from footlights.control.settings import ServerSettings
+from footlights.gateway.calls import status_of
+from footlights.status import from_status
+from footlights.store import Store, open_store
+
+PUBLIC_URL = "https://streams.example.com"
+GIB = 1 << 30
+_marks = itertools.count()
+State = session_pb2.Session.State
+Report = agent_pb2.LaunchReport
+
+
+class Clock:
+    """Wall and monotonic time, moved by hand: together, or the wall alone."""
+
+    def __init__(self) -> None:
+        self.wall = datetime(2026, 3, 1, 12, tzinfo=UTC)
+        self.span = 1000.0
+
+    def __call__(self) -> datetime:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.span
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time pass."""
+        self.wall += timedelta(seconds=seconds)
+        self.span += seconds
+
+    def jump_s(self, seconds: float) -> None:
+        """Set the wall clock, as an operator or NTP does."""
+        self.wall += timedelta(seconds=seconds)
+
+
+def seconds(value: float) -> Duration:
+    """Return a span as its message."""
+    return Duration(seconds=int(value), nanos=round(value % 1 * 1e9))
+
+
+def gpu(uuid: str = "GPU-0", **members: Any) -> node_pb2.Device:
+    """A whole, well, free GPU of 16 GiB, but for what is said."""
+    known: dict[str, Any] = {
+        "kind": node_pb2.Device.GPU,
+        "name": "NVIDIA L40S",
+        "memory_total_bytes": 16 * GIB,
+        "memory_free_bytes": 16 * GIB,
+        "graphics": True,
+        "encoder": True,
+        "health": node_pb2.Device.OK,
+        "slots": 1,
+    }
+    return node_pb2.Device(uuid=uuid, **(known | members))
+
+
+class Agent:
+    """One agent's link: says what a test tells it to, and keeps what it is told."""
+
+    def __init__(self, plane: Control, node: str, token: str) -> None:
+        self.plane, self.node, self.token = plane, node, token
+        self.told: asyncio.Queue[agent_pb2.LinkResponse | errors.Error | None] = asyncio.Queue()
+        self.assigned: dict[str, agent_pb2.Assignment] = {}
+        self.forgotten: list[str] = []
+        self.welcome = agent_pb2.Welcome()
+        self._call: Any = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def open(
+        self,
+        devices: Sequence[node_pb2.Device] | None = None,
+        launches: Sequence[Report] = (),
+        *,
+        facts: Mapping[str, Any] | None = None,
+        hello: Mapping[str, Any] | None = None,
+    ) -> Agent:
+        """Open the link and wait for the welcome and the full set of assignments."""
+        known: dict[str, Any] = {
+            "launchers": ["fake"],
+            "public_address": "192.0.2.7",
+            "signal_address": "10.0.0.7",
+            "port_blocks": 100,
+        }
+        message: dict[str, Any] = {
+            "node": self.node,
+            "incarnation": "one",
+            "facts": node_pb2.NodeFacts(**(known | dict(facts or {}))),
+            "inventory": agent_pb2.Inventory(devices=[gpu()] if devices is None else devices),
+            "launches": launches,
+            "protocol_version": 1,
+        }
+        self.begin()
+        await self.say(hello=agent_pb2.Hello(**(message | dict(hello or {}))))
+        self.welcome.CopyFrom((await self.next()).welcome)
+        assert self.welcome.epoch
+        for assignment in (await self.next()).assignments.assignments:
+            self.assigned[assignment.launch_id] = assignment
+        return self
+
+    def begin(self) -> None:
+        """Open the stream and say nothing."""
+        stub = agent_pb2_grpc.AgentServiceStub(self.plane.plane.channel)
+        self._call = stub.Link(metadata=(("authorization", f"Bearer {self.token}"),))
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._call:
+                self.told.put_nowait(message)
+        except grpc.aio.AioRpcError as error:
+            self.told.put_nowait(from_status(status_of(error)))
+        else:
+            self.told.put_nowait(None)
+
+    async def say(self, **message: Any) -> None:
+        """Send one LinkRequest."""
+        await self._call.write(agent_pb2.LinkRequest(**message))
+
+    async def next(self) -> agent_pb2.LinkResponse:
+        """Return what is said next; raise the error with which the link ended."""
+        async with asyncio.timeout(10):
+            message = await self.told.get()
+        if isinstance(message, errors.Error):
+            raise message
+        assert message is not None, "the link ended"
+        return message
+
+    async def until(self, kind: str) -> Any:
+        """Return the next message of a kind; assignments and forgets on the way are kept."""
+        while True:
+            message = await self.next()
+            match message.WhichOneof("message"):
+                case "assignment":
+                    self.assigned[message.assignment.launch_id] = message.assignment
+                case "forget":
+                    self.forgotten.append(message.forget.launch_id)
+            if message.WhichOneof("message") == kind:
+                return getattr(message, kind)
+
+    async def assignment(self, session_id: str, desired: str = "RUNNING") -> agent_pb2.Assignment:
+        """Wait until a session is assigned so, and return the assignment."""
+        wanted = agent_pb2.Assignment.Desired.Value(desired)
+        while True:
+            for assignment in self.assigned.values():
+                if assignment.session_id == session_id and assignment.desired == wanted:
+                    return assignment
+            await self.until("assignment")
+
+    async def report(self, assignment: agent_pb2.Assignment, state: str, **members: Any) -> None:
+        """Report on a launch, and wait until the control plane has taken it in."""
+        await self.say(
+            report=Report(
+                launch_id=assignment.launch_id, epoch=assignment.epoch, state=Report.State.Value(state), **members
+            )
+        )
+        await self.settled()
+
+    async def ready(self, session_id: str, **members: Any) -> agent_pb2.Assignment:
+        """Take a session's assignment through its start."""
+        assignment = await self.assignment(session_id)
+        steps = [
+            Report.Step(stage="PROCESS_UP", age=seconds(2)),
+            Report.Step(stage="APPLICATION_READY", age=seconds(1)),
+        ]
+        ports = {"signal_port": 20000, "media_port": 20001, "http_port": 20002}
+        await self.report(assignment, "READY", steps=steps, **(ports | members))
+        return assignment
+
+    async def settled(self) -> None:
+        """Wait until everything said so far has been taken in: the answer to a log request comes after it."""
+        await self.plane.heard(self)
+
+    async def ended(self) -> errors.Error:
+        """Wait for the end of the link and return the error with which it came."""
+        try:
+            while True:
+                await self.next()
+        except errors.Error as error:
+            return error
+
+    async def close(self) -> None:
+        """Break the link, as a crash or a cut cable does."""
+        if self._call is not None:
+            self._call.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+
+@dataclass
+class Control:
+    """A control plane and everything to drive it with."""
+
+    settings: ServerSettings
+    store: Store
+    clock: Clock
+    plane: Plane
+    admin: str
+    key: ClusterKey
+    http: httpx2.AsyncClient
+    tokens: dict[tuple[str, str], str] = field(default_factory=dict)
+    agents: list[Agent] = field(default_factory=list)
+
+    # gRPC
+
+    async def call(self, method: str, request: Message, token: str | None = None, **metadata: str) -> Any:
+        """Call ``Service.Method``; raise the error that the server raised.
+
+        ``token`` None is the operator's, empty is none; ``metadata`` has ``_`` for ``-``.
+        """
+        try:
+            return await self._method(method)(request, metadata=self._metadata(token, metadata), timeout=20)
+        except grpc.aio.AioRpcError as error:
+            raise from_status(status_of(error)) from None
+
+    async def stream(self, method: str, request: Message, token: str | None = None) -> AsyncIterator[Any]:
+        """Call a server-streaming method."""
+        call = self._method(method, streaming=True)(request, metadata=self._metadata(token, {}))
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise from_status(status_of(error)) from None
+        finally:
+            call.cancel()
+
+    def _method(self, method: str, *, streaming: bool = False) -> Any:
+        service, _, name = method.partition(".")
+        descriptor = descriptor_pool.Default().FindServiceByName(f"footlights.v1.{service}").methods_by_name[name]
+        kind = self.plane.channel.unary_stream if streaming else self.plane.channel.unary_unary
+        return kind(
+            f"/footlights.v1.{service}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(descriptor.output_type).FromString,
+        )
+
+    def _metadata(self, token: str | None, more: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        token = self.admin if token is None else token
+        found = tuple((key.replace("_", "-"), value) for key, value in more.items())
+        return (*found, ("authorization", f"Bearer {token}")) if token else found
+
+    # REST
+
+    async def rest(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx2.Response:
+        """Send one request; ``token`` as in ``call``."""
+        token = self.admin if token is None else token
+        headers = dict(options.pop("headers", {}))
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        return await self.http.request(method, path, headers=headers, **options)
+
+    # Things to have
+
+    async def token(self, role: str = "DEVELOPER", subject: str = "ann") -> str:
+        """Return a token of a role."""
+        if (role, subject) not in self.tokens:
+            made = await self.call(
+                "TokenService.CreateToken",
+                token_pb2.CreateTokenRequest(role=token_pb2.Token.Role.Value(role), subject=subject),
+            )
+            self.tokens[role, subject] = made.secret
+        return self.tokens[role, subject]
+
+    async def apply(
+        self,
+        *versions: application_pb2.Version,
+        application: str = "fake",
+        releases: Mapping[str, str] | None = None,
+    ) -> application_pb2.ApplyApplicationResponse:
+        """Register an application; by default one version, 1.0.0, as the release ``default``."""
+        versions = versions or (version(),)
+        answer: application_pb2.ApplyApplicationResponse = await self.call(
+            "ApplicationService.ApplyApplication",
+            application_pb2.ApplyApplicationRequest(
+                application=application_pb2.Application(application=application),
+                versions=versions,
+                releases={"default": versions[-1].version} if releases is None else releases,
+            ),
+        )
+        return answer
+
+    async def agent(self, node: str = "node-a", *devices: node_pb2.Device, **options: Any) -> Agent:
+        """Return an agent whose link is open."""
+        agent = self.new_agent(node, await self.token("NODE", node))
+        return await agent.open(devices or None, **options)
+
+    def new_agent(self, node: str, token: str) -> Agent:
+        """Return an agent that has not called yet."""
+        agent = Agent(self, node, token)
+        self.agents.append(agent)
+        return agent
+
+    async def create(self, token: str | None = None, **members: Any) -> session_pb2.Session:
+        """Create a session."""
+        request = session_pb2.CreateSessionRequest(**({"application": "fake"} | members))
+        session: session_pb2.Session = await self.call("StreamingService.CreateSession", request, token)
+        return session
+
+    async def get(self, session_id: str, token: str | None = None) -> session_pb2.Session:
+        """Return a session as it is."""
+        request = session_pb2.GetSessionRequest(session_id=session_id)
+        session: session_pb2.Session = await self.call("StreamingService.GetSession", request, token)
+        return session
+
+    async def terminate(self, session_id: str, token: str | None = None) -> None:
+        """Terminate a session."""
+        request = session_pb2.TerminateSessionRequest(session_id=session_id)
+        await self.call("StreamingService.TerminateSession", request, token)
+
+    async def running(self, agent: Agent, token: str | None = None, **members: Any) -> session_pb2.Session:
+        """Create a session, have it placed on the agent's node and started."""
+        created = await self.create(token, **members)
+        await self.place()
+        await agent.ready(created.session_id)
+        return await self.get(created.session_id, token)
+
+    async def place(self) -> int:
+        """Make one pass of placing."""
+        return await self.plane.placing.place_once()
+
+    async def reap(self) -> None:
+        """Make one pass of reaping."""
+        await self.plane.reaping.reap_once()
+
+    async def heard(self, agent: Agent) -> None:
+        """Wait until everything that an agent has said is taken in."""
+        node = await self.call("NodeService.GetNode", node_pb2.GetNodeRequest(node=agent.node))
+        note = f"mark {next(_marks)}"
+        facts = node_pb2.NodeFacts()
+        facts.CopyFrom(node.facts)
+        facts.notes[:] = [note]
+        await agent.say(inventory=agent_pb2.Inventory(devices=[_bare(device) for device in node.devices], facts=facts))
+        async with asyncio.timeout(10):
+            while True:
+                node = await self.call("NodeService.GetNode", node_pb2.GetNodeRequest(node=agent.node))
+                if note in node.facts.notes:
+                    return
+                await asyncio.sleep(0)
+
+
+def _bare(device: node_pb2.Device) -> node_pb2.Device:
+    bare = node_pb2.Device()
+    bare.CopyFrom(device)
+    bare.ClearField("slots_leased")
+    bare.ClearField("sessions")
+    return bare
+
+
+def version(number: str = "1.0.0", **members: Any) -> application_pb2.Version:
+    """A version of the fake launcher."""
+    known: dict[str, Any] = {
+        "version": number,
+        "fake": application_pb2.FakeBehavior(),
+        "signaling": application_pb2.Signaling(whep_path="/whep", websocket_path="/sign_in"),
+    }
+    return application_pb2.Version(**(known | members))
+
+
+def _prepare(directory: Path, template: Path | None) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if template is not None:
+        (directory / template.name).write_bytes(template.read_bytes())
+
+
+@contextlib.asynccontextmanager
+async def control(directory: Path, template: Path | None = None, **settings: Any) -> AsyncIterator[Control]:
+    """Run a control plane on a SQLite store, without its loops: a test makes their passes itself."""
+    _prepare(directory, template)
+    configured = ServerSettings(directory, **settings)
+    key = ClusterKey(b"k" * 32)
+    clock = Clock()
+    store = open_store(directory)
+    try:
+        origin = Origin("streams.example.com", 443, configured.direct_routes)
+        plane = await assemble(configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic)
+        admin = (directory / "admin.token").read_text().strip()
+        transport = httpx2.ASGITransport(app=plane.app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+            running = Control(configured, store, clock, plane, admin, key, http)
+            try:
+                yield running
+            finally:
+                for agent in running.agents:
+                    await agent.close()
+                await plane.channel.close(2)
+    finally:
+        await store.close()
+
+
+def problem(response: httpx2.Response) -> dict[str, Any]:
+    """What an error answer says: code, message, reason, field, metadata; whatever case its details are spelt in."""
+    body = response.json()
+    found: dict[str, Any] = {
+        "code": body["code"],
+        "message": body["message"],
+        "reason": "",
+        "field": "",
+        "metadata": {},
+    }
+    for detail in body["details"]:
+        if detail["@type"].endswith("ErrorInfo"):
+            assert not found["reason"], "one ErrorInfo exactly"
+            found |= {"reason": detail["reason"], "metadata": detail.get("metadata", {})}
+        violations = detail.get("field_violations") or detail.get("fieldViolations")
+        if violations:
+            found["field"] = violations[0]["field"]
+    return found
+
+
+def lines(response: httpx2.Response) -> list[dict[str, Any]]:
+    """The messages of an NDJSON answer."""
+    return [json.loads(line)["result"] for line in response.text.splitlines() if line.strip()]
