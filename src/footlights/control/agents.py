@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -20,7 +19,7 @@ from footlights.control.changes import Bus
 from footlights.control.hub import Hub, OpenLink
 from footlights.control.metrics import Metrics
 from footlights.control.settings import ServerSettings
-from footlights.lifecycle import SessionClock, due
+from footlights.lifecycle import LaunchState, SessionClock, due
 from footlights.store import Store, Transaction, launches, nodes, sessions
 from footlights.store.revisions import last_revision
 from footlights.store.tables import Launch
@@ -33,6 +32,9 @@ _HELLO_TIMEOUT_S = 10.0
 _SEEN_PERIOD_S = 15.0
 
 Report = agent_pb2.LaunchReport
+
+_STATES = frozenset(number for name, number in Report.State.items() if name in LaunchState.__members__)
+"""The states that this control plane knows: a newer agent may have more."""
 
 
 class Agents(agent_pb2_grpc.AgentServiceServicer):
@@ -61,8 +63,11 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         """Hold one agent's link."""
         hello = await self._hello(request_iterator)
         link = await self._open(hello)
-        reader = asyncio.create_task(self._read(link, request_iterator), name=f"link-{link.node}")
+        reader: asyncio.Task[None] | None = None
         try:
+            await self._observe(link, list(hello.launches))
+            self._bus.session_changed(link.node)
+            reader = asyncio.create_task(self._read(link, request_iterator), name=f"link-{link.node}")
             yield agent_pb2.LinkResponse(
                 welcome=agent_pb2.Welcome(
                     epoch=link.epoch,
@@ -76,9 +81,10 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             if link.farewell is not None:
                 raise link.farewell
         finally:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await reader
+            if reader is not None:
+                reader.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await reader
             if self._hub.remove(link):
                 await self._store.write(lambda tx: nodes.unlink(tx, link.node, link.epoch, now=self._clock()))
                 log.info("A link ended", action="link_ended", node=link.node, epoch=link.epoch)
@@ -132,8 +138,6 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             devices=len(readings),
             launches=len(known),
         )
-        await self._observe(link, list(hello.launches))
-        self._bus.session_changed(link.node)
         return link
 
     async def _tell(self, link: OpenLink, reader: asyncio.Task[None]) -> AsyncIterator[agent_pb2.LinkResponse]:
@@ -189,9 +193,9 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         return found
 
     async def _read(self, link: OpenLink, incoming: AsyncIterator[agent_pb2.LinkRequest]) -> None:
-        noted = time.monotonic()
+        noted = link.heard
         async for request in incoming:
-            link.heard = time.monotonic()
+            self._hub.hear(link)
             match request.WhichOneof("message"):
                 case "heartbeat":
                     await self._observe(link, list(request.heartbeat.reports))
@@ -204,7 +208,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 case "inventory":
                     await self._inventory(link, request.inventory)
                 case "log_part":
-                    self._hub.log_part(request.log_part)
+                    self._hub.log_part(link, request.log_part)
                 case _:
                     log.warning("An agent sent a message that is not known here", action="link_odd", node=link.node)
 
@@ -225,7 +229,10 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
 
     async def _observe(self, link: OpenLink, reports: Sequence[Report]) -> None:
         """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good."""
-        fresh = [report for report in reports if self._is_news(link, report)]
+        known = [report for report in reports if report.state in _STATES]
+        if len(known) < len(reports):
+            log.warning("An agent reported a state that is not known here", action="link_odd", node=link.node)
+        fresh = [report for report in known if self._is_news(link, report)]
         if not fresh:
             return
         now = self._clock()

@@ -6,9 +6,10 @@ the caller is being proved, leaves as one ``google.rpc.Status`` with one ``Error
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -85,7 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _streaming(self, method: str, metadata: dict[str, str], inner: Callable[..., AsyncIterator[Any]]) -> Any:
+    def _streaming(self, method: str, metadata: dict[str, str], inner: Callable[..., AsyncGenerator[Any, None]]) -> Any:
         async def call(request: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             started = time.perf_counter()
             request_id = _request_id(metadata)
@@ -94,8 +95,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await self._enter(method, metadata, request_id)
                 if isinstance(request, Message):
                     rules.apply(request)
-                async for answer in inner(request, servicer_context):
-                    yield answer
+                async with contextlib.aclosing(inner(request, servicer_context)) as answers:
+                    async for answer in answers:
+                        yield answer
             except Exception as error:
                 await self._fail(method, request_id, started, error, servicer_context)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -99,6 +100,7 @@ async def assemble(
     origin: Origin,
     public_url: str,
     clock: Callable[[], datetime] = convert.utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Plane:
     """Put a control plane together on an open store.
 
@@ -109,12 +111,13 @@ async def assemble(
         origin: Where viewers reach this control plane, for routes.
         public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
         clock: The wall clock.
+        monotonic: The clock that only measures spans, in seconds.
     """
     cluster = await store.write(lambda tx: cluster_id(tx, names.new_id()))
     token_key = key.derive("tokens")
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
     await store.write(nodes.disconnect_all)
-    bus, hub, metrics, box = Bus(), Hub(), Metrics(), key.box()
+    bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock)
     interceptor = CallInterceptor(authentication, metrics)
@@ -153,7 +156,7 @@ async def assemble(
             docs=docs.routes(openapi_document()),
         ),
         placing=Placing(store, bus, metrics, clock),
-        reaping=Reaping(store, bus, hub, metrics, settings, clock),
+        reaping=Reaping(store, bus, hub, metrics, settings, clock, monotonic),
         channel=channel,
         bus=bus,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -44,12 +45,14 @@ class Reaping:
         metrics: Metrics,
         settings: ServerSettings,
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what it reads and writes, and whom it wakes."""
+        """Take what it reads and writes, whom it wakes, and the two clocks, of which only the second never jumps."""
         self._store, self._bus, self._hub = store, bus, hub
         self._metrics, self._settings, self._clock = metrics, settings, clock
-        self._pruned = 0.0
-        self._countdowns = Countdowns()
+        self._monotonic = monotonic
+        self._pruned = -math.inf
+        self._countdowns = Countdowns(monotonic)
         self._counted = 0
 
     async def run(self) -> None:
@@ -70,8 +73,8 @@ class Reaping:
         await self._end_overdue(now)
         await self._mark_silent(now)
         await self._count()
-        if time.monotonic() - self._pruned > self.PRUNE_PERIOD_S:
-            self._pruned = time.monotonic()
+        if self._monotonic() - self._pruned > self.PRUNE_PERIOD_S:
+            self._pruned = self._monotonic()
             before = now - timedelta(days=self._settings.retention_days)
             await self._store.write(lambda tx: sessions.prune(tx, before=before))
             await self._store.write(lambda tx: sessions.forget_requests(tx, now=now))
@@ -147,13 +150,15 @@ class Countdowns:
     So a wall clock that jumps changes nothing that is already being waited for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Begin with none."""
+        self._monotonic = monotonic
         self._ends: dict[str, float] = {}
 
     def over(self, key: str, left_s: float) -> bool:
         """Say whether a deadline has passed; ``left_s`` counts only when ``key`` is seen for the first time."""
-        return time.monotonic() >= self._ends.setdefault(key, time.monotonic() + left_s)
+        now = self._monotonic()
+        return now >= self._ends.setdefault(key, now + left_s)
 
     def keep(self, keys: set[str]) -> None:
         """Forget all deadlines but these."""
