@@ -206,6 +206,8 @@ def describe(node: node_pb2.Node) -> list[str]:
     lines = [f"the node '{node.node}' is ready and offers {offered}"]
     if not any(name_of(device, "kind") in ("GPU", "MIG") for device in node.devices):
         lines.append("no GPU is offered; sessions render in software")
+    else:
+        lines.append("usd-viewer draws on the CPU also where it is given a GPU; applications that need one draw on it")
     return [*lines, *(f"  {note}" for note in node.facts.notes)]
 
 

@@ -67,6 +67,7 @@ async def run(options: Options) -> None:
             raise PortUnavailable(str(error)) from error
         except OSError as error:
             raise PortUnavailable(f"--public-address {options.public_address} has no address: {error}") from error
+        log.info("%s", _drawn_by(options))
         render.start()
         if not await _either(first_frame, ended):
             viewers = viewers_module.Viewers(options, port, render)
@@ -100,6 +101,13 @@ async def _listen(runners: list[web.AppRunner], app: web.Application, hosts: set
             await web.TCPSite(runner, host, port, reuse_address=True).start()
         except OSError as error:
             raise PortUnavailable(f"cannot listen on TCP port {port} ({what}) at {host}: {error.strerror}") from error
+
+
+def _drawn_by(options: Options) -> str:
+    if options.renderer == "egl":
+        return "drawing with EGL, on whichever GPU it finds first"
+    unused = f"; {options.device_uuid} is held but not used" if options.device_uuid.startswith(("GPU-", "MIG-")) else ""
+    return f"drawing on the CPU{unused}"
 
 
 async def _either(event: asyncio.Event, ended: asyncio.Future[None]) -> bool:
