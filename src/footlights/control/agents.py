@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -18,23 +17,22 @@ from footlights.control import assignments, calls, convert
 from footlights.control.changes import Bus
 from footlights.control.hub import Hub, OpenLink
 from footlights.control.metrics import Metrics
+from footlights.control.observing import Observing
 from footlights.control.settings import ServerSettings
-from footlights.lifecycle import LaunchState, SessionClock, due
-from footlights.store import Store, Transaction, launches, nodes, sessions
-from footlights.store.revisions import last_revision
-from footlights.store.tables import Launch
+from footlights.store import Store, Transaction, nodes
 from footlights.v1 import agent_pb2, agent_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
 PROTOCOL_VERSION = 1
+
+Requests = AsyncIterator[agent_pb2.LinkRequest]
+Answers = AsyncIterator[agent_pb2.LinkResponse]
+Inbox = asyncio.Queue[agent_pb2.LinkRequest]
 _HELLO_TIMEOUT_S = 10.0
 _SEEN_PERIOD_S = 15.0
-
-Report = agent_pb2.LaunchReport
-
-_STATES = frozenset(number for name, number in Report.State.items() if name in LaunchState.__members__)
-"""The states that this control plane knows: a newer agent may have more."""
+MAX_UNRECORDED = 1000
+"""Messages of one agent that wait for the store; then its stream is held back."""
 
 
 class Agents(agent_pb2_grpc.AgentServiceServicer):
@@ -53,21 +51,24 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
     ) -> None:
         """Take what it writes to, whom it wakes, and what it opens secrets with."""
         self._store, self._bus, self._hub, self._box = store, bus, hub, box
-        self._metrics, self._settings, self._cluster_id, self._clock = metrics, settings, cluster_id, clock
+        self._settings, self._cluster_id, self._clock = settings, cluster_id, clock
+        self._observing = Observing(store, bus, metrics, clock)
 
     async def Link(
         self,
-        request_iterator: AsyncIterator[agent_pb2.LinkRequest],
+        request_iterator: Requests,
         context: grpc.aio.ServicerContext[agent_pb2.LinkRequest, agent_pb2.LinkResponse],
-    ) -> AsyncIterator[agent_pb2.LinkResponse]:
+    ) -> Answers:
         """Hold one agent's link."""
         hello = await self._hello(request_iterator)
         link = await self._open(hello)
-        reader: asyncio.Task[None] | None = None
+        workers: list[asyncio.Task[None]] = []
         try:
-            await self._observe(link, list(hello.launches))
+            await self._observing.record(link, list(hello.launches))
             self._bus.session_changed(link.node)
-            reader = asyncio.create_task(self._read(link, request_iterator), name=f"link-{link.node}")
+            inbox: Inbox = asyncio.Queue(MAX_UNRECORDED)
+            workers.append(asyncio.create_task(self._read(link, request_iterator, inbox), name=f"read-{link.node}"))
+            workers.append(asyncio.create_task(self._record(link, inbox), name=f"record-{link.node}"))
             yield agent_pb2.LinkResponse(
                 welcome=agent_pb2.Welcome(
                     epoch=link.epoch,
@@ -76,21 +77,20 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                     abandon_after=convert.duration(self._settings.abandon_after_s),
                 )
             )
-            async for message in self._tell(link, reader):
+            async for message in self._tell(link, workers):
                 yield message
             if link.farewell is not None:
                 raise link.farewell
         finally:
-            if reader is not None:
-                reader.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await reader
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
             if self._hub.remove(link):
                 await self._store.write(lambda tx: nodes.unlink(tx, link.node, link.epoch, now=self._clock()))
                 log.info("A link ended", action="link_ended", node=link.node, epoch=link.epoch)
                 self._bus.placing.wake()
 
-    async def _hello(self, incoming: AsyncIterator[agent_pb2.LinkRequest]) -> agent_pb2.Hello:
+    async def _hello(self, incoming: Requests) -> agent_pb2.Hello:
         try:
             first = await asyncio.wait_for(anext(incoming), _HELLO_TIMEOUT_S)
         except (TimeoutError, StopAsyncIteration):
@@ -140,7 +140,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         )
         return link
 
-    async def _tell(self, link: OpenLink, reader: asyncio.Task[None]) -> AsyncIterator[agent_pb2.LinkResponse]:
+    async def _tell(self, link: OpenLink, workers: Sequence[asyncio.Task[None]]) -> Answers:
         """Yield the full set of assignments, then what changes, and whatever else is to be said."""
         changes = self._bus.node(link.node)
         seen = changes.count
@@ -152,7 +152,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             while True:
                 outbox = outbox or asyncio.create_task(link.outbox.get())
                 woken = woken or asyncio.create_task(changes.wait(seen, 5.0))
-                await asyncio.wait((outbox, woken, reader), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((outbox, woken, *workers), return_when=asyncio.FIRST_COMPLETED)
                 if outbox.done():
                     message = outbox.result()
                     outbox = None
@@ -167,50 +167,66 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                         if told.get(launch_id) != assignment:
                             yield agent_pb2.LinkResponse(assignment=assignment)
                     told = fresh
-                if reader.done():
-                    reader.result()
-                    return
+                for worker in workers:
+                    if worker.done():
+                        worker.result()
+                        return
         finally:
             for task in (outbox, woken):
                 if task is not None:
                     task.cancel()
 
     async def _assignments(self, link: OpenLink) -> dict[str, agent_pb2.Assignment]:
-        def read(tx: Transaction) -> tuple[dict[str, agent_pb2.Assignment], dict[str, str]]:
-            found = assignments.live(tx, link.node, self._box)
-            return found, {launch.launch_id: launch.state for launch, _ in launches.live_on(tx, link.node)}
-
-        found, states = await self._store.read(read)
-        link.limits = {launch_id: convert.time_limits(each.limits) for launch_id, each in found.items()}
-        for launch_id, assignment in found.items():
+        found = await self._store.read(lambda tx: assignments.live(tx, link.node, self._box))
+        link.limits = {launch_id: convert.time_limits(each.limits) for launch_id, (each, _) in found.items()}
+        for launch_id, (assignment, state) in found.items():
             if launch_id in link.known:
                 continue
-            if states[launch_id] == "ASSIGNED":
+            if state == "ASSIGNED":
                 link.known.add(launch_id)
             else:
                 # It was begun over an earlier link and the agent does not know it: it must not begin a second time.
                 assignment.desired = agent_pb2.Assignment.STOPPED
-        return found
+        return {launch_id: assignment for launch_id, (assignment, _) in found.items()}
 
-    async def _read(self, link: OpenLink, incoming: AsyncIterator[agent_pb2.LinkRequest]) -> None:
-        noted = link.heard
+    async def _read(
+        self,
+        link: OpenLink,
+        incoming: Requests,
+        inbox: Inbox,
+    ) -> None:
         async for request in incoming:
             self._hub.hear(link)
-            match request.WhichOneof("message"):
-                case "heartbeat":
-                    await self._observe(link, list(request.heartbeat.reports))
-                    if link.heard - noted > _SEEN_PERIOD_S:
-                        noted = link.heard
-                        seen = partial(nodes.seen, node=link.node, epoch=link.epoch, now=self._clock())
-                        await self._store.write(seen)
-                case "report":
-                    await self._observe(link, [request.report])
-                case "inventory":
-                    await self._inventory(link, request.inventory)
-                case "log_part":
-                    self._hub.log_part(link, request.log_part)
-                case _:
-                    log.warning("An agent sent a message that is not known here", action="link_odd", node=link.node)
+            if request.WhichOneof("message") == "log_part":
+                self._hub.log_part(link, request.log_part)
+            else:
+                await inbox.put(request)
+
+    async def _record(self, link: OpenLink, inbox: Inbox) -> None:
+        """Record what the agent said; what arrives while one write is under way shares the next."""
+        noted = link.heard
+        while True:
+            requests = [await inbox.get()]
+            while not inbox.empty():
+                requests.append(inbox.get_nowait())
+            reports: list[agent_pb2.LaunchReport] = []
+            inventory: agent_pb2.Inventory | None = None
+            for request in requests:
+                match request.WhichOneof("message"):
+                    case "heartbeat":
+                        reports.extend(request.heartbeat.reports)
+                    case "report":
+                        reports.append(request.report)
+                    case "inventory":
+                        inventory = request.inventory
+                    case _:
+                        log.warning("An agent sent a message that is not known here", action="link_odd", node=link.node)
+            await self._observing.record(link, reports)
+            if inventory is not None:
+                await self._inventory(link, inventory)
+            if link.heard - noted > _SEEN_PERIOD_S:
+                noted = link.heard
+                await self._store.write(partial(nodes.seen, node=link.node, epoch=link.epoch, now=self._clock()))
 
     async def _inventory(self, link: OpenLink, inventory: agent_pb2.Inventory) -> None:
         readings = convert.readings(inventory)
@@ -226,83 +242,3 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
 
         await self._store.write(write)
         self._bus.placing.wake()
-
-    async def _observe(self, link: OpenLink, reports: Sequence[Report]) -> None:
-        """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good."""
-        known = [report for report in reports if report.state in _STATES]
-        if len(known) < len(reports):
-            log.warning("An agent reported a state that is not known here", action="link_odd", node=link.node)
-        fresh = [report for report in known if self._is_news(link, report)]
-        if not fresh:
-            return
-        now = self._clock()
-
-        def write(tx: Transaction) -> tuple[list[Launch | None], bool]:
-            row = nodes.get(tx, link.node)
-            if row is None or row.epoch != link.epoch:
-                return [], False
-            before = last_revision(tx)
-            found = [self._record(tx, link.node, report, now) for report in fresh]
-            return found, last_revision(tx) != before
-
-        found, changed = await self._store.write(write)
-        for report, launch in zip(fresh, found, strict=False):
-            if launch is None or launch.ended_time is not None:
-                link.reported.pop(report.launch_id, None)
-                if report.state >= Report.EXITED:
-                    link.say(agent_pb2.LinkResponse(forget=agent_pb2.Forget(launch_id=report.launch_id)))
-            if launch is not None and launch.ended_time == now:
-                self._count(launch)
-        if changed:
-            self._bus.session_changed(link.node)
-
-    def _is_news(self, link: OpenLink, report: Report) -> bool:
-        bare = Report()
-        bare.CopyFrom(report)
-        for name in ("ready_for", "idle_for", "starting_for"):
-            bare.ClearField(name)
-        for step in bare.steps:
-            step.ClearField("age")
-        text = bare.SerializeToString(deterministic=True)
-        limits = link.limits.get(report.launch_id)
-        expired = limits is not None and report.state == Report.READY and due(_session_clock(report), limits)
-        if link.reported.get(report.launch_id) == text and not expired:
-            return False
-        link.reported[report.launch_id] = text
-        return True
-
-    @staticmethod
-    def _record(tx: Transaction, node: str, report: Report, now: datetime) -> Launch | None:
-        launch = launches.observe(tx, node, convert.observation(report, now), now=now)
-        if launch is None or launch.state != "READY" or launch.desired == "STOPPED":
-            return launch
-        session = sessions.get(tx, launch.session_id)
-        if session is not None and session.launch_id == launch.launch_id:
-            over = due(_session_clock(report), convert.time_limits(convert.limits(session)))
-            if over is not None:
-                sessions.end(tx, session, *over, now=now)
-        return launch
-
-    def _count(self, launch: Launch) -> None:
-        log.info(
-            "A launch ended",
-            action="launch_ended",
-            node=launch.node,
-            launch_id=launch.launch_id,
-            session_id=launch.session_id,
-            state=launch.state,
-            reason=launch.reason,
-            exit_code=launch.exit_code,
-        )
-        if launch.state == "REJECTED":
-            self._metrics.refused(launch.reason)
-        if launch.start_s is not None:
-            self._metrics.started(launch.start_s)
-
-
-def _session_clock(report: Report) -> SessionClock:
-    return SessionClock(
-        ready_for_s=convert.seconds(report.ready_for),
-        ever_connected=report.ever_connected,
-        idle_for_s=convert.seconds(report.idle_for) if report.HasField("idle_for") else None,
-    )

@@ -9,8 +9,8 @@ from footlights.store.tables import Launch, Session
 from footlights.v1 import agent_pb2, application_pb2
 
 
-def live(tx: Transaction, node: str, box: Box) -> dict[str, agent_pb2.Assignment]:
-    """Return what a node is to bring about or to end, by launch id."""
+def live(tx: Transaction, node: str, box: Box) -> dict[str, tuple[agent_pb2.Assignment, str]]:
+    """Return what a node is to bring about or to end, by launch id, each with its launch's observed state."""
     recipes: dict[tuple[str, str], application_pb2.Version] = {}
     found = {}
     for launch, session in launches.live_on(tx, node):
@@ -19,7 +19,7 @@ def live(tx: Transaction, node: str, box: Box) -> dict[str, agent_pb2.Assignment
             row = applications.version(tx, *key)
             assert row is not None, "a version that a living session runs cannot be deleted"
             recipes[key] = convert.version(session.application, row.recipe, row.created_time)
-        found[launch.launch_id] = _assignment(launch, session, recipes[key], box)
+        found[launch.launch_id] = _assignment(launch, session, recipes[key], box), launch.state
     return found
 
 

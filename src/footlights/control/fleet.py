@@ -80,10 +80,7 @@ def _avoid(refused: Sequence[Launch]) -> dict[str, dict[tuple[str, str], str]]:
 
 def _remaining(tx: Transaction, held: Sequence[Lease], now: datetime) -> tuple[float | None, ...]:
     left: list[float | None] = []
-    for session_id in dict.fromkeys(lease.session_id for lease in held):
-        row = sessions.get(tx, session_id)
-        if row is None:
-            continue
+    for row in sessions.some(tx, list({lease.session_id for lease in held})):
         limit = convert.time_limits(convert.limits(row)).max_s
         if limit is None:
             left.append(None)

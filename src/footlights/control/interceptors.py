@@ -72,13 +72,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, metadata: dict[str, str], inner: Callable[..., Awaitable[Any]]) -> Any:
         async def call(request: Message, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
-            request_id = _request_id(metadata)
-            await servicer_context.send_initial_metadata((("x-request-id", request_id),))
+            head = _Head(servicer_context, request_id := _request_id(metadata))
             try:
                 await self._enter(method, metadata, request_id)
                 rules.apply(request)
+                await head.send()
                 answer = await inner(request, servicer_context)
             except Exception as error:
+                await head.send()
                 await self._fail(method, request_id, started, error, servicer_context)
             else:
                 self._finish(method, request_id, started, "OK")
@@ -89,16 +90,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, method: str, metadata: dict[str, str], inner: Callable[..., AsyncGenerator[Any, None]]) -> Any:
         async def call(request: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             started = time.perf_counter()
-            request_id = _request_id(metadata)
-            await servicer_context.send_initial_metadata((("x-request-id", request_id),))
+            head = _Head(servicer_context, request_id := _request_id(metadata))
             try:
                 await self._enter(method, metadata, request_id)
                 if isinstance(request, Message):
                     rules.apply(request)
+                await head.send()
                 async with contextlib.aclosing(inner(request, servicer_context)) as answers:
                     async for answer in answers:
                         yield answer
             except Exception as error:
+                await head.send()
                 await self._fail(method, request_id, started, error, servicer_context)
             else:
                 self._finish(method, request_id, started, "OK")
@@ -144,6 +146,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         seconds = time.perf_counter() - started
         self._metrics.call(method, code, seconds)
         log.debug("Answered a call", action="call", method=method, code=code, reason=reason, seconds=round(seconds, 4))
+
+
+class _Head:
+    """The initial metadata of a call, sent once: when the call is accepted, or else right before it fails.
+
+    A client takes them for the server's word that the call is under way: a watch that has nothing to tell yet is
+    opened by them over HTTP, after which no failure can have a status of its own.
+    """
+
+    __slots__ = ("_context", "_request_id", "_sent")
+
+    def __init__(self, servicer_context: grpc.aio.ServicerContext[Any, Any], request_id: str) -> None:
+        self._context, self._request_id, self._sent = servicer_context, request_id, False
+
+    async def send(self) -> None:
+        if not self._sent:
+            self._sent = True
+            await self._context.send_initial_metadata((("x-request-id", self._request_id),))
 
 
 def _request_id(metadata: dict[str, str]) -> str:

@@ -56,8 +56,8 @@ class Metrics:
             "footlights_launches_refused_total", "Launches that a node refused.", ("reason",), registry=self.registry
         )
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
-        for reason in EndReason:
-            self._ended.labels(reason.value)
+        for end in EndReason:
+            self._ended.labels(end.value)
         for reason in REFUSALS:
             self._refused.labels(reason)
 

@@ -58,8 +58,8 @@ class Placing:
         """Make one pass; return how many sessions were placed."""
         started = time.perf_counter()
         now = self._clock()
-        seen = await self._store.read(lambda tx: fleet.load(tx, now=now))
-        if not seen.waiting:
+        seen = await self._store.read(lambda tx: fleet.load(tx, now=now) if sessions.any_pending(tx) else None)
+        if seen is None or not seen.waiting:
             return 0
         decisions = scheduler.place(seen.wishes(), seen.nodes)
         placements = [decision for decision in decisions if isinstance(decision, scheduler.Placement)]

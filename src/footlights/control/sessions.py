@@ -195,7 +195,11 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
     ) -> AsyncIterator[session_pb2.Session]:
         """Follow the sessions that the caller may see."""
         caller = calls.current().caller
-        username = request.username if caller.may("sessions.all") else caller.subject
+        username = request.username
+        if not caller.may("sessions.all"):
+            if username and username != caller.subject:
+                _require(caller, "sessions.all", "username", f"{username!r} is not you ({caller.subject})")
+            username = caller.subject
         watch = watching.many(
             self._store,
             self._bus,

@@ -51,15 +51,19 @@ def web(
             Route("/console", home),
             Mount("/console", app=console),
             *docs,
-            Mount("/", app=gateway),
         ],
         exception_handlers={Exception: unhealthy},
     )
+    # Not a Mount: its pattern knows no line ends, and a path with one would get Starlette's own plain 404.
+    starlette.router.default = gateway
+    others = {route.path.split("/")[1] for route in starlette.routes if isinstance(route, Route | Mount)}
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         # The front door owns its paths exactly, WebSockets included; a pattern says that more plainly than mounts.
         if FrontDoor.owns(scope):
             await front_door(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].split("/", 2)[1:2] not in ([name] for name in others):
+            await gateway(scope, receive, send)
         else:
             await starlette(scope, receive, send)
 
