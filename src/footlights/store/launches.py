@@ -110,12 +110,8 @@ def live_on(tx: Transaction, node: str) -> list[tuple[Launch, Session]]:
         select(LAUNCH).where(LAUNCH.c.node == node, LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id),
         Launch,
     )
-    found = []
-    for launch in launches:
-        session = sessions.get(tx, launch.session_id)
-        assert session is not None
-        found.append((launch, session))
-    return found
+    owners = {session.session_id: session for session in sessions.some(tx, [row.session_id for row in launches])}
+    return [(launch, owners[launch.session_id]) for launch in launches]
 
 
 def live_leases(tx: Transaction) -> list[Lease]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,17 @@ REQUEST_KEY_TTL = timedelta(hours=24)
 def get(tx: Transaction, session_id: str) -> Session | None:
     """Return one session."""
     return tx.one(select(SESSION).where(SESSION.c.session_id == session_id), Session)
+
+
+def some(tx: Transaction, session_ids: Sequence[str]) -> list[Session]:
+    """Return the sessions with these ids, in no particular order."""
+    return tx.all(select(SESSION).where(SESSION.c.session_id.in_(session_ids)), Session) if session_ids else []
+
+
+def any_pending(tx: Transaction) -> bool:
+    """Say whether any session waits for a device."""
+    waiting = select(SESSION.c.session_id).where(SESSION.c.state == SessionState.PENDING.value).limit(1)
+    return tx.execute(waiting).first() is not None
 
 
 def create(tx: Transaction, values: Mapping[str, Any], *, now: datetime, queue_limit: int) -> Session:

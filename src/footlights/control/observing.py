@@ -1,0 +1,137 @@
+"""Recording what agents report: observed state, the ends that follow from it, and what agents may forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from footlights.control import convert
+from footlights.control.changes import Bus
+from footlights.control.hub import OpenLink
+from footlights.control.metrics import Metrics
+from footlights.lifecycle import LaunchState, SessionClock, due
+from footlights.store import Store, Transaction, launches, nodes, sessions
+from footlights.store.revisions import last_revision
+from footlights.store.tables import Launch
+from footlights.v1 import agent_pb2
+
+log = structlog.get_logger(__name__)
+
+Report = agent_pb2.LaunchReport
+
+_STATES = frozenset(number for name, number in Report.State.items() if name in LaunchState.__members__)
+"""The states that this control plane knows: a newer agent may have more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What one transaction made of some reports."""
+
+    launches: tuple[Launch | None, ...]
+    changed: bool
+    """Whether any session is other than it was."""
+    over: bool
+    """Whether a session was told to end."""
+
+
+class Observing:
+    """Records reports, a batch in one transaction."""
+
+    def __init__(self, store: Store, bus: Bus, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+        """Take what it writes to, whom it wakes, and where it counts."""
+        self._store, self._bus, self._metrics, self._clock = store, bus, metrics, clock
+
+    async def record(self, link: OpenLink, reports: Sequence[Report]) -> None:
+        """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good."""
+        known = [report for report in reports if report.state in _STATES]
+        if len(known) < len(reports):
+            log.warning("An agent reported a state that is not known here", action="link_odd", node=link.node)
+        fresh = [report for report in known if _is_news(link, report)]
+        if not fresh:
+            return
+        now = self._clock()
+        recorded = await self._store.write(lambda tx: _record(tx, link, fresh, now))
+        ended = False
+        for report, launch in zip(fresh, recorded.launches, strict=False):
+            if launch is None or launch.ended_time is not None:
+                ended = True
+                link.reported.pop(report.launch_id, None)
+                if report.state >= Report.EXITED:
+                    link.say(agent_pb2.LinkResponse(forget=agent_pb2.Forget(launch_id=report.launch_id)))
+            if launch is not None and launch.ended_time == now:
+                self._count(launch)
+        if recorded.changed:
+            self._bus.sessions.wake()
+        if ended:
+            self._bus.placing.wake()
+        if ended or recorded.over:
+            self._bus.node(link.node).wake()
+
+    def _count(self, launch: Launch) -> None:
+        log.info(
+            "A launch ended",
+            action="launch_ended",
+            node=launch.node,
+            launch_id=launch.launch_id,
+            session_id=launch.session_id,
+            state=launch.state,
+            reason=launch.reason,
+            exit_code=launch.exit_code,
+        )
+        if launch.state == "REJECTED":
+            self._metrics.refused(launch.reason)
+        if launch.start_s is not None:
+            self._metrics.started(launch.start_s)
+
+
+def _is_news(link: OpenLink, report: Report) -> bool:
+    """Say whether a report tells more than the last one did, but for durations that have run out no limit."""
+    bare = Report()
+    bare.CopyFrom(report)
+    for name in ("ready_for", "idle_for", "starting_for"):
+        bare.ClearField(name)
+    for step in bare.steps:
+        step.ClearField("age")
+    text = bare.SerializeToString(deterministic=True)
+    limits = link.limits.get(report.launch_id)
+    expired = limits is not None and report.state == Report.READY and due(_session_clock(report), limits)
+    if link.reported.get(report.launch_id) == text and not expired:
+        return False
+    link.reported[report.launch_id] = text
+    return True
+
+
+def _record(tx: Transaction, link: OpenLink, reports: Sequence[Report], now: datetime) -> _Recorded:
+    row = nodes.get(tx, link.node)
+    if row is None or row.epoch != link.epoch:
+        return _Recorded((), changed=False, over=False)
+    before = last_revision(tx)
+    found, over = [], False
+    for report in reports:
+        launch = launches.observe(tx, link.node, convert.observation(report, now), now=now)
+        found.append(launch)
+        over |= launch is not None and _end_if_due(tx, launch, report, now)
+    return _Recorded(tuple(found), changed=last_revision(tx) != before, over=over)
+
+
+def _end_if_due(tx: Transaction, launch: Launch, report: Report, now: datetime) -> bool:
+    if launch.state != "READY" or launch.desired == "STOPPED":
+        return False
+    session = sessions.get(tx, launch.session_id)
+    if session is None or session.launch_id != launch.launch_id:
+        return False
+    why = due(_session_clock(report), convert.time_limits(convert.limits(session)))
+    if why is not None:
+        sessions.end(tx, session, *why, now=now)
+    return why is not None
+
+
+def _session_clock(report: Report) -> SessionClock:
+    return SessionClock(
+        ready_for_s=convert.seconds(report.ready_for),
+        ever_connected=report.ever_connected,
+        idle_for_s=convert.seconds(report.idle_for) if report.HasField("idle_for") else None,
+    )
