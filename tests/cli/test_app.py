@@ -136,6 +136,8 @@ def test_a_refused_setting_is_named_as_its_option(arguments: list[str], option: 
         (["server", "--grpc-listen", "nonsense"], "--grpc-listen"),
         (["agent", "--token", "t", "--server", "10.0.0.1:50051"], "--server"),
         (["agent", "--token", "t", "--labels", "novalue"], "--labels"),
+        (["agent", "--token", "", "--server", "127.0.0.1:1"], "--token"),
+        (["agent", "--token-file", "/nonexistent", "--server", "127.0.0.1:1"], "--token-file"),
     ],
 )
 def test_a_process_that_cannot_start_so_is_2(run: Run, arguments: list[str], option: str) -> None:

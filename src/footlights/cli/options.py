@@ -7,12 +7,13 @@ A field is an option, its docstring the help, ``FOOTLIGHTS_<FIELD>`` its variabl
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -65,8 +66,15 @@ def fill(record: Callable[..., _Record], given: Mapping[str, Any]) -> _Record:
         for name, value in given.items()
         if value is not None  # not given: the record has the default
     }
-    try:
+    with naming_options():
         return record(**values)
+
+
+@contextlib.contextmanager
+def naming_options() -> Iterator[None]:
+    """Turn the field that an ``InvalidArgument`` names into its option."""
+    try:
+        yield
     except InvalidArgument as problem:
         raise InvalidArgument(flag(problem.field), problem.problem, reason=problem.reason) from None
 

@@ -51,6 +51,8 @@ def _agent(log_format: str, log_level: str, **given: Any) -> None:
     die_with_parent(os.environ)
     with exiting():
         config = options.fill(AgentConfig, given)
+        with options.naming_options():
+            config.read_token()  # the link would ask for it again and again; whoever types wants to know now
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from footlights.control.logging import set_up_logging
 
