@@ -245,7 +245,8 @@ async def test_deadline(kind: str) -> None:
         error = await failing(method(channel, "unary_unary", "M")(Text(), timeout=0.2))
 
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert 0 < remaining[0] <= 0.2
+        # Over the wire the deadline is rounded up to what its header can say.
+        assert 0 < remaining[0] < 0.3
         await until(cancelled)
 
 

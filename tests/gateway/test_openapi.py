@@ -13,13 +13,17 @@ import grpc_tools  # type: ignore[import-untyped]
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from footlights.gateway import Options, docs
 from footlights.gateway.descriptors import DescriptorError, from_set
+from footlights.gateway.errors import Refusal
+from footlights.gateway.names import own_name
 from footlights.gateway.openapi import Info, document
+from footlights.gateway.writer import Writer
 from tests.conformance.echo import service
 
 REPOSITORY = Path(__file__).parents[2]
@@ -213,6 +217,33 @@ def test_schemas(shop: dict[str, Any]) -> None:
     assert thing["properties"]["create_time"]["type"] == ["string", "null"]
     assert thing["properties"]["state"]["readOnly"] is True
     assert "- `PENDING`: Not yet." in shop["components"]["schemas"]["Thing.State"]["description"]
+
+
+def test_errors(shop: dict[str, Any]) -> None:
+    """
+    The error schema says the usual details in full, with the names that the gateway prints, and takes others.
+    """
+    schemas = shop["components"]["schemas"]
+    detail = schemas["Status"]["properties"]["details"]["items"]["anyOf"]
+    check = Draft202012Validator({"$ref": "#/components/schemas/Status", "components": shop["components"]})
+    printed = Writer(spell=own_name)
+    status = Refusal(3, "m", field="limit", retry_after_s=3).status(strict=True, domain="d.example")
+
+    assert [d["$ref"].rpartition("/")[2] for d in detail[:-1]] == [
+        "ErrorInfo",
+        "BadRequest",
+        "RetryInfo",
+        "ResourceInfo",
+    ]
+    assert {"@type", "field_violations"} == set(schemas["BadRequest"]["properties"])
+    assert {"@type", "retry_delay"} == set(schemas["RetryInfo"]["properties"])
+    body = json.loads(printed.write(status))
+    assert body["details"][1]["field_violations"][0]["field"] == "limit"
+    assert body["details"][2]["retry_delay"] == "3s"
+    check.validate(body)
+    check.validate({"code": 3, "message": "m", "details": [{"@type": "type.googleapis.com/a.B", "any": 1}]})
+    body["details"][1]["fieldViolations"] = body["details"][1].pop("field_violations")
+    assert not check.is_valid(body)
 
 
 def test_pages(shop: dict[str, Any]) -> None:

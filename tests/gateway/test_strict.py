@@ -106,7 +106,7 @@ def test_refusals(
     assert (found["ErrorInfo"]["reason"], found["ErrorInfo"]["domain"]) == (reason, "test.example")
     assert ("BadRequest" in found) == bool(field)
     if field:
-        assert [v["field"] for v in found["BadRequest"]["fieldViolations"]] == [field]
+        assert [v["field"] for v in found["BadRequest"]["field_violations"]] == [field]
 
 
 def test_both_spellings(client: httpx2.Client) -> None:

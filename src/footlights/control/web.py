@@ -55,7 +55,7 @@ def web(
         exception_handlers={Exception: unhealthy},
     )
     # Not a Mount: its pattern knows no line ends, and a path with one would get Starlette's own plain 404.
-    starlette.router.default = gateway
+    starlette.router.default, starlette.router.redirect_slashes = gateway, False
     others = {route.path.split("/")[1] for route in starlette.routes if isinstance(route, Route | Mount)}
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

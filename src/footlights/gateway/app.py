@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc.aio
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from starlette.types import Receive, Scope, Send
 
-from footlights.gateway import metadata
+from footlights.gateway import metadata, streaming
 from footlights.gateway.binding import Binding, routes
 from footlights.gateway.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
 from footlights.gateway.endpoint import Endpoint
@@ -30,7 +30,6 @@ from footlights.gateway.errors import (
     Refusal,
 )  # fmt: skip
 from footlights.gateway.exchange import FORM, Exchange, HeaderList
-from footlights.gateway.framing import KEEPALIVE, Events, Framing, Lines
 from footlights.gateway.jsontext import decode_utf8
 from footlights.gateway.names import json_name, own_name, proto_name
 from footlights.gateway.options import Options
@@ -78,7 +77,7 @@ class Gateway:
         writer = Writer(spell=spell, pools=pools)
         self._endpoints = {id(binding): Endpoint(binding, channel, self.options, writer) for binding in self.bindings}
         self._incoming = metadata.Incoming(self.options)
-        self._status_writer = Writer(keep_unknown_any=self.options.strict, pools=pools)
+        self._status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
         self.in_flight = 0
         """Calls that are running, streams included."""
 
@@ -279,68 +278,10 @@ class Gateway:
         await exchange.answer(status, headers, body, content_type)
 
     async def _stream(self, exchange: Exchange, endpoint: Endpoint, call: Any) -> None:
-        accept = exchange.header(b"accept") or ""
-        strict = self.options.strict
-        framing: Framing
-        if "text/event-stream" in accept.lower():
-            framing = Events(endpoint, strict=strict)
-        else:
-            framing = Lines(endpoint, strict=strict)
-        messages = aiter(call)
         try:
-            first = await self._first(messages, quiet=self.options.keepalive_s if framing.is_events else None)
-            headers = metadata.outgoing(await initial(call), self.options) if first is not None else []
-        except StopAsyncIteration:
-            headers = metadata.outgoing(await initial(call), self.options)
-            await exchange.start(200, _typed(headers, framing.content_type if framing.is_events else ""))
-            await exchange.write(b"", more=False)
-            return
+            await streaming.answer(exchange, endpoint, call, self.options, lambda status: self._status_body(status)[0])
         except grpc.aio.AioRpcError as error:
             raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
-        # A refusal here is of the first message, which still can have a status.
-        chunk, content_type = (
-            framing.message(first) if isinstance(first, Message) else (KEEPALIVE, framing.content_type)
-        )
-        if framing.is_events:
-            headers.append((b"cache-control", b"no-cache"))
-        await exchange.start(200, _typed(headers, content_type))
-        await exchange.write(chunk)
-        pending = first if isinstance(first, asyncio.Task) else None
-        await self._rest(exchange, framing, messages, pending)
-        await exchange.write(b"", more=False)
-
-    async def _first(self, messages: AsyncIterator[Message], quiet: float | None) -> Message | asyncio.Task[Message]:
-        """The first message; where ``quiet`` seconds pass without one, the task that waits for it."""
-        if quiet is None:
-            return await anext(messages)
-        return await _within(_task(messages), quiet)
-
-    async def _rest(
-        self, exchange: Exchange, framing: Framing, messages: AsyncIterator[Message], task: asyncio.Task[Message] | None
-    ) -> None:
-        try:
-            while True:
-                if not framing.is_events:
-                    message = await anext(messages)
-                else:
-                    waited = await _within(task or _task(messages), self.options.keepalive_s)
-                    task = waited if isinstance(waited, asyncio.Task) else None
-                    if task is not None:
-                        await exchange.write(KEEPALIVE)
-                        continue
-                    assert isinstance(waited, Message)
-                    message = waited
-                await exchange.write(framing.message(message)[0])
-        except StopAsyncIteration:
-            return
-        except grpc.aio.AioRpcError as error:
-            status = status_of(error)
-        except Refusal as refusal:
-            status = refusal.status(strict=self.options.strict, domain=self.options.error_domain)
-        finally:
-            if task is not None:
-                task.cancel()
-        await exchange.write(framing.error(self._status_body(status)[0]))
 
     # Errors
 
@@ -386,32 +327,6 @@ class Gateway:
 async def _ended(call: Any) -> status_pb2.Status:
     code = await call.code()
     return status_pb2.Status(code=code.value[0], message=await call.details() or "")
-
-
-def _task(messages: AsyncIterator[Message]) -> asyncio.Task[Message]:
-    async def step() -> Message | None:
-        # A task cannot end with StopAsyncIteration.
-        return await anext(messages, None)
-
-    return asyncio.get_running_loop().create_task(step())  # type: ignore[arg-type]  # None is told apart below
-
-
-async def _within(task: asyncio.Task[Message], seconds: float) -> Message | asyncio.Task[Message]:
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    if not task.done():
-        return task
-    message = task.result()
-    if message is None:
-        raise StopAsyncIteration
-    return message
-
-
-def _typed(headers: HeaderList, content_type: str) -> HeaderList:
-    return [*headers, (b"content-type", content_type.encode("latin1", "replace"))] if content_type else headers
 
 
 def _retry_after(status: status_pb2.Status) -> HeaderList:

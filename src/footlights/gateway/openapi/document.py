@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from footlights.gateway.binding import HTTP_BODY, Binding, routes, walk
 from footlights.gateway.openapi.comments import comments
@@ -16,6 +16,11 @@ from footlights.gateway.openapi.schema import Schema, Schemas
 from footlights.gateway.options import Options
 
 _MAX_DEPTH: Final = 3
+_DETAILS: Final = tuple(
+    error_details_pb2.DESCRIPTOR.message_types_by_name[name]
+    for name in ("ErrorInfo", "BadRequest", "RetryInfo", "ResourceInfo")
+)
+"""What an error's details are, most of the time."""
 _QUERY_MESSAGES: Final = frozenset(("Timestamp", "Duration", "FieldMask"))
 
 
@@ -70,7 +75,7 @@ class _Document:
         built: dict[str, Any] = {"openapi": "3.1.0", "info": about}
         if self._info.servers:
             built["servers"] = [{"url": url} for url in self._info.servers]
-        self._schemas.message(status_pb2.Status.DESCRIPTOR)
+        self._status()
         components: Schema = {"schemas": dict(sorted(self._schemas.components.items()))}
         components["responses"] = {"Error": self._error()}
         if self._info.bearer:
@@ -242,7 +247,28 @@ class _Document:
         return responses
 
     def _status(self) -> Schema:
-        return self._schemas.message(status_pb2.Status.DESCRIPTOR)
+        reference = self._schemas.message(status_pb2.Status.DESCRIPTOR)
+        properties = self._resolve(reference)["properties"]
+        if properties["code"].get("description") is None:
+            properties["code"]["description"] = "A google.rpc.Code by number."
+            properties["details"] = {"type": "array", "items": self._detail()}
+        return reference
+
+    def _detail(self) -> Schema:
+        """A detail by its ``@type``: those that are usual in full, any other one as it comes."""
+        known, urls = [], []
+        for descriptor in _DETAILS:
+            reference = self._schemas.message(descriptor)
+            urls.append(f"type.googleapis.com/{descriptor.full_name}")
+            whole = self._resolve(reference)
+            whole["properties"] = {"@type": {"const": urls[-1]}, **whole["properties"]}
+            whole["required"] = ["@type", *whole.get("required", ())]
+            known.append(reference)
+        other = {
+            "type": "object", "required": ["@type"], "additionalProperties": True,
+            "properties": {"@type": {"type": "string", "not": {"enum": urls}}},
+        }  # fmt: skip
+        return {"anyOf": [*known, other]}
 
     def _error(self) -> Schema:
         return {
