@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -87,6 +88,7 @@ class Agent:
         self.assigned: dict[str, agent_pb2.Assignment] = {}
         self.forgotten: list[str] = []
         self.welcome = agent_pb2.Welcome()
+        self._passed: deque[agent_pb2.LinkResponse] = deque()
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -142,6 +144,8 @@ class Agent:
 
     async def next(self) -> agent_pb2.LinkResponse:
         """Return what is said next; raise the error with which the link ended."""
+        if self._passed:
+            return self._passed.popleft()
         async with asyncio.timeout(10):
             message = await self.told.get()
         if isinstance(message, errors.Error):
@@ -191,8 +195,17 @@ class Agent:
         return assignment
 
     async def settled(self) -> None:
-        """Wait until everything said so far has been taken in: the answer to a log request comes after it."""
-        await self.plane.heard(self)
+        """Wait until everything said so far has been taken in: the end of a launch that nobody knows is answered.
+
+        Twice, for what arrives together is recorded together, in an order of the control plane's own.
+        """
+        for _ in range(2):
+            mark = f"mark-{next(_marks)}"
+            await self.say(report=Report(launch_id=mark, epoch=1, state=Report.EXITED))
+            passed: list[agent_pb2.LinkResponse] = []
+            while (message := await self.next()).forget.launch_id != mark:
+                passed.append(message)
+            self._passed.extend(passed)
 
     async def ended(self) -> errors.Error:
         """Wait for the end of the link and return the error with which it came."""
@@ -346,29 +359,6 @@ class Control:
     async def reap(self) -> None:
         """Make one pass of reaping."""
         await self.plane.reaping.reap_once()
-
-    async def heard(self, agent: Agent) -> None:
-        """Wait until everything that an agent has said is taken in."""
-        node = await self.call("NodeService.GetNode", node_pb2.GetNodeRequest(node=agent.node))
-        note = f"mark {next(_marks)}"
-        facts = node_pb2.NodeFacts()
-        facts.CopyFrom(node.facts)
-        facts.notes[:] = [note]
-        await agent.say(inventory=agent_pb2.Inventory(devices=[_bare(device) for device in node.devices], facts=facts))
-        async with asyncio.timeout(10):
-            while True:
-                node = await self.call("NodeService.GetNode", node_pb2.GetNodeRequest(node=agent.node))
-                if note in node.facts.notes:
-                    return
-                await asyncio.sleep(0)
-
-
-def _bare(device: node_pb2.Device) -> node_pb2.Device:
-    bare = node_pb2.Device()
-    bare.CopyFrom(device)
-    bare.ClearField("slots_leased")
-    bare.ClearField("sessions")
-    return bare
 
 
 def version(number: str = "1.0.0", **members: Any) -> application_pb2.Version:

@@ -179,6 +179,7 @@ async def test_the_first_token_is_an_operators_and_lies_in_a_file_of_its_own(pla
 
 async def test_a_secret_is_shown_once_and_never_again(plane: Control) -> None:
     """Lists have the token without it, and the database has a digest."""
+    plane.clock.pass_s(1)
     made = await _create(plane, description="laptop")
 
     listed = await plane.rest("GET", "/tokens")

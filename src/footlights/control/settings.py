@@ -76,7 +76,7 @@ class ServerSettings:
             ("retention_days", self.retention_days),
             ("grant_ttl_s", self.grant_ttl_s),
         ):
-            if number <= 0:
+            if not number > 0:
                 raise InvalidArgument(name, f"{number!r} is not above 0.")
         if self.log_format not in ("console", "json"):
             raise InvalidArgument("log_format", f"{self.log_format!r} is neither 'console' nor 'json'.")

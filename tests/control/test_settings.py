@@ -1,0 +1,88 @@
+"""What a control plane can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footlights.control.settings import ServerSettings, is_loopback, split_address
+from footlights.errors import InvalidArgument
+
+HERE = Path("data")
+
+
+def test_the_defaults_are_well() -> None:
+    """Loopback only, SQLite, every origin."""
+    settings = ServerSettings(HERE)
+
+    assert (settings.grpc_listen, settings.http_listen) == ("127.0.0.1:50051", "127.0.0.1:8080")
+    assert (settings.database, settings.cors_origins, settings.insecure) == ("", ("*",), False)
+
+
+@pytest.mark.parametrize(
+    ("members", "field", "says"),
+    [
+        ({"grpc_listen": "0.0.0.0:1"}, "grpc_listen", "'0.0.0.0:1' listens beyond this machine without TLS"),
+        ({"http_listen": "[::]:1"}, "http_listen", "say --insecure"),
+        ({"http_listen": "host.example.com:1"}, "http_listen", "--tls-cert and --tls-key"),
+        ({"http_listen": "127.0.0.1"}, "http_listen", "'127.0.0.1' is not HOST:PORT"),
+        ({"http_listen": ":8080"}, "http_listen", "is not HOST:PORT"),
+        ({"http_listen": "127.0.0.1:65536"}, "http_listen", "is not HOST:PORT"),
+        ({"http_listen": "127.0.0.1:http"}, "http_listen", "is not HOST:PORT"),
+        ({"http_listen": "127.0.0.1:²"}, "http_listen", "is not HOST:PORT"),
+        ({"tls_cert": HERE}, "tls_key", "Give both or neither"),
+        ({"tls_key": HERE}, "tls_key", "Give both or neither"),
+        ({"heartbeat_interval_s": 0}, "heartbeat_interval_s", "0 is not above 0"),
+        ({"heartbeat_interval_s": float("nan")}, "heartbeat_interval_s", "nan is not above 0"),
+        ({"abandon_after_s": -1}, "abandon_after_s", "-1 is not above 0"),
+        ({"queue_limit": 0}, "queue_limit", "0 is not above 0"),
+        ({"max_concurrent_calls": 0}, "max_concurrent_calls", "0 is not above 0"),
+        ({"retention_days": 0}, "retention_days", "0 is not above 0"),
+        ({"grant_ttl_s": 0}, "grant_ttl_s", "0 is not above 0"),
+        ({"log_format": "xml"}, "log_format", "'xml' is neither"),
+        ({"log_level": "loud"}, "log_level", "'loud' is none of debug, info, warning, error"),
+        ({"public_url": "streams.example.com"}, "public_url", "must start with http:// or https://"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(members: dict[str, Any], field: str, says: str) -> None:
+    """By its name, its value and the fix, before anything is touched."""
+    with pytest.raises(InvalidArgument) as caught:
+        ServerSettings(HERE, **members)
+
+    assert caught.value.field == field
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"grpc_listen": "0.0.0.0:1", "insecure": True},
+        {"grpc_listen": "0.0.0.0:1", "tls_cert": HERE, "tls_key": HERE},
+        {"http_listen": "[::1]:0"},
+        {"http_listen": "localhost:0"},
+        {"public_url": "https://streams.example.com"},
+    ],
+)
+def test_what_is_safe_or_said_on_purpose_is_taken(members: dict[str, Any]) -> None:
+    """Beyond loopback with TLS, or with --insecure."""
+    ServerSettings(HERE, **members)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:80", ("::1", 80)), ("a.example.com:65535", ("a.example.com", 65535))],
+)
+def test_addresses_are_split(text: str, address: tuple[str, int]) -> None:
+    """IPv6 stands in brackets."""
+    assert split_address("x", text) == address
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("h", False)],
+)
+def test_loopback_is_what_only_this_machine_reaches(host: str, here: bool) -> None:
+    """Names are not believed, but for one."""
+    assert is_loopback(host) == here
