@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 

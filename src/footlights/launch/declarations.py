@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
