@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import httpx2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.longrunning import operations_pb2, operations_pb2_grpc  # type: ignore[import-untyped]
 from google.protobuf import empty_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from footlights.gateway.command import parser, settings
@@ -40,9 +47,10 @@ class Operations(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc] 
 
 
 @contextmanager
-def upstream() -> Iterator[int]:
-    """A server with operations, reflection and the scratch service, in a thread."""
+def upstream(certificate: Path | None = None) -> Iterator[int]:
+    """A server with operations, reflection, health and the scratch service, in a thread; by TLS with a certificate."""
     ready, ports = threading.Event(), []
+    pair = (certificate.with_suffix(".key").read_bytes(), certificate.read_bytes()) if certificate else None
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
@@ -50,8 +58,15 @@ def upstream() -> Iterator[int]:
         server = grpc.aio.server()
         operations_pb2_grpc.add_OperationsServicer_to_server(Operations(), server)
         server.add_generic_rpc_handlers((Echo().handlers(),))
+        status = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(status, server)
+        await status.set("", health_pb2.HealthCheckResponse.SERVING)
+        await status.set("ill", health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection(["google.longrunning.Operations", reflection.SERVICE_NAME], server)
-        ports.append(server.add_insecure_port("127.0.0.1:0"))
+        if pair is None:
+            ports.append(server.add_insecure_port("127.0.0.1:0"))
+        else:
+            ports.append(server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair])))
         await server.start()
         ready.set()
         await stop.wait()
@@ -71,7 +86,7 @@ def upstream() -> Iterator[int]:
 def command(*arguments: str) -> Iterator[str]:
     """The process; gives its URL."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "footlights.gateway", *arguments],
+        [sys.executable, "-m", "footlights", "gateway", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -135,6 +150,79 @@ def test_descriptor_set(port: int, tmp_path: Path) -> None:
     with command(*arguments, "--service", "gatewaytest.v1.GatewayTest", "--strict", "--use-proto-names") as url:
         assert get(f"{url}/v1/things?num32=x").json()["details"]
         assert "update_mask" in get(f"{url}/v1/things").json()["request"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost, its key beside it."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.with_suffix(".key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    return path
+
+
+def test_tls(certificate: Path) -> None:
+    """
+    It speaks TLS to both sides, and believes only the authority that it was told of.
+    """
+    with upstream(certificate) as port:
+        arguments = ["--reflection", "--upstream", f"localhost:{port}", "--listen", "localhost:0", "--upstream-tls"]
+        serve = ["--tls-certificate", str(certificate), "--tls-key", str(certificate.with_suffix(".key"))]
+        with command(*arguments, *serve, "--upstream-ca", str(certificate)) as url:
+            trusting = ssl.create_default_context(cafile=str(certificate))
+            with httpx2.Client(verify=trusting, timeout=10) as client:
+                assert url.startswith("https://localhost:")
+                assert client.get(f"{url}/v1/operations/1").json()["done"] is True
+            with pytest.raises(httpx2.ConnectError), httpx2.Client(timeout=10) as client:
+                client.get(f"{url}/v1/operations/1")
+        ended = subprocess.run(
+            [sys.executable, "-m", "footlights", "gateway", *arguments], capture_output=True, text=True, timeout=30,
+            check=False,
+        )  # fmt: skip
+
+    assert (ended.returncode, f"localhost:{port}: UNAVAILABLE" in ended.stderr) == (2, True)
+
+
+def test_healthz(port: int) -> None:
+    """
+    The upstream's health is what /healthz says: 200 serving, 503 not, 404 for a service it does not know.
+    """
+    with command("--reflection", "--upstream", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0") as url:
+        serving, ill, unknown = (get(f"{url}/healthz{query}") for query in ("", "?service=ill", "?service=nope"))
+        elsewhere = get(f"{url}/nope%0A")
+
+    assert (serving.status_code, serving.json()) == (200, {"status": "SERVING"})
+    assert (ill.status_code, ill.json()["message"]) == (503, "status:NOT_SERVING")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, 5)
+    assert elsewhere.json()["message"] == "Not Found"
+
+
+def test_services_by_reflection(port: int) -> None:
+    """
+    Of a server's services only those that are named are served.
+    """
+    arguments = ["--reflection", "--upstream", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0"]
+    with command(*arguments, "--service", "google.longrunning.Operations") as url:
+        assert get(f"{url}/v1/operations/1").status_code == 200
+    ended = subprocess.run(
+        [sys.executable, "-m", "footlights.gateway", *arguments, "--service", "a.Nope"], capture_output=True, text=True,
+        timeout=30, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 2
+    assert "a.Nope" in ended.stderr
 
 
 @pytest.mark.parametrize(

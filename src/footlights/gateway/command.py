@@ -1,4 +1,7 @@
-"""The gateway alone: ``footlights gateway``, or ``python -m footlights.gateway``, in front of any gRPC server."""
+"""The gateway alone: ``footlights gateway``, or ``python -m footlights.gateway``, in front of any gRPC server.
+
+Beside the API it serves ``/healthz``, unless the API has one of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ import grpc.aio
 import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from footlights import __version__
-from footlights.gateway import docs
+from footlights.gateway import docs, health
 from footlights.gateway.app import Gateway
 from footlights.gateway.binding import BindingError
 from footlights.gateway.descriptors import DescriptorError, from_server, from_set
@@ -93,7 +97,12 @@ async def _run(arguments: argparse.Namespace) -> None:
         gateway = Gateway(channel, services, options)
         if not gateway.bindings:
             raise DescriptorError("no RPC of these services has a google.api.http rule")
-        app = _with_docs(gateway, services, options, data) if arguments.docs else gateway
+        pages = _pages(services, options, data) if arguments.docs else []
+        if not any(binding.template.text == "/healthz" for binding in gateway.bindings):
+            pages.append(health.route(channel))
+        app = Starlette(routes=pages)
+        # Not a Mount: its pattern does not match a line end in a path, which then gets Starlette's own 404.
+        app.router.default, app.router.redirect_slashes = gateway, False
         config = uvicorn.Config(
             app, host=host.strip("[]") or "127.0.0.1", port=int(port), log_level="warning", access_log=False,
             proxy_headers=False, server_header=False, ws="none", lifespan="off", timeout_graceful_shutdown=10,
@@ -103,6 +112,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         names = ", ".join(service.full_name for service in services)
         # Bound here, so that the line is true when it is printed and port 0 has become a number.
         listener = config.bind_socket()
+        listener.listen(config.backlog)
         where = f"{scheme}://{host}:{listener.getsockname()[1]}"
         print(f"serving {len(gateway.bindings)} routes of {names} on {where}", flush=True)
         await uvicorn.Server(config).serve(sockets=[listener])
@@ -115,10 +125,6 @@ def _channel(arguments: argparse.Namespace) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(arguments.upstream, grpc.ssl_channel_credentials(roots))
 
 
-def _with_docs(gateway: Gateway, services: list[ServiceDescriptor], options: Options, data: bytes) -> Starlette:
+def _pages(services: list[ServiceDescriptor], options: Options, data: bytes) -> list[Route]:
     info = Info(", ".join(service.name for service in services), __version__)
-    described = document(services, options, info, descriptor_set=data)
-    app = Starlette(routes=docs.routes(described))
-    # Not a Mount: its pattern does not match a line end in a path, which then gets Starlette's own 404.
-    app.router.default = gateway
-    return app
+    return docs.routes(document(services, options, info, descriptor_set=data))
