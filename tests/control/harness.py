@@ -27,7 +27,7 @@ from footlights.control.plane import Plane, assemble
 from footlights.control.settings import ServerSettings
 from footlights.gateway.calls import status_of
 from footlights.status import from_status
-from footlights.store import Store, open_store
+from footlights.store import Store, nodes, open_store
 
 PUBLIC_URL = "https://streams.example.com"
 GIB = 1 << 30
@@ -352,6 +352,19 @@ class Control:
         await agent.ready(created.session_id)
         return await self.get(created.session_id, token)
 
+    async def unlinked(self, node: str = "node-a") -> None:
+        """Wait until the end of a node's link is recorded."""
+        async with asyncio.timeout(10):
+            while True:
+                row = await self.store.read(lambda tx: nodes.get(tx, node))
+                if row is not None and not row.connected:
+                    return
+                await asyncio.sleep(0)
+
+    async def state(self, node: str = "node-a") -> str:
+        """Return a node's state."""
+        return str((await self.rest("GET", f"/nodes/{node}")).json()["state"])
+
     async def place(self) -> int:
         """Make one pass of placing."""
         return await self.plane.placing.place_once()
@@ -359,6 +372,11 @@ class Control:
     async def reap(self) -> None:
         """Make one pass of reaping."""
         await self.plane.reaping.reap_once()
+
+
+def known(assignment: agent_pb2.Assignment, state: str = "READY", **members: Any) -> Report:
+    """A report on an assigned launch."""
+    return Report(launch_id=assignment.launch_id, epoch=assignment.epoch, state=Report.State.Value(state), **members)
 
 
 def version(number: str = "1.0.0", **members: Any) -> application_pb2.Version:

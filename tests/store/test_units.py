@@ -209,6 +209,8 @@ async def test_closing_finishes_what_was_accepted_and_refuses_the_rest(fresh: tu
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     with pytest.raises(errors.Unavailable, match="stopping"):
         await store.write(create)
+    with pytest.raises(errors.Unavailable, match="stopping"):
+        await store.read(count)
     await store.close()
 
     again = open_store(directory, url)

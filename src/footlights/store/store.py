@@ -90,6 +90,8 @@ class Store:
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that changes nothing on one consistent state of the database."""
+        if self._closed:
+            raise _stopping()
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read_now, unit)
 
     async def write(self, unit: Unit[T]) -> T:
@@ -97,7 +99,7 @@ class Store:
         loop = asyncio.get_running_loop()
         work = _Work(unit, loop.create_future(), loop)
         if self._closed:
-            raise errors.Unavailable("The store is closed: the server is stopping.", reason="STOPPING")
+            raise _stopping()
         try:
             self._queue.put_nowait(work)
         except queue.Full:
@@ -205,6 +207,10 @@ def _translate(error: Exception) -> Exception:
         conflict.__cause__ = error
         return conflict
     return error
+
+
+def _stopping() -> errors.Unavailable:
+    return errors.Unavailable("The store is closed: the server is stopping.", reason="STOPPING")
 
 
 def _unavailable(error: Exception) -> errors.Unavailable:
