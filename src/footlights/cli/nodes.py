@@ -28,6 +28,8 @@ async def list_(cli: Cli) -> None:
     """List nodes."""
     async with cli.client() as client:
         answer = await client.nodes.list()
+    if answer.HasField("brake"):
+        typer.echo(f"Reaping pauses ({answer.brake.reason}): {answer.brake.message}", err=True)
     emit(cli.output, answer, [node.node for node in answer.items], show.node_table(answer.items, time.time()))
 
 

@@ -96,6 +96,10 @@ class Hub:
         """Return a node's link."""
         return self._links.get(node)
 
+    def linked(self, node: str) -> bool:
+        """Say whether a node has had a link to this process."""
+        return node in self._links or node in self._silent_since
+
     def silence_s(self, node: str) -> float:
         """Return for how many seconds nothing was heard of a node, at most since this process began."""
         link = self._links.get(node)

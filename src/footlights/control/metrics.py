@@ -11,6 +11,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REFUSALS = ("FOREIGN_PROCESS", "MEMORY", "UNHEALTHY", "MISSING", "NO_PORTS", "NO_SLOT", "SLOT_HELD", "UNKNOWN")
 """The reasons that agents give most."""
 
+BRAKES = ("MASS_LOSS", "STALLED", "STORE_UNAVAILABLE", "STARTED")
+"""Why reaping may pause."""
+
 _START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900)
 
 
@@ -55,6 +58,10 @@ class Metrics:
         self._refused = Counter(
             "footlights_launches_refused_total", "Launches that a node refused.", ("reason",), registry=self.registry
         )
+        self._brake = Gauge(
+            "footlights_brake", "1 where reaping pauses for this reason.", ("reason",), registry=self.registry
+        )
+        self.brake(None)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
         for end in EndReason:
             self._ended.labels(end.value)
@@ -82,6 +89,11 @@ class Metrics:
     def placed(self, seconds: float) -> None:
         """Count one pass of placing."""
         self._pass.observe(seconds)
+
+    def brake(self, reason: str | None) -> None:
+        """Say why reaping pauses; None where it goes on."""
+        for each in BRAKES:
+            self._brake.labels(each).set(each == reason)
 
     def fleet(
         self,

@@ -11,6 +11,7 @@ import structlog
 
 from footlights import errors
 from footlights.control import convert, spans
+from footlights.control.brake import Brake
 from footlights.control.changes import Bus
 from footlights.store import Store, Transaction, launches
 from footlights.store import nodes as rows
@@ -25,9 +26,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Nodes(node_pb2_grpc.NodeServiceServicer):
     """Serves nodes."""
 
-    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
-        """Take what it reads and writes, whom it wakes, and the clock."""
-        self._store, self._bus, self._clock = store, bus, clock
+    def __init__(self, store: Store, bus: Bus, brake: Brake, clock: Callable[[], datetime]) -> None:
+        """Take what it reads and writes, whom it wakes, whether reaping pauses, and the clock."""
+        self._store, self._bus, self._brake, self._clock = store, bus, brake, clock
 
     async def ListNodes(self, request: node_pb2.ListNodesRequest, context: Context) -> node_pb2.ListNodesResponse:
         """Return all nodes."""
@@ -43,7 +44,12 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
                 for row in rows.everyone(tx)
             ]
 
-        return node_pb2.ListNodesResponse(items=await self._store.read(read))
+        answer = node_pb2.ListNodesResponse(items=await self._store.read(read))
+        hold = self._brake.hold
+        if hold is not None:
+            answer.brake.reason, answer.brake.message = hold.cause.value, hold.message
+            answer.brake.since_time.CopyFrom(convert.timestamp(hold.since))
+        return answer
 
     async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.Node:
         """Return one node."""

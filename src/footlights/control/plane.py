@@ -18,6 +18,7 @@ from footlights.control import convert, tokens
 from footlights.control.agents import Agents
 from footlights.control.applications import Applications
 from footlights.control.authentication import Authentication
+from footlights.control.brake import Brake
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
 from footlights.control.hub import Hub
@@ -26,7 +27,7 @@ from footlights.control.metrics import Metrics
 from footlights.control.nodes import Nodes
 from footlights.control.placing import Placing
 from footlights.control.profiles import Profiles
-from footlights.control.reaping import Reaping
+from footlights.control.reaping import Reaping, patience_s
 from footlights.control.sessions import Sessions
 from footlights.control.settings import ServerSettings
 from footlights.control.tokens import Tokens
@@ -85,6 +86,7 @@ class Plane:
     reaping: Reaping
     channel: Channel
     bus: Bus
+    brake: Brake
 
     async def loops(self) -> None:
         """Run placing and reaping until cancelled."""
@@ -118,6 +120,7 @@ async def assemble(
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
     await store.write(nodes.disconnect_all)
     bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
+    brake = Brake(patience_s(settings), metrics, clock, monotonic)
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock)
     interceptor = CallInterceptor(authentication, metrics)
@@ -128,7 +131,7 @@ async def assemble(
         )
         application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, clock), server)
         profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, clock), server)
-        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, bus, clock), server)
+        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, bus, brake, clock), server)
         token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
         agent_pb2_grpc.add_AgentServiceServicer_to_server(
             Agents(store, bus, hub, box, metrics, settings, cluster, clock), server
@@ -156,9 +159,10 @@ async def assemble(
             docs=docs.routes(openapi_document()),
         ),
         placing=Placing(store, bus, metrics, clock),
-        reaping=Reaping(store, bus, hub, metrics, settings, clock, monotonic),
+        reaping=Reaping(store, bus, hub, metrics, settings, brake, clock, monotonic),
         channel=channel,
         bus=bus,
+        brake=brake,
     )
 
 

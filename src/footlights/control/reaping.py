@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ import structlog
 
 from footlights import errors
 from footlights.control import convert
+from footlights.control.brake import Brake, Silence
 from footlights.control.changes import Bus
 from footlights.control.hub import Hub
 from footlights.control.metrics import Metrics
@@ -22,13 +23,18 @@ from footlights.control.settings import ServerSettings
 from footlights.lifecycle import EndReason
 from footlights.store import Store, Transaction, launches, listing, nodes, sessions
 from footlights.store.revisions import last_revision
-from footlights.store.tables import Session
+from footlights.store.tables import Node, Session
 from footlights.v1 import node_pb2
 
 log = structlog.get_logger(__name__)
 
 MISSED_HEARTBEATS = 3
 """So many missed make a node UNREACHABLE."""
+
+
+def patience_s(settings: ServerSettings) -> float:
+    """Return the silence, in seconds, after which a node is called unreachable."""
+    return MISSED_HEARTBEATS * settings.heartbeat_interval_s
 
 
 class Reaping:
@@ -44,13 +50,17 @@ class Reaping:
         hub: Hub,
         metrics: Metrics,
         settings: ServerSettings,
+        brake: Brake,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, and the two clocks, of which only the second never jumps."""
+        """Take what it reads and writes, whom it wakes, what stops it, and two clocks: only the second never jumps."""
         self._store, self._bus, self._hub = store, bus, hub
         self._metrics, self._settings, self._clock = metrics, settings, clock
-        self._monotonic = monotonic
+        self._brake, self._monotonic = brake, monotonic
+        self._passed = monotonic()
+        self.passes = 0
+        """How many passes were made to their end."""
         self._pruned = -math.inf
         self._countdowns = Countdowns(monotonic)
         self._counted = 0
@@ -58,21 +68,35 @@ class Reaping:
     async def run(self) -> None:
         """Reap until cancelled."""
         self._counted = await self._store.read(last_revision)
+        due = self._monotonic()
         while True:
+            started = self._monotonic()
             try:
-                await self.reap_once()
+                await self.reap_once(late_s=started - due)
             except errors.Error as error:
+                self._brake.failed(str(error))
                 log.warning(
                     "A pass of reaping failed; the next one tries again", action="reaping_failed", error=str(error)
                 )
+            due = started + self.PERIOD_S
             await asyncio.sleep(self.PERIOD_S)
 
-    async def reap_once(self) -> None:
-        """Make one pass."""
-        now = self._clock()
-        await self._end_overdue(now)
-        await self._mark_silent(now)
+    async def reap_once(self, late_s: float = 0.0) -> None:
+        """Make one pass; ``late_s`` is how much later than due, the time that the pass before took counted in."""
+        now, started = self._clock(), self._monotonic()
+        self._brake.late(late_s)
+        known = [row for row in await self._store.read(nodes.everyone) if row.reachable]
+        self._brake.late(self._monotonic() - started)
+        silences = {row.node: Silence(self._hub.silence_s(row.node), self._hub.linked(row.node)) for row in known}
+        if self._brake.judge(silences):
+            # Nobody's time runs while we do not know whom we have missed.
+            self._countdowns.postpone(started - self._passed)
+        else:
+            await self._mark_silent([row for row in known if silences[row.node].seconds > self._patience_s], now)
+            await self._end_overdue(now)
+        self._passed = started
         await self._count()
+        self.passes += 1
         if self._monotonic() - self._pruned > self.PRUNE_PERIOD_S:
             self._pruned = self._monotonic()
             before = now - timedelta(days=self._settings.retention_days)
@@ -99,22 +123,23 @@ class Reaping:
         for node in await self._store.write(end):
             self._bus.session_changed(node)
 
-    async def _mark_silent(self, now: datetime) -> None:
-        patience = MISSED_HEARTBEATS * self._settings.heartbeat_interval_s
-        for row in await self._store.read(nodes.everyone):
-            silent = self._hub.silence_s(row.node) > patience
+    @property
+    def _patience_s(self) -> float:
+        return patience_s(self._settings)
+
+    async def _mark_silent(self, silent: Sequence[Node], now: datetime) -> None:
+        for row in silent:
             link = self._hub.get(row.node)
-            if silent and link is not None:
+            if link is not None:
                 link.end(
                     errors.Unavailable(
-                        f"Nothing was heard for {patience:g} s. Open the link again.", reason="LINK_SILENT"
+                        f"Nothing was heard for {self._patience_s:g} s. Open the link again.", reason="LINK_SILENT"
                     )
                 )
-            if silent and row.reachable:
-                silence = partial(nodes.set_silent, node=row.node, epoch=row.epoch, now=now)
-                if await self._store.write(silence):
-                    log.warning("A node is silent", action="node_unreachable", node=row.node)
-                    self._bus.sessions.wake()
+            silence = partial(nodes.set_silent, node=row.node, epoch=row.epoch, now=now)
+            if await self._store.write(silence):
+                log.warning("A node is silent", action="node_unreachable", node=row.node)
+                self._bus.sessions.wake()
 
     async def _count(self) -> None:
         def read(
@@ -159,6 +184,11 @@ class Countdowns:
         """Say whether a deadline has passed; ``left_s`` counts only when ``key`` is seen for the first time."""
         now = self._monotonic()
         return now >= self._ends.setdefault(key, now + left_s)
+
+    def postpone(self, span_s: float) -> None:
+        """Give every deadline that is being counted down so much longer."""
+        for key in self._ends:
+            self._ends[key] += span_s
 
     def keep(self, keys: set[str]) -> None:
         """Forget all deadlines but these."""
