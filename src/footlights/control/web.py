@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from footlights.control.metrics import CONTENT_TYPE, Metrics
 from footlights.frontdoor import FrontDoor
+from footlights.gateway.site import Site
 from footlights.store import Store
 from footlights.store.revisions import last_revision
 
@@ -43,8 +43,9 @@ def web(
     async def home(_: Request) -> Response:
         return RedirectResponse("console/")
 
-    starlette = Starlette(
-        routes=[
+    site = Site(
+        gateway,
+        [
             Route("/healthz", healthz),
             Route("/metrics", show_metrics),
             Route("/", home),
@@ -54,17 +55,12 @@ def web(
         ],
         exception_handlers={Exception: unhealthy},
     )
-    # Not a Mount: its pattern knows no line ends, and a path with one would get Starlette's own plain 404.
-    starlette.router.default, starlette.router.redirect_slashes = gateway, False
-    others = {route.path.split("/")[1] for route in starlette.routes if isinstance(route, Route | Mount)}
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         # The front door owns its paths exactly, WebSockets included; a pattern says that more plainly than mounts.
         if FrontDoor.owns(scope):
             await front_door(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"].split("/", 2)[1:2] not in ([name] for name in others):
-            await gateway(scope, receive, send)
         else:
-            await starlette(scope, receive, send)
+            await site(scope, receive, send)
 
     return app

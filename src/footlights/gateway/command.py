@@ -15,7 +15,6 @@ import grpc
 import grpc.aio
 import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
-from starlette.applications import Starlette
 from starlette.routing import Route
 
 from footlights import __version__
@@ -25,6 +24,7 @@ from footlights.gateway.binding import BindingError
 from footlights.gateway.descriptors import DescriptorError, from_server, from_set
 from footlights.gateway.openapi import Info, document
 from footlights.gateway.options import Options
+from footlights.gateway.site import Site
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,12 +100,9 @@ async def _run(arguments: argparse.Namespace) -> None:
         pages = _pages(services, options, data) if arguments.docs else []
         if not any(binding.template.text == "/healthz" for binding in gateway.bindings):
             pages.append(health.route(channel))
-        app = Starlette(routes=pages)
-        # Not a Mount: its pattern does not match a line end in a path, which then gets Starlette's own 404.
-        app.router.default, app.router.redirect_slashes = gateway, False
         config = uvicorn.Config(
-            app, host=host.strip("[]") or "127.0.0.1", port=int(port), log_level="warning", access_log=False,
-            proxy_headers=False, server_header=False, ws="none", lifespan="off", timeout_graceful_shutdown=10,
+            Site(gateway, pages), host=host.strip("[]") or "127.0.0.1", port=int(port), log_level="warning",
+            access_log=False, proxy_headers=False, server_header=False, ws="none", lifespan="off", timeout_graceful_shutdown=10,
             ssl_certfile=arguments.tls_certificate, ssl_keyfile=arguments.tls_key,
         )  # fmt: skip
         scheme = "https" if arguments.tls_key else "http"

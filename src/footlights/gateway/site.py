@@ -1,0 +1,46 @@
+"""A Starlette application around a gateway: pages, health and other mounts beside the API, on one origin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class Site(Starlette):
+    """Serves its routes, and a gateway at every other path.
+
+    A request whose first path segment is no route's goes to the gateway before anything else looks at it, which
+    spares it the walk through the routes. A ``Mount("/")`` would also know no line ends: a path with one would get
+    Starlette's own plain 404. Middleware of the application does not see such requests.
+
+    Args:
+        gateway: a ``Gateway``, or any ASGI application that answers every HTTP request itself.
+        routes: routes and mounts whose paths begin with literal segments.
+        exception_handlers: Starlette's, for its routes.
+    """
+
+    def __init__(
+        self,
+        gateway: ASGIApp,
+        routes: Sequence[BaseRoute],
+        exception_handlers: Mapping[Any, Callable[..., Any]] | None = None,
+    ) -> None:
+        super().__init__(routes=routes, exception_handlers=exception_handlers)
+        # What begins like a route and is none is still the gateway's to refuse.
+        self.router.default, self.router.redirect_slashes = gateway, False
+        self._gateway = gateway
+        self._own = {route.path.split("/")[1] for route in routes if isinstance(route, Route | Mount)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            end = path.find("/", 1)
+            if (path[1:end] if end >= 0 else path[1:]) not in self._own:
+                await self._gateway(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
