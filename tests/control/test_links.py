@@ -75,11 +75,12 @@ async def test_an_operator_cannot_speak_for_a_node(plane: Control) -> None:
     assert caught.value.reason == "ROLE_LACKS_PERMISSION"
 
 
-async def test_a_newer_link_replaces_the_older_one_and_both_are_told(plane: Control) -> None:
-    """Two machines with one name: the older hears why, and what it says is void."""
+async def test_a_newer_link_replaces_one_that_is_silent_and_both_are_told(plane: Control) -> None:
+    """An agent that was restarted behind a cut: the older link hears why, and what it says is void."""
     older = await plane.agent()
     made = await plane.running(older)
     assignment = await older.assignment(made.session_id)
+    plane.clock.pass_s(8)
     newer = await plane.new_agent("node-a", older.token).open(
         launches=[known(assignment)], hello={"incarnation": "two"}
     )

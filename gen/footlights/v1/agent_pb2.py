@@ -29,7 +29,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ootlights/v1/agent.proto\x12\rfootlights.v1\x1a\x1f\x66ootlights/v1/application.proto\x1a\x18\x66ootlights/v1/node.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf8\x01\n\x0bLinkRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.footlights.v1.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.footlights.v1.HeartbeatH\x00\x12-\n\tinventory\x18\x03 \x01(\x0b\x32\x18.footlights.v1.InventoryH\x00\x12-\n\x06report\x18\x04 \x01(\x0b\x32\x1b.footlights.v1.LaunchReportH\x00\x12*\n\x08log_part\x18\x05 \x01(\x0b\x32\x16.footlights.v1.LogPartH\x00\x42\t\n\x07message\"\x83\x02\n\x0cLinkResponse\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.footlights.v1.WelcomeH\x00\x12\x31\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x1a.footlights.v1.AssignmentsH\x00\x12/\n\nassignment\x18\x03 \x01(\x0b\x32\x19.footlights.v1.AssignmentH\x00\x12\x30\n\x0blog_request\x18\x04 \x01(\x0b\x32\x19.footlights.v1.LogRequestH\x00\x12\'\n\x06\x66orget\x18\x05 \x01(\x0b\x32\x15.footlights.v1.ForgetH\x00\x42\t\n\x07message\"\xc9\x01\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\'\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x18.footlights.v1.NodeFacts\x12+\n\tinventory\x18\x04 \x01(\x0b\x32\x18.footlights.v1.Inventory\x12-\n\x08launches\x18\x05 \x03(\x0b\x32\x1b.footlights.v1.LaunchReport\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\"\\\n\tInventory\x12&\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x15.footlights.v1.Device\x12\'\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x18.footlights.v1.NodeFacts\"9\n\tHeartbeat\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.footlights.v1.LaunchReport\"\x95\x01\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x30\n\rabandon_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x0b\x41ssignments\x12.\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x19.footlights.v1.Assignment\"\xa1\x03\n\nAssignment\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x32\n\x07\x64\x65sired\x18\x04 \x01(\x0e\x32!.footlights.v1.Assignment.Desired\x12\x13\n\x0b\x64\x65vice_uuid\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x03(\x05\x12\'\n\x07version\x18\x07 \x01(\x0b\x32\x16.footlights.v1.Version\x12*\n\targuments\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rusd_stage_uri\x18\t \x01(\t\x12\x0f\n\x07secrets\x18\n \x01(\x0c\x12#\n\x05needs\x18\x0b \x01(\x0b\x32\x14.footlights.v1.Needs\x12%\n\x06limits\x18\x0c \x01(\x0b\x32\x15.footlights.v1.Limits\"<\n\x07\x44\x65sired\x12\x17\n\x13\x44\x45SIRED_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x0b\n\x07STOPPED\x10\x02\"\xb3\x05\n\x0cLaunchReport\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.footlights.v1.LaunchReport.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bsignal_port\x18\x07 \x01(\x05\x12\x12\n\nmedia_port\x18\x08 \x01(\x05\x12\x11\n\thttp_port\x18\t \x01(\x05\x12/\n\x05steps\x18\n \x03(\x0b\x32 .footlights.v1.LaunchReport.Step\x12\x14\n\x07viewers\x18\x0b \x01(\x05H\x01\x88\x01\x01\x12\x16\n\x0e\x65ver_connected\x18\x0c \x01(\x08\x12,\n\tready_for\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08idle_for\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cstarting_for\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08log_tail\x18\x10 \x03(\t\x1a=\n\x04Step\x12\r\n\x05stage\x18\x01 \x01(\t\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x83\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0c\n\x08STARTING\x10\x02\x12\t\n\x05READY\x10\x03\x12\x0c\n\x08STOPPING\x10\x04\x12\n\n\x06\x45XITED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0c\n\x08REJECTED\x10\x07\x12\x08\n\x04LOST\x10\x08\x42\x0c\n\n_exit_codeB\n\n\x08_viewers\"g\n\nLogRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_id\x18\x02 \x01(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x05 \x01(\x08\"\\\n\x07LogPart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05lines\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"\x1b\n\x06\x46orget\x12\x11\n\tlaunch_id\x18\x01 \x01(\t2b\n\x0c\x41gentService\x12R\n\x04Link\x12\x1a.footlights.v1.LinkRequest\x1a\x1b.footlights.v1.LinkResponse\"\r\xba\xe1\x18\tlink.open(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ootlights/v1/agent.proto\x12\rfootlights.v1\x1a\x1f\x66ootlights/v1/application.proto\x1a\x18\x66ootlights/v1/node.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf8\x01\n\x0bLinkRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.footlights.v1.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.footlights.v1.HeartbeatH\x00\x12-\n\tinventory\x18\x03 \x01(\x0b\x32\x18.footlights.v1.InventoryH\x00\x12-\n\x06report\x18\x04 \x01(\x0b\x32\x1b.footlights.v1.LaunchReportH\x00\x12*\n\x08log_part\x18\x05 \x01(\x0b\x32\x16.footlights.v1.LogPartH\x00\x42\t\n\x07message\"\xac\x02\n\x0cLinkResponse\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.footlights.v1.WelcomeH\x00\x12\x31\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x1a.footlights.v1.AssignmentsH\x00\x12/\n\nassignment\x18\x03 \x01(\x0b\x32\x19.footlights.v1.AssignmentH\x00\x12\x30\n\x0blog_request\x18\x04 \x01(\x0b\x32\x19.footlights.v1.LogRequestH\x00\x12\'\n\x06\x66orget\x18\x05 \x01(\x0b\x32\x15.footlights.v1.ForgetH\x00\x12\'\n\x06notice\x18\x06 \x01(\x0b\x32\x15.footlights.v1.NoticeH\x00\x42\t\n\x07message\"\xc9\x01\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\'\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x18.footlights.v1.NodeFacts\x12+\n\tinventory\x18\x04 \x01(\x0b\x32\x18.footlights.v1.Inventory\x12-\n\x08launches\x18\x05 \x03(\x0b\x32\x1b.footlights.v1.LaunchReport\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\"\\\n\tInventory\x12&\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x15.footlights.v1.Device\x12\'\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x18.footlights.v1.NodeFacts\"9\n\tHeartbeat\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.footlights.v1.LaunchReport\"\x95\x01\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x30\n\rabandon_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x0b\x41ssignments\x12.\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x19.footlights.v1.Assignment\"\xa1\x03\n\nAssignment\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x32\n\x07\x64\x65sired\x18\x04 \x01(\x0e\x32!.footlights.v1.Assignment.Desired\x12\x13\n\x0b\x64\x65vice_uuid\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x03(\x05\x12\'\n\x07version\x18\x07 \x01(\x0b\x32\x16.footlights.v1.Version\x12*\n\targuments\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rusd_stage_uri\x18\t \x01(\t\x12\x0f\n\x07secrets\x18\n \x01(\x0c\x12#\n\x05needs\x18\x0b \x01(\x0b\x32\x14.footlights.v1.Needs\x12%\n\x06limits\x18\x0c \x01(\x0b\x32\x15.footlights.v1.Limits\"<\n\x07\x44\x65sired\x12\x17\n\x13\x44\x45SIRED_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x0b\n\x07STOPPED\x10\x02\"\xb3\x05\n\x0cLaunchReport\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.footlights.v1.LaunchReport.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bsignal_port\x18\x07 \x01(\x05\x12\x12\n\nmedia_port\x18\x08 \x01(\x05\x12\x11\n\thttp_port\x18\t \x01(\x05\x12/\n\x05steps\x18\n \x03(\x0b\x32 .footlights.v1.LaunchReport.Step\x12\x14\n\x07viewers\x18\x0b \x01(\x05H\x01\x88\x01\x01\x12\x16\n\x0e\x65ver_connected\x18\x0c \x01(\x08\x12,\n\tready_for\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08idle_for\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cstarting_for\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08log_tail\x18\x10 \x03(\t\x1a=\n\x04Step\x12\r\n\x05stage\x18\x01 \x01(\t\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x83\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0c\n\x08STARTING\x10\x02\x12\t\n\x05READY\x10\x03\x12\x0c\n\x08STOPPING\x10\x04\x12\n\n\x06\x45XITED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0c\n\x08REJECTED\x10\x07\x12\x08\n\x04LOST\x10\x08\x42\x0c\n\n_exit_codeB\n\n\x08_viewers\"g\n\nLogRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_id\x18\x02 \x01(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x05 \x01(\x08\"\\\n\x07LogPart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05lines\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x1b\n\x06\x46orget\x12\x11\n\tlaunch_id\x18\x01 \x01(\t2b\n\x0c\x41gentService\x12R\n\x04Link\x12\x1a.footlights.v1.LinkRequest\x1a\x1b.footlights.v1.LinkResponse\"\r\xba\xe1\x18\tlink.open(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,33 +41,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINKREQUEST']._serialized_start=198
   _globals['_LINKREQUEST']._serialized_end=446
   _globals['_LINKRESPONSE']._serialized_start=449
-  _globals['_LINKRESPONSE']._serialized_end=708
-  _globals['_HELLO']._serialized_start=711
-  _globals['_HELLO']._serialized_end=912
-  _globals['_INVENTORY']._serialized_start=914
-  _globals['_INVENTORY']._serialized_end=1006
-  _globals['_HEARTBEAT']._serialized_start=1008
-  _globals['_HEARTBEAT']._serialized_end=1065
-  _globals['_WELCOME']._serialized_start=1068
-  _globals['_WELCOME']._serialized_end=1217
-  _globals['_ASSIGNMENTS']._serialized_start=1219
-  _globals['_ASSIGNMENTS']._serialized_end=1280
-  _globals['_ASSIGNMENT']._serialized_start=1283
-  _globals['_ASSIGNMENT']._serialized_end=1700
-  _globals['_ASSIGNMENT_DESIRED']._serialized_start=1640
-  _globals['_ASSIGNMENT_DESIRED']._serialized_end=1700
-  _globals['_LAUNCHREPORT']._serialized_start=1703
-  _globals['_LAUNCHREPORT']._serialized_end=2394
-  _globals['_LAUNCHREPORT_STEP']._serialized_start=2173
-  _globals['_LAUNCHREPORT_STEP']._serialized_end=2234
-  _globals['_LAUNCHREPORT_STATE']._serialized_start=2237
-  _globals['_LAUNCHREPORT_STATE']._serialized_end=2368
-  _globals['_LOGREQUEST']._serialized_start=2396
-  _globals['_LOGREQUEST']._serialized_end=2499
-  _globals['_LOGPART']._serialized_start=2501
-  _globals['_LOGPART']._serialized_end=2593
-  _globals['_FORGET']._serialized_start=2595
-  _globals['_FORGET']._serialized_end=2622
-  _globals['_AGENTSERVICE']._serialized_start=2624
-  _globals['_AGENTSERVICE']._serialized_end=2722
+  _globals['_LINKRESPONSE']._serialized_end=749
+  _globals['_HELLO']._serialized_start=752
+  _globals['_HELLO']._serialized_end=953
+  _globals['_INVENTORY']._serialized_start=955
+  _globals['_INVENTORY']._serialized_end=1047
+  _globals['_HEARTBEAT']._serialized_start=1049
+  _globals['_HEARTBEAT']._serialized_end=1106
+  _globals['_WELCOME']._serialized_start=1109
+  _globals['_WELCOME']._serialized_end=1258
+  _globals['_ASSIGNMENTS']._serialized_start=1260
+  _globals['_ASSIGNMENTS']._serialized_end=1321
+  _globals['_ASSIGNMENT']._serialized_start=1324
+  _globals['_ASSIGNMENT']._serialized_end=1741
+  _globals['_ASSIGNMENT_DESIRED']._serialized_start=1681
+  _globals['_ASSIGNMENT_DESIRED']._serialized_end=1741
+  _globals['_LAUNCHREPORT']._serialized_start=1744
+  _globals['_LAUNCHREPORT']._serialized_end=2435
+  _globals['_LAUNCHREPORT_STEP']._serialized_start=2214
+  _globals['_LAUNCHREPORT_STEP']._serialized_end=2275
+  _globals['_LAUNCHREPORT_STATE']._serialized_start=2278
+  _globals['_LAUNCHREPORT_STATE']._serialized_end=2409
+  _globals['_LOGREQUEST']._serialized_start=2437
+  _globals['_LOGREQUEST']._serialized_end=2540
+  _globals['_LOGPART']._serialized_start=2542
+  _globals['_LOGPART']._serialized_end=2634
+  _globals['_NOTICE']._serialized_start=2636
+  _globals['_NOTICE']._serialized_end=2677
+  _globals['_FORGET']._serialized_start=2679
+  _globals['_FORGET']._serialized_end=2706
+  _globals['_AGENTSERVICE']._serialized_start=2708
+  _globals['_AGENTSERVICE']._serialized_end=2806
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,7 @@ class LinkResponse(_message.Message):
     ASSIGNMENT_FIELD_NUMBER: _builtins.int
     LOG_REQUEST_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Accepts the link; first and once."""
@@ -104,6 +105,10 @@ class LinkResponse(_message.Message):
     def forget(self) -> Global___Forget:
         """A final report is recorded: the agent may forget the launch."""
 
+    @_builtins.property
+    def notice(self) -> Global___Notice:
+        """Tells the agent's operator something."""
+
     def __init__(
         self,
         *,
@@ -112,12 +117,13 @@ class LinkResponse(_message.Message):
         assignment: Global___Assignment | None = ...,
         log_request: Global___LogRequest | None = ...,
         forget: Global___Forget | None = ...,
+        notice: Global___Notice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "log_request", b"log_request", "message", b"message", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "log_request", b"log_request", "message", b"message", "notice", b"notice", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "log_request", b"log_request", "message", b"message", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "log_request", b"log_request", "message", b"message", "notice", b"notice", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget", "notice"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -635,6 +641,32 @@ class LogPart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogPart: _TypeAlias = LogPart  # noqa: Y015
+
+@_typing.final
+class Notice(_message.Message):
+    """Tells an agent's operator something; the agent logs it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """UPPER_SNAKE and stable: `DUPLICATE_IDENTITY`. New ones may be added."""
+    message: _builtins.str
+    """The same for a person."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
 
 @_typing.final
 class Forget(_message.Message):

@@ -62,6 +62,36 @@ class Node(_message.Message):
     UNREACHABLE: Node.State.ValueType  # 5
     """Its agent is silent. What runs there goes on."""
 
+    @_typing.final
+    class Notice(_message.Message):
+        """What the control plane has met about a node and an operator should know."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        TIME_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """UPPER_SNAKE and stable: `DUPLICATE_IDENTITY`. New ones may be added."""
+        message: _builtins.str
+        """The same for a person."""
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp:
+            """When it was met last."""
+
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+            time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "time", b"time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NODE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
@@ -72,6 +102,7 @@ class Node(_message.Message):
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     CREATED_TIME_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Output only. Its name."""
     state: Global___Node.State.ValueType
@@ -104,6 +135,10 @@ class Node(_message.Message):
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was first seen."""
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node.Notice]:
+        """Output only. What an operator should know of it, of the last minutes."""
+
     def __init__(
         self,
         *,
@@ -117,10 +152,11 @@ class Node(_message.Message):
         session_count: _builtins.int = ...,
         created_time: _timestamp_pb2.Timestamp | None = ...,
         epoch: _builtins.int = ...,
+        notices: _abc.Iterable[Global___Node.Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "facts", b"facts", "last_seen_time", b"last_seen_time", "node", b"node", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "facts", b"facts", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -193,6 +193,8 @@ class Agent:
             self.launches.assign(message.assignment)
         elif kind == "forget":
             self.launches.forget(message.forget.launch_id)
+        elif kind == "notice":
+            _log.warning("notice", reason=message.notice.reason, message=message.notice.message)
         else:
             _log.warning("message_not_understood", kind=kind)
 

@@ -154,6 +154,7 @@ def node_details(node: node_pb2.Node) -> list[str]:
             ("Connected", moment(node.connected_time)),
             ("Last seen", moment(node.last_seen_time)),
             ("Drains by", moment(node.drain_time)),
+            *(("Notice", f"{notice.reason}: {notice.message}") for notice in node.notices),
             *(("Note", note) for note in node.facts.notes),
         ]
     )

@@ -31,6 +31,10 @@ Answers = AsyncIterator[agent_pb2.LinkResponse]
 Inbox = asyncio.Queue[agent_pb2.LinkRequest]
 _HELLO_TIMEOUT_S = 10.0
 _SEEN_PERIOD_S = 15.0
+_SPEAK_HEARTBEATS = 1.5
+"""An agent that lives is heard within so many heartbeats."""
+_SPEAK_TIMEOUT_S = 12.0
+"""But a new agent does not wait for ever for its welcome."""
 MAX_UNRECORDED = 1000
 """Messages of one agent that wait for the store; then its stream is held back."""
 
@@ -61,6 +65,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
     ) -> Answers:
         """Hold one agent's link."""
         hello = await self._hello(request_iterator)
+        await self._refuse_duplicate(hello)
         link = await self._open(hello)
         workers: list[asyncio.Task[None]] = []
         try:
@@ -119,6 +124,28 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 reason="PROTOCOL_VERSION",
             )
         return hello
+
+    async def _refuse_duplicate(self, hello: agent_pb2.Hello) -> None:
+        """Refuse a second agent under a name whose agent is alive: it knows nothing of what runs there."""
+        patience = min(_SPEAK_HEARTBEATS * self._settings.heartbeat_interval_s, _SPEAK_TIMEOUT_S)
+        rival = await self._hub.rival(hello.node, hello.incarnation, patience)
+        if rival is None:
+            return
+        host = hello.facts.hostname or "a host without a name"
+        text = (
+            f"A second agent, on {host}, tries to link as {hello.node} with the same token. "
+            "Give each machine its own node name and token."
+        )
+        log.warning("Refused a second agent", action="link_duplicate", node=hello.node, host=host)
+        rival.say(agent_pb2.LinkResponse(notice=agent_pb2.Notice(reason="DUPLICATE_IDENTITY", message=text)))
+        now = self._clock()
+        await self._store.write(lambda tx: nodes.notice(tx, hello.node, "DUPLICATE_IDENTITY", text, now=now))
+        raise errors.AlreadyExists(
+            f"Another agent is linked as {hello.node} and alive. If this machine was cloned from it, give this one its "
+            "own node name and token; if the other is to go, stop it first.",
+            reason="DUPLICATE_IDENTITY",
+            metadata={"node": hello.node, "incarnation": rival.incarnation},
+        )
 
     async def _open(self, hello: agent_pb2.Hello) -> OpenLink:
         now = self._clock()

@@ -17,6 +17,9 @@ from footlights.store.nodes import Reading
 from footlights.store.tables import Application, Device, Launch, Lease, Node, Release, Session, Token, moment
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2, token_pb2
 
+NOTICE_TTL = timedelta(minutes=2)
+"""How long a notice is shown: what lasts is met again within less."""
+
 _ROUTED = ("READY", "ACTIVE")
 
 
@@ -194,7 +197,7 @@ def token(row: Token) -> token_pb2.Token:
     return message
 
 
-def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease]) -> node_pb2.Node:
+def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease], *, now: datetime) -> node_pb2.Node:
     """Return a node with its devices and who holds them."""
     message = node_pb2.Node(
         node=row.node,
@@ -208,6 +211,9 @@ def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease]) -> node_
         time = getattr(row, name)
         if time is not None:
             getattr(message, name).CopyFrom(timestamp(time))
+    for reason, (text, met) in sorted(row.notices.items()):
+        if abs(now - moment(met)) < NOTICE_TTL:
+            message.notices.add(reason=reason, message=text, time=timestamp(moment(met)))
     for device in devices:
         shown = message.devices.add()
         shown.MergeFromString(device.reading)

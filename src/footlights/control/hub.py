@@ -34,6 +34,9 @@ class OpenLink:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is no longer its node's link: whoever waits for an answer over it waits in vain."""
 
+    spoke: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever it is heard; whoever waits for that clears it first."""
+
     def say(self, message: agent_pb2.LinkResponse) -> bool:
         """Queue a message; False where the agent does not keep up."""
         try:
@@ -54,6 +57,7 @@ class Hub:
 
     LOG_TIMEOUT_S = 10.0
     MAX_LOG_PARTS = 64
+    LAST_WORDS_S = 0.25
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Begin without a link."""
@@ -79,6 +83,34 @@ class Hub:
                 )
             )
 
+    async def rival(self, node: str, incarnation: str, patience_s: float) -> OpenLink | None:
+        """Return the link of another agent under this name that is alive; None where the way is free.
+
+        An agent that was restarted leaves a link behind that ends, or says nothing more. One that still speaks is
+        another agent, and of the two it has the node's launches. It is asked something, so that it need not wait for
+        its next heartbeat: whoever knows no such launch says so at once.
+
+        Args:
+            node: The name under which a new link is to be opened.
+            incarnation: Of the agent that opens it.
+            patience_s: How long a link may take to speak; what was silent for longer before is not asked.
+        """
+        link = self._links.get(node)
+        if link is None or link.incarnation == incarnation or self._monotonic() - link.heard > patience_s:
+            return None
+        link.spoke.clear()
+        link.say(agent_pb2.LinkResponse(log_request=agent_pb2.LogRequest(request_id=names.new_id())))
+        spoke, closed = asyncio.ensure_future(link.spoke.wait()), asyncio.ensure_future(link.closed.wait())
+        try:
+            await asyncio.wait((spoke, closed), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if spoke.done():
+                # Where we stood still ourselves, the last words of a dead agent and its end are read together.
+                await asyncio.wait((closed,), timeout=self.LAST_WORDS_S)
+        finally:
+            spoke.cancel()
+            closed.cancel()
+        return link if link.spoke.is_set() and not link.closed.is_set() else None
+
     def remove(self, link: OpenLink) -> bool:
         """Forget a link; False where a newer one has taken its place."""
         link.closed.set()
@@ -90,6 +122,7 @@ class Hub:
 
     def hear(self, link: OpenLink) -> None:
         """Note that a link was heard at this moment."""
+        link.spoke.set()
         link.heard = self._monotonic()
 
     def get(self, node: str) -> OpenLink | None:

@@ -32,6 +32,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
 
     async def ListNodes(self, request: node_pb2.ListNodesRequest, context: Context) -> node_pb2.ListNodesResponse:
         """Return all nodes."""
+        now = self._clock()
 
         def read(tx: Transaction) -> list[node_pb2.Node]:
             devices, leases = rows.devices(tx), launches.live_leases(tx)
@@ -40,6 +41,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
                     row,
                     [device for device in devices if device.node == row.node],
                     [lease for lease in leases if lease.node == row.node],
+                    now=now,
                 )
                 for row in rows.everyone(tx)
             ]
@@ -53,7 +55,8 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
 
     async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.Node:
         """Return one node."""
-        return await self._store.read(lambda tx: _show(tx, request.node))
+        now = self._clock()
+        return await self._store.read(lambda tx: _show(tx, request.node, now))
 
     async def CordonNode(self, request: node_pb2.CordonNodeRequest, context: Context) -> node_pb2.Node:
         """Place nothing new on a node."""
@@ -94,10 +97,12 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
     async def _set(
         self, name: str, *, cordoned: bool, draining: bool, drain_time: datetime | None = None
     ) -> node_pb2.Node:
+        now = self._clock()
+
         def write(tx: Transaction) -> node_pb2.Node:
             _find(tx, name)
             rows.set_placing(tx, name, cordoned=cordoned, draining=draining, drain_time=drain_time)
-            return _show(tx, name)
+            return _show(tx, name, now)
 
         node = await self._store.write(write)
         self._bus.session_changed()
@@ -115,5 +120,5 @@ def _find(tx: Transaction, name: str) -> Node:
     return row
 
 
-def _show(tx: Transaction, name: str) -> node_pb2.Node:
-    return convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name))
+def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
+    return convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)

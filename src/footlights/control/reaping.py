@@ -95,7 +95,7 @@ class Reaping:
             await self._mark_silent([row for row in known if silences[row.node].seconds > self._patience_s], now)
             await self._end_overdue(now)
         self._passed = started
-        await self._count()
+        await self._count(now)
         self.passes += 1
         if self._monotonic() - self._pruned > self.PRUNE_PERIOD_S:
             self._pruned = self._monotonic()
@@ -141,7 +141,7 @@ class Reaping:
                 log.warning("A node is silent", action="node_unreachable", node=row.node)
                 self._bus.sessions.wake()
 
-    async def _count(self) -> None:
+    async def _count(self, now: datetime) -> None:
         def read(
             tx: Transaction,
         ) -> tuple[list[Session], dict[tuple[str, str], int], dict[tuple[str, str], int], dict[str, int]]:
@@ -156,7 +156,8 @@ class Reaping:
                 slots[(kind, "leased")] += held
                 slots[(kind, "free" if well else "unusable")] += device.slots - held
             for row in nodes.everyone(tx):
-                states[node_pb2.Node.State.Name(convert.node(row, [], nodes.live_leases(tx, row.node)).state)] += 1
+                shown = convert.node(row, [], nodes.live_leases(tx, row.node), now=now)
+                states[node_pb2.Node.State.Name(shown.state)] += 1
             changed = listing.changed_since(tx, self._counted)
             return changed, listing.state_counts(tx), dict(slots), dict(states)
 

@@ -13,7 +13,7 @@ from footlights.lifecycle import LaunchState
 from footlights.store import launches, sessions
 from footlights.store.launches import Observation
 from footlights.store.store import Transaction
-from footlights.store.tables import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node
+from footlights.store.tables import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node, microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,14 @@ def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool
     if met:
         _resettle_all(tx, node, now)
     return bool(met)
+
+
+def notice(tx: Transaction, node: str, reason: str, message: str, *, now: datetime) -> None:
+    """Record what an operator should know of a node; of one reason the last is kept."""
+    row = get(tx, node)
+    if row is not None:
+        notices = {**row.notices, reason: [message, microseconds(now)]}
+        tx.execute(update(NODE).where(NODE.c.node == node).values(notices=notices))
 
 
 def set_placing(tx: Transaction, node: str, *, cordoned: bool, draining: bool, drain_time: datetime | None) -> None:

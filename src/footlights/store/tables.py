@@ -156,6 +156,8 @@ class Node(SQLModel, table=True):
     created_time: datetime = _instant(nullable=False)
     connected_time: datetime | None = _instant()
     last_seen_time: datetime | None = _instant()
+    notices: dict[str, list[Any]] = _json(dict)
+    """Reason -> ``[message, microseconds since the epoch]``, of when it was met last."""
 
 
 class Device(SQLModel, table=True):

@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("created_time", sa.BigInteger(), nullable=False),
         sa.Column("connected_time", sa.BigInteger(), nullable=True),
         sa.Column("last_seen_time", sa.BigInteger(), nullable=True),
+        sa.Column("notices", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("node", name=op.f("pk_node")),
     )
     op.create_table(
