@@ -177,6 +177,7 @@ async def test_a_secret_is_seen_by_its_application_alone(plane: Control) -> None
     assert shown["password"] == shown["nucleus_connection_config"] == "[redacted]"
     assert problem(too_long)["field"] == "application_arguments.password"
     assert json.loads(assignment.secrets) == arguments
+    assert dict(assignment.arguments) == {}
     database = b"".join(path.read_bytes() for path in plane.settings.data_dir.glob("footlights.db*"))
     for word in (_SECRET, _NUCLEUS["token"], plane.admin.rpartition("_")[2]):
         assert all(word not in text for text in texts)
