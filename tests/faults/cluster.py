@@ -18,6 +18,8 @@ from types import TracebackType
 from footlights.devices.fake_state import FakeGpu, FakeState
 from tests.devices.standin import Standin, build
 from tests.faults import app
+from tests.faults.clocks import Clock
+from tests.faults.clocks import build as build_clock
 from tests.faults.proxy import Proxy
 from tests.faults.sampler import living
 from tests.system.stack import Process, Stack, until
@@ -25,7 +27,6 @@ from tests.system.stack import Process, Stack, until
 NODES = {"node-a": (2, 1), "node-b": (3, 1), "node-c": (2, 2)}
 """Node -> how many GPUs, and how many slots each."""
 DISK_BYTES = 48 << 20
-_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 _PORTS = 120
 """How many ports a node's launches may use."""
 
@@ -46,7 +47,8 @@ class Cluster(Stack):
         self.others: list[Process] = []
         """Duplicates, strace and the like, ended with the rest."""
         self.mounted: list[Path] = []
-        self.clocks: dict[str, Path] = {}
+        self.clocks: dict[str, Clock] = {}
+        """Empty where there is no C compiler."""
 
     @property
     def database(self) -> Path:
@@ -55,9 +57,11 @@ class Cluster(Stack):
     async def __aenter__(self) -> Cluster:
         self.directory.mkdir(parents=True, exist_ok=True)
         library = await asyncio.to_thread(build)
+        clock = await asyncio.to_thread(build_clock)
         for name in ("server", *NODES):
             self._disk(self.directory / name)
-            self._clock(name)
+            if clock is not None:
+                self.clocks[name] = Clock(clock, self.directory / f"{name}.clock")
         first = _free_ports(2 + 4 * _PORTS)
         self.grpc, self.http = f"127.0.0.1:{first}", f"http://127.0.0.1:{first + 1}"
         try:
@@ -138,13 +142,6 @@ class Cluster(Stack):
         """Let the node's driver answer what ``gpus`` has."""
         self.machines[node].set(FakeState(gpus=self.gpus[node], generation=self.generations[node]))
 
-    def set_clock(self, name: str, offset: str) -> None:
-        """Make a process's wall clock jump; libfaketime reads the file at every look at the clock."""
-        path = self.clocks[name]
-        draft = path.with_suffix(".new")
-        draft.write_text(f"{offset}\n")
-        draft.replace(path)
-
     async def register_applications(self) -> dict[str, frozenset[str]]:
         """Register what sessions run; returns the end reasons that each has by design."""
         python, source = sys.executable, str(Path(app.__file__))
@@ -215,21 +212,7 @@ class Cluster(Stack):
         await asyncio.to_thread(self._unmount)
 
     def _environment(self, name: str) -> dict[str, str]:
-        if name not in self.clocks:
-            return {}
-        return {
-            "LD_PRELOAD": str(_FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self.clocks[name]),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def _clock(self, name: str) -> None:
-        """Give a process a wall clock of its own, where libfaketime is installed."""
-        if _FAKETIME.exists():
-            self.clocks[name] = self.directory / f"{name}.clock"
-            self.set_clock(name, "+0")
+        return self.clocks[name].environment if name in self.clocks else {}
 
     def _disk(self, path: Path) -> None:
         """Give a directory a small disk of its own, that can be filled without hurting anybody else."""
