@@ -102,7 +102,8 @@ async def _run(arguments: argparse.Namespace) -> None:
             pages.append(health.route(channel))
         config = uvicorn.Config(
             Site(gateway, pages), host=host.strip("[]") or "127.0.0.1", port=int(port), log_level="warning",
-            access_log=False, proxy_headers=False, server_header=False, ws="none", lifespan="off", timeout_graceful_shutdown=10,
+            access_log=False, proxy_headers=False, server_header=False, ws="none", lifespan="off",
+            timeout_graceful_shutdown=10,
             ssl_certfile=arguments.tls_certificate, ssl_keyfile=arguments.tls_key,
         )  # fmt: skip
         scheme = "https" if arguments.tls_key else "http"
