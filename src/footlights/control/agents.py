@@ -237,7 +237,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             while not inbox.empty():
                 requests.append(inbox.get_nowait())
             reports: list[agent_pb2.LaunchReport] = []
-            inventory: agent_pb2.Inventory | None = None
+            inventories: list[agent_pb2.Inventory] = []
             for request in requests:
                 match request.WhichOneof("message"):
                     case "heartbeat":
@@ -245,11 +245,17 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                     case "report":
                         reports.append(request.report)
                     case "inventory":
+                        if (
+                            inventory is not None
+                            and inventory.HasField("facts")
+                            and not request.inventory.HasField("facts")
+                        ):
+                            request.inventory.facts.CopyFrom(inventory.facts)
                         inventory = request.inventory
                     case _:
                         log.warning("An agent sent a message that is not known here", action="link_odd", node=link.node)
             await self._observing.record(link, reports)
-            if inventory is not None:
+            for inventory in inventories:
                 await self._inventory(link, inventory)
             if link.heard - noted > _SEEN_PERIOD_S:
                 noted = link.heard
