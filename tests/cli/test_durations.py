@@ -37,6 +37,13 @@ def test_what_is_none(text: str) -> None:
     assert "1h30m" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["315576000001", "3652501d", "9" * 400])
+def test_what_no_message_can_hold(text: str) -> None:
+    """More than a protobuf duration is refused here: the API could not even be asked."""
+    with pytest.raises(ValueError, match="longer than 10,000 years"):
+        parse_duration(text)
+
+
 @given(st.integers(0, 10**7))
 def test_what_is_shown_can_be_read_again(seconds: int) -> None:
     """The two greatest units: never more than was given, and less by under one of the smaller unit."""

@@ -10,16 +10,22 @@ import typer
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _WHOLE: Final = re.compile(rf"(?:{_PART.pattern})+")
+_LONGEST_S: Final = 315_576_000_000.0
+"""What ``google.protobuf.Duration`` holds at most: 10,000 years."""
 
 
 def parse_duration(text: str) -> float:
     """Seconds. A bare number is seconds. Raises ValueError that says what would do."""
     text = text.strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if not _WHOLE.fullmatch(text):
+        seconds = float(text)
+    elif _WHOLE.fullmatch(text):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    else:
         raise ValueError(f"{text!r} is no duration. Write 90s, 30m, 1h30m or 2d.")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if seconds > _LONGEST_S:
+        raise ValueError(f"{text!r} is longer than 10,000 years. Write 90s, 30m, 1h30m or 2d.")
+    return seconds
 
 
 def show_duration(seconds: float) -> str:
