@@ -29,12 +29,15 @@ class Child:
     name: str
     process: asyncio.subprocess.Process
     log: Path
+    log_start: int
+    """Where its own output begins in ``log``, in bytes: before it lies that of earlier runs."""
 
     @classmethod
     async def start(cls, name: str, arguments: Sequence[str], log: Path, environ: Mapping[str, str]) -> Child:
         """Start ``footlights ARGUMENTS``, in a process group of its own: a terminal's Ctrl-C is ours to handle."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            log_start = output.tell()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "footlights.cli", *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -43,7 +46,7 @@ class Child:
                 process_group=0,
                 env={**environ, PARENT: str(os.getpid()), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
             )
-        return cls(name, process, log)
+        return cls(name, process, log, log_start)
 
     async def ended(self) -> Failed:
         """Wait until it ends by itself, which it should not: what to say then."""
@@ -58,6 +61,7 @@ class Child:
     def last_lines(self) -> list[str]:
         """The end of its output, without secrets."""
         with self.log.open(encoding="utf-8", errors="replace") as file:
+            file.seek(self.log_start)
             return [redact(line.rstrip()) for line in deque(file, _LAST_LINES)]
 
     async def stop(self, timeout_s: float) -> bool:
