@@ -91,6 +91,21 @@ def test_waiting_for_a_session_that_fails_is_6(run: Run, standin: Standin) -> No
     assert done.stderr == "error: Session s-1 is FAILED (CRASHED): exit status 3\n"
 
 
+@pytest.mark.parametrize(("form", "printed"), [("name", "s-1\n"), ("json", '"end_reason": "CRASHED"')])
+def test_a_program_that_waited_learns_which_session_failed(run: Run, standin: Standin, form: str, printed: str) -> None:
+    """With ``-o`` the session is on stdout also where waiting ended otherwise, and the exit code stays."""
+    failed = session(S.FAILED, revision=2, end_reason=S.CRASHED, status_message="exit status 3")
+    standin.on("CreateSession", session(S.STARTING))
+    standin.on("WatchSession", lambda _: iter([failed]))
+    standin.on("GetSession", failed)
+
+    done = run("sessions", "create", "usd-viewer", "--wait", "-o", form)
+
+    assert done.exit_code == 6
+    assert printed in done.stdout
+    assert done.stderr == "error: Session s-1 is FAILED (CRASHED): exit status 3\n"
+
+
 def test_waiting_too_long_is_124(run: Run, standin: Standin) -> None:
     """The line names the session, which goes on."""
 

@@ -14,7 +14,7 @@ from footlights.cli.calls import Cli, command, group, pairs
 from footlights.cli.durations import duration
 from footlights.cli.output import Output, details, emit, emit_line, table
 from footlights.cli.progress import Progress
-from footlights.errors import InvalidArgument
+from footlights.errors import Error, InvalidArgument
 
 if TYPE_CHECKING:
     from footlights.client import Client
@@ -91,6 +91,11 @@ async def create(
                     session = await client.sessions.wait_ready(
                         session.session_id, timeout_s=timeout, on_change=progress
                     )
+            except Error:
+                if cli.output is not Output.TABLE:
+                    # A program needs to know which session it was, and how it ended; a person reads that on stderr.
+                    _emit_one(cli, await client.sessions.get(session.session_id))
+                raise
             except asyncio.CancelledError:
                 typer.echo(f"It goes on. End it: footlights sessions terminate {session.session_id}", err=True)
                 raise
