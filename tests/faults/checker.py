@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from tests.faults.evidence import Evidence, Hold, SessionRow, Slot, Snapshot
+from tests.faults.history import Fault
 
 LEDGER_SLACK_S = 0.5
 _LIVE = ("STARTING", "READY", "ACTIVE", "TERMINATING")
@@ -222,7 +223,7 @@ def survived_agent_kills(evidence: Evidence) -> tuple[int, int]:
     return alive, total
 
 
-def recoveries(evidence: Evidence) -> list[float]:
+def recoveries(evidence: Evidence) -> list[tuple[float, Fault]]:
     """For each fault: seconds from its healing until a session that was asked for after it was READY."""
     ready: dict[str, float] = {}
     asked: dict[str, float] = {}
@@ -234,11 +235,11 @@ def recoveries(evidence: Evidence) -> list[float]:
         if each.state in ("READY", "ACTIVE"):
             ready[each.session_id] = min(ready.get(each.session_id, each.ended), each.ended)
     starts = sorted((began, ready[session_id]) for session_id, began in asked.items() if session_id in ready)
-    found = []
+    found: list[tuple[float, Fault]] = []
     for fault in evidence.faults:
         after = [done for began, done in starts if began >= fault.ended]
         if after:
-            found.append(min(after) - fault.ended)
+            found.append((min(after) - fault.ended, fault))
     return found
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.faults import victim
+from tests.faults.calls import Caller, Refused, Unknown
 from tests.faults.cluster import NODES, Cluster
 from tests.faults.evidence import LaunchRow, read_rows
 from tests.faults.history import Fault, Recorder
@@ -56,6 +57,8 @@ class Injuries:
     cluster: Cluster
     recorder: Recorder
     workload: Workload
+    harness: Caller
+    """For requests in the harness's own name."""
     spared: Callable[[], frozenset[str]]
     """Launches that are never hurt directly: somebody watches them to see that the rest does not hurt them."""
     strangers_killed: list[str] = field(default_factory=list)
@@ -246,6 +249,10 @@ class Injuries:
             try:
                 wound.healed = time.monotonic()
                 await self.revive_agent(node)
+                # Whoever took the stranger for the application would now end it.
+                row = (await self._launches())[process.launch_id]
+                with contextlib.suppress(Unknown, Refused):
+                    await self.harness.call("terminate", row.session_id)
                 await asyncio.sleep(4.0)
                 if not _is_sleep(process.pid):
                     self.strangers_killed.append(f"pid {process.pid}, once the shim of {process.launch_id}")

@@ -14,7 +14,7 @@ def figures(evidence: Evidence, violations: Sequence[Violation]) -> dict[str, fl
     """The object of ``build/faults.json``: counts, one ratio, seconds."""
     kinds = Counter(violation.kind for violation in violations)
     alive, total = survived_agent_kills(evidence)
-    times = recoveries(evidence)
+    times = [seconds for seconds, _ in recoveries(evidence)]
     acknowledged = {each.session_id for each in evidence.operations if each.kind == "create" and each.outcome == "OK"}
     return {
         "faults_injected": len(evidence.faults),
@@ -48,6 +48,10 @@ def render(seed: int, seconds: float, recorder: Recorder, evidence: Evidence, vi
     if recorder.notes:
         lines.append(f"Notes ({len(recorder.notes)})")
         lines += [f"  {note[:300]}" for note in recorder.notes[:60]]
+    lines.append("Slowest recoveries (from healing until a session asked for after it was READY)")
+    slowest = sorted(recoveries(evidence), key=lambda each: each[0], reverse=True)[:5]
+    for took, fault in slowest:
+        lines.append(f"  {took:6.2f} s after {fault.kind} of {fault.target} at {fault.ended - recorder.started:.1f} s")
     lines.append("Figures")
     lines += [f"  {name:<30} {value:g}" for name, value in figures(evidence, violations).items()]
     lines.append(f"Violations: {len(violations)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.faults import evidence as seen
 from tests.faults.audience import Audience
+from tests.faults.calls import Caller, Rest
 from tests.faults.checker import Violation, prove
 from tests.faults.cluster import NODES, Cluster
 from tests.faults.evidence import Evidence, Snapshot
@@ -65,7 +66,8 @@ async def run(options: Options) -> Outcome:
         audience = Audience(cluster)
         sampler = Sampler(cluster.database, cluster.cluster_id)
         workload = Workload(cluster.http, cluster.grpc, cluster.token, recorder, options.seed, options.clients)
-        injuries = Injuries(cluster, recorder, workload, lambda: _watched(cluster, audience))
+        harness = Caller("harness", Rest(cluster.http, cluster.token), recorder)
+        injuries = Injuries(cluster, recorder, workload, harness, lambda: _watched(cluster, audience))
         try:
             if options.viewers:
                 await audience.start()
@@ -88,6 +90,7 @@ async def run(options: Options) -> Outcome:
             await asyncio.gather(sampling, return_exceptions=True)
         finally:
             await audience.stop()
+            await harness.transport.close()
         evidence = Evidence(
             operations=tuple(recorder.operations),
             faults=tuple(recorder.faults),
