@@ -245,13 +245,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                     case "report":
                         reports.append(request.report)
                     case "inventory":
-                        if (
-                            inventory is not None
-                            and inventory.HasField("facts")
-                            and not request.inventory.HasField("facts")
-                        ):
-                            request.inventory.facts.CopyFrom(inventory.facts)
-                        inventory = request.inventory
+                        inventories.append(request.inventory)
                     case _:
                         log.warning("An agent sent a message that is not known here", action="link_odd", node=link.node)
             await self._observing.record(link, reports)
