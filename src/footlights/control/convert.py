@@ -286,13 +286,17 @@ def _foreign(reading: node_pb2.Device) -> str:
     return f"{used}pid {first.pid} {first.name}".strip() + others
 
 
-def wish(row: Session, avoid: Mapping[tuple[str, str], str]) -> scheduler.Wish:
+def wish(row: Session, avoid: Mapping[tuple[str, str], str], crashes: Mapping[str, str]) -> scheduler.Wish:
     """Return a session as placing sees it."""
-    return needs_wish(row.session_id, row.launcher, application_pb2.Needs.FromString(row.needs), avoid)
+    return needs_wish(row.session_id, row.launcher, application_pb2.Needs.FromString(row.needs), avoid, crashes)
 
 
 def needs_wish(
-    session_id: str, launcher: str, needs: application_pb2.Needs, avoid: Mapping[tuple[str, str], str]
+    session_id: str,
+    launcher: str,
+    needs: application_pb2.Needs,
+    avoid: Mapping[tuple[str, str], str],
+    crashes: Mapping[str, str],
 ) -> scheduler.Wish:
     """Return needs as placing sees them."""
     return scheduler.Wish(
@@ -306,6 +310,7 @@ def needs_wish(
         device_names=tuple(needs.device_names),
         node_labels=dict(needs.node_labels),
         avoid=avoid,
+        crashes=crashes,
     )
 
 

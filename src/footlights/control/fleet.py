@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from footlights import scheduler
-from footlights.control import convert
+from footlights.control import convert, crashes
+from footlights.control.crashes import Crashes
 from footlights.store import Transaction, launches, nodes, sessions
 from footlights.store.tables import Launch, Lease, Session
 
@@ -28,6 +29,8 @@ class Fleet:
     waiting: tuple[Session, ...]
     avoid: Mapping[str, Mapping[tuple[str, str], str]]
     """Session id -> the devices that refused it of late, and why."""
+    crashes: Crashes
+    """Which applications have failed too often of late."""
     remaining_s: tuple[float | None, ...]
     """For every lease that is held, how long it has left at most; None for one without an end."""
     start_s: float | None
@@ -35,7 +38,14 @@ class Fleet:
 
     def wishes(self) -> list[scheduler.Wish]:
         """Return what the waiting sessions want, in their order."""
-        return [convert.wish(row, self.avoid.get(row.session_id, {})) for row in self.waiting]
+        return [
+            convert.wish(
+                row,
+                self.avoid.get(row.session_id, {}),
+                self.crashes.of(row.application, row.application_version),
+            )
+            for row in self.waiting
+        ]
 
     def eta_s(self, position: int) -> float | None:
         """Estimate the seconds until the session at ``position`` in the queue is ready."""
@@ -51,6 +61,7 @@ def load(tx: Transaction, *, now: datetime) -> Fleet:
         nodes=_views(tx, held),
         waiting=tuple(waiting),
         avoid=_avoid(launches.refusals(tx, [row.session_id for row in waiting], since=now - REFUSAL_TTL)),
+        crashes=crashes.load(tx, now=now),
         remaining_s=_remaining(tx, held, now) if waiting else (),
         start_s=median(starts) if starts else None,
     )

@@ -313,7 +313,8 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         def read(tx: Transaction) -> session_pb2.ExplainPlacementResponse:
             resolved = resolving.resolve(tx, request.application, request.application_version, request.profile)
             seen = fleet.load(tx, now=now)
-            wish = convert.needs_wish("", resolved.launcher, resolved.needs, {})
+            blocks = seen.crashes.of(request.application, resolved.version.version)
+            wish = convert.needs_wish("", resolved.launcher, resolved.needs, {}, blocks)
             return _explanation(seen, wish, request.priority)
 
         return await self._store.read(read)

@@ -6,6 +6,7 @@ transaction. Launch states only grow, and among final ones the first wins, so th
 out of order.
 """
 
+from footlights.lifecycle.blocking import Block, Failure, Patience, blocked
 from footlights.lifecycle.settling import LaunchFacts, Settled, may_retry, settle
 from footlights.lifecycle.states import (
     LIVE_STATES,
@@ -19,16 +20,20 @@ from footlights.lifecycle.states import (
 from footlights.lifecycle.timers import SessionClock, TimeLimits, due
 
 __all__ = [
+    "Block",
     "EndReason",
+    "Failure",
     "Intent",
     "LIVE_STATES",
     "LaunchFacts",
     "LaunchState",
+    "Patience",
     "SessionClock",
     "SessionState",
     "Settled",
     "Stage",
     "TimeLimits",
+    "blocked",
     "due",
     "may_retry",
     "merge",

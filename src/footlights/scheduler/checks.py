@@ -23,6 +23,8 @@ def node_refusal(wish: Wish, node: NodeView) -> Refusal | None:
     for key, value in wish.node_labels.items():
         if node.labels.get(key) != value:
             return Refusal("LABEL", f"needs the label {key}={value}; the node has {node.labels.get(key, 'none')!r}")
+    if crash := wish.crashes.get("") or wish.crashes.get(node.name):
+        return Refusal("CRASH_LOOP", crash)
     if node.launches >= node.port_blocks:
         return Refusal("NO_PORTS", f"all {node.port_blocks} port blocks are in use")
     if not node.devices:

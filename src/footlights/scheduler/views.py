@@ -23,6 +23,8 @@ class Wish:
     node_labels: Mapping[str, str] = field(default_factory=dict)
     avoid: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(node, device uuid) -> why that device refused this session a moment ago."""
+    crashes: Mapping[str, str] = field(default_factory=dict)
+    """Node -> how the application has failed there of late; under the empty name, everywhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from footlights import errors
@@ -131,6 +131,57 @@ def refusals(tx: Transaction, session_ids: Sequence[str], *, since: datetime) ->
         ),
         Launch,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStart:
+    """A launch that failed before it was ready."""
+
+    application: str
+    version: str
+    node: str
+    began: datetime
+    ended: datetime
+
+
+def failed_starts(tx: Transaction, reasons: Sequence[str], *, since: datetime) -> list[FailedStart]:
+    """Return the launches that failed for one of ``reasons`` since a moment, were not ready before, nor to be ended."""
+    statement = (
+        select(
+            SESSION.c.application,
+            SESSION.c.application_version,
+            LAUNCH.c.node,
+            LAUNCH.c.created_time,
+            LAUNCH.c.ended_time,
+        )
+        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
+        .where(
+            LAUNCH.c.state == LaunchState.FAILED.value,
+            LAUNCH.c.ended_time >= since,
+            LAUNCH.c.start_s.is_(None),
+            LAUNCH.c.desired == "RUNNING",
+            LAUNCH.c.reason.in_(reasons),
+        )
+        .order_by(LAUNCH.c.ended_time.desc())
+        .limit(_MOST_FAILURES)
+    )
+    return [FailedStart(*row) for row in tx.execute(statement)]
+
+
+def last_good_starts(
+    tx: Transaction, applications: Sequence[str], *, since: datetime
+) -> list[tuple[str, str, str, datetime]]:
+    """Return (application, version, node, when the last launch that became ready was begun) since a moment."""
+    statement = (
+        select(SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node, func.max(LAUNCH.c.created_time))
+        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
+        .where(SESSION.c.application.in_(applications), LAUNCH.c.start_s.is_not(None), LAUNCH.c.created_time >= since)
+        .group_by(SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node)
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in tx.execute(statement)]
+
+
+_MOST_FAILURES = 1000
 
 
 def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:

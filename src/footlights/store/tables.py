@@ -254,6 +254,12 @@ class Launch(SQLModel, table=True):
     __table_args__ = (
         Index("ix_launch_session", "session_id", "created_time"),
         Index(
+            "ix_launch_failed",
+            "ended_time",
+            sqlite_where=text("state = 'FAILED'"),
+            postgresql_where=text("state = 'FAILED'"),
+        ),
+        Index(
             "ix_launch_live",
             "node",
             "launch_id",

@@ -169,6 +169,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_time IS NULL"),
         postgresql_where=sa.text("ended_time IS NULL"),
     )
+    op.create_index(
+        "ix_launch_failed",
+        "launch",
+        ["ended_time"],
+        unique=False,
+        sqlite_where=sa.text("state = 'FAILED'"),
+        postgresql_where=sa.text("state = 'FAILED'"),
+    )
     op.create_index("ix_launch_session", "launch", ["session_id", "created_time"], unique=False)
 
     op.create_table(

@@ -1,0 +1,58 @@
+"""How long what has failed is left alone: a growing time, and then another try. Durations only; no clock is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failure, by how long ago it began and ended, in seconds."""
+
+    began_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many failures in which time are too many, and what follows; in seconds."""
+
+    failures: int
+    window_s: float
+    first_s: float
+    """The first block; each failed try after it doubles the next."""
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What is left alone, and for how long."""
+
+    failures: int
+    span_s: float
+    """From the first to the last of them, in seconds."""
+    left_s: float
+
+
+def blocked(failures: Iterable[Failure], patience: Patience) -> Block | None:
+    """Say whether the failures since the last success forbid another try now; None where it may be made.
+
+    A failure that began before a block did is a part of what caused it; only one that began after it is a failed try
+    and doubles the next block. Failures of the future, which a clock that was set back leaves behind, do not count.
+    """
+    order = sorted((each for each in failures if each.ended_s >= 0), key=lambda each: -each.ended_s)
+    blocks, since = 0, 0.0
+    for number, failure in enumerate(order):
+        if blocks:
+            met = failure.began_s < since
+        else:
+            recent = [each for each in order[: number + 1] if each.ended_s - failure.ended_s < patience.window_s]
+            met = len(recent) >= patience.failures
+        if met:
+            blocks, since = blocks + 1, failure.ended_s
+    if not blocks:
+        return None
+    length = min(patience.longest_s, patience.first_s * 2 ** min(blocks - 1, 30))
+    left = length - since
+    return Block(len(order), order[0].ended_s - order[-1].ended_s, left) if left > 0 else None
