@@ -35,6 +35,7 @@ from footlights.gateway.names import json_name, own_name, proto_name
 from footlights.gateway.options import Options
 from footlights.gateway.query import check_path, parse_query
 from footlights.gateway.routing import Route, Router, VerbAlone
+from footlights.gateway.sweep import Sweep
 from footlights.gateway.writer import WriteError, Writer
 
 _log = logging.getLogger(__name__)
@@ -76,18 +77,17 @@ class Gateway:
             spell = own_name if self.options.strict else proto_name
         writer = Writer(spell=spell, pools=pools)
         self._endpoints = {id(binding): Endpoint(binding, channel, self.options, writer) for binding in self.bindings}
-        self._incoming = metadata.Incoming(self.options)
+        self._incoming, self._outgoing = metadata.Incoming(self.options), metadata.Outgoing(self.options)
+        self._sweep = Sweep()
         self._status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
+        self._default_timeout_s = metadata.timeout(None, self.options)
         self.in_flight = 0
         """Calls that are running, streams included."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Only HTTP is served; a WebSocket is refused."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1000})
+            await (_lifespan(receive, send) if scope["type"] == "lifespan" else _close(send))
             return
         exchange = Exchange(scope, receive, send, self.options)
         try:
@@ -129,21 +129,22 @@ class Gateway:
 
     def _check_bounds(self, exchange: Exchange) -> None:
         options, scope = self.options, exchange.scope
+        raw_path = scope.get("raw_path") or b""
         if len(scope["headers"]) > options.max_header_count:
             raise Refusal(
                 INVALID_ARGUMENT, f"more than {options.max_header_count} headers", http_status=431,
                 reason="TOO_MANY_HEADERS",
             )  # fmt: skip
-        raw_path = scope.get("raw_path") or b""
         if len(raw_path) + len(scope["query_string"]) > options.max_url_bytes:
             raise Refusal(
                 INVALID_ARGUMENT, f"the URL is longer than {options.max_url_bytes} bytes", http_status=414,
                 reason="URL_TOO_LONG",
             )  # fmt: skip
-        length = exchange.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > options.max_body_bytes:
+        length = exchange.headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length) > options.max_body_bytes:
             raise too_large(options)
-        check_path(raw_path)
+        if b"%" in raw_path:
+            check_path(raw_path)
 
     # Routing
 
@@ -206,14 +207,16 @@ class Gateway:
         entries = self._incoming(exchange.scope["headers"], peer=exchange.peer, request_id=exchange.request_id)
         asked = exchange.header(b"grpc-timeout")
         # A stream has no end of its own, so only its client can give it a deadline.
-        seconds = None if asked is None and endpoint.server_streaming else metadata.timeout(asked, options)
+        seconds = None if endpoint.server_streaming else self._default_timeout_s
+        if asked is not None:
+            seconds = metadata.timeout(asked, options)
         if endpoint.client_streaming:
             upload = Upload(endpoint, exchange.receive, options)
             argument: Any = upload.messages()
         else:
             argument = await self._request(exchange, endpoint, route.variables, form)
         call = endpoint.call(argument, metadata=entries, timeout=seconds)
-        watch = Watch(exchange.receive, call.cancel)
+        watch = Watch(exchange.receive, call.cancel, self._sweep)
         if upload is not None:
             upload.watch = watch
         else:
@@ -261,15 +264,15 @@ class Gateway:
             message = await call
         except grpc.aio.AioRpcError as error:
             raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
-        headers = metadata.outgoing(await initial(call), self.options)
+        headers = self._outgoing(await initial(call))
         replier, status = endpoint.replier, 200
         if not replier.is_plain:
             status, location = replier.status(message), replier.location(message)
             if location is not None:
                 headers.append((b"location", (exchange.scope.get("root_path", "") + location).encode()))
-        if replier.empty_body:
-            await exchange.answer(status, headers, b"", "")
-            return
+            if replier.empty_body:
+                await exchange.answer(status, headers, b"", "")
+                return
         try:
             body, content_type = endpoint.encode(message)
         except Refusal as refusal:
@@ -279,7 +282,9 @@ class Gateway:
 
     async def _stream(self, exchange: Exchange, endpoint: Endpoint, call: Any) -> None:
         try:
-            await streaming.answer(exchange, endpoint, call, self.options, lambda status: self._status_body(status)[0])
+            await streaming.answer(
+                exchange, endpoint, call, self.options, self._outgoing, lambda status: self._status_body(status)[0]
+            )
         except grpc.aio.AioRpcError as error:
             raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
 
@@ -303,7 +308,7 @@ class Gateway:
 
     async def _reject(self, exchange: Exchange, rejected: _Rejected, *, streamed: bool) -> None:
         status, strict = rejected.status, self.options.strict
-        headers = metadata.outgoing(rejected.initial, self.options)
+        headers = self._outgoing(rejected.initial)
         body, written = self._status_body(status)
         code = HTTP_STATUS.get(status.code, 500) if written else 500
         if streamed and not strict:
@@ -337,6 +342,10 @@ def _retry_after(status: status_pb2.Status) -> HeaderList:
             delay = retry.retry_delay
             return [(b"retry-after", b"%d" % max(1, math.ceil(delay.seconds + delay.nanos / 1e9)))]
     return []
+
+
+async def _close(send: Send) -> None:
+    await send({"type": "websocket.close", "code": 1000})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, Final
 
 import grpc.aio
@@ -16,29 +16,31 @@ from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
 from footlights.gateway.jsontext import decode_utf8, first_value
 from footlights.gateway.options import Options
 from footlights.gateway.splitter import Splitter
+from footlights.gateway.sweep import Sweep
 
 _DETAILS: Final = "grpc-status-details-bin"
-WATCH_AFTER_S: Final = 0.05
-"""Most calls end sooner, and those that do need no watching; a client that leaves is noticed this much later."""
 
 
 class Watch:
-    """Notices that the client has left, by reading on after the body, and cancels the call then."""
+    """Notices that the client has left, by reading on after the body, and cancels the call then.
 
-    def __init__(self, receive: Receive, cancel: Callable[[], object]) -> None:
+    Most calls end before it begins, which is when the sweep finds them: those need no watching.
+    """
+
+    __slots__ = ("_cancel", "_receive", "_sweep", "_task", "gone")
+
+    def __init__(self, receive: Receive, cancel: Callable[[], object], sweep: Sweep) -> None:
         self.gone = False
-        self._receive, self._cancel = receive, cancel
+        self._receive, self._cancel, self._sweep = receive, cancel, sweep
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin; the body must have been read, or not be wanted."""
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+        """Begin soon; the body must have been read, or not be wanted."""
+        self._sweep.add(self)
 
     def stop(self) -> None:
         """End; must be called when the call is over."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._sweep.discard(self)
         if self._task is not None:
             self._task.cancel()
 
@@ -47,7 +49,8 @@ class Watch:
         self.gone = True
         self._cancel()
 
-    def _begin(self) -> None:
+    def linger(self) -> None:
+        """The call takes a while."""
         self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -65,12 +68,22 @@ async def read_body(receive: Receive, options: Options) -> bytes:
         Refusal: it is too large (413) or pauses too long (408).
         ConnectionResetError: the client left.
     """
-    message = await _chunk(receive, options)
+    message: Message
+    reading: Any = receive()
+    try:
+        # Most bodies are there already: then one step is all, and no deadline has to be set.
+        waits_for = reading.send(None)
+    except StopIteration as stop:
+        message = stop.value
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError from None
+    else:
+        message = await _chunk(_Resumed(reading, waits_for), options)
     body: bytes = message.get("body", b"")
     if message.get("more_body", False):
         chunks, size = [body], len(body)
         while size <= options.max_body_bytes and message.get("more_body", False):
-            message = await _chunk(receive, options)
+            message = await _chunk(receive(), options)
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
         body = b"".join(chunks)
@@ -83,29 +96,21 @@ async def body_chunks(receive: Receive, options: Options) -> AsyncIterator[bytes
     """The body as it comes; raises as ``read_body`` but for the size."""
     more = True
     while more:
-        message = await _chunk(receive, options)
+        message = await _chunk(receive(), options)
         if chunk := message.get("body", b""):
             yield chunk
         more = message.get("more_body", False)
 
 
-async def _chunk(receive: Receive, options: Options) -> Message:
-    message: Message
-    reading: Any = receive()
+async def _chunk(reading: Awaitable[Message], options: Options) -> Message:
     try:
-        # Most bodies are there already: then one step is all, and no deadline has to be set.
-        waits_for = reading.send(None)
-    except StopIteration as stop:
-        message = stop.value
-    else:
-        try:
-            async with asyncio.timeout(options.body_timeout_s):
-                message = await _Resumed(reading, waits_for)
-        except TimeoutError:
-            plain = f"the body paused for more than {options.body_timeout_s:g} s"
-            raise Refusal(
-                INVALID_ARGUMENT, "body read timeout", http_status=408, reason="BODY_TIMEOUT", plain=plain
-            ) from None
+        async with asyncio.timeout(options.body_timeout_s):
+            message = await reading
+    except TimeoutError:
+        plain = f"the body paused for more than {options.body_timeout_s:g} s"
+        raise Refusal(
+            INVALID_ARGUMENT, "body read timeout", http_status=408, reason="BODY_TIMEOUT", plain=plain
+        ) from None
     if message["type"] == "http.disconnect":
         raise ConnectionResetError
     return message

@@ -47,7 +47,16 @@ def _surprise(_: str) -> NoReturn:
     raise _Surprise
 
 
-_loads: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_surprise).decode
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_surprise)
+
+
+def _loads(text: str) -> Any:
+    # The C scanner without the Python around it, which is for white space.
+    try:
+        value, end = _DECODER.scan_once(text, 0)  # type: ignore[attr-defined]  # the standard library has it
+    except StopIteration:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def fill(text: str, message: Message) -> bool:
@@ -85,8 +94,13 @@ def _compile(descriptor: Descriptor) -> _Fill:
     for field in descriptor.fields:
         setter = _setter(field)
         oneof = field.containing_oneof
-        # Two members of a oneof count as one field given twice, which the reader sorts out.
-        identity: object = oneof.full_name if oneof is not None else field.number
+        # Two members of a oneof count as one field given twice, which the reader sorts out. What has one name and
+        # stands alone cannot be given twice: duplicates have been refused before.
+        identity: object = None
+        if oneof is not None:
+            identity = oneof.full_name
+        elif field.name != field.json_name:
+            identity = field.number
         for name in (field.name, field.json_name):
             table[name] = (identity, setter)
     lookup = table.get
@@ -94,15 +108,19 @@ def _compile(descriptor: Descriptor) -> _Fill:
     def fill_fields(message: Any, value: Any) -> None:
         if type(value) is not dict:
             raise _Surprise
-        seen = set()
+        seen: set[object] | None = None
         for name, item in value.items():
             entry = lookup(name)
             if entry is None or item is None:
                 raise _Surprise
-            seen.add(entry[0])
-            entry[1](message, item)
-        if len(seen) != len(value):
-            raise _Surprise
+            identity, set_field = entry
+            if identity is not None:
+                if seen is None:
+                    seen = set()
+                elif identity in seen:
+                    raise _Surprise
+                seen.add(identity)
+            set_field(message, item)
 
     return fill_fields
 

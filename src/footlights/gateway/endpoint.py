@@ -39,9 +39,11 @@ class Endpoint:
         self._request = message_factory.GetMessageClass(rpc.input_type)
         response = message_factory.GetMessageClass(rpc.output_type)
         kind = f"{'stream' if rpc.client_streaming else 'unary'}_{'stream' if rpc.server_streaming else 'unary'}"
-        self.call: Any = getattr(channel, kind)(
+        call = getattr(channel, kind)(
             binding.path, request_serializer=self._request.SerializeToString, response_deserializer=response.FromString
         )
+        # Requests are made here and forgotten, so the in-process channel need not copy them.
+        self.call: Any = call if rpc.client_streaming else getattr(call, "give", call)
         body = binding.body
         self._body_field: FieldDescriptor | None = walk(rpc.input_type, body)[0] if body not in ("", "*") else None
         self._mask_field = mask_field(binding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import uuid4
@@ -12,6 +13,8 @@ from footlights.gateway.options import Options
 
 HeaderList = list[tuple[bytes, bytes]]
 FORM: Final = b"application/x-www-form-urlencoded"
+_SOUND: Final = re.compile(rb"[!-~]{1,128}")
+"""Printable ASCII and short enough to log."""
 _EXPOSED: Final = (b"etag", b"location", b"retry-after", b"x-request-id")
 
 
@@ -30,8 +33,8 @@ class Exchange:
         self._options = options
         self.request_id = ""
         if options.strict:
-            given = self.headers.get(b"x-request-id", b"").decode("latin1")
-            self.request_id = given if _is_sound(given) else str(uuid4())
+            given = self.headers.get(b"x-request-id", b"")
+            self.request_id = given.decode("ascii") if _SOUND.fullmatch(given) else str(uuid4())
 
     @property
     def has_form(self) -> bool:
@@ -54,22 +57,24 @@ class Exchange:
         """Send a whole answer."""
         sent = [*headers]
         if content_type:
-            sent.append((b"content-type", content_type.encode("latin1", "replace")))
+            sent.append(_JSON if content_type == "application/json" else typed(content_type))
         if status not in (204, 304):
             sent.append((b"content-length", b"%d" % len(body)))
-        await self.start(status, sent)
+        await self.send(self.head(status, sent))
         await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
     async def start(self, status: int, headers: HeaderList) -> None:
         """Send the head of an answer with the headers that every answer has."""
+        await self.send(self.head(status, headers))
+
+    def head(self, status: int, headers: HeaderList) -> dict[str, Any]:
+        """The head of the answer as a message; from here on it counts as sent."""
         self.started = True
         if self.request_id:
-            if b"x-request-id" in dict(headers):
-                headers = [header for header in headers if header[0] != b"x-request-id"]
-            headers.append((b"x-request-id", self.request_id.encode("latin1")))
+            headers.append((b"x-request-id", self.request_id.encode("ascii")))
         if self._options.cors_origins:
             headers += self.cors()
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        return {"type": "http.response.start", "status": status, "headers": headers}
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the body; returns when the server takes more, which is what holds a stream back."""
@@ -102,6 +107,9 @@ def _path(scope: Scope) -> str:
     return path
 
 
-def _is_sound(request_id: str) -> bool:
-    """Printable ASCII and short enough to log."""
-    return 0 < len(request_id) <= 128 and all("!" <= char <= "~" for char in request_id)
+def typed(content_type: str) -> tuple[bytes, bytes]:
+    """The header that says a content type."""
+    return b"content-type", content_type.encode("latin1", "replace")
+
+
+_JSON: Final = typed("application/json")

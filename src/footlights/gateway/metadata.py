@@ -31,6 +31,9 @@ _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
 _AUTHORIZATION: Final = "grpcgateway-authorization"
 _SETTLED: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
 _PREFIX: Final = b"grpc-metadata-"
+_REPEATED: Final = _PERMANENT.keys() | {b"content-length", b"accept-encoding", b"connection"}
+_MOST_KNOWN: Final = 2000
+_LONGEST_KNOWN: Final = 512
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -45,6 +48,7 @@ class Incoming:
     def __init__(self, options: Options) -> None:
         self._passed = {name.encode("latin1"): name for name in options.forward_headers}
         self._strict = options.strict
+        self._known: dict[tuple[bytes, bytes], tuple[Entry, ...]] = {}
 
     def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
         """The metadata; ``request_id``, where one was settled on, stands for whatever the client sent.
@@ -54,29 +58,23 @@ class Incoming:
         """
         metadata: Metadata = []
         forwarded_for, host = "", ""
-        passed = self._passed
-        for raw_name, raw_value in headers:
-            prefixed = _PERMANENT.get(raw_name)
-            if prefixed is not None:
-                value = raw_value.decode("latin1")
-                if value.isascii() and value.isprintable():
-                    if prefixed == _AUTHORIZATION:
-                        metadata.append(Entry("authorization", value))
-                    metadata.append(Entry(prefixed, value))
-            elif raw_name == b"host":
-                host = host or raw_value.decode("latin1")
-            elif raw_name == b"x-forwarded-for":
-                forwarded_for += raw_value.decode("latin1") + ", "
-            elif raw_name == b"x-forwarded-host":
-                host = raw_value.decode("latin1")
-            elif raw_name[:14] == _PREFIX:
-                _add(metadata, raw_name[14:].decode("latin1"), raw_value, raw_name)
-            if raw_name in passed:
-                _add(metadata, passed[raw_name], raw_value, raw_name)
+        known = self._known
+        for header in headers:
+            entries = known.get(header)
+            if entries is None:
+                raw_name, raw_value = header
+                if raw_name == b"host":
+                    host = host or raw_value.decode("latin1")
+                elif raw_name == b"x-forwarded-for":
+                    forwarded_for += raw_value.decode("latin1") + ", "
+                elif raw_name == b"x-forwarded-host":
+                    host = raw_value.decode("latin1")
+                elif raw_name == b"x-request-id" and request_id:
+                    continue
+                entries = self._entries(raw_name, raw_value)
+            if entries:
+                metadata += entries
         forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
-        if self._strict and len(metadata) and any(key in _SETTLED for key, _ in metadata):
-            # What the gateway vouches for is not for clients to say.
-            metadata = [entry for entry in metadata if entry.key not in _SETTLED]
         if host and host.isascii() and host.isprintable():
             metadata.append(Entry("x-forwarded-host", host))
         if forwarded_for and forwarded_for.isascii() and forwarded_for.isprintable():
@@ -84,6 +82,30 @@ class Incoming:
         if request_id:
             metadata.append(Entry("x-request-id", request_id))
         return metadata
+
+    def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[Entry, ...]:
+        """What one header becomes; remembered for those that clients send again and again."""
+        found: Metadata = []
+        prefixed = _PERMANENT.get(raw_name)
+        if prefixed is not None:
+            value = raw_value.decode("latin1")
+            if value.isascii() and value.isprintable():
+                if prefixed == _AUTHORIZATION:
+                    found.append(Entry("authorization", value))
+                found.append(Entry(prefixed, value))
+        elif raw_name[:14] == _PREFIX:
+            _add(found, raw_name[14:].decode("latin1"), raw_value, raw_name)
+        if raw_name in self._passed:
+            _add(found, self._passed[raw_name], raw_value, raw_name)
+        if self._strict:
+            # What the gateway vouches for is not for clients to say.
+            found = [entry for entry in found if entry.key not in _SETTLED]
+        entries = tuple(found)
+        if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[raw_name, raw_value] = entries
+        return entries
 
 
 def timeout(value: str | None, options: Options) -> float | None:
@@ -112,16 +134,27 @@ def timeout(value: str | None, options: Options) -> float | None:
     return seconds
 
 
-def outgoing(metadata: Sequence[tuple[str, str | bytes]], options: Options) -> list[tuple[bytes, bytes]]:
-    """Response headers from a call's initial metadata."""
-    if not metadata:
-        return []
-    headers = []
-    for key, value in metadata:
-        text = b64encode(value) if isinstance(value, bytes) else value.encode("latin1", "replace")
-        name = key if key in options.expose_headers else f"grpc-metadata-{key}"
-        headers.append((name.encode("latin1"), text))
-    return headers
+class Outgoing:
+    """Makes response headers of a call's initial metadata.
+
+    Args:
+        options: which metadata become headers under their own name.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._names = {key: key.encode("latin1") for key in options.expose_headers}
+        # Strict mode answers with the request id that it has settled on.
+        self._settled = "x-request-id" if options.strict and "x-request-id" in self._names else ""
+
+    def __call__(self, metadata: Sequence[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers."""
+        headers = []
+        for key, value in metadata:
+            if key == self._settled:
+                continue
+            text = b64encode(value) if isinstance(value, bytes) else value.encode("latin1", "replace")
+            headers.append((self._names.get(key) or b"grpc-metadata-" + key.encode("latin1"), text))
+        return headers
 
 
 def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> None:

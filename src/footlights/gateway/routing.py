@@ -7,9 +7,12 @@ a trailing slash make empty components, and ``*`` matches an empty component too
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from footlights.gateway.binding import Binding
+
+_MOST_KNOWN: Final = 1000
+"""Templates with unnamed wildcards match without end."""
 
 
 class Route(NamedTuple):
@@ -39,13 +42,21 @@ class Router:
         for binding in reversed(bindings):
             self._by_method.setdefault(binding.http_method, []).append(binding)
         self._by_count: dict[tuple[str, int], list[Binding]] = {}
+        self._known: dict[tuple[str, str], Route] = {}
         self._longest = max((len(b.template.segments) for b in bindings), default=0) + 1
 
     def plain(self, method: str, path: str) -> Route | None:
         """The binding for a request as ``find`` has it; None also where finding takes more than looking."""
+        known = self._known.get((method, path))
+        if known is not None:
+            return known
         if path[:1] != "/" or "/:" in path:
             return None
-        return self.find(method, path)
+        found = self.find(method, path)
+        if found is not None and not found.variables and len(self._known) < _MOST_KNOWN:
+            # A path without variables is the same for everybody.
+            self._known[method, path] = found
+        return found
 
     def find(self, method: str, path: str) -> Route | None:
         """The binding for a request, or None.

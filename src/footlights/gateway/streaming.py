@@ -10,12 +10,12 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from footlights.gateway import metadata
 from footlights.gateway.calls import initial, status_of
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import Refusal
-from footlights.gateway.exchange import Exchange, HeaderList
+from footlights.gateway.exchange import Exchange, HeaderList, typed
 from footlights.gateway.framing import KEEPALIVE, Events, Framing, Lines
+from footlights.gateway.metadata import Outgoing
 from footlights.gateway.options import Options
 
 HEAD_AFTER_S: Final = 0.1
@@ -27,6 +27,7 @@ async def answer(
     endpoint: Endpoint,
     call: Any,
     options: Options,
+    outgoing: Outgoing,
     status_body: Callable[[status_pb2.Status], bytes],
 ) -> None:
     """Send what a call gives until its end.
@@ -46,16 +47,16 @@ async def answer(
     try:
         opened = await _opened(call, begun, framing, options)
         if not begun.done():
-            headers = metadata.outgoing(await initial(call), options) if opened else []
+            headers = outgoing(await initial(call)) if opened else []
             await exchange.start(200, _head(headers, framing, framing.content_type))
             if events:
                 await exchange.write(KEEPALIVE)
             await _rest(exchange, framing, messages, begun, options, status_body)
         elif (first := begun.result()) is None:
-            headers = metadata.outgoing(await initial(call), options)
+            headers = outgoing(await initial(call))
             await exchange.start(200, _head(headers, framing, framing.content_type if events else ""))
         else:
-            headers = metadata.outgoing(await initial(call), options)
+            headers = outgoing(await initial(call))
             chunk, content_type = framing.message(first)
             await exchange.start(200, _head(headers, framing, content_type))
             await exchange.write(chunk)
@@ -139,7 +140,7 @@ def _task(messages: AsyncIterator[Message]) -> asyncio.Task[Message | None]:
 
 def _head(headers: HeaderList, framing: Framing, content_type: str) -> HeaderList:
     if content_type:
-        headers.append((b"content-type", content_type.encode("latin1", "replace")))
+        headers.append(typed(content_type))
     if framing.is_events:
         headers.append((b"cache-control", b"no-cache"))
     return headers

@@ -101,7 +101,9 @@ class _OneResponse(_Call):
     async def _response(self) -> Any:
         state = self._state
         try:
-            end = state.end or await state.ended()
+            while state.end is None:
+                await state.changed()
+            end = state.end
         except asyncio.CancelledError:
             state.cancel()
             raise

@@ -13,6 +13,7 @@ import grpc.aio
 
 from footlights.gateway.inprocess.pipe import Pipe
 from footlights.gateway.metadata import Entry
+from footlights.gateway.sweep import PERIOD_S, Sweep
 
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
@@ -37,9 +38,13 @@ class CallState:
         method: ``/package.Service/Method``.
         metadata: what the client sent.
         timeout: seconds until the deadline, or None.
+        streams: whether its client takes many responses.
+        sweep: the channel's, for deadlines that are not near.
     """
 
     __slots__ = (
+        "_requests",
+        "_sweep",
         "_timer",
         "_waiters",
         "answer",
@@ -50,27 +55,45 @@ class CallState:
         "metadata",
         "method",
         "on_end",
-        "requests",
         "responses",
         "task",
     )  # fmt: skip
 
-    def __init__(self, method: str, metadata: Entries, timeout: float | None, *, streams: bool) -> None:
+    def __init__(self, method: str, metadata: Entries, timeout: float | None, *, streams: bool, sweep: Sweep) -> None:
         self.method, self.metadata = method, metadata
         self.loop = asyncio.get_running_loop()
         self.task: asyncio.Task[None] | None = None
-        self.requests = Pipe()
+        self._requests: Pipe | None = None
         self.responses: Pipe | None = Pipe() if streams else None
         self.answer: Any = None
         self.initial: Entries | None = None
         self.end: End | None = None
         self.on_end: list[Callable[[], object]] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
         self.deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._sweep: Sweep | None = None
         if timeout is not None:
             self.deadline = self.loop.time() + timeout
-            self._timer = self.loop.call_at(self.deadline, self.expire)
+            if timeout > 4 * PERIOD_S:
+                self._sweep = sweep
+                sweep.add(self)
+            else:
+                self.linger()
+
+    @property
+    def requests(self) -> Pipe:
+        """Where a client streams its requests into."""
+        if self._requests is None:
+            self._requests = Pipe()
+            if self.end is not None:
+                self._requests.drop()
+        return self._requests
+
+    def linger(self) -> None:
+        """It takes a while, so the deadline gets a timer."""
+        assert self.deadline is not None
+        self._sweep, self._timer = None, self.loop.call_at(self.deadline, self.expire)
 
     @property
     def time_remaining(self) -> float | None:
@@ -90,14 +113,18 @@ class CallState:
         self.end = end
         if self.initial is None:
             self.initial = ()
-        if self._timer is not None:
+        if self._sweep is not None:
+            self._sweep.discard(self)
+        elif self._timer is not None:
             self._timer.cancel()
-        self.requests.drop()
+        if self._requests is not None:
+            self._requests.drop()
         if self.responses is not None:
             self.responses.close()
-        callbacks, self.on_end = self.on_end, []
-        for callback in callbacks:
-            self.loop.call_soon(callback)
+        if self.on_end:
+            callbacks, self.on_end = self.on_end, []
+            for callback in callbacks:
+                self.loop.call_soon(callback)
         self._wake()
         return True
 
@@ -122,23 +149,27 @@ class CallState:
     async def opened(self) -> Entries:
         """Wait for the initial metadata, or the end."""
         while self.initial is None:
-            await self._wait()
+            await self.changed()
         return self.initial
 
     async def ended(self) -> End:
         """Wait for the end."""
         while self.end is None:
-            await self._wait()
+            await self.changed()
         return self.end
 
-    async def _wait(self) -> None:
-        waiter = self.loop.create_future()
-        self._waiters.append(waiter)
-        await waiter
+    def changed(self) -> asyncio.Future[None]:
+        """Something to wait for until initial metadata or the end are there."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        if self._waiters is None:
+            self._waiters = [waiter]
+        else:
+            self._waiters.append(waiter)
+        return waiter
 
     def _wake(self) -> None:
         if self._waiters:
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
