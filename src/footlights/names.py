@@ -15,10 +15,18 @@ SLUG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """Node names: what a host name may be, in lower case (RFC 1123)."""
 
+REQUEST_ID = re.compile(r"[!-~]{1,128}")
+"""What a caller may name its request: visible ASCII."""
+
 
 def new_id() -> str:
     """Make a time-ordered id (UUID version 7, RFC 9562), as its 36 characters."""
     return str(uuid_utils.uuid7())
+
+
+def request_id(given: str) -> str:
+    """Return the id of a request: the one its caller gave in ``X-Request-Id`` where that will do, else a new one."""
+    return given if REQUEST_ID.fullmatch(given) else new_id()
 
 
 def check_slug(field: str, value: str) -> str:

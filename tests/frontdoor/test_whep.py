@@ -7,6 +7,7 @@ import logging
 
 import httpx2
 import pytest
+import structlog
 from aiohttp import web
 
 from footlights.frontdoor import Limits
@@ -44,6 +45,23 @@ async def test_an_offer_is_answered_and_its_location_leads_back_here(
     assert "x-node" not in response.headers
     assert application.seen[0].body == b"v=0 offer"
     assert application.seen[0].headers["Content-Type"] == "application/sdp"
+
+
+@pytest.mark.parametrize("given", ["", "r-7", "has a blank"])
+async def test_a_request_has_an_id_in_the_log_and_in_the_answer(
+    door: Door, client: httpx2.AsyncClient, given: str
+) -> None:
+    """The caller's own where it will do, else a new one; a refusal is logged with it and with the session's."""
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        refused = await client.post("/stream/s1/whep", headers={**SDP, "X-Request-Id": given} if given else SDP)
+    accepted = await client.post("/stream/s1/whep", headers=bearer(door.grant()), content="v=0 offer")
+
+    request_id = refused.headers["x-request-id"]
+    assert (request_id == given) is (given == "r-7")
+    assert accepted.headers["x-request-id"] not in ("", request_id)
+    assert [(line["event"], line["request_id"], line["session_id"]) for line in lines] == [
+        ("viewer_refused", request_id, "s1")
+    ]
 
 
 async def test_patch_and_delete_reach_the_applications_own_resource(

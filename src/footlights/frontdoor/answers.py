@@ -17,7 +17,7 @@ from footlights.status import to_status
 _HTTP_STATUS: Final[Mapping[int, int]] = {3: 422, 5: 404, 6: 409, 7: 403, 8: 429, 9: 409, 10: 409, 14: 503, 16: 401}
 """By code. Bad arguments are 422 and bad state is 409: a player takes a 400 for a hint to try otherwise."""
 
-_EXPOSED: Final = b"Location, Link, ETag, Retry-After, Accept-Post, Accept-Patch, WWW-Authenticate"
+_EXPOSED: Final = b"Location, Link, ETag, Retry-After, Accept-Post, Accept-Patch, WWW-Authenticate, X-Request-Id"
 _METHODS: Final = b"OPTIONS, POST, PATCH, DELETE"
 _REQUEST_HEADERS: Final = b"Authorization, Content-Type, If-Match, If-None-Match"
 
@@ -78,7 +78,7 @@ class Cors:
 
     def preflight(self, scope: Scope) -> Answer:
         """The answer to OPTIONS, with and without a browser's preflight (WHEP, section 4.1)."""
-        wanted = _header(scope, b"access-control-request-headers") or _REQUEST_HEADERS
+        wanted = header(scope, b"access-control-request-headers") or _REQUEST_HEADERS
         return Answer(
             204,
             (
@@ -94,7 +94,7 @@ class Cors:
     def _allowed(self, scope: Scope) -> tuple[tuple[bytes, bytes], ...]:
         if self._origins is None:
             return ((b"access-control-allow-origin", b"*"),)
-        origin = _header(scope, b"origin")
+        origin = header(scope, b"origin")
         allowed = ((b"access-control-allow-origin", origin),) if origin and origin in self._origins else ()
         return (*allowed, (b"vary", b"Origin"))
 
@@ -103,5 +103,6 @@ def _origins(allow_origin: str | Collection[str]) -> frozenset[bytes]:
     return frozenset(text.encode() for text in ([allow_origin] if isinstance(allow_origin, str) else allow_origin))
 
 
-def _header(scope: Scope, wanted: bytes) -> bytes:
+def header(scope: Scope, wanted: bytes) -> bytes:
+    """The first header of this name (lower case) of a request; empty where there is none."""
     return next((bytes(value) for name, value in scope["headers"] if name == wanted), b"")

@@ -14,12 +14,13 @@ from starlette.types import Receive, Scope, Send
 from footlights.errors import Error as FootlightsError
 from footlights.errors import InvalidArgument, NotFound
 from footlights.frontdoor import credentials as credential
-from footlights.frontdoor.answers import Answer, Cors, Refusal, refused
+from footlights.frontdoor.answers import Answer, Cors, Refusal, header, refused
 from footlights.frontdoor.entry import Entry, full
 from footlights.frontdoor.resources import Resources
 from footlights.frontdoor.sockets import Sockets
 from footlights.frontdoor.ways import Grants, Limits, Resolve
 from footlights.frontdoor.whep import Whep
+from footlights.names import request_id
 
 _PATH: Final = re.compile(r"/stream/(?P<session_id>[^/]+)/(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))")
 
@@ -69,15 +70,19 @@ class FrontDoor:
         return scope["type"] in ("http", "websocket") and _PATH.fullmatch(_path(scope)) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request or WebSocket (ASGI 3)."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        else:
+        """Serve one request or WebSocket (ASGI 3). Its id is in every line of the log, and in an HTTP answer."""
+        if scope["type"] not in ("http", "websocket"):
             raise ValueError(f"The front door serves http and websocket, not {scope['type']}.")
+        name = request_id(header(scope, b"x-request-id").decode("latin-1"))
+        match = _PATH.fullmatch(_path(scope))
+        session_id = match["session_id"] if match else ""
+        with structlog.contextvars.bound_contextvars(request_id=name, session_id=session_id):
+            if scope["type"] == "http":
+                await self._http(scope, receive, send, name)
+            else:
+                await self._websocket(scope, receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         if scope["method"] == "OPTIONS":
             await self._cors.preflight(scope)(send)
             return
@@ -92,7 +97,8 @@ class FrontDoor:
         except Refusal as refusal:
             _log.info("viewer_refused", path=scope["path"], reason=refusal.error.reason, status=refusal.http_status)
             answer = refused(refusal)
-        await Answer(answer.status, (*answer.headers, *self._cors.headers(scope)), answer.body)(send)
+        headers = (*answer.headers, *self._cors.headers(scope), (b"x-request-id", name.encode("ascii")))
+        await Answer(answer.status, headers, answer.body)(send)
 
     async def _route(self, scope: Scope, receive: Receive) -> Answer:
         given = credential.take(scope)
