@@ -103,14 +103,14 @@ async def test_the_inventory_is_replaced_as_a_whole(store: Store) -> None:
         join(tx, "node-a", "GPU-0", "GPU-1")
         join(tx, "node-b", "GPU-9")
         begin(tx, create(tx), 0, device="GPU-1")
-        nodes.set_devices(tx, "node-a", [Reading("GPU-1", 4, b"new"), Reading("GPU-2", 1, b"")])
+        nodes.set_devices(tx, "node-a", [Reading("GPU-1", 4, b"new"), Reading("GPU-2", 1, b"")], now=NOW)
         return [(row.uuid, row.slots, row.reading) for row in nodes.devices(tx, "node-a")]
 
     assert await store.write(write) == [("GPU-1", 4, b"new"), ("GPU-2", 1, b"")]
     assert [row.uuid for row in await store.read(nodes.devices)] == ["GPU-1", "GPU-2", "GPU-9"]
     assert len(await store.read(lambda tx: nodes.live_leases(tx, "node-a"))) == 1
 
-    await store.write(lambda tx: nodes.set_devices(tx, "node-a", []))
+    await store.write(lambda tx: nodes.set_devices(tx, "node-a", [], now=NOW))
     assert await store.read(lambda tx: nodes.devices(tx, "node-a")) == []
 
 
@@ -118,7 +118,9 @@ async def test_a_device_that_is_reported_twice_is_one_device(store: Store) -> No
     """A confused driver must not keep a node out; the last reading counts."""
     await store.write(join)
 
-    await store.write(lambda tx: nodes.set_devices(tx, "node-a", [Reading("X", 1, b"a"), Reading("X", 2, b"b")]))
+    await store.write(
+        lambda tx: nodes.set_devices(tx, "node-a", [Reading("X", 1, b"a"), Reading("X", 2, b"b")], now=NOW)
+    )
 
     assert [(row.uuid, row.slots) for row in await store.read(nodes.devices)] == [("X", 2)]
 

@@ -368,6 +368,36 @@ class Device(_message.Message):
         _WhichOneofArgType__used_memory_bytes: _TypeAlias = _typing.Literal["_used_memory_bytes", b"_used_memory_bytes"]  # noqa: Y015
         def WhichOneof(self, oneof_group: _WhichOneofArgType__used_memory_bytes) -> _WhichOneofReturnType__used_memory_bytes | None: ...
 
+    @_typing.final
+    class Event(_message.Message):
+        """Something that happened to it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TIME_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """UPPER_SNAKE and stable: `GPU_LOST`, `XID_79`, `RECOVERED`. New ones may be added."""
+        message: _builtins.str
+        """The same for a person."""
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp:
+            """When, on the control plane's clock."""
+
+        def __init__(
+            self,
+            *,
+            time: _timestamp_pb2.Timestamp | None = ...,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "time", b"time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     UUID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -389,6 +419,8 @@ class Device(_message.Message):
     PROCESSES_KNOWN_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     """Output only. Its uuid: NVML's for GPUs and MIG instances."""
     kind: Global___Device.Kind.ValueType
@@ -425,6 +457,8 @@ class Device(_message.Message):
     """Output only. Whether the processes on it could be read and told apart."""
     note: _builtins.str
     """Output only. A sentence for an operator."""
+    quarantine: _builtins.str
+    """Output only. Why nothing is placed on it although it reads well, and for how long still; empty where it may be."""
     @_builtins.property
     def health_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.HealthReason]:
         """Output only. Why."""
@@ -436,6 +470,10 @@ class Device(_message.Message):
     @_builtins.property
     def sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. The sessions that hold slots on it and that the caller may see."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.Event]:
+        """Output only. What happened to it of late: the last 20 events, oldest first."""
 
     def __init__(
         self,
@@ -461,10 +499,12 @@ class Device(_message.Message):
         processes_known: _builtins.bool = ...,
         note: _builtins.str = ...,
         sessions: _abc.Iterable[_builtins.str] | None = ...,
+        events: _abc.Iterable[Global___Device.Event] | None = ...,
+        quarantine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder_sessions", b"encoder_sessions", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "utilization_percent", b"utilization_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_sessions", b"encoder_sessions", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "sessions", b"sessions", "slots", b"slots", "slots_leased", b"slots_leased", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_sessions", b"encoder_sessions", "events", b"events", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "quarantine", b"quarantine", "sessions", b"sessions", "slots", b"slots", "slots_leased", b"slots_leased", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__encoder_sessions: _TypeAlias = _typing.Literal["encoder_sessions"]  # noqa: Y015
     _WhichOneofArgType__encoder_sessions: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions"]  # noqa: Y015

@@ -258,12 +258,13 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
     async def _inventory(self, link: OpenLink, inventory: agent_pb2.Inventory) -> None:
         readings = convert.readings(inventory)
         facts = inventory.facts.SerializeToString() if inventory.HasField("facts") else None
+        now = self._clock()
 
         def write(tx: Transaction) -> None:
             row = nodes.get(tx, link.node)
             if row is None or row.epoch != link.epoch:
                 return
-            nodes.set_devices(tx, link.node, readings)
+            nodes.set_devices(tx, link.node, readings, now=now)
             if facts is not None:
                 nodes.set_facts(tx, link.node, facts)
 

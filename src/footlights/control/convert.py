@@ -20,6 +20,7 @@ from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2, tok
 NOTICE_TTL = timedelta(minutes=2)
 """How long a notice is shown: what lasts is met again within less."""
 
+_SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
 _ROUTED = ("READY", "ACTIVE")
 
 
@@ -235,18 +236,39 @@ def _node_state(row: Node, busy: bool) -> node_pb2.Node.State.ValueType:
 
 def readings(inventory: agent_pb2.Inventory) -> list[Reading]:
     """Return an agent's devices as they are stored."""
-    return [Reading(device.uuid, max(1, device.slots), device.SerializeToString()) for device in inventory.devices]
+    return [_reading(device) for device in inventory.devices]
 
 
-def node_view(row: Node, devices: Sequence[Device], leases: Sequence[Lease], launches: int) -> scheduler.NodeView:
-    """Return a node as placing sees it."""
+def _reading(device: node_pb2.Device) -> Reading:
+    why = device.health_reasons[0] if device.health_reasons else node_pb2.Device.HealthReason()
+    return Reading(
+        uuid=device.uuid,
+        slots=max(1, device.slots),
+        reading=device.SerializeToString(),
+        sick=device.health in _SICK,
+        reason=why.reason,
+        message=why.message,
+    )
+
+
+def node_view(
+    row: Node,
+    devices: Sequence[Device],
+    leases: Sequence[Lease],
+    launches: int,
+    quarantined: Mapping[tuple[str, str], str],
+) -> scheduler.NodeView:
+    """Return a node as placing sees it; ``quarantined`` is (node, device uuid) -> why."""
     facts = node_pb2.NodeFacts.FromString(row.facts)
     held: dict[str, set[int]] = {}
     for lease in leases:
         held.setdefault(lease.device, set()).add(lease.slot)
     return scheduler.NodeView(
         name=row.node,
-        devices=tuple(_device_view(device, frozenset(held.get(device.uuid, ()))) for device in devices),
+        devices=tuple(
+            _device_view(device, frozenset(held.get(device.uuid, ())), quarantined.get((device.node, device.uuid), ""))
+            for device in devices
+        ),
         connected=row.connected,
         cordoned=row.cordoned,
         draining=row.draining,
@@ -257,9 +279,9 @@ def node_view(row: Node, devices: Sequence[Device], leases: Sequence[Lease], lau
     )
 
 
-def _device_view(row: Device, leased: frozenset[int]) -> scheduler.DeviceView:
+def _device_view(row: Device, leased: frozenset[int], quarantine: str) -> scheduler.DeviceView:
     reading = node_pb2.Device.FromString(row.reading)
-    usable = reading.health not in (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
+    usable = reading.health not in _SICK
     why = reading.health_reasons[0] if reading.health_reasons else None
     return scheduler.DeviceView(
         uuid=row.uuid,
@@ -274,6 +296,7 @@ def _device_view(row: Device, leased: frozenset[int]) -> scheduler.DeviceView:
         usable=usable,
         health_reason="" if usable else f"{why.reason}: {why.message}" if why else "UNHEALTHY: no reason was given",
         foreign=_foreign(reading),
+        quarantine=quarantine,
     )
 
 

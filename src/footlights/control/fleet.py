@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from footlights import scheduler
-from footlights.control import convert, crashes
+from footlights.control import convert, crashes, quarantine
 from footlights.control.crashes import Crashes
 from footlights.store import Transaction, launches, nodes, sessions
 from footlights.store.tables import Launch, Lease, Session
@@ -58,7 +58,7 @@ def load(tx: Transaction, *, now: datetime) -> Fleet:
     held = launches.live_leases(tx)
     starts = launches.recent_start_times(tx)
     return Fleet(
-        nodes=_views(tx, held),
+        nodes=_views(tx, held, now),
         waiting=tuple(waiting),
         avoid=_avoid(launches.refusals(tx, [row.session_id for row in waiting], since=now - REFUSAL_TTL)),
         crashes=crashes.load(tx, now=now),
@@ -67,16 +67,16 @@ def load(tx: Transaction, *, now: datetime) -> Fleet:
     )
 
 
-def _views(tx: Transaction, held: Sequence[Lease]) -> tuple[scheduler.NodeView, ...]:
+def _views(tx: Transaction, held: Sequence[Lease], now: datetime) -> tuple[scheduler.NodeView, ...]:
     devices = defaultdict(list)
     for device in nodes.devices(tx):
         devices[device.node].append(device)
     leases = defaultdict(list)
     for lease in held:
         leases[lease.node].append(lease)
-    counts = nodes.live_launch_counts(tx)
+    counts, quarantined = nodes.live_launch_counts(tx), quarantine.load(tx, now=now)
     return tuple(
-        convert.node_view(row, devices[row.node], leases[row.node], counts.get(row.node, 0))
+        convert.node_view(row, devices[row.node], leases[row.node], counts.get(row.node, 0), quarantined)
         for row in nodes.everyone(tx)
     )
 

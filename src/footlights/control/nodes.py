@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from footlights import errors
-from footlights.control import convert, spans
+from footlights.control import convert, quarantine, spans
 from footlights.control.brake import Brake
 from footlights.control.changes import Bus
 from footlights.store import Store, Transaction, launches
@@ -36,7 +36,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
 
         def read(tx: Transaction) -> list[node_pb2.Node]:
             devices, leases = rows.devices(tx), launches.live_leases(tx)
-            return [
+            found = [
                 convert.node(
                     row,
                     [device for device in devices if device.node == row.node],
@@ -45,6 +45,8 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
                 )
                 for row in rows.everyone(tx)
             ]
+            quarantine.show(tx, found, now=now)
+            return found
 
         answer = node_pb2.ListNodesResponse(items=await self._store.read(read))
         hold = self._brake.hold
@@ -121,4 +123,6 @@ def _find(tx: Transaction, name: str) -> Node:
 
 
 def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
-    return convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
+    found = convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
+    quarantine.show(tx, [found], now=now, node=name)
+    return found

@@ -37,6 +37,8 @@ def device_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Refusal | 
     if not device.usable:
         reason = device.health_reason.partition(":")[0] or "UNHEALTHY"
         return Refusal(reason, device.health_reason or "the device is unhealthy")
+    if device.quarantine:
+        return Refusal("QUARANTINED", device.quarantine)
     if wish.gpu and device.kind not in ("GPU", "MIG"):
         return Refusal("NO_GPU", f"needs a GPU; this is a {device.kind.lower()} device")
     if wish.graphics and not device.graphics:

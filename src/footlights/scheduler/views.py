@@ -45,6 +45,8 @@ class DeviceView:
     """Why it is not usable: ``GPU_IS_LOST: ...``."""
     foreign: str = ""
     """What else runs on it, for people; empty where nothing does or it cannot be told."""
+    quarantine: str = ""
+    """Why it is left alone for a while although it is usable, for people; empty where it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,12 @@ from sqlalchemy.exc import IntegrityError
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, SessionState, Stage, merge
-from footlights.store import sessions
+from footlights.store import history, sessions
 from footlights.store.store import Transaction
 from footlights.store.tables import LAUNCH, LEASE, SESSION, Launch, Lease, Session
+
+DEVICE_REASONS = ("GPU_LOST", "WRONG_DEVICE")
+"""The ends of launches that go into their device's history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,8 @@ def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> 
         tx.execute(update(LAUNCH).where(LAUNCH.c.launch_id == launch.launch_id).values(**changed, reported_time=now))
     if state.final:
         release(tx, launch.launch_id, now=now)
+        if seen.reason in DEVICE_REASONS:
+            history.record(tx, node, launch.device, seen.reason, seen.message, now=now)
     if changed or seen.steps:
         session = sessions.get(tx, launch.session_id)
         if session is not None and session.launch_id == launch.launch_id:

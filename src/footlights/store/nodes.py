@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 
 from footlights.lifecycle import LaunchState
-from footlights.store import launches, sessions
+from footlights.store import history, launches, sessions
 from footlights.store.launches import Observation
 from footlights.store.store import Transaction
 from footlights.store.tables import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node, microseconds
@@ -23,6 +23,10 @@ class Reading:
     uuid: str
     slots: int
     reading: bytes
+    sick: bool = False
+    """Whether it cannot be used."""
+    reason: str = ""
+    message: str = ""
 
 
 def get(tx: Transaction, node: str) -> Node | None:
@@ -69,25 +73,30 @@ def link(
         tx.execute(insert(NODE), [Node(node=node, epoch=1, created_time=now, **values).model_dump()])
     else:
         tx.execute(update(NODE).where(NODE.c.node == node).values(epoch=known.epoch + 1, **values))
-    set_devices(tx, node, readings)
+    set_devices(tx, node, readings, now=now)
     _resettle_all(tx, node, now)
     linked = get(tx, node)
     assert linked is not None
     return linked
 
 
-def set_devices(tx: Transaction, node: str, readings: Sequence[Reading]) -> None:
-    """Replace what is known of a node's devices."""
-    kept = [reading.uuid for reading in readings]
-    tx.execute(delete(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid.not_in(kept)))
-    known = set(tx.execute(select(DEVICE.c.uuid).where(DEVICE.c.node == node)).scalars())
+def set_devices(tx: Transaction, node: str, readings: Sequence[Reading], *, now: datetime) -> None:
+    """Replace what is known of a node's devices; what becomes sick, or well again, goes into their history."""
+    known = {row.uuid: row.sick for row in devices(tx, node)}
+    gone = known.keys() - {reading.uuid for reading in readings}
+    if gone:
+        tx.execute(delete(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid.in_(gone)))
     for reading in readings:
-        values = {"slots": reading.slots, "reading": reading.reading}
+        values = {"slots": reading.slots, "reading": reading.reading, "sick": reading.sick}
+        if reading.sick and not known.get(reading.uuid):
+            history.record(tx, node, reading.uuid, reading.reason or "UNHEALTHY", reading.message, now=now)
+        elif not reading.sick and (known[reading.uuid] if reading.uuid in known else _was_sick(tx, node, reading)):
+            history.record(tx, node, reading.uuid, history.RECOVERED, "It reads well again.", now=now)
         if reading.uuid in known:
             tx.execute(update(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid == reading.uuid).values(**values))
         else:
             tx.execute(insert(DEVICE).values(node=node, uuid=reading.uuid, **values))
-            known.add(reading.uuid)
+        known[reading.uuid] = reading.sick
 
 
 def set_facts(tx: Transaction, node: str, facts: bytes) -> None:
@@ -150,9 +159,15 @@ def forget(tx: Transaction, node: str, *, now: datetime) -> int:
         )
         launches.observe(tx, node, lost, now=now)
         ended += 1
+    history.forget(tx, node)
     tx.execute(delete(DEVICE).where(DEVICE.c.node == node))
     tx.execute(delete(NODE).where(NODE.c.node == node))
     return ended
+
+
+def _was_sick(tx: Transaction, node: str, reading: Reading) -> bool:
+    last = history.last(tx, node, reading.uuid)
+    return last is not None and last.reason != history.RECOVERED
 
 
 def _resettle_all(tx: Transaction, node: str, now: datetime) -> None:

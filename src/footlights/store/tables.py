@@ -169,6 +169,23 @@ class Device(SQLModel, table=True):
     uuid: str = Field(primary_key=True)
     slots: int = 1
     reading: bytes = _bytes()
+    sick: bool = False
+    """Whether the reading says that it cannot be used."""
+
+
+class DeviceEvent(SQLModel, table=True):
+    """Something that happened to a device. Writer: the link."""
+
+    __tablename__ = "device_event"
+    __table_args__ = (Index("ix_device_event_time", "time"),)
+
+    node: str = Field(primary_key=True)
+    uuid: str = Field(primary_key=True)
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    """Counts the device's events."""
+    time: datetime = _instant(nullable=False)
+    reason: str
+    message: str = ""
 
 
 class Session(SQLModel, table=True):
@@ -346,6 +363,7 @@ PROFILE = _table(Profile)
 TOKEN = _table(Token)
 NODE = _table(Node)
 DEVICE = _table(Device)
+DEVICE_EVENT = _table(DeviceEvent)
 SESSION = _table(Session)
 LAUNCH = _table(Launch)
 LEASE = _table(Lease)

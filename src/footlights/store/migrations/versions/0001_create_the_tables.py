@@ -132,9 +132,22 @@ def upgrade() -> None:
         sa.Column("uuid", sa.String(), nullable=False),
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("reading", sa.LargeBinary(), nullable=False),
+        sa.Column("sick", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["node"], ["node.node"], name=op.f("fk_device_node")),
         sa.PrimaryKeyConstraint("node", "uuid", name=op.f("pk_device")),
     )
+    op.create_table(
+        "device_event",
+        sa.Column("node", sa.String(), nullable=False),
+        sa.Column("uuid", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("node", "uuid", "number", name=op.f("pk_device_event")),
+    )
+    op.create_index("ix_device_event_time", "device_event", ["time"], unique=False)
+
     op.create_table(
         "launch",
         sa.Column("launch_id", sa.String(), nullable=False),
