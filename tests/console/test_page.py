@@ -93,6 +93,37 @@ def test_list_lives(opened: Page, server: Server) -> None:
     expect(row).to_have_count(0)
 
 
+def test_page_that_stays_open_keeps_no_endless_past(opened: Page, server: Server) -> None:
+    """
+    Of the sessions that ended the latest 500 are kept, all that live stay, and one that was let go can be opened.
+    """
+
+    living, *others = server.do(lambda: [server.stand_in.add("usd-viewer", state="READY") for _ in range(521)])
+    first, last = others[0]["session_id"], others[-1]["session_id"]
+    watch = """async () => {
+      const main = document.querySelector("script[src*='main.js']").src;
+      window.watched = (await import(main.replace("main.js", "watch.js"))).sessions;
+    }"""
+    opened.evaluate(watch)
+    opened.wait_for_function("watched.value.size === 521")
+
+    def end() -> None:
+        for one in others:
+            server.stand_in.change(one, state="TERMINATED", ended_time=stamp())
+
+    server.do(end)
+    opened.wait_for_function("(id) => watched.value.get(id)?.state === 'TERMINATED'", arg=last)
+
+    assert opened.evaluate("[...watched.value.values()].map(({ state }) => state).sort()") == [
+        "READY",
+        *["TERMINATED"] * 500,
+    ]
+    assert opened.evaluate("(id) => watched.value.has(id)", living["session_id"])
+    assert not opened.evaluate("(id) => watched.value.has(id)", first)
+    opened.goto(server.page(f"sessions/{first}"))
+    expect(opened.get_by_test_id("session-state")).to_have_attribute("data-state", "TERMINATED")
+
+
 def test_watch_is_taken_up_again(opened: Page, server: Server) -> None:
     """
     A watch that is cut off is opened anew, and what changed meanwhile is seen.

@@ -20,6 +20,7 @@ export function useNews() {
           { title: `${session.application} failed`, href: to("sessions", [id]) },
         );
       }
+      for (const id of states.keys()) if (!all.has(id)) states.delete(id);
     });
   }, []);
 }

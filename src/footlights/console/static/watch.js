@@ -19,6 +19,8 @@ const HIDDEN_FOR = 20_000;
 
 // A stream that has lasted this long has sent all that there was at its start.
 const SETTLED_AFTER = 3000;
+// A page may stay open for weeks: of the sessions that have ended those heard of last are kept.
+const MOST_ENDED = 500;
 
 let known = new Map();
 let drawing = 0;
@@ -88,6 +90,8 @@ async function list(signal) {
 export function put(session) {
   const before = known.get(session.session_id);
   if (before && BigInt(before.revision ?? 0) > BigInt(session.revision ?? 0)) return;
+  // The order of the map is the order of the news.
+  known.delete(session.session_id);
   known.set(session.session_id, session);
   // A thousand sessions arrive at once at the start: draw them once.
   if (!drawing) drawing = setTimeout(draw, 16);
@@ -95,6 +99,8 @@ export function put(session) {
 
 function draw() {
   drawing = 0;
+  const ended = [...known.values()].filter(hasEnded);
+  for (const { session_id: id } of ended.slice(0, Math.max(0, ended.length - MOST_ENDED))) known.delete(id);
   sessions.value = new Map(known);
 }
 

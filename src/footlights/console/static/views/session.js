@@ -23,10 +23,10 @@ export function Session({ id }) {
   useEffect(() => {
     const ending = new AbortController();
     setError(null);
-    // The watch brings what lives; what ended before the page was opened must be asked for.
+    // The watch brings what lives; what ended before the page was opened, or long ago, must be asked for.
     read(id, ending.signal).catch((failure) => !ending.signal.aborted && setError(failure));
     return () => ending.abort();
-  }, [id, round]);
+  }, [id, round, Boolean(session)]);
   if (session) return html`<${Details} session=${session} />`;
   if (error?.status === 404) {
     return html`<${Back} /><${Empty} title="No such session" action=${html`<a class="button" href=${to("sessions")}>All sessions</a>`}>
