@@ -40,8 +40,8 @@ class Refusal(Exception):
             }
         ]
         if field:
-            violation = {"field": field, "description": message, "reason": reason, "localizedMessage": None}
-            details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
+            violation = {"field": field, "description": message, "reason": reason, "localized_message": None}
+            details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "field_violations": [violation]})
             message = f"{field}: {message}"
         self.http = http
         self.body: Json = {"code": code, "message": message, "details": details}

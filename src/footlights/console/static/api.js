@@ -23,9 +23,7 @@ export class ApiError extends Error {
     const info = of("google.rpc.ErrorInfo");
     this.reason = info?.reason ?? "";
     this.metadata = info?.metadata ?? {};
-    // Proto names are the API's own; the gateway prints Google's error details in lowerCamelCase, as others do.
-    const bad = of("google.rpc.BadRequest");
-    this.violations = bad?.field_violations ?? bad?.fieldViolations ?? [];
+    this.violations = of("google.rpc.BadRequest")?.field_violations ?? [];
     if (!this.violations.length && this.metadata.field) {
       this.violations = [{ field: this.metadata.field, description: this.message }];
     }
