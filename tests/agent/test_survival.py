@@ -20,6 +20,7 @@ from footlights.agent.orphans import Orphans, mark
 from footlights.errors import FailedPrecondition, InvalidArgument
 from footlights.launch import procfs
 from footlights.launch.process import ProcessLauncher
+from footlights.lifecycle import Stage
 from tests.agent.conftest import Applications, Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
 from tests.agent.test_processes import pid_of
@@ -236,4 +237,29 @@ async def test_a_launch_that_was_not_begun_is_not_begun_by_the_next_agent(
     await hub.until(lambda: len(hub.connections) == 2)
     told = hub.link.hello.launches[0]
     assert (told.state, told.reason) == (LaunchReport.FAILED, "AGENT_STOPPED")
+    await node.stop()
+
+
+async def test_a_start_that_its_agent_did_not_live_to_see_is_undone_and_may_be_tried_again(
+    hub: Hub, config: AgentConfig, machine: Machine, application: Applications
+) -> None:
+    """Begun, not ready, and no traces: whatever of it is on its way all the same is ended before it is REJECTED."""
+    node = Node(config, machine)
+    await node.start()
+    await hub.until(lambda: hub.connections)
+    await hub.want(application())
+    pid = await started(hub, "launch-1")
+    assert node.agent is not None
+    record = node.agent.launches.get("launch-1")
+    assert record is not None
+    await node.crash()
+    del record.marks[Stage.APPLICATION_READY]
+    node.agent.journal.write(record.entry())
+    (config.data_dir / "launches" / "launch-1" / "shim.json").unlink()
+
+    await node.start()
+
+    refused = await hub.until_state("launch-1", LaunchReport.REJECTED)
+    assert refused.reason == "TRACES_GONE"
+    await until_gone(pid)
     await node.stop()

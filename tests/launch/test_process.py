@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
 import stat
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -157,6 +160,36 @@ async def test_exec_fails(launcher: ProcessLauncher, root: Path) -> None:
         await launcher.start(plan, b"")
 
     assert (caught.value.reason, (await launcher.status(plan)).phase) == ("COMMAND_NOT_FOUND", Phase.UNKNOWN)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory with 16 pages of space, all its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True)
+    if done.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("pages", range(9))
+async def test_a_full_disk_is_the_nodes_fault(small_disk: Path, pages: int) -> None:
+    """However little space is left, a start is executed, or is refused as what another node may do; nothing stays."""
+    launcher = ProcessLauncher(small_disk)
+    plan = make_plan(script("exit 0"), small_disk)
+    with (small_disk / "filler").open("wb") as filler:
+        filler.write(b"x" * 4096 * (16 - pages))
+    try:
+        await launcher.start(plan, b"")
+        await ended(launcher, plan)
+    except LaunchError as refused:
+        assert (refused.reason, refused.rejected) == ("NODE_RESOURCES", True)
+        assert "No space left on device" in refused.message
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+    assert await launcher.find(CLUSTER) == {}
 
 
 async def test_working_directory_missing(launcher: ProcessLauncher, root: Path) -> None:

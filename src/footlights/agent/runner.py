@@ -17,7 +17,7 @@ from footlights.agent.observer import Observer, Surroundings
 from footlights.agent.record import Record
 from footlights.agent.step import Do, Ending, Step, decide
 from footlights.launch import procfs
-from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan, Status
+from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan, Status, node_error
 from footlights.lifecycle import LaunchState, Stage
 
 _POLL_S: Final = 0.25
@@ -216,6 +216,9 @@ class Runner:
     async def _prove(self, ending: Ending) -> None:
         """Finish where the end is proved; otherwise say what is missing, and try again later."""
         self.record.ending = ending
+        if self._seen.status is not None and self._seen.status.phase is Phase.UNKNOWN:
+            # What an agent that died was about to start may be on its way still: without traces, but with our mark.
+            await self._ask_to_stop(kill=True)
         missing = await self._missing_proof()
         if not missing:
             await self._finish(ending)
@@ -310,6 +313,9 @@ class Runner:
 
     def _unexpected(self, error: Exception) -> Ending:
         self._log.error("start_failed", exc_info=error)
+        lacking = node_error(error.errno, f"{error}.") if isinstance(error, OSError) else None
+        if lacking is not None:
+            return _launch_error(lacking)
         text = f"The launcher failed to start the application: {error or type(error).__name__}."
         return Ending(LaunchState.FAILED, "START_FAILED", text)
 

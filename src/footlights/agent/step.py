@@ -175,7 +175,8 @@ def _own_end(facts: Facts) -> Ending:
     was_ready = facts.state is LaunchState.READY
     if facts.phase is Phase.UNKNOWN:
         why = "its traces are gone" if facts.same_boot else "the machine was restarted"
-        state = LaunchState.EXITED if was_ready else LaunchState.FAILED
+        # Nobody was connected yet where it was not ready, and nothing of it runs: it may be begun anew, elsewhere too.
+        state = LaunchState.EXITED if was_ready else LaunchState.REJECTED
         reason = "TRACES_GONE" if facts.same_boot else "NODE_RESTARTED"
         return Ending(state, reason, f"The application no longer runs, and {why}: its exit status cannot be known.")
     if was_ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -83,6 +84,23 @@ class LaunchError(Exception):
         self.reason = reason
         self.message = message
         self.rejected = rejected
+
+
+_NODE_ERRNOS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+)
+
+
+def node_error(number: int | None, message: str) -> LaunchError | None:
+    """Return what to say where it was the node that failed (its disk, its memory, its descriptors): another may do.
+
+    None where the error number says nothing of the node.
+    """
+    if number not in _NODE_ERRNOS:
+        return None
+    return LaunchError(
+        "NODE_RESOURCES", f"The node lacks what a start takes: {message} See to the node.", rejected=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import footlights
 from footlights.launch import output, procfs, shim
-from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
+from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status, node_error
 
 SESSION_FILE = "session.json"
 CLUSTER_MARK, LAUNCH_MARK = "FOOTLIGHTS_CLUSTER_ID", "FOOTLIGHTS_LAUNCH_ID"
@@ -88,7 +88,8 @@ class ProcessLauncher:
                 "SHIM_FAILED", f"the shim did not start: {(complaint or said).decode('utf-8', 'replace')[-500:]}"
             ) from None
         if answer["answer"] == "failed":
-            raise LaunchError(str(answer["reason"]), str(answer["message"]))
+            reason, message = str(answer["reason"]), str(answer["message"])
+            raise node_error(answer.get("errno"), message) or LaunchError(reason, message)
 
     async def status(self, plan: Plan) -> Status:
         """Read the exit status, or find the tree."""

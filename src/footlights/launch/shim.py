@@ -89,8 +89,13 @@ def _become_shim(directory: Path, say: int) -> NoReturn:
     status = 1
     try:
         os.setsid()
-        _redirect(directory)
-        status = Shim(directory, say).run()
+        try:
+            _redirect(directory)
+            shim = Shim(directory, say)
+        except OSError as error:
+            _say(say, "failed", **_complaint(error))
+            raise
+        status = shim.run()
     except BaseException as error:  # its last words: nobody is above it
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.stderr.flush()
@@ -133,31 +138,29 @@ class Shim:
         self._term_sent = False
 
     def run(self) -> int:
-        lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._answer("already")
-            return 0
-        if (self._directory / STATE).exists() or (self._directory / EXIT).exists():
-            self._answer("already")
-            return 0
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        wake = self._catch_signals()
-        try:
+            if not self._is_first():
+                _say(self._say, "already")
+                return 0
+            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            wake = self._catch_signals()
             if not self._start():
                 return 0
         except (OSError, RuntimeError) as error:
-            self._answer("failed", reason="SHIM_FAILED", message=f"the shim could not start the application: {error}")
+            _say(self._say, "failed", **_complaint(error))
             raise
         self._watch(wake)
         self._finish()
         return 0
 
-    def _answer(self, answer: str, **facts: str) -> None:
-        with contextlib.suppress(OSError):  # the agent died while it waited; its successor reads the directory
-            os.write(self._say, json.dumps({"answer": answer, **facts}).encode())
-        os.close(self._say)
+    def _is_first(self) -> bool:
+        """Hold the directory, for as long as this process lives; False where it was started before."""
+        lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return not (self._directory / STATE).exists() and not (self._directory / EXIT).exists()
 
     def _catch_signals(self) -> int:
         """Have every signal of interest make ``wake`` readable, each as its number in one byte."""
@@ -202,9 +205,9 @@ class Shim:
             os.waitpid(self._application, 0)
             (self._directory / STATE).unlink()
             self._output.close()
-            self._answer("failed", **json.loads(problem))
+            _say(self._say, "failed", **json.loads(problem))
             return False
-        self._answer("started")
+        _say(self._say, "started")
         return True
 
     def _execute(self, out: int, go: int, fail: int) -> NoReturn:
@@ -303,7 +306,19 @@ class Shim:
         )
 
 
-def _why(error: BaseException, order: dict[str, object]) -> dict[str, str]:
+def _say(descriptor: int, answer: str, **facts: object) -> None:
+    with contextlib.suppress(OSError):  # the agent died while it waited; its successor reads the directory
+        os.write(descriptor, json.dumps({"answer": answer, **facts}).encode())
+    os.close(descriptor)
+
+
+def _complaint(error: OSError | RuntimeError) -> dict[str, object]:
+    number = error.errno if isinstance(error, OSError) else None
+    message = f"the shim could not start the application: {error}"
+    return {"reason": "SHIM_FAILED", "message": message, "errno": number}
+
+
+def _why(error: BaseException, order: dict[str, object]) -> dict[str, object]:
     argv = order["argv"]
     command = argv[0] if isinstance(argv, list) else ""
     folder = str(order["working_directory"])
@@ -323,7 +338,12 @@ def _why(error: BaseException, order: dict[str, object]) -> dict[str, str]:
             "reason": "COMMAND_NOT_EXECUTABLE",
             "message": f"command {command!r} may not be executed by the agent's user: {error.strerror}.",
         }
-    return {"reason": "START_FAILED", "message": f"command {command!r} could not be executed: {error}."}
+    number = error.errno if isinstance(error, OSError) else None
+    return {
+        "reason": "START_FAILED",
+        "message": f"command {command!r} could not be executed: {error}.",
+        "errno": number,
+    }
 
 
 if __name__ == "__main__":
