@@ -31,6 +31,20 @@ def test_a_session_that_is_to_run_follows_its_launch(launch: LaunchFacts | None,
     assert settle(RUN, None, launch).end_reason is None
 
 
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [("pid 7 is in state D.", "pid 7 is in state D."), ("", "its agent has not said why")],
+)
+def test_a_session_whose_end_is_overdue_says_why(message: str, why: str) -> None:
+    """It is still TERMINATING: only proof frees its slots."""
+    settled = settle(END, R.USER_TERMINATED, LaunchFacts(L.STOPPING, overdue=True, message=message))
+
+    assert settled.state is S.TERMINATING
+    assert (
+        settled.message == f"The end is overdue, and its slots are withheld until the application is proved gone: {why}"
+    )
+
+
 @pytest.mark.parametrize("state", [state for state in L if not state.final])
 def test_a_session_that_is_to_end_is_terminating_until_its_launch_is_gone(state: LaunchState) -> None:
     """Wanting the end frees nothing: only proof does."""

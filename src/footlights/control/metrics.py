@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from footlights.lifecycle import EndReason
+from footlights.lifecycle import EndReason, Phases
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -58,6 +58,18 @@ class Metrics:
         self._refused = Counter(
             "footlights_launches_refused_total", "Launches that a node refused.", ("reason",), registry=self.registry
         )
+        self._stuck = Gauge(
+            "footlights_stuck_sessions",
+            "Sessions whose end is overdue: their slots are withheld.",
+            registry=self.registry,
+        )
+        self._slot_seconds = Counter(
+            "footlights_slot_seconds_total",
+            "How long slots were held by launches that have ended.",
+            ("phase",),
+            registry=self.registry,
+        )
+        self.spent(Phases())
         self._brake = Gauge(
             "footlights_brake", "1 where reaping pauses for this reason.", ("reason",), registry=self.registry
         )
@@ -89,6 +101,16 @@ class Metrics:
     def placed(self, seconds: float) -> None:
         """Count one pass of placing."""
         self._pass.observe(seconds)
+
+    def stuck(self, count: int) -> None:
+        """Say how many sessions' ends are overdue."""
+        self._stuck.set(count)
+
+    def spent(self, spent: Phases) -> None:
+        """Count what a launch that has ended held its slots for, in slot-seconds."""
+        self._slot_seconds.labels("starting").inc(spent.starting)
+        self._slot_seconds.labels("used").inc(spent.used)
+        self._slot_seconds.labels("ending").inc(spent.ending)
 
     def brake(self, reason: str | None) -> None:
         """Say why reaping pauses; None where it goes on."""

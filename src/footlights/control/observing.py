@@ -13,7 +13,7 @@ from footlights.control.changes import Bus
 from footlights.control.hub import OpenLink
 from footlights.control.metrics import Metrics
 from footlights.lifecycle import LaunchState, SessionClock, due
-from footlights.store import Store, Transaction, launches, nodes, sessions
+from footlights.store import Store, Transaction, launches, ledger, nodes, sessions
 from footlights.store.revisions import last_revision
 from footlights.store.tables import Launch
 from footlights.v1 import agent_pb2
@@ -55,13 +55,15 @@ class Observing:
         now = self._clock()
         recorded = await self._store.write(lambda tx: _record(tx, link, fresh, now))
         ended = False
+        counted: set[str] = set()
         for report, launch in zip(fresh, recorded.launches, strict=False):
             if launch is None or launch.ended_time is not None:
                 ended = True
                 link.reported.pop(report.launch_id, None)
                 if report.state >= Report.EXITED:
                     link.say(agent_pb2.LinkResponse(forget=agent_pb2.Forget(launch_id=report.launch_id)))
-            if launch is not None and launch.ended_time == now:
+            if launch is not None and launch.ended_time == now and launch.launch_id not in counted:
+                counted.add(launch.launch_id)
                 self._count(launch)
         if recorded.changed:
             self._bus.sessions.wake()
@@ -81,6 +83,8 @@ class Observing:
             reason=launch.reason,
             exit_code=launch.exit_code,
         )
+        if launch.ended_time is not None:
+            self._metrics.spent(ledger.spent(launch, now=launch.ended_time))
         if launch.state == "REJECTED":
             self._metrics.refused(launch.reason)
         if launch.start_s is not None:

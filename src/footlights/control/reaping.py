@@ -28,6 +28,9 @@ from footlights.v1 import node_pb2
 
 log = structlog.get_logger(__name__)
 
+STUCK_AFTER_S = 30.0
+"""Beyond the grace period; by then an agent has killed and looked for what it started many times."""
+
 MISSED_HEARTBEATS = 3
 """So many missed make a node UNREACHABLE."""
 
@@ -63,6 +66,7 @@ class Reaping:
         """How many passes were made to their end."""
         self._pruned = -math.inf
         self._countdowns = Countdowns(monotonic)
+        self._endings = Countdowns(monotonic)
         self._counted = 0
 
     async def run(self) -> None:
@@ -91,9 +95,11 @@ class Reaping:
         if self._brake.judge(silences):
             # Nobody's time runs while we do not know whom we have missed.
             self._countdowns.postpone(started - self._passed)
+            self._endings.postpone(started - self._passed)
         else:
             await self._mark_silent([row for row in known if silences[row.node].seconds > self._patience_s], now)
             await self._end_overdue(now)
+            await self._raise_stuck(now)
         self._passed = started
         await self._count(now)
         self.passes += 1
@@ -122,6 +128,33 @@ class Reaping:
 
         for node in await self._store.write(end):
             self._bus.session_changed(node)
+
+    async def _raise_stuck(self, now: datetime) -> None:
+        """Raise what does not end: a slot is freed by proof alone, so somebody has to look."""
+        pending = await self._store.read(launches.ending)
+        stuck = []
+        for launch, session in pending:
+            allowed = convert.seconds(convert.limits(session).stop_grace_period) + STUCK_AFTER_S
+            since = (now - (launch.ending_time or now)).total_seconds()
+            if self._endings.over(launch.launch_id, min(allowed, allowed - since)):
+                stuck.append(launch)
+        self._endings.keep({launch.launch_id for launch, _ in pending})
+        for launch in stuck:
+            if launch.overdue:
+                continue
+            overdue = partial(launches.set_overdue, launch_id=launch.launch_id, now=now)
+            if await self._store.write(overdue):
+                log.error(
+                    "A launch does not end",
+                    action="launch_stuck",
+                    node=launch.node,
+                    device=launch.device,
+                    launch_id=launch.launch_id,
+                    session_id=launch.session_id,
+                    message=launch.message,
+                )
+                self._bus.sessions.wake()
+        self._metrics.stuck(len({launch.session_id for launch in stuck}))
 
     @property
     def _patience_s(self) -> float:

@@ -7,6 +7,7 @@ out of order.
 """
 
 from footlights.lifecycle.blocking import Block, Failure, Patience, blocked
+from footlights.lifecycle.phases import Phases, phases
 from footlights.lifecycle.settling import LaunchFacts, Settled, may_retry, settle
 from footlights.lifecycle.states import (
     LIVE_STATES,
@@ -28,6 +29,7 @@ __all__ = [
     "LaunchFacts",
     "LaunchState",
     "Patience",
+    "Phases",
     "SessionClock",
     "SessionState",
     "Settled",
@@ -37,5 +39,6 @@ __all__ = [
     "due",
     "may_retry",
     "merge",
+    "phases",
     "settle",
 ]

@@ -17,6 +17,8 @@ class LaunchFacts:
     state: LaunchState
     stopping: bool = False
     """Whether its end has been asked for."""
+    overdue: bool = False
+    """Whether its end should have been proved long ago."""
     viewers: int | None = None
     exit_code: int | None = None
     reason: str = ""
@@ -62,6 +64,8 @@ def may_retry(launch: LaunchFacts, failures: int) -> bool:
     return launch.state is LaunchState.FAILED and launch.reason in _RETRYABLE and failures + 1 < MAX_LAUNCHES
 
 
+_OVERDUE = "The end is overdue, and its slots are withheld until the application is proved gone"
+
 _RETRYABLE = frozenset({"PORT_TAKEN", "AGENT_STOPPED"})
 """Failures that are not the application's fault and that another launch may not meet."""
 
@@ -79,6 +83,9 @@ _BY_REASON = {
 
 def _live(intent: Intent, launch: LaunchFacts, wish_message: str) -> Settled:
     if intent is Intent.END or launch.stopping or launch.state is LaunchState.STOPPING:
+        if launch.overdue:
+            why = launch.message or "its agent has not said why"
+            return Settled(SessionState.TERMINATING, message=f"{_OVERDUE}: {why}")
         return Settled(SessionState.TERMINATING, message=launch.message or wish_message)
     if launch.state is LaunchState.READY:
         return Settled(SessionState.ACTIVE if launch.viewers else SessionState.READY, message=launch.message)

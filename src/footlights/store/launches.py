@@ -222,6 +222,8 @@ def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> 
         changes |= dict(zip(("signal_port", "media_port", "http_port"), seen.ports, strict=True))
     if state.rank >= LaunchState.READY.rank and launch.start_s is None and Stage.APPLICATION_READY in seen.steps:
         changes["start_s"] = (seen.steps[Stage.APPLICATION_READY] - launch.created_time).total_seconds()
+    if state is LaunchState.STOPPING and launch.ending_time is None:
+        changes["ending_time"] = now
     if state.final:
         changes |= {"exit_code": seen.exit_code, "log_tail": list(seen.log_tail), "ended_time": now, "viewers": None}
     changed = {name: value for name, value in changes.items() if getattr(launch, name) != value}
@@ -239,6 +241,26 @@ def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> 
                 # What a session shows of its launch has changed although its state has not.
                 sessions.update_session(tx, session)
     return get(tx, launch.launch_id)
+
+
+def ending(tx: Transaction) -> list[tuple[Launch, Session]]:
+    """Return the launches whose end was asked for or seen and is not proved, with their sessions."""
+    found = tx.all(select(LAUNCH).where(LAUNCH.c.ended_time.is_(None), LAUNCH.c.ending_time.is_not(None)), Launch)
+    owners = {session.session_id: session for session in sessions.some(tx, [row.session_id for row in found])}
+    return [(launch, owners[launch.session_id]) for launch in found]
+
+
+def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:
+    """Record that a launch should have been proved gone long ago; its session says so."""
+    met = tx.changed(
+        update(LAUNCH)
+        .where(LAUNCH.c.launch_id == launch_id, LAUNCH.c.ended_time.is_(None), LAUNCH.c.overdue.is_(False))
+        .values(overdue=True)
+    )
+    launch = get(tx, launch_id)
+    if met and launch is not None:
+        sessions.resettle(tx, launch.session_id, now=now)
+    return bool(met)
 
 
 def release(tx: Transaction, launch_id: str, *, now: datetime) -> int:

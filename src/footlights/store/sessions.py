@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, literal, select, update
 
 from footlights import errors
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
@@ -18,6 +18,7 @@ from footlights.store.tables import (
     NODE,
     REQUEST_KEY,
     SESSION,
+    Instant,
     Launch,
     RequestKey,
     Session,
@@ -135,7 +136,7 @@ def end(tx: Transaction, session: Session, reason: EndReason, message: str, *, n
         tx.execute(
             update(LAUNCH)
             .where(LAUNCH.c.launch_id == session.launch_id, LAUNCH.c.ended_time.is_(None))
-            .values(desired="STOPPED")
+            .values(desired="STOPPED", ending_time=func.coalesce(LAUNCH.c.ending_time, literal(now, Instant)))
         )
     return resettle(tx, session.session_id, now=now)
 
@@ -255,6 +256,7 @@ def _facts(launch: Launch | None) -> LaunchFacts | None:
     return LaunchFacts(
         state=LaunchState(launch.state),
         stopping=launch.desired == "STOPPED",
+        overdue=launch.overdue,
         viewers=launch.viewers,
         exit_code=launch.exit_code,
         reason=launch.reason,

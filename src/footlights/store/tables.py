@@ -306,6 +306,10 @@ class Launch(SQLModel, table=True):
     start_s: float | None = None
     """From placed to ready, once it is."""
     log_tail: list[str] = _json(list)
+    ending_time: datetime | None = _instant()
+    """When its end was asked for or first seen, whichever came first."""
+    overdue: bool = False
+    """Whether its end should have been proved long ago. Writer: reaping."""
     reported_time: datetime | None = _instant()
     ended_time: datetime | None = _instant()
     """When its end was proved and its slots were freed."""

@@ -169,6 +169,8 @@ def upgrade() -> None:
         sa.Column("ever_connected", sa.Boolean(), nullable=False),
         sa.Column("start_s", sa.Float(), nullable=True),
         sa.Column("log_tail", sa.JSON(), nullable=False),
+        sa.Column("ending_time", sa.BigInteger(), nullable=True),
+        sa.Column("overdue", sa.Boolean(), nullable=False),
         sa.Column("reported_time", sa.BigInteger(), nullable=True),
         sa.Column("ended_time", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_launch_session_id")),
