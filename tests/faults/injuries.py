@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -178,6 +179,8 @@ class Injuries:
             await asyncio.sleep(chance.choice((3.0, 6.0)))
             await self._dead(other)
             await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
+            # Where it was let in for a while, what was begun by it died with it; what the other one runs must not.
+            wound.launches = await asyncio.to_thread(_begun_by, other.log)
 
     # Devices
 
@@ -453,6 +456,17 @@ def _is_sleep(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip() == "sleep"
     return False
+
+
+def _begun_by(log: Path) -> tuple[str, ...]:
+    """The launches that an agent has started, by its log."""
+    found = []
+    for line in log.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("event") == "application_started":
+                found.append(entry["launch_id"])
+    return tuple(found)
 
 
 def _fill_up(path: Path) -> None:
