@@ -140,6 +140,29 @@ async def test_a_drain_ends_sessions_at_once_or_waits_for_them(
     assert (await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "-1s"})).status_code == 400
 
 
+async def test_whoever_watches_is_told_when_a_drain_ends_the_session(plane: Control) -> None:
+    """A new revision says it; a drain without a deadline, or called off, says nothing."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    assignment = await agent.assignment(made.session_id)
+    said = []
+    for path, body in (
+        ("drain", {"deadline": "600s"}),
+        ("drain", {}),
+        ("drain", {"deadline": "90s"}),
+        ("uncordon", {}),
+    ):
+        before = (await plane.get(made.session_id)).revision
+        await plane.rest("POST", f"/nodes/node-a:{path}", json=body)
+        told = await plane.get(made.session_id)
+        said.append((told.status_message, told.revision > before))
+        await agent.report(assignment, "READY", viewers=len(said), ever_connected=True)
+        assert (await plane.get(made.session_id)).status_message == told.status_message
+
+    text = "The node is being drained; the session ends at {} UTC."
+    assert said == [(text.format("12:10:00"), True), ("", True), (text.format("12:01:30"), True), ("", True)]
+
+
 async def test_a_drain_that_is_called_off_ends_nobody(plane: Control) -> None:
     """Uncordoning takes the deadline back."""
     agent = await plane.agent()

@@ -129,7 +129,9 @@ async def test_a_cordon_survives_a_new_link(store: Store) -> None:
     """It is the operator's word, not the agent's."""
     drained = NOW + timedelta(minutes=5)
     await store.write(join)
-    await store.write(lambda tx: nodes.set_placing(tx, "node-a", cordoned=True, draining=True, drain_time=drained))
+    await store.write(
+        lambda tx: nodes.set_placing(tx, "node-a", cordoned=True, draining=True, drain_time=drained, now=NOW)
+    )
 
     await store.write(join)
 

@@ -103,7 +103,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
 
         def write(tx: Transaction) -> node_pb2.Node:
             _find(tx, name)
-            rows.set_placing(tx, name, cordoned=cordoned, draining=draining, drain_time=drain_time)
+            rows.set_placing(tx, name, cordoned=cordoned, draining=draining, drain_time=drain_time, now=now)
             return _show(tx, name, now)
 
         node = await self._store.write(write)

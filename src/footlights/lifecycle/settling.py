@@ -35,7 +35,13 @@ class Settled:
 
 
 def settle(
-    intent: Intent, wish: EndReason | None, launch: LaunchFacts | None, *, wish_message: str = "", failures: int = 0
+    intent: Intent,
+    wish: EndReason | None,
+    launch: LaunchFacts | None,
+    *,
+    wish_message: str = "",
+    failures: int = 0,
+    notice: str = "",
 ) -> Settled:
     """Say where a session stands.
 
@@ -45,13 +51,14 @@ def settle(
         launch: Its current launch; None while it has none.
         wish_message: A sentence that goes with ``wish``.
         failures: How many of its launches failed before, this one not counted.
+        notice: What its owner should know while it runs, such as that its node is being drained.
     """
     if launch is None:
         if intent is Intent.RUN:
             return Settled(SessionState.PENDING)
         return _ended(wish or EndReason.USER_TERMINATED, wish_message)
     if not launch.state.final:
-        return _live(intent, launch, wish_message)
+        return _live(intent, launch, wish_message, notice)
     if intent is Intent.END and wish is not None:
         return _ended(wish, wish_message)
     return _ended_by_itself(launch, failures)
@@ -81,15 +88,15 @@ _BY_REASON = {
 """What an agent says of an end that was not the application's own doing -> why the session ended."""
 
 
-def _live(intent: Intent, launch: LaunchFacts, wish_message: str) -> Settled:
+def _live(intent: Intent, launch: LaunchFacts, wish_message: str, notice: str) -> Settled:
     if intent is Intent.END or launch.stopping or launch.state is LaunchState.STOPPING:
         if launch.overdue:
             why = launch.message or "its agent has not said why"
             return Settled(SessionState.TERMINATING, message=f"{_OVERDUE}: {why}")
         return Settled(SessionState.TERMINATING, message=launch.message or wish_message)
     if launch.state is LaunchState.READY:
-        return Settled(SessionState.ACTIVE if launch.viewers else SessionState.READY, message=launch.message)
-    return Settled(SessionState.STARTING, message=launch.message)
+        return Settled(SessionState.ACTIVE if launch.viewers else SessionState.READY, message=notice or launch.message)
+    return Settled(SessionState.STARTING, message=notice or launch.message)
 
 
 def _ended(reason: EndReason, message: str) -> Settled:

@@ -139,11 +139,14 @@ def notice(tx: Transaction, node: str, reason: str, message: str, *, now: dateti
         tx.execute(update(NODE).where(NODE.c.node == node).values(notices=notices))
 
 
-def set_placing(tx: Transaction, node: str, *, cordoned: bool, draining: bool, drain_time: datetime | None) -> None:
-    """Take a node out of use, or back."""
+def set_placing(
+    tx: Transaction, node: str, *, cordoned: bool, draining: bool, drain_time: datetime | None, now: datetime
+) -> None:
+    """Take a node out of use, or back; its sessions say when a drain will end them."""
     tx.execute(
         update(NODE).where(NODE.c.node == node).values(cordoned=cordoned, draining=draining, drain_time=drain_time)
     )
+    _resettle_all(tx, node, now)
 
 
 def forget(tx: Transaction, node: str, *, now: datetime) -> int:

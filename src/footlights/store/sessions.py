@@ -20,6 +20,7 @@ from footlights.store.tables import (
     SESSION,
     Instant,
     Launch,
+    Node,
     RequestKey,
     Session,
     microseconds,
@@ -157,18 +158,20 @@ def resettle(
     launch = None
     if session.launch_id is not None:
         launch = tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == session.launch_id), Launch)
-    facts = _facts(launch)
+    facts, node = _facts(launch), _node(tx, launch)
+    holds = launch is not None and launch.ended_time is None
     settled = settle(
         Intent(session.intent),
         EndReason(session.wish) if session.wish else None,
         facts,
         wish_message=session.wish_message,
         failures=session.failures,
+        notice=_drains(node),
     )
     changes: dict[str, Any] = {
         "state": settled.state.value,
         "status_message": settled.message,
-        "condition": _condition(tx, launch),
+        "condition": "OK" if not holds or (node is not None and node.reachable) else "UNREACHABLE",
     }
     timeline = _advance(session, settled.state, steps or {}, now)
     if settled.state is SessionState.PENDING and launch is not None:
@@ -264,11 +267,17 @@ def _facts(launch: Launch | None) -> LaunchFacts | None:
     )
 
 
-def _condition(tx: Transaction, launch: Launch | None) -> str:
+def _node(tx: Transaction, launch: Launch | None) -> Node | None:
+    """Return the node that a launch holds slots of; None where it holds none."""
     if launch is None or launch.ended_time is not None:
-        return "OK"
-    reachable = tx.execute(select(NODE.c.reachable).where(NODE.c.node == launch.node)).scalar_one_or_none()
-    return "OK" if reachable else "UNREACHABLE"
+        return None
+    return tx.one(select(NODE).where(NODE.c.node == launch.node), Node)
+
+
+def _drains(node: Node | None) -> str:
+    if node is None or not node.draining or node.drain_time is None:
+        return ""
+    return f"The node is being drained; the session ends at {node.drain_time:%H:%M:%S} UTC."
 
 
 def _advance(session: Session, state: SessionState, steps: Mapping[Stage, datetime], now: datetime) -> list[list[Any]]:
