@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Final
 
@@ -23,14 +22,3 @@ def redact(text: str) -> str:
     text = _GRANT.sub("flg_[redacted]", text)
     text = _BEARER.sub(r"\1[redacted]", text)
     return _QUERY.sub(r"\1[redacted]", text)
-
-
-class RedactingFilter(logging.Filter):
-    """Redacts the finished message of every record, for handlers that others' loggers write to (uvicorn, aiohttp)."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, redacted."""
-        message = record.getMessage()
-        if (shown := redact(message)) != message:
-            record.msg, record.args = shown, None
-        return True
