@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -195,6 +196,21 @@ async def test_a_full_disk_is_the_nodes_fault(small_disk: Path, pages: int) -> N
         assert isinstance(problem, OSError)
         assert problem.errno == errno.ENOSPC
     assert await launcher.find(CLUSTER) == {}
+
+
+async def test_the_exit_status_outlives_a_full_disk(small_disk: Path) -> None:
+    """An application that ends while its node's disk is full has its true exit status, not one that was lost."""
+    launcher = ProcessLauncher(small_disk)
+    go = small_disk.parent / "go"
+    plan = make_plan(script(f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7"), small_disk)
+    await launcher.start(plan, b"")
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4096)
+
+    go.touch()
+
+    assert (await ended(launcher, plan)).exit_code == 7
 
 
 async def test_working_directory_missing(launcher: ProcessLauncher, root: Path) -> None:

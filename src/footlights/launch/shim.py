@@ -36,6 +36,10 @@ from footlights.launch import procfs
 from footlights.launch.output import OutputWriter
 
 ORDER, STATE, EXIT, LOCK, OUTPUT = "order.json", "shim.json", "exit.json", "shim.lock", "output"
+RESERVED = "exit.reserved"
+"""Space for ``exit.json``, had before the application is executed: a disk may be full when it ends."""
+_RESERVED_BYTES = 512
+_EXIT_PATIENCE_S, _EXIT_AGAIN_S = 60.0, 0.2
 LEFTOVER_GRACE_S = 2.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _KILL_AGAIN_S = 0.05
@@ -57,11 +61,34 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path.parent)
+
+
+def _reserve(path: Path) -> None:
+    """Take up the space that ``_fill_in`` needs, and see it on disk."""
+    with path.open("wb") as file:
+        file.write(b" " * _RESERVED_BYTES)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fill_in(reserved: Path, path: Path, content: bytes) -> None:
+    """Write into space that is had already, and only then give the file its name. JSON does not mind the rest."""
+    if reserved.exists():
+        with reserved.open("r+b") as file:
+            file.write(content.ljust(_RESERVED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(reserved, path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:
@@ -177,6 +204,7 @@ class Shim:
 
     def _start(self) -> bool:
         """Fork, write down who is who, and only then let the child execute the application."""
+        _reserve(self._directory / RESERVED)
         self._output = OutputWriter(
             self._directory / OUTPUT,
             segment_bytes=self._order["segment_bytes"],
@@ -187,6 +215,7 @@ class Shim:
         failed, fail = os.pipe()
         self._application = os.fork()
         if self._application == 0:
+            os.close(let_go)  # or it would wait for its own end of the pipe
             self._execute(out, go, fail)
         for descriptor in (out, go, fail):
             os.close(descriptor)
@@ -299,11 +328,21 @@ class Shim:
         """Write down the end: every process is gone, so what is in the pipe is all there will be."""
         assert self._output is not None
         self._copy(32)
-        self._output.close()
-        write_atomically(
-            self._directory / EXIT,
-            {"exit_code": self._exit_code, "dropped_output_bytes": self._output.dropped_bytes},
-        )
+        with contextlib.suppress(OSError):
+            self._output.close()
+        end = {"exit_code": self._exit_code, "dropped_output_bytes": self._output.dropped_bytes}
+        give_up = time.monotonic() + _EXIT_PATIENCE_S
+        while True:
+            try:
+                _fill_in(self._directory / RESERVED, self._directory / EXIT, json.dumps(end).encode())
+                return
+            except FileNotFoundError:
+                return  # the launch was given up, its directory with it
+            except OSError:
+                # Nobody else knows how the application ended: a disk that fails for a moment must not make it unknown.
+                if time.monotonic() >= give_up:
+                    raise
+                time.sleep(_EXIT_AGAIN_S)
 
 
 def _say(descriptor: int, answer: str, **facts: object) -> None:
