@@ -9,10 +9,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import cpu_per_stream, first_frame, rest_vs_grpc, sessions_fake
+from tests.bench import cpu_per_stream, first_frame, gateway, rest_vs_grpc, sessions_fake
 from tests.bench.figures import Bench, Figure, machine, merge, table
 
-BENCHES: tuple[Bench, ...] = (first_frame.BENCH, cpu_per_stream.BENCH, rest_vs_grpc.BENCH, sessions_fake.BENCH)
+BENCHES: tuple[Bench, ...] = (
+    first_frame.BENCH,
+    cpu_per_stream.BENCH,
+    rest_vs_grpc.BENCH,
+    sessions_fake.BENCH,
+    gateway.BENCH,
+    gateway.CODEC,
+)
 RESULTS = Path(__file__).parents[2] / "build" / "bench.json"
 DEADLINE_S = 120.0
 """For one measurement; the usual is a quarter of it."""

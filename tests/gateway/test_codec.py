@@ -9,7 +9,9 @@ import struct
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
+from google.protobuf import descriptor_pb2, json_format, message_factory
+from google.protobuf.descriptor import FieldDescriptor as _F
+from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -302,3 +304,25 @@ def test_splitter_bound() -> None:
         list(splitter.feed(b'"' + b"x" * 20))
 
     assert caught.value.http_status == 413
+
+
+def test_awkward_names() -> None:
+    """
+    Fields that are Python keywords, and JSON names with braces, quotes and backslashes, are printed as they are.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="awkward.proto", package="awkward", syntax="proto3")
+    made = file.message_type.add(name="Awkward")
+    made.oneof_decl.add(name="choice")
+    names = {"class": "{x}", "from": "it's", "a": 'a"b', "b": "a\\b{}", "c": "%s", "d": "ü\n"}
+    for number, (name, spelt) in enumerate(names.items(), 1):
+        made.field.add(name=name, number=number, type=_F.TYPE_STRING, label=_F.LABEL_OPTIONAL, json_name=spelt)
+    made.field.add(name="import", number=20, type=_F.TYPE_STRING, label=_F.LABEL_OPTIONAL, oneof_index=0)
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    found = message_factory.GetMessageClass(pool.FindMessageTypeByName("awkward.Awkward"))()
+    for name in (*names, "import"):
+        setattr(found, name, "v{}'\"\\%s")
+
+    printed = json.loads(Writer(pools=[pool]).write(found))
+
+    assert printed == dict.fromkeys((*names.values(), "import"), "v{}'\"\\%s")

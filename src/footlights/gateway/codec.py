@@ -198,7 +198,9 @@ def _map_setter(name: str, entry: Descriptor) -> _Fill:
     def set_map(message: Any, value: Any) -> None:
         if type(value) is not dict:
             raise _Surprise
-        getattr(message, name).update({key: convert(item) for key, item in value.items()})
+        container = getattr(message, name)
+        for key, item in value.items():
+            container[key] = convert(item)
 
     return set_map
 

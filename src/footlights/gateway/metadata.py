@@ -31,6 +31,7 @@ _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
 _AUTHORIZATION: Final = "grpcgateway-authorization"
 _SETTLED: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
 _PREFIX: Final = b"grpc-metadata-"
+_new: Final = tuple.__new__
 _REPEATED: Final = _PERMANENT.keys() | {b"content-length", b"accept-encoding", b"connection"}
 _MOST_KNOWN: Final = 2000
 _LONGEST_KNOWN: Final = 512
@@ -49,6 +50,7 @@ class Incoming:
         self._passed = {name.encode("latin1"): name for name in options.forward_headers}
         self._strict = options.strict
         self._known: dict[tuple[bytes, bytes], tuple[Entry, ...]] = {}
+        self._around: dict[tuple[str, str], tuple[Entry, ...]] = {}
 
     def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
         """The metadata; ``request_id``, where one was settled on, stands for whatever the client sent.
@@ -75,13 +77,23 @@ class Incoming:
             if entries:
                 metadata += entries
         forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
-        if host and host.isascii() and host.isprintable():
-            metadata.append(Entry("x-forwarded-host", host))
-        if forwarded_for and forwarded_for.isascii() and forwarded_for.isprintable():
-            metadata.append(Entry("x-forwarded-for", forwarded_for))
+        metadata += self._around.get((host, forwarded_for)) or self._surroundings(host, forwarded_for)
         if request_id:
-            metadata.append(Entry("x-request-id", request_id))
+            metadata.append(_new(Entry, ("x-request-id", request_id)))
         return metadata
+
+    def _surroundings(self, host: str, forwarded_for: str) -> tuple[Entry, ...]:
+        """Who asked whom; remembered, because a connection asks often."""
+        found = tuple(
+            Entry(key, value)
+            for key, value in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for))
+            if value and value.isascii() and value.isprintable()
+        )
+        if len(host) + len(forwarded_for) <= _LONGEST_KNOWN:
+            if len(self._around) >= _MOST_KNOWN:
+                self._around.clear()
+            self._around[host, forwarded_for] = found
+        return found
 
     def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[Entry, ...]:
         """What one header becomes; remembered for those that clients send again and again."""

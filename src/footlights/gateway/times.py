@@ -111,13 +111,17 @@ def parse_go_duration(text: str) -> int:
     return total
 
 
+_TWO: Final = tuple(f"{number:02d}" for number in range(60))
+_CLOCK: Final = tuple(f"{hour:02d}:{minute:02d}" for hour in range(24) for minute in range(60))
+
+
 def print_time(seconds: int, nanos: int) -> str | None:
     """RFC 3339 in UTC with 0, 3, 6 or 9 digits; None outside Timestamp's range."""
     if not MIN_SECONDS <= seconds <= MAX_SECONDS or not 0 <= nanos < 10**9:
         return None
-    days, rest = divmod(seconds, 86400)
-    text = f"{_date(days)}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
-    return f"{text}{_fraction(nanos)}Z"
+    minutes, rest = divmod(seconds, 60)
+    day, minute = _date(minutes // 1440), minutes % 1440
+    return f"{day}T{_CLOCK[minute]}:{_TWO[rest]}{_fraction(nanos) if nanos else ''}Z"
 
 
 def print_duration(seconds: int, nanos: int) -> str | None:

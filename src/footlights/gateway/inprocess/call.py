@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -14,6 +14,7 @@ from footlights.gateway.inprocess.copying import Deserializer, Serializer, pack,
 from footlights.gateway.inprocess.pipe import Closed
 from footlights.gateway.inprocess.state import CallState, End, Entries
 
+_OK: Final = grpc.StatusCode.OK
 _log = logging.getLogger(__name__)
 
 
@@ -42,10 +43,7 @@ class _Call(grpc.aio.RpcContext):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call back when it is over."""
-        if self._state.end is not None:
-            self._state.loop.call_soon(callback, self)
-        else:
-            self._state.on_end.append(lambda: callback(self))
+        self._state.when_ended(lambda: callback(self))
 
     @property
     def initial_entries(self) -> Entries | None:
@@ -79,7 +77,7 @@ class _Call(grpc.aio.RpcContext):
         """Raise for an end that is not OK."""
         if end.local:
             raise asyncio.CancelledError
-        if end.code is not grpc.StatusCode.OK:
+        if end.code is not _OK:
             raise grpc.aio.AioRpcError(
                 end.code, _metadata(self._state.initial or ()), _metadata(end.trailing), details=end.details,
                 debug_error_string=f"in process: {end.code.name}: {end.details}",
@@ -164,7 +162,7 @@ class _Requests(_Call):
         """Begin to send what an iterator gives."""
         if requests is not None:
             self._writer = self._state.loop.create_task(_feed(self._state, requests, self._serialize))
-            self._state.on_end.append(self._writer.cancel)
+            self._state.when_ended(self._writer.cancel)
 
     async def write(self, request: Any) -> None:
         """Send one request."""

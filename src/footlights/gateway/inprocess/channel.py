@@ -117,13 +117,9 @@ class Channel(grpc.aio.Channel):
         if self._closed:
             raise grpc.aio.UsageError("Channel is closed.")
         self._calls.add(state)
-        state.task = state.loop.create_task(self._serve(state, request), context=self._context.copy())
-
-    async def _serve(self, state: CallState, request: Any) -> None:
-        try:
-            await serve(state, self._find, request)
-        finally:
-            self._calls.discard(state)
+        state.task = state.loop.create_task(
+            serve(state, self._find, request, self._calls), context=self._context.copy()
+        )  # fmt: skip
 
 
 class _Callable:

@@ -12,6 +12,7 @@ from footlights.gateway.inprocess.copying import Deserializer, Serializer, pack,
 from footlights.gateway.inprocess.pipe import Closed
 from footlights.gateway.inprocess.state import CallState, End, Entries, entries
 
+_OK: Final = grpc.StatusCode.OK
 Pairs = Iterable[tuple[str, str | bytes]]
 
 
@@ -24,12 +25,13 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         serialize: the handler's, of responses.
     """
 
+    _code: grpc.StatusCode | int = _OK
+    _details = ""
+    _trailing: Entries = ()
+    aborted = False
+
     def __init__(self, state: CallState, deserialize: Deserializer, serialize: Serializer) -> None:
         self._state, self._deserialize, self._serialize = state, deserialize, serialize
-        self._code: grpc.StatusCode | int = grpc.StatusCode.OK
-        self._details = ""
-        self._trailing: Entries = ()
-        self.aborted = False
 
     # Messages
 
@@ -84,7 +86,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         """End the call with a status that is not OK; raises, and swallowing what it raises changes nothing."""
         if self.aborted:
             raise grpc.aio.UsageError("Abort already called!")
-        if code in (grpc.StatusCode.OK, 0):
+        if code in (_OK, 0):
             self._code, self._details = grpc.StatusCode.UNKNOWN, ""
         else:
             self._code = code
@@ -108,12 +110,12 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
 
     def code(self) -> Any:
         """What was set."""
-        return 0 if self._code is grpc.StatusCode.OK else self._code
+        return 0 if self._code is _OK else self._code
 
     @property
     def is_fine(self) -> bool:
         """Whether nothing has been said but OK."""
-        return self._code is grpc.StatusCode.OK and not self.aborted
+        return self._code is _OK and not self.aborted
 
     def details(self) -> str:
         """What was set."""
@@ -127,7 +129,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
     def failed(self, error: BaseException) -> End:
         """The end of a handler that raised."""
         code = self._code if isinstance(self._code, grpc.StatusCode) else _code(self._code)
-        if code is grpc.StatusCode.OK:
+        if code is _OK:
             code = grpc.StatusCode.UNKNOWN
         return End(code, f"Unexpected {type(error)}: {error}", self._trailing)
 
@@ -135,10 +137,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call back when the call is over."""
-        if self._state.end is not None:
-            self._state.loop.call_soon(callback, self)
-        else:
-            self._state.on_end.append(lambda: callback(self))
+        self._state.when_ended(lambda: callback(self))
 
     def cancelled(self) -> bool:
         """Whether the handler said so; a client's cancellation is a CancelledError, as over the wire."""

@@ -43,38 +43,48 @@ def chain(find: Callable[[HandlerCallDetails], Any], interceptors: Sequence[Any]
     return continuation
 
 
-async def serve(state: CallState, find: Find, request: Any) -> None:
+async def serve(state: CallState, find: Find, request: Any, running: set[CallState]) -> None:
     """Run a call's handler and set the call's end. Never raises.
 
     Args:
         state: the call.
         find: the interceptor chain.
         request: the packed request of a client that sends one; None where it streams them.
+        running: the channel's calls, of which this is one until it is over.
     """
     context: Context | None = None
     try:
         handler = await find(HandlerCallDetails(state.method, state.metadata))
         if handler is None:
             state.finish(End(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"))
+            running.discard(state)
             return
         context = Context(state, handler.request_deserializer, handler.response_serializer)
-        await _run(state, handler, context, request)
+        function = handler.unary_unary
+        if function is None or request is None or state.responses is not None or not _is_async(function):
+            await _run(state, handler, context, request)
+        else:
+            # What nearly every call is, without the layer that tells the kinds apart.
+            answer = await function(unpack(request, handler.request_deserializer), context)
+            if context.is_fine:
+                state.answer = pack(answer, handler.response_serializer)
         context.open()
         end = context.end()
     except asyncio.CancelledError:
         # Where nobody else has ended the call, the handler did it itself; over the wire its client would hang.
-        state.finish(End(grpc.StatusCode.CANCELLED, "the handler was cancelled"))
-        return
+        end = End(grpc.StatusCode.CANCELLED, "the handler was cancelled")
+        state.finish(end)
     except grpc.aio.AbortError as error:
         end = context.end() if context is not None and context.aborted else _unexpected(error, context)
     except Exception as error:
         _log.exception("A handler failed", extra={"action": "handler_failed", "method": state.method})
         end = _unexpected(error, context)
-    if state.responses is not None:
+    if state.responses is not None and state.end is None:
         # Status comes after the messages.
         with suppress(asyncio.CancelledError):
             await state.responses.drained()
     state.finish(end)
+    running.discard(state)
 
 
 def _unexpected(error: Exception, context: Context | None) -> End:
@@ -107,7 +117,7 @@ async def _run(state: CallState, handler: Any, context: Context, request: Any) -
             return
     else:
         function = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        if _is_coroutine_function(function):
+        if _is_async(function):
             answer = await function(argument, context)
             if context.is_fine:
                 await _answer(state, context, handler, answer)
@@ -115,7 +125,7 @@ async def _run(state: CallState, handler: Any, context: Context, request: Any) -
     raise TypeError(f"{state.method}: only `async def` handlers run in process")
 
 
-def _is_coroutine_function(function: Any) -> bool:
+def _is_async(function: Any) -> bool:
     """As inspect has it, which grpc asks too, without unwrapping what needs none."""
     code = getattr(function, "__code__", None)
     return bool(code.co_flags & inspect.CO_COROUTINE) if code is not None else inspect.iscoroutinefunction(function)

@@ -42,37 +42,26 @@ class CallState:
         sweep: the channel's, for deadlines that are not near.
     """
 
-    __slots__ = (
-        "_requests",
-        "_sweep",
-        "_timer",
-        "_waiters",
-        "answer",
-        "deadline",
-        "end",
-        "initial",
-        "loop",
-        "metadata",
-        "method",
-        "on_end",
-        "responses",
-        "task",
-    )  # fmt: skip
+    # Most of these keep their first value in most calls, and a class says that once.
+    task: asyncio.Task[None] | None = None
+    responses: Pipe | None = None
+    answer: Any = None
+    initial: Entries | None = None
+    end: End | None = None
+    deadline: float | None = None
+    _on_end: list[Callable[[], object]] | None = None
+    _requests: Pipe | None = None
+    _waiters: list[asyncio.Future[None]] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _sweep: Sweep | None = None
 
-    def __init__(self, method: str, metadata: Entries, timeout: float | None, *, streams: bool, sweep: Sweep) -> None:
+    def __init__(
+        self, method: str, metadata: Entries, timeout: float | None, *, streams: bool, sweep: Sweep
+    ) -> None:  # fmt: skip
         self.method, self.metadata = method, metadata
         self.loop = asyncio.get_running_loop()
-        self.task: asyncio.Task[None] | None = None
-        self._requests: Pipe | None = None
-        self.responses: Pipe | None = Pipe() if streams else None
-        self.answer: Any = None
-        self.initial: Entries | None = None
-        self.end: End | None = None
-        self.on_end: list[Callable[[], object]] = []
-        self._waiters: list[asyncio.Future[None]] | None = None
-        self.deadline: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._sweep: Sweep | None = None
+        if streams:
+            self.responses = Pipe()
         if timeout is not None:
             self.deadline = self.loop.time() + timeout
             if timeout > 4 * PERIOD_S:
@@ -121,12 +110,21 @@ class CallState:
             self._requests.drop()
         if self.responses is not None:
             self.responses.close()
-        if self.on_end:
-            callbacks, self.on_end = self.on_end, []
-            for callback in callbacks:
+        if self._on_end is not None:
+            for callback in self._on_end:
                 self.loop.call_soon(callback)
+            self._on_end = None
         self._wake()
         return True
+
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Call back soon after the end."""
+        if self.end is not None:
+            self.loop.call_soon(callback)
+        elif self._on_end is None:
+            self._on_end = [callback]
+        else:
+            self._on_end.append(callback)
 
     def stop(self, end: End) -> bool:
         """End the call from outside the handler: what is on its way is dropped, the handler is cancelled."""
