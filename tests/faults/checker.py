@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from tests.faults.evidence import Evidence, Hold, SessionRow, Slot, Snapshot
-from tests.faults.history import Fault
+from tests.faults.history import FORGOTTEN, Fault
 
 LEDGER_SLACK_S = 0.5
 _LIVE = ("STARTING", "READY", "ACTIVE", "TERMINATING")
@@ -128,7 +128,6 @@ def unexplained_ends(evidence: Evidence) -> Iterable[str]:
     asked = _terminated(evidence, acknowledged=False) | evidence.closed_by
     hurt = {launch_id for fault in evidence.faults for launch_id in fault.launches}
     lost = {fault.device for fault in evidence.faults if fault.device}
-    disks = {fault.target.removesuffix(" disk") for fault in evidence.faults if fault.kind in _DISKS}
     for session in evidence.final.sessions.values():
         launch = evidence.final.launches.get(session.launch_id)
         reason = session.end_reason
@@ -136,8 +135,9 @@ def unexplained_ends(evidence: Evidence) -> Iterable[str]:
             continue
         explained = {
             "USER_TERMINATED": session.session_id in asked,
+            "MAX_DURATION": session.request_id.endswith(FORGOTTEN),
             "CRASHED": session.launch_id in hurt,
-            "LAUNCH_FAILED": session.launch_id in hurt or (launch is not None and launch.node in disks),
+            "LAUNCH_FAILED": session.launch_id in hurt,
             "NODE_LOST": session.launch_id in hurt,
             "GPU_LOST": launch is not None and launch.device in lost,
         }
@@ -202,7 +202,6 @@ CHECKS: Mapping[str, Callable[[Evidence], Iterable[str]]] = {
     "unbalanced": unbalanced,
     "strangers_killed": strangers_killed,
 }
-_DISKS = ("fill_journal", "fail_journal", "fill_store", "fail_store")
 
 
 def survived_agent_kills(evidence: Evidence) -> tuple[int, int]:

@@ -13,6 +13,10 @@ Outcome = Literal["OK", "REFUSED", "UNKNOWN"]
 """UNKNOWN: no answer came, so it may or may not have been done."""
 
 
+FORGOTTEN = "-forgotten"
+"""Ends the request ids of sessions that their client leaves to their maximum duration."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One request and its answer."""

@@ -152,7 +152,17 @@ def test_a_session_alive_without_a_reason_is_caught(changes: dict[str, object]) 
 
 
 @pytest.mark.parametrize(
-    "reason", ["USER_TERMINATED", "CRASHED", "NODE_LOST", "GPU_LOST", "LAUNCH_FAILED", "QUEUE_TIMEOUT", "COMPLETED"]
+    "reason",
+    [
+        "USER_TERMINATED",
+        "MAX_DURATION",
+        "CRASHED",
+        "NODE_LOST",
+        "GPU_LOST",
+        "LAUNCH_FAILED",
+        "QUEUE_TIMEOUT",
+        "COMPLETED",
+    ],
 )
 def test_an_end_that_nothing_explains_is_caught(reason: str) -> None:
     """No fault, no client and no application's nature: then no session ends."""
@@ -165,7 +175,7 @@ def test_an_end_that_nothing_explains_is_caught(reason: str) -> None:
     [
         ("CRASHED", Fault("kill_application", "node-a", 6.5, 6.5, launches=("launch-two",))),
         ("GPU_LOST", Fault("lose_gpu", "node-a", 6.5, 8.0, device="GPU-1")),
-        ("LAUNCH_FAILED", Fault("fill_journal", "node-a disk", 6.5, 8.0)),
+        ("LAUNCH_FAILED", Fault("kill_shim", "node-a", 6.5, 8.0, launches=("launch-two",))),
     ],
 )
 def test_an_end_that_a_fault_explains_is_none(reason: str, fault: Fault) -> None:
@@ -173,7 +183,7 @@ def test_an_end_that_a_fault_explains_is_none(reason: str, fault: Fault) -> None
     final = replace(GOOD.final, sessions={**GOOD.final.sessions, "two": session("two", reason=reason)})
     assert prove(replace(GOOD, final=final, closed_by=frozenset(), faults=(fault,))) == []
 
-    elsewhere = replace(fault, target="node-b disk", launches=("another",), device="GPU-2" if fault.device else "")
+    elsewhere = replace(fault, target="node-b", launches=("another",), device="GPU-2" if fault.device else "")
     assert kinds(replace(GOOD, final=final, closed_by=frozenset(), faults=(elsewhere,))) == {"unexplained_ends"}
 
 

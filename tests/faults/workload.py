@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.calls import JSON, Caller, Grpc, Refused, Rest, Unknown
-from tests.faults.history import Recorder
+from tests.faults.history import FORGOTTEN, Recorder
 
 _SHARES = {
     "fake": 34, "fake-slow": 6, "fake-brief": 6, "fake-crash": 4,
@@ -59,7 +59,11 @@ class Workload:
 
     async def _session(self, caller: Caller, chance: random.Random, request_id: str) -> None:
         application = chance.choices(list(_SHARES), weights=list(_SHARES.values()))[0]
-        body: JSON = {"application": application, "request_id": request_id, "max_duration": "3600s"}
+        forgotten = chance.random() < 0.12
+        if forgotten:
+            request_id += FORGOTTEN
+        longest = "12s" if forgotten else "3600s"
+        body: JSON = {"application": application, "request_id": request_id, "max_duration": longest}
         session_id = await self._create(caller, chance, body)
         if not session_id:
             return
@@ -67,11 +71,11 @@ class Workload:
             with contextlib.suppress(Unknown, Refused):
                 await caller.call("create", body=body)
         ready = await (self._watch if chance.random() < 0.4 else self._poll)(caller, session_id)
-        if ready and chance.random() < 0.4:
+        if ready and not forgotten and chance.random() < 0.4:
             await self._use(caller, chance, session_id)
         long = chance.random() < 0.3
         await self._rest(chance.uniform(3.0, self.longest_hold_s) if long else chance.uniform(0.0, 1.5))
-        if chance.random() < 0.9:
+        if not forgotten:
             await self._terminate(caller, chance, session_id)
 
     async def _create(self, caller: Caller, chance: random.Random, body: JSON) -> str:
@@ -84,7 +88,7 @@ class Workload:
                     answer = await caller.call("create", body=body)
                 return str(answer["session_id"])
             except TimeoutError:
-                if chance.random() < 0.3:
+                if body["request_id"].endswith(FORGOTTEN):
                     return ""  # went away for good: whatever was begun is nobody's
             except Unknown:
                 pass
