@@ -142,6 +142,20 @@ def test_nodes_are_taken_out_of_use_and_back(run: Run, standin: Standin) -> None
     assert json.loads(run("nodes", "show", "gpu-1", "-o", "json").stdout)["devices"][0]["uuid"] == "GPU-1"
 
 
+def test_listing_nodes_says_when_the_server_distrusts_what_it_sees(run: Run, standin: Standin) -> None:
+    """On stderr, beside the list; and a node's own notices stand in its details."""
+    brake = node_pb2.Brake(reason="MASS_LOSS", message="4 of 5 nodes fell silent together.")
+    notice = node_pb2.Node.Notice(reason="DUPLICATE_IDENTITY", message="A second agent tries to link.")
+    standin.on("ListNodes", node_pb2.ListNodesResponse(items=[node()], brake=brake))
+    standin.on("GetNode", node(notices=[notice]))
+
+    listed = run("nodes", "list", "-o", "name")
+
+    assert (listed.stdout, listed.exit_code) == ("gpu-1\n", 0)
+    assert listed.stderr == "Reaping pauses (MASS_LOSS): 4 of 5 nodes fell silent together.\n"
+    assert "DUPLICATE_IDENTITY: A second agent tries to link." in run("nodes", "show", "gpu-1").stdout
+
+
 def test_drain_waits_until_the_node_is_empty(run: Run, standin: Standin) -> None:
     """The deadline is sent, also 0 and none at all; what is left is said; too long is 124."""
     left = iter([1, 0])
