@@ -16,6 +16,7 @@ from footlights.gateway.openapi.schema import Schema, Schemas
 from footlights.gateway.options import Options
 
 _MAX_DEPTH: Final = 3
+_BOUNDS: Final = frozenset(("minLength", "maxLength", "pattern", "enum"))
 _DETAILS: Final = tuple(
     error_details_pb2.DESCRIPTOR.message_types_by_name[name]
     for name in ("ErrorInfo", "BadRequest", "RetryInfo", "ResourceInfo")
@@ -186,10 +187,16 @@ class _Document:
 
     def _body(self, binding: Binding) -> Schema:
         rpc = binding.rpc
+        taken = [variable.field_path for variable in binding.template.variables]
         if binding.body == "*":
-            schema = self._without(rpc.input_type, [v.field_path for v in binding.template.variables])
+            schema = self._without(rpc.input_type, taken)
         else:
-            schema = self._schemas.field(walk(rpc.input_type, binding.body)[0])
+            field = walk(rpc.input_type, binding.body)[0]
+            inside = [path.partition(".")[2] for path in taken if path.startswith(binding.body + ".")]
+            if inside and field.message_type is not None:
+                schema = self._without(field.message_type, inside, keep=True)
+            else:
+                schema = self._schemas.field(field)
             if "anyOf" in schema:
                 schema = schema["anyOf"][0]
         if rpc.client_streaming:
@@ -199,18 +206,38 @@ class _Document:
         target = self._resolve(schema)
         return {"required": bool(target.get("required")), "content": {"application/json": {"schema": schema}}}
 
-    def _without(self, message: Descriptor, taken: Sequence[str]) -> Schema:
-        """The schema of a request whose path variables need not be given in the body again."""
+    def _without(self, message: Descriptor, taken: Sequence[str], *, keep: bool = False) -> Schema:
+        """The schema of a request whose path variables need not be given in the body again.
+
+        Args:
+            taken: field paths.
+            keep: let the fields be given all the same; the path has the last word.
+        """
         whole = self._schemas.message(message)
-        top = [name for name in taken if "." not in name]
-        if not top or "$ref" not in whole:
+        if not taken or "$ref" not in whole:
             return whole
         schema = dict(self._resolve(whole))
-        names = {self._schemas.name(message.fields_by_name[name]) for name in top}
-        schema["properties"] = {key: value for key, value in schema["properties"].items() if key not in names}
-        schema["required"] = [key for key in schema.get("required", ()) if key not in names]
-        if not schema["required"]:
-            del schema["required"]
+        properties, required = dict(schema["properties"]), list(schema.get("required", ()))
+        for top in dict.fromkeys(path.partition(".")[0] for path in taken):
+            field = message.fields_by_name[top]
+            name = self._schemas.name(field)
+            if name in required:
+                required.remove(name)
+            if top in taken and not keep:
+                del properties[name]
+            elif top in taken:
+                # Whatever it is here, the path has the last word.
+                rest = properties[name].items()
+                loose = {key: value for key, value in rest if key not in _BOUNDS}
+                properties[name] = self._schemas.nullable(loose)
+            elif field.message_type is not None:
+                # The path has made the message, so it is there however little of it is in the body.
+                inside = [path.partition(".")[2] for path in taken if path.startswith(top + ".")]
+                properties[name] = self._schemas.nullable(self._without(field.message_type, inside, keep=True))
+        schema["properties"] = properties
+        schema.pop("required", None)
+        if required:
+            schema["required"] = required
         return schema
 
     def _resolve(self, schema: Schema) -> Schema:

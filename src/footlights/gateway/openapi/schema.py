@@ -70,7 +70,7 @@ class Schemas:
             if simple in _WELL_KNOWN:
                 return dict(_WELL_KNOWN[simple])
             if simple.endswith("Value"):
-                return self._nullable(self.scalar(descriptor.fields_by_name["value"]))
+                return self.nullable(self.scalar(descriptor.fields_by_name["value"]))
         return self._refer(descriptor.full_name, lambda: self._object(descriptor))
 
     def field(self, field: FieldDescriptor, *, query: bool = False) -> Schema:
@@ -99,7 +99,7 @@ class Schemas:
         outside: Schema = {
             key: schema.pop(key) for key in ("description", "readOnly", "default", "examples") if key in schema
         }
-        return {**self._nullable(schema), **outside}
+        return {**self.nullable(schema), **outside}
 
     def scalar(self, field: FieldDescriptor) -> Schema:
         """The schema of a scalar or enum."""
@@ -162,6 +162,9 @@ class Schemas:
             target["pattern"] = f"^(?:{rules.pattern})$"
         if rules.HasField("max_length"):
             target["maxLength"] = rules.max_length
+        if field.type == _F.TYPE_STRING and not field.is_repeated and field_behavior_pb2.REQUIRED in behaviors:
+            # Without presence the empty string is absence, and what is required may not be absent.
+            target.setdefault("minLength", 1)
         if rules.HasField("max_items"):
             schema["maxItems" if schema.get("type") == "array" else "maxProperties"] = rules.max_items
         if text:
@@ -225,7 +228,8 @@ class Schemas:
             self._names[full_name] = found
         return found
 
-    def _nullable(self, schema: Schema) -> Schema:
+    def nullable(self, schema: Schema) -> Schema:
+        """The schema of that, or null."""
         if "$ref" in schema:
             return {"anyOf": [schema, {"type": "null"}]}
         if "enum" in schema or not isinstance(schema.get("type"), str):
