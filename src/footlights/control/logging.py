@@ -16,12 +16,16 @@ def set_up_logging(log_format: str, level: str) -> None:
     if log_format == "json":
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        # Text before it is redacted, and without the values of variables: those may be tokens.
+        structlog.processors.format_exc_info,
         _redact,
     ]
     structlog.configure(
@@ -48,7 +52,16 @@ def _redact(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """Take tokens and grants out of whatever is logged."""
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = redact(value)
-    return event
+    return {key: _without_secrets(value) for key, value in event.items()}
+
+
+def _without_secrets(value: object) -> object:
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {key: _without_secrets(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_without_secrets(inner) for inner in value]
+        case _:
+            return value
