@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import uuid
 
@@ -56,5 +57,15 @@ def is_uuid(value: str) -> bool:
     """Say whether ``value`` is a UUID in its canonical form; other ids cannot be ours."""
     try:
         return str(uuid.UUID(value)) == value
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False

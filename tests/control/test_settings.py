@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from footlights.control.settings import ServerSettings, is_loopback, split_address
+from footlights.control.settings import ServerSettings, split_address
 from footlights.errors import InvalidArgument
+from footlights.names import is_loopback
 
 HERE = Path("data")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import platform
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from footlights.errors import InvalidArgument
-from footlights.names import check_node
+from footlights.names import check_node, is_loopback
 
 LAUNCHERS = ("process", "container", "fake")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
@@ -134,7 +133,7 @@ class AgentConfig:
         host, separator, port = self.server.rpartition(":")
         good = separator and host and port.isdigit() and 0 < int(port) < 65536
         _check(bool(good), "server", f"{self.server!r}; give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.")
-        if self.tls or self.ca_file is not None or self.insecure or _is_loopback(host):
+        if self.tls or self.ca_file is not None or self.insecure or is_loopback(host):
             return
         raise InvalidArgument(
             "server",
@@ -146,12 +145,3 @@ class AgentConfig:
 def _check(good: bool, name: str, problem: str) -> None:
     if not good:
         raise InvalidArgument(name, problem)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -16,6 +16,7 @@ import typer
 from footlights.cli.exits import exiting
 from footlights.cli.output import Output
 from footlights.errors import InvalidArgument
+from footlights.names import is_loopback
 
 if TYPE_CHECKING:
     from footlights.client import Client
@@ -83,6 +84,18 @@ _COMMON: Final[dict[str, tuple[Any, Any]]] = {
         ],
         None,
     ),
+    "insecure": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--insecure",
+                envvar="FOOTLIGHTS_INSECURE",
+                help="Send the token unencrypted beyond this machine, where something else encrypts.",
+                rich_help_panel=_PANEL,
+            ),
+        ],
+        False,
+    ),
     "output": (
         Annotated[
             Output,
@@ -102,6 +115,7 @@ class Cli:
     token_file: Path | None
     tls: bool
     ca_file: Path | None
+    insecure: bool
     output: Output
 
     @asynccontextmanager
@@ -112,6 +126,13 @@ class Cli:
         from footlights.client import Client, Tls
 
         tls = None
+        host = self.server.rpartition(":")[0]
+        if not (self.tls or self.ca_file or self.insecure or self.server.startswith("unix:") or is_loopback(host)):
+            raise InvalidArgument(
+                "server",
+                f"{self.server} is not this machine and TLS is off: the token would travel unencrypted. "
+                "Give --tls, or say --insecure.",
+            )
         if self.tls or self.ca_file:
             tls = Tls(ca=_read("ca-file", self.ca_file) if self.ca_file else None)
         async with Client.connect(self.server, self._token(), tls=tls) as client:

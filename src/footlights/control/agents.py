@@ -13,7 +13,7 @@ import structlog
 from footlights import errors, names
 from footlights.auth.roles import Role
 from footlights.auth.secrets import Box
-from footlights.control import assignments, calls, convert
+from footlights.control import addresses, assignments, calls, convert
 from footlights.control.changes import Bus
 from footlights.control.hub import Hub, OpenLink
 from footlights.control.metrics import Metrics
@@ -65,8 +65,9 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
     ) -> Answers:
         """Hold one agent's link."""
         hello = await self._hello(request_iterator)
+        addresses.check(hello.facts, context.peer())
         await self._refuse_duplicate(hello)
-        link = await self._open(hello)
+        link = await self._open(hello, context.peer())
         workers: list[asyncio.Task[None]] = []
         try:
             await self._observing.record(link, list(hello.launches))
@@ -147,7 +148,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             metadata={"node": hello.node, "incarnation": rival.incarnation},
         )
 
-    async def _open(self, hello: agent_pb2.Hello) -> OpenLink:
+    async def _open(self, hello: agent_pb2.Hello, peer: str) -> OpenLink:
         now = self._clock()
         facts = hello.facts.SerializeToString()
         readings = convert.readings(hello.inventory)
@@ -155,7 +156,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             lambda tx: nodes.link(tx, hello.node, hello.incarnation, facts, readings, now=now)
         )
         known = {report.launch_id for report in hello.launches}
-        link = OpenLink(hello.node, hello.incarnation, row.epoch, known)
+        link = OpenLink(hello.node, hello.incarnation, row.epoch, known, peer)
         self._hub.add(link)
         log.info(
             "A link opened",
@@ -257,6 +258,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
 
     async def _inventory(self, link: OpenLink, inventory: agent_pb2.Inventory) -> None:
         readings = convert.readings(inventory)
+        addresses.check(inventory.facts, link.peer)
         facts = inventory.facts.SerializeToString() if inventory.HasField("facts") else None
         now = self._clock()
 

@@ -23,6 +23,8 @@ class OpenLink:
     epoch: int
     known: set[str]
     """The launches that the agent said it knows, and those that were assigned over this link."""
+    peer: str = "inproc:"
+    """Where it comes from, as gRPC says it."""
     heard: float = 0.0
     """When it was last heard, on the hub's monotonic clock."""
     outbox: asyncio.Queue[agent_pb2.LinkResponse | None] = field(default_factory=lambda: asyncio.Queue(1000))

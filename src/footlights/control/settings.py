@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
 from footlights.errors import InvalidArgument
+from footlights.names import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,3 @@ def split_address(field: str, text: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise InvalidArgument(field, f"{text!r} is not HOST:PORT, such as 127.0.0.1:8080.")
     return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
