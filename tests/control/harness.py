@@ -405,7 +405,7 @@ async def control(directory: Path, template: Path | None = None, **settings: Any
     store = open_store(directory)
     try:
         origin = Origin("streams.example.com", 443, configured.direct_routes)
-        plane = await assemble(configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic)
+        plane = await assemble(configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic, decision_wait_s=0)
         admin = (directory / "admin.token").read_text().strip()
         transport = httpx2.ASGITransport(app=plane.app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:

@@ -107,9 +107,9 @@ class Session(_message.Message):
         COMPLETED: Session._EndReason.ValueType  # 2
         """The application exited by itself with status 0."""
         CRASHED: Session._EndReason.ValueType  # 3
-        """The application exited with another status, or by a signal."""
+        """The application exited with another status, or by a signal, after it was ready."""
         LAUNCH_FAILED: Session._EndReason.ValueType  # 4
-        """The application could not be launched: its `status_message` says why."""
+        """The application could not be launched, or ended before it was ready: its `status_message` says why."""
         START_TIMEOUT: Session._EndReason.ValueType  # 5
         """The application was not ready within its start timeout."""
         NEVER_CONNECTED: Session._EndReason.ValueType  # 6
@@ -141,9 +141,9 @@ class Session(_message.Message):
     COMPLETED: Session.EndReason.ValueType  # 2
     """The application exited by itself with status 0."""
     CRASHED: Session.EndReason.ValueType  # 3
-    """The application exited with another status, or by a signal."""
+    """The application exited with another status, or by a signal, after it was ready."""
     LAUNCH_FAILED: Session.EndReason.ValueType  # 4
-    """The application could not be launched: its `status_message` says why."""
+    """The application could not be launched, or ended before it was ready: its `status_message` says why."""
     START_TIMEOUT: Session.EndReason.ValueType  # 5
     """The application was not ready within its start timeout."""
     NEVER_CONNECTED: Session.EndReason.ValueType  # 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable, Iterator
 
 
 class Changes:
@@ -31,6 +32,29 @@ class Changes:
         return self.count
 
 
+class Decisions:
+    """Sessions whose first decision somebody waits for: created a moment ago, placed or queued in a moment."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._expected: dict[str, asyncio.Event] = {}
+
+    def made(self, session_ids: Iterable[str]) -> None:
+        """Wake whoever waits for one of these."""
+        for session_id in session_ids:
+            if (event := self._expected.get(session_id)) is not None:
+                event.set()
+
+    @contextlib.contextmanager
+    def expected(self, session_id: str) -> Iterator[asyncio.Event]:
+        """Give the event that is set once the session's first decision is written."""
+        event = self._expected[session_id] = asyncio.Event()
+        try:
+            yield event
+        finally:
+            del self._expected[session_id]
+
+
 class Bus:
     """The wake-ups of one control plane, by who listens."""
 
@@ -40,6 +64,8 @@ class Bus:
         """Some session has changed: watchers."""
         self.placing = Changes()
         """A session waits, or a slot is free: placing."""
+        self.decisions = Decisions()
+        """What placing has decided for the first time: who has just created a session."""
         self.nodes: dict[str, Changes] = {}
         """What a node is to run has changed: its link."""
 

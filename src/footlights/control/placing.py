@@ -67,6 +67,7 @@ class Placing:
         rows = {row.session_id: row for row in seen.waiting}
         placed = await asyncio.gather(*(self._begin(rows[found.session_id], found) for found in placements))
         changed = await self._write_queue(rows, waiting, seen)
+        self._bus.decisions.made(rows)
         if any(placed) or changed:
             self._bus.sessions.wake()
         self._metrics.placed(time.perf_counter() - started)

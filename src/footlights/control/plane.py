@@ -103,6 +103,7 @@ async def assemble(
     public_url: str,
     clock: Callable[[], datetime] = convert.utc_now,
     monotonic: Callable[[], float] = time.monotonic,
+    decision_wait_s: float = 0.25,
 ) -> Plane:
     """Put a control plane together on an open store.
 
@@ -114,6 +115,7 @@ async def assemble(
         public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
         clock: The wall clock.
         monotonic: The clock that only measures spans, in seconds.
+        decision_wait_s: How long the answer to a creation waits for placing's first decision.
     """
     cluster = await store.write(lambda tx: cluster_id(tx, names.new_id()))
     token_key = key.derive("tokens")
@@ -127,7 +129,19 @@ async def assemble(
 
     def register(server: Any) -> None:
         session_pb2_grpc.add_StreamingServiceServicer_to_server(
-            Sessions(store, bus, hub, box, grants, settings, origin, public_url, clock), server
+            Sessions(
+                store,
+                bus,
+                hub,
+                box,
+                grants,
+                settings,
+                origin,
+                public_url,
+                clock,
+                decision_wait_s=decision_wait_s,
+            ),
+            server,
         )
         application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, clock), server)
         profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, clock), server)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -12,11 +13,10 @@ import grpc
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from footlights import errors, names, scheduler
+from footlights import errors, names
 from footlights.auth.grants import Grants
-from footlights.auth.roles import Caller
 from footlights.auth.secrets import Box
-from footlights.control import calls, convert, fleet, logs, resolving, spans, visible, watching
+from footlights.control import asking, calls, convert, explaining, fleet, logs, resolving, spans, visible, watching
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
 from footlights.control.hub import Hub
@@ -47,11 +47,12 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         public_url: str,
         clock: Callable[[], datetime],
         new_id: Callable[[], str] = names.new_id,
+        decision_wait_s: float = 0.25,
     ) -> None:
         """Take what it reads and writes, whom it wakes, what it seals and signs with, and how it is reached."""
         self._store, self._bus, self._hub, self._box, self._grants = store, bus, hub, box, grants
         self._settings, self._origin, self._public_url = settings, origin, public_url
-        self._clock, self._new_id = clock, new_id
+        self._clock, self._new_id, self._decision_wait_s = clock, new_id, decision_wait_s
 
     async def ListSessions(
         self, request: session_pb2.ListSessionsRequest, context: Context
@@ -95,17 +96,17 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         """Accept a session; placing does the rest."""
         call = calls.current()
         caller = call.caller
-        request.request_id = _request_id(request.request_id, call.idempotency_key)
-        _check_labels(request)
-        username = _username(caller, request.username)
+        request.request_id = asking.request_id(request.request_id, call.idempotency_key)
+        asking.check_labels(request)
+        username = asking.username(caller, request.username)
         if request.priority > 0:
-            _require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
+            asking.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
         resolved = await self._store.read(
             lambda tx: resolving.resolve(tx, request.application, request.application_version, request.profile)
         )
         arguments = resolving.arguments(resolved.version, request.application_arguments)
         allowed = convert.time_limits(resolved.limits).max_s
-        _apply_limits(request, resolved.limits)
+        asking.apply_limits(request, resolved.limits)
         session_id, now = self._new_id(), self._clock()
         secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
         values = {
@@ -126,7 +127,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
             "max_total_s": allowed,
             "launcher": resolved.launcher,
         }
-        digest = _digest(request)
+        digest = asking.digest(request)
 
         def write(tx: Transaction) -> tuple[session_pb2.Session, bool]:
             if request.request_id:
@@ -148,7 +149,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
             # Another replica took the same request at this moment: what it made is there now.
             session, created = await self._store.write(write)
         if created:
-            self._bus.session_changed()
+            session = await self._first_decision(session)
             log.info(
                 "Created a session",
                 action="session_created",
@@ -158,6 +159,21 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                 username=username,
             )
         return session
+
+    async def _first_decision(self, created: session_pb2.Session) -> session_pb2.Session:
+        """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""
+        session_id = created.session_id
+        with self._bus.decisions.expected(session_id) as decided:
+            self._bus.session_changed()
+            # In time or not, what is read next is what is true now.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(decided.wait(), self._decision_wait_s)
+
+        def read(tx: Transaction) -> session_pb2.Session:
+            row = rows.get(tx, session_id)
+            return created if row is None else visible.show_one(tx, row, self._origin)
+
+        return await self._store.read(read)
 
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         """Return one session."""
@@ -179,6 +195,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
             return launch.node if launch else ""
 
         self._bus.session_changed(await self._store.write(write))
+        log.info("Told a session to end", action="session_terminated", session_id=request.session_id)
         return session_pb2.TerminateSessionResponse(session_id=request.session_id, status="deleted", satus="deleted")
 
     async def WatchSession(
@@ -198,7 +215,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         username = request.username
         if not caller.may("sessions.all"):
             if username and username != caller.subject:
-                _require(caller, "sessions.all", "username", f"{username!r} is not you ({caller.subject})")
+                asking.require(caller, "sessions.all", "username", f"{username!r} is not you ({caller.subject})")
             username = caller.subject
         watch = watching.many(
             self._store,
@@ -239,6 +256,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                 reason="SESSION_ENDED",
                 metadata={"state": row.state, "end_reason": row.end_reason},
             )
+        log.info("Granted a viewer the way", action="session_connected", session_id=row.session_id)
         now, ttl = self._clock(), self._settings.grant_ttl_s
         base = f"{self._public_url}/stream/{row.session_id}"
         answer = session_pb2.ConnectSessionResponse(
@@ -273,11 +291,12 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
             total = convert.seconds(limits.max_duration) + more
             allowed = row.max_total_s if row.max_total_s is not None else spans.MAX_S
             if total > allowed:
+                left = allowed - convert.seconds(limits.max_duration)
+                fix = f"Give at most {left:g}s." if left > 0 else "It has them already: create a new session in time."
                 raise errors.InvalidArgument(
                     "extend_by",
                     f"{more:g}s more would make {total:g}s in all; {row.application} {row.application_version} "
-                    f"allows {allowed:g}s. Give at most "
-                    f"{max(0.0, allowed - convert.seconds(limits.max_duration)):g}s.",
+                    f"allows {allowed:g}s. {fix}",
                     reason="ABOVE_MAX_DURATION",
                 )
             limits.max_duration.CopyFrom(convert.duration(total))
@@ -287,6 +306,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
 
         session, node = await self._store.write(write)
         self._bus.session_changed(node)
+        log.info("Extended a session", action="session_extended", session_id=request.session_id, seconds=more)
         return session
 
     async def GetSessionLog(
@@ -315,7 +335,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
             seen = fleet.load(tx, now=now)
             blocks = seen.crashes.of(request.application, resolved.version.version)
             wish = convert.needs_wish("", resolved.launcher, resolved.needs, {}, blocks)
-            return _explanation(seen, wish, request.priority)
+            return explaining.explanation(seen, wish, request.priority)
 
         return await self._store.read(read)
 
@@ -334,89 +354,8 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         return await self._store.read(read)
 
 
-def _explanation(seen: fleet.Fleet, wish: scheduler.Wish, priority: int) -> session_pb2.ExplainPlacementResponse:
-    answer = session_pb2.ExplainPlacementResponse()
-    for node in scheduler.verdicts(wish, seen.nodes):
-        shown = answer.nodes.add(node=node.node, reason=node.verdict.reason, message=node.verdict.message)
-        for device in node.devices:
-            shown.devices.add(
-                device=device.uuid,
-                device_name=device.name,
-                reason=device.verdict.reason,
-                message=device.verdict.message,
-            )
-    # Its place is behind those of its own priority; what is behind it can take nothing from it.
-    ahead = sum(1 for row in seen.waiting if row.priority >= priority)
-    decision = scheduler.place([*seen.wishes()[:ahead], wish], seen.nodes)[-1]
-    if isinstance(decision, scheduler.Placement):
-        answer.fits, answer.node, answer.device = True, decision.node, decision.device
-        return answer
-    answer.queue_position = decision.position
-    eta = seen.eta_s(decision.position)
-    if eta is not None:
-        answer.eta.CopyFrom(convert.duration(eta))
-    return answer
-
-
-def _request_id(field: str, header: str) -> str:
-    if field and header and field != header:
-        raise errors.InvalidArgument(
-            "request_id", f"{field!r} differs from the Idempotency-Key header, {header!r}. Send one of them."
-        )
-    if len(header) > 128:
-        raise errors.InvalidArgument("Idempotency-Key", f"has {len(header)} characters. Give at most 128.")
-    return field or header
-
-
-def _username(caller: Caller, username: str) -> str:
-    if username and username != caller.subject:
-        _require(caller, "sessions.create_for_others", "username", f"{username!r} is not you ({caller.subject})")
-    return username or caller.subject
-
-
-def _require(caller: Caller, permission: str, field: str, what: str) -> None:
-    if not caller.may(permission):
-        raise errors.PermissionDenied(
-            f"{field}: {what}, which needs the permission {permission}; the role {caller.role.name} lacks it. "
-            "Leave it out, or use a service's token.",
-            metadata={"field": field, "permission": permission},
-        )
-
-
-def _check_labels(request: session_pb2.CreateSessionRequest) -> None:
-    for key, value in request.labels.items():
-        if not key or len(key) > 63 or len(value) > 256:
-            raise errors.InvalidArgument(
-                "labels", f"{key!r} does not fit. Keys have 1 to 63 characters, values at most 256."
-            )
-
-
-def _apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
-    """Lower the limits to what the caller asks for; raising them is refused."""
-    for name in ("max_duration", "idle_timeout"):
-        if not request.HasField(name):
-            continue
-        asked = getattr(request, name)
-        span = spans.positive(name, asked)
-        if limits.HasField(name) and span > convert.seconds(getattr(limits, name)):
-            allowed = convert.seconds(getattr(limits, name))
-            raise errors.InvalidArgument(
-                name,
-                f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-                reason=f"ABOVE_{name.upper()}",
-            )
-        getattr(limits, name).CopyFrom(asked)
-
-
 def _moment(request: session_pb2.ListSessionsRequest, name: Literal["from_time", "to_time"]) -> datetime | None:
     if not request.HasField(name):
         return None
     stamp: Timestamp = getattr(request, name)
     return stamp.ToDatetime(UTC)
-
-
-def _digest(request: session_pb2.CreateSessionRequest) -> bytes:
-    bare = session_pb2.CreateSessionRequest()
-    bare.CopyFrom(request)
-    bare.ClearField("request_id")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -14,6 +15,8 @@ from footlights.frontdoor import FrontDoor
 from footlights.gateway.site import Site
 from footlights.store import Store
 from footlights.store.revisions import last_revision
+
+log = structlog.get_logger(__name__)
 
 ASGIApp = Callable[..., Awaitable[None]]
 
@@ -38,7 +41,8 @@ def web(
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def unhealthy(_: Request, error: Exception) -> Response:
-        return JSONResponse({"status": "NOT_SERVING", "message": str(error)}, 503)
+        log.warning("The health check failed", action="unhealthy", error=str(error))
+        return JSONResponse({"status": "NOT_SERVING", "message": "The store cannot be read; the log says why."}, 503)
 
     async def home(_: Request) -> Response:
         return RedirectResponse("console/")
