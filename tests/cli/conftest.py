@@ -21,7 +21,7 @@ def standin() -> Iterator[Standin]:
 @pytest.fixture
 def run(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs ``footlights ARGUMENTS`` against the stand-in; nothing of the caller's environment gets in."""
-    for name in ("TOKEN", "TOKEN_FILE", "SERVER", "TLS", "CA_FILE", "DEBUG"):
+    for name in ("TOKEN", "TOKEN_FILE", "SERVER", "TLS", "CA_FILE", "INSECURE", "DEBUG"):
         monkeypatch.delenv(f"FOOTLIGHTS_{name}", raising=False)
     runner = CliRunner(env={"FOOTLIGHTS_SERVER": standin.address, "FOOTLIGHTS_TOKEN": "fl_t", "COLUMNS": "80"})
 

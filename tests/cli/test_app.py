@@ -169,3 +169,12 @@ def test_a_reader_that_stops_early_is_no_traceback(run: Run) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
     assert "BrokenPipe" not in done.stderr.partition("typer")[0]
+
+
+def test_a_token_does_not_leave_the_machine_unencrypted(run: Run) -> None:
+    """A server elsewhere without TLS is refused before anything is sent, and the fix is named."""
+    refused = run("sessions", "list", "--server", "192.0.2.1:50051")
+
+    assert refused.exit_code == 2
+    assert "--tls" in refused.stderr
+    assert "--insecure" in refused.stderr

@@ -71,7 +71,8 @@ async def test_the_queue_serves_by_priority_then_time(node: Stack) -> None:
     for session_id in running:
         await node.session_in(session_id, "READY")
 
-    low = (await node.post("/stream", {"application": "fake"}))["session_id"]
+    answer = await node.post("/stream", {"application": "fake"})
+    low = answer["session_id"]
     high = (await node.post("/stream", {"application": "fake", "priority": 5}))["session_id"]
 
     async def queued() -> Any:
@@ -79,6 +80,7 @@ async def test_the_queue_serves_by_priority_then_time(node: Stack) -> None:
         return first if (first["queue"]["position"], second["queue"]["position"]) == (1, 2) else None
 
     waiting = await until(queued, what="both have their places")
+    assert (answer["queue"]["position"], answer["queue"]["reasons"]) == (1, ["NO_SLOT: 2 devices"])
     assert waiting["state"] == "PENDING"
     assert waiting["queue"]["reasons"] == ["NO_SLOT: 2 devices"]
     explained = await node.post("/stream:explain", {"application": "fake"})
