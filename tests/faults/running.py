@@ -23,7 +23,8 @@ from tests.faults.sampler import Sampler, by_launch, living
 from tests.faults.schedule import SHARES, draw
 from tests.faults.workload import Workload
 
-SETTLE_S = 45.0
+SETTLE_S = 80.0
+"""Also longer than a launch may wait to be claimed by the agent that has it."""
 ORPHANS_S = 110.0
 """An orphan is looked for every 15 s, and is given 60 s to be claimed."""
 
