@@ -81,7 +81,8 @@ def test_body(shop: dict[str, Any]) -> None:
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == {"what", "count", "labels"}
     assert schema["properties"]["what"] == {
-        "type": "string", "minLength": 1, "maxLength": 5, "pattern": "^(?:[a-z]+)$", "examples": ["shoe"], "description": "What.",
+        "type": "string", "minLength": 1, "maxLength": 5, "pattern": "^(?:[a-z]+)$", "examples": ["shoe"],
+        "description": "What.",
     }  # fmt: skip
     assert schema["properties"]["count"] == {
         "type": ["integer", "null"], "format": "int32", "minimum": 0, "maximum": 9, "default": 1,

@@ -1,0 +1,81 @@
+"""The codec against ``json_format``, led by coverage: ``python -m tests.gateway.fuzz_codec {from,to} [OPTION …]``.
+
+``from``: bytes are a body. What the fast reader takes the exact one takes and reads the same, and what both the exact
+one and json_format take they read alike. ``to``: bytes are a message. What is printed is what json_format prints, and
+reads back as the message. Anything that is raised but a refusal is a finding; libFuzzer prints the input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import atheris  # type: ignore[import-untyped, unused-ignore]
+
+with atheris.instrument_imports(include=["footlights.gateway"]):
+    from footlights.gateway.codec import fill
+    from footlights.gateway.errors import Refusal
+    from footlights.gateway.reader import BodyError, read_text
+    from footlights.gateway.writer import WriteError, Writer
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from tests.conformance.echo import message, service
+from tests.gateway.test_codec import as_float32, by_json_format, same, without_nulls
+
+WRITER = Writer(pools=[service().file.pool])
+
+
+def from_json(data: bytes) -> None:
+    """One body."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return
+    fast, exact, theirs = (message("Everything")() for _ in range(3))
+    is_fast = fill(text, fast)
+    try:
+        read_text(exact, text, ignore_unknown=False)
+    except (BodyError, Refusal):
+        assert not is_fast, "the fast reader takes what the exact one refuses"
+        return
+    assert not is_fast or same(fast, exact), "the two readers differ"
+    try:
+        json_format.Parse(text, theirs, descriptor_pool=service().file.pool)
+    except (json_format.ParseError, RecursionError):
+        return
+    assert same(exact, theirs), f"json_format reads {theirs}"
+
+
+def to_json(data: bytes) -> None:
+    """One message."""
+    found: Any = message("Everything")()
+    try:
+        found.ParseFromString(data)
+    except DecodeError:
+        return
+    try:
+        wanted = by_json_format(found)
+    except (json_format.SerializeToJsonError, DecodeError, ValueError, TypeError, OverflowError, RecursionError):
+        return
+    try:
+        text = WRITER.write(found)
+    except WriteError as error:
+        # As Go does, where json_format prints masks of anything and values of nothing.
+        if any(name in str(error) for name in ("FieldMask", "protobuf.Value", "protobuf.Any")):
+            return
+        raise AssertionError(f"json_format prints it: {wanted}") from error
+    assert as_float32(without_nulls(json.loads(text))) == as_float32(without_nulls(wanted))
+
+
+def main() -> None:
+    """Fuzz until libFuzzer's options say to stop."""
+    target = {"from": from_json, "to": to_json}[sys.argv.pop(1)]
+    atheris.Setup(sys.argv, target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
