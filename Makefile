@@ -45,6 +45,7 @@ bench: dev ## Measure, and write build/bench.json (BENCH_ONLY=name for one)
 .PHONY: faults
 faults: dev ## Kill, cut and starve everything for FAULTS_SECONDS, and prove that nothing was lost
 	@$(VENV)/python -m tests.faults
+	@$(VENV)/python -m pytest -q -m faults tests/faults
 
 .PHONY: clean
 clean: ## Remove what was built, and .venv

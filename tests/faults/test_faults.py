@@ -10,7 +10,7 @@ import pytest
 from tests.faults.report import figures, render
 from tests.faults.running import Options, Outcome, run
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.faults
 
 KILLS = ("kill_server", "kill_agent", "kill_shim", "kill_application", "cut_link", "vanish_clients", "rival_writer")
 
