@@ -39,7 +39,8 @@ format: dev ## Format the code
 	@$(VENV)/ruff check --fix-only --quiet . ; $(VENV)/ruff format . ; $(VENV)/buf format --write
 
 .PHONY: bench
-bench: dev ## Measure, and write build/bench.json (BENCH_ONLY=name for one)
+bench: ## Measure, and write build/bench.json (BENCH_ONLY=name for one)
+	@scripts/setup bench
 	@$(VENV)/python -m tests.bench
 
 .PHONY: faults
