@@ -7,7 +7,6 @@ the caller is being proved, leaves as one ``google.rpc.Status`` with one ``Error
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -31,7 +30,6 @@ Handler = Any
 """A grpc.RpcMethodHandler: the library's own type has no public constructor to type against."""
 
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -72,7 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, metadata: dict[str, str], inner: Callable[..., Awaitable[Any]]) -> Any:
         async def call(request: Message, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
-            head = _Head(servicer_context, request_id := _request_id(metadata))
+            head = _Head(servicer_context, request_id := names.request_id(metadata.get("x-request-id", "")))
             try:
                 await self._enter(method, metadata, request_id)
                 rules.apply(request)
@@ -90,7 +88,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, method: str, metadata: dict[str, str], inner: Callable[..., AsyncGenerator[Any, None]]) -> Any:
         async def call(request: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             started = time.perf_counter()
-            head = _Head(servicer_context, request_id := _request_id(metadata))
+            head = _Head(servicer_context, request_id := names.request_id(metadata.get("x-request-id", "")))
             try:
                 await self._enter(method, metadata, request_id)
                 if isinstance(request, Message):
@@ -164,8 +162,3 @@ class _Head:
         if not self._sent:
             self._sent = True
             await self._context.send_initial_metadata((("x-request-id", self._request_id),))
-
-
-def _request_id(metadata: dict[str, str]) -> str:
-    given = metadata.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else names.new_id()
