@@ -25,6 +25,7 @@ from footlights.auth.secrets import ClusterKey
 from footlights.control.convert import Origin
 from footlights.control.plane import Plane, assemble
 from footlights.control.settings import ServerSettings
+from footlights.control.steady import Machine
 from footlights.gateway.calls import status_of
 from footlights.status import from_status
 from footlights.store import Store, nodes, open_store
@@ -42,6 +43,7 @@ class Clock:
     def __init__(self) -> None:
         self.wall = datetime(2026, 3, 1, 12, tzinfo=UTC)
         self.span = 1000.0
+        self.boot_id = "the first boot"
 
     def __call__(self) -> datetime:
         return self.wall
@@ -53,6 +55,10 @@ class Clock:
         """Let time pass."""
         self.wall += timedelta(seconds=seconds)
         self.span += seconds
+
+    def reboot(self, boot_id: str = "the second boot") -> None:
+        """Start the machine again: what is measured begins anew, and only the wall goes on."""
+        self.span, self.boot_id = 7.0, boot_id
 
     def jump_s(self, seconds: float) -> None:
         """Set the wall clock, as an operator or NTP does."""
@@ -396,16 +402,24 @@ def _prepare(directory: Path, template: Path | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def control(directory: Path, template: Path | None = None, **settings: Any) -> AsyncIterator[Control]:
-    """Run a control plane on a SQLite store, without its loops: a test makes their passes itself."""
+async def control(
+    directory: Path, template: Path | None = None, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Control]:
+    """Run a control plane on a SQLite store, without its loops: a test makes their passes itself.
+
+    Two, one after the other with the same ``clock``, are a restart on the same boot of a machine.
+    """
     _prepare(directory, template)
     configured = ServerSettings(directory, **settings)
     key = ClusterKey(b"k" * 32)
-    clock = Clock()
+    clock = clock or Clock()
     store = open_store(directory)
     try:
         origin = Origin("streams.example.com", 443, configured.direct_routes)
-        plane = await assemble(configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic, decision_wait_s=0)
+        machine = Machine(clock.boot_id, clock.monotonic)
+        plane = await assemble(
+            configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic, decision_wait_s=0, machine=machine
+        )
         admin = (directory / "admin.token").read_text().strip()
         transport = httpx2.ASGITransport(app=plane.app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:

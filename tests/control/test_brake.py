@@ -116,10 +116,10 @@ async def test_a_server_that_has_just_started_waits_for_its_nodes(tmp_path: Path
         waiting = await first.create()
         token = first.agents[0].token
         assignment = await first.agents[0].assignment(running.session_id)
-    async with control(tmp_path) as second:
-        second.clock.pass_s(120)
+        clock = first.clock
+    clock.pass_s(120)
+    async with control(tmp_path, clock=clock) as second:
         agent = second.new_agent("node-a", token)
-        second.clock.span = 1000.0
         await second.reap()
         held = (await listed(second)).brake.reason, (await second.get(waiting.session_id)).state
         report = agent_pb2.LaunchReport(

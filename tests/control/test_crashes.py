@@ -121,14 +121,3 @@ async def test_what_was_to_be_ended_did_not_crash(plane: Control) -> None:
         await agent.report(await agent.assignment(made.session_id, "STOPPED"), "FAILED", reason="EXITED_EARLY")
 
     assert (await explain(plane)).fits
-
-
-async def test_a_clock_that_jumps_back_blocks_nobody(plane: Control) -> None:
-    """Failures of the future do not count."""
-    agent = await plane.agent()
-    for _ in range(3):
-        await fail(plane, agent)
-
-    plane.clock.jump_s(-30 * 86400)
-
-    assert (await explain(plane)).fits

@@ -30,6 +30,7 @@ from footlights.control.profiles import Profiles
 from footlights.control.reaping import Reaping, patience_s
 from footlights.control.sessions import Sessions
 from footlights.control.settings import ServerSettings
+from footlights.control.steady import Machine, steady
 from footlights.control.tokens import Tokens
 from footlights.control.web import ASGIApp, web
 from footlights.errors import DOMAIN
@@ -37,7 +38,7 @@ from footlights.frontdoor import FrontDoor, Resolve, Target
 from footlights.gateway import Gateway, Options, docs
 from footlights.gateway.inprocess import Channel, Handlers
 from footlights.gateway.openapi import Info, document
-from footlights.store import Store, Transaction, applications, launches, nodes, sessions
+from footlights.store import Store, Transaction, applications, launches, moments, nodes, sessions
 from footlights.store.revisions import cluster_id
 from footlights.v1 import (
     agent_pb2_grpc,
@@ -101,9 +102,10 @@ async def assemble(
     key: ClusterKey,
     origin: Origin,
     public_url: str,
-    clock: Callable[[], datetime] = convert.utc_now,
+    wall: Callable[[], datetime] = convert.utc_now,
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
+    machine: Machine | None = None,
 ) -> Plane:
     """Put a control plane together on an open store.
 
@@ -113,10 +115,12 @@ async def assemble(
         key: The cluster's key.
         origin: Where viewers reach this control plane, for routes.
         public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
-        clock: The wall clock.
+        wall: The wall clock, which may jump: what is stored and reckoned with comes from a steady one.
         monotonic: The clock that only measures spans, in seconds.
         decision_wait_s: How long the answer to a creation waits for placing's first decision.
+        machine: What the steady clock is kept by; None is this machine's boot-time clock.
     """
+    clock = steady(wall, machine or Machine.here(), settings.data_dir, await store.read(moments.newest))
     cluster = await store.write(lambda tx: cluster_id(tx, names.new_id()))
     token_key = key.derive("tokens")
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())

@@ -20,6 +20,7 @@ from footlights.control.changes import Bus
 from footlights.control.hub import Hub
 from footlights.control.metrics import Metrics
 from footlights.control.settings import ServerSettings
+from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason
 from footlights.store import Store, Transaction, launches, listing, nodes, sessions
 from footlights.store.revisions import last_revision
@@ -54,10 +55,10 @@ class Reaping:
         metrics: Metrics,
         settings: ServerSettings,
         brake: Brake,
-        clock: Callable[[], datetime],
+        clock: SteadyClock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, what stops it, and two clocks: only the second never jumps."""
+        """Take what it reads and writes, whom it wakes, what stops it, and two clocks: of moments and of spans."""
         self._store, self._bus, self._hub = store, bus, hub
         self._metrics, self._settings, self._clock = metrics, settings, clock
         self._brake, self._monotonic = brake, monotonic
@@ -65,6 +66,7 @@ class Reaping:
         self.passes = 0
         """How many passes were made to their end."""
         self._pruned = -math.inf
+        self._looked = False
         self._countdowns = Countdowns(monotonic)
         self._endings = Countdowns(monotonic)
         self._counted = 0
@@ -105,12 +107,18 @@ class Reaping:
         self.passes += 1
         if self._monotonic() - self._pruned > self.PRUNE_PERIOD_S:
             self._pruned = self._monotonic()
-            before = now - timedelta(days=self._settings.retention_days)
+            # What is removed is gone for good: time that only the wall clock tells of makes nothing old.
+            certain = now - self._clock.gap
+            before = certain - timedelta(days=self._settings.retention_days)
             await self._store.write(lambda tx: sessions.prune(tx, before=before))
-            await self._store.write(lambda tx: sessions.forget_requests(tx, now=now))
+            await self._store.write(lambda tx: sessions.forget_requests(tx, now=certain))
+            await asyncio.to_thread(self._clock.keep)
 
     async def _end_overdue(self, now: datetime) -> None:
-        watched = await self._store.read(lambda tx: _deadlines(tx, now))
+        # A drain that was set before this server was started ends no earlier for a gap that nobody has seen pass.
+        drains_from = now if self._looked else now - self._clock.gap
+        self._looked = True
+        watched = await self._store.read(lambda tx: _deadlines(tx, self._clock.age_s, drains_from))
         overdue = [deadline for deadline in watched if self._countdowns.over(deadline.key, deadline.left_s)]
         self._countdowns.keep({deadline.key for deadline in watched})
         if not overdue:
@@ -135,7 +143,7 @@ class Reaping:
         stuck = []
         for launch, session in pending:
             allowed = convert.seconds(convert.limits(session).stop_grace_period) + STUCK_AFTER_S
-            since = (now - (launch.ending_time or now)).total_seconds()
+            since = self._clock.age_s(launch.ending_time or now)
             if self._endings.over(launch.launch_id, min(allowed, allowed - since)):
                 stuck.append(launch)
         self._endings.keep({launch.launch_id for launch, _ in pending})
@@ -239,20 +247,20 @@ class _Deadline:
     sessions: Callable[[Transaction], list[Session]]
 
 
-def _deadlines(tx: Transaction, now: datetime) -> list[_Deadline]:
-    found = [_queue_deadline(row, now) for row in sessions.pending(tx, 10_000)]
+def _deadlines(tx: Transaction, age_s: Callable[[datetime], float], drains_from: datetime) -> list[_Deadline]:
+    found = [_queue_deadline(row, age_s(row.created_time)) for row in sessions.pending(tx, 10_000)]
     for node in nodes.everyone(tx):
         if node.draining and node.drain_time is not None:
-            left = (node.drain_time - now).total_seconds()
+            left = (node.drain_time - drains_from).total_seconds()
             key = f"drain {node.node} {node.drain_time}"
             message = f"Node {node.node} was drained."
             found.append(_Deadline(key, left, EndReason.DRAINED, message, partial(sessions.live_on, node=node.node)))
     return found
 
 
-def _queue_deadline(row: Session, now: datetime) -> _Deadline:
+def _queue_deadline(row: Session, age_s: float) -> _Deadline:
     limit = convert.seconds(convert.limits(row).queue_timeout)
-    left = limit - (now - row.created_time).total_seconds()
+    left = min(limit, limit - age_s)
     why = ", ".join(row.queue.get("reasons", ())) or "no device was free"
     message = f"No device within {limit:g} seconds. {why}."
 

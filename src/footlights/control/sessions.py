@@ -21,6 +21,7 @@ from footlights.control.changes import Bus
 from footlights.control.convert import Origin
 from footlights.control.hub import Hub
 from footlights.control.settings import ServerSettings
+from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason, SessionState
 from footlights.store import Store, Transaction, applications, launches, listing
 from footlights.store import sessions as rows
@@ -45,7 +46,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         settings: ServerSettings,
         origin: Origin,
         public_url: str,
-        clock: Callable[[], datetime],
+        clock: SteadyClock,
         new_id: Callable[[], str] = names.new_id,
         decision_wait_s: float = 0.25,
     ) -> None:
@@ -131,7 +132,8 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
 
         def write(tx: Transaction) -> tuple[session_pb2.Session, bool]:
             if request.request_id:
-                known = rows.find_request(tx, caller.subject, request.request_id, digest, now=now)
+                certain = now - self._clock.gap
+                known = rows.find_request(tx, caller.subject, request.request_id, digest, now=certain)
                 if known is not None:
                     return visible.show_one(tx, known, self._origin), False
             if applications.version(tx, request.application, resolved.version.version) is None:

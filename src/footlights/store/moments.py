@@ -1,0 +1,18 @@
+"""When the store was last written, as far as its moments say."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from footlights.store.store import Transaction
+from footlights.store.tables import NODE, SESSION
+
+
+def newest(tx: Transaction) -> datetime | None:
+    """Return the latest moment of all nodes and of the session that was changed last; None in a new store."""
+    heard = tx.execute(select(func.max(NODE.c.last_seen_time))).scalar_one()
+    last = select(SESSION.c.created_time, SESSION.c.ended_time).order_by(SESSION.c.revision.desc()).limit(1)
+    changed = tx.execute(last).first()
+    return max((each for each in (heard, *(changed or ())) if each is not None), default=None)
