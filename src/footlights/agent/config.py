@@ -34,7 +34,8 @@ class AgentConfig:
     data_dir: Path
     """Journal, launch directories and output; made with mode 0700 where missing."""
     server: str
-    """The control plane's gRPC address, ``HOST:PORT`` or ``unix:PATH``."""
+    """The control plane's gRPC address, ``HOST:PORT`` or ``unix:PATH``; those of several replicas with commas between:
+    the agent links to one of them, and to the next when that one is gone."""
     token: str = field(default="", repr=False)
     token_file: Path | None = None
     """Read anew at every dial, so that a rotated token is taken up. Wins over ``token``."""
@@ -97,6 +98,11 @@ class AgentConfig:
             _check(value_s > 0, name, f"{value_s:g}; give seconds above 0.")
 
     @property
+    def servers(self) -> tuple[str, ...]:
+        """The addresses, each once."""
+        return tuple(dict.fromkeys(address.strip() for address in self.server.split(",")))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences for an operator on what is allowed and unwise."""
         if self.last_port >= _EPHEMERAL:
@@ -128,18 +134,18 @@ class AgentConfig:
         _check(bool(self.launchers), "launchers", f"is empty. Give some of {', '.join(LAUNCHERS)}.")
 
     def _check_server(self) -> None:
-        if self.server.startswith("unix:"):
-            return
-        host, separator, port = self.server.rpartition(":")
-        good = separator and host and port.isdigit() and 0 < int(port) < 65536
-        _check(bool(good), "server", f"{self.server!r}; give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.")
-        if self.tls or self.ca_file is not None or self.insecure or is_loopback(host):
-            return
-        raise InvalidArgument(
-            "server",
-            f"{self.server} is not this machine and TLS is off: the node's token would travel unencrypted. "
-            "Turn TLS on, or say insecure.",
-        )
+        for server in self.servers:
+            if server.startswith("unix:"):
+                continue
+            host, separator, port = server.rpartition(":")
+            good = separator and host and port.isdigit() and 0 < int(port) < 65536
+            _check(bool(good), "server", f"{server!r}; give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.")
+            if not (self.tls or self.ca_file is not None or self.insecure or is_loopback(host)):
+                raise InvalidArgument(
+                    "server",
+                    f"{server} is not this machine and TLS is off: the node's token would travel unencrypted. "
+                    "Turn TLS on, or say insecure.",
+                )
 
 
 def _check(good: bool, name: str, problem: str) -> None:

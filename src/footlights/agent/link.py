@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -84,10 +85,16 @@ class Link:
         self._logs = logs
         self._said = ""
         self._welcomed = False
+        # Agents spread over the replicas, each always in the same way.
+        self._next = zlib.crc32(config.node.encode()) % len(config.servers)
         self.connected = asyncio.Event()
         """Set while there is a link that was welcomed."""
         self.epoch = 0
         """The newest link's epoch."""
+
+    @property
+    def _server(self) -> str:
+        return self._config.servers[self._next]
 
     async def run(self) -> None:
         """Hold the link, for ever, until cancelled."""
@@ -105,6 +112,7 @@ class Link:
                 self._say(meaning or "the link is broken", str(error))
             if self._welcomed:
                 self._backoff.welcomed()
+            self._next = (self._next + 1) % len(self._config.servers)
             await asyncio.sleep(self._backoff.next(refused=refused))
 
     async def _hold(self) -> None:
@@ -140,7 +148,7 @@ class Link:
         self.epoch = answer.welcome.epoch
         self._peer.welcomed(answer.welcome)
         self.connected.set()
-        _log.info("linked", server=self._config.server, epoch=self.epoch)
+        _log.info("linked", server=self._server, epoch=self.epoch)
         return answer.welcome
 
     async def _converse(self, call: Call, welcome: Welcome) -> None:
@@ -184,12 +192,12 @@ class Link:
     def _channel(self) -> aio.Channel:
         config = self._config
         if not config.tls and config.ca_file is None:
-            return aio.insecure_channel(config.server, options=_OPTIONS)
+            return aio.insecure_channel(self._server, options=_OPTIONS)
         try:
             roots = None if config.ca_file is None else config.ca_file.read_bytes()
         except OSError as error:
             raise InvalidArgument("ca_file", f"{config.ca_file} cannot be read: {error}") from error
-        return aio.secure_channel(config.server, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
+        return aio.secure_channel(self._server, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
 
     def _say(self, what: str, detail: str) -> None:
         """Say it once; the tenth refusal is no news."""
@@ -197,4 +205,4 @@ class Link:
             _log.debug("link_retry", problem=what, detail=detail)
             return
         self._said = what
-        _log.warning("not_linked", problem=what, detail=detail, server=self._config.server, node=self._config.node)
+        _log.warning("not_linked", problem=what, detail=detail, server=self._server, node=self._config.node)
