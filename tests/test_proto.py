@@ -8,7 +8,16 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, permission_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import (
+    agent_pb2,
+    application_pb2,
+    node_pb2,
+    permission_pb2,
+    profile_pb2,
+    replica_pb2,
+    session_pb2,
+    token_pb2,
+)
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, MethodDescriptor
@@ -19,7 +28,8 @@ from footlights.gateway import Binding, routes
 from footlights.gateway.options import Options
 
 FILES: list[FileDescriptor] = [
-    module.DESCRIPTOR for module in (agent_pb2, application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2)
+    module.DESCRIPTOR
+    for module in (agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2)
 ]
 METHODS: list[MethodDescriptor] = [
     method for file in FILES for service in file.services_by_name.values() for method in service.methods
@@ -67,9 +77,9 @@ def test_every_permission_that_a_role_holds_is_asked_for_somewhere() -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
 def test_every_rpc_but_the_link_has_a_rest_form(method: MethodDescriptor) -> None:
-    """Agents speak gRPC only; people have both."""
+    """Agents and replicas speak gRPC only; people have both."""
     assert _http(method) == (method.containing_service.full_name in REST_SERVICES)
-    assert _http(method) == (method.containing_service.name != "AgentService")
+    assert _http(method) == (method.containing_service.name not in ("AgentService", "ReplicaService"))
 
 
 @pytest.mark.parametrize("enum", list(_enums()), ids=lambda enum: enum.full_name)

@@ -9,6 +9,7 @@ from footlights.v1 import (
     node_pb2,
     permission_pb2,
     profile_pb2,
+    replica_pb2,
     session_pb2,
     token_pb2,
 )
@@ -19,7 +20,7 @@ from footlights.errors import PermissionDenied
 
 METHODS: list[MethodDescriptor] = [
     method
-    for module in (agent_pb2, application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2)
+    for module in (agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -47,10 +48,10 @@ def test_every_permission_is_asked_for_by_something() -> None:
 
 
 def test_roles_are_the_protos() -> None:
-    """The enum has exactly the names of footlights.v1.Token.Role."""
+    """The enum has exactly the names of footlights.v1.Token.Role, and the one that no token can have."""
     names = set(token_pb2.Token.Role.keys()) - {"ROLE_UNSPECIFIED"}
 
-    assert {role.value for role in Role} == names == {role.value for role in PERMISSIONS}
+    assert {role.value for role in Role} == names | {"REPLICA"} == {role.value for role in PERMISSIONS}
 
 
 def test_developers_see_no_nodes_and_nobody_elses_sessions() -> None:

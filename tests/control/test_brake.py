@@ -137,7 +137,7 @@ async def test_a_server_that_has_just_started_waits_for_its_nodes(tmp_path: Path
 async def test_a_node_that_does_not_come_back_after_a_start_is_called_silent(tmp_path: Path, migrated: Path) -> None:
     """But not before three heartbeats have passed."""
     async with control(tmp_path, migrated) as first:
-        await first.store.write(lambda tx: nodes.link(tx, "node-a", "one", b"", [], now=NOW))
+        await first.store.write(lambda tx: nodes.link(tx, nodes.Arrival("node-a", "one", b"", []), now=NOW))
     async with control(tmp_path) as second:
         await second.reap()
         second.clock.pass_s(15)

@@ -110,8 +110,8 @@ async def test_a_slow_reader_of_a_log_loses_the_oldest_and_is_told(plane: Contro
         return [part async for part in reading]
 
     asking = asyncio.create_task(read())
-    message = await link.outbox.get()
-    assert message is not None
+    await link.woken.wait()
+    message = link.outbox.popleft()
     request_id = message.log_request.request_id
     count = Hub.MAX_LOG_PARTS + 10
     for number in range(count):

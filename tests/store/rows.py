@@ -38,7 +38,10 @@ def create(tx: Transaction, *, now: datetime = NOW, queue_limit: int = 1000, **m
 def join(tx: Transaction, name: str = "node-a", *devices: str, now: datetime = NOW) -> Node:
     """Link a node with devices of two slots each."""
     readings = [Reading(uuid, 2, b"") for uuid in devices or ("GPU-0",)]
-    return nodes.link(tx, name, f"incarnation-{next(_numbers)}", b"", readings, now=now)
+    nodes.link(tx, nodes.Arrival(name, f"incarnation-{next(_numbers)}", b"", readings), now=now)
+    node = nodes.get(tx, name)
+    assert node is not None
+    return node
 
 
 def begin(

@@ -49,10 +49,10 @@ async def test_hearing_an_older_link_is_not_hearing_the_node(store: Store) -> No
     first = await store.write(join)
     await store.write(lambda tx: join(tx, now=NOW + S))
 
-    await store.write(lambda tx: nodes.seen(tx, "node-a", first.epoch, now=NOW + 9 * S))
+    await store.write(lambda tx: nodes.seen(tx, [("node-a", first.epoch)], now=NOW + 9 * S))
     assert (await store.read(known)).last_seen_time == NOW + S
 
-    await store.write(lambda tx: nodes.seen(tx, "node-a", first.epoch + 1, now=NOW + 9 * S))
+    await store.write(lambda tx: nodes.seen(tx, [("node-a", first.epoch + 1)], now=NOW + 9 * S))
     assert (await store.read(known)).last_seen_time == NOW + 9 * S
 
 

@@ -198,6 +198,7 @@ class NodeFacts(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     PORT_BLOCKS_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """Optional. The machine's host name."""
     os: _builtins.str
@@ -212,6 +213,8 @@ class NodeFacts(_message.Message):
     """Optional. The address at which the control plane's front door reaches the node's ports."""
     port_blocks: _builtins.int
     """Optional. How many launches its ports allow at once."""
+    boot_id: _builtins.str
+    """Optional. What the kernel calls this boot of the machine; no two machines have the same."""
     @_builtins.property
     def launchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The launchers it has: `process`, `container`, `fake`."""
@@ -237,10 +240,11 @@ class NodeFacts(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
         port_blocks: _builtins.int = ...,
+        boot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import footlights
 from footlights.agent.config import AgentConfig
@@ -30,7 +31,16 @@ def node_facts(
         labels=dict(config.labels),
         notes=notes,
         port_blocks=port_blocks,
+        boot_id=_boot_id(),
     )
+
+
+def _boot_id() -> str:
+    """What the kernel calls this boot (proc_sys_kernel(5)); empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _os() -> str:

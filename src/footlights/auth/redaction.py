@@ -6,19 +6,19 @@ import re
 from typing import Final
 
 _TOKEN: Final = re.compile(r"fl_([0-9A-Za-z]{13})_[0-9A-Za-z]+")
-_GRANT: Final = re.compile(r"flg_[0-9A-Za-z_-]+")
+_GRANT: Final = re.compile(r"(fl[gp]_)[0-9A-Za-z_-]+")
 _BEARER: Final = re.compile(
-    r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer\s+)?|authorization-bearer\.|bearer\s+)(?!fl_|flg_)[^\s\"',;&]+"
+    r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer\s+)?|authorization-bearer\.|bearer\s+)(?!fl_|fl[gp]_)[^\s\"',;&]+"
 )
-_QUERY: Final = re.compile(r"(?i)([?&#](?:access_)?token=)(?!fl_|flg_)[^\s&\"'#]+")
+_QUERY: Final = re.compile(r"(?i)([?&#](?:access_)?token=)(?!fl_|fl[gp]_)[^\s&\"'#]+")
 
 
 def redact(text: str) -> str:
-    """``text`` without the secret part of any token, grant, bearer header or ``token=`` parameter.
+    """``text`` without the secret part of any token, grant, replica's proof, bearer header or ``token=`` parameter.
 
     A token keeps its id (``fl_<id>_[redacted]``), so that a log still says which one it was.
     """
     text = _TOKEN.sub(r"fl_\1_[redacted]", text)
-    text = _GRANT.sub("flg_[redacted]", text)
+    text = _GRANT.sub(r"\1[redacted]", text)
     text = _BEARER.sub(r"\1[redacted]", text)
     return _QUERY.sub(r"\1[redacted]", text)

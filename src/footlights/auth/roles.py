@@ -27,6 +27,8 @@ class Role(StrEnum):
     """Everything that a person or service may do; the only one to register versions and to see nodes."""
     NODE = "NODE"
     """Speaks for one node as its agent, and nothing else."""
+    REPLICA = "REPLICA"
+    """Another replica of this control plane; proved by the cluster's key, and no token has it."""
 
 
 _OWN_SESSIONS: Final = frozenset(
@@ -58,6 +60,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[str]]] = MappingProxyType(
         # Not link.open: a link speaks for the one node that its token names, and an operator's names none.
         Role.OPERATOR: _EVERYTHING,
         Role.NODE: frozenset({"link.open"}),
+        Role.REPLICA: frozenset({"replicas.call"}),
     }
 )
 """Role -> the permissions that it holds."""
@@ -85,7 +88,7 @@ class Caller:
         """Raise ``PermissionDenied`` (reason ``ROLE_LACKS_PERMISSION``) where its role does not hold ``permission``."""
         if self.may(permission):
             return
-        holders = [role.value for role, held in PERMISSIONS.items() if permission in held]
+        holders = [role.value for role, held in PERMISSIONS.items() if permission in held and role is not Role.REPLICA]
         fix = f"use a token with role {' or '.join(holders)}" if holders else "no role may do this"
         raise PermissionDenied(
             f"{self.subject} has role {self.role.value}, which lacks the permission {permission}: {fix}.",

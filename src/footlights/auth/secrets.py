@@ -30,7 +30,8 @@ class ClusterKey:
     """The one secret of a control plane: 32 random bytes, the same in every replica.
 
     It is never used itself; each use derives its own key by a label. Labels in use: ``tokens`` (digests), ``grants``,
-    ``secrets`` (the box), ``frontdoor`` (WHEP resources).
+    ``secrets`` (the box), ``frontdoor`` (WHEP resources), ``replicas`` (what replicas prove themselves with),
+    ``fingerprint`` (what tells two keys apart).
     """
 
     def __init__(self, key: bytes) -> None:
@@ -70,6 +71,11 @@ class ClusterKey:
     def derive(self, label: str) -> bytes:
         """The 32-byte key for one use (HKDF-SHA256, RFC 5869)."""
         return HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"footlights.v1.{label}".encode()).derive(self._key)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 characters that tell two keys apart and give nothing away of either."""
+        return self.derive("fingerprint").hex()[:16]
 
     def box(self) -> Box:
         """The box for secrets at rest."""

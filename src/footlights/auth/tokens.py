@@ -72,6 +72,11 @@ def matches(presented: Presented, key: bytes, stored: bytes) -> bool:
     return hmac.compare_digest(digest(presented, key), stored)
 
 
+def replica_proof(key: bytes) -> str:
+    """What replicas of one control plane present to each other, from a key that is derived for this use."""
+    return f"flp_{hmac.digest(key, b'replica', hashlib.sha256).hex()}"
+
+
 def _crc(token_id: str, secret: str) -> str:
     return _base62(zlib.crc32(f"{token_id}_{secret}".encode()).to_bytes(4, "big"), _CRC_CHARS)
 

@@ -1,25 +1,53 @@
-"""From a launch and its session to what its agent is told."""
+"""From launches and their sessions to what agents are told."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from footlights.auth.secrets import Box
 from footlights.control import convert
+from footlights.control.hub import Fingerprint
 from footlights.store import Transaction, applications, launches
+from footlights.store.launches import Running
 from footlights.store.tables import Launch, Session
 from footlights.v1 import agent_pb2, application_pb2
 
 
-def live(tx: Transaction, node: str, box: Box) -> dict[str, tuple[agent_pb2.Assignment, str]]:
-    """Return what a node is to bring about or to end, by launch id, each with its launch's observed state."""
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a node is to bring about or to end."""
+
+    assignment: agent_pb2.Assignment
+    state: str
+    """Of its launch, as observed."""
+    fingerprint: Fingerprint
+
+
+def live(tx: Transaction, nodes: Sequence[str], box: Box) -> dict[str, dict[str, Live]]:
+    """Return for each of the nodes what it is to run, by launch id."""
     recipes: dict[tuple[str, str], application_pb2.Version] = {}
-    found = {}
-    for launch, session in launches.live_on(tx, node):
+    found: dict[str, dict[str, Live]] = {node: {} for node in nodes}
+    for launch, session in launches.live_on(tx, *nodes):
         key = (session.application, session.application_version)
         if key not in recipes:
             row = applications.version(tx, *key)
             assert row is not None, "a version that a living session runs cannot be deleted"
             recipes[key] = convert.version(session.application, row.recipe, row.created_time)
-        found[launch.launch_id] = _assignment(launch, session, recipes[key], box), launch.state
+        found[launch.node][launch.launch_id] = Live(
+            _assignment(launch, session, recipes[key], box),
+            launch.state,
+            (launch.desired, launch.epoch, session.limits),
+        )
+    return found
+
+
+def fingerprints(running: Sequence[Running]) -> dict[str, dict[str, Fingerprint]]:
+    """Return what the assignments of all living launches follow from, by node and launch."""
+    found: dict[str, dict[str, Fingerprint]] = defaultdict(dict)
+    for each in running:
+        found[each.node][each.launch_id] = (each.desired, each.epoch, each.limits)
     return found
 
 

@@ -202,7 +202,7 @@ def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease], *, now: 
     """Return a node with its devices and who holds them."""
     message = node_pb2.Node(
         node=row.node,
-        state=_node_state(row, bool(leases)),
+        state=node_state(row, bool(leases)),
         facts=node_pb2.NodeFacts.FromString(row.facts),
         created_time=timestamp(row.created_time),
         epoch=row.epoch,
@@ -226,7 +226,8 @@ def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease], *, now: 
     return message
 
 
-def _node_state(row: Node, busy: bool) -> node_pb2.Node.State.ValueType:
+def node_state(row: Node, busy: bool) -> node_pb2.Node.State.ValueType:
+    """Return how a node is; ``busy`` is whether any of its slots is leased."""
     if not row.reachable:
         return node_pb2.Node.UNREACHABLE
     if row.draining:

@@ -3,55 +3,123 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 
 from footlights import errors, names
 from footlights.lifecycle import TimeLimits
 from footlights.v1 import agent_pb2
 
+Fingerprint = tuple[str, int, bytes]
+"""What an assignment follows from that may change while its launch lives."""
 
-@dataclass(slots=True, eq=False)
+MAX_UNSAID = 1000
+"""Messages that wait for one agent; then it is told no more until it has taken some."""
+
+
 class OpenLink:
-    """One agent's open stream."""
+    """One agent's open stream. Thousands of them are open: it holds no task and no queue of its own."""
 
-    node: str
-    incarnation: str
-    epoch: int
-    known: set[str]
-    """The launches that the agent said it knows, and those that were assigned over this link."""
-    peer: str = "inproc:"
-    """Where it comes from, as gRPC says it."""
-    heard: float = 0.0
-    """When it was last heard, on the hub's monotonic clock."""
-    outbox: asyncio.Queue[agent_pb2.LinkResponse | None] = field(default_factory=lambda: asyncio.Queue(1000))
-    """What to say next; None ends the link."""
-    limits: dict[str, TimeLimits] = field(default_factory=dict)
-    reported: dict[str, bytes] = field(default_factory=dict)
-    """The last report of each launch without its durations: equal ones need not be recorded."""
-    farewell: errors.Error | None = None
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once it is no longer its node's link: whoever waits for an answer over it waits in vain."""
+    __slots__ = (
+        "closed",
+        "epoch",
+        "farewell",
+        "gone",
+        "heard",
+        "incarnation",
+        "interval_s",
+        "known",
+        "limits",
+        "node",
+        "outbox",
+        "over",
+        "peer",
+        "reported",
+        "spoke",
+        "told",
+        "welcomed",
+        "woken",
+    )
 
-    spoke: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever it is heard; whoever waits for that clears it first."""
+    def __init__(
+        self,
+        node: str,
+        incarnation: str,
+        epoch: int,
+        known: set[str],
+        *,
+        peer: str = "inproc:",
+        interval_s: float = 5.0,
+    ) -> None:
+        """Take whose link it is.
+
+        Args:
+            node: The node.
+            incarnation: Of the agent.
+            epoch: The link's.
+            known: The launches that the agent said it knows; those that are assigned over this link are added.
+            peer: Where it comes from, as gRPC says it.
+            interval_s: How often it was told to say that it lives.
+        """
+        self.node, self.incarnation, self.epoch, self.known = node, incarnation, epoch, known
+        self.peer, self.interval_s = peer, interval_s
+        self.heard = 0.0
+        """When it was last heard, on the hub's monotonic clock."""
+        self.outbox: deque[agent_pb2.LinkResponse] = deque()
+        """What to say next."""
+        self.woken = asyncio.Event()
+        """Set where there is something to say, or the link is over."""
+        self.told: dict[str, Fingerprint] = {}
+        """By launch, what the assignment that the agent has follows from."""
+        self.limits: dict[str, TimeLimits] = {}
+        self.reported: dict[str, bytes] = {}
+        """The last report of each launch without its durations: equal ones need not be recorded."""
+        self.welcomed = False
+        """Whether it was told the full set."""
+        self.over = False
+        self.farewell: Exception | None = None
+        """Why it is over, for the agent; None where it was the agent's own wish."""
+        self.gone = False
+        """Whether it is no longer its node's link."""
+        self.closed: asyncio.Event | None = None
+        """Set once it is gone; made by whoever waits for that."""
+        self.spoke: asyncio.Event | None = None
+        """Set when it is heard; made by whoever waits for that."""
 
     def say(self, message: agent_pb2.LinkResponse) -> bool:
         """Queue a message; False where the agent does not keep up."""
-        try:
-            self.outbox.put_nowait(message)
-        except asyncio.QueueFull:
+        if len(self.outbox) >= MAX_UNSAID:
             return False
+        self.outbox.append(message)
+        self.woken.set()
         return True
 
-    def end(self, farewell: errors.Error) -> None:
-        """End the link for a reason that the agent is told."""
-        self.farewell = farewell
-        with contextlib.suppress(asyncio.QueueFull):
-            self.outbox.put_nowait(None)
+    def end(self, farewell: Exception | None) -> None:
+        """End the link, for a reason that the agent is told."""
+        if not self.over:
+            self.over, self.farewell = True, farewell
+            self.woken.set()
+
+    def close(self) -> None:
+        """Note that it is no longer its node's link: whoever waits for an answer over it waits in vain."""
+        self.end(None)
+        self.gone = True
+        if self.closed is not None:
+            self.closed.set()
+
+    def closing(self) -> asyncio.Event:
+        """Return what is set once it is no longer its node's link."""
+        if self.closed is None:
+            self.closed = asyncio.Event()
+            if self.gone:
+                self.closed.set()
+        return self.closed
+
+    def speaking(self) -> asyncio.Event:
+        """Return what is set when it is heard next."""
+        self.spoke = asyncio.Event()
+        return self.spoke
 
 
 class Hub:
@@ -66,8 +134,14 @@ class Hub:
         self._monotonic = monotonic
         self._links: dict[str, OpenLink] = {}
         self._logs: dict[str, _Parts] = {}
-        self._silent_since: dict[str, float] = {}
+        self._silent_since: dict[str, tuple[int, float]] = {}
         self._started = monotonic()
+        self.fleet_size = 0
+        """How many nodes have a link to any replica, as last counted."""
+        self.stale: set[str] = set()
+        """Nodes that may have to be told something."""
+        self.woken = asyncio.Event()
+        """Set where there are such nodes."""
 
     def add(self, link: OpenLink) -> None:
         """Make ``link`` its node's link; an older one is ended."""
@@ -76,14 +150,8 @@ class Hub:
         self.hear(link)
         self._silent_since.pop(link.node, None)
         if older is not None:
-            older.closed.set()
-            older.end(
-                errors.AlreadyExists(
-                    f"Node {link.node} has opened another link. If two machines have this name, rename one of them.",
-                    reason="LINK_REPLACED",
-                    metadata={"node": link.node, "incarnation": link.incarnation},
-                )
-            )
+            older.end(replaced(link.node, link.incarnation))
+            older.close()
 
     async def rival(self, node: str, incarnation: str, patience_s: float) -> OpenLink | None:
         """Return the link of another agent under this name that is alive; None where the way is free.
@@ -100,9 +168,9 @@ class Hub:
         link = self._links.get(node)
         if link is None or link.incarnation == incarnation or self._monotonic() - link.heard > patience_s:
             return None
-        link.spoke.clear()
+        closing, speaking = link.closing(), link.speaking()
         link.say(agent_pb2.LinkResponse(log_request=agent_pb2.LogRequest(request_id=names.new_id())))
-        spoke, closed = asyncio.ensure_future(link.spoke.wait()), asyncio.ensure_future(link.closed.wait())
+        spoke, closed = asyncio.ensure_future(speaking.wait()), asyncio.ensure_future(closing.wait())
         try:
             await asyncio.wait((spoke, closed), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
             if spoke.done():
@@ -111,34 +179,65 @@ class Hub:
         finally:
             spoke.cancel()
             closed.cancel()
-        return link if link.spoke.is_set() and not link.closed.is_set() else None
+        return link if speaking.is_set() and not closing.is_set() else None
+
+    def wake(self, node: str) -> bool:
+        """Note that what a node is to run may have changed; False where its link is not here."""
+        if node not in self._links:
+            return False
+        self.stale.add(node)
+        self.woken.set()
+        return True
+
+    def wake_all(self) -> None:
+        """Note that it may have changed for every node."""
+        self.stale.update(self._links)
+        self.woken.set()
 
     def remove(self, link: OpenLink) -> bool:
         """Forget a link; False where a newer one has taken its place."""
-        link.closed.set()
+        link.close()
         if self._links.get(link.node) is not link:
             return False
         del self._links[link.node]
-        self._silent_since[link.node] = self._monotonic()
+        self._silent_since[link.node] = (link.epoch, self._monotonic())
         return True
 
     def hear(self, link: OpenLink) -> None:
         """Note that a link was heard at this moment."""
-        link.spoke.set()
+        if link.spoke is not None:
+            link.spoke.set()
+            link.spoke = None
         link.heard = self._monotonic()
 
     def get(self, node: str) -> OpenLink | None:
         """Return a node's link."""
         return self._links.get(node)
 
+    def __len__(self) -> int:
+        """Return how many links are open."""
+        return len(self._links)
+
+    @property
+    def links(self) -> list[OpenLink]:
+        """The links that are open."""
+        return list(self._links.values())
+
     def linked(self, node: str) -> bool:
         """Say whether a node has had a link to this process."""
         return node in self._links or node in self._silent_since
 
+    def knows(self, node: str, epoch: int) -> bool:
+        """Say whether the newest link of a node, by its epoch, is or was one of this process."""
+        link = self._links.get(node)
+        if link is not None:
+            return link.epoch == epoch
+        return node in self._silent_since and self._silent_since[node][0] == epoch
+
     def silence_s(self, node: str) -> float:
         """Return for how many seconds nothing was heard of a node, at most since this process began."""
         link = self._links.get(node)
-        since = link.heard if link is not None else self._silent_since.get(node, self._started)
+        since = link.heard if link is not None else self._silent_since.get(node, (0, self._started))[1]
         return self._monotonic() - since
 
     def log_part(self, link: OpenLink, part: agent_pb2.LogPart) -> None:
@@ -161,14 +260,14 @@ class Hub:
             request_id=names.new_id(), launch_id=launch_id, tail_lines=tail_lines, follow=follow
         )
         if link is None or not link.say(agent_pb2.LinkResponse(log_request=request)):
-            raise _unreachable(node)
+            raise unreachable(node)
         parts = self._logs[request.request_id] = _Parts(link, self.MAX_LOG_PARTS)
         try:
             patience: float | None = self.LOG_TIMEOUT_S
             while True:
                 part = await parts.next(patience)
                 if part is None:
-                    raise _unreachable(node)
+                    raise unreachable(node)
                 if part.error:
                     raise errors.NotFound(f"The log cannot be read: {part.error}", reason="LOG_NOT_FOUND")
                 yield part
@@ -205,7 +304,7 @@ class _Parts:
         """Return the next part; None where the link has ended or nothing came for ``timeout_s`` seconds."""
         if not self._parts:
             self._more.clear()
-            waits = [asyncio.ensure_future(self._more.wait()), asyncio.ensure_future(self.link.closed.wait())]
+            waits = [asyncio.ensure_future(self._more.wait()), asyncio.ensure_future(self.link.closing().wait())]
             try:
                 await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -214,7 +313,17 @@ class _Parts:
         return self._parts.popleft() if self._parts else None
 
 
-def _unreachable(node: str) -> errors.Unavailable:
+def replaced(node: str, incarnation: str) -> errors.AlreadyExists:
+    """Return what an agent is told whose node has a newer link."""
+    return errors.AlreadyExists(
+        f"Node {node} has opened another link. If two machines have this name, rename one of them.",
+        reason="LINK_REPLACED",
+        metadata={"node": node, "incarnation": incarnation},
+    )
+
+
+def unreachable(node: str) -> errors.Unavailable:
+    """Return what is said where a node's agent cannot be asked."""
     return errors.Unavailable(
         f"Node {node} cannot be asked: its agent is not connected or does not answer. Try again in a moment.",
         reason="NODE_UNREACHABLE",

@@ -31,6 +31,9 @@ Handler = Any
 
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
+_SHED = {"QUEUE_FULL": "QUEUE", "STORE_OVERLOADED": "STORE"}
+"""Refusals that say that there is too much of something, and what."""
+
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of our services."""
@@ -143,6 +146,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _finish(self, method: str, request_id: str, started: float, code: str, reason: str = "") -> None:
         seconds = time.perf_counter() - started
         self._metrics.call(method, code, seconds)
+        if reason in _SHED:
+            self._metrics.shed(_SHED[reason])
         log.debug("Answered a call", action="call", method=method, code=code, reason=reason, seconds=round(seconds, 4))
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from footlights import errors
-from footlights.control.hub import Hub
+from footlights.control.peers import Peers
 from footlights.v1 import session_pb2
 
 
@@ -21,7 +21,7 @@ class Source:
     """The last lines, kept in the store when the launch ended."""
 
 
-async def read(hub: Hub, source: Source, tail_lines: int) -> session_pb2.SessionLog:
+async def read(peers: Peers, source: Source, tail_lines: int) -> session_pb2.SessionLog:
     """Return the last lines.
 
     Raises:
@@ -29,7 +29,7 @@ async def read(hub: Hub, source: Source, tail_lines: int) -> session_pb2.Session
     """
     found = session_pb2.SessionLog()
     try:
-        async for part in hub.log(source.node, source.launch_id, tail_lines=tail_lines, follow=False):
+        async for part in peers.log(source.node, source.launch_id, tail_lines=tail_lines, follow=False):
             found.lines.extend(part.lines)
             found.truncated |= part.truncated
     except (errors.Unavailable, errors.NotFound):
@@ -39,7 +39,7 @@ async def read(hub: Hub, source: Source, tail_lines: int) -> session_pb2.Session
     return found
 
 
-async def tail(hub: Hub, source: Source, tail_lines: int) -> AsyncIterator[session_pb2.SessionLog]:
+async def tail(peers: Peers, source: Source, tail_lines: int) -> AsyncIterator[session_pb2.SessionLog]:
     """Yield the last lines, then new ones until the launch has ended.
 
     Raises:
@@ -47,7 +47,7 @@ async def tail(hub: Hub, source: Source, tail_lines: int) -> AsyncIterator[sessi
     """
     said = False
     try:
-        async for part in hub.log(source.node, source.launch_id, tail_lines=tail_lines, follow=True):
+        async for part in peers.log(source.node, source.launch_id, tail_lines=tail_lines, follow=True):
             said = True
             if part.lines or part.truncated:
                 yield session_pb2.SessionLog(lines=part.lines, truncated=part.truncated)

@@ -18,12 +18,13 @@ import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from footlights import names
 from footlights.auth.secrets import ClusterKey
 from footlights.control.convert import Origin
 from footlights.control.logging import set_up_logging
-from footlights.control.plane import SERVICES, Plane, assemble
+from footlights.control.plane import Plane, assemble
 from footlights.control.settings import ServerSettings, split_address
-from footlights.errors import FailedPrecondition
+from footlights.errors import Error, FailedPrecondition
 from footlights.store import Store, open_store
 
 log = structlog.get_logger(__name__)
@@ -81,13 +82,17 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         scheme = "https" if settings.tls_cert else "http"
         host, port = http_socket.getsockname()[:2]
         public_url = (settings.public_url or f"{scheme}://{_bracketed(host)}:{port}").rstrip("/")
-        plane = await assemble(settings, store, key, _origin(public_url, settings), public_url)
+        replica = await asyncio.to_thread(_replica, settings.data_dir / "replica")
+        plane = await assemble(settings, store, key, _origin(public_url, settings), public_url, replica=replica)
         grpc_server, grpc_port = await _grpc(settings, plane)
+        grpc_host, _ = split_address("grpc_listen", settings.grpc_listen)
+        # Others may ask from now on, and agents may link: not before this replica is known, and its old links are void.
+        await plane.replicas.join(settings.peer_address or f"{_bracketed(grpc_host)}:{grpc_port}")
+        await grpc_server.start()
         http_server = _http(settings, plane)
         http_task = asyncio.create_task(http_server.serve(sockets=[http_socket]), name="http")
         loops = asyncio.create_task(plane.loops(), name="loops")
         stopped = asyncio.create_task(stop.wait(), name="stop")
-        grpc_host, _ = split_address("grpc_listen", settings.grpc_listen)
         endpoints = {"grpc": f"{_bracketed(grpc_host)}:{grpc_port}", "http": f"{scheme}://{_bracketed(host)}:{port}"}
         await asyncio.to_thread(_write_endpoints, settings.data_dir / "endpoints.json", endpoints)
         log.info("Serving", action="serving", **endpoints)
@@ -104,6 +109,8 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
             await plane.channel.close()
             await grpc_server.stop(_GRACE_S if not stop.is_set() else 0.5)
             await asyncio.gather(http_task, loops, stopped, return_exceptions=True)
+            with contextlib.suppress(Error):
+                await plane.leave()
 
 
 async def _grpc(settings: ServerSettings, plane: Plane) -> tuple[grpc.aio.Server, int]:
@@ -111,9 +118,9 @@ async def _grpc(settings: ServerSettings, plane: Plane) -> tuple[grpc.aio.Server
     plane.register(server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    for service in ("", *SERVICES):
+    for service in ("", *plane.services):
         await status.set(service, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*plane.services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
         if settings.tls_cert and settings.tls_key:
             chain, key = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
@@ -123,7 +130,6 @@ async def _grpc(settings: ServerSettings, plane: Plane) -> tuple[grpc.aio.Server
             port = server.add_insecure_port(settings.grpc_listen)
     except RuntimeError as error:
         raise _cannot_listen("grpc-listen", settings.grpc_listen, str(error)) from error
-    await server.start()
     return server, port
 
 
@@ -184,6 +190,15 @@ def _origin(public_url: str, settings: ServerSettings) -> Origin:
     if colon and port.isdigit():
         return Origin(host.strip("[]"), int(port), settings.direct_routes)
     return Origin(authority.strip("[]"), 443 if scheme == "https" else 80, settings.direct_routes)
+
+
+def _replica(path: Path) -> str:
+    """Return which replica has this data directory: the same after a restart, so that what it held is its own again."""
+    if path.exists() and names.is_uuid(known := path.read_text(encoding="ascii", errors="replace").strip()):
+        return known
+    replica = names.new_id()
+    path.write_text(f"{replica}\n", encoding="ascii")
+    return replica
 
 
 def _bracketed(host: str) -> str:

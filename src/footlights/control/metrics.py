@@ -1,9 +1,15 @@
-"""What Prometheus is told. Base units, no label that grows with users or sessions."""
+"""What Prometheus is told. Base units, no label that grows with users or sessions.
+
+Counters and histograms count what this process did: of several replicas they are added up. The gauges of the fleet
+(sessions, slots, nodes, what is stuck) are read from the store, so every replica says the same of them: of several
+they are not added up, but the greatest is taken. What one process is like itself is in ``process_metrics``.
+"""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from footlights.control.process_metrics import ProcessMetrics
 from footlights.lifecycle import EndReason, Phases
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -17,12 +23,12 @@ BRAKES = ("MASS_LOSS", "STALLED", "STORE_UNAVAILABLE", "STARTED")
 _START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900)
 
 
-class Metrics:
+class Metrics(ProcessMetrics):
     """The figures of one control plane, in a registry of their own."""
 
     def __init__(self) -> None:
         """Begin at zero."""
-        self.registry = CollectorRegistry()
+        super().__init__(CollectorRegistry())
         self._handled = Counter(
             "grpc_server_handled_total",
             "Calls that were answered.",
@@ -132,6 +138,12 @@ class Metrics:
             self._slots.labels(kind, state).set(count)
         for state, count in nodes.items():
             self._nodes.labels(state).set(count)
+
+    def no_fleet(self) -> None:
+        """Say nothing of the fleet: another replica does from now on, and old figures would outlive the truth."""
+        self.fleet({}, {}, {})
+        self.brake(None)
+        self.stuck(0)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

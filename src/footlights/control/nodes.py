@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,16 +36,12 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
         now = self._clock()
 
         def read(tx: Transaction) -> list[node_pb2.Node]:
-            devices, leases = rows.devices(tx), launches.live_leases(tx)
-            found = [
-                convert.node(
-                    row,
-                    [device for device in devices if device.node == row.node],
-                    [lease for lease in leases if lease.node == row.node],
-                    now=now,
-                )
-                for row in rows.everyone(tx)
-            ]
+            devices, leases = defaultdict(list), defaultdict(list)
+            for device in rows.devices(tx):
+                devices[device.node].append(device)
+            for lease in launches.live_leases(tx):
+                leases[lease.node].append(lease)
+            found = [convert.node(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
             quarantine.show(tx, found, now=now)
             return found
 
@@ -93,7 +90,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
 
         ended = await self._store.write(write)
         log.warning("Forgot a node", action="node_forgotten", node=request.node, ended=ended)
-        self._bus.session_changed()
+        self._bus.node_changed(request.node)
         return node_pb2.ForgetNodeResponse(ended_session_count=ended)
 
     async def _set(
@@ -107,7 +104,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
             return _show(tx, name, now)
 
         node = await self._store.write(write)
-        self._bus.session_changed()
+        self._bus.node_changed(name)
         return node
 
 

@@ -66,11 +66,11 @@ class Observing:
                 counted.add(launch.launch_id)
                 self._count(launch)
         if recorded.changed:
-            self._bus.sessions.wake()
+            self._bus.watchers()
         if ended:
-            self._bus.placing.wake()
+            self._bus.waiting(link.node)
         if ended or recorded.over:
-            self._bus.node(link.node).wake()
+            self._bus.assigned(link.node)
 
     def _count(self, launch: Launch) -> None:
         log.info(

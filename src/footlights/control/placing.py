@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 
@@ -14,11 +15,14 @@ from footlights.control import fleet
 from footlights.control.changes import Bus
 from footlights.control.fleet import Fleet
 from footlights.control.metrics import Metrics
+from footlights.control.replicas import Superseded, Work
 from footlights.store import Store, Transaction, launches, sessions
 from footlights.store.launches import Grant
+from footlights.store.store import Unit
 from footlights.store.tables import Session
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _ETA_CHANGE = 0.2
 """An estimate is written anew when it differs by more than this share of itself: watchers are not woken for less."""
@@ -33,12 +37,13 @@ class Placing:
         self,
         store: Store,
         bus: Bus,
+        work: Work,
         metrics: Metrics,
         clock: Callable[[], datetime],
         new_id: Callable[[], str] = names.new_id,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, and where time and ids come from."""
-        self._store, self._bus, self._metrics = store, bus, metrics
+        """Take what it reads and writes, whom it wakes, whose work it is, and where time and ids come from."""
+        self._store, self._bus, self._work, self._metrics = store, bus, work, metrics
         self._clock, self._new_id = clock, new_id
 
     async def run(self) -> None:
@@ -47,7 +52,10 @@ class Placing:
         while True:
             seen = await self._bus.placing.wait(seen, self.PERIOD_S)
             try:
-                await self.place_once()
+                if await self._work.claim():
+                    await self.place_once()
+            except Superseded:
+                self._work.lost()
             except errors.Error as error:
                 log.warning(
                     "A pass of placing failed; the next one tries again", action="placing_failed", error=str(error)
@@ -67,9 +75,9 @@ class Placing:
         rows = {row.session_id: row for row in seen.waiting}
         placed = await asyncio.gather(*(self._begin(rows[found.session_id], found) for found in placements))
         changed = await self._write_queue(rows, waiting, seen)
-        self._bus.decisions.made(rows)
+        self._bus.decided(rows)
         if any(placed) or changed:
-            self._bus.sessions.wake()
+            self._bus.watchers()
         self._metrics.placed(time.perf_counter() - started)
         return sum(placed)
 
@@ -79,12 +87,12 @@ class Placing:
         lease_ids = [self._new_id() for _ in placement.slots]
         now = self._clock()
         try:
-            await self._store.write(
-                lambda tx: launches.begin(tx, grant, launch_id=launch_id, lease_ids=lease_ids, now=now)
-            )
+            await self._write(lambda tx: launches.begin(tx, grant, launch_id=launch_id, lease_ids=lease_ids, now=now))
+        except Superseded:
+            raise
         except errors.Conflict:
             # Somebody was faster: the next pass sees what they did.
-            self._bus.placing.wake()
+            self._bus.waiting(placement.node)
             return False
         log.info(
             "Placed a session",
@@ -94,7 +102,7 @@ class Placing:
             node=placement.node,
             device=placement.device,
         )
-        self._bus.node(placement.node).wake()
+        self._bus.assigned(placement.node)
         return True
 
     async def _write_queue(self, rows: dict[str, Session], waiting: Sequence[scheduler.Waiting], seen: Fleet) -> bool:
@@ -117,8 +125,11 @@ class Placing:
                 if current is not None and current.revision == row.revision:
                     sessions.update_session(tx, current, queue=queue)
 
-        await self._store.write(write)
+        await self._write(write)
         return True
+
+    async def _write(self, unit: Unit[T]) -> T:
+        return await self._store.write(self._work.guarded(unit))
 
 
 def _differs(known: Mapping[str, object], fresh: Mapping[str, object]) -> bool:

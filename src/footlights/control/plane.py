@@ -13,6 +13,7 @@ from typing import Any
 from footlights import __version__, names
 from footlights.auth.grants import Grants
 from footlights.auth.secrets import ClusterKey
+from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
 from footlights.control import convert, tokens
 from footlights.control.agents import Agents
@@ -21,25 +22,31 @@ from footlights.control.authentication import Authentication
 from footlights.control.brake import Brake
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
+from footlights.control.duplicates import Duplicates
 from footlights.control.hub import Hub
 from footlights.control.interceptors import CallInterceptor
 from footlights.control.metrics import Metrics
 from footlights.control.nodes import Nodes
+from footlights.control.passing import Passing
+from footlights.control.peers import Peers, ReplicaService
 from footlights.control.placing import Placing
 from footlights.control.profiles import Profiles
-from footlights.control.reaping import Reaping, patience_s
+from footlights.control.reaping import Reaping
+from footlights.control.replicas import Replicas, Work
 from footlights.control.sessions import Sessions
 from footlights.control.settings import ServerSettings
+from footlights.control.silence import MISSED_HEARTBEATS, Silences
 from footlights.control.steady import Machine, steady
+from footlights.control.telling import Telling
 from footlights.control.tokens import Tokens
-from footlights.control.web import ASGIApp, web
+from footlights.control.web import Api, ASGIApp, web
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor, Resolve, Target
 from footlights.gateway import Gateway, Options, docs
 from footlights.gateway.inprocess import Channel, Handlers
 from footlights.gateway.openapi import Info, document
 from footlights.store import Store, Transaction, applications, launches, moments, nodes, sessions
-from footlights.store.revisions import cluster_id
+from footlights.store.revisions import check_key, cluster_id
 from footlights.v1 import (
     agent_pb2_grpc,
     application_pb2,
@@ -47,6 +54,7 @@ from footlights.v1 import (
     node_pb2,
     node_pb2_grpc,
     profile_pb2_grpc,
+    replica_pb2_grpc,
     session_pb2_grpc,
     token_pb2_grpc,
 )
@@ -58,9 +66,15 @@ REST_SERVICES = (
     "footlights.v1.ApplicationService",
     "footlights.v1.StreamingService",
 )
-"""The services that have a REST form."""
+"""The services that have a REST form: the role ``api``."""
 
-SERVICES = (*REST_SERVICES, "footlights.v1.AgentService")
+AGENT_SERVICE = "footlights.v1.AgentService"
+"""The role ``hub``."""
+
+REPLICA_SERVICE = "footlights.v1.ReplicaService"
+"""Every role."""
+
+SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
 
 GATEWAY_OPTIONS = Options(
     strict=True,
@@ -81,19 +95,38 @@ class Plane:
 
     interceptor: CallInterceptor
     register: Callable[[Any], None]
-    """Adds every servicer to a gRPC server, or to what behaves like one."""
+    """Adds every servicer of its roles to a gRPC server, or to what behaves like one."""
+    services: tuple[str, ...]
+    """Their names."""
     app: ASGIApp
     placing: Placing
     reaping: Reaping
+    telling: Telling
+    replicas: Replicas
+    peers: Peers
+    passing: Passing | None
+    """None where there can be no other replica."""
     channel: Channel
     bus: Bus
     brake: Brake
 
     async def loops(self) -> None:
-        """Run placing and reaping until cancelled."""
+        """Run everything that goes on by itself until cancelled; whose work it is, each finds out."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.placing.run(), name="placing")
-            group.create_task(self.reaping.run(), name="reaping")
+            for name, loop in (
+                ("placing", self.placing.run),
+                ("reaping", self.reaping.run),
+                ("telling", self.telling.run),
+                ("replicas", self.replicas.run),
+            ):
+                group.create_task(loop(), name=name)
+            if self.passing is not None:
+                group.create_task(self.passing.run(), name="passing")
+
+    async def leave(self) -> None:
+        """Let other replicas take over at once; after the loops have ended."""
+        await self.replicas.leave()
+        await self.peers.close()
 
 
 async def assemble(
@@ -106,6 +139,8 @@ async def assemble(
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
     machine: Machine | None = None,
+    *,
+    replica: str = "",
 ) -> Plane:
     """Put a control plane together on an open store.
 
@@ -119,41 +154,63 @@ async def assemble(
         monotonic: The clock that only measures spans, in seconds.
         decision_wait_s: How long the answer to a creation waits for placing's first decision.
         machine: What the steady clock is kept by; None is this machine's boot-time clock.
+        replica: Which replica this is, the same after a restart; empty for a new one.
+
+    Raises:
+        errors.FailedPrecondition: the database is another cluster key's.
     """
     clock = steady(wall, machine or Machine.here(), settings.data_dir, await store.read(moments.newest))
     cluster = await store.write(lambda tx: cluster_id(tx, names.new_id()))
-    token_key = key.derive("tokens")
+    await store.write(lambda tx: check_key(tx, key.fingerprint))
+    token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
-    await store.write(nodes.disconnect_all)
     bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
-    brake = Brake(patience_s(settings), metrics, clock, monotonic)
+    bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
+    replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, clock, monotonic)
+    if not store.shared:
+        await store.write(nodes.disconnect_all)
+    peers = Peers(store, hub, replicas, proof, settings.tls_cert)
+    brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
     grants = Grants(key.derive("grants"))
-    authentication = Authentication(store, token_key, clock)
+    authentication = Authentication(store, token_key, clock, proof)
     interceptor = CallInterceptor(authentication, metrics)
+    telling = Telling(store, hub, box, replicas.me)
+    silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
+    loops = "loops" in settings.roles
 
     def register(server: Any) -> None:
-        session_pb2_grpc.add_StreamingServiceServicer_to_server(
-            Sessions(
+        if "hub" in settings.roles:
+            duplicates = Duplicates(
                 store,
-                bus,
                 hub,
-                box,
-                grants,
-                settings,
-                origin,
-                public_url,
-                clock,
-                decision_wait_s=decision_wait_s,
-            ),
-            server,
+                peers,
+                heartbeat_s=settings.heartbeat_interval_s,
+                abandon_after_s=settings.abandon_after_s,
+                clock=clock,
+                monotonic=monotonic,
+            )
+            agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
+            agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)
+        if "api" not in settings.roles:
+            return
+        streaming = Sessions(
+            store,
+            bus,
+            peers,
+            box,
+            grants,
+            settings,
+            origin,
+            public_url,
+            clock,
+            decision_wait_s=decision_wait_s,
         )
+        session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
         application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, clock), server)
         profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, clock), server)
         node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, bus, brake, clock), server)
         token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(
-            Agents(store, bus, hub, box, metrics, settings, cluster, clock), server
-        )
 
     handlers = Handlers()
     register(handlers)
@@ -165,23 +222,42 @@ async def assemble(
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=clock,
     )
+    api = Api(Gateway(channel, REST_SERVICES, _options(settings)), console(), docs.routes(openapi_document()))
     return Plane(
         interceptor=interceptor,
         register=register,
+        services=_services(settings),
         app=web(
             store,
             metrics,
-            gateway=Gateway(channel, REST_SERVICES, _options(settings)),
-            front_door=front_door,
-            console=console(),
-            docs=docs.routes(openapi_document()),
+            api=api if "api" in settings.roles else None,
+            front_door=front_door if "frontdoor" in settings.roles else None,
         ),
-        placing=Placing(store, bus, metrics, clock),
-        reaping=Reaping(store, bus, hub, metrics, settings, brake, clock, monotonic),
+        placing=Placing(store, bus, Work("placing", store, replicas, may=loops), metrics, clock),
+        reaping=Reaping(
+            store,
+            bus,
+            Work("reaping", store, replicas, may=loops),
+            silences,
+            metrics,
+            settings,
+            brake,
+            clock,
+            monotonic,
+        ),
+        telling=telling,
+        replicas=replicas,
+        peers=peers,
+        passing=Passing(store, bus, replicas.me, metrics) if store.shared else None,
         channel=channel,
         bus=bus,
         brake=brake,
     )
+
+
+def _services(settings: ServerSettings) -> tuple[str, ...]:
+    found = REST_SERVICES if "api" in settings.roles else ()
+    return (*found, *((AGENT_SERVICE,) if "hub" in settings.roles else ()), REPLICA_SERVICE)
 
 
 def openapi_document() -> dict[str, Any]:

@@ -5,53 +5,54 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from footlights import errors
-from footlights.control import convert
-from footlights.control.brake import Brake, Silence
+from footlights.control import convert, counting
+from footlights.control.brake import Brake
 from footlights.control.changes import Bus
-from footlights.control.hub import Hub
 from footlights.control.metrics import Metrics
+from footlights.control.replicas import Superseded, Work
 from footlights.control.settings import ServerSettings
+from footlights.control.silence import Silences
 from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason
-from footlights.store import Store, Transaction, launches, listing, nodes, sessions
-from footlights.store.revisions import last_revision
-from footlights.store.tables import Node, Session
-from footlights.v1 import node_pb2
+from footlights.store import Store, Transaction, launches, nodes, sessions
+from footlights.store.feed import BATCH, Feed
+from footlights.store.store import Unit
+from footlights.store.tables import Session
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 STUCK_AFTER_S = 30.0
 """Beyond the grace period; by then an agent has killed and looked for what it started many times."""
 
-MISSED_HEARTBEATS = 3
-"""So many missed make a node UNREACHABLE."""
-
-
-def patience_s(settings: ServerSettings) -> float:
-    """Return the silence, in seconds, after which a node is called unreachable."""
-    return MISSED_HEARTBEATS * settings.heartbeat_interval_s
-
 
 class Reaping:
-    """Ends what has waited too long, marks what is silent, and removes what is old."""
+    """Ends what has waited too long, marks what is silent, and removes what is old.
+
+    Silence is judged by every replica; the rest is work that one does for all.
+    """
 
     PERIOD_S = 1.0
-    PRUNE_PERIOD_S = 600.0
+    COUNT_PERIOD_S = 5.0
+    PRUNE_PERIOD_S = 60.0
+    MOST_PRUNINGS = 100
+    """In one pass, each in a transaction of its own."""
 
     def __init__(
         self,
         store: Store,
         bus: Bus,
-        hub: Hub,
+        work: Work,
+        silences: Silences,
         metrics: Metrics,
         settings: ServerSettings,
         brake: Brake,
@@ -59,7 +60,7 @@ class Reaping:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what it reads and writes, whom it wakes, what stops it, and two clocks: of moments and of spans."""
-        self._store, self._bus, self._hub = store, bus, hub
+        self._store, self._bus, self._work, self._silences = store, bus, work, silences
         self._metrics, self._settings, self._clock = metrics, settings, clock
         self._brake, self._monotonic = brake, monotonic
         self._passed = monotonic()
@@ -69,16 +70,18 @@ class Reaping:
         self._looked = False
         self._countdowns = Countdowns(monotonic)
         self._endings = Countdowns(monotonic)
-        self._counted = 0
+        self._counted: Feed | None = None
+        self._counted_at = -math.inf
 
     async def run(self) -> None:
         """Reap until cancelled."""
-        self._counted = await self._store.read(last_revision)
         due = self._monotonic()
         while True:
             started = self._monotonic()
             try:
                 await self.reap_once(late_s=started - due)
+            except Superseded:
+                self._work.lost()
             except errors.Error as error:
                 self._brake.failed(str(error))
                 log.warning(
@@ -91,28 +94,40 @@ class Reaping:
         """Make one pass; ``late_s`` is how much later than due, the time that the pass before took counted in."""
         now, started = self._clock(), self._monotonic()
         self._brake.late(late_s)
-        known = [row for row in await self._store.read(nodes.everyone) if row.reachable]
-        self._brake.late(self._monotonic() - started)
-        silences = {row.node: Silence(self._hub.silence_s(row.node), self._hub.linked(row.node)) for row in known}
-        if self._brake.judge(silences):
+        mine = await self._work.claim()
+        if mine and self._counted is None:
+            self._counted = await self._store.read(lambda tx: Feed.now(tx, self._monotonic))
+        if await self._silences.judge_once(orphans=mine):
             # Nobody's time runs while we do not know whom we have missed.
             self._countdowns.postpone(started - self._passed)
             self._endings.postpone(started - self._passed)
-        else:
-            await self._mark_silent([row for row in known if silences[row.node].seconds > self._patience_s], now)
+        elif mine:
             await self._end_overdue(now)
             await self._raise_stuck(now)
         self._passed = started
-        await self._count(now)
+        if mine:
+            await self._count()
+            await self._prune(now)
+        elif self._counted is not None:
+            self._counted = None
+            self._metrics.no_fleet()
         self.passes += 1
-        if self._monotonic() - self._pruned > self.PRUNE_PERIOD_S:
-            self._pruned = self._monotonic()
-            # What is removed is gone for good: time that only the wall clock tells of makes nothing old.
-            certain = now - self._clock.gap
-            before = certain - timedelta(days=self._settings.retention_days)
-            await self._store.write(lambda tx: sessions.prune(tx, before=before))
-            await self._store.write(lambda tx: sessions.forget_requests(tx, now=certain))
-            await asyncio.to_thread(self._clock.keep)
+
+    async def _prune(self, now: datetime) -> None:
+        if self._monotonic() - self._pruned <= self.PRUNE_PERIOD_S:
+            return
+        self._pruned = self._monotonic()
+        # What is removed is gone for good: time that only the wall clock tells of makes nothing old.
+        certain = now - self._clock.gap
+        before = certain - timedelta(days=self._settings.retention_days)
+        for _ in range(self.MOST_PRUNINGS):
+            if await self._write(lambda tx: sessions.prune(tx, before=before)) < sessions.PRUNED_AT_ONCE:
+                break
+        await self._write(lambda tx: sessions.forget_requests(tx, now=certain))
+        await asyncio.to_thread(self._clock.keep)
+
+    async def _write(self, unit: Unit[T]) -> T:
+        return await self._store.write(self._work.guarded(unit))
 
     async def _end_overdue(self, now: datetime) -> None:
         # A drain that was set before this server was started ends no earlier for a gap that nobody has seen pass.
@@ -134,7 +149,7 @@ class Reaping:
                         touched.add(launch.node if launch else "")
             return touched
 
-        for node in await self._store.write(end):
+        for node in await self._write(end):
             self._bus.session_changed(node)
 
     async def _raise_stuck(self, now: datetime) -> None:
@@ -151,7 +166,7 @@ class Reaping:
             if launch.overdue:
                 continue
             overdue = partial(launches.set_overdue, launch_id=launch.launch_id, now=now)
-            if await self._store.write(overdue):
+            if await self._write(overdue):
                 log.error(
                     "A launch does not end",
                     action="launch_stuck",
@@ -161,54 +176,24 @@ class Reaping:
                     session_id=launch.session_id,
                     message=launch.message,
                 )
-                self._bus.sessions.wake()
+                self._bus.watchers()
         self._metrics.stuck(len({launch.session_id for launch in stuck}))
 
-    @property
-    def _patience_s(self) -> float:
-        return patience_s(self._settings)
-
-    async def _mark_silent(self, silent: Sequence[Node], now: datetime) -> None:
-        for row in silent:
-            link = self._hub.get(row.node)
-            if link is not None:
-                link.end(
-                    errors.Unavailable(
-                        f"Nothing was heard for {self._patience_s:g} s. Open the link again.", reason="LINK_SILENT"
-                    )
-                )
-            silence = partial(nodes.set_silent, node=row.node, epoch=row.epoch, now=now)
-            if await self._store.write(silence):
-                log.warning("A node is silent", action="node_unreachable", node=row.node)
-                self._bus.sessions.wake()
-
-    async def _count(self, now: datetime) -> None:
-        def read(
-            tx: Transaction,
-        ) -> tuple[list[Session], dict[tuple[str, str], int], dict[tuple[str, str], int], dict[str, int]]:
-            slots: Counter[tuple[str, str]] = Counter()
-            states: Counter[str] = Counter()
-            leased = Counter((lease.node, lease.device) for lease in launches.live_leases(tx))
-            for device in nodes.devices(tx):
-                reading = node_pb2.Device.FromString(device.reading)
-                kind = node_pb2.Device.Kind.Name(reading.kind)
-                held = leased[(device.node, device.uuid)]
-                well = reading.health not in (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
-                slots[(kind, "leased")] += held
-                slots[(kind, "free" if well else "unusable")] += device.slots - held
-            for row in nodes.everyone(tx):
-                shown = convert.node(row, [], nodes.live_leases(tx, row.node), now=now)
-                states[node_pb2.Node.State.Name(shown.state)] += 1
-            changed = listing.changed_since(tx, self._counted)
-            return changed, listing.state_counts(tx), dict(slots), dict(states)
-
-        changed, living, slots, states = await self._store.read(read)
-        for session in changed:
-            self._counted = session.revision
-            if session.ended_time is not None:
-                # An ended session never changes again, so it is met here once.
-                self._metrics.ended(session.end_reason)
-        self._metrics.fleet(living, slots, states)
+    async def _count(self) -> None:
+        """Count what has ended, and say how the fleet is; of several replicas one does."""
+        feed = self._counted
+        assert feed is not None
+        changed = await self._store.read(feed.read)
+        while changed:
+            for session in changed:
+                if session.ended_time is not None:
+                    # An ended session never changes again, so it is met here once.
+                    self._metrics.ended(session.end_reason)
+            changed = await self._store.read(feed.read) if len(changed) >= BATCH else []
+        if self._monotonic() - self._counted_at >= self.COUNT_PERIOD_S:
+            self._counted_at = self._monotonic()
+            fleet = await self._store.read(counting.fleet)
+            self._metrics.fleet(dict(fleet.sessions), dict(fleet.slots), dict(fleet.nodes))
 
 
 class Countdowns:
@@ -249,8 +234,8 @@ class _Deadline:
 
 def _deadlines(tx: Transaction, age_s: Callable[[datetime], float], drains_from: datetime) -> list[_Deadline]:
     found = [_queue_deadline(row, age_s(row.created_time)) for row in sessions.pending(tx, 10_000)]
-    for node in nodes.everyone(tx):
-        if node.draining and node.drain_time is not None:
+    for node in nodes.draining(tx):
+        if node.drain_time is not None:
             left = (node.drain_time - drains_from).total_seconds()
             key = f"drain {node.node} {node.drain_time}"
             message = f"Node {node.node} was drained."

@@ -19,7 +19,7 @@ from footlights.auth.secrets import Box
 from footlights.control import asking, calls, convert, explaining, fleet, logs, resolving, spans, visible, watching
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
-from footlights.control.hub import Hub
+from footlights.control.peers import Peers
 from footlights.control.settings import ServerSettings
 from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason, SessionState
@@ -40,7 +40,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         self,
         store: Store,
         bus: Bus,
-        hub: Hub,
+        peers: Peers,
         box: Box,
         grants: Grants,
         settings: ServerSettings,
@@ -51,7 +51,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         decision_wait_s: float = 0.25,
     ) -> None:
         """Take what it reads and writes, whom it wakes, what it seals and signs with, and how it is reached."""
-        self._store, self._bus, self._hub, self._box, self._grants = store, bus, hub, box, grants
+        self._store, self._bus, self._peers, self._box, self._grants = store, bus, peers, box, grants
         self._settings, self._origin, self._public_url = settings, origin, public_url
         self._clock, self._new_id, self._decision_wait_s = clock, new_id, decision_wait_s
 
@@ -316,14 +316,14 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
     ) -> session_pb2.SessionLog:
         """Return the last lines of the application's output."""
         launch = await self._launch(request.session_id)
-        return await logs.read(self._hub, launch, request.tail_lines)
+        return await logs.read(self._peers, launch, request.tail_lines)
 
     async def TailSessionLog(
         self, request: session_pb2.TailSessionLogRequest, context: Context
     ) -> AsyncIterator[session_pb2.SessionLog]:
         """Follow the application's output."""
         launch = await self._launch(request.session_id)
-        async for part in logs.tail(self._hub, launch, request.tail_lines):
+        async for part in logs.tail(self._peers, launch, request.tail_lines):
             yield part
 
     async def ExplainPlacement(

@@ -8,6 +8,8 @@ from pathlib import Path
 from footlights.errors import InvalidArgument
 from footlights.names import is_loopback
 
+ROLES = ("api", "frontdoor", "hub", "loops")
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
@@ -25,6 +27,11 @@ class ServerSettings:
     """Where REST, the front door and the console listen, ``HOST:PORT``; port 0 takes a free one."""
     database: str = ""
     """Empty for SQLite in the data directory, or ``postgresql://USER@HOST/NAME``."""
+    roles: tuple[str, ...] = ROLES
+    """What this process does, of several on one Postgres: ``api`` (gRPC, REST, console), ``frontdoor`` (viewers'
+    signalling), ``hub`` (agents' links), ``loops`` (placing, reaping). Repeat, or separate by commas."""
+    peer_address: str = ""
+    """Where other replicas reach this one's gRPC, ``HOST:PORT``; empty: that of ``grpc_listen``."""
     public_url: str = ""
     """The origin that browsers see, ``https://streams.example.com``; empty: that of ``http_listen``."""
     insecure: bool = False
@@ -58,6 +65,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         """Check what can be checked without touching anything."""
+        self._check_roles()
         for name, value in (("grpc_listen", self.grpc_listen), ("http_listen", self.http_listen)):
             host, _ = split_address(name, value)
             if not self.insecure and self.tls_cert is None and not is_loopback(host):
@@ -84,6 +92,21 @@ class ServerSettings:
             raise InvalidArgument("log_level", f"{self.log_level!r} is none of debug, info, warning, error.")
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise InvalidArgument("public_url", f"{self.public_url!r} must start with http:// or https://.")
+
+    def _check_roles(self) -> None:
+        roles = tuple(part.strip() for given in self.roles for part in given.split(","))
+        object.__setattr__(self, "roles", roles)
+        for role in roles:
+            if role not in ROLES:
+                raise InvalidArgument("roles", f"{role!r} is no role. Give some of {', '.join(ROLES)}.")
+        if not self.database and set(roles) != set(ROLES):
+            raise InvalidArgument(
+                "roles",
+                f"{','.join(roles)} leaves the rest to other processes, and SQLite can be used by one only. Leave it "
+                "out, or give --database postgresql://….",
+            )
+        if self.peer_address:
+            split_address("peer_address", self.peer_address)
 
 
 def split_address(field: str, text: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 from footlights.auth.roles import Caller
@@ -9,11 +10,10 @@ from footlights.control import visible
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
 from footlights.store import Store, Transaction, listing
-from footlights.store.revisions import last_revision
+from footlights.store.feed import BATCH, Feed
 from footlights.v1 import session_pb2
 
 PERIOD_S = 5.0
-_BATCH = 500
 
 
 async def one(
@@ -39,27 +39,30 @@ async def one(
 async def many(
     store: Store, bus: Bus, *, username: str, application: str, after_revision: int, origin: Origin
 ) -> AsyncIterator[session_pb2.Session]:
-    """Yield the living sessions as they are (or all that changed after a revision), then every change, for ever."""
-    revision = after_revision
+    """Yield the living sessions as they are (or all that changed after a revision), then every change, for ever.
+
+    Where there are several replicas, one that is resumed after a revision begins a little before it: what was seen is
+    told again rather than that something is missed.
+    """
     seen = bus.sessions.count
-    if not revision:
+    if after_revision:
+        feed = Feed(after_revision, time.monotonic)
+    else:
 
-        def begin(tx: Transaction) -> tuple[list[session_pb2.Session], int]:
+        def begin(tx: Transaction) -> tuple[list[session_pb2.Session], Feed]:
             rows = listing.living(tx, username=username, application=application)
-            return visible.show(tx, rows, origin), last_revision(tx)
+            return visible.show(tx, rows, origin), Feed.now(tx, time.monotonic)
 
-        sessions, revision = await store.read(begin)
+        sessions, feed = await store.read(begin)
         for session in sessions:
             yield session
+
+    def follow(tx: Transaction) -> list[session_pb2.Session]:
+        return visible.show(tx, feed.read(tx, username=username, application=application), origin)
+
     while True:
-
-        def follow(tx: Transaction, after: int = revision) -> list[session_pb2.Session]:
-            rows = listing.changed_since(tx, after, username=username, application=application, limit=_BATCH)
-            return visible.show(tx, rows, origin)
-
         sessions = await store.read(follow)
         for session in sessions:
-            revision = session.revision
             yield session
-        if len(sessions) < _BATCH:
+        if len(sessions) < BATCH:
             seen = await bus.sessions.wait(seen, PERIOD_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -21,23 +22,28 @@ log = structlog.get_logger(__name__)
 ASGIApp = Callable[..., Awaitable[None]]
 
 
-def web(
-    store: Store,
-    metrics: Metrics,
-    *,
-    gateway: ASGIApp,
-    front_door: FrontDoor,
-    console: ASGIApp,
-    docs: Sequence[BaseRoute],
-) -> ASGIApp:
-    """Return the one ASGI application of a control plane."""
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the role ``api`` serves."""
 
-    async def healthz(_: Request) -> Response:
+    gateway: ASGIApp
+    console: ASGIApp
+    docs: Sequence[BaseRoute]
+
+
+def web(store: Store, metrics: Metrics, *, api: Api | None, front_door: FrontDoor | None) -> ASGIApp:
+    """Return the one ASGI application of a control plane; None is a role that it does not have."""
+
+    async def livez(_: Request) -> Response:
+        return JSONResponse({"status": "SERVING"})
+
+    async def readyz(_: Request) -> Response:
         # Reading the store answers what a probe wants to know: is this process of use to anybody?
         await store.read(last_revision)
         return JSONResponse({"status": "SERVING"})
 
     async def show_metrics(_: Request) -> Response:
+        metrics.queued(store.queued)
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def unhealthy(_: Request, error: Exception) -> Response:
@@ -47,24 +53,27 @@ def web(
     async def home(_: Request) -> Response:
         return RedirectResponse("console/")
 
-    site = Site(
-        gateway,
-        [
-            Route("/healthz", healthz),
-            Route("/metrics", show_metrics),
-            Route("/", home),
-            Route("/console", home),
-            Mount("/console", app=console),
-            *docs,
-        ],
-        exception_handlers={Exception: unhealthy},
-    )
+    routes: list[BaseRoute] = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/healthz", readyz),
+        Route("/metrics", show_metrics),
+    ]
+    if api is not None:
+        routes += [Route("/", home), Route("/console", home), Mount("/console", app=api.console), *api.docs]
+    site = Site(api.gateway if api is not None else _elsewhere, routes, exception_handlers={Exception: unhealthy})
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         # The front door owns its paths exactly, WebSockets included; a pattern says that more plainly than mounts.
-        if FrontDoor.owns(scope):
+        if front_door is not None and FrontDoor.owns(scope):
             await front_door(scope, receive, send)
         else:
             await site(scope, receive, send)
 
     return app
+
+
+async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
+    """Answer what is another role's."""
+    message = "This process does not have the role api: send the request to one that has."
+    await JSONResponse({"code": 5, "message": message, "details": []}, 404)(scope, receive, send)

@@ -14,7 +14,7 @@ from footlights import errors
 from footlights.lifecycle import LaunchState, SessionState, Stage, merge
 from footlights.store import history, sessions
 from footlights.store.store import Transaction
-from footlights.store.tables import LAUNCH, LEASE, SESSION, Launch, Lease, Session
+from footlights.store.tables import LAUNCH, LEASE, NODE, SESSION, Launch, Lease, Session
 
 DEVICE_REASONS = ("GPU_LOST", "WRONG_DEVICE")
 """The ends of launches that go into their device's history."""
@@ -107,14 +107,36 @@ def begin(tx: Transaction, grant: Grant, *, launch_id: str, lease_ids: Sequence[
     return launch
 
 
-def live_on(tx: Transaction, node: str) -> list[tuple[Launch, Session]]:
-    """Return a node's launches that have not ended, with their sessions."""
+def live_on(tx: Transaction, *nodes: str) -> list[tuple[Launch, Session]]:
+    """Return the launches of some nodes that have not ended, with their sessions."""
     launches = tx.all(
-        select(LAUNCH).where(LAUNCH.c.node == node, LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id),
+        select(LAUNCH).where(LAUNCH.c.node.in_(nodes), LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id),
         Launch,
     )
     owners = {session.session_id: session for session in sessions.some(tx, [row.session_id for row in launches])}
     return [(launch, owners[launch.session_id]) for launch in launches]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What an agent is told of a launch, as far as it may change."""
+
+    node: str
+    launch_id: str
+    desired: str
+    epoch: int
+    limits: bytes
+
+
+def running_at(tx: Transaction, hub: str) -> list[Running]:
+    """Return the launches that have not ended on the nodes that have their links to one replica."""
+    statement = (
+        select(LAUNCH.c.node, LAUNCH.c.launch_id, LAUNCH.c.desired, LAUNCH.c.epoch, SESSION.c.limits)
+        .join(NODE, NODE.c.node == LAUNCH.c.node)
+        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
+        .where(LAUNCH.c.ended_time.is_(None), NODE.c.hub == hub)
+    )
+    return [Running(*row) for row in tx.execute(statement)]
 
 
 def live_leases(tx: Transaction) -> list[Lease]:

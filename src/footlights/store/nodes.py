@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
+from footlights import errors
 from footlights.lifecycle import LaunchState
 from footlights.store import history, launches, sessions
 from footlights.store.launches import Observation
@@ -39,6 +40,11 @@ def everyone(tx: Transaction) -> list[Node]:
     return tx.all(select(NODE).order_by(NODE.c.node), Node)
 
 
+def draining(tx: Transaction) -> list[Node]:
+    """Return the nodes that are being drained, by name."""
+    return tx.all(select(NODE).where(NODE.c.draining).order_by(NODE.c.node), Node)
+
+
 def devices(tx: Transaction, node: str | None = None) -> list[Device]:
     """Return the devices of one node or of all, by node and in the agent's order."""
     statement = select(DEVICE).order_by(DEVICE.c.node, DEVICE.c.uuid)
@@ -56,47 +62,73 @@ def live_leases(tx: Transaction, node: str) -> list[Lease]:
     return tx.all(select(LEASE).where(LEASE.c.node == node, LEASE.c.released_time.is_(None)), Lease)
 
 
-def link(
-    tx: Transaction, node: str, incarnation: str, facts: bytes, readings: Sequence[Reading], *, now: datetime
-) -> Node:
-    """Record that an agent has opened its link: a new epoch begins, and older links are void."""
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An agent that opens its link to one replica."""
+
+    node: str
+    incarnation: str
+    facts: bytes
+    readings: Sequence[Reading]
+    hub: str = ""
+    """The replica."""
+    after_epoch: int | None = None
+    """The node's epoch when it was looked at; None where nobody looked."""
+
+
+def link(tx: Transaction, arrival: Arrival, *, now: datetime) -> int:
+    """Record that an agent has opened its link: a new epoch begins, and older links are void. Return the epoch.
+
+    Raises:
+        errors.Conflict: another agent has opened a link under this name since ``after_epoch`` was looked at.
+    """
+    node = arrival.node
     known = get(tx, node)
+    seen, epoch = 0 if known is None else known.epoch, 1 if known is None else known.epoch + 1
     values: dict[str, Any] = {
-        "incarnation": incarnation,
-        "facts": facts,
+        "incarnation": arrival.incarnation,
+        "facts": arrival.facts,
         "connected": True,
         "reachable": True,
         "connected_time": now,
         "last_seen_time": now,
+        "hub": arrival.hub,
     }
+    late = arrival.after_epoch is not None and arrival.after_epoch != seen
     if known is None:
-        tx.execute(insert(NODE), [Node(node=node, epoch=1, created_time=now, **values).model_dump()])
-    else:
-        tx.execute(update(NODE).where(NODE.c.node == node).values(epoch=known.epoch + 1, **values))
-    set_devices(tx, node, readings, now=now)
-    _resettle_all(tx, node, now)
-    linked = get(tx, node)
-    assert linked is not None
-    return linked
+        tx.execute(insert(NODE), [Node(node=node, epoch=epoch, created_time=now, **values).model_dump()])
+    elif not late:
+        mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == seen)
+        late = not tx.changed(mine.values(epoch=epoch, **values))
+    if late:
+        raise errors.Conflict(f"Another agent has opened a link as {node} at this moment.")
+    set_devices(tx, node, arrival.readings, now=now)
+    if known is not None and not known.reachable:
+        _resettle_all(tx, node, now)
+    return epoch
 
 
 def set_devices(tx: Transaction, node: str, readings: Sequence[Reading], *, now: datetime) -> None:
     """Replace what is known of a node's devices; what becomes sick, or well again, goes into their history."""
-    known = {row.uuid: row.sick for row in devices(tx, node)}
+    rows = {row.uuid: row for row in devices(tx, node)}
+    known = {uuid: row.sick for uuid, row in rows.items()}
     gone = known.keys() - {reading.uuid for reading in readings}
     if gone:
         tx.execute(delete(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid.in_(gone)))
+    fresh: dict[str, dict[str, Any]] = {}
     for reading in readings:
         values = {"slots": reading.slots, "reading": reading.reading, "sick": reading.sick}
         if reading.sick and not known.get(reading.uuid):
             history.record(tx, node, reading.uuid, reading.reason or "UNHEALTHY", reading.message, now=now)
         elif not reading.sick and (known[reading.uuid] if reading.uuid in known else _was_sick(tx, node, reading)):
             history.record(tx, node, reading.uuid, history.RECOVERED, "It reads well again.", now=now)
-        if reading.uuid in known:
+        if (row := rows.get(reading.uuid)) is None:
+            fresh[reading.uuid] = {"node": node, "uuid": reading.uuid, **values}
+        elif any(getattr(row, name) != value for name, value in values.items()):
             tx.execute(update(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid == reading.uuid).values(**values))
-        else:
-            tx.execute(insert(DEVICE).values(node=node, uuid=reading.uuid, **values))
         known[reading.uuid] = reading.sick
+    if fresh:
+        tx.execute(insert(DEVICE), list(fresh.values()))
 
 
 def set_facts(tx: Transaction, node: str, facts: bytes) -> None:
@@ -114,13 +146,54 @@ def unlink(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
 
 
 def disconnect_all(tx: Transaction) -> int:
-    """Record that no link is open: at the start of a server, before the first agent has come back."""
+    """Record that no link is open: at the start of the only server, before the first agent has come back."""
     return tx.changed(update(NODE).where(NODE.c.connected).values(connected=False))
 
 
-def seen(tx: Transaction, node: str, epoch: int, *, now: datetime) -> None:
-    """Record that a node was heard."""
-    tx.execute(update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch).values(last_seen_time=now))
+def reclaim(tx: Transaction, node: str, epoch: int, hub: str, *, now: datetime) -> bool:
+    """Record that a link is open after all, where a replica was taken for gone, or its node for silent.
+
+    False where a newer link has begun.
+    """
+    mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
+    met = tx.changed(mine.values(connected=True, reachable=True, hub=hub, last_seen_time=now))
+    if met:
+        _resettle_all(tx, node, now)
+    return bool(met)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What is known of a node's link."""
+
+    node: str
+    hub: str | None
+    epoch: int
+    connected: bool
+    reachable: bool
+    last_seen_time: datetime | None
+
+
+def presences(tx: Transaction) -> list[Presence]:
+    """Return what is known of every node's link, by name."""
+    table = NODE.c
+    columns = (table.node, table.hub, table.epoch, table.connected, table.reachable, table.last_seen_time)
+    return [Presence(*row) for row in tx.execute(select(*columns).order_by(table.node))]
+
+
+def count_connected(tx: Transaction) -> int:
+    """Return how many nodes have a link."""
+    return int(tx.execute(select(func.count()).select_from(NODE).where(NODE.c.connected)).scalar_one())
+
+
+def seen(tx: Transaction, heard: Sequence[tuple[str, int]], *, now: datetime) -> None:
+    """Record that nodes were heard, each over the link of an epoch."""
+    statement = (
+        update(NODE)
+        .where(NODE.c.node == bindparam("of_node"), NODE.c.epoch == bindparam("of_epoch"))
+        .values(last_seen_time=bindparam("moment"))
+    )
+    tx.execute(statement, [{"of_node": node, "of_epoch": epoch, "moment": now} for node, epoch in heard])
 
 
 def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import insert, select, update
 
+from footlights import errors
 from footlights.store.store import Transaction
 from footlights.store.tables import COUNTER, SESSION, revisions
 
 _REVISION = "revision"
 _CLUSTER = "cluster"
+_KEY = "cluster_key"
 
 
 def next_revision(tx: Transaction) -> int:
@@ -38,3 +40,21 @@ def cluster_id(tx: Transaction, candidate: str) -> str:
         tx.execute(insert(COUNTER).values(name=_CLUSTER, value=0, text=candidate))
         return candidate
     return str(known)
+
+
+def check_key(tx: Transaction, fingerprint: str) -> None:
+    """Hold the cluster key's fingerprint against the database's; the first one is kept.
+
+    Raises:
+        errors.FailedPrecondition: the database was begun with another key.
+    """
+    known = tx.execute(select(COUNTER.c.text).where(COUNTER.c.name == _KEY)).scalar_one_or_none()
+    if known is None:
+        tx.execute(insert(COUNTER).values(name=_KEY, value=0, text=fingerprint))
+    elif known != fingerprint:
+        raise errors.FailedPrecondition(
+            "This server has another cluster key than the database was begun with: no token and no secret in it could "
+            "be read. Give all replicas the same FOOTLIGHTS_CLUSTER_KEY, or copy cluster.key into their data "
+            "directories.",
+            reason="CLUSTER_KEY_DIFFERS",
+        )

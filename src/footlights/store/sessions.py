@@ -234,9 +234,11 @@ def live_on(tx: Transaction, node: str) -> list[Session]:
     )
 
 
-def prune(tx: Transaction, *, before: datetime, limit: int = 500) -> int:
-    """Remove sessions that ended before a moment, with their launches and leases."""
+PRUNED_AT_ONCE = 500
 
+
+def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> int:
+    """Remove sessions that ended before a moment, with their launches and leases; return how many it were."""
     old = list(
         tx.execute(
             select(SESSION.c.session_id)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Executable, Result
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from footlights import errors
+from footlights.store.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -87,6 +88,20 @@ class Store:
     def dialect(self) -> str:
         """``sqlite`` or ``postgresql``."""
         return self._writer.dialect.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether other replicas may use the same database: on SQLite one server has it alone."""
+        return self.dialect == "postgresql"
+
+    @property
+    def queued(self) -> int:
+        """How many writes wait."""
+        return self._queue.qsize()
+
+    def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:
+        """Return the way to wake other replicas; only of a shared database."""
+        return Wakeups(self._writer.url, heard=heard, missed=missed)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that changes nothing on one consistent state of the database."""

@@ -158,6 +158,8 @@ class Node(SQLModel, table=True):
     last_seen_time: datetime | None = _instant()
     notices: dict[str, list[Any]] = _json(dict)
     """Reason -> ``[message, microseconds since the epoch]``, of when it was met last."""
+    hub: str | None = None
+    """The replica that has its link, or had its last one; None where a version without replicas wrote it."""
 
 
 class Device(SQLModel, table=True):
@@ -204,6 +206,12 @@ class Session(SQLModel, table=True):
             "session_id",
             sqlite_where=text("ended_time IS NULL"),
             postgresql_where=text("ended_time IS NULL"),
+        ),
+        Index(
+            "ix_session_ended",
+            "ended_time",
+            sqlite_where=text("ended_time IS NOT NULL"),
+            postgresql_where=text("ended_time IS NOT NULL"),
         ),
         Index(
             "ix_session_pending",
@@ -342,6 +350,33 @@ class Lease(SQLModel, table=True):
     released_time: datetime | None = _instant()
 
 
+class Replica(SQLModel, table=True):
+    """A control-plane process. Writer: that process; others remove it once it is gone."""
+
+    __tablename__ = "replica"
+
+    replica: str = Field(primary_key=True)
+    roles: list[str] = _json(list)
+    peer_address: str = ""
+    """Where other replicas reach its gRPC, ``HOST:PORT``."""
+    version: str = ""
+    beat: int = _bigint()
+    """Grows while it lives: whoever watches it measures on a clock of its own for how long it has not."""
+    started_time: datetime = _instant(nullable=False)
+
+
+class Work(SQLModel, table=True):
+    """Work that one replica does for all, as a lease: whoever holds it has the newest token."""
+
+    __tablename__ = "work"
+
+    work: str = Field(primary_key=True)
+    holder: str = ""
+    """A replica; empty where nobody has it."""
+    token: int = _bigint()
+    """Grows at every claim: what is written under an older one is refused."""
+
+
 class RequestKey(SQLModel, table=True):
     """An idempotency key and what it created. Kept for 24 hours."""
 
@@ -372,4 +407,6 @@ SESSION = _table(Session)
 LAUNCH = _table(Launch)
 LEASE = _table(Lease)
 REQUEST_KEY = _table(RequestKey)
+REPLICA = _table(Replica)
+WORK = _table(Work)
 COUNTER = _table(Counter)

@@ -1,0 +1,38 @@
+"""How the fleet is, in numbers, for metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from footlights.control import convert
+from footlights.store import Transaction, launches, listing, nodes
+from footlights.v1 import node_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Numbers of one moment."""
+
+    sessions: Mapping[tuple[str, str], int]
+    """Those that have not ended, by (state, application)."""
+    slots: Mapping[tuple[str, str], int]
+    """By (kind of device, ``leased``, ``free`` or ``unusable``)."""
+    nodes: Mapping[str, int]
+    """By state."""
+
+
+def fleet(tx: Transaction) -> Fleet:
+    """Count sessions, slots and nodes."""
+    leased = Counter((lease.node, lease.device) for lease in launches.live_leases(tx))
+    slots: Counter[tuple[str, str]] = Counter()
+    for device in nodes.devices(tx):
+        reading = node_pb2.Device.FromString(device.reading)
+        kind = node_pb2.Device.Kind.Name(reading.kind)
+        held = leased[(device.node, device.uuid)]
+        slots[(kind, "leased")] += held
+        slots[(kind, "unusable" if device.sick else "free")] += device.slots - held
+    busy = {node for node, _ in leased}
+    states = Counter(node_pb2.Node.State.Name(convert.node_state(row, row.node in busy)) for row in nodes.everyone(tx))
+    return Fleet(listing.state_counts(tx), dict(slots), dict(states))

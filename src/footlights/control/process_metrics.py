@@ -1,0 +1,94 @@
+"""What one server process says of itself: its links, its share of the store, how late it is, what it turns away.
+
+Of several replicas each says its own, so it is added up, or shown by ``instance``. Only ``footlights_replicas`` is what
+all of them see.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from footlights import __version__
+
+SHED = ("CALLS", "LINKS", "STORE", "QUEUE")
+"""Why something is turned away: too many calls at once, too many links, too many writes, too long a queue."""
+
+WAKEUPS = ("notify", "poll")
+
+_COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class ProcessMetrics:
+    """The figures of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Begin at zero, in ``registry``."""
+        self.registry = registry
+        # CPU, memory, open descriptors, start time: the names that every Prometheus client gives them.
+        ProcessCollector(registry=registry)
+        self._links = Gauge("footlights_links", "Open links of agents to this process.", registry=registry)
+        self._commit = Histogram(
+            "footlights_store_commit_seconds",
+            "How long one group of writes took, its commit included.",
+            buckets=_COMMIT_BUCKETS,
+            registry=registry,
+        )
+        self._queued = Gauge("footlights_store_queued", "Writes that wait for the store.", registry=registry)
+        self._shed = Counter(
+            "footlights_calls_shed_total", "Calls and links that were turned away.", ("reason",), registry=registry
+        )
+        self._replicas = Gauge(
+            "footlights_replicas",
+            "Server processes on this store, as this one sees them.",
+            ("state",),
+            registry=registry,
+        )
+        self._wakeups = Counter(
+            "footlights_wakeups_total", "What made this process look at the store.", ("source",), registry=registry
+        )
+        self._lag = Histogram(
+            "footlights_loop_lag_seconds",
+            "How much later than asked the event loop came back.",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
+        )
+        info = Gauge("footlights_build_info", "1, with the version that runs.", ("version",), registry=registry)
+        info.labels(__version__).set(1)
+        # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
+        for reason in SHED:
+            self._shed.labels(reason)
+        for source in WAKEUPS:
+            self._wakeups.labels(source)
+        self.replicas(live=1, gone=0)
+
+    def linked(self, count: int) -> None:
+        """Say how many links are open."""
+        self._links.set(count)
+
+    def committed(self, seconds: float) -> None:
+        """Count one group commit; ``seconds`` from its first statement to its answer."""
+        self._commit.observe(seconds)
+
+    def queued(self, count: int) -> None:
+        """Say how many writes wait for the store."""
+        self._queued.set(count)
+
+    def shed(self, reason: str) -> None:
+        """Count a call or a link that was turned away; ``reason`` is one of ``SHED``."""
+        self._shed.labels(reason).inc()
+
+    def replicas(self, *, live: int, gone: int) -> None:
+        """Say how many replicas the store knows: those that beat, and those that fell silent and are not forgotten."""
+        self._replicas.labels("live").set(live)
+        self._replicas.labels("gone").set(gone)
+
+    def woken(self, source: Literal["notify", "poll"]) -> None:
+        """Count one look at the store that a notification, or the clock, was the reason for."""
+        self._wakeups.labels(source).inc()
+
+    def lagged(self, seconds: float) -> None:
+        """Count one measurement of how late the event loop is."""
+        self._lag.observe(seconds)

@@ -1,0 +1,173 @@
+"""This replica among the others: who lives, and which work is this one's to do for all.
+
+Every replica beats into the store and watches the others' beats on its own monotonic clock: a beat that has not grown
+for ``GONE_S`` is of a replica that is gone. Where the database cannot be shared there is one replica, and nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from footlights import __version__, errors
+from footlights.control.metrics import Metrics
+from footlights.store import Store, Transaction, replicas
+from footlights.store.store import Unit
+from footlights.store.tables import Replica
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Superseded(errors.Conflict):
+    """Another replica has taken the work over; nothing was written."""
+
+    default_reason = "WORK_SUPERSEDED"
+
+
+class Replicas:
+    """Who lives."""
+
+    BEAT_S = 1.0
+    GONE_S = 5.0
+    """So long without a beat: five are missed."""
+
+    def __init__(
+        self,
+        store: Store,
+        me: str,
+        roles: Sequence[str],
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take who this is: an id that no other replica has, and its roles."""
+        self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
+        self._metrics, self._clock, self._monotonic = metrics, clock, monotonic
+        self._seen: dict[str, tuple[Replica, float]] = {}
+        self.joined = False
+
+    async def join(self, peer_address: str) -> None:
+        """Make this replica known, with where others reach its gRPC; what it held before it was started is void."""
+        self._address = peer_address
+        if self._store.shared:
+            await self._store.write(self._join)
+            await self._look()
+        self.joined = True
+
+    async def leave(self) -> None:
+        """Give everything back: another replica need not wait until this one is found gone."""
+        self.joined = False
+        if self._store.shared:
+            await self._store.write(lambda tx: replicas.leave(tx, self.me))
+
+    async def run(self) -> None:
+        """Beat and look until cancelled."""
+        while self._store.shared:
+            await asyncio.sleep(self.BEAT_S)
+            try:
+                await self.beat_once()
+            except errors.Error as error:
+                log.warning("This replica could not say that it lives", action="beat_failed", error=str(error))
+
+    async def beat_once(self) -> None:
+        """Beat, look at the others, and remove who is gone."""
+        if not await self._store.write(lambda tx: replicas.beat(tx, self.me)):
+            log.warning("This replica was taken for gone and is back", action="replica_back", replica=self.me)
+            await self._store.write(self._join)
+        await self._look()
+        for row, since in list(self._seen.values()):
+            if row.replica != self.me and self._monotonic() - since > self.GONE_S:
+                if await self._store.write(partial(replicas.leave, replica=row.replica, beat=row.beat)):
+                    log.warning("A replica is gone", action="replica_gone", replica=row.replica)
+                del self._seen[row.replica]
+
+    @property
+    def living(self) -> frozenset[str]:
+        """The replicas that live, this one included."""
+        now = self._monotonic()
+        alive = (name for name, (_, since) in self._seen.items() if now - since <= self.GONE_S)
+        return frozenset((self.me, *alive))
+
+    def peer_address(self, replica: str) -> str:
+        """Return where a living replica's gRPC is reached; empty where that is not known."""
+        known = self._seen.get(replica)
+        return known[0].peer_address if known is not None and replica in self.living else ""
+
+    async def _look(self) -> None:
+        now = self._monotonic()
+        rows = await self._store.read(replicas.everyone)
+        before = self._seen
+        self._seen = {}
+        for row in rows:
+            known = before.get(row.replica)
+            moved = known is None or known[0].beat != row.beat
+            self._seen[row.replica] = (row, now if moved or known is None else known[1])
+        live = len(self.living)
+        self._metrics.replicas(live=live, gone=max(0, len(self._seen) - live))
+
+    def _join(self, tx: Transaction) -> None:
+        replicas.join(
+            tx,
+            self.me,
+            roles=self._roles,
+            peer_address=self._address,
+            version=__version__,
+            now=self._clock(),
+        )
+
+
+class Work:
+    """Work that one replica does for all. Whoever holds it writes under its token."""
+
+    def __init__(self, name: str, store: Store, replicas: Replicas, *, may: bool = True) -> None:
+        """Take the work's name, where it is claimed, and whether it is a role of this replica at all."""
+        self._name, self._store, self._replicas, self._may = name, store, replicas, may
+        self._token: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this replica had it when it last looked."""
+        return self._token is not None
+
+    async def claim(self) -> bool:
+        """Take the work where nobody living has it; say whether this replica has it."""
+        if not self._may:
+            return False
+        if not self._store.shared:
+            self._token = 0
+        elif self._token is None:
+            me, living = self._replicas.me, self._replicas.living
+            self._token = await self._store.write(
+                lambda tx: replicas.claim(tx, self._name, me, living=living) if self._replicas.joined else None
+            )
+            if self._token is not None:
+                log.info("Does work for all replicas", action="work_claimed", work=self._name, token=self._token)
+        return self.held
+
+    def guarded(self, unit: Unit[T]) -> Unit[T]:
+        """Return ``unit`` so that it writes only while the work is this replica's.
+
+        The unit raises ``Superseded`` where another replica has taken the work.
+        """
+        token = self._token
+
+        def checked(tx: Transaction) -> T:
+            if token is None or not replicas.holds(tx, self._name, token):
+                raise Superseded(f"Another replica does the work {self._name!r} by now.")
+            return unit(tx)
+
+        return checked if self._store.shared else unit
+
+    def lost(self) -> None:
+        """Note that the work is another replica's."""
+        if self.held:
+            log.warning("Another replica has taken work over", action="work_lost", work=self._name)
+        self._token = None

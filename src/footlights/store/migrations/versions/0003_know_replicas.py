@@ -1,0 +1,38 @@
+"""Know replicas: who they are, who has a node's link, and who does the work that one does for all"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Apply the change; a version without replicas goes on working beside it."""
+    op.create_table(
+        "replica",
+        sa.Column("replica", sa.String(), nullable=False),
+        sa.Column("roles", sa.JSON(), nullable=False),
+        sa.Column("peer_address", sa.String(), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("beat", sa.BigInteger(), nullable=False),
+        sa.Column("started_time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("replica", name=op.f("pk_replica")),
+    )
+    op.create_table(
+        "work",
+        sa.Column("work", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("token", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("work", name=op.f("pk_work")),
+    )
+    op.add_column("node", sa.Column("hub", sa.String(), nullable=True))
+    op.create_index(
+        "ix_session_ended",
+        "session",
+        ["ended_time"],
+        sqlite_where=sa.text("ended_time IS NOT NULL"),
+        postgresql_where=sa.text("ended_time IS NOT NULL"),
+    )

@@ -1,0 +1,88 @@
+"""Replicas: who they are, and the work that one of them does for all.
+
+A replica lives while its ``beat`` grows; whoever watches measures on a clock of its own for how long it has not, so no
+two machines' clocks are compared. Work is claimed by whoever finds its holder gone: the claim skips what another
+replica is claiming at this moment (``FOR UPDATE SKIP LOCKED``), and every claim draws a greater token, which guards
+whatever is written under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, update
+
+from footlights.store.store import Transaction
+from footlights.store.tables import NODE, REPLICA, WORK, Replica, Work
+
+
+def join(
+    tx: Transaction, replica: str, *, roles: Sequence[str], peer_address: str, version: str, now: datetime
+) -> None:
+    """Record that a replica has begun, or begun again: what it held before is nobody's."""
+    leave(tx, replica)
+    row = Replica(
+        replica=replica,
+        roles=list(roles),
+        peer_address=peer_address,
+        version=version,
+        beat=1,
+        started_time=now,
+    )
+    tx.execute(insert(REPLICA), [row.model_dump()])
+
+
+def everyone(tx: Transaction) -> list[Replica]:
+    """Return all replicas, by id."""
+    return tx.all(select(REPLICA).order_by(REPLICA.c.replica), Replica)
+
+
+def beat(tx: Transaction, replica: str) -> bool:
+    """Record that a replica lives; False where it was taken for gone and removed."""
+    statement = update(REPLICA).where(REPLICA.c.replica == replica).values(beat=REPLICA.c.beat + 1)
+    return bool(tx.changed(statement))
+
+
+def leave(tx: Transaction, replica: str, *, beat: int | None = None) -> bool:
+    """Remove a replica: its work is nobody's, and nothing is placed on its nodes until they have a link again.
+
+    Args:
+        tx: The transaction.
+        replica: The replica.
+        beat: Where it is taken for gone, its last known beat: it stays where it has lived since.
+    """
+    statement = delete(REPLICA).where(REPLICA.c.replica == replica)
+    if beat is not None and not tx.changed(statement.where(REPLICA.c.beat == beat)):
+        return False
+    tx.execute(statement)
+    tx.execute(update(WORK).where(WORK.c.holder == replica).values(holder=""))
+    tx.execute(update(NODE).where(NODE.c.hub == replica, NODE.c.connected).values(connected=False))
+    return True
+
+
+def claim(tx: Transaction, work: str, replica: str, *, living: Collection[str]) -> int | None:
+    """Take work that nobody living holds; return its token, or None where somebody has it."""
+    known = tx.one(select(WORK).where(WORK.c.work == work), Work)
+    if known is None:
+        tx.execute(insert(WORK).values(work=work, holder=replica, token=1))
+        return 1
+    if known.holder != replica and known.holder in living:
+        return None
+    found = select(WORK.c.token).where(WORK.c.work == work, WORK.c.token == known.token)
+    token = tx.execute(found.with_for_update(skip_locked=True)).scalar_one_or_none()
+    if token is None:
+        return None
+    tx.execute(update(WORK).where(WORK.c.work == work).values(holder=replica, token=token + 1))
+    return int(token) + 1
+
+
+def holds(tx: Transaction, work: str, token: int) -> bool:
+    """Say whether ``token`` is still the newest, and keep it so until the transaction ends."""
+    found = select(WORK.c.token).where(WORK.c.work == work, WORK.c.token == token)
+    return tx.execute(found.with_for_update(read=True)).first() is not None
+
+
+def release(tx: Transaction, work: str, token: int) -> None:
+    """Give work back."""
+    tx.execute(update(WORK).where(WORK.c.work == work, WORK.c.token == token).values(holder=""))
