@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from footlights import errors
-from footlights.store import Store, Transaction, open_store, sessions
+from footlights.store import Joint, Store, Transaction, open_store, sessions
 from footlights.store.revisions import last_revision
 from footlights.store.tables import SESSION
-from tests.store.rows import NOW, create, values
+from tests.store.rows import create
 
 
 def count(tx: Transaction) -> int:
@@ -198,10 +199,7 @@ async def test_closing_finishes_what_was_accepted_and_refuses_the_rest(fresh: tu
     directory, url = fresh
     store = open_store(directory, url)
     async with Gate(store):
-        tasks = [
-            asyncio.create_task(store.write(lambda tx: sessions.create(tx, values(), now=NOW, queue_limit=99)))
-            for _ in range(20)
-        ]
+        tasks = [asyncio.create_task(store.write(create)) for _ in range(20)]
         await asyncio.sleep(0)
         closing = asyncio.create_task(store.close())
         await asyncio.sleep(0)
@@ -236,3 +234,97 @@ async def test_a_queue_that_is_full_refuses_instead_of_growing(store: Store) -> 
     small._queue.put(None)
     small._thread.join()
     small._pool.shutdown()
+
+
+# Joints
+
+
+def joint(calls: list[list[str]], *, bad: str = "") -> Joint[str, str]:
+    """A joint that creates sessions by id and breaks the whole call at a bad one."""
+
+    def write_all(tx: Transaction, items: Sequence[str]) -> list[str | errors.Error]:
+        calls.append(list(items))
+        for item in items:
+            create(tx, session_id=item)
+            if item == bad:
+                raise ValueError(item)
+        return [errors.FailedPrecondition("no") if item == "refused" else item for item in items]
+
+    return Joint("a test", write_all)
+
+
+async def together(store: Store, *writes: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Make writes that share one commit; return their answers or failures."""
+    async with Gate(store):
+        tasks = [asyncio.create_task(write()) for write in writes]
+        await asyncio.sleep(0)
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_the_items_of_a_joint_are_written_by_one_call(store: Store) -> None:
+    """At the place of the first of them, in their order; other joints and units keep theirs."""
+    calls: list[list[str]] = []
+    one, two = joint(calls), joint(calls)
+
+    def unit(tx: Transaction) -> str:
+        calls.append(["unit"])
+        return "unit"
+
+    answers = await together(
+        store,
+        lambda: store.write(unit),
+        lambda: store.write_joint(one, "a"),
+        lambda: store.write_joint(two, "b"),
+        lambda: store.write(unit),
+        lambda: store.write_joint(one, "c"),
+    )
+
+    assert answers == ["unit", "a", "b", "unit", "c"]
+    assert calls == [["unit"], ["a", "c"], ["b"], ["unit"]]
+    assert await store.read(count) == 3
+
+
+async def test_an_item_that_breaks_its_joint_fails_alone(store: Store) -> None:
+    """What the call did is undone, and each item is tried by itself."""
+    calls: list[list[str]] = []
+    broken = joint(calls, bad="bad")
+
+    answers = await together(
+        store,
+        lambda: store.write_joint(broken, "a"),
+        lambda: store.write_joint(broken, "bad"),
+        lambda: store.write_joint(broken, "b"),
+        lambda: store.write(once("unit")),
+    )
+
+    assert [repr(answer) for answer in answers] == ["'a'", "ValueError('bad')", "'b'", "'unit'"]
+    assert calls == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
+    assert await store.read(count) == 3
+
+
+async def test_an_error_among_the_answers_is_raised_to_its_own_caller(store: Store) -> None:
+    """Nothing is undone for it: the joint has said what became of each item."""
+    calls: list[list[str]] = []
+    picky = joint(calls)
+
+    answers = await together(store, lambda: store.write_joint(picky, "a"), lambda: store.write_joint(picky, "refused"))
+
+    assert answers[0] == "a"
+    assert isinstance(answers[1], errors.FailedPrecondition)
+    assert len(calls) == 1
+
+
+async def test_an_item_alone_in_its_commit_is_undone_where_its_joint_fails(store: Store) -> None:
+    """The path without a savepoint is as strict."""
+    with pytest.raises(ValueError, match="bad"):
+        await store.write_joint(joint([], bad="bad"), "bad")
+
+    assert await store.read(count) == 0
+
+
+async def test_a_joint_that_answers_for_too_few_fails(store: Store) -> None:
+    """Nobody is given another's answer."""
+    short: Joint[str, str] = Joint("short", lambda tx, items: [])
+
+    with pytest.raises(RuntimeError, match="short gave 0 answers to 1 items"):
+        await store.write_joint(short, "a")
