@@ -8,9 +8,11 @@ from typing import Any
 
 from footlights import names
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, launches, nodes, sessions
+from footlights.store import Store, Transaction, applications, creating, launches, nodes, sessions
+from footlights.store.creating import Creation, Placement
 from footlights.store.launches import Grant, Observation
 from footlights.store.nodes import Reading
+from footlights.store.requests import Request
 from footlights.store.tables import Launch, Node, Session
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -31,8 +33,29 @@ def values(**members: Any) -> dict[str, Any]:
 
 
 def create(tx: Transaction, *, now: datetime = NOW, queue_limit: int = 1000, **members: Any) -> Session:
-    """Create a session."""
-    return sessions.create(tx, values(**members), now=now, queue_limit=queue_limit)
+    """Create a session, and its version where it is missing."""
+    creation = creation_of(now=now, queue_limit=queue_limit, **members)
+    add_version(tx, creation.values["application"], creation.values["application_version"])
+    return creating.create(tx, creation).session
+
+
+def creation_of(
+    *,
+    now: datetime = NOW,
+    queue_limit: int = 1000,
+    request: Request | None = None,
+    placement: Placement | None = None,
+    **members: Any,
+) -> Creation:
+    """What a servicer asks for."""
+    return Creation(values(**members), now, queue_limit, request, placement)
+
+
+def add_version(tx: Transaction, application: str = "fake", version: str = "1.0.0") -> None:
+    """Register a version that is not there yet."""
+    if applications.version(tx, application, version) is None:
+        applications.put(tx, application, "", "", [], now=NOW)
+        applications.add_version(tx, application, version, b"", now=NOW)
 
 
 def join(tx: Transaction, name: str = "node-a", *devices: str, now: datetime = NOW) -> Node:

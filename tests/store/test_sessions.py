@@ -33,7 +33,7 @@ async def test_a_new_session_is_pending_with_everything_it_was_given(store: Stor
     )
 
     created = NOW + timedelta(microseconds=123456)
-    made = await store.write(lambda tx: sessions.create(tx, given, now=created, queue_limit=1))
+    made = await store.write(lambda tx: create(tx, now=created, queue_limit=1, **given))
 
     assert {name: getattr(made, name) for name in given} == given
     assert made.created_time == created
@@ -205,73 +205,6 @@ async def test_of_two_who_read_the_same_revision_one_writes(store: Store) -> Non
         await store.write(lambda tx: sessions.update_session(tx, row, priority=2))
 
     assert (await store.read(lambda tx: read(tx, row.session_id))).priority == 1
-
-
-# Idempotency keys
-
-
-async def test_the_same_request_finds_its_session(store: Store) -> None:
-    """Per subject, with the same body, for 24 hours."""
-
-    def keep(tx: Transaction) -> Session:
-        row = create(tx)
-        sessions.keep_request(tx, "ann", "k1", b"body", row.session_id, now=NOW)
-        return row
-
-    row = await store.write(keep)
-    day = timedelta(hours=24)
-
-    async def find(subject: str, key: str, body: bytes = b"body", later: timedelta = timedelta(0)) -> Session | None:
-        return await store.write(lambda tx: sessions.find_request(tx, subject, key, body, now=NOW + later))
-
-    assert await find("ann", "k1") == row
-    assert await find("ann", "k1", later=day) == row
-    assert await find("ann", "k2") is None
-    assert await find("bob", "k1") is None
-    with pytest.raises(errors.AlreadyExists, match="'k1' was used for another request") as caught:
-        await find("ann", "k1", b"other")
-    assert caught.value.reason == "REQUEST_ID_REUSED"
-    assert await find("ann", "k1", b"other", later=day + S) is None
-    assert await find("ann", "k1") is None, "an expired key is gone"
-
-
-async def test_a_request_key_is_kept_once(store: Store) -> None:
-    """Two replicas that take the same request at the same time: the second is told to read again."""
-
-    def keep(tx: Transaction) -> None:
-        sessions.keep_request(tx, "ann", "k1", b"body", create(tx).session_id, now=NOW)
-
-    await store.write(keep)
-
-    with pytest.raises(errors.Conflict):
-        await store.write(keep)
-
-    assert len(await store.read(lambda tx: sessions.pending(tx, 10))) == 1
-
-
-async def test_a_key_whose_session_is_gone_can_be_used_again(store: Store) -> None:
-    """Otherwise its owner could neither find the session nor make another."""
-
-    def keep(tx: Transaction) -> None:
-        sessions.keep_request(tx, "ann", "k1", b"body", "pruned", now=NOW)
-        assert sessions.find_request(tx, "ann", "k1", b"body", now=NOW) is None
-        sessions.keep_request(tx, "ann", "k1", b"body", create(tx).session_id, now=NOW)
-
-    await store.write(keep)
-
-
-async def test_old_keys_are_forgotten(store: Store) -> None:
-    """They would grow without bound."""
-
-    def keep(tx: Transaction) -> None:
-        for number in range(3):
-            sessions.keep_request(tx, "ann", str(number), b"", "s", now=NOW + number * timedelta(hours=1))
-
-    await store.write(keep)
-
-    forgotten = await store.write(lambda tx: sessions.forget_requests(tx, now=NOW + timedelta(hours=25, seconds=1)))
-
-    assert forgotten == 2
 
 
 # Pruning

@@ -23,7 +23,7 @@ from footlights.control.settings import ServerSettings
 from footlights.control.silence import Silences
 from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason
-from footlights.store import Store, Transaction, launches, nodes, sessions
+from footlights.store import Store, Transaction, launches, nodes, requests, sessions
 from footlights.store.feed import BATCH, Feed
 from footlights.store.store import Unit
 from footlights.store.tables import Session
@@ -123,7 +123,7 @@ class Reaping:
         for _ in range(self.MOST_PRUNINGS):
             if await self._write(lambda tx: sessions.prune(tx, before=before)) < sessions.PRUNED_AT_ONCE:
                 break
-        await self._write(lambda tx: sessions.forget_requests(tx, now=certain))
+        await self._write(lambda tx: requests.forget_old(tx, now=certain))
         await asyncio.to_thread(self._clock.keep)
 
     async def _write(self, unit: Unit[T]) -> T:

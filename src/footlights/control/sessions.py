@@ -23,8 +23,10 @@ from footlights.control.peers import Peers
 from footlights.control.settings import ServerSettings
 from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason, SessionState
-from footlights.store import Store, Transaction, applications, launches, listing
+from footlights.store import Store, Transaction, applications, creating, launches, listing
 from footlights.store import sessions as rows
+from footlights.store.creating import Creation, Outcome
+from footlights.store.requests import Request
 from footlights.store.tables import Session
 from footlights.v1 import application_pb2, session_pb2, session_pb2_grpc
 
@@ -128,41 +130,33 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
             "max_total_s": allowed,
             "launcher": resolved.launcher,
         }
-        digest = asking.digest(request)
-
-        def write(tx: Transaction) -> tuple[session_pb2.Session, bool]:
-            if request.request_id:
-                certain = now - self._clock.gap
-                known = rows.find_request(tx, caller.subject, request.request_id, digest, now=certain)
-                if known is not None:
-                    return visible.show_one(tx, known, self._origin), False
-            if applications.version(tx, request.application, resolved.version.version) is None:
-                raise errors.Conflict("The version was deleted at this moment. Choose another.")
-            row = rows.create(tx, values, now=now, queue_limit=self._settings.queue_limit)
-            if request.request_id:
-                rows.keep_request(tx, caller.subject, request.request_id, digest, session_id, now=now)
-            return visible.show_one(tx, row, self._origin), True
-
+        creation = Creation(
+            values,
+            now,
+            self._settings.queue_limit,
+            request=Request(caller.subject, request.request_id, asking.digest(request)) if request.request_id else None,
+            certain=now - self._clock.gap,
+        )
         try:
-            session, created = await self._store.write(write)
+            made = await self._store.write_joint(creating.SESSIONS, creation)
         except errors.Conflict:
             if not request.request_id:
                 raise
             # Another replica took the same request at this moment: what it made is there now.
-            session, created = await self._store.write(write)
-        if created:
-            session = await self._first_decision(session)
-            log.info(
-                "Created a session",
-                action="session_created",
-                session_id=session_id,
-                application=request.application,
-                version=resolved.version.version,
-                username=username,
-            )
-        return session
+            made = await self._store.write_joint(creating.SESSIONS, creation)
+        if made.outcome is Outcome.KNOWN:
+            return await self._store.read(lambda tx: visible.show_one(tx, made.session, self._origin))
+        log.info(
+            "Created a session",
+            action="session_created",
+            session_id=session_id,
+            application=request.application,
+            version=resolved.version.version,
+            username=username,
+        )
+        return await self._first_decision(made.session)
 
-    async def _first_decision(self, created: session_pb2.Session) -> session_pb2.Session:
+    async def _first_decision(self, created: Session) -> session_pb2.Session:
         """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""
         session_id = created.session_id
         with self._bus.decisions.expected(session_id) as decided:
@@ -172,8 +166,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                 await asyncio.wait_for(decided.wait(), self._decision_wait_s)
 
         def read(tx: Transaction) -> session_pb2.Session:
-            row = rows.get(tx, session_id)
-            return created if row is None else visible.show_one(tx, row, self._origin)
+            return visible.show_one(tx, rows.get(tx, session_id) or created, self._origin)
 
         return await self._store.read(read)
 

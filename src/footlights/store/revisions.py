@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select, update
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, func, insert, select, update
 
 from footlights import errors
 from footlights.store.store import Transaction
@@ -11,20 +13,30 @@ from footlights.store.tables import COUNTER, SESSION, revisions
 _REVISION = "revision"
 _CLUSTER = "cluster"
 _KEY = "cluster_key"
+_NEXT = select(revisions.next_value()).select_from(func.generate_series(1, bindparam("count")))
+_BUMP = (
+    update(COUNTER)
+    .where(COUNTER.c.name == _REVISION)
+    .values(value=COUNTER.c.value + bindparam("count"))
+    .returning(COUNTER.c.value)
+)
 
 
 def next_revision(tx: Transaction) -> int:
     """Return a number greater than every one before it; on SQLite also without gaps, in commit order."""
+    [revision] = allocate(tx, 1)
+    return revision
+
+
+def allocate(tx: Transaction, count: int) -> Sequence[int]:
+    """Return ``count`` revisions, growing, by one statement."""
     if tx.dialect == "postgresql":
-        return int(tx.execute(select(revisions.next_value())).scalar_one())
-    bump = (
-        update(COUNTER).where(COUNTER.c.name == _REVISION).values(value=COUNTER.c.value + 1).returning(COUNTER.c.value)
-    )
-    value = tx.execute(bump).scalar_one_or_none()
-    if value is None:
-        tx.execute(insert(COUNTER).values(name=_REVISION, value=1, text=""))
-        return 1
-    return int(value)
+        return sorted(tx.execute(_NEXT, {"count": count}).scalars())
+    last = tx.execute(_BUMP, {"count": count}).scalar_one_or_none()
+    if last is None:
+        tx.execute(insert(COUNTER).values(name=_REVISION, value=count, text=""))
+        last = count
+    return range(int(last) - count + 1, int(last) + 1)
 
 
 def last_revision(tx: Transaction) -> int:

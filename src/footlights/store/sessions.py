@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, select, update
+from sqlalchemy import delete, func, literal, select, update
 
 from footlights import errors
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
@@ -16,17 +16,13 @@ from footlights.store.tables import (
     LAUNCH,
     LEASE,
     NODE,
-    REQUEST_KEY,
     SESSION,
     Instant,
     Launch,
     Node,
-    RequestKey,
     Session,
     microseconds,
 )
-
-REQUEST_KEY_TTL = timedelta(hours=24)
 
 
 def get(tx: Transaction, session_id: str) -> Session | None:
@@ -43,82 +39,6 @@ def any_pending(tx: Transaction) -> bool:
     """Say whether any session waits for a device."""
     waiting = select(SESSION.c.session_id).where(SESSION.c.state == SessionState.PENDING.value).limit(1)
     return tx.execute(waiting).first() is not None
-
-
-def create(tx: Transaction, values: Mapping[str, Any], *, now: datetime, queue_limit: int) -> Session:
-    """Insert a session in state PENDING.
-
-    Raises:
-        errors.Exhausted: ``queue_limit`` sessions are waiting already.
-    """
-    waiting = tx.execute(
-        select(func.count()).select_from(SESSION).where(SESSION.c.state == SessionState.PENDING.value)
-    ).scalar_one()
-    if waiting >= queue_limit:
-        raise errors.Exhausted(
-            f"{waiting} sessions are waiting already, as many as the queue holds. Try again in a minute.",
-            reason="QUEUE_FULL",
-            metadata={"queue_limit": str(queue_limit)},
-            retry_after_s=60,
-        )
-    row = {
-        **values,
-        "created_time": now,
-        "timeline": [_mark(Stage.QUEUED, now)],
-        "revision": next_revision(tx),
-    }
-    session = Session(**row)
-    tx.execute(insert(SESSION), [session.model_dump()])
-    created = get(tx, session.session_id)
-    assert created is not None
-    return created
-
-
-def find_request(
-    tx: Transaction, subject: str, request_id: str, body_digest: bytes, *, now: datetime
-) -> Session | None:
-    """Return the session that this request created before; None where the key is new.
-
-    Raises:
-        errors.AlreadyExists: the key was used for another request.
-    """
-    key = tx.one(
-        select(REQUEST_KEY).where(REQUEST_KEY.c.subject == subject, REQUEST_KEY.c.request_id == request_id),
-        RequestKey,
-    )
-    if key is None:
-        return None
-    created = get(tx, key.session_id)
-    if created is None or key.created_time < now - REQUEST_KEY_TTL:
-        tx.execute(delete(REQUEST_KEY).where(REQUEST_KEY.c.subject == subject, REQUEST_KEY.c.request_id == request_id))
-        return None
-    if key.body_digest != body_digest:
-        raise errors.AlreadyExists(
-            f"request_id: {request_id!r} was used for another request within 24 hours. Use a new one.",
-            reason="REQUEST_ID_REUSED",
-            metadata={"field": "request_id", "request_id": request_id, "session_id": key.session_id},
-        )
-    return created
-
-
-def keep_request(
-    tx: Transaction, subject: str, request_id: str, body_digest: bytes, session_id: str, *, now: datetime
-) -> None:
-    """Remember which session a request created."""
-    tx.execute(
-        insert(REQUEST_KEY).values(
-            subject=subject,
-            request_id=request_id,
-            body_digest=body_digest,
-            session_id=session_id,
-            created_time=now,
-        )
-    )
-
-
-def forget_requests(tx: Transaction, *, now: datetime) -> int:
-    """Remove the keys that are out of date."""
-    return tx.changed(delete(REQUEST_KEY).where(REQUEST_KEY.c.created_time < now - REQUEST_KEY_TTL))
 
 
 def end(tx: Transaction, session: Session, reason: EndReason, message: str, *, now: datetime) -> Session:

@@ -1,0 +1,103 @@
+"""Many rows at once: an INSERT compiled once, and rows that need not be read back."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from sqlalchemy import Dialect, Table, insert
+from sqlalchemy.types import JSON
+from sqlmodel import SQLModel
+
+from footlights.store.tables import Instant, microseconds
+from footlights.store.transactions import Transaction
+
+Model = TypeVar("Model", bound=SQLModel)
+
+
+class Rows(Generic[Model]):
+    """Makes rows of one table: each reads like its model, cannot be changed, and equals the row that is read back."""
+
+    def __init__(self, model: type[Model], table: Table) -> None:
+        """Take the model, whose defaults a new row gets, and its table."""
+        self._columns = list(table.c.keys())
+        make: Any = namedtuple  # its fields are the table's
+        self._make: Any = make(f"{model.__name__}Row", self._columns)
+        self._plain: dict[str, Any] = {}
+        self._fresh: list[tuple[str, Callable[[], Any]]] = []
+        for name, field in model.model_fields.items():
+            if field.default_factory is not None:
+                self._fresh.append((name, cast("Callable[[], Any]", field.default_factory)))
+            elif not field.is_required():
+                self._plain[name] = field.default
+
+    def new(self, values: Mapping[str, Any]) -> Model:
+        """Return a new row. Raises TypeError where a column is unknown, or is missing and has no default."""
+        row = self._plain | {name: factory() for name, factory in self._fresh}
+        row.update(values)
+        return cast("Model", self._make(**row))
+
+    def changed(self, row: Model, **changes: Any) -> Model:
+        """Return a row, made here or read, with some members changed."""
+        known: Any = row
+        if not isinstance(known, self._make):
+            known = self._make(*known)
+        return cast("Model", known._replace(**changes))
+
+
+class Inserter:
+    """Inserts rows of one table, whole and in the order of its columns, by one ``executemany``.
+
+    The values are converted here as the columns' types would do it: through Core, checking and naming each value of
+    each row again costs several times the insert itself.
+    """
+
+    def __init__(self, table: Table, *, skip_conflicts: bool = False) -> None:
+        """``skip_conflicts``: a row that would break a unique index is left out, and the answer is smaller for it."""
+        self._table, self._skip = table, skip_conflicts
+        self._statements: dict[str, str] = {}
+        self._converters = [
+            (place, convert) for place, column in enumerate(table.c) if (convert := _converter(column.type)) is not None
+        ]
+
+    def __call__(self, tx: Transaction, rows: Iterable[Any]) -> int:
+        """Insert rows, each a sequence in the order of the columns; return how many are there now."""
+        parameters = [self._converted(row) for row in rows]
+        if not parameters:
+            return 0
+        dialect = tx.connection.dialect
+        statement = self._statements.get(dialect.name)
+        if statement is None:
+            statement = self._statements[dialect.name] = self._compiled(dialect)
+        return tx.connection.exec_driver_sql(statement, parameters).rowcount
+
+    def _converted(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        values = list(row)
+        for place, convert in self._converters:
+            value = values[place]
+            if value is not None:
+                values[place] = convert(value)
+        return tuple(values)
+
+    def _compiled(self, dialect: Dialect) -> str:
+        kind: Any = type(dialect)
+        positional: Dialect = kind(paramstyle="qmark" if dialect.name == "sqlite" else "format")
+        text = str(insert(self._table).compile(dialect=positional))
+        return f"{text} ON CONFLICT DO NOTHING" if self._skip else text
+
+
+def _converter(kind: Any) -> Callable[[Any], Any] | None:
+    if isinstance(kind, Instant):
+        return microseconds
+    if isinstance(kind, JSON):
+        return _to_json
+    return None
+
+
+def _to_json(value: Any) -> str:
+    # Most JSON columns of a new row are empty, and dumping is the dearest of all conversions.
+    if value == {}:
+        return "{}"
+    return "[]" if value == [] else json.dumps(value)
