@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, literal, select, update
+from sqlalchemy import bindparam, delete, func, literal, select, update
 
 from footlights import errors
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
+from footlights.store.inserting import Rows
 from footlights.store.revisions import next_revision
 from footlights.store.store import Transaction
 from footlights.store.tables import (
@@ -27,7 +28,7 @@ from footlights.store.tables import (
 
 def get(tx: Transaction, session_id: str) -> Session | None:
     """Return one session."""
-    return tx.one(select(SESSION).where(SESSION.c.session_id == session_id), Session)
+    return tx.one(_BY_ID, Session, {"session_id": session_id})
 
 
 def some(tx: Transaction, session_ids: Sequence[str]) -> list[Session]:
@@ -77,7 +78,7 @@ def resettle(
     assert session is not None
     launch = None
     if session.launch_id is not None:
-        launch = tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == session.launch_id), Launch)
+        launch = tx.one(_LAUNCH_BY_ID, Launch, {"launch_id": session.launch_id})
     facts, node = _facts(launch), _node(tx, launch)
     holds = launch is not None and launch.ended_time is None
     settled = settle(
@@ -117,19 +118,19 @@ def update_session(tx: Transaction, session: Session, **changes: Any) -> Session
     Raises:
         errors.Conflict: somebody was faster.
     """
+    revision = next_revision(tx)
     met = tx.changed(
         update(SESSION)
         .where(SESSION.c.session_id == session.session_id, SESSION.c.revision == session.revision)
-        .values(**changes, revision=next_revision(tx))
+        .values(**changes, revision=revision)
     )
     if not met:
         raise errors.Conflict(
             f"Session {session.session_id} was changed at the same time. Read it again and retry.",
             metadata={"session_id": session.session_id},
         )
-    changed = get(tx, session.session_id)
-    assert changed is not None
-    return changed
+    # Nobody has changed it since it was read, so what it is now need not be read.
+    return _rows.changed(session, **changes, revision=revision)
 
 
 def pending(tx: Transaction, limit: int) -> list[Session]:
@@ -193,7 +194,7 @@ def _node(tx: Transaction, launch: Launch | None) -> Node | None:
     """Return the node that a launch holds slots of; None where it holds none."""
     if launch is None or launch.ended_time is not None:
         return None
-    return tx.one(select(NODE).where(NODE.c.node == launch.node), Node)
+    return tx.one(_NODE_BY_NAME, Node, {"node": launch.node})
 
 
 def _drains(node: Node | None) -> str:
@@ -212,3 +213,9 @@ def _advance(session: Session, state: SessionState, steps: Mapping[Stage, dateti
 
 def _mark(stage: Stage, when: datetime) -> list[Any]:
     return [stage.value, microseconds(when)]
+
+
+_rows = Rows(Session, SESSION)
+_BY_ID = select(SESSION).where(SESSION.c.session_id == bindparam("session_id"))
+_LAUNCH_BY_ID = select(LAUNCH).where(LAUNCH.c.launch_id == bindparam("launch_id"))
+_NODE_BY_NAME = select(NODE).where(NODE.c.node == bindparam("node"))
