@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import cpu_per_stream, first_frame, gateway, rest_vs_grpc, sessions_fake
+from tests.bench import cpu_per_stream, first_frame, gateway, rest_vs_grpc, sessions_fake, storing
 from tests.bench.figures import Bench, Figure, machine, merge, table
 
 BENCHES: tuple[Bench, ...] = (
@@ -19,6 +19,7 @@ BENCHES: tuple[Bench, ...] = (
     sessions_fake.BENCH,
     gateway.BENCH,
     gateway.CODEC,
+    storing.BENCH,
 )
 RESULTS = Path(__file__).parents[2] / "build" / "bench.json"
 DEADLINE_S = 120.0

