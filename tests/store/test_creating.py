@@ -215,7 +215,7 @@ async def test_a_request_does_not_share_the_refusal_of_another(store: Store) -> 
 async def test_a_key_whose_session_is_gone_can_be_used_again(store: Store) -> None:
     """Otherwise its owner could neither find the session nor make another."""
     asked = Request("ann", "k1", b"body")
-    await store.write(lambda tx: requests.claim(tx, [(asked, "pruned")], now=NOW))
+    await store.write(lambda tx: requests.claim(tx, [(asked, "pruned")], now=NOW, certain=NOW))
 
     first, second = await create_all(store, creation_of(request=asked), creation_of(request=asked))
 
