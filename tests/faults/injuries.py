@@ -24,6 +24,7 @@ from tests.faults.history import Fault, Recorder
 from tests.faults.proxy import Way
 from tests.faults.sampler import Marked, living
 from tests.faults.schedule import Due
+from tests.faults.tracing import DISK_CALLS, JOURNAL_CALLS, CannotTrace, failing
 from tests.faults.workload import Workload
 from tests.system.stack import Process
 
@@ -218,11 +219,11 @@ class Injuries:
     async def _fail_store(self, chance: random.Random, wound: Wound) -> None:
         with self._one("server", wound):
             assert self.cluster.server is not None
-            await self._trace(self.cluster.server, "fsync,fdatasync,pwrite64", chance)
+            await self._trace(self.cluster.server, DISK_CALLS, chance)
 
     async def _fail_journal(self, chance: random.Random, wound: Wound) -> None:
         with self._one(self._node(chance), wound) as node:
-            await self._trace(self.cluster.agents[node], "fsync", chance)
+            await self._trace(self.cluster.agents[node], JOURNAL_CALLS, chance)
 
     async def _jump_clock(self, chance: random.Random, wound: Wound) -> None:
         if not self.cluster.clocks:
@@ -414,25 +415,15 @@ class Injuries:
                 (path / "filler").unlink(missing_ok=True)
 
     async def _trace(self, process: Process, calls: str, chance: random.Random) -> None:
-        """Let a process's system calls fail with EIO for a while."""
-        if shutil.which("strace") is None:
-            raise Skipped("strace is not installed")
-        tracer = await asyncio.create_subprocess_exec(
-            *("strace", "-f", "-qq", "-o", os.devnull, "-p", str(process.pid)),
-            *("-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO:when=1+{chance.choice((1, 2, 3))}"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        """Let a process's system calls fail with EIO for a while: all of them, or every second or third."""
+        every, lasting = chance.choice((1, 2, 3)), chance.choice((1.0, 2.5))
         try:
-            async with asyncio.timeout(chance.choice((1.0, 2.5))):
-                await tracer.wait()
-        except TimeoutError:
-            tracer.terminate()
-            await tracer.wait()
-        else:
-            assert tracer.stderr is not None
-            raise Skipped(f"strace cannot attach: {(await tracer.stderr.read()).decode()[-200:].strip()}")
+            async with failing(process.pid, calls, when=f"1+{every}"):
+                await asyncio.sleep(lasting)
+        except CannotTrace as why:
+            if process.process.returncode is None:
+                raise Skipped(str(why)) from why
+            raise Nothing from why
 
     async def _stranger(self, pid: int) -> asyncio.subprocess.Process:
         for _ in range(40):

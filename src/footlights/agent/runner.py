@@ -47,6 +47,7 @@ class Runner:
         self._killed_at: float | None = None
         self._proof_delay = _POLL_S
         self._quick_until = 0.0
+        self._journal_error = ""
         self.observed = asyncio.Event()
         """Set once a restored launch has been looked at."""
         self._log = _log.bind(launch_id=record.launch_id, session_id=record.assignment.session_id)
@@ -324,7 +325,7 @@ class Runner:
         if await self._save():
             return True
         self.record.begun = False
-        text = "The node cannot write its journal, so nothing may be started on it. Free space on its data directory."
+        text = f"Nothing may be started on the node: {self._journal_error}. Look at the disk of its data directory."
         await self._finish(Ending(LaunchState.REJECTED, "JOURNAL_UNAVAILABLE", text))
         return False
 
@@ -335,7 +336,8 @@ class Runner:
         try:
             await asyncio.to_thread(self._around.journal.write, entry)
         except JournalError as error:
-            self._log.error("journal_failed", error=str(error))
+            self._journal_error = str(error)
+            self._log.error("journal_failed", error=self._journal_error)
             return False
         self.record.journalled = True
         return True

@@ -101,8 +101,12 @@ def translate(error: Exception) -> Exception:
 def unavailable(error: Exception) -> errors.Unavailable:
     """Return what a caller is told of an engine that fails."""
     cause = getattr(error, "orig", None) or error
+    outcome = "Nothing was changed."
+    if getattr(error, "connection_invalidated", False):
+        # A commit that was cut off may come to light when the database is next recovered.
+        outcome = "Whether anything was changed is not known: look, or try again with the same request_id."
     return errors.Unavailable(
-        f"The store cannot be used: {cause}. Nothing was changed.", reason="STORE_UNAVAILABLE", retry_after_s=2
+        f"The store cannot be used: {cause}. {outcome}", reason="STORE_UNAVAILABLE", retry_after_s=2
     )
 
 

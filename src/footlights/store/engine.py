@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from footlights import errors
@@ -127,6 +128,8 @@ def _sqlite(path: Path) -> tuple[Engine, Engine]:
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _beginner(begin))
+        event.listen(engine, "handle_error", _distrust)
+    event.listen(writer, "connect", _settle)
     return writer, reader
 
 
@@ -141,6 +144,24 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         "wal_autocheckpoint = 4000",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _settle(connection: Any, _record: Any) -> None:
+    """Bring what an interrupted writer has left onto the disk before anybody builds on it.
+
+    A commit whose sync has failed may come to light when the log is next read, and lie in memory only: the kernel says
+    once that it could not write a page. Copied into the database it is synced anew, or this fails and nothing is begun.
+    """
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("the log of changes could not be brought to the disk: others are reading it")
+
+
+def _distrust(context: ExceptionContext) -> None:
+    """Drop a connection whose disk has failed: what it has in memory may be other than what is on the disk."""
+    code = getattr(context.original_exception, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        context.is_disconnect = True
 
 
 def _beginner(statement: str) -> Callable[[Connection], None]:
