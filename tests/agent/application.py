@@ -1,7 +1,8 @@
 """A small application that keeps the launch contract, run as a process: ``python application.py HTTP SIGNAL FILE``.
 
 ``FILE`` is JSON that may change while it runs: ``ready`` (bool), ``status`` (the body of /v1/streaming/status or null),
-``exit`` (a status to exit with), ``last_words`` (a line to print before). Without FILE there it is ready at once.
+``exit`` (a status to exit with), ``last_words`` (a line to print before), ``notice`` (what a notice is answered with,
+404 unless said; each is printed). Without FILE there it is ready at once.
 """
 
 from __future__ import annotations
@@ -38,6 +39,14 @@ def main() -> None:
                 self.answer(200 if wanted.get("ready", True) else 503, {})
             elif self.path == "/v1/streaming/status" and wanted.get("status") is not None:
                 self.answer(200, wanted["status"])
+            else:
+                self.answer(404, {})
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            if self.path == "/v1/streaming/notice":
+                print("notice", body, flush=True)
+                self.answer(wishes(path).get("notice", 404), {})
             else:
                 self.answer(404, {})
 

@@ -53,6 +53,23 @@ async def test_a_session_in_the_console(viewer: Stack, page: Page) -> None:
     assert ended["timeline"][-1]["stage"] == "ENDED"
 
 
+async def test_a_viewer_is_told_of_a_drain(viewer: Stack, page: Page) -> None:
+    """By a banner over the picture, with the time that is left; it goes with the drain."""
+    created = await viewer.post("/stream", {"application": "usd-viewer"})
+    await viewer.session_in(created["session_id"], "READY", "ACTIVE", timeout_s=60)
+    await page.goto(f"{viewer.http}/console/#token={viewer.token}")
+    await page.goto(f"{viewer.http}/console/#/sessions/{created['session_id']}")
+    await _sample(page)
+    banner = page.get_by_test_id("viewer-notice")
+    await expect(banner).to_have_count(0)
+
+    await viewer.post("/nodes/node-a:drain", {"deadline": "240s"})
+    await expect(banner).to_contain_text("Ends in 3 min", timeout=20_000)
+    await expect(banner).to_contain_text("The machine is taken out of use; the session ends at")
+    await viewer.post("/nodes/node-a:uncordon", {})
+    await expect(banner).to_have_count(0, timeout=20_000)
+
+
 async def _token_gone(page: Page, token: str) -> bool:
     async def gone() -> bool:
         return token not in page.url

@@ -98,6 +98,27 @@ async def test_a_cordoned_node_gets_nothing_new_and_keeps_what_it_has(plane: Con
     assert await plane.place() == 1
 
 
+async def test_the_viewers_of_a_drained_node_are_told(plane: Control) -> None:
+    """The agent is given the reason and how long is left; told once, and taken back when the drain is."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    assignment = await agent.assignment(made.session_id)
+    await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "300s"})
+    noticed = await agent.until("assignment")
+    plane.clock.pass_s(10)
+    plane.plane.bus.assigned("node-a")
+    await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "60s"})
+    sooner = await agent.until("assignment")
+    await plane.rest("POST", "/nodes/node-a:uncordon", json={})
+    after = await agent.until("assignment")
+
+    assert not assignment.HasField("notice")
+    assert (noticed.notice.reason, noticed.notice.ends_in.seconds) == ("DRAIN", 300)
+    assert noticed.notice.message == "The machine is taken out of use; the session ends at 12:05:00 UTC."
+    assert (sooner.notice.ends_in.seconds, after.HasField("notice")) == (60, False)
+    assert noticed.desired == after.desired == agent_pb2.Assignment.RUNNING
+
+
 async def test_a_drained_nodes_sessions_end_at_the_deadline(plane: Control) -> None:
     """DRAINING until the last is gone, then DRAINED; the wall clock has no say."""
     agent = await plane.agent()

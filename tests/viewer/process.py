@@ -71,6 +71,15 @@ class ViewerProcess:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
+    def post(self, path: str, body: bytes) -> int:
+        """Status of a POST on the HTTP port."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data=body, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
     async def status(self) -> dict[str, Any]:
         """`/v1/streaming/status`, without blocking the event loop."""
         _, body = await asyncio.to_thread(self.get, "/v1/streaming/status")

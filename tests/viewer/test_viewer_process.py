@@ -214,6 +214,33 @@ class TestHealth:
         assert "Ready for connection" in json.dumps(body)
         assert viewer.get("/v1/streaming/startup")[1]["ready"] is True
 
+    async def test_a_notice_reaches_who_watches_and_who_comes(self, viewer: ViewerProcess) -> None:
+        """With the time that is left; an empty one takes it back, and then nobody who comes is told."""
+        notice = {"reason": "DRAIN", "message": "The machine goes.", "ends_in_seconds": 300}
+        async with WhepClient(viewer.whep) as client:
+            await client.message("hello")
+            told = await asyncio.to_thread(viewer.post, "/v1/streaming/notice", json.dumps(notice).encode())
+            there = await client.message("notice")
+        async with WhepClient(viewer.whep) as client:
+            came = await client.message("notice")
+            back = await asyncio.to_thread(viewer.post, "/v1/streaming/notice", b'{"reason": ""}')
+        async with WhepClient(viewer.whep) as client:
+            await client.message("stats")
+            kinds = [message["type"] for message in client.messages]
+
+        assert (told, back) == (204, 204)
+        assert there == {"type": "notice", **notice}
+        assert came["message"] == "The machine goes."
+        assert 0 < came["ends_in_seconds"] <= 300
+        assert "notice" not in kinds
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"[]", b'{"reason": 1}', b'{"ends_in_seconds": -1}', b'{"ends_in_seconds": NaN}']
+    )
+    def test_a_notice_that_makes_no_sense_is_refused(self, viewer: ViewerProcess, body: bytes) -> None:
+        """And changes nothing."""
+        assert viewer.post("/v1/streaming/notice", body) == 400
+
     def test_a_slow_stage_is_not_ready_rather_than_refused(self, tmp_path: Path) -> None:
         """While a stage is still being downloaded the HTTP port answers 503 with the step it is at."""
         release = threading.Event()

@@ -334,6 +334,7 @@ class Assignment(_message.Message):
     SECRETS_FIELD_NUMBER: _builtins.int
     NEEDS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
     launch_id: _builtins.str
     """The launch."""
     session_id: _builtins.str
@@ -368,6 +369,10 @@ class Assignment(_message.Message):
     def limits(self) -> _application_pb2.Limits:
         """The limits that apply."""
 
+    @_builtins.property
+    def notice(self) -> Global___ViewerNotice:
+        """What its viewers are to be told; unset where there is nothing."""
+
     def __init__(
         self,
         *,
@@ -383,14 +388,47 @@ class Assignment(_message.Message):
         secrets: _builtins.bytes = ...,
         needs: _application_pb2.Needs | None = ...,
         limits: _application_pb2.Limits | None = ...,
+        notice: Global___ViewerNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "limits", b"limits", "needs", b"needs", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "limits", b"limits", "needs", b"needs", "notice", b"notice", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "launch_id", b"launch_id", "limits", b"limits", "needs", b"needs", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "launch_id", b"launch_id", "limits", b"limits", "needs", b"needs", "notice", b"notice", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class ViewerNotice(_message.Message):
+    """What the viewers of an application are to be told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ENDS_IN_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """UPPER_SNAKE and stable: `DRAIN`. New ones may be added."""
+    message: _builtins.str
+    """The same for a person."""
+    @_builtins.property
+    def ends_in(self) -> _duration_pb2.Duration:
+        """How long from when this is sent until the session ends; unset where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        ends_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_in", b"ends_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_in", b"ends_in", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ViewerNotice: _TypeAlias = ViewerNotice  # noqa: Y015
 
 @_typing.final
 class LaunchReport(_message.Message):

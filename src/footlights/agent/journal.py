@@ -35,7 +35,7 @@ class Entry:
     """All that the next agent must know of a launch."""
 
     assignment: Assignment
-    """As last told, without its secrets."""
+    """As last told, without its secrets and notice."""
     plan: Plan
     begun: bool = False
     """Whether the launcher may have been asked to start it: then nobody asks again."""
@@ -175,6 +175,7 @@ def _encode(entry: Entry) -> bytes:
     assignment = Assignment()
     assignment.CopyFrom(entry.assignment)
     assignment.ClearField("secrets")
+    assignment.ClearField("notice")  # its time is counted from when it was told: the next agent is told anew
     body: dict[str, Any] = {
         "format": _FORMAT,
         "assignment": _to_dict(assignment),

@@ -15,6 +15,7 @@ from footlights.agent.clock import Clock
 from footlights.agent.exits import ExitWatch
 from footlights.agent.inventory import DeviceWatch, Silent
 from footlights.agent.journal import Journal
+from footlights.agent.notices import Notices
 from footlights.agent.ports import PortBlocks
 from footlights.agent.probes import Probes
 from footlights.agent.record import Record
@@ -69,6 +70,7 @@ class Observer:
         self._ready_delay = _READY_FIRST_S
         self._due = 0.0
         self._probe: asyncio.Task[None] | None = None
+        self._notices = Notices(record, around.clock)
         self._suspect: tuple[float, int] | None = None
         self._overdue = ""
         self.status: Status | None = None
@@ -246,6 +248,8 @@ class Observer:
         if plan is None or launcher is None:
             return
         self._due = self._around.clock.now() + _PRESENCE_S
+        if (notice := self._notices.due()) is not None:
+            self._notices.told(notice, await self._around.probes.tell(plan, notice))
         found = await self._around.probes.presence(plan)
         if self._record.observe(found.viewers, found.idle_s):
             self._around.changed(self._record)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from footlights.launch import ownership, readiness
 from footlights.launch.launcher import Launcher, LogPart, Plan
+from footlights.launch.notice import Heard, Notice, tell
 from footlights.launch.readiness import Presence
 
 _OWN_USER = ("process",)
@@ -22,6 +23,10 @@ class Probes(Protocol):
 
     async def presence(self, plan: Plan) -> Presence:
         """Who is connected, by the version's presence source."""
+        ...
+
+    async def tell(self, plan: Plan, notice: Notice) -> Heard:
+        """Tell the application what its viewers should know."""
         ...
 
     async def strangers(self, launcher: Launcher, plan: Plan, pids: frozenset[int]) -> str:
@@ -47,6 +52,10 @@ class ApplicationProbes:
     async def presence(self, plan: Plan) -> Presence:
         """Ask the application, or count connections."""
         return await readiness.presence(plan)
+
+    async def tell(self, plan: Plan, notice: Notice) -> Heard:
+        """Post the notice to the application's http port."""
+        return await tell(plan, notice)
 
     async def strangers(self, launcher: Launcher, plan: Plan, pids: frozenset[int]) -> str:
         """Find listeners outside the tree. Where the launcher cannot tell the tree, nobody can tell them apart."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from footlights.auth.secrets import Box
 from footlights.control import convert
 from footlights.control.hub import Fingerprint
-from footlights.store import Transaction, applications, launches
+from footlights.store import Transaction, applications, launches, nodes
 from footlights.store.launches import Running
 from footlights.store.tables import Launch, Session
 from footlights.v1 import agent_pb2, application_pb2
+
+DRAIN = "DRAIN"
+"""The reason of the notice that a drain will end a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +29,22 @@ class Live:
     fingerprint: Fingerprint
 
 
-def live(tx: Transaction, nodes: Sequence[str], box: Box) -> dict[str, dict[str, Live]]:
+def live(tx: Transaction, names: Sequence[str], box: Box, *, now: datetime) -> dict[str, dict[str, Live]]:
     """Return for each of the nodes what it is to run, by launch id."""
+    drains = {row.node: row.drain_time for row in nodes.draining(tx)}
     recipes: dict[tuple[str, str], application_pb2.Version] = {}
-    found: dict[str, dict[str, Live]] = {node: {} for node in nodes}
-    for launch, session in launches.live_on(tx, *nodes):
+    found: dict[str, dict[str, Live]] = {node: {} for node in names}
+    for launch, session in launches.live_on(tx, *names):
         key = (session.application, session.application_version)
         if key not in recipes:
             row = applications.version(tx, *key)
             assert row is not None, "a version that a living session runs cannot be deleted"
             recipes[key] = convert.version(session.application, row.recipe, row.created_time)
+        assignment, drain_time = _assignment(launch, session, recipes[key], box), drains.get(launch.node)
+        if drain_time is not None and assignment.desired == agent_pb2.Assignment.RUNNING:
+            assignment.notice.CopyFrom(_notice(drain_time, now))
         found[launch.node][launch.launch_id] = Live(
-            _assignment(launch, session, recipes[key], box),
-            launch.state,
-            (launch.desired, launch.epoch, session.limits),
+            assignment, launch.state, (launch.desired, launch.epoch, session.limits, drain_time)
         )
     return found
 
@@ -47,8 +53,14 @@ def fingerprints(running: Sequence[Running]) -> dict[str, dict[str, Fingerprint]
     """Return what the assignments of all living launches follow from, by node and launch."""
     found: dict[str, dict[str, Fingerprint]] = defaultdict(dict)
     for each in running:
-        found[each.node][each.launch_id] = (each.desired, each.epoch, each.limits)
+        found[each.node][each.launch_id] = (each.desired, each.epoch, each.limits, each.drain_time)
     return found
+
+
+def _notice(drain_time: datetime, now: datetime) -> agent_pb2.ViewerNotice:
+    text = f"The machine is taken out of use; the session ends at {drain_time:%H:%M:%S} UTC."
+    left = convert.duration(max(0.0, (drain_time - now).total_seconds()))
+    return agent_pb2.ViewerNotice(reason=DRAIN, message=text, ends_in=left)
 
 
 def _assignment(launch: Launch, session: Session, version: application_pb2.Version, box: Box) -> agent_pb2.Assignment:

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 
 from footlights import errors, names
 from footlights.lifecycle import TimeLimits
 from footlights.v1 import agent_pb2
 
-Fingerprint = tuple[str, int, bytes]
+Fingerprint = tuple[str, int, bytes, datetime | None]
 """What an assignment follows from that may change while its launch lives."""
 
 MAX_UNSAID = 1000

@@ -174,7 +174,7 @@ async def assemble(
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock, proof)
     interceptor = CallInterceptor(authentication, metrics)
-    telling = Telling(store, hub, box, replicas.me)
+    telling = Telling(store, hub, box, replicas.me, clock)
     silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
     loops = "loops" in settings.roles
 

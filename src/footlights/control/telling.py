@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
+from datetime import datetime
 
 import structlog
 
@@ -30,9 +32,9 @@ class Telling:
     MOST_NODES = 100
     """Read at once."""
 
-    def __init__(self, store: Store, hub: Hub, box: Box, me: str) -> None:
-        """Take what it reads, whom it tells, what opens secrets, and which replica this is."""
-        self._store, self._hub, self._box, self._me = store, hub, box, me
+    def __init__(self, store: Store, hub: Hub, box: Box, me: str, clock: Callable[[], datetime]) -> None:
+        """Take what it reads, whom it tells, what opens secrets, which replica this is, and the time."""
+        self._store, self._hub, self._box, self._me, self._clock = store, hub, box, me, clock
 
     async def run(self) -> None:
         """Tell until cancelled."""
@@ -67,7 +69,7 @@ class Telling:
 
     async def full_set(self, link: OpenLink) -> agent_pb2.Assignments:
         """Return all that a node is to run, for a link that has just opened; from now on it is told what changes."""
-        found = await self._store.read(lambda tx: assignments.live(tx, [link.node], self._box))
+        found = await self._read([link.node])
         told = _take(link, found[link.node])
         link.welcomed = True
         # Whoever was woken while this was read found the link not welcomed yet.
@@ -77,11 +79,15 @@ class Telling:
     async def _tell(self, links: list[OpenLink]) -> None:
         if not links:
             return
-        found = await self._store.read(lambda tx: assignments.live(tx, [link.node for link in links], self._box))
+        found = await self._read([link.node for link in links])
         for link in links:
             for live in _take(link, found[link.node]):
                 if not link.say(agent_pb2.LinkResponse(assignment=live.assignment)):
                     link.end(errors.Unavailable("The agent does not take what it is told.", reason="LINK_SLOW"))
+
+    async def _read(self, names: list[str]) -> dict[str, dict[str, Live]]:
+        now = self._clock()
+        return await self._store.read(lambda tx: assignments.live(tx, names, self._box, now=now))
 
 
 def _take(link: OpenLink, found: dict[str, Live]) -> list[Live]:

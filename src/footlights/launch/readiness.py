@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from footlights.launch import fake, ownership
+from footlights.launch import fake, loopback, ownership
 from footlights.launch.launcher import LogPart, Plan
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
 from footlights.v1.application_pb2 import Readiness
@@ -21,8 +21,6 @@ from footlights.v1.application_pb2 import Readiness
 READY_PATH = "/v1/streaming/ready"
 STATUS_PATH = "/v1/streaming/status"
 PROBE_TIMEOUT_S = 3.0
-HOST = "127.0.0.1"
-_MAX_ANSWER_BYTES = 64 << 10
 _MAX_LOG_PARTS = 16
 
 LogReader = Callable[[str], Awaitable[LogPart]]
@@ -60,7 +58,7 @@ async def ready(plan: Plan, log_reader: LogReader, *, timeout_s: float = PROBE_T
                 case Readiness.LOG:
                     return await _logged(version.readiness.log_text, log_reader)
                 case _:
-                    status, _ = await _get(plan.ports.http, version.readiness.path or READY_PATH)
+                    status, _ = await loopback.ask(plan.ports.http, version.readiness.path or READY_PATH)
                     return status == 200
     except (OSError, ValueError, EOFError, TimeoutError):
         return False
@@ -80,7 +78,7 @@ async def presence(plan: Plan, *, timeout_s: float = PROBE_TIMEOUT_S) -> Presenc
     if source != PresenceRecipe.CONNECTIONS:
         try:
             async with asyncio.timeout(timeout_s):
-                status, body = await _get(plan.ports.http, STATUS_PATH)
+                status, body = await loopback.ask(plan.ports.http, STATUS_PATH)
             if status == 200:
                 return _said(body)
         except TimeoutError:
@@ -107,7 +105,7 @@ def _said(body: bytes) -> Presence:
 
 
 async def _accepts(port: int) -> bool:
-    _, writer = await asyncio.open_connection(HOST, port)
+    _, writer = await asyncio.open_connection(loopback.HOST, port)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -124,32 +122,3 @@ async def _logged(text: str, log_reader: LogReader) -> bool:
             return False
         cursor = part.cursor
     return False
-
-
-async def _get(port: int, path: str) -> tuple[int, bytes]:
-    """GET over one connection of its own; returns the status and the body.
-
-    An HTTP client's connection pool and TLS context cost more than the whole probe, and an application that is
-    starting is best asked afresh each time. HTTP/1.0 spares it chunked answers.
-    """
-    reader, writer = await asyncio.open_connection(HOST, port, limit=_MAX_ANSWER_BYTES)
-    try:
-        request = f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode("ascii"))
-        status_line = await reader.readline()
-        parts = status_line.split(None, 2)
-        if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
-            raise ValueError(f"{status_line[:80]!r} is no HTTP answer")
-        length = _MAX_ANSWER_BYTES
-        while header := (await reader.readline()).strip().lower():
-            name, _, value = header.partition(b":")
-            if name == b"content-length":
-                length = min(int(value), _MAX_ANSWER_BYTES)
-        body = bytearray()
-        while len(body) < length and (piece := await reader.read(length - len(body))):
-            body += piece
-        return int(parts[1]), bytes(body)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from footlights import errors
@@ -126,12 +126,21 @@ class Running:
     desired: str
     epoch: int
     limits: bytes
+    drain_time: datetime | None
+    """When a drain of its node ends it."""
 
 
 def running_at(tx: Transaction, hub: str) -> list[Running]:
     """Return the launches that have not ended on the nodes that have their links to one replica."""
     statement = (
-        select(LAUNCH.c.node, LAUNCH.c.launch_id, LAUNCH.c.desired, LAUNCH.c.epoch, SESSION.c.limits)
+        select(
+            LAUNCH.c.node,
+            LAUNCH.c.launch_id,
+            LAUNCH.c.desired,
+            LAUNCH.c.epoch,
+            SESSION.c.limits,
+            case((NODE.c.draining, NODE.c.drain_time)),
+        )
         .join(NODE, NODE.c.node == LAUNCH.c.node)
         .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
         .where(LAUNCH.c.ended_time.is_(None), NODE.c.hub == hub)

@@ -73,7 +73,7 @@ async def run(options: Options) -> None:
             viewers = viewers_module.Viewers(options, port, render)
             viewers.start()
             viewers.watch_over(end)
-            health.status = viewers.status
+            health.status, health.notice = viewers.status, viewers.notify
             whep.open(viewers)
             health.ready()
             log.info(

@@ -3,6 +3,8 @@
 GET /v1/streaming/ready    200 "Ready for connection" after the first frame, else 503 with the step it is at
 GET /v1/streaming/startup  the same as facts, always 200
 GET /v1/streaming/status   {"viewers": n, "last_input_seconds_ago": s | null, "fps", "frames", "triangles", ...}
+POST /v1/streaming/notice  {"reason": "DRAIN", "message": "…", "ends_in_seconds": s | null}: 204, and all viewers are
+                           told; an empty reason takes it back
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+
+from footlights.viewer.notice import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +30,7 @@ class Health:
         self._began = time.monotonic()
         self._ready_after: float | None = None
         self.status: Callable[[], dict[str, Any]] = self._nobody
+        self.notice: Callable[[Notice], None] | None = None
 
     def ready(self) -> None:
         """Answer 200 from now on."""
@@ -37,6 +42,7 @@ class Health:
         app.router.add_get("/v1/streaming/ready", self._ready)
         app.router.add_get("/v1/streaming/startup", self._startup)
         app.router.add_get("/v1/streaming/status", self._status)
+        app.router.add_post("/v1/streaming/notice", self._notice)
         return app
 
     async def _ready(self, _request: web.Request) -> web.Response:
@@ -57,6 +63,16 @@ class Health:
 
     async def _status(self, _request: web.Request) -> web.Response:
         return web.json_response(self.status())
+
+    async def _notice(self, request: web.Request) -> web.Response:
+        try:
+            notice = Notice.parse(await request.read(), time.monotonic())
+        except ValueError as error:
+            return web.json_response({"statusMessage": f"Not understood: {error}"}, status=400)
+        if self.notice is None:
+            return web.json_response({"statusMessage": "Not ready: nobody can be told"}, status=503)
+        self.notice(notice)
+        return web.Response(status=204)
 
     def _nobody(self) -> dict[str, Any]:
         progress = self._progress

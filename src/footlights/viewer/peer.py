@@ -55,7 +55,7 @@ class Peer:
         self._began = time.monotonic()
         self.on_input: Callable[[dict[str, Any]], None] | None = None
         self.on_bad_input: Callable[[], None] | None = None
-        self.greeting: Callable[[], dict[str, Any]] | None = None
+        self.greeting: Callable[[], list[dict[str, Any]]] | None = None
 
     @property
     def connected(self) -> bool:
@@ -148,7 +148,8 @@ class Peer:
         self._channels.append(channel)
         channel.on("message", lambda raw: self._message(channel, raw))
         if self.greeting is not None:
-            self.send(self.greeting())
+            for message in self.greeting():
+                self.send(message)
 
     def _message(self, channel: Any, raw: str | bytes) -> None:
         message = parse(raw)

@@ -14,6 +14,7 @@ from footlights.viewer.broadcast import Hub
 from footlights.viewer.encoder import CodecName, EncoderThread, Packet
 from footlights.viewer.failure import Reason, ViewerFailure
 from footlights.viewer.mediaport import MediaPort
+from footlights.viewer.notice import Notice
 from footlights.viewer.peer import Peer
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Viewers:
         self._peers: dict[str, Peer] = {}  # oldest first
         self._ending: set[asyncio.Task[None]] = set()
         self._last_input: float | None = None
+        self._notice = Notice()
         self.bad_input = 0
         self.packets = self.key_frames = 0
         render.on_picture = lambda frame, seconds: self._encoder.submit(frame, round(seconds * 90_000))
@@ -102,6 +104,12 @@ class Viewers:
             "codecs": sorted({peer.codec for peer in self._peers.values() if peer.connected}),
         }
 
+    def notify(self, notice: Notice) -> None:
+        """Tell everybody who watches, and whoever comes."""
+        self._notice = notice
+        for peer in self._peers.values():
+            peer.send(notice.told(time.monotonic()))
+
     @property
     def count(self) -> int:
         """How many are connected."""
@@ -130,9 +138,9 @@ class Viewers:
     def _bad_input(self) -> None:
         self.bad_input += 1
 
-    def _hello(self) -> dict[str, Any]:
+    def _hello(self) -> list[dict[str, Any]]:
         progress, options = self._render.progress, self._options
-        return {
+        hello = {
             "type": "hello",
             "title": options.title or progress.stage,
             "stage": progress.stage,
@@ -141,6 +149,7 @@ class Viewers:
             "fps": options.fps,
             "triangles": progress.triangles,
         }
+        return [hello, self._notice.told(time.monotonic())] if self._notice.reason else [hello]
 
     def _forget(self, peer: Peer) -> None:
         self._peers.pop(peer.resource, None)

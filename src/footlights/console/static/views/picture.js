@@ -1,5 +1,7 @@
 // The live picture of a session, and the hand on it.
 import { call, identity, sessionPath } from "../api.js";
+import { useNow } from "../clock.js";
+import { span } from "../format.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { Icon } from "../icons.js";
 import { Input } from "../input.js";
@@ -32,6 +34,7 @@ function Playing({ id }) {
   const [stats, setStats] = useState(null);
   const [hello, setHello] = useState(null);
   const [notice, setNotice] = useState("");
+  const [ending, setEnding] = useState(null);
   const [controls, setControls] = useState(false);
   const [figures, setFigures] = useState(true);
   const [types, setTypes] = useState(false);
@@ -53,7 +56,11 @@ function Playing({ id }) {
     });
     playing.addEventListener("message", ({ detail }) => {
       if (detail.type === "hello") setHello(detail);
-      if (detail.type === "notice") setNotice(String(detail.message ?? ""));
+      if (detail.type === "notice") {
+        // One with a reason stands until it is taken back; one without is a remark, or takes the last one back.
+        setEnding(detail.reason ? { message: String(detail.message ?? ""), at: endOf(detail) } : null);
+        if (!detail.reason) setNotice(String(detail.message ?? ""));
+      }
     });
     hand.addEventListener("control", ({ detail }) => setControls(detail));
     playing.start();
@@ -86,6 +93,7 @@ function Playing({ id }) {
     </div>
     ${!plays && html`<${Connecting} status=${status} onRetry=${() => setRound(round + 1)} />`}
     ${plays && html`<span class="hint-chip" aria-hidden="true">${controls ? "Esc to release" : "Click to control"}</span>`}
+    ${plays && ending && html`<${Ending} ...${ending} />`}
     ${notice && html`<span class="notice-chip" role="status">${notice}</span>`}
     <div class="picture-tools">
       ${plays && figures && html`<${Stats} stats=${stats} />`}
@@ -94,6 +102,15 @@ function Playing({ id }) {
         <button class="tool" title="Full screen" aria-label="Full screen" onClick=${whole} data-testid="full-screen"><${Icon} name="expand" /></button>`}
     </div>
   </div>`;
+}
+
+/** When the session ends, on this page's own clock, which no setting of the time moves; null where that is not said. */
+const endOf = ({ ends_in_seconds: left }) => (typeof left === "number" && left >= 0 ? performance.now() + left * 1000 : null);
+
+function Ending({ message, at }) {
+  useNow({ slow: true, running: at !== null });
+  return html`<div class="ending-banner" role="status" data-testid="viewer-notice"><${Icon} name="warning" />
+    <span>${at !== null && html`<b>Ends in ${span((at - performance.now()) / 1000)}.</b> `}${message}</span></div>`;
 }
 
 const Connecting = ({ status, onRetry }) => html`<div class="connecting" role="status" data-testid="connecting">

@@ -1,0 +1,50 @@
+"""One HTTP request to a running application, over a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+HOST = "127.0.0.1"
+MAX_ANSWER_BYTES = 64 << 10
+
+
+async def ask(port: int, path: str, *, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
+    """Ask the application that listens on ``port``; return the status and the answer's body.
+
+    An HTTP client's connection pool and TLS context cost more than the whole request, and an application that is
+    starting is best asked afresh each time. HTTP/1.0 spares it chunked answers.
+
+    Args:
+        port: Its http port.
+        path: What is asked for.
+        method: How.
+        body: JSON that goes with it; None for nothing.
+
+    Raises:
+        OSError, EOFError: nobody listens, or the connection was lost.
+        ValueError: the answer is no HTTP.
+    """
+    reader, writer = await asyncio.open_connection(HOST, port, limit=MAX_ANSWER_BYTES)
+    try:
+        head = f"{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nAccept: application/json\r\nConnection: close\r\n"
+        if body is not None:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}\r\n".encode("ascii") + (body or b""))
+        status_line = await reader.readline()
+        parts = status_line.split(None, 2)
+        if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
+            raise ValueError(f"{status_line[:80]!r} is no HTTP answer")
+        length = MAX_ANSWER_BYTES
+        while header := (await reader.readline()).strip().lower():
+            name, _, value = header.partition(b":")
+            if name == b"content-length":
+                length = min(int(value), MAX_ANSWER_BYTES)
+        answer = bytearray()
+        while len(answer) < length and (piece := await reader.read(length - len(answer))):
+            answer += piece
+        return int(parts[1]), bytes(answer)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
