@@ -115,6 +115,20 @@ def test_a_node_in_detail() -> None:
     )
 
 
+def test_a_device_that_is_left_alone_says_so_and_why() -> None:
+    """Its quarantine stands beside its health, and what happened to it below."""
+    device = node_pb2.Device()
+    device.CopyFrom(node().devices[0])
+    device.quarantine = "GPU_LOST: ended sessions, 1 times; returns in 40 s if it stays well"
+    device.events.add(time=at(0), reason="GPU_LOST", message="The device is lost.")
+
+    shown = "\n".join(show.node_details(node(devices=[device])))
+
+    assert "QUARANTINED GPU_LOST: ended sessions, 1 times; returns in 40 s if it stays well" in shown
+    assert shown.splitlines()[-2].split() == ["TIME", "DEVICE", "EVENT", "WHAT"]
+    assert shown.splitlines()[-1].split(maxsplit=3)[1:] == ["GPU-1", "GPU_LOST", "The device is lost."]
+
+
 def test_an_explanation() -> None:
     """The verdict first, then every node and device with its reason."""
     answer = session_pb2.ExplainPlacementResponse(queue_position=2)

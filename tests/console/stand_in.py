@@ -339,7 +339,7 @@ class StandIn(State):
             if "utilization_percent" in device and device["slots_leased"]:
                 wave = datetime.now(UTC).timestamp() / 4 + position * 1.7
                 device["utilization_percent"] = int(52 + 24 * (wave % 2 - 1) + 15 * ((wave * 2.3) % 1))
-        return JSONResponse({"items": self._nodes})
+        return JSONResponse({"items": self._nodes, "brake": self.brake})
 
     async def change_node(self, request: Request, _: Json) -> Response:
         states = {"cordon": "CORDONED", "uncordon": "READY", "drain": "DRAINING"}

@@ -39,6 +39,7 @@ class State:
         self._cut = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._nodes = fleet(self.nodes_count)
+        self.brake: Json | None = None
         self.tokens.append(self.token("OPERATOR", "admin", "the first token"))
 
     def token(self, role: str, subject: str, description: str) -> Json:

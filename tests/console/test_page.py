@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -395,6 +396,54 @@ def test_nodes_show_devices_and_their_troubles(opened: Page, server: Server) -> 
         pass
     opened.get_by_test_id("nav-applications").click()
     expect(opened.get_by_test_id("applications")).to_be_visible()
+
+
+def test_nodes_show_what_pauses_and_what_is_left_alone(opened: Page, server: Server) -> None:
+    """
+    The brake with its reason; a device's quarantine and what happened to it; a second agent's notice; how many sessions
+    a drain still waits for, and how long.
+    """
+
+    def trouble() -> None:
+        node = server.stand_in._nodes[0]
+        since, until_ = (datetime.now(UTC) + timedelta(seconds=s) for s in (-90, 240))
+        held = {"reason": "MASS_LOSS", "message": "4 of 5 nodes fell silent."}
+        server.stand_in.brake = {**held, "since_time": since.isoformat()}
+        node |= {"state": "DRAINING", "session_count": 2, "drain_time": until_.isoformat()}
+        node["notices"] = [
+            {"reason": "DUPLICATE_IDENTITY", "message": "A second agent tries.", "time": since.isoformat()}
+        ]
+        node["devices"][0] |= {
+            "quarantine": "GPU_LOST: ended sessions, 1 times; returns in 40 s if it stays well",
+            "events": [{"time": since.isoformat(), "reason": "GPU_LOST", "message": "The device is lost."}],
+        }
+
+    server.do(trouble)
+    opened.get_by_test_id("nav-nodes").click()
+
+    expect(opened.get_by_test_id("brake")).to_contain_text("MASS_LOSS: 4 of 5 nodes fell silent.")
+    expect(opened.get_by_test_id("drains")).to_have_text(re.compile(r"2 sessions left, ended in (4 min|3 min \d+ s)"))
+    expect(opened.get_by_test_id("node-notice")).to_contain_text("DUPLICATE_IDENTITY A second agent tries.")
+    expect(opened.get_by_test_id("quarantine")).to_contain_text(
+        "Left alone: GPU_LOST: ended sessions, 1 times; returns"
+    )
+    opened.get_by_test_id("device-history").locator("summary").click()
+    expect(opened.get_by_test_id("device-history")).to_contain_text("GPU_LOST The device is lost.")
+
+
+def test_a_session_that_does_not_end_is_raised(opened: Page, server: Server) -> None:
+    """
+    In the list and on its own page, with what is missing of the proof.
+    """
+    why = "The end is overdue, and its slots are withheld until the application is proved gone: pid 7 sleeps for ever."
+    stuck = {"state": "TERMINATING", "node": "stage-a", "status_message": why}
+    session = server.do(lambda: server.stand_in.add("robot-cell", **stuck))
+    row = opened.locator(f"[data-session='{session['session_id']}']")
+    expect(row.locator("span.bad")).to_contain_text("The end is overdue")
+    row.get_by_role("link").click()
+
+    expect(opened.get_by_test_id("overdue")).to_contain_text("It does not end")
+    expect(opened.get_by_test_id("overdue")).to_contain_text("pid 7 sleeps for ever")
 
 
 def test_operator_cordons_a_node(opened: Page, server: Server) -> None:

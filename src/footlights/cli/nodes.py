@@ -72,13 +72,14 @@ async def drain(
 ) -> None:
     """Empty a node: nothing new, and its sessions go on to their own end or the deadline."""
     async with cli.client() as client:
+        begun = time.monotonic()
         answer = await client.nodes.drain(node, deadline)
-        end = time.monotonic() + timeout
+        end = begun + timeout
         left = -1
         while wait and answer.session_count:
             if answer.session_count != left:
                 left = answer.session_count
-                typer.echo(f"{node}: {left} session{'s' if left != 1 else ''} left", err=True)
+                typer.echo(f"{node}: {left} session{'s' if left != 1 else ''} left{_ends(deadline, begun)}", err=True)
             if time.monotonic() > end:
                 raise Failed(
                     f"{node} still has {left} sessions after {show_duration(timeout)}. It goes on draining; "
@@ -100,6 +101,14 @@ async def forget(
         answer = await client.nodes.forget(node)
     ended = answer.ended_session_count
     emit(cli.output, answer, [node], [f"{node} is forgotten; {ended} session{'s' if ended != 1 else ''} ended"])
+
+
+def _ends(deadline: float | None, begun: float) -> str:
+    """When a drain that was begun then ends what is left; measured here, whatever the server's clock says."""
+    if not deadline:
+        return ""
+    left = begun + deadline - time.monotonic()
+    return f", ended in {show_duration(round(left))}" if left >= 1 else ", being ended"
 
 
 def _emit_one(cli: Cli, node: node_pb2.Node) -> None:

@@ -167,13 +167,24 @@ def node_details(node: node_pb2.Node) -> list[str]:
             f"{device.utilization_percent}%" if device.HasField("utilization_percent") else "-",
             f"{device.slots_leased}/{device.slots}",
             name_of(device, "health"),
-            "; ".join(
-                [*(f"{why.reason} {why.message}" for why in device.health_reasons), *filter(None, [device.note])]
-            ),
+            _why(device),
         )
         for device in node.devices
     ]
-    return [*lines, "", *table(("DEVICE", "KIND", "NAME", "FREE MEMORY", "BUSY", "SLOTS", "HEALTH", "WHY"), rows)]
+    lines += ["", *table(("DEVICE", "KIND", "NAME", "FREE MEMORY", "BUSY", "SLOTS", "HEALTH", "WHY"), rows)]
+    events = [
+        (moment(event.time), device.uuid, event.reason, event.message)
+        for device in node.devices
+        for event in device.events
+    ]
+    return [*lines, "", *table(("TIME", "DEVICE", "EVENT", "WHAT"), sorted(events))] if events else lines
+
+
+def _why(device: node_pb2.Device) -> str:
+    """Why a device is not as it should be, or not placed on."""
+    reasons = [f"{why.reason} {why.message}" for why in device.health_reasons]
+    quarantine = f"QUARANTINED {device.quarantine}" if device.quarantine else ""
+    return "; ".join(text for text in (*reasons, quarantine, device.note) if text)
 
 
 def version_rows(versions: Sequence[application_pb2.Version], now_s: float) -> list[str]:

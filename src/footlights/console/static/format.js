@@ -74,3 +74,6 @@ export function basename(uri) {
 
 /** The start of an id that tells it from its neighbours: ids are time-ordered, so the end varies most. */
 export const shortId = (id) => (id && id.length > 12 ? `…${id.slice(-8)}` : id ?? "");
+
+/** Whether a session's end should have been proved long ago, by what the control plane says of it. */
+export const overdue = ({ state, status_message: message }) => state === "TERMINATING" && (message ?? "").startsWith("The end is overdue");

@@ -1,5 +1,5 @@
 // The small parts that views are made of.
-import { ago, moment, words } from "./format.js";
+import { ago, moment, span, words } from "./format.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { useNow } from "./clock.js";
@@ -20,6 +20,12 @@ export const Busy = () => html`<span class="busy" role="progressbar" aria-label=
 export function Ago({ time }) {
   const now = useNow({ slow: true });
   return time ? html`<time datetime=${time} title=${moment(time)}>${ago(time, now)}</time>` : null;
+}
+
+/** How long until a moment, with the moment itself on hover. */
+export function Until({ time }) {
+  const left = (Date.parse(time) - useNow({ slow: true })) / 1000;
+  return html`<time datetime=${time} title=${moment(time)}>${left > 0 ? `in ${span(left)}` : "now"}</time>`;
 }
 
 /** Text that can be taken along by one click. */

@@ -1,8 +1,8 @@
 // One device: how full, how busy, how well, and who holds it.
-import { bytes, shortId, words } from "../format.js";
+import { bytes, count, shortId, words } from "../format.js";
 import { html } from "../html.js";
 import { Icon } from "../icons.js";
-import { Meter, State } from "../parts.js";
+import { Ago, Meter, State } from "../parts.js";
 import { to } from "../router.js";
 
 const KEPT = 45;
@@ -42,7 +42,7 @@ const kind = ({ kind: name, mig_profile: profile }) => (name === "MIG" ? `MIG ${
 
 function Slots({ of }) {
   const { slots = 0, slots_leased: leased = 0, sessions = [] } = of;
-  const barred = of.health === "UNHEALTHY" || of.health === "LOST" || of.foreign_processes?.length > 0;
+  const barred = of.health === "UNHEALTHY" || of.health === "LOST" || Boolean(of.quarantine) || of.foreign_processes?.length > 0;
   const pips = Array.from({ length: Math.min(slots, 16) }, (_, at) => html`<i key=${at} class=${at < leased ? "taken" : ""}></i>`);
   return html`<div class="device-slots"><span class="pips" role="img" aria-label=${`${leased} of ${slots} slots taken`} title=${`${leased} of ${slots} slots taken`}>${pips}</span>
     <span class="slot-text">${leased === 0 && barred ? html`<span class="faint">not placed</span>` : leased === 0 ? html`<span class="faint">free</span>`
@@ -54,7 +54,12 @@ const Remarks = ({ of, foreign }) => html`${(of.health_reasons ?? []).map(({ rea
     <p class=${`device-note ${of.health === "DEGRADED" ? "wait" : "bad"}`} key=${reason}><${Icon} name="warning" size=${14} /> <span><code>${reason}</code> ${message}</span></p>`)}
   ${foreign.length > 0 && html`<${Foreign} of=${foreign} />`}
   ${of.processes_known === false && of.kind !== "SOFTWARE" && of.kind !== "FAKE" && html`<p class="device-note"><${Icon} name="info" size=${14} /> The processes on it cannot be read.</p>`}
+  ${of.quarantine && html`<p class="device-note wait" data-testid="quarantine"><${Icon} name="warning" size=${14} /> <span>Left alone: ${of.quarantine}.</span></p>`}
+  ${of.events?.length > 0 && html`<${History} of=${of.events} />`}
   ${of.note && html`<p class="device-note"><${Icon} name="info" size=${14} /> ${of.note}</p>`}`;
+
+const History = ({ of }) => html`<details class="device-history" data-testid="device-history"><summary>What happened to it: ${count(of.length, "event")}</summary>
+  <ol>${of.toReversed().map(({ time, reason, message }) => html`<li key=${time}><${Ago} time=${time} /> <code>${reason}</code> ${message}</li>`)}</ol></details>`;
 
 const Foreign = ({ of }) => html`<p class="device-note wait"><${Icon} name="warning" size=${14} />
   <span>Not ours: ${of.map(({ pid, name, used_memory_bytes: memory }, at) => html`${at ? ", " : ""}<code key=${pid}>${name || "?"} (${pid})</code>

@@ -1,6 +1,6 @@
 // What stands in the picture's place when the session is over: how it ended, and why.
 import { html } from "../html.js";
-import { span, words } from "../format.js";
+import { overdue, span, words } from "../format.js";
 import { Icon } from "../icons.js";
 import { Busy } from "../parts.js";
 
@@ -29,6 +29,11 @@ const HELPS = {
 
 export function Ended({ session }) {
   if (session.state === "TERMINATING") {
+    if (overdue(session)) {
+      return html`<div class="stage waiting" role="alert" data-testid="overdue"><${Icon} name="warning" size=${22} /><h2>It does not end</h2>
+        <p class="waiting-why">${session.status_message}</p>
+        <p class="dim">Somebody has to look at ${session.node || "its node"}; the agent goes on trying.</p></div>`;
+    }
     return html`<div class="stage waiting" role="status"><${Busy} /><h2>Terminating</h2>
       <p class="waiting-why">${session.status_message || "The application is being ended and its device freed."}</p></div>`;
   }

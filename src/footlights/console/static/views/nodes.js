@@ -4,7 +4,7 @@ import { count } from "../format.js";
 import { html, useMemo, useState } from "../html.js";
 import { EmptyStage, Icon } from "../icons.js";
 import { Loaded, useRead } from "../load.js";
-import { Ago, Dialog, Empty, Pairs, State } from "../parts.js";
+import { Ago, Dialog, Empty, Pairs, State, Until } from "../parts.js";
 import { complain, say } from "../toasts.js";
 import { Device, remember } from "./device.js";
 
@@ -13,14 +13,17 @@ const FIRST = 40;
 
 export function Nodes() {
   const nodes = useRead(async (signal) => {
-    const { items } = await call("GET", "/nodes", { signal });
+    const { items, brake } = await call("GET", "/nodes", { signal });
     for (const { devices } of items) devices?.forEach(remember);
-    return items;
+    return Object.assign(items, { brake });
   }, [], { every: EVERY });
   const [search, setSearch] = useState("");
   const [most, setMost] = useState(FIRST);
   return html`<header class="head"><h1>Nodes</h1>${nodes.value && html`<${Sum} of=${nodes.value} />`}</header>
     ${nodes.error && nodes.value && html`<div class="note note-wait" role="status"><${Icon} name="warning" /><span>${nodes.error.message} This is what was last read.</span></div>`}
+    ${nodes.value?.brake && html`<div class="note note-wait" role="status" data-testid="brake"><${Icon} name="warning" />
+      <span>Reaping pauses since <${Ago} time=${nodes.value.brake.since_time} /> <code>${nodes.value.brake.reason}</code>: ${nodes.value.brake.message}
+      No node is called unreachable and no session ends by time; it goes on by itself.</span></div>`}
     <${Loaded} of=${nodes} rows=${5}>${(items) => {
       if (!items.length) {
         return html`<${Empty} art=${html`<${EmptyStage} />`} title="No node has joined">
@@ -55,10 +58,13 @@ function Node({ node, onChange }) {
     <header class="node-head">
       <div><h2>${node.node}</h2><span class="under">${kinds}</span></div>
       <${State} state=${node.state} testid="node-state" />
-      ${node.state === "DRAINING" && node.drain_time && html`<span class="faint">what is left ends <${Ago} time=${node.drain_time} /></span>`}
+      ${node.state === "DRAINING" && node.drain_time && html`<span class="faint" data-testid="drains">${count(node.session_count ?? 0, "session")} left, ended <${Until} time=${node.drain_time} /></span>`}
       ${node.state === "UNREACHABLE" && html`<span class="bad">last heard <${Ago} time=${node.last_seen_time} /></span>`}
       <div class="head-end"><${Actions} node=${node} onChange=${onChange} /></div>
     </header>
+    ${node.state === "DRAINING" && !node.drain_time && html`<p class="node-note"><${Icon} name="info" size=${14} /> ${count(node.session_count ?? 0, "session")} left; each ends by itself.</p>`}
+    ${(node.notices ?? []).map(({ reason, message, time }) => html`<p class="node-note bad" key=${reason} data-testid="node-notice"><${Icon} name="warning" size=${14} />
+      <span><code>${reason}</code> ${message}${time && html` <span class="faint"><${Ago} time=${time} /></span>`}</span></p>`)}
     ${(facts?.notes ?? []).map((note) => html`<p class="node-note" key=${note}><${Icon} name="info" size=${14} /> ${note}</p>`)}
     ${devices.length ? html`<div class="devices" role="list">${devices.map((device) => html`<${Device} key=${device.uuid} of=${device} />`)}</div>`
       : html`<p class="hint">It offers no device.</p>`}

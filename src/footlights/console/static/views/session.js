@@ -65,6 +65,7 @@ function Details({ session }) {
     ${session.condition === "UNREACHABLE" && html`<div class="note note-wait" role="status"><${Icon} name="warning" />
       <span>The node <strong>${session.node}</strong> is silent. The session goes on there and is not started a second time
       elsewhere; this page shows what was last heard.</span></div>`}
+    ${viewable && session.status_message && html`<div class="note note-wait" role="status" data-testid="session-says"><${Icon} name="info" /><span>${session.status_message}</span></div>`}
     <div class="session">
       <div class="session-main">
         <div class="stage-frame">

@@ -2,7 +2,7 @@
 import { call, may } from "../api.js";
 import { useCell } from "../cell.js";
 import { useNow } from "../clock.js";
-import { basename, count, seconds, shortId, span, words } from "../format.js";
+import { basename, count, overdue, seconds, shortId, span, words } from "../format.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
 import { EmptyStage, Icon } from "../icons.js";
 import { Ago, Empty, Skeleton, State, Trouble } from "../parts.js";
@@ -164,9 +164,10 @@ function Doing({ session }) {
   }
   if (state === "STARTING") return html`<${Progress} session=${session} />`;
   if (state === "ACTIVE" || state === "READY") {
-    return html`<span>${viewers == null ? "Viewers unknown" : viewers ? count(viewers, "viewer") : "Nobody is watching"}</span>`;
+    return html`<span>${viewers == null ? "Viewers unknown" : viewers ? count(viewers, "viewer") : "Nobody is watching"}</span>
+      ${session.status_message && html`<span class="under" title=${session.status_message}>${session.status_message}</span>`}`;
   }
-  return html`<span class="faint">${session.status_message}</span>`;
+  return html`<span class=${overdue(session) ? "bad" : "faint"} title=${session.status_message}>${session.status_message}</span>`;
 }
 
 const End = ({ session }) => html`<span class=${session.state === "FAILED" ? "bad" : ""}>${words(session.end_reason)}</span>
