@@ -117,6 +117,7 @@ async def test_a_full_queue_refuses_new_sessions_and_still_finds_old_ones(plane:
 
     assert full.status_code == 429
     assert problem(full)["reason"] == "QUEUE_FULL"
+    assert 'footlights_calls_shed_total{reason="QUEUE"} 1.0' in (await plane.rest("GET", "/metrics")).text
     assert full.headers["retry-after"] == "60"
     assert (await plane.create(request_id="k")).session_id == made.session_id
 

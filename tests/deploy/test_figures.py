@@ -15,13 +15,17 @@ from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, ses
 from prometheus_client.parser import text_string_to_metric_families
 
 from footlights.control.metrics import Metrics
+from footlights.control.process_metrics import SHED, WAKEUPS
 from footlights.lifecycle import LIVE_STATES, EndReason
 from footlights.status import CODE_NAMES
 from tests.deploy import DEPLOY
+from tests.system.stack import Stack
 
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 DASHBOARD = DEPLOY / "grafana" / "footlights.json"
 _TARGET_LABELS = {"job", "instance"}
+_OF_EVERY_PROCESS = {"process_virtual_memory_bytes", "process_start_time_seconds"}
+"""Figures that come with the others of their kind; nobody has to show them."""
 _METHODS = {
     method.name
     for module in (agent_pb2, application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2)
@@ -34,6 +38,9 @@ _VALUES: Mapping[tuple[str, str], set[str]] = {
     ("footlights_slots", "state"): {"leased", "free", "unusable"},
     ("footlights_slots", "kind"): set(node_pb2.Device.Kind.keys()),
     ("footlights_session_ends_total", "reason"): {str(reason) for reason in EndReason},
+    ("footlights_replicas", "state"): {"live", "gone"},
+    ("footlights_wakeups_total", "source"): set(WAKEUPS),
+    ("footlights_calls_shed_total", "reason"): set(SHED),
     ("grpc_server_handled_total", "grpc_code"): {"OK", *CODE_NAMES.values()},
     ("grpc_server_handled_total", "grpc_method"): _METHODS,
     ("grpc_server_handling_seconds_bucket", "grpc_method"): _METHODS,
@@ -43,6 +50,15 @@ _VALUES: Mapping[tuple[str, str], set[str]] = {
 @pytest.fixture(scope="module")
 def exported() -> dict[str, set[str]]:
     """Every series that a control plane exports, with its labels, read from its own text."""
+    return {
+        sample.name: set(sample.labels)
+        for family in text_string_to_metric_families(_metrics().text().decode())
+        for sample in family.samples
+    }
+
+
+def _metrics() -> Metrics:
+    """Figures of a control plane in which everything has happened once."""
     metrics = Metrics()
     metrics.call("/footlights.v1.StreamingService/GetSession", "OK", 0.1)
     metrics.ended("IDLE_TIMEOUT")
@@ -50,11 +66,14 @@ def exported() -> dict[str, set[str]]:
     metrics.refused("FOREIGN_PROCESS")
     metrics.placed(0.1)
     metrics.fleet({("READY", "a"): 1}, {("GPU", "free"): 1}, {"READY": 1})
-    return {
-        sample.name: set(sample.labels)
-        for family in text_string_to_metric_families(metrics.text().decode())
-        for sample in family.samples
-    }
+    metrics.linked(1)
+    metrics.committed(0.01)
+    metrics.queued(1)
+    metrics.shed("LINKS")
+    metrics.replicas(live=2, gone=1)
+    metrics.woken("notify")
+    metrics.lagged(0.001)
+    return metrics
 
 
 def _alerts() -> Iterator[tuple[str, str]]:
@@ -127,7 +146,54 @@ def test_every_figure_is_shown(exported: dict[str, set[str]]) -> None:
     families = {re.sub(r"_(bucket|sum|count|created|total)$", "", name) for name in exported}
     shown = {re.sub(r"_(bucket|sum|count|total)$", "", str(name)) for name in used}
 
-    assert families <= shown
+    assert families - _OF_EVERY_PROCESS <= shown
+
+
+def test_figures_are_named_as_prometheus_has_it(exported: dict[str, set[str]]) -> None:
+    """
+    Names have our prefix or a common one and base units; counters end in _total; no label grows with use.
+    """
+    families = text_string_to_metric_families(_metrics().text().decode())
+    ours = [family for family in families if not family.name.startswith("process_")]
+
+    for family in ours:
+        assert family.name.startswith(("footlights_", "grpc_server_")), family.name
+        assert not re.search(r"_(ms|milliseconds|minutes|kib|mib|percent|count)$", family.name), family.name
+        assert family.documentation.endswith("."), family.name
+        for sample in family.samples:
+            assert family.type != "counter" or sample.name.endswith(("_total", "_created")), sample.name
+            assert not sample.labels.keys() & {"session", "session_id", "user", "username", "subject", "node", "token"}
+    assert all(family.name.endswith("_seconds") for family in ours if family.type == "histogram")
+
+
+@pytest.mark.parametrize(("where", "query"), QUERIES, ids=[where for where, _ in QUERIES])
+def test_replicas_are_not_counted_twice(where: str, query: str) -> None:
+    """
+    The gauges of the fleet, which every replica may tell, are never added up over instances.
+    """
+    assert not re.search(
+        r"\bsum(?: by \([^)]*\))? ?\((footlights_(sessions|slots|nodes|stuck_sessions|brake))\b", query
+    )
+
+
+async def test_a_real_server_exports_what_is_asked_for(tmp_path: Path) -> None:
+    """
+    Every series that an alert or a panel asks for is among those that a server process shows on /metrics.
+    """
+    asked = {str(selector.name) for _, query in QUERIES for selector in _selectors(query)} - {"up"}
+    async with Stack(tmp_path / "stack") as stack:
+        refused = await stack.call("GET", "/stream/none")
+        text = (await stack.call("GET", "/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    shown = {sample.name for family in families.values() for sample in family.samples}
+    # These have series only while there is something to show.
+    declared = {
+        name for name in asked if name.startswith(("footlights_sessions", "footlights_slots", "footlights_nodes"))
+    }
+
+    assert refused.status_code == 404
+    assert asked - declared <= shown
+    assert declared <= families.keys()
 
 
 def test_alerts_say_what_to_do() -> None:
