@@ -50,6 +50,24 @@ async def test_connecting_grants_one_viewer_the_way(plane: Control) -> None:
     assert (await connect(plane, session.session_id)).token != answer.token
 
 
+async def test_each_session_has_its_own_way_through_the_relay(tmp_path: Path, migrated: Path) -> None:
+    """The answer also names the relay, with a user name and a password that end by themselves."""
+    secret = tmp_path / "turn.secret"
+    secret.write_text("north\n")
+    relay = {"turn_urls": ("turn:relay:3478",), "turn_secret_file": secret, "turn_ttl_s": 3600.0}
+    async with control(tmp_path, migrated, ice_servers=("stun:stun:3478",), **relay) as plane:
+        await plane.apply()
+        session = await plane.running(await plane.agent())
+
+        answer = await connect(plane, session.session_id)
+
+    stun, turn = answer.ice_servers
+    assert (list(stun.urls), stun.username) == (["stun:stun:3478"], "")
+    assert list(turn.urls) == ["turn:relay:3478"]
+    assert turn.username == f"{int(plane.clock().timestamp()) + 3600}:{session.session_id}"
+    assert turn.credential
+
+
 async def test_only_the_ways_that_an_application_speaks_are_given(plane: Control) -> None:
     """An application without WHEP has no WHEP URL."""
     await plane.apply(version("2.0.0", signaling=application_pb2.Signaling(websocket_path="/sign_in")))

@@ -14,6 +14,7 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from footlights import errors, names
+from footlights.auth import relays
 from footlights.auth.grants import Grants
 from footlights.auth.secrets import Box
 from footlights.control import asking, calls, convert, explaining, fleet, logs, resolving, spans, visible, watching
@@ -56,6 +57,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         self._store, self._bus, self._peers, self._box, self._grants = store, bus, peers, box, grants
         self._settings, self._origin, self._public_url = settings, origin, public_url
         self._clock, self._new_id, self._decision_wait_s = clock, new_id, decision_wait_s
+        self._relays = relays.of(settings.turn_urls, settings.turn_secret_file, settings.turn_ttl_s)
 
     async def ListSessions(
         self, request: session_pb2.ListSessionsRequest, context: Context
@@ -261,6 +263,9 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         )
         if self._settings.ice_servers:
             answer.ice_servers.add(urls=self._settings.ice_servers)
+        if self._relays is not None:
+            relay = self._relays.issue(row.session_id, now)
+            answer.ice_servers.add(urls=relay.urls, username=relay.username, credential=relay.credential)
         answer.expire_time.FromDatetime(now)
         answer.expire_time.FromNanoseconds(answer.expire_time.ToNanoseconds() + int(ttl * 1e9))
         return answer

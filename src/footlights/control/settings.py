@@ -58,6 +58,12 @@ class ServerSettings:
     """How long a viewer's grant opens new connections."""
     ice_servers: tuple[str, ...] = ()
     """``stun:`` or ``turn:`` URLs that viewers are given."""
+    turn_urls: tuple[str, ...] = ()
+    """``turn:`` or ``turns:`` URLs of a relay that knows ``turn_secret_file``; each viewer has its own password."""
+    turn_secret_file: Path | None = None
+    """The secret that is shared with the relay (coturn: static-auth-secret)."""
+    turn_ttl_s: float = 86400.0
+    """How long a viewer's password for the relay is good; longer than a session may last."""
     log_format: str = "console"
     """``console`` or ``json``."""
     log_level: str = "info"
@@ -83,9 +89,15 @@ class ServerSettings:
             ("max_concurrent_calls", self.max_concurrent_calls),
             ("retention_days", self.retention_days),
             ("grant_ttl_s", self.grant_ttl_s),
+            ("turn_ttl_s", self.turn_ttl_s),
         ):
             if not number > 0:
                 raise InvalidArgument(name, f"{number!r} is not above 0.")
+        for url in self.turn_urls:
+            if not url.startswith(("turn:", "turns:")):
+                raise InvalidArgument("turn_urls", f"{url!r} must start with turn: or turns:, as in turn:HOST:3478.")
+        if bool(self.turn_urls) != (self.turn_secret_file is not None):
+            raise InvalidArgument("turn_secret_file", "a relay's URLs and secret go together. Give both or neither.")
         if self.log_format not in ("console", "json"):
             raise InvalidArgument("log_format", f"{self.log_format!r} is neither 'console' nor 'json'.")
         if self.log_level not in ("debug", "info", "warning", "error"):

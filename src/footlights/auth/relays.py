@@ -1,0 +1,62 @@
+"""Passwords for a TURN relay that end by themselves, as coturn's ``use-auth-secret`` has it.
+
+The convention is that of "A REST API For Access To TURN Services" (draft-uberti-behave-turn-rest): the user name is
+``EXPIRY:NAME``, with the time at which it ceases to be good in seconds since 1970, and the password is the base64 of
+HMAC-SHA1 over it under the secret that relay and issuer share. Nothing is stored, and the relay asks nobody.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from footlights.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One viewer's way through a relay; named as WebRTC's ``RTCIceServer`` has it."""
+
+    urls: tuple[str, ...]
+    username: str
+    credential: str = field(repr=False)
+
+
+class Relays:
+    """Issues credentials for one set of relays."""
+
+    def __init__(self, urls: Sequence[str], secret: bytes, ttl_s: float) -> None:
+        """Take the relays' URLs, the secret that they share with us, and for how many seconds a password is good."""
+        self._urls, self._secret, self._ttl_s = tuple(urls), secret, ttl_s
+
+    def issue(self, session_id: str, now: datetime) -> Credential:
+        """Return a credential for a viewer of ``session_id`` that is good from ``now`` (aware) on."""
+        username = f"{int((now + timedelta(seconds=self._ttl_s)).timestamp())}:{session_id}"
+        # SHA-1 is what relays check with; as a keyed digest it is not broken.
+        digest = hmac.digest(self._secret, username.encode(), hashlib.sha1)
+        return Credential(self._urls, username, base64.b64encode(digest).decode())
+
+
+def of(urls: Sequence[str], secret_file: Path | None, ttl_s: float) -> Relays | None:
+    """Return the issuer for these settings; None without a relay.
+
+    Raises:
+        InvalidArgument: the secret cannot be read, or is empty; names ``turn_secret_file``.
+    """
+    if not urls or secret_file is None:
+        return None
+    try:
+        secret = secret_file.read_bytes().strip()
+    except OSError as error:
+        raise InvalidArgument("turn_secret_file", f"{secret_file} cannot be read: {error.strerror}.") from error
+    if not secret:
+        raise InvalidArgument(
+            "turn_secret_file",
+            f"{secret_file} is empty. Put the relay's static-auth-secret into it: openssl rand -hex 32",
+        )
+    return Relays(urls, secret, ttl_s)
