@@ -224,4 +224,5 @@ def test_every_command_of_a_group_has_help(run: Run, group: str) -> None:
     for command in commands:
         shown = run(group, command, "--help")
         assert shown.exit_code == 0
-        assert "--output" in shown.stdout
+        # It asks no server and prints one secret.
+        assert "--output" in shown.stdout or command == "recover"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
+from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +15,7 @@ import typer
 from footlights.cli import show
 from footlights.cli.calls import Cli, command, confirm, group
 from footlights.cli.durations import duration
+from footlights.cli.exits import exiting
 from footlights.cli.output import Output, details, emit
 
 app = group("Create, list and revoke tokens.")
@@ -91,3 +96,24 @@ async def whoami(cli: Cli) -> None:
         ]
     )
     emit(cli.output, answer, [answer.subject], lines)
+
+
+@app.command("recover")
+def recover(
+    subject: Annotated[str, typer.Option("--subject", help="Whose it is.")] = "admin",
+    data_dir: Annotated[
+        Path,
+        typer.Option("--data-dir", metavar="DIR", envvar="FOOTLIGHTS_DATA_DIR", help="The server's own directory."),
+    ] = Path(".footlights/server"),
+    database: Annotated[
+        str, typer.Option("--database", envvar="FOOTLIGHTS_DATABASE", help="The server's database; empty for SQLite.")
+    ] = "",
+) -> None:
+    """Make an operator's token where the server's database and cluster key are, when there is none left.
+
+    Asks no server. With SQLite the server must be stopped meanwhile; with Postgres it goes on.
+    """
+    with exiting():
+        from footlights.control.recovery import recover as make
+
+        typer.echo(asyncio.run(make(data_dir, database, subject, os.environ, now=datetime.now(UTC))))
