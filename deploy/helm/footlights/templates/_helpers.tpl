@@ -1,0 +1,95 @@
+{{- define "footlights.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a selector may hold: never changes over a release's life. Takes {root, component}. */}}
+{{- define "footlights.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "footlights.labels" -}}
+{{ include "footlights.selector" . }}
+app.kubernetes.io/part-of: footlights
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Takes {root, name, component, annotations}. */}}
+{{- define "footlights.metadata" -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "footlights.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Takes {root, image}. */}}
+{{- define "footlights.image" -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes {root, account, component}. */}}
+{{- define "footlights.account" -}}
+{{- if .account.create -}}
+{{- default (printf "%s-%s" (include "footlights.fullname" .root) .component) .account.name -}}
+{{- else -}}
+{{- default "default" .account.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The Deployments of the control plane, as a list. Their label `footlights.io/serves` says what a Service finds in them.
+*/}}
+{{- define "footlights.groups" -}}
+{{- if .Values.server.split.enabled }}
+- component: web
+  roles: api,frontdoor,loops
+  replicas: {{ .Values.server.replicaCount }}
+  resources: {{ toJson .Values.server.resources }}
+- component: hub
+  roles: hub
+  replicas: {{ .Values.server.split.hubReplicaCount }}
+  resources: {{ toJson .Values.server.hubResources }}
+{{- else }}
+- component: server
+  roles: api,frontdoor,hub,loops
+  replicas: {{ .Values.server.replicaCount }}
+  resources: {{ toJson .Values.server.resources }}
+{{- end }}
+{{- end -}}
+
+{{- define "footlights.web" -}}{{ ternary "web" "server" .Values.server.split.enabled }}{{- end -}}
+{{- define "footlights.hub" -}}{{ ternary "hub" "server" .Values.server.split.enabled }}{{- end -}}
+{{- define "footlights.scheme" -}}{{ ternary "HTTPS" "HTTP" (ne .Values.server.tls.existingSecret "") }}{{- end -}}
+
+{{/* Where agents dial. */}}
+{{- define "footlights.agentServer" -}}
+{{- default (printf "%s-hub.%s.svc:%d" (include "footlights.fullname" .) .Release.Namespace (int .Values.server.service.grpcPort)) .Values.agent.server -}}
+{{- end -}}

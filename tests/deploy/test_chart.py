@@ -1,0 +1,492 @@
+"""The Helm chart, rendered by Helm for several installations. No cluster has ever run it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+import footlights
+from tests.deploy import DEPLOY
+from tests.deploy.commands import Accepted, accept
+from tests.deploy.helm import Helm, Manifest, Rendered, unpack
+
+CHART = DEPLOY / "helm" / "footlights"
+VALUES = Path(__file__).with_name("values")
+INSTALLATIONS = {
+    "default": [],
+    "split": [VALUES / "split.yaml"],
+    "software": [VALUES / "software.yaml"],
+    "everything": [VALUES / "everything.yaml"],
+}
+NOT_KUBERNETES = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "HTTPRoute", "GRPCRoute"}
+"""Kinds of others, whose schemas are not at hand."""
+
+ROLES = {"api", "frontdoor", "hub", "loops"}
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return unpack(tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="session", params=INSTALLATIONS)
+def installation(request: pytest.FixtureRequest, helm: Helm) -> Rendered:
+    """One installation, as Helm would send it."""
+    return helm.render(CHART, INSTALLATIONS[request.param])
+
+
+@pytest.fixture(scope="session")
+def default(helm: Helm) -> Rendered:
+    return helm.render(CHART)
+
+
+@pytest.fixture(scope="session")
+def everything(helm: Helm) -> Rendered:
+    return helm.render(CHART, INSTALLATIONS["everything"])
+
+
+def test_helm_finds_nothing(helm: Helm) -> None:
+    """
+    ``helm lint --strict`` passes with every set of values.
+    """
+    values = [option for paths in INSTALLATIONS.values() for path in paths for option in ("--values", str(path))]
+    plain, full = helm.run("lint", "--strict", CHART), helm.run("lint", "--strict", CHART, *values)
+
+    assert (plain.returncode, full.returncode) == (0, 0), plain.stdout + full.stdout
+
+
+@pytest.mark.parametrize("version", ["1.27", kubernetes_validate.latest_version()])
+def test_manifests_are_what_kubernetes_takes(installation: Rendered, version: str) -> None:
+    """
+    Every manifest fits Kubernetes' own schema, strictly: of the oldest version that the chart admits, and the newest.
+    """
+    for manifest in installation.manifests:
+        if manifest["kind"] not in NOT_KUBERNETES:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+    assert {manifest["kind"] for manifest in installation.manifests} >= {"Deployment", "DaemonSet", "Service"}
+
+
+def test_oldest_version_is_the_charts() -> None:
+    """
+    What the chart says of Kubernetes' version is what is tested.
+    """
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"] == ">=1.27.0-0"
+
+
+def test_everything_renders_every_template(everything: Rendered) -> None:
+    """
+    With everything on, every kind is there, the foreign ones included: no template is without a test.
+    """
+    wanted = set()
+    for template in CHART.rglob("templates/**/*.yaml"):
+        wanted |= set(re.findall(r"^kind: (\w+)$", template.read_text(), re.MULTILINE))
+
+    assert {manifest["kind"] for manifest in everything.manifests} == wanted
+    assert wanted >= NOT_KUBERNETES
+
+
+def test_nothing_claims_a_gpu(installation: Rendered) -> None:
+    """
+    No container asks for a device; the agent sees all GPUs by its runtime, where it watches GPUs at all.
+    """
+    for container in _containers(installation):
+        claimed = {name for part in container.get("resources", {}).values() for name in part}
+        assert claimed <= {"cpu", "memory", "ephemeral-storage"}
+    (agent,) = installation.of("DaemonSet")
+    spec = agent["spec"]["template"]["spec"]
+    names = {entry["name"] for entry in spec["containers"][0]["env"]}
+
+    assert ("runtimeClassName" in spec) == ({"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"} <= names)
+
+
+def test_nobody_is_root(installation: Rendered) -> None:
+    """
+    Every container runs as the images' user, without capabilities, on a root file system that it cannot write.
+    """
+    uid = int(re.findall(r"ARG UID=(\d+)", (DEPLOY / "docker/agent.Dockerfile").read_text())[0])
+    for pod in _pods(installation):
+        context = pod["securityContext"]
+        assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (True, uid, uid)
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+    for container in _containers(installation):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_commands_are_accepted(installation: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Our CLI takes every container's command line, with its environment and that of its image.
+    """
+    records = [_accepted(workload, monkeypatch) for workload in installation.of("Deployment", "DaemonSet")]
+
+    assert {accepted.name for accepted in records} == {"server", "agent"}
+    for accepted in records:
+        assert str(accepted.record.data_dir) == "/data"
+        assert accepted.name == "agent" or accepted.record.database == "a-secret"
+        assert accepted.name == "server" or accepted.record.node == "node-1.example.com"
+
+
+def test_values_arrive(everything: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What is set in the values is what the programs would run with.
+    """
+    web = _accepted(everything.one("Deployment", "footlights-web"), monkeypatch).record
+    agent = _accepted(everything.one("DaemonSet", "footlights-agent"), monkeypatch).record
+
+    assert (web.public_url, web.retention_days, web.queue_limit) == ("https://streams.example.com", 90, 2000)
+    assert web.ice_servers == ("stun:relay.example.com:3478",)
+    assert web.turn_urls == ("turn:relay.example.com:3478", "turns:relay.example.com:5349")
+    assert (str(web.tls_cert), web.insecure) == ("/run/footlights/tls/tls.crt", False)
+    assert (agent.tls, agent.insecure, str(agent.ca_file)) == (True, False, "/run/footlights/ca/ca.crt")
+    assert (agent.public_address, agent.slots_per_device) == ("203.0.113.7", 2)
+    assert dict(agent.labels) == {"zone": "a", "rack": "12"}
+    assert str(agent.token_file) == "/run/footlights/token"
+
+
+def test_services_find_their_pods(installation: Rendered) -> None:
+    """
+    Each Service selects pods, and each of its ports is one that those pods declare by name.
+    """
+    pods = [_template(workload) for workload in installation.of("Deployment", "DaemonSet")]
+    for service in installation.of("Service"):
+        found = [pod for pod in pods if _selects(service["spec"]["selector"], pod["metadata"]["labels"])]
+        assert found, service["metadata"]["name"]
+        for pod in found:
+            declared = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+            for port in service["spec"]["ports"]:
+                assert port["targetPort"] in declared
+                assert service["spec"].get("clusterIP") != "None" or port["port"] == declared[port["targetPort"]]
+
+
+def test_routes_lead_to_services(everything: Rendered) -> None:
+    """
+    Each Ingress and each route names a Service that there is, by a port that it has.
+    """
+    ports = {
+        service["metadata"]["name"]: {
+            key: port for port in service["spec"]["ports"] for key in (port["name"], port["port"])
+        }
+        for service in everything.of("Service")
+    }
+    backends = [
+        (path["backend"]["service"]["name"], path["backend"]["service"]["port"]["name"])
+        for ingress in everything.of("Ingress")
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ] + [
+        (backend["name"], backend["port"])
+        for route in everything.of("HTTPRoute", "GRPCRoute")
+        for rule in route["spec"]["rules"]
+        for backend in rule["backendRefs"]
+    ]
+
+    assert len(backends) == 6
+    for name, port in backends:
+        assert port in ports[name]
+
+
+def test_roles_are_all_there(installation: Rendered) -> None:
+    """
+    Each role runs somewhere and only once; agents are sent to links, clients to the API, browsers to the front door.
+    """
+    roles = {deployment["metadata"]["name"]: _roles(deployment) for deployment in installation.of("Deployment")}
+    reached = {
+        service["metadata"]["name"].rpartition("-")[2]: set.union(
+            *(
+                _roles(deployment)
+                for deployment in installation.of("Deployment")
+                if _selects(service["spec"]["selector"], _template(deployment)["metadata"]["labels"])
+            )
+        )
+        for service in installation.of("Service")
+    }
+
+    assert sorted(role for each in roles.values() for role in each) == sorted(ROLES)
+    assert "hub" in reached["hub"]
+    assert {"api", "frontdoor"} <= reached["http"]
+    assert "api" in reached["grpc"]
+    assert reached["peers"] == ROLES
+
+
+def test_agents_dial_the_hub(installation: Rendered) -> None:
+    """
+    Without a server of its own in the values, an agent dials the Service of the links in this release's namespace.
+    """
+    (agent,) = installation.of("DaemonSet")
+    server = _argument(agent, "--server")
+    (hub,) = [service for service in installation.of("Service") if service["metadata"]["name"].endswith("-hub")]
+
+    assert server == f"{hub['metadata']['name']}.stages.svc:{hub['spec']['ports'][0]['port']}"
+
+
+def test_replicas_can_be_told_apart(default: Rendered) -> None:
+    """
+    Each replica tells its peers the address of its own pod, and keeps its database and key out of its command line.
+    """
+    container = _template(default.one("Deployment", "footlights-server"))["spec"]["containers"][0]
+    environment = {entry["name"]: entry["valueFrom"] for entry in container["env"]}
+
+    assert "--peer-address=$(POD_IP):50051" in container["args"]
+    assert environment["POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert environment["FOOTLIGHTS_DATABASE"] == {"secretKeyRef": {"name": "footlights", "key": "database-url"}}
+    assert environment["FOOTLIGHTS_CLUSTER_KEY"] == {"secretKeyRef": {"name": "footlights", "key": "cluster-key"}}
+
+
+def test_replicas_are_probed_and_kept(installation: Rendered) -> None:
+    """
+    Start and life are asked of /livez, service of /readyz; upgrades and evictions take one replica at a time.
+    """
+    for deployment in installation.of("Deployment"):
+        container = _template(deployment)["spec"]["containers"][0]
+        paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+        assert paths == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+        assert all(container[f"{name}Probe"]["httpGet"]["port"] == "http" for name in paths)
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    for budget in installation.of("PodDisruptionBudget"):
+        selector = budget["spec"]["selector"]["matchLabels"]
+        guarded = [d for d in installation.of("Deployment") if _selects(selector, _template(d)["metadata"]["labels"])]
+        assert len(guarded) == 1
+        assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_agents_end_no_session_by_themselves(default: Rendered) -> None:
+    """
+    Nothing replaces or restarts an agent's pod but a person: no rolling update, no liveness probe, no eviction.
+    """
+    (agent,) = default.of("DaemonSet")
+    spec, container = _template(agent)["spec"], _template(agent)["spec"]["containers"][0]
+
+    assert agent["spec"]["updateStrategy"] == {"type": "OnDelete"}
+    assert not container.keys() & {"livenessProbe", "startupProbe"}
+    assert _template(agent)["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+    assert "--drain-on-stop" in container["args"]
+    assert spec["terminationGracePeriodSeconds"] >= 30
+
+
+def test_agents_are_where_gpus_are(default: Rendered) -> None:
+    """
+    An agent runs on the machines that have GPUs, under the machine's name, on its network, seeing its processes.
+    """
+    spec = _template(default.of("DaemonSet")[0])["spec"]
+    environment = {entry["name"]: entry for entry in spec["containers"][0]["env"]}
+
+    assert spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
+    assert (spec["hostNetwork"], spec["hostPID"], spec["runtimeClassName"]) == (True, True, "nvidia")
+    assert environment["NVIDIA_VISIBLE_DEVICES"]["value"] == "all"
+    assert environment["NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+
+
+def test_mounts_and_volumes_fit(installation: Rendered) -> None:
+    """
+    Every mount has its volume and every volume a mount; what programs write to is mounted.
+    """
+    for pod in _pods(installation):
+        mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", ())]
+        assert {mount["name"] for mount in mounts} == {volume["name"] for volume in pod.get("volumes", ())}
+        assert not mounts or {"/data", "/tmp"} <= {mount["mountPath"] for mount in mounts}
+
+
+def test_everything_is_labelled(installation: Rendered) -> None:
+    """
+    Every object has Kubernetes' recommended labels and the release's namespace; no selector holds what changes.
+    """
+    recommended = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "managed-by", "part-of")}
+    for manifest in installation.manifests:
+        assert recommended <= manifest["metadata"]["labels"].keys(), manifest
+        assert manifest["metadata"]["namespace"] == "stages"
+    for workload in installation.of("Deployment", "DaemonSet"):
+        selector = workload["spec"]["selector"]["matchLabels"]
+        assert selector.keys() == {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component")}
+        assert _selects(selector, _template(workload)["metadata"]["labels"])
+
+
+def test_policies_and_monitors_select_replicas(everything: Rendered) -> None:
+    """
+    The network policy and the monitors select every replica of the control plane and no agent.
+    """
+    policy, monitor = everything.of("NetworkPolicy")[0], everything.of("PodMonitor")[0]
+    workloads = everything.of("Deployment", "DaemonSet")
+    for selector in (policy["spec"]["podSelector"]["matchLabels"], monitor["spec"]["selector"]["matchLabels"]):
+        found = {w["kind"] for w in workloads if _selects(selector, _template(w)["metadata"]["labels"])}
+        assert found == {"Deployment"}
+    services = everything.of("ServiceMonitor")[0]["spec"]["selector"]["matchLabels"]
+    watched = [s for s in everything.of("Service") if _selects(services, s["metadata"]["labels"])]
+
+    assert [service["metadata"]["name"] for service in watched] == ["footlights-peers"]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert monitor["spec"]["podMetricsEndpoints"][0]["relabelings"] == [
+        {"targetLabel": "job", "replacement": "footlights"}
+    ]
+
+
+def test_alerts_and_dashboard_are_the_same_as_elsewhere(everything: Rendered) -> None:
+    """
+    The chart's rules are prometheus/alerts.yaml with the runbook's address of this installation, its dashboard ours.
+    """
+    rules = everything.of("PrometheusRule")[0]["spec"]
+    ours = (
+        (DEPLOY / "prometheus/alerts.yaml").read_text().replace("docs/runbook.md", "https://wiki.example.com/runbook")
+    )
+    dashboard = everything.one("ConfigMap", "footlights-dashboard")
+
+    assert rules == yaml.safe_load(ours)
+    assert json.loads(dashboard["data"]["footlights.json"]) == json.loads(
+        (DEPLOY / "grafana/footlights.json").read_text()
+    )
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_a_package_is_whole(helm: Helm, tmp_path: Path, everything: Rendered) -> None:
+    """
+    A packaged chart renders the same: what lies elsewhere in the repository is packed with it.
+    """
+    run = helm.run("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.glob("*.tgz")
+
+    assert run.returncode == 0, run.stderr
+    assert helm.render(package, INSTALLATIONS["everything"]).manifests == everything.manifests
+
+
+def test_notes_are_true(installation: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What is said after an installation can be typed: our CLI takes its commands, and what kubectl is told is there.
+    """
+    said = re.findall(r"(?:^|-- )\s*(footlights [^>#\n]*)", installation.notes, re.MULTILINE)
+    for line in said:
+        accept(monkeypatch, shlex.split(line.replace("NODE", "node-1")), {})
+    names = {manifest["metadata"]["name"] for manifest in installation.manifests}
+    named = re.findall(r"(?:deploy|svc)/([\w-]+)", installation.notes)
+
+    assert len(said) >= 4
+    assert named
+    assert set(named) <= names
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("server.replicas=3", "replicas"),
+        ("server.replicaCount=0", "replicaCount"),
+        ('server.replicaCount="two"', "replicaCount"),
+        ('server.image.digest="latest"', "digest"),
+        ('server.publicUrl="streams.example.com"', "publicUrl"),
+        ('server.turn.urls=["turn:a:3478"]', "existingSecret"),
+        ('server.iceServers=["relay.example.com"]', "iceServers"),
+        ("server.podSecurityContext.runAsNonRoot=false", "runAsNonRoot"),
+        ("server.securityContext.privileged=true", "privileged"),
+        ('server.extraEnv=[{"nam": "A"}]', "extraEnv"),
+        ('secret.existingSecret=""', "existingSecret"),
+        ('agent.resources.limits={"nvidia.com/gpu": 1}', "nvidia.com/gpu"),
+        ('agent.server="control"', "server"),
+        ('agent.devices="amd"', "devices"),
+        ("agent.slotsPerDevice=65", "slotsPerDevice"),
+        ("agent.firstPort=80", "firstPort"),
+        ('agent.updateStrategy.type="Recreate"', "updateStrategy"),
+        ('agent.token.hostPath="token"', "hostPath"),
+        ("ingress.enabled=true", "host"),
+        ("gateway.enabled=true", "parentRefs"),
+        ('metrics.podMonitor.interval="15"', "interval"),
+        ("prometheus.enabled=true", "prometheus"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(helm: Helm, setting: str, says: str) -> None:
+    """
+    The schema refuses what is misspelt, of the wrong kind, or cannot work, and names it.
+    """
+    run = helm.run("template", "footlights", CHART, "--set-json", setting)
+
+    assert run.returncode != 0
+    assert "don't meet the specifications of the schema" in run.stderr
+    assert says in run.stderr
+
+
+def test_every_value_has_a_default() -> None:
+    """
+    The schema and values.yaml have the same keys, so that values.yaml shows all that can be set.
+    """
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def compare(part: dict[str, Any], given: dict[str, Any], where: str) -> None:
+        part = schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+        if part.get("additionalProperties") is not False:
+            return
+        optional = {"global", "rollingUpdate", "initialDelaySeconds", "successThreshold", "limits"}
+        assert part["properties"].keys() - optional == given.keys() - optional, where
+        for key, value in given.items():
+            if isinstance(value, dict):
+                compare(part["properties"][key], value, f"{where}.{key}")
+
+    compare(schema, values, "values")
+
+
+def test_version_is_ours() -> None:
+    """
+    The chart installs the images of the version that it lies beside.
+    """
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == footlights.__version__
+
+
+def _template(workload: Manifest) -> Manifest:
+    found: Manifest = workload["spec"]["template"]
+    return found
+
+
+def _pods(installation: Rendered) -> Iterator[Manifest]:
+    for workload in installation.of("Deployment", "DaemonSet"):
+        yield _template(workload)["spec"]
+    for pod in installation.of("Pod"):
+        yield pod["spec"]
+
+
+def _containers(installation: Rendered) -> Iterator[Manifest]:
+    for pod in _pods(installation):
+        yield from (*pod.get("initContainers", ()), *pod["containers"])
+
+
+def _selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    return selector.items() <= labels.items()
+
+
+def _argument(workload: Manifest, option: str) -> str:
+    (found,) = [
+        argument.partition("=")[2]
+        for argument in _template(workload)["spec"]["containers"][0]["args"]
+        if argument.startswith(f"{option}=")
+    ]
+    return str(found)
+
+
+def _roles(deployment: Manifest) -> set[str]:
+    return set(_argument(deployment, "--roles").split(","))
+
+
+def _accepted(workload: Manifest, monkeypatch: pytest.MonkeyPatch) -> Accepted:
+    """What a container's program would run with: its image's environment, its own, and what Kubernetes fills in."""
+    container = _template(workload)["spec"]["containers"][0]
+    image = "agent" if workload["kind"] == "DaemonSet" else "control-plane"
+    environment = dict(re.findall(r"(FOOTLIGHTS_\w+)=(\S+)", (DEPLOY / f"docker/{image}.Dockerfile").read_text()))
+    known = {"metadata.name": "pod-1", "spec.nodeName": "node-1.example.com", "status.podIP": "10.1.2.3"}
+    known["status.hostIP"] = "10.0.0.9"
+    filled: dict[str, str] = {}
+    for entry in container["env"]:
+        source = entry.get("valueFrom", {})
+        value = known[source["fieldRef"]["fieldPath"]] if "fieldRef" in source else entry.get("value", "a-secret")
+        filled[entry["name"]] = value
+    arguments = [re.sub(r"\$\((\w+)\)", lambda found: filled[found[1]], argument) for argument in container["args"]]
+    ours = {name: value for name, value in filled.items() if name.startswith("FOOTLIGHTS_")}
+    return accept(monkeypatch, ["footlights", *arguments], {**environment, **ours})
