@@ -142,7 +142,6 @@ class Metrics(ProcessMetrics):
     def no_fleet(self) -> None:
         """Say nothing of the fleet: another replica does from now on, and old figures would outlive the truth."""
         self.fleet({}, {}, {})
-        self.brake(None)
         self.stuck(0)
 
     def text(self) -> bytes:
