@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import footlights
-from footlights.cli import apps, nodes, serve, sessions, tokens, up
+from footlights.cli import apps, nodes, serve, sessions, simulate, tokens, up
 from footlights.cli.exits import HELP
 
 app = typer.Typer(
@@ -55,3 +55,4 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(apps.profiles_app, name="profiles")
 app.add_typer(tokens.app, name="tokens")
+simulate.register(app)

@@ -1,0 +1,235 @@
+"""One simulated launch: the agent's record and decisions, over an application that is a few times on a clock."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from footlights.agent.clock import Clock
+from footlights.agent.record import Record, seconds
+from footlights.agent.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, Ready, decide
+from footlights.launch.launcher import Phase, Plan, Ports
+from footlights.lifecycle import LaunchState, Stage
+from footlights.simulate.model import Fate
+from footlights.v1.agent_pb2 import LaunchReport
+
+_NOWHERE: Final = Path("/nonexistent")
+_DEFAULT_GRACE_S: Final = 10.0
+_LEAST_S: Final = 0.001
+REFUSED: Final = "FOREIGN_PROCESS"
+"""Why a simulated device refuses: the commonest reason of real ones."""
+
+
+class SimulatedLaunch:
+    """Goes the way that ``agent.step.decide`` says, woken by timers instead of by polling."""
+
+    def __init__(
+        self,
+        record: Record,
+        fate: Fate,
+        *,
+        ports: Ports,
+        holder: Callable[[Record], str],
+        changed: Callable[[SimulatedLaunch], None],
+    ) -> None:
+        """Begin nothing before ``turn``.
+
+        Args:
+            record: Its record, fresh.
+            fate: What its application does.
+            ports: The ports it says it has.
+            holder: Which other launch of the node holds a slot of this one; empty for none.
+            changed: Called when something is worth telling at once.
+        """
+        self.record = record
+        self.fate = fate
+        self._ports = ports
+        self._holder = holder
+        self._changed = changed
+        self._clock: Clock = record.clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._started_at = math.inf
+        self._exits_at = math.inf
+        self._exit_code = 0
+        self._stop_asked_at: float | None = None
+        self._killed_at: float | None = None
+        self._machine_gone = False
+        self.doubled = ""
+        """Which launch held its slot when it was assigned: the control plane gave one slot away twice."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has reached its end."""
+        return self.record.state.final
+
+    def end(self, ending: Ending) -> None:
+        """Have it end so; the first word counts."""
+        if self.record.ending is None and not self.over:
+            self.record.ending = ending
+            self.turn()
+
+    def machine_gone(self) -> None:
+        """Its machine has died and come back: nothing of it runs, and its exit status is lost."""
+        self._machine_gone = True
+        self.turn()
+
+    def turn(self) -> None:
+        """Do what there is to do now, and be woken for what comes next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while not self.over:
+            self._observe()
+            step = decide(self._facts())
+            if step.do is Do.WAIT:
+                self._wait()
+                return
+            self._perform(step.do, step.ending or Ending(LaunchState.EXITED))
+
+    def cancel(self) -> None:
+        """Never be woken again."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def report(self) -> LaunchReport:
+        """Say how it is now: somebody who is connected is at work, not idle."""
+        if self.record.viewers:
+            self.record.observe(self.record.viewers, 0.0)
+        return self.record.report()
+
+    # What is seen of it
+
+    def _observe(self) -> None:
+        record, now = self.record, self._clock.now()
+        if now >= self._started_at + self.fate.process_s and Stage.PROCESS_UP not in record.marks:
+            record.mark(Stage.PROCESS_UP)
+            self._changed(self)
+        if record.state is not LaunchState.READY:
+            return
+        since = (record.ready_for or 0.0) + _LEAST_S  # a timer may be a hair early
+        viewers = sum(come <= since < leave for come, leave in self.fate.visits)
+        if record.observe(viewers, 0.0 if viewers else None):
+            record.ever_connected = record.ever_connected or viewers > 0
+            self._changed(self)
+
+    def _facts(self) -> Facts:
+        record, now = self.record, self._clock.now()
+        phase = None
+        if record.begun:
+            phase = Phase.EXITED if now >= self._exits_at else Phase.RUNNING
+            if self._machine_gone or (record.ending is not None and math.isinf(self._started_at)):
+                phase = Phase.UNKNOWN
+        return Facts(
+            state=record.state,
+            ending=record.ending,
+            admitted=record.plan is not None,
+            prepared=record.prepared,
+            begun=record.begun,
+            phase=phase,
+            exit_code=self._exit_code if phase is Phase.EXITED else None,
+            ready=Ready.READY if now >= self._started_at + self.fate.ready_s else Ready.NOT_YET,
+            starting_for=record.starting_for,
+            start_timeout=record.start_timeout,
+            stopping_for=None if self._stop_asked_at is None else now - self._stop_asked_at,
+            grace=record.grace,
+            killed_for=None if self._killed_at is None else now - self._killed_at,
+            same_boot=not self._machine_gone,
+        )
+
+    def _wait(self) -> None:
+        record, now = self.record, self._clock.now()
+        moments = [self._exits_at]
+        if record.state is LaunchState.STARTING and record.ending is None:
+            moments += [self._started_at + self.fate.process_s, self._started_at + self.fate.ready_s]
+            moments.append(now + record.start_timeout - record.starting_for)
+        elif record.state is LaunchState.READY and record.ready_for is not None:
+            ready_at = now - record.ready_for
+            moments += [ready_at + moment for visit in self.fate.visits for moment in visit]
+        elif self._stop_asked_at is not None:
+            moments.append((self._killed_at or self._stop_asked_at + record.grace) + KILL_AFTER_GRACE_S + _LEAST_S)
+        due = min((moment for moment in moments if moment > now), default=math.inf)
+        if due < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(max(_LEAST_S, due - now), self.turn)
+
+    # What is done about it
+
+    def _perform(self, do: Do, ending: Ending) -> None:
+        record, now = self.record, self._clock.now()
+        match do:
+            case Do.ADMIT:
+                self._admit()
+            case Do.PREPARE:
+                record.prepared = True
+            case Do.START:
+                self._start()
+            case Do.BECOME_READY:
+                record.move(LaunchState.READY)
+                if not self.fate.exits_early:
+                    self._exit_at(now + self.fate.exit_s, self.fate.exit_code)
+                self._changed(self)
+            case Do.END:
+                record.ending = record.ending or ending
+            case Do.STOP:
+                self._stop_asked_at = now
+                record.move(LaunchState.STOPPING)
+                self._exit_at(min(now + self.fate.stop_s, self._exits_at), 0)
+                self._changed(self)
+            case Do.KILL:
+                self._killed_at = now
+                self._exit_at(now, -9)
+            case Do.PROVE | Do.FINISH:
+                exited = do is Do.PROVE and not self._machine_gone and self._exits_at <= now
+                record.conclude(ending, self._exit_code if exited else None, ())
+                self._changed(self)
+
+    def _admit(self) -> None:
+        record, assignment = self.record, self.record.assignment
+        held_by = self._holder(record)
+        if held_by:
+            self.doubled = held_by
+            text = f"a slot of {assignment.device_uuid} is held by launch {held_by}, whose end is not proved"
+            record.conclude(Ending(LaunchState.REJECTED, "SLOT_HELD", text), None, ())
+            self._changed(self)
+            return
+        if self.fate.refused:
+            text = f"{assignment.device_uuid}: somebody else's process is on the device, says the profile"
+            record.conclude(Ending(LaunchState.REJECTED, REFUSED, text), None, ())
+            self._changed(self)
+            return
+        record.claimed = True
+        record.plan = Plan(
+            launch_id=assignment.launch_id,
+            session_id=assignment.session_id,
+            cluster_id="",
+            device_uuid=assignment.device_uuid,
+            device_index=0,
+            device_kind="FAKE",
+            ports=self._ports,
+            argv=(),
+            environment=(),
+            working_directory="",
+            stop_grace_s=seconds(assignment.limits, "stop_grace_period") or _DEFAULT_GRACE_S,
+            directory=_NOWHERE,
+            version=assignment.version,
+        )
+
+    def _start(self) -> None:
+        record, now = self.record, self._clock.now()
+        record.begun = True
+        record.move(LaunchState.STARTING)
+        record.assignment.ClearField("secrets")
+        if self.fate.start_error:
+            text = "The application cannot be started, says the profile."
+            record.ending = Ending(LaunchState.FAILED, "START_ERROR", text)
+            self._changed(self)
+            return
+        self._started_at = now
+        if self.fate.exits_early:
+            self._exit_at(now + self.fate.exit_s, self.fate.exit_code)
+        self._changed(self)
+
+    def _exit_at(self, moment: float, code: int) -> None:
+        self._exits_at, self._exit_code = moment, code

@@ -1,0 +1,233 @@
+"""A profile: how a fleet, its applications and its users behave. Read from YAML or TOML, checked member by member."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from footlights.errors import InvalidArgument
+from footlights.simulate.spread import Spread
+
+_PACKAGE = "footlights.simulate"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A model of GPU that nodes have."""
+
+    name: str
+    memory_gib: float
+    weight: float = 1.0
+    """How many of the nodes have it, against the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Something that is asked for."""
+
+    name: str
+    weight: float = 1.0
+    """How often, against the others."""
+    slots: int = 1
+    memory_gib: float = 0.0
+    """What it needs of a device."""
+    start_timeout_s: float = 300.0
+    never_connected_s: float = 600.0
+    idle_s: float = 1800.0
+    max_s: float = 28800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How launches start. The probabilities exclude each other and are drawn for each launch anew."""
+
+    process_s: Spread = field(default_factory=lambda: Spread(constant=0.3))
+    """From the order until its process is up."""
+    cold_s: Spread = field(default_factory=lambda: Spread(median=30.0, p99=90.0))
+    """Until it is ready where the node has not run the application of late."""
+    warm_s: Spread = field(default_factory=lambda: Spread(median=8.0, p99=20.0))
+    """Until it is ready where the node has."""
+    warm_for_s: float = 3600.0
+    """How long a node stays warm for an application after the last one."""
+    refused: float = 0.0
+    """The device will not do: another is tried."""
+    failed: float = 0.0
+    """The application cannot be started, or exits before it is ready."""
+    never_ready: float = 0.0
+    """It runs and is never ready: the start times out."""
+
+    def __post_init__(self) -> None:
+        """Check the probabilities."""
+        _probabilities(self, "refused", "failed", "never_ready")
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """How sessions end, and who watches them."""
+
+    length_s: Spread = field(default_factory=lambda: Spread(median=900.0, p99=7200.0))
+    """From ready until its owner ends it, or the application its own life."""
+    patience_s: Spread = field(default_factory=lambda: Spread(constant=900.0))
+    """From created until its owner gives up and ends what is not ready."""
+    completed: float = 0.0
+    """The application exits with status 0 at the end of its length."""
+    crashed: float = 0.0
+    """It crashes at a moment within its length."""
+    abandoned: float = 0.0
+    """Nobody ends it: its timers have to."""
+    stop_s: Spread = field(default_factory=lambda: Spread(constant=0.5))
+    """How long an application takes to stop."""
+    unwatched: float = 0.0
+    """Nobody ever connects."""
+    connect_s: Spread = field(default_factory=lambda: Spread(median=3.0, p99=20.0))
+    """From ready to the first viewer."""
+    visit_s: Spread = field(default_factory=lambda: Spread(median=600.0, p99=3600.0))
+    """How long a viewer stays at a time."""
+    away_s: Spread = field(default_factory=lambda: Spread(median=120.0, p99=900.0))
+    """How long nobody is there before somebody comes back."""
+
+    def __post_init__(self) -> None:
+        """Check the probabilities."""
+        _probabilities(self, "completed", "crashed", "abandoned")
+        _probabilities(self, "unwatched")
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """Something that befalls nodes, each on its own."""
+
+    per_hour: float = 0.0
+    """How often it befalls one node, in the mean."""
+    for_s: Spread = field(default_factory=lambda: Spread(constant=10.0))
+    """How long the node has no link then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mishaps:
+    """What befalls nodes."""
+
+    link_lost: Mishap = field(default_factory=Mishap)
+    """The link is cut; launches go on."""
+    agent_restarted: Mishap = field(default_factory=Mishap)
+    """Another incarnation, which has adopted the launches."""
+    machine_gone: Mishap = field(default_factory=Mishap)
+    """The machine dies with its launches, and is started anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """All of it."""
+
+    name: str
+    description: str = ""
+    gpus: tuple[Gpu, ...] = (Gpu("NVIDIA L40S", 48.0),)
+    applications: tuple[Application, ...] = (Application("simulated"),)
+    start: Start = field(default_factory=Start)
+    sessions: Sessions = field(default_factory=Sessions)
+    nodes: Mishaps = field(default_factory=Mishaps)
+
+    def __post_init__(self) -> None:
+        """Check what goes together."""
+        for name, choices in (("gpus", self.gpus), ("applications", self.applications)):
+            if not choices or sum(max(0.0, each.weight) for each in choices) <= 0:
+                raise InvalidArgument(name, "has none with a weight above 0. Give at least one.")
+
+
+def built_in() -> dict[str, str]:
+    """Name and description of the profiles that ship with Footlights."""
+    return {name: load(name).description for name in _shipped()}
+
+
+def load(choice: str) -> Profile:
+    """Read a profile: a built-in one by its name, or a ``.yaml``, ``.yml`` or ``.toml`` file.
+
+    Raises:
+        InvalidArgument: there is none such, or a member of it will not do; names the member by its path.
+    """
+    if choice in _shipped():
+        text = resources.files(_PACKAGE).joinpath("profiles", f"{choice}.yaml").read_text(encoding="utf-8")
+        return read({"name": choice, **yaml.safe_load(text)})
+    path = Path(choice)
+    if path.suffix not in (".yaml", ".yml", ".toml"):
+        raise InvalidArgument("profile", f"{choice!r}; give {', '.join(_shipped())}, or a YAML or TOML file.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument("profile", f"{choice} cannot be read: {error}") from error
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise InvalidArgument("profile", f"{choice} is not what its name says: {error}") from error
+    if not isinstance(found, Mapping):
+        raise InvalidArgument("profile", f"{choice} holds no mapping. See the built-in ones for the form.")
+    return read({"name": path.stem, **found})
+
+
+def read(values: Mapping[str, Any]) -> Profile:
+    """Make a profile of plain values, as ``dataclasses.asdict`` gives them. Raises InvalidArgument as ``load``."""
+    made = _record(Profile, values, "")
+    assert isinstance(made, Profile)
+    return made
+
+
+def _shipped() -> list[str]:
+    folder = resources.files(_PACKAGE).joinpath("profiles")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _record(kind: type, value: Any, path: str) -> Any:
+    if kind is Spread and isinstance(value, int | float) and not isinstance(value, bool):
+        value = {"constant": value}
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(path or "profile", f"{value!r} is no mapping.")
+    hints = typing.get_type_hints(kind)
+    unknown = [str(name) for name in value if name not in hints]
+    if unknown:
+        at = f"{path}.{unknown[0]}" if path else unknown[0]
+        raise InvalidArgument(at, f"is no member. There are {', '.join(hints)}.")
+    members = {name: _member(hints[name], each, f"{path}.{name}" if path else name) for name, each in value.items()}
+    try:
+        return kind(**members)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path}.{error.field}" if path else error.field, error.problem) from None
+    except TypeError:
+        missing = [each.name for each in dataclasses.fields(kind) if each.name not in members and _needed(each)]
+        raise InvalidArgument(f"{path}.{missing[0]}" if path else missing[0], "is missing.") from None
+
+
+def _member(hint: Any, value: Any, path: str) -> Any:
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise InvalidArgument(path, f"{value!r} is no list.")
+        return tuple(_record(typing.get_args(hint)[0], each, f"{path}[{at}]") for at, each in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        return _record(hint, value, path)
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
+    wanted = (int, float) if hint is float else hint
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise InvalidArgument(path, f"{value!r} is no {'number' if hint is float else hint.__name__}.")
+    if isinstance(value, int | float) and value < 0:
+        raise InvalidArgument(path, f"{value!r} is negative.")
+    return value
+
+
+def _needed(member: dataclasses.Field[Any]) -> bool:
+    return member.default is dataclasses.MISSING and member.default_factory is dataclasses.MISSING
+
+
+def _probabilities(record: object, *names: str) -> None:
+    together = sum(getattr(record, name) for name in names)
+    if together > 1:
+        raise InvalidArgument(names[0], f"{' + '.join(names)} is {together:g}; probabilities are at most 1 together.")

@@ -1,0 +1,65 @@
+"""What a simulation can be told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from footlights.errors import InvalidArgument
+from footlights.simulate.profile import Profile
+
+MOST_NODES = 20_000
+NODES_A_PROCESS = 500
+"""What one process carries with ease; more need more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """One simulation.
+
+    Raises:
+        InvalidArgument: a member will not do; names it, the value and the fix.
+    """
+
+    profile: Profile
+    servers: tuple[str, ...]
+    """The control plane's gRPC addresses: nodes and requests are dealt out among them."""
+    nodes: int = 100
+    gpus: int = 8
+    slots_per_gpu: int = 1
+    processes: int = 0
+    """How many processes hold the nodes; 0 is one for every 500."""
+    sessions_per_s: float = 0.0
+    """How many sessions are asked for a second, in the mean; 0 leaves that to others."""
+    duration_s: float = math.inf
+    """How long sessions are asked for, from when all nodes are linked."""
+    seed: int = 1
+    keep: bool = False
+    """Whether nodes, tokens and sessions are left as they are at the end."""
+    mishap_rate: float = 1.0
+    """How many times as often as the profile says mishaps befall nodes; 0 for never."""
+    tls: bool = False
+    ca_file: str = ""
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every member."""
+        _check(bool(self.servers) and all(self.servers), "server", "is empty. Give HOST:PORT, or several with commas.")
+        _check(1 <= self.nodes <= MOST_NODES, "nodes", f"{self.nodes}; give a number from 1 to {MOST_NODES}.")
+        _check(1 <= self.gpus <= 64, "gpus", f"{self.gpus}; give a number from 1 to 64.")
+        _check(1 <= self.slots_per_gpu <= 64, "slots-per-gpu", f"{self.slots_per_gpu}; give a number from 1 to 64.")
+        _check(0 <= self.processes <= 64, "processes", f"{self.processes}; give a number from 0 to 64.")
+        rate, usual = self.sessions_per_s, 0 <= self.sessions_per_s <= 10_000
+        _check(usual, "sessions-per-s", f"{rate:g}; give a number from 0 to 10000.")
+        _check(self.duration_s > 0, "duration", f"{self.duration_s:g}; give seconds above 0.")
+        _check(0 <= self.mishap_rate <= 1000, "mishap-rate", f"{self.mishap_rate:g}; give a number from 0 to 1000.")
+
+    @property
+    def workers(self) -> int:
+        """How many processes it takes."""
+        return self.processes or math.ceil(self.nodes / NODES_A_PROCESS)
+
+
+def _check(good: bool, name: str, problem: str) -> None:
+    if not good:
+        raise InvalidArgument(f"--{name}", problem)
