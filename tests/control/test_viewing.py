@@ -54,7 +54,7 @@ async def test_each_session_has_its_own_way_through_the_relay(tmp_path: Path, mi
     """The answer also names the relay, with a user name and a password that end by themselves."""
     secret = tmp_path / "turn.secret"
     secret.write_text("north\n")
-    relay = {"turn_urls": ("turn:relay:3478",), "turn_secret_file": secret, "turn_ttl_s": 3600.0}
+    relay: dict[str, Any] = {"turn_urls": ("turn:relay:3478",), "turn_secret_file": secret, "turn_ttl_s": 3600.0}
     async with control(tmp_path, migrated, ice_servers=("stun:stun:3478",), **relay) as plane:
         await plane.apply()
         session = await plane.running(await plane.agent())
