@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.scheduler import NodeView, Placement, Waiting, Wish, eta_s, place, reasons, verdicts
+from footlights.scheduler import NodeView, Placement, Waiting, Wish, eta_s, place, verdicts
+from tests.scheduler import exhaustive
 from tests.scheduler.fleets import GIB, device, fleets, node, queues, wish
 
 
@@ -22,20 +21,15 @@ def placed(wishes: list[Wish], nodes: list[NodeView]) -> list[tuple[str, str] | 
     ]
 
 
-def _boards(
-    wishes: list[Wish], nodes: list[NodeView]
-) -> Iterator[tuple[Wish, Placement | Waiting, dict[str, NodeView]]]:
-    """Each decision with the fleet as it was when it was made, by a plain model of leasing."""
+def boards(nodes: list[NodeView], decisions: list[Placement | Waiting]) -> list[list[NodeView]]:
+    """The fleet as it was before each decision and after the last, by a plain model of leasing."""
     board = {each.name: each for each in nodes}
-    for wanted, decision in zip(wishes, place(wishes, nodes), strict=True):
-        yield wanted, decision, board
+    seen = [list(board.values())]
+    for decision in decisions:
         if isinstance(decision, Placement):
-            home = board[decision.node]
-            devices = tuple(
-                replace(each, leased=each.leased | set(decision.slots)) if each.uuid == decision.device else each
-                for each in home.devices
-            )
-            board = board | {home.name: replace(home, devices=devices, launches=home.launches + 1)}
+            board[decision.node] = exhaustive.taken(board[decision.node], decision)
+        seen.append(list(board.values()))
+    return seen
 
 
 # Properties
@@ -62,11 +56,13 @@ def test_a_slot_is_given_once_and_only_where_it_is_free(wishes: list[Wish], node
 @given(queues(), fleets())
 @settings(max_examples=60, deadline=None)
 def test_a_wish_waits_exactly_if_every_verdict_is_against_it(wishes: list[Wish], nodes: list[NodeView]) -> None:
-    """Work-conserving, and the explanation agrees with the decision, also in its reasons."""
-    for wanted, decision, board in _boards(wishes, nodes):
+    """Work-conserving, and the explanation agrees with the decision; reasons are as the fleet stands at the end."""
+    decisions = place(wishes, nodes)
+    seen = boards(nodes, decisions)
+    for wanted, decision, board in zip(wishes, decisions, seen, strict=False):
         fitting = {
             (verdict.node, found.uuid)
-            for verdict in verdicts(wanted, board.values())
+            for verdict in verdicts(wanted, board)
             for found in verdict.devices
             if found.verdict.reason == "FITS"
         }
@@ -74,8 +70,15 @@ def test_a_wish_waits_exactly_if_every_verdict_is_against_it(wishes: list[Wish],
             assert (decision.node, decision.device) in fitting
         else:
             assert not fitting
-            assert decision.reasons == reasons(wanted, board.values())
+            assert decision.reasons == exhaustive.reasons(wanted, seen[-1])
             assert decision.reasons
+
+
+@given(queues(), fleets())
+@settings(max_examples=60, deadline=None)
+def test_a_queue_is_placed_as_by_looking_at_everything(wishes: list[Wish], nodes: list[NodeView]) -> None:
+    """The same devices, slots, positions and reasons as the exhaustive choice gives."""
+    assert place(wishes, nodes) == exhaustive.place(wishes, nodes)
 
 
 @given(queues(), fleets())
@@ -106,10 +109,15 @@ def test_the_order_in_which_nodes_are_listed_decides_nothing(
 @given(queues(), fleets())
 @settings(max_examples=40, deadline=None)
 def test_an_earlier_wish_is_never_worse_off_for_the_later_ones(wishes: list[Wish], nodes: list[NodeView]) -> None:
-    """Order is priority: what is behind a wish in the queue cannot take anything from it."""
+    """Order is priority: what is behind a wish in the queue cannot take anything from it, nor its place in it."""
     whole = place(wishes, nodes)
     for length in range(len(wishes)):
-        assert place(wishes[:length], nodes) == whole[:length]
+        for alone, among in zip(place(wishes[:length], nodes), whole, strict=False):
+            if isinstance(alone, Placement):
+                assert among == alone
+            else:
+                assert isinstance(among, Waiting)
+                assert (among.session_id, among.position) == (alone.session_id, alone.position)
 
 
 # Order and positions

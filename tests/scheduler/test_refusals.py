@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from footlights.scheduler import DeviceView, NodeView, Refusal, Wish, device_refusal, node_refusal, reasons
+from footlights.scheduler import DeviceView, NodeView, Refusal, Wish, device_refusal, node_refusal
+from tests.scheduler.exhaustive import reasons
 from tests.scheduler.fleets import GIB, device, node, wish
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from footlights.scheduler.checks import device_refusal, node_refusal
@@ -43,18 +42,14 @@ def verdicts(wish: Wish, nodes: Iterable[NodeView]) -> list[NodeVerdict]:
     return found
 
 
-def reasons(wish: Wish, nodes: Iterable[NodeView]) -> tuple[str, ...]:
-    """Count the reasons against a wish over all devices, most frequent first: ``NO_SLOT: 3 devices``."""
-    nodes = list(nodes)
-    if not nodes:
-        return ("NO_NODE: no node has joined",)
-    counts: Counter[tuple[str, str]] = Counter()
-    for verdict in verdicts(wish, nodes):
-        if verdict.devices:
-            counts.update((device.verdict.reason, "device") for device in verdict.devices)
-        else:
-            counts[(verdict.verdict.reason, "node")] += 1
+def counted(counts: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+    """Say how many nodes and devices are against a wish for which reason, most frequent first: ``NO_SLOT: 3 devices``.
+
+    Args:
+        counts: By (reason, ``node`` or ``device``); what is not above 0 is not said.
+    """
     return tuple(
         f"{reason}: {count} {thing}{'s' if count > 1 else ''}"
         for (reason, thing), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        if count > 0
     )

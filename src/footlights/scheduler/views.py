@@ -25,6 +25,9 @@ class Wish:
     """(node, device uuid) -> why that device refused this session a moment ago."""
     crashes: Mapping[str, str] = field(default_factory=dict)
     """Node -> how the application has failed there of late; under the empty name, everywhere."""
+    application: str = ""
+    application_version: str = ""
+    """With the application, what a node is warm for; empty is warm nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class NodeView:
     """How many launches its ports allow at once."""
     launches: int = 0
     """How many launches it has now."""
+    warm: frozenset[tuple[str, str]] = frozenset()
+    """(application, version) of what has become ready here before: its caches are filled, its next start is short."""
 
 
 @dataclass(frozen=True, slots=True)

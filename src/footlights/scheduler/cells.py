@@ -1,0 +1,170 @@
+"""Devices by what they are and how they stand: all that one cell holds are alike to every wish.
+
+A wish is matched against cells, of which there are tens, instead of devices, of which there may be 80,000. What makes
+two devices different is what a check looks at: what they can do (their kind), how many slots are free, whether
+something foreign runs there, and their free memory. Memory is told apart only where it has to be: in steps, one for
+each size that was ever wished for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+
+from footlights.scheduler.checks import GIB, HARDWARE, condition_refusal
+from footlights.scheduler.nodesets import narrowed, widened
+from footlights.scheduler.views import DeviceView
+
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_FEW = 256
+"""So many cells are never worth a clean-up."""
+
+
+class Kind:
+    """Devices that can do the same."""
+
+    __slots__ = ("cells", "hardware", "memory_gib", "sample")
+
+    def __init__(self, sample: DeviceView) -> None:
+        """Take one device of the kind; what it can do counts, nothing else."""
+        self.sample = sample
+        self.hardware = sample.kind in HARDWARE
+        self.memory_gib = memory_gib(sample)
+        self.cells: dict[tuple[int, bool, int], Cell] = {}
+
+
+class Cell:
+    """Alike devices, as the nodes that have them."""
+
+    __slots__ = ("foreign", "free", "kind", "layers", "memory", "sick")
+
+    def __init__(self, kind: Kind | None, sick: str, free: int, foreign: bool, memory: int) -> None:
+        """Start empty. ``kind`` is None where the devices are ``sick``, for this reason; ``memory`` is a step."""
+        self.kind, self.sick = kind, sick
+        self.free, self.foreign, self.memory = free, foreign, memory
+        self.layers = [0]
+        """At n the nodes that have more than n devices here; the first are all that have one."""
+
+    def add(self, position: int, known: int) -> None:
+        """Put in one more device of a node that has ``known`` of them here."""
+        if known == len(self.layers):
+            self.layers.append(0)
+        self.layers[known] |= 1 << position
+
+    def discard(self, position: int, known: int) -> None:
+        """Take out one of the ``known`` devices that a node has here."""
+        self.layers[known - 1] ^= 1 << position
+        if known > 1 and not self.layers[known - 1]:
+            self.layers.pop()
+
+    def devices(self, nodes: int) -> int:
+        """Count the devices that these nodes have here."""
+        return sum((layer & nodes).bit_count() for layer in self.layers)
+
+
+def memory_gib(device: DeviceView) -> int:
+    """Return its memory in whole GiB; 0 where it has none of its own or it is unknown.
+
+    Two boards of one model may differ by a few MiB, which is no reason to prefer one.
+    """
+    return round((device.memory_total_bytes or 0) / GIB)
+
+
+class Cells:
+    """All cells."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.made = 0
+        """Grows whenever a cell comes or goes: what was matched against fewer is matched again."""
+        self._kinds: dict[tuple[object, ...], Kind] = {}
+        self._sick: dict[str, Cell] = {}
+        self._steps = [_LEAST, 0]
+        self._count, self._clean_at = 0, _FEW
+
+    def __iter__(self) -> Iterator[Cell]:
+        """Go through all cells, in no order."""
+        yield from self._sick.values()
+        for kind in self._kinds.values():
+            yield from kind.cells.values()
+
+    def kinds(self) -> list[Kind]:
+        """Return every kind there is."""
+        return list(self._kinds.values())
+
+    def kind(self, device: DeviceView) -> Kind:
+        """Return what a device can do, as a kind that all who can do the same share."""
+        does = (device.name, device.kind, device.slots, device.graphics, device.encoder, memory_gib(device))
+        known = self._kinds.get(does)
+        if known is None:
+            known = self._kinds[does] = Kind(device)
+            self.made += 1
+        return known
+
+    def sick(self, device: DeviceView) -> Cell | None:
+        """Return the cell of a device that nobody is given; None for one that is well."""
+        refusal = condition_refusal(device)
+        if refusal is None:
+            return None
+        known = self._sick.get(refusal.reason)
+        if known is None:
+            known = self._sick[refusal.reason] = Cell(None, refusal.reason, 0, False, _LEAST)
+            self._grown()
+        return known
+
+    def well(self, kind: Kind, device: DeviceView, free: int) -> Cell:
+        """Return the cell of a device that is well and has so many slots free."""
+        foreign = bool(device.foreign)
+        memory = _LEAST
+        # Checks come in an order: memory is not looked at where an earlier one speaks against everybody.
+        if free > 0 and not foreign:
+            have = device.memory_free_bytes
+            memory = _MOST if have is None else self._steps[bisect_right(self._steps, have) - 1]
+        key = (max(0, free), foreign, memory)
+        known = kind.cells.get(key)
+        if known is None:
+            known = kind.cells[key] = Cell(kind, "", *key)
+            self._grown()
+        return known
+
+    def tell_apart(self, memory: int) -> int | None:
+        """Make a step at a size; None where there is one.
+
+        Otherwise return the step below: every device in a cell from there up to the size must be put anew.
+        """
+        at = bisect_right(self._steps, memory)
+        below = self._steps[at - 1]
+        if below == memory:
+            return None
+        insort(self._steps, memory)
+        return below
+
+    def forget_steps(self) -> None:
+        """Tell no size apart any more that is not asked for again. Cells that are finer than that do no harm."""
+        self._steps = [_LEAST, 0]
+
+    def clean(self) -> None:
+        """Forget what is empty, once there is much of it. Not between asking for a cell and putting a device in."""
+        if self._count < self._clean_at:
+            return
+        self._sick = {reason: cell for reason, cell in self._sick.items() if cell.layers[0]}
+        for kind in self._kinds.values():
+            kind.cells = {key: cell for key, cell in kind.cells.items() if cell.layers[0]}
+        self._kinds = {does: kind for does, kind in self._kinds.items() if kind.cells}
+        self._count = sum(1 for _ in self)
+        self._clean_at = max(_FEW, 2 * self._count)
+        self.made += 1
+
+    def widen(self, position: int) -> None:
+        """Make room for a node at the position."""
+        for cell in self:
+            cell.layers = [widened(layer, position) for layer in cell.layers]
+
+    def narrow(self, position: int) -> None:
+        """Close the gap of a node whose devices were taken out."""
+        for cell in self:
+            cell.layers = [narrowed(layer, position) for layer in cell.layers]
+
+    def _grown(self) -> None:
+        self._count += 1
+        self.made += 1

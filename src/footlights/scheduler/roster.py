@@ -1,0 +1,224 @@
+"""The nodes that an index knows, by everything that a wish asks of a node."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Set
+from dataclasses import dataclass, field
+from typing import TypeVar
+from zlib import crc32
+
+from footlights.scheduler.cells import Cell, Kind
+from footlights.scheduler.checks import room_refusal, standing_refusal
+from footlights.scheduler.decisions import Placement
+from footlights.scheduler.nodesets import NodeSets, lowest
+from footlights.scheduler.views import DeviceView, NodeView, Wish
+
+K = TypeVar("K")
+READY = ""
+FIRST = ("UNREACHABLE", "DRAINING", "CORDONED")
+"""The standings that are said before it is looked at what the node offers."""
+LAST = ("NO_PORTS", "NO_DEVICE")
+"""Those that are said after."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A device, and which of its slots are taken."""
+
+    view: DeviceView
+    kind: Kind | None
+    """None while it is sick."""
+    cell: Cell | None
+    """None while it is in none: just come, or gone."""
+    known: set[int]
+    """The slots that are leased as far as was told."""
+    leased: set[int]
+    """Those, and the slots that are held for placements on their way into the store."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A node."""
+
+    view: NodeView
+    """As last told; what it says of leases and launches is out of date when something was placed since."""
+    position: int
+    known_launches: int = 0
+    """As far as was told."""
+    launches: int = 0
+    """Those, and the placements on their way into the store."""
+    standing: str = READY
+    devices: dict[str, Held] = field(default_factory=dict)
+    """By uuid, in the order of these."""
+    holds: list[Placement] = field(default_factory=list)
+    """Placements on their way into the store."""
+
+    def alike(self, cell: Cell) -> int:
+        """Count its devices in a cell."""
+        return [held.cell for held in self.devices.values()].count(cell)
+
+    def is_as(self, view: NodeView) -> bool:
+        """Say whether the view has no news."""
+        return (
+            self.view == view
+            and self.known_launches == view.launches
+            and all(held.known == held.view.leased for held in self.devices.values())
+        )
+
+
+class Roster:
+    """Nodes in the order in which equal ones are taken, and sets of them."""
+
+    def __init__(self, salt: str) -> None:
+        """Start without any; ``salt`` shuffles the order, none leaves it to the names."""
+        self.members: list[Member] = []
+        self.by_name: dict[str, Member] = {}
+        self._salt = salt
+        self._order: list[tuple[int, str]] = []
+        self._standing: NodeSets[str] = NodeSets()
+        self._launchers: NodeSets[str] = NodeSets()
+        self._labels: NodeSets[tuple[str, str]] = NodeSets()
+        self._warm: NodeSets[tuple[str, str]] = NodeSets()
+        self._busy: NodeSets[int] = NodeSets()
+        self._loads: list[int] = []
+        """The numbers of launches that nodes have, each once, ascending."""
+        self._sets = (self._standing, self._launchers, self._labels, self._warm, self._busy)
+
+    # What it is asked
+
+    def sort_key(self, name: str) -> tuple[int, str]:
+        """Return where a node stands among those that are equal to it."""
+        return (crc32((self._salt + name).encode()) if self._salt else 0, name)
+
+    def ready_for(self, wish: Wish) -> int:
+        """Return the nodes whose devices may be looked at, but for what crashed there."""
+        nodes = self._standing.get(READY) & self._launchers.get(wish.launcher)
+        for label in wish.node_labels.items():
+            nodes &= self._labels.get(label)
+        return nodes
+
+    def warm_for(self, wish: Wish) -> int:
+        """Return the nodes on which what is wished for has been ready before."""
+        return self._warm.get((wish.application, wish.application_version)) if wish.application else 0
+
+    def among(self, names: frozenset[str]) -> int:
+        """Return the nodes of these names that there are."""
+        nodes = 0
+        for name in names:
+            if member := self.by_name.get(name):
+                nodes |= 1 << member.position
+        return nodes
+
+    def least_busy(self, nodes: int) -> Member:
+        """Return the one with the fewest launches, the first of equals, of a set that is not empty."""
+        busy = self._busy.by_key
+        for load in self._loads:
+            if idle := nodes & busy[load]:
+                return self.members[lowest(idle)]
+        raise AssertionError("every node has a number of launches")
+
+    def refused(self, wish: Wish, crashed: frozenset[str], nodes: int) -> dict[str, int]:
+        """Return the nodes that are out of the question, by reason, each by the first that applies."""
+        found = {}
+        left = (1 << len(self.members)) - 1
+
+        def refuse(reason: str, out: int) -> None:
+            nonlocal left
+            if out:
+                found[reason] = out
+                left ^= out
+
+        for reason in FIRST:
+            refuse(reason, left & self._standing.get(reason))
+        refuse("NO_LAUNCHER", left & ~self._launchers.get(wish.launcher))
+        labelled = left
+        for label in wish.node_labels.items():
+            labelled &= self._labels.get(label)
+        refuse("LABEL", left ^ labelled)
+        refuse("CRASH_LOOP", left if "" in crashed else left & self.among(crashed))
+        for reason in LAST:
+            refuse(reason, left & self._standing.get(reason))
+        return found
+
+    # What it is told
+
+    def join(self, name: str) -> Member:
+        """Take in a node that is not known, with nothing on it; the caller has made room for it elsewhere."""
+        key = self.sort_key(name)
+        position = bisect_left(self._order, key)
+        if position < len(self.members):
+            for nodes in self._sets:
+                nodes.widen(position)
+            for later in self.members[position:]:
+                later.position += 1
+        self._order.insert(position, key)
+        member = Member(_nothing(name), position)
+        self.members.insert(position, member)
+        self.by_name[name] = member
+        self._standing.add(READY, position)
+        self._add_load(0, position)
+        return member
+
+    def leave(self, member: Member) -> None:
+        """Let a node go whose devices were taken out everywhere else."""
+        self.tell(member, _nothing(member.view.name))
+        self._standing.discard(member.standing, member.position)
+        self._remove_load(member.launches, member.position)
+        for nodes in self._sets:
+            nodes.narrow(member.position)
+        for later in self.members[member.position + 1 :]:
+            later.position -= 1
+        del self.members[member.position], self._order[member.position], self.by_name[member.view.name]
+
+    def tell(self, member: Member, view: NodeView) -> None:
+        """Replace what a node says of itself, but for its launches."""
+        position, before = member.position, member.view
+        member.view = view
+        _move(self._launchers, position, before.launchers, view.launchers)
+        _move(self._labels, position, before.labels.items(), view.labels.items())
+        _move(self._warm, position, before.warm, view.warm)
+        self._stand(member)
+
+    def load(self, member: Member, launches: int) -> None:
+        """Say how many launches a node has."""
+        if launches == member.launches:
+            return
+        self._remove_load(member.launches, member.position)
+        self._add_load(launches, member.position)
+        limit = member.view.port_blocks
+        full = member.launches >= limit
+        member.launches = launches
+        if full != (launches >= limit):
+            self._stand(member)
+
+    def _stand(self, member: Member) -> None:
+        refusal = standing_refusal(member.view) or room_refusal(member.view, member.launches)
+        standing = refusal.reason if refusal else READY
+        if standing != member.standing:
+            self._standing.discard(member.standing, member.position)
+            self._standing.add(standing, member.position)
+            member.standing = standing
+
+    def _add_load(self, launches: int, position: int) -> None:
+        if launches not in self._busy.by_key:
+            insort(self._loads, launches)
+        self._busy.add(launches, position)
+
+    def _remove_load(self, launches: int, position: int) -> None:
+        self._busy.discard(launches, position)
+        if launches not in self._busy.by_key:
+            self._loads.remove(launches)
+
+
+def _nothing(name: str) -> NodeView:
+    return NodeView(name, (), launchers=frozenset())
+
+
+def _move(sets: NodeSets[K], position: int, before: Set[K], after: Set[K]) -> None:
+    if before == after:
+        return
+    for key in before - after:
+        sets.discard(key, position)
+    for key in after - before:
+        sets.add(key, position)

@@ -1,0 +1,85 @@
+"""Wishes that want the same: matched against the cells once, and remembered."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from footlights.scheduler.cells import Cell, Cells, Kind
+from footlights.scheduler.checks import capability_refusal
+from footlights.scheduler.views import Wish
+
+Key = tuple[object, ...]
+
+
+def key_of(wish: Wish) -> Key:
+    """Return what wishes of one shape have in common: everything but whose they are and where they may not go."""
+    return (
+        wish.launcher,
+        wish.slots,
+        wish.min_memory_bytes,
+        wish.gpu,
+        wish.graphics,
+        wish.encoder,
+        wish.device_names,
+        frozenset(wish.node_labels.items()) if wish.node_labels else None,
+    )
+
+
+class Shape:
+    """What wishes of one shape find among the cells.
+
+    Attributes:
+        classes: The cells whose devices would do, best first. One class holds devices that differ in nothing that
+            comes before warmth in the rank; a tier of it, devices that differ in nothing but their node.
+        refused: The wishes that were refused, by the nodes that were closed to them, with the index's count of what
+            became free at that moment.
+        said: The reasons that were given, by the same nodes, and the index's count of changes at that moment.
+    """
+
+    def __init__(self, wish: Wish) -> None:
+        """Take any wish of the shape."""
+        self.wish = wish
+        self.classes: list[list[list[Cell]]] = []
+        self.refused: dict[frozenset[str], int] = {}
+        self.said: dict[frozenset[str], tuple[int, tuple[str, ...]]] = {}
+        self._incapable: dict[Kind, str] = {}
+        self._made = -1
+
+    def match(self, cells: Cells) -> None:
+        """Look at the cells again if there are others than the last time."""
+        if self._made == cells.made:
+            return
+        self._made = cells.made
+        kinds = cells.kinds()
+        known = self._incapable
+        self._incapable = {kind: known[kind] if kind in known else self._check(kind) for kind in kinds}
+        fitting = (cell for kind in kinds for cell in kind.cells.values() if not self.refusal(cell))
+        ranked = sorted(((self._rank(cell), cell) for cell in fitting), key=lambda found: found[0])
+        self.classes = [
+            [[cell for _, cell in tier] for _, tier in groupby(members, key=lambda found: found[0])]
+            for _, members in groupby(ranked, key=lambda found: found[0][0])
+        ]
+
+    def refusal(self, cell: Cell) -> str:
+        """Say why the devices of a cell will not do: the reason alone, by the order of the checks; empty if they will.
+
+        ``match`` comes first.
+        """
+        if cell.kind is None:
+            return cell.sick
+        if incapable := self._incapable[cell.kind]:
+            return incapable
+        if self.wish.slots > cell.free:
+            return "NO_SLOT"
+        if cell.foreign:
+            return "FOREIGN_PROCESS"
+        return "MEMORY" if cell.memory < self.wish.min_memory_bytes else ""
+
+    def _check(self, kind: Kind) -> str:
+        refusal = capability_refusal(self.wish, kind.sample)
+        return refusal.reason if refusal else ""
+
+    def _rank(self, cell: Cell) -> tuple[bool, int, int]:
+        kind = cell.kind
+        assert kind is not None
+        return (kind.hardware and not self.wish.gpu, cell.free, kind.memory_gib)

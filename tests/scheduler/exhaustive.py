@@ -1,0 +1,103 @@
+"""Placing as it is meant, without an index: every wish against every device of every node. Slow, and plainly right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from footlights.scheduler import (
+    DeviceView,
+    NodeView,
+    Placement,
+    Waiting,
+    Wish,
+    device_refusal,
+    node_refusal,
+    verdicts,
+)
+
+GIB = 1 << 30
+
+
+def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[Placement | Waiting]:
+    """Decide for every wish, in order; later wishes see the slots that earlier ones took."""
+    board = {node.name: node for node in nodes}
+    decided = []
+    for wish in wishes:
+        placement = choose(wish, board.values())
+        if placement is not None:
+            board[placement.node] = taken(board[placement.node], placement)
+        decided.append((wish, placement))
+    decisions: list[Placement | Waiting] = []
+    waiting = 0
+    for wish, placement in decided:
+        waiting += placement is None
+        decisions.append(placement or Waiting(wish.session_id, waiting, reasons(wish, board.values())))
+    return decisions
+
+
+def choose(wish: Wish, nodes: Iterable[NodeView]) -> Placement | None:
+    """Return the best of all devices that fit."""
+    found = min(_candidates(wish, nodes), key=lambda candidate: candidate[0], default=None)
+    if found is None:
+        return None
+    _, node, device = found
+    slots = tuple(slot for slot in range(device.slots) if slot not in device.leased)[: wish.slots]
+    return Placement(wish.session_id, node.name, device.uuid, slots)
+
+
+def rank(wish: Wish, node: NodeView, device: DeviceView) -> tuple[object, ...]:
+    """Order candidates; the least is the best."""
+    return (
+        device.kind in ("GPU", "MIG") and not wish.gpu,
+        not wish.application or (wish.application, wish.application_version) not in node.warm,
+        device.slots - len(device.leased),
+        round((device.memory_total_bytes or 0) / GIB),
+        node.launches,
+        node.name,
+        device.uuid,
+    )
+
+
+def taken(node: NodeView, placement: Placement) -> NodeView:
+    """Return the node with the placement's slots leased and one more launch."""
+    return _leased(node, placement.device, lambda leased: leased | set(placement.slots), 1)
+
+
+def freed(node: NodeView, placement: Placement) -> NodeView:
+    """Return the node with the placement's slots free and one launch less."""
+    return _leased(node, placement.device, lambda leased: leased - set(placement.slots), -1)
+
+
+def reasons(wish: Wish, nodes: Iterable[NodeView]) -> tuple[str, ...]:
+    """Count the verdicts on a wish, most frequent first."""
+    nodes = list(nodes)
+    if not nodes:
+        return ("NO_NODE: no node has joined",)
+    counts: Counter[tuple[str, str]] = Counter()
+    for verdict in verdicts(wish, nodes):
+        if verdict.devices:
+            counts.update((device.verdict.reason, "device") for device in verdict.devices)
+        else:
+            counts[(verdict.verdict.reason, "node")] += 1
+    return tuple(
+        f"{reason}: {count} {thing}{'s' if count > 1 else ''}"
+        for (reason, thing), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def _candidates(wish: Wish, nodes: Iterable[NodeView]) -> Iterable[tuple[tuple[object, ...], NodeView, DeviceView]]:
+    for node in nodes:
+        if node_refusal(wish, node):
+            continue
+        for device in node.devices:
+            if device_refusal(wish, node, device) is None:
+                yield rank(wish, node, device), node, device
+
+
+def _leased(node: NodeView, uuid: str, change: Callable[[frozenset[int]], frozenset[int]], launches: int) -> NodeView:
+    devices = tuple(
+        replace(device, leased=change(device.leased)) if device.uuid == uuid else device for device in node.devices
+    )
+    return replace(node, devices=devices, launches=node.launches + launches)
