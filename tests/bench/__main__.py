@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import cpu_per_stream, first_frame, gateway, rest_vs_grpc, sessions_fake, storing
+from tests.bench import cpu_per_stream, first_frame, gateway, rest_vs_grpc, scheduling, sessions_fake, storing
 from tests.bench.figures import Bench, Figure, machine, merge, table
 
 BENCHES: tuple[Bench, ...] = (
@@ -17,6 +17,7 @@ BENCHES: tuple[Bench, ...] = (
     cpu_per_stream.BENCH,
     rest_vs_grpc.BENCH,
     sessions_fake.BENCH,
+    scheduling.BENCH,
     gateway.BENCH,
     gateway.CODEC,
     storing.BENCH,
