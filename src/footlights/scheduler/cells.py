@@ -139,6 +139,18 @@ class Cells:
         insort(self._steps, memory)
         return below
 
+    def raise_memory(self, cell: Cell, memory: int) -> bool:
+        """Say of a whole cell that its devices have at least so much, unless there is one that has: then do nothing."""
+        assert cell.kind is not None
+        known = cell.kind.cells
+        if (cell.free, cell.foreign, memory) in known:
+            return False
+        del known[cell.free, cell.foreign, cell.memory]
+        cell.memory = memory
+        known[cell.free, cell.foreign, memory] = cell
+        self.made += 1
+        return True
+
     def forget_steps(self) -> None:
         """Tell no size apart any more that is not asked for again. Cells that are finer than that do no harm."""
         self._steps = [_LEAST, 0]

@@ -23,6 +23,7 @@ _SHAPES = 4096
 _SAID = 256
 """How many answers are remembered of one shape, by the nodes that were closed to the wish."""
 _NOWHERE: frozenset[str] = frozenset()
+_Place = tuple[Member, Held]
 
 
 class Index:
@@ -207,7 +208,7 @@ class Index:
 
     # How it chooses
 
-    def _best(self, wish: Wish, shape: Shape, nodes: int) -> tuple[Member, Held] | None:
+    def _best(self, wish: Wish, shape: Shape, nodes: int) -> _Place | None:
         warm = nodes & self._roster.warm_for(wish)
         for tiers in shape.classes:
             for among in (warm, nodes) if warm else (nodes,):
@@ -216,7 +217,7 @@ class Index:
                         return found
         return None
 
-    def _first(self, wish: Wish, tier: list[Cell], among: int) -> tuple[Member, Held] | None:
+    def _first(self, wish: Wish, tier: list[Cell], among: int) -> _Place | None:
         nodes = 0
         for cell in tier:
             nodes |= cell.layers[0] & among
@@ -317,10 +318,21 @@ class Index:
         below = self._cells.tell_apart(memory)
         if below is None:
             return
+        balance: Counter[Cell] = Counter()
+        for _, held in self._between(below, memory):
+            assert held.cell is not None
+            balance[held.cell] += 1 if _has(held, memory) else -1
+        # Most devices of a model are on the same side: the cell goes there as it is, and the others leave it.
+        raised = {cell for cell, more in balance.items() if more > 0 and self._cells.raise_memory(cell, memory)}
+        for member, held in self._between(below, memory + 1):
+            if held.cell in balance and _has(held, memory) != (held.cell in raised):
+                self._settle_device(member, held)
+
+    def _between(self, low: int, high: int) -> Iterator[_Place]:
         for member in self._roster.members:
             for held in member.devices.values():
-                if held.cell is not None and below <= held.cell.memory < memory:
-                    self._settle_device(member, held)
+                if held.cell is not None and low <= held.cell.memory < high:
+                    yield member, held
 
     def _unhold(self, placement: Placement) -> bool:
         member = self._roster.by_name.get(placement.node)
@@ -332,6 +344,10 @@ class Index:
     def _changed(self, *, freed: bool) -> None:
         self._changes += 1
         self._freed += freed
+
+
+def _has(held: Held, memory: int) -> bool:
+    return (held.view.memory_free_bytes or 0) >= memory
 
 
 def _crashed(wish: Wish) -> frozenset[str]:
