@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from footlights.scheduler import Index, NodeView, Placement, Wish
+from footlights.scheduler import Index, NodeView, Placement, Wish, verdicts
 from tests.scheduler import exhaustive, generated
 from tests.scheduler.fleets import GIB, device, fleets, node, nodes, queues, wish, wishes
 
@@ -128,6 +128,10 @@ class Fleet(RuleBasedStateMachine):
             assert self.index.choose(wanted) == exhaustive.choose(wanted, board)
             assert self.index.reasons(wanted) == exhaustive.reasons(wanted, board)
 
+            shown = self.index.explain(wanted, limit=2)
+            assert len(shown) == min(2, len(board))
+            assert all(verdict in verdicts(wanted, self.index.nodes()) for verdict in shown)
+
     def _take(self, placement: Placement) -> None:
         home = self.told.get(placement.node)
         if _has(home, placement) and home is not None and not _leases(home, placement):
@@ -223,6 +227,29 @@ def test_replicas_with_salts_of_their_own_do_not_reach_for_the_same_node() -> No
     assert Counter(_node(Index([*fleet, best], salt=str(number)).choose(wish())) for number in range(20)) == {
         "least": 20
     }
+
+
+# Explaining
+
+
+def test_an_explanation_shows_some_nodes_of_every_sort() -> None:
+    """What would be taken, what would do as well, what is full, and each reason against a whole node."""
+    full = [node(f"full-{number}", device(leased=frozenset({0}))) for number in range(500)]
+    cordoned = [node(f"cordoned-{number}", device(), cordoned=True) for number in range(500)]
+    away = [node("away", device(), connected=False)]
+    free = [node(f"free-{number}", device(), launches=number) for number in reversed(range(300))]
+    index = Index([*full, *cordoned, *away, *free])
+
+    shown = index.explain(wish(), limit=40)
+
+    assert Counter(verdict.verdict.reason for verdict in shown) == {
+        "FITS": 13,
+        "NO_DEVICE_FITS": 13,
+        "CORDONED": 13,
+        "UNREACHABLE": 1,
+    }
+    assert "free-0" in [verdict.node for verdict in shown]
+    assert [verdict.node for verdict in index.explain(wish(), limit=1)] == ["free-0"]
 
 
 # Holds

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 from itertools import islice
 from typing import TypeVar
 
-from footlights.scheduler.cells import Cell, Cells
+from footlights.scheduler.board import Board, Place
+from footlights.scheduler.cells import Cell
 from footlights.scheduler.decisions import Placement, Waiting
-from footlights.scheduler.explaining import counted
-from footlights.scheduler.roster import Held, Member, Roster
+from footlights.scheduler.explaining import NodeVerdict, counted, verdicts
+from footlights.scheduler.nodesets import positions, sample
 from footlights.scheduler.shapes import Key, Shape, key_of
 from footlights.scheduler.views import NodeView, Wish
 
 V = TypeVar("V")
 
 NO_NODE = "NO_NODE: no node has joined"
+EXPLAINED = 100
+"""How many nodes an explanation shows one by one."""
 _SHAPES = 4096
 """How many shapes of wishes are remembered; beyond it all are forgotten and learned anew."""
 _SAID = 256
 """How many answers are remembered of one shape, by the nodes that were closed to the wish."""
 _NOWHERE: frozenset[str] = frozenset()
-_Place = tuple[Member, Held]
 
 
-class Index:
+class Index(Board):
     """Chooses devices for wishes, among nodes that it was told of.
 
     A choice is the best of all devices that fit, in this order:
@@ -50,107 +51,25 @@ class Index:
       not) says how it went;
     * ``take`` and ``release``, where it learns of single launches that began or ended, before the node's next view.
 
-    A hold outlives ``set_node``, so that a view which was read before a placement was written does not give its slots
-    away again. So confirm a placement only after its write, and read no view before a ``confirm`` that is told after
-    it: simplest is to confirm what was written right before the next reading. After a refused write, ``withdraw`` and
-    tell the node anew before placing on: what refused it is news about that node.
+    Every placement must be confirmed or withdrawn. Its hold outlives ``set_node``, so that a view which was read before
+    the placement was written does not give its slots away again; after ``confirm`` such a view would. So tell no view
+    that is older than a confirmed write: the simplest way is to collect what was written, and to confirm it right
+    before the next views are read. After a refused write, ``withdraw``, and tell the node anew before placing on: what
+    refused it is news about that node.
 
     Not for use by several threads at once.
     """
 
     def __init__(self, nodes: Iterable[NodeView] = (), salt: str = "") -> None:
-        """Take the nodes that are known at first, all at once: that is faster than one by one.
-
-        Args:
-            nodes: As for ``set_node``.
-            salt: Shuffles the order in which equal nodes are taken. Replicas that place side by side give each its
-                own, so that they do not all reach for the same one; without it, names decide.
-        """
-        self._roster = Roster(salt)
-        self._cells = Cells()
+        """Take the nodes that are known at first, and what shuffles equal ones: see ``Board``."""
+        super().__init__(nodes, salt)
         self._shapes: dict[Key, Shape] = {}
-        self._changes = 0
-        self._freed = 0
-        for view in sorted(nodes, key=lambda node: self._roster.sort_key(node.name)):
-            self.set_node(view)
-
-    # What it is told
-
-    def set_node(self, view: NodeView) -> None:
-        """Learn of a node, or replace all that is known of it but for the slots that are held. Idempotent."""
-        self._cells.clean()
-        member = self._roster.by_name.get(view.name)
-        if member is None:
-            member = self._roster.join(view.name)
-            if member.position < len(self._roster.members) - 1:
-                self._cells.widen(member.position)
-        elif member.is_as(view):
-            return
-        self._roster.tell(member, view)
-        self._set_devices(member, view)
-        member.known_launches = view.launches
-        for held in member.devices.values():
-            self._settle_device(member, held)
-        self._settle_launches(member)
-        self._changed(freed=True)
-
-    def remove_node(self, name: str) -> None:
-        """Forget a node and what is held there; one that is not known is no error."""
-        member = self._roster.by_name.get(name)
-        if member is None:
-            return
-        for held in member.devices.values():
-            self._move(member, held, None)
-        self._roster.leave(member)
-        self._cells.narrow(member.position)
-        self._changed(freed=False)
-
-    def take(self, node: str, device: str, slots: Iterable[int]) -> None:
-        """Learn that a launch has begun on these slots. What is not known, or known already, changes nothing."""
-        member, held = self._find(node, device)
-        fresh = set(slots)
-        if member is None or held is None or fresh <= held.known:
-            return
-        held.known |= fresh
-        member.known_launches += 1
-        self._settle(member, held, freed=False)
-
-    def release(self, node: str, device: str, slots: Iterable[int]) -> None:
-        """Learn that the launch on these slots has ended. What is not known, or free already, changes nothing."""
-        member, held = self._find(node, device)
-        ended = set(slots)
-        if member is None or held is None or not ended & held.known:
-            return
-        held.known -= ended
-        member.known_launches -= 1
-        self._settle(member, held, freed=True)
-
-    def confirm(self, placement: Placement) -> None:
-        """Learn that a placement is in the store: from now on views say what became of it."""
-        if not self._unhold(placement):
-            return
-        member, held = self._find(placement.node, placement.device)
-        if member is not None and held is not None and not held.known.issuperset(placement.slots):
-            held.known.update(placement.slots)
-            member.known_launches += 1
-
-    def withdraw(self, placement: Placement) -> None:
-        """Learn that a placement came to nothing: its slots are what the node's last view said they were."""
-        if not self._unhold(placement):
-            return
-        member, held = self._find(placement.node, placement.device)
-        if member is not None and held is not None:
-            self._settle(member, held, freed=True)
-
-    # What it is asked
 
     def place(self, wish: Wish) -> Placement | None:
         """Choose slots for a wish and hold them; None where it fits nowhere."""
         placement = self.choose(wish)
         if placement is not None:
-            member = self._roster.by_name[placement.node]
-            member.holds.append(placement)
-            self._settle(member, member.devices[placement.device], freed=False)
+            self._hold(placement)
         return placement
 
     def place_all(self, wishes: Iterable[Wish]) -> list[Placement | Waiting]:
@@ -197,18 +116,30 @@ class Index:
             _remember(shape.said, crashed, (self._changes, reasons))
         return reasons
 
-    def nodes(self) -> Iterator[NodeView]:
-        """Return every node as it stands now, with what was placed since it was told of: for ``verdicts``."""
-        for member in self._roster.members:
-            devices = tuple(
-                held.view if held.view.leased == held.leased else replace(held.view, leased=frozenset(held.leased))
-                for held in member.devices.values()
-            )
-            yield replace(member.view, devices=devices, launches=member.launches)
+    def explain(self, wish: Wish, limit: int = EXPLAINED) -> list[NodeVerdict]:
+        """Return the verdicts on a wish of up to ``limit`` nodes, at least 1, in their order.
 
-    # How it chooses
+        The node that would be taken is among them; the others are from all that differ: those with a device that
+        fits, those of which no device does, and those that are refused as a whole, by each reason. ``reasons`` has the
+        counts over all nodes.
+        """
+        shape, crashed = self._shape(wish), _crashed(wish)
+        shape.match(self._cells)
+        chosen = self.choose(wish)
+        best = 1 << self._roster.by_name[chosen.node].position if chosen else 0
+        nodes = self._roster.everyone()
+        refused = self._roster.refused(wish, crashed)
+        for out in refused.values():
+            nodes ^= out
+        fitting = 0
+        for cell in self._cells:
+            if not shape.refusal(cell):
+                fitting |= cell.layers[0] & nodes
+        groups = (fitting ^ best, nodes ^ fitting, *refused.values())
+        shown = best | sample(groups, limit - best.bit_count())
+        return verdicts(wish, (self._view(self._roster.members[position]) for position in positions(shown)))
 
-    def _best(self, wish: Wish, shape: Shape, nodes: int) -> _Place | None:
+    def _best(self, wish: Wish, shape: Shape, nodes: int) -> Place | None:
         warm = nodes & self._roster.warm_for(wish)
         for tiers in shape.classes:
             for among in (warm, nodes) if warm else (nodes,):
@@ -217,7 +148,7 @@ class Index:
                         return found
         return None
 
-    def _first(self, wish: Wish, tier: list[Cell], among: int) -> _Place | None:
+    def _first(self, wish: Wish, tier: list[Cell], among: int) -> Place | None:
         nodes = 0
         for cell in tier:
             nodes |= cell.layers[0] & among
@@ -232,8 +163,8 @@ class Index:
     def _tally(self, wish: Wish, shape: Shape, crashed: frozenset[str]) -> Counter[tuple[str, str]]:
         shape.match(self._cells)
         counts: Counter[tuple[str, str]] = Counter()
-        nodes = (1 << len(self._roster.members)) - 1
-        for reason, refused in self._roster.refused(wish, crashed, nodes).items():
+        nodes = self._roster.everyone()
+        for reason, refused in self._roster.refused(wish, crashed).items():
             counts[reason, "node"] += refused.bit_count()
             nodes ^= refused
         for cell in self._cells:
@@ -256,98 +187,8 @@ class Index:
                 self._shapes.clear()
                 self._cells.forget_steps()
             shape = self._shapes[key] = Shape(wish)
-            self._tell_apart(wish.min_memory_bytes)
+            self._know_size(wish.min_memory_bytes)
         return shape
-
-    # How it keeps its books
-
-    def _find(self, node: str, device: str) -> tuple[Member | None, Held | None]:
-        member = self._roster.by_name.get(node)
-        return member, member.devices.get(device) if member else None
-
-    def _set_devices(self, member: Member, view: NodeView) -> None:
-        stay = {device.uuid for device in view.devices}
-        for uuid, held in member.devices.items():
-            if uuid not in stay:
-                self._move(member, held, None)
-        devices = {}
-        for device in sorted(view.devices, key=lambda device: device.uuid):
-            kind = None if self._cells.sick(device) else self._cells.kind(device)
-            known = set(device.leased)
-            held = member.devices.get(device.uuid) or Held(device, kind, None, known, known)
-            held.view, held.kind, held.known = device, kind, known
-            devices[device.uuid] = held
-        member.devices = devices
-
-    def _settle(self, member: Member, held: Held, *, freed: bool) -> None:
-        self._settle_device(member, held)
-        self._settle_launches(member)
-        self._changed(freed=freed)
-
-    def _settle_device(self, member: Member, held: Held) -> None:
-        held.leased = held.known
-        for hold in member.holds:
-            if hold.device == held.view.uuid:
-                held.leased = held.leased.union(hold.slots)
-        if held.kind is None:
-            cell = self._cells.sick(held.view)
-        else:
-            cell = self._cells.well(held.kind, held.view, held.view.slots - len(held.leased))
-        self._move(member, held, cell)
-
-    def _settle_launches(self, member: Member) -> None:
-        launches = member.known_launches
-        for hold in member.holds:
-            held = member.devices.get(hold.device)
-            # The store may have told of a placement that nobody has confirmed yet.
-            launches += held is not None and not held.known.issuperset(hold.slots)
-        self._roster.load(member, launches)
-
-    def _move(self, member: Member, held: Held, cell: Cell | None) -> None:
-        before = held.cell
-        if before is cell:
-            return
-        if before is not None:
-            before.discard(member.position, member.alike(before))
-        held.cell = None
-        if cell is not None:
-            cell.add(member.position, member.alike(cell))
-        held.cell = cell
-
-    def _tell_apart(self, memory: int) -> None:
-        below = self._cells.tell_apart(memory)
-        if below is None:
-            return
-        balance: Counter[Cell] = Counter()
-        for _, held in self._between(below, memory):
-            assert held.cell is not None
-            balance[held.cell] += 1 if _has(held, memory) else -1
-        # Most devices of a model are on the same side: the cell goes there as it is, and the others leave it.
-        raised = {cell for cell, more in balance.items() if more > 0 and self._cells.raise_memory(cell, memory)}
-        for member, held in self._between(below, memory + 1):
-            if held.cell in balance and _has(held, memory) != (held.cell in raised):
-                self._settle_device(member, held)
-
-    def _between(self, low: int, high: int) -> Iterator[_Place]:
-        for member in self._roster.members:
-            for held in member.devices.values():
-                if held.cell is not None and low <= held.cell.memory < high:
-                    yield member, held
-
-    def _unhold(self, placement: Placement) -> bool:
-        member = self._roster.by_name.get(placement.node)
-        if member is None or placement not in member.holds:
-            return False
-        member.holds.remove(placement)
-        return True
-
-    def _changed(self, *, freed: bool) -> None:
-        self._changes += 1
-        self._freed += freed
-
-
-def _has(held: Held, memory: int) -> bool:
-    return (held.view.memory_free_bytes or 0) >= memory
 
 
 def _crashed(wish: Wish) -> frozenset[str]:

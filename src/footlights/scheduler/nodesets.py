@@ -7,7 +7,8 @@ so the lowest bit is the first node.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -28,6 +29,25 @@ def narrowed(nodes: int, position: int) -> int:
     """Return the set after the node at the position has gone, and later ones have moved down."""
     before = nodes & ((1 << position) - 1)
     return before | nodes >> (position + 1) << position
+
+
+def positions(nodes: int) -> Iterator[int]:
+    """Return the positions of a set, ascending."""
+    while nodes:
+        position = lowest(nodes)
+        yield position
+        nodes ^= 1 << position
+
+
+def sample(groups: Iterable[int], limit: int) -> int:
+    """Return up to so many nodes of groups that share none: equally many of each, as far as they go, the first ones."""
+    sampled = 0
+    rest = sorted(groups, key=int.bit_count)
+    for number, nodes in enumerate(rest):
+        share = (limit - sampled.bit_count()) // (len(rest) - number)
+        for position in islice(positions(nodes), share):
+            sampled |= 1 << position
+    return sampled
 
 
 class NodeSets(Generic[K]):

@@ -91,6 +91,10 @@ class Roster:
         """Return where a node stands among those that are equal to it."""
         return (crc32((self._salt + name).encode()) if self._salt else 0, name)
 
+    def everyone(self) -> int:
+        """Return all nodes."""
+        return (1 << len(self.members)) - 1
+
     def ready_for(self, wish: Wish) -> int:
         """Return the nodes whose devices may be looked at, but for what crashed there."""
         nodes = self._standing.get(READY) & self._launchers.get(wish.launcher)
@@ -118,10 +122,10 @@ class Roster:
                 return self.members[lowest(idle)]
         raise AssertionError("every node has a number of launches")
 
-    def refused(self, wish: Wish, crashed: frozenset[str], nodes: int) -> dict[str, int]:
+    def refused(self, wish: Wish, crashed: frozenset[str]) -> dict[str, int]:
         """Return the nodes that are out of the question, by reason, each by the first that applies."""
         found = {}
-        left = (1 << len(self.members)) - 1
+        left = self.everyone()
 
         def refuse(reason: str, out: int) -> None:
             nonlocal left

@@ -1,0 +1,209 @@
+"""The fleet in memory: as it was told, and with what is held for placements on their way into the store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from footlights.scheduler.cells import Cell, Cells
+from footlights.scheduler.decisions import Placement
+from footlights.scheduler.roster import Held, Member, Roster
+from footlights.scheduler.views import NodeView
+
+Place = tuple[Member, Held]
+
+
+class Board:
+    """Nodes and devices, kept as sets by everything that a choice asks for.
+
+    A device's taken slots are those that are known to be leased, from views and single news, and those that are held
+    here. A hold that the store has told of already is not counted twice.
+    """
+
+    def __init__(self, nodes: Iterable[NodeView] = (), salt: str = "") -> None:
+        """Take the nodes that are known at first, all at once: that is faster than one by one.
+
+        Args:
+            nodes: As for ``set_node``.
+            salt: Shuffles the order in which equal nodes are taken. Replicas that place side by side give each its
+                own, so that they do not all reach for the same one; without it, names decide.
+        """
+        self._roster = Roster(salt)
+        self._cells = Cells()
+        self._changes = 0
+        """Grows whenever anything changes."""
+        self._freed = 0
+        """Grows whenever something may have become free."""
+        for view in sorted(nodes, key=lambda node: self._roster.sort_key(node.name)):
+            self.set_node(view)
+
+    def set_node(self, view: NodeView) -> None:
+        """Learn of a node, or replace all that is known of it but for the slots that are held. Idempotent."""
+        self._cells.clean()
+        member = self._roster.by_name.get(view.name)
+        if member is None:
+            member = self._roster.join(view.name)
+            if member.position < len(self._roster.members) - 1:
+                self._cells.widen(member.position)
+        elif member.is_as(view):
+            return
+        self._roster.tell(member, view)
+        self._set_devices(member, view)
+        member.known_launches = view.launches
+        for held in member.devices.values():
+            self._settle_device(member, held)
+        self._settle_launches(member)
+        self._changed(freed=True)
+
+    def remove_node(self, name: str) -> None:
+        """Forget a node and what is held there; one that is not known is no error."""
+        member = self._roster.by_name.get(name)
+        if member is None:
+            return
+        for held in member.devices.values():
+            self._move(member, held, None)
+        self._roster.leave(member)
+        self._cells.narrow(member.position)
+        self._changed(freed=False)
+
+    def take(self, node: str, device: str, slots: Iterable[int]) -> None:
+        """Learn that a launch has begun on these slots. What is not known, or known already, changes nothing."""
+        member, held = self._find(node, device)
+        fresh = set(slots)
+        if member is None or held is None or fresh <= held.known:
+            return
+        held.known |= fresh
+        member.known_launches += 1
+        self._settle(member, held, freed=False)
+
+    def release(self, node: str, device: str, slots: Iterable[int]) -> None:
+        """Learn that the launch on these slots has ended. What is not known, or free already, changes nothing."""
+        member, held = self._find(node, device)
+        ended = set(slots)
+        if member is None or held is None or not ended & held.known:
+            return
+        held.known -= ended
+        member.known_launches -= 1
+        self._settle(member, held, freed=True)
+
+    def confirm(self, placement: Placement) -> None:
+        """Learn that a placement is in the store: from now on views say what became of it."""
+        if not self._unhold(placement):
+            return
+        member, held = self._find(placement.node, placement.device)
+        if member is not None and held is not None and not held.known.issuperset(placement.slots):
+            held.known.update(placement.slots)
+            member.known_launches += 1
+
+    def withdraw(self, placement: Placement) -> None:
+        """Learn that a placement came to nothing: its slots are what the node's last view said they were."""
+        if not self._unhold(placement):
+            return
+        member, held = self._find(placement.node, placement.device)
+        if member is not None and held is not None:
+            self._settle(member, held, freed=True)
+
+    def nodes(self) -> Iterator[NodeView]:
+        """Return every node as it stands now, with what was placed since it was told of: for ``verdicts``."""
+        return (self._view(member) for member in self._roster.members)
+
+    def _view(self, member: Member) -> NodeView:
+        devices = tuple(
+            held.view if held.view.leased == held.leased else replace(held.view, leased=frozenset(held.leased))
+            for held in member.devices.values()
+        )
+        return replace(member.view, devices=devices, launches=member.launches)
+
+    def _hold(self, placement: Placement) -> None:
+        member = self._roster.by_name[placement.node]
+        member.holds.append(placement)
+        self._settle(member, member.devices[placement.device], freed=False)
+
+    def _unhold(self, placement: Placement) -> bool:
+        member = self._roster.by_name.get(placement.node)
+        if member is None or placement not in member.holds:
+            return False
+        member.holds.remove(placement)
+        return True
+
+    def _find(self, node: str, device: str) -> tuple[Member | None, Held | None]:
+        member = self._roster.by_name.get(node)
+        return member, member.devices.get(device) if member else None
+
+    def _set_devices(self, member: Member, view: NodeView) -> None:
+        stay = {device.uuid for device in view.devices}
+        for uuid, held in member.devices.items():
+            if uuid not in stay:
+                self._move(member, held, None)
+        devices = {}
+        for device in sorted(view.devices, key=lambda device: device.uuid):
+            kind = None if self._cells.sick(device) else self._cells.kind(device)
+            known = set(device.leased)
+            held = member.devices.get(device.uuid) or Held(device, kind, None, known, known)
+            held.view, held.kind, held.known = device, kind, known
+            devices[device.uuid] = held
+        member.devices = devices
+
+    def _settle(self, member: Member, held: Held, *, freed: bool) -> None:
+        self._settle_device(member, held)
+        self._settle_launches(member)
+        self._changed(freed=freed)
+
+    def _settle_device(self, member: Member, held: Held) -> None:
+        held.leased = held.known
+        for hold in member.holds:
+            if hold.device == held.view.uuid:
+                held.leased = held.leased.union(hold.slots)
+        if held.kind is None:
+            cell = self._cells.sick(held.view)
+        else:
+            cell = self._cells.well(held.kind, held.view, held.view.slots - len(held.leased))
+        self._move(member, held, cell)
+
+    def _settle_launches(self, member: Member) -> None:
+        launches = member.known_launches
+        for hold in member.holds:
+            held = member.devices.get(hold.device)
+            # The store may have told of a placement that nobody has confirmed yet.
+            launches += held is not None and not held.known.issuperset(hold.slots)
+        self._roster.load(member, launches)
+
+    def _move(self, member: Member, held: Held, cell: Cell | None) -> None:
+        before = held.cell
+        if before is cell:
+            return
+        if before is not None:
+            before.discard(member.position, member.alike(before))
+        held.cell = None
+        if cell is not None:
+            cell.add(member.position, member.alike(cell))
+        held.cell = cell
+
+    def _know_size(self, memory: int) -> None:
+        below = self._cells.tell_apart(memory)
+        if below is None:
+            return
+        balance: Counter[Cell] = Counter()
+        for _, held in self._between(below, memory):
+            assert held.cell is not None
+            balance[held.cell] += 1 if _has(held, memory) else -1
+        # Most devices of a model are on the same side: the cell goes there as it is, and the others leave it.
+        raised = {cell for cell, more in balance.items() if more > 0 and self._cells.raise_memory(cell, memory)}
+        for member, held in self._between(below, memory + 1):
+            if held.cell in balance and _has(held, memory) != (held.cell in raised):
+                self._settle_device(member, held)
+
+    def _between(self, low: int, high: int) -> Iterator[Place]:
+        for member in self._roster.members:
+            for held in member.devices.values():
+                if held.cell is not None and low <= held.cell.memory < high:
+                    yield member, held
+
+    def _changed(self, *, freed: bool) -> None:
+        self._changes += 1
+        self._freed += freed
+
+
+def _has(held: Held, memory: int) -> bool:
+    return (held.view.memory_free_bytes or 0) >= memory
