@@ -147,6 +147,16 @@ def test_an_explanation() -> None:
     )
 
 
+def test_an_explanation_that_shows_only_some_nodes_says_so() -> None:
+    """How many there are, and the reasons over all of them."""
+    answer = session_pb2.ExplainPlacementResponse(node_count=1000, reasons=["NO_SLOT: 600 devices", "CORDONED: 1 node"])
+    answer.nodes.add(node="gpu-1", reason="CORDONED")
+
+    last = show.verdicts(answer)[-1]
+
+    assert last == ("Shown are 1 of 1000 nodes, some of every sort. Over all: NO_SLOT: 600 devices; CORDONED: 1 node.")
+
+
 def test_tokens_as_a_table() -> None:
     """Good, expired and revoked ones are told apart."""
     tokens = [

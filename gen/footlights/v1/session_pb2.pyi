@@ -1179,6 +1179,8 @@ class ExplainPlacementResponse(_message.Message):
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    NODE_COUNT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     fits: _builtins.bool
     """Whether it would be placed at once."""
     node: _builtins.str
@@ -1187,13 +1189,19 @@ class ExplainPlacementResponse(_message.Message):
     """The device it would be placed on."""
     queue_position: _builtins.int
     """Its place in the queue, where it would wait."""
+    node_count: _builtins.int
+    """How many nodes there are."""
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
         """How long it would probably wait; unset where nothing can be known."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainPlacementResponse.NodeVerdict]:
-        """Every node's verdict."""
+        """The verdicts of up to 100 nodes: the one it would be placed on, and some of every sort."""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The verdicts counted over all nodes and devices, most frequent first: `NO_SLOT: 3 devices`."""
 
     def __init__(
         self,
@@ -1204,10 +1212,12 @@ class ExplainPlacementResponse(_message.Message):
         queue_position: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
         nodes: _abc.Iterable[Global___ExplainPlacementResponse.NodeVerdict] | None = ...,
+        node_count: _builtins.int = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "eta", b"eta", "fits", b"fits", "node", b"node", "nodes", b"nodes", "queue_position", b"queue_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "eta", b"eta", "fits", b"fits", "node", b"node", "node_count", b"node_count", "nodes", b"nodes", "queue_position", b"queue_position", "reasons", b"reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -115,7 +115,13 @@ def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
         rows += [
             (node.node, device.device_name or device.device, device.reason, device.message) for device in node.devices
         ]
-    return [first, "", *table(("NODE", "DEVICE", "VERDICT", "WHY"), rows)] if rows else [first, "There are no nodes."]
+    if not rows:
+        return [first, "There are no nodes."]
+    lines = [first, "", *table(("NODE", "DEVICE", "VERDICT", "WHY"), rows)]
+    if answer.node_count > len(answer.nodes):
+        shown, everything = len(answer.nodes), "; ".join(answer.reasons)
+        lines += ["", f"Shown are {shown} of {answer.node_count} nodes, some of every sort. Over all: {everything}."]
+    return lines
 
 
 def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:

@@ -9,9 +9,10 @@ from footlights.v1 import session_pb2
 
 
 def explanation(seen: Fleet, wish: scheduler.Wish, priority: int) -> session_pb2.ExplainPlacementResponse:
-    """Return the verdict of every node and device on a wish, and its place and wait where it would not fit."""
-    answer = session_pb2.ExplainPlacementResponse()
-    for node in scheduler.verdicts(wish, seen.nodes):
+    """Return verdicts on a wish, some of every sort, their counts over all, and its place and wait if it must wait."""
+    index = scheduler.Index(seen.nodes)
+    answer = session_pb2.ExplainPlacementResponse(node_count=len(seen.nodes), reasons=index.reasons(wish))
+    for node in index.explain(wish):
         shown = answer.nodes.add(node=node.node, reason=node.verdict.reason, message=node.verdict.message)
         for device in node.devices:
             shown.devices.add(
@@ -22,7 +23,7 @@ def explanation(seen: Fleet, wish: scheduler.Wish, priority: int) -> session_pb2
             )
     # Its place is behind those of its own priority; what is behind it can take nothing from it.
     ahead = sum(1 for row in seen.waiting if row.priority >= priority)
-    decision = scheduler.place([*seen.wishes()[:ahead], wish], seen.nodes)[-1]
+    decision = index.place_all([*seen.wishes()[:ahead], wish])[-1]
     if isinstance(decision, scheduler.Placement):
         answer.fits, answer.node, answer.device = True, decision.node, decision.device
         return answer

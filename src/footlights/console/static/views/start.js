@@ -161,7 +161,7 @@ function Forecast({ application, version, profile, priority }) {
       ? html`<p class="forecast-line good"><${Icon} name="check" /> <span>It starts at once on <strong>${value.node}</strong>.</span></p>`
       : html`<p class="forecast-line wait"><${Icon} name="clock" /> <span>It waits${place}${wait !== null && html`, about <strong>${span(Math.round(wait))}</strong>`}.</span></p>`)}
     ${value && (value.nodes?.length
-      ? html`<p class="hint">${count(value.nodes.length, "node")} looked at</p><${Verdicts} of=${value.nodes} />`
+      ? html`<p class="hint">${count(value.node_count ?? value.nodes.length, "node")} looked at${value.node_count > value.nodes.length && ` (${value.nodes.length} shown): ${value.reasons.join(", ")}`}</p><${Verdicts} of=${value.nodes} />`
       : html`<p class="hint">There is no node yet: start an agent.</p>`)}
   </aside>`;
 }
