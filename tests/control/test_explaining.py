@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from footlights import scheduler
-from footlights.control.crashes import Crashes
 from footlights.control.explaining import explanation
-from footlights.control.fleet import Fleet
+from footlights.control.waiting import Outlook
 from tests.scheduler.fleets import device, node, wish
-
-
-def _fleet(*nodes: scheduler.NodeView) -> Fleet:
-    return Fleet(nodes, waiting=(), avoid={}, crashes=Crashes(), remaining_s=(), start_s=None)
 
 
 def test_an_explanation_of_a_large_fleet_is_bounded_and_counts_the_rest() -> None:
     """A thousand nodes are more than an answer may hold: it shows some of every sort, with the counts over all."""
     taken = [node(f"taken-{number:03}", device(leased=frozenset({0}))) for number in range(600)]
     cordoned = [node(f"cordoned-{number:03}", device(), cordoned=True) for number in range(399)]
-    answer = explanation(_fleet(*taken, *cordoned, node("z-free", device())), wish(), priority=0)
+    answer = explanation([*taken, *cordoned, node("z-free", device())], wish(), [], Outlook())
 
     assert (answer.fits, answer.node) == (True, "z-free")
     assert answer.node_count == 1000
@@ -32,8 +26,8 @@ def test_an_explanation_of_a_large_fleet_is_bounded_and_counts_the_rest() -> Non
 
 def test_an_explanation_of_a_small_fleet_shows_every_node() -> None:
     """Each with its devices, and the place in the queue where the session would wait."""
-    fleet = _fleet(node("a", device(leased=frozenset({0}))), node("b", device(foreign="x")))
-    answer = explanation(fleet, wish(), priority=0)
+    nodes = [node("a", device(leased=frozenset({0}))), node("b", device(foreign="x"))]
+    answer = explanation(nodes, wish(), [], Outlook())
 
     told = [(each.node, each.devices[0].reason) for each in answer.nodes]
     assert told == [("a", "NO_SLOT"), ("b", "FOREIGN_PROCESS")]

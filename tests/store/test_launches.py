@@ -12,7 +12,7 @@ import pytest
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, Stage
-from footlights.store import Store, Transaction, launches, nodes, open_store
+from footlights.store import Store, Transaction, fleet, launches, open_store
 from footlights.store.launches import Observation
 from footlights.store.tables import Launch, Session
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running
@@ -221,7 +221,8 @@ async def test_the_launches_of_a_node_are_those_that_have_not_ended(store: Store
     assert [(launch.launch_id, session.session_id) for launch, session in live] == [
         (second.launch_id, second.session_id)
     ]
-    assert await store.read(nodes.live_launch_counts) == {"node-a": 1}
+    [member] = await store.read(fleet.members)
+    assert (member.launches, set(member.leased)) == (1, {("GPU-0", 1)})
     assert await store.read(lambda tx: launches.live_on(tx, "node-b")) == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import semver
@@ -12,11 +12,13 @@ import structlog
 
 from footlights import errors, names
 from footlights.control import convert
+from footlights.control.changes import Bus
 from footlights.launch import recipe
-from footlights.store import Store, Transaction
+from footlights.store import Store, Transaction, Unit
 from footlights.store import applications as rows
 from footlights.v1 import application_pb2, application_pb2_grpc
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -25,9 +27,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Applications(application_pb2_grpc.ApplicationServiceServicer):
     """Serves applications, versions and releases."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
-        """Take what it reads and writes, and the clock."""
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+        """Take what it reads and writes, whom it wakes, and the clock."""
+        self._store, self._bus, self._clock = store, bus, clock
 
     async def ListApplications(
         self, request: application_pb2.ListApplicationsRequest, context: Context
@@ -75,7 +77,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             answer.application.CopyFrom(_application(tx, wanted.application))
             return answer
 
-        answer = await self._store.write(write)
+        answer = await self._write(write)
         log.info(
             "Applied an application",
             action="application_applied",
@@ -95,7 +97,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             _refuse_in_use(tx, request.application, None)
             rows.remove(tx, request.application)
 
-        await self._store.write(write)
+        await self._write(write)
         return application_pb2.DeleteApplicationResponse()
 
     async def ListVersions(
@@ -128,7 +130,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             _add(tx, request.application, request.version, "version.version", now, same_is_well=False)
             return _version(tx, request.application, request.version.version)
 
-        return await self._store.write(write)
+        return await self._write(write)
 
     async def DeleteVersion(
         self, request: application_pb2.DeleteVersionRequest, context: Context
@@ -147,7 +149,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             _refuse_in_use(tx, request.application, request.version)
             rows.remove_version(tx, request.application, request.version)
 
-        await self._store.write(write)
+        await self._write(write)
         return application_pb2.DeleteVersionResponse()
 
     async def ListReleases(
@@ -173,7 +175,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             assert row is not None
             return convert.release(row)
 
-        return await self._store.write(write)
+        return await self._write(write)
 
     async def DeleteRelease(
         self, request: application_pb2.DeleteReleaseRequest, context: Context
@@ -187,8 +189,13 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
                     metadata={"application": request.application, "release": request.release},
                 )
 
-        await self._store.write(write)
+        await self._write(write)
         return application_pb2.DeleteReleaseResponse()
+
+    async def _write(self, unit: Unit[T]) -> T:
+        answer = await self._store.write(unit)
+        self._bus.catalogue_changed()
+        return answer
 
 
 class _prefixed:

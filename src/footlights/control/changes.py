@@ -58,18 +58,19 @@ class Decisions:
 class News:
     """What has changed since it was last passed on: bounded by what there is, however often it changes."""
 
-    __slots__ = ("decided", "fleet", "nodes", "placing", "sessions")
+    __slots__ = ("catalogue", "decided", "fleet", "nodes", "placing", "sessions")
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self.sessions = False
         self.placing = False
+        self.catalogue = False
         self.nodes: set[str] = set()
         self.fleet: set[str] = set()
         self.decided: set[str] = set()
 
     def __bool__(self) -> bool:
-        return bool(self.sessions or self.placing or self.nodes or self.fleet or self.decided)
+        return bool(self.sessions or self.placing or self.catalogue or self.nodes or self.fleet or self.decided)
 
 
 class Bus:
@@ -85,6 +86,8 @@ class Bus:
         """Some session has changed: watchers."""
         self.placing = Changes()
         """A session waits, or a slot is free: placing."""
+        self.catalogue = Changes()
+        """What can be streamed has changed: whoever remembers it."""
         self.decisions = Decisions()
         """What placing has decided for the first time: who has just created a session."""
         self.on_assigned: Callable[[str], bool] = lambda _: False
@@ -123,6 +126,12 @@ class Bus:
         self.news.fleet.update(nodes)
         self._pass_on()
 
+    def catalogue_changed(self) -> None:
+        """Say that applications, versions, releases or profiles have changed."""
+        self.catalogue.wake()
+        self.news.catalogue = True
+        self._pass_on()
+
     def assigned(self, node: str) -> None:
         """Say that what a node is to run has changed."""
         if not self.on_assigned(node):
@@ -144,6 +153,8 @@ class Bus:
         if news.placing or news.fleet:
             self.fleet |= news.fleet
             self.placing.wake()
+        if news.catalogue:
+            self.catalogue.wake()
         for node in news.nodes:
             self.on_assigned(node)
         self.decisions.made(news.decided)
@@ -152,6 +163,7 @@ class Bus:
         """Wake everybody: news may have been lost."""
         self.sessions.wake()
         self.placing.wake()
+        self.catalogue.wake()
         self.on_missed()
 
     def _pass_on(self) -> None:

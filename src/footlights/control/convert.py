@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from footlights import scheduler
 from footlights.lifecycle import LaunchState, Stage, TimeLimits
+from footlights.store.fleet import Member
 from footlights.store.launches import Observation
 from footlights.store.nodes import Reading
 from footlights.store.tables import Application, Device, Launch, Lease, Node, Release, Session, Token, moment
@@ -252,43 +253,38 @@ def _reading(device: node_pb2.Device) -> Reading:
     )
 
 
-def node_view(
-    row: Node,
-    devices: Sequence[Device],
-    leases: Sequence[Lease],
-    launches: int,
-    quarantined: Mapping[tuple[str, str], str],
-) -> scheduler.NodeView:
+def node_view(member: Member, quarantined: Mapping[tuple[str, str], str]) -> scheduler.NodeView:
     """Return a node as placing sees it; ``quarantined`` is (node, device uuid) -> why."""
-    facts = node_pb2.NodeFacts.FromString(row.facts)
+    facts = node_pb2.NodeFacts.FromString(member.facts)
     held: dict[str, set[int]] = {}
-    for lease in leases:
-        held.setdefault(lease.device, set()).add(lease.slot)
+    for device, slot in member.leased:
+        held.setdefault(device, set()).add(slot)
     return scheduler.NodeView(
-        name=row.node,
+        name=member.node,
         devices=tuple(
-            _device_view(device, frozenset(held.get(device.uuid, ())), quarantined.get((device.node, device.uuid), ""))
-            for device in devices
+            _device_view(uuid, slots, reading, frozenset(held.get(uuid, ())), quarantined.get((member.node, uuid), ""))
+            for uuid, slots, reading in member.devices
         ),
-        connected=row.connected,
-        cordoned=row.cordoned,
-        draining=row.draining,
+        connected=member.connected,
+        cordoned=member.cordoned,
+        draining=member.draining,
         launchers=frozenset(facts.launchers),
         labels=dict(facts.labels),
         port_blocks=facts.port_blocks or 1_000_000,
-        launches=launches,
+        launches=member.launches,
+        warm=member.warm,
     )
 
 
-def _device_view(row: Device, leased: frozenset[int], quarantine: str) -> scheduler.DeviceView:
-    reading = node_pb2.Device.FromString(row.reading)
+def _device_view(uuid: str, slots: int, raw: bytes, leased: frozenset[int], quarantine: str) -> scheduler.DeviceView:
+    reading = node_pb2.Device.FromString(raw)
     usable = reading.health not in _SICK
     why = reading.health_reasons[0] if reading.health_reasons else None
     return scheduler.DeviceView(
-        uuid=row.uuid,
+        uuid=uuid,
         name=reading.name,
         kind=node_pb2.Device.Kind.Name(reading.kind),
-        slots=row.slots,
+        slots=slots,
         leased=leased,
         memory_free_bytes=reading.memory_free_bytes if reading.HasField("memory_free_bytes") else None,
         memory_total_bytes=reading.memory_total_bytes if reading.HasField("memory_total_bytes") else None,
@@ -299,6 +295,11 @@ def _device_view(row: Device, leased: frozenset[int], quarantine: str) -> schedu
         foreign=_foreign(reading),
         quarantine=quarantine,
     )
+
+
+def device_name(reading: bytes) -> str:
+    """Return the name in a device's stored reading."""
+    return node_pb2.Device.FromString(reading).name
 
 
 def _foreign(reading: node_pb2.Device) -> str:
@@ -312,19 +313,24 @@ def _foreign(reading: node_pb2.Device) -> str:
 
 def wish(row: Session, avoid: Mapping[tuple[str, str], str], crashes: Mapping[str, str]) -> scheduler.Wish:
     """Return a session as placing sees it."""
-    return needs_wish(row.session_id, row.launcher, application_pb2.Needs.FromString(row.needs), avoid, crashes)
+    version = row.application, row.application_version
+    needs = application_pb2.Needs.FromString(row.needs)
+    return needs_wish(row.session_id, version, row.launcher, needs, avoid, crashes)
 
 
 def needs_wish(
     session_id: str,
+    version: tuple[str, str],
     launcher: str,
     needs: application_pb2.Needs,
     avoid: Mapping[tuple[str, str], str],
     crashes: Mapping[str, str],
 ) -> scheduler.Wish:
-    """Return needs as placing sees them."""
+    """Return needs of a version, given as (application, version), as placing sees them."""
     return scheduler.Wish(
         session_id=session_id,
+        application=version[0],
+        application_version=version[1],
         launcher=launcher,
         slots=needs.slots or 1,
         min_memory_bytes=needs.min_memory_bytes,

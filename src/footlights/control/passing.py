@@ -66,6 +66,8 @@ def encode(sender: str, news: News) -> str:
         body["sessions"] = True
     if news.placing:
         body["placing"] = True
+    if news.catalogue:
+        body["catalogue"] = True
     most = _MOST_NAMES
     while True:
         for name in ("nodes", "fleet", "decided"):
@@ -87,6 +89,7 @@ def decode(text: str) -> tuple[str, News | None]:
         body = json.loads(text)
         sender = str(body["from"])
         news.sessions, news.placing = bool(body.get("sessions")), bool(body.get("placing"))
+        news.catalogue = bool(body.get("catalogue"))
         for name in ("nodes", "fleet", "decided"):
             getattr(news, name).update(str(item) for item in body.get(name, ()))
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -1,4 +1,8 @@
-"""The placing loop: load, decide, write. Level-triggered; woken when a session waits or a slot is free."""
+"""Placing: load, decide, write. Level-triggered; woken when a session waits or a slot is free.
+
+A session that is being created is placed at once where nobody waits: its slots are chosen on the board and its leases
+are written with it. Everything else goes through the queue, in passes.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,13 @@ from typing import TypeVar
 import structlog
 
 from footlights import errors, names, scheduler
-from footlights.control import fleet
+from footlights.control import waiting
+from footlights.control.board import Board
 from footlights.control.changes import Bus
-from footlights.control.fleet import Fleet
 from footlights.control.metrics import Metrics
 from footlights.control.replicas import Superseded, Work
-from footlights.store import Store, Transaction, launches, sessions
+from footlights.control.waiting import Outlook, Queue
+from footlights.store import Store, launches, sessions
 from footlights.store.launches import Grant
 from footlights.store.store import Unit
 from footlights.store.tables import Session
@@ -32,19 +37,27 @@ class Placing:
     """Gives slots to waiting sessions."""
 
     PERIOD_S = 2.0
+    OUTLOOK_S = 2.0
+    """When slots become free is looked at, and told to those whose place is far behind, at most so often."""
+    NEAR = 50
+    """Whoever is so near to the front is told of every step."""
 
     def __init__(
         self,
         store: Store,
         bus: Bus,
         work: Work,
+        board: Board,
         metrics: Metrics,
         clock: Callable[[], datetime],
         new_id: Callable[[], str] = names.new_id,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, whose work it is, and where time and ids come from."""
-        self._store, self._bus, self._work, self._metrics = store, bus, work, metrics
-        self._clock, self._new_id = clock, new_id
+        """Take what it reads and writes, whom it wakes, whose work it is, the board, and the clocks."""
+        self._store, self._bus, self._work, self._board = store, bus, work, board
+        self._metrics, self._clock, self._new_id, self._monotonic = metrics, clock, new_id, monotonic
+        self._outlook, self._outlook_at = Outlook(), -1e9
+        self._waiting = True
 
     async def run(self) -> None:
         """Place until cancelled."""
@@ -52,7 +65,10 @@ class Placing:
         while True:
             seen = await self._bus.placing.wait(seen, self.PERIOD_S)
             try:
+                held = self._work.held
                 if await self._work.claim():
+                    if not held:
+                        self._board.forget()
                     await self.place_once()
             except Superseded:
                 self._work.lost()
@@ -62,19 +78,43 @@ class Placing:
                 )
                 await asyncio.sleep(0.5)
 
+    def choose(self, wish: scheduler.Wish) -> scheduler.Placement | None:
+        """Choose slots for a session that is being created, and hold them; say with ``settled`` how it went.
+
+        None where it is not this process that places, where somebody waits already, or where nothing fits.
+        """
+        if self._waiting or not self._work.held or not self._board.fresh:
+            return None
+        return self._board.place(wish)
+
+    def settled(self, placement: scheduler.Placement, written: bool | None) -> None:
+        """Note whether the slots of a choice were written; None where that is not known."""
+        if written is None:
+            # They stay held until the node was read again.
+            self._board.written(placement)
+            self._bus.waiting(placement.node)
+        elif written:
+            self._board.written(placement)
+            self._bus.assigned(placement.node)
+        else:
+            self._board.refused(placement)
+
     async def place_once(self) -> int:
         """Make one pass; return how many sessions were placed."""
         started = time.perf_counter()
         now = self._clock()
-        seen = await self._store.read(lambda tx: fleet.load(tx, now=now) if sessions.any_pending(tx) else None)
-        if seen is None or not seen.waiting:
+        await self._board.read()
+        queue = await self._store.read(lambda tx: waiting.queue(tx, now=now) if sessions.any_pending(tx) else None)
+        self._waiting = queue is not None and bool(queue.waiting)
+        if queue is None or not queue.waiting:
             return 0
-        decisions = scheduler.place(seen.wishes(), seen.nodes)
+        decisions = self._board.place_all(queue.wishes(self._board.crashes))
         placements = [decision for decision in decisions if isinstance(decision, scheduler.Placement)]
-        waiting = [decision for decision in decisions if isinstance(decision, scheduler.Waiting)]
-        rows = {row.session_id: row for row in seen.waiting}
+        left = [decision for decision in decisions if isinstance(decision, scheduler.Waiting)]
+        rows = {row.session_id: row for row in queue.waiting}
         placed = await asyncio.gather(*(self._begin(rows[found.session_id], found) for found in placements))
-        changed = await self._write_queue(rows, waiting, seen)
+        changed = await self._tell_queue(queue, rows, left, now)
+        self._waiting = bool(left)
         self._bus.decided(rows)
         if any(placed) or changed:
             self._bus.watchers()
@@ -92,8 +132,11 @@ class Placing:
             raise
         except errors.Conflict:
             # Somebody was faster: the next pass sees what they did.
-            self._bus.waiting(placement.node)
+            self.settled(placement, written=False)
             return False
+        except BaseException:
+            self.settled(placement, written=None)
+            raise
         log.info(
             "Placed a session",
             action="session_placed",
@@ -102,31 +145,32 @@ class Placing:
             node=placement.node,
             device=placement.device,
         )
-        self._bus.assigned(placement.node)
+        self.settled(placement, written=True)
         return True
 
-    async def _write_queue(self, rows: dict[str, Session], waiting: Sequence[scheduler.Waiting], seen: Fleet) -> bool:
+    async def _tell_queue(
+        self, queue: Queue, rows: Mapping[str, Session], left: Sequence[scheduler.Waiting], now: datetime
+    ) -> bool:
+        """Tell those who wait their place, for how long, and why."""
+        everybody = self._monotonic() - self._outlook_at >= self.OUTLOOK_S
+        if left and everybody:
+            self._outlook_at = self._monotonic()
+            self._outlook = await self._store.read(lambda tx: waiting.outlook(tx, now=now))
         fresh = []
-        for decision in waiting:
+        for decision in left:
             row = rows[decision.session_id]
-            queue = {
+            if row.queue and not everybody and decision.position > self.NEAR:
+                continue
+            place = {
                 "position": decision.position,
-                "eta_s": seen.eta_s(decision.position),
+                "eta_s": self._outlook.eta_s(decision.position),
                 "reasons": list(decision.reasons),
             }
-            if _differs(row.queue, queue):
-                fresh.append((row, queue))
-        if not fresh:
-            return False
-
-        def write(tx: Transaction) -> None:
-            for row, queue in fresh:
-                current = sessions.get(tx, row.session_id)
-                if current is not None and current.revision == row.revision:
-                    sessions.update_session(tx, current, queue=queue)
-
-        await self._write(write)
-        return True
+            if _differs(row.queue, place):
+                fresh.append((row, place))
+        if fresh:
+            await self._write(lambda tx: sessions.set_queue(tx, fresh))
+        return bool(fresh)
 
     async def _write(self, unit: Unit[T]) -> T:
         return await self._store.write(self._work.guarded(unit))

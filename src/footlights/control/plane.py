@@ -19,14 +19,18 @@ from footlights.control import convert, tokens
 from footlights.control.agents import Agents
 from footlights.control.applications import Applications
 from footlights.control.authentication import Authentication
+from footlights.control.board import Board
 from footlights.control.brake import Brake
+from footlights.control.catalogue import Catalogue
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
+from footlights.control.creating import Creating
 from footlights.control.duplicates import Duplicates
 from footlights.control.hub import Hub
 from footlights.control.interceptors import CallInterceptor
 from footlights.control.metrics import Metrics
 from footlights.control.nodes import Nodes
+from footlights.control.pacing import Pacing
 from footlights.control.passing import Passing
 from footlights.control.peers import Peers, ReplicaService
 from footlights.control.placing import Placing
@@ -177,6 +181,9 @@ async def assemble(
     telling = Telling(store, hub, box, replicas.me, clock)
     silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
     loops = "loops" in settings.roles
+    board = Board(store, bus, clock, monotonic)
+    work = Work("placing", store, replicas, may=loops)
+    placing = Placing(store, bus, work, board, metrics, clock, monotonic=monotonic)
 
     def register(server: Any) -> None:
         if "hub" in settings.roles:
@@ -194,21 +201,22 @@ async def assemble(
         replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)
         if "api" not in settings.roles:
             return
-        streaming = Sessions(
+        creating = Creating(
             store,
             bus,
-            peers,
+            Catalogue(store, bus, monotonic),
+            board,
+            placing,
             box,
-            grants,
-            settings,
             origin,
-            public_url,
+            settings,
             clock,
             decision_wait_s=decision_wait_s,
         )
+        streaming = Sessions(store, bus, peers, creating, grants, settings, origin, public_url, clock)
         session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
-        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, clock), server)
-        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, clock), server)
+        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, bus, clock), server)
+        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, bus, clock), server)
         node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, bus, brake, clock), server)
         token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
 
@@ -222,7 +230,11 @@ async def assemble(
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=clock,
     )
-    api = Api(Gateway(channel, REST_SERVICES, _options(settings)), console(), docs.routes(openapi_document()))
+    api = Api(
+        Gateway(channel, REST_SERVICES, _options(settings, Pacing(lambda: len(hub), metrics))),
+        console(),
+        docs.routes(openapi_document()),
+    )
     return Plane(
         interceptor=interceptor,
         register=register,
@@ -233,7 +245,7 @@ async def assemble(
             api=api if "api" in settings.roles else None,
             front_door=front_door if "frontdoor" in settings.roles else None,
         ),
-        placing=Placing(store, bus, Work("placing", store, replicas, may=loops), metrics, clock),
+        placing=placing,
         reaping=Reaping(
             store,
             bus,
@@ -272,9 +284,10 @@ def openapi_document() -> dict[str, Any]:
     return document(REST_SERVICES, GATEWAY_OPTIONS, info, descriptor_set=descriptor_set.read_bytes())
 
 
-def _options(settings: ServerSettings) -> Options:
+def _options(settings: ServerSettings, pace: Pacing) -> Options:
     return replace(
         GATEWAY_OPTIONS,
+        pace=pace,
         cors_origins=settings.cors_origins,
         max_concurrent_calls=settings.max_concurrent_calls,
     )

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from footlights import errors, names
 from footlights.control import convert, resolving, spans
-from footlights.store import Store
+from footlights.control.changes import Bus
+from footlights.store import Store, Unit
 from footlights.store import applications as rows
 from footlights.store.tables import Profile
 from footlights.v1 import profile_pb2, profile_pb2_grpc
 
+T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Profiles(profile_pb2_grpc.ProfileServiceServicer):
     """Serves profiles."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
-        """Take what it reads and writes, and the clock."""
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+        """Take what it reads and writes, whom it wakes, and the clock."""
+        self._store, self._bus, self._clock = store, bus, clock
 
     async def ListProfiles(
         self, request: profile_pb2.ListProfilesRequest, context: Context
@@ -46,16 +48,21 @@ class Profiles(profile_pb2_grpc.ProfileServiceServicer):
             spans.positive(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
         profile.ClearField("updated_time")
         definition = profile.SerializeToString(deterministic=True)
-        await self._store.write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))
+        await self._write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))
         return await self._get(profile.profile)
 
     async def DeleteProfile(
         self, request: profile_pb2.DeleteProfileRequest, context: Context
     ) -> profile_pb2.DeleteProfileResponse:
         """Remove a profile."""
-        if not await self._store.write(lambda tx: rows.remove_profile(tx, request.profile)):
+        if not await self._write(lambda tx: rows.remove_profile(tx, request.profile)):
             raise _missing(request.profile)
         return profile_pb2.DeleteProfileResponse()
+
+    async def _write(self, unit: Unit[T]) -> T:
+        answer = await self._store.write(unit)
+        self._bus.catalogue_changed()
+        return answer
 
     async def _get(self, name: str) -> profile_pb2.Profile:
         row = await self._store.read(lambda tx: rows.profile(tx, name))

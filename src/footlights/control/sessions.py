@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,21 +10,18 @@ import grpc
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from footlights import errors, names
+from footlights import errors
 from footlights.auth import relays
 from footlights.auth.grants import Grants
-from footlights.auth.secrets import Box
-from footlights.control import asking, calls, convert, explaining, fleet, logs, resolving, spans, visible, watching
+from footlights.control import asking, calls, convert, explaining, logs, resolving, spans, visible, watching
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
+from footlights.control.creating import Creating
 from footlights.control.peers import Peers
 from footlights.control.settings import ServerSettings
-from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason, SessionState
-from footlights.store import Store, Transaction, applications, creating, launches, listing
+from footlights.store import Store, Transaction, applications, launches, listing
 from footlights.store import sessions as rows
-from footlights.store.creating import Creation, Outcome
-from footlights.store.requests import Request
 from footlights.store.tables import Session
 from footlights.v1 import application_pb2, session_pb2, session_pb2_grpc
 
@@ -44,19 +38,16 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         store: Store,
         bus: Bus,
         peers: Peers,
-        box: Box,
+        creating: Creating,
         grants: Grants,
         settings: ServerSettings,
         origin: Origin,
         public_url: str,
-        clock: SteadyClock,
-        new_id: Callable[[], str] = names.new_id,
-        decision_wait_s: float = 0.25,
+        clock: Callable[[], datetime],
     ) -> None:
-        """Take what it reads and writes, whom it wakes, what it seals and signs with, and how it is reached."""
-        self._store, self._bus, self._peers, self._box, self._grants = store, bus, peers, box, grants
-        self._settings, self._origin, self._public_url = settings, origin, public_url
-        self._clock, self._new_id, self._decision_wait_s = clock, new_id, decision_wait_s
+        """Take what it reads and writes, whom it wakes and asks, who creates, what signs grants, its origin."""
+        self._store, self._bus, self._peers, self._creating, self._grants = store, bus, peers, creating, grants
+        self._settings, self._origin, self._public_url, self._clock = settings, origin, public_url, clock
         self._relays = relays.of(settings.turn_urls, settings.turn_secret_file, settings.turn_ttl_s)
 
     async def ListSessions(
@@ -99,78 +90,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
         """Accept a session; placing does the rest."""
-        call = calls.current()
-        caller = call.caller
-        request.request_id = asking.request_id(request.request_id, call.idempotency_key)
-        asking.check_labels(request)
-        username = asking.username(caller, request.username)
-        if request.priority > 0:
-            asking.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
-        resolved = await self._store.read(
-            lambda tx: resolving.resolve(tx, request.application, request.application_version, request.profile)
-        )
-        arguments = resolving.arguments(resolved.version, request.application_arguments)
-        allowed = convert.time_limits(resolved.limits).max_s
-        asking.apply_limits(request, resolved.limits)
-        session_id, now = self._new_id(), self._clock()
-        secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
-        values = {
-            "session_id": session_id,
-            "application": request.application,
-            "application_version": resolved.version.version,
-            "username": username,
-            "created_by": caller.subject,
-            "profile": resolved.profile,
-            "priority": request.priority,
-            "request_id": request.request_id,
-            "arguments": arguments.shown,
-            "usd_stage_uri": arguments.usd_stage_uri,
-            "secrets": self._box.seal(secrets, session_id.encode()) if secrets else b"",
-            "labels": dict(request.labels),
-            "needs": resolved.needs.SerializeToString(),
-            "limits": resolved.limits.SerializeToString(),
-            "max_total_s": allowed,
-            "launcher": resolved.launcher,
-        }
-        creation = Creation(
-            values,
-            now,
-            self._settings.queue_limit,
-            request=Request(caller.subject, request.request_id, asking.digest(request)) if request.request_id else None,
-            certain=now - self._clock.gap,
-        )
-        try:
-            made = await self._store.write_joint(creating.SESSIONS, creation)
-        except errors.Conflict:
-            if not request.request_id:
-                raise
-            # Another replica took the same request at this moment: what it made is there now.
-            made = await self._store.write_joint(creating.SESSIONS, creation)
-        if made.outcome is Outcome.KNOWN:
-            return await self._store.read(lambda tx: visible.show_one(tx, made.session, self._origin))
-        log.info(
-            "Created a session",
-            action="session_created",
-            session_id=session_id,
-            application=request.application,
-            version=resolved.version.version,
-            username=username,
-        )
-        return await self._first_decision(made.session)
-
-    async def _first_decision(self, created: Session) -> session_pb2.Session:
-        """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""
-        session_id = created.session_id
-        with self._bus.decisions.expected(session_id) as decided:
-            self._bus.session_changed()
-            # In time or not, what is read next is what is true now.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(decided.wait(), self._decision_wait_s)
-
-        def read(tx: Transaction) -> session_pb2.Session:
-            return visible.show_one(tx, rows.get(tx, session_id) or created, self._origin)
-
-        return await self._store.read(read)
+        return await self._creating.create(request)
 
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         """Return one session."""
@@ -332,10 +252,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
 
         def read(tx: Transaction) -> session_pb2.ExplainPlacementResponse:
             resolved = resolving.resolve(tx, request.application, request.application_version, request.profile)
-            seen = fleet.load(tx, now=now)
-            blocks = seen.crashes.of(request.application, resolved.version.version)
-            wish = convert.needs_wish("", resolved.launcher, resolved.needs, {}, blocks)
-            return explaining.explanation(seen, wish, request.priority)
+            return explaining.explain(tx, resolved, request.priority, now=now)
 
         return await self._store.read(read)
 

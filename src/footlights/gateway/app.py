@@ -117,15 +117,20 @@ class Gateway:
         else:
             form = None
         if self.in_flight >= self.options.max_concurrent_calls:
-            raise Refusal(
-                UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
-                plain=f"{self.in_flight} calls are in flight, which is the limit; try again later",
-            )  # fmt: skip
+            raise self._overloaded(f"{self.in_flight} calls are in flight, which is the limit; try again later")
+        if self.options.pace is not None and not await self.options.pace():
+            raise self._overloaded("the server is busy and too many calls wait; try again later")
         self.in_flight += 1
         try:
             await self._call(exchange, route, form)
         finally:
             self.in_flight -= 1
+
+    def _overloaded(self, plain: str) -> Refusal:
+        return Refusal(
+            UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
+            plain=plain,
+        )  # fmt: skip
 
     def _check_bounds(self, exchange: Exchange) -> None:
         options, scope = self.options, exchange.scope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 
@@ -39,6 +40,8 @@ class Options:
     """The longest deadline that Grpc-Timeout can ask for; longer ones are lowered."""
     max_concurrent_calls: int = 1000
     """Calls in flight, streams included; beyond: 503 with Retry-After, before anything is decoded."""
+    pace: Callable[[], Awaitable[bool]] | None = None
+    """Waited for before each call; what it says False to is shed as above."""
     retry_after_s: int = 1
     """Retry-After of a shed request."""
     body_timeout_s: float = 30.0

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, SessionState, Stage, merge
-from footlights.store import history, sessions
+from footlights.store import fleet, history, sessions
 from footlights.store.store import Transaction
 from footlights.store.tables import LAUNCH, LEASE, NODE, SESSION, Launch, Lease, Session
 
@@ -221,10 +221,7 @@ _MOST_FAILURES = 1000
 def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
     """Return how long the last launches took from placed to ready, in seconds, newest first."""
     statement = (
-        select(LAUNCH.c.start_s)
-        .where(LAUNCH.c.start_s.is_not(None))
-        .order_by(LAUNCH.c.created_time.desc())
-        .limit(limit)
+        select(LAUNCH.c.start_s).where(LAUNCH.c.start_s.is_not(None)).order_by(LAUNCH.c.launch_id.desc()).limit(limit)
     )
     return [float(value) for value in tx.execute(statement).scalars()]
 
@@ -267,6 +264,8 @@ def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> 
     if changed or seen.steps:
         session = sessions.get(tx, launch.session_id)
         if session is not None and session.launch_id == launch.launch_id:
+            if "start_s" in changed:
+                fleet.warmed(tx, node, session.application, session.application_version, now=now)
             sessions.resettle(tx, launch.session_id, now=now, steps=seen.steps)
             if set(changed) & _SHOWN and _revision(tx, launch.session_id) == session.revision:
                 # What a session shows of its launch has changed although its state has not.

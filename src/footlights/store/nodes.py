@@ -11,10 +11,10 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from footlights import errors
 from footlights.lifecycle import LaunchState
-from footlights.store import history, launches, sessions
+from footlights.store import fleet, history, launches, sessions
 from footlights.store.launches import Observation
 from footlights.store.store import Transaction
-from footlights.store.tables import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node, microseconds
+from footlights.store.tables import DEVICE, LEASE, NODE, Device, Lease, Node, microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,6 @@ def devices(tx: Transaction, node: str | None = None) -> list[Device]:
     """Return the devices of one node or of all, by node and in the agent's order."""
     statement = select(DEVICE).order_by(DEVICE.c.node, DEVICE.c.uuid)
     return tx.all(statement if node is None else statement.where(DEVICE.c.node == node), Device)
-
-
-def live_launch_counts(tx: Transaction) -> dict[str, int]:
-    """Return how many launches that have not ended each node has."""
-    rows = tx.execute(select(LAUNCH.c.node, func.count()).where(LAUNCH.c.ended_time.is_(None)).group_by(LAUNCH.c.node))
-    return {row[0]: int(row[1]) for row in rows}
 
 
 def live_leases(tx: Transaction, node: str) -> list[Lease]:
@@ -236,6 +230,7 @@ def forget(tx: Transaction, node: str, *, now: datetime) -> int:
         launches.observe(tx, node, lost, now=now)
         ended += 1
     history.forget(tx, node)
+    fleet.forget(tx, [node])
     tx.execute(delete(DEVICE).where(DEVICE.c.node == node))
     tx.execute(delete(NODE).where(NODE.c.node == node))
     return ended

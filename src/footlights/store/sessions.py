@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, func, literal, select, update
 from footlights import errors
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
 from footlights.store.inserting import Rows
-from footlights.store.revisions import next_revision
+from footlights.store.revisions import allocate, next_revision
 from footlights.store.store import Transaction
 from footlights.store.tables import (
     LAUNCH,
@@ -142,6 +142,35 @@ def pending(tx: Transaction, limit: int) -> list[Session]:
         .limit(limit),
         Session,
     )
+
+
+def set_queue(tx: Transaction, places: Sequence[tuple[Session, Mapping[str, Any]]]) -> None:
+    """Write what is known of the place of sessions that wait, and have not changed since they were read."""
+    revisions = allocate(tx, len(places))
+    tx.execute(
+        _SET_QUEUE,
+        [
+            {"of_session": row.session_id, "seen": row.revision, "place": dict(place), "fresh": revision}
+            for (row, place), revision in zip(places, revisions, strict=True)
+        ],
+    )
+
+
+_SET_QUEUE = (
+    update(SESSION)
+    .where(
+        SESSION.c.session_id == bindparam("of_session"),
+        SESSION.c.revision == bindparam("seen"),
+        SESSION.c.state == SessionState.PENDING.value,
+    )
+    .values(queue=bindparam("place"), revision=bindparam("fresh"))
+)
+
+
+def holding(tx: Transaction) -> list[Session]:
+    """Return the sessions that hold slots."""
+    launched = select(SESSION).join(LAUNCH, LAUNCH.c.launch_id == SESSION.c.launch_id)
+    return tx.all(launched.where(LAUNCH.c.ended_time.is_(None)), Session)
 
 
 def live_on(tx: Transaction, node: str) -> list[Session]:

@@ -350,6 +350,17 @@ class Lease(SQLModel, table=True):
     released_time: datetime | None = _instant()
 
 
+class Warm(SQLModel, table=True):
+    """A version that has become ready on a node: its caches are filled there. Writer: the link."""
+
+    __tablename__ = "warm"
+
+    node: str = Field(primary_key=True)
+    application: str = Field(primary_key=True)
+    application_version: str = Field(primary_key=True)
+    time: datetime = _instant(nullable=False)
+
+
 class Replica(SQLModel, table=True):
     """A control-plane process. Writer: that process; others remove it once it is gone."""
 
@@ -407,6 +418,7 @@ SESSION = _table(Session)
 LAUNCH = _table(Launch)
 LEASE = _table(Lease)
 REQUEST_KEY = _table(RequestKey)
+WARM = _table(Warm)
 REPLICA = _table(Replica)
 WORK = _table(Work)
 COUNTER = _table(Counter)

@@ -28,6 +28,14 @@ def upgrade() -> None:
         sa.Column("token", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("work", name=op.f("pk_work")),
     )
+    op.create_table(
+        "warm",
+        sa.Column("node", sa.String(), nullable=False),
+        sa.Column("application", sa.String(), nullable=False),
+        sa.Column("application_version", sa.String(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("node", "application", "application_version", name=op.f("pk_warm")),
+    )
     op.add_column("node", sa.Column("hub", sa.String(), nullable=True))
     op.create_index(
         "ix_session_ended",

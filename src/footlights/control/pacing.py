@@ -1,0 +1,86 @@
+"""Keeping REST from starving the links where one process serves both.
+
+A process whose event loop is never idle hardly lets go of the interpreter: the thread that carries gRPC's events waits
+for milliseconds at each of its steps, and heartbeats arrive seconds late although the loop itself is not. So while
+agents are linked here, REST calls begin only while less than a share of the current short window was worked; then they
+wait for the next one, in order, and beyond a bound they are turned away. What is left of each window is idle, and the
+links have it. Where they have a process of their own, nothing is held back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from footlights.control.metrics import Metrics
+
+
+class Pacing:
+    """Says when a REST call may begin."""
+
+    WINDOW_S = 0.02
+    SHARE = 0.7
+    """Of each window, of one processor, for everything that this process does."""
+    AT_ONCE = 8
+    """So many are let go before it is looked at what they cost."""
+    MOST_WAITING = 1000
+    LONGEST_WAIT_S = 2.0
+
+    def __init__(
+        self,
+        links: Callable[[], int],
+        metrics: Metrics,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        worked: Callable[[], float] = time.process_time,
+    ) -> None:
+        """Take how many links are open here, where it is counted, and two clocks: of time and of the process's work."""
+        self._links, self._metrics = links, metrics
+        self._monotonic, self._worked = monotonic, worked
+        self._ends, self._most = 0.0, 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._next: asyncio.Handle | None = None
+
+    async def __call__(self) -> bool:
+        """Wait for a call's turn; False where it is turned away."""
+        if not self._links() or (not self._waiting and self._has_room()):
+            return True
+        if len(self._waiting) >= self.MOST_WAITING:
+            self._metrics.shed("CALLS")
+            return False
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._look_again()
+        try:
+            async with asyncio.timeout(self.LONGEST_WAIT_S):
+                await turn
+        except TimeoutError:
+            self._metrics.shed("CALLS")
+            return False
+        return True
+
+    def _has_room(self) -> bool:
+        now, worked = self._monotonic(), self._worked()
+        if now >= self._ends:
+            self._ends, self._most = now + self.WINDOW_S, worked + self.SHARE * self.WINDOW_S
+        return worked < self._most
+
+    def _let_go(self) -> None:
+        self._next = None
+        if self._has_room():
+            for _ in range(min(self.AT_ONCE, len(self._waiting))):
+                turn = self._waiting.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+        if self._waiting:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        if self._next is not None:
+            return
+        loop = asyncio.get_running_loop()
+        # While there is room, right after those that were let go have done their first step; else in the next window.
+        left = self._ends - self._monotonic()
+        self._next = loop.call_soon(self._let_go) if self._has_room() else loop.call_later(left, self._let_go)
