@@ -44,9 +44,13 @@ bench: ## Measure, and write build/bench.json (BENCH_ONLY=name for one)
 	@$(VENV)/python -m tests.bench
 
 .PHONY: faults
-faults: dev ## Kill, cut and starve everything for FAULTS_SECONDS, and prove that nothing was lost
+faults: dev ## Kill, cut and starve everything (FAULTS_SEED=1,2 FAULTS_SECONDS=120), and prove that nothing was lost
 	@$(VENV)/python -m tests.faults
 	@$(VENV)/python -m pytest -q -m faults tests/faults
+
+.PHONY: faults-ci
+faults-ci: dev ## The same for one minute with a fixed seed
+	@FAULTS_SEED=300 FAULTS_SECONDS=60 $(VENV)/python -m tests.faults
 
 .PHONY: clean
 clean: ## Remove what was built, and .venv

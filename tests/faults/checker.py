@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from tests.faults.evidence import Evidence, Hold, SessionRow, Slot, Snapshot
+from tests.faults.evidence import Evidence, Hold, LaunchRow, SessionRow, Slot, Snapshot
 from tests.faults.history import FORGOTTEN, Fault
+from tests.faults.rivals import LET_IN
 
 LEDGER_SLACK_S = 0.5
+_CRASHES, _CRASH_WINDOW_US, _CRASH_BLOCK_US = 3, 60_000_000, 39_000_000
+_PLACING_US = 1_000_000
 _LIVE = ("STARTING", "READY", "ACTIVE", "TERMINATING")
 
 
@@ -165,11 +168,10 @@ def went_back(evidence: Evidence) -> Iterable[str]:
 def unbalanced(evidence: Evidence) -> Iterable[str]:
     """Leased = starting + used + ending: a slot is held from its launch's placing to its proved end, and not longer.
 
-    In seconds of the server's clock; a session that met a jump of that clock is left out.
+    In seconds of the server's clock, which no jump of its wall clock moves.
     """
-    jumped = any(fault.kind == "jump_clock" and fault.target == "server" for fault in evidence.faults)
     for session in evidence.final.sessions.values():
-        if session.launch_count != 1 or not session.ended or jumped:
+        if session.launch_count != 1 or not session.ended:
             continue
         stages = dict(session.timeline)
         for lease in evidence.final.leases:
@@ -189,6 +191,30 @@ def strangers_killed(evidence: Evidence) -> Iterable[str]:
     yield from evidence.strangers_killed
 
 
+def untold(evidence: Evidence) -> Iterable[str]:
+    """Two agents with one identity that both had a link were told of each other."""
+    for fault in evidence.faults:
+        if fault.detail == LET_IN:
+            yield f"{fault.kind} of {fault.target} at {fault.began:.3f}: {LET_IN}"
+
+
+def tried_too_often(evidence: Evidence) -> Iterable[str]:
+    """What failed to start three times within a minute on a node is left alone there for forty seconds, at least."""
+    tries: dict[tuple[str, str], list[LaunchRow]] = defaultdict(list)
+    for launch in evidence.final.launches.values():
+        session = evidence.final.sessions.get(launch.session_id)
+        if session is not None and launch.state == "FAILED" and launch.reason == "EXITED_EARLY":
+            tries[session.application, launch.node].append(launch)
+    for (application, node), launches in sorted(tries.items()):
+        for launch in launches:
+            # A launch that was being placed while the last one failed knows nothing of it.
+            ends = sorted(each.ended_at for each in launches if each.ended_at < launch.created - _PLACING_US)
+            recent = [end for end in ends if ends[-1] - end < _CRASH_WINDOW_US]
+            after = launch.created - ends[-1] if ends else 0
+            if len(recent) >= _CRASHES and after < _CRASH_BLOCK_US:
+                yield f"{application} was tried on {node} again {after / 1e6:.1f} s after {len(recent)} failed starts"
+
+
 CHECKS: Mapping[str, Callable[[Evidence], Iterable[str]]] = {
     "acked_lost": acked_lost,
     "unended": unended,
@@ -201,6 +227,8 @@ CHECKS: Mapping[str, Callable[[Evidence], Iterable[str]]] = {
     "went_back": went_back,
     "unbalanced": unbalanced,
     "strangers_killed": strangers_killed,
+    "untold": untold,
+    "tried_too_often": tried_too_often,
 }
 
 

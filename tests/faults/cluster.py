@@ -17,7 +17,7 @@ from types import TracebackType
 
 from footlights.devices.fake_state import FakeGpu, FakeState
 from tests.devices.standin import Standin, build
-from tests.faults import app
+from tests.faults import app, deaf
 from tests.faults.clocks import Clock
 from tests.faults.clocks import build as build_clock
 from tests.faults.proxy import Proxy
@@ -47,8 +47,10 @@ class Cluster(Stack):
         self.others: list[Process] = []
         """Duplicates, strace and the like, ended with the rest."""
         self.mounted: list[Path] = []
+        self.deaf = directory / "deaf"
+        """While this file is there, nobody in the server is woken."""
         self.clocks: dict[str, Clock] = {}
-        """Empty where there is no C compiler."""
+        """Whose wall clock can jump."""
 
     @property
     def database(self) -> Path:
@@ -60,8 +62,7 @@ class Cluster(Stack):
         clock = await asyncio.to_thread(build_clock)
         for name in ("server", *NODES):
             self._disk(self.directory / name)
-            if clock is not None:
-                self.clocks[name] = Clock(clock, self.directory / f"{name}.clock")
+            self.clocks[name] = Clock(clock, self.directory / f"{name}.clock")
         first = _free_ports(2 + 4 * _PORTS)
         self.grpc, self.http = f"127.0.0.1:{first}", f"http://127.0.0.1:{first + 1}"
         try:
@@ -93,9 +94,10 @@ class Cluster(Stack):
         """Start the server on the ports it had before. Raises AssertionError where it does not come up."""
         data = self.directory / "server"
         (data / "endpoints.json").unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "footlights", "server", "--data-dir", str(data)]
+        argv = [sys.executable, "-m", "tests.faults.deaf", "server", "--data-dir", str(data)]
         argv += ["--grpc-listen", self.grpc, "--http-listen", self.http.removeprefix("http://"), *self.server_options]
-        self.server = await Process.start("server", argv, self.directory / "server.log", self._environment("server"))
+        environment = {**self._environment("server"), deaf.VARIABLE: str(self.deaf)}
+        self.server = await Process.start("server", argv, self.directory / "server.log", environment)
         server = self.server
 
         async def listening() -> bool:
@@ -123,12 +125,13 @@ class Cluster(Stack):
             await until(linked, what=f"{node} is READY", timeout_s=30)
         return agent
 
-    async def launch_agent(self, node: str, data: Path, first_port: int, *, name: str) -> Process:
-        """Start a process that is an agent of ``node``; it need not be the only one."""
+    async def launch_agent(self, node: str, data: Path, first_port: int, *, name: str, server: str = "") -> Process:
+        """Start a process that is an agent of ``node``; it need not be the only one, nor behind the node's proxy."""
         token = self.directory / f"{node}.token"
         if not token.exists():
             token.write_text((await self.post("/tokens", {"role": "NODE", "subject": node}))["secret"])
-        argv = [sys.executable, *self.program, "agent", "--node", node, "--server", self.proxies[node].address]
+        argv = [sys.executable, *self.program, "agent", "--node", node]
+        argv += ["--server", server or self.proxies[node].address]
         argv += ["--token-file", str(token), "--data-dir", str(data), "--devices", "nvml"]
         argv += ["--launchers", "fake", "--launchers", "process", "--slots-per-device", str(NODES[node][1])]
         argv += ["--first-port", str(first_port), "--last-port", str(first_port + _PORTS - 1)]
@@ -164,6 +167,11 @@ class Cluster(Stack):
             "fake-crash": (
                 {"version": "1.0.0", "fake": {"exit_after": "3s", "exit_code": 7}},
                 frozenset({"CRASHED"}),
+            ),
+            # Ends before it is ready, always: a crash loop, which must be bounded.
+            "fake-broken": (
+                {"version": "1.0.0", "fake": {"ready_after": "30s", "exit_after": "0.2s", "exit_code": 3}},
+                frozenset({"LAUNCH_FAILED"}),
             ),
             "app": (process(), frozenset()),
             "app-family": (process("--children", "2"), frozenset()),

@@ -49,6 +49,8 @@ class LaunchRow:
     reason: str
     ended: bool
     created: int = 0
+    ended_at: int = 0
+    """Microseconds of the server's clock; 0 while it has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ def _launch(row: sqlite3.Row) -> LaunchRow:
         reason=row["reason"],
         ended=row["ended_time"] is not None,
         created=row["created_time"],
+        ended_at=row["ended_time"] or 0,
     )
 
 

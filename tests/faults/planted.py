@@ -1,6 +1,6 @@
 """Footlights with a bug planted: ``python -m tests.faults.planted agent …`` takes any process with the pid for its own.
 
-The checker must find what this breaks; see ``test_planted``.
+The checker must find what this breaks; see ``test_faults``.
 """
 
 from __future__ import annotations

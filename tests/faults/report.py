@@ -3,34 +3,90 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tests.faults.checker import Violation, recoveries, survived_agent_kills
 from tests.faults.evidence import Evidence
 from tests.faults.history import Recorder
 
+NAMES = (
+    "faults_injected",
+    "operations",
+    "acked_lost",
+    "doubled",
+    "leaked_processes",
+    "leaked_slots",
+    "sessions_survived_agent_kill",
+    "recovery_p99_s",
+    "unexplained_ends",
+)
+"""The members of ``build/faults.json``, and no others."""
 
-def figures(evidence: Evidence, violations: Sequence[Violation]) -> dict[str, float]:
-    """The object of ``build/faults.json``: counts, one ratio, seconds."""
-    kinds = Counter(violation.kind for violation in violations)
-    alive, total = survived_agent_kills(evidence)
-    times = [seconds for seconds, _ in recoveries(evidence)]
-    acknowledged = {each.session_id for each in evidence.operations if each.kind == "create" and each.outcome == "OK"}
-    return {
-        "faults_injected": len(evidence.faults),
-        "operations": len(evidence.operations),
-        "acked_lost": kinds["acked_lost"] + kinds["unended"] + kinds["not_idempotent"],
-        "doubled": kinds["doubled"],
-        "leaked_processes": kinds["leaked_processes"],
-        "leaked_slots": kinds["leaked_slots"],
-        "sessions_survived_agent_kill": round(alive / total, 4) if total else 1.0,
-        "recovery_p99_s": round(_percentile(times, 0.99), 3),
-        "unexplained_ends": kinds["unexplained_ends"] + kinds["without_reason"],
-        "violations": len(violations),
-        "sessions_created": len(acknowledged),
-        "sessions_at_agent_kills": total,
-        "recovery_p50_s": round(_percentile(times, 0.5), 3),
-    }
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one run comes to, or several together."""
+
+    counts: Mapping[str, int]
+    at_agent_kills: int
+    """Sessions that ran on a node when its agent died."""
+    survived: int
+    recoveries_s: tuple[float, ...]
+    violations: int
+    created: int
+    """Sessions whose creation was acknowledged."""
+
+    @classmethod
+    def of(cls, evidence: Evidence, violations: Sequence[Violation]) -> Tally:
+        """Count one run."""
+        kinds = Counter(violation.kind for violation in violations)
+        survived, total = survived_agent_kills(evidence)
+        created = {each.session_id for each in evidence.operations if each.kind == "create" and each.outcome == "OK"}
+        counts = {
+            "faults_injected": len(evidence.faults),
+            "operations": len(evidence.operations),
+            "acked_lost": kinds["acked_lost"] + kinds["unended"] + kinds["not_idempotent"],
+            "doubled": kinds["doubled"],
+            "leaked_processes": kinds["leaked_processes"],
+            "leaked_slots": kinds["leaked_slots"],
+            "unexplained_ends": kinds["unexplained_ends"] + kinds["without_reason"],
+        }
+        times = tuple(seconds for seconds, _ in recoveries(evidence))
+        return cls(counts, total, survived, times, len(violations), len(created))
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both runs together."""
+        return Tally(
+            {name: count + other.counts[name] for name, count in self.counts.items()},
+            self.at_agent_kills + other.at_agent_kills,
+            self.survived + other.survived,
+            self.recoveries_s + other.recoveries_s,
+            self.violations + other.violations,
+            self.created + other.created,
+        )
+
+    def figures(self) -> dict[str, float]:
+        """The object of ``build/faults.json``: counts, one ratio, seconds."""
+        known: dict[str, float] = {
+            **self.counts,
+            "sessions_survived_agent_kill": round(self.survived / self.at_agent_kills, 4)
+            if self.at_agent_kills
+            else 1.0,
+            "recovery_p99_s": round(_percentile(self.recoveries_s, 0.99), 3),
+        }
+        return {name: known[name] for name in NAMES}
+
+    def lines(self) -> list[str]:
+        """The same for a person, and what else is worth knowing."""
+        shown = {
+            **self.figures(),
+            "recovery_p50_s": round(_percentile(self.recoveries_s, 0.5), 3),
+            "sessions_created": self.created,
+            "sessions_at_agent_kills": self.at_agent_kills,
+            "violations": self.violations,
+        }
+        return [f"  {name:<30} {value:g}" for name, value in shown.items()]
 
 
 def render(seed: int, seconds: float, recorder: Recorder, evidence: Evidence, violations: Sequence[Violation]) -> str:
@@ -53,7 +109,7 @@ def render(seed: int, seconds: float, recorder: Recorder, evidence: Evidence, vi
     for took, fault in slowest:
         lines.append(f"  {took:6.2f} s after {fault.kind} of {fault.target} at {fault.ended - recorder.started:.1f} s")
     lines.append("Figures")
-    lines += [f"  {name:<30} {value:g}" for name, value in figures(evidence, violations).items()]
+    lines += Tally.of(evidence, violations).lines()
     lines.append(f"Violations: {len(violations)}")
     lines += [f"  {violation.kind}: {violation.text[:400]}" for violation in violations[:80]]
     return "\n".join(lines)

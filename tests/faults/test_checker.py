@@ -9,6 +9,8 @@ import pytest
 from tests.faults.checker import prove, recoveries, survived_agent_kills
 from tests.faults.evidence import Evidence, Hold, LaunchRow, LeaseRow, Meeting, SessionRow, Snapshot
 from tests.faults.history import Fault, Operation
+from tests.faults.report import NAMES, Tally
+from tests.faults.rivals import LET_IN
 
 SLOT = ("node-a", "GPU-1", 0)
 SECOND = 1_000_000
@@ -205,6 +207,44 @@ def test_a_slot_held_longer_than_its_session_used_it_is_caught() -> None:
 def test_a_killed_stranger_is_caught() -> None:
     """A process that only has a pid which was a session's is not ours to end."""
     assert kinds(replace(GOOD, strangers_killed=("pid 7",))) == {"strangers_killed"}
+
+
+def test_two_agents_that_nobody_told_are_caught() -> None:
+    """A clone that was let in beside the original, without a word to either."""
+    clone = Fault("clone_agent", "node-a", 6.5, 8.0, detail=LET_IN)
+    assert kinds(replace(GOOD, faults=(clone,))) == {"untold"}
+    assert prove(replace(GOOD, faults=(replace(clone, detail="told"),))) == []
+
+
+@pytest.mark.parametrize(("later_s", "caught"), [(2, True), (38, True), (41, False)])
+def test_a_crash_loop_that_goes_on_is_caught(later_s: int, caught: bool) -> None:
+    """Three failed starts within a minute, and a fourth before forty seconds are over."""
+    begins = [0, 2, 4, 4 + 1 + later_s]
+    names = [f"broken-{number}" for number in range(4)]
+    behaviors = {**GOOD.behaviors, "broken": frozenset({"LAUNCH_FAILED"})}
+    ends = {name: session(name, "FAILED", "LAUNCH_FAILED", application="broken") for name in names}
+    failed = {
+        f"launch-{name}": replace(
+            launch(name), state="FAILED", reason="EXITED_EARLY", created=at * SECOND, ended_at=(at + 1) * SECOND
+        )
+        for name, at in zip(names, begins, strict=True)
+    }
+    final = replace(GOOD.final, sessions={**GOOD.final.sessions, **ends}, launches={**GOOD.final.launches, **failed})
+    assert kinds(replace(GOOD, final=final, behaviors=behaviors)) == ({"tried_too_often"} if caught else set())
+
+
+def test_several_runs_are_summed() -> None:
+    """Counts and violations add up, the ratio is over all, the figures have the issue's names and no others."""
+    kill = Fault("kill_agent", "node-a", 7.0, 7.5, running=("launch-one", "launch-two"))
+    good = replace(GOOD, faults=(kill,))
+    lost = replace(good.final, sessions={**good.final.sessions, "two": session("two", reason="NODE_LOST")})
+    bad = replace(good, final=lost, closed_by=frozenset())
+    total = Tally.of(good, prove(good)) + Tally.of(bad, prove(bad))
+
+    assert tuple(total.figures()) == NAMES
+    assert total.figures()["faults_injected"] == 2
+    assert total.figures()["sessions_survived_agent_kill"] == 0.75
+    assert (total.figures()["unexplained_ends"], total.violations) == (1, 1)
 
 
 def test_survival_counts_those_that_nobody_hurt() -> None:

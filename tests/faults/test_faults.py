@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.report import figures, render
+from tests.faults.report import Tally, render
 from tests.faults.running import Options, Outcome, run
 
 pytestmark = pytest.mark.faults
@@ -27,10 +27,10 @@ async def test_nothing_is_lost_doubled_or_leaked(tmp_path: Path) -> None:
     outcome = await run(options)
 
     assert not outcome.violations, report(options, outcome)
-    found = figures(outcome.evidence, outcome.violations)
-    assert found["faults_injected"] >= 10
-    assert found["sessions_created"] >= 10
-    assert found["sessions_survived_agent_kill"] == 1.0
+    found = Tally.of(outcome.evidence, outcome.violations)
+    assert found.counts["faults_injected"] >= 10
+    assert found.created >= 10
+    assert found.figures()["sessions_survived_agent_kill"] == 1.0
 
 
 @pytest.mark.timeout(240)

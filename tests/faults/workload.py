@@ -14,12 +14,14 @@ from tests.faults.calls import JSON, Caller, Grpc, Refused, Rest, Unknown
 from tests.faults.history import FORGOTTEN, Recorder
 
 _SHARES = {
-    "fake": 34, "fake-slow": 6, "fake-brief": 6, "fake-crash": 4,
+    "fake": 34, "fake-slow": 6, "fake-brief": 6, "fake-crash": 4, "fake-broken": 4,
     "app": 14, "app-family": 12, "app-stubborn": 8, "app-slow": 8, "app-brief": 8,
 }  # fmt: skip
 _ENDED = ("TERMINATED", "FAILED")
 _READY_WAIT_S = 45.0
 _GIVE_UP_S = 60.0
+_BROKEN_WAIT_S = 6.0
+"""How long somebody waits for an application that never starts: it may be blocked for long."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,8 @@ class Workload:
         if chance.random() < 0.2:
             with contextlib.suppress(Unknown, Refused):
                 await caller.call("create", body=body)
-        ready = await (self._watch if chance.random() < 0.4 else self._poll)(caller, session_id)
+        patience = _BROKEN_WAIT_S if application == "fake-broken" else _READY_WAIT_S
+        ready = await (self._watch if chance.random() < 0.4 else self._poll)(caller, session_id, patience)
         if ready and not forgotten and chance.random() < 0.4:
             await self._use(caller, chance, session_id)
         long = chance.random() < 0.3
@@ -100,8 +103,8 @@ class Workload:
             await asyncio.sleep(chance.uniform(0.1, 0.5))
         return ""
 
-    async def _poll(self, caller: Caller, session_id: str) -> bool:
-        deadline = time.monotonic() + _READY_WAIT_S
+    async def _poll(self, caller: Caller, session_id: str, patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and not self.stopping.is_set():
             with contextlib.suppress(Unknown):
                 try:
@@ -116,8 +119,8 @@ class Workload:
             await self._rest(0.2)
         return False
 
-    async def _watch(self, caller: Caller, session_id: str) -> bool:
-        deadline = time.monotonic() + _READY_WAIT_S
+    async def _watch(self, caller: Caller, session_id: str, patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and not self.stopping.is_set():
             try:
                 async with asyncio.timeout(min(8.0, deadline - time.monotonic())):

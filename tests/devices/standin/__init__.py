@@ -72,7 +72,7 @@ def build(absent: Sequence[str] = (), cache: Path = _CACHE) -> Path:
         hidden = "".join(f" {name};" for name in absent)
         symbols.write_text(f"{{ global: nvml*; local: *;{hidden} }};\n")
         made = Path(scratch, NAME)
-        command = [*_compiler(), "-shared", "-fPIC", "-O1", "-pthread", f"-Wl,-soname,{NAME}"]
+        command = [*compiler(), "-shared", "-fPIC", "-O1", "-pthread", f"-Wl,-soname,{NAME}"]
         command += [f"-Wl,--version-script={symbols}", "-o", str(made), str(_SOURCE)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
@@ -81,13 +81,14 @@ def build(absent: Sequence[str] = (), cache: Path = _CACHE) -> Path:
     return library
 
 
-def _compiler() -> list[str]:
+def compiler() -> list[str]:
+    """The command of a C compiler: the system's, or the one that the development extras bring."""
     found = shutil.which("cc")
     if found:
         return [found]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc"]
-    raise RuntimeError("no C compiler for the stand-in NVML: apt-get install gcc, or pip install ziglang")
+    raise RuntimeError("no C compiler: apt-get install gcc, or pip install ziglang")
 
 
 def _lines(state: FakeState) -> Iterator[str]:
