@@ -151,3 +151,25 @@ def test_how_long_a_history_means(history: list[tuple[float, str]], left_s: floa
     said = quarantine.explain(events, NOW)
 
     assert (f"returns in {left_s:.0f} s " in said) if left_s is not None else said == ""
+
+
+async def test_a_device_that_needs_its_machine_rebooted_cordons_the_node(plane: Control) -> None:
+    """Nothing new on any device of it, with the reason; what runs goes on; it returns by itself."""
+    agent = await plane.agent("node-a", gpu("GPU-0"), gpu("GPU-1"), gpu("GPU-2"))
+    running = await plane.running(agent)
+    reboot = [node_pb2.Device.HealthReason(reason="NODE_REBOOT_NEEDED", message="the driver asks for a reboot")]
+    sick = gpu("GPU-2", health=node_pb2.Device.UNHEALTHY, health_reasons=reboot)
+    await read(agent, gpu("GPU-0"), gpu("GPU-1"), sick)
+    made = await plane.create()
+    placed = await plane.place()
+    waiting = await plane.get(made.session_id)
+    node = await plane.call("NodeService.GetNode", node_pb2.GetNodeRequest(node="node-a"))
+    await read(agent, gpu("GPU-0"), gpu("GPU-1"), gpu("GPU-2"))
+    again = await plane.place()
+
+    assert (placed, again) == (0, 1)
+    assert "NODE_REBOOT_NEEDED: 3 devices" in list(waiting.queue.reasons)
+    assert (await plane.get(running.session_id)).state == State.READY
+    assert node.state == node_pb2.Node.CORDONED
+    assert [notice.reason for notice in node.notices] == ["NODE_REBOOT_NEEDED"]
+    assert await plane.state() == "READY"

@@ -298,6 +298,7 @@ def test_reading_one_asks_the_others_nothing(machine: Machine) -> None:
         ({"remapped_rows": RemappedRows(0, 1, False, True)}, Health.UNHEALTHY, "ROW_REMAP_FAILED"),
         ({"recovery_action": "NONE"}, Health.OK, None),
         ({"recovery_action": "GPU_RESET"}, Health.UNHEALTHY, "RECOVERY_NEEDED"),
+        ({"recovery_action": "NODE_REBOOT"}, Health.UNHEALTHY, "NODE_REBOOT_NEEDED"),
         ({"recovery_action": "DRAIN_P2P"}, Health.DEGRADED, "RECOVERY_NEEDED"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from footlights import scheduler
+from footlights.control import cordons
 from footlights.lifecycle import LaunchState, Stage, TimeLimits
 from footlights.store.fleet import Member
 from footlights.store.launches import Observation
@@ -224,6 +225,10 @@ def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease], *, now: 
         shown.slots_leased = len(held)
         shown.sessions.extend(sorted({lease.session_id for lease in held}))
     message.devices.sort(key=lambda device: (device.index, device.uuid))
+    if ailment := cordons.needs_reboot(node_pb2.Device.FromString(row.reading) for row in devices if row.sick):
+        message.notices.add(reason=cordons.REASON, message=ailment, time=timestamp(now))
+        if message.state == node_pb2.Node.READY:
+            message.state = node_pb2.Node.CORDONED
     return message
 
 
@@ -259,12 +264,21 @@ def node_view(member: Member, quarantined: Mapping[tuple[str, str], str]) -> sch
     held: dict[str, set[int]] = {}
     for device, slot in member.leased:
         held.setdefault(device, set()).add(slot)
+    readings = {uuid: node_pb2.Device.FromString(raw) for uuid, _, raw in member.devices}
+    ailment = cordons.needs_reboot(readings.values())
+    seen = (
+        _device_view(
+            uuid,
+            slots,
+            readings[uuid],
+            frozenset(held.get(uuid, ())),
+            quarantined.get((member.node, uuid), ""),
+        )
+        for uuid, slots, _ in member.devices
+    )
     return scheduler.NodeView(
         name=member.node,
-        devices=tuple(
-            _device_view(uuid, slots, reading, frozenset(held.get(uuid, ())), quarantined.get((member.node, uuid), ""))
-            for uuid, slots, reading in member.devices
-        ),
+        devices=tuple(_barred(device, f"{cordons.REASON}: {ailment}") if ailment else device for device in seen),
         connected=member.connected,
         cordoned=member.cordoned,
         draining=member.draining,
@@ -276,8 +290,13 @@ def node_view(member: Member, quarantined: Mapping[tuple[str, str], str]) -> sch
     )
 
 
-def _device_view(uuid: str, slots: int, raw: bytes, leased: frozenset[int], quarantine: str) -> scheduler.DeviceView:
-    reading = node_pb2.Device.FromString(raw)
+def _barred(device: scheduler.DeviceView, why: str) -> scheduler.DeviceView:
+    return replace(device, usable=False, health_reason=why) if device.usable else device
+
+
+def _device_view(
+    uuid: str, slots: int, reading: node_pb2.Device, leased: frozenset[int], quarantine: str
+) -> scheduler.DeviceView:
     usable = reading.health not in _SICK
     why = reading.health_reasons[0] if reading.health_reasons else None
     return scheduler.DeviceView(

@@ -28,10 +28,11 @@ _INFORMATION_XIDS = frozenset({63, 92, 121, 154})
 """63: row remap recorded, 92: many corrected errors, 121: corrected link error, 154: recovery action changed.
 Each has a counter or state of its own that is read anyway."""
 
+_REBOOTS = frozenset({"NODE_REBOOT", "SYSTEM_REBOOT"})
+"""Recovery that no device can have alone: the whole node is taken out of use until it has been rebooted."""
+
 _ACTIONS = {
     "GPU_RESET": Health.UNHEALTHY,
-    "NODE_REBOOT": Health.UNHEALTHY,
-    "SYSTEM_REBOOT": Health.UNHEALTHY,
     "BUS_RESET": Health.UNHEALTHY,
     "DRAIN_AND_RESET": Health.UNHEALTHY,
     "DRAIN_P2P": Health.DEGRADED,
@@ -64,6 +65,8 @@ def _findings(answers: Answers, xids: Sequence[int]) -> Iterable[tuple[Health, H
     yield from _errors(answers)
     yield from _memory(answers)
     action = answers.recovery_action
+    if action in _REBOOTS:
+        yield Health.UNHEALTHY, HealthReason("NODE_REBOOT_NEEDED", "the driver asks for a reboot of the machine")
     if action in _ACTIONS:
         text = f"the driver asks for recovery: {action.replace('_', ' ').lower()}"
         yield _ACTIONS[action], HealthReason("RECOVERY_NEEDED", text)

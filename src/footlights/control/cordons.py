@@ -1,0 +1,21 @@
+"""Nodes that are cordoned by what ails one of their devices: its driver wants the whole machine rebooted.
+
+It follows from the last readings and nothing is stored: once no reboot is asked for, the node is placed on again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from footlights.v1 import node_pb2
+
+REASON = "NODE_REBOOT_NEEDED"
+
+
+def needs_reboot(devices: Iterable[node_pb2.Device]) -> str:
+    """Return why nothing may be placed on a node with these devices; empty where it may."""
+    for device in devices:
+        for why in device.health_reasons:
+            if why.reason == REASON:
+                return f"{device.name or 'device'} {device.uuid}: {why.message}"
+    return ""
