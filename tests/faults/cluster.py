@@ -125,12 +125,14 @@ class Cluster(Stack):
             await until(linked, what=f"{node} is READY", timeout_s=30)
         return agent
 
-    async def launch_agent(self, node: str, data: Path, first_port: int, *, name: str, server: str = "") -> Process:
+    async def launch_agent(
+        self, node: str, data: Path, first_port: int, *, name: str, server: str = "", program: Sequence[str] = ()
+    ) -> Process:
         """Start a process that is an agent of ``node``; it need not be the only one, nor behind the node's proxy."""
         token = self.directory / f"{node}.token"
         if not token.exists():
             token.write_text((await self.post("/tokens", {"role": "NODE", "subject": node}))["secret"])
-        argv = [sys.executable, *self.program, "agent", "--node", node]
+        argv = [sys.executable, *(program or self.program), "agent", "--node", node]
         argv += ["--server", server or self.proxies[node].address]
         argv += ["--token-file", str(token), "--data-dir", str(data), "--devices", "nvml"]
         argv += ["--launchers", "fake", "--launchers", "process", "--slots-per-device", str(NODES[node][1])]

@@ -24,6 +24,7 @@ from tests.faults.ward import Nothing, Skipped, Ward, Wound, is_sleep, send
 
 DAY_S = 86400
 _VANISHING = 15
+_ELSEWHERE = ("-m", "tests.faults.elsewhere")
 
 
 class Injuries(Ward):
@@ -178,7 +179,9 @@ class Injuries(Ward):
         data, original = self.cluster.directory / f"{node}.duplicate", self.cluster.agents[node].log
         name = f"{node}-twin"
         known = [_size(original), _size(self.cluster.directory / f"{name}.log")]
-        other = await self.cluster.launch_agent(node, data, self.cluster.ports["duplicate"], name=name, server=server)
+        other = await self.cluster.launch_agent(
+            node, data, self.cluster.ports["duplicate"], name=name, server=server, program=_ELSEWHERE
+        )
         self.cluster.others.append(other)
         await asyncio.sleep(seconds)
         await self._dead(other)

@@ -1,0 +1,13 @@
+"""An agent on another machine, as a clone is: ``python -m tests.faults.elsewhere agent …`` tells another boot's id."""
+
+from __future__ import annotations
+
+import uuid
+
+from footlights.agent import facts
+from footlights.cli import main
+
+if __name__ == "__main__":
+    boot_id = str(uuid.uuid4())
+    facts._boot_id = lambda: boot_id
+    main()
