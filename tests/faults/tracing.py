@@ -41,18 +41,18 @@ async def failing(pid: int, calls: str, *, error: str = "EIO", when: str = "1+")
         stderr=asyncio.subprocess.PIPE,
     )
     assert tracer.stderr is not None
+    reading: asyncio.Task[bytes] | None = None
     try:
         line = (await asyncio.wait_for(tracer.stderr.readline(), _ATTACH_S)).decode().strip()
         if not line.endswith("attached") and " attached with " not in line:
             raise CannotTrace(f"strace cannot attach: {line}")
         reading = asyncio.create_task(tracer.stderr.read())
-        try:
-            yield
-        finally:
+        yield
+    finally:
+        # It detaches by itself, and only once: a second signal to one that has ended would take its status from us.
+        if tracer.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 tracer.terminate()
-            await reading
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            tracer.kill()
         await tracer.wait()
+        if reading is not None:
+            await reading
