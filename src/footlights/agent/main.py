@@ -84,7 +84,7 @@ class Agent:
         self._launchers = dict(launchers)
         self._ports = ports or PortBlocks(config.first_port, config.last_port)
         self.journal = Journal(config.data_dir / "journal")
-        self._retired = Retired(config.data_dir / "launches")
+        self._retired = Retired(config.data_dir / "launches", self._clock)
         self._notes: tuple[str, ...] = config.warnings
         self._told: list[Device] = []
         self._unlinked_since = self._clock.now()
