@@ -133,7 +133,8 @@ class Injuries(Ward):
         wound.target = "clients"
         name = f"vanished-{chance.getrandbits(32):08x}"
         bodies: list[JSON] = [
-            {"application": "fake", "request_id": f"{name}-{number}{FORGOTTEN}", "max_duration": "2s"}
+            # Behind everybody else's in the queue: it is not capacity that is to be hurt.
+            {"application": "fake", "request_id": f"{name}-{number}{FORGOTTEN}", "max_duration": "2s", "priority": -1}
             for number in range(_VANISHING)
         ]
         await vanish(self.cluster.http, self.cluster.token, bodies)
