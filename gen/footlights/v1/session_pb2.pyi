@@ -540,6 +540,8 @@ class ListSessionsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     APPLICATION_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Optional. How many to return at most."""
     offset: _builtins.int
@@ -554,6 +556,11 @@ class ListSessionsRequest(_message.Message):
     """Optional. Only sessions of this application."""
     page_token: _builtins.str
     """Optional. The `next_page_token` of the answer before; not together with `offset`."""
+    search: _builtins.str
+    """Optional. Only sessions with this text, of three characters or more, in their application, username, status message
+    or the value of a label; or whose `session_id` begins with it, from eight characters on. ASCII letters match in both
+    cases. Of lists by `label` or `search`, `count` is capped at 1,000.
+    """
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. Only sessions created at this time or later."""
@@ -565,6 +572,10 @@ class ListSessionsRequest(_message.Message):
     @_builtins.property
     def state(self) -> _containers.RepeatedScalarFieldContainer[Global___Session.State.ValueType]:
         """Optional. Only sessions in one of these states. Without it: those that have not ended."""
+
+    @_builtins.property
+    def label(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Only sessions with this label, as `key=value`; repeat it for sessions that have all of them."""
 
     def __init__(
         self,
@@ -579,10 +590,12 @@ class ListSessionsRequest(_message.Message):
         state: _abc.Iterable[Global___Session.State.ValueType] | None = ...,
         application: _builtins.str = ...,
         page_token: _builtins.str = ...,
+        label: _abc.Iterable[_builtins.str] | None = ...,
+        search: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "from_time", b"from_time", "limit", b"limit", "offset", b"offset", "to_time", b"to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "application", b"application", "from_time", b"from_time", "limit", b"limit", "offset", b"offset", "order", b"order", "page_token", b"page_token", "sort_by", b"sort_by", "state", b"state", "to_time", b"to_time", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "application", b"application", "from_time", b"from_time", "label", b"label", "limit", b"limit", "offset", b"offset", "order", b"order", "page_token", b"page_token", "search", b"search", "sort_by", b"sort_by", "state", b"state", "to_time", b"to_time", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015

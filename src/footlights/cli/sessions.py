@@ -111,12 +111,24 @@ async def list_(
     all_: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended too.")] = False,
     user: Annotated[str, typer.Option("--user", help="Only sessions of this user.")] = "",
     application: Annotated[str, typer.Option("--application", help="Only sessions of this application.")] = "",
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only sessions with this label; repeat.")
+    ] = None,
+    search: Annotated[
+        str, typer.Option("--search", help="Only sessions with this in their application, user, message or labels.")
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 1000,
 ) -> None:
     """List sessions: those that have not ended, newest last."""
     from footlights.v1 import session_pb2
 
-    request = session_pb2.ListSessionsRequest(username=user, application=application, state=_states(state or [], all_))
+    request = session_pb2.ListSessionsRequest(
+        username=user,
+        application=application,
+        state=_states(state or [], all_),
+        label=labels or [],
+        search=search,
+    )
     async with cli.client() as client:
         answer = await _pages(client, request, limit)
     rows = [show.session_row(session, time.time()) for session in answer.items]
@@ -273,7 +285,5 @@ async def _pages(
         if not page.items:
             break
     if answer.next_page_token:
-        typer.echo(
-            f"More than {limit} match: narrow it with --user, --application or --state, or raise --limit.", err=True
-        )
+        typer.echo(f"More than {limit} match: narrow it with --search, --label or --state, or raise --limit.", err=True)
     return answer

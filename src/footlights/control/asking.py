@@ -1,8 +1,9 @@
-"""What a caller may ask for when a session is created, beyond what the rules in the proto say."""
+"""What a caller may ask for of sessions, beyond what the rules in the proto say."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from footlights import errors
 from footlights.auth.roles import Caller
@@ -47,6 +48,24 @@ def check_labels(request: session_pb2.CreateSessionRequest) -> None:
             raise errors.InvalidArgument(
                 "labels", f"{key!r} does not fit. Keys have 1 to 63 characters, values at most 256."
             )
+
+
+def wanted_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return labels to look for, each given as ``key=value``. Raises InvalidArgument for anything else."""
+    pairs = set()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise errors.InvalidArgument("label", f"{text!r} is not a label. Write key=value, such as team=design.")
+        pairs.add((key, value))
+    return tuple(sorted(pairs))
+
+
+def search(text: str) -> str:
+    """Return a text to look for. Raises InvalidArgument where it is too short to be found by an index."""
+    if text and len(text) < 3:
+        raise errors.InvalidArgument("search", f"{text!r} is too short. Give three characters or more.")
+    return text
 
 
 def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:

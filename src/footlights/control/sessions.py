@@ -70,6 +70,8 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
             application=request.application,
             from_time=_moment(request, "from_time"),
             to_time=_moment(request, "to_time"),
+            labels=asking.wanted_labels(request.label),
+            search=asking.search(request.search),
         )
         order = listing.Order(request.sort_by, request.order == "DESC")
 

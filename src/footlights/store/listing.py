@@ -13,21 +13,34 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from footlights import errors
-from footlights.store.store import Transaction
-from footlights.store.tables import SESSION, Session, microseconds, moment
+from footlights.lifecycle import SessionState
+from footlights.store import searching
+from footlights.store.searching import Way
+from footlights.store.tables import SESSION, SESSION_TERM, Session, microseconds, moment
+from footlights.store.transactions import Transaction
 
 COUNT_CAP = 10_000
+SEARCH_COUNT_CAP = 1000
+"""Of lists by label or text, which take more steps a session."""
+
+_EVERY_STATE = frozenset(state.value for state in SessionState)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which sessions. ``states`` empty: those that have not ended."""
+    """Which sessions. ``states`` empty: those that have not ended.
+
+    ``labels`` are keys and values that a session must have all of. ``search`` is the beginning of its id, or a part of
+    its application, username, message or one of its labels' values.
+    """
 
     states: tuple[str, ...] = ()
     username: str = ""
     application: str = ""
     from_time: datetime | None = None
     to_time: datetime | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    search: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +76,25 @@ def page(
     Raises:
         errors.InvalidArgument: the page token is not one of ours, or is of another list.
     """
-    conditions = _conditions(wanted)
-    keys = _keys(order)
-    statement = select(SESSION).where(*conditions)
-    if page_token:
-        after = _open_token(page_token, wanted, order)
-        # The values are typed as the columns are: a moment is not stored as the driver would write it.
-        place, last = tuple_(*keys), tuple_(*after, types=[key.type for key in keys])
-        statement = statement.where(place < last if order.descending else place > last)
-    statement = statement.order_by(*(key.desc() if order.descending else key.asc() for key in keys))
-    rows = tx.all(statement.limit(limit + 1).offset(offset), Session)
-    count, capped = _count(tx, conditions, count_cap)
-    more = len(rows) > limit
-    items = tuple(rows[:limit])
-    return Page(items, count, capped, _token(items[-1], wanted, order) if more else "")
+    after = _open_token(page_token, wanted, order) if page_token else None
+    ways = _ways(tx, wanted, order)
+    found: dict[str, Session] = {}
+    for way in ways:
+        statement = _statement(wanted, order, way, after)
+        # Each way gives its own first rows, so the first of all of them are the first of the list.
+        rows = tx.all(
+            statement.limit(limit + 1 + (offset if len(ways) > 1 else 0)).offset(offset if len(ways) == 1 else 0),
+            Session,
+        )
+        found.update((row.session_id, row) for row in rows)
+    listed = list(found.values())
+    if len(ways) > 1:
+        listed.sort(key=lambda row: _place(row, order), reverse=order.descending)
+        listed = listed[offset:]
+    cap = min(count_cap, SEARCH_COUNT_CAP) if wanted.labels or wanted.search else count_cap
+    count, capped = _count(tx, wanted, ways, cap)
+    items = tuple(listed[:limit])
+    return Page(items, count, capped, _token(items[-1], wanted, order) if len(listed) > limit else "")
 
 
 def changed_since(
@@ -118,29 +136,80 @@ def _owned(username: str, application: str) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    table = SESSION.c
+def _ways(tx: Transaction, wanted: Filter, order: Order) -> list[Way]:
+    """Return the ways on which all that is wanted is met, each in the order of an index."""
+    by_creation = order.by == "created_time"
+    ways = searching.ways(tx, wanted.labels, wanted.search, living=not wanted.states, by_creation=by_creation)
+    state = SESSION.c.state
+    if not wanted.states:
+        return [Way((*way.conditions, SESSION.c.ended_time.is_(None)), way.via_term) for way in ways]
+    if set(wanted.states) >= _EVERY_STATE:
+        return ways
+    if not by_creation and len(ways) == 1 and not _rare(tx, wanted.states):
+        # An index on the state would leave most of the table to be sorted: the names' own order is met as fast.
+        return [Way((*ways[0].conditions, state.concat("").in_(wanted.states)), ways[0].via_term)]
+    if len(ways) == 1 and not ways[0].via_term:
+        return [Way((*ways[0].conditions, state == each)) for each in wanted.states]
+    return [Way((*way.conditions, state.in_(wanted.states)), way.via_term) for way in ways]
+
+
+def _rare(tx: Transaction, states: Sequence[str]) -> bool:
+    some = select(SESSION.c.session_id).where(SESSION.c.state.in_(states)).limit(searching.FEW + 1)
+    return len(tx.execute(some).all()) <= searching.FEW
+
+
+def _statement(wanted: Filter, order: Order, way: Way, after: Sequence[Any] | None) -> Select[Any]:
+    statement, keys = _selected(select(SESSION), wanted, way), _keys(order, way)
+    if after is not None:
+        # The values are typed as the columns are: a moment is not stored as the driver would write it.
+        place, last = tuple_(*keys), tuple_(*after, types=[key.type for key in keys])
+        statement = statement.where(place < last if order.descending else place > last)
+    return statement.order_by(*(key.desc() if order.descending else key.asc() for key in keys))
+
+
+def _selected(statement: Select[Any], wanted: Filter, way: Way) -> Select[Any]:
     conditions = _owned(wanted.username, wanted.application)
-    conditions.append(table.state.in_(wanted.states) if wanted.states else table.ended_time.is_(None))
+    time = SESSION_TERM.c.created_time if way.via_term else SESSION.c.created_time
     if wanted.from_time is not None:
-        conditions.append(table.created_time >= wanted.from_time)
+        conditions.append(time >= wanted.from_time)
     if wanted.to_time is not None:
-        conditions.append(table.created_time < wanted.to_time)
-    return conditions
+        conditions.append(time < wanted.to_time)
+    if way.via_term:
+        statement = statement.join_from(SESSION_TERM, SESSION, SESSION.c.session_id == SESSION_TERM.c.session_id)
+    return statement.where(*way.conditions, *conditions)
 
 
-def _keys(order: Order) -> tuple[Any, ...]:
+def _keys(order: Order, way: Way) -> tuple[Any, ...]:
     table = SESSION.c
     if order.by == "username":
         return table.username, table.created_time, table.session_id
+    if way.via_term:
+        return SESSION_TERM.c.created_time, SESSION_TERM.c.session_id
     return table.created_time, table.session_id
 
 
-def _count(tx: Transaction, conditions: Sequence[ColumnElement[bool]], cap: int) -> tuple[int, bool]:
+def _place(row: Session, order: Order) -> tuple[Any, ...]:
+    place = (row.created_time, row.session_id)
+    return (row.username, *place) if order.by == "username" else place
+
+
+def _count(tx: Transaction, wanted: Filter, ways: Sequence[Way], cap: int) -> tuple[int, bool]:
     """Count up to the cap: an exact count of a long history would cost more than the page."""
-    some: Select[Any] = select(SESSION.c.session_id).where(*conditions).limit(cap + 1)
-    count = int(tx.execute(select(func.count()).select_from(some.subquery())).scalar_one())
-    return min(count, cap), count > cap
+    if len(ways) == 1 or not (wanted.labels or wanted.search):
+        # Ways that differ in the state alone have no session in common.
+        count = 0
+        for way in ways:
+            some = _selected(select(SESSION.c.session_id), wanted, way).limit(cap + 1 - count)
+            count += int(tx.execute(select(func.count()).select_from(some.subquery())).scalar_one())
+            if count > cap:
+                break
+        return min(count, cap), count > cap
+    met: set[str] = set()
+    for way in ways:
+        met.update(tx.execute(_selected(select(SESSION.c.session_id), wanted, way).limit(cap + 1)).scalars())
+        if len(met) > cap:
+            break
+    return min(len(met), cap), len(met) > cap
 
 
 def _token(last: Session, wanted: Filter, order: Order) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, literal, select, update
 
 from footlights import errors
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
+from footlights.store import searching
 from footlights.store.inserting import Rows
 from footlights.store.revisions import allocate, next_revision
 from footlights.store.store import Transaction
@@ -202,6 +203,7 @@ def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> 
         tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(launches)))
         tx.execute(delete(LAUNCH).where(LAUNCH.c.session_id.in_(old)))
         tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(old)))
+        searching.forget_terms(tx)
     return len(old)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, Column, Dialect, Index, LargeBinary, MetaData, Sequence, Table, text
+from sqlalchemy import BigInteger, Column, Dialect, Index, Integer, LargeBinary, MetaData, Sequence, Table, text
 from sqlalchemy.types import JSON, TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -199,7 +199,16 @@ class Session(SQLModel, table=True):
         Index("ix_session_username", "username", "created_time", "session_id"),
         Index("ix_session_application", "application", "created_time", "session_id"),
         Index("ix_session_state", "state", "created_time", "session_id"),
+        Index("ix_session_application_state", "application", "state", "created_time", "session_id"),
         Index("ix_session_revision", "revision", unique=True),
+        Index(
+            "ix_session_live_username",
+            "username",
+            "created_time",
+            "session_id",
+            sqlite_where=text("ended_time IS NULL"),
+            postgresql_where=text("ended_time IS NULL"),
+        ),
         Index(
             "ix_session_live",
             "created_time",
@@ -270,6 +279,35 @@ class Session(SQLModel, table=True):
     ready_time: datetime | None = _instant()
     ended_time: datetime | None = _instant()
     revision: int = _bigint()
+
+
+class Term(SQLModel, table=True):
+    """A text that some session has: found by any part of it. Writer: triggers on ``session``."""
+
+    __tablename__ = "term"
+    __table_args__ = (Index("uq_term", "kind", "key", "text", unique=True),)
+
+    number: int = Field(
+        sa_column=Column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    )
+    kind: str
+    """``application``, ``username``, ``label`` or ``message``."""
+    key: str
+    """Of a label; empty for the others."""
+    text: str
+
+
+class SessionTerm(SQLModel, table=True):
+    """Which sessions have a label or a message, in the order of their creation. Writer: triggers on ``session``."""
+
+    __tablename__ = "session_term"
+    __table_args__ = {"sqlite_with_rowid": False}  # SQLAlchemy reads it
+
+    kind: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    text: str = Field(primary_key=True)
+    created_time: datetime = Field(sa_column=Column(Instant, primary_key=True))
+    session_id: str = Field(primary_key=True)
 
 
 class Launch(SQLModel, table=True):
@@ -421,4 +459,6 @@ REQUEST_KEY = _table(RequestKey)
 WARM = _table(Warm)
 REPLICA = _table(Replica)
 WORK = _table(Work)
+TERM = _table(Term)
+SESSION_TERM = _table(SessionTerm)
 COUNTER = _table(Counter)

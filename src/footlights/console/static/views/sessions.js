@@ -53,24 +53,33 @@ function Live({ query }) {
     ${found.length > most && html`<div class="more"><button class="button" onClick=${() => setMost(most + FIRST_ROWS)}>Show more (${found.length - most})</button></div>`}`;
 }
 
-const matches = (session, { state, application, user }) =>
+const matches = (session, { state, application, user, search }) =>
   (!state || session.state === state) && (!application || session.application === application)
-  && (!user || session.username.toLowerCase().includes(user.toLowerCase()));
+  && (!user || session.username.toLowerCase().includes(user.toLowerCase()))
+  && (!search || holds(session, search.toLowerCase()));
+
+// What `search` of the API means, for the sessions that are here already.
+const holds = (session, part) => session.session_id.startsWith(part)
+  || [session.application, session.username, session.status_message, ...Object.values(session.labels ?? {})]
+    .some((text) => text?.toLowerCase().includes(part));
 
 const NothingMatches = () => html`<${Empty} title="Nothing matches"
-  action=${html`<button class="button" onClick=${() => refine({ state: "", application: "", user: "" })}>Clear the filters</button>`}>
+  action=${html`<button class="button" onClick=${() => refine({ state: "", application: "", user: "", search: "" })}>Clear the filters</button>`}>
   No session fits these filters.</${Empty}>`;
 
 function History({ query }) {
   const [pages, setPages] = useState({ items: [], next: "", count: null, busy: true, error: null });
-  const { state, application, user } = query;
+  const { state, application, user, search } = query;
 
   const more = async (before, signal) => {
     setPages({ ...before, busy: true, error: null });
     try {
       const answer = await call("GET", "/stream", {
         signal,
-        query: { state: state ? [state] : GONE, application, username: user, limit: PAGE, order: "DESC", page_token: before.next },
+        query: {
+          state: state ? [state] : GONE, application, username: user, search: (search ?? "").length > 2 ? search : "",
+          limit: PAGE, order: "DESC", page_token: before.next,
+        },
       });
       setPages({
         items: [...before.items, ...answer.items], next: answer.next_page_token, busy: false, error: null,
@@ -84,7 +93,7 @@ function History({ query }) {
     const ending = new AbortController();
     more({ items: [], next: "", count: null }, ending.signal);
     return () => ending.abort();
-  }, [state, application, user]);
+  }, [state, application, user, search]);
 
   const { items, next, busy, error } = pages;
   return html`<${Filters} query=${query} of=${items} states=${GONE} exactUser
@@ -92,21 +101,29 @@ function History({ query }) {
     ${error && html`<${Trouble} error=${error} onRetry=${() => more(pages)} />`}
     ${items.length > 0 && html`<${Table} of=${items} past />`}
     ${busy && !items.length && html`<${Skeleton} rows=${6} />`}
-    ${!busy && !error && !items.length && (state || application || user
+    ${!busy && !error && !items.length && (state || application || user || search
       ? html`<${NothingMatches} />`
       : html`<${Empty} art=${html`<${EmptyStage} />`} title="No history yet">Sessions that have ended are kept here, with the reason.</${Empty}>`)}
     ${next && html`<div class="more"><button class="button" disabled=${busy} onClick=${() => more(pages)}>Show more</button></div>`}`;
 }
 
-function Filters({ query, of, states, note = "", exactUser = false }) {
-  const [user, setUser] = useState(query.user ?? "");
+// A filter while it is typed: into the address once the hand rests.
+function useTyped(name, query, patience) {
+  const [text, setText] = useState(query[name] ?? "");
   useEffect(() => {
-    if (user === (query.user ?? "")) return undefined;
-    // Asking the server at every letter would be rude; filtering here costs nothing.
-    const timer = setTimeout(() => refine({ user }), exactUser ? 400 : 0);
+    if (text === (query[name] ?? "")) return undefined;
+    const timer = setTimeout(() => refine({ [name]: text }), patience);
     return () => clearTimeout(timer);
-  }, [user]);
-  useEffect(() => setUser(query.user ?? ""), [query.user]);
+  }, [text]);
+  useEffect(() => setText(query[name] ?? ""), [query[name]]);
+  return [text, setText];
+}
+
+function Filters({ query, of, states, note = "", exactUser = false }) {
+  // Asking the server at every letter would be rude; filtering here costs nothing.
+  const patience = exactUser ? 400 : 0;
+  const [user, setUser] = useTyped("user", query, patience);
+  const [search, setSearch] = useTyped("search", query, patience);
   const applications = [...new Set([...of.map((session) => session.application), query.application].filter(Boolean))].sort();
   return html`<div class="filters" role="search">
     <div class="chips" role="group" aria-label="State">
@@ -122,6 +139,9 @@ function Filters({ query, of, states, note = "", exactUser = false }) {
     <label class="search"><${Icon} name="search" />
       <input type="search" aria-label="User" placeholder=${exactUser ? "User (whole name)" : "User"} value=${user}
         onInput=${(event) => setUser(event.target.value)} /></label>
+    <label class="search"><${Icon} name="search" />
+      <input type="search" aria-label="Search" placeholder="Text, label or id" maxlength="256" value=${search}
+        onInput=${(event) => setSearch(event.target.value)} /></label>
     <span class="filters-note">${note}</span>
   </div>`;
 }
