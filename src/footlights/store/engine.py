@@ -6,12 +6,14 @@ import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import ExceptionContext, make_url
@@ -22,7 +24,7 @@ from footlights.store.store import Store
 
 DATABASE_FILE = "footlights.db"
 
-_CONNECT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 10
 _MIGRATION_LOCK = 0x466F6F74
 """The key of the advisory lock under which tables are changed; any number that nobody else uses."""
 
@@ -43,7 +45,7 @@ def open_store(data_dir: Path, database: str = "") -> Store:
         errors.InvalidArgument: the URL cannot be understood.
         errors.Unavailable: the database cannot be reached.
     """
-    release = _lock(data_dir)
+    release = lock(data_dir)
     try:
         writer, reader = _engines(data_dir, database)
         try:
@@ -58,10 +60,9 @@ def open_store(data_dir: Path, database: str = "") -> Store:
     return Store(writer, reader, on_close=release)
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the tables to the newest migration, in one transaction."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+def upgrade(engine: Engine, to: str = "head") -> None:
+    """Bring the tables to a migration, or the newest, in one transaction."""
+    config = _config()
     try:
         with engine.begin() as connection:
             if connection.dialect.name == "postgresql":
@@ -69,17 +70,49 @@ def upgrade(engine: Engine) -> None:
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             _refuse_later(connection, config)
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
     except SQLAlchemyError as error:
-        cause = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise errors.Unavailable(
-            f"The database {engine.url.render_as_string()} cannot be used: {cause}", reason="STORE_UNAVAILABLE"
-        ) from error
+        raise unusable(engine.url.render_as_string(), error) from error
+
+
+def current(engine: Engine) -> str:
+    """Return the migration that a database is at; empty where it has no tables yet."""
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() or ""
+    except SQLAlchemyError as error:
+        raise unusable(engine.url.render_as_string(), error) from error
+
+
+def newest() -> str:
+    """Return the migration that ``upgrade`` brings a database to."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+@contextmanager
+def opened(data_dir: Path, database: str) -> Iterator[Engine]:
+    """Return an engine on a database as it is: no lock, no migration. Raises ``InvalidArgument`` for a wrong URL."""
+    writer, reader = _engines(data_dir, database)
+    try:
+        yield writer
+    finally:
+        reader.dispose()
+        writer.dispose()
+
+
+def unusable(where: str, error: SQLAlchemyError) -> errors.Unavailable:
+    """Return what is said of a database that cannot be used, in one line."""
+    cause = " ".join(str(getattr(error, "orig", None) or error).split())
+    return errors.Unavailable(f"The database {where} cannot be used: {cause}", reason="STORE_UNAVAILABLE")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def _refuse_later(connection: Connection, config: Config) -> None:
-    from alembic.runtime.migration import MigrationContext
-
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current is not None and current not in known:
@@ -110,7 +143,7 @@ def _engines(data_dir: Path, database: str) -> tuple[Engine, Engine]:
             url.set(drivername="postgresql+psycopg"),
             isolation_level="READ COMMITTED",
             pool_size=6,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
         )
     except ModuleNotFoundError as error:
         raise errors.FailedPrecondition(
@@ -171,7 +204,8 @@ def _beginner(statement: str) -> Callable[[Connection], None]:
     return begin
 
 
-def _lock(data_dir: Path) -> Callable[[], None]:
+def lock(data_dir: Path) -> Callable[[], None]:
+    """Keep other servers out of a data directory, made where it is missing; return what lets them in again."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

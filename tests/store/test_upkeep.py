@@ -1,0 +1,202 @@
+"""``footlights db``: a database brought up to date, checked and copied, beside its server or without it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import update
+from typer.testing import CliRunner, Result
+
+from footlights.cli.app import app
+from footlights.store import open_store, sessions, upkeep
+from footlights.store.engine import DATABASE_FILE, newest
+from footlights.store.tables import LAUNCH
+from tests.store.databases import Postgres
+from tests.store.rows import NOW, create, running
+
+Fresh = tuple[Path, str]
+
+
+def db(command: str, fresh: Fresh, *arguments: str) -> Result:
+    """Run ``footlights db COMMAND`` on a database."""
+    directory, url = fresh
+    options = ["--data-dir", str(directory), *(["--database", url] if url else [])]
+    return CliRunner().invoke(app, ["db", command, *options, *arguments])
+
+
+async def test_upgrade_says_from_which_to_which(fresh: Fresh) -> None:
+    """And, the second time, that there is nothing to do."""
+    first, second = db("upgrade", fresh), db("upgrade", fresh)
+
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
+    assert first.output == f"Upgraded the database from nothing to migration {newest()}.\n"
+    assert second.output == f"The database is at migration {newest()} already.\n"
+
+
+async def test_a_running_server_keeps_an_upgrade_out_of_sqlite_alone(fresh: Fresh) -> None:
+    """On Postgres replicas go on while the tables are widened; SQLite's server has its file to itself."""
+    store = open_store(*fresh)
+    try:
+        upgraded = db("upgrade", fresh)
+    finally:
+        await store.close()
+
+    if fresh[1]:
+        assert upgraded.exit_code == 0, upgraded.output
+    else:
+        assert upgraded.exit_code == 1
+        assert "Another server has the data directory" in upgraded.output
+
+
+async def test_check_finds_a_sound_database_sound(fresh: Fresh) -> None:
+    """While its server runs, and says which version it is at."""
+    store = open_store(*fresh)
+    try:
+        await running(store)
+        checked = db("check", fresh)
+    finally:
+        await store.close()
+
+    assert checked.exit_code == 0, checked.output
+    assert f"is at migration {newest()}." in checked.output
+    assert checked.output.endswith("It is sound.\n")
+
+
+async def test_check_names_what_breaks_a_promise(fresh: Fresh) -> None:
+    """A lease that its launch has left behind would withhold a slot for ever."""
+    store = open_store(*fresh)
+    try:
+        _, launch = await running(store)
+        end = update(LAUNCH).where(LAUNCH.c.launch_id == launch.launch_id).values(ended_time=NOW)
+        await store.write(lambda tx: tx.changed(end))
+    finally:
+        await store.close()
+
+    checked = db("check", fresh)
+
+    assert checked.exit_code == 1
+    assert "live leases without a live launch: " in checked.output
+    assert "The database has 1 problem." in checked.output
+
+
+async def test_check_finds_damage(tmp_path: Path) -> None:
+    """Pages that were overwritten: a check that reads only what it needs would pass them by."""
+    store = open_store(tmp_path)
+    for _ in range(50):
+        await store.write(create)
+    await store.close()
+    path = tmp_path / DATABASE_FILE
+    whole = bytearray(path.read_bytes())
+    for place in range(20 * 4096, len(whole), 8 * 4096):
+        whole[place : place + 200] = b"\xff" * 200
+    path.write_bytes(whole)
+
+    checked = db("check", (tmp_path, ""))
+
+    assert checked.exit_code != 0
+    assert "damaged" in checked.output or "malformed" in checked.output
+
+
+async def test_a_copy_is_the_whole_database_and_can_be_started_from(tmp_path: Path) -> None:
+    """Of SQLite, while its server writes; nobody else can read it."""
+    store = open_store(tmp_path / "data")
+    row = await store.write(create)
+    copy = tmp_path / "restored" / DATABASE_FILE
+    copy.parent.mkdir()
+
+    copied = db("backup", (tmp_path / "data", ""), str(copy))
+    await store.write(create)
+    await store.close()
+
+    assert copied.exit_code == 0, copied.output
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert upkeep.check(copy.parent).problems == ()
+    restored = open_store(copy.parent)
+    assert await restored.read(lambda tx: sessions.get(tx, row.session_id)) == row
+    assert len(await restored.read(lambda tx: sessions.pending(tx, 10))) == 1
+    await restored.close()
+
+
+async def test_a_copy_of_postgres_is_an_archive_that_can_be_restored(
+    a_postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By pg_dump, triggers and functions with it."""
+    url, other = a_postgres.create(), a_postgres.create()
+    monkeypatch.setenv("PATH", str(a_postgres.bin), prepend=":")
+    store = open_store(tmp_path / "a", url)
+    row = await store.write(lambda tx: create(tx, labels={"team": "a"}))
+
+    copied = db("backup", (tmp_path, url), str(tmp_path / "copy"))
+    await store.close()
+    assert copied.exit_code == 0, copied.output
+    await asyncio.to_thread(
+        subprocess.run, [a_postgres.bin / "pg_restore", f"--dbname={other}", tmp_path / "copy"], check=True
+    )
+
+    restored = open_store(tmp_path / "b", other)
+    assert await restored.read(lambda tx: sessions.get(tx, row.session_id)) == row
+    await restored.write(lambda tx: create(tx, labels={"team": "a"}))
+    await restored.close()
+    with psycopg.connect(other) as connection:
+        assert connection.execute("SELECT count(*) FROM session_term").fetchone() == (2,)
+
+
+def test_without_pg_dump_a_copy_of_postgres_is_one_clear_line(
+    a_postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what to install, and leaves no empty file behind."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    refused = db("backup", (tmp_path, a_postgres.create()), str(tmp_path / "copy"))
+
+    assert refused.exit_code == 1
+    assert "pg_dump is not installed here. Install Postgres' client programs" in refused.output
+    assert not (tmp_path / "copy").exists()
+
+
+async def test_a_copy_never_overwrites(tmp_path: Path) -> None:
+    """The last good copy is not lost to a slip of the hand."""
+    open_store(tmp_path).close_now()
+    (tmp_path / "copy").write_text("precious")
+
+    refused = db("backup", (tmp_path, ""), str(tmp_path / "copy"))
+
+    assert refused.exit_code == 1
+    assert "cannot be made: File exists. Give a new one." in refused.output
+    assert (tmp_path / "copy").read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", ["upgrade", "check", "backup"])
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysql://ann:hunter2@db/footlights", "'mysql' is not supported"),
+        ("postgresql//ann:hunter2@db/footlights", "is not a database URL"),
+        ("postgresql://ann:hunter2@127.0.0.1:1/none", "refused"),
+    ],
+)
+def test_a_wrong_database_is_one_clear_line(
+    a_postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, url: str, says: str
+) -> None:
+    """Without a traceback, and without the password."""
+    monkeypatch.setenv("PATH", str(a_postgres.bin), prepend=":")
+
+    refused = db(command, (tmp_path, url), *([str(tmp_path / "copy")] if command == "backup" else []))
+
+    assert refused.exit_code != 0
+    assert says in refused.output
+    assert refused.output.count("\n") == 1
+    assert "hunter2" not in refused.output
+
+
+@pytest.mark.parametrize("command", ["check", "backup"])
+def test_where_there_is_no_database_none_is_made(tmp_path: Path, command: str) -> None:
+    """A mistyped directory is said, and stays as it was."""
+    refused = db(command, (tmp_path / "typo", ""), *([str(tmp_path / "copy")] if command == "backup" else []))
+
+    assert refused.exit_code == 1
+    assert "There is no database in" in refused.output
+    assert not (tmp_path / "typo").exists()
