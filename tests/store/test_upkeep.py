@@ -132,9 +132,10 @@ async def test_a_copy_of_postgres_is_an_archive_that_can_be_restored(
     copied = db("backup", (tmp_path, url), str(tmp_path / "copy"))
     await store.close()
     assert copied.exit_code == 0, copied.output
-    await asyncio.to_thread(
-        subprocess.run, [a_postgres.bin / "pg_restore", f"--dbname={other}", tmp_path / "copy"], check=True
+    restore = await asyncio.create_subprocess_exec(
+        a_postgres.bin / "pg_restore", f"--dbname={other}", tmp_path / "copy"
     )
+    assert await restore.wait() == 0
 
     restored = open_store(tmp_path / "b", other)
     assert await restored.read(lambda tx: sessions.get(tx, row.session_id)) == row
