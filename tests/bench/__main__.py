@@ -9,7 +9,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import cpu_per_stream, first_frame, gateway, listing, rest_vs_grpc, scheduling, sessions_fake, storing
+from tests.bench import (
+    cpu_per_stream,
+    creating,
+    failover,
+    first_frame,
+    gateway,
+    hub,
+    listing,
+    rest_vs_grpc,
+    scheduling,
+    sessions_fake,
+    simulated,
+    storing,
+)
 from tests.bench.figures import Bench, Figure, machine, merge, table
 
 BENCHES: tuple[Bench, ...] = (
@@ -22,6 +35,12 @@ BENCHES: tuple[Bench, ...] = (
     gateway.CODEC,
     storing.BENCH,
     listing.BENCH,
+    hub.BENCH,
+    hub.APART,
+    creating.BENCH,
+    creating.POSTGRES,
+    simulated.BENCH,
+    failover.BENCH,
 )
 RESULTS = Path(__file__).parents[2] / "build" / "bench.json"
 DEADLINE_S = 180.0

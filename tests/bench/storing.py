@@ -44,7 +44,7 @@ async def measure(directory: Path) -> list[Figure]:
             _opened(directory / "b", uri) as pg,
         ):
             script = directory / "insert.sql"
-            script.write_text(_INSERT)
+            script.write_text(INSERT)
             rates: dict[str, list[float]] = {"sqlite": [], "postgres": [], "pgbench": []}
             for number in range(ROUNDS + 1):
                 round_ = {
@@ -127,7 +127,7 @@ _ROW: dict[str, Any] = {
     "max_total_s": 7200.0,
 }
 
-_INSERT = r"""
+INSERT = r"""
 INSERT INTO session (
     session_id, application, application_version, username, created_by, profile, priority, request_id, arguments,
     usd_stage_uri, secrets, labels, needs, limits, max_total_s, launcher, created_time, intent, wish, wish_message,

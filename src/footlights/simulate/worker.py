@@ -112,7 +112,7 @@ async def _begin(node: SimulatedNode, after_s: float) -> None:
 def _node(task: Task, each: NodeTask, model: Model, clock: BootClock, tally: Tally) -> SimulatedNode:
     config = AgentConfig(
         data_dir=Path("/nonexistent"),
-        server=task.servers[each.number % len(task.servers)],
+        server=",".join(task.servers),
         token=each.token,
         node=each.name,
         slots_per_device=task.slots_per_gpu,
