@@ -28,6 +28,7 @@ from tests.store.databases import Postgres
 NODES = 10_000
 DEVICES = 8
 CLIENTS = 16
+HEARTBEAT_S = 60.0
 ROUNDS = 3
 SECONDS = 5
 OPEN_S = 70.0
@@ -60,21 +61,20 @@ async def _measure(directory: Path, *, on_postgres: bool) -> list[Figure]:
     theirs: list[float] = []
     with generating(), durable_postgres() as server:
         database = server.create() if on_postgres else ""
-        options = ("--heartbeat-interval", "60s", "--queue-limit", "100000")
+        options = ("--heartbeat-interval", f"{HEARTBEAT_S:g}s", "--queue-limit", "100000")
         async with plane(directory / "plane", *options, nodes=NODES, database=database) as made:
             served = await made.start()
             await made.register_fake(served)
             script = directory / "create.lua"
             await asyncio.to_thread(script.write_text, _LUA % made.token)
             peer = await asyncio.to_thread(_peer, server, directory)
-            links = Links(served.grpc, made.nodes, devices=DEVICES)
-            await links.open_all(OPEN_S)
-            await _create(served, script, 1)
-            for _ in range(ROUNDS):
-                ours.append(await _create(served, script, SECONDS))
-                theirs.append(await _pgbench(server, peer, directory, SECONDS))
-            await _check(made, served)
-            await links.close()
+            async with Links(served.grpc, made.nodes, devices=DEVICES, heartbeat_s=HEARTBEAT_S) as links:
+                await links.open_all(OPEN_S)
+                await _create(served, script, 1)
+                for _ in range(ROUNDS):
+                    ours.append(await _create(served, script, SECONDS))
+                    theirs.append(await _pgbench(server, peer, directory, SECONDS))
+                await _check(made, served)
     suffix, engine = ("_postgres", "Postgres") if on_postgres else ("", "SQLite")
     ratios = [a.rps / b for a, b in zip(ours, theirs, strict=True)]
     what = f"REST creates placed among {NODES * DEVICES} slots on {engine}, over pgbench's inserts of that row"

@@ -26,6 +26,7 @@ ROUNDS = 3
 REPLICAS = 3
 NODES = 30
 DEVICES = 8
+HEARTBEAT_S = 2.0
 CLIENTS = 6
 EVERY_S = 0.05
 PATIENCE_S = 2.0
@@ -44,15 +45,15 @@ class _Load:
 async def measure(directory: Path) -> list[Figure]:
     """Take ``failover_s``."""
     with generating(), durable_postgres() as server:
-        options = ("--heartbeat-interval", "2s")
+        options = ("--heartbeat-interval", f"{HEARTBEAT_S:g}s")
         async with plane(directory / "plane", *options, nodes=NODES, database=server.create()) as made:
             replicas = [await made.start() for _ in range(REPLICAS)]
             await made.register_fake(replicas[0])
             # The links are to the replicas that live: what is measured is creating, not how agents come back.
-            links = Links(replicas[-1].grpc, made.nodes, devices=DEVICES, obedient=True)
-            await links.open_all(30)
-            seconds = [await _kill_one(made, replicas) for _ in range(ROUNDS)]
-            await links.close()
+            address = replicas[-1].grpc
+            async with Links(address, made.nodes, devices=DEVICES, heartbeat_s=HEARTBEAT_S, obedient=True) as links:
+                await links.open_all(30)
+                seconds = [await _kill_one(made, replicas) for _ in range(ROUNDS)]
     return [Figure("failover_s", seconds, "s", "from kill -9 of a replica to the next acknowledged create")]
 
 

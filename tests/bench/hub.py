@@ -33,18 +33,17 @@ async def measure(directory: Path) -> list[Figure]:
         async with plane(directory / "one", "--heartbeat-interval", "5s", nodes=LINKS) as one:
             served = await one.start()
             await one.register_fake(served)
-            links = Links(served.grpc, one.nodes, devices=DEVICES)
-            before = served.rss()
-            await links.open_all(OPEN_S)
-            await links.beat(HEARTBEAT_S, SETTLE_S, probe_every=LINKS)
-            rss_kib = [(served.rss() - before) / 1024 / LINKS]
-            idle, busy = await _beats(one, served, served, links)
-            seconds, failed = [], []
-            for _ in range(ROUNDS):
-                served, took, refused = await _herd(one, served, links)
-                seconds.append(took)
-                failed.append(float(refused))
-            await links.close()
+            async with Links(served.grpc, one.nodes, devices=DEVICES, heartbeat_s=HEARTBEAT_S) as links:
+                before = served.rss()
+                await links.open_all(OPEN_S)
+                await asyncio.sleep(SETTLE_S)
+                rss_kib = [(served.rss() - before) / 1024 / LINKS]
+                idle, busy = await _beats(one, served, served, links)
+                seconds, failed = [], []
+                for _ in range(ROUNDS):
+                    served, took, refused = await _herd(one, served, links)
+                    seconds.append(took)
+                    failed.append(float(refused))
     return [
         Figure("link_rss_kib", rss_kib, "KiB", f"growth of the server's memory a link, {LINKS} links", "<= 64"),
         Figure("reconnect_5000_s", seconds, "s", "from a restarted server's listening until all are welcomed", "<= 10"),
@@ -60,11 +59,10 @@ async def measure_apart(directory: Path) -> list[Figure]:
             hub = await two.start(("hub",), name="hub")
             api = await two.start(("api", "frontdoor", "loops"), name="api")
             await two.register_fake(api)
-            links = Links(hub.grpc, two.nodes, devices=DEVICES)
-            await links.open_all(OPEN_S)
-            await links.beat(HEARTBEAT_S, SETTLE_S, probe_every=LINKS)
-            idle, busy = await _beats(two, hub, api, links)
-            await links.close()
+            async with Links(hub.grpc, two.nodes, devices=DEVICES, heartbeat_s=HEARTBEAT_S) as links:
+                await links.open_all(OPEN_S)
+                await asyncio.sleep(SETTLE_S)
+                idle, busy = await _beats(two, hub, api, links)
     return _figures("_apart", idle, busy, "hub and API apart, Postgres")
 
 
@@ -83,18 +81,20 @@ async def _beats(made: Plane, hub: Served, api: Served, links: Links) -> tuple[l
                 if busy
                 else asyncio.sleep(0, "")
             )
-            await links.beat(HEARTBEAT_S, WINDOW_S, probe_every=PROBE_EVERY)
+            links.probe_every = PROBE_EVERY
+            await asyncio.sleep(WINDOW_S)
+            links.probe_every = 0
             await load
             await _answered(links)
-            if len(links.open) < LINKS:
-                raise RuntimeError(f"{LINKS - len(links.open)} links were lost: {hub.process.tail(3)}")
+            if links.seen.lost:
+                raise RuntimeError(f"links were lost: {links.seen.lost}\n{hub.process.tail(3)}")
             found[busy].append(sorted(links.seen.probes)[int(0.99 * len(links.seen.probes))])
     return found[False], found[True]
 
 
 async def _answered(links: Links) -> None:
     """Wait for the answers that are under way: the latest are the ones that count."""
-    wanted = int(LINKS / HEARTBEAT_S * WINDOW_S / PROBE_EVERY * 0.995)
+    wanted = int(LINKS / HEARTBEAT_S * WINDOW_S / PROBE_EVERY * 0.98)
     async with asyncio.timeout(20):
         while len(links.seen.probes) < wanted:
             links.seen.changed.clear()
@@ -105,6 +105,7 @@ async def _herd(made: Plane, served: Served, links: Links) -> tuple[Served, floa
     """Kill the server, start it anew, and let all links dial at once; return also how many attempts failed."""
     await made.kill(served)
     await links.until_gone(30)
+    links.seen.lost.clear()
     again = await made.start(listen=served, name="server-0")
     links.seen.refused.clear()
     began = time.perf_counter()

@@ -37,7 +37,8 @@ class Seen:
     """What all links of a field have seen."""
 
     welcomed: int = 0
-    lost: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    """Links that ended after it, by how."""
     refused: Counter[str] = field(default_factory=Counter)
     """Links that ended before their welcome, by how."""
     assigned: int = 0
@@ -120,10 +121,8 @@ class WireLink(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        if self.welcomed:
-            self._seen.lost += 1
-        else:
-            self._seen.refused[self._why or f"connection: {error or 'closed'}"] += 1
+        ends = self._seen.lost if self.welcomed else self._seen.refused
+        ends[self._why or f"connection: {error or 'closed'}"] += 1
         self._seen.changed.set()
         self.greeted.set()
         self._ended()
@@ -197,14 +196,38 @@ class WireLink(asyncio.Protocol):
 class Links:
     """Many of them, each for a node of its own."""
 
-    def __init__(self, address: str, tokens: dict[str, str], *, devices: int, obedient: bool = False) -> None:
-        """Take the server, and the token of each node; ``obedient`` ones say that what is wanted is done."""
+    def __init__(
+        self, address: str, tokens: dict[str, str], *, devices: int, heartbeat_s: float, obedient: bool = False
+    ) -> None:
+        """Take the server, and the token of each node.
+
+        Args:
+            address: Where the server's gRPC listens.
+            tokens: Each node's.
+            devices: How many each has.
+            heartbeat_s: How often each is to be heard: as the server is told to want it.
+            obedient: Whether they say that what is wanted is done.
+        """
         host, _, port = address.rpartition(":")
         self._host, self._port = host, int(port)
         self.seen = Seen()
-        self._obedient = obedient
+        self.probe_every = 0
+        """Of how many heartbeats one is timed; 0 is none."""
+        self._heartbeat_s, self._obedient = heartbeat_s, obedient
+        self._pulse: asyncio.Task[None] | None = None
         self._open: dict[str, WireLink] = {}
         self._nodes = [(node, token, _hello(node, devices)) for node, token in tokens.items()]
+
+    async def __aenter__(self) -> Links:
+        self._pulse = asyncio.create_task(self._beat(), name="heartbeats")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+        for link in list(self._open.values()):
+            link.close()
+        await asyncio.sleep(0)
 
     @property
     def open(self) -> Sequence[WireLink]:
@@ -236,23 +259,6 @@ class Links:
                 self.seen.changed.clear()
                 await self.seen.changed.wait()
 
-    async def beat(self, interval_s: float, seconds: float, *, probe_every: int) -> None:
-        """Send every link's heartbeat each ``interval_s``, spread evenly; of every so many one is timed."""
-        loop = asyncio.get_running_loop()
-        links, began, sent = self.open, loop.time(), 0
-        due = len(links) / interval_s
-        while (passed := loop.time() - began) < seconds:
-            while sent < passed * due:
-                links[sent % len(links)].beat(probe=sent % probe_every == 0)
-                sent += 1
-            await asyncio.sleep(0.002)
-
-    async def close(self) -> None:
-        """End them all."""
-        for link in list(self._open.values()):
-            link.close()
-        await asyncio.sleep(0)
-
     async def _dial(self, node: str, token: str, hello: bytes) -> None:
         loop = asyncio.get_running_loop()
 
@@ -265,6 +271,23 @@ class Links:
         except OSError as error:
             del self._open[node]
             self.seen.refused[f"dial: {error.strerror}"] += 1
+
+    async def _beat(self) -> None:
+        """Beat for every open link in turn, spread evenly over the interval."""
+        loop = asyncio.get_running_loop()
+        due, sent, before = 0.0, 0, loop.time()
+        turn: list[WireLink] = []
+        while True:
+            await asyncio.sleep(0.002)
+            now = loop.time()
+            due += (now - before) * len(self._open) / self._heartbeat_s
+            before = now
+            while due >= 1:
+                due -= 1
+                turn = turn or list(self.open)
+                if turn:
+                    sent += 1
+                    turn.pop().beat(probe=self.probe_every > 0 and sent % self.probe_every == 0)
 
 
 def _hello(node: str, devices: int) -> bytes:
