@@ -43,7 +43,11 @@ async def measure(directory: Path) -> list[Figure]:
                 report = await simulate(simulation, [client], asyncio.Event(), lambda _doing, _report: None)
     plain = report.plain()
     if not report.sound or plain["errors"] or plain["acknowledged"] < 0.99 * plain["asked"]:
-        raise RuntimeError(f"{report.verdict} {plain}")
+        create = ", ".join(f"{name} {value}" for name, value in plain["times"]["create_s"].items())
+        raise RuntimeError(
+            f"{plain['acknowledged']} of {plain['asked']} creates were answered ({create}); errors: "
+            f"{plain['errors'] or 'none'}. {report.verdict}"
+        )
     create, ready = plain["times"]["create_s"], plain["times"]["ready_s"]
     what = f"{PER_S:g} creates a second on {NODES} simulated nodes, open loop"
     return [

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -53,6 +54,10 @@ def run(settings: ServerSettings) -> None:
     import uvloop
 
     set_up_logging(settings.log_format, settings.log_level)
+    # Each agent, viewer and watcher is an open file, and the usual soft limit is 1024.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     uvloop.run(_main(settings))
 
 
