@@ -44,6 +44,7 @@ wrk.headers['authorization'] = 'Bearer %s'
 class _Sample:
     rps: float
     p99_ms: float
+    cpu_us: float
 
 
 async def measure(directory: Path) -> list[Figure]:
@@ -82,18 +83,21 @@ async def _measure(directory: Path, *, on_postgres: bool) -> list[Figure]:
         Figure(f"create_rps_vs_pgbench_c16{suffix}", ratios, "", what, ">= 0.3"),
         Figure(f"create_rps_c16{suffix}", [each.rps for each in ours], "/s", "those creates, 16 connections"),
         Figure(f"create_p99_ms_c16{suffix}", [each.p99_ms for each in ours], "ms", "their p99, saturated"),
+        Figure(f"create_cpu_us{suffix}", [each.cpu_us for each in ours], "us", "the server's processor time for one"),
         Figure(f"create_pgbench_c16{suffix}", theirs, "/s", "those inserts, pgbench -M prepared -c16, one core"),
     ]
 
 
 async def _create(served: Served, script: Path, seconds: int) -> _Sample:
+    before = served.cpu_s()
     output = await wrk(f"{served.http}/stream", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "-s", script)
     found = re.search(r"(\d+) requests in ([\d.]+)s", output)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", output)
     if found is None or p99 is None or "Non-2xx" in output:
         raise RuntimeError(f"creates failed: {output}\n{served.process.tail(3)}")
     unit = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}[p99.group(2)]
-    return _Sample(int(found.group(1)) / float(found.group(2)), float(p99.group(1)) * unit)
+    count, spent = int(found.group(1)), served.cpu_s() - before
+    return _Sample(count / float(found.group(2)), float(p99.group(1)) * unit, 1e6 * spent / count)
 
 
 async def _check(made: Plane, served: Served) -> None:
@@ -130,8 +134,10 @@ async def _pgbench(server: Postgres, uri: str, directory: Path, seconds: int) ->
     return float(found[1])
 
 
-BENCH = Bench(("create_rps_vs_pgbench_c16", "create_rps_c16", "create_p99_ms_c16", "create_pgbench_c16"), measure)
+BENCH = Bench(
+    ("create_rps_vs_pgbench_c16", "create_rps_c16", "create_p99_ms_c16", "create_cpu_us", "create_pgbench_c16"), measure
+)
 POSTGRES = Bench(
     ("create_rps_vs_pgbench_c16_postgres", "create_rps_c16_postgres", "create_p99_ms_c16_postgres",
-     "create_pgbench_c16_postgres"), measure_postgres,
+     "create_cpu_us_postgres", "create_pgbench_c16_postgres"), measure_postgres,
 )  # fmt: skip

@@ -34,8 +34,9 @@ async def measure(directory: Path) -> list[Figure]:
             served = await one.start()
             await one.register_fake(served)
             async with Links(served.grpc, one.nodes, devices=DEVICES, heartbeat_s=HEARTBEAT_S) as links:
-                before = served.rss()
+                before, spent = served.rss(), served.cpu_s()
                 await links.open_all(OPEN_S)
+                open_us = [1e6 * (served.cpu_s() - spent) / LINKS]
                 await asyncio.sleep(SETTLE_S)
                 rss_kib = [(served.rss() - before) / 1024 / LINKS]
                 idle, busy = await _beats(one, served, served, links)
@@ -46,6 +47,7 @@ async def measure(directory: Path) -> list[Figure]:
                     failed.append(float(refused))
     return [
         Figure("link_rss_kib", rss_kib, "KiB", f"growth of the server's memory a link, {LINKS} links", "<= 64"),
+        Figure("link_open_cpu_us", open_us, "us", "the server's processor time to open one, 32 at a time"),
         Figure("reconnect_5000_s", seconds, "s", "from a restarted server's listening until all are welcomed", "<= 10"),
         Figure("reconnect_failed", failed, "", "of those, attempts that failed meanwhile", "0"),
         *_figures("", idle, busy, "one process, SQLite"),
@@ -129,8 +131,8 @@ def _figures(suffix: str, idle: list[float], busy: list[float], where: str) -> l
 
 
 BENCH = Bench(
-    ("link_rss_kib", "reconnect_5000_s", "reconnect_failed", "heartbeat_p99_busy_vs_idle", "heartbeat_p99_idle_ms",
-     "heartbeat_p99_busy_ms"), measure,
+    ("link_rss_kib", "link_open_cpu_us", "reconnect_5000_s", "reconnect_failed", "heartbeat_p99_busy_vs_idle",
+     "heartbeat_p99_idle_ms", "heartbeat_p99_busy_ms"), measure,
 )  # fmt: skip
 APART = Bench(
     ("heartbeat_p99_busy_vs_idle_apart", "heartbeat_p99_idle_ms_apart", "heartbeat_p99_busy_ms_apart"), measure_apart
