@@ -61,19 +61,23 @@ def web(store: Store, metrics: Metrics, *, api: Api | None, front_door: FrontDoo
     ]
     if api is not None:
         routes += [Route("/", home), Route("/console", home), Mount("/console", app=api.console), *api.docs]
-    site = Site(api.gateway if api is not None else _elsewhere, routes, exception_handlers={Exception: unhealthy})
+    site = Site(
+        api.gateway if api is not None else _elsewhere("api"), routes, exception_handlers={Exception: unhealthy}
+    )
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         # The front door owns its paths exactly, WebSockets included; a pattern says that more plainly than mounts.
         if front_door is not None and FrontDoor.owns(scope):
             await front_door(scope, receive, send)
+        elif scope["type"] == "http" and FrontDoor.owns(scope):
+            await _elsewhere("frontdoor")(scope, receive, send)
         else:
             await site(scope, receive, send)
 
     return app
 
 
-async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
+def _elsewhere(role: str) -> ASGIApp:
     """Answer what is another role's."""
-    message = "This process does not have the role api: send the request to one that has."
-    await JSONResponse({"code": 5, "message": message, "details": []}, 404)(scope, receive, send)
+    message = f"This process does not have the role {role}: send the request to one that has."
+    return JSONResponse({"code": 5, "message": message, "details": []}, 404)
