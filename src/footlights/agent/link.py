@@ -85,6 +85,7 @@ class Link:
         self._logs = logs
         self._said = ""
         self._welcomed = False
+        self._refusals = 0
         # Agents spread over the replicas, each always in the same way.
         self._next = zlib.crc32(config.node.encode()) % len(config.servers)
         self.connected = asyncio.Event()
@@ -112,8 +113,11 @@ class Link:
                 self._say(meaning or "the link is broken", str(error))
             if self._welcomed:
                 self._backoff.welcomed()
+            self._refusals = self._refusals + 1 if refused else 0
             self._next = (self._next + 1) % len(self._config.servers)
-            await asyncio.sleep(self._backoff.next(refused=refused))
+            # What one server refuses another one may take: it has no part in links, or is not up to date.
+            everywhere = self._refusals >= len(self._config.servers)
+            await asyncio.sleep(self._backoff.next(refused=everywhere))
 
     async def _hold(self) -> None:
         metadata = (("authorization", f"Bearer {self._config.read_token()}"),)
