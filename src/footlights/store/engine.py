@@ -25,6 +25,19 @@ from footlights.store.store import Store
 DATABASE_FILE = "footlights.db"
 
 CONNECT_TIMEOUT_S = 10
+_POSTGRES: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""How long a Postgres that does not answer is waited for."""
+
+_IDLE_S = 10
+"""How long a transaction may stand still: a replica that was stopped in the middle of one would hold others up by its
+locks for as long as it is stopped."""
+
 _MIGRATION_LOCK = 0x466F6F74
 """The key of the advisory lock under which tables are changed; any number that nobody else uses."""
 
@@ -143,15 +156,21 @@ def _engines(data_dir: Path, database: str) -> tuple[Engine, Engine]:
             url.set(drivername="postgresql+psycopg"),
             isolation_level="READ COMMITTED",
             pool_size=6,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+            connect_args={name: value for name, value in _POSTGRES.items() if name not in url.query},
         )
     except ModuleNotFoundError as error:
         raise errors.FailedPrecondition(
             f"Postgres needs a driver that is not installed ({error.name}): pip install 'footlights[postgres]'.",
             reason="DRIVER_MISSING",
         ) from error
+    event.listen(engine, "connect", _set_up_postgres)
     # A reading unit makes several statements and must see one state of the database, as SQLite gives it by itself.
     return engine, engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _set_up_postgres(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
+    connection.commit()
 
 
 def _sqlite(path: Path) -> tuple[Engine, Engine]:
