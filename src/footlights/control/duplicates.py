@@ -57,7 +57,8 @@ class Duplicates:
         self._patience_s = min(_SPEAK_HEARTBEATS * heartbeat_s, _SPEAK_TIMEOUT_S)
         self._claim_after_s = abandon_after_s * _CLAIM_SLACK
         self._clock, self._monotonic = clock, monotonic
-        self._strangers: dict[str, float] = {}
+        self._strangers: dict[str, tuple[int, float]] = {}
+        """By node, its epoch and since when a stranger wants in: it waits anew once the first one was back."""
 
     async def check(self, hello: agent_pb2.Hello) -> int:
         """Return the node's epoch as it was looked at; a link that begins on it is its newest.
@@ -72,7 +73,9 @@ class Duplicates:
         if rival is not None:
             rival.say(agent_pb2.LinkResponse(notice=notice))
             await self._refuse(hello, rival.incarnation)
-        if other := await self._peers.rival(hello.node, hello.incarnation, self._patience_s, notice):
+        # Whose own link is the newest one has no rival, and need not wait for a replica that may be gone.
+        mine = row is not None and row.incarnation == hello.incarnation
+        if not mine and (other := await self._peers.rival(hello.node, hello.incarnation, self._patience_s, notice)):
             await self._refuse(hello, other)
         if row is not None and unknown and self._is_stranger(row, hello, unknown):
             await self._refuse_stranger(hello, row, unknown)
@@ -84,9 +87,12 @@ class Duplicates:
         now = hello.facts.boot_id
         if row.incarnation == hello.incarnation or (before and before == now):
             return False
-        begun = [launch for launch in unknown if launch.state != "ASSIGNED"]
-        since = self._strangers.setdefault(hello.node, self._monotonic())
-        return bool(begun) and self._monotonic() - since < self._claim_after_s
+        if all(launch.state == "ASSIGNED" for launch in unknown):
+            return False
+        epoch, since = self._strangers.get(hello.node, (0, 0.0))
+        if epoch != row.epoch:
+            epoch, since = self._strangers[hello.node] = row.epoch, self._monotonic()
+        return self._monotonic() - since < self._claim_after_s
 
     async def _refuse(self, hello: agent_pb2.Hello, incarnation: str) -> None:
         await self._note(hello, _notice(hello))
