@@ -9,10 +9,9 @@ import grpc
 
 from footlights.control import convert
 from footlights.control.hub import Hub, unreachable
-from footlights.control.replicas import Replicas
 from footlights.gateway.calls import status_of
 from footlights.status import from_status
-from footlights.store import Store, nodes
+from footlights.store import Store, replicas
 from footlights.v1 import agent_pb2, replica_pb2, replica_pb2_grpc
 
 _RIVAL_SLACK_S = 3.0
@@ -26,9 +25,17 @@ _OPTIONS = (
 class Peers:
     """The other replicas, by what may be asked of them."""
 
-    def __init__(self, store: Store, hub: Hub, replicas: Replicas, proof: str, certificate: Path | None = None) -> None:
-        """Take where nodes' links are, what proves this replica, and the certificate that all of them serve with."""
-        self._store, self._hub, self._replicas = store, hub, replicas
+    def __init__(self, store: Store, hub: Hub, me: str, proof: str, certificate: Path | None = None) -> None:
+        """Take where nodes' links are, which replica this is, what proves it, and the certificate that all serve with.
+
+        Args:
+            store: Says which replica has a node's link.
+            hub: The links of this one.
+            me: This one.
+            proof: What others know it by.
+            certificate: That all of them serve with; None without TLS.
+        """
+        self._store, self._hub, self._me = store, hub, me
         self._metadata = (("authorization", f"Bearer {proof}"),)
         self._certificate = certificate
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -81,11 +88,10 @@ class Peers:
         return str(answer.incarnation)
 
     async def _replica_of(self, node: str) -> replica_pb2_grpc.ReplicaServiceAsyncStub | None:
-        row = await self._store.read(lambda tx: nodes.get(tx, node))
-        if row is None or not row.connected or not row.hub or row.hub == self._replicas.me:
+        replica, address = await self._store.read(lambda tx: replicas.address_of_hub(tx, node))
+        if not address or replica == self._me:
             return None
-        address = self._replicas.peer_address(row.hub)
-        return replica_pb2_grpc.ReplicaServiceStub(self._channel(address)) if address else None
+        return replica_pb2_grpc.ReplicaServiceStub(self._channel(address))
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         if address not in self._channels:

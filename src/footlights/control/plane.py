@@ -170,10 +170,10 @@ async def assemble(
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
     bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
-    replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, clock, monotonic)
+    replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, clock)
     if not store.shared:
         await store.write(nodes.disconnect_all)
-    peers = Peers(store, hub, replicas, proof, settings.tls_cert)
+    peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)
     brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock, proof)

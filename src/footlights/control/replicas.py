@@ -1,14 +1,13 @@
 """This replica among the others: who lives, and which work is this one's to do for all.
 
-Every replica beats into the store and watches the others' beats on its own monotonic clock: a beat that has not grown
-for ``GONE_S`` is of a replica that is gone. Where the database cannot be shared there is one replica, and nothing is
-written.
+Every replica beats into the store, and looks at the others' beats as often: one that has not grown for ``GONE_LOOKS``
+looks is of a replica that is gone. Looks are counted, not seconds, for whoever stood still has seen nothing meanwhile.
+Where the database cannot be shared there is one replica, and nothing is written.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -36,8 +35,8 @@ class Replicas:
     """Who lives."""
 
     BEAT_S = 1.0
-    GONE_S = 5.0
-    """So long without a beat: five are missed."""
+    GONE_LOOKS = 5
+    """So many looks, each a beat apart, without a new beat."""
 
     def __init__(
         self,
@@ -46,13 +45,14 @@ class Replicas:
         roles: Sequence[str],
         metrics: Metrics,
         clock: Callable[[], datetime],
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take who this is: an id that no other replica has, and its roles."""
         self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
-        self._metrics, self._clock, self._monotonic = metrics, clock, monotonic
-        self._seen: dict[str, tuple[Replica, float]] = {}
+        self._metrics, self._clock = metrics, clock
+        self._seen: dict[str, tuple[Replica, int]] = {}
         self.joined = False
+        self.term = 0
+        """Grows whenever it joins: what it held before is no longer its own."""
 
     async def join(self, peer_address: str) -> None:
         """Make this replica known, with where others reach its gRPC; what it held before it was started is void."""
@@ -60,7 +60,7 @@ class Replicas:
         if self._store.shared:
             await self._store.write(self._join)
             await self._look()
-        self.joined = True
+        self.joined, self.term = True, self.term + 1
 
     async def leave(self) -> None:
         """Give everything back: another replica need not wait until this one is found gone."""
@@ -82,34 +82,28 @@ class Replicas:
         if not await self._store.write(lambda tx: replicas.beat(tx, self.me)):
             log.warning("This replica was taken for gone and is back", action="replica_back", replica=self.me)
             await self._store.write(self._join)
+            self.term += 1
         await self._look()
-        for row, since in list(self._seen.values()):
-            if row.replica != self.me and self._monotonic() - since > self.GONE_S:
+        for row, missed in list(self._seen.values()):
+            if row.replica != self.me and missed >= self.GONE_LOOKS:
                 if await self._store.write(partial(replicas.leave, replica=row.replica, beat=row.beat)):
                     log.warning("A replica is gone", action="replica_gone", replica=row.replica)
                 del self._seen[row.replica]
 
     @property
     def living(self) -> frozenset[str]:
-        """The replicas that live, this one included."""
-        now = self._monotonic()
-        alive = (name for name, (_, since) in self._seen.items() if now - since <= self.GONE_S)
+        """The replicas that live, this one included, as last looked at."""
+        alive = (name for name, (_, missed) in self._seen.items() if missed < self.GONE_LOOKS)
         return frozenset((self.me, *alive))
 
-    def peer_address(self, replica: str) -> str:
-        """Return where a living replica's gRPC is reached; empty where that is not known."""
-        known = self._seen.get(replica)
-        return known[0].peer_address if known is not None and replica in self.living else ""
-
     async def _look(self) -> None:
-        now = self._monotonic()
         rows = await self._store.read(replicas.everyone)
         before = self._seen
         self._seen = {}
         for row in rows:
             known = before.get(row.replica)
-            moved = known is None or known[0].beat != row.beat
-            self._seen[row.replica] = (row, now if moved or known is None else known[1])
+            still = known is not None and known[0].beat == row.beat
+            self._seen[row.replica] = (row, known[1] + 1 if known is not None and still else 0)
         live = len(self.living)
         self._metrics.replicas(live=live, gone=max(0, len(self._seen) - live))
 
@@ -131,6 +125,7 @@ class Work:
         """Take the work's name, where it is claimed, and whether it is a role of this replica at all."""
         self._name, self._store, self._replicas, self._may = name, store, replicas, may
         self._token: int | None = None
+        self._term = 0
 
     @property
     def held(self) -> bool:
@@ -143,10 +138,14 @@ class Work:
             return False
         if not self._store.shared:
             self._token = 0
-        elif self._token is None:
-            me, living = self._replicas.me, self._replicas.living
+            return True
+        if self.held and self._term != self._replicas.term:
+            self.lost()
+        if not self.held:
+            self._term = self._replicas.term
+            me = self._replicas.me
             self._token = await self._store.write(
-                lambda tx: replicas.claim(tx, self._name, me, living=living) if self._replicas.joined else None
+                lambda tx: replicas.claim(tx, self._name, me) if self._replicas.joined else None
             )
             if self._token is not None:
                 log.info("Does work for all replicas", action="work_claimed", work=self._name, token=self._token)

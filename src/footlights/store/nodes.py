@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
 
 from footlights import errors
 from footlights.lifecycle import LaunchState
@@ -90,10 +90,11 @@ def link(tx: Transaction, arrival: Arrival, *, now: datetime) -> int:
     }
     late = arrival.after_epoch is not None and arrival.after_epoch != seen
     if known is None:
-        tx.execute(insert(NODE), [Node(node=node, epoch=epoch, created_time=now, **values).model_dump()])
+        row = Node(node=node, epoch=epoch, hub_epoch=epoch, created_time=now, **values)
+        tx.execute(insert(NODE), [row.model_dump()])
     elif not late:
         mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == seen)
-        late = not tx.changed(mine.values(epoch=epoch, **values))
+        late = not tx.changed(mine.values(epoch=epoch, hub_epoch=epoch, **values))
     if late:
         raise errors.Conflict(f"Another agent has opened a link as {node} at this moment.")
     set_devices(tx, node, arrival.readings, now=now)
@@ -150,7 +151,7 @@ def reclaim(tx: Transaction, node: str, epoch: int, hub: str, *, now: datetime) 
     False where a newer link has begun.
     """
     mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
-    met = tx.changed(mine.values(connected=True, reachable=True, hub=hub, last_seen_time=now))
+    met = tx.changed(mine.values(connected=True, reachable=True, hub=hub, hub_epoch=epoch, last_seen_time=now))
     if met:
         _resettle_all(tx, node, now)
     return bool(met)
@@ -162,6 +163,7 @@ class Presence:
 
     node: str
     hub: str | None
+    """The replica that has its newest link, or had it; None where that is a version without replicas."""
     epoch: int
     connected: bool
     reachable: bool
@@ -171,7 +173,8 @@ class Presence:
 def presences(tx: Transaction) -> list[Presence]:
     """Return what is known of every node's link, by name."""
     table = NODE.c
-    columns = (table.node, table.hub, table.epoch, table.connected, table.reachable, table.last_seen_time)
+    hub = case((table.hub_epoch == table.epoch, table.hub))
+    columns = (table.node, hub, table.epoch, table.connected, table.reachable, table.last_seen_time)
     return [Presence(*row) for row in tx.execute(select(*columns).order_by(table.node))]
 
 

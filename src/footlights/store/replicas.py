@@ -1,18 +1,19 @@
 """Replicas: who they are, and the work that one of them does for all.
 
 A replica lives while its ``beat`` grows; whoever watches measures on a clock of its own for how long it has not, so no
-two machines' clocks are compared. Work is claimed by whoever finds its holder gone: the claim skips what another
-replica is claiming at this moment (``FOR UPDATE SKIP LOCKED``), and every claim draws a greater token, which guards
+two machines' clocks are compared. Whoever finds one gone removes it, and its work is nobody's. A claim skips
+what another replica is claiming at this moment (``FOR UPDATE SKIP LOCKED``) and draws a greater token, which guards
 whatever is written under it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, insert, select, update
 
+from footlights.store.inserting import Inserter
 from footlights.store.store import Transaction
 from footlights.store.tables import NODE, REPLICA, WORK, Replica, Work
 
@@ -38,6 +39,17 @@ def everyone(tx: Transaction) -> list[Replica]:
     return tx.all(select(REPLICA).order_by(REPLICA.c.replica), Replica)
 
 
+def address_of_hub(tx: Transaction, node: str) -> tuple[str, str]:
+    """Return which replica has a node's link, and where its gRPC is reached; empty where nobody has it."""
+    statement = (
+        select(REPLICA.c.replica, REPLICA.c.peer_address)
+        .join(NODE, NODE.c.hub == REPLICA.c.replica)
+        .where(NODE.c.node == node, NODE.c.hub_epoch == NODE.c.epoch, NODE.c.connected)
+    )
+    found = tx.execute(statement).first()
+    return ("", "") if found is None else (str(found[0]), str(found[1]))
+
+
 def beat(tx: Transaction, replica: str) -> bool:
     """Record that a replica lives; False where it was taken for gone and removed."""
     statement = update(REPLICA).where(REPLICA.c.replica == replica).values(beat=REPLICA.c.beat + 1)
@@ -57,17 +69,17 @@ def leave(tx: Transaction, replica: str, *, beat: int | None = None) -> bool:
         return False
     tx.execute(statement)
     tx.execute(update(WORK).where(WORK.c.holder == replica).values(holder=""))
-    tx.execute(update(NODE).where(NODE.c.hub == replica, NODE.c.connected).values(connected=False))
+    linked = update(NODE).where(NODE.c.hub == replica, NODE.c.hub_epoch == NODE.c.epoch, NODE.c.connected)
+    tx.execute(linked.values(connected=False))
     return True
 
 
-def claim(tx: Transaction, work: str, replica: str, *, living: Collection[str]) -> int | None:
-    """Take work that nobody living holds; return its token, or None where somebody has it."""
+def claim(tx: Transaction, work: str, replica: str) -> int | None:
+    """Take work that nobody holds; return its token, or None where a replica has it, that has not been removed."""
     known = tx.one(select(WORK).where(WORK.c.work == work), Work)
     if known is None:
-        tx.execute(insert(WORK).values(work=work, holder=replica, token=1))
-        return 1
-    if known.holder != replica and known.holder in living:
+        return 1 if _insert_work(tx, [(work, replica, 1)]) else None
+    if known.holder not in ("", replica) and _is_known(tx, known.holder):
         return None
     found = select(WORK.c.token).where(WORK.c.work == work, WORK.c.token == known.token)
     token = tx.execute(found.with_for_update(skip_locked=True)).scalar_one_or_none()
@@ -86,3 +98,10 @@ def holds(tx: Transaction, work: str, token: int) -> bool:
 def release(tx: Transaction, work: str, token: int) -> None:
     """Give work back."""
     tx.execute(update(WORK).where(WORK.c.work == work, WORK.c.token == token).values(holder=""))
+
+
+def _is_known(tx: Transaction, replica: str) -> bool:
+    return tx.execute(select(REPLICA.c.replica).where(REPLICA.c.replica == replica)).first() is not None
+
+
+_insert_work = Inserter(WORK, skip_conflicts=True)

@@ -160,6 +160,8 @@ class Node(SQLModel, table=True):
     """Reason -> ``[message, microseconds since the epoch]``, of when it was met last."""
     hub: str | None = None
     """The replica that has its link, or had its last one; None where a version without replicas wrote it."""
+    hub_epoch: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    """The epoch of the link that ``hub`` has: another one is a link that a version without replicas has opened."""
 
 
 class Device(SQLModel, table=True):

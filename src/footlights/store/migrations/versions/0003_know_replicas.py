@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("node", "application", "application_version", name=op.f("pk_warm")),
     )
     op.add_column("node", sa.Column("hub", sa.String(), nullable=True))
+    op.add_column("node", sa.Column("hub_epoch", sa.BigInteger(), nullable=True))
     op.create_index(
         "ix_session_ended",
         "session",
