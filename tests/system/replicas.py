@@ -91,12 +91,13 @@ class ReplicaSet(Stack):
             return connection.execute(statement.encode(), values).fetchall()
 
     def id_of(self, name: str) -> str:
-        """Return what a replica calls itself."""
-        return (self.directory / name / "replica").read_text().strip()
+        """Return what a replica calls itself; empty where it is of a version without replicas."""
+        path = self.directory / name / "replica"
+        return path.read_text().strip() if path.exists() else ""
 
     def named(self, replica: str) -> str:
         """Return the name of the replica that calls itself so; empty where it is none of ours."""
-        return next((name for name in self.replicas if self.id_of(name) == replica), "")
+        return next((name for name in self.replicas if replica and self.id_of(name) == replica), "")
 
     def holder(self, work: str) -> str:
         """Return the name of the replica that does some work for all; empty where nobody does."""
