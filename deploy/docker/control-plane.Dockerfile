@@ -10,15 +10,24 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/footlights
+# Without pip: what runs installs nothing.
+RUN python -m venv --without-pip /opt/footlights
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY gen gen
-RUN /opt/footlights/bin/pip install ".[postgres]"
+# The versions that Footlights is tested with, and wheels alone: nothing is compiled, here or later.
+RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[postgres]"
 
 FROM ${PYTHON_IMAGE}
 ARG UID=10001
+ARG VERSION=0.1.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="Footlights control plane" \
+      org.opencontainers.image.description="gRPC, REST, the front door and the console of Footlights" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 RUN groupadd --system --gid "${UID}" footlights \
  && useradd --system --uid "${UID}" --gid "${UID}" --no-create-home --home-dir /data --shell /usr/sbin/nologin footlights \
  && install -d -o footlights -g footlights -m 0700 /data /run/footlights

@@ -13,15 +13,24 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/footlights
+# Without pip: what runs installs nothing.
+RUN python -m venv --without-pip /opt/footlights
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY gen gen
-RUN /opt/footlights/bin/pip install ".[viewer]"
+# The versions that Footlights is tested with, and wheels alone: nothing is compiled, here or later.
+RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[viewer]"
 
 FROM ${PYTHON_IMAGE}
 ARG UID=10001
+ARG VERSION=0.1.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="Footlights viewer" \
+      org.opencontainers.image.description="The reference application of Footlights: a USD stage as a WebRTC stream" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 # libX11: the software rasteriser links it, though it opens no display.
 # hadolint ignore=DL3008
 RUN apt-get update \

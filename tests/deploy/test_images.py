@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import footlights
 from footlights.viewer.options import parse_options
 from tests.deploy import DEPLOY
 from tests.deploy.commands import accept
@@ -43,6 +44,27 @@ def test_images_are_small_and_not_root(path: Path) -> None:
     assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+-slim", text, re.MULTILINE)
     assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["${UID}:${UID}"]
     assert text.count("HEALTHCHECK") == 1
+    assert text.count("STOPSIGNAL SIGTERM") == 1
+    assert {"title", "description", "licenses", "version", "revision"} == set(
+        re.findall(r"org\.opencontainers\.image\.(\w+)=", text)
+    )
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_images_hold_what_was_tested(path: Path) -> None:
+    """
+    What is installed has the versions of constraints.txt and comes as wheels; nothing in the image installs more.
+    """
+    text = path.read_text()
+    first, last = text.split("\nFROM ")[1:]
+    (install,) = re.findall(r"^RUN pip (.*)$", first, re.MULTILINE)
+
+    assert "--constraint constraints.txt" in install
+    assert "--only-binary=:all:" in install
+    assert "venv --without-pip" in first
+    assert not re.search(r"\b(pip|gcc|build-essential|make)\b", last)
+    assert 'image.version="${VERSION}"' in last
+    assert f"ARG VERSION={footlights.__version__}\n" in last
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
@@ -53,6 +75,7 @@ def test_images_copy_what_there_is(path: Path) -> None:
     for line in re.findall(r"^COPY (?!--from)(.*)", path.read_text(), re.MULTILINE):
         *sources, _ = line.split()
         assert all((ROOT / source).exists() for source in sources), line
+        assert {f"!{source}" for source in sources} <= set((ROOT / ".dockerignore").read_text().splitlines()), line
 
 
 def test_default_commands_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
