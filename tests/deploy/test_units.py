@@ -13,7 +13,7 @@ from tests.deploy import DEPLOY
 from tests.deploy.commands import accept, env_file
 
 SYSTEMD = DEPLOY / "systemd"
-UNITS = ("footlights-server", "footlights-agent")
+UNITS = ("footlights-server", "footlights-server@", "footlights-agent")
 _EXECUTABLE = "/opt/footlights/bin/footlights"
 _DIRECTORIES = {"STATE_DIRECTORY": "/var/lib/footlights", "CREDENTIALS_DIRECTORY": "/run/credentials/unit"}
 
@@ -27,9 +27,10 @@ def test_systemd_reads_the_unit(unit: str, tmp_path: Path) -> None:
     systemd-analyze finds nothing to say about a unit, the drop-in for TLS included.
     """
     _install(unit, tmp_path)
+    installed = f"{unit}a.service" if unit.endswith("@") else f"{unit}.service"
 
     run = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", tmp_path / f"{unit}.service"],
+        ["systemd-analyze", "verify", "--man=no", tmp_path / installed],
         capture_output=True,
         text=True,
         check=False,
@@ -75,6 +76,21 @@ def test_sessions_outlive_the_agent() -> None:
     assert not settings.keys() & {"PrivateTmp", "RuntimeDirectory", "OOMScoreAdjust", "MemoryMax"}
 
 
+def test_a_replica_is_the_same_unit() -> None:
+    """
+    The template differs from the unit of a single server in its name, its directory and a second environment file.
+    """
+    single, template = (_settings(f"footlights-server{mark}.service") for mark in ("", "@"))
+
+    assert {name for name in single if single[name] != template[name]} == {
+        "Description",
+        "EnvironmentFile",
+        "StateDirectory",
+    }
+    assert single.keys() == template.keys()
+    assert template["EnvironmentFile"] == [*single["EnvironmentFile"], "/etc/footlights/server-%i.env"]
+
+
 def test_agent_keeps_its_gpus() -> None:
     """
     Nothing in the agent's unit hides devices, other processes, or the mappings that drivers and JITs write to.
@@ -90,6 +106,7 @@ def test_agent_keeps_its_gpus() -> None:
     ("file", "example"),
     [
         ("footlights-server.service", "server.env.example"),
+        ("footlights-server@.service", "server.env.example"),
         ("footlights-server-tls.conf", "server.env.example"),
         ("footlights-agent.service", "agent.env.example"),
     ],
@@ -152,7 +169,7 @@ def _install(unit: str, directory: Path) -> None:
     """Lay a unit out as README says, with this environment's executable."""
     ours = str(Path(sys.executable).parent / "footlights")
     (directory / f"{unit}.service").write_text((SYSTEMD / f"{unit}.service").read_text().replace(_EXECUTABLE, ours))
-    for path in SYSTEMD.glob(f"{unit}-*.conf"):
+    for path in SYSTEMD.glob(f"{unit.removesuffix('@')}-*.conf"):
         dropins = directory / f"{unit}.service.d"
         dropins.mkdir(exist_ok=True)
         (dropins / path.name).write_text(path.read_text().replace(_EXECUTABLE, ours))
