@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,7 @@ from footlights.control.settings import ServerSettings
 _RECORDS: Mapping[str, type] = {"server": ServerSettings, "agent": AgentConfig}
 _OTHER_VARIABLES = frozenset({CLUSTER_KEY})
 _COMING_COMMANDS = frozenset({"db"})
-_COMING = frozenset({"--roles", "--peer-address"})
-"""Options of replicas that deployments give already; taken out here once ``footlights server`` has them."""
-
-_COMING_VARIABLES = frozenset({"FOOTLIGHTS_PEER_ADDRESS", "FOOTLIGHTS_ROLES"})
+"""Commands that documents name already; empty this once the command line has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Accepted:
 
 def accept(monkeypatch: pytest.MonkeyPatch, argv: Sequence[str], environment: Mapping[str, str | None]) -> Accepted:
     """Parse ``footlights ARGV`` under an environment; fail where an option, a variable or a value is not accepted."""
-    command: Any = typer.main.get_command(app)
+    command = _root()
     words = list(argv)
     assert words.pop(0).rpartition("/")[2] == "footlights", argv
     while hasattr(command, "commands"):
@@ -45,13 +43,9 @@ def accept(monkeypatch: pytest.MonkeyPatch, argv: Sequence[str], environment: Ma
             return Accepted(words[0], {}, None)
         assert words[0] in command.commands, f"there is no command {words[0]!r}: {argv}"
         command = command.commands[words.pop(0)]
-    options_known = {name for parameter in command.params for name in parameter.opts}
-    words = [word for word in words if word.partition("=")[0] not in _COMING - options_known]
-    if not hasattr(AgentConfig, "servers"):
-        words = [word.partition(",")[0] if word.startswith("--server=") else word for word in words]
     known = {parameter.envvar for parameter in command.params if getattr(parameter, "envvar", None)}
     ours = {name for name in environment if name.startswith("FOOTLIGHTS_")}
-    assert ours <= known | _OTHER_VARIABLES | _COMING_VARIABLES, f"{command.name} does not read {ours - known}"
+    assert ours <= known | _OTHER_VARIABLES, f"{command.name} does not read {ours - known}"
     with monkeypatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value or "")
@@ -65,6 +59,11 @@ def accept(monkeypatch: pytest.MonkeyPatch, argv: Sequence[str], environment: Ma
             _RECORDS[command.name], {name: value for name, value in values.items() if name not in logging}
         )
     return Accepted(command.name, values, record)
+
+
+@functools.cache
+def _root() -> Any:
+    return typer.main.get_command(app)
 
 
 def env_file(text: str, *, commented: bool) -> dict[str, str]:

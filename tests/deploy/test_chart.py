@@ -135,7 +135,9 @@ def test_commands_are_accepted(installation: Rendered, monkeypatch: pytest.Monke
     assert {accepted.name for accepted in records} == {"server", "agent"}
     for accepted in records:
         assert str(accepted.record.data_dir) == "/data"
-        assert accepted.name == "agent" or accepted.record.database == "a-secret"
+        if accepted.name == "server":
+            assert accepted.record.database == "a-secret"
+            assert accepted.record.peer_address == "10.1.2.3:50051"
         assert accepted.name == "server" or accepted.record.node == "node-1.example.com"
 
 

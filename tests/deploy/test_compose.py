@@ -73,10 +73,10 @@ def test_replicas_are_two_of_one(services: dict[str, dict[str, Any]], monkeypatc
     first, second = (_replica(services[name], monkeypatch).record for name in REPLICAS)
 
     assert first.database == second.database == "postgresql://footlights@127.0.0.1:5432/footlights"
+    assert (first.peer_address, second.peer_address) == (first.grpc_listen, second.grpc_listen)
+    assert set(first.roles) == set(second.roles) == {"api", "frontdoor", "hub", "loops"}
     assert len({first.http_listen, first.grpc_listen, second.http_listen, second.grpc_listen}) == 4
     for name in REPLICAS:
-        environment = services[name]["environment"]
-        assert environment["FOOTLIGHTS_PEER_ADDRESS"] == environment["FOOTLIGHTS_GRPC_LISTEN"]
         assert services[name]["volumes"] == [f"{name}:/data"]
         assert services[name]["secrets"] == ["postgres-password", "cluster-key"]
 
@@ -149,15 +149,12 @@ def test_parts_find_each_other(services: dict[str, dict[str, Any]], monkeypatch:
     The agent knows both replicas, the set-up dials one, Prometheus scrapes and HAProxy leads to both.
     """
     replicas = [_replica(services[name], monkeypatch).record for name in REPLICAS]
-    (servers,) = [
-        word.removeprefix("--server=") for word in services["agent"]["command"] if word.startswith("--server=")
-    ]
     agent = accept(monkeypatch, ["footlights", *services["agent"]["command"]], {}).record
     scrape = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"][0]
     source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())
     behind = re.findall(r"^\s*server \w (\S+)", (COMPOSE / "haproxy.cfg").read_text(), re.MULTILINE)
 
-    assert servers.split(",") == [replica.grpc_listen for replica in replicas]
+    assert agent.servers == tuple(replica.grpc_listen for replica in replicas)
     assert services["setup"]["environment"]["FOOTLIGHTS_SERVER"] == replicas[0].grpc_listen
     assert scrape["static_configs"][0]["targets"] == [replica.http_listen for replica in replicas]
     assert behind == [replica.http_listen for replica in replicas] + [replica.grpc_listen for replica in replicas]

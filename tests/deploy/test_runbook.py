@@ -64,7 +64,7 @@ def test_commands_in_prose_are_there() -> None:
     named = {
         word for code in re.findall(r"`([^`\n]*)`", text) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)
     }
-    assert named - _NOT_OURS <= options | {"--roles", "--peer-address"}
+    assert named - _NOT_OURS <= options
 
 
 def test_every_alert_leads_somewhere() -> None:
