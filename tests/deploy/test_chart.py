@@ -264,6 +264,18 @@ def test_replicas_are_probed_and_kept(installation: Rendered) -> None:
         assert budget["spec"]["maxUnavailable"] == 1
 
 
+def test_scaling_leaves_the_number_alone(everything: Rendered) -> None:
+    """
+    What scales by load names a Deployment that says no number of its own; the links' Deployment is not scaled.
+    """
+    (scaler,) = everything.of("HorizontalPodAutoscaler")
+    web = everything.one("Deployment", scaler["spec"]["scaleTargetRef"]["name"])
+
+    assert "replicas" not in web["spec"]
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 9)
+    assert everything.one("Deployment", "footlights-hub")["spec"]["replicas"] == 2
+
+
 def test_agents_end_no_session_by_themselves(default: Rendered) -> None:
     """
     Nothing replaces or restarts an agent's pod but a person: no rolling update, no liveness probe, no eviction.
@@ -384,6 +396,7 @@ def test_notes_are_true(installation: Rendered, monkeypatch: pytest.MonkeyPatch)
         ("server.replicas=3", "replicas"),
         ("server.replicaCount=0", "replicaCount"),
         ('server.replicaCount="two"', "replicaCount"),
+        ("server.autoscaling.maxReplicas=0", "maxReplicas"),
         ('server.image.digest="latest"', "digest"),
         ('server.publicUrl="streams.example.com"', "publicUrl"),
         ('server.turn.urls=["turn:a:3478"]', "existingSecret"),

@@ -72,15 +72,18 @@ The Deployments of the control plane, as a list. Their label `footlights.io/serv
 - component: web
   roles: api,frontdoor,loops
   replicas: {{ .Values.server.replicaCount }}
+  scaled: {{ .Values.server.autoscaling.enabled }}
   resources: {{ toJson .Values.server.resources }}
 - component: hub
   roles: hub
   replicas: {{ .Values.server.split.hubReplicaCount }}
+  scaled: false
   resources: {{ toJson .Values.server.hubResources }}
 {{- else }}
 - component: server
   roles: api,frontdoor,hub,loops
   replicas: {{ .Values.server.replicaCount }}
+  scaled: {{ .Values.server.autoscaling.enabled }}
   resources: {{ toJson .Values.server.resources }}
 {{- end }}
 {{- end -}}
