@@ -15,7 +15,7 @@ from footlights.auth.grants import Grants
 from footlights.auth.secrets import ClusterKey
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
-from footlights.control import convert, tokens
+from footlights.control import certificates, convert, tokens
 from footlights.control.agents import Agents
 from footlights.control.applications import Applications
 from footlights.control.authentication import Authentication
@@ -169,6 +169,8 @@ async def assemble(
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
     bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
+    if settings.tls_cert is not None:
+        metrics.certified(certificates.expiry(settings.tls_cert))
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
     replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, clock)
     if not store.shared:

@@ -6,6 +6,7 @@ all of them see.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -55,6 +56,11 @@ class ProcessMetrics:
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
+        self._certificate = Gauge(
+            "footlights_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served with ceases to be good, in seconds since 1970; 0 without one.",
+            registry=registry,
+        )
         info = Gauge("footlights_build_info", "1, with the version that runs.", ("version",), registry=registry)
         info.labels(__version__).set(1)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
@@ -88,6 +94,10 @@ class ProcessMetrics:
     def woken(self, source: Literal["notify", "poll"]) -> None:
         """Count one look at the store that a notification, or the clock, was the reason for."""
         self._wakeups.labels(source).inc()
+
+    def certified(self, until: datetime) -> None:
+        """Say until when the certificate is good that this process serves with."""
+        self._certificate.set(until.timestamp())
 
     def lagged(self, seconds: float) -> None:
         """Count one measurement of how late the event loop is."""
