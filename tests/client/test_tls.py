@@ -23,27 +23,29 @@ from tests.client.standin import Standin
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate for localhost that signs itself, and its key; PEM."""
+    """A certificate that signs itself, and its key; PEM."""
 
     certificate: bytes
     key: bytes
 
 
-def identity() -> Identity:
+def identity(*names: str) -> Identity:
+    """Make one for these names, or for localhost; an empty name is none at all."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
         .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
     )
+    if known := [x509.DNSName(name) for name in names or ("localhost",) if name]:
+        builder = builder.add_extension(x509.SubjectAlternativeName(known), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
     pem = serialization.Encoding.PEM
     return Identity(
         certificate.public_bytes(pem),

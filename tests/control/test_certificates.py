@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography import x509
 
-from footlights.control.certificates import expiry
+from footlights.control.certificates import expiry, name
+from footlights.control.peers import Peers
 from footlights.errors import InvalidArgument
 from tests.client.test_tls import identity
 from tests.control.harness import control
@@ -51,3 +54,35 @@ async def test_a_server_says_it(tmp_path: Path, migrated: Path) -> None:
         shown.append(float(line.split()[1]))
 
     assert shown == [ends, 0]
+
+
+@pytest.mark.parametrize("names", [["localhost"], ["*.example.com"]], ids=["plain", "wildcard"])
+async def test_replicas_find_each_other_by_address(tmp_path: Path, names: list[str]) -> None:
+    """Over TLS a replica reaches another at an address that no certificate names, for both serve with the same one."""
+    mine, other = identity(*names), identity(*names)
+    (tmp_path / "tls.crt").write_bytes(mine.certificate)
+    peers = Peers(None, None, None, "proof", tmp_path / "tls.crt")  # type: ignore[arg-type]  # none of them is asked
+    try:
+        for served, reached in ((mine, True), (other, False)):
+            server = grpc.aio.server()
+            port = server.add_secure_port(
+                "127.0.0.1:0", grpc.ssl_server_credentials([(served.key, served.certificate)])
+            )
+            await server.start()
+            ready = asyncio.wait_for(peers._channel(f"127.0.0.1:{port}").channel_ready(), 10 if reached else 1)
+            if reached:
+                await ready
+            else:
+                with pytest.raises(TimeoutError):
+                    await ready
+            await server.stop(0)
+    finally:
+        await peers.close()
+
+
+def test_a_certificate_may_name_nobody(tmp_path: Path) -> None:
+    """One that is for addresses alone, or for nothing, has no name; dialling by address is then as it names."""
+    (tmp_path / "tls.crt").write_bytes(identity().certificate)
+    assert name(tmp_path / "tls.crt") == "localhost"
+    (tmp_path / "tls.crt").write_bytes(identity("").certificate)
+    assert name(tmp_path / "tls.crt") == ""
