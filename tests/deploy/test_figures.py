@@ -19,7 +19,7 @@ from footlights.control.process_metrics import SHED, WAKEUPS
 from footlights.lifecycle import LIVE_STATES, EndReason
 from footlights.status import CODE_NAMES
 from tests.deploy import DEPLOY
-from tests.system.stack import Stack
+from tests.system.stack import Stack, until
 
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 DASHBOARD = DEPLOY / "grafana" / "footlights.json"
@@ -178,12 +178,22 @@ def test_replicas_are_not_counted_twice(where: str, query: str) -> None:
 
 async def test_a_real_server_exports_what_is_asked_for(tmp_path: Path) -> None:
     """
-    Every series that an alert or a panel asks for is among those that a server process shows on /metrics.
+    Every series that an alert or a panel asks for is among those that a server process shows on /metrics; what it does
+    all the time is measured, not only declared.
     """
     asked = {str(selector.name) for _, query in QUERIES for selector in _selectors(query)} - {"up"}
-    async with Stack(tmp_path / "stack") as stack:
+    moving = ("footlights_store_commit_seconds", "footlights_loop_lag_seconds")
+    async with Stack(tmp_path / "stack", server_options=("--max-concurrent-calls=1",)) as stack:
         refused = await stack.call("GET", "/stream/none")
-        text = (await stack.call("GET", "/metrics")).text
+        await stack.register_fake()
+        async with stack.watching("/stream:watch"):
+            shed = await stack.call("GET", "/stream")
+
+        async def measured() -> str:
+            text = (await stack.call("GET", "/metrics")).text
+            return "" if re.search(rf"^({'|'.join(moving)})_count 0.0$", text, re.MULTILINE) else text
+
+        text = str(await until(measured, what="commits and the loop are measured"))
     families = {family.name: family for family in text_string_to_metric_families(text)}
     shown = {sample.name for family in families.values() for sample in family.samples}
     # These have series only while there is something to show.
@@ -191,7 +201,8 @@ async def test_a_real_server_exports_what_is_asked_for(tmp_path: Path) -> None:
         name for name in asked if name.startswith(("footlights_sessions", "footlights_slots", "footlights_nodes"))
     }
 
-    assert refused.status_code == 404
+    assert (refused.status_code, shed.status_code) == (404, 503)
+    assert 'footlights_calls_shed_total{reason="CALLS"} 1.0' in text
     assert asked - declared <= shown
     assert declared <= families.keys()
 

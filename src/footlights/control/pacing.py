@@ -14,8 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from footlights.control.metrics import Metrics
-
 
 class Pacing:
     """Says when a REST call may begin."""
@@ -31,13 +29,12 @@ class Pacing:
     def __init__(
         self,
         links: Callable[[], int],
-        metrics: Metrics,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.process_time,
     ) -> None:
-        """Take how many links are open here, where it is counted, and two clocks: of time and of the process's work."""
-        self._links, self._metrics = links, metrics
+        """Take how many links are open here, and two clocks: of time and of the process's work, in seconds."""
+        self._links = links
         self._monotonic, self._worked = monotonic, worked
         self._ends, self._most = 0.0, 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -48,7 +45,6 @@ class Pacing:
         if not self._links() or (not self._waiting and self._has_room()):
             return True
         if len(self._waiting) >= self.MOST_WAITING:
-            self._metrics.shed("CALLS")
             return False
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -57,7 +53,6 @@ class Pacing:
             async with asyncio.timeout(self.LONGEST_WAIT_S):
                 await turn
         except TimeoutError:
-            self._metrics.shed("CALLS")
             return False
         return True
 

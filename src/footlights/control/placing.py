@@ -63,7 +63,9 @@ class Placing:
         """Place until cancelled."""
         seen = -1
         while True:
-            seen = await self._bus.placing.wait(seen, self.PERIOD_S)
+            known, seen = seen, await self._bus.placing.wait(seen, self.PERIOD_S)
+            if seen == known:
+                self._metrics.woken("poll")
             try:
                 held = self._work.held
                 if await self._work.claim():

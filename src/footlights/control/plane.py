@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -15,7 +16,7 @@ from footlights.auth.grants import Grants
 from footlights.auth.secrets import ClusterKey
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
-from footlights.control import certificates, convert, tokens
+from footlights.control import certificates, convert, lag, tokens
 from footlights.control.agents import Agents
 from footlights.control.applications import Applications
 from footlights.control.authentication import Authentication
@@ -113,6 +114,7 @@ class Plane:
     channel: Channel
     bus: Bus
     brake: Brake
+    metrics: Metrics
 
     async def loops(self) -> None:
         """Run everything that goes on by itself until cancelled; whose work it is, each finds out."""
@@ -122,6 +124,7 @@ class Plane:
                 ("reaping", self.reaping.run),
                 ("telling", self.telling.run),
                 ("replicas", self.replicas.run),
+                ("lag", partial(lag.watch, self.metrics.lagged)),
             ):
                 group.create_task(loop(), name=name)
             if self.passing is not None:
@@ -171,6 +174,7 @@ async def assemble(
     bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
+    store.on_commit = metrics.committed
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
     replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, clock)
     if not store.shared:
@@ -232,11 +236,9 @@ async def assemble(
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=clock,
     )
-    api = Api(
-        Gateway(channel, REST_SERVICES, _options(settings, Pacing(lambda: len(hub), metrics))),
-        console(),
-        docs.routes(openapi_document()),
-    )
+    options = _options(settings, Pacing(lambda: len(hub)))
+    gateway = Gateway(channel, REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
+    api = Api(gateway, console(), docs.routes(openapi_document()))
     return Plane(
         interceptor=interceptor,
         register=register,
@@ -266,6 +268,7 @@ async def assemble(
         channel=channel,
         bus=bus,
         brake=brake,
+        metrics=metrics,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc.aio
@@ -56,6 +56,7 @@ class Gateway:
         channel: a ``grpc.aio.Channel`` or what behaves like one.
         services: descriptors, or full names to be found in the default pool.
         options: see there.
+        on_overload: called for each call that is refused because too many are under way.
 
     Raises:
         BindingError: an annotation that cannot be served.
@@ -66,8 +67,11 @@ class Gateway:
         channel: grpc.aio.Channel,
         services: Sequence[ServiceDescriptor | str],
         options: Options | None = None,
+        *,
+        on_overload: Callable[[], None] | None = None,
     ) -> None:
         self.options = options or Options()
+        self._on_overload = on_overload
         self.bindings: list[Binding] = routes(services, self.options)
         self._router = Router(self.bindings, verbs_bind=self.options.strict)
         pools = list({id(b.pool): b.pool for b in self.bindings}.values())
@@ -127,6 +131,8 @@ class Gateway:
             self.in_flight -= 1
 
     def _overloaded(self, plain: str) -> Refusal:
+        if self._on_overload is not None:
+            self._on_overload()
         return Refusal(
             UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
             plain=plain,

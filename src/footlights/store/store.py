@@ -6,6 +6,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
@@ -43,6 +44,8 @@ class Store:
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="store-read")
         self._thread = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._closed = False
+        self.on_commit: Callable[[float], None] | None = None
+        """Told, in the writer's thread, how many seconds each group of writes took until its commit was on disk."""
         self._thread.start()
 
     @property
@@ -131,7 +134,10 @@ class Store:
                     break
             stopping = work is None
             if batch:
+                started = time.perf_counter()
                 self._write_batch(batch)
+                if self.on_commit is not None:
+                    self.on_commit(time.perf_counter() - started)
 
     def _write_batch(self, batch: Sequence[Work]) -> None:
         try:
