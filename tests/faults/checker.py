@@ -175,7 +175,8 @@ def unbalanced(evidence: Evidence) -> Iterable[str]:
             continue
         stages = dict(session.timeline)
         for lease in evidence.final.leases:
-            if lease.session_id != session.session_id or lease.released is None:
+            # A launch that was refused is not in the timeline: its session went back to its place in the queue.
+            if lease.launch_id != session.launch_id or lease.released is None:
                 continue
             leased = (lease.released - lease.acquired) / 1e6
             if not {"PLACED", "ENDED"} <= stages.keys():

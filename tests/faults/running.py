@@ -156,10 +156,12 @@ def _orphans(snapshot: Snapshot) -> list[str]:
 
 
 async def _photograph(cluster: Cluster) -> Snapshot:
-    """Take the processes before the rows: what was started after the processes were read is no leak."""
+    """Take the processes before the rows, for what was started after they were read is no leak; the API after them,
+    for what was released meanwhile it no longer shows.
+    """
     processes = await asyncio.to_thread(living, cluster.cluster_id)
-    nodes = (await cluster.get("/nodes"))["items"]
     sessions, launches, leases = await asyncio.to_thread(seen.read_rows, cluster.database)
+    nodes = (await cluster.get("/nodes"))["items"]
     listed: set[str] = set()
     token = ""
     while True:

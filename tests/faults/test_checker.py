@@ -204,6 +204,12 @@ def test_a_slot_held_longer_than_its_session_used_it_is_caught() -> None:
     assert kinds(replace(GOOD, final=replace(GOOD.final, leases=(longer, lease("two"))))) == {"unbalanced"}
 
 
+def test_a_refused_launch_owes_the_timeline_nothing() -> None:
+    """Its session went back to the queue and was terminated there: the lease was held, and no step is left of it."""
+    waited = session("one", launch_id="", timeline=(("QUEUED", 0), ("ENDED", 9 * SECOND)))
+    assert prove(replace(GOOD, final=replace(GOOD.final, sessions={**GOOD.final.sessions, "one": waited}))) == []
+
+
 def test_a_killed_stranger_is_caught() -> None:
     """A process that only has a pid which was a session's is not ours to end."""
     assert kinds(replace(GOOD, strangers_killed=("pid 7",))) == {"strangers_killed"}
