@@ -137,6 +137,8 @@ class Hub:
         self._logs: dict[str, _Parts] = {}
         self._silent_since: dict[str, tuple[int, float]] = {}
         self._started = monotonic()
+        self.messages = 0
+        """How many were heard in all."""
         self.fleet_size = 0
         """How many nodes have a link to any replica, as last counted."""
         self.stale: set[str] = set()
@@ -209,6 +211,7 @@ class Hub:
         if link.spoke is not None:
             link.spoke.set()
             link.spoke = None
+        self.messages += 1
         link.heard = self._monotonic()
 
     def get(self, node: str) -> OpenLink | None:

@@ -4,7 +4,7 @@ A process whose event loop is never idle hardly lets go of the interpreter: the 
 for milliseconds at each of its steps, and heartbeats arrive seconds late although the loop itself is not. So while
 agents are linked here, REST calls begin only while less than a share of the current short window was worked; then they
 wait for the next one, in order, and beyond a bound they are turned away. What is left of each window is idle, and the
-links have it. Where they have a process of their own, nothing is held back.
+links have it: the more of it, the more they say. Where they have a process of their own, nothing is held back.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ class Pacing:
     """Says when a REST call may begin."""
 
     WINDOW_S = 0.02
-    SHARE = 0.7
-    """Of each window, of one processor, for everything that this process does."""
+    LEAST_SHARE = 0.7
+    """Of each window, of one processor, for everything that this process does, however much the links say."""
+    MESSAGE_S = 0.001
+    """What is left idle for each message of a link."""
     AT_ONCE = 8
     """So many are let go before it is looked at what they cost."""
     MOST_WAITING = 1000
@@ -29,12 +31,14 @@ class Pacing:
     def __init__(
         self,
         links: Callable[[], int],
+        messages: Callable[[], int],
         *,
         monotonic: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.process_time,
     ) -> None:
-        """Take how many links are open here, and two clocks: of time and of the process's work, in seconds."""
-        self._links = links
+        """Take how many links are open here and what came over them, and two clocks: of time, and of work done."""
+        self._links, self._messages = links, messages
+        self._share, self._counted = self.LEAST_SHARE, (messages(), monotonic())
         self._monotonic, self._worked = monotonic, worked
         self._ends, self._most = 0.0, 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -59,8 +63,16 @@ class Pacing:
     def _has_room(self) -> bool:
         now, worked = self._monotonic(), self._worked()
         if now >= self._ends:
-            self._ends, self._most = now + self.WINDOW_S, worked + self.SHARE * self.WINDOW_S
+            self._ends, self._most = now + self.WINDOW_S, worked + self._share_at(now) * self.WINDOW_S
         return worked < self._most
+
+    def _share_at(self, now: float) -> float:
+        count, since = self._counted
+        if now - since >= 1.0:
+            rate = (self._messages() - count) / (now - since)
+            self._share = max(self.LEAST_SHARE, 1 - self.MESSAGE_S * rate)
+            self._counted = self._messages(), now
+        return self._share
 
     def _let_go(self) -> None:
         self._next = None

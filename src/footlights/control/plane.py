@@ -236,7 +236,7 @@ async def assemble(
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=clock,
     )
-    options = _options(settings, Pacing(lambda: len(hub)))
+    options = _options(settings, Pacing(lambda: len(hub), lambda: hub.messages))
     gateway = Gateway(channel, REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
     api = Api(gateway, console(), docs.routes(openapi_document()))
     return Plane(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any, Final
-from uuid import uuid4
 
+import uuid_utils
 from starlette.types import Receive, Scope, Send
 
 from footlights.gateway.options import Options
@@ -34,7 +34,7 @@ class Exchange:
         self.request_id = ""
         if options.strict:
             given = self.headers.get(b"x-request-id", b"")
-            self.request_id = given.decode("ascii") if _SOUND.fullmatch(given) else str(uuid4())
+            self.request_id = given.decode("ascii") if _SOUND.fullmatch(given) else str(uuid_utils.uuid4())
 
     @property
     def has_form(self) -> bool:
