@@ -15,9 +15,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import select
+
+from footlights.lifecycle import SessionState
 from footlights.store import Store, Transaction, listing, open_store
 from footlights.store.engine import opened, upgrade
 from footlights.store.listing import Filter, Order, Page
+from footlights.store.tables import SESSION, Session
 from tests.bench.figures import Bench, Figure
 from tests.store.databases import postgres
 
@@ -57,11 +61,12 @@ async def measure(directory: Path) -> list[Figure]:
 async def _depth(store: Store) -> list[float]:
     """A page after the 900,000th row over the first page, in both orders of both sort keys: the worst, each round."""
     ratios = []
-    everything = Filter(states=_ENDED)
+    orders = (Order(), Order(descending=True), Order("username"), Order("username", True))
+    everything = Filter(states=tuple(sorted(state.value for state in SessionState)))
+    places = [await store.read(partial(_place, wanted=everything, order=order)) for order in orders]
     for _ in range(ROUNDS):
         worst = 0.0
-        for order in (Order(), Order(descending=True), Order("username"), Order("username", True)):
-            far = await store.read(partial(_place, wanted=everything, order=order))
+        for order, far in zip(orders, places, strict=True):
             first = partial(listing.page, wanted=everything, order=order, limit=50)
             later = partial(listing.page, wanted=everything, order=order, limit=50, page_token=far)
             worst = max(worst, await _median(store, later) / await _median(store, first))
@@ -70,9 +75,15 @@ async def _depth(store: Store) -> list[float]:
 
 
 def _place(tx: Transaction, wanted: Filter, order: Order) -> str:
-    """The page token of the 900,000th row, found once the slow way."""
-    page = listing.page(tx, wanted, order, limit=1, offset=900_000)
-    return page.next_page_token
+    """The page token of the 900,000th row, which is found the slow way."""
+    keys = [SESSION.c.created_time, SESSION.c.session_id]
+    if order.by == "username":
+        keys.insert(0, SESSION.c.username)
+    places = [key.desc() if order.descending else key.asc() for key in keys]
+    found = select(SESSION.c.session_id).order_by(*places).offset(900_000).limit(1).scalar_subquery()
+    row = tx.one(select(SESSION).where(SESSION.c.session_id == found), Session)
+    assert row is not None
+    return listing._token(row, wanted, order)
 
 
 async def _median(store: Store, read: Callable[..., Page]) -> float:
@@ -152,12 +163,12 @@ def _statement(postgres: bool) -> str:
     lives = f"n > {SESSIONS - LIVING}"
     ended = f"CASE WHEN {lives} THEN NULL ELSE {began} + n * 1000000 + 60000000 END"
     state = (
-        f"CASE WHEN {lives} THEN CASE WHEN mod(n, 100) = 0 THEN 'PENDING' ELSE 'READY' END "
-        "WHEN mod(n, 200) = 0 THEN 'FAILED' ELSE 'TERMINATED' END"
+        f"CASE WHEN {lives} THEN CASE WHEN (n - n / 100 * 100) = 0 THEN 'PENDING' ELSE 'READY' END "
+        "WHEN (n - n / 200 * 200) = 0 THEN 'FAILED' ELSE 'TERMINATED' END"
     )
     labels = (
-        "'{\"team\": \"team-' || mod(n, 40) || '\"' || "
-        "CASE WHEN mod(n, 1000) = 0 THEN ', \"ticket\": \"T-' || n || '\"' ELSE '' END || '}'"
+        "'{\"team\": \"team-' || (n - n / 40 * 40) || '\"' || "
+        "CASE WHEN (n - n / 1000 * 1000) = 0 THEN ', \"ticket\": \"T-' || n || '\"' ELSE '' END || '}'"
     )
     session_id = "printf('01930000-0000-7000-8000-%012x', n)"
     empty = "x''"
@@ -174,7 +185,8 @@ def _statement(postgres: bool) -> str:
             wish, wish_message, launch_id, launch_count, failures, queue, state, condition, end_reason,
             status_message, timeline, ready_time, ended_time, revision)
         SELECT
-            {session_id}, 'app-' || mod(n, 20), '1.0.0', 'user' || mod(n * 7, 500) || '@example.com', 'portal', '',
+            {session_id}, 'app-' || (n - n / 20 * 20), '1.0.0', 'user' || (n * 7 - n * 7 / 500 * 500) || '@example.com',
+            'portal', '',
             0, '', '{{}}', '', {empty}, {labels}, {empty}, {empty}, NULL, 'process', {began} + n * 1000000, 'RUN',
             '', '', NULL, 0, 0, '{{}}', {state}, 'OK', '', CASE WHEN {lives} THEN '' ELSE 'Terminated.' END, '[]',
             NULL, {ended}, n

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -77,7 +77,7 @@ def page(
         errors.InvalidArgument: the page token is not one of ours, or is of another list.
     """
     after = _open_token(page_token, wanted, order) if page_token else None
-    ways = _ways(tx, wanted, order)
+    ways = _ways(tx, wanted, order, offset)
     found: dict[str, Session] = {}
     for way in ways:
         statement = _statement(wanted, order, way, after)
@@ -127,30 +127,34 @@ def state_counts(tx: Transaction) -> dict[tuple[str, str], int]:
     return {(row[0], row[1]): int(row[2]) for row in rows}
 
 
-def _owned(username: str, application: str) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if username:
-        conditions.append(SESSION.c.username == username)
-    if application:
-        conditions.append(SESSION.c.application == application)
-    return conditions
+def _owned(username: str, application: str, *, indexed: bool = True) -> list[ColumnElement[bool]]:
+    wanted = ((SESSION.c.username, username), (SESSION.c.application, application))
+    return [(column if indexed else _unindexed(column)) == value for column, value in wanted if value]
 
 
-def _ways(tx: Transaction, wanted: Filter, order: Order) -> list[Way]:
+def _ways(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[Way]:
     """Return the ways on which all that is wanted is met, each in the order of an index."""
-    by_creation = order.by == "created_time"
-    ways = searching.ways(tx, wanted.labels, wanted.search, living=not wanted.states, by_creation=by_creation)
+    # Each of several ways would have to give all rows before the offset: far out, one is walked alone.
+    beside = order.by == "created_time" and offset <= searching.FEW
+    ways = searching.ways(tx, wanted.labels, wanted.search, living=not wanted.states, by_creation=beside)
     state = SESSION.c.state
     if not wanted.states:
-        return [Way((*way.conditions, SESSION.c.ended_time.is_(None)), way.via_term) for way in ways]
+        return [replace(way, conditions=(*way.conditions, SESSION.c.ended_time.is_(None))) for way in ways]
     if set(wanted.states) >= _EVERY_STATE:
         return ways
-    if not by_creation and len(ways) == 1 and not _rare(tx, wanted.states):
-        # An index on the state would leave most of the table to be sorted: the names' own order is met as fast.
-        return [Way((*ways[0].conditions, state.concat("").in_(wanted.states)), ways[0].via_term)]
-    if len(ways) == 1 and not ways[0].via_term:
-        return [Way((*ways[0].conditions, state == each)) for each in wanted.states]
-    return [Way((*way.conditions, state.in_(wanted.states)), way.via_term) for way in ways]
+    if len(ways) != 1 or ways[0].via_term:
+        return [replace(way, conditions=(*way.conditions, state.in_(wanted.states))) for way in ways]
+    [way] = ways
+    alone = beside or (order.by == "created_time" and len(wanted.states) == 1)
+    if way.named or (not alone and not _rare(tx, wanted.states)):
+        # An index on the state would leave most of the table to be sorted: the list's own order is met as fast.
+        return [replace(way, conditions=(*way.conditions, _unindexed(state).in_(wanted.states)))]
+    return [replace(way, conditions=(*way.conditions, state == each)) for each in wanted.states]
+
+
+def _unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return a column's value in a form that no index holds."""
+    return column.concat("")
 
 
 def _rare(tx: Transaction, states: Sequence[str]) -> bool:
@@ -168,7 +172,7 @@ def _statement(wanted: Filter, order: Order, way: Way, after: Sequence[Any] | No
 
 
 def _selected(statement: Select[Any], wanted: Filter, way: Way) -> Select[Any]:
-    conditions = _owned(wanted.username, wanted.application)
+    conditions = _owned(wanted.username, wanted.application, indexed=not way.named)
     time = SESSION_TERM.c.created_time if way.via_term else SESSION.c.created_time
     if wanted.from_time is not None:
         conditions.append(time >= wanted.from_time)

@@ -28,10 +28,14 @@ Condition = ColumnElement[bool]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Conditions on sessions; ``via_term``: on the term too that leads to them, in the order of creation."""
+    """Conditions on sessions; ``via_term``: on the term too that leads to them, in the order of creation.
+
+    ``named``: the sessions are named one by one, and no other index may be taken for a better one.
+    """
 
     conditions: Sequence[Condition] = ()
     via_term: bool = False
+    named: bool = False
 
 
 def ways(
@@ -73,7 +77,7 @@ def ways(
             return [Way((*rest[1:], frequent[0]), via_term=True)]
     if found is not None:
         rest.append(found.predicate())
-    return [Way(rest)]
+    return [Way(rest, named=named is not None)]
 
 
 def forget_terms(tx: Transaction) -> int:
@@ -114,7 +118,7 @@ class _Found:
         ids: set[str] = set()
         statements = [select(SESSION.c.session_id).where(condition) for condition in self._by_column()]
         if self._terms:
-            statements.append(select(SESSION_TERM.c.session_id).where(_TERM.in_(self._terms)))
+            statements.append(select(SESSION_TERM.c.session_id).where(self._named()))
         for statement in statements:
             some = _few(tx, statement)
             if some is None:
@@ -125,7 +129,7 @@ class _Found:
     def predicate(self) -> Condition:
         """Return what a session that is met on another way must fulfil."""
         if not self.wide:
-            terms = [_has_term(_TERM.in_(self._terms))] if self._terms else []
+            terms = [_has_term(self._named())] if self._terms else []
             return or_(literal(False), *self._by_column(), *terms)
         texts = {
             name: select(TERM.c.text).where(TERM.c.kind == name, self._holds) for name in ("application", "username")
@@ -137,6 +141,10 @@ class _Found:
             _has_term(_TERM.in_(others)),
             *self._by_prefix(),
         )
+
+    def _named(self) -> Condition:
+        # One by one: SQLite reads the whole table for a row that is to be IN a list of rows.
+        return or_(*(_is_term(*term) for term in self._terms))
 
     def _by_column(self, *, one_by_one: bool = False) -> list[Condition]:
         conditions: list[Condition] = []
