@@ -19,6 +19,14 @@ DRAIN = "DRAIN"
 """The reason of the notice that a drain will end a session."""
 
 
+def fingerprints(running: Sequence[Running]) -> dict[str, dict[str, Fingerprint]]:
+    """Return what the assignments of living launches follow from, by node and launch."""
+    found: dict[str, dict[str, Fingerprint]] = defaultdict(dict)
+    for each in running:
+        found[each.node][each.launch_id] = (each.desired, each.epoch, each.limits, each.drain_time)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """What a node is to bring about or to end."""
@@ -26,15 +34,16 @@ class Live:
     assignment: agent_pb2.Assignment
     state: str
     """Of its launch, as observed."""
-    fingerprint: Fingerprint
 
 
-def live(tx: Transaction, names: Sequence[str], box: Box, *, now: datetime) -> dict[str, dict[str, Live]]:
-    """Return for each of the nodes what it is to run, by launch id."""
+def live(tx: Transaction, launch_ids: Sequence[str], box: Box, *, now: datetime) -> dict[str, Live]:
+    """Return what these launches' nodes are told of them; one that has ended is not among them."""
+    if not launch_ids:
+        return {}
     drains = {row.node: row.drain_time for row in nodes.draining(tx)}
     recipes: dict[tuple[str, str], application_pb2.Version] = {}
-    found: dict[str, dict[str, Live]] = {node: {} for node in names}
-    for launch, session in launches.live_on(tx, *names):
+    found: dict[str, Live] = {}
+    for launch, session in launches.living(tx, launch_ids):
         key = (session.application, session.application_version)
         if key not in recipes:
             row = applications.version(tx, *key)
@@ -43,17 +52,7 @@ def live(tx: Transaction, names: Sequence[str], box: Box, *, now: datetime) -> d
         assignment, drain_time = _assignment(launch, session, recipes[key], box), drains.get(launch.node)
         if drain_time is not None and assignment.desired == agent_pb2.Assignment.RUNNING:
             assignment.notice.CopyFrom(_notice(drain_time, now))
-        found[launch.node][launch.launch_id] = Live(
-            assignment, launch.state, (launch.desired, launch.epoch, session.limits, drain_time)
-        )
-    return found
-
-
-def fingerprints(running: Sequence[Running]) -> dict[str, dict[str, Fingerprint]]:
-    """Return what the assignments of all living launches follow from, by node and launch."""
-    found: dict[str, dict[str, Fingerprint]] = defaultdict(dict)
-    for each in running:
-        found[each.node][each.launch_id] = (each.desired, each.epoch, each.limits, each.drain_time)
+        found[launch.launch_id] = Live(assignment, launch.state)
     return found
 
 

@@ -18,8 +18,8 @@ from footlights import errors
 from footlights.auth.secrets import Box
 from footlights.control import assignments, convert
 from footlights.control.assignments import Live
-from footlights.control.hub import Hub, OpenLink
-from footlights.store import Store, launches
+from footlights.control.hub import Fingerprint, Hub, OpenLink
+from footlights.store import Store, Transaction, launches
 from footlights.v1 import agent_pb2
 
 log = structlog.get_logger(__name__)
@@ -69,39 +69,54 @@ class Telling:
 
     async def full_set(self, link: OpenLink) -> agent_pb2.Assignments:
         """Return all that a node is to run, for a link that has just opened; from now on it is told what changes."""
-        found = await self._read([link.node])
-        told = _take(link, found[link.node])
+        told = await self._news([link])
         link.welcomed = True
         # Whoever was woken while this was read found the link not welcomed yet.
         self._hub.wake(link.node)
-        return agent_pb2.Assignments(assignments=[live.assignment for live in told])
+        return agent_pb2.Assignments(assignments=[assignment for _, assignment in told])
 
     async def _tell(self, links: list[OpenLink]) -> None:
         if not links:
             return
-        found = await self._read([link.node for link in links])
-        for link in links:
-            for live in _take(link, found[link.node]):
-                if not link.say(agent_pb2.LinkResponse(assignment=live.assignment)):
-                    link.end(errors.Unavailable("The agent does not take what it is told.", reason="LINK_SLOW"))
+        for link, assignment in await self._news(links):
+            if not link.say(agent_pb2.LinkResponse(assignment=assignment)):
+                link.end(errors.Unavailable("The agent does not take what it is told.", reason="LINK_SLOW"))
 
-    async def _read(self, names: list[str]) -> dict[str, dict[str, Live]]:
+    async def _news(self, links: list[OpenLink]) -> list[tuple[OpenLink, agent_pb2.Assignment]]:
+        """Return what links were not told yet, and note that they are told it now."""
         now = self._clock()
-        return await self._store.read(lambda tx: assignments.live(tx, names, self._box, now=now))
+
+        def read(tx: Transaction) -> tuple[dict[str, dict[str, Fingerprint]], dict[str, Live]]:
+            running = assignments.fingerprints(launches.running_on(tx, [link.node for link in links]))
+            # A node has many launches, and one of them is new: only that is looked at closely.
+            fresh = [
+                launch_id
+                for link in links
+                for launch_id, fingerprint in running.get(link.node, {}).items()
+                if link.told.get(launch_id) != fingerprint
+            ]
+            return running, assignments.live(tx, fresh, self._box, now=now)
+
+        running, found = await self._store.read(read)
+        return [(link, assignment) for link in links for assignment in _take(link, running.get(link.node, {}), found)]
 
 
-def _take(link: OpenLink, found: dict[str, Live]) -> list[Live]:
+def _take(link: OpenLink, running: dict[str, Fingerprint], found: dict[str, Live]) -> list[agent_pb2.Assignment]:
     """Note what a link's node is to run, and return what it was not told yet."""
-    link.limits = {launch_id: convert.time_limits(live.assignment.limits) for launch_id, live in found.items()}
     fresh = []
-    for launch_id, live in found.items():
+    for launch_id, fingerprint in running.items():
+        live = found.get(launch_id)
+        if live is None or link.told.get(launch_id) == fingerprint:
+            continue
+        link.limits[launch_id] = convert.time_limits(live.assignment.limits)
         if launch_id not in link.known:
             if live.state == "ASSIGNED":
                 link.known.add(launch_id)
             else:
                 # It was begun over an earlier link and the agent does not know it: it must not begin a second time.
                 live.assignment.desired = agent_pb2.Assignment.STOPPED
-        if link.told.get(launch_id) != live.fingerprint:
-            fresh.append(live)
-    link.told = {launch_id: live.fingerprint for launch_id, live in found.items()}
+        fresh.append(live.assignment)
+    link.told = running
+    for launch_id in link.limits.keys() - running.keys():
+        del link.limits[launch_id]
     return fresh

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from footlights import errors
@@ -109,10 +109,17 @@ def begin(tx: Transaction, grant: Grant, *, launch_id: str, lease_ids: Sequence[
 
 def live_on(tx: Transaction, *nodes: str) -> list[tuple[Launch, Session]]:
     """Return the launches of some nodes that have not ended, with their sessions."""
-    launches = tx.all(
-        select(LAUNCH).where(LAUNCH.c.node.in_(nodes), LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id),
-        Launch,
-    )
+    return _with_sessions(tx, LAUNCH.c.node.in_(nodes))
+
+
+def living(tx: Transaction, launch_ids: Sequence[str]) -> list[tuple[Launch, Session]]:
+    """Return those of some launches that have not ended, with their sessions."""
+    return _with_sessions(tx, LAUNCH.c.launch_id.in_(launch_ids))
+
+
+def _with_sessions(tx: Transaction, which: ColumnElement[bool]) -> list[tuple[Launch, Session]]:
+    statement = select(LAUNCH).where(which, LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id)
+    launches = tx.all(statement, Launch)
     owners = {session.session_id: session for session in sessions.some(tx, [row.session_id for row in launches])}
     return [(launch, owners[launch.session_id]) for launch in launches]
 
@@ -132,6 +139,15 @@ class Running:
 
 def running_at(tx: Transaction, hub: str) -> list[Running]:
     """Return the launches that have not ended on the nodes that have their links to one replica."""
+    return _running(tx, NODE.c.hub == hub)
+
+
+def running_on(tx: Transaction, nodes: Sequence[str]) -> list[Running]:
+    """Return the launches that have not ended on some nodes."""
+    return _running(tx, LAUNCH.c.node.in_(nodes))
+
+
+def _running(tx: Transaction, which: ColumnElement[bool]) -> list[Running]:
     statement = (
         select(
             LAUNCH.c.node,
@@ -143,7 +159,7 @@ def running_at(tx: Transaction, hub: str) -> list[Running]:
         )
         .join(NODE, NODE.c.node == LAUNCH.c.node)
         .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
-        .where(LAUNCH.c.ended_time.is_(None), NODE.c.hub == hub)
+        .where(LAUNCH.c.ended_time.is_(None), which)
     )
     return [Running(*row) for row in tx.execute(statement)]
 
