@@ -49,10 +49,10 @@ def live(tx: Transaction, launch_ids: Sequence[str], box: Box, *, now: datetime)
             row = applications.version(tx, *key)
             assert row is not None, "a version that a living session runs cannot be deleted"
             recipes[key] = convert.version(session.application, row.recipe, row.created_time)
-        assignment, drain_time = _assignment(launch, session, recipes[key], box), drains.get(launch.node)
-        if drain_time is not None and assignment.desired == agent_pb2.Assignment.RUNNING:
-            assignment.notice.CopyFrom(_notice(drain_time, now))
-        found[launch.launch_id] = Live(assignment, launch.state)
+        message, drain_time = assignment(launch, session, recipes[key], box), drains.get(launch.node)
+        if drain_time is not None and message.desired == agent_pb2.Assignment.RUNNING:
+            message.notice.CopyFrom(_notice(drain_time, now))
+        found[launch.launch_id] = Live(message, launch.state)
     return found
 
 
@@ -62,7 +62,13 @@ def _notice(drain_time: datetime, now: datetime) -> agent_pb2.ViewerNotice:
     return agent_pb2.ViewerNotice(reason=DRAIN, message=text, ends_in=left)
 
 
-def _assignment(launch: Launch, session: Session, version: application_pb2.Version, box: Box) -> agent_pb2.Assignment:
+def fingerprint(launch: Launch, session: Session) -> Fingerprint:
+    """Return what the assignment of a launch that has just begun follows from: no node is placed on that is drained."""
+    return launch.desired, launch.epoch, session.limits, None
+
+
+def assignment(launch: Launch, session: Session, version: application_pb2.Version, box: Box) -> agent_pb2.Assignment:
+    """Return what an agent is told of a launch."""
     stopped = launch.desired == "STOPPED"
     message = agent_pb2.Assignment(
         launch_id=launch.launch_id,

@@ -21,6 +21,7 @@ from footlights.control.placing import Placing
 from footlights.control.resolving import Resolved
 from footlights.control.settings import ServerSettings
 from footlights.control.steady import SteadyClock
+from footlights.control.telling import Telling
 from footlights.store import Store, Transaction, creating, sessions
 from footlights.store.creating import Created, Creation, Outcome, Placement
 from footlights.store.requests import Request
@@ -40,6 +41,7 @@ class Creating:
         catalogue: Catalogue,
         board: Board,
         placing: Placing,
+        telling: Telling,
         box: Box,
         origin: Origin,
         settings: ServerSettings,
@@ -47,9 +49,10 @@ class Creating:
         new_id: Callable[[], str] = names.new_id,
         decision_wait_s: float = 0.25,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, who chooses slots, what it seals with, the queue's bound."""
+        """Take what it reads and writes, whom it wakes, who chooses and tells, what seals, the queue's bound."""
         self._store, self._bus, self._catalogue = store, bus, catalogue
-        self._board, self._placing, self._box, self._origin = board, placing, box, origin
+        self._board, self._placing, self._telling = board, placing, telling
+        self._box, self._origin = box, origin
         self._settings, self._clock, self._new_id = settings, clock, new_id
         self._decision_wait_s = decision_wait_s
 
@@ -92,6 +95,8 @@ class Creating:
             device=made.launch.device if made.launch else "",
         )
         if choice is not None and made.launch is not None:
+            if not self._telling.tell_now(made.launch, made.session, resolved.version):
+                self._bus.assigned(choice.node)
             self._bus.watchers()
             name = self._board.device_name(choice)
             return convert.session(made.session, made.launch, device_name=name, origin=self._origin)

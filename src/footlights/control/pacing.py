@@ -23,6 +23,7 @@ class Pacing:
     """Of each window, of one processor, for everything that this process does, however much the links say."""
     MESSAGE_S = 0.001
     """What is left idle for each message of a link."""
+    LOOK_S = 0.001
     AT_ONCE = 8
     """So many are let go before it is looked at what they cost."""
     MOST_WAITING = 1000
@@ -41,6 +42,7 @@ class Pacing:
         self._share, self._counted = self.LEAST_SHARE, (messages(), monotonic())
         self._monotonic, self._worked = monotonic, worked
         self._ends, self._most = 0.0, 0.0
+        self._looks_at, self._room = 0.0, True
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._next: asyncio.Handle | None = None
 
@@ -61,10 +63,15 @@ class Pacing:
         return True
 
     def _has_room(self) -> bool:
-        now, worked = self._monotonic(), self._worked()
+        now = self._monotonic()
+        if now < self._looks_at:
+            return self._room
+        # What was worked costs a system call; within a millisecond it says nothing new.
+        worked, self._looks_at = self._worked(), now + self.LOOK_S
         if now >= self._ends:
             self._ends, self._most = now + self.WINDOW_S, worked + self._share_at(now) * self.WINDOW_S
-        return worked < self._most
+        self._room = worked < self._most
+        return self._room
 
     def _share_at(self, now: float) -> float:
         count, since = self._counted

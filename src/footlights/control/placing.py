@@ -90,14 +90,13 @@ class Placing:
         return self._board.place(wish)
 
     def settled(self, placement: scheduler.Placement, written: bool | None) -> None:
-        """Note whether the slots of a choice were written; None where that is not known."""
+        """Note whether the slots of a choice were written; None where that is not known. Its node is to be told."""
         if written is None:
             # They stay held until the node was read again.
             self._board.written(placement)
             self._bus.waiting(placement.node)
         elif written:
             self._board.written(placement)
-            self._bus.assigned(placement.node)
         else:
             self._board.refused(placement)
 
@@ -148,6 +147,7 @@ class Placing:
             device=placement.device,
         )
         self.settled(placement, written=True)
+        self._bus.assigned(placement.node)
         return True
 
     async def _tell_queue(

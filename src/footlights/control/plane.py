@@ -213,6 +213,7 @@ async def assemble(
             Catalogue(store, bus, monotonic),
             board,
             placing,
+            telling,
             box,
             origin,
             settings,

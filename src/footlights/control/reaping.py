@@ -183,13 +183,12 @@ class Reaping:
         """Count what has ended, and say how the fleet is; of several replicas one does."""
         feed = self._counted
         assert feed is not None
-        changed = await self._store.read(feed.read)
-        while changed:
-            for session in changed:
-                if session.ended_time is not None:
-                    # An ended session never changes again, so it is met here once.
-                    self._metrics.ended(session.end_reason)
-            changed = await self._store.read(feed.read) if len(changed) >= BATCH else []
+        ends = await self._store.read(feed.read_ends)
+        while ends:
+            for end in ends:
+                # An ended session never changes again, so it is met here once.
+                self._metrics.ended(end.end_reason)
+            ends = await self._store.read(feed.read_ends) if len(ends) >= BATCH else []
         if self._monotonic() - self._counted_at >= self.COUNT_PERIOD_S:
             self._counted_at = self._monotonic()
             fleet = await self._store.read(counting.fleet)

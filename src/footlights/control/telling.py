@@ -20,7 +20,8 @@ from footlights.control import assignments, convert
 from footlights.control.assignments import Live
 from footlights.control.hub import Fingerprint, Hub, OpenLink
 from footlights.store import Store, Transaction, launches
-from footlights.v1 import agent_pb2
+from footlights.store.tables import Launch, Session
+from footlights.v1 import agent_pb2, application_pb2
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,22 @@ class Telling:
         # Whoever was woken while this was read found the link not welcomed yet.
         self._hub.wake(link.node)
         return agent_pb2.Assignments(assignments=[assignment for _, assignment in told])
+
+    def tell_now(self, launch: Launch, session: Session, version: application_pb2.Version) -> bool:
+        """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.
+
+        It saves a reading. Where a reading was under way, the agent may be told once more: that says nothing new.
+        """
+        link = self._hub.get(launch.node)
+        if link is None or not link.welcomed or link.over:
+            return False
+        assignment = assignments.assignment(launch, session, version, self._box)
+        if not link.say(agent_pb2.LinkResponse(assignment=assignment)):
+            return False
+        link.known.add(launch.launch_id)
+        link.limits[launch.launch_id] = convert.time_limits(assignment.limits)
+        link.told[launch.launch_id] = assignments.fingerprint(launch, session)
+        return True
 
     async def _tell(self, links: list[OpenLink]) -> None:
         if not links:

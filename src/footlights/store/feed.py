@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import String, cast, func, select
 
@@ -37,6 +38,9 @@ class _Mark:
     at: float
     transaction: int | None = None
     """Every transaction that had drawn a smaller one has a smaller id than this."""
+
+
+Change = TypeVar("Change", Session, listing.End)
 
 
 class Feed:
@@ -66,17 +70,30 @@ class Feed:
 
     def read(self, tx: Transaction, *, username: str = "", application: str = "") -> list[Session]:
         """Return what has changed and was not read yet, oldest change first: at most ``BATCH``, else there is more."""
+        return self._read(
+            tx,
+            lambda after: listing.changed_since(tx, after, username=username, application=application, limit=BATCH),
+        )
+
+    def read_ends(self, tx: Transaction) -> list[listing.End]:
+        """Return the ends that were not read yet, as ``read`` does; a feed is read by one of the two only."""
+        return self._read(tx, lambda after: listing.ended_since(tx, after, limit=BATCH))
+
+    def _read(self, tx: Transaction, changes: Callable[[int], list[Change]]) -> list[Change]:
         shared = _is_shared(tx)
-        fresh: list[Session] = []
+        fresh: list[Change] = []
+        newest = last_revision(tx)
         after = self._low if shared else self.revision
         while True:
-            rows = listing.changed_since(tx, after, username=username, application=application, limit=BATCH)
+            rows = changes(after)
             fresh += [row for row in rows if self._seen.get(row.session_id) != row.revision]
             if len(rows) < BATCH or len(fresh) >= BATCH:
                 break
             after = rows[-1].revision
+        # Where all was read, what is of no concern here has been seen, too.
+        whole = len(rows) < BATCH and len(fresh) <= BATCH
         fresh = fresh[:BATCH]
-        self.revision = max([self.revision, *(row.revision for row in fresh)])
+        self.revision = newest if whole else max([self.revision, *(row.revision for row in fresh)])
         if shared:
             self._seen.update((row.session_id, row.revision) for row in fresh)
             self._advance(tx)

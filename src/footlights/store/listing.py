@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
@@ -106,6 +106,22 @@ def changed_since(
         select(SESSION).where(SESSION.c.revision > revision, *conditions).order_by(SESSION.c.revision).limit(limit),
         Session,
     )
+
+
+class End(NamedTuple):
+    """The end of a session."""
+
+    session_id: str
+    revision: int
+    end_reason: str
+
+
+def ended_since(tx: Transaction, revision: int, *, limit: int = 500) -> list[End]:
+    """Return the ends of sessions that were written after ``revision``, oldest first."""
+    ends = select(SESSION.c.session_id, SESSION.c.revision, SESSION.c.end_reason).where(
+        SESSION.c.revision > revision, SESSION.c.ended_time.is_not(None)
+    )
+    return [End(*row) for row in tx.execute(ends.order_by(SESSION.c.revision).limit(limit))]
 
 
 def living(tx: Transaction, *, username: str = "", application: str = "") -> list[Session]:
