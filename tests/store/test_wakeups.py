@@ -1,0 +1,107 @@
+"""Wake-ups between replicas: heard while both sides are there, and said to be missed where they may have been."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from footlights.store import Store, open_store
+from footlights.store.wakeups import MAX_BYTES, Wakeups
+from tests.store.databases import Postgres
+from tests.system.stack import until
+
+CUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE application_name = 'footlights-wakeups' AND datname = current_database()"
+)
+
+
+@pytest.fixture
+def url(a_postgres: Postgres) -> str:
+    return a_postgres.create()
+
+
+@pytest.fixture
+def shared(url: str, tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path / "data", url)
+    yield store
+    store.close_now()
+
+
+class Listener:
+    """One replica's end."""
+
+    def __init__(self, store: Store) -> None:
+        self.heard: list[str] = []
+        self.missed = 0
+        self.wakeups: Wakeups = store.wakeups(heard=self.heard.append, missed=self._count)
+
+    def _count(self) -> None:
+        self.missed += 1
+
+    async def until(self, condition: Callable[[], object], what: str) -> None:
+        async def there() -> object:
+            return condition()
+
+        await until(there, what=what)
+
+
+@asynccontextmanager
+async def listening(store: Store) -> AsyncIterator[Listener]:
+    listener = Listener(store)
+    running = asyncio.create_task(listener.wakeups.run())
+    try:
+        await listener.until(listener.wakeups.listening.is_set, "it listens")
+        yield listener
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_told_is_heard_by_all(shared: Store) -> None:
+    """The teller included, in its order, as long as it may be, and whatever it says."""
+    texts = ["one", "'; DROP TABLE session; --", "ü" * 100, "x" * MAX_BYTES]
+    async with listening(shared) as one, listening(shared) as two:
+        for text in texts:
+            one.wakeups.tell(text)
+        await two.until(lambda: len(two.heard) == len(texts), "all is heard")
+        await one.until(lambda: len(one.heard) == len(texts), "its own words too")
+
+    assert (one.heard, two.heard) == (texts, texts)
+
+
+async def test_each_beginning_of_listening_says_that_something_may_have_been_missed(shared: Store, url: str) -> None:
+    """Also after a connection was lost; then both sides go on by themselves."""
+    async with listening(shared) as one, listening(shared) as two:
+        assert (one.missed, two.missed) == (1, 1)
+        with psycopg.connect(url, autocommit=True) as connection:
+            assert len(connection.execute(CUT).fetchall()) == 4
+        await two.until(lambda: two.missed == 2, "it listens again")
+
+        async def told_again() -> None:
+            while "again" not in two.heard:
+                # What is told over the connection that is lost without its knowing is lost too.
+                one.wakeups.tell("again")
+                await asyncio.sleep(0.1)
+
+        await asyncio.wait_for(told_again(), 15)
+
+
+async def test_what_nobody_takes_is_dropped_beyond_a_bound(shared: Store) -> None:
+    """A teller that cannot tell keeps so many and no more; nobody waits for it."""
+    listener = Listener(shared)
+    for number in range(Wakeups.MAX_WAITING + 50):
+        listener.wakeups.tell(str(number))
+    running = asyncio.create_task(listener.wakeups.run())
+    try:
+        await listener.until(lambda: listener.heard and listener.heard[-1] == str(Wakeups.MAX_WAITING - 1), "the last")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert len(listener.heard) <= Wakeups.MAX_WAITING
