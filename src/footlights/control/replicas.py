@@ -52,7 +52,7 @@ class Replicas:
         self._seen: dict[str, tuple[Replica, int]] = {}
         self.joined = False
         self.term = 0
-        """Grows whenever it joins: what it held before is no longer its own."""
+        """Grows whenever it joins or leaves: what it held before is no longer its own."""
 
     async def join(self, peer_address: str) -> None:
         """Make this replica known, with where others reach its gRPC; what it held before it was started is void."""
@@ -64,7 +64,7 @@ class Replicas:
 
     async def leave(self) -> None:
         """Give everything back: another replica need not wait until this one is found gone."""
-        self.joined = False
+        self.joined, self.term = False, self.term + 1
         if self._store.shared:
             await self._store.write(lambda tx: replicas.leave(tx, self.me))
 
