@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from footlights.store import open_store
+from footlights.store import Store, open_store
 from footlights.store.engine import DATABASE_FILE
 from tests.control.harness import Control, control
+from tests.store.databases import clean, postgres
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,18 @@ async def plane(tmp_path: Path, migrated: Path) -> AsyncIterator[Control]:
     async with control(tmp_path, migrated) as running:
         await running.apply()
         yield running
+
+
+@pytest.fixture(scope="session")
+def _opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with postgres() as server:
+        store = open_store(tmp_path_factory.mktemp("shared"), server.create())
+        yield store
+        store.close_now()
+
+
+@pytest.fixture
+def shared(_opened: Store) -> Store:
+    """A Postgres without a row, as several replicas share it."""
+    clean(_opened)
+    return _opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,24 +11,8 @@ from footlights.control.metrics import Metrics
 from footlights.control.replicas import Replicas, Superseded, Work
 from footlights.store import Store, Transaction, nodes, open_store, replicas
 from footlights.store.nodes import Arrival
-from tests.store.databases import clean, postgres
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with postgres() as server:
-        store = open_store(tmp_path_factory.mktemp("replicas"), server.create())
-        yield store
-        store.close_now()
-
-
-@pytest.fixture
-def store(opened: Store) -> Store:
-    """A Postgres without a row."""
-    clean(opened)
-    return opened
 
 
 class Process:
@@ -46,8 +29,8 @@ class Process:
         return await self.store.write(self.work.guarded(lambda _: self.replicas.me))
 
 
-async def joined(store: Store, *names: str) -> list[Process]:
-    found = [Process(store, name) for name in names]
+async def joined(shared: Store, *names: str) -> list[Process]:
+    found = [Process(shared, name) for name in names]
     for process in found:
         await process.replicas.join("")
     for process in found:
@@ -55,43 +38,43 @@ async def joined(store: Store, *names: str) -> list[Process]:
     return found
 
 
-async def known(store: Store) -> list[str]:
-    return [row.replica for row in await store.read(replicas.everyone)]
+async def known(shared: Store) -> list[str]:
+    return [row.replica for row in await shared.read(replicas.everyone)]
 
 
-async def test_one_that_beats_no_more_is_removed(store: Store) -> None:
+async def test_one_that_beats_no_more_is_removed(shared: Store) -> None:
     """After so many looks, not one earlier; who beats stays."""
-    one, two, _three = await joined(store, "one", "two", "three")
+    one, two, _three = await joined(shared, "one", "two", "three")
     for _ in range(Replicas.GONE_LOOKS - 1):
         await one.replicas.beat_once()
         await two.replicas.beat_once()
-    living, before = set(one.replicas.living), await known(store)
+    living, before = set(one.replicas.living), await known(shared)
     for process in (one, two, one, two):
         await process.replicas.beat_once()
 
     assert (living, before) == ({"one", "two", "three"}, ["one", "three", "two"])
     assert one.replicas.living == two.replicas.living == {"one", "two"}
-    assert await known(store) == ["one", "two"]
+    assert await known(shared) == ["one", "two"]
     assert "footlights_replicas" in one.metrics.text().decode()
 
 
-async def test_one_that_stood_still_takes_nobody_for_gone(store: Store) -> None:
+async def test_one_that_stood_still_takes_nobody_for_gone(shared: Store) -> None:
     """It has seen nothing meanwhile: one late look is one look, however long ago the last one was."""
-    one, two = await joined(store, "one", "two")
+    one, two = await joined(shared, "one", "two")
     assert await two.work.claim()
     for _ in range(3):
         await two.replicas.beat_once()
     for _ in range(3):
         await one.replicas.beat_once()
 
-    assert await known(store) == ["one", "two"]
+    assert await known(shared) == ["one", "two"]
     assert "two" in one.replicas.living
     assert not await one.work.claim()
 
 
-async def test_one_that_was_taken_for_gone_comes_back(store: Store) -> None:
+async def test_one_that_was_taken_for_gone_comes_back(shared: Store) -> None:
     """It is known again, the work that it had is not its own any more, and nothing is written under its old token."""
-    one, two = await joined(store, "one", "two")
+    one, two = await joined(shared, "one", "two")
     assert await one.work.claim()
     assert not await two.work.claim()
     for _ in range(Replicas.GONE_LOOKS + 1):
@@ -105,12 +88,12 @@ async def test_one_that_was_taken_for_gone_comes_back(store: Store) -> None:
 
     assert (held, after, one.work.held) == (True, False, False)
     assert await two.write() == "two"
-    assert await known(store) == ["one", "two"]
+    assert await known(shared) == ["one", "two"]
 
 
-async def test_work_is_claimed_anew_after_a_return(store: Store) -> None:
+async def test_work_is_claimed_anew_after_a_return(shared: Store) -> None:
     """Also where nobody took it meanwhile: what was under way under the old token is refused."""
-    one, two = await joined(store, "one", "two")
+    one, two = await joined(shared, "one", "two")
     await one.work.claim()
     under_way = one.work.guarded(lambda _: "written")
     for _ in range(Replicas.GONE_LOOKS + 1):
@@ -120,13 +103,13 @@ async def test_work_is_claimed_anew_after_a_return(store: Store) -> None:
     assert await one.work.claim()
     assert await one.write() == "one"
     with pytest.raises(Superseded):
-        await store.write(under_way)
+        await shared.write(under_way)
 
 
-async def test_one_that_has_just_come_is_not_robbed_by_who_has_not_seen_it(store: Store) -> None:
+async def test_one_that_has_just_come_is_not_robbed_by_who_has_not_seen_it(shared: Store) -> None:
     """The holder is looked up where it is known to all, not in what was seen a moment ago."""
-    [one] = await joined(store, "one")
-    late = Process(store, "late")
+    [one] = await joined(shared, "one")
+    late = Process(shared, "late")
     await late.replicas.join("")
     assert await late.work.claim()
 
@@ -135,27 +118,27 @@ async def test_one_that_has_just_come_is_not_robbed_by_who_has_not_seen_it(store
     assert await late.write() == "late"
 
 
-async def test_one_that_leaves_hands_over_at_once(store: Store) -> None:
+async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     """Its work is free and its nodes have no link, without a look."""
-    one, two = await joined(store, "one", "two")
+    one, two = await joined(shared, "one", "two")
     await one.work.claim()
 
     def link(tx: Transaction) -> int:
         return nodes.link(tx, Arrival("node-a", "of node-a", b"", (), hub="one"), now=NOW)
 
-    await store.write(link)
+    await shared.write(link)
     await one.replicas.leave()
 
     assert await two.work.claim()
     assert not await one.work.claim()
-    row = await store.read(lambda tx: nodes.get(tx, "node-a"))
+    row = await shared.read(lambda tx: nodes.get(tx, "node-a"))
     assert row is not None
     assert not row.connected
 
 
-async def test_who_has_no_part_in_the_work_never_claims_it(store: Store) -> None:
+async def test_who_has_no_part_in_the_work_never_claims_it(shared: Store) -> None:
     """Also where nobody else does it."""
-    idle = Process(store, "idle", may=False)
+    idle = Process(shared, "idle", may=False)
     await idle.replicas.join("")
 
     assert not await idle.work.claim()
