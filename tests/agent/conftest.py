@@ -47,9 +47,8 @@ class Machine:
 class Node:
     """An agent that can be stopped as a crash stops it, and started again on the same data."""
 
-    def __init__(self, config: AgentConfig, machine: Machine) -> None:
-        self.config = config
-        self.machine = machine
+    def __init__(self, config: AgentConfig, machine: Machine, pace: Pace = PACE) -> None:
+        self.config, self.machine, self.pace = config, machine, pace
         self.agent: Agent | None = None
         self.stop_event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +60,7 @@ class Node:
             devices=FakeDevices(lambda: self.machine.state),
             launchers=make_launchers(self.config),
             probes=ApplicationProbes(),
-            pace=PACE,
+            pace=self.pace,
         )
         self._task = asyncio.create_task(self.agent.run(self.stop_event))
         return self.agent

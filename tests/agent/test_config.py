@@ -20,6 +20,8 @@ GOOD: dict[str, Any] = {"data_dir": Path("/tmp/x"), "server": "127.0.0.1:50051",
         ("server", "nowhere"),
         ("server", "10.0.0.1:50051"),
         ("server", "h:0"),
+        ("server", "127.0.0.1:50051,"),
+        ("server", "127.0.0.1:50051,10.0.0.1:50051"),
         ("public_address", ""),
         ("first_port", 80),
         ("last_port", 20001),
@@ -55,6 +57,13 @@ def test_a_wrong_member_is_named(member: str, value: object) -> None:
 def test_what_is_right_is_taken(changes: dict[str, Any]) -> None:
     """A token goes in the clear only where nobody else can hear it, or where the operator says so."""
     AgentConfig(**{**GOOD, **changes})
+
+
+def test_several_servers_are_each_known_once() -> None:
+    """In their order; blanks around them are none of theirs."""
+    config = AgentConfig(**{**GOOD, "server": "[::1]:1, localhost:2,unix:/run/f.sock,[::1]:1"})
+
+    assert config.servers == ("[::1]:1", "localhost:2", "unix:/run/f.sock")
 
 
 def test_the_token_is_never_shown() -> None:

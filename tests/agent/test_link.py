@@ -6,6 +6,9 @@ import asyncio
 import datetime
 import ipaddress
 import random
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from footlights.v1.agent_pb2 import LaunchReport, Welcome
+from footlights.v1.agent_pb2 import Hello, LaunchReport, Welcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -23,6 +26,9 @@ from structlog.testing import capture_logs
 from footlights.agent import cluster
 from footlights.agent.backoff import Backoff, Pace
 from footlights.agent.config import AgentConfig
+from footlights.agent.link import Link, Peer
+from footlights.agent.logs import LogTails
+from footlights.agent.outbox import Outbox
 from tests.agent.conftest import Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
 
@@ -96,6 +102,93 @@ async def test_a_refusal_is_said_once_and_tried_again(
     assert len(said) == 1
     assert words in said[0]["problem"]
     assert "because" in said[0]["detail"]
+
+
+@pytest.fixture
+async def hubs(hub: Hub) -> AsyncIterator[list[Hub]]:
+    """Two control planes' servers; the agents of ``config`` begin with the first one."""
+    other = Hub()
+    await other.start()
+    other.cluster_id = hub.cluster_id
+    first = zlib.crc32(b"node-1") % 2
+    yield [hub, other] if first == 0 else [other, hub]
+    await other.stop()
+
+
+def knowing(config: AgentConfig, hubs: list[Hub]) -> AgentConfig:
+    """An agent that knows both, so that it begins with the first of ``hubs``."""
+    addresses = [hub.address for hub in hubs]
+    return replace(config, server=",".join(addresses if zlib.crc32(b"node-1") % 2 == 0 else addresses[::-1]))
+
+
+async def test_the_next_server_is_dialled_when_one_is_gone(
+    hubs: list[Hub], config: AgentConfig, machine: Machine, fake: Assign
+) -> None:
+    """And the one before again when that is gone too; what runs goes on and is told to each."""
+    first, second = hubs
+    node = Node(knowing(config, hubs), machine)
+    await node.start()
+    await first.until(lambda: first.connections)
+    await first.want(fake())
+    await first.until_state("launch-1", LaunchReport.READY)
+    second.assignments.update(first.assignments)
+    await first.stop()
+    await second.until(lambda: second.connections)
+    told = [launch.state for launch in second.link.hello.launches]
+    await first.start(first.address)
+    await second.stop()
+    await first.until(lambda: len(first.connections) == 2)
+    await node.stop()
+
+    assert told == [LaunchReport.READY]
+    assert first.states("launch-1").count("STARTING") <= 1
+
+
+async def test_a_server_that_hangs_up_is_not_the_next_one(
+    hubs: list[Hub], config: AgentConfig, machine: Machine
+) -> None:
+    """A replica that stops closes its links first, and must not have them all back at once."""
+    first, second = hubs
+    node = Node(knowing(config, hubs), machine)
+    await node.start()
+    await first.until(lambda: first.connections)
+    await first.hang_up()
+    await second.until(lambda: second.connections)
+    await node.stop()
+
+    assert len(first.connections) == 1
+
+
+async def test_what_one_server_refuses_the_next_one_is_asked_at_once(
+    hubs: list[Hub], config: AgentConfig, machine: Machine
+) -> None:
+    """One that has no part in links; the long pause comes only where each has refused."""
+    first, second = hubs
+    first.refusal = (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+    node = Node(knowing(config, hubs), machine, Pace(first_s=0.05, last_s=0.2, refused_s=3600))
+    await node.start()
+    await second.until(lambda: second.connections)
+    await second.hang_up()
+    await second.until(lambda: len(second.connections) == 2)
+    await node.stop()
+
+    assert first.connections == []
+
+
+def test_agents_spread_over_the_servers(config: AgentConfig) -> None:
+    """By their names, always in the same way: about as many begin with each of three."""
+    servers = "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"
+    begun: Counter[str] = Counter()
+    for number in range(300):
+        one = replace(config, server=servers, node=f"node-{number}")
+        outbox = Outbox(lambda _: None)
+        logs = LogTails(lambda _: None, lambda _: True, outbox)
+        links = [Link(one, Peer(Hello, print, print, list), outbox, logs) for _ in range(2)]
+        assert links[0].server == links[1].server
+        begun[links[0].server] += 1
+
+    assert set(begun) == set(servers.split(","))
+    assert min(begun.values()) > 60
 
 
 async def test_a_rotated_token_is_taken_up(hub: Hub, config: AgentConfig, machine: Machine, tmp_path: Path) -> None:

@@ -134,8 +134,10 @@ async def test_a_version_without_replicas_says_whom_it_hears(me: Judge) -> None:
     heard = await me.reachable()
     await me.judge(SEEN_PERIOD_S + PATIENCE_S)
 
+    row = await me.node()
     assert isinstance(ended, errors.AlreadyExists)
-    assert (heard, await me.reachable()) == (True, False)
+    assert (heard, row.reachable) == (True, False)
+    assert not row.connected, "it can be forgotten, though whoever had its link has said nothing of its end"
 
 
 async def test_a_link_takes_its_node_back(me: Judge) -> None:

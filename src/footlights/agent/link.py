@@ -94,7 +94,8 @@ class Link:
         """The newest link's epoch."""
 
     @property
-    def _server(self) -> str:
+    def server(self) -> str:
+        """The server that it has its link to, or dials next."""
         return self._config.servers[self._next]
 
     async def run(self) -> None:
@@ -152,7 +153,7 @@ class Link:
         self.epoch = answer.welcome.epoch
         self._peer.welcomed(answer.welcome)
         self.connected.set()
-        _log.info("linked", server=self._server, epoch=self.epoch)
+        _log.info("linked", server=self.server, epoch=self.epoch)
         return answer.welcome
 
     async def _converse(self, call: Call, welcome: Welcome) -> None:
@@ -196,12 +197,12 @@ class Link:
     def _channel(self) -> aio.Channel:
         config = self._config
         if not config.tls and config.ca_file is None:
-            return aio.insecure_channel(self._server, options=_OPTIONS)
+            return aio.insecure_channel(self.server, options=_OPTIONS)
         try:
             roots = None if config.ca_file is None else config.ca_file.read_bytes()
         except OSError as error:
             raise InvalidArgument("ca_file", f"{config.ca_file} cannot be read: {error}") from error
-        return aio.secure_channel(self._server, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
+        return aio.secure_channel(self.server, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
 
     def _say(self, what: str, detail: str) -> None:
         """Say it once; the tenth refusal is no news."""
@@ -209,4 +210,4 @@ class Link:
             _log.debug("link_retry", problem=what, detail=detail)
             return
         self._said = what
-        _log.warning("not_linked", problem=what, detail=detail, server=self._server, node=self._config.node)
+        _log.warning("not_linked", problem=what, detail=detail, server=self.server, node=self._config.node)

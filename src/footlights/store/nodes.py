@@ -194,8 +194,12 @@ def seen(tx: Transaction, heard: Sequence[tuple[str, int]], *, now: datetime) ->
 
 
 def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
-    """Record that a node was not heard for too long, unless it has a newer link by now; its sessions show it."""
-    met = tx.changed(update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch).values(reachable=False))
+    """Record that a node was not heard for too long, unless it has a newer link by now; its sessions show it.
+
+    Nor has it a link that is worth anything: an operator may say that it will not come back.
+    """
+    mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
+    met = tx.changed(mine.values(reachable=False, connected=False))
     if met:
         _resettle_all(tx, node, now)
     return bool(met)
