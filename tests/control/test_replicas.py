@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from footlights.control.brake import Brake
 from footlights.control.metrics import Metrics
 from footlights.control.replicas import Replicas, Superseded, Work
 from footlights.store import Store, Transaction, nodes, open_store, replicas
@@ -20,7 +21,8 @@ class Process:
 
     def __init__(self, store: Store, name: str, *, may: bool = True) -> None:
         self.metrics = Metrics()
-        self.replicas = Replicas(store, name, ("hub", "loops"), self.metrics, lambda: NOW)
+        self.brake = Brake(15, self.metrics, lambda: NOW, lambda: 0.0)
+        self.replicas = Replicas(store, name, ("hub", "loops"), self.metrics, self.brake, lambda: NOW)
         self.work = Work("placing", store, self.replicas, may=may)
         self.store = store
 
@@ -134,6 +136,19 @@ async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     row = await shared.read(lambda tx: nodes.get(tx, "node-a"))
     assert row is not None
     assert not row.connected
+
+
+async def test_others_can_show_why_the_reaping_of_one_pauses(shared: Store) -> None:
+    """While it does, and while it lives."""
+    one, two = await joined(shared, "one", "two")
+    one.brake.failed("The disk is full.")
+    await one.replicas.beat_once()
+    await two.replicas.beat_once()
+    shown = await shared.read(replicas.brake)
+    await one.replicas.leave()
+
+    assert shown == replicas.Brake("STORE_UNAVAILABLE", "The disk is full.", NOW)
+    assert await shared.read(replicas.brake) is None
 
 
 async def test_who_has_no_part_in_the_work_never_claims_it(shared: Store) -> None:

@@ -29,8 +29,8 @@ class Judge:
         self.span, self.start = 1000.0, datetime(2026, 3, 1, tzinfo=UTC)
         metrics = Metrics()
         self.hub, self.bus = Hub(self.monotonic), Bus()
-        self.replicas = Replicas(store, name, ("hub",), metrics, self.clock)
         brake = Brake(PATIENCE_S, metrics, self.clock, self.monotonic)
+        self.replicas = Replicas(store, name, ("hub",), metrics, brake, self.clock)
         self.silences = Silences(
             store, self.bus, self.hub, self.replicas, brake, HEARTBEAT_S, self.clock, self.monotonic
         )

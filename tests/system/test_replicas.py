@@ -171,6 +171,33 @@ async def test_what_an_operator_does_is_shown_everywhere(fleet: ReplicaSet) -> N
         await fleet.ask(third, "POST", f"/nodes/{each}:uncordon", json={})
 
 
+async def test_a_brake_is_shown_everywhere(fleet: ReplicaSet) -> None:
+    """Whoever stood still says so through all replicas, and calls none of its nodes silent for it."""
+    stopped = fleet.hub_of(NODES[0])
+    living = others(fleet, stopped)
+    fleet.replicas[stopped].process.kill(signal.SIGSTOP)
+    try:
+        # The fault itself: it is over half of three heartbeats, and not yet so long that it would be taken for gone.
+        await asyncio.sleep(2.5)
+    finally:
+        fleet.replicas[stopped].process.kill(signal.SIGCONT)
+    shown: list[JSON] = []
+
+    async def told() -> bool:
+        shown.append(await fleet.ask(living[0], "GET", "/nodes"))
+        return bool(shown[-1].get("brake"))
+
+    await until(told, what="another one shows the brake")
+
+    async def over() -> bool:
+        shown.append(await fleet.ask(living[1], "GET", "/nodes"))
+        return not shown[-1].get("brake")
+
+    await until(over, what="the brake to let go")
+    assert {answer["brake"]["reason"] for answer in shown if answer.get("brake")} == {"STALLED"}
+    assert {node["state"] for answer in shown for node in answer["items"]} == {"READY"}
+
+
 async def test_a_front_door_leads_to_nodes_that_others_have(fleet: ReplicaSet, tmp_path: Path) -> None:
     """A grant of one replica opens the front door of every other one."""
     source = tmp_path / "whep.py"
@@ -395,6 +422,11 @@ async def test_a_replica_that_is_asked_to_stop_hands_over_at_once(fleet: Replica
     kept = await create(fleet, living[0])
     await state_at(fleet, living[0], kept, "READY")
 
+    def found_gone() -> int:
+        logs = [fleet.replicas[name].process.log.read_text() for name in living]
+        return sum(log.count("A replica is gone") for log in logs)
+
+    before = found_gone()
     assert await fleet.replicas[stopping].process.stop() == 0
 
     assert fleet.rows("SELECT 1 FROM replica WHERE replica = %s", replica) == []
@@ -403,10 +435,7 @@ async def test_a_replica_that_is_asked_to_stop_hands_over_at_once(fleet: Replica
     await all_linked(fleet, *living)
     session_id = await create(fleet, living[1])
     await state_at(fleet, living[0], session_id, "READY")
-    for name in living:
-        assert f"replica={replica}" not in "".join(
-            line for line in fleet.replicas[name].process.tail(200).splitlines() if "A replica is gone" in line
-        )
+    assert found_gone() == before
     await end(fleet, living[0], kept, session_id)
     await fleet.start_replica(stopping)
 

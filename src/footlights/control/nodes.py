@@ -14,7 +14,7 @@ from footlights import errors
 from footlights.control import convert, quarantine, spans
 from footlights.control.brake import Brake
 from footlights.control.changes import Bus
-from footlights.store import Store, Transaction, launches
+from footlights.store import Store, Transaction, launches, replicas
 from footlights.store import nodes as rows
 from footlights.store.tables import Node
 from footlights.v1 import node_pb2, node_pb2_grpc
@@ -35,7 +35,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
         """Return all nodes."""
         now = self._clock()
 
-        def read(tx: Transaction) -> list[node_pb2.Node]:
+        def read(tx: Transaction) -> tuple[list[node_pb2.Node], replicas.Brake | None]:
             devices, leases = defaultdict(list), defaultdict(list)
             for device in rows.devices(tx):
                 devices[device.node].append(device)
@@ -43,13 +43,15 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
                 leases[lease.node].append(lease)
             found = [convert.node(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
             quarantine.show(tx, found, now=now)
-            return found
+            return found, replicas.brake(tx)
 
-        answer = node_pb2.ListNodesResponse(items=await self._store.read(read))
-        hold = self._brake.hold
-        if hold is not None:
-            answer.brake.reason, answer.brake.message = hold.cause.value, hold.message
-            answer.brake.since_time.CopyFrom(convert.timestamp(hold.since))
+        items, elsewhere = await self._store.read(read)
+        answer = node_pb2.ListNodesResponse(items=items)
+        # Each replica judges the silence of its own nodes, and this one may have none.
+        if (hold := self._brake.hold) is not None:
+            _show_brake(answer.brake, hold.cause.value, hold.message, hold.since)
+        elif elsewhere is not None:
+            _show_brake(answer.brake, elsewhere.cause, elsewhere.message, elsewhere.since)
         return answer
 
     async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.Node:
@@ -123,3 +125,8 @@ def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
     found = convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
     quarantine.show(tx, [found], now=now, node=name)
     return found
+
+
+def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime) -> None:
+    shown.reason, shown.message = cause, message
+    shown.since_time.CopyFrom(convert.timestamp(since))

@@ -176,11 +176,11 @@ async def assemble(
         metrics.certified(certificates.expiry(settings.tls_cert))
     store.on_commit = metrics.committed
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
-    replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, clock)
+    brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
+    replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, brake, clock)
     if not store.shared:
         await store.write(nodes.disconnect_all)
     peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)
-    brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock, proof)
     interceptor = CallInterceptor(authentication, metrics)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from footlights import __version__, errors
+from footlights.control.brake import Brake
 from footlights.control.metrics import Metrics
 from footlights.store import Store, Transaction, replicas
 from footlights.store.store import Unit
@@ -44,11 +45,12 @@ class Replicas:
         me: str,
         roles: Sequence[str],
         metrics: Metrics,
+        brake: Brake,
         clock: Callable[[], datetime],
     ) -> None:
-        """Take who this is: an id that no other replica has, and its roles."""
+        """Take who this is, by an id that no other replica has, its roles, and what others are to show of it."""
         self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
-        self._metrics, self._clock = metrics, clock
+        self._metrics, self._brake, self._clock = metrics, brake, clock
         self._seen: dict[str, tuple[Replica, int]] = {}
         self.joined = False
         self.term = 0
@@ -79,7 +81,9 @@ class Replicas:
 
     async def beat_once(self) -> None:
         """Beat, look at the others, and remove who is gone."""
-        if not await self._store.write(lambda tx: replicas.beat(tx, self.me)):
+        hold = self._brake.hold
+        held = None if hold is None else replicas.Brake(hold.cause.value, hold.message, hold.since)
+        if not await self._store.write(lambda tx: replicas.beat(tx, self.me, brake=held)):
             log.warning("This replica was taken for gone and is back", action="replica_back", replica=self.me)
             await self._store.write(self._join)
             self.term += 1

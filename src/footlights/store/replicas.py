@@ -9,13 +9,23 @@ whatever is written under it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, insert, select, update
 
 from footlights.store.inserting import Inserter
 from footlights.store.store import Transaction
-from footlights.store.tables import NODE, REPLICA, WORK, Replica, Work
+from footlights.store.tables import NODE, REPLICA, WORK, Replica, Work, microseconds, moment
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """Why the reaping of a replica pauses, and since when."""
+
+    cause: str
+    message: str
+    since: datetime
 
 
 def join(
@@ -50,10 +60,17 @@ def address_of_hub(tx: Transaction, node: str) -> tuple[str, str]:
     return ("", "") if found is None else (str(found[0]), str(found[1]))
 
 
-def beat(tx: Transaction, replica: str) -> bool:
-    """Record that a replica lives; False where it was taken for gone and removed."""
-    statement = update(REPLICA).where(REPLICA.c.replica == replica).values(beat=REPLICA.c.beat + 1)
-    return bool(tx.changed(statement))
+def beat(tx: Transaction, replica: str, *, brake: Brake | None = None) -> bool:
+    """Record that a replica lives, and whether its reaping pauses; False where it was taken for gone and removed."""
+    held = [] if brake is None else [brake.cause, brake.message, microseconds(brake.since)]
+    statement = update(REPLICA).where(REPLICA.c.replica == replica)
+    return bool(tx.changed(statement.values(beat=REPLICA.c.beat + 1, brake=held)))
+
+
+def brake(tx: Transaction) -> Brake | None:
+    """Return why the reaping of some replica pauses: that which has held longest."""
+    held = [Brake(row.brake[0], row.brake[1], moment(row.brake[2])) for row in everyone(tx) if row.brake]
+    return min(held, key=lambda each: each.since, default=None)
 
 
 def leave(tx: Transaction, replica: str, *, beat: int | None = None) -> bool:

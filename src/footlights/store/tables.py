@@ -413,6 +413,8 @@ class Replica(SQLModel, table=True):
     version: str = ""
     beat: int = _bigint()
     """Grows while it lives: whoever watches it measures on a clock of its own for how long it has not."""
+    brake: list[Any] = _json(list)
+    """Why its reaping pauses: cause, message, and microseconds since the epoch; empty while it goes on."""
     started_time: datetime = _instant(nullable=False)
 
 

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("peer_address", sa.String(), nullable=False),
         sa.Column("version", sa.String(), nullable=False),
         sa.Column("beat", sa.BigInteger(), nullable=False),
+        sa.Column("brake", sa.JSON(), nullable=False),
         sa.Column("started_time", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("replica", name=op.f("pk_replica")),
     )
