@@ -248,9 +248,12 @@ class Load:
     """By request, what was acknowledged."""
     terminated: set[str] = field(default_factory=set)
     retried: int = 0
+    doubled: list[object] = field(default_factory=list)
 
     async def client(self, number: int) -> None:
-        addresses = itertools.cycle([*self.fleet.replicas][number % 3 :] + [*self.fleet.replicas][: number % 3])
+        """Create and terminate; every other client lets its sessions become ready first."""
+        names = [*self.fleet.replicas]
+        addresses = itertools.cycle(names[number % 3 :] + names[: number % 3])
         name = next(addresses)
 
         async def insist(method: str, path: str, **options: object) -> JSON:
@@ -266,9 +269,21 @@ class Load:
         while not self.stop.is_set():
             request_id = str(uuid.uuid4())
             made = await insist("POST", "/stream", json={"application": "fake", "request_id": request_id})
-            self.created[request_id] = made["session_id"]
-            await insist("DELETE", f"/stream/{made['session_id']}")
-            self.terminated.add(made["session_id"])
+            session_id = self.created[request_id] = made["session_id"]
+
+            async def ready(session_id: str = session_id) -> bool:
+                return bool((await insist("GET", f"/stream/{session_id}"))["state"] == "READY")
+
+            if number % 2:
+                await until(ready, what=f"{session_id} is READY", timeout_s=40)
+            await insist("DELETE", f"/stream/{session_id}")
+            self.terminated.add(session_id)
+
+    async def sample(self) -> None:
+        """Look for doubled slots all the while."""
+        while not self.stop.is_set():
+            self.doubled.extend(await asyncio.to_thread(self.fleet.doubled))
+            await asyncio.sleep(0.2)
 
     async def until_more(self, count: int) -> None:
         """Wait until so many more were created and terminated."""
@@ -279,12 +294,36 @@ class Load:
 
         await until(there, what=f"{count} more sessions", timeout_s=40)
 
+    async def check(self, name: str) -> None:
+        """Hold what was acknowledged against what a replica shows and the database has."""
+        for session_id in self.terminated:
+            await state_at(self.fleet, name, session_id, "TERMINATED")
+        assert self.doubled == []
+        known = dict(self.fleet.rows("SELECT request_id, session_id FROM request_key"))
+        assert {request: known.get(request) for request in self.created} == self.created
+        made = self.fleet.rows("SELECT request_id, count(*) FROM session WHERE request_id <> '' GROUP BY request_id")
+        assert [row for row in made if row[1] != 1] == []
+        assert len(set(self.created.values())) == len(self.created)
+
+
+@contextlib.asynccontextmanager
+async def loaded(fleet: ReplicaSet) -> AsyncIterator[Load]:
+    """Put the replicas under load; at the end every client has finished what it was about."""
+    load = Load(fleet)
+    async with asyncio.TaskGroup() as group:
+        for number in range(4):
+            group.create_task(load.client(number))
+        group.create_task(load.sample())
+        try:
+            yield load
+        finally:
+            load.stop.set()
+
 
 async def test_killing_who_places_loses_nothing(fleet: ReplicaSet) -> None:
     """No acknowledged create is lost or made twice, every terminate ends, no slot is doubled, watches miss nothing."""
     killed = await placer(fleet)
     living = others(fleet, killed)
-    load, doubled = Load(fleet), list[object]()
     last: dict[str, session_pb2.Session] = {}
     addresses = ",".join(fleet.replicas[name].grpc for name in (killed, *living))
 
@@ -294,44 +333,31 @@ async def test_killing_who_places_loses_nothing(fleet: ReplicaSet) -> None:
                 assert session.revision >= last.setdefault(session.session_id, session).revision
                 last[session.session_id] = session
 
-    async def sample() -> None:
-        while not load.stop.is_set():
-            doubled.extend(await asyncio.to_thread(fleet.doubled))
-            await asyncio.sleep(0.2)
-
-    async with asyncio.TaskGroup() as group:
-        watching = group.create_task(watch())
-        clients = [group.create_task(load.client(number)) for number in range(4)]
-        sampling = group.create_task(sample())
-        await load.until_more(10)
-        await fleet.kill(killed)
-        await load.until_more(10)
-        successor = await until(
-            lambda: _holder_of(fleet, "placing", living), what="another one does the placing", timeout_s=15
-        )
-        await load.until_more(10)
-        await all_linked(fleet, *living)
-        load.stop.set()
-        await asyncio.gather(*clients, sampling)
-        for session_id in load.terminated:
-            await state_at(fleet, str(successor), session_id, "TERMINATED")
+    watching = asyncio.create_task(watch())
+    try:
+        async with loaded(fleet) as load:
+            await load.until_more(10)
+            await fleet.kill(killed)
+            await load.until_more(10)
+            successor = await until(
+                lambda: _holder_of(fleet, "placing", living), what="another one does the placing", timeout_s=15
+            )
+            await load.until_more(10)
+            await all_linked(fleet, *living)
+        await load.check(str(successor))
 
         async def told() -> bool:
+            assert not watching.done() or watching.result()
             return all(
                 session_id in last and last[session_id].state == session_pb2.Session.TERMINATED
                 for session_id in load.terminated
             )
 
         await until(told, what="the watch tells of every end")
+    finally:
         watching.cancel()
 
     assert load.retried
-    assert doubled == []
-    known = dict(fleet.rows("SELECT request_id, session_id FROM request_key"))
-    assert {request: known.get(request) for request in load.created} == load.created
-    made = fleet.rows("SELECT request_id, count(*) FROM session WHERE request_id <> '' GROUP BY request_id")
-    assert [row for row in made if row[1] != 1] == []
-    assert len(set(load.created.values())) == len(load.created)
     await fleet.start_replica(killed)
 
 
@@ -349,21 +375,24 @@ async def test_a_replica_that_was_stopped_takes_nothing_from_the_living(fleet: R
     ready = await state_at(fleet, living[0], kept, "READY")
     [(token,)] = fleet.rows("SELECT token FROM work WHERE work = 'placing'")
 
-    fleet.replicas[stopped].process.kill(signal.SIGSTOP)
-    try:
-        successor = await until(
-            lambda: _holder_of(fleet, "placing", living), what="another one does the placing", timeout_s=20
-        )
-        during = await create(fleet, living[1])
-        await until(lambda: _gone(fleet, stopped), what=f"{stopped} is taken for gone", timeout_s=20)
-    finally:
-        fleet.replicas[stopped].process.kill(signal.SIGCONT)
-
     async def back() -> bool:
         found = fleet.rows("SELECT beat FROM replica WHERE replica = %s", fleet.id_of(stopped))
         return bool(found) and found[0][0] > 3
 
-    await until(back, what=f"{stopped} lives again")
+    async with loaded(fleet) as load:
+        await load.until_more(5)
+        fleet.replicas[stopped].process.kill(signal.SIGSTOP)
+        try:
+            await until(lambda: _gone(fleet, stopped), what=f"{stopped} is taken for gone", timeout_s=30)
+            successor = await until(
+                lambda: _holder_of(fleet, "placing", living), what="another one does the placing", timeout_s=20
+            )
+            during = await create(fleet, living[1])
+            await load.until_more(5)
+        finally:
+            fleet.replicas[stopped].process.kill(signal.SIGCONT)
+        await until(back, what=f"{stopped} lives again")
+    await load.check(living[0])
     await all_linked(fleet, *fleet.replicas)
     after = await create(fleet, stopped)
     for session_id in (during, after):
