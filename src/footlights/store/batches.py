@@ -22,6 +22,9 @@ from footlights.store.transactions import Joint, Transaction, Unit
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_DEADLOCK = "40P01"
+"""PostgreSQL, appendix A: deadlock_detected."""
+
 
 @dataclass(slots=True, eq=False)
 class Work:
@@ -33,6 +36,16 @@ class Work:
     loop: asyncio.AbstractEventLoop
     answer: Any = None
     failure: BaseException | None = None
+    crossed: bool = False
+    """Whether it failed because it and another process's write waited for each other: it can be tried again."""
+
+    def fail(self, error: Exception) -> None:
+        """Note why it failed."""
+        self.failure, self.crossed = translate(error), is_deadlock(error)
+
+    def renew(self) -> None:
+        """Forget that it failed."""
+        self.failure, self.crossed = None, False
 
 
 class Undone(Exception):
@@ -52,7 +65,7 @@ def run(connection: Connection, batch: Sequence[Work]) -> None:
         try:
             _settle(batch, _call(transaction, work.task, batch))
         except Exception as error:
-            work.failure = translate(error)
+            work.fail(error)
         if work.failure is not None:
             raise Undone
         return
@@ -60,8 +73,9 @@ def run(connection: Connection, batch: Sequence[Work]) -> None:
         failure = _attempt(transaction, task, works)
         if failure is None:
             continue
-        if len(works) == 1:
-            works[0].failure = translate(failure)
+        if len(works) == 1 or is_deadlock(failure):
+            for work in works:
+                work.fail(failure)
             continue
         log.info(
             "A joint write failed; its items are tried one by one",
@@ -70,7 +84,7 @@ def run(connection: Connection, batch: Sequence[Work]) -> None:
         for work in works:
             alone = _attempt(transaction, task, [work])
             if alone is not None:
-                work.failure = translate(alone)
+                work.fail(alone)
 
 
 def deliver(batch: Sequence[Work]) -> None:
@@ -96,6 +110,11 @@ def translate(error: Exception) -> Exception:
         conflict.__cause__ = error
         return conflict
     return error
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Say whether Postgres has undone this because two transactions waited for each other."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == _DEADLOCK
 
 
 def unavailable(error: Exception) -> errors.Unavailable:

@@ -33,6 +33,8 @@ class Store:
 
     MAX_BATCH = 256
     MAX_QUEUED = 10_000
+    MAX_CROSSINGS = 5
+    """How often a write is tried again that waited for another replica's, which waited for it."""
 
     def __init__(
         self, writer: Engine, reader: Engine, *, readers: int = 4, on_close: Callable[[], None] | None = None
@@ -140,6 +142,20 @@ class Store:
                     self.on_commit(time.perf_counter() - started)
 
     def _write_batch(self, batch: Sequence[Work]) -> None:
+        self._commit(batch)
+        crossed = [work for work in batch if work.crossed]
+        batches.deliver([work for work in batch if not work.crossed])
+        if crossed:
+            # Replicas write what one asked for and another reports, and a commit holds the locks of everything in it.
+            log.info("Writes of two replicas waited for each other", extra={"action": "crossed", "count": len(crossed)})
+        for work in crossed:
+            for _ in range(self.MAX_CROSSINGS):
+                if work.crossed:
+                    work.renew()
+                    self._commit([work])
+        batches.deliver(crossed)
+
+    def _commit(self, batch: Sequence[Work]) -> None:
         try:
             with self._writer.begin() as connection:
                 batches.run(connection, batch)
@@ -153,7 +169,6 @@ class Store:
             log.exception("The writer failed", extra={"action": "commit_failed"})
             for work in batch:
                 work.failure = error
-        batches.deliver(batch)
 
 
 def _stopping() -> errors.Unavailable:

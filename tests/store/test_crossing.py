@@ -1,0 +1,86 @@
+"""Writes of two replicas that wait for each other: Postgres ends one of them, and it is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text, update
+
+from footlights import errors
+from footlights.store import Store, Transaction, open_store
+from footlights.store.tables import NODE
+from tests.store.databases import Postgres
+from tests.store.rows import join
+from tests.system.stack import until
+
+
+@pytest.fixture
+def url(a_postgres: Postgres) -> str:
+    made = a_postgres.create()
+    with psycopg.connect(made, autocommit=True) as connection:
+        # Long enough that both wait by then, whatever else this machine does.
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET deadlock_timeout = '2s'".encode())
+    return made
+
+
+@pytest.fixture
+def shared(url: str, tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path / "data", url)
+    yield store
+    store.close_now()
+
+
+def touch(tx: Transaction, *names: str) -> str:
+    """Lock nodes in this order."""
+    for name in names:
+        tx.execute(update(NODE).where(NODE.c.node == name).values(incarnation="touched"))
+    return ",".join(names)
+
+
+def waiting(tx: Transaction) -> int:
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return int(tx.execute(text(statement)).scalar_one())
+
+
+@pytest.mark.parametrize("together", [1, 3])
+async def test_a_write_that_crosses_anothers_is_tried_again(shared: Store, url: str, together: int) -> None:
+    """Its caller learns nothing of it, nor does whoever shares its commit."""
+    for name in ("node-a", "node-b", "node-c"):
+        await shared.write(lambda tx, name=name: join(tx, name))  # type: ignore[misc]
+    gate = threading.Event()
+    held = asyncio.create_task(shared.write(lambda _: gate.wait(10)))
+    await until(lambda: asyncio.to_thread(lambda: shared.queued == 0), what="the writer is held")
+    with psycopg.connect(url) as other:
+        other.execute("SET deadlock_timeout = '60s'")
+        other.execute("UPDATE node SET incarnation = 'other' WHERE node = 'node-a'")
+        writes = [asyncio.create_task(shared.write(lambda tx: touch(tx, "node-b", "node-a")))]
+        writes += [asyncio.create_task(shared.write(lambda tx: touch(tx, "node-c"))) for _ in range(together - 1)]
+        await asyncio.sleep(0)
+        gate.set()
+        await until(lambda: shared.read(lambda tx: waiting(tx) == 1), what="the write waits for the other one")
+        crossing = asyncio.to_thread(other.execute, "UPDATE node SET incarnation = 'other' WHERE node = 'node-b'")
+        await asyncio.wait_for(crossing, 20)
+        other.commit()
+
+    assert await held
+    assert await asyncio.gather(*writes) == ["node-b,node-a", *["node-c"] * (together - 1)]
+
+
+async def test_what_fails_for_another_reason_is_not_tried_again(shared: Store) -> None:
+    """It would fail again."""
+    calls: list[None] = []
+
+    def fails(tx: Transaction) -> None:
+        calls.append(None)
+        tx.execute(text("SELECT no_such_column FROM node"))
+
+    with pytest.raises(Exception, match="no_such_column") as caught:
+        await shared.write(fails)
+
+    assert not isinstance(caught.value, errors.Conflict)
+    assert len(calls) == 1
