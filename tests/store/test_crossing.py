@@ -1,4 +1,4 @@
-"""Writes of two replicas that wait for each other: Postgres ends one of them, and it is tried again."""
+"""Writes of two replicas at the same time: one is run again, and nobody who waits for it learns of that."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import insert, text, update
 
 from footlights import errors
-from footlights.store import Store, Transaction, open_store
-from footlights.store.tables import NODE
+from footlights.store import Store, Transaction, nodes, open_store, sessions
+from footlights.store.tables import NODE, Node
 from tests.store.databases import Postgres
-from tests.store.rows import join
+from tests.store.rows import NOW, create, join, read
 from tests.system.stack import until
 
 
@@ -69,6 +69,61 @@ async def test_a_write_that_crosses_anothers_is_tried_again(shared: Store, url: 
 
     assert await held
     assert await asyncio.gather(*writes) == ["node-b,node-a", *["node-c"] * (together - 1)]
+
+
+async def test_a_change_that_another_was_faster_with_is_made_on_what_is_there_then(shared: Store) -> None:
+    """Of a session that one process reads while another one changes it."""
+    session_id = (await shared.write(create)).session_id
+    runs: list[int] = []
+
+    def change(tx: Transaction) -> None:
+        session = read(tx, session_id)
+        runs.append(session.revision)
+        if len(runs) == 1:
+            with shared._writer.begin() as connection:
+                other = Transaction(connection)
+                sessions.update_session(other, read(other, session_id), status_message="the other's")
+        sessions.update_session(tx, session, username="mine")
+
+    await shared.write(change)
+    after = await shared.read(lambda tx: read(tx, session_id))
+
+    assert (after.status_message, after.username) == ("the other's", "mine")
+    assert len(runs) == 2
+    assert runs[0] < runs[1]
+
+
+async def test_what_stays_untrue_is_told_at_last(shared: Store) -> None:
+    """It is run again so often and no more."""
+    session = await shared.write(create)
+    await shared.write(lambda tx: sessions.update_session(tx, session, username="somebody else"))
+    runs: list[None] = []
+
+    def stale(tx: Transaction) -> None:
+        runs.append(None)
+        sessions.update_session(tx, session, username="mine")
+
+    with pytest.raises(errors.Conflict, match="was changed at the same time"):
+        await shared.write(stale)
+    assert len(runs) == 1 + Store.MAX_CROSSINGS
+
+
+async def test_what_another_made_at_the_same_time_is_found(shared: Store) -> None:
+    """Both would make it; the one that comes second looks again."""
+    runs: list[bool] = []
+
+    def make(tx: Transaction) -> None:
+        known = nodes.get(tx, "node-a") is not None
+        runs.append(known)
+        if len(runs) == 1:
+            with shared._writer.begin() as connection:
+                join(Transaction(connection), "node-a")
+        if not known:
+            tx.execute(insert(NODE), [Node(node="node-a", created_time=NOW).model_dump()])
+
+    await shared.write(make)
+
+    assert runs == [False, True]
 
 
 async def test_what_fails_for_another_reason_is_not_tried_again(shared: Store) -> None:

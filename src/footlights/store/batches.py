@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from footlights import errors
-from footlights.store.transactions import Joint, Transaction, Unit
+from footlights.store.transactions import Changed, Joint, Transaction, Unit
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_DEADLOCK = "40P01"
-"""PostgreSQL, appendix A: deadlock_detected."""
+_DEADLOCK, _NOT_UNIQUE = "40P01", "23505"
+"""PostgreSQL, appendix A: deadlock_detected, unique_violation."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +37,11 @@ class Work:
     answer: Any = None
     failure: BaseException | None = None
     crossed: bool = False
-    """Whether it failed because it and another process's write waited for each other: it can be tried again."""
+    """Whether it failed because another process wrote at the same time: it can be run again, and sees that."""
 
     def fail(self, error: Exception) -> None:
         """Note why it failed."""
-        self.failure, self.crossed = translate(error), is_deadlock(error)
+        self.failure, self.crossed = translate(error), _is_crossing(error)
 
     def renew(self) -> None:
         """Forget that it failed."""
@@ -73,7 +73,7 @@ def run(connection: Connection, batch: Sequence[Work]) -> None:
         failure = _attempt(transaction, task, works)
         if failure is None:
             continue
-        if len(works) == 1 or is_deadlock(failure):
+        if len(works) == 1 or _sqlstate(failure) == _DEADLOCK:
             for work in works:
                 work.fail(failure)
             continue
@@ -112,11 +112,6 @@ def translate(error: Exception) -> Exception:
     return error
 
 
-def is_deadlock(error: Exception) -> bool:
-    """Say whether Postgres has undone this because two transactions waited for each other."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) == _DEADLOCK
-
-
 def unavailable(error: Exception) -> errors.Unavailable:
     """Return what a caller is told of an engine that fails."""
     cause = getattr(error, "orig", None) or error
@@ -127,6 +122,15 @@ def unavailable(error: Exception) -> errors.Unavailable:
     return errors.Unavailable(
         f"The store cannot be used: {cause}. {outcome}", reason="STORE_UNAVAILABLE", retry_after_s=2
     )
+
+
+def _is_crossing(error: Exception) -> bool:
+    return isinstance(error, Changed) or _sqlstate(error) in (_DEADLOCK, _NOT_UNIQUE)
+
+
+def _sqlstate(error: Exception) -> str:
+    """Return Postgres' own name of an error of its; empty for all others."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", "") or "")
 
 
 def _grouped(batch: Sequence[Work]) -> list[tuple[Unit[Any] | Joint[Any, Any], list[Work]]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, literal, select, update
 
-from footlights import errors
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
 from footlights.store import searching
 from footlights.store.inserting import Rows
@@ -25,6 +24,7 @@ from footlights.store.tables import (
     Session,
     microseconds,
 )
+from footlights.store.transactions import Changed
 
 
 def get(tx: Transaction, session_id: str) -> Session | None:
@@ -117,7 +117,7 @@ def update_session(tx: Transaction, session: Session, **changes: Any) -> Session
     """Change a session that nobody else has changed since it was read, and give it a new revision.
 
     Raises:
-        errors.Conflict: somebody was faster.
+        Changed: somebody was faster.
     """
     revision = next_revision(tx)
     met = tx.changed(
@@ -126,7 +126,7 @@ def update_session(tx: Transaction, session: Session, **changes: Any) -> Session
         .values(**changes, revision=revision)
     )
     if not met:
-        raise errors.Conflict(
+        raise Changed(
             f"Session {session.session_id} was changed at the same time. Read it again and retry.",
             metadata={"session_id": session.session_id},
         )

@@ -34,7 +34,7 @@ class Store:
     MAX_BATCH = 256
     MAX_QUEUED = 10_000
     MAX_CROSSINGS = 5
-    """How often a write is tried again that waited for another replica's, which waited for it."""
+    """How often a write is run again that crossed another process's."""
 
     def __init__(
         self, writer: Engine, reader: Engine, *, readers: int = 4, on_close: Callable[[], None] | None = None
@@ -146,8 +146,8 @@ class Store:
         crossed = [work for work in batch if work.crossed]
         batches.deliver([work for work in batch if not work.crossed])
         if crossed:
-            # Replicas write what one asked for and another reports, and a commit holds the locks of everything in it.
-            log.info("Writes of two replicas waited for each other", extra={"action": "crossed", "count": len(crossed)})
+            # One replica writes what was asked for and another what is reported of the same session.
+            log.debug("Writes crossed those of another process", extra={"action": "crossed", "count": len(crossed)})
         for work in crossed:
             for _ in range(self.MAX_CROSSINGS):
                 if work.crossed:

@@ -15,6 +15,10 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
+class Changed(errors.Conflict):
+    """Another process has changed a row since this transaction read it: its unit may see it when it is run again."""
+
+
 class Transaction:
     """One open transaction, in the thread that runs its unit."""
 
