@@ -191,36 +191,37 @@ async def assemble(
     work = Work("placing", store, replicas, may=loops)
     placing = Placing(store, bus, work, board, metrics, clock, monotonic=monotonic)
 
+    duplicates = Duplicates(
+        store,
+        hub,
+        peers,
+        heartbeat_s=settings.heartbeat_interval_s,
+        abandon_after_s=settings.abandon_after_s,
+        clock=clock,
+        monotonic=monotonic,
+    )
+    creating = Creating(
+        store,
+        bus,
+        Catalogue(store, bus, monotonic),
+        board,
+        placing,
+        telling,
+        box,
+        origin,
+        settings,
+        clock,
+        decision_wait_s=decision_wait_s,
+    )
+    agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
+    streaming = Sessions(store, bus, peers, creating, grants, settings, origin, public_url, clock)
+
     def register(server: Any) -> None:
-        if "hub" in settings.roles:
-            duplicates = Duplicates(
-                store,
-                hub,
-                peers,
-                heartbeat_s=settings.heartbeat_interval_s,
-                abandon_after_s=settings.abandon_after_s,
-                clock=clock,
-                monotonic=monotonic,
-            )
-            agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
-            agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)
+        if "hub" in settings.roles:
+            agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         if "api" not in settings.roles:
             return
-        creating = Creating(
-            store,
-            bus,
-            Catalogue(store, bus, monotonic),
-            board,
-            placing,
-            telling,
-            box,
-            origin,
-            settings,
-            clock,
-            decision_wait_s=decision_wait_s,
-        )
-        streaming = Sessions(store, bus, peers, creating, grants, settings, origin, public_url, clock)
         session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
         application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, bus, clock), server)
         profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, bus, clock), server)
