@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2, token_pb2
 
-from footlights.control.steady import BELIEVE_AFTER_S, DOUBT_S, SLEW, Machine, SteadyClock, steady
+from footlights.control.steady import BELIEVE_AFTER_S, DOUBT_S, SLEW, Machine, SharedWall, SteadyClock, steady
 from tests.control.harness import Agent, Clock, Control, State, control, gpu, known, seconds, version
 
 DAY_S = 86_400
@@ -266,3 +266,17 @@ async def test_tokens_and_grants_last_as_long_as_they_were_to_last(plane: Contro
     bad = await plane.rest("GET", "/stream", token)
 
     assert (good.status_code, bad.status_code) == (200, 401)
+
+
+def test_replicas_go_by_their_databases_clock() -> None:
+    """One whose machine is a month ahead stores the same moments as the others, also between two readings."""
+    wall = Clock()
+    theirs = wall()
+    wall.jump_s(30 * 86_400)
+    shared = SharedWall(wall)
+    shared.read(theirs)
+    wall.pass_s(10)
+    later = shared()
+    shared.read(None)
+
+    assert later == shared() == theirs + timedelta(seconds=10)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, launches, nodes
+from footlights.store import Store, Transaction, launches, moments, nodes
 from footlights.store.nodes import Reading
 from footlights.store.tables import Node
 from tests.store.rows import NOW, S, begin, create, join, read, running
@@ -166,3 +166,14 @@ async def test_a_forgotten_node_may_come_back_as_a_new_one(store: Store) -> None
 
     assert (back.epoch, back.created_time) == (1, NOW + S)
     assert await store.read(lambda tx: launches.live_on(tx, "node-a")) == []
+
+
+async def test_a_server_says_its_own_time(store: Store) -> None:
+    """Replicas on several machines have one clock in common; SQLite's is the machine's own."""
+    told = await store.read(moments.of_the_server)
+
+    if store.shared:
+        assert told is not None
+        assert abs(told - datetime.now(UTC)) < timedelta(minutes=1)
+    else:
+        assert told is None

@@ -41,7 +41,7 @@ from footlights.control.replicas import Replicas, Work
 from footlights.control.sessions import Sessions
 from footlights.control.settings import ServerSettings
 from footlights.control.silence import MISSED_HEARTBEATS, Silences
-from footlights.control.steady import Machine, steady
+from footlights.control.steady import Machine, SharedWall, steady
 from footlights.control.telling import Telling
 from footlights.control.tokens import Tokens
 from footlights.control.web import Api, ASGIApp, web
@@ -166,7 +166,9 @@ async def assemble(
     Raises:
         errors.FailedPrecondition: the database is another cluster key's.
     """
-    clock = steady(wall, machine or Machine.here(), settings.data_dir, await store.read(moments.newest))
+    shared_wall = SharedWall(wall)
+    shared_wall.read(await store.read(moments.of_the_server))
+    clock = steady(shared_wall, machine or Machine.here(), settings.data_dir, await store.read(moments.newest))
     cluster = await store.write(lambda tx: cluster_id(tx, names.new_id()))
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
@@ -177,7 +179,7 @@ async def assemble(
     store.on_commit = metrics.committed
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
     brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
-    replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, brake, clock)
+    replicas = Replicas(store, replica or names.new_id(), settings.roles, metrics, brake, clock, shared_wall.read)
     if not store.shared:
         await store.write(nodes.disconnect_all)
     peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)

@@ -18,7 +18,7 @@ import structlog
 from footlights import __version__, errors
 from footlights.control.brake import Brake
 from footlights.control.metrics import Metrics
-from footlights.store import Store, Transaction, replicas
+from footlights.store import Store, Transaction, moments, replicas
 from footlights.store.store import Unit
 from footlights.store.tables import Replica
 
@@ -47,10 +47,14 @@ class Replicas:
         metrics: Metrics,
         brake: Brake,
         clock: Callable[[], datetime],
+        on_time: Callable[[datetime | None], None] = lambda _: None,
     ) -> None:
-        """Take who this is, by an id that no other replica has, its roles, and what others are to show of it."""
+        """Take who this is, by an id that no other replica has, its roles, and what others are to show of it.
+
+        ``on_time`` is told the database's time at each look.
+        """
         self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
-        self._metrics, self._brake, self._clock = metrics, brake, clock
+        self._metrics, self._brake, self._clock, self._on_time = metrics, brake, clock, on_time
         self._seen: dict[str, tuple[Replica, int]] = {}
         self.joined = False
         self.term = 0
@@ -101,7 +105,8 @@ class Replicas:
         return frozenset((self.me, *alive))
 
     async def _look(self) -> None:
-        rows = await self._store.read(replicas.everyone)
+        rows, time = await self._store.read(lambda tx: (replicas.everyone(tx), moments.of_the_server(tx)))
+        self._on_time(time)
         before = self._seen
         self._seen = {}
         for row in rows:

@@ -59,6 +59,26 @@ class Machine:
         return cls(boot_id, lambda: time.clock_gettime(boot_time))
 
 
+class SharedWall:
+    """The wall clock of several replicas: that of the database they share, so that their moments are one clock's.
+
+    Between two readings of it the machine's own wall goes on from there.
+    """
+
+    def __init__(self, wall: Wall) -> None:
+        """Begin with the machine's own."""
+        self._wall, self._ahead = wall, timedelta(0)
+
+    def __call__(self) -> datetime:
+        """Return this moment."""
+        return self._wall() + self._ahead
+
+    def read(self, moment: datetime | None) -> None:
+        """Take what the database's clock says now; None where it has none of its own."""
+        if moment is not None:
+            self._ahead = moment - self._wall()
+
+
 class SteadyClock:
     """Moments that go on evenly whatever the wall does. Calling it returns this moment."""
 
