@@ -272,6 +272,7 @@ def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> 
         changes |= {"exit_code": seen.exit_code, "log_tail": list(seen.log_tail), "ended_time": now, "viewers": None}
     changed = {name: value for name, value in changes.items() if getattr(launch, name) != value}
     if changed:
+        sessions.hold(tx, launch.session_id)
         tx.execute(update(LAUNCH).where(LAUNCH.c.launch_id == launch.launch_id).values(**changed, reported_time=now))
     if state.final:
         release(tx, launch.launch_id, now=now)
