@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from sqlalchemy import func, select, text
 
+from footlights import errors
 from footlights.store import Store, Transaction, nodes, replicas
 from footlights.store.nodes import Arrival
 from footlights.store.tables import NODE
@@ -185,7 +187,23 @@ async def test_a_transaction_that_stands_still_is_ended(store: Store) -> None:
         pytest.skip("on SQLite nobody else waits for it")
     for kind in (store.read, store.write):
         shown = await kind(lambda tx: tx.execute(select(func.current_setting(_IDLE))).scalar_one())
-        assert shown == "10s"
+        assert shown == "3s"
+
+
+async def test_whose_transaction_was_ended_so_is_told_that_the_store_failed(store: Store) -> None:
+    """As of any other failure of the database: a loop tries again, and the next write has a new connection."""
+    if not store.shared:
+        pytest.skip("on SQLite nobody else waits for it")
+
+    def stands_still(tx: Transaction) -> None:
+        tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
+        time.sleep(0.5)
+        tx.execute(select(func.now()))
+
+    for kind in (store.read, store.write):
+        with pytest.raises(errors.Unavailable):
+            await kind(stands_still)
+        assert await kind(lambda tx: tx.execute(select(func.count()).select_from(NODE)).scalar_one()) == 0
 
 
 _IDLE = "idle_in_transaction_session_timeout"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
 from footlights import errors
 from footlights.store.transactions import Changed, Joint, Transaction, Unit
@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 _DEADLOCK, _NOT_UNIQUE = "40P01", "23505"
 """PostgreSQL, appendix A: deadlock_detected, unique_violation."""
+
+
+_FAILURES = (OperationalError, InternalError, InterfaceError)
+"""Postgres calls the end of a transaction that stood still an internal error."""
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +106,7 @@ def deliver(batch: Sequence[Work]) -> None:
 
 def translate(error: Exception) -> Exception:
     """Return what a caller is told of an error of the engine's; other errors as they are."""
-    if isinstance(error, OperationalError):
+    if is_failure(error):
         return unavailable(error)
     if isinstance(error, IntegrityError):
         # Units look before they write, so only somebody who wrote at the same time can have made it untrue.
@@ -110,6 +114,11 @@ def translate(error: Exception) -> Exception:
         conflict.__cause__ = error
         return conflict
     return error
+
+
+def is_failure(error: Exception) -> bool:
+    """Say whether the engine has failed, rather than refused what it was asked for; also while it was connected to."""
+    return isinstance(error, _FAILURES) or type(error).__module__.partition(".")[0] == "psycopg"
 
 
 def unavailable(error: Exception) -> errors.Unavailable:

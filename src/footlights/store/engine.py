@@ -34,9 +34,9 @@ _POSTGRES: dict[str, Any] = {
 }
 """How long a Postgres that does not answer is waited for."""
 
-_IDLE_S = 10
+_IDLE_S = 3
 """How long a transaction may stand still: a replica that was stopped in the middle of one would hold others up by its
-locks for as long as it is stopped."""
+locks for as long as it is stopped. Less than the time after which these others, who wait, are taken for gone."""
 
 _MIGRATION_LOCK = 0x466F6F74
 """The key of the advisory lock under which tables are changed; any number that nobody else uses."""

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
 from footlights.store import batches
@@ -118,8 +118,10 @@ class Store:
         try:
             with self._reader.connect() as connection:
                 return unit(Transaction(connection))
-        except OperationalError as error:
-            raise batches.unavailable(error) from error
+        except Exception as error:
+            if batches.is_failure(error):
+                raise batches.unavailable(error) from error
+            raise
 
     def _write_loop(self) -> None:
         stopping = False
@@ -168,7 +170,7 @@ class Store:
         except BaseException as error:
             log.exception("The writer failed", extra={"action": "commit_failed"})
             for work in batch:
-                work.failure = error
+                work.failure = batches.translate(error) if isinstance(error, Exception) else error
 
 
 def _stopping() -> errors.Unavailable:
