@@ -10,8 +10,8 @@
 * A servicer writes intent, never observed state.
 * Loops are level-triggered: a wake-up hurries them, a period guarantees them; a lost wake-up costs latency only.
 * Messages and rows are joined in ``convert`` and nowhere else.
-* Of several processes on one Postgres each has roles (``settings``). They meet in the store alone: ``replicas`` says who
-  lives and whose work it is, ``passing`` carries wake-ups, ``peers`` asks the one that has a node's link. A node is
+* Of several processes on one Postgres each has roles (``settings``). They meet in the store alone: ``replicas`` says
+  who lives and whose work it is, ``passing`` carries wake-ups, ``peers`` asks the one that has a node's link. A node is
   judged silent by the replica that has its link (``silence``); placing and reaping are done by whoever holds the work,
   under a token that a later holder voids.
 * A session that is created while nobody waits is placed at once (``creating``, ``board``); the database decides.
