@@ -6,7 +6,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from footlights import names
+from footlights import errors, names
 from footlights.lifecycle import LaunchState
 from footlights.store import Store, Transaction, applications, creating, launches, nodes, sessions
 from footlights.store.creating import Creation, Placement
@@ -71,9 +71,12 @@ def begin(
     tx: Transaction, session: Session, *slots: int, node: str = "node-a", device: str = "GPU-0", now: datetime = NOW
 ) -> Launch:
     """Place a session."""
-    grant = Grant(session.session_id, session.revision, node, device, slots or (0,))
-    lease_ids = [names.new_id() for _ in grant.slots]
-    return launches.begin(tx, grant, launch_id=names.new_id(), lease_ids=lease_ids, now=now)
+    chosen = slots or (0,)
+    placement = Placement(node, device, chosen, names.new_id(), tuple(names.new_id() for _ in chosen))
+    [answer] = launches.begin(tx, [Grant(session.session_id, session.revision, placement)], now=now)
+    if isinstance(answer, errors.Error):
+        raise answer
+    return answer
 
 
 def observe(

@@ -13,8 +13,8 @@ from footlights.control.changes import Bus
 from footlights.control.hub import OpenLink
 from footlights.control.metrics import Metrics
 from footlights.lifecycle import LaunchState, SessionClock, due
-from footlights.store import Store, Transaction, launches, ledger, nodes, sessions
-from footlights.store.revisions import last_revision
+from footlights.store import Joint, Store, Transaction, launches, ledger
+from footlights.store.lives import Lives
 from footlights.store.tables import Launch
 from footlights.v1 import agent_pb2
 
@@ -22,23 +22,37 @@ log = structlog.get_logger(__name__)
 
 Report = agent_pb2.LaunchReport
 
+MOST_REPORTS = 2000
+"""So many are written by the same statements: engines bound how many values one may have."""
+
 _STATES = frozenset(number for name, number in Report.State.items() if name in LaunchState.__members__)
 """The states that this control plane knows: a newer agent may have more."""
 
 
 @dataclass(frozen=True, slots=True)
+class _Heard:
+    """What one agent said."""
+
+    node: str
+    epoch: int
+    """Of its link."""
+    reports: Sequence[Report]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _Recorded:
-    """What one transaction made of some reports."""
+    """What was made of it."""
 
     launches: tuple[Launch | None, ...]
     changed: bool
-    """Whether any session is other than it was."""
+    """Whether any of the sessions is other than it was."""
     over: bool
     """Whether a session was told to end."""
 
 
 class Observing:
-    """Records reports, a batch in one transaction."""
+    """Records reports; those of all links that share a commit by the same few statements."""
 
     def __init__(self, store: Store, bus: Bus, metrics: Metrics, clock: Callable[[], datetime]) -> None:
         """Take what it writes to, whom it wakes, and where it counts."""
@@ -53,7 +67,7 @@ class Observing:
         if not fresh:
             return
         now = self._clock()
-        recorded = await self._store.write(lambda tx: _record(tx, link, fresh, now))
+        recorded = await self._store.write_joint(_REPORTS, _Heard(link.node, link.epoch, fresh, now))
         ended = False
         counted: set[str] = set()
         for report, launch in zip(fresh, recorded.launches, strict=False):
@@ -108,28 +122,45 @@ def _is_news(link: OpenLink, report: Report) -> bool:
     return True
 
 
-def _record(tx: Transaction, link: OpenLink, reports: Sequence[Report], now: datetime) -> _Recorded:
-    row = nodes.get(tx, link.node)
-    if row is None or row.epoch != link.epoch:
-        return _Recorded((), changed=False, over=False)
-    before = last_revision(tx)
-    found, over = [], False
-    for report in reports:
-        launch = launches.observe(tx, link.node, convert.observation(report, now), now=now)
-        found.append(launch)
-        over |= launch is not None and _end_if_due(tx, launch, report, now)
-    return _Recorded(tuple(found), changed=last_revision(tx) != before, over=over)
+def _record(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
+    recorded: list[_Recorded] = []
+    some: list[_Heard] = []
+    for each in heard:
+        if some and sum(len(one.reports) for one in some) + len(each.reports) > MOST_REPORTS:
+            recorded += _record_some(tx, some)
+            some = []
+        some.append(each)
+    return recorded + _record_some(tx, some)
 
 
-def _end_if_due(tx: Transaction, launch: Launch, report: Report, now: datetime) -> bool:
+def _record_some(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
+    launch_ids = {report.launch_id for each in heard for report in each.reports}
+    lives = Lives.of_launches(tx, launch_ids, nodes={each.node for each in heard})
+    found: list[tuple[list[Launch | None], bool]] = []
+    for each in heard:
+        node, rows, over = lives.node(each.node), [], False
+        if node is not None and node.epoch == each.epoch:
+            for report in each.reports:
+                launch = launches.note(lives, each.node, convert.observation(report, each.now), now=each.now)
+                rows.append(launch)
+                over |= launch is not None and _end_if_due(lives, launch, report, each.now)
+        found.append((rows, over))
+    changed = lives.write()
+    return [
+        _Recorded(tuple(rows), any(row is not None and row.session_id in changed for row in rows), over)
+        for rows, over in found
+    ]
+
+
+def _end_if_due(lives: Lives, launch: Launch, report: Report, now: datetime) -> bool:
     if launch.state != "READY" or launch.desired == "STOPPED":
         return False
-    session = sessions.get(tx, launch.session_id)
+    session = lives.session(launch.session_id)
     if session is None or session.launch_id != launch.launch_id:
         return False
     why = due(_session_clock(report), convert.time_limits(convert.limits(session)))
     if why is not None:
-        sessions.end(tx, session, *why, now=now)
+        lives.end(session, *why, now=now)
     return why is not None
 
 
@@ -139,3 +170,6 @@ def _session_clock(report: Report) -> SessionClock:
         ever_connected=report.ever_connected,
         idle_for_s=convert.seconds(report.idle_for) if report.HasField("idle_for") else None,
     )
+
+
+_REPORTS = Joint("the recording of reports", _record)

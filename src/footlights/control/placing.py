@@ -21,10 +21,10 @@ from footlights.control.changes import Bus
 from footlights.control.metrics import Metrics
 from footlights.control.replicas import Superseded, Work
 from footlights.control.waiting import Outlook, Queue
-from footlights.store import Store, launches, sessions
+from footlights.store import Store, launches, sessions, slots
 from footlights.store.launches import Grant
 from footlights.store.store import Unit
-from footlights.store.tables import Session
+from footlights.store.tables import Launch, Session
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -113,42 +113,46 @@ class Placing:
         placements = [decision for decision in decisions if isinstance(decision, scheduler.Placement)]
         left = [decision for decision in decisions if isinstance(decision, scheduler.Waiting)]
         rows = {row.session_id: row for row in queue.waiting}
-        placed = await asyncio.gather(*(self._begin(rows[found.session_id], found) for found in placements))
+        placed = await self._begin(rows, placements)
         changed = await self._tell_queue(queue, rows, left, now)
         self._waiting = bool(left)
         self._bus.decided(rows)
-        if any(placed) or changed:
+        if placed or changed:
             self._bus.watchers()
         self._metrics.placed(time.perf_counter() - started)
-        return sum(placed)
+        return placed
 
-    async def _begin(self, row: Session, placement: scheduler.Placement) -> bool:
-        grant = Grant(row.session_id, row.revision, placement.node, placement.device, placement.slots)
-        launch_id = self._new_id()
-        lease_ids = [self._new_id() for _ in placement.slots]
+    async def _begin(self, rows: Mapping[str, Session], placements: Sequence[scheduler.Placement]) -> int:
+        """Write the placements of a pass together; return how many were written."""
+        if not placements:
+            return 0
+        grants = [self._grant(rows[placement.session_id], placement) for placement in placements]
         now = self._clock()
+        answers: Sequence[Launch | errors.Conflict] = ()
         try:
-            await self._write(lambda tx: launches.begin(tx, grant, launch_id=launch_id, lease_ids=lease_ids, now=now))
-        except Superseded:
-            raise
-        except errors.Conflict:
-            # Somebody was faster: the next pass sees what they did.
-            self.settled(placement, written=False)
-            return False
-        except BaseException:
-            self.settled(placement, written=None)
-            raise
-        log.info(
-            "Placed a session",
-            action="session_placed",
-            session_id=row.session_id,
-            launch_id=launch_id,
-            node=placement.node,
-            device=placement.device,
-        )
-        self.settled(placement, written=True)
-        self._bus.assigned(placement.node)
-        return True
+            answers = await self._write(lambda tx: launches.begin(tx, grants, now=now))
+        finally:
+            for number, placement in enumerate(placements):
+                # Where somebody was faster the next pass sees what they did.
+                written = not isinstance(answers[number], errors.Conflict) if answers else None
+                self.settled(placement, written=written)
+        begun = [answer for answer in answers if not isinstance(answer, errors.Conflict)]
+        for launch in begun:
+            log.info(
+                "Placed a session",
+                action="session_placed",
+                session_id=launch.session_id,
+                launch_id=launch.launch_id,
+                node=launch.node,
+                device=launch.device,
+            )
+            self._bus.assigned(launch.node)
+        return len(begun)
+
+    def _grant(self, row: Session, placement: scheduler.Placement) -> Grant:
+        lease_ids = tuple(self._new_id() for _ in placement.slots)
+        where = slots.Placement(placement.node, placement.device, placement.slots, self._new_id(), lease_ids)
+        return Grant(row.session_id, row.revision, where)
 
     async def _tell_queue(
         self, queue: Queue, rows: Mapping[str, Session], left: Sequence[scheduler.Waiting], now: datetime

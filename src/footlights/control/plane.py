@@ -27,6 +27,7 @@ from footlights.control.changes import Bus
 from footlights.control.convert import Origin
 from footlights.control.creating import Creating
 from footlights.control.duplicates import Duplicates
+from footlights.control.ending import Ending
 from footlights.control.hub import Hub
 from footlights.control.interceptors import CallInterceptor
 from footlights.control.metrics import Metrics
@@ -216,7 +217,8 @@ async def assemble(
         decision_wait_s=decision_wait_s,
     )
     agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
-    streaming = Sessions(store, bus, peers, creating, grants, settings, origin, public_url, clock)
+    ending = Ending(store, bus, clock)
+    streaming = Sessions(store, bus, peers, creating, ending, grants, settings, origin, public_url, clock)
 
     def register(server: Any) -> None:
         replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)

@@ -17,9 +17,10 @@ from footlights.control import asking, calls, convert, explaining, logs, resolvi
 from footlights.control.changes import Bus
 from footlights.control.convert import Origin
 from footlights.control.creating import Creating
+from footlights.control.ending import Ending
 from footlights.control.peers import Peers
 from footlights.control.settings import ServerSettings
-from footlights.lifecycle import EndReason, SessionState
+from footlights.lifecycle import SessionState
 from footlights.store import Store, Transaction, applications, launches, listing
 from footlights.store import sessions as rows
 from footlights.store.tables import Session
@@ -39,14 +40,16 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         bus: Bus,
         peers: Peers,
         creating: Creating,
+        ending: Ending,
         grants: Grants,
         settings: ServerSettings,
         origin: Origin,
         public_url: str,
         clock: Callable[[], datetime],
     ) -> None:
-        """Take what it reads and writes, whom it wakes and asks, who creates, what signs grants, its origin."""
-        self._store, self._bus, self._peers, self._creating, self._grants = store, bus, peers, creating, grants
+        """Take what it reads and writes, whom it wakes and asks, who creates and ends, what signs grants."""
+        self._store, self._bus, self._peers, self._grants = store, bus, peers, grants
+        self._creating, self._ending = creating, ending
         self._settings, self._origin, self._public_url, self._clock = settings, origin, public_url, clock
         self._relays = relays.of(settings.turn_urls, settings.turn_secret_file, settings.turn_ttl_s)
 
@@ -105,16 +108,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         self, request: session_pb2.TerminateSessionRequest, context: Context
     ) -> session_pb2.TerminateSessionResponse:
         """Ask for a session's end."""
-        caller, now = calls.current().caller, self._clock()
-
-        def write(tx: Transaction) -> str:
-            row = visible.find(tx, caller, request.session_id)
-            rows.end(tx, row, EndReason.USER_TERMINATED, f"Terminated by {caller.subject}.", now=now)
-            launch = launches.get(tx, row.launch_id) if row.launch_id else None
-            return launch.node if launch else ""
-
-        self._bus.session_changed(await self._store.write(write))
-        log.info("Told a session to end", action="session_terminated", session_id=request.session_id)
+        await self._ending.end(calls.current().caller, request.session_id)
         return session_pb2.TerminateSessionResponse(session_id=request.session_id, status="deleted", satus="deleted")
 
     async def WatchSession(

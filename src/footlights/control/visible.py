@@ -20,6 +20,11 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> Session:
         errors.NotFound: there is none, or it is somebody else's: the two look the same.
     """
     row = sessions.get(tx, session_id) if names.is_uuid(session_id) else None
+    return checked(row, caller, session_id)
+
+
+def checked(row: Session | None, caller: Caller, session_id: str) -> Session:
+    """Return the session that was found under an id; raise as ``find`` does."""
     if row is None or not (caller.may("sessions.all") or row.username == caller.subject):
         raise errors.NotFound(
             f"session_id: there is no session {session_id!r}, or it is not yours. List yours with GET /stream.",
@@ -31,27 +36,18 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> Session:
 
 def show(tx: Transaction, rows: Sequence[Session], origin: Origin) -> list[session_pb2.Session]:
     """Return sessions as messages."""
-    facts: dict[str, node_pb2.NodeFacts | None] = {}
-    devices: dict[str, dict[str, str]] = {}
+    found = launches.some(tx, [row.launch_id for row in rows if row.launch_id])
+    routed = {launch.node for launch in found.values() if launch.signal_port and launch.ended_time is None}
+    facts = {node: node_pb2.NodeFacts.FromString(raw) for node, raw in nodes.facts(tx, routed).items()}
+    readings = nodes.readings(tx, {(launch.node, launch.device) for launch in found.values()})
+    names_of = {device: convert.device_name(raw) for device, raw in readings.items()}
     shown = []
     for row in rows:
-        launch = launches.get(tx, row.launch_id) if row.launch_id else None
-        if launch is not None and launch.node not in facts:
-            node = nodes.get(tx, launch.node)
-            facts[launch.node] = node_pb2.NodeFacts.FromString(node.facts) if node else None
-            devices[launch.node] = {
-                device.uuid: node_pb2.Device.FromString(device.reading).name
-                for device in nodes.devices(tx, launch.node)
-            }
-        shown.append(
-            convert.session(
-                row,
-                launch,
-                facts[launch.node] if launch else None,
-                devices[launch.node].get(launch.device, "") if launch else "",
-                origin=origin,
-            )
-        )
+        current = found.get(row.launch_id) if row.launch_id else None
+        node, name = None, ""
+        if current is not None:
+            node, name = facts.get(current.node), names_of.get((current.node, current.device), "")
+        shown.append(convert.session(row, current, node, name, origin=origin))
     return shown
 
 

@@ -12,24 +12,13 @@ from sqlalchemy import bindparam, delete, func, select, tuple_
 
 from footlights import errors
 from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
-from footlights.store import requests
+from footlights.store import requests, slots
 from footlights.store.inserting import Inserter, Rows
 from footlights.store.requests import Request
 from footlights.store.revisions import allocate
-from footlights.store.tables import LAUNCH, LEASE, NODE, SESSION, VERSION, Launch, Session, microseconds
+from footlights.store.slots import Placement, Taking
+from footlights.store.tables import SESSION, VERSION, Launch, Session, microseconds
 from footlights.store.transactions import Joint, Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Slots that were chosen for a session before it was written."""
-
-    node: str
-    device: str
-    slots: tuple[int, ...]
-    launch_id: str
-    lease_ids: tuple[str, ...]
-    """One a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,38 +143,21 @@ class _Batch:
         placed = [(n, found) for n in self._open if (found := self._creations[n].placement) is not None]
         if not placed:
             return
-        names = {found.node for _, found in placed}
-        taking = set(self._tx.execute(_TAKING, {"nodes": list(names)}).scalars())
-        placed = [(number, found) for number, found in placed if found.node in taking]
+        open_nodes = slots.open_nodes(self._tx, {found.node for _, found in placed})
+        placed = [(number, found) for number, found in placed if found.node in open_nodes]
         self._give_revisions([number for number, _ in placed])
-        sessions, launches, leases = {}, {}, []
+        written = {number: self._row(number, found) for number, found in placed}
+        _insert_sessions(self._tx, written.values())
+        takings = [Taking(written[n].session_id, found, self._creations[n].now) for n, found in placed]
+        begun = slots.take(self._tx, takings)
+        displaced = []
         for number, found in placed:
-            creation = self._creations[number]
-            session = sessions[number] = self._row(number, found)
-            launches[number] = _launches.new(
-                {
-                    "launch_id": found.launch_id,
-                    "session_id": session.session_id,
-                    "node": found.node,
-                    "device": found.device,
-                    "slots": list(found.slots),
-                    "created_time": creation.now,
-                }
-            )
-            leases += [
-                (lease_id, found.launch_id, session.session_id, found.node, found.device, slot, creation.now, None)
-                for lease_id, slot in zip(found.lease_ids, found.slots, strict=True)
-            ]
-        _insert_sessions(self._tx, sessions.values())
-        _insert_launches(self._tx, launches.values())
-        # In one order everywhere, so that two replicas never wait for each other's slots crosswise.
-        leases.sort(key=lambda lease: lease[3:6])
-        lost = set()
-        if _insert_leases(self._tx, leases) < len(leases):
-            lost = self._take_back([found for _, found in placed])
-        for number, found in placed:
-            if found.launch_id not in lost:
-                self._answer(number, Created(Outcome.PLACED, sessions[number], launches[number]))
+            if found.launch_id in begun:
+                self._answer(number, Created(Outcome.PLACED, written[number], begun[found.launch_id]))
+            else:
+                displaced.append(written[number].session_id)
+        if displaced:
+            self._tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(displaced)))
 
     def insert_waiting(self) -> None:
         for number in list(self._open):
@@ -255,17 +227,6 @@ class _Batch:
             row |= {"state": _PLACED.state.value, "status_message": _PLACED.message}
         return _sessions.new(row)
 
-    def _take_back(self, placements: Sequence[Placement]) -> set[str]:
-        """Remove what was written of the placements that did not get all of their slots; return their launches."""
-        ids = [found.launch_id for found in placements]
-        held = select(LEASE.c.launch_id, func.count()).where(LEASE.c.launch_id.in_(ids)).group_by(LEASE.c.launch_id)
-        counts: dict[str, int] = {row[0]: row[1] for row in self._tx.execute(held)}
-        lost = {found.launch_id for found in placements if counts.get(found.launch_id, 0) < len(found.slots)}
-        self._tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(lost)))
-        self._tx.execute(delete(LAUNCH).where(LAUNCH.c.launch_id.in_(lost)))
-        self._tx.execute(delete(SESSION).where(SESSION.c.launch_id.in_(lost)))
-        return lost
-
 
 def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
     return errors.Exhausted(
@@ -277,17 +238,9 @@ def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
 
 
 _PLACED = settle(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
-_sessions, _launches = Rows(Session, SESSION), Rows(Launch, LAUNCH)
-_insert_sessions, _insert_launches = Inserter(SESSION), Inserter(LAUNCH)
-_insert_leases = Inserter(LEASE, skip_conflicts=True)
+_sessions = Rows(Session, SESSION)
+_insert_sessions = Inserter(SESSION)
 
-_TAKING = select(NODE.c.node).where(
-    NODE.c.node.in_(bindparam("nodes", expanding=True)),
-    NODE.c.connected,
-    NODE.c.reachable,
-    NODE.c.cordoned.is_(False),
-    NODE.c.draining.is_(False),
-)
 _WAITING = (
     select(func.count())
     .select_from(

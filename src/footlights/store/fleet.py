@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,9 +73,10 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[Member]
     ]
 
 
-def warmed(tx: Transaction, node: str, application: str, version: str, *, now: datetime) -> bool:
-    """Record that a version has become ready on a node; False where that was known."""
-    return bool(_insert_warm(tx, [(node, application, version, now)]))
+def warmed(tx: Transaction, ready: Mapping[tuple[str, str, str], datetime]) -> None:
+    """Record which versions have become ready where, and when, by (node, application, version); what is known stays."""
+    # In one order everywhere, so that two replicas never wait for each other's rows crosswise.
+    _insert_warm(tx, [(*key, now) for key, now in sorted(ready.items())])
 
 
 def forget(tx: Transaction, nodes: Iterable[str]) -> None:

@@ -72,7 +72,7 @@ class Inserter:
         self._statements: dict[str, str] = {}
         self._copy = f"COPY {table.name} ({', '.join(table.c.keys())}) FROM STDIN"
         self._converters = [
-            (place, convert) for place, column in enumerate(table.c) if (convert := _converter(column.type)) is not None
+            (place, convert) for place, column in enumerate(table.c) if (convert := converter(column.type)) is not None
         ]
 
     def __call__(self, tx: Transaction, rows: Iterable[Any]) -> int:
@@ -123,7 +123,8 @@ def _as_core_says(error: Exception, statement: str) -> exc.DBAPIError:
     return exc.DBAPIError(statement, None, error)
 
 
-def _converter(kind: Any) -> Callable[[Any], Any] | None:
+def converter(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what turns a column's value, if that is not None, into the driver's; None where the two are the same."""
     if isinstance(kind, Instant):
         return microseconds
     if isinstance(kind, JSON):

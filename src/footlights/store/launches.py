@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, case, func, select, update
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, SessionState, Stage, merge
-from footlights.store import fleet, history, sessions
+from footlights.store import history, sessions, slots
+from footlights.store.lives import Lives
+from footlights.store.slots import Placement, Taking
 from footlights.store.store import Transaction
 from footlights.store.tables import LAUNCH, LEASE, NODE, SESSION, Launch, Lease, Session
 
@@ -27,9 +28,7 @@ class Grant:
     session_id: str
     revision: int
     """Of the session when it was read."""
-    node: str
-    device: str
-    slots: tuple[int, ...]
+    placement: Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,13 @@ def get(tx: Transaction, launch_id: str) -> Launch | None:
     return tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == launch_id), Launch)
 
 
+def some(tx: Transaction, launch_ids: Sequence[str]) -> dict[str, Launch]:
+    """Return the launches with these ids, by id."""
+    if not launch_ids:
+        return {}
+    return {row.launch_id: row for row in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id.in_(launch_ids)), Launch)}
+
+
 def last(tx: Transaction, session_id: str) -> Launch | None:
     """Return a session's last launch."""
     return tx.one(
@@ -61,50 +67,38 @@ def last(tx: Transaction, session_id: str) -> Launch | None:
     )
 
 
-def begin(tx: Transaction, grant: Grant, *, launch_id: str, lease_ids: Sequence[str], now: datetime) -> Launch:
-    """Lease the slots and begin a launch, or raise Conflict and leave all as it was.
+def begin(tx: Transaction, grants: Sequence[Grant], *, now: datetime) -> list[Launch | errors.Conflict]:
+    """Lease the slots of placements and begin their launches; answer for each, and leave no trace of a conflict.
 
-    Raises:
-        errors.Conflict: the session has changed, or one of the slots is leased.
+    A conflict: the session has changed, one of the slots is leased, or the node takes no sessions any more.
     """
-    session = sessions.get(tx, grant.session_id)
-    if session is None or session.revision != grant.revision or session.state != SessionState.PENDING:
-        raise errors.Conflict(f"Session {grant.session_id} has changed since it was placed.")
-    tx.execute(
-        insert(LAUNCH),
-        [
-            Launch(
-                launch_id=launch_id,
-                session_id=grant.session_id,
-                node=grant.node,
-                device=grant.device,
-                slots=list(grant.slots),
-                created_time=now,
-            ).model_dump()
-        ],
-    )
-    leases = [
-        Lease(
-            lease_id=lease_id,
-            launch_id=launch_id,
-            session_id=grant.session_id,
-            node=grant.node,
-            device=grant.device,
-            slot=slot,
-            acquired_time=now,
-        ).model_dump()
-        for lease_id, slot in zip(lease_ids, grant.slots, strict=True)
-    ]
-    try:
-        if leases:
-            tx.execute(insert(LEASE), leases)
-    except IntegrityError:
-        raise errors.Conflict(f"A slot of {grant.device} on {grant.node} is leased already.") from None
-    sessions.update_session(tx, session, launch_id=launch_id, launch_count=session.launch_count + 1)
-    sessions.resettle(tx, grant.session_id, now=now, steps={Stage.PLACED: now})
-    launch = get(tx, launch_id)
-    assert launch is not None
-    return launch
+    nodes = {grant.placement.node for grant in grants}
+    lives = Lives.of_sessions(tx, [grant.session_id for grant in grants], nodes=nodes)
+    open_nodes = slots.open_nodes(tx, nodes)
+    answers: dict[int, Launch | errors.Conflict] = {}
+    takings: dict[int, Taking] = {}
+    chosen = set()
+    for number, grant in enumerate(grants):
+        session, node = lives.session(grant.session_id), grant.placement.node
+        changed = session is None or session.revision != grant.revision or session.state != SessionState.PENDING
+        if changed or grant.session_id in chosen:
+            answers[number] = errors.Conflict(f"Session {grant.session_id} has changed since it was placed.")
+        elif node not in open_nodes:
+            answers[number] = errors.Conflict(f"Node {node} takes no sessions any more.")
+        else:
+            chosen.add(grant.session_id)
+            takings[number] = Taking(grant.session_id, grant.placement, now)
+    begun = slots.take(tx, list(takings.values()))
+    for number, taking in takings.items():
+        place = taking.placement
+        launch, session = begun.get(place.launch_id), lives.session(taking.session_id)
+        if launch is None:
+            answers[number] = errors.Conflict(f"A slot of {place.device} on {place.node} is leased already.")
+        elif session is not None:
+            lives.begin(session, launch, now=now)
+            answers[number] = launch
+    lives.write()
+    return [answers[number] for number in range(len(grants))]
 
 
 def live_on(tx: Transaction, *nodes: str) -> list[tuple[Launch, Session]]:
@@ -243,18 +237,44 @@ def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
 
 
 def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> Launch | None:
-    """Record what a node's agent says of a launch; return the launch as it is now.
+    """Record what a node's agent says of one launch; see ``note``."""
+    lives = Lives.of_launches(tx, [seen.launch_id])
+    launch = note(lives, node, seen, now=now)
+    lives.write()
+    return launch
+
+
+def note(lives: Lives, node: str, seen: Observation, *, now: datetime) -> Launch | None:
+    """Change what a node's agent says of a launch, and what follows; return the launch as it is now.
 
     None where the launch is not that node's. An observation of an older epoch, or of a launch whose end is recorded,
     changes nothing.
     """
-    launch = get(tx, seen.launch_id)
+    launch = lives.launch(seen.launch_id)
     if launch is None or launch.node != node:
         return None
     if launch.ended_time is not None or seen.epoch < launch.epoch:
         return launch
-    known = LaunchState(launch.state)
-    state = merge(known, seen.state)
+    changes = _changes(launch, seen, now)
+    changed = {name: value for name, value in changes.items() if getattr(launch, name) != value}
+    if changed:
+        lives.change_launch(launch, **changed, reported_time=now)
+    if "ended_time" in changed:
+        lives.release(launch.launch_id, now=now)
+        if seen.reason in DEVICE_REASONS:
+            history.record(lives.tx, node, launch.device, seen.reason, seen.message, now=now)
+    session = lives.session(launch.session_id)
+    if (changed or seen.steps) and session is not None and session.launch_id == launch.launch_id:
+        if "start_s" in changed:
+            lives.warmed(session, node, now=now)
+        lives.settle(session.session_id, now=now, steps=seen.steps)
+        if set(changed) & _SHOWN:
+            lives.touch(session.session_id)
+    return lives.launch(launch.launch_id)
+
+
+def _changes(launch: Launch, seen: Observation, now: datetime) -> dict[str, Any]:
+    state = merge(LaunchState(launch.state), seen.state)
     changes: dict[str, Any] = {
         "state": state.value,
         "viewers": seen.viewers,
@@ -270,24 +290,7 @@ def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> 
         changes["ending_time"] = now
     if state.final:
         changes |= {"exit_code": seen.exit_code, "log_tail": list(seen.log_tail), "ended_time": now, "viewers": None}
-    changed = {name: value for name, value in changes.items() if getattr(launch, name) != value}
-    if changed:
-        sessions.hold(tx, launch.session_id)
-        tx.execute(update(LAUNCH).where(LAUNCH.c.launch_id == launch.launch_id).values(**changed, reported_time=now))
-    if state.final:
-        release(tx, launch.launch_id, now=now)
-        if seen.reason in DEVICE_REASONS:
-            history.record(tx, node, launch.device, seen.reason, seen.message, now=now)
-    if changed or seen.steps:
-        session = sessions.get(tx, launch.session_id)
-        if session is not None and session.launch_id == launch.launch_id:
-            if "start_s" in changed:
-                fleet.warmed(tx, node, session.application, session.application_version, now=now)
-            sessions.resettle(tx, launch.session_id, now=now, steps=seen.steps)
-            if set(changed) & _SHOWN and _revision(tx, launch.session_id) == session.revision:
-                # What a session shows of its launch has changed although its state has not.
-                sessions.update_session(tx, session)
-    return get(tx, launch.launch_id)
+    return changes
 
 
 def ending(tx: Transaction) -> list[tuple[Launch, Session]]:
@@ -306,19 +309,8 @@ def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:
     )
     launch = get(tx, launch_id)
     if met and launch is not None:
-        sessions.resettle(tx, launch.session_id, now=now)
+        sessions.resettle(tx, [launch.session_id], now=now)
     return bool(met)
 
 
-def release(tx: Transaction, launch_id: str, *, now: datetime) -> int:
-    """Free the slots of a launch that is proved to be over."""
-    return tx.changed(
-        update(LEASE).where(LEASE.c.launch_id == launch_id, LEASE.c.released_time.is_(None)).values(released_time=now)
-    )
-
-
 _SHOWN = frozenset({"viewers", "signal_port", "media_port", "http_port", "exit_code", "message"})
-
-
-def _revision(tx: Transaction, session_id: str) -> int:
-    return int(tx.execute(select(SESSION.c.revision).where(SESSION.c.session_id == session_id)).scalar_one())

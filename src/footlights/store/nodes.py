@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, tuple_, update
 
 from footlights import errors
 from footlights.lifecycle import LaunchState
 from footlights.store import fleet, history, launches, sessions
 from footlights.store.launches import Observation
+from footlights.store.lives import Lives
 from footlights.store.store import Transaction
 from footlights.store.tables import DEVICE, LEASE, NODE, Device, Lease, Node, microseconds
 
@@ -49,6 +50,23 @@ def devices(tx: Transaction, node: str | None = None) -> list[Device]:
     """Return the devices of one node or of all, by node and in the agent's order."""
     statement = select(DEVICE).order_by(DEVICE.c.node, DEVICE.c.uuid)
     return tx.all(statement if node is None else statement.where(DEVICE.c.node == node), Device)
+
+
+def facts(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
+    """Return the facts of some nodes."""
+    if not names:
+        return {}
+    found = tx.execute(select(NODE.c.node, NODE.c.facts).where(NODE.c.node.in_(names)))
+    return {row[0]: row[1] for row in found}
+
+
+def readings(tx: Transaction, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+    """Return the readings of some devices, each given as (node, device uuid)."""
+    if not wanted:
+        return {}
+    key = DEVICE.c.node, DEVICE.c.uuid
+    found = tx.execute(select(*key, DEVICE.c.reading).where(tuple_(*key).in_(wanted)))
+    return {(row[0], row[1]): row[2] for row in found}
 
 
 def live_leases(tx: Transaction, node: str) -> list[Lease]:
@@ -225,22 +243,18 @@ def set_placing(
 
 def forget(tx: Transaction, node: str, *, now: datetime) -> int:
     """Remove a node that will not come back; its sessions end as NODE_LOST. Return how many."""
-    ended = 0
-    for launch, _ in launches.live_on(tx, node):
-        lost = Observation(
-            launch.launch_id,
-            launch.epoch,
-            LaunchState.LOST,
-            reason="NODE_FORGOTTEN",
-            message=f"An operator said that node {node} will not come back.",
-        )
-        launches.observe(tx, node, lost, now=now)
-        ended += 1
+    message = f"An operator said that node {node} will not come back."
+    running = [launch for launch, _ in launches.live_on(tx, node)]
+    lives = Lives.of_launches(tx, [launch.launch_id for launch in running])
+    for launch in running:
+        lost = Observation(launch.launch_id, launch.epoch, LaunchState.LOST, reason="NODE_FORGOTTEN", message=message)
+        launches.note(lives, node, lost, now=now)
+    lives.write()
     history.forget(tx, node)
     fleet.forget(tx, [node])
     tx.execute(delete(DEVICE).where(DEVICE.c.node == node))
     tx.execute(delete(NODE).where(NODE.c.node == node))
-    return ended
+    return len(running)
 
 
 def _was_sick(tx: Transaction, node: str, reading: Reading) -> bool:
@@ -249,5 +263,4 @@ def _was_sick(tx: Transaction, node: str, reading: Reading) -> bool:
 
 
 def _resettle_all(tx: Transaction, node: str, now: datetime) -> None:
-    for session in sessions.live_on(tx, node):
-        sessions.resettle(tx, session.session_id, now=now)
+    sessions.resettle(tx, [session.session_id for session in sessions.live_on(tx, node)], now=now)

@@ -6,24 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, literal, select, update
+from sqlalchemy import bindparam, delete, select, update
 
-from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
+from footlights.lifecycle import EndReason, SessionState
 from footlights.store import searching
 from footlights.store.inserting import Rows
+from footlights.store.lives import Lives
 from footlights.store.revisions import allocate, next_revision
 from footlights.store.store import Transaction
-from footlights.store.tables import (
-    LAUNCH,
-    LEASE,
-    NODE,
-    SESSION,
-    Instant,
-    Launch,
-    Node,
-    Session,
-    microseconds,
-)
+from footlights.store.tables import LAUNCH, LEASE, SESSION, Session
 from footlights.store.transactions import Changed
 
 
@@ -45,72 +36,23 @@ def any_pending(tx: Transaction) -> bool:
 
 def end(tx: Transaction, session: Session, reason: EndReason, message: str, *, now: datetime) -> Session:
     """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
-    if session.intent == Intent.END or session.ended_time is not None:
-        return session
-    update_session(
-        tx,
-        session,
-        intent=Intent.END.value,
-        wish=reason.value,
-        wish_message=message,
-        timeline=[*session.timeline, _mark(Stage.ENDING, now)],
-    )
-    if session.launch_id is not None:
-        tx.execute(
-            update(LAUNCH)
-            .where(LAUNCH.c.launch_id == session.launch_id, LAUNCH.c.ended_time.is_(None))
-            .values(desired="STOPPED", ending_time=func.coalesce(LAUNCH.c.ending_time, literal(now, Instant)))
-        )
-    return resettle(tx, session.session_id, now=now)
+    lives = Lives.of_sessions(tx, [session.session_id])
+    known = lives.session(session.session_id)
+    assert known is not None
+    lives.end(known, reason, message, now=now)
+    lives.write()
+    ended = lives.session(session.session_id)
+    assert ended is not None
+    return ended
 
 
-def resettle(
-    tx: Transaction, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None
-) -> Session:
-    """Write what follows from a session's intent and launch: state, reason, message, timeline.
-
-    Args:
-        tx: The transaction in which one of the inputs was changed.
-        session_id: The session.
-        now: This moment.
-        steps: Stages of its start that its launch has reached, and when.
-    """
-    session = get(tx, session_id)
-    assert session is not None
-    launch = None
-    if session.launch_id is not None:
-        launch = tx.one(_LAUNCH_BY_ID, Launch, {"launch_id": session.launch_id})
-    facts, node = _facts(launch), _node(tx, launch)
-    holds = launch is not None and launch.ended_time is None
-    settled = settle(
-        Intent(session.intent),
-        EndReason(session.wish) if session.wish else None,
-        facts,
-        wish_message=session.wish_message,
-        failures=session.failures,
-        notice=_drains(node),
-    )
-    changes: dict[str, Any] = {
-        "state": settled.state.value,
-        "status_message": settled.message,
-        "condition": "OK" if not holds or (node is not None and node.reachable) else "UNREACHABLE",
-    }
-    timeline = _advance(session, settled.state, steps or {}, now)
-    if settled.state is SessionState.PENDING and launch is not None:
-        # A launch that was refused or failed without the application's fault: back to its old place in the queue.
-        changes |= {"launch_id": None, "failures": session.failures + (launch.state == LaunchState.FAILED)}
-        timeline = timeline[:1]
-    if settled.state is not SessionState.PENDING:
-        changes["queue"] = {}
-    if settled.state in (SessionState.READY, SessionState.ACTIVE) and session.ready_time is None:
-        changes["ready_time"] = (steps or {}).get(Stage.APPLICATION_READY, now)
-    if settled.state.ended:
-        changes |= {"end_reason": settled.end_reason.value if settled.end_reason else "", "ended_time": now}
-        changes["secrets"] = b""
-    changes["timeline"] = timeline
-    if all(getattr(session, name) == value for name, value in changes.items()):
-        return session
-    return update_session(tx, session, **changes)
+def resettle(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> None:
+    """Write what follows from the intents and launches of sessions, after one of these, or a node, was changed."""
+    if session_ids:
+        lives = Lives.of_sessions(tx, session_ids)
+        for session_id in session_ids:
+            lives.settle(session_id, now=now)
+        lives.write()
 
 
 def hold(tx: Transaction, session_id: str) -> None:
@@ -219,46 +161,5 @@ def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> 
     return len(old)
 
 
-def _facts(launch: Launch | None) -> LaunchFacts | None:
-    if launch is None:
-        return None
-    return LaunchFacts(
-        state=LaunchState(launch.state),
-        stopping=launch.desired == "STOPPED",
-        overdue=launch.overdue,
-        viewers=launch.viewers,
-        exit_code=launch.exit_code,
-        reason=launch.reason,
-        message=launch.message,
-    )
-
-
-def _node(tx: Transaction, launch: Launch | None) -> Node | None:
-    """Return the node that a launch holds slots of; None where it holds none."""
-    if launch is None or launch.ended_time is not None:
-        return None
-    return tx.one(_NODE_BY_NAME, Node, {"node": launch.node})
-
-
-def _drains(node: Node | None) -> str:
-    if node is None or not node.draining or node.drain_time is None:
-        return ""
-    return f"The node is being drained; the session ends at {node.drain_time:%H:%M:%S} UTC."
-
-
-def _advance(session: Session, state: SessionState, steps: Mapping[Stage, datetime], now: datetime) -> list[list[Any]]:
-    known = {stage for stage, _ in session.timeline}
-    fresh = [_mark(stage, when) for stage, when in steps.items() if stage.value not in known]
-    if state.ended and Stage.ENDED.value not in known:
-        fresh.append(_mark(Stage.ENDED, now))
-    return [*session.timeline, *fresh]
-
-
-def _mark(stage: Stage, when: datetime) -> list[Any]:
-    return [stage.value, microseconds(when)]
-
-
 _rows = Rows(Session, SESSION)
 _BY_ID = select(SESSION).where(SESSION.c.session_id == bindparam("session_id"))
-_LAUNCH_BY_ID = select(LAUNCH).where(LAUNCH.c.launch_id == bindparam("launch_id"))
-_NODE_BY_NAME = select(NODE).where(NODE.c.node == bindparam("node"))
