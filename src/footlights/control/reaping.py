@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,6 +25,7 @@ from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason
 from footlights.store import Store, Transaction, launches, nodes, requests, sessions
 from footlights.store.feed import BATCH, Feed
+from footlights.store.lives import Lives
 from footlights.store.store import Unit
 from footlights.store.tables import Session
 
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 STUCK_AFTER_S = 30.0
 """Beyond the grace period; by then an agent has killed and looked for what it started many times."""
+
+ENDED_AT_ONCE = 1000
+"""So many sessions are ended by the same statements: engines bound how many values one may have."""
 
 
 class Reaping:
@@ -140,13 +144,10 @@ class Reaping:
             return
 
         def end(tx: Transaction) -> set[str]:
-            touched = set()
-            for deadline in overdue:
-                for row in deadline.sessions(tx):
-                    if row.intent == "RUN":
-                        sessions.end(tx, row, deadline.reason, deadline.message, now=now)
-                        launch = launches.get(tx, row.launch_id) if row.launch_id else None
-                        touched.add(launch.node if launch else "")
+            wishes = [(deadline, session_id) for deadline in overdue for session_id in deadline.session_ids(tx)]
+            touched: set[str] = set()
+            for first in range(0, len(wishes), ENDED_AT_ONCE):
+                touched |= _end(tx, wishes[first : first + ENDED_AT_ONCE], now)
             return touched
 
         for node in await self._write(end):
@@ -228,7 +229,25 @@ class _Deadline:
     left_s: float
     reason: EndReason
     message: str
-    sessions: Callable[[Transaction], list[Session]]
+    session_ids: Callable[[Transaction], list[str]]
+    """Whom it concerns."""
+
+
+def _end(tx: Transaction, wishes: Sequence[tuple[_Deadline, str]], now: datetime) -> set[str]:
+    """End sessions whose time is up; return the nodes that have to end something, "" where a session only waited."""
+    lives = Lives.of_sessions(tx, {session_id for _, session_id in wishes})
+    touched = set()
+    for deadline, session_id in wishes:
+        session = lives.session(session_id)
+        if session is None or session.intent != "RUN":
+            continue
+        if deadline.reason is EndReason.QUEUE_TIMEOUT and session.state != "PENDING":
+            continue
+        lives.end(session, deadline.reason, deadline.message, now=now)
+        launch = lives.launch_of(session)
+        touched.add(launch.node if launch else "")
+    lives.write()
+    return touched
 
 
 def _deadlines(tx: Transaction, age_s: Callable[[datetime], float], drains_from: datetime) -> list[_Deadline]:
@@ -238,7 +257,7 @@ def _deadlines(tx: Transaction, age_s: Callable[[datetime], float], drains_from:
             left = (node.drain_time - drains_from).total_seconds()
             key = f"drain {node.node} {node.drain_time}"
             message = f"Node {node.node} was drained."
-            found.append(_Deadline(key, left, EndReason.DRAINED, message, partial(sessions.live_on, node=node.node)))
+            found.append(_Deadline(key, left, EndReason.DRAINED, message, partial(_live_on, node=node.node)))
     return found
 
 
@@ -248,8 +267,8 @@ def _queue_deadline(row: Session, age_s: float) -> _Deadline:
     why = ", ".join(row.queue.get("reasons", ())) or "no device was free"
     message = f"No device within {limit:g} seconds. {why}."
 
-    def still_waiting(tx: Transaction) -> list[Session]:
-        current = sessions.get(tx, row.session_id)
-        return [current] if current is not None and current.state == "PENDING" else []
+    return _Deadline(f"queue {row.session_id}", left, EndReason.QUEUE_TIMEOUT, message, lambda _: [row.session_id])
 
-    return _Deadline(f"queue {row.session_id}", left, EndReason.QUEUE_TIMEOUT, message, still_waiting)
+
+def _live_on(tx: Transaction, node: str) -> list[str]:
+    return [session.session_id for session in sessions.live_on(tx, node)]
