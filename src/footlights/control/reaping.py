@@ -257,7 +257,7 @@ def _deadlines(tx: Transaction, age_s: Callable[[datetime], float], drains_from:
             left = (node.drain_time - drains_from).total_seconds()
             key = f"drain {node.node} {node.drain_time}"
             message = f"Node {node.node} was drained."
-            found.append(_Deadline(key, left, EndReason.DRAINED, message, partial(_live_on, node=node.node)))
+            found.append(_Deadline(key, left, EndReason.DRAINED, message, partial(sessions.live_on, node=node.node)))
     return found
 
 
@@ -268,7 +268,3 @@ def _queue_deadline(row: Session, age_s: float) -> _Deadline:
     message = f"No device within {limit:g} seconds. {why}."
 
     return _Deadline(f"queue {row.session_id}", left, EndReason.QUEUE_TIMEOUT, message, lambda _: [row.session_id])
-
-
-def _live_on(tx: Transaction, node: str) -> list[str]:
-    return [session.session_id for session in sessions.live_on(tx, node)]

@@ -12,6 +12,7 @@ from footlights.control import convert
 from footlights.control.crashes import Crashes
 from footlights.store import Transaction, launches, sessions
 from footlights.store.tables import Launch, Session
+from footlights.v1 import application_pb2
 
 REFUSAL_TTL = timedelta(seconds=30)
 """How long a session is not offered again to a device that refused it."""
@@ -60,14 +61,14 @@ class Outlook:
 def outlook(tx: Transaction, *, now: datetime) -> Outlook:
     """Read when slots become free."""
     starts = launches.recent_start_times(tx)
+    most: dict[bytes, float | None] = {}
     left: list[float | None] = []
-    for row in sessions.holding(tx):
-        limit = convert.time_limits(convert.limits(row)).max_s
-        if limit is None:
-            left.append(None)
-            continue
-        running = (now - row.ready_time).total_seconds() if row.ready_time else 0.0
-        left.append(max(0.0, limit - running))
+    for limits, ready_time in sessions.holding(tx):
+        if limits not in most:
+            most[limits] = convert.time_limits(application_pb2.Limits.FromString(limits)).max_s
+        limit = most[limits]
+        running = (now - ready_time).total_seconds() if ready_time else 0.0
+        left.append(None if limit is None else max(0.0, limit - running))
     return Outlook(tuple(left), median(starts) if starts else None)
 
 

@@ -229,11 +229,17 @@ _MOST_FAILURES = 1000
 
 
 def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
-    """Return how long the last launches took from placed to ready, in seconds, newest first."""
-    statement = (
-        select(LAUNCH.c.start_s).where(LAUNCH.c.start_s.is_not(None)).order_by(LAUNCH.c.launch_id.desc()).limit(limit)
-    )
-    return [float(value) for value in tx.execute(statement).scalars()]
+    """Return how long the last launches took from placed to ready, in seconds, newest first.
+
+    Only the last ``_MOST_LOOKED_AT`` are looked at: where all have failed, history is not searched for another.
+    """
+    last = select(LAUNCH.c.launch_id, LAUNCH.c.start_s).order_by(LAUNCH.c.launch_id.desc()).limit(_MOST_LOOKED_AT)
+    newest = last.subquery()
+    started = select(newest.c.start_s).where(newest.c.start_s.is_not(None))
+    return [float(value) for value in tx.execute(started.order_by(newest.c.launch_id.desc()).limit(limit)).scalars()]
+
+
+_MOST_LOOKED_AT = 1000
 
 
 def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> Launch | None:

@@ -263,4 +263,4 @@ def _was_sick(tx: Transaction, node: str, reading: Reading) -> bool:
 
 
 def _resettle_all(tx: Transaction, node: str, now: datetime) -> None:
-    sessions.resettle(tx, [session.session_id for session in sessions.live_on(tx, node)], now=now)
+    sessions.resettle(tx, sessions.live_on(tx, node), now=now)

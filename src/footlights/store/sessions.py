@@ -122,21 +122,17 @@ _SET_QUEUE = (
 )
 
 
-def holding(tx: Transaction) -> list[Session]:
-    """Return the sessions that hold slots."""
-    launched = select(SESSION).join(LAUNCH, LAUNCH.c.launch_id == SESSION.c.launch_id)
-    return tx.all(launched.where(LAUNCH.c.ended_time.is_(None)), Session)
+def holding(tx: Transaction) -> list[tuple[bytes, datetime | None]]:
+    """Return the limits of every session that holds slots, and when it became ready."""
+    # By the launches, of which few live: those that have ended are not looked at, however many there are.
+    launched = select(SESSION.c.limits, SESSION.c.ready_time).join(LAUNCH, LAUNCH.c.session_id == SESSION.c.session_id)
+    return [(row[0], row[1]) for row in tx.execute(launched.where(LAUNCH.c.ended_time.is_(None)))]
 
 
-def live_on(tx: Transaction, node: str) -> list[Session]:
-    """Return the sessions that hold slots on a node."""
-    return tx.all(
-        select(SESSION)
-        .join(LAUNCH, LAUNCH.c.launch_id == SESSION.c.launch_id)
-        .where(LAUNCH.c.node == node, LAUNCH.c.ended_time.is_(None))
-        .order_by(SESSION.c.session_id),
-        Session,
-    )
+def live_on(tx: Transaction, node: str) -> list[str]:
+    """Return the ids of the sessions that hold slots on a node."""
+    living = select(LAUNCH.c.session_id).where(LAUNCH.c.node == node, LAUNCH.c.ended_time.is_(None))
+    return list(tx.execute(living.order_by(LAUNCH.c.session_id)).scalars())
 
 
 PRUNED_AT_ONCE = 500

@@ -1,0 +1,59 @@
+"""What is read every few seconds goes through what lives, never through the history of what has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from footlights.store import Store, Transaction, fleet, launches, listing, sessions
+from footlights.store.lives import Lives
+from tests.store.rows import NOW, running
+
+HISTORY = ("session", "launch", "lease")
+LIVING = {"ix_session_live", "ix_session_live_username", "ix_session_pending", "ix_launch_live", "uq_lease_live_slot"}
+"""Indexes on what has not ended: to go through one of them is to go through what lives."""
+
+READS: dict[str, Callable[[Transaction], Any]] = {
+    "pending": lambda tx: sessions.pending(tx, 2000),
+    "any_pending": sessions.any_pending,
+    "holding": sessions.holding,
+    "live sessions": lambda tx: sessions.live_on(tx, "node-a"),
+    "live launches": lambda tx: launches.live_on(tx, "node-a"),
+    "ending": launches.ending,
+    "running_at": lambda tx: launches.running_at(tx, "a"),
+    "refusals": lambda tx: launches.refusals(tx, ["a"], since=NOW),
+    "failed_starts": lambda tx: launches.failed_starts(tx, ["a"], since=NOW),
+    "members": fleet.members,
+    "living": listing.living,
+    "state_counts": listing.state_counts,
+    "lives of sessions": lambda tx: Lives.of_sessions(tx, ["a", "b"]),
+    "lives of launches": lambda tx: Lives.of_launches(tx, ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_no_history_is_searched(store: Store, name: str) -> None:
+    """By SQLite's plans, which do not depend on how much there is; Postgres chooses by numbers."""
+    if store.dialect != "sqlite":
+        pytest.skip("Postgres' plans depend on how much there is")
+    await running(store)
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    def read(tx: Transaction) -> list[str]:
+        event.listen(tx.connection, "before_cursor_execute", note)
+        READS[name](tx)
+        event.remove(tx.connection, "before_cursor_execute", note)
+        plans = [tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {each}", values) for each, values in statements]
+        return [str(row[-1]) for plan in plans for row in plan]
+
+    steps = await store.read(read)
+
+    assert steps
+    scanned = [step.split() for step in steps if step.startswith("SCAN ") and step.split()[1] in HISTORY]
+    assert {step[-1] for step in scanned} <= LIVING, steps
