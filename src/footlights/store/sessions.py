@@ -55,18 +55,6 @@ def resettle(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> N
         lives.write()
 
 
-def hold(tx: Transaction, session_id: str) -> None:
-    """Keep a session from being changed by others until the transaction ends.
-
-    Whoever changes a session and its launch begins with the session: in both orders, two replicas would wait for each
-    other.
-    """
-    if tx.dialect == "postgresql":
-        tx.execute(
-            select(SESSION.c.session_id).where(SESSION.c.session_id == session_id).with_for_update(key_share=True)
-        )
-
-
 def update_session(tx: Transaction, session: Session, **changes: Any) -> Session:
     """Change a session that nobody else has changed since it was read, and give it a new revision.
 
