@@ -143,6 +143,19 @@ async def test_an_end_that_was_reported_late_is_recorded_and_forgotten(plane: Co
     assert (ended.state, ended.exit_code) == (State.FAILED, 7)
 
 
+async def test_a_nul_in_an_applications_words_is_shown_as_what_it_is(plane: Control) -> None:
+    """Postgres takes none in a text, and a report that cannot be recorded would end the link again and again."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    assignment = await agent.assignment(made.session_id)
+
+    await agent.report(assignment, "FAILED", reason="STAGE_BROKEN", message="bad\0stage")
+
+    ended = await plane.get(made.session_id)
+    assert ended.state == State.FAILED
+    assert "bad\ufffdstage" in ended.status_message
+
+
 async def test_another_nodes_agent_cannot_speak_of_a_launch(plane: Control) -> None:
     """Its report is forgotten and changes nothing."""
     agent = await plane.agent()

@@ -378,7 +378,10 @@ def time_limits(applied: application_pb2.Limits) -> TimeLimits:
 
 
 def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
-    """Return an agent's report with its ages turned into moments of our own clock."""
+    """Return an agent's report with its ages turned into moments of our own clock.
+
+    What it says in an application's words may hold NUL, which Postgres takes in no text: U+FFFD stands for it.
+    """
     steps = {}
     for step in report.steps:
         if step.stage in Stage.__members__:
@@ -388,7 +391,7 @@ def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
         epoch=report.epoch,
         state=LaunchState[agent_pb2.LaunchReport.State.Name(report.state)],
         reason=report.reason,
-        message=report.message,
+        message=report.message.replace("\0", "\ufffd"),
         exit_code=report.exit_code if report.HasField("exit_code") else None,
         ports=(report.signal_port, report.media_port, report.http_port),
         viewers=report.viewers if report.HasField("viewers") else None,
