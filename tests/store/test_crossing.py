@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from footlights import errors
-from footlights.store import Store, Transaction, nodes, open_store, sessions
+from footlights.store import Store, Transaction, applications, creating, nodes, open_store, sessions
 from footlights.store.tables import NODE, Node
 from tests.store.databases import Postgres
-from tests.store.rows import NOW, create, join, read
+from tests.store.rows import NOW, add_version, create, creation_of, join, read
 from tests.system.stack import until
 
 
@@ -124,6 +124,23 @@ async def test_what_another_made_at_the_same_time_is_found(shared: Store) -> Non
     await shared.write(make)
 
     assert runs == [False, True]
+
+
+async def test_a_version_is_not_removed_under_a_session_that_is_being_created(shared: Store) -> None:
+    """Who removes it waits for the session and counts it; nothing runs a version that is not there."""
+    await shared.write(add_version)
+
+    def remove(tx: Transaction) -> int:
+        applications.remove_version(tx, "fake", "1.0.0")
+        return applications.live_session_count(tx, "fake", "1.0.0")
+
+    with shared._writer.connect() as connection:
+        creating.create(Transaction(connection), creation_of())
+        removal = asyncio.create_task(shared.write(remove))
+        await until(lambda: shared.read(lambda tx: waiting(tx) == 1), what="the removal waits for the session")
+        connection.commit()
+
+    assert await removal == 1
 
 
 async def test_what_fails_for_another_reason_is_not_tried_again(shared: Store) -> None:

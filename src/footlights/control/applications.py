@@ -94,8 +94,9 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
 
         def write(tx: Transaction) -> None:
             _application(tx, request.application)
-            _refuse_in_use(tx, request.application, None)
+            # Counted after the removal, which waits for whoever creates a session with it at this moment.
             rows.remove(tx, request.application)
+            _refuse_in_use(tx, request.application, None)
 
         await self._write(write)
         return application_pb2.DeleteApplicationResponse()
@@ -146,8 +147,9 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
                     reason="VERSION_IN_USE",
                     metadata={"release": pointing[0]},
                 )
-            _refuse_in_use(tx, request.application, request.version)
+            # Counted after the removal, which waits for whoever creates a session with it at this moment.
             rows.remove_version(tx, request.application, request.version)
+            _refuse_in_use(tx, request.application, request.version)
 
         await self._write(write)
         return application_pb2.DeleteVersionResponse()

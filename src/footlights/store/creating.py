@@ -251,8 +251,11 @@ _WAITING = (
     )
     .scalar_subquery()
 )
-_LOOK = select(VERSION.c.application, VERSION.c.version, _WAITING).where(
-    tuple_(VERSION.c.application, VERSION.c.version).in_(bindparam("wanted", expanding=True))
+# Whoever removes a version waits for those who look at it, and counts the sessions that they have made of it.
+_LOOK = (
+    select(VERSION.c.application, VERSION.c.version, _WAITING)
+    .where(tuple_(VERSION.c.application, VERSION.c.version).in_(bindparam("wanted", expanding=True)))
+    .with_for_update(of=VERSION, read=True, key_share=True)
 )
 
 
