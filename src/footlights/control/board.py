@@ -23,9 +23,11 @@ class Board:
 
     SWEEP_S = 10.0
     """All nodes are read at least so often, unless reading them takes more than a fiftieth of it."""
+    LONGEST_SWEEP_S = 60.0
+    """And so often however long it takes: a reading in the middle of which the machine slept says nothing."""
     GUARD_S = 1.0
-    """Crash loops and quarantines are looked at at least so often, and with every node that is read by name, unless
-    that takes more than a twentieth of the time."""
+    """Crash loops and quarantines are looked at so often, and also with every node that is read by name, unless that
+    takes more than a twentieth of the time."""
     MOST_NAMED = 500
     """So many nodes are read by name; beyond it all are."""
     FRESH_S = 3.0
@@ -107,7 +109,7 @@ class Board:
             self._guarded_at, self._guard_s = started, 20 * took
         if sweep:
             self._swept_at = started
-            self._sweep_s = max(self.SWEEP_S, 50 * took)
+            self._sweep_s = min(max(self.SWEEP_S, 50 * took), self.LONGEST_SWEEP_S)
 
     def place(self, wish: Wish) -> Placement | None:
         """Choose slots for a wish and hold them."""
