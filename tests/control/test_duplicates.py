@@ -9,6 +9,7 @@ import pytest
 from footlights.v1 import agent_pb2, node_pb2, session_pb2
 
 from footlights import errors
+from footlights.control.hub import Hub, OpenLink
 from footlights.store import nodes
 from footlights.store.nodes import Arrival
 from tests.control.harness import Agent, Control, Report, State, known
@@ -48,6 +49,20 @@ async def test_a_second_agent_is_refused_while_the_first_is_alive(plane: Control
     assert (node.epoch, node.facts.hostname) == (1, "")
     assert second.assigned == {}
     assert (await plane.get(made.session_id)).state == State.READY
+
+
+async def test_two_who_ask_at_once_whether_an_agent_lives_both_learn_it() -> None:
+    """As two other replicas do, each with a second agent at its door."""
+    hub = Hub()
+    link = OpenLink("node-a", "one", 1, set())
+    hub.add(link)
+    asking = [asyncio.create_task(hub.rival("node-a", name, 10)) for name in ("two", "three")]
+    await asyncio.sleep(0)
+    asked = len(link.outbox)
+    hub.hear(link)
+
+    assert asked == len(asking)
+    assert await asyncio.gather(*asking) == [link, link]
 
 
 async def test_any_word_of_the_first_shows_that_it_lives(plane: Control) -> None:

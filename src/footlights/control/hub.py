@@ -119,7 +119,7 @@ class OpenLink:
 
     def speaking(self) -> asyncio.Event:
         """Return what is set when it is heard next."""
-        self.spoke = asyncio.Event()
+        self.spoke = self.spoke or asyncio.Event()
         return self.spoke
 
 
