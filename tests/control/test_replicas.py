@@ -120,6 +120,29 @@ async def test_one_that_has_just_come_is_not_robbed_by_who_has_not_seen_it(share
     assert await late.write() == "late"
 
 
+async def test_a_copy_of_a_replica_is_told_from_it(shared: Store) -> None:
+    """Both learn it, whichever began first; one that is alone never does, also after it was taken for gone."""
+    one, two = await joined(shared, "one", "two")
+    for _ in range(Replicas.GONE_LOOKS + 1):
+        await two.replicas.beat_once()
+    await one.replicas.beat_once()
+    await one.replicas.beat_once()
+    alone = one.replicas.doubled
+    copy = Process(shared, "one")
+    await copy.replicas.join("")
+    for _ in range(2):
+        await one.replicas.beat_once()
+        await copy.replicas.beat_once()
+    both = one.replicas.doubled, copy.replicas.doubled
+    for _ in range(2):
+        await one.replicas.beat_once()
+
+    assert not alone
+    assert both == (True, True)
+    assert not one.replicas.doubled
+    assert not two.replicas.doubled
+
+
 async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     """Its work is free and its nodes have no link, without a look."""
     one, two = await joined(shared, "one", "two")

@@ -56,6 +56,10 @@ class Replicas:
         self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
         self._metrics, self._brake, self._clock, self._on_time = metrics, brake, clock, on_time
         self._seen: dict[str, tuple[Replica, int]] = {}
+        self._beats: int | None = None
+        """How often it has beaten; None where it is not known what became of the last one."""
+        self.doubled = False
+        """Whether another process has this one's id."""
         self.joined = False
         self.term = 0
         """Grows whenever it joins or leaves: what it held before is no longer its own."""
@@ -64,7 +68,7 @@ class Replicas:
         """Make this replica known, with where others reach its gRPC; what it held before it was started is void."""
         self._address = peer_address
         if self._store.shared:
-            await self._store.write(self._join)
+            await self._begin()
             await self._look()
         self.joined, self.term = True, self.term + 1
 
@@ -87,9 +91,12 @@ class Replicas:
         """Beat, look at the others, and remove who is gone."""
         hold = self._brake.hold
         held = None if hold is None else replicas.Brake(hold.cause.value, hold.message, hold.since)
-        if not await self._store.write(lambda tx: replicas.beat(tx, self.me, brake=held)):
+        beats, self._beats = self._beats, None
+        if await self._store.write(lambda tx: replicas.beat(tx, self.me, brake=held)):
+            self._beats = None if beats is None else beats + 1
+        else:
             log.warning("This replica was taken for gone and is back", action="replica_back", replica=self.me)
-            await self._store.write(self._join)
+            await self._begin()
             self.term += 1
         await self._look()
         for row, missed in list(self._seen.values()):
@@ -113,8 +120,28 @@ class Replicas:
             known = before.get(row.replica)
             still = known is not None and known[0].beat == row.beat
             self._seen[row.replica] = (row, known[1] + 1 if known is not None and still else 0)
+        self._recognise()
         live = len(self.living)
         self._metrics.replicas(live=live, gone=max(0, len(self._seen) - live))
+
+    def _recognise(self) -> None:
+        """Hold what is known of this replica against what it has written itself."""
+        if self.me not in self._seen:
+            return
+        found = self._seen[self.me][0].beat
+        doubled = self._beats is not None and found != self._beats
+        if doubled and not self.doubled:
+            log.error(
+                "Another process has this replica's id: one data directory is a copy of the other. Stop one of them, "
+                "remove the file 'replica' from its data directory, and start it again",
+                action="replica_doubled",
+                replica=self.me,
+            )
+        self.doubled, self._beats = doubled, found
+
+    async def _begin(self) -> None:
+        await self._store.write(self._join)
+        self._beats = 1
 
     def _join(self, tx: Transaction) -> None:
         replicas.join(
