@@ -33,6 +33,7 @@ def test_the_defaults_are_well() -> None:
         ({"http_listen": "127.0.0.1:65536"}, "http_listen", "is not HOST:PORT"),
         ({"http_listen": "127.0.0.1:http"}, "http_listen", "is not HOST:PORT"),
         ({"http_listen": "127.0.0.1:²"}, "http_listen", "is not HOST:PORT"),
+        ({"peer_address": "10.0.0.1"}, "peer_address", "'10.0.0.1' is not HOST:PORT"),
         ({"tls_cert": HERE}, "tls_key", "Give both or neither"),
         ({"tls_key": HERE}, "tls_key", "Give both or neither"),
         ({"heartbeat_interval_s": 0}, "heartbeat_interval_s", "0 is not above 0"),
@@ -91,3 +92,21 @@ def test_addresses_are_split(text: str, address: tuple[str, int]) -> None:
 def test_loopback_is_what_only_this_machine_reaches(host: str, here: bool) -> None:
     """Names are not believed, but for one."""
     assert is_loopback(host) == here
+
+
+@pytest.mark.parametrize(
+    ("members", "at"),
+    [
+        ({}, "127.0.0.1:7"),
+        ({"grpc_listen": "[::1]:0"}, "[::1]:7"),
+        ({"grpc_listen": "host.example.com:0"}, "host.example.com:7"),
+        ({"grpc_listen": "0.0.0.0:0"}, ""),
+        ({"grpc_listen": "[::]:0"}, ""),
+        ({"grpc_listen": "0.0.0.0:0", "peer_address": "10.0.0.1:50051"}, "10.0.0.1:50051"),
+    ],
+)
+def test_other_replicas_are_told_no_address_under_which_they_would_reach_themselves(
+    members: dict[str, Any], at: str
+) -> None:
+    """Every address of a machine is, to another machine, every address of its own."""
+    assert ServerSettings(HERE, insecure=True, **members).reached_at(7) == at

@@ -94,8 +94,13 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         plane = await assemble(settings, store, key, _origin(public_url, settings), public_url, replica=replica)
         grpc_server, grpc_port = await _grpc(settings, plane)
         grpc_host, _ = split_address("grpc_listen", settings.grpc_listen)
+        if not (peer_address := settings.reached_at(grpc_port)) and store.shared:
+            log.warning(
+                "Other replicas cannot ask this one for logs or whether an agent lives: give --peer-address HOST:PORT",
+                action="peer_address_missing",
+            )
         # Others may ask from now on, and agents may link: not before this replica is known, and its old links are void.
-        await plane.replicas.join(settings.peer_address or f"{_bracketed(grpc_host)}:{grpc_port}")
+        await plane.replicas.join(peer_address)
         await grpc_server.start()
         http_server = _http(settings, plane)
         http_task = asyncio.create_task(http_server.serve(sockets=[http_socket]), name="http")

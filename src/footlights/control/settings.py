@@ -31,7 +31,8 @@ class ServerSettings:
     """What this process does, of several on one Postgres: ``api`` (gRPC, REST, console), ``frontdoor`` (viewers'
     signalling), ``hub`` (agents' links), ``loops`` (placing, reaping). Repeat, or separate by commas."""
     peer_address: str = ""
-    """Where other replicas reach this one's gRPC, ``HOST:PORT``; empty: that of ``grpc_listen``."""
+    """Where other replicas reach this one's gRPC, ``HOST:PORT``; empty: that of ``grpc_listen``, unless it is every
+    address of this machine."""
     public_url: str = ""
     """The origin that browsers see, ``https://streams.example.com``; empty: that of ``http_listen``."""
     insecure: bool = False
@@ -80,6 +81,8 @@ class ServerSettings:
                     f"{value!r} listens beyond this machine without TLS, and tokens would travel in the clear. "
                     "Give --tls-cert and --tls-key, or say --insecure where something in front ends TLS.",
                 )
+        if self.peer_address:
+            split_address("peer_address", self.peer_address)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidArgument("tls_key", "a certificate and its key go together. Give both or neither.")
         for name, number in (
@@ -104,6 +107,15 @@ class ServerSettings:
             raise InvalidArgument("log_level", f"{self.log_level!r} is none of debug, info, warning, error.")
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise InvalidArgument("public_url", f"{self.public_url!r} must start with http:// or https://.")
+
+    def reached_at(self, port: int) -> str:
+        """Return where other replicas reach its gRPC, that listens on ``port``; empty where nobody can tell."""
+        if self.peer_address:
+            return self.peer_address
+        host, _ = split_address("grpc_listen", self.grpc_listen)
+        if host in ("0.0.0.0", "::"):  # noqa: S104  # whoever dials it reaches itself
+            return ""
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _check_roles(self) -> None:
         roles = tuple(part.strip() for given in self.roles for part in given.split(","))
