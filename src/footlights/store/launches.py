@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, case, func, select
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, SessionState, Stage, merge
@@ -307,16 +307,15 @@ def ending(tx: Transaction) -> list[tuple[Launch, Session]]:
 
 
 def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:
-    """Record that a launch should have been proved gone long ago; its session says so."""
-    met = tx.changed(
-        update(LAUNCH)
-        .where(LAUNCH.c.launch_id == launch_id, LAUNCH.c.ended_time.is_(None), LAUNCH.c.overdue.is_(False))
-        .values(overdue=True)
-    )
-    launch = get(tx, launch_id)
-    if met and launch is not None:
-        sessions.resettle(tx, [launch.session_id], now=now)
-    return bool(met)
+    """Record that a launch should have been proved gone long ago; its session says so. False where that was known."""
+    lives = Lives.of_launches(tx, [launch_id])
+    launch = lives.launch(launch_id)
+    if launch is None or launch.ended_time is not None or launch.overdue:
+        return False
+    lives.change_launch(launch, overdue=True)
+    lives.settle(launch.session_id, now=now)
+    lives.write()
+    return True
 
 
 _SHOWN = frozenset({"viewers", "signal_port", "media_port", "http_port", "exit_code", "message"})
