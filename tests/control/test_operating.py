@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
+from sqlalchemy import select
 
+from footlights.store import Transaction
+from footlights.store.tables import TERM
 from tests.control.harness import Control, State, gpu, known, seconds, version
 
 Session = session_pb2.Session
@@ -228,3 +231,18 @@ async def test_an_inventory_that_changes_serves_the_queue(plane: Control) -> Non
 
     assert await plane.place() == 1
     assert len((await plane.rest("GET", "/nodes/node-a")).json()["devices"]) == 2
+
+
+async def test_what_only_old_sessions_had_is_removed_after_them(plane: Control) -> None:
+    """A label that is new with every session would fill the disk; what is still in use stays."""
+    old = await plane.create(labels={"ticket": "old"})
+    await plane.terminate(old.session_id)
+    plane.clock.pass_s(31 * 86400)
+    await plane.create(labels={"ticket": "new"})
+
+    await plane.reap()
+
+    def tickets(tx: Transaction) -> list[str]:
+        return list(tx.execute(select(TERM.c.text).where(TERM.c.key == "ticket")).scalars())
+
+    assert await plane.store.read(tickets) == ["new"]

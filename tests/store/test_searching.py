@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 
 from footlights.lifecycle import EndReason
-from footlights.store import Store, Transaction, creating, listing, sessions
+from footlights.store import Store, Transaction, creating, listing, searching, sessions
 from footlights.store.creating import Created
 from footlights.store.listing import Filter, Order, Page
 from footlights.store.tables import SESSION, SESSION_TERM, TERM, Session
@@ -171,7 +171,7 @@ async def test_an_older_server_beside_this_one_keeps_the_terms_right(store: Stor
         assert page.count == 1, wanted
 
 
-async def test_terms_that_no_session_has_any_more_are_forgotten_with_pruning(store: Store) -> None:
+async def test_terms_that_no_session_has_any_more_are_forgotten(store: Store) -> None:
     """A label that is new with every session would fill the table of terms for ever."""
 
     def make(tx: Transaction) -> None:
@@ -184,6 +184,23 @@ async def test_terms_that_no_session_has_any_more_are_forgotten_with_pruning(sto
 
     await store.write(make)
     await store.write(lambda tx: sessions.prune(tx, before=NOW - timedelta(days=30)))
+    unused, after = await store.read(lambda tx: searching.unused_terms(tx, 0))
+    await store.write(lambda tx: create(tx, labels={"ticket": "0"}, username="user2"))
+    removed = await store.write(lambda tx: searching.forget_terms(tx, unused))
 
-    assert await store.read(texts) == {"2", "user2", "message 2"}
-    assert (await store.read(lambda tx: listing.page(tx, Filter(STATES, search="user"), Order(), limit=9))).count == 1
+    assert (len(unused), after, removed) == (6, 0, 5)
+    assert await store.read(texts) == {"0", "2", "user2", "message 2"}
+    assert await store.read(lambda tx: searching.unused_terms(tx, 0)) == ([], 0)
+    assert (await store.read(lambda tx: listing.page(tx, Filter(STATES, search="user"), Order(), limit=9))).count == 2
+
+
+async def test_terms_are_looked_at_in_parts(store: Store) -> None:
+    """However many there are, neither looking nor removing takes long; after the last part comes the first."""
+    named = [{"number": number, "kind": "label", "key": "ticket", "text": str(number)} for number in range(1, 10_006)]
+    await store.write(lambda tx: tx.execute(TERM.insert(), named))
+    first, middle = await store.read(lambda tx: searching.unused_terms(tx, 0))
+    second, end = await store.read(lambda tx: searching.unused_terms(tx, middle))
+
+    assert (len(first), middle) == (searching.MOST_LOOKED_AT, searching.MOST_LOOKED_AT)
+    assert (len(second), end) == (5, 0)
+    assert await store.write(lambda tx: searching.forget_terms(tx, first)) == len(first)

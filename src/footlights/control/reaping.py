@@ -23,7 +23,7 @@ from footlights.control.settings import ServerSettings
 from footlights.control.silence import Silences
 from footlights.control.steady import SteadyClock
 from footlights.lifecycle import EndReason
-from footlights.store import Store, Transaction, launches, nodes, requests, sessions
+from footlights.store import Store, Transaction, launches, nodes, requests, searching, sessions
 from footlights.store.feed import BATCH, Feed
 from footlights.store.lives import Lives
 from footlights.store.store import Unit
@@ -71,6 +71,8 @@ class Reaping:
         self.passes = 0
         """How many passes were made to their end."""
         self._pruned = -math.inf
+        self._tidied = 0
+        """The last term that was looked at."""
         self._looked = False
         self._countdowns = Countdowns(monotonic)
         self._endings = Countdowns(monotonic)
@@ -128,7 +130,15 @@ class Reaping:
             if await self._write(lambda tx: sessions.prune(tx, before=before)) < sessions.PRUNED_AT_ONCE:
                 break
         await self._write(lambda tx: requests.forget_old(tx, now=certain))
+        await self._forget_terms()
         await asyncio.to_thread(self._clock.keep)
+
+    async def _forget_terms(self) -> None:
+        """Remove texts that no session has any more, a part each time: labels may be new with every session."""
+        after = self._tidied
+        unused, self._tidied = await self._store.read(lambda tx: searching.unused_terms(tx, after))
+        if unused:
+            await self._write(lambda tx: searching.forget_terms(tx, unused))
 
     async def _write(self, unit: Unit[T]) -> T:
         return await self._store.write(self._work.guarded(unit))

@@ -22,6 +22,8 @@ MOST_TERMS = 200
 """Up to so many terms are named one by one."""
 MOST_WAYS = 8
 """Up to so many indexes are read beside each other."""
+MOST_LOOKED_AT = 10_000
+"""Of so many terms those are removed at once that no session has any more."""
 
 Condition = ColumnElement[bool]
 
@@ -80,19 +82,37 @@ def ways(
     return [Way(rest, named=named is not None)]
 
 
-def forget_terms(tx: Transaction) -> int:
-    """Remove the terms that no session has any more; return how many."""
+def unused_terms(tx: Transaction, after: int) -> tuple[list[int], int]:
+    """Look at the next terms after a number, of which all begin at 0, for those that no session has any more.
+
+    Returns:
+        Their numbers, and after which to look next: 0 where the last one was reached.
+    """
+    number = TERM.c.number
+    looked_at = tx.execute(select(number).where(number > after).order_by(number).limit(MOST_LOOKED_AT)).scalars().all()
+    if not looked_at:
+        return [], 0
+    unused = tx.execute(select(number).where(number > after, number <= looked_at[-1], ~_is_used())).scalars().all()
+    return list(unused), looked_at[-1] if len(looked_at) == MOST_LOOKED_AT else 0
+
+
+def forget_terms(tx: Transaction, numbers: Sequence[int]) -> int:
+    """Remove those of some terms that still no session has; return how many."""
     if tx.dialect == "postgresql":
-        # Whoever is about to use one of them has found it already, or adds it again after this.
+        # Whoever is about to use one of them has found it already, or adds it again after this. Nobody creates a
+        # session meanwhile, so what may be removed was looked for before.
         tx.connection.exec_driver_sql("LOCK TABLE term IN SHARE ROW EXCLUSIVE MODE")
+    return tx.changed(delete(TERM).where(TERM.c.number.in_(numbers), ~_is_used()))
+
+
+def _is_used() -> Condition:
     mine = (SESSION_TERM.c.kind == TERM.c.kind, SESSION_TERM.c.key == TERM.c.key, SESSION_TERM.c.text == TERM.c.text)
     kinds = TERM.c.kind
-    used = or_(
+    return or_(
         and_(kinds == "application", exists().where(SESSION.c.application == TERM.c.text)),
         and_(kinds == "username", exists().where(SESSION.c.username == TERM.c.text)),
         and_(kinds.in_(("label", "message")), exists().where(*mine)),
     )
-    return tx.changed(delete(TERM).where(~used))
 
 
 class _Found:

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import bindparam, delete, select, update
 
 from footlights.lifecycle import EndReason, SessionState
-from footlights.store import searching
 from footlights.store.inserting import Rows
 from footlights.store.lives import Lives
 from footlights.store.revisions import allocate, next_revision
@@ -141,7 +140,6 @@ def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> 
         tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(launches)))
         tx.execute(delete(LAUNCH).where(LAUNCH.c.session_id.in_(old)))
         tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(old)))
-        searching.forget_terms(tx)
     return len(old)
 
 
