@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
 from footlights.store import Joint, Store, Transaction, open_store, sessions
@@ -328,3 +329,12 @@ async def test_a_joint_that_answers_for_too_few_fails(store: Store) -> None:
 
     with pytest.raises(RuntimeError, match="short gave 0 answers to 1 items"):
         await store.write_joint(short, "a")
+
+
+def test_an_error_of_the_engine_shows_no_values(store: Store) -> None:
+    """It is logged as it is, and what was to be written may be anybody's name, argument or digest."""
+    statement = text("SELECT no_such_column FROM session WHERE username = :username")
+    for engine in (store._writer, store._reader):
+        with engine.connect() as connection, pytest.raises(SQLAlchemyError, match="no_such_column") as caught:
+            connection.execute(statement, {"username": "hush"})
+        assert "hush" not in str(caught.value)

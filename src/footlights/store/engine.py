@@ -156,6 +156,7 @@ def _engines(data_dir: Path, database: str) -> tuple[Engine, Engine]:
             url.set(drivername="postgresql+psycopg"),
             isolation_level="READ COMMITTED",
             pool_size=6,
+            hide_parameters=True,
             connect_args={name: value for name, value in _POSTGRES.items() if name not in url.query},
         )
     except ModuleNotFoundError as error:
@@ -176,7 +177,7 @@ def _set_up_postgres(connection: Any, _record: Any) -> None:
 def _sqlite(path: Path) -> tuple[Engine, Engine]:
     """Two engines on one file: SQLite has one writer, and readers that it never blocks (WAL)."""
     url = URL.create("sqlite", database=str(path))
-    writer, reader = create_engine(url), create_engine(url)
+    writer, reader = (create_engine(url, hide_parameters=True) for _ in range(2))
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _beginner(begin))
