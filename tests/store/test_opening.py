@@ -197,6 +197,8 @@ def test_a_wrong_database_url_is_refused_by_name_value_and_fix(tmp_path: Path, u
         "postgresql//ann:hunter2@db/footlights",
         "mysql://ann:hunter2@db/footlights",
         "postgresql://ann:hunter2@127.0.0.1:1/none",
+        "postgresql//ann@db/footlights?password=hunter2",
+        "postgresql://ann@127.0.0.1:1/none?password=hunter2&sslpassword=hunter2",
     ],
 )
 def test_a_password_in_a_database_url_is_never_said(tmp_path: Path, url: str) -> None:

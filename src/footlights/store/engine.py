@@ -42,6 +42,7 @@ _MIGRATION_LOCK = 0x466F6F74
 """The key of the advisory lock under which tables are changed; any number that nobody else uses."""
 
 _PASSWORD = re.compile(r"([^/:@\s]+):[^/@\s]*@")
+_PASSWORD_OPTION = re.compile(r"(password=)[^&\s]*")
 
 
 def open_store(data_dir: Path, database: str = "") -> Store:
@@ -85,7 +86,7 @@ def upgrade(engine: Engine, to: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, to)
     except SQLAlchemyError as error:
-        raise unusable(engine.url.render_as_string(), error) from error
+        raise unusable(shown(engine.url), error) from error
 
 
 def current(engine: Engine) -> str:
@@ -94,7 +95,7 @@ def current(engine: Engine) -> str:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision() or ""
     except SQLAlchemyError as error:
-        raise unusable(engine.url.render_as_string(), error) from error
+        raise unusable(shown(engine.url), error) from error
 
 
 def newest() -> str:
@@ -111,6 +112,11 @@ def opened(data_dir: Path, database: str) -> Iterator[Engine]:
     finally:
         reader.dispose()
         writer.dispose()
+
+
+def shown(url: URL) -> str:
+    """Return a database's URL without its password, in whichever of two places that stands."""
+    return url.difference_update_query(["password", "sslpassword"]).render_as_string()
 
 
 def unusable(where: str, error: SQLAlchemyError) -> errors.Unavailable:
@@ -143,9 +149,9 @@ def _engines(data_dir: Path, database: str) -> tuple[Engine, Engine]:
     try:
         url = make_url(database)
     except (ArgumentError, ValueError):
-        shown = _PASSWORD.sub(r"\1:[redacted]@", database)
+        text = _PASSWORD_OPTION.sub(r"\1[redacted]", _PASSWORD.sub(r"\1:[redacted]@", database))
         raise errors.InvalidArgument(
-            "database", f"{shown!r} is not a database URL. Write postgresql://USER@HOST/NAME, or leave it out."
+            "database", f"{text!r} is not a database URL. Write postgresql://USER@HOST/NAME, or leave it out."
         ) from None
     if url.get_backend_name() != "postgresql":
         raise errors.InvalidArgument(

@@ -76,11 +76,11 @@ def check(data_dir: Path, database: str = "") -> Health:
         errors.Unavailable: it cannot be read.
     """
     _must_exist(data_dir, database)
-    with engines.opened(data_dir, database) as engine, _said(engine.url.render_as_string()):
+    with engines.opened(data_dir, database) as engine, _said(engines.shown(engine.url)):
         migration = engines.current(engine)
         with engine.connect() as connection:
             problems = tuple(_problems(connection))
-        return Health(engine.url.render_as_string(), migration, engines.newest(), problems)
+        return Health(engines.shown(engine.url), migration, engines.newest(), problems)
 
 
 def backup(data_dir: Path, target: Path, database: str = "") -> None:
@@ -166,8 +166,8 @@ def _dump(database: str, target: Path) -> None:
     url = make_url(database).set(drivername="postgresql")
     # The password travels in the environment: other users see a command line.
     environ = {**os.environ, "PGCONNECT_TIMEOUT": str(engines.CONNECT_TIMEOUT_S)}
-    if url.password:
-        environ["PGPASSWORD"] = str(url.password)
+    if password := url.password or url.query.get("password"):
+        environ["PGPASSWORD"] = str(password)
     shown = url.difference_update_query(["password"])._replace(password=None).render_as_string(hide_password=False)
     done = subprocess.run(
         ["pg_dump", "--format=custom", f"--file={target}", f"--dbname={shown}", "--no-password"],
