@@ -121,19 +121,6 @@ async def test_work_is_one_replicas_until_it_is_removed(store: Store) -> None:
     ]
 
 
-async def test_work_that_is_given_back_is_anybodys(store: Store) -> None:
-    """By the newest token only."""
-    for name in ("one", "two"):
-        await store.write(lambda tx, name=name: enter(tx, name))  # type: ignore[misc]
-    await store.write(lambda tx: replicas.claim(tx, "placing", "one"))
-    await store.write(lambda tx: replicas.release(tx, "placing", 7))
-    refused = await store.write(lambda tx: replicas.claim(tx, "placing", "two"))
-    await store.write(lambda tx: replicas.release(tx, "placing", 1))
-
-    assert refused is None
-    assert await store.write(lambda tx: replicas.claim(tx, "placing", "two")) == 2
-
-
 async def test_a_claim_skips_what_another_claims_at_this_moment(store: Store) -> None:
     """It waits for nobody, and of two exactly one has the work."""
     if not store.shared:

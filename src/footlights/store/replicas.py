@@ -112,11 +112,6 @@ def holds(tx: Transaction, work: str, token: int) -> bool:
     return tx.execute(found.with_for_update(read=True)).first() is not None
 
 
-def release(tx: Transaction, work: str, token: int) -> None:
-    """Give work back."""
-    tx.execute(update(WORK).where(WORK.c.work == work, WORK.c.token == token).values(holder=""))
-
-
 def _is_known(tx: Transaction, replica: str) -> bool:
     return tx.execute(select(REPLICA.c.replica).where(REPLICA.c.replica == replica)).first() is not None
 
