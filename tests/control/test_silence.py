@@ -227,3 +227,16 @@ async def test_it_is_recorded_now_and_then_who_was_heard(me: Judge) -> None:
     assert early == begun[0]
     assert after == [me.clock(), begun[1]]
     assert not silent.over
+
+
+async def test_a_link_of_a_node_that_was_forgotten_ends(shared: Store) -> None:
+    """While its replica was taken for gone; else its agent would run what nobody knows, and never be told so."""
+    judge = Judge(shared)
+    link = await judge.link("node-a")
+    await judge.judge()
+    before = link.over
+    await shared.write(lambda tx: nodes.forget(tx, "node-a", now=judge.clock()))
+    await judge.judge()
+
+    assert (before, link.over) == (False, True)
+    assert isinstance(link.farewell, errors.Unavailable)

@@ -5,29 +5,51 @@ Of a large fleet an answer shows some nodes of every sort; their counts are over
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from footlights import scheduler
 from footlights.control import convert, crashes, quarantine, waiting
+from footlights.control.crashes import Crashes
 from footlights.control.resolving import Resolved
-from footlights.control.waiting import Outlook
+from footlights.control.waiting import Outlook, Queue
 from footlights.store import Transaction, fleet
+from footlights.store.fleet import Member
 from footlights.v1 import session_pb2
 
 
-def explain(
-    tx: Transaction, resolved: Resolved, priority: int, *, now: datetime
-) -> session_pb2.ExplainPlacementResponse:
-    """Read the fleet and the queue, and explain what would happen to a session of a version."""
-    blocked, quarantined = crashes.load(tx, now=now), quarantine.load(tx, now=now)
-    nodes = [convert.node_view(member, quarantined) for member in fleet.members(tx)]
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an explanation is made from, as it was read."""
+
+    members: Sequence[Member]
+    queue: Queue
+    outlook: Outlook
+    crashes: Crashes
+    quarantined: Mapping[tuple[str, str], str]
+
+
+def read(tx: Transaction, *, now: datetime) -> Seen:
+    """Read the fleet and the queue. What is made of a large fleet takes longer than a transaction may stand still."""
+    return Seen(
+        fleet.members(tx),
+        waiting.queue(tx, now=now),
+        waiting.outlook(tx, now=now),
+        crashes.load(tx, now=now),
+        quarantine.load(tx, now=now),
+    )
+
+
+def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
+    """Explain what would happen to a session of a version."""
+    nodes = [convert.node_view(member, seen.quarantined) for member in seen.members]
     version = resolved.version.application, resolved.version.version
-    wish = convert.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocked.of(*version))
-    queue = waiting.queue(tx, now=now)
+    blocks = seen.crashes.of(*version)
+    wish = convert.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
     # Its place is behind those of its own priority; what is behind it can take nothing from it.
-    ahead = sum(1 for row in queue.waiting if row.priority >= priority)
-    return explanation(nodes, wish, queue.wishes(blocked)[:ahead], waiting.outlook(tx, now=now))
+    ahead = sum(1 for row in seen.queue.waiting if row.priority >= priority)
+    return explanation(nodes, wish, seen.queue.wishes(seen.crashes)[:ahead], seen.outlook)
 
 
 def explanation(

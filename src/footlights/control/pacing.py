@@ -10,6 +10,7 @@ links have it: the more of it, the more they say. Where they have a process of t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -60,6 +61,10 @@ class Pacing:
                 await turn
         except TimeoutError:
             return False
+        finally:
+            if turn.cancelled():
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(turn)
         return True
 
     def _has_room(self) -> bool:

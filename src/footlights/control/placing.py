@@ -116,7 +116,8 @@ class Placing:
         placed = await self._begin(rows, placements)
         changed = await self._tell_queue(queue, rows, left, now)
         self._waiting = bool(left)
-        self._bus.decided(rows)
+        # Those that were told before wait for their turn, and nobody for a word of them.
+        self._bus.decided([name for name, row in rows.items() if not row.queue])
         if placed or changed:
             self._bus.watchers()
         self._metrics.placed(time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from footlights.control.convert import Origin
 from footlights.control.creating import Creating
 from footlights.control.ending import Ending
 from footlights.control.peers import Peers
+from footlights.control.resolving import Resolved
 from footlights.control.settings import ServerSettings
 from footlights.lifecycle import SessionState
 from footlights.store import Store, Transaction, applications, launches, listing
@@ -246,11 +248,12 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         """Say what would happen to such a session now."""
         now = self._clock()
 
-        def read(tx: Transaction) -> session_pb2.ExplainPlacementResponse:
+        def read(tx: Transaction) -> tuple[Resolved, explaining.Seen]:
             resolved = resolving.resolve(tx, request.application, request.application_version, request.profile)
-            return explaining.explain(tx, resolved, request.priority, now=now)
+            return resolved, explaining.read(tx, now=now)
 
-        return await self._store.read(read)
+        resolved, seen = await self._store.read(read)
+        return await asyncio.to_thread(explaining.explain, seen, resolved, request.priority)
 
     async def _launch(self, session_id: str) -> logs.Source:
         caller = calls.current().caller

@@ -17,7 +17,7 @@ import structlog
 from footlights import errors
 from footlights.control.brake import Brake, Silence
 from footlights.control.changes import Bus
-from footlights.control.hub import Hub, replaced
+from footlights.control.hub import Hub, OpenLink, replaced
 from footlights.control.replicas import Replicas
 from footlights.store import Store, nodes
 from footlights.store.nodes import Presence
@@ -72,13 +72,15 @@ class Silences:
             orphans: Whether the nodes of replicas that are gone are this one's to judge.
         """
         started = self._monotonic()
+        # Before the store is read: what these links wrote is seen by it.
+        links = self._hub.links
         known = await self._store.read(nodes.presences)
         self._brake.late(self._monotonic() - started)
         self._hub.fleet_size = sum(1 for row in known if row.connected)
         silences = {row.node: self._silence(row) for row in known if row.reachable and self._is_ours(row, orphans)}
         if not (held := self._brake.judge(silences)):
             await self._mark([row for row in known if row.node in silences], silences)
-        await self._correct({row.node: row for row in known})
+        await self._correct(links, {row.node: row for row in known})
         await self._record()
         return held
 
@@ -117,13 +119,17 @@ class Silences:
                 log.warning("A node is silent", action="node_unreachable", node=row.node)
                 self._bus.node_changed(row.node)
 
-    async def _correct(self, known: dict[str, Presence]) -> None:
+    async def _correct(self, links: Sequence[OpenLink], known: dict[str, Presence]) -> None:
         """Hold what others wrote of our nodes against our links: we may have been taken for gone, a node for silent."""
-        for link in self._hub.links:
+        for link in links:
             row = known.get(link.node)
-            if row is None or row.epoch < link.epoch or link.over:
+            if link.over:
                 continue
-            if row.epoch > link.epoch:
+            if row is None:
+                # What its agent runs is nobody's any more: it is told so at its next link.
+                why = f"Node {link.node} was forgotten. Open the link again."
+                link.end(errors.Unavailable(why, reason="NODE_FORGOTTEN"))
+            elif row.epoch != link.epoch:
                 link.end(replaced(link.node, link.incarnation))
             elif not (row.connected and row.reachable and row.hub == self._replicas.me):
                 if self._monotonic() - link.heard > link.interval_s * 1.5:

@@ -168,6 +168,9 @@ def _attempt(transaction: Transaction, task: Unit[Any] | Joint[Any, Any], works:
         except SQLAlchemyError:
             # The engine has given up the whole transaction, as SQLite does on a full disk: say that, not this.
             raise error from None
+        if transaction.connection.invalidated:
+            # So it is where the connection is gone: nothing else of the batch can succeed on it.
+            raise
         return error
     _settle(works, answers)
     return None

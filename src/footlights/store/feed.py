@@ -26,7 +26,8 @@ BATCH = 500
 OVERLAP = 1000
 """How many revisions before its own a follower begins that comes from another replica."""
 
-_DRAWN_S = 2.0
+_DRAWN_S = 4.0
+"""Longer than Postgres lets one of our transactions stand still."""
 _ENDED_S = 60.0
 
 

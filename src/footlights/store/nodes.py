@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, case, delete, insert, select, tuple_, update
 
 from footlights import errors
 from footlights.lifecycle import LaunchState
@@ -194,11 +194,6 @@ def presences(tx: Transaction) -> list[Presence]:
     hub = case((table.hub_epoch == table.epoch, table.hub))
     columns = (table.node, hub, table.epoch, table.connected, table.reachable, table.last_seen_time)
     return [Presence(*row) for row in tx.execute(select(*columns).order_by(table.node))]
-
-
-def count_connected(tx: Transaction) -> int:
-    """Return how many nodes have a link."""
-    return int(tx.execute(select(func.count()).select_from(NODE).where(NODE.c.connected)).scalar_one())
 
 
 def seen(tx: Transaction, heard: Sequence[tuple[str, int]], *, now: datetime) -> None:
