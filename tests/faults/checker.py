@@ -140,13 +140,26 @@ def unexplained_ends(evidence: Evidence) -> Iterable[str]:
             "USER_TERMINATED": session.session_id in asked,
             "MAX_DURATION": session.request_id.endswith(FORGOTTEN),
             "CRASHED": session.launch_id in hurt,
-            "LAUNCH_FAILED": session.launch_id in hurt,
+            "LAUNCH_FAILED": session.launch_id in hurt or _lived_unseen(evidence, session, launch),
             "NODE_LOST": session.launch_id in hurt,
             "GPU_LOST": launch is not None and launch.device in lost,
         }
         if not explained.get(reason, False):
             where = f"{launch.launch_id} on {launch.node}, {launch.reason or launch.state}" if launch else "no launch"
             yield f"{session.session_id} ({session.application}) ended as {reason}: {session.message} [{where}]"
+
+
+def _lived_unseen(evidence: Evidence, session: SessionRow, launch: LaunchRow | None) -> bool:
+    """Whether an application that ends by itself did all of its short life while its node's agent could not look."""
+    brief = "COMPLETED" in evidence.behaviors.get(session.application, ())
+    if launch is None or launch.reason != "EXITED_EARLY" or not brief:
+        return False
+    blind = [fault for fault in evidence.faults if fault.kind in _BLINDING and fault.target == launch.node]
+    held = [hold for hold in evidence.holds if hold.launch_id == launch.launch_id]
+    return any(fault.began <= hold.last and hold.first <= fault.ended for fault in blind for hold in held)
+
+
+_BLINDING = ("stop_agent", "kill_agent")
 
 
 def went_back(evidence: Evidence) -> Iterable[str]:

@@ -189,6 +189,27 @@ def test_an_end_that_a_fault_explains_is_none(reason: str, fault: Fault) -> None
     assert kinds(replace(GOOD, final=final, closed_by=frozenset(), faults=(elsewhere,))) == {"unexplained_ends"}
 
 
+def test_a_short_life_that_no_agent_saw_is_explained() -> None:
+    """By the stop of its own node's agent while it had its slot; of an application that ends by itself, and no other."""
+    final = replace(
+        GOOD.final,
+        sessions={**GOOD.final.sessions, "two": session("two", reason="LAUNCH_FAILED")},
+        launches={**GOOD.final.launches, "launch-two": replace(launch("two"), reason="EXITED_EARLY")},
+    )
+    stop = Fault("stop_agent", "node-a", 6.5, 8.0)
+    brief = replace(
+        GOOD, final=final, closed_by=frozenset(), faults=(stop,), behaviors={"app": frozenset({"COMPLETED"})}
+    )
+
+    assert prove(brief) == []
+    for other in (
+        replace(brief, behaviors=GOOD.behaviors),
+        replace(brief, faults=(replace(stop, target="node-b"),)),
+        replace(brief, faults=(replace(stop, began=1.0, ended=2.0),)),
+    ):
+        assert kinds(other) == {"unexplained_ends"}
+
+
 def test_an_answer_that_goes_back_is_caught() -> None:
     """A client that was told of an end is not told of life afterwards, nor of an older revision."""
     ended = told("get", "one", 7.0, state="TERMINATED", revision=9)
