@@ -190,7 +190,7 @@ def test_an_end_that_a_fault_explains_is_none(reason: str, fault: Fault) -> None
 
 
 def test_a_short_life_that_no_agent_saw_is_explained() -> None:
-    """By the stop of its own node's agent while it had its slot; of an application that ends by itself, and no other."""
+    """By the stop of its own node's agent while it had its slot; of one that ends by itself only."""
     final = replace(
         GOOD.final,
         sessions={**GOOD.final.sessions, "two": session("two", reason="LAUNCH_FAILED")},
