@@ -12,8 +12,9 @@ from footlights.v1 import node_pb2
 from footlights.control.board import Board
 from footlights.control.changes import Bus
 from footlights.scheduler import Placement, Wish
-from footlights.store import Store, nodes, open_store
-from footlights.store.nodes import Arrival, Reading
+from footlights.store import Store, linking, open_store
+from footlights.store.inventory import Reading
+from footlights.store.linking import Arrival
 from tests.control.harness import gpu
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -40,8 +41,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def join(store: Store, name: str) -> None:
     """Link a node with one GPU, and tell nobody."""
     facts = node_pb2.NodeFacts(launchers=["fake"]).SerializeToString()
-    arrival = Arrival(name, f"of {name}", facts, [Reading(f"GPU of {name}", 1, gpu().SerializeToString())])
-    await store.write(lambda tx: nodes.link(tx, arrival, now=NOW))
+    arrival = Arrival(name, f"of {name}", facts, [Reading(f"GPU of {name}", 1, gpu().SerializeToString())], NOW)
+    await store.write(lambda tx: linking.link(tx, arrival))
 
 
 def choice(board: Board) -> Placement | None:

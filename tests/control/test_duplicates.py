@@ -10,8 +10,8 @@ from footlights.v1 import agent_pb2, node_pb2, session_pb2
 
 from footlights import errors
 from footlights.control.hub import Hub, OpenLink
-from footlights.store import nodes
-from footlights.store.nodes import Arrival
+from footlights.store import linking
+from footlights.store.linking import Arrival
 from tests.control.harness import Agent, Control, Report, State, known
 
 
@@ -58,7 +58,7 @@ async def test_two_who_ask_at_once_whether_an_agent_lives_both_learn_it() -> Non
     hub.add(link)
     asking = [asyncio.create_task(hub.rival("node-a", name, 10)) for name in ("two", "three")]
     await asyncio.sleep(0)
-    asked = len(link.outbox)
+    asked = len(link.outbox or ())
     hub.hear(link)
 
     assert asked == len(asking)
@@ -260,10 +260,12 @@ async def test_a_stranger_waits_anew_once_the_first_was_back(plane: Control) -> 
     assignment = await first.assignment(session_id)
     with pytest.raises(errors.AlreadyExists):
         await stranger(plane, first)
-    arrival = Arrival("node-a", "one", node_pb2.NodeFacts(boot_id="boot-1").SerializeToString(), (), hub="another")
-    epoch = await plane.store.write(lambda tx: nodes.link(tx, arrival, now=plane.clock()))
+    arrival = Arrival(
+        "node-a", "one", node_pb2.NodeFacts(boot_id="boot-1").SerializeToString(), (), plane.clock(), hub="another"
+    )
+    epoch = await plane.store.write(lambda tx: linking.link(tx, arrival))
     plane.clock.pass_s(10_000)
-    await plane.store.write(lambda tx: nodes.unlink(tx, "node-a", epoch, now=plane.clock()))
+    await plane.store.write(lambda tx: linking.unlink(tx, "node-a", epoch, now=plane.clock()))
 
     with pytest.raises(errors.AlreadyExists):
         await stranger(plane, first)

@@ -10,8 +10,8 @@ import pytest
 from footlights.control.brake import Brake
 from footlights.control.metrics import Metrics
 from footlights.control.replicas import Replicas, Superseded, Work
-from footlights.store import Store, Transaction, nodes, open_store, replicas
-from footlights.store.nodes import Arrival
+from footlights.store import Store, Transaction, linking, nodes, open_store, replicas
+from footlights.store.linking import Arrival
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -149,7 +149,7 @@ async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     await one.work.claim()
 
     def link(tx: Transaction) -> int:
-        return nodes.link(tx, Arrival("node-a", "of node-a", b"", (), hub="one"), now=NOW)
+        return linking.link(tx, Arrival("node-a", "of node-a", b"", (), NOW, hub="one"))
 
     await shared.write(link)
     await one.replicas.leave()

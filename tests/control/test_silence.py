@@ -13,8 +13,8 @@ from footlights.control.hub import Hub, OpenLink
 from footlights.control.metrics import Metrics
 from footlights.control.replicas import Replicas
 from footlights.control.silence import SEEN_PERIOD_S, Silences, heartbeat_interval_s
-from footlights.store import Store, Transaction, nodes
-from footlights.store.nodes import Arrival
+from footlights.store import Store, Transaction, linking, nodes
+from footlights.store.linking import Arrival
 from footlights.store.tables import NODE, Node
 
 HEARTBEAT_S = 5.0
@@ -52,8 +52,8 @@ class Judge:
 
     async def record(self, node: str, hub: str) -> int:
         """Record a link to some replica; return its epoch."""
-        arrival = Arrival(node, f"of {node}", b"", (), hub=hub)
-        return await self.store.write(lambda tx: nodes.link(tx, arrival, now=self.clock()))
+        arrival = Arrival(node, f"of {node}", b"", (), self.clock(), hub=hub)
+        return await self.store.write(lambda tx: linking.link(tx, arrival))
 
     async def link(self, node: str, interval_s: float = HEARTBEAT_S) -> OpenLink:
         """Open a link to this one."""
@@ -107,7 +107,7 @@ async def test_the_node_of_a_gone_replica_is_judged_by_who_does_the_reaping(me: 
 async def test_a_node_whose_link_is_known_to_have_ended_gets_the_patience_alone(me: Judge) -> None:
     """Its replica was removed: nobody can have heard it since."""
     epoch = await me.record("node-a", "gone")
-    await me.store.write(lambda tx: nodes.unlink(tx, "node-a", epoch, now=me.clock()))
+    await me.store.write(lambda tx: linking.unlink(tx, "node-a", epoch, now=me.clock()))
     await me.judge()
     await me.judge(PATIENCE_S)
     patient = await me.reachable()

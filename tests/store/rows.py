@@ -8,10 +8,11 @@ from typing import Any
 
 from footlights import errors, names
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, applications, creating, launches, nodes, sessions
+from footlights.store import Store, Transaction, applications, creating, launches, linking, nodes, sessions
 from footlights.store.creating import Creation, Placement
+from footlights.store.inventory import Reading
 from footlights.store.launches import Grant, Observation
-from footlights.store.nodes import Reading
+from footlights.store.linking import Arrival
 from footlights.store.requests import Request
 from footlights.store.tables import Launch, Node, Session
 
@@ -61,7 +62,7 @@ def add_version(tx: Transaction, application: str = "fake", version: str = "1.0.
 def join(tx: Transaction, name: str = "node-a", *devices: str, now: datetime = NOW) -> Node:
     """Link a node with devices of two slots each."""
     readings = [Reading(uuid, 2, b"") for uuid in devices or ("GPU-0",)]
-    nodes.link(tx, nodes.Arrival(name, f"incarnation-{next(_numbers)}", b"", readings), now=now)
+    linking.link(tx, Arrival(name, f"incarnation-{next(_numbers)}", b"", readings, now))
     node = nodes.get(tx, name)
     assert node is not None
     return node

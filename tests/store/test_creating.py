@@ -11,7 +11,7 @@ import pytest
 
 from footlights import errors, names
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, creating, launches, nodes, requests, sessions
+from footlights.store import Store, Transaction, creating, launches, linking, nodes, requests, sessions
 from footlights.store.creating import Created, Creation, Outcome, Placement
 from footlights.store.requests import Request
 from footlights.store.tables import Launch, Session
@@ -122,7 +122,7 @@ async def test_a_node_that_takes_no_sessions_gets_none(store: Store, trouble: st
             cordoned = trouble == "cordoned"
             nodes.set_placing(tx, "node-a", cordoned=cordoned, draining=not cordoned, drain_time=None, now=NOW)
         elif trouble == "disconnected":
-            nodes.unlink(tx, "node-a", epoch, now=NOW)
+            linking.unlink(tx, "node-a", epoch, now=NOW)
         elif trouble == "silent":
             nodes.set_silent(tx, "node-a", epoch, now=NOW)
 

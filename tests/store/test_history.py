@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, history, nodes
-from footlights.store.nodes import Reading
+from footlights.store import Store, Transaction, history, inventory, nodes
+from footlights.store.inventory import Inventory, Reading
 from tests.store.rows import NOW, S, join, observe, running
 
 
@@ -13,7 +13,7 @@ def sick(uuid: str = "GPU-0", reason: str = "XID_79") -> Reading:
 
 
 async def report(store: Store, *readings: Reading) -> None:
-    await store.write(lambda tx: nodes.set_devices(tx, "node-a", readings, now=NOW))
+    await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", readings, NOW)]))
 
 
 def reasons(tx: Transaction) -> list[tuple[str, str]]:
@@ -73,7 +73,7 @@ async def test_a_history_is_bounded_and_keeps_the_newest(store: Store) -> None:
 async def test_a_forgotten_nodes_devices_have_no_history(store: Store) -> None:
     """A new machine may get its name."""
     await store.write(lambda tx: join(tx))
-    await store.write(lambda tx: nodes.set_devices(tx, "node-a", [sick()], now=NOW))
+    await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", [sick()], NOW)]))
 
     await store.write(lambda tx: nodes.forget(tx, "node-a", now=NOW))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, launches, moments, nodes
-from footlights.store.nodes import Reading
+from footlights.store import Store, Transaction, inventory, launches, linking, moments, nodes
+from footlights.store.inventory import Inventory, Reading
 from footlights.store.tables import Node
 from tests.store.rows import NOW, S, begin, create, join, read, running
 
@@ -36,9 +36,9 @@ async def test_a_link_that_was_replaced_cannot_disconnect_its_node(store: Store)
     first = await store.write(join)
     second = await store.write(join)
 
-    assert not await store.write(lambda tx: nodes.unlink(tx, "node-a", first.epoch, now=NOW + S))
+    assert not await store.write(lambda tx: linking.unlink(tx, "node-a", first.epoch, now=NOW + S))
     assert (await store.read(known)).connected
-    assert await store.write(lambda tx: nodes.unlink(tx, "node-a", second.epoch, now=NOW + S))
+    assert await store.write(lambda tx: linking.unlink(tx, "node-a", second.epoch, now=NOW + S))
 
     after = await store.read(known)
     assert (after.connected, after.reachable, after.last_seen_time) == (False, True, NOW + S)
@@ -103,14 +103,14 @@ async def test_the_inventory_is_replaced_as_a_whole(store: Store) -> None:
         join(tx, "node-a", "GPU-0", "GPU-1")
         join(tx, "node-b", "GPU-9")
         begin(tx, create(tx), 0, device="GPU-1")
-        nodes.set_devices(tx, "node-a", [Reading("GPU-1", 4, b"new"), Reading("GPU-2", 1, b"")], now=NOW)
+        inventory.replace(tx, [Inventory("node-a", [Reading("GPU-1", 4, b"new"), Reading("GPU-2", 1, b"")], NOW)])
         return [(row.uuid, row.slots, row.reading) for row in nodes.devices(tx, "node-a")]
 
     assert await store.write(write) == [("GPU-1", 4, b"new"), ("GPU-2", 1, b"")]
     assert [row.uuid for row in await store.read(nodes.devices)] == ["GPU-1", "GPU-2", "GPU-9"]
     assert len(await store.read(lambda tx: nodes.live_leases(tx, "node-a"))) == 1
 
-    await store.write(lambda tx: nodes.set_devices(tx, "node-a", [], now=NOW))
+    await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", [], NOW)]))
     assert await store.read(lambda tx: nodes.devices(tx, "node-a")) == []
 
 
@@ -119,7 +119,7 @@ async def test_a_device_that_is_reported_twice_is_one_device(store: Store) -> No
     await store.write(join)
 
     await store.write(
-        lambda tx: nodes.set_devices(tx, "node-a", [Reading("X", 1, b"a"), Reading("X", 2, b"b")], now=NOW)
+        lambda tx: inventory.replace(tx, [Inventory("node-a", [Reading("X", 1, b"a"), Reading("X", 2, b"b")], NOW)])
     )
 
     assert [(row.uuid, row.slots) for row in await store.read(nodes.devices)] == [("X", 2)]

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import func, select, text
 
 from footlights import errors
-from footlights.store import Store, Transaction, nodes, replicas
-from footlights.store.nodes import Arrival
+from footlights.store import Store, Transaction, linking, nodes, replicas
+from footlights.store.linking import Arrival
 from footlights.store.tables import NODE
 from tests.store.rows import NOW, S, join
 from tests.system.stack import until
@@ -21,7 +21,7 @@ def enter(tx: Transaction, name: str, address: str = "") -> None:
 
 
 def link(tx: Transaction, node: str, hub: str) -> int:
-    return nodes.link(tx, Arrival(node, f"of {node}", b"", (), hub=hub), now=NOW)
+    return linking.link(tx, Arrival(node, f"of {node}", b"", (), NOW, hub=hub))
 
 
 def link_by_an_old_version(tx: Transaction, node: str) -> None:

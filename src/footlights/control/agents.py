@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from typing import Any
 from weakref import WeakValueDictionary
 
 import grpc
@@ -21,16 +22,16 @@ from footlights.control.observing import Observing
 from footlights.control.settings import ServerSettings
 from footlights.control.silence import heartbeat_interval_s
 from footlights.control.telling import Telling
-from footlights.store import Store, Transaction, nodes
-from footlights.store.nodes import Arrival
+from footlights.store import Store, Transaction, inventory, linking, nodes
+from footlights.store.inventory import Inventory
+from footlights.store.linking import Arrival, Departure
 from footlights.v1 import agent_pb2, agent_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
 PROTOCOL_VERSION = 1
 
-Requests = AsyncIterator[agent_pb2.LinkRequest]
-Answers = AsyncIterator[agent_pb2.LinkResponse]
+Context = grpc.aio.ServicerContext[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
 _HELLO_TIMEOUT_S = 10.0
 MAX_UNRECORDED = 1000
 """Messages of one agent that wait for the store; then its stream is held back."""
@@ -59,40 +60,36 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         self._observing = Observing(store, bus, metrics, clock)
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def Link(
-        self,
-        request_iterator: Requests,
-        context: grpc.aio.ServicerContext[agent_pb2.LinkRequest, agent_pb2.LinkResponse],
-    ) -> Answers:
-        """Hold one agent's link."""
-        hello = await self._hello(request_iterator)
-        addresses.check(hello.facts, context.peer())
-        link = await self._open(hello, context.peer())
-        reader: asyncio.Task[None] | None = None
+    async def Link(  # type: ignore[override]
+        self, _requests: AsyncIterator[agent_pb2.LinkRequest], context: Context
+    ) -> None:
+        """Hold one agent's link.
+
+        It reads and writes through the context: each generator that a link goes through instead costs it kibibytes,
+        as does a hello that somebody still refers to.
+        """
+        hello = await self._hello(context)
+        peer = context.peer()
+        addresses.check(hello.facts, peer)
+        link = await self._open(hello, peer)
         try:
             await self._observing.record(link, list(hello.launches))
-            self._bus.node_changed(link.node)
-            reader = asyncio.create_task(self._read(link, request_iterator), name=f"read-{link.node}")
-            yield self._welcome(link)
-            yield agent_pb2.LinkResponse(assignments=await self._telling.full_set(link))
-            while not link.over:
-                while link.outbox:
-                    yield link.outbox.popleft()
-                link.woken.clear()
-                if not link.over:
-                    await link.woken.wait()
-            if link.farewell is not None:
-                raise link.farewell
+            del hello
+            self._bus.watchers()
+            self._bus.waiting(link.node)
+            await context.write(self._welcome(link))
+            await context.write(agent_pb2.LinkResponse(assignments=await self._telling.full_set(link)))
+            await link.hold(context.write, lambda: self._read(link, context))
         finally:
-            if reader is not None:
-                reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)
             await self._close(link)
 
-    async def _hello(self, incoming: Requests) -> agent_pb2.Hello:
+    async def _hello(self, context: Context) -> agent_pb2.Hello:
         try:
-            first = await asyncio.wait_for(anext(incoming), _HELLO_TIMEOUT_S)
-        except (TimeoutError, StopAsyncIteration):
+            async with asyncio.timeout(_HELLO_TIMEOUT_S):
+                first = await _next(context)
+        except TimeoutError:
+            first = None
+        if first is None:
             raise errors.FailedPrecondition(
                 f"The link said nothing within {_HELLO_TIMEOUT_S:g} s. Its first message must be a hello.",
                 reason="HELLO_MISSING",
@@ -139,17 +136,16 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 return await self._admit(hello, peer)
 
     async def _admit(self, hello: agent_pb2.Hello, peer: str) -> OpenLink:
-        after = await self._duplicates.check(hello)
         arrival = Arrival(
             hello.node,
             hello.incarnation,
             hello.facts.SerializeToString(),
             convert.readings(hello.inventory),
+            self._clock(),
             hub=self._me,
-            after_epoch=after,
+            after_epoch=await self._duplicates.check(hello),
         )
-        now = self._clock()
-        epoch = await self._store.write(lambda tx: nodes.link(tx, arrival, now=now))
+        epoch = await self._store.write_joint(linking.ARRIVALS, arrival)
         known = {report.launch_id for report in hello.launches}
         interval_s = heartbeat_interval_s(self._settings.heartbeat_interval_s, self._hub.fleet_size)
         link = OpenLink(hello.node, hello.incarnation, epoch, known, peer=peer, interval_s=interval_s)
@@ -169,38 +165,35 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         removed = self._hub.remove(link)
         self._metrics.linked(len(self._hub))
         if removed:
-            now = self._clock()
-            await self._store.write(lambda tx: nodes.unlink(tx, link.node, link.epoch, now=now))
+            departure = Departure(link.node, link.epoch, self._clock())
+            await self._store.write_joint(linking.DEPARTURES, departure)
             log.info("A link ended", action="link_ended", node=link.node, epoch=link.epoch)
             self._bus.waiting(link.node)
 
-    async def _read(self, link: OpenLink, incoming: Requests) -> None:
+    async def _read(self, link: OpenLink, context: Context) -> None:
         """Hear the agent. What it says is recorded by a task that lives only while there is something to record."""
         unrecorded: list[agent_pb2.LinkRequest] = []
         recorder: asyncio.Task[None] | None = None
-        farewell: Exception | None = None
         try:
-            async for request in incoming:
+            while (request := await _next(context)) is not None:
                 self._hub.hear(link)
                 kind = request.WhichOneof("message")
                 if kind == "log_part":
                     self._hub.log_part(link, request.log_part)
-                    continue
-                if kind == "heartbeat" and not request.heartbeat.reports:
-                    continue
-                if recorder is not None and (recorder.done() or len(unrecorded) >= MAX_UNRECORDED):
-                    await recorder
-                    recorder = None
-                unrecorded.append(request)
-                recorder = recorder or asyncio.create_task(self._record(link, unrecorded), name=f"record-{link.node}")
+                elif kind != "heartbeat" or request.heartbeat.reports:
+                    if recorder is not None and (recorder.done() or len(unrecorded) >= MAX_UNRECORDED):
+                        await recorder
+                        recorder = None
+                    unrecorded.append(request)
+                    recorder = recorder or asyncio.create_task(
+                        self._record(link, unrecorded), name=f"record-{link.node}"
+                    )
+                del request
             if recorder is not None:
                 await recorder
-        except Exception as error:
-            farewell = error
         finally:
             if recorder is not None:
                 recorder.cancel()
-            link.end(farewell)
 
     async def _record(self, link: OpenLink, unrecorded: list[agent_pb2.LinkRequest]) -> None:
         """Record what the agent said; what arrives while one write is under way shares the next."""
@@ -220,25 +213,31 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                         log.warning("An agent sent a message that is not known here", action="link_odd", node=link.node)
             try:
                 await self._observing.record(link, reports)
-                for inventory in inventories:
-                    await self._inventory(link, inventory)
+                for told in inventories:
+                    await self._inventory(link, told)
             except Exception as error:
                 link.end(error)
                 return
 
-    async def _inventory(self, link: OpenLink, inventory: agent_pb2.Inventory) -> None:
-        readings = convert.readings(inventory)
-        addresses.check(inventory.facts, link.peer)
-        facts = inventory.facts.SerializeToString() if inventory.HasField("facts") else None
+    async def _inventory(self, link: OpenLink, told: agent_pb2.Inventory) -> None:
+        readings = convert.readings(told)
+        addresses.check(told.facts, link.peer)
+        facts = told.facts.SerializeToString() if told.HasField("facts") else None
         now = self._clock()
 
         def write(tx: Transaction) -> None:
             row = nodes.get(tx, link.node)
             if row is None or row.epoch != link.epoch:
                 return
-            nodes.set_devices(tx, link.node, readings, now=now)
+            inventory.replace(tx, [Inventory(link.node, readings, now)])
             if facts is not None:
                 nodes.set_facts(tx, link.node, facts)
 
         await self._store.write(write)
         self._bus.waiting(link.node)
+
+
+async def _next(context: Context) -> agent_pb2.LinkRequest | None:
+    """Return what the agent says next; None once it has ended the stream."""
+    message: Any = await context.read()
+    return None if message is grpc.aio.EOF else message

@@ -11,6 +11,7 @@ from datetime import datetime
 from footlights import errors
 from footlights.auth import tokens
 from footlights.auth.roles import Caller, Role
+from footlights.control.gathering import Gathered
 from footlights.store import Store
 from footlights.store import tokens as rows
 from footlights.store.tables import Token
@@ -29,7 +30,8 @@ class Authentication:
 
         ``replica_proof`` is what other replicas present; empty where there are none.
         """
-        self._store, self._key, self._clock, self._replica_proof = store, key, clock, replica_proof
+        self._key, self._clock, self._replica_proof = key, clock, replica_proof
+        self._rows: Gathered[str, Token | None] = Gathered(store, lambda ids: lambda tx: rows.some(tx, ids))
         self._proved: OrderedDict[str, tuple[float, Token]] = OrderedDict()
 
     async def caller(self, authorization: str) -> Caller:
@@ -70,8 +72,7 @@ class Authentication:
         presented = tokens.parse(text)
         row = None
         if presented is not None:
-            token_id = presented.token_id
-            row = await self._store.read(lambda tx: rows.get(tx, token_id))
+            row = await self._rows(presented.token_id)
         if presented is None or row is None or not tokens.matches(presented, self._key, row.digest):
             raise errors.Unauthenticated(
                 "The token is not one of this control plane's. Check that all of it was copied.",
@@ -79,6 +80,7 @@ class Authentication:
             )
         self._proved[text] = (now, row)
         self._proved.move_to_end(text)
-        if len(self._proved) > self.MAX_REMEMBERED:
+        # The oldest are first: whoever called once, as agents do, is not remembered for longer than it helps.
+        while now - next(iter(self._proved.values()))[0] >= self.TTL_S or len(self._proved) > self.MAX_REMEMBERED:
             self._proved.popitem(last=False)
         return row

@@ -28,7 +28,7 @@ class Board:
     GUARD_S = 1.0
     """Crash loops and quarantines are looked at so often, and also with every node that is read by name, unless that
     takes more than a twentieth of the time."""
-    MOST_NAMED = 500
+    MOST_NAMED = 2000
     """So many nodes are read by name; beyond it all are."""
     FRESH_S = 3.0
     """A board that was read longer ago is not believed by whoever does not read it first."""
@@ -101,7 +101,8 @@ class Board:
         for name in gone:
             self._members.pop(name, None)
             self._index.remove_node(name)
-        for name in stale & self._members.keys():
+        # In the index's own order: each that is new is its last then, and moves none of the others.
+        for name in sorted(stale & self._members.keys()):
             self._index.set_node(convert.node_view(self._members[name], quarantined))
         self._read_at = started
         took = self._monotonic() - started

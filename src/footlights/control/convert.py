@@ -14,8 +14,8 @@ from footlights import scheduler
 from footlights.control import cordons
 from footlights.lifecycle import LaunchState, Stage, TimeLimits
 from footlights.store.fleet import Member
+from footlights.store.inventory import Reading
 from footlights.store.launches import Observation
-from footlights.store.nodes import Reading
 from footlights.store.tables import Application, Device, Launch, Lease, Node, Release, Session, Token, moment
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2, token_pb2
 

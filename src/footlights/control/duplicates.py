@@ -14,16 +14,19 @@ its boot, is the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
 from footlights import errors
+from footlights.control.gathering import Gathered
 from footlights.control.hub import Hub
 from footlights.control.peers import Peers
-from footlights.store import Store, Transaction, launches, nodes
-from footlights.store.tables import Launch, Node
+from footlights.store import Store, Transaction, nodes
+from footlights.store.nodes import Living
+from footlights.store.tables import Node
 from footlights.v1 import agent_pb2, node_pb2
 
 log = structlog.get_logger(__name__)
@@ -36,6 +39,21 @@ _SPEAK_TIMEOUT_S = 12.0
 """But a new agent does not wait for ever for its welcome."""
 _CLAIM_SLACK = 1.2
 """The first one counts its own time without a link; it began a little later to count."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the store has of a node."""
+
+    row: Node | None
+    living: Sequence[Living]
+
+    def beyond(self, hello: agent_pb2.Hello) -> list[Living]:
+        """What runs there that the agent does not know."""
+        if not self.living:
+            return []
+        claimed = {report.launch_id for report in hello.launches}
+        return [each for each in self.living if each.launch_id not in claimed]
 
 
 class Duplicates:
@@ -57,6 +75,7 @@ class Duplicates:
         self._patience_s = min(_SPEAK_HEARTBEATS * heartbeat_s, _SPEAK_TIMEOUT_S)
         self._claim_after_s = abandon_after_s * _CLAIM_SLACK
         self._clock, self._monotonic = clock, monotonic
+        self._known: Gathered[str, _Known] = Gathered(store, lambda names: lambda tx: _look(tx, names))
         self._strangers: dict[str, tuple[int, float]] = {}
         """By node, its epoch and since when a stranger wants in: it waits anew once the first one was back."""
 
@@ -66,23 +85,25 @@ class Duplicates:
         Raises:
             errors.AlreadyExists: another agent has this name; both are told.
         """
-        row, unknown = await self._store.read(lambda tx: _look(tx, hello))
+        known = await self._known(hello.node)
+        row, unknown = known.row, known.beyond(hello)
         # Whom somebody else's link shows to be alive is told over it.
         notice = agent_pb2.Notice(reason=REASON, message=_notice(hello))
         rival = await self._hub.rival(hello.node, hello.incarnation, self._patience_s)
         if rival is not None:
             rival.say(agent_pb2.LinkResponse(notice=notice))
             await self._refuse(hello, rival.incarnation)
-        # Whose own link is the newest one has no rival, and need not wait for a replica that may be gone.
-        mine = row is not None and row.incarnation == hello.incarnation
-        if not mine and (other := await self._peers.rival(hello.node, hello.incarnation, self._patience_s, notice)):
+        # Whose own link is the newest one has no rival, and need not wait for a replica that may be gone. A node that
+        # is not known has its link nowhere: where that has changed since, the link's beginning finds another epoch.
+        others = row is not None and row.incarnation != hello.incarnation
+        if others and (other := await self._peers.rival(hello.node, hello.incarnation, self._patience_s, notice)):
             await self._refuse(hello, other)
         if row is not None and unknown and self._is_stranger(row, hello, unknown):
             await self._refuse_stranger(hello, row, unknown)
         self._strangers.pop(hello.node, None)
         return 0 if row is None else row.epoch
 
-    def _is_stranger(self, row: Node, hello: agent_pb2.Hello, unknown: list[Launch]) -> bool:
+    def _is_stranger(self, row: Node, hello: agent_pb2.Hello, unknown: Sequence[Living]) -> bool:
         before = node_pb2.NodeFacts.FromString(row.facts).boot_id
         now = hello.facts.boot_id
         if row.incarnation == hello.incarnation or (before and before == now):
@@ -103,7 +124,7 @@ class Duplicates:
             metadata={"node": hello.node, "incarnation": incarnation},
         )
 
-    async def _refuse_stranger(self, hello: agent_pb2.Hello, row: Node, unknown: list[Launch]) -> None:
+    async def _refuse_stranger(self, hello: agent_pb2.Hello, row: Node, unknown: Sequence[Living]) -> None:
         count = len(unknown)
         await self._note(
             hello,
@@ -125,11 +146,10 @@ class Duplicates:
         await self._store.write(lambda tx: nodes.notice(tx, hello.node, REASON, text, now=now))
 
 
-def _look(tx: Transaction, hello: agent_pb2.Hello) -> tuple[Node | None, list[Launch]]:
-    """Return the node as it is known, and what runs there that the agent does not know."""
-    claimed = {report.launch_id for report in hello.launches}
-    living = [launch for launch, _ in launches.live_on(tx, hello.node)]
-    return nodes.get(tx, hello.node), [launch for launch in living if launch.launch_id not in claimed]
+def _look(tx: Transaction, names: Sequence[str]) -> list[_Known]:
+    """Return nodes as they are known, and what runs there."""
+    rows, living = nodes.some(tx, names), nodes.living(tx, names)
+    return [_Known(rows.get(name), living.get(name, ())) for name in names]
 
 
 def _notice(hello: agent_pb2.Hello) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from typing import Any
 
 from footlights import errors, names
 from footlights.lifecycle import TimeLimits
@@ -20,9 +21,11 @@ MAX_UNSAID = 1000
 
 
 class OpenLink:
-    """One agent's open stream. Thousands of them are open: it holds no task and no queue of its own."""
+    """One agent's open stream. Thousands of them are open, so it holds as little as can be while nothing is said."""
 
     __slots__ = (
+        "_holder",
+        "_write",
         "closed",
         "epoch",
         "farewell",
@@ -35,12 +38,13 @@ class OpenLink:
         "node",
         "outbox",
         "over",
+        "passed_over",
         "peer",
         "reported",
+        "speaker",
         "spoke",
         "told",
         "welcomed",
-        "woken",
     )
 
     def __init__(
@@ -67,10 +71,12 @@ class OpenLink:
         self.peer, self.interval_s = peer, interval_s
         self.heard = 0.0
         """When it was last heard, on the hub's monotonic clock."""
-        self.outbox: deque[agent_pb2.LinkResponse] = deque()
-        """What to say next."""
-        self.woken = asyncio.Event()
-        """Set where there is something to say, or the link is over."""
+        self.outbox: deque[agent_pb2.LinkResponse] | None = None
+        """What to say next; None where there is nothing."""
+        self.speaker: asyncio.Task[None] | None = None
+        """Says it; lives only while there is something to say."""
+        self._write: Callable[[agent_pb2.LinkResponse], Awaitable[None]] | None = None
+        self._holder: asyncio.Task[Any] | None = None
         self.told: dict[str, Fingerprint] = {}
         """By launch, what the assignment that the agent has follows from."""
         self.limits: dict[str, TimeLimits] = {}
@@ -78,6 +84,8 @@ class OpenLink:
         """The last report of each launch without its durations: equal ones need not be recorded."""
         self.welcomed = False
         """Whether it was told the full set."""
+        self.passed_over = False
+        """Whether it was not told something because it had not been told the full set."""
         self.over = False
         self.farewell: Exception | None = None
         """Why it is over, for the agent; None where it was the agent's own wish."""
@@ -90,17 +98,60 @@ class OpenLink:
 
     def say(self, message: agent_pb2.LinkResponse) -> bool:
         """Queue a message; False where the agent does not keep up."""
+        if self.outbox is None:
+            self.outbox = deque()
         if len(self.outbox) >= MAX_UNSAID:
             return False
         self.outbox.append(message)
-        self.woken.set()
+        self._begin_to_speak()
         return True
+
+    async def hold(
+        self, write: Callable[[agent_pb2.LinkResponse], Awaitable[None]], listen: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Say with ``write`` whatever is queued, until ``listen`` returns or the link is ended.
+
+        Raises:
+            errors.Error: the farewell, where the link was ended for a reason.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._write, self._holder = write, task
+        self._begin_to_speak()
+        try:
+            if not self.over:
+                await listen()
+        except asyncio.CancelledError:
+            # Ended by us, unless the stream itself is gone.
+            if not self.over or task.uncancel():
+                raise
+        finally:
+            self._write = self._holder = None
+            if self.speaker is not None:
+                self.speaker.cancel()
+        if self.farewell is not None:
+            raise self.farewell
+
+    def _begin_to_speak(self) -> None:
+        if self._write is not None and self.outbox and self.speaker is None:
+            self.speaker = asyncio.create_task(self._speak(self._write), name=f"speak-{self.node}")
+
+    async def _speak(self, write: Callable[[agent_pb2.LinkResponse], Awaitable[None]]) -> None:
+        try:
+            while self.outbox:
+                await write(self.outbox.popleft())
+            self.outbox = None
+        except Exception as error:
+            self.end(errors.Unavailable(f"The link is broken: {error}", reason="LINK_BROKEN"))
+        finally:
+            self.speaker = None
 
     def end(self, farewell: Exception | None) -> None:
         """End the link, for a reason that the agent is told."""
         if not self.over:
             self.over, self.farewell = True, farewell
-            self.woken.set()
+            if self._holder is not None:
+                self._holder.cancel()
 
     def close(self) -> None:
         """Note that it is no longer its node's link: whoever waits for an answer over it waits in vain."""

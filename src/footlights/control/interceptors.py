@@ -7,6 +7,7 @@ the caller is being proved, leaves as one ``google.rpc.Status`` with one ``Error
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -53,8 +54,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
         if handler.request_streaming:
+            hold = inspect.iscoroutinefunction(handler.stream_stream)
             return grpc.stream_stream_rpc_method_handler(
-                self._streaming(method, metadata, handler.stream_stream),
+                (self._holding if hold else self._streaming)(method, metadata, handler.stream_stream),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
@@ -100,6 +102,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 async with contextlib.aclosing(inner(request, servicer_context)) as answers:
                     async for answer in answers:
                         yield answer
+            except Exception as error:
+                await head.send()
+                await self._fail(method, request_id, started, error, servicer_context)
+            else:
+                self._finish(method, request_id, started, "OK")
+
+        return call
+
+    def _holding(self, method: str, metadata: dict[str, str], inner: Callable[..., Awaitable[None]]) -> Any:
+        """Wrap a handler of streams that reads and writes through its context."""
+
+        async def call(requests: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            started = time.perf_counter()
+            head = _Head(servicer_context, request_id := names.request_id(metadata.get("x-request-id", "")))
+            try:
+                await self._enter(method, metadata, request_id)
+                await head.send()
+                await inner(requests, servicer_context)
             except Exception as error:
                 await head.send()
                 await self._fail(method, request_id, started, error, servicer_context)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -18,12 +19,16 @@ from footlights import errors
 from footlights.auth.secrets import Box
 from footlights.control import assignments, convert
 from footlights.control.assignments import Live
+from footlights.control.gathering import Gathered
 from footlights.control.hub import Fingerprint, Hub, OpenLink
-from footlights.store import Store, Transaction, launches
+from footlights.store import Store, Transaction, Unit, launches
 from footlights.store.tables import Launch, Session
 from footlights.v1 import agent_pb2, application_pb2
 
 log = structlog.get_logger(__name__)
+
+_News = tuple[dict[str, Fingerprint], dict[str, Live]]
+"""What a node is to run, and those of it that its link was not told yet."""
 
 
 class Telling:
@@ -36,6 +41,7 @@ class Telling:
     def __init__(self, store: Store, hub: Hub, box: Box, me: str, clock: Callable[[], datetime]) -> None:
         """Take what it reads, whom it tells, what opens secrets, which replica this is, and the time."""
         self._store, self._hub, self._box, self._me, self._clock = store, hub, box, me, clock
+        self._first: Gathered[OpenLink, _News] = Gathered(store, self._untold)
 
     async def run(self) -> None:
         """Tell until cancelled."""
@@ -59,6 +65,8 @@ class Telling:
         while self._hub.stale:
             nodes = [self._hub.stale.pop() for _ in range(min(self.MOST_NODES, len(self._hub.stale)))]
             links = [link for node in nodes if (link := self._hub.get(node)) is not None]
+            for link in links:
+                link.passed_over |= not link.welcomed
             await self._tell([link for link in links if link.welcomed])
 
     async def look_once(self) -> None:
@@ -70,11 +78,12 @@ class Telling:
 
     async def full_set(self, link: OpenLink) -> agent_pb2.Assignments:
         """Return all that a node is to run, for a link that has just opened; from now on it is told what changes."""
-        told = await self._news([link])
+        running, found = await self._first(link)
+        told = _take(link, running, found)
         link.welcomed = True
-        # Whoever was woken while this was read found the link not welcomed yet.
-        self._hub.wake(link.node)
-        return agent_pb2.Assignments(assignments=[assignment for _, assignment in told])
+        if link.passed_over:
+            self._hub.wake(link.node)
+        return agent_pb2.Assignments(assignments=told)
 
     def tell_now(self, launch: Launch, session: Session, version: application_pb2.Version) -> bool:
         """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.
@@ -101,21 +110,37 @@ class Telling:
 
     async def _news(self, links: list[OpenLink]) -> list[tuple[OpenLink, agent_pb2.Assignment]]:
         """Return what links were not told yet, and note that they are told it now."""
+        found = await self._store.read(self._untold(links))
+        return [(link, each) for link, news in zip(links, found, strict=True) for each in _take(link, *news)]
+
+    def _untold(self, links: Sequence[OpenLink]) -> Unit[list[_News]]:
         now = self._clock()
 
-        def read(tx: Transaction) -> tuple[dict[str, dict[str, Fingerprint]], dict[str, Live]]:
+        def read(tx: Transaction) -> list[_News]:
             running = assignments.fingerprints(launches.running_on(tx, [link.node for link in links]))
             # A node has many launches, and one of them is new: only that is looked at closely.
-            fresh = [
-                launch_id
+            fresh = {
+                link: [each for each, fingerprint in running[link.node].items() if link.told.get(each) != fingerprint]
                 for link in links
-                for launch_id, fingerprint in running.get(link.node, {}).items()
-                if link.told.get(launch_id) != fingerprint
+                if link.node in running
+            }
+            found = assignments.live(tx, [each for some in fresh.values() for each in some], self._box, now=now)
+            # Each has its own, also where two are of one node: what is made of it depends on what the agent knows.
+            return [
+                (
+                    dict(running.get(link.node, {})),
+                    {each: _own(found[each]) for each in fresh.get(link, ()) if each in found},
+                )
+                for link in links
             ]
-            return running, assignments.live(tx, fresh, self._box, now=now)
 
-        running, found = await self._store.read(read)
-        return [(link, assignment) for link in links for assignment in _take(link, running.get(link.node, {}), found)]
+        return read
+
+
+def _own(live: Live) -> Live:
+    assignment = agent_pb2.Assignment()
+    assignment.CopyFrom(live.assignment)
+    return replace(live, assignment=assignment)
 
 
 def _take(link: OpenLink, running: dict[str, Fingerprint], found: dict[str, Live]) -> list[agent_pb2.Assignment]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import and_, delete, func, insert, select
 
 from footlights.store.store import Transaction
 from footlights.store.tables import DEVICE_EVENT, DeviceEvent
@@ -37,10 +38,20 @@ def events(tx: Transaction, *, node: str | None = None, since: datetime | None =
     return tx.all(statement, DeviceEvent)
 
 
-def last(tx: Transaction, node: str, uuid: str) -> DeviceEvent | None:
-    """Return the last event of a device."""
-    mine = select(DEVICE_EVENT).where(DEVICE_EVENT.c.node == node, DEVICE_EVENT.c.uuid == uuid)
-    return tx.one(mine.order_by(DEVICE_EVENT.c.number.desc()).limit(1), DeviceEvent)
+def last(tx: Transaction, nodes: Collection[str]) -> dict[tuple[str, str], str]:
+    """Return the reason of the last event of each device of some nodes, by node and uuid."""
+    if not nodes:
+        return {}
+    table = DEVICE_EVENT.c
+    newest = (
+        select(table.node, table.uuid, func.max(table.number).label("number"))
+        .where(table.node.in_(nodes))
+        .group_by(table.node, table.uuid)
+        .subquery()
+    )
+    same = and_(table.node == newest.c.node, table.uuid == newest.c.uuid, table.number == newest.c.number)
+    found = tx.execute(select(table.node, table.uuid, table.reason).join(newest, same))
+    return {(node, uuid): reason for node, uuid, reason in found}
 
 
 def forget(tx: Transaction, node: str) -> None:

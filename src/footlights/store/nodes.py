@@ -5,35 +5,44 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import bindparam, case, delete, insert, select, tuple_, update
+from sqlalchemy import bindparam, case, delete, select, tuple_, update
 
-from footlights import errors
 from footlights.lifecycle import LaunchState
 from footlights.store import fleet, history, launches, sessions
 from footlights.store.launches import Observation
 from footlights.store.lives import Lives
 from footlights.store.store import Transaction
-from footlights.store.tables import DEVICE, LEASE, NODE, Device, Lease, Node, microseconds
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A device as its agent reports it; ``reading`` is the serialized ``footlights.v1.Device``."""
-
-    uuid: str
-    slots: int
-    reading: bytes
-    sick: bool = False
-    """Whether it cannot be used."""
-    reason: str = ""
-    message: str = ""
+from footlights.store.tables import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node, microseconds
 
 
 def get(tx: Transaction, node: str) -> Node | None:
     """Return one node."""
     return tx.one(select(NODE).where(NODE.c.node == node), Node)
+
+
+def some(tx: Transaction, names: Sequence[str]) -> dict[str, Node]:
+    """Return those of some nodes that are known, by name."""
+    return {row.node: row for row in tx.all(select(NODE).where(NODE.c.node.in_(names)), Node)}
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """A launch that has not ended."""
+
+    launch_id: str
+    state: str
+
+
+def living(tx: Transaction, names: Sequence[str]) -> dict[str, list[Living]]:
+    """Return what has not ended on some nodes, by node."""
+    columns = (LAUNCH.c.node, LAUNCH.c.launch_id, LAUNCH.c.state)
+    found: dict[str, list[Living]] = {}
+    for node, launch_id, state in tx.execute(
+        select(*columns).where(LAUNCH.c.node.in_(names), LAUNCH.c.ended_time.is_(None))
+    ):
+        found.setdefault(node, []).append(Living(launch_id, state))
+    return found
 
 
 def everyone(tx: Transaction) -> list[Node]:
@@ -74,88 +83,9 @@ def live_leases(tx: Transaction, node: str) -> list[Lease]:
     return tx.all(select(LEASE).where(LEASE.c.node == node, LEASE.c.released_time.is_(None)), Lease)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """An agent that opens its link to one replica."""
-
-    node: str
-    incarnation: str
-    facts: bytes
-    readings: Sequence[Reading]
-    hub: str = ""
-    """The replica."""
-    after_epoch: int | None = None
-    """The node's epoch when it was looked at; None where nobody looked."""
-
-
-def link(tx: Transaction, arrival: Arrival, *, now: datetime) -> int:
-    """Record that an agent has opened its link: a new epoch begins, and older links are void. Return the epoch.
-
-    Raises:
-        errors.Conflict: another agent has opened a link under this name since ``after_epoch`` was looked at.
-    """
-    node = arrival.node
-    known = get(tx, node)
-    seen, epoch = 0 if known is None else known.epoch, 1 if known is None else known.epoch + 1
-    values: dict[str, Any] = {
-        "incarnation": arrival.incarnation,
-        "facts": arrival.facts,
-        "connected": True,
-        "reachable": True,
-        "connected_time": now,
-        "last_seen_time": now,
-        "hub": arrival.hub,
-    }
-    late = arrival.after_epoch is not None and arrival.after_epoch != seen
-    if known is None:
-        row = Node(node=node, epoch=epoch, hub_epoch=epoch, created_time=now, **values)
-        tx.execute(insert(NODE), [row.model_dump()])
-    elif not late:
-        mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == seen)
-        late = not tx.changed(mine.values(epoch=epoch, hub_epoch=epoch, **values))
-    if late:
-        raise errors.Conflict(f"Another agent has opened a link as {node} at this moment.")
-    set_devices(tx, node, arrival.readings, now=now)
-    if known is not None and not known.reachable:
-        _resettle_all(tx, node, now)
-    return epoch
-
-
-def set_devices(tx: Transaction, node: str, readings: Sequence[Reading], *, now: datetime) -> None:
-    """Replace what is known of a node's devices; what becomes sick, or well again, goes into their history."""
-    rows = {row.uuid: row for row in devices(tx, node)}
-    known = {uuid: row.sick for uuid, row in rows.items()}
-    gone = known.keys() - {reading.uuid for reading in readings}
-    if gone:
-        tx.execute(delete(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid.in_(gone)))
-    fresh: dict[str, dict[str, Any]] = {}
-    for reading in readings:
-        values = {"slots": reading.slots, "reading": reading.reading, "sick": reading.sick}
-        if reading.sick and not known.get(reading.uuid):
-            history.record(tx, node, reading.uuid, reading.reason or "UNHEALTHY", reading.message, now=now)
-        elif not reading.sick and (known[reading.uuid] if reading.uuid in known else _was_sick(tx, node, reading)):
-            history.record(tx, node, reading.uuid, history.RECOVERED, "It reads well again.", now=now)
-        if (row := rows.get(reading.uuid)) is None:
-            fresh[reading.uuid] = {"node": node, "uuid": reading.uuid, **values}
-        elif any(getattr(row, name) != value for name, value in values.items()):
-            tx.execute(update(DEVICE).where(DEVICE.c.node == node, DEVICE.c.uuid == reading.uuid).values(**values))
-        known[reading.uuid] = reading.sick
-    if fresh:
-        tx.execute(insert(DEVICE), list(fresh.values()))
-
-
 def set_facts(tx: Transaction, node: str, facts: bytes) -> None:
     """Replace the facts of a node."""
     tx.execute(update(NODE).where(NODE.c.node == node).values(facts=facts))
-
-
-def unlink(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
-    """Record that a link has ended, unless a newer one has begun."""
-    return bool(
-        tx.changed(
-            update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch).values(connected=False, last_seen_time=now)
-        )
-    )
 
 
 def disconnect_all(tx: Transaction) -> int:
@@ -171,7 +101,7 @@ def reclaim(tx: Transaction, node: str, epoch: int, hub: str, *, now: datetime) 
     mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
     met = tx.changed(mine.values(connected=True, reachable=True, hub=hub, hub_epoch=epoch, last_seen_time=now))
     if met:
-        _resettle_all(tx, node, now)
+        resettle_all(tx, node, now)
     return bool(met)
 
 
@@ -214,8 +144,13 @@ def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool
     mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
     met = tx.changed(mine.values(reachable=False, connected=False))
     if met:
-        _resettle_all(tx, node, now)
+        resettle_all(tx, node, now)
     return bool(met)
+
+
+def resettle_all(tx: Transaction, node: str, now: datetime) -> None:
+    """Let the sessions on a node show how it is now."""
+    sessions.resettle(tx, sessions.live_on(tx, node), now=now)
 
 
 def notice(tx: Transaction, node: str, reason: str, message: str, *, now: datetime) -> None:
@@ -233,7 +168,7 @@ def set_placing(
     tx.execute(
         update(NODE).where(NODE.c.node == node).values(cordoned=cordoned, draining=draining, drain_time=drain_time)
     )
-    _resettle_all(tx, node, now)
+    resettle_all(tx, node, now)
 
 
 def forget(tx: Transaction, node: str, *, now: datetime) -> int:
@@ -250,12 +185,3 @@ def forget(tx: Transaction, node: str, *, now: datetime) -> int:
     tx.execute(delete(DEVICE).where(DEVICE.c.node == node))
     tx.execute(delete(NODE).where(NODE.c.node == node))
     return len(running)
-
-
-def _was_sick(tx: Transaction, node: str, reading: Reading) -> bool:
-    last = history.last(tx, node, reading.uuid)
-    return last is not None and last.reason != history.RECOVERED
-
-
-def _resettle_all(tx: Transaction, node: str, now: datetime) -> None:
-    sessions.resettle(tx, sessions.live_on(tx, node), now=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import insert, select, update
@@ -13,6 +14,12 @@ from footlights.store.tables import TOKEN, Token
 def get(tx: Transaction, token_id: str) -> Token | None:
     """Return one token."""
     return tx.one(select(TOKEN).where(TOKEN.c.token_id == token_id), Token)
+
+
+def some(tx: Transaction, token_ids: Sequence[str]) -> list[Token | None]:
+    """Return tokens in the order of their ids; None for one that is not there."""
+    known = {row.token_id: row for row in tx.all(select(TOKEN).where(TOKEN.c.token_id.in_(token_ids)), Token)}
+    return [known.get(token_id) for token_id in token_ids]
 
 
 def everything(tx: Transaction) -> list[Token]:
