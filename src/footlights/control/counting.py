@@ -27,12 +27,15 @@ def fleet(tx: Transaction) -> Fleet:
     """Count sessions, slots and nodes."""
     leased = Counter((lease.node, lease.device) for lease in launches.live_leases(tx))
     slots: Counter[tuple[str, str]] = Counter()
-    for device in nodes.devices(tx):
-        reading = node_pb2.Device.FromString(device.reading)
-        kind = node_pb2.Device.Kind.Name(reading.kind)
-        held = leased[(device.node, device.uuid)]
+    for node, uuid, count, sick, raw in nodes.capacities(tx):
+        kind = _KINDS.get(node_pb2.Device.FromString(raw).kind, "KIND_UNSPECIFIED")
+        held = leased[(node, uuid)]
         slots[(kind, "leased")] += held
-        slots[(kind, "unusable" if device.sick else "free")] += device.slots - held
+        slots[(kind, "unusable" if sick else "free")] += count - held
     busy = {node for node, _ in leased}
-    states = Counter(node_pb2.Node.State.Name(convert.node_state(row, row.node in busy)) for row in nodes.everyone(tx))
-    return Fleet(listing.state_counts(tx), dict(slots), dict(states))
+    states = Counter(convert.node_state(row, row.node in busy) for row in nodes.standings(tx))
+    named = {node_pb2.Node.State.Name(state): count for state, count in states.items()}
+    return Fleet(listing.state_counts(tx), dict(slots), named)
+
+
+_KINDS = {number: name for name, number in node_pb2.Device.Kind.items()}

@@ -37,6 +37,8 @@ _OPTIONS = (
     # The library's default refuses a third of the agents that come back all at once after a restart.
     ("grpc.server.max_pending_requests", 50_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    # They would rather wait than be refused after 30 s, dial again, and stand at the end of the line.
+    ("grpc.server_max_unrequested_time_in_server", 120),
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.keepalive_time_ms", 20_000),

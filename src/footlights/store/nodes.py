@@ -78,6 +78,18 @@ def readings(tx: Transaction, wanted: Collection[tuple[str, str]]) -> dict[tuple
     return {(row[0], row[1]): row[2] for row in found}
 
 
+def standings(tx: Transaction) -> list[Node]:
+    """Return of every node whether it can be used: its name, and ``reachable``, ``draining`` and ``cordoned``."""
+    return tx.all(select(NODE.c.node, NODE.c.reachable, NODE.c.draining, NODE.c.cordoned), Node)
+
+
+def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:
+    """Return of every device its node, its uuid, its slots, whether it is sick, and its reading."""
+    table = DEVICE.c
+    found = tx.execute(select(table.node, table.uuid, table.slots, table.sick, table.reading))
+    return [(node, uuid, slots, sick, reading) for node, uuid, slots, sick, reading in found]
+
+
 def live_leases(tx: Transaction, node: str) -> list[Lease]:
     """Return the leases that are held on a node."""
     return tx.all(select(LEASE).where(LEASE.c.node == node, LEASE.c.released_time.is_(None)), Lease)
