@@ -93,6 +93,9 @@ class Telling:
         link = self._hub.get(launch.node)
         if link is None or not link.welcomed or link.over:
             return False
+        if launch.launch_id in link.known:
+            # Somebody was faster, and what was told since may be newer.
+            return True
         assignment = assignments.assignment(launch, session, version, self._box)
         if not link.say(agent_pb2.LinkResponse(assignment=assignment)):
             return False
