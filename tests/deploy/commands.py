@@ -19,8 +19,6 @@ from footlights.control.settings import ServerSettings
 
 _RECORDS: Mapping[str, type] = {"server": ServerSettings, "agent": AgentConfig}
 _OTHER_VARIABLES = frozenset({CLUSTER_KEY})
-_COMING_COMMANDS = frozenset({"db"})
-"""Commands that documents name already; empty this once the command line has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,6 @@ def accept(monkeypatch: pytest.MonkeyPatch, argv: Sequence[str], environment: Ma
     words = list(argv)
     assert words.pop(0).rpartition("/")[2] == "footlights", argv
     while hasattr(command, "commands"):
-        if words[0] in _COMING_COMMANDS - command.commands.keys():
-            return Accepted(words[0], {}, None)
         assert words[0] in command.commands, f"there is no command {words[0]!r}: {argv}"
         command = command.commands[words.pop(0)]
     known = {parameter.envvar for parameter in command.params if getattr(parameter, "envvar", None)}

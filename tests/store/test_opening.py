@@ -131,14 +131,29 @@ def test_several_replicas_may_start_on_one_empty_database(a_postgres: Postgres, 
 
 
 def test_a_newer_database_is_refused(opened: Store) -> None:
-    """An old server does not touch tables that it does not know, and says what to do."""
-    with opened._writer.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    """An old server does not touch tables that lack what it needs, and says what to do."""
+    _grow(opened, floor=9999)
 
     with pytest.raises(errors.FailedPrecondition, match=r"at migration 9999.*Start the newer version") as caught:
         upgrade(opened._writer)
 
     assert caught.value.reason == "DATABASE_TOO_NEW"
+
+
+def test_a_newer_database_that_has_what_this_version_needs_is_used(opened: Store) -> None:
+    """So an upgrade can be taken back without a backup: nothing is migrated, up or down."""
+    _grow(opened, floor=int(newest()))
+
+    upgrade(opened._writer)
+
+    assert current(opened._writer) == "9999"
+
+
+def _grow(store: Store, *, floor: int) -> None:
+    """Bring the tables to a later version's, which says how old a version may be that works with them."""
+    with store._writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE counter SET value = :floor WHERE name = 'schema_floor'"), {"floor": floor})
 
 
 def test_a_second_server_is_kept_out_of_the_data_directory(opened: Store, fresh: Fresh) -> None:

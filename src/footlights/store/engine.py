@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from footlights import errors
 from footlights.store.store import Store
+from footlights.store.tables import COUNTER
 
 DATABASE_FILE = "footlights.db"
 
@@ -82,7 +83,8 @@ def upgrade(engine: Engine, to: str = "head") -> None:
             if connection.dialect.name == "postgresql":
                 # Replicas that start together migrate in turn: the lock goes with the transaction.
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            _refuse_later(connection, config)
+            if _is_later(connection, config):
+                return
             config.attributes["connection"] = connection
             command.upgrade(config, to)
     except SQLAlchemyError as error:
@@ -131,16 +133,28 @@ def _config() -> Config:
     return config
 
 
-def _refuse_later(connection: Connection, config: Config) -> None:
+def _is_later(connection: Connection, config: Config) -> bool:
+    """Say whether the tables are of a later version, which has left them so that this one can work with them.
+
+    A migration that takes away what older versions need writes the number of the oldest that is left into the counter
+    ``schema_floor``.
+
+    Raises:
+        errors.FailedPrecondition: this version cannot work with them.
+    """
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
-        raise errors.FailedPrecondition(
-            f"The database is at migration {current}, which this version of Footlights does not know. "
-            "Start the newer version, or restore a backup.",
-            reason="DATABASE_TOO_NEW",
-            metadata={"migration": current},
-        )
+    if current is None or current in known:
+        return False
+    floor = connection.execute(select(COUNTER.c.value).where(COUNTER.c.name == "schema_floor")).scalar_one_or_none()
+    if floor is not None and int(max(known)) >= floor:
+        return True
+    raise errors.FailedPrecondition(
+        f"The database is at migration {current}, which this version of Footlights does not know. "
+        "Start the newer version, or restore a backup.",
+        reason="DATABASE_TOO_NEW",
+        metadata={"migration": current},
+    )
 
 
 def _engines(data_dir: Path, database: str) -> tuple[Engine, Engine]:

@@ -46,3 +46,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_time IS NOT NULL"),
         postgresql_where=sa.text("ended_time IS NOT NULL"),
     )
+    # The oldest version that can work with the tables, by its newest migration; from this one on it is looked at.
+    counter = sa.table("counter", sa.column("name"), sa.column("value"), sa.column("text"))
+    op.execute(sa.insert(counter).values(name="schema_floor", value=1, text=""))
