@@ -278,6 +278,11 @@ class Hub:
         """The links that are open."""
         return list(self._links.values())
 
+    def keep(self, nodes: set[str]) -> None:
+        """Forget how long it is since any other node was heard: it was forgotten."""
+        for gone in self._silent_since.keys() - nodes:
+            del self._silent_since[gone]
+
     def linked(self, node: str) -> bool:
         """Say whether a node has had a link to this process."""
         return node in self._links or node in self._silent_since

@@ -77,6 +77,10 @@ class Silences:
         known = await self._store.read(nodes.presences)
         self._brake.late(self._monotonic() - started)
         self._hub.fleet_size = sum(1 for row in known if row.connected)
+        names = {row.node for row in known}
+        self._hub.keep(names)
+        for gone in self._signs.keys() - names:
+            del self._signs[gone]
         silences = {row.node: self._silence(row) for row in known if row.reachable and self._is_ours(row, orphans)}
         if not (held := self._brake.judge(silences)):
             await self._mark([row for row in known if row.node in silences], silences)
