@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -63,6 +64,8 @@ def run(settings: ServerSettings) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Whoever waits for the interpreter while another thread works gets it after so long: a fifth of the default.
     sys.setswitchinterval(0.001)
+    # A full collection stands still for as long as it takes to look at a whole fleet; there is little to find.
+    gc.set_threshold(50_000, 50, 1000)
     uvloop.run(_main(settings))
 
 

@@ -7,6 +7,7 @@ them still changes in the store. Everything is measured on this process's monoto
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -29,6 +30,10 @@ MISSED_HEARTBEATS = 3
 
 SEEN_PERIOD_S = 15.0
 """How often it is recorded that a node was heard."""
+
+NODES_LOOKED_AT_A_SECOND = 1000
+"""Large fleets are looked at less often: they are given more time, too."""
+LONGEST_LOOK_S = 5.0
 
 NODES_A_HEARTBEAT_SECOND = 400
 """Heartbeats that one fleet sends a second at most: 2,000 nodes every 5 s, more nodes less often."""
@@ -59,6 +64,7 @@ class Silences:
         self._clock, self._monotonic = clock, monotonic
         self._signs: dict[str, tuple[object, float]] = {}
         self._recorded = monotonic()
+        self._judged_at = -math.inf
 
     @property
     def patience_s(self) -> float:
@@ -72,6 +78,9 @@ class Silences:
             orphans: Whether the nodes of replicas that are gone are this one's to judge.
         """
         started = self._monotonic()
+        if started - self._judged_at < min(LONGEST_LOOK_S, self._hub.fleet_size / NODES_LOOKED_AT_A_SECOND):
+            return self._brake.hold is not None
+        self._judged_at = started
         # Before the store is read: what these links wrote is seen by it.
         links = self._hub.links
         known = await self._store.read(nodes.presences)
