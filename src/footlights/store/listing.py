@@ -187,7 +187,9 @@ def _statement(wanted: Filter, order: Order, way: Way, after: Sequence[Any] | No
 
 
 def _selected(statement: Select[Any], wanted: Filter, way: Way) -> Select[Any]:
-    conditions = _owned(wanted.username, wanted.application, indexed=not way.named)
+    conditions = _owned(wanted.username, "", indexed=not way.named)
+    # Those that live are few, and have an index of their own: by its application's, all that ever was is gone through.
+    conditions += _owned("", wanted.application, indexed=not way.named and bool(wanted.states))
     time = SESSION_TERM.c.created_time if way.via_term else SESSION.c.created_time
     if wanted.from_time is not None:
         conditions.append(time >= wanted.from_time)
