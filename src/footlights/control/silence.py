@@ -78,7 +78,8 @@ class Silences:
             orphans: Whether the nodes of replicas that are gone are this one's to judge.
         """
         started = self._monotonic()
-        if started - self._judged_at < min(LONGEST_LOOK_S, self._hub.fleet_size / NODES_LOOKED_AT_A_SECOND):
+        pause = self._hub.fleet_size // NODES_LOOKED_AT_A_SECOND
+        if started - self._judged_at < min(LONGEST_LOOK_S, pause):
             return self._brake.hold is not None
         self._judged_at = started
         # Before the store is read: what these links wrote is seen by it.
