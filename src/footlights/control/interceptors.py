@@ -56,7 +56,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
             hold = inspect.iscoroutinefunction(handler.stream_stream)
             return grpc.stream_stream_rpc_method_handler(
-                (self._holding if hold else self._streaming)(method, metadata, handler.stream_stream),
+                (self._awaited if hold else self._streaming)(method, metadata, handler.stream_stream),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
@@ -67,18 +67,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, metadata, handler.unary_unary),
+            self._awaited(method, metadata, handler.unary_unary),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
-    def _unary(self, method: str, metadata: dict[str, str], inner: Callable[..., Awaitable[Any]]) -> Any:
-        async def call(request: Message, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    def _awaited(self, method: str, metadata: dict[str, str], inner: Callable[..., Awaitable[Any]]) -> Any:
+        """Wrap a handler that is awaited: of one answer, or of streams that it reads and writes through its context."""
+
+        async def call(request: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
             head = _Head(servicer_context, request_id := names.request_id(metadata.get("x-request-id", "")))
             try:
                 await self._enter(method, metadata, request_id)
-                rules.apply(request)
+                if isinstance(request, Message):
+                    rules.apply(request)
                 await head.send()
                 answer = await inner(request, servicer_context)
             except Exception as error:
@@ -102,24 +105,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 async with contextlib.aclosing(inner(request, servicer_context)) as answers:
                     async for answer in answers:
                         yield answer
-            except Exception as error:
-                await head.send()
-                await self._fail(method, request_id, started, error, servicer_context)
-            else:
-                self._finish(method, request_id, started, "OK")
-
-        return call
-
-    def _holding(self, method: str, metadata: dict[str, str], inner: Callable[..., Awaitable[None]]) -> Any:
-        """Wrap a handler of streams that reads and writes through its context."""
-
-        async def call(requests: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            started = time.perf_counter()
-            head = _Head(servicer_context, request_id := names.request_id(metadata.get("x-request-id", "")))
-            try:
-                await self._enter(method, metadata, request_id)
-                await head.send()
-                await inner(requests, servicer_context)
             except Exception as error:
                 await head.send()
                 await self._fail(method, request_id, started, error, servicer_context)
