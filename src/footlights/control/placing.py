@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 import structlog
 
@@ -23,11 +22,9 @@ from footlights.control.replicas import Superseded, Work
 from footlights.control.waiting import Outlook, Queue
 from footlights.store import Store, launches, sessions, slots
 from footlights.store.launches import Grant
-from footlights.store.store import Unit
 from footlights.store.tables import Launch, Session
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 _ETA_CHANGE = 0.2
 """An estimate is written anew when it differs by more than this share of itself: watchers are not woken for less."""
@@ -131,7 +128,7 @@ class Placing:
         now = self._clock()
         answers: Sequence[Launch | errors.Conflict] = ()
         try:
-            answers = await self._write(lambda tx: launches.begin(tx, grants, now=now))
+            answers = await self._work.write(lambda tx: launches.begin(tx, grants, now=now))
         finally:
             for number, placement in enumerate(placements):
                 # Where somebody was faster the next pass sees what they did.
@@ -176,11 +173,8 @@ class Placing:
             if _differs(row.queue, place):
                 fresh.append((row, place))
         if fresh:
-            await self._write(lambda tx: sessions.set_queue(tx, fresh))
+            await self._work.write(lambda tx: sessions.set_queue(tx, fresh))
         return bool(fresh)
-
-    async def _write(self, unit: Unit[T]) -> T:
-        return await self._store.write(self._work.guarded(unit))
 
 
 def _differs(known: Mapping[str, object], fresh: Mapping[str, object]) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
@@ -26,11 +25,9 @@ from footlights.lifecycle import EndReason
 from footlights.store import Store, Transaction, launches, nodes, requests, searching, sessions
 from footlights.store.feed import BATCH, Feed
 from footlights.store.lives import Lives
-from footlights.store.store import Unit
 from footlights.store.tables import Session
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 STUCK_AFTER_S = 30.0
 """Beyond the grace period; by then an agent has killed and looked for what it started many times."""
@@ -127,9 +124,9 @@ class Reaping:
         certain = now - self._clock.gap
         before = certain - timedelta(days=self._settings.retention_days)
         for _ in range(self.MOST_PRUNINGS):
-            if await self._write(lambda tx: sessions.prune(tx, before=before)) < sessions.PRUNED_AT_ONCE:
+            if await self._work.write(lambda tx: sessions.prune(tx, before=before)) < sessions.PRUNED_AT_ONCE:
                 break
-        await self._write(lambda tx: requests.forget_old(tx, now=certain))
+        await self._work.write(lambda tx: requests.forget_old(tx, now=certain))
         await self._forget_terms()
         await asyncio.to_thread(self._clock.keep)
 
@@ -138,10 +135,7 @@ class Reaping:
         after = self._tidied
         unused, self._tidied = await self._store.read(lambda tx: searching.unused_terms(tx, after))
         if unused:
-            await self._write(lambda tx: searching.forget_terms(tx, unused))
-
-    async def _write(self, unit: Unit[T]) -> T:
-        return await self._store.write(self._work.guarded(unit))
+            await self._work.write(lambda tx: searching.forget_terms(tx, unused))
 
     async def _end_overdue(self, now: datetime) -> None:
         # A drain that was set before this server was started ends no earlier for a gap that nobody has seen pass.
@@ -160,7 +154,7 @@ class Reaping:
                 touched |= _end(tx, wishes[first : first + ENDED_AT_ONCE], now)
             return touched
 
-        for node in await self._write(end):
+        for node in await self._work.write(end):
             self._bus.session_changed(node)
 
     async def _raise_stuck(self, now: datetime) -> None:
@@ -177,7 +171,7 @@ class Reaping:
             if launch.overdue:
                 continue
             overdue = partial(launches.set_overdue, launch_id=launch.launch_id, now=now)
-            if await self._write(overdue):
+            if await self._work.write(overdue):
                 log.error(
                     "A launch does not end",
                     action="launch_stuck",

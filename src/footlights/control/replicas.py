@@ -201,6 +201,10 @@ class Work:
 
         return checked if self._store.shared else unit
 
+    async def write(self, unit: Unit[T]) -> T:
+        """Write a unit while the work is this replica's. Raises ``Superseded``, and what ``Store.write`` does."""
+        return await self._store.write(self.guarded(unit))
+
     def lost(self) -> None:
         """Note that the work is another replica's."""
         if self.held:
