@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from select import select as wait_for_readable
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -184,7 +185,8 @@ async def test_whose_transaction_was_ended_so_is_told_that_the_store_failed(stor
 
     def stands_still(tx: Transaction) -> None:
         tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
-        time.sleep(0.5)
+        driver: Any = tx.connection.connection.driver_connection
+        assert wait_for_readable([driver], [], [], 10)[0], "nobody ended it"
         tx.execute(select(func.now()))
 
     for kind in (store.read, store.write):
