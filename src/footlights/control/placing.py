@@ -102,9 +102,9 @@ class Placing:
         started = time.perf_counter()
         now = self._clock()
         await self._board.read()
-        queue = await self._store.read(lambda tx: waiting.queue(tx, now=now) if sessions.any_pending(tx) else None)
-        self._waiting = queue is not None and bool(queue.waiting)
-        if queue is None or not queue.waiting:
+        queue = await self._store.read(lambda tx: waiting.queue(tx, now=now))
+        self._waiting = bool(queue.waiting)
+        if not queue.waiting:
             return 0
         decisions = self._board.place_all(queue.wishes(self._board.crashes))
         placements = [decision for decision in decisions if isinstance(decision, scheduler.Placement)]
