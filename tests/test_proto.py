@@ -23,7 +23,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, MethodDescriptor
 
 from footlights.auth.roles import PERMISSIONS
-from footlights.control.plane import REST_SERVICES, SERVICES
+from footlights.control.assembly import REST_SERVICES, SERVICES
 from footlights.gateway import Binding, routes
 from footlights.gateway.options import Options
 
@@ -193,7 +193,7 @@ def test_every_path_that_two_rpcs_can_match_is_known() -> None:
 
 
 def _matches(binding: Binding, path: str) -> bool:
-    from footlights.gateway.routing import Router
+    from footlights.gateway.routing.router import Router
 
     try:
         return Router([binding]).find(binding.http_method, path) is not None
@@ -203,7 +203,7 @@ def _matches(binding: Binding, path: str) -> bool:
 
 def test_a_verb_reaches_its_own_rpc() -> None:
     """``/stream/x:watch`` is WatchSession, never GetSession of a session called ``x:watch``."""
-    from footlights.gateway.routing import Router
+    from footlights.gateway.routing.router import Router
 
     router = Router(routes(REST_SERVICES, Options(allow_delete_body=True)))
     expected = {

@@ -16,12 +16,12 @@ import pytest
 from footlights.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import FakeBehavior, Version
 
-from footlights.agent.backoff import Pace
+from footlights.agent.assembly import make_launchers
 from footlights.agent.config import AgentConfig
+from footlights.agent.devices.ports import why_taken
+from footlights.agent.launches.probes import ApplicationProbes
+from footlights.agent.link.backoff import Pace
 from footlights.agent.main import Agent
-from footlights.agent.parts import make_launchers
-from footlights.agent.ports import why_taken
-from footlights.agent.probes import ApplicationProbes
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeState
 from footlights.launch.launcher import Ports

@@ -12,12 +12,12 @@ from footlights.v1.agent_pb2 import LaunchReport
 from footlights.v1.application_pb2 import FakeBehavior, Version
 from footlights.v1.node_pb2 import Device
 
+from footlights.agent.assembly import make_launchers
 from footlights.agent.config import AgentConfig
-from footlights.agent.inventory import DeviceWatch, Silent, off_loop, worth_telling
+from footlights.agent.devices.inventory import DeviceWatch, Silent, off_loop, worth_telling
+from footlights.agent.launches.probes import ApplicationProbes
+from footlights.agent.launches.step import OnDevice
 from footlights.agent.main import Agent
-from footlights.agent.parts import make_launchers
-from footlights.agent.probes import ApplicationProbes
-from footlights.agent.step import OnDevice
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeProcess
 from footlights.devices.reading import DeviceReading, Inventory

@@ -12,7 +12,7 @@ from footlights.v1.application_pb2 import Version
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.agent.journal import Entry, Journal, JournalError
+from footlights.agent.launches.journal import Entry, Journal, JournalError
 from footlights.launch.launcher import Plan, Ports
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)

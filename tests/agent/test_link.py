@@ -23,12 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from footlights.agent import cluster
-from footlights.agent.backoff import Backoff, Pace
 from footlights.agent.config import AgentConfig
-from footlights.agent.link import Link, Peer
-from footlights.agent.logs import LogTails
-from footlights.agent.outbox import Outbox
+from footlights.agent.link import cluster
+from footlights.agent.link.backoff import Backoff, Pace
+from footlights.agent.link.link import Link, Peer
+from footlights.agent.link.log_tails import LogTails
+from footlights.agent.link.outbox import Outbox
 from tests.agent.conftest import Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
 

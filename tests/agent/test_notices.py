@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from footlights.v1.agent_pb2 import Assignment, LaunchReport, ViewerNotice
 
-from footlights.agent.notices import Notices
-from footlights.agent.record import Record
-from footlights.launch.notice import Heard, Notice
+from footlights.agent.launches.notices import Notices
+from footlights.agent.launches.record import Record
+from footlights.launch.probes.notice import Heard, Notice
 from footlights.lifecycle import LaunchState
 from tests.agent.conftest import Applications, Node
 from tests.agent.hub import Hub

@@ -7,7 +7,7 @@ import asyncio
 from footlights.v1.agent_pb2 import Inventory, LaunchReport, LogPart
 from footlights.v1.node_pb2 import NodeFacts
 
-from footlights.agent.outbox import Outbox
+from footlights.agent.link.outbox import Outbox
 
 REPORTS: dict[str, LaunchReport] = {}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.agent.ports import PortBlocks, PortsExhausted, why_taken
+from footlights.agent.devices.ports import PortBlocks, PortsExhausted, why_taken
 from footlights.launch.launcher import Ports
 
 

@@ -13,7 +13,7 @@ from footlights.v1.application_pb2 import Version
 
 from footlights.agent.config import AgentConfig
 from footlights.devices.fake_state import FakeProcess
-from footlights.launch import procfs
+from footlights.linux import procfs
 from tests.agent.conftest import GPU, Applications, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from footlights.agent.retired import Retired
+from footlights.agent.launches.retired import Retired
 from tests.launch.plans import command, make_plan
 
 DAY_S = 86_400.0

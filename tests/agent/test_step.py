@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.agent.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, OnDevice, Ready, decide
+from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, OnDevice, Ready, decide
 from footlights.launch.launcher import Phase
 from footlights.lifecycle import LaunchState
 

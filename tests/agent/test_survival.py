@@ -15,12 +15,12 @@ import pytest
 from footlights.v1.agent_pb2 import LaunchReport
 
 from footlights.agent.config import AgentConfig
+from footlights.agent.launches.orphans import Orphans, mark
 from footlights.agent.main import run
-from footlights.agent.orphans import Orphans, mark
 from footlights.errors import FailedPrecondition, InvalidArgument
-from footlights.launch import procfs
-from footlights.launch.process import ProcessLauncher
+from footlights.launch.process.launcher import ProcessLauncher
 from footlights.lifecycle import Stage
+from footlights.linux import procfs
 from tests.agent.conftest import Applications, Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
 from tests.agent.test_processes import pid_of

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 
-from footlights.names import new_id
+from footlights.ids import new_id
 from tests.bench.figures import Bench, Figure
 from tests.bench.plane import Plane, Served, durable_postgres, generating, plane
 from tests.bench.wire import Links

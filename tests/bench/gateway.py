@@ -26,9 +26,9 @@ import httpx2
 import psutil
 from google.protobuf import json_format
 
-from footlights.gateway.codec import fill
-from footlights.gateway.names import descriptor_of, own_name
-from footlights.gateway.writer import Writer
+from footlights.gateway.decode.codec import fill
+from footlights.gateway.decode.names import descriptor_of, own_name
+from footlights.gateway.encode.writer import Writer
 from tests.bench import gateway_apps
 from tests.bench.figures import Bench, Figure
 

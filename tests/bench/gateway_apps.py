@@ -33,8 +33,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from footlights.gateway import Gateway, Options
-from footlights.gateway.descriptors import from_set
 from footlights.gateway.inprocess import Channel, Handlers
+from footlights.gateway.routing.descriptors import from_set
 from footlights.gateway.site import Site
 
 VARIANTS = ("inprocess", "loopback", "fastapi")

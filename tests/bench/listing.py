@@ -18,10 +18,11 @@ from pathlib import Path
 from sqlalchemy import select
 
 from footlights.lifecycle import SessionState
-from footlights.store import Store, Transaction, listing, open_store
-from footlights.store.engine import opened, upgrade
-from footlights.store.listing import Filter, Order, Page
-from footlights.store.tables import SESSION, Session
+from footlights.store import Store, Transaction, open_store
+from footlights.store.engines.opening import opened, upgrade
+from footlights.store.schema import SESSION, Session
+from footlights.store.sessions import listing
+from footlights.store.sessions.listing import Filter, Order, Page
 from tests.bench.figures import Bench, Figure
 from tests.store.databases import postgres
 

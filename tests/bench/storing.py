@@ -19,10 +19,11 @@ from typing import Any
 
 from sqlalchemy import update
 
-from footlights import names
-from footlights.store import Store, Transaction, applications, creating, open_store
-from footlights.store.creating import Creation
-from footlights.store.tables import SESSION
+from footlights import ids
+from footlights.store import Store, Transaction, applications, open_store
+from footlights.store.schema import SESSION
+from footlights.store.sessions import create
+from footlights.store.sessions.create import Creation
 from tests.bench.figures import Bench, Figure
 from tests.store.databases import postgres
 
@@ -89,8 +90,8 @@ async def _create(store: Store) -> float:
 
     async def caller() -> None:
         for _ in range(INSERTS // BURSTS // IN_FLIGHT):
-            creation = Creation({"session_id": names.new_id(), **_ROW}, datetime.now(UTC), 1_000)
-            await store.write_joint(creating.SESSIONS, creation)
+            creation = Creation({"session_id": ids.new_id(), **_ROW}, datetime.now(UTC), 1_000)
+            await store.write_joint(create.SESSIONS, creation)
 
     took = 0.0
     for _ in range(BURSTS):

@@ -19,8 +19,8 @@ from typing import Final
 
 from footlights.v1 import agent_pb2, node_pb2
 
-from footlights.agent.link import PROTOCOL_VERSION
-from footlights.names import new_id
+from footlights.agent.link.link import PROTOCOL_VERSION
+from footlights.ids import new_id
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8

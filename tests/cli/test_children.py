@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from footlights.cli.children import Child
+from footlights.cli.local.children import Child
 
 
 async def test_what_earlier_runs_wrote_is_not_its_output(tmp_path: Path) -> None:

@@ -22,13 +22,14 @@ from google.protobuf.message import Message
 
 from footlights import errors
 from footlights.auth.secrets import ClusterKey
+from footlights.control.assembly import Plane, assemble
+from footlights.control.clock import Machine
 from footlights.control.convert import Origin
-from footlights.control.plane import Plane, assemble
 from footlights.control.settings import ServerSettings
-from footlights.control.steady import Machine
-from footlights.gateway.calls import status_of
+from footlights.gateway.upstream.calls import status_of
 from footlights.status import from_status
-from footlights.store import Store, nodes, open_store
+from footlights.store import Store, open_store
+from footlights.store.nodes import node_rows
 
 PUBLIC_URL = "https://streams.example.com"
 GIB = 1 << 30
@@ -362,7 +363,7 @@ class Control:
         """Wait until the end of a node's link is recorded."""
         async with asyncio.timeout(10):
             while True:
-                row = await self.store.read(lambda tx: nodes.get(tx, node))
+                row = await self.store.read(lambda tx: node_rows.get(tx, node))
                 if row is not None and not row.connected:
                     return
                 await asyncio.sleep(0)

@@ -9,7 +9,7 @@ import pytest
 
 from footlights.control.settings import ServerSettings, split_address
 from footlights.errors import InvalidArgument
-from footlights.names import is_loopback
+from footlights.ids import is_loopback
 
 HERE = Path("data")
 

@@ -14,8 +14,8 @@ import yaml
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 from prometheus_client.parser import text_string_to_metric_families
 
-from footlights.control.metrics import Metrics
-from footlights.control.process_metrics import SHED, WAKEUPS
+from footlights.control.observability.metrics import Metrics
+from footlights.control.observability.process_metrics import SHED, WAKEUPS
 from footlights.lifecycle import LIVE_STATES, EndReason
 from footlights.status import CODE_NAMES
 from tests.deploy import DEPLOY

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from footlights.cli import main
-from footlights.control.changes import Changes
+from footlights.control.replication.signals import Changes
 
 VARIABLE = "FOOTLIGHTS_DEAF"
 

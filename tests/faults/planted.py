@@ -6,7 +6,7 @@ The checker must find what this breaks; see ``test_faults``.
 from __future__ import annotations
 
 from footlights.cli import main
-from footlights.launch.procfs import Identity, read_stat
+from footlights.linux.procfs import Identity, read_stat
 
 
 def alive_by_pid_alone(self: Identity) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.faults.evidence import Hold, LeaseRow, Meeting, read_live_leases
 
 CLUSTER, LAUNCH = b"FOOTLIGHTS_CLUSTER_ID=", b"FOOTLIGHTS_LAUNCH_ID="
-_SHIM = b"footlights.launch.shim"
+_SHIM = b"footlights.launch.process.shim"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from typing import Any
 import atheris  # type: ignore[import-untyped, unused-ignore]
 
 with atheris.instrument_imports(include=["footlights.gateway"]):
-    from footlights.gateway.codec import fill
+    from footlights.gateway.decode.codec import fill
+    from footlights.gateway.decode.reader import BodyError, read_text
+    from footlights.gateway.encode.writer import WriteError, Writer
     from footlights.gateway.errors import Refusal
-    from footlights.gateway.reader import BodyError, read_text
-    from footlights.gateway.writer import WriteError, Writer
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError

@@ -15,13 +15,13 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from footlights.gateway.codec import fill
+from footlights.gateway.decode.codec import fill
+from footlights.gateway.decode.jsontext import first_value
+from footlights.gateway.decode.names import json_name, proto_name
+from footlights.gateway.decode.reader import BodyError, read, read_text
+from footlights.gateway.decode.splitter import Splitter
+from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.errors import Refusal
-from footlights.gateway.jsontext import first_value
-from footlights.gateway.names import json_name, proto_name
-from footlights.gateway.reader import BodyError, read, read_text
-from footlights.gateway.splitter import Splitter
-from footlights.gateway.writer import WriteError, Writer
 from tests.conformance.echo import message, service
 from tests.gateway.messages import BODIES, messages
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.gateway import times
+from footlights.gateway.decode import times
+from footlights.gateway.decode.fields import set_parameters, set_path
+from footlights.gateway.decode.names import descriptor_of
+from footlights.gateway.decode.query import parse_query
+from footlights.gateway.decode.scalars import decode_base64, parse_bytes, parse_float, parse_int
 from footlights.gateway.errors import Malformed, Refusal
-from footlights.gateway.fields import set_parameters, set_path
-from footlights.gateway.names import descriptor_of
-from footlights.gateway.query import parse_query
-from footlights.gateway.scalars import decode_base64, parse_bytes, parse_float, parse_int
 from tests.conformance.echo import message
 
 FIELDS = [field.name for field in descriptor_of(message("Everything")()).fields]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from footlights.gateway.reader import BodyError, read_text
+from footlights.gateway.decode.reader import BodyError, read_text
 from tests.conformance.echo import message
 from tests.conformance.recording import cases
 

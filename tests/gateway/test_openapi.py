@@ -14,11 +14,11 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from footlights.gateway import Options, docs
-from footlights.gateway.descriptors import DescriptorError, from_set
+from footlights.gateway.decode.names import own_name
+from footlights.gateway.encode.writer import Writer
 from footlights.gateway.errors import Refusal
-from footlights.gateway.names import own_name
 from footlights.gateway.openapi import Info, document
-from footlights.gateway.writer import Writer
+from footlights.gateway.routing.descriptors import DescriptorError, from_set
 from tests.conformance.echo import service
 from tests.gateway.shop import PROTO, compiled
 

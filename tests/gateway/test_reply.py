@@ -13,8 +13,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from footlights.gateway import Gateway, Options
-from footlights.gateway.descriptors import from_set
 from footlights.gateway.inprocess import Channel, Handlers
+from footlights.gateway.routing.descriptors import from_set
 from tests.gateway.shop import PROTO, compiled
 
 EVENTS = {"accept": "text/event-stream"}

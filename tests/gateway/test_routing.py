@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodOptions
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from footlights.gateway import BindingError, Options, routes
-from footlights.gateway.routing import Router, VerbAlone
+from footlights.gateway.routing.router import Router, VerbAlone
 from tests.conformance.echo import service
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.gateway.template import Template, TemplateError, Variable
+from footlights.gateway.routing.template import Template, TemplateError, Variable
 
 
 @pytest.mark.parametrize(

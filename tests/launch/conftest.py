@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from footlights.launch import procfs
-from footlights.launch.process import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
+from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
+from footlights.linux import procfs
 from tests.launch.plans import CLUSTER
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from aiohttp import web
 
-from footlights.launch import procfs
-from footlights.launch.process import LAUNCH_MARK
+from footlights.launch.process.launcher import LAUNCH_MARK
+from footlights.linux import procfs
 
 CREATE_MEMBERS = {
     *("Image", "Cmd", "Env", "User", "WorkingDir", "Labels", "Tty", "OpenStdin", "StopSignal", "StopTimeout"),

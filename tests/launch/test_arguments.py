@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.errors import InvalidArgument
-from footlights.launch.arguments import as_text, convert_arguments
+from footlights.launch.recipe.arguments import as_text, convert_arguments
 
 
 def version(*arguments: dict[str, Any]) -> Version:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from footlights.launch.container import ContainerLauncher, EngineError, Spec, detect
-from footlights.launch.docker import DockerEngine, container_config
+from footlights.launch.container.docker import DockerEngine, container_config
+from footlights.launch.container.launcher import ContainerLauncher, EngineError, Spec, detect
+from footlights.launch.container.podman import PodmanEngine, create_arguments
 from footlights.launch.launcher import LaunchError, Phase, Plan
-from footlights.launch.podman import PodmanEngine, create_arguments
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
 from tests.launch.waiting import ended, logged

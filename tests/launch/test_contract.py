@@ -12,12 +12,12 @@ import pytest
 from footlights.v1.application_pb2 import Container, FakeBehavior, Version
 from google.protobuf.duration_pb2 import Duration
 
-from footlights.launch.container import ContainerLauncher
-from footlights.launch.docker import DockerEngine
+from footlights.launch.container.docker import DockerEngine
+from footlights.launch.container.launcher import ContainerLauncher
+from footlights.launch.container.podman import PodmanEngine
 from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan
-from footlights.launch.podman import PodmanEngine
-from footlights.launch.process import ProcessLauncher
+from footlights.launch.process.launcher import ProcessLauncher
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
 from tests.launch.waiting import ended, logged, until

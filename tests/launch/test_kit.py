@@ -14,11 +14,11 @@ import pytest
 from footlights.v1.application_pb2 import Version
 
 from footlights import recipes
-from footlights.launch import ownership
 from footlights.launch.launcher import LogPart, Phase, Plan, Ports
-from footlights.launch.process import ProcessLauncher
-from footlights.launch.readiness import presence, ready
-from footlights.launch.recipe import validate
+from footlights.launch.probes.readiness import presence, ready
+from footlights.launch.process import ownership
+from footlights.launch.process.launcher import ProcessLauncher
+from footlights.launch.recipe.recipe import validate
 from tests.launch.plans import make_plan
 from tests.launch.waiting import ended, logged, until
 

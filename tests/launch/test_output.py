@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.launch.output import LINE_BYTES, OutputWriter, read_after, read_tail
+from footlights.launch.process.output import LINE_BYTES, OutputWriter, read_after, read_tail
 
 LINES = st.lists(st.text(st.characters(codec="ascii", exclude_characters="\r\n"), max_size=40), max_size=60)
 

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from footlights.launch import ownership
 from footlights.launch.launcher import Ports
+from footlights.launch.process import ownership
 
 OWN = frozenset({os.getpid()})
 HOLDER = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); print('up', flush=True); sys.stdin.read()"

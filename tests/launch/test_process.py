@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from footlights.launch import procfs, shim
 from footlights.launch.launcher import LaunchError, Phase
-from footlights.launch.process import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
+from footlights.launch.process import shim
+from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
+from footlights.linux import procfs
 from tests.launch.plans import CLUSTER, command, make_plan, script
 from tests.launch.waiting import ended, logged, until
 
@@ -77,7 +78,7 @@ async def test_agents_death_is_not_the_applications(root: Path) -> None:
         "-c",
         "import asyncio, sys, pathlib\n"
         "from footlights.launch.plan import from_json\n"
-        "from footlights.launch.process import ProcessLauncher\n"
+        "from footlights.launch.process.launcher import ProcessLauncher\n"
         "async def main():\n"
         "    await ProcessLauncher(pathlib.Path(sys.argv[1])).start(from_json(sys.stdin.read()), b'')\n"
         "    print('started', flush=True)\n"

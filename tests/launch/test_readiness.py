@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import LogPart, Plan, Ports
-from footlights.launch.readiness import UNKNOWN, presence, ready
+from footlights.launch.probes.readiness import UNKNOWN, presence, ready
 from tests.launch.plans import make_plan
 
 Serve = Callable[[bytes], Awaitable[int]]

@@ -10,7 +10,7 @@ from footlights.v1.application_pb2 import Container, Version
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
-from footlights.launch.recipe import validate
+from footlights.launch.recipe.recipe import validate
 
 GOOD: dict[str, Any] = {
     "version": "1.4.0-rc.1+build.5",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.errors import InvalidArgument
-from footlights.launch.stages import STAGE_FIELD, StageError, parse_root, parse_stage, resolve_stage
+from footlights.launch.recipe.stages import STAGE_FIELD, StageError, parse_root, parse_stage, resolve_stage
 
 VERSION = Version(
     default_usd_stage_uri="/opt/default.usd",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.launch.template import TemplateError, escape, parse
+from footlights.launch.recipe.template import TemplateError, escape, parse
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"))

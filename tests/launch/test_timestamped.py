@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.launch.timestamped import merge, part, second_of
+from footlights.launch.container.log_lines import merge, part, second_of
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 TEXTS = st.text(st.characters(codec="ascii", exclude_characters="\r\n"), max_size=10)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, merge, settle
-from footlights.lifecycle.settling import MAX_LAUNCHES
+from footlights.lifecycle.derivation import MAX_LAUNCHES
 
 states = st.sampled_from(LaunchState)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, may_retry, settle
-from footlights.lifecycle.settling import MAX_LAUNCHES
+from footlights.lifecycle.derivation import MAX_LAUNCHES
 
 RUN, END = Intent.RUN, Intent.END
 S, L, R = SessionState, LaunchState, EndReason

@@ -8,7 +8,7 @@ import pytest
 
 from footlights import recipes
 from footlights.errors import InvalidArgument
-from footlights.launch.recipe import validate
+from footlights.launch.recipe.recipe import validate
 
 MANIFEST = """\
 application: {application: app}

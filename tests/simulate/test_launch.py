@@ -10,8 +10,8 @@ import pytest
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 from footlights.agent.clock import BootClock
-from footlights.agent.record import Record
-from footlights.agent.step import Ending
+from footlights.agent.launches.record import Record
+from footlights.agent.launches.step import Ending
 from footlights.launch.launcher import Ports
 from footlights.lifecycle import LaunchState
 from footlights.simulate.launch import REFUSED, SimulatedLaunch

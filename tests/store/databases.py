@@ -16,7 +16,7 @@ import psycopg
 from sqlalchemy import Engine
 
 from footlights.store import Store
-from footlights.store.tables import metadata
+from footlights.store.schema import metadata
 
 
 @dataclass

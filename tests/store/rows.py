@@ -6,15 +6,19 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from footlights import errors, names
+from footlights import errors, ids
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, applications, creating, launches, linking, nodes, sessions
-from footlights.store.creating import Creation, Placement
-from footlights.store.inventory import Reading
-from footlights.store.launches import Grant, Observation
-from footlights.store.linking import Arrival
-from footlights.store.requests import Request
-from footlights.store.tables import Launch, Node, Session
+from footlights.store import Store, Transaction, applications
+from footlights.store.launches import launch_rows
+from footlights.store.launches.launch_rows import Grant, Observation
+from footlights.store.nodes import links, node_rows
+from footlights.store.nodes.inventory import Reading
+from footlights.store.nodes.links import Arrival
+from footlights.store.schema import Launch, Node, Session
+from footlights.store.sessions import create as creating
+from footlights.store.sessions import session_rows
+from footlights.store.sessions.create import Creation, Placement
+from footlights.store.sessions.idempotency import Request
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 S = timedelta(seconds=1)
@@ -24,7 +28,7 @@ _numbers = itertools.count()
 def values(**members: Any) -> dict[str, Any]:
     """What a servicer gives for a new session."""
     return {
-        "session_id": names.new_id(),
+        "session_id": ids.new_id(),
         "application": "fake",
         "application_version": "1.0.0",
         "username": "ann",
@@ -62,8 +66,8 @@ def add_version(tx: Transaction, application: str = "fake", version: str = "1.0.
 def join(tx: Transaction, name: str = "node-a", *devices: str, now: datetime = NOW) -> Node:
     """Link a node with devices of two slots each."""
     readings = [Reading(uuid, 2, b"") for uuid in devices or ("GPU-0",)]
-    linking.link(tx, Arrival(name, f"incarnation-{next(_numbers)}", b"", readings, now))
-    node = nodes.get(tx, name)
+    links.link(tx, Arrival(name, f"incarnation-{next(_numbers)}", b"", readings, now))
+    node = node_rows.get(tx, name)
     assert node is not None
     return node
 
@@ -73,8 +77,8 @@ def begin(
 ) -> Launch:
     """Place a session."""
     chosen = slots or (0,)
-    placement = Placement(node, device, chosen, names.new_id(), tuple(names.new_id() for _ in chosen))
-    [answer] = launches.begin(tx, [Grant(session.session_id, session.revision, placement)], now=now)
+    placement = Placement(node, device, chosen, ids.new_id(), tuple(ids.new_id() for _ in chosen))
+    [answer] = launch_rows.begin(tx, [Grant(session.session_id, session.revision, placement)], now=now)
     if isinstance(answer, errors.Error):
         raise answer
     return answer
@@ -85,14 +89,14 @@ def observe(
 ) -> Launch:
     """Report on a launch."""
     members = {"epoch": launch.epoch, **members}
-    seen = launches.observe(tx, node or launch.node, Observation(launch.launch_id, state=state, **members), now=now)
+    seen = launch_rows.observe(tx, node or launch.node, Observation(launch.launch_id, state=state, **members), now=now)
     assert seen is not None
     return seen
 
 
 def read(tx: Transaction, session_id: str) -> Session:
     """Return a session that is there."""
-    found = sessions.get(tx, session_id)
+    found = session_rows.get(tx, session_id)
     assert found is not None
     return found
 
@@ -101,7 +105,7 @@ async def running(store: Store, *slots: int, state: LaunchState = LaunchState.RE
     """Create, place and start a session on a node that is linked for it."""
 
     def write(tx: Transaction) -> tuple[Session, Launch]:
-        if nodes.get(tx, "node-a") is None:
+        if node_rows.get(tx, "node-a") is None:
             join(tx)
         launch = begin(tx, create(tx), *slots)
         if state is not LaunchState.ASSIGNED:

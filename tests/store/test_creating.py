@@ -9,19 +9,23 @@ from functools import partial
 
 import pytest
 
-from footlights import errors, names
+from footlights import errors, ids
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, creating, launches, linking, nodes, requests, sessions
-from footlights.store.creating import Created, Creation, Outcome, Placement
-from footlights.store.requests import Request
-from footlights.store.tables import Launch, Session
+from footlights.store import Store, Transaction
+from footlights.store.launches import launch_rows
+from footlights.store.nodes import links, node_rows
+from footlights.store.schema import Launch, Session
+from footlights.store.sessions import create as creating
+from footlights.store.sessions import idempotency, session_rows
+from footlights.store.sessions.create import Created, Creation, Outcome, Placement
+from footlights.store.sessions.idempotency import Request
 from tests.store.rows import NOW, S, add_version, begin, create, creation_of, join, observe, read
 
 DAY = timedelta(hours=24)
 
 
 def place(*slots: int, node: str = "node-a", device: str = "GPU-0") -> Placement:
-    return Placement(node, device, slots, names.new_id(), tuple(names.new_id() for _ in slots))
+    return Placement(node, device, slots, ids.new_id(), tuple(ids.new_id() for _ in slots))
 
 
 async def create_all(store: Store, *creations: Creation) -> list[Created | errors.Error]:
@@ -29,7 +33,7 @@ async def create_all(store: Store, *creations: Creation) -> list[Created | error
 
     def write(tx: Transaction) -> list[Created | errors.Error]:
         add_version(tx)
-        if nodes.get(tx, "node-a") is None:
+        if node_rows.get(tx, "node-a") is None:
             join(tx)
         return creating.create_all(tx, creations)
 
@@ -58,7 +62,7 @@ async def test_what_is_answered_is_what_is_there(store: Store) -> None:
         assert await store.read(partial(read, session_id=session.session_id)) == session
     launch = made(placed).launch
     assert launch is not None
-    assert await store.read(lambda tx: launches.get(tx, launch.launch_id)) == launch
+    assert await store.read(lambda tx: launch_rows.get(tx, launch.launch_id)) == launch
     with pytest.raises(AttributeError):
         made(placed).session.state = "READY"
 
@@ -76,7 +80,7 @@ async def test_a_session_that_is_placed_at_once_equals_one_that_waited(store: St
         for name in set(table.model_fields) - apart:
             assert getattr(one, name) == getattr(two, name), name
     assert session.launch_id == launch.launch_id
-    held = {lease.slot: lease.launch_id for lease in await store.read(launches.live_leases)}
+    held = {lease.slot: lease.launch_id for lease in await store.read(launch_rows.live_leases)}
     assert held == {0: later.launch_id, 1: launch.launch_id}
 
 
@@ -91,12 +95,12 @@ async def test_of_two_that_were_given_one_slot_the_second_waits(store: Store) ->
     )
 
     assert outcomes(answers) == ["PLACED", "DISPLACED", "DISPLACED", "DISPLACED"]
-    waiting = {row.session_id for row in await store.read(lambda tx: sessions.pending(tx, 10))}
-    holding = {lease.session_id for lease in await store.read(launches.live_leases)}
+    waiting = {row.session_id for row in await store.read(lambda tx: session_rows.pending(tx, 10))}
+    holding = {lease.session_id for lease in await store.read(launch_rows.live_leases)}
     placed = {made(answer).session.session_id for answer in answers if made(answer).outcome is Outcome.PLACED}
     assert holding == placed
     assert waiting == {"a", "b", "c", "d"} - placed
-    assert await store.read(lambda tx: launches.last(tx, "b")) is None
+    assert await store.read(lambda tx: launch_rows.last(tx, "b")) is None
     revisions = [made(answer).session.revision for answer in answers]
     assert sorted(set(revisions)) == sorted(revisions)
 
@@ -120,11 +124,11 @@ async def test_a_node_that_takes_no_sessions_gets_none(store: Store, trouble: st
         epoch = join(tx).epoch
         if trouble in ("cordoned", "draining"):
             cordoned = trouble == "cordoned"
-            nodes.set_placing(tx, "node-a", cordoned=cordoned, draining=not cordoned, drain_time=None, now=NOW)
+            node_rows.set_placing(tx, "node-a", cordoned=cordoned, draining=not cordoned, drain_time=None, now=NOW)
         elif trouble == "disconnected":
-            linking.unlink(tx, "node-a", epoch, now=NOW)
+            links.unlink(tx, "node-a", epoch, now=NOW)
         elif trouble == "silent":
-            nodes.set_silent(tx, "node-a", epoch, now=NOW)
+            node_rows.set_silent(tx, "node-a", epoch, now=NOW)
 
     await store.write(spoil)
     placement = place(0, node="elsewhere" if trouble == "gone" else "node-a")
@@ -132,7 +136,7 @@ async def test_a_node_that_takes_no_sessions_gets_none(store: Store, trouble: st
     [answer] = await create_all(store, creation_of(placement=placement))
 
     assert outcomes([answer]) == ["DISPLACED"]
-    assert await store.read(launches.live_leases) == []
+    assert await store.read(launch_rows.live_leases) == []
 
 
 async def test_the_queue_is_counted_for_those_that_wait(store: Store) -> None:
@@ -148,7 +152,7 @@ async def test_the_queue_is_counted_for_those_that_wait(store: Store) -> None:
     )
 
     assert outcomes(answers) == ["WAITING", "PLACED", "DISPLACED", "QUEUE_FULL", "PLACED"]
-    assert await store.read(lambda tx: sessions.get(tx, "full")) is None
+    assert await store.read(lambda tx: session_rows.get(tx, "full")) is None
     [later] = await create_all(store, creation_of(queue_limit=3, session_id="later", request=asked))
     assert made(later).session.session_id == "later"
 
@@ -195,7 +199,7 @@ async def test_of_equal_requests_in_one_batch_one_creates(store: Store) -> None:
 
     assert outcomes(answers) == ["PLACED", "KNOWN", "REQUEST_ID_REUSED", "WAITING"]
     assert made(answers[1]).session.session_id == "a"
-    assert [lease.slot for lease in await store.read(launches.live_leases)] == [0]
+    assert [lease.slot for lease in await store.read(launch_rows.live_leases)] == [0]
 
 
 async def test_a_request_does_not_share_the_refusal_of_another(store: Store) -> None:
@@ -215,7 +219,7 @@ async def test_a_request_does_not_share_the_refusal_of_another(store: Store) -> 
 async def test_a_key_whose_session_is_gone_can_be_used_again(store: Store) -> None:
     """Otherwise its owner could neither find the session nor make another."""
     asked = Request("ann", "k1", b"body")
-    await store.write(lambda tx: requests.claim(tx, [(asked, "pruned")], now=NOW, certain=NOW))
+    await store.write(lambda tx: idempotency.claim(tx, [(asked, "pruned")], now=NOW, certain=NOW))
 
     first, second = await create_all(store, creation_of(request=asked), creation_of(request=asked))
 
@@ -228,7 +232,7 @@ async def test_old_keys_are_forgotten(store: Store) -> None:
         when = NOW + number * timedelta(hours=1)
         await create_all(store, creation_of(request=Request("ann", str(number), b""), now=when))
 
-    forgotten = await store.write(lambda tx: requests.forget_old(tx, now=NOW + timedelta(hours=25, seconds=1)))
+    forgotten = await store.write(lambda tx: idempotency.forget_old(tx, now=NOW + timedelta(hours=25, seconds=1)))
 
     assert forgotten == 2
 
@@ -256,8 +260,8 @@ async def test_many_at_once_get_each_their_own_answer(store: Store) -> None:
     assert sum(answer.outcome is Outcome.PLACED for answer in created) == 25
 
     def found(tx: Transaction) -> list[Session | None]:
-        return [sessions.get(tx, answer.session.session_id) for answer in created]
+        return [session_rows.get(tx, answer.session.session_id) for answer in created]
 
     assert await store.read(found) == [answer.session for answer in created]
-    held = [(lease.device, lease.slot) for lease in await store.read(launches.live_leases)]
+    held = [(lease.device, lease.slot) for lease in await store.read(launch_rows.live_leases)]
     assert len(held) == len(set(held)) == 25

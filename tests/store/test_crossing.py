@@ -12,8 +12,11 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from footlights import errors
-from footlights.store import Store, Transaction, applications, creating, nodes, open_store, sessions
-from footlights.store.tables import NODE, Node
+from footlights.store import Store, Transaction, applications, open_store
+from footlights.store.nodes import node_rows
+from footlights.store.schema import NODE, Node
+from footlights.store.sessions import create as creating
+from footlights.store.sessions import session_rows
 from tests.store.databases import Postgres
 from tests.store.rows import NOW, add_version, create, creation_of, join, read
 from tests.system.stack import until
@@ -82,8 +85,8 @@ async def test_a_change_that_another_was_faster_with_is_made_on_what_is_there_th
         if len(runs) == 1:
             with shared._writer.begin() as connection:
                 other = Transaction(connection)
-                sessions.update_session(other, read(other, session_id), status_message="the other's")
-        sessions.update_session(tx, session, username="mine")
+                session_rows.update_session(other, read(other, session_id), status_message="the other's")
+        session_rows.update_session(tx, session, username="mine")
 
     await shared.write(change)
     after = await shared.read(lambda tx: read(tx, session_id))
@@ -96,12 +99,12 @@ async def test_a_change_that_another_was_faster_with_is_made_on_what_is_there_th
 async def test_what_stays_untrue_is_told_at_last(shared: Store) -> None:
     """It is run again so often and no more."""
     session = await shared.write(create)
-    await shared.write(lambda tx: sessions.update_session(tx, session, username="somebody else"))
+    await shared.write(lambda tx: session_rows.update_session(tx, session, username="somebody else"))
     runs: list[None] = []
 
     def stale(tx: Transaction) -> None:
         runs.append(None)
-        sessions.update_session(tx, session, username="mine")
+        session_rows.update_session(tx, session, username="mine")
 
     with pytest.raises(errors.Conflict, match="was changed at the same time"):
         await shared.write(stale)
@@ -113,7 +116,7 @@ async def test_what_another_made_at_the_same_time_is_found(shared: Store) -> Non
     runs: list[bool] = []
 
     def make(tx: Transaction) -> None:
-        known = nodes.get(tx, "node-a") is not None
+        known = node_rows.get(tx, "node-a") is not None
         runs.append(known)
         if len(runs) == 1:
             with shared._writer.begin() as connection:

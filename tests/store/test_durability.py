@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from footlights import errors
-from footlights.store import Store, Transaction, open_store, sessions
+from footlights.store import Store, Transaction, open_store
+from footlights.store.sessions import session_rows
 from tests.store.rows import create
 
 Fresh = tuple[Path, str]
@@ -56,7 +57,7 @@ async def test_whatever_was_acknowledged_survives_kill_9(fresh: Fresh) -> None:
 
     store = open_store(directory, url)
     try:
-        missing = await store.read(lambda tx: [each for each in acknowledged if sessions.get(tx, each) is None])
+        missing = await store.read(lambda tx: [each for each in acknowledged if session_rows.get(tx, each) is None])
         assert missing == []
         await store.write(create)
     finally:
@@ -87,7 +88,7 @@ async def test_a_full_disk_is_said_and_heals_by_itself(tmp_path: Path) -> None:
         assert refused
         assert all(isinstance(error, errors.Unavailable) for error in refused), refused
         assert "full" in str(refused[0])
-        there = await store.read(lambda tx: [row.session_id for row in sessions.pending(tx, 1000)])
+        there = await store.read(lambda tx: [row.session_id for row in session_rows.pending(tx, 1000)])
         assert sorted(there) == sorted(kept)
 
         await store.write(lambda tx: limit(tx, 10_000))
@@ -106,7 +107,7 @@ async def test_a_database_that_goes_away_is_said_and_comes_back(
 
     server = request.getfixturevalue("a_postgres")
     await store.write(create)
-    await asyncio.gather(*(store.read(lambda tx: sessions.pending(tx, 1)) for _ in range(4)))
+    await asyncio.gather(*(store.read(lambda tx: session_rows.pending(tx, 1)) for _ in range(4)))
     with psycopg.connect(server.uri, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
@@ -122,4 +123,4 @@ async def test_a_database_that_goes_away_is_said_and_comes_back(
 
 
 async def _read(store: Store) -> int:
-    return len(await store.read(lambda tx: sessions.pending(tx, 10)))
+    return len(await store.read(lambda tx: session_rows.pending(tx, 10)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, history, inventory, nodes
-from footlights.store.inventory import Inventory, Reading
+from footlights.store import Store, Transaction
+from footlights.store.nodes import device_history, inventory, node_rows
+from footlights.store.nodes.inventory import Inventory, Reading
 from tests.store.rows import NOW, S, join, observe, running
 
 
@@ -17,7 +18,7 @@ async def report(store: Store, *readings: Reading) -> None:
 
 
 def reasons(tx: Transaction) -> list[tuple[str, str]]:
-    return [(event.uuid, event.reason) for event in history.events(tx)]
+    return [(event.uuid, event.reason) for event in device_history.events(tx)]
 
 
 async def test_becoming_sick_and_well_again_are_events_and_staying_so_is_none(store: Store) -> None:
@@ -28,7 +29,7 @@ async def test_becoming_sick_and_well_again_are_events_and_staying_so_is_none(st
         await report(store, *readings)
 
     assert await store.read(reasons) == [("GPU-0", "XID_79"), ("GPU-0", "RECOVERED")]
-    [first, _] = await store.read(history.events)
+    [first, _] = await store.read(device_history.events)
     assert (first.node, first.number, first.time, first.message) == ("node-a", 1, NOW, "fell off")
 
 
@@ -55,19 +56,19 @@ async def test_the_end_of_a_launch_by_its_device_goes_into_the_history(store: St
 
 async def test_a_history_is_bounded_and_keeps_the_newest(store: Store) -> None:
     """Per device, so that one that flaps does not push out the others'."""
-    await store.write(lambda tx: history.record(tx, "node-a", "GPU-1", "XID_48", "", now=NOW))
+    await store.write(lambda tx: device_history.record(tx, "node-a", "GPU-1", "XID_48", "", now=NOW))
 
     def write(tx: Transaction) -> None:
-        for number in range(history.MOST_EVENTS + 10):
-            history.record(tx, "node-a", "GPU-0", f"R{number}", "", now=NOW + number * S)
+        for number in range(device_history.MOST_EVENTS + 10):
+            device_history.record(tx, "node-a", "GPU-0", f"R{number}", "", now=NOW + number * S)
 
     await store.write(write)
 
     found = await store.read(reasons)
-    assert len(found) == history.MOST_EVENTS + 1
+    assert len(found) == device_history.MOST_EVENTS + 1
     assert (found[0], found[-2]) == (("GPU-0", "R10"), ("GPU-0", "R59"))
-    assert len(await store.read(lambda tx: history.events(tx, node="node-a", since=NOW + 50 * S))) == 10
-    assert await store.read(lambda tx: history.events(tx, node="node-b")) == []
+    assert len(await store.read(lambda tx: device_history.events(tx, node="node-a", since=NOW + 50 * S))) == 10
+    assert await store.read(lambda tx: device_history.events(tx, node="node-b")) == []
 
 
 async def test_a_forgotten_nodes_devices_have_no_history(store: Store) -> None:
@@ -75,6 +76,6 @@ async def test_a_forgotten_nodes_devices_have_no_history(store: Store) -> None:
     await store.write(lambda tx: join(tx))
     await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", [sick()], NOW)]))
 
-    await store.write(lambda tx: nodes.forget(tx, "node-a", now=NOW))
+    await store.write(lambda tx: node_rows.forget(tx, "node-a", now=NOW))
 
-    assert await store.read(history.events) == []
+    assert await store.read(device_history.events) == []

@@ -12,9 +12,11 @@ import pytest
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, Stage
-from footlights.store import Store, Transaction, fleet, launches, open_store
-from footlights.store.launches import Observation
-from footlights.store.tables import Launch, Session
+from footlights.store import Store, Transaction, open_store
+from footlights.store.launches import launch_rows
+from footlights.store.launches.launch_rows import Observation
+from footlights.store.nodes import fleet
+from footlights.store.schema import Launch, Session
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running
 
 L = LaunchState
@@ -24,7 +26,7 @@ async def test_beginning_leases_the_slots_and_starts_the_session(store: Store) -
     """In one transaction: launch, leases, session."""
     row, launch = await running(store, 0, 1, state=L.ASSIGNED)
 
-    leases = await store.read(launches.live_leases)
+    leases = await store.read(launch_rows.live_leases)
 
     assert (row.state, row.launch_id, row.launch_count) == ("STARTING", launch.launch_id, 1)
     assert (launch.state, launch.slots, launch.desired, launch.epoch) == ("ASSIGNED", [0, 1], "RUNNING", 1)
@@ -43,8 +45,8 @@ async def test_a_slot_that_is_leased_cannot_be_leased_again(store: Store) -> Non
         await store.write(lambda tx: begin(tx, other, 0, 1))
 
     assert await store.read(lambda tx: read(tx, other.session_id)) == other
-    assert len(await store.read(launches.live_leases)) == 1
-    assert await store.read(lambda tx: launches.last(tx, other.session_id)) is None
+    assert len(await store.read(launch_rows.live_leases)) == 1
+    assert await store.read(lambda tx: launch_rows.last(tx, other.session_id)) is None
 
 
 async def test_a_freed_slot_can_be_leased_at_once(store: Store) -> None:
@@ -57,7 +59,7 @@ async def test_a_freed_slot_can_be_leased_at_once(store: Store) -> None:
 
     again = await store.write(take_over)
 
-    assert [each.launch_id for each in await store.read(launches.live_leases)] == [again.launch_id]
+    assert [each.launch_id for each in await store.read(launch_rows.live_leases)] == [again.launch_id]
 
 
 async def test_a_session_that_has_changed_is_not_placed(store: Store) -> None:
@@ -71,7 +73,7 @@ async def test_a_session_that_has_changed_is_not_placed(store: Store) -> None:
     with pytest.raises(errors.Conflict, match="has changed since"):
         await store.write(lambda tx: begin(tx, read(tx, row.session_id), 1))
 
-    assert len(await store.read(launches.live_leases)) == 1
+    assert len(await store.read(launch_rows.live_leases)) == 1
 
 
 async def _race(stores: list[Store], rows: list[Session], slots: list[int]) -> list[Any]:
@@ -92,7 +94,7 @@ async def test_of_many_who_race_for_a_slot_exactly_one_gets_it(store: Store) -> 
     won = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
     assert len(won) == 2
     assert all(isinstance(outcome, errors.Conflict) for outcome in outcomes if isinstance(outcome, Exception))
-    assert sorted(each.slot for each in await store.read(launches.live_leases)) == [0, 1]
+    assert sorted(each.slot for each in await store.read(launch_rows.live_leases)) == [0, 1]
 
 
 async def test_replicas_that_race_for_a_slot_get_it_once(store: Store, database: str, tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ async def test_replicas_that_race_for_a_slot_get_it_once(store: Store, database:
         await other.close()
 
     assert sum(not isinstance(outcome, Exception) for outcome in outcomes) == 2
-    assert sorted(each.slot for each in await store.read(launches.live_leases)) == [0, 1]
+    assert sorted(each.slot for each in await store.read(launch_rows.live_leases)) == [0, 1]
 
 
 async def test_one_session_that_is_placed_twice_at_once_gets_one_launch(store: Store) -> None:
@@ -158,11 +160,11 @@ async def test_the_same_report_again_changes_nothing(store: Store) -> None:
     row, launch = await running(store)
     report: dict[str, Any] = {"ports": (1, 2, 3), "viewers": 1, "steps": {Stage.APPLICATION_READY: NOW}}
     await store.write(lambda tx: observe(tx, launch, L.READY, **report))
-    before = await store.read(lambda tx: (read(tx, row.session_id), launches.get(tx, launch.launch_id)))
+    before = await store.read(lambda tx: (read(tx, row.session_id), launch_rows.get(tx, launch.launch_id)))
 
     await store.write(lambda tx: observe(tx, launch, L.READY, now=NOW + 60 * S, **report))
 
-    assert await store.read(lambda tx: (read(tx, row.session_id), launches.get(tx, launch.launch_id))) == before
+    assert await store.read(lambda tx: (read(tx, row.session_id), launch_rows.get(tx, launch.launch_id))) == before
 
 
 async def test_a_state_never_goes_back(store: Store) -> None:
@@ -201,13 +203,13 @@ async def test_reports_of_an_older_epoch_or_another_node_are_void(store: Store) 
         strange = Observation(launch.launch_id, launch.epoch, L.EXITED)
         unknown = Observation("unknown", 1, L.EXITED)
         return (
-            launches.observe(tx, "node-a", old, now=NOW),
-            launches.observe(tx, "node-b", strange, now=NOW),
-            launches.observe(tx, "node-a", unknown, now=NOW),
+            launch_rows.observe(tx, "node-a", old, now=NOW),
+            launch_rows.observe(tx, "node-b", strange, now=NOW),
+            launch_rows.observe(tx, "node-a", unknown, now=NOW),
         )
 
     assert await store.write(speak) == (launch, None, None)
-    assert len(await store.read(launches.live_leases)) == 1
+    assert len(await store.read(launch_rows.live_leases)) == 1
 
 
 async def test_the_launches_of_a_node_are_those_that_have_not_ended(store: Store) -> None:
@@ -216,14 +218,14 @@ async def test_the_launches_of_a_node_are_those_that_have_not_ended(store: Store
     _, second = await running(store, 1)
     await store.write(lambda tx: observe(tx, first, L.EXITED, exit_code=0))
 
-    live = await store.read(lambda tx: launches.live_on(tx, "node-a"))
+    live = await store.read(lambda tx: launch_rows.live_on(tx, "node-a"))
 
     assert [(launch.launch_id, session.session_id) for launch, session in live] == [
         (second.launch_id, second.session_id)
     ]
     [member] = await store.read(fleet.members)
     assert (member.launches, set(member.leased)) == (1, {("GPU-0", 1)})
-    assert await store.read(lambda tx: launches.live_on(tx, "node-b")) == []
+    assert await store.read(lambda tx: launch_rows.live_on(tx, "node-b")) == []
 
 
 async def test_a_session_remembers_its_last_launch(store: Store) -> None:
@@ -231,7 +233,7 @@ async def test_a_session_remembers_its_last_launch(store: Store) -> None:
     row, launch = await running(store, state=L.ASSIGNED)
     await store.write(lambda tx: observe(tx, launch, L.REJECTED))
 
-    last = await store.read(lambda tx: launches.last(tx, row.session_id))
+    last = await store.read(lambda tx: launch_rows.last(tx, row.session_id))
 
     assert last is not None
     assert last.launch_id == launch.launch_id
@@ -250,5 +252,5 @@ async def test_only_the_latest_start_times_count(store: Store) -> None:
 
     await store.write(history)
 
-    assert await store.read(launches.recent_start_times) == [4.0, 3.0, 2.0, 1.0]
-    assert await store.read(lambda tx: launches.recent_start_times(tx, 2)) == [4.0, 3.0]
+    assert await store.read(launch_rows.recent_start_times) == [4.0, 3.0, 2.0, 1.0]
+    assert await store.read(lambda tx: launch_rows.recent_start_times(tx, 2)) == [4.0, 3.0]

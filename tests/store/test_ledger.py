@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from footlights.lifecycle import EndReason, LaunchState, Phases, Stage
-from footlights.store import Store, Transaction, launches, ledger, sessions
+from footlights.store import Store, Transaction
+from footlights.store.launches import launch_rows, ledger
+from footlights.store.sessions import session_rows
 from tests.store.rows import NOW, S, begin, create, join, observe, read
 
 L = LaunchState
@@ -26,7 +28,7 @@ async def session_id(store: Store) -> str:
 
 
 def report(tx: Transaction, session_id: str, state: LaunchState, now: datetime, **members: Any) -> None:
-    launch = launches.last(tx, session_id)
+    launch = launch_rows.last(tx, session_id)
     assert launch is not None
     observe(tx, launch, state, now=now, **members)
 
@@ -36,7 +38,7 @@ async def test_a_whole_life_is_accounted_for(store: Store, session_id: str) -> N
 
     def live(tx: Transaction) -> None:
         report(tx, session_id, L.READY, NOW + 5 * S, steps={Stage.APPLICATION_READY: NOW + 3 * S})
-        sessions.end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 13 * S)
+        session_rows.end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 13 * S)
         report(tx, session_id, L.STOPPING, NOW + 14 * S)
         report(tx, session_id, L.EXITED, NOW + 17 * S)
 
@@ -51,7 +53,7 @@ async def test_what_is_still_held_counts_until_now(store: Store, session_id: str
     """A session that will not die goes on costing, as ending."""
 
     def live(tx: Transaction) -> None:
-        sessions.end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 2 * S)
+        session_rows.end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 2 * S)
 
     await store.write(live)
 

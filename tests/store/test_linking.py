@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from footlights import errors
-from footlights.store import Store, Transaction, inventory, linking, nodes
-from footlights.store.inventory import Inventory, Reading
-from footlights.store.linking import Arrival, Departure
+from footlights.store import Store, Transaction
+from footlights.store.nodes import inventory, links, node_rows
+from footlights.store.nodes.inventory import Inventory, Reading
+from footlights.store.nodes.links import Arrival, Departure
 from tests.store.rows import NOW, S, read, running
 
 
@@ -17,11 +18,11 @@ def arrival(node: str, incarnation: str = "one", *devices: str, after: int | Non
 
 
 async def link_all(store: Store, *arrivals: Arrival) -> list[int | errors.Error]:
-    return await store.write(lambda tx: linking.link_all(tx, arrivals))
+    return await store.write(lambda tx: links.link_all(tx, arrivals))
 
 
 def shown(tx: Transaction) -> list[tuple[str, str, int, int | None, bool]]:
-    return [(row.node, row.incarnation, row.epoch, row.hub_epoch, row.connected) for row in nodes.everyone(tx)]
+    return [(row.node, row.incarnation, row.epoch, row.hub_epoch, row.connected) for row in node_rows.everyone(tx)]
 
 
 async def test_known_and_new_nodes_link_in_one_commit(store: Store) -> None:
@@ -32,7 +33,7 @@ async def test_known_and_new_nodes_link_in_one_commit(store: Store) -> None:
 
     assert epochs == [1, 2, 1]
     assert await store.read(shown) == [("a", "one", 1, 1, True), ("b", "two", 2, 2, True), ("c", "one", 1, 1, True)]
-    found = await store.read(nodes.devices)
+    found = await store.read(node_rows.devices)
     assert [(row.node, row.uuid) for row in found] == [("a", "GPU-0"), ("b", "GPU-2"), ("b", "GPU-3"), ("c", "GPU-0")]
 
 
@@ -54,7 +55,7 @@ async def test_whoever_looked_too_early_is_refused_alone(store: Store) -> None:
     await link_all(store, arrival("b", "two"))
 
     together = await asyncio.gather(
-        *(store.write_joint(linking.ARRIVALS, arrival(node, "three", after=1)) for node in ("a", "b", "c")),
+        *(store.write_joint(links.ARRIVALS, arrival(node, "three", after=1)) for node in ("a", "b", "c")),
         return_exceptions=True,
     )
 
@@ -65,7 +66,7 @@ async def test_whoever_looked_too_early_is_refused_alone(store: Store) -> None:
 async def test_sessions_of_every_node_that_comes_back_show_it(store: Store) -> None:
     """Also where another node comes with it."""
     row, _ = await running(store)
-    await store.write(lambda tx: nodes.set_silent(tx, "node-a", 1, now=NOW))
+    await store.write(lambda tx: node_rows.set_silent(tx, "node-a", 1, now=NOW))
 
     await link_all(store, arrival("node-b"), arrival("node-a"))
 
@@ -79,7 +80,7 @@ async def test_links_that_end_together_end_only_their_own(store: Store) -> None:
     await link_all(store, arrival("b", "two"))
 
     await asyncio.gather(
-        *(store.write_joint(linking.DEPARTURES, Departure(node, 1, NOW + 2 * S)) for node in ("a", "b", "c"))
+        *(store.write_joint(links.DEPARTURES, Departure(node, 1, NOW + 2 * S)) for node in ("a", "b", "c"))
     )
 
     assert [(node, connected) for node, _, _, _, connected in await store.read(shown)] == [
@@ -98,7 +99,7 @@ async def test_devices_of_many_nodes_are_replaced_each_by_its_own(store: Store) 
         lambda tx: inventory.replace(tx, [Inventory("a", [sick], NOW), Inventory("b", [Reading("X", 2, b"")], NOW)])
     )
 
-    found = await store.read(nodes.devices)
+    found = await store.read(node_rows.devices)
     assert [(row.node, row.uuid, row.slots, row.reading, row.sick) for row in found] == [
         ("a", "X", 3, b"new", True),
         ("b", "X", 2, b"", False),

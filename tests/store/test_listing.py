@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from footlights import errors
 from footlights.lifecycle import EndReason, LaunchState
-from footlights.store import Store, Transaction, listing, sessions
-from footlights.store.listing import Filter, Order, Page
-from footlights.store.tables import Session
+from footlights.store import Store, Transaction
+from footlights.store.schema import Session
+from footlights.store.sessions import listing, session_rows
+from footlights.store.sessions.listing import Filter, Order, Page
 from tests.store.databases import clean
 from tests.store.rows import NOW, S, create, observe, running
 
@@ -79,7 +80,7 @@ async def _people(store: Store) -> dict[str, Session]:
             "c": create(tx, username="ann", application="other", now=NOW + 2 * S),
             "d": create(tx, username="bob", application="other", now=NOW + 3 * S),
         }
-        made["d"] = sessions.end(tx, made["d"], EndReason.USER_TERMINATED, "", now=NOW + 4 * S)
+        made["d"] = session_rows.end(tx, made["d"], EndReason.USER_TERMINATED, "", now=NOW + 4 * S)
         return made
 
     return await store.write(write)
@@ -184,7 +185,7 @@ async def test_a_page_token_is_good_while_sessions_come_and_go(store: Store) -> 
 
     def change(tx: Transaction) -> None:
         create(tx, now=NOW - S)
-        sessions.end(tx, rows["a"], EndReason.USER_TERMINATED, "", now=NOW)
+        session_rows.end(tx, rows["a"], EndReason.USER_TERMINATED, "", now=NOW)
 
     await store.write(change)
     page = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=10, page_token=token))
@@ -222,7 +223,7 @@ async def test_changes_are_told_in_the_order_of_their_revisions(store: Store) ->
     assert await store.read(lambda tx: changed(tx, 0, username="ann")) == [everything[0], everything[2]]
     assert await store.read(lambda tx: changed(tx, 0, application="other")) == everything[2:]
 
-    await store.write(lambda tx: sessions.update_session(tx, rows["a"], priority=1))
+    await store.write(lambda tx: session_rows.update_session(tx, rows["a"], priority=1))
     assert await store.read(lambda tx: changed(tx, rows["d"].revision)) == everything[:1]
 
 
@@ -253,7 +254,7 @@ async def test_states_are_counted_by_application(store: Store) -> None:
 
 def test_a_moment_without_a_zone_cannot_be_stored() -> None:
     """It would mean another time on another machine."""
-    from footlights.store.tables import microseconds, moment
+    from footlights.store.schema import microseconds, moment
 
     assert moment(microseconds(NOW)) == NOW
     with pytest.raises(ValueError, match="has no time zone"):

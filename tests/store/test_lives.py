@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from footlights import errors, names
+from footlights import errors
+from footlights import ids as names
 from footlights.lifecycle import EndReason, LaunchState, Stage
-from footlights.store import Joint, Store, Transaction, launches, ledger, nodes, open_store, sessions
-from footlights.store.launches import Grant, Observation
-from footlights.store.lives import Lives
-from footlights.store.slots import Placement
-from footlights.store.tables import Launch, Session
+from footlights.store import Joint, Store, Transaction, open_store
+from footlights.store.launches import launch_rows, ledger
+from footlights.store.launches.launch_rows import Grant, Observation
+from footlights.store.launches.slots import Placement
+from footlights.store.nodes import node_rows
+from footlights.store.schema import Launch, Session
+from footlights.store.sessions import session_rows
+from footlights.store.sessions.derivation import Lives
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running
 
 L = LaunchState
@@ -36,7 +40,7 @@ LIFE: list[tuple[LaunchState, dict[str, Any]]] = [
 def note(tx: Transaction, seen: Sequence[Observation]) -> list[Launch | None]:
     """Record what the agent of node-a says of several launches."""
     lives = Lives.of_launches(tx, [each.launch_id for each in seen])
-    found = [launches.note(lives, "node-a", each, now=NOW + 9 * S) for each in seen]
+    found = [launch_rows.note(lives, "node-a", each, now=NOW + 9 * S) for each in seen]
     lives.write()
     return found
 
@@ -94,7 +98,7 @@ async def test_reports_of_one_launch_together_are_the_same_as_one_after_the_othe
         await store.write(partial(note, seen=[each]))
 
     def look(tx: Transaction) -> list[tuple[Launch | None, Session]]:
-        return [(launches.get(tx, each.launch_id), read(tx, each.session_id)) for each in (together, apart)]
+        return [(launch_rows.get(tx, each.launch_id), read(tx, each.session_id)) for each in (together, apart)]
 
     (one, first), (two, second) = await store.read(look)
     assert found[-1] == one
@@ -104,7 +108,7 @@ async def test_reports_of_one_launch_together_are_the_same_as_one_after_the_othe
             assert getattr(mine, name) == getattr(other, name), name
     assert (first.state, first.end_reason) == ("TERMINATED", "COMPLETED")
     assert first.revision > before.revision
-    assert await store.read(launches.live_leases) == []
+    assert await store.read(launch_rows.live_leases) == []
 
 
 async def test_a_batch_costs_as_many_statements_as_one(store: Store) -> None:
@@ -124,7 +128,7 @@ async def test_a_batch_costs_as_many_statements_as_one(store: Store) -> None:
     alone, together = await life([one]), await life(others)
 
     assert len(together) == len(alone) <= 44, alone
-    assert await store.read(launches.live_leases) == []
+    assert await store.read(launch_rows.live_leases) == []
     states = await store.read(lambda tx: {read(tx, each.session_id).state for each in others})
     assert states == {"TERMINATED"}
 
@@ -133,7 +137,7 @@ async def test_who_is_noted_in_vain_holds_up_nobody(store: Store) -> None:
     """Unknown launches, another node's, old epochs, ended ones: each changes nothing, its neighbours do."""
     good, ended, old = await many(store, 3)
     await store.write(lambda tx: observe(tx, ended, L.EXITED, exit_code=1))
-    last = await store.read(lambda tx: launches.get(tx, ended.launch_id))
+    last = await store.read(lambda tx: launch_rows.get(tx, ended.launch_id))
 
     found = await store.write(
         lambda tx: note(
@@ -198,7 +202,7 @@ async def test_replicas_that_change_the_same_sessions_lose_nothing(store: Store,
         assert (row.state, row.end_reason, row.status_message) == ("TERMINATED", "USER_TERMINATED", "by ann")
         assert [stage for stage, _ in row.timeline].count("ENDING") == 1
         assert (await store.read(partial(ledger.entry, session_id=row.session_id, now=NOW + 20 * S))).balanced
-    assert await store.read(launches.live_leases) == []
+    assert await store.read(launch_rows.live_leases) == []
 
 
 async def test_what_fails_fails_alone(store: Store) -> None:
@@ -221,7 +225,7 @@ async def test_what_has_changed_meanwhile_is_not_overwritten(store: Store) -> No
 
     def write(tx: Transaction) -> None:
         lives = Lives.of_sessions(tx, [row.session_id])
-        sessions.update_session(tx, row, priority=1)
+        session_rows.update_session(tx, row, priority=1)
         known = lives.session(row.session_id)
         assert known is not None
         lives.end(known, EndReason.USER_TERMINATED, "", now=NOW)
@@ -239,7 +243,7 @@ async def test_a_session_that_has_ended_is_settled_for_good(store: Store) -> Non
     await store.write(lambda tx: observe(tx, launch, L.EXITED, exit_code=0))
     ended = await store.read(lambda tx: read(tx, row.session_id))
 
-    await store.write(lambda tx: sessions.resettle(tx, [row.session_id], now=NOW + 60 * S))
+    await store.write(lambda tx: session_rows.resettle(tx, [row.session_id], now=NOW + 60 * S))
 
     assert await store.read(lambda tx: read(tx, row.session_id)) == ended
 
@@ -253,12 +257,12 @@ async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) ->
     def prepare(tx: Transaction) -> list[Session]:
         join(tx, "node-a", "GPU-0", "GPU-1")
         join(tx, "node-b")
-        nodes.set_placing(tx, "node-b", cordoned=True, draining=False, drain_time=None, now=NOW)
+        node_rows.set_placing(tx, "node-b", cordoned=True, draining=False, drain_time=None, now=NOW)
         begin(tx, create(tx), 1)
         return [create(tx, session_id=name) for name in "abcdef"]
 
     a, b, c, d, e, f = await store.write(prepare)
-    await store.write(lambda tx: sessions.update_session(tx, d, priority=3))
+    await store.write(lambda tx: session_rows.update_session(tx, d, priority=3))
 
     def grant(row: Session, *slots: int, node: str = "node-a", device: str = "GPU-0") -> Grant:
         ids = tuple(names.new_id() for _ in slots)
@@ -273,7 +277,7 @@ async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) ->
         grant(f, 1),
         grant(c, 0, device="GPU-1"),
     ]
-    answers = await store.write(lambda tx: launches.begin(tx, grants, now=NOW + S))
+    answers = await store.write(lambda tx: launch_rows.begin(tx, grants, now=NOW + S))
 
     said = [str(answer) if isinstance(answer, errors.Conflict) else answer.session_id for answer in answers]
     assert said[0] == "a"
@@ -283,13 +287,13 @@ async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) ->
     assert "takes no sessions" in said[4]
     assert "leased already" in said[5]
     assert "has changed since" in said[6]
-    held = [lease.session_id for lease in await store.read(launches.live_leases)]
+    held = [lease.session_id for lease in await store.read(launch_rows.live_leases)]
     assert sorted(each for each in held if each in "abcdef") == ["a", "c", "c"]
     for row, state in ((a, "STARTING"), (b, "PENDING"), (c, "STARTING"), (e, "PENDING"), (f, "PENDING")):
         assert (await store.read(partial(read, session_id=row.session_id))).state == state
     for answer in answers:
         if not isinstance(answer, errors.Conflict):
-            assert await store.read(partial(launches.get, launch_id=answer.launch_id)) == answer
+            assert await store.read(partial(launch_rows.get, launch_id=answer.launch_id)) == answer
 
 
 async def test_a_pass_costs_as_many_statements_as_one_placement(store: Store) -> None:
@@ -311,7 +315,7 @@ async def test_a_pass_costs_as_many_statements_as_one_placement(store: Store) ->
             for number, row in enumerate(rows, first)
         ]
         with counted(store) as statements:
-            answers = await store.write(lambda tx: launches.begin(tx, grants, now=NOW))
+            answers = await store.write(lambda tx: launch_rows.begin(tx, grants, now=NOW))
         assert not any(isinstance(answer, errors.Conflict) for answer in answers)
         return len(statements)
 

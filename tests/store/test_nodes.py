@@ -5,16 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from footlights.lifecycle import LaunchState
-from footlights.store import Store, Transaction, inventory, launches, linking, moments, nodes
-from footlights.store.inventory import Inventory, Reading
-from footlights.store.tables import Node
+from footlights.store import Store, Transaction
+from footlights.store.cluster import database_time
+from footlights.store.launches import launch_rows
+from footlights.store.nodes import inventory, links, node_rows
+from footlights.store.nodes.inventory import Inventory, Reading
+from footlights.store.schema import Node
 from tests.store.rows import NOW, S, begin, create, join, read, running
 
 L = LaunchState
 
 
 def known(tx: Transaction) -> Node:
-    found = nodes.get(tx, "node-a")
+    found = node_rows.get(tx, "node-a")
     assert found is not None
     return found
 
@@ -36,9 +39,9 @@ async def test_a_link_that_was_replaced_cannot_disconnect_its_node(store: Store)
     first = await store.write(join)
     second = await store.write(join)
 
-    assert not await store.write(lambda tx: linking.unlink(tx, "node-a", first.epoch, now=NOW + S))
+    assert not await store.write(lambda tx: links.unlink(tx, "node-a", first.epoch, now=NOW + S))
     assert (await store.read(known)).connected
-    assert await store.write(lambda tx: linking.unlink(tx, "node-a", second.epoch, now=NOW + S))
+    assert await store.write(lambda tx: links.unlink(tx, "node-a", second.epoch, now=NOW + S))
 
     after = await store.read(known)
     assert (after.connected, after.reachable, after.last_seen_time) == (False, True, NOW + S)
@@ -49,10 +52,10 @@ async def test_hearing_an_older_link_is_not_hearing_the_node(store: Store) -> No
     first = await store.write(join)
     await store.write(lambda tx: join(tx, now=NOW + S))
 
-    await store.write(lambda tx: nodes.seen(tx, [("node-a", first.epoch)], now=NOW + 9 * S))
+    await store.write(lambda tx: node_rows.seen(tx, [("node-a", first.epoch)], now=NOW + 9 * S))
     assert (await store.read(known)).last_seen_time == NOW + S
 
-    await store.write(lambda tx: nodes.seen(tx, [("node-a", first.epoch + 1)], now=NOW + 9 * S))
+    await store.write(lambda tx: node_rows.seen(tx, [("node-a", first.epoch + 1)], now=NOW + 9 * S))
     assert (await store.read(known)).last_seen_time == NOW + 9 * S
 
 
@@ -61,9 +64,9 @@ async def test_a_starting_server_has_no_link(store: Store) -> None:
     await store.write(join)
     await store.write(lambda tx: join(tx, "node-b"))
 
-    assert await store.write(nodes.disconnect_all) == 2
+    assert await store.write(node_rows.disconnect_all) == 2
 
-    rows = await store.read(nodes.everyone)
+    rows = await store.read(node_rows.everyone)
     assert [(row.node, row.connected, row.reachable) for row in rows] == [
         ("node-a", False, True),
         ("node-b", False, True),
@@ -75,7 +78,7 @@ async def test_sessions_show_that_their_node_is_silent_and_that_it_is_back(store
     row, launch = await running(store)
     epoch = (await store.read(known)).epoch
 
-    await store.write(lambda tx: nodes.set_silent(tx, "node-a", epoch, now=NOW + 15 * S))
+    await store.write(lambda tx: node_rows.set_silent(tx, "node-a", epoch, now=NOW + 15 * S))
     silent = await store.read(lambda tx: read(tx, row.session_id))
     await store.write(lambda tx: join(tx, now=NOW + 60 * S))
     back = await store.read(lambda tx: read(tx, row.session_id))
@@ -83,7 +86,7 @@ async def test_sessions_show_that_their_node_is_silent_and_that_it_is_back(store
     assert (silent.condition, silent.state, silent.launch_id) == ("UNREACHABLE", "READY", launch.launch_id)
     assert (back.condition, back.state, back.launch_id) == ("OK", "READY", launch.launch_id)
     assert row.revision < silent.revision < back.revision
-    assert len(await store.read(launches.live_leases)) == 1
+    assert len(await store.read(launch_rows.live_leases)) == 1
 
 
 async def test_a_node_that_has_just_come_back_is_not_called_silent(store: Store) -> None:
@@ -91,7 +94,7 @@ async def test_a_node_that_has_just_come_back_is_not_called_silent(store: Store)
     before = await store.write(join)
     await store.write(join)
 
-    assert not await store.write(lambda tx: nodes.set_silent(tx, "node-a", before.epoch, now=NOW))
+    assert not await store.write(lambda tx: node_rows.set_silent(tx, "node-a", before.epoch, now=NOW))
 
     assert (await store.read(known)).reachable
 
@@ -104,14 +107,14 @@ async def test_the_inventory_is_replaced_as_a_whole(store: Store) -> None:
         join(tx, "node-b", "GPU-9")
         begin(tx, create(tx), 0, device="GPU-1")
         inventory.replace(tx, [Inventory("node-a", [Reading("GPU-1", 4, b"new"), Reading("GPU-2", 1, b"")], NOW)])
-        return [(row.uuid, row.slots, row.reading) for row in nodes.devices(tx, "node-a")]
+        return [(row.uuid, row.slots, row.reading) for row in node_rows.devices(tx, "node-a")]
 
     assert await store.write(write) == [("GPU-1", 4, b"new"), ("GPU-2", 1, b"")]
-    assert [row.uuid for row in await store.read(nodes.devices)] == ["GPU-1", "GPU-2", "GPU-9"]
-    assert len(await store.read(lambda tx: nodes.live_leases(tx, "node-a"))) == 1
+    assert [row.uuid for row in await store.read(node_rows.devices)] == ["GPU-1", "GPU-2", "GPU-9"]
+    assert len(await store.read(lambda tx: node_rows.live_leases(tx, "node-a"))) == 1
 
     await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", [], NOW)]))
-    assert await store.read(lambda tx: nodes.devices(tx, "node-a")) == []
+    assert await store.read(lambda tx: node_rows.devices(tx, "node-a")) == []
 
 
 async def test_a_device_that_is_reported_twice_is_one_device(store: Store) -> None:
@@ -122,7 +125,7 @@ async def test_a_device_that_is_reported_twice_is_one_device(store: Store) -> No
         lambda tx: inventory.replace(tx, [Inventory("node-a", [Reading("X", 1, b"a"), Reading("X", 2, b"b")], NOW)])
     )
 
-    assert [(row.uuid, row.slots) for row in await store.read(nodes.devices)] == [("X", 2)]
+    assert [(row.uuid, row.slots) for row in await store.read(node_rows.devices)] == [("X", 2)]
 
 
 async def test_a_cordon_survives_a_new_link(store: Store) -> None:
@@ -130,7 +133,7 @@ async def test_a_cordon_survives_a_new_link(store: Store) -> None:
     drained = NOW + timedelta(minutes=5)
     await store.write(join)
     await store.write(
-        lambda tx: nodes.set_placing(tx, "node-a", cordoned=True, draining=True, drain_time=drained, now=NOW)
+        lambda tx: node_rows.set_placing(tx, "node-a", cordoned=True, draining=True, drain_time=drained, now=NOW)
     )
 
     await store.write(join)
@@ -144,33 +147,33 @@ async def test_a_forgotten_nodes_sessions_end_as_lost(store: Store) -> None:
     row, launch = await running(store)
     await store.write(lambda tx: join(tx, "node-b", "GPU-9"))
 
-    assert await store.write(lambda tx: nodes.forget(tx, "node-a", now=NOW + S)) == 1
+    assert await store.write(lambda tx: node_rows.forget(tx, "node-a", now=NOW + S)) == 1
 
     ended = await store.read(lambda tx: read(tx, row.session_id))
     assert (ended.state, ended.end_reason, ended.ended_time) == ("FAILED", "NODE_LOST", NOW + S)
     assert "will not come back" in ended.status_message
-    gone = await store.read(lambda tx: launches.get(tx, launch.launch_id))
+    gone = await store.read(lambda tx: launch_rows.get(tx, launch.launch_id))
     assert gone is not None
     assert (gone.state, gone.reason) == ("LOST", "NODE_FORGOTTEN")
-    assert [each.node for each in await store.read(nodes.everyone)] == ["node-b"]
-    assert [each.uuid for each in await store.read(nodes.devices)] == ["GPU-9"]
-    assert await store.read(launches.live_leases) == []
+    assert [each.node for each in await store.read(node_rows.everyone)] == ["node-b"]
+    assert [each.uuid for each in await store.read(node_rows.devices)] == ["GPU-9"]
+    assert await store.read(launch_rows.live_leases) == []
 
 
 async def test_a_forgotten_node_may_come_back_as_a_new_one(store: Store) -> None:
     """Without devices or leases of its past."""
     await running(store)
-    await store.write(lambda tx: nodes.forget(tx, "node-a", now=NOW))
+    await store.write(lambda tx: node_rows.forget(tx, "node-a", now=NOW))
 
     back = await store.write(lambda tx: join(tx, now=NOW + S))
 
     assert (back.epoch, back.created_time) == (1, NOW + S)
-    assert await store.read(lambda tx: launches.live_on(tx, "node-a")) == []
+    assert await store.read(lambda tx: launch_rows.live_on(tx, "node-a")) == []
 
 
 async def test_a_server_says_its_own_time(store: Store) -> None:
     """Replicas on several machines have one clock in common; SQLite's is the machine's own."""
-    told = await store.read(moments.of_the_server)
+    told = await store.read(database_time.of_the_server)
 
     if store.shared:
         assert told is not None

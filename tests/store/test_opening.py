@@ -17,11 +17,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from footlights import errors
-from footlights.store import Store, creating, listing, open_store, sessions
-from footlights.store.engine import DATABASE_FILE, current, newest, upgrade
-from footlights.store.engine import opened as opened_as_is
-from footlights.store.listing import Filter, Order
-from footlights.store.tables import SESSION, metadata
+from footlights.store import Store, open_store
+from footlights.store.engines.opening import DATABASE_FILE, current, newest, upgrade
+from footlights.store.engines.opening import opened as opened_as_is
+from footlights.store.schema import SESSION, metadata
+from footlights.store.sessions import create as creating
+from footlights.store.sessions import listing, session_rows
+from footlights.store.sessions.listing import Filter, Order
 from tests.store.databases import Postgres
 from tests.store.rows import NOW, create, values
 
@@ -87,7 +89,7 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_it
     store = open_store(*fresh)
 
     try:
-        assert await store.read(lambda tx: sessions.get(tx, given.session_id)) == given
+        assert await store.read(lambda tx: session_rows.get(tx, given.session_id)) == given
         for wanted in (Filter(labels=(("team", "a"),)), Filter(search="by ann"), Filter(search="fake")):
             page = await store.read(partial(listing.page, wanted=wanted, order=Order(), limit=9))
             assert page.items == (given,), wanted
@@ -104,7 +106,7 @@ async def test_upgrading_again_changes_nothing(opened: Store) -> None:
     upgrade(opened._writer)
     upgrade(opened._writer)
 
-    assert await opened.read(lambda tx: sessions.get(tx, row.session_id)) == row
+    assert await opened.read(lambda tx: session_rows.get(tx, row.session_id)) == row
 
 
 async def test_what_was_written_is_there_when_it_is_opened_again(fresh: Fresh) -> None:
@@ -115,7 +117,7 @@ async def test_what_was_written_is_there_when_it_is_opened_again(fresh: Fresh) -
 
     second = open_store(*fresh)
 
-    assert await second.read(lambda tx: sessions.get(tx, row.session_id)) == row
+    assert await second.read(lambda tx: session_rows.get(tx, row.session_id)) == row
     await second.close()
 
 

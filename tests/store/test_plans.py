@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from footlights.store import Store, Transaction, fleet, launches, listing, sessions
-from footlights.store.lives import Lives
+from footlights.store import Store, Transaction
+from footlights.store.launches import launch_rows
+from footlights.store.nodes import fleet
+from footlights.store.sessions import listing, session_rows
+from footlights.store.sessions.derivation import Lives
 from tests.store.rows import NOW, running
 
 HISTORY = ("session", "launch", "lease")
@@ -17,15 +20,15 @@ LIVING = {"ix_session_live", "ix_session_live_username", "ix_session_pending", "
 """Indexes on what has not ended: to go through one of them is to go through what lives."""
 
 READS: dict[str, Callable[[Transaction], Any]] = {
-    "pending": lambda tx: sessions.pending(tx, 2000),
-    "any_pending": sessions.any_pending,
-    "holding": sessions.holding,
-    "live sessions": lambda tx: sessions.live_on(tx, "node-a"),
-    "live launches": lambda tx: launches.live_on(tx, "node-a"),
-    "ending": launches.ending,
-    "running_at": lambda tx: launches.running_at(tx, "a"),
-    "refusals": lambda tx: launches.refusals(tx, ["a"], since=NOW),
-    "failed_starts": lambda tx: launches.failed_starts(tx, ["a"], since=NOW),
+    "pending": lambda tx: session_rows.pending(tx, 2000),
+    "any_pending": session_rows.any_pending,
+    "holding": session_rows.holding,
+    "live sessions": lambda tx: session_rows.live_on(tx, "node-a"),
+    "live launches": lambda tx: launch_rows.live_on(tx, "node-a"),
+    "ending": launch_rows.ending,
+    "running_at": lambda tx: launch_rows.running_at(tx, "a"),
+    "refusals": lambda tx: launch_rows.refusals(tx, ["a"], since=NOW),
+    "failed_starts": lambda tx: launch_rows.failed_starts(tx, ["a"], since=NOW),
     "members": fleet.members,
     "living": listing.living,
     "state_counts": listing.state_counts,

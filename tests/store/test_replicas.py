@@ -10,19 +10,21 @@ import pytest
 from sqlalchemy import func, select, text
 
 from footlights import errors
-from footlights.store import Store, Transaction, linking, nodes, replicas
-from footlights.store.linking import Arrival
-from footlights.store.tables import NODE
+from footlights.store import Store, Transaction
+from footlights.store.cluster import replica_rows
+from footlights.store.nodes import links, node_rows
+from footlights.store.nodes.links import Arrival
+from footlights.store.schema import NODE
 from tests.store.rows import NOW, S, join
 from tests.system.stack import until
 
 
 def enter(tx: Transaction, name: str, address: str = "") -> None:
-    replicas.join(tx, name, roles=["hub", "loops"], peer_address=address, version="1", now=NOW)
+    replica_rows.join(tx, name, roles=["hub", "loops"], peer_address=address, version="1", now=NOW)
 
 
 def link(tx: Transaction, node: str, hub: str) -> int:
-    return linking.link(tx, Arrival(node, f"of {node}", b"", (), NOW, hub=hub))
+    return links.link(tx, Arrival(node, f"of {node}", b"", (), NOW, hub=hub))
 
 
 def link_by_an_old_version(tx: Transaction, node: str) -> None:
@@ -31,33 +33,33 @@ def link_by_an_old_version(tx: Transaction, node: str) -> None:
 
 
 def connected(tx: Transaction) -> dict[str, bool]:
-    return {row.node: row.connected for row in nodes.everyone(tx)}
+    return {row.node: row.connected for row in node_rows.everyone(tx)}
 
 
 async def test_a_replica_lives_while_it_beats(store: Store) -> None:
     """Its beat grows; once removed it is told so."""
     await store.write(lambda tx: enter(tx, "one", "10.0.0.1:50051"))
     await store.write(lambda tx: enter(tx, "two"))
-    beaten = [await store.write(lambda tx: replicas.beat(tx, "one")) for _ in range(2)]
-    [one, two] = await store.read(replicas.everyone)
+    beaten = [await store.write(lambda tx: replica_rows.beat(tx, "one")) for _ in range(2)]
+    [one, two] = await store.read(replica_rows.everyone)
 
     assert beaten == [True, True]
     assert (one.replica, one.beat, one.roles, one.peer_address) == ("one", 3, ["hub", "loops"], "10.0.0.1:50051")
     assert (two.beat, one.started_time) == (1, NOW)
-    assert await store.write(lambda tx: replicas.leave(tx, "one"))
-    assert not await store.write(lambda tx: replicas.beat(tx, "one"))
+    assert await store.write(lambda tx: replica_rows.leave(tx, "one"))
+    assert not await store.write(lambda tx: replica_rows.beat(tx, "one"))
 
 
 async def test_who_has_lived_since_is_not_gone(store: Store) -> None:
     """A replica is removed by the beat at which it was last seen, or not at all."""
     await store.write(lambda tx: enter(tx, "one"))
-    await store.write(lambda tx: replicas.beat(tx, "one"))
+    await store.write(lambda tx: replica_rows.beat(tx, "one"))
 
-    assert not await store.write(lambda tx: replicas.leave(tx, "one", beat=1))
-    assert [row.replica for row in await store.read(replicas.everyone)] == ["one"]
-    assert await store.write(lambda tx: replicas.leave(tx, "one", beat=2))
-    assert await store.read(replicas.everyone) == []
-    assert not await store.write(lambda tx: replicas.leave(tx, "one", beat=2))
+    assert not await store.write(lambda tx: replica_rows.leave(tx, "one", beat=1))
+    assert [row.replica for row in await store.read(replica_rows.everyone)] == ["one"]
+    assert await store.write(lambda tx: replica_rows.leave(tx, "one", beat=2))
+    assert await store.read(replica_rows.everyone) == []
+    assert not await store.write(lambda tx: replica_rows.leave(tx, "one", beat=2))
 
 
 async def test_what_a_gone_replica_had_is_nobodys(store: Store) -> None:
@@ -66,28 +68,28 @@ async def test_what_a_gone_replica_had_is_nobodys(store: Store) -> None:
     await store.write(lambda tx: enter(tx, "two"))
     for node, hub in (("node-a", "one"), ("node-b", "two")):
         await store.write(lambda tx, node=node, hub=hub: link(tx, node, hub))  # type: ignore[misc]
-    await store.write(lambda tx: replicas.claim(tx, "placing", "one"))
-    await store.write(lambda tx: replicas.claim(tx, "reaping", "two"))
+    await store.write(lambda tx: replica_rows.claim(tx, "placing", "one"))
+    await store.write(lambda tx: replica_rows.claim(tx, "reaping", "two"))
 
-    await store.write(lambda tx: replicas.leave(tx, "one"))
+    await store.write(lambda tx: replica_rows.leave(tx, "one"))
 
     assert await store.read(connected) == {"node-a": False, "node-b": True}
-    assert await store.write(lambda tx: replicas.claim(tx, "placing", "two")) == 2
-    assert await store.write(lambda tx: replicas.claim(tx, "reaping", "one")) is None
+    assert await store.write(lambda tx: replica_rows.claim(tx, "placing", "two")) == 2
+    assert await store.write(lambda tx: replica_rows.claim(tx, "reaping", "one")) is None
 
 
 async def test_a_link_to_a_version_without_replicas_is_not_cut_with_one(store: Store) -> None:
     """The name of the replica that had the link before still stands there, and means nothing."""
     await store.write(lambda tx: enter(tx, "one", "10.0.0.1:50051"))
     await store.write(lambda tx: link(tx, "node-a", "one"))
-    linked = await store.read(lambda tx: replicas.address_of_hub(tx, "node-a"))
+    linked = await store.read(lambda tx: replica_rows.address_of_hub(tx, "node-a"))
     await store.write(lambda tx: link_by_an_old_version(tx, "node-a"))
-    [presence] = await store.read(nodes.presences)
-    await store.write(lambda tx: replicas.leave(tx, "one"))
+    [presence] = await store.read(node_rows.presences)
+    await store.write(lambda tx: replica_rows.leave(tx, "one"))
 
     assert linked == ("one", "10.0.0.1:50051")
     assert (presence.hub, presence.epoch) == (None, 2)
-    assert await store.read(lambda tx: replicas.address_of_hub(tx, "node-a")) == ("", "")
+    assert await store.read(lambda tx: replica_rows.address_of_hub(tx, "node-a")) == ("", "")
     assert await store.read(connected) == {"node-a": True}
 
 
@@ -95,12 +97,12 @@ async def test_a_reclaimed_node_is_its_replicas_again(store: Store) -> None:
     """By the epoch of its link; an older link reclaims nothing."""
     await store.write(lambda tx: enter(tx, "one"))
     epoch = await store.write(lambda tx: link(tx, "node-a", "one"))
-    await store.write(lambda tx: replicas.leave(tx, "one"))
-    await store.write(lambda tx: nodes.set_silent(tx, "node-a", epoch, now=NOW))
+    await store.write(lambda tx: replica_rows.leave(tx, "one"))
+    await store.write(lambda tx: node_rows.set_silent(tx, "node-a", epoch, now=NOW))
 
-    assert not await store.write(lambda tx: nodes.reclaim(tx, "node-a", epoch - 1, "one", now=NOW))
-    assert await store.write(lambda tx: nodes.reclaim(tx, "node-a", epoch, "one", now=NOW + S))
-    [presence] = await store.read(nodes.presences)
+    assert not await store.write(lambda tx: node_rows.reclaim(tx, "node-a", epoch - 1, "one", now=NOW))
+    assert await store.write(lambda tx: node_rows.reclaim(tx, "node-a", epoch, "one", now=NOW + S))
+    [presence] = await store.read(node_rows.presences)
     assert (presence.hub, presence.connected, presence.reachable) == ("one", True, True)
 
 
@@ -108,14 +110,14 @@ async def test_work_is_one_replicas_until_it_is_removed(store: Store) -> None:
     """Nobody takes it from one that is known, every claim draws a greater token, and older ones guard nothing."""
     for name in ("one", "two"):
         await store.write(lambda tx, name=name: enter(tx, name))  # type: ignore[misc]
-    first = await store.write(lambda tx: replicas.claim(tx, "placing", "one"))
-    refused = await store.write(lambda tx: replicas.claim(tx, "placing", "two"))
-    again = await store.write(lambda tx: replicas.claim(tx, "placing", "one"))
-    await store.write(lambda tx: replicas.leave(tx, "one"))
-    taken = await store.write(lambda tx: replicas.claim(tx, "placing", "two"))
+    first = await store.write(lambda tx: replica_rows.claim(tx, "placing", "one"))
+    refused = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
+    again = await store.write(lambda tx: replica_rows.claim(tx, "placing", "one"))
+    await store.write(lambda tx: replica_rows.leave(tx, "one"))
+    taken = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
 
     assert (first, refused, again, taken) == (1, None, 2, 3)
-    assert [await store.write(lambda tx, t=t: replicas.holds(tx, "placing", t)) for t in (1, 2, 3)] == [  # type: ignore[misc]
+    assert [await store.write(lambda tx, t=t: replica_rows.holds(tx, "placing", t)) for t in (1, 2, 3)] == [  # type: ignore[misc]
         False,
         False,
         True,
@@ -127,13 +129,13 @@ async def test_a_claim_skips_what_another_claims_at_this_moment(store: Store) ->
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
     await store.write(lambda tx: enter(tx, "one"))
-    await store.write(lambda tx: replicas.claim(tx, "placing", "nobody that is known"))
+    await store.write(lambda tx: replica_rows.claim(tx, "placing", "nobody that is known"))
     with store._writer.begin() as connection:
-        claimed = replicas.claim(Transaction(connection), "placing", "one")
-        skipped = await store.write(lambda tx: replicas.claim(tx, "placing", "two"))
+        claimed = replica_rows.claim(Transaction(connection), "placing", "one")
+        skipped = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
 
     assert (claimed, skipped) == (2, None)
-    assert await store.write(lambda tx: replicas.claim(tx, "placing", "two")) is None
+    assert await store.write(lambda tx: replica_rows.claim(tx, "placing", "two")) is None
 
 
 async def test_of_two_first_claims_one_succeeds_and_the_other_is_no_error(store: Store) -> None:
@@ -141,8 +143,8 @@ async def test_of_two_first_claims_one_succeeds_and_the_other_is_no_error(store:
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
     with store._writer.begin() as connection:
-        first = replicas.claim(Transaction(connection), "placing", "one")
-        other = asyncio.create_task(store.write(lambda tx: replicas.claim(tx, "placing", "two")))
+        first = replica_rows.claim(Transaction(connection), "placing", "one")
+        other = asyncio.create_task(store.write(lambda tx: replica_rows.claim(tx, "placing", "two")))
         await until(lambda: store.read(_somebody_waits), what="the other one waits")
 
     assert (first, await other) == (1, None)
@@ -157,16 +159,16 @@ async def test_a_token_is_the_newest_until_the_write_under_it_is_done(store: Sto
     """Whoever takes the work over in the middle of a write skips it, and takes it afterwards."""
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
-    await store.write(lambda tx: replicas.claim(tx, "placing", "somebody who was removed"))
+    await store.write(lambda tx: replica_rows.claim(tx, "placing", "somebody who was removed"))
     with store._writer.begin() as connection:
         tx = Transaction(connection)
-        assert replicas.holds(tx, "placing", 1)
+        assert replica_rows.holds(tx, "placing", 1)
         join(tx, "node-a")
-        during = await store.write(lambda tx: replicas.claim(tx, "placing", "two"))
-    after = await store.write(lambda tx: replicas.claim(tx, "placing", "two"))
+        during = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
+    after = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
 
     assert (during, after) == (None, 2)
-    assert not await store.write(lambda tx: replicas.holds(tx, "placing", 1))
+    assert not await store.write(lambda tx: replica_rows.holds(tx, "placing", 1))
 
 
 async def test_a_transaction_that_stands_still_is_ended(store: Store) -> None:

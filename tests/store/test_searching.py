@@ -11,10 +11,12 @@ from typing import Any
 from sqlalchemy import delete, select, update
 
 from footlights.lifecycle import EndReason
-from footlights.store import Store, Transaction, creating, listing, searching, sessions
-from footlights.store.creating import Created
-from footlights.store.listing import Filter, Order, Page
-from footlights.store.tables import SESSION, SESSION_TERM, TERM, Session
+from footlights.store import Store, Transaction
+from footlights.store.schema import SESSION, SESSION_TERM, TERM, Session
+from footlights.store.sessions import create as creating
+from footlights.store.sessions import listing, search, session_rows
+from footlights.store.sessions.create import Created
+from footlights.store.sessions.listing import Filter, Order, Page
 from tests.store.rows import NOW, S, add_version, create, creation_of, read
 
 STATES = ("PENDING", "READY", "FAILED", "TERMINATED")
@@ -145,7 +147,7 @@ async def test_terms_follow_their_sessions(store: Store) -> None:
     row = await store.write(lambda tx: create(tx, labels={"team": "a", "stage": "b"}))
     at_first = await store.read(terms)
     await store.write(
-        lambda tx: sessions.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW)
+        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW)
     )
     at_the_end = await store.read(terms)
     everything = await store.read(known)
@@ -177,20 +179,20 @@ async def test_terms_that_no_session_has_any_more_are_forgotten(store: Store) ->
     def make(tx: Transaction) -> None:
         for number, days in enumerate((60, 50, 1)):
             row = create(tx, labels={"ticket": str(number)}, username=f"user{number}", now=NOW - timedelta(days=days))
-            sessions.end(tx, row, EndReason.USER_TERMINATED, f"message {number}", now=NOW - timedelta(days=days))
+            session_rows.end(tx, row, EndReason.USER_TERMINATED, f"message {number}", now=NOW - timedelta(days=days))
 
     def texts(tx: Transaction) -> set[str]:
         return set(tx.execute(select(TERM.c.text).where(TERM.c.kind != "application")).scalars())
 
     await store.write(make)
-    await store.write(lambda tx: sessions.prune(tx, before=NOW - timedelta(days=30)))
-    unused, after = await store.read(lambda tx: searching.unused_terms(tx, 0))
+    await store.write(lambda tx: session_rows.prune(tx, before=NOW - timedelta(days=30)))
+    unused, after = await store.read(lambda tx: search.unused_terms(tx, 0))
     await store.write(lambda tx: create(tx, labels={"ticket": "0"}, username="user2"))
-    removed = await store.write(lambda tx: searching.forget_terms(tx, unused))
+    removed = await store.write(lambda tx: search.forget_terms(tx, unused))
 
     assert (len(unused), after, removed) == (6, 0, 5)
     assert await store.read(texts) == {"0", "2", "user2", "message 2"}
-    assert await store.read(lambda tx: searching.unused_terms(tx, 0)) == ([], 0)
+    assert await store.read(lambda tx: search.unused_terms(tx, 0)) == ([], 0)
     assert (await store.read(lambda tx: listing.page(tx, Filter(STATES, search="user"), Order(), limit=9))).count == 2
 
 
@@ -198,9 +200,9 @@ async def test_terms_are_looked_at_in_parts(store: Store) -> None:
     """However many there are, neither looking nor removing takes long; after the last part comes the first."""
     named = [{"number": number, "kind": "label", "key": "ticket", "text": str(number)} for number in range(1, 10_006)]
     await store.write(lambda tx: tx.execute(TERM.insert(), named))
-    first, middle = await store.read(lambda tx: searching.unused_terms(tx, 0))
-    second, end = await store.read(lambda tx: searching.unused_terms(tx, middle))
+    first, middle = await store.read(lambda tx: search.unused_terms(tx, 0))
+    second, end = await store.read(lambda tx: search.unused_terms(tx, middle))
 
-    assert (len(first), middle) == (searching.MOST_LOOKED_AT, searching.MOST_LOOKED_AT)
+    assert (len(first), middle) == (search.MOST_LOOKED_AT, search.MOST_LOOKED_AT)
     assert (len(second), end) == (5, 0)
-    assert await store.write(lambda tx: searching.forget_terms(tx, first)) == len(first)
+    assert await store.write(lambda tx: search.forget_terms(tx, first)) == len(first)

@@ -7,11 +7,14 @@ from functools import partial
 
 import pytest
 
-from footlights import errors, names
+from footlights import errors, ids
 from footlights.lifecycle import EndReason, LaunchState, SessionState, Stage
-from footlights.lifecycle.settling import MAX_LAUNCHES
-from footlights.store import Store, Transaction, launches, nodes, sessions
-from footlights.store.tables import Session
+from footlights.lifecycle.derivation import MAX_LAUNCHES
+from footlights.store import Store, Transaction
+from footlights.store.launches import launch_rows
+from footlights.store.nodes import node_rows
+from footlights.store.schema import Session
+from footlights.store.sessions import session_rows
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running, values
 
 L = LaunchState
@@ -53,7 +56,7 @@ async def test_the_queue_is_bounded(store: Store) -> None:
         await store.write(lambda tx: create(tx, session_id="third", queue_limit=2))
 
     assert (caught.value.reason, caught.value.retry_after_s) == ("QUEUE_FULL", 60)
-    assert await store.read(lambda tx: sessions.get(tx, "third")) is None
+    assert await store.read(lambda tx: session_rows.get(tx, "third")) is None
 
 
 async def test_waiting_sessions_are_served_by_priority_then_time_then_id(store: Store) -> None:
@@ -61,10 +64,10 @@ async def test_waiting_sessions_are_served_by_priority_then_time_then_id(store: 
     for name, priority, later in (("late", 0, 5), ("b", 0, 1), ("a", 0, 1), ("vip", 9, 9), ("low", -1, 0)):
         await store.write(partial(create, session_id=name, priority=priority, now=NOW + later * S))
 
-    order = [row.session_id for row in await store.read(lambda tx: sessions.pending(tx, 10))]
+    order = [row.session_id for row in await store.read(lambda tx: session_rows.pending(tx, 10))]
 
     assert order == ["vip", "a", "b", "late", "low"]
-    assert [row.session_id for row in await store.read(lambda tx: sessions.pending(tx, 2))] == ["vip", "a"]
+    assert [row.session_id for row in await store.read(lambda tx: session_rows.pending(tx, 2))] == ["vip", "a"]
 
 
 # Ends
@@ -75,13 +78,13 @@ async def test_a_waiting_session_ends_at_once(store: Store) -> None:
     row = await store.write(create)
 
     ended = await store.write(
-        lambda tx: sessions.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
+        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
     )
 
     assert (ended.state, ended.end_reason, ended.status_message) == ("TERMINATED", "USER_TERMINATED", "by ann")
     assert ended.ended_time == NOW + S
     assert stages(ended) == ["QUEUED", "ENDING", "ENDED"]
-    assert await store.read(lambda tx: sessions.pending(tx, 10)) == []
+    assert await store.read(lambda tx: session_rows.pending(tx, 10)) == []
 
 
 @pytest.mark.parametrize("state", [L.ASSIGNED, L.STARTING, L.READY, L.STOPPING])
@@ -90,9 +93,9 @@ async def test_a_session_with_a_launch_ends_when_the_launch_is_proved_gone(store
     row, launch = await running(store, state=state)
 
     ending = await store.write(
-        lambda tx: sessions.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
+        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
     )
-    held = await store.read(launches.live_leases)
+    held = await store.read(launch_rows.live_leases)
     await store.write(lambda tx: observe(tx, launch, L.EXITED, exit_code=0, now=NOW + 2 * S))
     ended = await store.read(lambda tx: read(tx, row.session_id))
 
@@ -100,7 +103,7 @@ async def test_a_session_with_a_launch_ends_when_the_launch_is_proved_gone(store
     assert len(held) == 1
     assert (ended.state, ended.end_reason) == ("TERMINATED", "USER_TERMINATED")
     assert ended.ended_time == NOW + 2 * S
-    assert await store.read(launches.live_leases) == []
+    assert await store.read(launch_rows.live_leases) == []
 
 
 async def test_the_first_reason_for_an_end_stays(store: Store) -> None:
@@ -108,10 +111,10 @@ async def test_the_first_reason_for_an_end_stays(store: Store) -> None:
     row, _ = await running(store)
 
     first = await store.write(
-        lambda tx: sessions.end(tx, read(tx, row.session_id), EndReason.MAX_DURATION, "max", now=NOW)
+        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.MAX_DURATION, "max", now=NOW)
     )
     second = await store.write(
-        lambda tx: sessions.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "user", now=NOW)
+        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "user", now=NOW)
     )
 
     assert first == second
@@ -127,8 +130,8 @@ async def test_an_ended_session_never_changes_again(store: Store) -> None:
     def late(tx: Transaction) -> None:
         observe(tx, launch, L.READY, viewers=4)
         observe(tx, launch, L.LOST)
-        sessions.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "late", now=NOW)
-        nodes.set_silent(tx, "node-a", 1, now=NOW)
+        session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "late", now=NOW)
+        node_rows.set_silent(tx, "node-a", 1, now=NOW)
 
     await store.write(late)
 
@@ -151,12 +154,12 @@ async def test_a_refused_launch_sends_its_session_back_to_its_place_in_the_queue
     assert (back.state, back.launch_id, back.failures, back.launch_count) == ("PENDING", None, 0, 1)
     assert back.status_message == "pid 4711 has 3.1 GiB"
     assert stages(back) == ["QUEUED"]
-    assert (await store.read(lambda tx: sessions.pending(tx, 1)))[0].session_id == row.session_id
-    assert await store.read(launches.live_leases) == []
-    remembered = await store.read(lambda tx: launches.refusals(tx, [row.session_id], since=NOW))
+    assert (await store.read(lambda tx: session_rows.pending(tx, 1)))[0].session_id == row.session_id
+    assert await store.read(launch_rows.live_leases) == []
+    remembered = await store.read(lambda tx: launch_rows.refusals(tx, [row.session_id], since=NOW))
     assert [(each.device, each.reason) for each in remembered] == [("GPU-0", "FOREIGN_PROCESS")]
-    assert await store.read(lambda tx: launches.refusals(tx, [row.session_id], since=NOW + 2 * S)) == []
-    assert await store.read(lambda tx: launches.refusals(tx, [], since=NOW)) == []
+    assert await store.read(lambda tx: launch_rows.refusals(tx, [row.session_id], since=NOW + 2 * S)) == []
+    assert await store.read(lambda tx: launch_rows.refusals(tx, [], since=NOW)) == []
 
 
 async def test_failures_that_are_not_the_applications_are_retried_a_bounded_number_of_times(store: Store) -> None:
@@ -175,7 +178,7 @@ async def test_failures_that_are_not_the_applications_are_retried_a_bounded_numb
     assert [each.state for each in seen] == ["PENDING"] * (MAX_LAUNCHES - 1) + ["FAILED"]
     assert (seen[-1].end_reason, seen[-1].status_message) == ("LAUNCH_FAILED", "port 47995 is taken")
     assert seen[-1].launch_count == MAX_LAUNCHES
-    assert await store.read(launches.live_leases) == []
+    assert await store.read(launch_rows.live_leases) == []
 
 
 async def test_a_late_report_of_an_older_launch_does_not_touch_its_session(store: Store) -> None:
@@ -200,9 +203,9 @@ async def test_of_two_who_read_the_same_revision_one_writes(store: Store) -> Non
     """The one concurrency primitive."""
     row = await store.write(create)
 
-    await store.write(lambda tx: sessions.update_session(tx, row, priority=1))
+    await store.write(lambda tx: session_rows.update_session(tx, row, priority=1))
     with pytest.raises(errors.Conflict, match="changed at the same time"):
-        await store.write(lambda tx: sessions.update_session(tx, row, priority=2))
+        await store.write(lambda tx: session_rows.update_session(tx, row, priority=2))
 
     assert (await store.read(lambda tx: read(tx, row.session_id))).priority == 1
 
@@ -225,13 +228,13 @@ async def test_only_what_ended_long_ago_is_pruned_and_all_of_it(store: Store) ->
 
     old, recent, alive = await store.write(history)
 
-    removed = await store.write(lambda tx: sessions.prune(tx, before=NOW - timedelta(days=30)))
+    removed = await store.write(lambda tx: session_rows.prune(tx, before=NOW - timedelta(days=30)))
 
     assert removed == 1
-    there = await store.read(lambda tx: [sessions.get(tx, each) is not None for each in (old, recent, alive)])
+    there = await store.read(lambda tx: [session_rows.get(tx, each) is not None for each in (old, recent, alive)])
     assert there == [False, True, True]
-    assert await store.read(lambda tx: launches.last(tx, old)) is None
-    assert await store.write(lambda tx: sessions.prune(tx, before=NOW - timedelta(days=30))) == 0
+    assert await store.read(lambda tx: launch_rows.last(tx, old)) is None
+    assert await store.write(lambda tx: session_rows.prune(tx, before=NOW - timedelta(days=30))) == 0
 
 
 async def test_pruning_takes_small_bites_oldest_first(store: Store) -> None:
@@ -240,16 +243,16 @@ async def test_pruning_takes_small_bites_oldest_first(store: Store) -> None:
     def history(tx: Transaction) -> list[str]:
         made = []
         for days in (50, 60, 70):
-            row = create(tx, session_id=names.new_id(), now=NOW - timedelta(days=days))
-            sessions.end(tx, row, EndReason.USER_TERMINATED, "", now=NOW - timedelta(days=days))
+            row = create(tx, session_id=ids.new_id(), now=NOW - timedelta(days=days))
+            session_rows.end(tx, row, EndReason.USER_TERMINATED, "", now=NOW - timedelta(days=days))
             made.append(row.session_id)
         return made
 
     made = await store.write(history)
 
-    assert await store.write(lambda tx: sessions.prune(tx, before=NOW, limit=2)) == 2
+    assert await store.write(lambda tx: session_rows.prune(tx, before=NOW, limit=2)) == 2
 
-    left = await store.read(lambda tx: [each for each in made if sessions.get(tx, each)])
+    left = await store.read(lambda tx: [each for each in made if session_rows.get(tx, each)])
     assert left == made[:1]
 
 
@@ -270,4 +273,4 @@ async def test_every_way_through_a_session_is_timed(store: Store) -> None:
     assert stages(found) == ["QUEUED", "PLACED", "PROCESS_UP", "APPLICATION_READY", "FIRST_VIEWER"]
     assert [when for _, when in found.timeline] == sorted(when for _, when in found.timeline)
     assert found.ready_time == NOW + 4 * S
-    assert await store.read(launches.recent_start_times) == [4.0]
+    assert await store.read(launch_rows.recent_start_times) == [4.0]

@@ -13,9 +13,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
-from footlights.store import Joint, Store, Transaction, open_store, sessions
-from footlights.store.revisions import last_revision
-from footlights.store.tables import SESSION
+from footlights.store import Joint, Store, Transaction, open_store
+from footlights.store.cluster.revisions import last_revision
+from footlights.store.schema import SESSION
+from footlights.store.sessions import session_rows
 from tests.store.rows import create
 
 
@@ -59,7 +60,7 @@ async def test_concurrent_writes_are_all_acknowledged_and_all_there(store: Store
         session_id = str(number)
         answer = await store.write(once(session_id))
         assert answer == session_id
-        assert await store.read(lambda tx: sessions.get(tx, session_id)) is not None
+        assert await store.read(lambda tx: session_rows.get(tx, session_id)) is not None
 
     await asyncio.gather(*(write(number) for number in range(200)))
 
@@ -103,7 +104,7 @@ async def test_a_unit_that_fails_undoes_itself_alone(store: Store) -> None:
 
     assert [isinstance(outcome, errors.FailedPrecondition) for outcome in outcomes] == [n % 3 == 1 for n in range(30)]
     assert await store.read(count) == 20
-    assert await store.read(lambda tx: sessions.get(tx, "spoilt")) is None
+    assert await store.read(lambda tx: session_rows.get(tx, "spoilt")) is None
 
 
 async def test_a_unit_that_breaks_a_constraint_harms_nobody_in_its_batch(store: Store) -> None:

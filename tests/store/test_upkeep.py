@@ -11,9 +11,10 @@ from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from footlights.cli.app import app
-from footlights.store import open_store, sessions, upkeep
-from footlights.store.engine import DATABASE_FILE, newest
-from footlights.store.tables import LAUNCH
+from footlights.store import admin, open_store
+from footlights.store.engines.opening import DATABASE_FILE, newest
+from footlights.store.schema import LAUNCH
+from footlights.store.sessions import session_rows
 from tests.store.databases import Postgres
 from tests.store.rows import NOW, create, running
 
@@ -113,10 +114,10 @@ async def test_a_copy_is_the_whole_database_and_can_be_started_from(tmp_path: Pa
 
     assert copied.exit_code == 0, copied.output
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert upkeep.check(copy.parent).problems == ()
+    assert admin.check(copy.parent).problems == ()
     restored = open_store(copy.parent)
-    assert await restored.read(lambda tx: sessions.get(tx, row.session_id)) == row
-    assert len(await restored.read(lambda tx: sessions.pending(tx, 10))) == 1
+    assert await restored.read(lambda tx: session_rows.get(tx, row.session_id)) == row
+    assert len(await restored.read(lambda tx: session_rows.pending(tx, 10))) == 1
     await restored.close()
 
 
@@ -138,7 +139,7 @@ async def test_a_copy_of_postgres_is_an_archive_that_can_be_restored(
     assert await restore.wait() == 0
 
     restored = open_store(tmp_path / "b", other)
-    assert await restored.read(lambda tx: sessions.get(tx, row.session_id)) == row
+    assert await restored.read(lambda tx: session_rows.get(tx, row.session_id)) == row
     await restored.write(lambda tx: create(tx, labels={"team": "a"}))
     await restored.close()
     with psycopg.connect(other) as connection:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from footlights.store import Store, open_store
-from footlights.store.wakeups import MAX_BYTES, Wakeups
+from footlights.store.engines.notify import MAX_BYTES, Wakeups
 from tests.store.databases import Postgres
 from tests.system.stack import until
 

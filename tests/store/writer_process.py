@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 
 from footlights import errors
 from footlights.store import Store, Transaction, open_store
-from footlights.store.tables import COUNTER
+from footlights.store.schema import COUNTER
 
 
 async def answer(store: Store, name: str) -> str:

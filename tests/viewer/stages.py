@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pxr import Sdf, Usd, UsdGeom, UsdShade
 
-from footlights.viewer.stage import load_scene
+from footlights.viewer.scene.stage import load_scene
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
-    from footlights.viewer.scene import Batch, Scene
+    from footlights.viewer.scene.scene import Batch, Scene
 
 SQUARE = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)]
 

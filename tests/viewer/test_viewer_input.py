@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from footlights.viewer.camera import framed, initial_orbit
 from footlights.viewer.controls import MAX_CAPTION, MAX_MESSAGE, Controls, parse
-from footlights.viewer.scene import Bounds, Scene, Timeline, View
+from footlights.viewer.render.camera import framed, initial_orbit
+from footlights.viewer.scene.scene import Bounds, Scene, Timeline, View
 
 ASPECT = 16 / 9
 

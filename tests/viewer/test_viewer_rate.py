@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from av.video.frame import VideoFrame
 
-from footlights.viewer.broadcast import MAX_QUEUED, Hub, PacketTrack, RateControl
-from footlights.viewer.encoder import MIN_BITRATE, START_BITRATE, CodecName, EncoderThread, Encoding, Packet
+from footlights.viewer.stream.broadcast import MAX_QUEUED, Hub, PacketTrack, RateControl
+from footlights.viewer.stream.encoder import MIN_BITRATE, START_BITRATE, CodecName, EncoderThread, Encoding, Packet
 
 if TYPE_CHECKING:
     import pytest

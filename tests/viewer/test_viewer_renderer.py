@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from pxr import UsdGeom
 
-from footlights.viewer.camera import Orbit, initial_orbit
-from footlights.viewer.renderer import Overlay, Renderer
+from footlights.viewer.render.camera import Orbit, initial_orbit
+from footlights.viewer.render.renderer import Overlay, Renderer
 from tests.viewer.stages import StageMaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from footlights.viewer.scene import Scene
+    from footlights.viewer.scene.scene import Scene
 
 SIZE = (320, 180)
 

@@ -9,14 +9,14 @@ import pytest
 from pxr import Sdf, Usd, UsdGeom, UsdShade
 
 from footlights.viewer.failure import Reason, ViewerFailure
-from footlights.viewer.stage import load_scene
+from footlights.viewer.scene.stage import load_scene
 from footlights.viewer.stages import SAMPLES, sample_path
 from tests.viewer.stages import StageMaker, only, winding
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from footlights.viewer.scene import Scene
+    from footlights.viewer.scene.scene import Scene
 
 
 def extent(scene: Scene) -> tuple[list[float], list[float]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from footlights.errors import InvalidArgument
-from footlights.names import check_node, is_loopback
+from footlights.ids import check_node, is_loopback
 
 LAUNCHERS = ("process", "container", "fake")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")

@@ -9,31 +9,31 @@ from typing import Final
 
 import structlog
 
-from footlights.agent import cluster
-from footlights.agent.admission import Admission
-from footlights.agent.backoff import Pace
+from footlights.agent.assembly import locked, make_devices, make_launchers
 from footlights.agent.clock import BootClock, Clock
 from footlights.agent.config import AgentConfig
+from footlights.agent.devices.admission import Admission
+from footlights.agent.devices.inventory import DeviceWatch, Silent, off_loop, worth_telling
+from footlights.agent.devices.ports import PortBlocks
 from footlights.agent.facts import node_facts
-from footlights.agent.inventory import DeviceWatch, Silent, off_loop, worth_telling
-from footlights.agent.journal import Journal
-from footlights.agent.launches import Launches
-from footlights.agent.link import PROTOCOL_VERSION, Link, Peer
-from footlights.agent.logs import LogTails
-from footlights.agent.observer import Surroundings
-from footlights.agent.orphans import Orphans, mark
-from footlights.agent.outbox import Outbox
-from footlights.agent.parts import locked, make_devices, make_launchers
-from footlights.agent.ports import PortBlocks
-from footlights.agent.probes import ApplicationProbes, Probes
-from footlights.agent.record import Record
-from footlights.agent.retired import Retired
-from footlights.agent.step import Ending
+from footlights.agent.launches.journal import Journal
+from footlights.agent.launches.launches import Launches
+from footlights.agent.launches.observer import Surroundings
+from footlights.agent.launches.orphans import Orphans, mark
+from footlights.agent.launches.probes import ApplicationProbes, Probes
+from footlights.agent.launches.record import Record
+from footlights.agent.launches.retired import Retired
+from footlights.agent.launches.step import Ending
+from footlights.agent.link import cluster
+from footlights.agent.link.backoff import Pace
+from footlights.agent.link.link import PROTOCOL_VERSION, Link, Peer
+from footlights.agent.link.log_tails import LogTails
+from footlights.agent.link.outbox import Outbox
 from footlights.devices.reading import DeviceReading, Devices
+from footlights.ids import new_id
 from footlights.launch.launcher import Launcher, Plan, Ports
 from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
-from footlights.names import new_id
 from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
 from footlights.v1.node_pb2 import Device, NodeFacts
 

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 import footlights
-from footlights.cli import apps, db, nodes, serve, sessions, simulate, tokens, up
+from footlights.cli.commands import apps, db, nodes, serve, sessions, simulate, tokens
 from footlights.cli.exits import HELP
+from footlights.cli.local import up
 
 app = typer.Typer(
     name="footlights",

@@ -16,7 +16,7 @@ import typer
 from footlights.cli.exits import exiting
 from footlights.cli.output import Output
 from footlights.errors import InvalidArgument
-from footlights.names import is_loopback
+from footlights.ids import is_loopback
 
 if TYPE_CHECKING:
     from footlights.client import Client

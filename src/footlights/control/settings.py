@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from footlights.errors import InvalidArgument
-from footlights.names import is_loopback
+from footlights.ids import is_loopback
 
 ROLES = ("api", "frontdoor", "hub", "loops")
 

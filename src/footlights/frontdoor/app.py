@@ -20,7 +20,7 @@ from footlights.frontdoor.resources import Resources
 from footlights.frontdoor.sockets import Sockets
 from footlights.frontdoor.ways import Grants, Limits, Resolve
 from footlights.frontdoor.whep import Whep
-from footlights.names import request_id
+from footlights.ids import request_id
 
 _PATH: Final = re.compile(r"/stream/(?P<session_id>[^/]+)/(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))")
 

@@ -17,7 +17,7 @@ Invariants:
 """
 
 from footlights.gateway.app import Gateway
-from footlights.gateway.binding import Binding, BindingError, routes
 from footlights.gateway.options import Options
+from footlights.gateway.routing.binding import Binding, BindingError, routes
 
 __all__ = ["Gateway", "Options", "Binding", "BindingError", "routes"]

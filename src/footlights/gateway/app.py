@@ -14,9 +14,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from starlette.types import Receive, Scope, Send
 
-from footlights.gateway import metadata, streaming
-from footlights.gateway.binding import Binding, routes
-from footlights.gateway.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
+from footlights.gateway import streaming
+from footlights.gateway.decode.jsontext import decode_utf8
+from footlights.gateway.decode.names import json_name, own_name, proto_name
+from footlights.gateway.decode.query import check_path, parse_query
+from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import (
     HTTP_STATUS,
@@ -30,13 +32,12 @@ from footlights.gateway.errors import (
     Refusal,
 )  # fmt: skip
 from footlights.gateway.exchange import FORM, Exchange, HeaderList
-from footlights.gateway.jsontext import decode_utf8
-from footlights.gateway.names import json_name, own_name, proto_name
 from footlights.gateway.options import Options
-from footlights.gateway.query import check_path, parse_query
-from footlights.gateway.routing import Route, Router, VerbAlone
+from footlights.gateway.routing.binding import Binding, routes
+from footlights.gateway.routing.router import Route, Router, VerbAlone
 from footlights.gateway.sweep import Sweep
-from footlights.gateway.writer import WriteError, Writer
+from footlights.gateway.upstream import metadata
+from footlights.gateway.upstream.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
 
 _log = logging.getLogger(__name__)
 

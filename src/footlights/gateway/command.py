@@ -20,10 +20,10 @@ from starlette.routing import Route
 from footlights import __version__
 from footlights.gateway import docs, health
 from footlights.gateway.app import Gateway
-from footlights.gateway.binding import BindingError
-from footlights.gateway.descriptors import DescriptorError, from_server, from_set
 from footlights.gateway.openapi import Info, document
 from footlights.gateway.options import Options
+from footlights.gateway.routing.binding import BindingError
+from footlights.gateway.routing.descriptors import DescriptorError, from_server, from_set
 from footlights.gateway.site import Site
 
 

@@ -11,16 +11,16 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from footlights.gateway.binding import HTTP_BODY, Binding, walk
-from footlights.gateway.codec import fill
+from footlights.gateway.decode.codec import fill
+from footlights.gateway.decode.fields import set_parameters, set_path
+from footlights.gateway.decode.jsontext import first_value, skip_space
+from footlights.gateway.decode.mask import implied_paths, mask_field
+from footlights.gateway.decode.reader import KIND, BodyError, read
+from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, Refusal
-from footlights.gateway.fields import set_parameters, set_path
-from footlights.gateway.jsontext import first_value, skip_space
-from footlights.gateway.mask import implied_paths, mask_field
 from footlights.gateway.options import Options
-from footlights.gateway.reader import KIND, BodyError, read
 from footlights.gateway.reply import Replier
-from footlights.gateway.writer import WriteError, Writer
+from footlights.gateway.routing.binding import HTTP_BODY, Binding, walk
 
 _GO_TYPES: Final = {"float": "float32", "double": "float64", "sint32": "int32", "sfixed32": "int32",
                     "fixed32": "uint32", "sint64": "int64", "sfixed64": "int64", "fixed64": "uint64"}  # fmt: skip

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from footlights.gateway.binding import Binding, BindingError, walk
-from footlights.gateway.fields import set_path
+from footlights.gateway.decode.fields import set_path
+from footlights.gateway.routing.binding import Binding, BindingError, walk
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 

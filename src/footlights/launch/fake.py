@@ -18,7 +18,7 @@ from pathlib import Path
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
-from footlights.launch.procfs import boot_id
+from footlights.linux.procfs import boot_id
 from footlights.v1.application_pb2 import FakeBehavior
 
 STATE = "fake.json"

@@ -15,10 +15,10 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
-from footlights.launch.arguments import as_text, convert_arguments
 from footlights.launch.launcher import LaunchError, Plan, Ports
-from footlights.launch.stages import resolve_stage
-from footlights.launch.template import TemplateError, parse
+from footlights.launch.recipe.arguments import as_text, convert_arguments
+from footlights.launch.recipe.stages import resolve_stage
+from footlights.launch.recipe.template import TemplateError, parse
 from footlights.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import Version
 

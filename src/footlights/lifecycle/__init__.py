@@ -7,8 +7,8 @@ out of order.
 """
 
 from footlights.lifecycle.blocking import Block, Failure, Patience, blocked
+from footlights.lifecycle.derivation import LaunchFacts, Settled, may_retry, settle
 from footlights.lifecycle.phases import Phases, phases
-from footlights.lifecycle.settling import LaunchFacts, Settled, may_retry, settle
 from footlights.lifecycle.states import (
     LIVE_STATES,
     EndReason,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from footlights.agent.clock import Clock
-from footlights.agent.record import Record, seconds
-from footlights.agent.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, Ready, decide
+from footlights.agent.launches.record import Record, seconds
+from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, Ready, decide
 from footlights.launch.launcher import Phase, Plan, Ports
 from footlights.lifecycle import LaunchState, Stage
 from footlights.simulate.model import Fate

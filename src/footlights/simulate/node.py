@@ -12,14 +12,14 @@ from typing import Final
 from footlights.agent.clock import Clock
 from footlights.agent.config import AgentConfig
 from footlights.agent.facts import node_facts
-from footlights.agent.link import PROTOCOL_VERSION, Link, Peer
-from footlights.agent.logs import LogTails
-from footlights.agent.outbox import Outbox
-from footlights.agent.record import Record
-from footlights.agent.step import Ending
+from footlights.agent.launches.record import Record
+from footlights.agent.launches.step import Ending
+from footlights.agent.link.link import PROTOCOL_VERSION, Link, Peer
+from footlights.agent.link.log_tails import LogTails
+from footlights.agent.link.outbox import Outbox
+from footlights.ids import new_id
 from footlights.launch.launcher import Ports
 from footlights.lifecycle import LaunchState
-from footlights.names import new_id
 from footlights.simulate.launch import SimulatedLaunch
 from footlights.simulate.model import Model
 from footlights.simulate.tally import Tally

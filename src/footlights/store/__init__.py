@@ -12,7 +12,7 @@ another kind.
 * Time and ids come in as parameters; times are microseconds since the epoch in UTC, so that both engines sort alike.
 """
 
-from footlights.store.engine import open_store
+from footlights.store.engines.opening import open_store
 from footlights.store.store import Joint, Store, Transaction, Unit
 
 __all__ = ["Joint", "Store", "Transaction", "Unit", "open_store"]

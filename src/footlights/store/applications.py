@@ -6,8 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, insert, select, update
 
-from footlights.store.store import Transaction
-from footlights.store.tables import (
+from footlights.store.schema import (
     APPLICATION,
     PROFILE,
     RELEASE,
@@ -18,6 +17,7 @@ from footlights.store.tables import (
     Release,
     Version,
 )
+from footlights.store.store import Transaction
 
 
 def get(tx: Transaction, application: str) -> Application | None:

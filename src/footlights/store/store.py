@@ -15,10 +15,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
-from footlights.store import batches
-from footlights.store.batches import Undone, Work
-from footlights.store.transactions import Answer, Item, Joint, Transaction, Unit
-from footlights.store.wakeups import Wakeups
+from footlights.store import writer as batches
+from footlights.store.engines.notify import Wakeups
+from footlights.store.unit import Answer, Item, Joint, Transaction, Unit
+from footlights.store.writer import Undone, Work
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import insert, select, update
 
+from footlights.store.schema import TOKEN, Token
 from footlights.store.store import Transaction
-from footlights.store.tables import TOKEN, Token
 
 
 def get(tx: Transaction, token_id: str) -> Token | None:

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from footlights.viewer.failure import ExitCode, Reason, ViewerFailure
 from footlights.viewer.health import Health
-from footlights.viewer.renderloop import RenderLoop
-from footlights.viewer.whep import Whep
+from footlights.viewer.render.render_loop import RenderLoop
+from footlights.viewer.stream.whep import Whep
 
 if TYPE_CHECKING:
     from footlights.viewer.options import Options
@@ -59,8 +59,8 @@ async def run(options: Options) -> None:
         await _listen(runners, whep.application(), {options.bind}, options.signal_port, "signal")
         # One thing after the other: usd-core and PyAV, imported by two threads at once, can wait for each other
         # forever (the interpreter's lock against the dynamic loader's). The event loop goes on meanwhile.
-        viewers_module = await asyncio.to_thread(importlib.import_module, "footlights.viewer.viewers")
-        mediaport = importlib.import_module("footlights.viewer.mediaport")
+        viewers_module = await asyncio.to_thread(importlib.import_module, "footlights.viewer.stream.viewers")
+        mediaport = importlib.import_module("footlights.viewer.stream.media_port")
         try:
             port = await mediaport.MediaPort.open(options.public_address, options.media_port)
         except mediaport.PortTaken as error:

@@ -27,10 +27,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from footlights.viewer.camera import Orbit, initial_orbit
+from footlights.viewer.render.camera import Orbit, initial_orbit
 
 if TYPE_CHECKING:
-    from footlights.viewer.scene import Scene
+    from footlights.viewer.scene.scene import Scene
 
 MAX_MESSAGE = 4096
 """Bytes. A longer message is not input."""

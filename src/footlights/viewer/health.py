@@ -19,7 +19,7 @@ from footlights.viewer.notice import Notice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.viewer.renderloop import Progress
+    from footlights.viewer.render.render_loop import Progress
 
 
 class Health:

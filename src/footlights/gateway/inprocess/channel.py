@@ -15,8 +15,8 @@ from footlights.gateway.inprocess.call import StreamStreamCall, StreamUnaryCall,
 from footlights.gateway.inprocess.copying import Deserializer, Serializer, pack
 from footlights.gateway.inprocess.serving import HandlerCallDetails, chain, serve
 from footlights.gateway.inprocess.state import CallState, End, entries
-from footlights.gateway.metadata import Entry
 from footlights.gateway.sweep import Sweep
+from footlights.gateway.upstream.metadata import Entry
 
 
 class Handlers:

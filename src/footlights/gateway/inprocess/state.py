@@ -12,8 +12,8 @@ import grpc
 import grpc.aio
 
 from footlights.gateway.inprocess.pipe import Pipe
-from footlights.gateway.metadata import Entry
 from footlights.gateway.sweep import PERIOD_S, Sweep
+from footlights.gateway.upstream.metadata import Entry
 
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"

@@ -10,10 +10,10 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 from google.rpc import error_details_pb2, status_pb2
 
-from footlights.gateway.binding import HTTP_BODY, Binding, routes, walk
 from footlights.gateway.openapi.comments import comments
 from footlights.gateway.openapi.schema import Schema, Schemas
 from footlights.gateway.options import Options
+from footlights.gateway.routing.binding import HTTP_BODY, Binding, routes, walk
 
 _MAX_DEPTH: Final = 3
 _BOUNDS: Final = frozenset(("minLength", "maxLength", "pattern", "enum"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from footlights.store.tables import Instant
+from footlights.store.schema import Instant
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -1,0 +1,79 @@
+"""The parts of an agent as its configuration names them, and the lock on its data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from footlights.agent.config import AgentConfig
+from footlights.agent.devices.inventory import off_loop
+from footlights.devices.detect import detect
+from footlights.devices.reading import Devices
+from footlights.errors import FailedPrecondition, InvalidArgument
+from footlights.launch.launcher import Launcher
+
+_DETECT_TIMEOUT_S: Final = 60.0
+
+
+async def make_devices(config: AgentConfig) -> Devices:
+    """Make the devices that the operator chose; asking a driver may take a while.
+
+    Raises:
+        InvalidArgument: there are none such.
+    """
+    try:
+        return await off_loop(
+            lambda: detect(config.devices, identity=config.node, software_count=config.software_devices),
+            _DETECT_TIMEOUT_S,
+        )
+    except TimeoutError as error:
+        text = f"{config.devices}: the driver has not answered for {_DETECT_TIMEOUT_S:g} s; see dmesg."
+        raise InvalidArgument("devices", text) from error
+    except (ValueError, OSError, ImportError) as error:
+        raise InvalidArgument("devices", str(error)) from error
+
+
+def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
+    """Make the launchers that the operator enabled. Each is imported only where it is: containers need a client."""
+    root = config.data_dir.absolute() / "launches"
+    launchers: dict[str, Launcher] = {}
+    for name in config.launchers:
+        if name == "process":
+            from footlights.launch.process.launcher import ProcessLauncher
+
+            launchers[name] = ProcessLauncher(root)
+        elif name == "container":
+            from footlights.launch.container.launcher import ContainerLauncher
+
+            launchers[name] = ContainerLauncher(root)
+        elif name == "fake":
+            from footlights.launch.fake import FakeLauncher
+
+            launchers[name] = FakeLauncher(root)
+    return launchers
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the data directory: two agents with one journal would start everything twice.
+
+    Raises:
+        FailedPrecondition: another agent holds it.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FailedPrecondition(
+                f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
+                reason="DATA_DIR_LOCKED",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,153 @@
+"""Whether a launch may begin on this node now. The second guard: the control plane's picture is always a little old."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from footlights.agent.config import AgentConfig
+from footlights.agent.devices.inventory import DeviceWatch, Silent
+from footlights.agent.devices.ports import PortBlocks, PortsExhausted
+from footlights.agent.launches.journal import is_safe
+from footlights.agent.launches.record import Record
+from footlights.devices.admission import Need, Refusal, admit
+from footlights.devices.reading import DeviceReading
+from footlights.launch.launcher import Launcher, LaunchError, Plan, Ports
+from footlights.lifecycle import LaunchState
+from footlights.v1.agent_pb2 import Assignment
+from footlights.v1.application_pb2 import Version
+
+_AGAIN_S = 0.2
+
+
+class Rejected(Exception):
+    """The launch does not begin."""
+
+    def __init__(self, reason: str, message: str, state: LaunchState = LaunchState.REJECTED) -> None:
+        """Say why. REJECTED: this node or device will not do, another may. FAILED: none would."""
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.state = state
+
+
+class Roster(Protocol):
+    """The other launches of the node."""
+
+    def holder(self, device_uuid: str, slot: int, apart_from: str) -> str:
+        """Which launch that is not over holds a slot; empty where none does."""
+        ...
+
+    async def own_pids(self) -> frozenset[int]:
+        """The pids of all our launches' trees, read now."""
+        ...
+
+
+Renderer = Callable[[Assignment, DeviceReading, Ports], Plan]
+"""Makes a plan. Raises LaunchError where the recipe cannot be rendered."""
+
+
+class Admission:
+    """Looks at everything a launch needs of the node, takes its ports, and renders its plan."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        devices: DeviceWatch,
+        launchers: Mapping[str, Launcher],
+        ports: PortBlocks,
+        roster: Roster,
+        render: Renderer,
+    ) -> None:
+        """Judge by what is given; nothing is looked up elsewhere."""
+        self._config = config
+        self._devices = devices
+        self._launchers = launchers
+        self._ports = ports
+        self._roster = roster
+        self._render = render
+
+    @staticmethod
+    def launcher_name(assignment: Assignment) -> str:
+        """Which launcher a version is for."""
+        return launcher_name(assignment.version)
+
+    async def admit(self, record: Record) -> Plan:
+        """Take a launch on: on return its ports are held.
+
+        Raises:
+            Rejected: it cannot begin; nothing is held.
+        """
+        assignment = record.assignment
+        self._check_node(assignment)
+        record.claimed = True  # before anything is awaited: of two launches for one slot the second is refused
+        reading = await self._check_device(assignment)
+        try:
+            # Binding some sockets is quick, but not when most of a wide range is taken.
+            ports = self._ports.take(record.launch_id)
+        except PortsExhausted as error:
+            raise Rejected("NO_PORTS", str(error)) from error
+        try:
+            return self._render(assignment, reading, ports)
+        except LaunchError as error:
+            self._ports.release(record.launch_id)
+            state = LaunchState.REJECTED if error.rejected else LaunchState.FAILED
+            raise Rejected(error.reason, error.message, state) from error
+        except BaseException:
+            self._ports.release(record.launch_id)
+            raise
+
+    def _check_node(self, assignment: Assignment) -> None:
+        if not is_safe(assignment.launch_id):
+            raise Rejected("BAD_ASSIGNMENT", f"the launch id {assignment.launch_id!r} cannot name a directory")
+        name = self.launcher_name(assignment)
+        if name not in self._launchers:
+            had = ", ".join(sorted(self._launchers))
+            raise Rejected("NO_LAUNCHER", f"this node does not offer the launcher {name}, but {had}")
+        for slot in assignment.slots:
+            if not 0 <= slot < self._config.slots_per_device:
+                raise Rejected("NO_SLOT", f"slot {slot} does not exist: devices have {self._config.slots_per_device}")
+            holder = self._roster.holder(assignment.device_uuid, slot, apart_from=assignment.launch_id)
+            if holder:
+                text = f"slot {slot} of {assignment.device_uuid} is held by launch {holder}, whose end is not proved"
+                raise Rejected("SLOT_HELD", text)
+
+    async def _check_device(self, assignment: Assignment) -> DeviceReading:
+        reading, refusal = await self._look(assignment)
+        if refusal is not None and refusal.reason == "FOREIGN_PROCESS":
+            # A child that an application of ours has just made may have been listed before it was counted as ours.
+            await asyncio.sleep(_AGAIN_S)
+            reading, refusal = await self._look(assignment)
+        if refusal is not None:
+            raise Rejected(refusal.reason, f"{assignment.device_uuid}: {refusal}")
+        if reading is None:
+            raise Rejected("MISSING", f"{assignment.device_uuid}: no such device on this node any more")
+        return reading
+
+    async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, Refusal | None]:
+        try:
+            reading = await self._devices.read_one(assignment.device_uuid)
+        except Silent as error:
+            raise Rejected("DEVICE_SILENT", f"{assignment.device_uuid}: {error}") from error
+        occupants = None
+        if reading is not None:
+            occupants = self._devices.foreign(reading, await self._roster.own_pids())
+        needs = assignment.needs
+        need = Need(
+            min_memory_bytes=needs.min_memory_bytes,
+            graphics=needs.graphics,
+            encoder=needs.encoder,
+            hardware=needs.gpu,
+        )
+        return reading, admit(reading, need, occupants)
+
+
+def launcher_name(version: Version) -> str:
+    """Which launcher a version is for: its ``fake``, its ``container``, else a process."""
+    if version.HasField("fake"):
+        return "fake"
+    if version.HasField("container"):
+        return "container"
+    return "process"

@@ -1,0 +1,261 @@
+"""The node's devices: read from time to time and before each launch, off the event loop, each read with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Set
+from typing import TypeVar
+
+import structlog
+
+from footlights.agent.launches.step import OnDevice
+from footlights.devices.foreign import Foreign, foreign
+from footlights.devices.pids import are_the_hosts
+from footlights.devices.reading import DeviceReading, Devices, Health, Inventory, Kind
+from footlights.v1.node_pb2 import Device
+
+T = TypeVar("T")
+
+_MEMORY_STEP = 64 << 20
+_UTILIZATION_STEP = 20
+_LOST_AFTER = 2
+"""Readings in a row: a driver that is being restarted loses every GPU for one."""
+_log = structlog.get_logger(__name__)
+
+
+class Silent(Exception):
+    """Nothing can be said of devices now; the message says why."""
+
+
+async def off_loop(call: Callable[[], T], timeout: float) -> T:
+    """Run a blocking call in a thread of its own and wait ``timeout`` seconds for it.
+
+    The thread is a daemon: a call that is stuck in a driver holds up neither the loop nor the process's exit.
+
+    Raises:
+        TimeoutError: it did not answer in time, and goes on by itself.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except BaseException as caught:
+            error = caught
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    threading.Thread(target=run, name="footlights-off-loop", daemon=True).start()
+    async with asyncio.timeout(timeout):
+        return await answer
+
+
+class DeviceWatch:
+    """The newest reading of every device, and what follows from a row of them."""
+
+    def __init__(
+        self,
+        devices: Devices,
+        *,
+        timeout_s: float,
+        foreign_memory_bytes: int,
+        slots_per_device: int = 1,
+        pids_visible: bool | None = None,
+    ) -> None:
+        """Watch ``devices``; a read that takes longer than ``timeout_s`` counts as not answered."""
+        self._devices = devices
+        self._timeout_s = timeout_s
+        self._foreign_memory_bytes = foreign_memory_bytes
+        self._slots = slots_per_device
+        self._pids_visible = are_the_hosts() if pids_visible is None else pids_visible
+        self._present: deque[frozenset[str]] = deque(maxlen=_LOST_AFTER)
+        self._reading = asyncio.Lock()
+        self.inventory = Inventory(())
+        self.serial = 0
+        """Grows with every reading."""
+        self.silence = ""
+        """Why the newest reading failed; empty where it did not."""
+
+    async def refresh(self) -> Inventory:
+        """Read every device now, one reader at a time.
+
+        Raises:
+            Silent: nothing can be said of the devices now.
+        """
+        async with self._reading:
+            try:
+                found = await off_loop(self._devices.read, self._timeout_s)
+            except TimeoutError as error:
+                self.silence = f"the device driver has not answered for {self._timeout_s:g} s; see dmesg"
+                raise Silent(self.silence) from error
+            except Exception as error:
+                _log.exception("devices_unreadable")
+                self.silence = f"the devices cannot be read: {error or type(error).__name__}"
+                raise Silent(self.silence) from error
+            self.silence = ""
+            self._take(found)
+            return found
+
+    async def read_one(self, uuid: str) -> DeviceReading | None:
+        """Read one device afresh; None where there is no such device.
+
+        Raises:
+            Silent: nothing can be said of it now.
+        """
+        try:
+            return await off_loop(lambda: self._devices.read_one(uuid), self._timeout_s)
+        except LookupError:
+            return None
+        except TimeoutError as error:
+            raise Silent(f"the driver has not answered for {self._timeout_s:g} s; see dmesg") from error
+        except Exception as error:
+            _log.exception("device_unreadable", device=uuid)
+            raise Silent(f"the device cannot be read: {error or type(error).__name__}") from error
+
+    def foreign(self, reading: DeviceReading, own_pids: Set[int]) -> Foreign:
+        """Judge who else is on a device."""
+        return foreign(
+            reading, own_pids, foreign_memory_bytes=self._foreign_memory_bytes, pids_visible=self._pids_visible
+        )
+
+    def find(self, uuid: str) -> DeviceReading | None:
+        """The newest reading of a device."""
+        return next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
+
+    def lost(self, uuid: str) -> str:
+        """Why a launch cannot go on on a device; empty while it can, or while the driver says nothing at all.
+
+        A driver that does not answer is no proof: applications live through an upgrade of its library.
+        """
+        if len(self._present) < _LOST_AFTER or any(uuid in present for present in self._present):
+            return ""
+        reading = self.find(uuid)
+        if reading is None or not reading.health_reasons:
+            return f"The device {uuid} is gone."
+        return f"The device {uuid} is lost: {reading.health_reasons[0].message}."
+
+    def lists(self, reading: DeviceReading, pids: Set[int]) -> frozenset[int]:
+        """Which of our pids a reading lists; none where its pids are not of our namespace."""
+        if reading.processes is None or not self._pids_are_ours(reading):
+            return frozenset()
+        return frozenset(pids & {process.pid for process in reading.processes})
+
+    def locate(self, uuid: str, pids: Set[int], inventory: Inventory | None = None) -> tuple[OnDevice, str]:
+        """Where the driver lists a launch's processes, and a sentence for a wrong place."""
+        inventory = self.inventory if inventory is None else inventory
+        elsewhere = ""
+        here = False
+        known = False
+        for reading in inventory.devices:
+            if reading.kind is Kind.SOFTWARE or reading.processes is None or not self._pids_are_ours(reading):
+                continue
+            known = known or reading.uuid == uuid
+            ours = self.lists(reading, pids)
+            if ours and reading.uuid == uuid:
+                here = True
+            elif ours:
+                elsewhere = f"pid {min(ours)} of the application is on device {reading.uuid}, its lease is for {uuid}"
+        if elsewhere:
+            return OnDevice.WRONG, elsewhere
+        if not known:
+            return OnDevice.UNKNOWN, ""
+        return (OnDevice.RIGHT if here else OnDevice.NOWHERE), ""
+
+    def to_protos(self, own_pids: Set[int]) -> list[Device]:
+        """The newest reading for the control plane."""
+        return [self._to_proto(reading, own_pids) for reading in self.inventory.devices]
+
+    def forget(self, uuid: str) -> None:
+        """Stop reporting a device that is gone for good."""
+        self._devices.forget(uuid)
+
+    def unexplained(self, own_pids: Set[int]) -> bool:
+        """Whether somebody is on a device who is not among ``own_pids``."""
+        return any(
+            process.pid not in own_pids for reading in self.inventory.devices for process in reading.processes or ()
+        )
+
+    def _pids_are_ours(self, reading: DeviceReading) -> bool:
+        return self._pids_visible is True or reading.kind is Kind.FAKE
+
+    def _take(self, found: Inventory) -> None:
+        if found.driver_version is not None:
+            self._present.append(frozenset(r.uuid for r in found.devices if r.health is not Health.LOST))
+        self.inventory = found
+        self.serial += 1
+
+    def _to_proto(self, reading: DeviceReading, own_pids: Set[int]) -> Device:
+        device = Device(
+            uuid=reading.uuid,
+            kind=Device.Kind.Value(reading.kind.value),
+            name=reading.name,
+            index=reading.index,
+            graphics=reading.graphics,
+            encoder=reading.encoder,
+            health=Device.Health.Value(reading.health.value),
+            parent_uuid=reading.parent_uuid or "",
+            mig_profile=reading.mig_profile or "",
+            pci_bus_id=reading.pci_bus_id or "",
+            slots=self._slots,
+            processes_known=reading.processes is not None,
+            note=reading.note,
+        )
+        for name in ("memory_total_bytes", "memory_free_bytes", "utilization_percent", "encoder_sessions"):
+            value = getattr(reading, name)
+            if value is not None:
+                setattr(device, name, value)
+        if self.silence and reading.health in (Health.OK, Health.DEGRADED):
+            device.health = Device.UNHEALTHY
+            device.health_reasons.add(reason="DRIVER_SILENT", message=self.silence)
+        for reason in reading.health_reasons:
+            device.health_reasons.add(reason=reason.reason, message=reason.message)
+        others = self.foreign(reading, own_pids)
+        for process in others.processes:
+            listed = device.foreign_processes.add(pid=process.pid, name=process.name or "")
+            if process.used_memory_bytes is not None:
+                listed.used_memory_bytes = process.used_memory_bytes
+        if others.why:
+            device.processes_known = False
+            device.note = f"{device.note}; {others.why}" if device.note else others.why
+        return device
+
+
+def worth_telling(told: list[Device], now: list[Device]) -> bool:
+    """Whether devices have changed by more than the noise of their figures."""
+    if len(told) != len(now):
+        return True
+    return any(_differs(before, after) for before, after in zip(told, now, strict=True))
+
+
+def _differs(before: Device, after: Device) -> bool:
+    plain_before, plain_after = Device(), Device()
+    plain_before.CopyFrom(before)
+    plain_after.CopyFrom(after)
+    for device in (plain_before, plain_after):
+        device.ClearField("memory_free_bytes")
+        device.ClearField("utilization_percent")
+        for process in device.foreign_processes:
+            process.ClearField("used_memory_bytes")
+    if plain_before != plain_after:
+        return True
+    known = (before.HasField("memory_free_bytes"), before.HasField("utilization_percent"))
+    if known != (after.HasField("memory_free_bytes"), after.HasField("utilization_percent")):
+        return True
+    step = max(_MEMORY_STEP, after.memory_total_bytes // 20)
+    if abs(before.memory_free_bytes - after.memory_free_bytes) >= step:
+        return True
+    return abs(before.utilization_percent - after.utilization_percent) >= _UTILIZATION_STEP

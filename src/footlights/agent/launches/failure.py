@@ -1,0 +1,38 @@
+"""Why an application says that it ended: the last line of its output that begins with ``FOOTLIGHTS_FAILURE: ``.
+
+Part of the launch contract: ``FOOTLIGHTS_FAILURE: {"reason": "STAGE_NOT_FOUND", "message": "..."}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from footlights.agent.launches.step import Ending
+
+PREFIX = "FOOTLIGHTS_FAILURE: "
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
+_LONGEST = 2000
+_ITS_OWN_END = ("", "EXITED_EARLY")
+
+
+def application_failure(log_tail: Sequence[str], ending: Ending) -> Ending:
+    """Tell ``ending`` in the application's words, where it ended by itself and has said why.
+
+    A line that does not keep to the contract is output like any other.
+    """
+    if ending.reason not in _ITS_OWN_END:
+        return ending
+    for line in reversed(log_tail):
+        if not line.startswith(PREFIX):
+            continue
+        try:
+            said = json.loads(line.removeprefix(PREFIX))
+            reason, message = said["reason"], said["message"]
+        except (ValueError, TypeError, KeyError):
+            return ending
+        if not isinstance(reason, str) or not isinstance(message, str) or not _REASON.fullmatch(reason):
+            return ending
+        return Ending(ending.state, reason, message[:_LONGEST])
+    return ending

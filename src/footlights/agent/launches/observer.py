@@ -1,0 +1,256 @@
+"""What is seen of one launch: its process tree, whether it is ready, who is there, and where the driver lists it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from footlights.agent.clock import Clock
+from footlights.agent.devices.admission import Admission
+from footlights.agent.devices.inventory import DeviceWatch, Silent
+from footlights.agent.devices.ports import PortBlocks
+from footlights.agent.launches.exits import ExitWatch
+from footlights.agent.launches.journal import Journal
+from footlights.agent.launches.notices import Notices
+from footlights.agent.launches.probes import Probes
+from footlights.agent.launches.record import Record
+from footlights.agent.launches.step import Facts, OnDevice, Ready
+from footlights.devices.reading import Kind
+from footlights.launch.launcher import Launcher, Phase, Plan, Status
+from footlights.lifecycle import LaunchState
+
+_READY_FIRST_S: Final = 0.1
+_READY_LAST_S: Final = 1.0
+_READY_GROWTH: Final = 1.25
+_PRESENCE_S: Final = 1.0
+_SUSPECT_S: Final = 1.0
+"""How long an application may be seen on another device: enumerating GPUs touches each for a moment."""
+_STATUS_TIMEOUT_S: Final = 10.0
+_UNUSED_AFTER_S: Final = 10.0
+_UNUSED: Final = "The driver lists no process of the application on its device: it renders on the CPU."
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a launch is run with."""
+
+    admission: Admission
+    clock: Clock
+    devices: DeviceWatch
+    journal: Journal
+    launchers: Mapping[str, Launcher]
+    ports: PortBlocks
+    probes: Probes
+    changed: Callable[[Record], None]
+    """Called when something about a launch is worth telling at once."""
+
+
+class Observer:
+    """Looks at one launch, and wakes whoever acts on it.
+
+    Readiness and presence are asked for in the background: an application that does not answer must not hide its own
+    exit.
+    """
+
+    def __init__(self, record: Record, around: Surroundings, wake: Callable[[], None]) -> None:
+        """Look at ``record``."""
+        self._record = record
+        self._around = around
+        self._wake = wake
+        self._exits = ExitWatch(wake)
+        self._blind = False
+        self._ready = Ready.NOT_YET
+        self._detail = ""
+        self._ready_delay = _READY_FIRST_S
+        self._due = 0.0
+        self._probe: asyncio.Task[None] | None = None
+        self._notices = Notices(record, around.clock)
+        self._suspect: tuple[float, int] | None = None
+        self._overdue = ""
+        self.status: Status | None = None
+        """As the launcher last said; None where it could not be asked."""
+        self._log = _log.bind(launch_id=record.launch_id, session_id=record.assignment.session_id)
+
+    @property
+    def launcher(self) -> Launcher | None:
+        """Who starts launches of this kind here."""
+        return self._around.launchers.get(Admission.launcher_name(self._record.assignment))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a driver knows who is on the launch's device."""
+        plan = self._record.plan
+        return plan is not None and plan.device_kind in (Kind.GPU.value, Kind.MIG.value, Kind.FAKE.value)
+
+    @property
+    def next_look(self) -> float:
+        """When something is due, on the clock; it may be past."""
+        return self._due
+
+    @property
+    def notices_exits(self) -> bool:
+        """Whether a process's end wakes us."""
+        return self._exits.watches
+
+    async def observe(self) -> None:
+        """Look once."""
+        if self._record.begun:
+            await self.look()
+        running = self.status is not None and self.status.phase is Phase.RUNNING
+        if running and (self._probe is None or self._probe.done()) and self._around.clock.now() >= self._due:
+            if self._record.state is LaunchState.STARTING and self._record.ending is None:
+                self._probe = asyncio.create_task(self._check_ready())
+            elif self._record.state is LaunchState.READY:
+                self._probe = asyncio.create_task(self._check_presence())
+        self._note_device()
+        overdue = self._record.overdue()
+        if overdue != self._overdue:
+            self._overdue = overdue
+            if overdue:
+                self._around.changed(self._record)
+
+    async def look(self) -> None:
+        """Ask the launcher how the launch is."""
+        plan, launcher = self._record.plan, self.launcher
+        if plan is None:
+            return
+        if launcher is None:
+            self.status = None
+            self.say("The agent no longer offers the launcher that the application was started with: offer it again.")
+            return
+        try:
+            async with asyncio.timeout(_STATUS_TIMEOUT_S):
+                self.status = await launcher.status(plan)
+        except Exception as error:
+            # Not knowing is no end: an engine that restarts or a full process table must not end sessions.
+            self.status = None
+            self._blind = True
+            self.say(f"The launcher cannot say how the application is: {error or type(error).__name__}.")
+            return
+        if self._blind:
+            self._blind = False
+            self.say("")
+        if self.status.phase is Phase.RUNNING:
+            self._record.seen(self.status.pids)
+            self._exits.watch(self.status.pids)
+
+    def facts(self, *, stop_asked_at: float | None, killed_at: float | None) -> Facts:
+        """All that a decision may depend on, now."""
+        record, status = self._record, self.status
+        now = self._around.clock.now()
+        uuid = record.assignment.device_uuid
+        return Facts(
+            state=record.state,
+            ending=record.ending,
+            admitted=record.plan is not None,
+            prepared=record.prepared,
+            begun=record.begun,
+            phase=status.phase if status else None,
+            exit_code=status.exit_code if status else None,
+            said=status.message if status else "",
+            ready=self._ready,
+            on_device=self._placement(now),
+            detail=self._detail,
+            device_lost=self._around.devices.lost(uuid) if self.on_gpu else "",
+            starting_for=record.starting_for,
+            start_timeout=record.start_timeout,
+            stopping_for=None if stop_asked_at is None else now - stop_asked_at,
+            grace=record.grace,
+            killed_for=None if killed_at is None else now - killed_at,
+            same_boot=record.same_boot,
+        )
+
+    def say(self, message: str) -> None:
+        """Note what a person should know of a launch that is not over."""
+        if self._record.message != message:
+            self._record.message = message
+            if message:
+                self._log.warning("launch_note", message=message)
+            self._around.changed(self._record)
+
+    def settled(self) -> None:
+        """The launch is ready: what was detail of its start is past."""
+        self._detail = ""
+        self._due = 0.0
+
+    def close(self) -> None:
+        """Look no more."""
+        self._exits.close()
+        if self._probe is not None:
+            self._probe.cancel()
+
+    def _placement(self, now: float) -> OnDevice:
+        devices = self._around.devices
+        if not self._record.begun or not self._record.pids or not self.on_gpu:
+            return OnDevice.UNKNOWN
+        found, detail = devices.locate(self._record.assignment.device_uuid, self._record.pids)
+        if found is not OnDevice.WRONG:
+            self._suspect = None
+            return found
+        self._detail = detail
+        if self._suspect is None:
+            self._suspect = (now, devices.serial)
+        since, serial = self._suspect
+        lasting = now - since >= _SUSPECT_S and devices.serial > serial
+        return OnDevice.WRONG if lasting else OnDevice.SUSPECT
+
+    def _note_device(self) -> None:
+        """Say it where an application that is ready uses no device, though it has one: it draws on the CPU."""
+        ready_for = self._record.ready_for
+        if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
+            return
+        plan, pids = self._record.plan, self._record.pids
+        if plan is None or not pids or plan.device_kind not in (Kind.GPU.value, Kind.MIG.value):
+            return
+        where, _ = self._around.devices.locate(plan.device_uuid, pids)
+        if where is OnDevice.NOWHERE and not self._record.message:
+            self.say(_UNUSED)
+        elif where is not OnDevice.NOWHERE and self._record.message == _UNUSED:
+            self.say("")
+
+    async def _check_ready(self) -> None:
+        plan, launcher = self._record.plan, self.launcher
+        if plan is None or launcher is None:
+            return
+        probes = self._around.probes
+        intruder = await self._intruder(launcher, plan)
+        ready = not intruder and await probes.ready(launcher, plan)
+        if ready:
+            intruder = await self._intruder(launcher, plan)
+        if intruder:
+            self._ready, self._detail = Ready.PORT_TAKEN, intruder
+        elif ready:
+            if self.on_gpu and self._record.pids:
+                with contextlib.suppress(Silent):
+                    await self._around.devices.refresh()
+            self._ready = Ready.READY
+        else:
+            self._due = self._around.clock.now() + self._ready_delay
+            self._ready_delay = min(_READY_LAST_S, self._ready_delay * _READY_GROWTH)
+        self._wake()
+
+    async def _intruder(self, launcher: Launcher, plan: Plan) -> str:
+        """Who has a port of the launch. Asked twice: a child that was just forked is not yet counted as ours."""
+        found = await self._around.probes.strangers(launcher, plan, self._record.pids)
+        if not found:
+            return ""
+        await self.look()
+        return await self._around.probes.strangers(launcher, plan, self._record.pids)
+
+    async def _check_presence(self) -> None:
+        plan, launcher = self._record.plan, self.launcher
+        if plan is None or launcher is None:
+            return
+        self._due = self._around.clock.now() + _PRESENCE_S
+        if (notice := self._notices.due()) is not None:
+            self._notices.told(notice, await self._around.probes.tell(plan, notice))
+        found = await self._around.probes.presence(plan)
+        if self._record.observe(found.viewers, found.idle_s):
+            self._around.changed(self._record)
+            self._wake()

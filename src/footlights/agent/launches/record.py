@@ -1,0 +1,278 @@
+"""What the agent knows of one launch, and how it tells it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from google.protobuf.duration_pb2 import Duration
+
+from footlights.agent.clock import Clock
+from footlights.agent.launches.journal import Entry
+from footlights.agent.launches.step import Ending
+from footlights.launch.launcher import Plan
+from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
+from footlights.v1.agent_pb2 import Assignment, LaunchReport
+from footlights.v1.application_pb2 import Limits
+
+DEFAULT_START_TIMEOUT_S = 900.0
+
+_MOST_FORMER = 1024
+_STARTING = "STARTING"
+_STOPPING = "STOPPING"
+_ENDED = "ENDED"
+_TOLD = (Stage.PULLING, Stage.PROCESS_UP, Stage.APPLICATION_READY, Stage.FIRST_VIEWER)
+
+
+@dataclass(slots=True)
+class Record:
+    """One launch. Its runner is the only one that changes it, but for ``assignment`` and ``ending``."""
+
+    assignment: Assignment
+    """As last told; its secrets only until it is started."""
+    clock: Clock
+    plan: Plan | None = None
+    state: LaunchState = LaunchState.ASSIGNED
+    ending: Ending | None = None
+    message: str = ""
+    """What a person should know while it is not over."""
+    claimed: bool = False
+    """Whether its slots are its own on this node, until it is over."""
+    prepared: bool = False
+    begun: bool = False
+    boot_id: str = ""
+    marks: dict[str, float] = field(default_factory=dict)
+    viewers: int | None = None
+    arrived: bool = False
+    """Whether a first viewer was seen whom the journal may not know yet."""
+    ever_connected: bool = False
+    """The same once it is on disk: what is told, the next agent must not deny."""
+    active_at: float = 0.0
+    """When somebody was last known to be there."""
+    pids: frozenset[int] = frozenset()
+    """Its process tree when it was last seen running."""
+    former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
+    """Pids that were of its tree at any time, the newest last: what the driver may still list when they are gone."""
+    final: LaunchReport | None = None
+    journalled: bool = False
+    """Whether the journal has an entry of it."""
+
+    def __post_init__(self) -> None:
+        """Belong to this boot, unless restored otherwise."""
+        self.boot_id = self.boot_id or self.clock.boot_id
+
+    @classmethod
+    def restore(cls, entry: Entry, clock: Clock) -> Record:
+        """Take up what an earlier agent wrote down."""
+        same_boot = entry.boot_id == clock.boot_id
+        marks = dict(entry.marks) if same_boot else {}
+        record = cls(
+            assignment=entry.assignment,
+            clock=clock,
+            plan=entry.plan,
+            claimed=True,
+            prepared=entry.begun,
+            begun=entry.begun,
+            boot_id=entry.boot_id,
+            marks=marks,
+            ever_connected=entry.ever_connected,
+            active_at=clock.now(),
+            final=entry.final,
+            journalled=True,
+        )
+        if entry.ending is not None:
+            state, reason, message = entry.ending
+            record.ending = Ending(LaunchState(state), reason, message)
+        if entry.final is not None:
+            record.state = LaunchState(LaunchReport.State.Name(entry.final.state))
+        elif record.ending is not None:
+            record.state = LaunchState.STOPPING
+        elif Stage.APPLICATION_READY in entry.marks:
+            record.state = LaunchState.READY
+        else:
+            record.state = LaunchState.STARTING
+        return record
+
+    @property
+    def launch_id(self) -> str:
+        """Its id."""
+        return self.assignment.launch_id
+
+    @property
+    def same_boot(self) -> bool:
+        """Whether the machine has not been restarted since it was begun."""
+        return self.boot_id == self.clock.boot_id
+
+    @property
+    def start_timeout(self) -> float:
+        """Seconds from its start until it must be ready."""
+        return seconds(self.assignment.limits, "start_timeout") or DEFAULT_START_TIMEOUT_S
+
+    @property
+    def grace(self) -> float:
+        """Seconds from the polite signal to the other one."""
+        return 0.0 if self.plan is None else self.plan.stop_grace_s
+
+    def seen(self, pids: frozenset[int]) -> None:
+        """Take in its process tree as it is now."""
+        self.former_pids.extend(pids - set(self.former_pids))
+        self.pids = pids
+
+    def since(self, mark: str) -> float | None:
+        """Seconds since something happened; None where it did not, or in another boot."""
+        at = self.marks.get(mark)
+        return None if at is None else max(0.0, self.clock.now() - at)
+
+    def mark(self, mark: str) -> None:
+        """Note that something happens now; the first time counts."""
+        self.marks.setdefault(mark, self.clock.now())
+
+    def move(self, state: LaunchState) -> None:
+        """Go on to a later state; an earlier one changes nothing."""
+        if state.rank <= self.state.rank:
+            return
+        self.state = state
+        if state is LaunchState.STARTING:
+            self.mark(_STARTING)
+        elif state is LaunchState.READY:
+            self.mark(Stage.APPLICATION_READY)
+            self.active_at = self.clock.now()
+        elif state is LaunchState.STOPPING:
+            self.mark(_STOPPING)
+        else:
+            self.mark(_ENDED)
+
+    @property
+    def starting_for(self) -> float:
+        """Seconds it took to become ready, or has taken so far."""
+        begun = self.marks.get(_STARTING)
+        if begun is None:
+            return 0.0
+        until = self.marks.get(Stage.APPLICATION_READY) or self.marks.get(_ENDED) or self.clock.now()
+        return max(0.0, until - begun)
+
+    @property
+    def ready_for(self) -> float | None:
+        """Seconds it has been ready, or was."""
+        ready = self.marks.get(Stage.APPLICATION_READY)
+        if ready is None:
+            return None
+        return max(0.0, self.marks.get(_ENDED, self.clock.now()) - ready)
+
+    @property
+    def idle_for(self) -> float | None:
+        """Seconds nobody has been there; None where that cannot be known."""
+        if self.viewers is None or self.state is not LaunchState.READY:
+            return None
+        return max(0.0, self.clock.now() - self.active_at)
+
+    def observe(self, viewers: int | None, last_input_s: float | None) -> bool:
+        """Take in who is there; return whether something worth telling at once has changed."""
+        now = self.clock.now()
+        before = self.viewers
+        self.viewers = viewers
+        if viewers:
+            self.arrived = True
+            self.mark(Stage.FIRST_VIEWER)
+            arrived = not before
+            self.active_at = now if arrived or last_input_s is None else max(self.active_at, now - last_input_s)
+        return before != viewers
+
+    def overdue(self) -> str:
+        """Name the session timer that has run out; empty while none has."""
+        ready_for = self.ready_for
+        if self.state is not LaunchState.READY or ready_for is None:
+            return ""
+        limits = self.assignment.limits
+        found = due(
+            SessionClock(ready_for, self.ever_connected, self.idle_for),
+            TimeLimits(
+                never_connected_s=seconds(limits, "never_connected_timeout"),
+                idle_s=seconds(limits, "idle_timeout"),
+                max_s=seconds(limits, "max_duration"),
+            ),
+        )
+        return "" if found is None else found[0].value
+
+    def entry(self) -> Entry:
+        """What the journal is to keep."""
+        if self.plan is None:
+            raise ValueError(f"launch {self.launch_id} has no plan to journal")
+        ending = self.ending
+        return Entry(
+            assignment=self.assignment,
+            plan=self.plan,
+            begun=self.begun,
+            boot_id=self.boot_id,
+            marks=dict(self.marks),
+            ever_connected=self.ever_connected or self.arrived,
+            ending=(ending.state.value, ending.reason, ending.message) if ending else None,
+            final=self.final,
+        )
+
+    def report(self) -> LaunchReport:
+        """Say how it is now."""
+        if self.final is not None:
+            report = LaunchReport()
+            report.CopyFrom(self.final)
+            self._add_steps(report)
+            return report
+        report = LaunchReport(
+            launch_id=self.launch_id,
+            epoch=self.assignment.epoch,
+            state=LaunchReport.State.Value(self.state.value),
+            message=self.message,
+            ever_connected=self.ever_connected,
+        )
+        if self.ending is not None:
+            report.reason = self.ending.reason
+            report.message = self.message or self.ending.message
+        if self.plan is not None:
+            ports = self.plan.ports
+            report.signal_port, report.media_port, report.http_port = ports.signal, ports.media, ports.http
+        self._add_steps(report)
+        if _STARTING in self.marks:
+            report.starting_for.CopyFrom(duration(self.starting_for))
+        if self.viewers is not None:
+            report.viewers = self.viewers
+        if (ready_for := self.ready_for) is not None:
+            report.ready_for.CopyFrom(duration(ready_for))
+        if (idle_for := self.idle_for) is not None:
+            report.idle_for.CopyFrom(duration(idle_for))
+        return report
+
+    def conclude(self, ending: Ending, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
+        """Reach the final state and make the report that is told from now on."""
+        self.viewers = None
+        self.ending = ending
+        self.message = ""
+        self.move(ending.state)
+        report = self.report()
+        report.reason, report.message = ending.reason, ending.message
+        if exit_code is not None:
+            report.exit_code = exit_code
+        report.log_tail.extend(log_tail)
+        self.final = report
+        return report
+
+    def _add_steps(self, report: LaunchReport) -> None:
+        del report.steps[:]  # ages go on growing, also in a report that is told late
+        for stage in _TOLD:
+            age = self.since(stage)
+            if age is not None:
+                report.steps.add(stage=stage.value, age=duration(age))
+
+
+def duration(value: float) -> Duration:
+    """Seconds as a message."""
+    message = Duration()
+    message.FromNanoseconds(round(value * 1e9))
+    return message
+
+
+def seconds(limits: Limits, name: str) -> float | None:
+    """A limit in seconds; None where it is unset."""
+    if not limits.HasField(name):  # type: ignore[arg-type]
+        return None
+    found: Duration = getattr(limits, name)
+    return found.ToNanoseconds() / 1e9

@@ -1,0 +1,351 @@
+"""One launch's way: observe, decide, do, until its end is proved."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+
+from footlights.agent.devices.admission import Rejected
+from footlights.agent.devices.inventory import Silent
+from footlights.agent.launches.failure import application_failure
+from footlights.agent.launches.journal import JournalError
+from footlights.agent.launches.observer import Observer, Surroundings
+from footlights.agent.launches.record import Record
+from footlights.agent.launches.step import Do, Ending, Step, decide
+from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan, Status, node_error
+from footlights.lifecycle import LaunchState, Stage
+from footlights.linux import procfs
+
+_POLL_S: Final = 0.25
+"""How often a launch is looked at: an exit that nobody notices is told at most this much later."""
+_STEADY_S: Final = 1.0
+"""The same where the kernel tells of exits: a look costs a walk through all processes."""
+_QUICK_S: Final = 0.03
+_QUICK_FOR_S: Final = 0.5
+_PROOF_LAST_S: Final = 2.0
+_TAIL_LINES: Final = 20
+_LOG_TIMEOUT_S: Final = 10.0
+_LAUNCHER_TIMEOUT_S: Final = 30.0
+_AFTER_ERROR_S: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Runner:
+    """Brings one launch about, or to its end."""
+
+    def __init__(self, record: Record, around: Surroundings) -> None:
+        """Take charge of ``record``; nothing happens until ``run``."""
+        self.record = record
+        self._around = around
+        self._wake = asyncio.Event()
+        self._seen = Observer(record, around, self._wake.set)
+        self._stop_asked_at: float | None = None
+        self._killed_at: float | None = None
+        self._proof_delay = _POLL_S
+        self._quick_until = 0.0
+        self._journal_error = ""
+        self.observed = asyncio.Event()
+        """Set once a restored launch has been looked at."""
+        self._log = _log.bind(launch_id=record.launch_id, session_id=record.assignment.session_id)
+
+    async def run(self) -> None:
+        """Go on until the launch is over. Cancelling leaves the application alone."""
+        try:
+            while not self.record.state.final:
+                try:
+                    await self._turn()
+                except Exception:
+                    # A launch that nobody watches any more would hold its slot for ever: say it, and go on.
+                    self._log.exception("turn_failed")
+                    self._seen.say("The agent met an error of its own; see its log.")
+                    await asyncio.sleep(_AFTER_ERROR_S)
+        finally:
+            self.observed.set()
+            self._seen.close()
+
+    def end(self, ending: Ending) -> None:
+        """Have the launch end so; the first word counts."""
+        if self.record.ending is None and not self.record.state.final:
+            self.record.ending = ending
+            self._wake.set()
+
+    def wake(self) -> None:
+        """Look again now: limits may have changed."""
+        self._wake.set()
+
+    async def status(self) -> Status:
+        """Ask the launcher afresh; what is unknown is RUNNING as before."""
+        await self._seen.look()
+        return self._seen.status or Status(Phase.RUNNING, pids=self.record.pids)
+
+    async def _turn(self) -> None:
+        self._wake.clear()
+        await self._seen.observe()
+        if self.record.arrived and not self.record.ever_connected:
+            await self._save()
+            self.record.ever_connected = True
+            self._tell()
+        step = decide(self._seen.facts(stop_asked_at=self._stop_asked_at, killed_at=self._killed_at))
+        if step.do is Do.WAIT:
+            self.observed.set()
+            await self._pause()
+        else:
+            await self._perform(step)
+
+    async def _pause(self) -> None:
+        now = self._around.clock.now()
+        served = self.record.state is LaunchState.READY and self.record.ending is None
+        steady = _STEADY_S if served and self._seen.notices_exits else _POLL_S
+        delay = _QUICK_S if now < self._quick_until else steady
+        due = self._seen.next_look
+        if due > now:
+            delay = min(delay, due - now)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+                # Woken, perhaps by an exit that the shim is still writing down: look more often for a moment.
+                self._quick_until = self._around.clock.now() + _QUICK_FOR_S
+
+    # Doing
+
+    async def _perform(self, step: Step) -> None:
+        deeds: dict[Do, Callable[[Ending], Awaitable[None]]] = {
+            Do.ADMIT: self._admit,
+            Do.PREPARE: self._prepare,
+            Do.START: self._start,
+            Do.BECOME_READY: self._become_ready,
+            Do.END: self._adopt_ending,
+            Do.STOP: self._stop,
+            Do.KILL: self._kill,
+            Do.PROVE: self._prove,
+            Do.FINISH: self._finish,
+        }
+        await deeds[step.do](step.ending or Ending(LaunchState.EXITED))
+
+    async def _admit(self, _: Ending) -> None:
+        try:
+            self.record.plan = await self._around.admission.admit(self.record)
+        except Rejected as refusal:
+            await self._finish(Ending(refusal.state, refusal.reason, refusal.message))
+        except Exception as error:
+            self._log.exception("admission_failed")
+            text = f"The agent met an error of its own: {error or type(error).__name__}; see its log."
+            await self._finish(Ending(LaunchState.REJECTED, "AGENT_ERROR", text))
+
+    async def _prepare(self, _: Ending) -> None:
+        plan, launcher = self._ready_to_launch()
+        pulls = plan.version.HasField("container")
+        if pulls:
+            if not await self._must_save():
+                return
+            self.record.move(LaunchState.STARTING)
+            self.record.mark(Stage.PULLING)
+            self._tell()
+        preparing = asyncio.ensure_future(launcher.prepare(plan))
+        if not await self._unless_ended(preparing):
+            return
+        try:
+            preparing.result()
+        except LaunchError as error:
+            await self._finish(_launch_error(error))
+        except Exception as error:
+            await self._finish(self._unexpected(error))
+        else:
+            self.record.prepared = True
+
+    async def _start(self, _: Ending) -> None:
+        plan, launcher = self._ready_to_launch()
+        self.record.begun = True
+        self.record.move(LaunchState.STARTING)
+        if not await self._must_save():
+            return
+        self._tell()
+        secrets = bytes(self.record.assignment.secrets)
+        self.record.assignment.ClearField("secrets")
+        try:
+            # Not cut short by a wish to end it: a start that is half done is known to nobody.
+            async with asyncio.timeout(max(1.0, self.record.start_timeout - self.record.starting_for)):
+                await launcher.start(plan, secrets)
+        except LaunchError as error:
+            self.end(_launch_error(error))
+        except TimeoutError:
+            text = f"The launcher did not start the application within {self.record.start_timeout:g} s."
+            self.end(Ending(LaunchState.FAILED, "START_TIMEOUT", text))
+        except Exception as error:
+            self.end(self._unexpected(error))
+        else:
+            self.record.mark(Stage.PROCESS_UP)
+            self._log.info("application_started", signal_port=plan.ports.signal, device=plan.device_uuid)
+            self._tell()
+
+    async def _become_ready(self, _: Ending) -> None:
+        # Journalled before it is told: the next agent must not say that it is still starting.
+        self.record.mark(Stage.APPLICATION_READY)
+        await self._save()
+        self.record.move(LaunchState.READY)
+        self._seen.settled()
+        self._tell()
+        self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
+
+    async def _adopt_ending(self, ending: Ending) -> None:
+        if self.record.ending is None:
+            self.record.ending = ending
+
+    async def _stop(self, _: Ending) -> None:
+        self._stop_asked_at = self._around.clock.now()
+        self._enter_stopping()
+        await self._save()
+        await self._ask_to_stop(kill=False)
+
+    async def _kill(self, _: Ending) -> None:
+        self._killed_at = self._around.clock.now()
+        self._seen.say("The application outlives its grace period; it is being killed.")
+        await self._ask_to_stop(kill=True)
+
+    async def _ask_to_stop(self, *, kill: bool) -> None:
+        plan, launcher = self._ready_to_launch()
+        try:
+            async with asyncio.timeout(_LAUNCHER_TIMEOUT_S):
+                await launcher.stop(plan, kill=kill)
+        except Exception as error:
+            self._seen.say(f"The launcher cannot end the application: {error or type(error).__name__}.")
+
+    async def _prove(self, ending: Ending) -> None:
+        """Finish where the end is proved; otherwise say what is missing, and try again later."""
+        self.record.ending = ending
+        if self._seen.status is not None and self._seen.status.phase is Phase.UNKNOWN:
+            # What an agent that died was about to start may be on its way still: without traces, but with our mark.
+            await self._ask_to_stop(kill=True)
+        missing = await self._missing_proof()
+        if not missing:
+            await self._finish(ending)
+            return
+        self._enter_stopping()
+        self._seen.say(missing)
+        self.observed.set()
+        await asyncio.sleep(self._proof_delay)
+        self._proof_delay = min(_PROOF_LAST_S, self._proof_delay * 1.5)
+
+    async def _missing_proof(self) -> str:
+        plan = self.record.plan
+        if plan is None:
+            return ""
+        pids = frozenset(self.record.former_pids)
+        left = await self._around.probes.left_over(plan, pids)
+        if left:
+            return f"The application has exited, but {left}."
+        if not pids or not self._seen.on_gpu:
+            return ""
+        try:
+            reading = await self._around.devices.read_one(plan.device_uuid)
+        except Silent as error:
+            return f"The application has exited; whether it still holds its device cannot be told: {error}."
+        listed = self._around.devices.lists(reading, pids) if reading else frozenset()
+        # The tree is gone, so a pid of it that lives is somebody else's by now.
+        still = sorted(pid for pid in listed if not procfs.read_stat(pid))
+        if still:
+            return f"The application has exited, but the driver still lists its pid {still[0]} on the device."
+        return ""
+
+    async def _finish(self, ending: Ending) -> None:
+        record, plan, launcher = self.record, self.record.plan, self._seen.launcher
+        exit_code: int | None = None
+        tail: tuple[str, ...] = ()
+        if record.begun and plan is not None and launcher is not None:
+            exit_code = self._seen.status.exit_code if self._seen.status else None
+            tail = await self._tail(launcher, plan)
+            ending = application_failure(tail, ending)
+        report = record.conclude(ending, exit_code, tail)
+        saved = await self._save()
+        self._around.ports.release(record.launch_id)
+        self._tell()
+        state = record.state.value
+        self._log.info("launch_ended", state=state, reason=report.reason, exit_code=exit_code, message=report.message)
+        if saved and record.begun and plan is not None and launcher is not None:
+            # Only now: until the end is on disk, the launcher's traces are the only witness of the exit status.
+            try:
+                async with asyncio.timeout(_LAUNCHER_TIMEOUT_S):
+                    await launcher.discard(plan)
+            except Exception as error:
+                self._log.warning("discard_failed", error=str(error))
+
+    async def _tail(self, launcher: Launcher, plan: Plan) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout(_LOG_TIMEOUT_S):
+                return (await launcher.log(plan, tail_lines=_TAIL_LINES)).lines
+        except Exception as error:
+            self._log.warning("log_unreadable", error=str(error))
+            return ()
+
+    async def _unless_ended(self, work: asyncio.Future[None]) -> bool:
+        """Wait for ``work``, at most until the launch is to end or its time to start is over; then give it up."""
+        while not work.done():
+            left = self.record.start_timeout - self.record.starting_for
+            if self.record.ending is not None or left <= 0:
+                work.cancel()
+                await asyncio.wait({work}, timeout=_LAUNCHER_TIMEOUT_S)
+                return False
+            self._wake.clear()
+            woken = asyncio.create_task(self._wake.wait())
+            try:
+                waiting: set[asyncio.Future[Any]] = {work, woken}
+                await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                work.cancel()
+                raise
+            finally:
+                woken.cancel()
+        return True
+
+    def _ready_to_launch(self) -> tuple[Plan, Launcher]:
+        plan, launcher = self.record.plan, self._seen.launcher
+        if plan is None or launcher is None:
+            raise RuntimeError(f"launch {self.record.launch_id} was not admitted")
+        return plan, launcher
+
+    def _enter_stopping(self) -> None:
+        if self.record.state is not LaunchState.STOPPING:
+            self.record.move(LaunchState.STOPPING)
+            self._tell()
+
+    def _unexpected(self, error: Exception) -> Ending:
+        self._log.error("start_failed", exc_info=error)
+        lacking = node_error(error.errno, f"{error}.") if isinstance(error, OSError) else None
+        if lacking is not None:
+            return _launch_error(lacking)
+        text = f"The launcher failed to start the application: {error or type(error).__name__}."
+        return Ending(LaunchState.FAILED, "START_FAILED", text)
+
+    async def _must_save(self) -> bool:
+        """Put the launch on disk before it is acted on; where that fails, refuse it."""
+        if await self._save():
+            return True
+        self.record.begun = False
+        text = f"Nothing may be started on the node: {self._journal_error}. Look at the disk of its data directory."
+        await self._finish(Ending(LaunchState.REJECTED, "JOURNAL_UNAVAILABLE", text))
+        return False
+
+    async def _save(self) -> bool:
+        if self.record.plan is None:
+            return False
+        entry = self.record.entry()
+        try:
+            await asyncio.to_thread(self._around.journal.write, entry)
+        except JournalError as error:
+            self._journal_error = str(error)
+            self._log.error("journal_failed", error=self._journal_error)
+            return False
+        self.record.journalled = True
+        return True
+
+    def _tell(self) -> None:
+        self._around.changed(self.record)
+
+
+def _launch_error(error: LaunchError) -> Ending:
+    state = LaunchState.REJECTED if error.rejected else LaunchState.FAILED
+    return Ending(state, error.reason, error.message)

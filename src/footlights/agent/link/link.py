@@ -1,0 +1,213 @@
+"""The agent's link: dials out, says hello, keeps both sides in agreement, and dials again when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import grpc
+import structlog
+from grpc import aio
+
+from footlights.agent.config import AgentConfig
+from footlights.agent.link.backoff import Backoff, Pace
+from footlights.agent.link.log_tails import LogTails
+from footlights.agent.link.outbox import Outbox
+from footlights.errors import InvalidArgument
+from footlights.v1.agent_pb2 import Heartbeat, Hello, LaunchReport, LinkRequest, LinkResponse, Welcome
+from footlights.v1.agent_pb2_grpc import AgentServiceStub
+
+PROTOCOL_VERSION: Final = 1
+_WELCOME_TIMEOUT_S: Final = 20.0
+_WRITE_TIMEOUT_S: Final = 30.0
+_DEFAULT_HEARTBEAT_S: Final = 5.0
+_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.enable_retries", 0),
+    # A channel is made for each dial; sharing a broken connection of the one before would be its back-off too.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_REFUSALS: Final = {
+    grpc.StatusCode.UNAUTHENTICATED: "the control plane does not accept this agent's token",
+    grpc.StatusCode.PERMISSION_DENIED: "the token is not for this node",
+    grpc.StatusCode.ALREADY_EXISTS: "another agent is linked under this node's name",
+    grpc.StatusCode.INVALID_ARGUMENT: "the control plane does not accept this agent's hello",
+    grpc.StatusCode.FAILED_PRECONDITION: "the control plane does not take this agent now",
+    grpc.StatusCode.UNIMPLEMENTED: "the server is no control plane that agents can link to",
+}
+_log = structlog.get_logger(__name__)
+
+Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What the link speaks for."""
+
+    hello: Callable[[], Hello]
+    """The full state, at the moment of dialling."""
+    welcomed: Callable[[Welcome], None]
+    received: Callable[[LinkResponse], None]
+    """Assignments and forgets."""
+    beat: Callable[[], list[LaunchReport]]
+    """What a heartbeat is to carry."""
+
+
+class Broken(Exception):
+    """The link is over; the message says why."""
+
+    def __init__(self, code: grpc.StatusCode | None, details: str) -> None:
+        """Say why."""
+        super().__init__(f"{code.name if code else 'ENDED'}: {details}")
+        self.code = code
+        self.details = details
+
+
+class Link:
+    """One agent's link."""
+
+    def __init__(
+        self, config: AgentConfig, peer: Peer, outbox: Outbox, logs: LogTails, *, pace: Pace | None = None
+    ) -> None:
+        """Speak for ``peer``; nothing happens until ``run``."""
+        self._config = config
+        self._backoff = Backoff(pace or Pace())
+        self._peer = peer
+        self._outbox = outbox
+        self._logs = logs
+        self._said = ""
+        self._welcomed = False
+        self._refusals = 0
+        # Agents spread over the replicas, each always in the same way.
+        self._next = zlib.crc32(config.node.encode()) % len(config.servers)
+        self.connected = asyncio.Event()
+        """Set while there is a link that was welcomed."""
+        self.epoch = 0
+        """The newest link's epoch."""
+
+    @property
+    def server(self) -> str:
+        """The server that it has its link to, or dials next."""
+        return self._config.servers[self._next]
+
+    async def run(self) -> None:
+        """Hold the link, for ever, until cancelled."""
+        while True:
+            self._welcomed = False
+            refused = False
+            try:
+                await self._hold()
+            except InvalidArgument as error:
+                refused = True
+                self._say("the agent cannot dial", error.message)
+            except Broken as error:
+                meaning = _REFUSALS.get(error.code) if error.code else None
+                refused = meaning is not None
+                self._say(meaning or "the link is broken", str(error))
+            if self._welcomed:
+                self._backoff.welcomed()
+            self._refusals = self._refusals + 1 if refused else 0
+            self._next = (self._next + 1) % len(self._config.servers)
+            # What one server refuses another one may take: it has no part in links, or is not up to date.
+            everywhere = self._refusals >= len(self._config.servers)
+            await asyncio.sleep(self._backoff.next(refused=everywhere))
+
+    async def _hold(self) -> None:
+        metadata = (("authorization", f"Bearer {self._config.read_token()}"),)
+        async with self._channel() as channel:
+            call: Call = AgentServiceStub(channel).Link(metadata=metadata)
+            try:
+                welcome = await self._greet(call)
+                await self._converse(call, welcome)
+            except aio.AioRpcError as error:
+                raise Broken(error.code(), error.details() or "") from error
+            except (asyncio.InvalidStateError, aio.UsageError) as error:
+                raise Broken(await call.code(), await call.details() or "the stream is closed") from error
+            finally:
+                self.connected.clear()
+                self._logs.cancel_all()
+                call.cancel()
+
+    async def _greet(self, call: Call) -> Welcome:
+        self._outbox.clear()  # the hello says it all
+        try:
+            async with asyncio.timeout(_WELCOME_TIMEOUT_S):
+                await call.write(LinkRequest(hello=self._peer.hello()))
+                answer = await call.read()
+        except TimeoutError as error:
+            raise Broken(None, f"no welcome within {_WELCOME_TIMEOUT_S:g} s") from error
+        if answer is aio.EOF:
+            raise Broken(await call.code(), await call.details() or "closed before the welcome")
+        if not isinstance(answer, LinkResponse) or answer.WhichOneof("message") != "welcome":
+            raise Broken(None, "the first answer is no welcome")
+        self._welcomed = True
+        self._said = ""
+        self.epoch = answer.welcome.epoch
+        self._peer.welcomed(answer.welcome)
+        self.connected.set()
+        _log.info("linked", server=self.server, epoch=self.epoch)
+        return answer.welcome
+
+    async def _converse(self, call: Call, welcome: Welcome) -> None:
+        interval = welcome.heartbeat_interval.ToNanoseconds() / 1e9 or _DEFAULT_HEARTBEAT_S
+        reading = asyncio.create_task(self._read(call))
+        writing = asyncio.create_task(self._write(call, interval))
+        try:
+            done, _ = await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (reading, writing):
+                task.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
+        raise Broken(await call.code(), await call.details() or "the control plane closed the link")
+
+    async def _read(self, call: Call) -> None:
+        while True:
+            answer = await call.read()
+            if not isinstance(answer, LinkResponse):  # aio.EOF
+                return
+            if answer.WhichOneof("message") == "log_request":
+                self._logs.request(answer.log_request)
+            else:
+                self._peer.received(answer)
+
+    async def _write(self, call: Call, interval: float) -> None:
+        loop = asyncio.get_running_loop()
+        beat_at = loop.time() + interval
+        while True:
+            message = await self._outbox.next(max(0.0, beat_at - loop.time()))
+            if message is None:
+                message = LinkRequest(heartbeat=Heartbeat(reports=self._peer.beat()))
+                beat_at = loop.time() + interval
+            try:
+                async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                    await call.write(message)
+            except TimeoutError as error:
+                raise Broken(None, f"nothing could be sent for {_WRITE_TIMEOUT_S:g} s") from error
+
+    def _channel(self) -> aio.Channel:
+        config = self._config
+        if not config.tls and config.ca_file is None:
+            return aio.insecure_channel(self.server, options=_OPTIONS)
+        try:
+            roots = None if config.ca_file is None else config.ca_file.read_bytes()
+        except OSError as error:
+            raise InvalidArgument("ca_file", f"{config.ca_file} cannot be read: {error}") from error
+        return aio.secure_channel(self.server, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
+
+    def _say(self, what: str, detail: str) -> None:
+        """Say it once; the tenth refusal is no news."""
+        if self._said == what:
+            _log.debug("link_retry", problem=what, detail=detail)
+            return
+        self._said = what
+        _log.warning("not_linked", problem=what, detail=detail, server=self.server, node=self._config.node)

@@ -1,0 +1,101 @@
+"""Output of launches for whoever asks over the link: the last lines, and then each new one until cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from footlights.agent.link.outbox import Outbox
+from footlights.launch.launcher import Launcher, Plan
+from footlights.v1.agent_pb2 import LogPart, LogRequest
+
+_MOST_REQUESTS = 32
+_DEFAULT_LINES = 100
+_MOST_LINES = 10_000
+_PART_LINES = 1000
+_PART_CHARACTERS = 256 << 10
+_FOLLOW_S = 0.25
+_READ_TIMEOUT_S = 15.0
+_log = structlog.get_logger(__name__)
+
+Source = Callable[[str], "tuple[Launcher, Plan] | None"]
+"""Where a launch's output is, by launch id; None where it is not known."""
+
+
+class LogTails:
+    """The requests that are being answered."""
+
+    def __init__(self, source: Source, over: Callable[[str], bool], outbox: Outbox) -> None:
+        """Read from ``source``, answer into ``outbox``; ``over`` says whether a launch writes no more."""
+        self._source = source
+        self._over = over
+        self._outbox = outbox
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def request(self, request: LogRequest) -> None:
+        """Begin to answer a request, or end one."""
+        running = self._tasks.get(request.request_id)
+        if request.cancel:
+            if running is not None:
+                running.cancel()
+            return
+        if running is not None:
+            return
+        task = asyncio.create_task(self._answer(request), name=f"log {request.request_id}")
+        self._tasks[request.request_id] = task
+        task.add_done_callback(lambda _task: self._tasks.pop(request.request_id, None))
+
+    def cancel_all(self) -> None:
+        """End every request: who asked is gone."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _answer(self, request: LogRequest) -> None:
+        error = ""
+        try:
+            if len(self._tasks) > _MOST_REQUESTS:
+                error = f"the agent answers {_MOST_REQUESTS} log requests at once; try again later"
+            else:
+                await self._read(request)
+        except LookupError as missing:
+            error = str(missing.args[0])
+        except TimeoutError:
+            error = f"the output could not be read within {_READ_TIMEOUT_S:g} s"
+        except Exception as failure:
+            _log.exception("log_failed", launch_id=request.launch_id)
+            error = f"the output could not be read: {failure or type(failure).__name__}"
+        await self._outbox.log(LogPart(request_id=request.request_id, last=True, error=error))
+
+    async def _read(self, request: LogRequest) -> None:
+        wanted = min(request.tail_lines or _DEFAULT_LINES, _MOST_LINES)
+        cursor = ""
+        while True:
+            found = self._source(request.launch_id)
+            if found is None:
+                raise LookupError(f"the node has no output of launch {request.launch_id}")
+            launcher, plan = found
+            # Asked before reading: what was written before the end is read after it is known.
+            over = self._over(request.launch_id)
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                part = await launcher.log(plan, tail_lines=0 if cursor else wanted, cursor=cursor)
+            await self._send(request.request_id, part.lines, truncated=part.truncated)
+            moved = bool(part.lines) and part.cursor != cursor
+            cursor = part.cursor
+            if not request.follow or (over and not moved):
+                return
+            if not moved:
+                await asyncio.sleep(_FOLLOW_S)
+
+    async def _send(self, request_id: str, lines: Sequence[str], *, truncated: bool) -> None:
+        batch: list[str] = []
+        size = 0
+        for line in lines:
+            if batch and (len(batch) == _PART_LINES or size + len(line) > _PART_CHARACTERS):
+                await self._outbox.log(LogPart(request_id=request_id, lines=batch, truncated=truncated))
+                batch, size, truncated = [], 0, False
+            batch.append(line)
+            size += len(line)
+        if batch or truncated:
+            await self._outbox.log(LogPart(request_id=request_id, lines=batch, truncated=truncated))

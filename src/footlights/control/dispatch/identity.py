@@ -1,0 +1,161 @@
+"""Two agents with one identity: a machine that was cloned with its name and token.
+
+The one that was there first has the node's sessions. So a second agent is refused
+
+* while the first one is alive, whichever replica has its link (it is asked, and says something);
+* while sessions run under this name that the second one knows nothing of, and it is on another machine or in another
+  boot: the first one may only be cut off. It is told what to do; after ``claim_after_s`` it is believed, since by then
+  the first one has ended by itself what nobody watches.
+
+An agent that was killed and started again on its machine is neither: its old link ends, and its journal, or at least
+its boot, is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from footlights import errors
+from footlights.control.dispatch.link import Hub
+from footlights.control.replication.peers import Peers
+from footlights.store import Store, Transaction
+from footlights.store.coalescing import Gathered
+from footlights.store.nodes import node_rows
+from footlights.store.nodes.node_rows import Living
+from footlights.store.schema import Node
+from footlights.v1 import agent_pb2, node_pb2
+
+log = structlog.get_logger(__name__)
+
+REASON = "DUPLICATE_IDENTITY"
+
+_SPEAK_HEARTBEATS = 1.5
+"""An agent that lives is heard within so many heartbeats."""
+_SPEAK_TIMEOUT_S = 12.0
+"""But a new agent does not wait for ever for its welcome."""
+_CLAIM_SLACK = 1.2
+"""The first one counts its own time without a link; it began a little later to count."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the store has of a node."""
+
+    row: Node | None
+    living: Sequence[Living]
+
+    def beyond(self, hello: agent_pb2.Hello) -> list[Living]:
+        """What runs there that the agent does not know."""
+        if not self.living:
+            return []
+        claimed = {report.launch_id for report in hello.launches}
+        return [each for each in self.living if each.launch_id not in claimed]
+
+
+class Duplicates:
+    """Refuses second agents."""
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        peers: Peers,
+        *,
+        heartbeat_s: float,
+        abandon_after_s: float,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take where it looks, whom it asks, and for how long an agent without a link keeps its sessions."""
+        self._store, self._hub, self._peers = store, hub, peers
+        self._patience_s = min(_SPEAK_HEARTBEATS * heartbeat_s, _SPEAK_TIMEOUT_S)
+        self._claim_after_s = abandon_after_s * _CLAIM_SLACK
+        self._clock, self._monotonic = clock, monotonic
+        self._known: Gathered[str, _Known] = Gathered(store, lambda names: lambda tx: _look(tx, names))
+        self._strangers: dict[str, tuple[int, float]] = {}
+        """By node, its epoch and since when a stranger wants in: it waits anew once the first one was back."""
+
+    async def check(self, hello: agent_pb2.Hello) -> int:
+        """Return the node's epoch as it was looked at; a link that begins on it is its newest.
+
+        Raises:
+            errors.AlreadyExists: another agent has this name; both are told.
+        """
+        known = await self._known(hello.node)
+        row, unknown = known.row, known.beyond(hello)
+        # Whom somebody else's link shows to be alive is told over it.
+        notice = agent_pb2.Notice(reason=REASON, message=_notice(hello))
+        rival = await self._hub.rival(hello.node, hello.incarnation, self._patience_s)
+        if rival is not None:
+            rival.say(agent_pb2.LinkResponse(notice=notice))
+            await self._refuse(hello, rival.incarnation)
+        # Whose own link is the newest one has no rival, and need not wait for a replica that may be gone. A node that
+        # is not known has its link nowhere: where that has changed since, the link's beginning finds another epoch.
+        others = row is not None and row.incarnation != hello.incarnation
+        if others and (other := await self._peers.rival(hello.node, hello.incarnation, self._patience_s, notice)):
+            await self._refuse(hello, other)
+        if row is not None and unknown and self._is_stranger(row, hello, unknown):
+            await self._refuse_stranger(hello, row, unknown)
+        self._strangers.pop(hello.node, None)
+        return 0 if row is None else row.epoch
+
+    def _is_stranger(self, row: Node, hello: agent_pb2.Hello, unknown: Sequence[Living]) -> bool:
+        before = node_pb2.NodeFacts.FromString(row.facts).boot_id
+        now = hello.facts.boot_id
+        if row.incarnation == hello.incarnation or (before and before == now):
+            return False
+        if all(launch.state == "ASSIGNED" for launch in unknown):
+            return False
+        epoch, since = self._strangers.get(hello.node, (0, 0.0))
+        if epoch != row.epoch:
+            epoch, since = self._strangers[hello.node] = row.epoch, self._monotonic()
+        return self._monotonic() - since < self._claim_after_s
+
+    async def _refuse(self, hello: agent_pb2.Hello, incarnation: str) -> None:
+        await self._note(hello, _notice(hello))
+        raise errors.AlreadyExists(
+            f"Another agent is linked as {hello.node} and alive. If this machine was cloned from it, give this one its "
+            "own node name and token; if the other is to go, stop it first.",
+            reason=REASON,
+            metadata={"node": hello.node, "incarnation": incarnation},
+        )
+
+    async def _refuse_stranger(self, hello: agent_pb2.Hello, row: Node, unknown: Sequence[Living]) -> None:
+        count = len(unknown)
+        await self._note(
+            hello,
+            f"{_notice(hello)} It knows nothing of the {count} sessions that run as {hello.node}, whose agent has no "
+            "link now. If that machine is gone for good, forget the node: its sessions end.",
+        )
+        raise errors.AlreadyExists(
+            f"{count} sessions run as {hello.node} that this agent knows nothing of: they may run on another machine "
+            "that is cut off. If this machine was cloned, give it its own node name and token. If its disk was "
+            f"replaced, say that they are gone: footlights nodes forget {hello.node}. Otherwise it is let in "
+            f"{self._claim_after_s:.0f} s after its first try.",
+            reason=REASON,
+            metadata={"node": hello.node, "incarnation": row.incarnation, "sessions": str(count)},
+        )
+
+    async def _note(self, hello: agent_pb2.Hello, text: str) -> None:
+        log.warning("Refused a second agent", action="link_duplicate", node=hello.node, host=hello.facts.hostname)
+        now = self._clock()
+        await self._store.write(lambda tx: node_rows.notice(tx, hello.node, REASON, text, now=now))
+
+
+def _look(tx: Transaction, names: Sequence[str]) -> list[_Known]:
+    """Return nodes as they are known, and what runs there."""
+    rows, living = node_rows.some(tx, names), node_rows.living(tx, names)
+    return [_Known(rows.get(name), living.get(name, ())) for name in names]
+
+
+def _notice(hello: agent_pb2.Hello) -> str:
+    host = hello.facts.hostname or "a host without a name"
+    return (
+        f"A second agent, on {host}, tries to link as {hello.node} with the same token. "
+        "Give each machine its own node name and token."
+    )

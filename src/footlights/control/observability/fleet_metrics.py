@@ -1,0 +1,44 @@
+"""How the fleet is, in numbers, for metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from footlights.control import convert
+from footlights.store import Transaction
+from footlights.store.launches import launch_rows
+from footlights.store.nodes import node_rows
+from footlights.store.sessions import listing
+from footlights.v1 import node_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Numbers of one moment."""
+
+    sessions: Mapping[tuple[str, str], int]
+    """Those that have not ended, by (state, application)."""
+    slots: Mapping[tuple[str, str], int]
+    """By (kind of device, ``leased``, ``free`` or ``unusable``)."""
+    nodes: Mapping[str, int]
+    """By state."""
+
+
+def fleet(tx: Transaction) -> Fleet:
+    """Count sessions, slots and nodes."""
+    leased = Counter((lease.node, lease.device) for lease in launch_rows.live_leases(tx))
+    slots: Counter[tuple[str, str]] = Counter()
+    for node, uuid, count, sick, raw in node_rows.capacities(tx):
+        kind = _KINDS.get(node_pb2.Device.FromString(raw).kind, "KIND_UNSPECIFIED")
+        held = leased[(node, uuid)]
+        slots[(kind, "leased")] += held
+        slots[(kind, "unusable" if sick else "free")] += count - held
+    busy = {node for node, _ in leased}
+    states = Counter(convert.node_state(row, row.node in busy) for row in node_rows.standings(tx))
+    named = {node_pb2.Node.State.Name(state): count for state, count in states.items()}
+    return Fleet(listing.state_counts(tx), dict(slots), named)
+
+
+_KINDS = {number: name for name, number in node_pb2.Device.Kind.items()}

@@ -1,0 +1,149 @@
+"""What Prometheus is told. Base units, no label that grows with users or sessions.
+
+Counters and histograms count what this process did: of several replicas they are added up. The gauges of the fleet
+(sessions, slots, nodes, what is stuck) are read from the store, so every replica says the same of them: of several
+they are not added up, but the greatest is taken. What one process is like itself is in ``process_metrics``.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from footlights.control.observability.process_metrics import ProcessMetrics
+from footlights.lifecycle import EndReason, Phases
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+REFUSALS = ("FOREIGN_PROCESS", "MEMORY", "UNHEALTHY", "MISSING", "NO_PORTS", "NO_SLOT", "SLOT_HELD", "UNKNOWN")
+"""The reasons that agents give most."""
+
+BRAKES = ("MASS_LOSS", "STALLED", "STORE_UNAVAILABLE", "STARTED")
+"""Why reaping may pause."""
+
+_START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900)
+
+
+class Metrics(ProcessMetrics):
+    """The figures of one control plane, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        super().__init__(CollectorRegistry())
+        self._handled = Counter(
+            "grpc_server_handled_total",
+            "Calls that were answered.",
+            ("grpc_service", "grpc_method", "grpc_code"),
+            registry=self.registry,
+        )
+        self._handling = Histogram(
+            "grpc_server_handling_seconds",
+            "How long calls took; streams until their end.",
+            ("grpc_service", "grpc_method"),
+            registry=self.registry,
+        )
+        self._ended = Counter(
+            "footlights_session_ends_total", "Sessions that ended.", ("reason",), registry=self.registry
+        )
+        self._start = Histogram(
+            "footlights_session_start_seconds",
+            "From placed to ready.",
+            buckets=_START_BUCKETS,
+            registry=self.registry,
+        )
+        self._sessions = Gauge(
+            "footlights_sessions",
+            "Sessions that have not ended.",
+            ("state", "application"),
+            registry=self.registry,
+        )
+        self._slots = Gauge("footlights_slots", "Slots of all devices.", ("kind", "state"), registry=self.registry)
+        self._nodes = Gauge("footlights_nodes", "Nodes.", ("state",), registry=self.registry)
+        self._pass = Histogram(
+            "footlights_placing_seconds", "How long one pass of placing took.", registry=self.registry
+        )
+        self._refused = Counter(
+            "footlights_launches_refused_total", "Launches that a node refused.", ("reason",), registry=self.registry
+        )
+        self._stuck = Gauge(
+            "footlights_stuck_sessions",
+            "Sessions whose end is overdue: their slots are withheld.",
+            registry=self.registry,
+        )
+        self._slot_seconds = Counter(
+            "footlights_slot_seconds_total",
+            "How long slots were held by launches that have ended.",
+            ("phase",),
+            registry=self.registry,
+        )
+        self.spent(Phases())
+        self._brake = Gauge(
+            "footlights_brake", "1 where reaping pauses for this reason.", ("reason",), registry=self.registry
+        )
+        self.brake(None)
+        # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
+        for end in EndReason:
+            self._ended.labels(end.value)
+        for reason in REFUSALS:
+            self._refused.labels(reason)
+
+    def call(self, method: str, code: str, seconds: float) -> None:
+        """Count one answered call; ``method`` is ``/package.Service/Method``."""
+        service, _, name = method.removeprefix("/").partition("/")
+        self._handled.labels(service, name, code).inc()
+        self._handling.labels(service, name).observe(seconds)
+
+    def ended(self, reason: str) -> None:
+        """Count the end of a session."""
+        self._ended.labels(reason).inc()
+
+    def started(self, seconds: float) -> None:
+        """Count a launch that became ready."""
+        self._start.observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count a launch that a node refused."""
+        self._refused.labels(reason or "UNKNOWN").inc()
+
+    def placed(self, seconds: float) -> None:
+        """Count one pass of placing."""
+        self._pass.observe(seconds)
+
+    def stuck(self, count: int) -> None:
+        """Say how many sessions' ends are overdue."""
+        self._stuck.set(count)
+
+    def spent(self, spent: Phases) -> None:
+        """Count what a launch that has ended held its slots for, in slot-seconds."""
+        self._slot_seconds.labels("starting").inc(spent.starting)
+        self._slot_seconds.labels("used").inc(spent.used)
+        self._slot_seconds.labels("ending").inc(spent.ending)
+
+    def brake(self, reason: str | None) -> None:
+        """Say why reaping pauses; None where it goes on."""
+        for each in BRAKES:
+            self._brake.labels(each).set(each == reason)
+
+    def fleet(
+        self,
+        sessions: dict[tuple[str, str], int],
+        slots: dict[tuple[str, str], int],
+        nodes: dict[str, int],
+    ) -> None:
+        """Replace the gauges: by (state, application), by (device kind, leased or free or unusable), by state."""
+        for gauge in (self._sessions, self._slots, self._nodes):
+            gauge.clear()
+        for (state, application), count in sessions.items():
+            self._sessions.labels(state, application).set(count)
+        for (kind, state), count in slots.items():
+            self._slots.labels(kind, state).set(count)
+        for state, count in nodes.items():
+            self._nodes.labels(state).set(count)
+
+    def no_fleet(self) -> None:
+        """Say nothing of the fleet: another replica does from now on, and old figures would outlive the truth."""
+        self.fleet({}, {}, {})
+        self.stuck(0)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,105 @@
+"""Quarantine: a device that has hurt sessions, or comes and goes, is left alone for a growing time.
+
+It follows from the device's history and nothing else is stored: the time counts from when the device was well again,
+every agent reading in between is the probe, and when it is over the device is placed again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from footlights.control import convert
+from footlights.lifecycle import Block, Failure, Patience, blocked
+from footlights.store import Transaction
+from footlights.store.launches.launch_rows import DEVICE_REASONS
+from footlights.store.nodes import device_history
+from footlights.store.schema import DeviceEvent
+from footlights.v1 import node_pb2
+
+HURT = Patience(failures=1, window_s=600, first_s=60, longest_s=3600)
+FLAPPED = Patience(failures=3, window_s=600, first_s=120, longest_s=3600)
+MEMORY = timedelta(hours=24)
+INCIDENT_S = 30.0
+"""What happens to one device within so long is one incident: a lost GPU ends every session on it."""
+SHOWN = 20
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Bad:
+    """Something bad, by how long ago it began and ended, in seconds."""
+
+    of_launch: bool
+    began_s: float
+    ended_s: float
+
+
+def load(tx: Transaction, *, now: datetime) -> dict[Key, str]:
+    """Return (node, device uuid) -> why it is in quarantine and for how long, for those that are."""
+    found = {}
+    for key, group in groupby(device_history.events(tx, since=now - MEMORY), lambda event: (event.node, event.uuid)):
+        if why := explain(list(group), now):
+            found[key] = why
+    return found
+
+
+def explain(events: Sequence[DeviceEvent], now: datetime) -> str:
+    """Say why a device with this history, oldest first, is in quarantine now; empty where it is not."""
+    bad = _episodes(events, now)
+    blocks = [
+        (_block((each for each in bad if each.of_launch), HURT), "ended sessions"),
+        (_block((each for each in bad if not each.of_launch), FLAPPED), "came and went"),
+    ]
+    found = [(block.left_s, block, what) for block, what in blocks if block is not None]
+    if not found:
+        return ""
+    left, block, what = max(found, key=lambda each: each[0])
+    reason = next(event.reason for event in reversed(events) if event.reason != device_history.RECOVERED)
+    return f"{reason}: {what}, {block.failures} times; returns in {left:.0f} s if it stays well"
+
+
+def show(tx: Transaction, nodes: Iterable[node_pb2.Node], *, now: datetime, node: str | None = None) -> None:
+    """Add to the devices of nodes what happened to them, and whether they are in quarantine."""
+    known = {
+        key: list(group)
+        for key, group in groupby(device_history.events(tx, node=node), lambda event: (event.node, event.uuid))
+    }
+    for message in nodes:
+        for device in message.devices:
+            events = known.get((message.node, device.uuid), [])
+            device.quarantine = explain([event for event in events if now - event.time <= MEMORY], now)
+            for event in events[-SHOWN:]:
+                device.events.add(time=convert.timestamp(event.time), reason=event.reason, message=event.message)
+
+
+def _episodes(events: Sequence[DeviceEvent], now: datetime) -> list[_Bad]:
+    """Turn a history into what was bad and for how long: until the device was well again."""
+    closed: list[_Bad] = []
+    open_: list[_Bad] = []
+    sick = False
+    for event in events:
+        age = (now - event.time).total_seconds()
+        if not sick:
+            # What a launch said, and no sick reading followed.
+            closed += [each for each in open_ if each.began_s - age > INCIDENT_S]
+            open_ = [each for each in open_ if each.began_s - age <= INCIDENT_S]
+        if event.reason == device_history.RECOVERED:
+            for each in open_:
+                each.ended_s = age
+            closed, open_, sick = closed + open_, [], False
+            continue
+        of_launch = event.reason in DEVICE_REASONS
+        sick = sick or not of_launch
+        open_.append(_Bad(of_launch, age, age))
+    if sick:
+        for each in open_:
+            each.ended_s = 0.0
+    return closed + open_
+
+
+def _block(bad: Iterable[_Bad], patience: Patience) -> Block | None:
+    return blocked([Failure(each.began_s + INCIDENT_S, each.ended_s) for each in bad], patience)

@@ -1,0 +1,288 @@
+"""ApplicationService: what can be streamed, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import grpc
+import semver
+import structlog
+
+from footlights import errors, ids
+from footlights.control import convert
+from footlights.control.replication.signals import Bus
+from footlights.launch.recipe import recipe
+from footlights.store import Store, Transaction, Unit
+from footlights.store import applications as rows
+from footlights.v1 import application_pb2, application_pb2_grpc
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Applications(application_pb2_grpc.ApplicationServiceServicer):
+    """Serves applications, versions and releases."""
+
+    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+        """Take what it reads and writes, whom it wakes, and the clock."""
+        self._store, self._bus, self._clock = store, bus, clock
+
+    async def ListApplications(
+        self, request: application_pb2.ListApplicationsRequest, context: Context
+    ) -> application_pb2.ListApplicationsResponse:
+        """Return one page, by id. The page token is the last id of the page before."""
+
+        def read(tx: Transaction) -> application_pb2.ListApplicationsResponse:
+            found = rows.page(tx, request.page_token, request.limit + 1)
+            items = found[: request.limit]
+            return application_pb2.ListApplicationsResponse(
+                items=[convert.application(row, rows.releases(tx, row.application)) for row in items],
+                next_page_token=items[-1].application if len(found) > request.limit else "",
+            )
+
+        return await self._store.read(read)
+
+    async def GetApplication(
+        self, request: application_pb2.GetApplicationRequest, context: Context
+    ) -> application_pb2.Application:
+        """Return one application."""
+        return await self._store.read(lambda tx: _application(tx, request.application))
+
+    async def ApplyApplication(
+        self, request: application_pb2.ApplyApplicationRequest, context: Context
+    ) -> application_pb2.ApplyApplicationResponse:
+        """Bring a manifest about, all of it or nothing."""
+        wanted = request.application
+        ids.check_slug("application.application", wanted.application)
+        for index, version in enumerate(request.versions):
+            with _prefixed(f"versions[{index}]"):
+                recipe.validate(version)
+        for name in request.releases:
+            ids.check_slug("releases", name)
+        now = self._clock()
+
+        def write(tx: Transaction) -> application_pb2.ApplyApplicationResponse:
+            rows.put(tx, wanted.application, wanted.display_name, wanted.description, list(wanted.tags), now=now)
+            answer = application_pb2.ApplyApplicationResponse()
+            for index, version in enumerate(request.versions):
+                if _add(tx, wanted.application, version, f"versions[{index}].version", now, same_is_well=True):
+                    answer.created_versions.append(version.version)
+            for name, target in sorted(request.releases.items()):
+                if _point(tx, wanted.application, name, target, f"releases[{name}]", now):
+                    answer.changed_releases.append(name)
+            answer.application.CopyFrom(_application(tx, wanted.application))
+            return answer
+
+        answer = await self._write(write)
+        log.info(
+            "Applied an application",
+            action="application_applied",
+            application=wanted.application,
+            created_versions=list(answer.created_versions),
+            changed_releases=list(answer.changed_releases),
+        )
+        return answer
+
+    async def DeleteApplication(
+        self, request: application_pb2.DeleteApplicationRequest, context: Context
+    ) -> application_pb2.DeleteApplicationResponse:
+        """Remove an application that no living session is of."""
+
+        def write(tx: Transaction) -> None:
+            _application(tx, request.application)
+            # Counted after the removal, which waits for whoever creates a session with it at this moment.
+            rows.remove(tx, request.application)
+            _refuse_in_use(tx, request.application, None)
+
+        await self._write(write)
+        return application_pb2.DeleteApplicationResponse()
+
+    async def ListVersions(
+        self, request: application_pb2.ListVersionsRequest, context: Context
+    ) -> application_pb2.ListVersionsResponse:
+        """Return all versions, newest first by semantic version."""
+
+        def read(tx: Transaction) -> Sequence[application_pb2.Version]:
+            _application(tx, request.application)
+            found = rows.versions(tx, request.application)
+            found.sort(key=lambda row: semver.Version.parse(row.version), reverse=True)
+            return [convert.version(row.application, row.recipe, row.created_time) for row in found]
+
+        return application_pb2.ListVersionsResponse(items=await self._store.read(read))
+
+    async def GetVersion(self, request: application_pb2.GetVersionRequest, context: Context) -> application_pb2.Version:
+        """Return one version."""
+        return await self._store.read(lambda tx: _version(tx, request.application, request.version))
+
+    async def CreateVersion(
+        self, request: application_pb2.CreateVersionRequest, context: Context
+    ) -> application_pb2.Version:
+        """Add a version; it can never be changed."""
+        with _prefixed("version"):
+            recipe.validate(request.version)
+        now = self._clock()
+
+        def write(tx: Transaction) -> application_pb2.Version:
+            _application(tx, request.application)
+            _add(tx, request.application, request.version, "version.version", now, same_is_well=False)
+            return _version(tx, request.application, request.version.version)
+
+        return await self._write(write)
+
+    async def DeleteVersion(
+        self, request: application_pb2.DeleteVersionRequest, context: Context
+    ) -> application_pb2.DeleteVersionResponse:
+        """Remove a version that nothing points at and nothing runs."""
+
+        def write(tx: Transaction) -> None:
+            _version(tx, request.application, request.version)
+            pointing = [row.release for row in rows.releases(tx, request.application) if row.version == request.version]
+            if pointing:
+                raise errors.FailedPrecondition(
+                    f"version: the release {pointing[0]!r} points at {request.version}. Point it elsewhere first.",
+                    reason="VERSION_IN_USE",
+                    metadata={"release": pointing[0]},
+                )
+            # Counted after the removal, which waits for whoever creates a session with it at this moment.
+            rows.remove_version(tx, request.application, request.version)
+            _refuse_in_use(tx, request.application, request.version)
+
+        await self._write(write)
+        return application_pb2.DeleteVersionResponse()
+
+    async def ListReleases(
+        self, request: application_pb2.ListReleasesRequest, context: Context
+    ) -> application_pb2.ListReleasesResponse:
+        """Return all releases, by name."""
+
+        def read(tx: Transaction) -> list[application_pb2.Release]:
+            _application(tx, request.application)
+            return [convert.release(row) for row in rows.releases(tx, request.application)]
+
+        return application_pb2.ListReleasesResponse(items=await self._store.read(read))
+
+    async def SetRelease(self, request: application_pb2.SetReleaseRequest, context: Context) -> application_pb2.Release:
+        """Point a release at a version."""
+        ids.check_slug("release", request.release)
+        now = self._clock()
+
+        def write(tx: Transaction) -> application_pb2.Release:
+            _application(tx, request.application)
+            _point(tx, request.application, request.release, request.version, "version", now)
+            row = rows.release(tx, request.application, request.release)
+            assert row is not None
+            return convert.release(row)
+
+        return await self._write(write)
+
+    async def DeleteRelease(
+        self, request: application_pb2.DeleteReleaseRequest, context: Context
+    ) -> application_pb2.DeleteReleaseResponse:
+        """Remove a release."""
+
+        def write(tx: Transaction) -> None:
+            if not rows.remove_release(tx, request.application, request.release):
+                raise errors.NotFound(
+                    f"release: {request.application!r} has no release {request.release!r}.",
+                    metadata={"application": request.application, "release": request.release},
+                )
+
+        await self._write(write)
+        return application_pb2.DeleteReleaseResponse()
+
+    async def _write(self, unit: Unit[T]) -> T:
+        answer = await self._store.write(unit)
+        self._bus.catalogue_changed()
+        return answer
+
+
+class _prefixed:
+    """Puts the path of the enclosing message before the field that an InvalidArgument names."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, errors.InvalidArgument):
+            field = error.field.removeprefix("version.") if error.field.startswith("version.") else error.field
+            raise errors.InvalidArgument(
+                f"{self._path}.{field}", error.problem, reason=error.reason, metadata=error.metadata
+            ) from None
+
+
+def _application(tx: Transaction, name: str) -> application_pb2.Application:
+    row = rows.get(tx, name)
+    if row is None:
+        raise errors.NotFound(
+            f"application: there is no application {name!r}. List them with GET /applications.",
+            reason="APPLICATION_NOT_FOUND",
+            metadata={"field": "application", "application": name},
+        )
+    return convert.application(row, rows.releases(tx, name))
+
+
+def _version(tx: Transaction, application: str, name: str) -> application_pb2.Version:
+    row = rows.version(tx, application, name)
+    if row is None:
+        raise errors.NotFound(
+            f"version: {application!r} has no version {name!r}. "
+            f"List them with GET /applications/{application}/versions.",
+            reason="VERSION_NOT_FOUND",
+            metadata={"field": "version", "application": application, "version": name},
+        )
+    return convert.version(application, row.recipe, row.created_time)
+
+
+def _add(
+    tx: Transaction,
+    application: str,
+    version: application_pb2.Version,
+    field: str,
+    now: datetime,
+    *,
+    same_is_well: bool,
+) -> bool:
+    fresh = convert.recipe(version)
+    known = rows.version(tx, application, version.version)
+    if known is None:
+        rows.add_version(tx, application, version.version, fresh, now=now)
+        return True
+    if same_is_well and known.recipe == fresh:
+        return False
+    raise errors.AlreadyExists(
+        f"{field}: {application} {version.version} exists"
+        + (" and is different" if same_is_well else "")
+        + ". Versions are immutable: give this one another number.",
+        reason="VERSION_EXISTS",
+        metadata={"field": field, "application": application, "version": version.version},
+    )
+
+
+def _point(tx: Transaction, application: str, name: str, target: str, field: str, now: datetime) -> bool:
+    if rows.version(tx, application, target) is None:
+        known = sorted(row.version for row in rows.versions(tx, application))
+        raise errors.InvalidArgument(
+            field,
+            f"{application} has no version {target!r} to point at. Known: {', '.join(known[:10]) or 'none'}.",
+            reason="VERSION_NOT_FOUND",
+            metadata={"version": target},
+        )
+    return rows.point(tx, application, name, target, now=now)
+
+
+def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> None:
+    living = rows.live_session_count(tx, application, version)
+    if living:
+        what = f"{application} {version}" if version else application
+        raise errors.FailedPrecondition(
+            f"{what} has {living} session{'s' if living > 1 else ''} that have not ended. Terminate them first.",
+            reason="SESSIONS_ALIVE",
+            metadata={"sessions": str(living)},
+        )

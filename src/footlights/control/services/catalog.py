@@ -1,0 +1,53 @@
+"""What callers name, resolved, and remembered for a moment: thousands of sessions a second name the same few versions.
+
+A change in this process is seen by the next request; one at another replica as soon as its wake-up arrives, and after
+``TTL_S`` in any case. What is not found is looked for each time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from footlights.control.replication.signals import Bus
+from footlights.control.services.sessions import resolve
+from footlights.control.services.sessions.resolve import Resolved
+from footlights.store import Store
+from footlights.v1 import application_pb2
+
+
+class Catalogue:
+    """Resolves versions and profiles."""
+
+    TTL_S = 1.0
+    MOST = 1000
+
+    def __init__(self, store: Store, bus: Bus, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Take where it looks, and what says that something has changed there."""
+        self._store, self._bus, self._monotonic = store, bus, monotonic
+        self._known: dict[tuple[str, str, str], tuple[float, Resolved]] = {}
+        self._seen = bus.catalogue.count
+
+    async def resolve(self, application: str, version: str, profile: str) -> Resolved:
+        """Return what ``resolving.resolve`` returns; its needs and limits are the caller's own.
+
+        Raises:
+            errors.NotFound: the application, version or profile is unknown.
+            errors.FailedPrecondition: the profile is not for this version.
+        """
+        if self._seen != self._bus.catalogue.count or len(self._known) >= self.MOST:
+            self._known.clear()
+            self._seen = self._bus.catalogue.count
+        key, now = (application, version, profile), self._monotonic()
+        known = self._known.get(key)
+        if known is None or now - known[0] >= self.TTL_S:
+            seen = self._seen
+            found = await self._store.read(lambda tx: resolve.resolve(tx, *key))
+            known = now, found
+            if seen == self._bus.catalogue.count:
+                self._known[key] = known
+        needs, limits = application_pb2.Needs(), application_pb2.Limits()
+        needs.CopyFrom(known[1].needs)
+        limits.CopyFrom(known[1].limits)
+        return replace(known[1], needs=needs, limits=limits)

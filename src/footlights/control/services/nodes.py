@@ -1,0 +1,136 @@
+"""NodeService: shows nodes, and takes them out of use and back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import grpc
+import structlog
+
+from footlights import errors
+from footlights.control import convert
+from footlights.control.call import bounds
+from footlights.control.liveness.mass_loss import Brake
+from footlights.control.replication.signals import Bus
+from footlights.control.scheduling import quarantine
+from footlights.store import Store, Transaction
+from footlights.store.cluster import replica_rows
+from footlights.store.launches import launch_rows
+from footlights.store.nodes import node_rows as rows
+from footlights.store.schema import Node
+from footlights.v1 import node_pb2, node_pb2_grpc
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Nodes(node_pb2_grpc.NodeServiceServicer):
+    """Serves nodes."""
+
+    def __init__(self, store: Store, bus: Bus, brake: Brake, clock: Callable[[], datetime]) -> None:
+        """Take what it reads and writes, whom it wakes, whether reaping pauses, and the clock."""
+        self._store, self._bus, self._brake, self._clock = store, bus, brake, clock
+
+    async def ListNodes(self, request: node_pb2.ListNodesRequest, context: Context) -> node_pb2.ListNodesResponse:
+        """Return all nodes."""
+        now = self._clock()
+
+        def read(tx: Transaction) -> tuple[list[node_pb2.Node], replica_rows.Brake | None]:
+            devices, leases = defaultdict(list), defaultdict(list)
+            for device in rows.devices(tx):
+                devices[device.node].append(device)
+            for lease in launch_rows.live_leases(tx):
+                leases[lease.node].append(lease)
+            found = [convert.node(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
+            quarantine.show(tx, found, now=now)
+            return found, replica_rows.brake(tx)
+
+        items, elsewhere = await self._store.read(read)
+        answer = node_pb2.ListNodesResponse(items=items)
+        # Each replica judges the silence of its own nodes, and this one may have none.
+        if (hold := self._brake.hold) is not None:
+            _show_brake(answer.brake, hold.cause.value, hold.message, hold.since)
+        elif elsewhere is not None:
+            _show_brake(answer.brake, elsewhere.cause, elsewhere.message, elsewhere.since)
+        return answer
+
+    async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.Node:
+        """Return one node."""
+        now = self._clock()
+        return await self._store.read(lambda tx: _show(tx, request.node, now))
+
+    async def CordonNode(self, request: node_pb2.CordonNodeRequest, context: Context) -> node_pb2.Node:
+        """Place nothing new on a node."""
+        return await self._set(request.node, cordoned=True, draining=False)
+
+    async def UncordonNode(self, request: node_pb2.UncordonNodeRequest, context: Context) -> node_pb2.Node:
+        """Take a node back into use."""
+        return await self._set(request.node, cordoned=False, draining=False)
+
+    async def DrainNode(self, request: node_pb2.DrainNodeRequest, context: Context) -> node_pb2.Node:
+        """Place nothing new on a node, and end what is left at the deadline."""
+        deadline = None
+        if request.HasField("deadline"):
+            fix = "Give 0s to end its sessions at once."
+            left = bounds.not_negative("deadline", request.deadline, fix=fix)
+            deadline = self._clock() + timedelta(seconds=left)
+        return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
+
+    async def ForgetNode(self, request: node_pb2.ForgetNodeRequest, context: Context) -> node_pb2.ForgetNodeResponse:
+        """Give up a node that will not come back."""
+        now = self._clock()
+
+        def write(tx: Transaction) -> int:
+            row = _find(tx, request.node)
+            if row.connected:
+                raise errors.FailedPrecondition(
+                    f"Node {request.node} is connected. Drain it and stop its agent first.",
+                    reason="NODE_CONNECTED",
+                    metadata={"node": request.node},
+                )
+            return rows.forget(tx, request.node, now=now)
+
+        ended = await self._store.write(write)
+        log.warning("Forgot a node", action="node_forgotten", node=request.node, ended=ended)
+        self._bus.node_changed(request.node)
+        return node_pb2.ForgetNodeResponse(ended_session_count=ended)
+
+    async def _set(
+        self, name: str, *, cordoned: bool, draining: bool, drain_time: datetime | None = None
+    ) -> node_pb2.Node:
+        now = self._clock()
+
+        def write(tx: Transaction) -> node_pb2.Node:
+            _find(tx, name)
+            rows.set_placing(tx, name, cordoned=cordoned, draining=draining, drain_time=drain_time, now=now)
+            return _show(tx, name, now)
+
+        node = await self._store.write(write)
+        self._bus.node_changed(name)
+        return node
+
+
+def _find(tx: Transaction, name: str) -> Node:
+    row = rows.get(tx, name)
+    if row is None:
+        raise errors.NotFound(
+            f"node: there is no node {name!r}. List them with GET /nodes.",
+            reason="NODE_NOT_FOUND",
+            metadata={"field": "node", "node": name},
+        )
+    return row
+
+
+def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
+    found = convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
+    quarantine.show(tx, [found], now=now, node=name)
+    return found
+
+
+def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime) -> None:
+    shown.reason, shown.message = cause, message
+    shown.since_time.CopyFrom(convert.timestamp(since))

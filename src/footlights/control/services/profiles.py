@@ -1,0 +1,87 @@
+"""ProfileService: named bundles of needs and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import grpc
+
+from footlights import errors, ids
+from footlights.control import convert
+from footlights.control.call import bounds
+from footlights.control.replication.signals import Bus
+from footlights.control.services.sessions import resolve
+from footlights.store import Store, Unit
+from footlights.store import applications as rows
+from footlights.store.schema import Profile
+from footlights.v1 import profile_pb2, profile_pb2_grpc
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Profiles(profile_pb2_grpc.ProfileServiceServicer):
+    """Serves profiles."""
+
+    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+        """Take what it reads and writes, whom it wakes, and the clock."""
+        self._store, self._bus, self._clock = store, bus, clock
+
+    async def ListProfiles(
+        self, request: profile_pb2.ListProfilesRequest, context: Context
+    ) -> profile_pb2.ListProfilesResponse:
+        """Return all profiles, or those that match an application."""
+        found = [_message(row) for row in await self._store.read(rows.profiles)]
+        if request.application:
+            found = [profile for profile in found if resolve.matches(profile, request.application)]
+        return profile_pb2.ListProfilesResponse(items=found)
+
+    async def GetProfile(self, request: profile_pb2.GetProfileRequest, context: Context) -> profile_pb2.Profile:
+        """Return one profile."""
+        return await self._get(request.profile)
+
+    async def SetProfile(self, request: profile_pb2.SetProfileRequest, context: Context) -> profile_pb2.Profile:
+        """Create or replace a profile."""
+        profile, now = request.profile, self._clock()
+        ids.check_slug("profile.profile", profile.profile)
+        for field, span in profile.limits.ListFields():
+            bounds.positive(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
+        profile.ClearField("updated_time")
+        definition = profile.SerializeToString(deterministic=True)
+        await self._write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))
+        return await self._get(profile.profile)
+
+    async def DeleteProfile(
+        self, request: profile_pb2.DeleteProfileRequest, context: Context
+    ) -> profile_pb2.DeleteProfileResponse:
+        """Remove a profile."""
+        if not await self._write(lambda tx: rows.remove_profile(tx, request.profile)):
+            raise _missing(request.profile)
+        return profile_pb2.DeleteProfileResponse()
+
+    async def _write(self, unit: Unit[T]) -> T:
+        answer = await self._store.write(unit)
+        self._bus.catalogue_changed()
+        return answer
+
+    async def _get(self, name: str) -> profile_pb2.Profile:
+        row = await self._store.read(lambda tx: rows.profile(tx, name))
+        if row is None:
+            raise _missing(name)
+        return _message(row)
+
+
+def _message(row: Profile) -> profile_pb2.Profile:
+    profile = profile_pb2.Profile.FromString(row.definition)
+    profile.updated_time.CopyFrom(convert.timestamp(row.updated_time))
+    return profile
+
+
+def _missing(name: str) -> errors.NotFound:
+    return errors.NotFound(
+        f"profile: there is no profile {name!r}. List them with GET /profiles.",
+        reason="PROFILE_NOT_FOUND",
+        metadata={"field": "profile", "profile": name},
+    )

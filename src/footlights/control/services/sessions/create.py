@@ -1,0 +1,175 @@
+"""Creating sessions: checked, resolved, placed at once where that can be, and written with all that belongs to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from footlights import errors, ids, scheduler
+from footlights.auth.secrets import Box
+from footlights.control import convert
+from footlights.control.call import context
+from footlights.control.clock import SteadyClock
+from footlights.control.convert import Origin
+from footlights.control.dispatch.sender import Telling
+from footlights.control.replication.signals import Bus
+from footlights.control.scheduling.cache import Board
+from footlights.control.scheduling.loop import Placing
+from footlights.control.services.catalog import Catalogue
+from footlights.control.services.sessions import access, request_checks, resolve
+from footlights.control.services.sessions.resolve import Resolved
+from footlights.control.settings import ServerSettings
+from footlights.store import Store, Transaction
+from footlights.store.schema import Session
+from footlights.store.sessions import create, session_rows
+from footlights.store.sessions.create import Created, Creation, Outcome, Placement
+from footlights.store.sessions.idempotency import Request
+from footlights.v1 import session_pb2
+
+log = structlog.get_logger(__name__)
+
+
+class Creating:
+    """Creates sessions."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        catalogue: Catalogue,
+        board: Board,
+        placing: Placing,
+        telling: Telling,
+        box: Box,
+        origin: Origin,
+        settings: ServerSettings,
+        clock: SteadyClock,
+        new_id: Callable[[], str] = ids.new_id,
+        decision_wait_s: float = 0.25,
+    ) -> None:
+        """Take what it reads and writes, whom it wakes, who chooses and tells, what seals, the queue's bound."""
+        self._store, self._bus, self._catalogue = store, bus, catalogue
+        self._board, self._placing, self._telling = board, placing, telling
+        self._box, self._origin = box, origin
+        self._settings, self._clock, self._new_id = settings, clock, new_id
+        self._decision_wait_s = decision_wait_s
+
+    async def create(self, request: session_pb2.CreateSessionRequest) -> session_pb2.Session:
+        """Create what a request of the current call asks for; what was created by it before is found again.
+
+        Raises:
+            errors.Error: as the API documents; nothing was created then, unless the message says otherwise.
+        """
+        call = context.current()
+        caller = call.caller
+        request.request_id = request_checks.request_id(request.request_id, call.idempotency_key)
+        request_checks.check_labels(request)
+        username = request_checks.username(caller, request.username)
+        if request.priority > 0:
+            request_checks.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
+        resolved = await self._catalogue.resolve(request.application, request.application_version, request.profile)
+        values = self._values(request, resolved, username, caller.subject)
+        choice = self._choose(values["session_id"], request.application, resolved)
+        now = self._clock()
+        creation = Creation(
+            values,
+            now,
+            self._settings.queue_limit,
+            request=Request(caller.subject, request.request_id, request_checks.digest(request))
+            if request.request_id
+            else None,
+            placement=None if choice is None else self._placement(choice),
+            certain=now - self._clock.gap,
+        )
+        made = await self._write(creation, choice)
+        if made.outcome is Outcome.KNOWN:
+            return await self._store.read(lambda tx: access.show_one(tx, made.session, self._origin))
+        log.info(
+            "Created a session",
+            action="session_created",
+            session_id=made.session.session_id,
+            application=request.application,
+            version=resolved.version.version,
+            username=username,
+            node=made.launch.node if made.launch else "",
+            device=made.launch.device if made.launch else "",
+        )
+        if choice is not None and made.launch is not None:
+            if not self._telling.tell_now(made.launch, made.session, resolved.version):
+                self._bus.assigned(choice.node)
+            self._bus.watchers()
+            name = self._board.device_name(choice)
+            return convert.session(made.session, made.launch, device_name=name, origin=self._origin)
+        return await self._first_decision(made.session)
+
+    def _values(
+        self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str
+    ) -> dict[str, Any]:
+        arguments = resolve.arguments(resolved.version, request.application_arguments)
+        allowed = convert.time_limits(resolved.limits).max_s
+        request_checks.apply_limits(request, resolved.limits)
+        session_id = self._new_id()
+        secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
+        return {
+            "session_id": session_id,
+            "application": request.application,
+            "application_version": resolved.version.version,
+            "username": username,
+            "created_by": subject,
+            "profile": resolved.profile,
+            "priority": request.priority,
+            "request_id": request.request_id,
+            "arguments": arguments.shown,
+            "usd_stage_uri": arguments.usd_stage_uri,
+            "secrets": self._box.seal(secrets, session_id.encode()) if secrets else b"",
+            "labels": dict(request.labels),
+            "needs": resolved.needs.SerializeToString(),
+            "limits": resolved.limits.SerializeToString(),
+            "max_total_s": allowed,
+            "launcher": resolved.launcher,
+        }
+
+    def _choose(self, session_id: str, application: str, resolved: Resolved) -> scheduler.Placement | None:
+        version = application, resolved.version.version
+        blocks = self._board.crashes.of(*version)
+        return self._placing.choose(
+            convert.needs_wish(session_id, version, resolved.launcher, resolved.needs, {}, blocks)
+        )
+
+    def _placement(self, choice: scheduler.Placement) -> Placement:
+        lease_ids = tuple(self._new_id() for _ in choice.slots)
+        return Placement(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
+
+    async def _write(self, creation: Creation, choice: scheduler.Placement | None) -> Created:
+        made: Created | None = None
+        try:
+            try:
+                made = await self._store.write_joint(create.SESSIONS, creation)
+            except errors.Conflict:
+                if creation.request is None:
+                    raise
+                # Another replica took the same request at this moment: what it made is there now.
+                made = await self._store.write_joint(create.SESSIONS, creation)
+        finally:
+            if choice is not None:
+                self._placing.settled(choice, made.outcome is Outcome.PLACED if made is not None else None)
+        return made
+
+    async def _first_decision(self, created: Session) -> session_pb2.Session:
+        """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""
+        session_id = created.session_id
+        with self._bus.decisions.expected(session_id) as decided:
+            self._bus.session_changed()
+            # In time or not, what is read next is what is true now.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(decided.wait(), self._decision_wait_s)
+
+        def read(tx: Transaction) -> session_pb2.Session:
+            return access.show_one(tx, session_rows.get(tx, session_id) or created, self._origin)
+
+        return await self._store.read(read)

@@ -1,0 +1,80 @@
+"""What would happen to a session, from the fleet as it is now.
+
+Of a large fleet an answer shows some nodes of every sort; their counts are over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from footlights import scheduler
+from footlights.control import convert
+from footlights.control.scheduling import crash_loops, pending, quarantine
+from footlights.control.scheduling.crash_loops import Crashes
+from footlights.control.scheduling.pending import Outlook, Queue
+from footlights.control.services.sessions.resolve import Resolved
+from footlights.store import Transaction
+from footlights.store.nodes import fleet
+from footlights.store.nodes.fleet import Member
+from footlights.v1 import session_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an explanation is made from, as it was read."""
+
+    members: Sequence[Member]
+    queue: Queue
+    outlook: Outlook
+    crashes: Crashes
+    quarantined: Mapping[tuple[str, str], str]
+
+
+def read(tx: Transaction, *, now: datetime) -> Seen:
+    """Read the fleet and the queue. What is made of a large fleet takes longer than a transaction may stand still."""
+    return Seen(
+        fleet.members(tx),
+        pending.queue(tx, now=now),
+        pending.outlook(tx, now=now),
+        crash_loops.load(tx, now=now),
+        quarantine.load(tx, now=now),
+    )
+
+
+def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
+    """Explain what would happen to a session of a version."""
+    nodes = [convert.node_view(member, seen.quarantined) for member in seen.members]
+    version = resolved.version.application, resolved.version.version
+    blocks = seen.crashes.of(*version)
+    wish = convert.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
+    # Its place is behind those of its own priority; what is behind it can take nothing from it.
+    ahead = sum(1 for row in seen.queue.waiting if row.priority >= priority)
+    return explanation(nodes, wish, seen.queue.wishes(seen.crashes)[:ahead], seen.outlook)
+
+
+def explanation(
+    nodes: Sequence[scheduler.NodeView], wish: scheduler.Wish, ahead: Sequence[scheduler.Wish], outlook: Outlook
+) -> session_pb2.ExplainPlacementResponse:
+    """Return verdicts on a wish, some of every sort, their counts over all, and its place and wait if it must wait."""
+    index = scheduler.Index(nodes)
+    answer = session_pb2.ExplainPlacementResponse(node_count=len(nodes), reasons=index.reasons(wish))
+    for node in index.explain(wish):
+        shown = answer.nodes.add(node=node.node, reason=node.verdict.reason, message=node.verdict.message)
+        for device in node.devices:
+            shown.devices.add(
+                device=device.uuid,
+                device_name=device.name,
+                reason=device.verdict.reason,
+                message=device.verdict.message,
+            )
+    decision = index.place_all([*ahead, wish])[-1]
+    if isinstance(decision, scheduler.Placement):
+        answer.fits, answer.node, answer.device = True, decision.node, decision.device
+        return answer
+    answer.queue_position = decision.position
+    eta = outlook.eta_s(decision.position)
+    if eta is not None:
+        answer.eta.CopyFrom(convert.duration(eta))
+    return answer

@@ -1,0 +1,94 @@
+"""What a caller may ask for of sessions, beyond what the rules in the proto say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from footlights import errors
+from footlights.auth.roles import Caller
+from footlights.control import convert
+from footlights.control.call import bounds
+from footlights.v1 import application_pb2, session_pb2
+
+
+def request_id(field: str, header: str) -> str:
+    """Return the idempotency key, from the member or the header. Raises InvalidArgument where both differ."""
+    if field and header and field != header:
+        raise errors.InvalidArgument(
+            "request_id", f"{field!r} differs from the Idempotency-Key header, {header!r}. Send one of them."
+        )
+    if len(header) > 128:
+        raise errors.InvalidArgument("Idempotency-Key", f"has {len(header)} characters. Give at most 128.")
+    return field or header
+
+
+def username(caller: Caller, username: str) -> str:
+    """Return whose session it is to be. Raises PermissionDenied where the caller may not create it for another."""
+    if username != username.strip():
+        raise errors.InvalidArgument("username", f"{username!r} begins or ends with a blank. Leave the blanks out.")
+    if username and username != caller.subject:
+        require(caller, "sessions.create_for_others", "username", f"{username!r} is not you ({caller.subject})")
+    return username or caller.subject
+
+
+def require(caller: Caller, permission: str, field: str, what: str) -> None:
+    """Raise PermissionDenied that names the field where the caller's role lacks a permission."""
+    if not caller.may(permission):
+        raise errors.PermissionDenied(
+            f"{field}: {what}, which needs the permission {permission}; the role {caller.role.name} lacks it. "
+            "Leave it out, or use a service's token.",
+            metadata={"field": field, "permission": permission},
+        )
+
+
+def check_labels(request: session_pb2.CreateSessionRequest) -> None:
+    """Raise InvalidArgument for labels that are empty or too long."""
+    for key, value in request.labels.items():
+        if not key or len(key) > 63 or len(value) > 256:
+            raise errors.InvalidArgument(
+                "labels", f"{key!r} does not fit. Keys have 1 to 63 characters, values at most 256."
+            )
+
+
+def wanted_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return labels to look for, each given as ``key=value``. Raises InvalidArgument for anything else."""
+    pairs = set()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise errors.InvalidArgument("label", f"{text!r} is not a label. Write key=value, such as team=design.")
+        pairs.add((key, value))
+    return tuple(sorted(pairs))
+
+
+def search(text: str) -> str:
+    """Return a text to look for. Raises InvalidArgument where it is too short to be found by an index."""
+    if text and len(text) < 3:
+        raise errors.InvalidArgument("search", f"{text!r} is too short. Give three characters or more.")
+    return text
+
+
+def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
+    """Lower the limits to what the caller asks for; raising them is refused."""
+    for name in ("max_duration", "idle_timeout"):
+        if not request.HasField(name):
+            continue
+        asked = getattr(request, name)
+        span = bounds.positive(name, asked)
+        if limits.HasField(name) and span > convert.seconds(getattr(limits, name)):
+            allowed = convert.seconds(getattr(limits, name))
+            raise errors.InvalidArgument(
+                name,
+                f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
+                reason=f"ABOVE_{name.upper()}",
+            )
+        getattr(limits, name).CopyFrom(asked)
+
+
+def digest(request: session_pb2.CreateSessionRequest) -> bytes:
+    """Return what tells two requests with one idempotency key apart."""
+    bare = session_pb2.CreateSessionRequest()
+    bare.CopyFrom(request)
+    bare.ClearField("request_id")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()

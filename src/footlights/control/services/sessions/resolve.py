@@ -1,0 +1,158 @@
+"""From what a caller names to what will run: version, profile, needs, limits, arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct
+
+from footlights import errors
+from footlights.control import convert
+from footlights.launch.recipe.arguments import convert_arguments
+from footlights.launch.recipe.stages import resolve_stage
+from footlights.store import Transaction, applications
+from footlights.v1 import application_pb2, profile_pb2
+
+DEFAULT_LIMITS = {"start_timeout": 900.0, "stop_grace_period": 10.0, "queue_timeout": 1800.0}
+"""What holds where a version and profile say nothing, in seconds (a cold shader cache needs 15 minutes)."""
+
+REDACTED = "[redacted]"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A version with the needs and limits that apply."""
+
+    version: application_pb2.Version
+    profile: str
+    needs: application_pb2.Needs
+    limits: application_pb2.Limits
+
+    @property
+    def launcher(self) -> str:
+        """``fake``, ``container`` or ``process``."""
+        if self.version.HasField("fake"):
+            return "fake"
+        return "container" if self.version.HasField("container") else "process"
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """A session's arguments, converted."""
+
+    shown: dict[str, Any]
+    """What callers are shown, and what the application is given but for its secrets, which are replaced here."""
+    secrets: dict[str, Any]
+    usd_stage_uri: str
+
+
+def resolve(tx: Transaction, application: str, version: str, profile: str) -> Resolved:
+    """Find a version by release or name, and apply a profile.
+
+    Raises:
+        errors.NotFound: the application, version or profile is unknown.
+        errors.FailedPrecondition: the profile is not for this version.
+    """
+    row = applications.get(tx, application)
+    if row is None:
+        known = ", ".join(found.application for found in applications.page(tx, "", 10)) or "none is registered"
+        raise errors.NotFound(
+            f"application: there is no application {application!r}. Known: {known}.",
+            reason="APPLICATION_NOT_FOUND",
+            metadata={"field": "application", "application": application},
+        )
+    release = applications.release(tx, application, version)
+    found = applications.version(tx, application, release.version if release else version)
+    if found is None:
+        releases = [f"{known.release} (a release)" for known in applications.releases(tx, application)]
+        versions = sorted(known.version for known in applications.versions(tx, application))
+        raise errors.NotFound(
+            f"application_version: {application} has no version or release {version!r}. "
+            f"Known: {', '.join([*releases, *versions][:12]) or 'none is registered'}.",
+            reason="VERSION_NOT_FOUND",
+            metadata={"field": "application_version", "application": application, "application_version": version},
+        )
+    message = convert.version(application, found.recipe, found.created_time)
+    needs, limits = application_pb2.Needs(), application_pb2.Limits()
+    needs.CopyFrom(message.needs)
+    limits.CopyFrom(message.limits)
+    if profile:
+        chosen = _profile(tx, profile, message)
+        # Member by member: what the profile says replaces, what it leaves unset stays.
+        if chosen.needs.device_names:
+            needs.ClearField("device_names")
+        needs.MergeFrom(chosen.needs)
+        limits.MergeFrom(chosen.limits)
+    for name, span in DEFAULT_LIMITS.items():
+        if not limits.HasField(name):  # type: ignore[arg-type]  # the names are the message's own
+            getattr(limits, name).CopyFrom(convert.duration(span))
+    return Resolved(message, profile, needs, limits)
+
+
+def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
+    """Convert a session's arguments by the version's declarations.
+
+    Raises:
+        errors.InvalidArgument: names ``application_arguments.<name>``, its value and the fix.
+    """
+    raw = struct_dict(given)
+    values, secrets = convert_arguments(version, raw)
+    uri = resolve_stage(version, str(raw.get("usd_stage_uri", "")))
+    shown: dict[str, Any] = {"usd_stage_uri": "", "nucleus_connection_config": [], **values}
+    shown.update(dict.fromkeys(secrets, REDACTED))
+    return Arguments(shown, secrets, uri)
+
+
+def struct_dict(struct: Struct) -> dict[str, Any]:
+    """Return a Struct as plain Python, whole numbers as ints: a Struct turns 5 into 5.0."""
+    return {key: _plain(value) for key, value in struct.fields.items()}
+
+
+def _plain(value: Any) -> Any:
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return struct_dict(value.struct_value)
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case _:
+            return None
+
+
+def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> profile_pb2.Profile:
+    row = applications.profile(tx, name)
+    if row is None:
+        known = ", ".join(found.profile for found in applications.profiles(tx)) or "none is registered"
+        raise errors.NotFound(
+            f"profile: there is no profile {name!r}. Known: {known}.",
+            reason="PROFILE_NOT_FOUND",
+            metadata={"field": "profile", "profile": name},
+        )
+    profile = profile_pb2.Profile.FromString(row.definition)
+    if not matches(profile, version.application, version.version):
+        raise errors.FailedPrecondition(
+            f"profile: {name!r} is not for {version.application} {version.version}. Choose another, or leave it out.",
+            reason="PROFILE_DOES_NOT_MATCH",
+            metadata={"field": "profile", "profile": name},
+        )
+    return profile
+
+
+def matches(profile: profile_pb2.Profile, application: str, version: str = "") -> bool:
+    """Say whether a profile may be used with an application, and with one version of it where given."""
+    if not profile.matches:
+        return True
+    for match in profile.matches:
+        if fnmatchcase(application, match.application) and (
+            not version or not match.versions or any(fnmatchcase(version, pattern) for pattern in match.versions)
+        ):
+            return True
+    return False

@@ -1,0 +1,67 @@
+"""The update mask that a PATCH implies: the leaf paths of its body."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from footlights.gateway.decode.names import names
+from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
+from footlights.gateway.routing.binding import Binding, walk
+
+_DYNAMIC = ("google.protobuf.Struct", "google.protobuf.Value")
+
+
+def mask_field(binding: Binding) -> FieldDescriptor | None:
+    """The request's field mask, where the binding is a PATCH of one message field and there is exactly one mask."""
+    if binding.http_method != "PATCH" or binding.body in ("", "*"):
+        return None
+    body = walk(binding.rpc.input_type, binding.body)[0]
+    masks = [
+        field
+        for field in binding.rpc.input_type.fields
+        if field.message_type is not None and field.message_type.full_name == "google.protobuf.FieldMask"
+    ]
+    return masks[0] if len(masks) == 1 and body.message_type is not None and not body.is_repeated else None
+
+
+def implied_paths(text: str, message: Descriptor) -> list[str]:
+    """Sorted leaf paths, in proto names, of a JSON object; repeated and map fields end a path.
+
+    Raises:
+        Refusal: a member that the message does not have.
+    """
+    paths: list[str] = []
+    _collect(json.loads(text), message, "", paths)
+    return sorted(paths)
+
+
+def _collect(node: Any, message: Descriptor, prefix: str, paths: list[str]) -> None:
+    for name, value in node.items():
+        field = names(message).get(name)
+        if field is None:
+            raise Refusal(
+                INVALID_ARGUMENT,
+                f'could not find field "{name}" in "{message.full_name}"',
+                plain=f"there is no member {name!r} in {prefix or 'the body'}",
+                field=prefix + name,
+                reason="UNKNOWN_MEMBER",
+            )
+        path = prefix + field.name
+        inner = field.message_type
+        if inner is not None and not field.is_repeated and inner.full_name in _DYNAMIC:
+            _collect_blindly(value, path, paths)
+        elif inner is None or field.is_repeated or not isinstance(value, dict) or not value or "@type" in value:
+            paths.append(path)
+        else:
+            _collect(value, inner, path + ".", paths)
+
+
+def _collect_blindly(node: Any, path: str, paths: list[str]) -> None:
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            _collect_blindly(value, f"{path}.{name}", paths)
+    else:
+        paths.append(path)

@@ -1,0 +1,160 @@
+"""Bindings: which HTTP requests stand for which RPC, read from the descriptors.
+
+A rule that cannot work fails here, at start, with the RPC and the path in the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.api import annotations_pb2
+from google.api.http_pb2 import HttpRule
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from footlights.gateway.options import Options
+from footlights.gateway.routing.template import Template, TemplateError
+from footlights.http.v1 import annotations_pb2 as reply_pb2
+
+HTTP_BODY = "google.api.HttpBody"
+_SINGLE_VALUED = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        "Timestamp", "Duration", "FieldMask", "StringValue", "BytesValue", "BoolValue", "Int32Value", "Int64Value",
+        "UInt32Value", "UInt64Value", "FloatValue", "DoubleValue",
+    )
+)  # fmt: skip
+
+
+class BindingError(ValueError):
+    """An annotation that cannot be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One HTTP method and path of one RPC."""
+
+    rpc: MethodDescriptor
+    http_method: str
+    template: Template
+    body: str
+    """``""``, ``"*"`` or the name of a request field."""
+    response_body: str
+    """``""`` or the name of a response field."""
+    reply: reply_pb2.Reply
+
+    @property
+    def path(self) -> str:
+        """The RPC's path on the wire: ``/package.Service/Method``."""
+        return f"/{self.rpc.containing_service.full_name}/{self.rpc.name}"
+
+    @property
+    def pool(self) -> DescriptorPool:
+        """The pool of the service."""
+        return self.rpc.containing_service.file.pool
+
+    def __str__(self) -> str:
+        return f"{self.rpc.full_name} ({self.http_method} {self.template.text})"
+
+
+def routes(services: Sequence[ServiceDescriptor | str], options: Options | None = None) -> list[Binding]:
+    """Every binding of the services in order of declaration; the last declared wins where several match.
+
+    Raises:
+        BindingError: a rule that cannot be served, or an unknown service; the message names RPC and path.
+    """
+    options = options or Options()
+    found = []
+    for service in map(resolve, services):
+        for rpc in service.methods:
+            # Through bytes: descriptors of another pool carry options of that pool's classes.
+            method_options = MethodOptions.FromString(rpc.GetOptions().SerializeToString())
+            if not method_options.HasExtension(annotations_pb2.http):
+                continue
+            rule = method_options.Extensions[annotations_pb2.http]
+            reply = method_options.Extensions[reply_pb2.reply]
+            found.append(_bind(rpc, rule, reply, options))
+            for additional in rule.additional_bindings:
+                if additional.additional_bindings:
+                    raise BindingError(f"{rpc.full_name}: additional_bindings inside additional_bindings")
+                found.append(_bind(rpc, additional, reply, options))
+    return found
+
+
+def resolve(service: ServiceDescriptor | str) -> ServiceDescriptor:
+    """The descriptor of a service given by descriptor or by full name in the default pool."""
+    if not isinstance(service, str):
+        return service
+    try:
+        return descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        raise BindingError(f"no service {service!r} in the descriptor pool; import its module first") from None
+
+
+def walk(message: Descriptor, path: str) -> list[FieldDescriptor]:
+    """The fields that a dotted path of proto names passes.
+
+    Raises:
+        BindingError: a name that does not exist, or a step through something that is not a message.
+    """
+    fields: list[FieldDescriptor] = []
+    at: Descriptor | None = message
+    for name in path.split("."):
+        if at is None:
+            raise BindingError(f"{'.'.join(f.name for f in fields)!r} is not a message, so {path!r} leads nowhere")
+        field = at.fields_by_name.get(name)
+        if field is None:
+            raise BindingError(f"no field {name!r} in {at.full_name}")
+        fields.append(field)
+        at = None if field.is_repeated else field.message_type
+    return fields
+
+
+def _bind(rpc: MethodDescriptor, rule: HttpRule, reply: reply_pb2.Reply, options: Options) -> Binding:
+    pattern = rule.WhichOneof("pattern")
+    if pattern is None:
+        raise BindingError(f"{rpc.full_name}: a rule without a path")
+    if pattern == "custom":
+        http_method, path = rule.custom.kind, rule.custom.path
+    else:
+        http_method, path = pattern.upper(), getattr(rule, pattern)
+    try:
+        template = Template.parse(path)
+        binding = Binding(rpc, http_method, template, rule.body, rule.response_body, reply)
+        _check(binding, options)
+    except (TemplateError, BindingError) as error:
+        raise BindingError(f"{rpc.full_name} ({http_method} {path}): {error}") from error
+    return binding
+
+
+def _check(binding: Binding, options: Options) -> None:
+    rpc = binding.rpc
+    if binding.body and binding.http_method == "GET":
+        raise BindingError("GET has no body")
+    if binding.body and binding.http_method == "DELETE" and not options.allow_delete_body:
+        raise BindingError("DELETE has a body, which needs allow_delete_body")
+    if rpc.client_streaming and binding.template.variables:
+        raise BindingError("a client stream takes no path variables")
+    if rpc.client_streaming and binding.body != "*":
+        raise BindingError('a client stream needs body: "*"')
+    for variable in binding.template.variables:
+        *passed, last = walk(rpc.input_type, variable.field_path)
+        if any(field.is_repeated for field in passed):
+            raise BindingError(f"{variable.field_path!r} leads through a repeated field")
+        if last.message_type is not None and last.message_type.full_name not in _SINGLE_VALUED:
+            raise BindingError(f"{variable.field_path!r} is a message and cannot stand in a path")
+    for name, message in ((binding.body, rpc.input_type), (binding.response_body, rpc.output_type)):
+        if name not in ("", "*"):
+            if "." in name:
+                raise BindingError(f"body {name!r} must be a field of the message itself")
+            walk(message, name)
+    reply = binding.reply
+    if reply.HasField("accepted"):
+        walk(rpc.output_type, reply.accepted.field)
+    if reply.event_id:
+        walk(rpc.output_type, reply.event_id)
+    if reply.last_event_id_field:
+        walk(rpc.input_type, reply.last_event_id_field)

@@ -1,0 +1,122 @@
+"""From HTTP method and path to a binding.
+
+The last declared binding that matches wins. Paths are taken as they come, decoded: nothing is cleaned, ``//`` and
+a trailing slash make empty components, and ``*`` matches an empty component too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from footlights.gateway.routing.binding import Binding
+
+_MOST_KNOWN: Final = 1000
+"""Templates with unnamed wildcards match without end."""
+
+
+class Route(NamedTuple):
+    """A binding and what its path variables matched, by field path."""
+
+    binding: Binding
+    variables: dict[str, str]
+
+
+class VerbAlone(Exception):
+    """The last component is nothing but a verb; the reference ends the search there, with 404."""
+
+
+class Router:
+    """The bindings, arranged for finding.
+
+    Args:
+        bindings: in order of declaration.
+        verbs_bind: a path that ends in a verb of some template that matches it belongs to that template alone, so that
+            ``GET /a/x:stop`` is a wrong method of ``POST /a/{name}:stop`` and not the name ``x:stop`` of
+            ``GET /a/{name}``. The reference takes it for the name.
+    """
+
+    def __init__(self, bindings: Sequence[Binding], *, verbs_bind: bool = False) -> None:
+        self._with_verb = [b for b in bindings if b.template.verb] if verbs_bind else []
+        self._by_method: dict[str, list[Binding]] = {}
+        for binding in reversed(bindings):
+            self._by_method.setdefault(binding.http_method, []).append(binding)
+        self._by_count: dict[tuple[str, int], list[Binding]] = {}
+        self._known: dict[tuple[str, str], Route] = {}
+        self._longest = max((len(b.template.segments) for b in bindings), default=0) + 1
+
+    def plain(self, method: str, path: str) -> Route | None:
+        """The binding for a request as ``find`` has it; None also where finding takes more than looking."""
+        known = self._known.get((method, path))
+        if known is not None:
+            return known
+        if path[:1] != "/" or "/:" in path:
+            return None
+        found = self.find(method, path)
+        if found is not None and not found.variables and len(self._known) < _MOST_KNOWN:
+            # A path without variables is the same for everybody.
+            self._known[method, path] = found
+        return found
+
+    def find(self, method: str, path: str) -> Route | None:
+        """The binding for a request, or None.
+
+        Raises:
+            VerbAlone: see there.
+        """
+        components = path[1:].split("/")
+        last = components[-1]
+        if last.startswith(":"):
+            candidates: Sequence[Binding] = self._by_method.get(method, ())
+        else:
+            candidates = self._candidates(method, len(components))
+        for binding in candidates:
+            template = binding.template
+            verb = template.verb
+            if not verb:
+                variables = template.match(components)
+            elif last.endswith(verb) and last[-len(verb) - 1 : -len(verb)] == ":":
+                if len(last) == len(verb) + 1:
+                    raise VerbAlone
+                variables = template.match([*components[:-1], last[: -len(verb) - 1]])
+            else:
+                continue
+            if variables is not None:
+                if not verb and self._with_verb and ":" in last and self._is_verb(components):
+                    continue
+                return Route(binding, variables)
+        return None
+
+    def _is_verb(self, components: list[str]) -> bool:
+        """Whether the path is one of a template with a verb, whatever its method."""
+        for binding in self._with_verb:
+            name = components[-1].removesuffix(":" + binding.template.verb)
+            if name != components[-1] and binding.template.match([*components[:-1], name]) is not None:
+                return True
+        return False
+
+    def methods(self, path: str) -> list[str]:
+        """The methods under which a path matches, sorted."""
+        found = []
+        for method in self._by_method:
+            try:
+                if self.find(method, path) is not None:
+                    found.append(method)
+            except VerbAlone:
+                continue
+        return sorted(found)
+
+    def _candidates(self, method: str, count: int) -> list[Binding]:
+        # Beyond the longest template only ** can match, so the index stays bounded whatever clients send.
+        key = (method, min(count, self._longest))
+        found = self._by_count.get(key)
+        if found is None:
+            if method not in self._by_method:
+                return []
+            found = [
+                b
+                for b in self._by_method[method]
+                if len(b.template.segments) == count or (b.template.deep >= 0 and b.template.least <= count)
+            ]
+            self._by_count[key] = found
+        return found

@@ -1,0 +1,190 @@
+"""HTTP headers to gRPC metadata and back, by grpc-gateway's default matchers (``runtime/context.go``)."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from footlights.gateway.decode.scalars import decode_base64
+from footlights.gateway.errors import DEADLINE_EXCEEDED, INVALID_ARGUMENT, Malformed, Refusal, go_quote
+from footlights.gateway.options import Options
+
+
+class Entry(NamedTuple):
+    """An entry of metadata that gRPC can carry, with grpc's names: checked where it is made."""
+
+    key: str
+    value: str | bytes
+
+
+Metadata = list[Entry]
+Headers = Sequence[tuple[bytes, bytes]]
+
+_PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
+    b"accept", b"accept-charset", b"accept-language", b"accept-ranges", b"authorization", b"cache-control",
+    b"content-type", b"cookie", b"date", b"expect", b"from", b"if-match", b"if-modified-since", b"if-none-match",
+    b"if-schedule-tag-match", b"if-unmodified-since", b"max-forwards", b"origin", b"pragma", b"referer",
+    b"user-agent", b"via", b"warning",
+)}  # fmt: skip
+_AUTHORIZATION: Final = "grpcgateway-authorization"
+_SETTLED: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
+_PREFIX: Final = b"grpc-metadata-"
+_new: Final = tuple.__new__
+_REPEATED: Final = _PERMANENT.keys() | {b"content-length", b"accept-encoding", b"connection"}
+_MOST_KNOWN: Final = 2000
+_LONGEST_KNOWN: Final = 512
+_KEY: Final = re.compile(r"[0-9a-z_.\-]+")
+_TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class Incoming:
+    """Makes a call's metadata of a request's headers.
+
+    Args:
+        options: which headers pass under their own name.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._passed = {name.encode("latin1"): name for name in options.forward_headers}
+        self._strict = options.strict
+        self._known: dict[tuple[bytes, bytes], tuple[Entry, ...]] = {}
+        self._around: dict[tuple[str, str], tuple[Entry, ...]] = {}
+
+    def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
+        """The metadata; ``request_id``, where one was settled on, stands for whatever the client sent.
+
+        Raises:
+            Refusal: a binary header that is not base64.
+        """
+        metadata: Metadata = []
+        forwarded_for, host = "", ""
+        known = self._known
+        for header in headers:
+            entries = known.get(header)
+            if entries is None:
+                raw_name, raw_value = header
+                if raw_name == b"host":
+                    host = host or raw_value.decode("latin1")
+                elif raw_name == b"x-forwarded-for":
+                    forwarded_for += raw_value.decode("latin1") + ", "
+                elif raw_name == b"x-forwarded-host":
+                    host = raw_value.decode("latin1")
+                elif raw_name == b"x-request-id" and request_id:
+                    continue
+                entries = self._entries(raw_name, raw_value)
+            if entries:
+                metadata += entries
+        forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
+        metadata += self._around.get((host, forwarded_for)) or self._surroundings(host, forwarded_for)
+        if request_id:
+            metadata.append(_new(Entry, ("x-request-id", request_id)))
+        return metadata
+
+    def _surroundings(self, host: str, forwarded_for: str) -> tuple[Entry, ...]:
+        """Who asked whom; remembered, because a connection asks often."""
+        found = tuple(
+            Entry(key, value)
+            for key, value in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for))
+            if value and value.isascii() and value.isprintable()
+        )
+        if len(host) + len(forwarded_for) <= _LONGEST_KNOWN:
+            if len(self._around) >= _MOST_KNOWN:
+                self._around.clear()
+            self._around[host, forwarded_for] = found
+        return found
+
+    def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[Entry, ...]:
+        """What one header becomes; remembered for those that clients send again and again."""
+        found: Metadata = []
+        prefixed = _PERMANENT.get(raw_name)
+        if prefixed is not None:
+            value = raw_value.decode("latin1")
+            if value.isascii() and value.isprintable():
+                if prefixed == _AUTHORIZATION:
+                    found.append(Entry("authorization", value))
+                found.append(Entry(prefixed, value))
+        elif raw_name[:14] == _PREFIX:
+            _add(found, raw_name[14:].decode("latin1"), raw_value, raw_name)
+        if raw_name in self._passed:
+            _add(found, self._passed[raw_name], raw_value, raw_name)
+        if self._strict:
+            # What the gateway vouches for is not for clients to say.
+            found = [entry for entry in found if entry.key not in _SETTLED]
+        entries = tuple(found)
+        if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[raw_name, raw_value] = entries
+        return entries
+
+
+def timeout(value: str | None, options: Options) -> float | None:
+    """Seconds that a call may take: Grpc-Timeout, else the default; never above the maximum.
+
+    Raises:
+        Refusal: a Grpc-Timeout that does not parse, or one that has passed.
+    """
+    seconds = options.default_timeout_s
+    if value is not None:
+        found = re.fullmatch(r"([+-]?[0-9]{1,19})([HMSmun])", value)
+        if found is None:
+            raise Refusal(
+                INVALID_ARGUMENT,
+                f"invalid grpc-timeout: {value}",
+                plain=f"Grpc-Timeout: {go_quote(value)} is not a number with one of the units H M S m u n",
+                reason="INVALID_HEADER",
+                field="grpc-timeout",
+            )
+        asked = int(found.group(1)) * _TIMEOUT_UNITS[found.group(2)]
+        if asked < 0:
+            raise Refusal(DEADLINE_EXCEEDED, "context deadline exceeded", reason="DEADLINE_EXCEEDED")
+        seconds = asked or seconds
+    if options.max_timeout_s is not None and (seconds is None or seconds > options.max_timeout_s):
+        return options.max_timeout_s if seconds is not None or value is not None else seconds
+    return seconds
+
+
+class Outgoing:
+    """Makes response headers of a call's initial metadata.
+
+    Args:
+        options: which metadata become headers under their own name.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._names = {key: key.encode("latin1") for key in options.expose_headers}
+        # Strict mode answers with the request id that it has settled on.
+        self._settled = "x-request-id" if options.strict and "x-request-id" in self._names else ""
+
+    def __call__(self, metadata: Sequence[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers."""
+        headers = []
+        for key, value in metadata:
+            if key == self._settled:
+                continue
+            text = b64encode(value) if isinstance(value, bytes) else value.encode("latin1", "replace")
+            headers.append((self._names.get(key) or b"grpc-metadata-" + key.encode("latin1"), text))
+        return headers
+
+
+def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> None:
+    key = key.lower()
+    if not _KEY.fullmatch(key) or key.startswith("grpc-"):
+        return
+    value = raw_value.decode("latin1")
+    if key.endswith("-bin"):
+        try:
+            metadata.append(Entry(key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
+        except Malformed as error:
+            name = "-".join(part.capitalize() for part in raw_name.decode("latin1").split("-"))
+            raise Refusal(
+                INVALID_ARGUMENT,
+                f"invalid binary header {name}: {error.reference}",
+                plain=f"header {name}: {go_quote(value)} is not base64",
+                reason="INVALID_HEADER",
+                field=name,
+            ) from None
+    elif value.isascii() and value.isprintable():
+        metadata.append(Entry(key, value))

@@ -1,0 +1,194 @@
+"""Docker's Engine API over its Unix socket, by aiodocker. Shapes: Docker Engine API 1.44 and later."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from footlights.launch.container.launcher import EngineError, Spec, State
+
+CALL_TIMEOUT_S = 30.0
+LOG_FILE_BYTES, LOG_FILES = "1m", "8"
+_NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
+
+
+class DockerEngine:
+    """Keeps the `container.Engine` protocol."""
+
+    name = "docker"
+
+    def __init__(self, socket: Path, *, auth_file: Path | None = None) -> None:
+        """Speak to the engine at ``socket``.
+
+        Args:
+            socket: The engine's Unix socket.
+            auth_file: Docker's ``config.json`` with the registries' credentials; the agent user's own where None.
+                Credential helpers in it are not asked.
+        """
+        self._socket = socket
+        folder = os.environ.get("DOCKER_CONFIG", "")
+        self._auth_file = auth_file or (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+        self._client: Any = None
+
+    async def has_image(self, image: str) -> bool:
+        async with self._asking() as docker:
+            try:
+                await docker.images.inspect(image)
+            except _docker_error() as error:
+                if error.status == _NOT_FOUND:
+                    return False
+                raise
+            return True
+
+    async def pull(self, image: str) -> None:
+        # Without a deadline here: a Kit image is tens of gigabytes. Whoever waits has one.
+        async with self._asking(timeout_s=None) as docker:
+            await docker.images.pull(image, auth=self._auth(image))
+
+    async def create(self, spec: Spec) -> None:
+        async with self._asking() as docker:
+            try:
+                await docker.containers.create(container_config(spec), name=spec.name)
+            except _docker_error() as error:
+                if error.status != _CONFLICT:
+                    raise
+
+    async def start(self, name: str) -> None:
+        async with self._asking() as docker:
+            await docker.containers.container(name).start()
+
+    async def inspect(self, name: str) -> State | None:
+        async with self._asking() as docker:
+            try:
+                found = await docker.containers.container(name).show()
+            except _docker_error() as error:
+                if error.status == _NOT_FOUND:
+                    return None
+                raise
+        state = found["State"]
+        message = str(state.get("Error") or "")
+        if state.get("OOMKilled"):
+            message = "it was killed for want of memory."
+        return State(
+            status=str(state["Status"]),
+            running=bool(state["Running"]),
+            pid=int(state.get("Pid") or 0),
+            exit_code=int(state.get("ExitCode") or 0),
+            message=message,
+        )
+
+    async def stop(self, name: str, grace_s: int) -> None:
+        async with self._asking(timeout_s=grace_s + CALL_TIMEOUT_S) as docker:
+            try:
+                await docker.containers.container(name).stop(t=grace_s)
+            except _docker_error() as error:
+                if error.status not in (_NOT_FOUND, _NOT_MODIFIED):
+                    raise
+
+    async def kill(self, name: str) -> None:
+        async with self._asking() as docker:
+            try:
+                await docker.containers.container(name).kill(signal="SIGKILL")
+            except _docker_error() as error:
+                if error.status not in (_NOT_FOUND, _CONFLICT):  # 409: it does not run any more
+                    raise
+
+    async def logs(self, name: str, *, since_s: int, tail: int) -> Sequence[str]:
+        async with self._asking() as docker:
+            pieces: list[str] = await docker.containers.container(name).log(
+                stdout=True, stderr=True, timestamps=True, since=since_s, tail=str(tail) if tail else "all"
+            )
+        return "".join(pieces).removesuffix("\n").split("\n") if pieces else []
+
+    async def remove(self, name: str) -> None:
+        async with self._asking() as docker:
+            try:
+                await docker.containers.container(name).delete(force=True)
+            except _docker_error() as error:
+                if error.status not in (_NOT_FOUND, _CONFLICT):  # 409: its removal is under way
+                    raise
+
+    async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        async with self._asking() as docker:
+            found = await docker.containers.list(all=True, filters=json.dumps(filters))
+            return {one["Names"][0].lstrip("/"): dict(one["Labels"] or {}) for one in found}
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    @contextlib.asynccontextmanager
+    async def _asking(self, timeout_s: float | None = CALL_TIMEOUT_S) -> AsyncIterator[Any]:
+        """Give the client; what goes wrong in the block becomes an EngineError."""
+        if self._client is None:
+            import aiodocker
+
+            self._client = aiodocker.Docker(url=f"unix://{self._socket}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield self._client
+        except _docker_error() as error:
+            # aiodocker says 900 where there was no answer at all, and 0 for an error inside a stream that began well.
+            raise EngineError(str(error.message), status=0 if error.status == 900 else error.status or 500) from None
+        except TimeoutError:
+            raise EngineError(f"it did not answer within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineError(str(error) or type(error).__name__) from None
+
+    def _auth(self, image: str) -> dict[str, str] | None:
+        """Find the credentials for an image's registry, as ``docker login`` keeps them."""
+        registry, slash, _ = image.partition("/")
+        if not slash or not ("." in registry or ":" in registry or registry == "localhost"):
+            return None  # a name without a registry: the engine's default one
+        try:
+            known = json.loads(self._auth_file.read_bytes()).get("auths", {})
+            encoded = (known.get(registry) or known.get(f"https://{registry}") or {}).get("auth", "")
+            user, _, password = base64.b64decode(encoded).decode().partition(":")
+        except (OSError, ValueError, AttributeError, binascii.Error):
+            return None
+        return {"username": user, "password": password, "serveraddress": registry} if user else None
+
+
+def container_config(spec: Spec) -> dict[str, object]:
+    """Write the body of ``POST /containers/create``."""
+    return {
+        "Image": spec.image,
+        "Cmd": list(spec.command) or None,
+        "Env": [f"{name}={value}" for name, value in spec.environment],
+        "User": spec.user,
+        "WorkingDir": spec.working_directory,
+        "Labels": dict(spec.labels),
+        "Tty": False,
+        "OpenStdin": False,
+        "StopSignal": "SIGTERM",
+        "StopTimeout": spec.stop_grace_s,
+        "HostConfig": {
+            "Binds": list(spec.mounts),
+            "NetworkMode": "host",
+            "Init": True,
+            "AutoRemove": False,
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_FILE_BYTES, "max-file": LOG_FILES}},
+            "ShmSize": spec.shm_size_bytes,
+            "DeviceRequests": [{"Driver": "cdi", "DeviceIDs": [spec.device]}] if spec.device else [],
+        },
+    }
+
+
+def _docker_error() -> type[Any]:
+    """aiodocker's exception; imported late, for it belongs to an extra."""
+    import aiodocker
+
+    error: type[Any] = aiodocker.DockerError
+    return error

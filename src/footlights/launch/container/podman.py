@@ -1,0 +1,175 @@
+"""podman by its command: its Docker-compatible socket ignores device requests, the command does not.
+
+Works with and without root. Shapes: podman-create(1), podman-inspect(1), podman-logs(1) of podman 4 and 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from footlights.launch.container import log_lines
+from footlights.launch.container.launcher import EngineError, Spec, State
+
+CALL_TIMEOUT_S = 60.0
+LOG_BYTES = "8mb"
+_ABSENT = ("no such container", "no container with name or id")
+
+
+class PodmanEngine:
+    """Keeps the `container.Engine` protocol."""
+
+    name = "podman"
+
+    def __init__(self, *, program: str = "podman") -> None:
+        """Run ``program`` for every call."""
+        self._program = program
+
+    async def has_image(self, image: str) -> bool:
+        code, _, complaint = await self._run("image", "exists", image)
+        if code not in (0, 1):
+            raise EngineError(complaint, status=500)
+        return code == 0
+
+    async def pull(self, image: str) -> None:
+        # Without a deadline here: a Kit image is tens of gigabytes. Whoever waits has one.
+        await self._must("pull", "--quiet", image, timeout_s=None)
+
+    async def create(self, spec: Spec) -> None:
+        if await self.inspect(spec.name) is None:
+            await self._must(*create_arguments(spec))
+
+    async def start(self, name: str) -> None:
+        await self._must("start", name)
+
+    async def inspect(self, name: str) -> State | None:
+        code, said, complaint = await self._run("container", "inspect", name)
+        if code != 0:
+            if _is_absent(complaint):
+                return None
+            raise EngineError(complaint, status=500)
+        state = _json(said)[0]["State"]
+        message = "it was killed for want of memory." if state.get("OOMKilled") else str(state.get("Error") or "")
+        return State(
+            # podman has states of its own on the way: a container that was never started is any of these.
+            status="created" if state["Status"] in ("created", "configured", "initialized") else str(state["Status"]),
+            running=bool(state["Running"]) or state["Status"] in ("stopping", "paused"),
+            pid=int(state.get("Pid") or 0),
+            exit_code=int(state.get("ExitCode") or 0),
+            message=message,
+        )
+
+    async def stop(self, name: str, grace_s: int) -> None:
+        await self._must("stop", "--ignore", "--time", str(grace_s), name, timeout_s=grace_s + CALL_TIMEOUT_S)
+
+    async def kill(self, name: str) -> None:
+        code, _, complaint = await self._run("kill", "--signal", "KILL", name)
+        if code != 0 and not _is_absent(complaint) and "not running" not in complaint and "exited" not in complaint:
+            raise EngineError(complaint, status=500)
+
+    async def logs(self, name: str, *, since_s: int, tail: int) -> Sequence[str]:
+        arguments = ["logs", "--timestamps"]
+        if since_s:
+            arguments += ["--since", datetime.fromtimestamp(since_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
+        if tail:
+            arguments += ["--tail", str(tail)]
+        code, said, complaint = await self._run(*arguments, name)
+        if code != 0:
+            raise EngineError(complaint, status=404 if _is_absent(complaint) else 500)
+        # The application's two streams come on the command's two streams.
+        return log_lines.merge(_lines(said), _lines(complaint))
+
+    async def remove(self, name: str) -> None:
+        code, _, complaint = await self._run("rm", "--force", "--ignore", "--time", "0", name)
+        if code != 0 and not _is_absent(complaint):
+            raise EngineError(complaint, status=500)
+
+    async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        filters = [part for name, value in labels.items() for part in ("--filter", f"label={name}={value}")]
+        said = await self._must("ps", "--all", *filters, "--format", "json")
+        return {one["Names"][0]: dict(one.get("Labels") or {}) for one in _json(said or "[]")}
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _must(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> str:
+        code, said, complaint = await self._run(*arguments, timeout_s=timeout_s)
+        if code != 0:
+            raise EngineError(complaint or f"podman {arguments[0]} ended with status {code}", status=500)
+        return said
+
+    async def _run(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> tuple[int, str, str]:
+        """Run the command; returns its status and its two outputs. EngineError with status 0 where it cannot be."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self._program,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            raise EngineError(f"{self._program}: {error.strerror}") from None
+        try:
+            async with asyncio.timeout(timeout_s):
+                said, complaint = await process.communicate()
+        except TimeoutError:
+            raise EngineError(f"podman {arguments[0]} did not end within {timeout_s:g} s") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await asyncio.shield(process.wait())
+        assert process.returncode is not None
+        return process.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace").strip()
+
+
+def create_arguments(spec: Spec) -> list[str]:
+    """Write the command line of ``podman create``. Nothing in it is secret."""
+    arguments = [
+        "create",
+        *("--name", spec.name),
+        *("--network", "host"),
+        "--init",
+        *("--pull", "never"),  # `prepare` has pulled it
+        *("--restart", "no"),
+        *("--stop-signal", "SIGTERM"),
+        *("--stop-timeout", str(spec.stop_grace_s)),
+        *("--log-driver", "k8s-file"),
+        *("--log-opt", f"max-size={LOG_BYTES}"),
+        "--http-proxy=false",  # podman hands the agent's proxies on by default
+    ]
+    for name, value in spec.labels.items():
+        arguments += ["--label", f"{name}={value}"]
+    for name, value in spec.environment:
+        arguments += ["--env", f"{name}={value}"]
+    for mount in spec.mounts:
+        arguments += ["--volume", mount]
+    if spec.device:
+        arguments += ["--device", spec.device]
+    if spec.user:
+        arguments += ["--user", spec.user]
+    if spec.working_directory:
+        arguments += ["--workdir", spec.working_directory]
+    if spec.shm_size_bytes:
+        arguments += ["--shm-size", f"{spec.shm_size_bytes}b"]
+    return [*arguments, spec.image, *spec.command]
+
+
+def _lines(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _is_absent(complaint: str) -> bool:
+    return any(text in complaint.lower() for text in _ABSENT)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise EngineError(f"podman's answer is no JSON: {text[:200]!r}", status=500) from None

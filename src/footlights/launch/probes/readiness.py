@@ -1,0 +1,126 @@
+"""Asks a running launch: can it be connected to, and who is there?
+
+Each call is one probe with a deadline of its own, and raises nothing: an application that does not answer is not
+ready, and its viewers are unknown. A proxy of the agent's environment is never used: the application is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from footlights.launch import fake
+from footlights.launch.launcher import LogPart, Plan
+from footlights.launch.probes import loopback
+from footlights.launch.process import ownership
+from footlights.v1.application_pb2 import Presence as PresenceRecipe
+from footlights.v1.application_pb2 import Readiness
+
+READY_PATH = "/v1/streaming/ready"
+STATUS_PATH = "/v1/streaming/status"
+PROBE_TIMEOUT_S = 3.0
+_MAX_LOG_PARTS = 16
+
+LogReader = Callable[[str], Awaitable[LogPart]]
+"""Reads a launch's output from a cursor on; "" is its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who is there. None is unknown, which is not nobody."""
+
+    viewers: int | None
+    idle_s: float | None
+    """Seconds since the last input, where the application says it."""
+
+
+UNKNOWN = Presence(viewers=None, idle_s=None)
+
+
+async def ready(plan: Plan, log_reader: LogReader, *, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+    """Make the version's readiness check once.
+
+    Args:
+        plan: The launch.
+        log_reader: Its output, for the check LOG.
+        timeout_s: How long the check may take.
+    """
+    version = plan.version
+    if version.HasField("fake"):
+        return fake.is_ready(plan)
+    try:
+        async with asyncio.timeout(timeout_s):
+            match version.readiness.check:
+                case Readiness.TCP:
+                    return await _accepts(plan.ports.signal)
+                case Readiness.LOG:
+                    return await _logged(version.readiness.log_text, log_reader)
+                case _:
+                    status, _ = await loopback.ask(plan.ports.http, version.readiness.path or READY_PATH)
+                    return status == 200
+    except (OSError, ValueError, EOFError, TimeoutError):
+        return False
+
+
+async def presence(plan: Plan, *, timeout_s: float = PROBE_TIMEOUT_S) -> Presence:
+    """Ask who is connected, by the version's source.
+
+    An application's own word (``{"viewers": 1, "last_input_seconds_ago": 2.5}``) comes first; connections to the
+    signalling port are counted where it has none.
+    """
+    version, source = plan.version, plan.version.presence.source
+    if source == PresenceRecipe.NONE:
+        return UNKNOWN
+    if version.HasField("fake"):
+        return Presence(viewers=fake.viewers(plan), idle_s=None)
+    if source != PresenceRecipe.CONNECTIONS:
+        try:
+            async with asyncio.timeout(timeout_s):
+                status, body = await loopback.ask(plan.ports.http, STATUS_PATH)
+            if status == 200:
+                return _said(body)
+        except TimeoutError:
+            return UNKNOWN  # it has the route, or hangs: its connections would say less
+        except (OSError, ValueError, EOFError):
+            pass
+        if source == PresenceRecipe.HTTP:
+            return UNKNOWN
+    count = await asyncio.to_thread(ownership.connections, plan.ports.signal)
+    return Presence(viewers=count, idle_s=None)
+
+
+def _said(body: bytes) -> Presence:
+    """Read an application's own word; raises ValueError where it makes no sense."""
+    value = json.loads(body)
+    if not isinstance(value, dict):
+        raise ValueError("the status is no object")
+    viewers, idle = value.get("viewers"), value.get("last_input_seconds_ago")
+    if not isinstance(viewers, int) or isinstance(viewers, bool) or not 0 <= viewers < 2**31:
+        raise ValueError(f"viewers is {viewers!r}")
+    if isinstance(idle, bool) or not isinstance(idle, int | float) or not math.isfinite(idle) or idle < 0:
+        idle = None
+    return Presence(viewers=viewers, idle_s=None if idle is None else float(idle))
+
+
+async def _accepts(port: int) -> bool:
+    _, writer = await asyncio.open_connection(loopback.HOST, port)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def _logged(text: str, log_reader: LogReader) -> bool:
+    cursor = ""
+    for _ in range(_MAX_LOG_PARTS):
+        part = await log_reader(cursor)
+        if any(text in line for line in part.lines):
+            return True
+        if not part.lines or part.cursor == cursor:
+            return False
+        cursor = part.cursor
+    return False

@@ -1,0 +1,145 @@
+"""Whose ports are these? Kit takes the next port when its own is taken, so an answer on a port proves nothing.
+
+Reads /proc/net/{tcp,tcp6,udp,udp6} for the sockets and /proc/PID/fd for who holds them (proc(5)). Containers on the
+host's network are seen like processes; a socket of another user's process is seen, its owner only by root.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from footlights.launch.launcher import Ports
+from footlights.linux import procfs
+
+_LISTEN, _ESTABLISHED = "0A", "01"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that listens, or for UDP is bound and unconnected."""
+
+    protocol: str
+    """``TCP`` or ``UDP``."""
+    port: int
+    pid: int | None
+    """None where no process that we may look into holds it."""
+    name: str = ""
+    """The process's name; empty where it cannot be told."""
+
+    def __str__(self) -> str:
+        who = f"pid {self.pid} ({self.name})" if self.pid is not None else "a process that cannot be told"
+        return f"{self.protocol} port {self.port} belongs to {who}"
+
+
+def listeners_outside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...]:
+    """Find who listens on a launch's ports and is not of its tree: none of them is what ready needs.
+
+    Its ports are the signalling and http port (TCP) and the media port (UDP, where it is bound: Kit binds it only
+    when a viewer connects). Blocking: call it in a thread.
+    """
+    return tuple(_listener(socket, socket.holders) for socket in _sockets(ports, pids) if not socket.holders & {*pids})
+
+
+def listeners_inside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...]:
+    """Find who of a launch's tree listens on its ports: none of them is what TERMINATED needs. Blocking."""
+    inside = [(socket, socket.holders & {*pids}) for socket in _sockets(ports, pids)]
+    return tuple(_listener(socket, holders) for socket, holders in inside if holders)
+
+
+def owns(ports: Ports, pids: Collection[int]) -> bool:
+    """Say whether the tree listens on both its signalling and its http port, and nobody else does. Blocking."""
+    sockets = [socket for socket in _sockets(ports, pids) if socket.protocol == "TCP"]
+    return all(socket.holders & {*pids} for socket in sockets) and {socket.port for socket in sockets} == {
+        ports.signal,
+        ports.http,
+    }
+
+
+def connections(port: int) -> int:
+    """Count the established TCP connections to a port of this machine, from wherever they come. Blocking."""
+    return sum(1 for row in _rows("tcp") if row.port == port and row.state == _ESTABLISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    port: int
+    state: str
+    inode: str
+    unconnected: bool
+
+
+def _rows(protocol: str) -> Iterator[_Row]:
+    for name in (protocol, f"{protocol}6"):
+        try:
+            lines = (procfs.PROC / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue  # without IPv6 there is no tcp6
+        for line in lines:
+            fields = line.split()
+            yield _Row(
+                port=int(fields[1].rpartition(":")[2], 16),
+                state=fields[3],
+                inode=fields[9],
+                unconnected=fields[2].endswith(":0000"),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Socket:
+    protocol: str
+    port: int
+    holders: frozenset[int]
+    """Everybody who has it open: it may have been inherited. Of a launch's tree only its members are looked for."""
+
+
+def _sockets(ports: Ports, pids: Collection[int]) -> list[_Socket]:
+    """Find the sockets on a launch's ports and who holds them, asking ``pids`` first and the rest only if need be."""
+    wanted = {
+        f"socket:[{row.inode}]": (protocol.upper(), row.port)
+        for protocol, numbers in (("tcp", {ports.signal, ports.http}), ("udp", {ports.media}))
+        for row in _rows(protocol)
+        if row.port in numbers and (row.state == _LISTEN if protocol == "tcp" else row.unconnected)
+    }
+    holders = _holders(wanted, pids)
+    if missing := {link for link in wanted if not holders[link]}:
+        holders.update(_holders(missing, procfs.pids()))
+    return [_Socket(*wanted[link], frozenset(holders[link])) for link in sorted(wanted)]
+
+
+def _holders(links: Collection[str], pids: Iterable[int]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {link: set() for link in links}
+    if links:
+        for pid in pids:
+            for link in _open_sockets(pid):
+                if link in found:
+                    found[link].add(pid)
+    return found
+
+
+def _open_sockets(pid: int) -> Iterator[str]:
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        try:
+            target = os.readlink(f"{folder}/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:"):
+            yield target
+
+
+def _listener(socket: _Socket, holders: frozenset[int]) -> Listener:
+    pid = min(holders, default=None)
+    return Listener(socket.protocol, socket.port, pid, "" if pid is None else _name(pid))
+
+
+def _name(pid: int) -> str:
+    try:
+        return (procfs.PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""

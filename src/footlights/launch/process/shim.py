@@ -1,0 +1,389 @@
+"""The small process between the agent and one application; it outlives the agent and records the exit.
+
+Run as ``python -S -P -m footlights.launch.process.shim DIRECTORY``, standard library only. The directory holds
+``order.json`` (what to run, written by `process`); the shim adds ``shim.json`` (who it and the application are,
+written before the application is executed), ``output/`` (`output`) and, when the whole tree is gone, ``exit.json``.
+
+The first process is only the starter: it forks the shim into a session of its own, waits until the application is
+executed, says ``started``, ``already`` or ``failed REASON MESSAGE`` as JSON on its output, and is gone. A second start
+for the same directory finds the lock held or ``shim.json`` there, and starts nothing.
+
+The tree is ended by SIGTERM to this process (SIGTERM to the tree, after the grace SIGKILL), or at once by SIGUSR1.
+When the application's first process ends by itself, what is left of its tree is ended too, with a grace of 2 s at
+most: an application stays in the foreground. Orphans come to this process, the tree's subreaper (prctl(2)), so none
+gets away by leaving its group or session.
+
+If the shim itself is killed, the kernel kills the application's first process (PR_SET_PDEATHSIG): an application
+without a shim has a broken pipe for output and nobody who knows its exit status, so it is better dead at once than
+half alive. Children of the application are found by their mark (`process`) and ended from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from footlights.launch.process.output import OutputWriter
+from footlights.linux import procfs
+
+ORDER, STATE, EXIT, LOCK, OUTPUT = "order.json", "shim.json", "exit.json", "shim.lock", "output"
+RESERVED = "exit.reserved"
+"""Space for ``exit.json``, had before the application is executed: a disk may be full when it ends."""
+_RESERVED_BYTES = 512
+_EXIT_PATIENCE_S, _EXIT_AGAIN_S = 60.0, 0.2
+LEFTOVER_GRACE_S = 2.0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_KILL_AGAIN_S = 0.05
+_KILL_AGAIN_MOST_S = 1.0
+_NO_STATUS = 255
+
+
+def write_atomically(path: Path, value: object) -> None:
+    """Write JSON as ``replace_file`` does."""
+    replace_file(path, json.dumps(value).encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or the one before, also after a power cut. Mode 0600."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def _reserve(path: Path) -> None:
+    """Take up the space that ``_fill_in`` needs, and see it on disk."""
+    with path.open("wb") as file:
+        file.write(b" " * _RESERVED_BYTES)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fill_in(reserved: Path, path: Path, content: bytes) -> None:
+    """Write into space that is had already, and only then give the file its name. JSON does not mind the rest."""
+    if reserved.exists():
+        with reserved.open("r+b") as file:
+            file.write(content.ljust(_RESERVED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(reserved, path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def main(arguments: list[str]) -> int:
+    """Start the shim for one directory and say how that went. Returns the starter's exit status."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m footlights.launch.process.shim DIRECTORY\n")
+        return 2
+    directory = Path(arguments[0])
+    # Whoever starts us may leak descriptors (uvloop does): held here they would keep the agent's own pipes open, and
+    # the application must have none of them.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    said, say = os.pipe()
+    if os.fork() == 0:
+        os.close(said)
+        _become_shim(directory, say)
+    os.close(say)
+    with os.fdopen(said, "rb") as answer:
+        text = answer.read()
+    sys.stdout.buffer.write(text or b'{"answer": "failed", "reason": "SHIM_FAILED", "message": "see shim.err"}')
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _become_shim(directory: Path, say: int) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        try:
+            _redirect(directory)
+            shim = Shim(directory, say)
+        except OSError as error:
+            _say(say, "failed", **_complaint(error))
+            raise
+        status = shim.run()
+    except BaseException as error:  # its last words: nobody is above it
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _redirect(directory: Path) -> None:
+    """Let go of everything of the agent's, so that its pipes close when it dies and not when we do."""
+    null = os.open(os.devnull, os.O_RDWR)
+    words = os.open(directory / "shim.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(words, 2)
+    os.close(null)
+    os.close(words)
+    os.chdir("/")
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
+class Shim:
+    """One application from its exec to the end of the last process of its tree."""
+
+    def __init__(self, directory: Path, say: int) -> None:
+        self._directory = directory
+        self._say = say
+        self._order = json.loads((directory / ORDER).read_text(encoding="utf-8"))
+        self._application = 0
+        self._exit_code: int | None = None
+        self._output: OutputWriter | None = None
+        self._pipe = -1
+        self._kill_at: float | None = None
+        """When SIGKILL is due, on the monotonic clock; None while nothing is to end."""
+        self._kill_again_s = _KILL_AGAIN_S
+        self._term_sent = False
+
+    def run(self) -> int:
+        try:
+            if not self._is_first():
+                _say(self._say, "already")
+                return 0
+            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            wake = self._catch_signals()
+            if not self._start():
+                return 0
+        except (OSError, RuntimeError) as error:
+            _say(self._say, "failed", **_complaint(error))
+            raise
+        self._watch(wake)
+        self._finish()
+        return 0
+
+    def _is_first(self) -> bool:
+        """Hold the directory, for as long as this process lives; False where it was started before."""
+        lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return not (self._directory / STATE).exists() and not (self._directory / EXIT).exists()
+
+    def _catch_signals(self) -> int:
+        """Have every signal of interest make ``wake`` readable, each as its number in one byte."""
+        wake, woken = os.pipe()
+        for descriptor in (wake, woken):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda _number, _frame: None)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        return wake
+
+    def _start(self) -> bool:
+        """Fork, write down who is who, and only then let the child execute the application."""
+        _reserve(self._directory / RESERVED)
+        self._output = OutputWriter(
+            self._directory / OUTPUT,
+            segment_bytes=self._order["segment_bytes"],
+            segments=self._order["segments"],
+        )
+        self._pipe, out = os.pipe()
+        go, let_go = os.pipe()
+        failed, fail = os.pipe()
+        self._application = os.fork()
+        if self._application == 0:
+            os.close(let_go)  # or it would wait for its own end of the pipe
+            self._execute(out, go, fail)
+        for descriptor in (out, go, fail):
+            os.close(descriptor)
+        os.set_blocking(self._pipe, False)
+        shim, application = procfs.Identity.of(os.getpid()), procfs.Identity.of(self._application)
+        try:
+            if shim is None or application is None:
+                raise RuntimeError("the application's process ended before it was executed")
+            write_atomically(self._directory / STATE, {"shim": shim.to_json(), "application": application.to_json()})
+            os.write(let_go, b"g")
+        finally:
+            os.close(let_go)
+        with os.fdopen(failed, "rb") as reason:
+            problem = reason.read()
+        if problem:
+            os.waitpid(self._application, 0)
+            (self._directory / STATE).unlink()
+            self._output.close()
+            _say(self._say, "failed", **json.loads(problem))
+            return False
+        _say(self._say, "started")
+        return True
+
+    def _execute(self, out: int, go: int, fail: int) -> NoReturn:
+        """Become the application. Runs in the child; the pipes that stay open close on exec."""
+        try:
+            os.setsid()
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            signal.set_wakeup_fd(-1)
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                signal.signal(number, signal.SIG_DFL)
+            # Should the shim die before the line above took effect, the pipe is closed and nothing is executed.
+            if os.read(go, 1) != b"g":
+                os._exit(_NO_STATUS)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            os.chdir(self._order["working_directory"])
+            argv = self._order["argv"]
+            os.execve(argv[0], argv, self._order["environment"])  # noqa: S606  # no shell: that is the point
+        except BaseException as error:
+            os.write(fail, json.dumps(_why(error, self._order)).encode())
+        finally:
+            os._exit(_NO_STATUS)
+
+    def _watch(self, wake: int) -> None:
+        """Copy output, reap, and end the tree when told; returns when no process of it is left."""
+        poll = select.poll()
+        poll.register(wake, select.POLLIN)
+        poll.register(self._pipe, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll(self._wait_ms()):
+                if descriptor == wake:
+                    self._heed(os.read(wake, 4096))
+                elif not self._copy(1):
+                    poll.unregister(self._pipe)
+            if not self._reap():
+                return
+            if self._exit_code is not None and self._kill_at is None:
+                self._end(min(self._order["stop_grace_s"], LEFTOVER_GRACE_S))
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                procfs.kill(procfs.descendants(os.getpid()), signal.SIGKILL)
+                # A process that forks as fast as it is killed loses this race in the end; one that waits on a dead
+                # disk is not worth a busy loop.
+                self._kill_at = time.monotonic() + self._kill_again_s
+                self._kill_again_s = min(self._kill_again_s * 2, _KILL_AGAIN_MOST_S)
+
+    def _wait_ms(self) -> int | None:
+        return None if self._kill_at is None else max(0, int((self._kill_at - time.monotonic()) * 1000) + 1)
+
+    def _heed(self, numbers: bytes) -> None:
+        if signal.SIGUSR1 in numbers:
+            self._end(0.0)
+        elif signal.SIGTERM in numbers:
+            self._end(self._order["stop_grace_s"])
+
+    def _end(self, grace_s: float) -> None:
+        """Begin to end the tree; a later call may only bring its end nearer."""
+        due = time.monotonic() + grace_s
+        self._kill_at = due if self._kill_at is None else min(self._kill_at, due)
+        if grace_s > 0 and not self._term_sent:
+            self._term_sent = True
+            procfs.kill(procfs.descendants(os.getpid()), signal.SIGTERM)
+
+    def _reap(self) -> bool:
+        """Reap whatever has ended; False when nothing is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._application:
+                self._exit_code = os.waitstatus_to_exitcode(status)
+
+    def _copy(self, most: int) -> bool:
+        """Copy at most ``most`` pieces of output; False at its end."""
+        assert self._output is not None
+        for _ in range(most):
+            try:
+                data = os.read(self._pipe, 65536)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self._output.write(data)
+        return True
+
+    def _finish(self) -> None:
+        """Write down the end: every process is gone, so what is in the pipe is all there will be."""
+        assert self._output is not None
+        self._copy(32)
+        with contextlib.suppress(OSError):
+            self._output.close()
+        end = {"exit_code": self._exit_code, "dropped_output_bytes": self._output.dropped_bytes}
+        give_up = time.monotonic() + _EXIT_PATIENCE_S
+        while True:
+            try:
+                _fill_in(self._directory / RESERVED, self._directory / EXIT, json.dumps(end).encode())
+                return
+            except FileNotFoundError:
+                return  # the launch was given up, its directory with it
+            except OSError:
+                # Nobody else knows how the application ended: a disk that fails for a moment must not make it unknown.
+                if time.monotonic() >= give_up:
+                    raise
+                time.sleep(_EXIT_AGAIN_S)
+
+
+def _say(descriptor: int, answer: str, **facts: object) -> None:
+    with contextlib.suppress(OSError):  # the agent died while it waited; its successor reads the directory
+        os.write(descriptor, json.dumps({"answer": answer, **facts}).encode())
+    os.close(descriptor)
+
+
+def _complaint(error: OSError | RuntimeError) -> dict[str, object]:
+    number = error.errno if isinstance(error, OSError) else None
+    message = f"the shim could not start the application: {error}"
+    return {"reason": "SHIM_FAILED", "message": message, "errno": number}
+
+
+def _why(error: BaseException, order: dict[str, object]) -> dict[str, object]:
+    argv = order["argv"]
+    command = argv[0] if isinstance(argv, list) else ""
+    folder = str(order["working_directory"])
+    if isinstance(error, OSError) and not os.path.isdir(folder):
+        return {
+            "reason": "WORKING_DIRECTORY_NOT_FOUND",
+            "message": f"working_directory {folder!r} is no directory of this node: create it or correct the version.",
+        }
+    if isinstance(error, FileNotFoundError):
+        return {
+            "reason": "COMMAND_NOT_FOUND",
+            "message": f"command {command!r} is not on this node (or its interpreter is not): install it or correct "
+            "the version's command.",
+        }
+    if isinstance(error, PermissionError):
+        return {
+            "reason": "COMMAND_NOT_EXECUTABLE",
+            "message": f"command {command!r} may not be executed by the agent's user: {error.strerror}.",
+        }
+    number = error.errno if isinstance(error, OSError) else None
+    return {
+        "reason": "START_FAILED",
+        "message": f"command {command!r} could not be executed: {error}.",
+        "errno": number,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

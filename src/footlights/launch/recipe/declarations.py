@@ -1,0 +1,133 @@
+"""Are a version's declared arguments well formed? Pure; part of `recipe.validate`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import re2
+from google.protobuf import json_format
+
+from footlights.errors import InvalidArgument
+from footlights.launch.recipe.arguments import PUBLISHED, convert_value
+from footlights.launch.recipe.template import BUILT_IN, NAME
+from footlights.v1.application_pb2 import Argument
+
+MAX_ARGUMENTS = 128
+MAX_PATTERN_CHARACTERS = 512
+MAX_TEXT_CHARACTERS = 65536
+
+
+def validate(arguments: Sequence[Argument]) -> None:
+    """Check the declarations of a version.
+
+    Raises:
+        InvalidArgument: names the member (``version.arguments[0].pattern``), its value and the fix.
+    """
+    if len(arguments) > MAX_ARGUMENTS:
+        raise refuse("version.arguments", f"it declares {len(arguments)}: at most {MAX_ARGUMENTS} are allowed.")
+    seen: set[str] = set()
+    for number, argument in enumerate(arguments):
+        field = f"version.arguments[{number}]"
+        _name(argument, field, seen)
+        if argument.type not in (Argument.STRING, Argument.INTEGER, Argument.NUMBER, Argument.BOOLEAN):
+            raise refuse(f"{field}.type", "it is not given: choose STRING, INTEGER, NUMBER or BOOLEAN.")
+        _number_bounds(argument, field)
+        _text_bounds(argument, field)
+        _default(argument, field)
+
+
+def usable_in_template(argument: Argument, field: str) -> None:
+    """Check that a command or environment may hold the argument's value.
+
+    Raises:
+        InvalidArgument: for ``field``: it is a secret, or a session may leave it without a value.
+    """
+    name = argument.name
+    if argument.secret:
+        raise refuse(
+            field,
+            f"it uses {{{name}}}, which is a secret: process lists show commands and environments. "
+            "The application finds it in the file that FOOTLIGHTS_SESSION_FILE names.",
+        )
+    if not argument.required and not argument.HasField("default_value"):
+        raise refuse(
+            field, f"it uses {{{name}}}, which may be without a value: give it a default_value or make it required."
+        )
+
+
+def refuse(field: str, problem: str) -> InvalidArgument:
+    """Make the error of a malformed recipe."""
+    return InvalidArgument(field, problem, reason="VERSION_INVALID")
+
+
+def _name(argument: Argument, field: str, seen: set[str]) -> None:
+    name = argument.name
+    if NAME.fullmatch(name) is None:
+        raise refuse(f"{field}.name", f"{name!r} is no name: write lower-case letters, digits and '_', a letter first.")
+    if name in BUILT_IN or name in PUBLISHED:
+        raise refuse(f"{field}.name", f"{name!r} is taken by Footlights: every version has it. Choose another.")
+    if name in seen:
+        raise refuse(f"{field}.name", f"{name!r} is declared twice: remove one of them.")
+    seen.add(name)
+
+
+def _number_bounds(argument: Argument, field: str) -> None:
+    numeric = argument.type in (Argument.INTEGER, Argument.NUMBER)
+    for name in ("minimum", "maximum"):
+        if argument.HasField(name):
+            bound = getattr(argument, name)
+            if not numeric:
+                raise refuse(f"{field}.{name}", f"{bound:g} bounds no number: it is for INTEGER and NUMBER only.")
+            if not math.isfinite(bound):
+                raise refuse(f"{field}.{name}", f"{bound} is not finite: leave it out for no bound.")
+    if argument.HasField("minimum") and argument.HasField("maximum") and argument.minimum > argument.maximum:
+        raise refuse(
+            f"{field}.minimum", f"{argument.minimum:g} is above the maximum {argument.maximum:g}: exchange them."
+        )
+
+
+def _text_bounds(argument: Argument, field: str) -> None:
+    text_only = {
+        "allowed_values": bool(argument.allowed_values),
+        "pattern": bool(argument.pattern),
+        "max_length": argument.max_length != 0,
+    }
+    if argument.type != Argument.STRING:
+        for name, given in text_only.items():
+            if given:
+                raise refuse(f"{field}.{name}", "it is for the type STRING only: remove it.")
+        return
+    if not 0 <= argument.max_length <= MAX_TEXT_CHARACTERS:
+        most = MAX_TEXT_CHARACTERS
+        raise refuse(f"{field}.max_length", f"{argument.max_length} is not between 0 and {most}: give a length.")
+    if argument.pattern:
+        _pattern(argument.pattern, f"{field}.pattern")
+
+
+def _pattern(pattern: str, field: str) -> None:
+    """Compile it with RE2, whose matching is linear in the text: a session's text can never stall a server."""
+    if len(pattern) > MAX_PATTERN_CHARACTERS:
+        raise refuse(field, f"it is {len(pattern)} characters long: at most {MAX_PATTERN_CHARACTERS} are allowed.")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 1 << 20
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise refuse(
+            field, f"{pattern!r} is no regular expression of RE2, which has no look-around and no references: {why}."
+        ) from None
+
+
+def _default(argument: Argument, field: str) -> None:
+    if not argument.HasField("default_value"):
+        return
+    if argument.secret:
+        raise refuse(f"{field}.default_value", "a secret has none: recipes are shown. Make it required instead.")
+    value = json_format.MessageToDict(argument.default_value)
+    try:
+        convert_value(argument, value, field=f"{field}.default_value")
+    except InvalidArgument as error:
+        raise refuse(error.field, error.problem) from None

@@ -1,0 +1,250 @@
+"""Is a version a recipe that can be launched? Pure; the control plane asks at registration, before it is kept for ever.
+
+What a session's arguments and stage must be is beside it: `arguments.convert_arguments` and `stages.resolve_stage`,
+which can be had from here too.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+
+import semver
+from google.protobuf.duration_pb2 import Duration
+
+from footlights.launch.recipe import declarations
+from footlights.launch.recipe.arguments import convert_arguments
+from footlights.launch.recipe.declarations import refuse
+from footlights.launch.recipe.stages import StageError, parse_root, parse_stage, resolve_stage
+from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
+from footlights.v1.application_pb2 import Container, Limits, Readiness, Version
+
+__all__ = ["convert_arguments", "resolve_stage", "validate"]
+
+MAX_TOKENS = 512
+MAX_TOKEN_CHARACTERS = 8192
+MAX_VARIABLES = 256
+MAX_RECIPE_BYTES = 256 << 10
+RESERVED_PREFIX = "FOOTLIGHTS_"
+PULL_POLICIES = ("missing", "always", "never")
+_SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "ash", "busybox", "fish")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}")
+_USER = re.compile(r"\d{1,10}(:\d{1,10})?")
+_URL_PATH = re.compile(r"/[!-~]*")
+_LIMITS = (
+    "start_timeout",
+    "never_connected_timeout",
+    "idle_timeout",
+    "max_duration",
+    "stop_grace_period",
+    "queue_timeout",
+)
+_MAX_DURATION_S = 366 * 86400
+_MAX_GRACE_S = 3600
+
+
+def validate(version: Version) -> None:
+    """Check a version before it is registered.
+
+    Raises:
+        InvalidArgument: names the member by its path (``version.command[2]``), its value and the fix.
+    """
+    size = version.ByteSize()
+    if size > MAX_RECIPE_BYTES:
+        raise refuse("version", f"it is {size} bytes: at most {MAX_RECIPE_BYTES} are allowed.")
+    _semantic(version.version)
+    declarations.validate(version.arguments)
+    _what_runs(version)
+    _command(version)
+    _environment(version)
+    _working_directory(version.working_directory)
+    if version.HasField("container"):
+        _container(version.container)
+    _stages(version)
+    _needs(version)
+    _limits(version.limits)
+    _readiness(version.readiness)
+    for name in ("whep_path", "websocket_path"):
+        _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
+    _fake(version)
+
+
+def _semantic(version: str) -> None:
+    if not version:
+        raise refuse("version.version", "it is required: give a semantic version, such as 1.4.0.")
+    if len(version) > 128 or not semver.Version.is_valid(version):
+        raise refuse("version.version", f"{version!r} is no semantic version: write it as 1.4.0 or 2.0.0-rc.1+build.5.")
+
+
+def _what_runs(version: Version) -> None:
+    container, fake = version.HasField("container"), version.HasField("fake")
+    if container and fake:
+        raise refuse("version.fake", "a version has a container or a fake, not both: remove one of them.")
+    if not version.command and not container and not fake:
+        raise refuse("version.command", "it is empty: give a command, a container or a fake.")
+
+
+def _command(version: Version) -> None:
+    if len(version.command) > MAX_TOKENS:
+        raise refuse("version.command", f"it has {len(version.command)} tokens: at most {MAX_TOKENS} are allowed.")
+    for number, token in enumerate(version.command):
+        _template(version, f"version.command[{number}]", token)
+    if version.command:
+        first = version.command[0]
+        if not first:
+            raise refuse("version.command[0]", "it is empty: name the program to run.")
+        if parse(first).names & _chosen_by_sessions(version):
+            raise refuse(
+                "version.command[0]",
+                f"{first!r} lets a session choose the program: write its name, and give arguments after it.",
+            )
+        _no_shell_injection(version)
+
+
+def _no_shell_injection(version: Version) -> None:
+    """Refuse a shell's script that a session's text would become a part of."""
+    if posixpath.basename(version.command[0]) not in _SHELLS:
+        return
+    for number, (before, token) in enumerate(pairwise(version.command), start=1):
+        names = parse(token).names & _chosen_by_sessions(version)
+        if names and before.startswith("-") and not before.startswith("--") and "c" in before:
+            raise refuse(
+                f"version.command[{number}]",
+                f"{token!r} puts {{{min(names)}}} into a shell's script, where a session could give it commands: "
+                'write "$1" in the script, and the placeholder as a token after it.',
+            )
+
+
+def _chosen_by_sessions(version: Version) -> frozenset[str]:
+    """The placeholders whose text comes from a session."""
+    return frozenset({"usd_stage_uri", *(argument.name for argument in version.arguments)})
+
+
+def _environment(version: Version) -> None:
+    if len(version.environment) > MAX_VARIABLES:
+        count = len(version.environment)
+        raise refuse("version.environment", f"it has {count} variables: at most {MAX_VARIABLES} are allowed.")
+    for name, text in sorted(version.environment.items()):
+        field = f"version.environment[{name!r}]"
+        if _VARIABLE.fullmatch(name) is None:
+            raise refuse(field, f"{name!r} is no name of a variable: write letters, digits and '_'.")
+        if name.startswith(RESERVED_PREFIX):
+            raise refuse(field, f"{name!r} is Footlights' own: choose a name that does not begin with FOOTLIGHTS_.")
+        _template(version, field, text)
+
+
+def _template(version: Version, field: str, text: str) -> None:
+    if len(text) > MAX_TOKEN_CHARACTERS:
+        raise refuse(field, f"it is {len(text)} characters long: at most {MAX_TOKEN_CHARACTERS} are allowed.")
+    declared = {argument.name: argument for argument in version.arguments}
+    try:
+        names = parse(text).names
+        for name in sorted(names & set(declared)):
+            declarations.usable_in_template(declared[name], field)
+        parse(text, [*BUILT_IN, *(name for name, argument in declared.items() if not argument.secret)])
+    except TemplateError as error:
+        raise refuse(field, str(error)) from None
+
+
+def _working_directory(directory: str) -> None:
+    if directory and (not directory.startswith("/") or ".." in directory.split("/") or "\0" in directory):
+        raise refuse("version.working_directory", f"{directory!r} is no absolute path: write one without '..'.")
+
+
+def _container(container: Container) -> None:
+    if _IMAGE.fullmatch(container.image) is None:
+        raise refuse(
+            "version.container.image",
+            f"{container.image!r} is no image: write it as registry/name:tag or name@sha256:….",
+        )
+    if container.pull_policy and container.pull_policy not in PULL_POLICIES:
+        choices = ", ".join(PULL_POLICIES)
+        raise refuse("version.container.pull_policy", f"{container.pull_policy!r} is unknown: choose one of {choices}.")
+    if container.user and _USER.fullmatch(container.user) is None:
+        raise refuse("version.container.user", f"{container.user!r} is no user: write uid or uid:gid in digits.")
+    if container.shm_size_bytes < 0:
+        raise refuse("version.container.shm_size_bytes", f"{container.shm_size_bytes} is negative: give a size.")
+    if len(container.mounts) > 64:
+        raise refuse("version.container.mounts", f"it has {len(container.mounts)} mounts: at most 64 are allowed.")
+    for number, mount in enumerate(container.mounts):
+        field = f"version.container.mounts[{number}]"
+        try:
+            names = parse(mount, BUILT_IN).names
+        except TemplateError as error:
+            raise refuse(field, str(error)) from None
+        if "usd_stage_uri" in names:
+            raise refuse(field, f"{mount!r} lets a session choose what is mounted: mount its root instead.")
+        source, _, rest = mount.partition(":")
+        target, _, mode = rest.partition(":")
+        if not source or not target.startswith("/") or mode not in ("", "ro") or ".." in mount.split("/"):
+            raise refuse(field, f"{mount!r} is no mount: write SOURCE:TARGET or SOURCE:TARGET:ro, the target absolute.")
+
+
+def _stages(version: Version) -> None:
+    for number, root in enumerate(version.allowed_stage_roots):
+        try:
+            parse_root(root)
+        except StageError as error:
+            raise refuse(f"version.allowed_stage_roots[{number}]", str(error)) from None
+    if len(version.allowed_stage_roots) > 64:
+        raise refuse("version.allowed_stage_roots", "it has more than 64 roots: write fewer, wider ones.")
+    if version.default_usd_stage_uri:
+        try:
+            parse_stage(version.default_usd_stage_uri)
+        except StageError as error:
+            raise refuse("version.default_usd_stage_uri", str(error)) from None
+
+
+def _needs(version: Version) -> None:
+    needs = version.needs
+    if not 0 <= needs.slots <= 64:
+        raise refuse("version.needs.slots", f"{needs.slots} is not between 0 and 64: give a number of slots.")
+    if needs.min_memory_bytes < 0:
+        raise refuse("version.needs.min_memory_bytes", f"{needs.min_memory_bytes} is negative: give a size.")
+
+
+def _limits(limits: Limits) -> None:
+    for name in _LIMITS:
+        if limits.HasField(name):  # type: ignore[arg-type]  # the names are the message's own
+            most = _MAX_GRACE_S if name == "stop_grace_period" else _MAX_DURATION_S
+            _duration(f"version.limits.{name}", getattr(limits, name), least=0.001, most=most)
+
+
+def _duration(field: str, duration: Duration, *, least: float, most: float) -> None:
+    seconds = duration.seconds + duration.nanos / 1e9
+    if not math.isfinite(seconds) or not least <= seconds <= most:
+        wanted = "more than 0 s" if least > 0 else "0 s or more"
+        raise refuse(field, f"{seconds:g}s is out of bounds: give {wanted} and at most {most}s.")
+
+
+def _readiness(readiness: Readiness) -> None:
+    _url_path("version.readiness.path", readiness.path)
+    if readiness.check == Readiness.LOG and not readiness.log_text:
+        raise refuse("version.readiness.log_text", "it is empty: the check LOG needs the text to look for.")
+    if readiness.log_text and readiness.check != Readiness.LOG:
+        raise refuse("version.readiness.log_text", "it is only for the check LOG: set check to LOG or remove it.")
+
+
+def _url_path(field: str, path: str) -> None:
+    if path and (_URL_PATH.fullmatch(path) is None or "#" in path or len(path) > 1024):
+        raise refuse(field, f"{path!r} is no path of a URL: begin it with '/', in ASCII without spaces or '#'.")
+
+
+def _fake(version: Version) -> None:
+    fake = version.fake
+    for name in ("ready_after", "exit_after", "stop_after"):
+        if fake.HasField(name):
+            _duration(f"version.fake.{name}", getattr(fake, name), least=0, most=_MAX_DURATION_S)
+    if fake.HasField("viewers") and fake.viewers < 0:
+        raise refuse("version.fake.viewers", f"{fake.viewers} is negative: give a number of viewers.")
+    _one_line_each("version.fake.log_lines", fake.log_lines)
+
+
+def _one_line_each(field: str, lines: Iterable[str]) -> None:
+    for number, line in enumerate(lines):
+        if "\n" in line:
+            raise refuse(f"{field}[{number}]", f"{line!r} holds a line break: write two lines.")

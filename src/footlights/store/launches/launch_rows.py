@@ -1,0 +1,323 @@
+"""Launches and the leases under them: begun by placing, observed by the link, ended once, by proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select
+
+from footlights import errors
+from footlights.lifecycle import LaunchState, SessionState, Stage, merge
+from footlights.store.launches import slots
+from footlights.store.launches.slots import Placement, Taking
+from footlights.store.nodes import device_history
+from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, Launch, Lease, Session
+from footlights.store.sessions import session_rows
+from footlights.store.sessions.derivation import Lives
+from footlights.store.store import Transaction
+
+DEVICE_REASONS = ("GPU_LOST", "WRONG_DEVICE")
+"""The ends of launches that go into their device's history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A decision of the scheduler's, to be written."""
+
+    session_id: str
+    revision: int
+    """Of the session when it was read."""
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an agent says of a launch; times are already on our clock."""
+
+    launch_id: str
+    epoch: int
+    state: LaunchState
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    ports: tuple[int, int, int] = (0, 0, 0)
+    viewers: int | None = None
+    ever_connected: bool = False
+    steps: Mapping[Stage, datetime] = field(default_factory=dict)
+    log_tail: Sequence[str] = ()
+
+
+def get(tx: Transaction, launch_id: str) -> Launch | None:
+    """Return one launch."""
+    return tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == launch_id), Launch)
+
+
+def some(tx: Transaction, launch_ids: Sequence[str]) -> dict[str, Launch]:
+    """Return the launches with these ids, by id."""
+    if not launch_ids:
+        return {}
+    return {row.launch_id: row for row in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id.in_(launch_ids)), Launch)}
+
+
+def last(tx: Transaction, session_id: str) -> Launch | None:
+    """Return a session's last launch."""
+    return tx.one(
+        select(LAUNCH).where(LAUNCH.c.session_id == session_id).order_by(LAUNCH.c.created_time.desc()).limit(1), Launch
+    )
+
+
+def begin(tx: Transaction, grants: Sequence[Grant], *, now: datetime) -> list[Launch | errors.Conflict]:
+    """Lease the slots of placements and begin their launches; answer for each, and leave no trace of a conflict.
+
+    A conflict: the session has changed, one of the slots is leased, or the node takes no sessions any more.
+    """
+    nodes = {grant.placement.node for grant in grants}
+    lives = Lives.of_sessions(tx, [grant.session_id for grant in grants], nodes=nodes)
+    open_nodes = slots.open_nodes(tx, nodes)
+    answers: dict[int, Launch | errors.Conflict] = {}
+    takings: dict[int, Taking] = {}
+    chosen = set()
+    for number, grant in enumerate(grants):
+        session, node = lives.session(grant.session_id), grant.placement.node
+        changed = session is None or session.revision != grant.revision or session.state != SessionState.PENDING
+        if changed or grant.session_id in chosen:
+            answers[number] = errors.Conflict(f"Session {grant.session_id} has changed since it was placed.")
+        elif node not in open_nodes:
+            answers[number] = errors.Conflict(f"Node {node} takes no sessions any more.")
+        else:
+            chosen.add(grant.session_id)
+            takings[number] = Taking(grant.session_id, grant.placement, now)
+    begun = slots.take(tx, list(takings.values()))
+    for number, taking in takings.items():
+        place = taking.placement
+        launch, session = begun.get(place.launch_id), lives.session(taking.session_id)
+        if launch is None:
+            answers[number] = errors.Conflict(f"A slot of {place.device} on {place.node} is leased already.")
+        elif session is not None:
+            lives.begin(session, launch, now=now)
+            answers[number] = launch
+    lives.write()
+    return [answers[number] for number in range(len(grants))]
+
+
+def live_on(tx: Transaction, *nodes: str) -> list[tuple[Launch, Session]]:
+    """Return the launches of some nodes that have not ended, with their sessions."""
+    return _with_sessions(tx, LAUNCH.c.node.in_(nodes))
+
+
+def living(tx: Transaction, launch_ids: Sequence[str]) -> list[tuple[Launch, Session]]:
+    """Return those of some launches that have not ended, with their sessions."""
+    return _with_sessions(tx, LAUNCH.c.launch_id.in_(launch_ids))
+
+
+def _with_sessions(tx: Transaction, which: ColumnElement[bool]) -> list[tuple[Launch, Session]]:
+    statement = select(LAUNCH).where(which, LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id)
+    launches = tx.all(statement, Launch)
+    owners = {session.session_id: session for session in session_rows.some(tx, [row.session_id for row in launches])}
+    return [(launch, owners[launch.session_id]) for launch in launches]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What an agent is told of a launch, as far as it may change."""
+
+    node: str
+    launch_id: str
+    desired: str
+    epoch: int
+    limits: bytes
+    drain_time: datetime | None
+    """When a drain of its node ends it."""
+
+
+def running_at(tx: Transaction, hub: str) -> list[Running]:
+    """Return the launches that have not ended on the nodes that have their links to one replica."""
+    return _running(tx, NODE.c.hub == hub)
+
+
+def running_on(tx: Transaction, nodes: Sequence[str]) -> list[Running]:
+    """Return the launches that have not ended on some nodes."""
+    return _running(tx, LAUNCH.c.node.in_(nodes))
+
+
+def _running(tx: Transaction, which: ColumnElement[bool]) -> list[Running]:
+    statement = (
+        select(
+            LAUNCH.c.node,
+            LAUNCH.c.launch_id,
+            LAUNCH.c.desired,
+            LAUNCH.c.epoch,
+            SESSION.c.limits,
+            case((NODE.c.draining, NODE.c.drain_time)),
+        )
+        .join(NODE, NODE.c.node == LAUNCH.c.node)
+        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
+        .where(LAUNCH.c.ended_time.is_(None), which)
+    )
+    return [Running(*row) for row in tx.execute(statement)]
+
+
+def live_leases(tx: Transaction) -> list[Lease]:
+    """Return every lease that is held."""
+    return tx.all(select(LEASE).where(LEASE.c.released_time.is_(None)), Lease)
+
+
+def refusals(tx: Transaction, session_ids: Sequence[str], *, since: datetime) -> list[Launch]:
+    """Return the launches of these sessions that were refused since a moment."""
+    if not session_ids:
+        return []
+    return tx.all(
+        select(LAUNCH).where(
+            LAUNCH.c.session_id.in_(session_ids),
+            LAUNCH.c.state == LaunchState.REJECTED.value,
+            LAUNCH.c.ended_time >= since,
+        ),
+        Launch,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStart:
+    """A launch that failed before it was ready."""
+
+    application: str
+    version: str
+    node: str
+    began: datetime
+    ended: datetime
+
+
+def failed_starts(tx: Transaction, reasons: Sequence[str], *, since: datetime) -> list[FailedStart]:
+    """Return the launches that failed for one of ``reasons`` since a moment, were not ready before, nor to be ended."""
+    statement = (
+        select(
+            SESSION.c.application,
+            SESSION.c.application_version,
+            LAUNCH.c.node,
+            LAUNCH.c.created_time,
+            LAUNCH.c.ended_time,
+        )
+        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
+        .where(
+            LAUNCH.c.state == LaunchState.FAILED.value,
+            LAUNCH.c.ended_time >= since,
+            LAUNCH.c.start_s.is_(None),
+            LAUNCH.c.desired == "RUNNING",
+            LAUNCH.c.reason.in_(reasons),
+        )
+        .order_by(LAUNCH.c.ended_time.desc())
+        .limit(_MOST_FAILURES)
+    )
+    return [FailedStart(*row) for row in tx.execute(statement)]
+
+
+def last_good_starts(
+    tx: Transaction, applications: Sequence[str], *, since: datetime
+) -> list[tuple[str, str, str, datetime]]:
+    """Return (application, version, node, when the last launch that became ready was begun) since a moment."""
+    statement = (
+        select(SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node, func.max(LAUNCH.c.created_time))
+        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
+        .where(SESSION.c.application.in_(applications), LAUNCH.c.start_s.is_not(None), LAUNCH.c.created_time >= since)
+        .group_by(SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node)
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in tx.execute(statement)]
+
+
+_MOST_FAILURES = 1000
+
+
+def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
+    """Return how long the last launches took from placed to ready, in seconds, newest first.
+
+    Only the last ``_MOST_LOOKED_AT`` are looked at: where all have failed, history is not searched for another.
+    """
+    last = select(LAUNCH.c.launch_id, LAUNCH.c.start_s).order_by(LAUNCH.c.launch_id.desc()).limit(_MOST_LOOKED_AT)
+    newest = last.subquery()
+    started = select(newest.c.start_s).where(newest.c.start_s.is_not(None))
+    return [float(value) for value in tx.execute(started.order_by(newest.c.launch_id.desc()).limit(limit)).scalars()]
+
+
+_MOST_LOOKED_AT = 1000
+
+
+def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> Launch | None:
+    """Record what a node's agent says of one launch; see ``note``."""
+    lives = Lives.of_launches(tx, [seen.launch_id])
+    launch = note(lives, node, seen, now=now)
+    lives.write()
+    return launch
+
+
+def note(lives: Lives, node: str, seen: Observation, *, now: datetime) -> Launch | None:
+    """Change what a node's agent says of a launch, and what follows; return the launch as it is now.
+
+    None where the launch is not that node's. An observation of an older epoch, or of a launch whose end is recorded,
+    changes nothing.
+    """
+    launch = lives.launch(seen.launch_id)
+    if launch is None or launch.node != node:
+        return None
+    if launch.ended_time is not None or seen.epoch < launch.epoch:
+        return launch
+    changes = _changes(launch, seen, now)
+    changed = {name: value for name, value in changes.items() if getattr(launch, name) != value}
+    if changed:
+        lives.change_launch(launch, **changed, reported_time=now)
+    if "ended_time" in changed:
+        lives.release(launch.launch_id, now=now)
+        if seen.reason in DEVICE_REASONS:
+            device_history.record(lives.tx, node, launch.device, seen.reason, seen.message, now=now)
+    session = lives.session(launch.session_id)
+    if (changed or seen.steps) and session is not None and session.launch_id == launch.launch_id:
+        if "start_s" in changed:
+            lives.warmed(session, node, now=now)
+        lives.settle(session.session_id, now=now, steps=seen.steps)
+        if set(changed) & _SHOWN:
+            lives.touch(session.session_id)
+    return lives.launch(launch.launch_id)
+
+
+def _changes(launch: Launch, seen: Observation, now: datetime) -> dict[str, Any]:
+    state = merge(LaunchState(launch.state), seen.state)
+    changes: dict[str, Any] = {
+        "state": state.value,
+        "viewers": seen.viewers,
+        "ever_connected": launch.ever_connected or seen.ever_connected,
+        "reason": seen.reason,
+        "message": seen.message,
+    }
+    if any(seen.ports):
+        changes |= dict(zip(("signal_port", "media_port", "http_port"), seen.ports, strict=True))
+    if state.rank >= LaunchState.READY.rank and launch.start_s is None and Stage.APPLICATION_READY in seen.steps:
+        changes["start_s"] = (seen.steps[Stage.APPLICATION_READY] - launch.created_time).total_seconds()
+    if state is LaunchState.STOPPING and launch.ending_time is None:
+        changes["ending_time"] = now
+    if state.final:
+        changes |= {"exit_code": seen.exit_code, "log_tail": list(seen.log_tail), "ended_time": now, "viewers": None}
+    return changes
+
+
+def ending(tx: Transaction) -> list[tuple[Launch, Session]]:
+    """Return the launches whose end was asked for or seen and is not proved, with their sessions."""
+    found = tx.all(select(LAUNCH).where(LAUNCH.c.ended_time.is_(None), LAUNCH.c.ending_time.is_not(None)), Launch)
+    owners = {session.session_id: session for session in session_rows.some(tx, [row.session_id for row in found])}
+    return [(launch, owners[launch.session_id]) for launch in found]
+
+
+def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:
+    """Record that a launch should have been proved gone long ago; its session says so. False where that was known."""
+    lives = Lives.of_launches(tx, [launch_id])
+    launch = lives.launch(launch_id)
+    if launch is None or launch.ended_time is not None or launch.overdue:
+        return False
+    lives.change_launch(launch, overdue=True)
+    lives.settle(launch.session_id, now=now)
+    lives.write()
+    return True
+
+
+_SHOWN = frozenset({"viewers", "signal_port", "media_port", "http_port", "exit_code", "message"})

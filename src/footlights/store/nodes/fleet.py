@@ -1,0 +1,88 @@
+"""The fleet as placing reads it: nodes with their devices and what is held of them, a few statements for all."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, select
+
+from footlights.store.bulk_insert import Inserter
+from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, WARM
+from footlights.store.store import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node. Two that are equal are placed on alike."""
+
+    node: str
+    connected: bool
+    cordoned: bool
+    draining: bool
+    facts: bytes
+    """The serialized ``footlights.v1.NodeFacts``."""
+    devices: tuple[tuple[str, int, bytes], ...]
+    """(uuid, slots, the serialized ``footlights.v1.Device``), in a fixed order."""
+    leased: frozenset[tuple[str, int]]
+    """(device uuid, slot) of every lease that is held."""
+    launches: int
+    """How many have not ended."""
+    warm: frozenset[tuple[str, str]]
+    """(application, version) of what has become ready there before."""
+
+
+def members(tx: Transaction, names: Sequence[str] | None = None) -> list[Member]:
+    """Return some nodes, or all, by name; one that is not known is not among them."""
+
+    def among(column: Any) -> list[ColumnElement[bool]]:
+        return [] if names is None else [column.in_(names)]
+
+    table = NODE.c
+    columns = (table.node, table.connected, table.cordoned, table.draining, table.facts)
+    rows = tx.execute(select(*columns).where(*among(table.node)).order_by(table.node)).all()
+    devices: defaultdict[str, list[tuple[str, int, bytes]]] = defaultdict(list)
+    each = select(DEVICE.c.node, DEVICE.c.uuid, DEVICE.c.slots, DEVICE.c.reading).where(*among(DEVICE.c.node))
+    for node, uuid, slots, reading in tx.execute(each.order_by(DEVICE.c.node, DEVICE.c.uuid)):
+        devices[node].append((uuid, slots, reading))
+    leased: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
+    held = select(LEASE.c.node, LEASE.c.device, LEASE.c.slot).where(LEASE.c.released_time.is_(None))
+    for node, device, slot in tx.execute(held.where(*among(LEASE.c.node))):
+        leased[node].add((device, slot))
+    living = select(LAUNCH.c.node, func.count()).where(LAUNCH.c.ended_time.is_(None), *among(LAUNCH.c.node))
+    launches = Counter({row[0]: int(row[1]) for row in tx.execute(living.group_by(LAUNCH.c.node))})
+    warm: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    for node, application, version in tx.execute(select(*WARM_KEY).where(*among(WARM.c.node))):
+        warm[node].add((application, version))
+    return [
+        Member(
+            node,
+            connected,
+            cordoned,
+            draining,
+            facts,
+            tuple(devices[node]),
+            frozenset(leased[node]),
+            launches[node],
+            frozenset(warm[node]),
+        )
+        for node, connected, cordoned, draining, facts in rows
+    ]
+
+
+def warmed(tx: Transaction, ready: Mapping[tuple[str, str, str], datetime]) -> None:
+    """Record which versions have become ready where, and when, by (node, application, version); what is known stays."""
+    # In one order everywhere, so that two replicas never wait for each other's rows crosswise.
+    _insert_warm(tx, [(*key, now) for key, now in sorted(ready.items())])
+
+
+def forget(tx: Transaction, nodes: Iterable[str]) -> None:
+    """Remove what was known of nodes that will not come back."""
+    tx.execute(delete(WARM).where(WARM.c.node.in_(list(nodes))))
+
+
+_insert_warm = Inserter(WARM, skip_conflicts=True)
+WARM_KEY = (WARM.c.node, WARM.c.application, WARM.c.application_version)

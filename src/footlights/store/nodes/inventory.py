@@ -1,0 +1,101 @@
+"""The devices of nodes as their agents report them, those of many nodes at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from footlights.store.nodes import device_history
+from footlights.store.schema import DEVICE, Device
+from footlights.store.store import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A device as its agent reports it; ``reading`` is the serialized ``footlights.v1.Device``."""
+
+    uuid: str
+    slots: int
+    reading: bytes
+    sick: bool = False
+    """Whether it cannot be used."""
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All devices of a node, as reported at a moment."""
+
+    node: str
+    readings: Sequence[Reading]
+    now: datetime
+
+
+def replace(tx: Transaction, inventories: Sequence[Inventory]) -> None:
+    """Replace what is known of nodes' devices; what becomes sick, or well again, goes into their history.
+
+    Each node is named once. What is reported as it is known is not written.
+    """
+    known: defaultdict[str, dict[str, Device]] = defaultdict(dict)
+    names = [each.node for each in inventories]
+    for row in tx.all(select(DEVICE).where(DEVICE.c.node.in_(names)), Device):
+        known[row.node][row.uuid] = row
+    unknown = {each.node for each in inventories if any(one.uuid not in known[each.node] for one in each.readings)}
+    last = device_history.last(tx, unknown)
+    fresh: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for each in inventories:
+        rows = known[each.node]
+        if gone := rows.keys() - {reading.uuid for reading in each.readings}:
+            tx.execute(delete(DEVICE).where(DEVICE.c.node == each.node, DEVICE.c.uuid.in_(gone)))
+        _note_health(tx, each, rows, last)
+        # Of a device that is reported twice the last reading counts.
+        for uuid, reading in {reading.uuid: reading for reading in each.readings}.items():
+            before = rows.get(uuid)
+            if before is None:
+                fresh.append(_values(each.node, reading))
+            elif (before.slots, before.reading, before.sick) != (reading.slots, reading.reading, reading.sick):
+                changed.append(_values(each.node, reading))
+    if fresh:
+        tx.execute(insert(DEVICE), fresh)
+    if changed:
+        tx.execute(_CHANGE, [{"of_node": row.pop("node"), "of_uuid": row.pop("uuid"), **row} for row in changed])
+
+
+def _note_health(
+    tx: Transaction, inventory: Inventory, rows: Mapping[str, Device], last: Mapping[tuple[str, str], str]
+) -> None:
+    node, now = inventory.node, inventory.now
+    sick = {uuid: row.sick for uuid, row in rows.items()}
+    for reading in inventory.readings:
+        uuid = reading.uuid
+        if reading.sick and not sick.get(uuid):
+            device_history.record(tx, node, uuid, reading.reason or "UNHEALTHY", reading.message, now=now)
+        elif not reading.sick and sick.get(
+            uuid, last.get((node, uuid), device_history.RECOVERED) != device_history.RECOVERED
+        ):
+            device_history.record(tx, node, uuid, device_history.RECOVERED, "It reads well again.", now=now)
+        sick[uuid] = reading.sick
+
+
+def _values(node: str, reading: Reading) -> dict[str, Any]:
+    return {
+        "node": node,
+        "uuid": reading.uuid,
+        "slots": reading.slots,
+        "reading": reading.reading,
+        "sick": reading.sick,
+    }
+
+
+_CHANGE = (
+    update(DEVICE)
+    .where(DEVICE.c.node == bindparam("of_node"), DEVICE.c.uuid == bindparam("of_uuid"))
+    .values(slots=bindparam("slots"), reading=bindparam("reading"), sick=bindparam("sick"))
+)

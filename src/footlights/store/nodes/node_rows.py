@@ -1,0 +1,201 @@
+"""Nodes and their devices. What is observed is written by the link alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, case, delete, select, tuple_, update
+
+from footlights.lifecycle import LaunchState
+from footlights.store.launches import launch_rows
+from footlights.store.launches.launch_rows import Observation
+from footlights.store.nodes import device_history, fleet
+from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node, microseconds
+from footlights.store.sessions import session_rows
+from footlights.store.sessions.derivation import Lives
+from footlights.store.store import Transaction
+
+
+def get(tx: Transaction, node: str) -> Node | None:
+    """Return one node."""
+    return tx.one(select(NODE).where(NODE.c.node == node), Node)
+
+
+def some(tx: Transaction, names: Sequence[str]) -> dict[str, Node]:
+    """Return those of some nodes that are known, by name."""
+    return {row.node: row for row in tx.all(select(NODE).where(NODE.c.node.in_(names)), Node)}
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """A launch that has not ended."""
+
+    launch_id: str
+    state: str
+
+
+def living(tx: Transaction, names: Sequence[str]) -> dict[str, list[Living]]:
+    """Return what has not ended on some nodes, by node."""
+    columns = (LAUNCH.c.node, LAUNCH.c.launch_id, LAUNCH.c.state)
+    found: dict[str, list[Living]] = {}
+    for node, launch_id, state in tx.execute(
+        select(*columns).where(LAUNCH.c.node.in_(names), LAUNCH.c.ended_time.is_(None))
+    ):
+        found.setdefault(node, []).append(Living(launch_id, state))
+    return found
+
+
+def everyone(tx: Transaction) -> list[Node]:
+    """Return all nodes, by name."""
+    return tx.all(select(NODE).order_by(NODE.c.node), Node)
+
+
+def draining(tx: Transaction) -> list[Node]:
+    """Return the nodes that are being drained, by name."""
+    return tx.all(select(NODE).where(NODE.c.draining).order_by(NODE.c.node), Node)
+
+
+def devices(tx: Transaction, node: str | None = None) -> list[Device]:
+    """Return the devices of one node or of all, by node and in the agent's order."""
+    statement = select(DEVICE).order_by(DEVICE.c.node, DEVICE.c.uuid)
+    return tx.all(statement if node is None else statement.where(DEVICE.c.node == node), Device)
+
+
+def facts(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
+    """Return the facts of some nodes."""
+    if not names:
+        return {}
+    found = tx.execute(select(NODE.c.node, NODE.c.facts).where(NODE.c.node.in_(names)))
+    return {row[0]: row[1] for row in found}
+
+
+def readings(tx: Transaction, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+    """Return the readings of some devices, each given as (node, device uuid)."""
+    if not wanted:
+        return {}
+    key = DEVICE.c.node, DEVICE.c.uuid
+    found = tx.execute(select(*key, DEVICE.c.reading).where(tuple_(*key).in_(wanted)))
+    return {(row[0], row[1]): row[2] for row in found}
+
+
+def standings(tx: Transaction) -> list[Node]:
+    """Return of every node whether it can be used: its name, and ``reachable``, ``draining`` and ``cordoned``."""
+    return tx.all(select(NODE.c.node, NODE.c.reachable, NODE.c.draining, NODE.c.cordoned), Node)
+
+
+def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:
+    """Return of every device its node, its uuid, its slots, whether it is sick, and its reading."""
+    table = DEVICE.c
+    found = tx.execute(select(table.node, table.uuid, table.slots, table.sick, table.reading))
+    return [(node, uuid, slots, sick, reading) for node, uuid, slots, sick, reading in found]
+
+
+def live_leases(tx: Transaction, node: str) -> list[Lease]:
+    """Return the leases that are held on a node."""
+    return tx.all(select(LEASE).where(LEASE.c.node == node, LEASE.c.released_time.is_(None)), Lease)
+
+
+def set_facts(tx: Transaction, node: str, facts: bytes) -> None:
+    """Replace the facts of a node."""
+    tx.execute(update(NODE).where(NODE.c.node == node).values(facts=facts))
+
+
+def disconnect_all(tx: Transaction) -> int:
+    """Record that no link is open: at the start of the only server, before the first agent has come back."""
+    return tx.changed(update(NODE).where(NODE.c.connected).values(connected=False))
+
+
+def reclaim(tx: Transaction, node: str, epoch: int, hub: str, *, now: datetime) -> bool:
+    """Record that a link is open after all, where a replica was taken for gone, or its node for silent.
+
+    False where a newer link has begun.
+    """
+    mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
+    met = tx.changed(mine.values(connected=True, reachable=True, hub=hub, hub_epoch=epoch, last_seen_time=now))
+    if met:
+        resettle_all(tx, node, now)
+    return bool(met)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What is known of a node's link."""
+
+    node: str
+    hub: str | None
+    """The replica that has its newest link, or had it; None where that is a version without replicas."""
+    epoch: int
+    connected: bool
+    reachable: bool
+    last_seen_time: datetime | None
+
+
+def presences(tx: Transaction) -> list[Presence]:
+    """Return what is known of every node's link, by name."""
+    table = NODE.c
+    hub = case((table.hub_epoch == table.epoch, table.hub))
+    columns = (table.node, hub, table.epoch, table.connected, table.reachable, table.last_seen_time)
+    return [Presence(*row) for row in tx.execute(select(*columns).order_by(table.node))]
+
+
+def seen(tx: Transaction, heard: Sequence[tuple[str, int]], *, now: datetime) -> None:
+    """Record that nodes were heard, each over the link of an epoch."""
+    statement = (
+        update(NODE)
+        .where(NODE.c.node == bindparam("of_node"), NODE.c.epoch == bindparam("of_epoch"))
+        .values(last_seen_time=bindparam("moment"))
+    )
+    tx.execute(statement, [{"of_node": node, "of_epoch": epoch, "moment": now} for node, epoch in heard])
+
+
+def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
+    """Record that a node was not heard for too long, unless it has a newer link by now; its sessions show it.
+
+    Nor has it a link that is worth anything: an operator may say that it will not come back.
+    """
+    mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
+    met = tx.changed(mine.values(reachable=False, connected=False))
+    if met:
+        resettle_all(tx, node, now)
+    return bool(met)
+
+
+def resettle_all(tx: Transaction, node: str, now: datetime) -> None:
+    """Let the sessions on a node show how it is now."""
+    session_rows.resettle(tx, session_rows.live_on(tx, node), now=now)
+
+
+def notice(tx: Transaction, node: str, reason: str, message: str, *, now: datetime) -> None:
+    """Record what an operator should know of a node; of one reason the last is kept."""
+    row = get(tx, node)
+    if row is not None:
+        notices = {**row.notices, reason: [message, microseconds(now)]}
+        tx.execute(update(NODE).where(NODE.c.node == node).values(notices=notices))
+
+
+def set_placing(
+    tx: Transaction, node: str, *, cordoned: bool, draining: bool, drain_time: datetime | None, now: datetime
+) -> None:
+    """Take a node out of use, or back; its sessions say when a drain will end them."""
+    tx.execute(
+        update(NODE).where(NODE.c.node == node).values(cordoned=cordoned, draining=draining, drain_time=drain_time)
+    )
+    resettle_all(tx, node, now)
+
+
+def forget(tx: Transaction, node: str, *, now: datetime) -> int:
+    """Remove a node that will not come back; its sessions end as NODE_LOST. Return how many."""
+    message = f"An operator said that node {node} will not come back."
+    running = [launch for launch, _ in launch_rows.live_on(tx, node)]
+    lives = Lives.of_launches(tx, [launch.launch_id for launch in running])
+    for launch in running:
+        lost = Observation(launch.launch_id, launch.epoch, LaunchState.LOST, reason="NODE_FORGOTTEN", message=message)
+        launch_rows.note(lives, node, lost, now=now)
+    lives.write()
+    device_history.forget(tx, node)
+    fleet.forget(tx, [node])
+    tx.execute(delete(DEVICE).where(DEVICE.c.node == node))
+    tx.execute(delete(NODE).where(NODE.c.node == node))
+    return len(running)

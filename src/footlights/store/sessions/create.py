@@ -1,0 +1,263 @@
+"""Creating sessions: those that share a commit are looked up, counted, placed and inserted together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, select, tuple_
+
+from footlights import errors
+from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
+from footlights.store.bulk_insert import Inserter, Rows
+from footlights.store.cluster.revisions import allocate
+from footlights.store.launches import slots
+from footlights.store.launches.slots import Placement, Taking
+from footlights.store.schema import SESSION, VERSION, Launch, Session, microseconds
+from footlights.store.sessions import idempotency
+from footlights.store.sessions.idempotency import Request
+from footlights.store.unit import Joint, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A session to be created."""
+
+    values: Mapping[str, Any]
+    """The columns that its servicer gives; the others get their defaults."""
+    now: datetime
+    queue_limit: int
+    """How many sessions may wait, this one included."""
+    request: Request | None = None
+    placement: Placement | None = None
+    """Where it is to be launched at once; None lets it wait for placing."""
+    certain: datetime | None = None
+    """The moment up to which time is known to have passed, which makes a request's key old; None is ``now``."""
+
+
+class Outcome(Enum):
+    """What became of a creation."""
+
+    PLACED = "PLACED"
+    """The session holds the slots that were chosen, and its launch has begun."""
+    WAITING = "WAITING"
+    """The session is PENDING: no slots were chosen."""
+    DISPLACED = "DISPLACED"
+    """The session is PENDING: one of its slots was leased already, or its node takes no sessions any more."""
+    KNOWN = "KNOWN"
+    """The same request created this session before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The session as it was written, or found; and its launch where it was placed."""
+
+    outcome: Outcome
+    session: Session
+    launch: Launch | None = None
+
+
+def create(tx: Transaction, creation: Creation) -> Created:
+    """Create one session in a unit of one's own.
+
+    Raises:
+        errors.AlreadyExists: the request's key was used for another request.
+        errors.Conflict: the version was deleted.
+        errors.Exhausted: as many sessions are waiting as the queue holds.
+    """
+    [answer] = create_all(tx, [creation])
+    if isinstance(answer, errors.Error):
+        raise answer
+    return answer
+
+
+def create_all(tx: Transaction, creations: Sequence[Creation]) -> list[Created | errors.Error]:
+    """Create sessions and answer for each: what ``create`` returns, or what it raises.
+
+    Of creations with one request key the first creates and the others find what it made. The queue is counted once,
+    after those that were placed; leases are decided by the database, each by its unique index.
+    """
+    batch = _Batch(tx, creations)
+    batch.claim_requests()
+    batch.look()
+    batch.insert_placed()
+    batch.insert_waiting()
+    batch.give_requests_back()
+    return batch.answered()
+
+
+SESSIONS: Joint[Creation, Created] = Joint("the creation of sessions", create_all)
+"""Creates sessions together: ``await store.write_joint(creating.SESSIONS, Creation(...))``."""
+
+
+class _Batch:
+    """Creations on their way: each step answers for some, and what is open is left to the next."""
+
+    def __init__(self, tx: Transaction, creations: Sequence[Creation]) -> None:
+        self._tx, self._creations = tx, creations
+        self._answers: dict[int, Created | errors.Error] = {}
+        self._open = dict.fromkeys(range(len(creations)))
+        self._claimed: dict[tuple[str, str], int] = {}
+        self._following: dict[int, int] = {}
+        self._revisions: dict[int, int] = {}
+        self._waiting = 0
+
+    def claim_requests(self) -> None:
+        wanted = []
+        for number in self._open:
+            request = self._creations[number].request
+            if request is None:
+                continue
+            if request.key in self._claimed:
+                self._following[number] = self._claimed[request.key]
+            else:
+                self._claimed[request.key] = number
+                wanted.append((request, self._creations[number].values["session_id"]))
+        if not wanted:
+            return
+        now = max(each.now for each in self._creations)
+        certain = min(each.certain or each.now for each in self._creations)
+        known = idempotency.claim(self._tx, wanted, now=now, certain=certain)
+        for key, found in known.items():
+            number = self._claimed[key]
+            self._answers[number] = found if isinstance(found, errors.Error) else Created(Outcome.KNOWN, found)
+        self._open = {n: None for n in self._open if n not in self._following and n not in self._answers}
+
+    def look(self) -> None:
+        """Count the queue, and refuse those whose version was deleted."""
+        if not self._open:
+            return
+        wanted = {self._version(number) for number in self._open}
+        most = max(self._creations[number].queue_limit for number in self._open)
+        there = set()
+        for application, version, waiting in self._tx.execute(_LOOK, {"wanted": list(wanted), "most": most}):
+            there.add((application, version))
+            self._waiting = waiting
+        for missing in wanted - there:
+            for number in [each for each in self._open if self._version(each) == missing]:
+                self._answer(number, errors.Conflict("The version was deleted at this moment. Choose another."))
+
+    def insert_placed(self) -> None:
+        placed = [(n, found) for n in self._open if (found := self._creations[n].placement) is not None]
+        if not placed:
+            return
+        open_nodes = slots.open_nodes(self._tx, {found.node for _, found in placed})
+        placed = [(number, found) for number, found in placed if found.node in open_nodes]
+        self._give_revisions([number for number, _ in placed])
+        written = {number: self._row(number, found) for number, found in placed}
+        _insert_sessions(self._tx, written.values())
+        takings = [Taking(written[n].session_id, found, self._creations[n].now) for n, found in placed]
+        begun = slots.take(self._tx, takings)
+        displaced = []
+        for number, found in placed:
+            if found.launch_id in begun:
+                self._answer(number, Created(Outcome.PLACED, written[number], begun[found.launch_id]))
+            else:
+                displaced.append(written[number].session_id)
+        if displaced:
+            self._tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(displaced)))
+
+    def insert_waiting(self) -> None:
+        for number in list(self._open):
+            if self._waiting >= self._creations[number].queue_limit:
+                self._answer(number, _queue_full(self._waiting, self._creations[number].queue_limit))
+            else:
+                self._waiting += 1
+        self._give_revisions(self._open)
+        sessions = {number: self._row(number, None) for number in self._open}
+        _insert_sessions(self._tx, sessions.values())
+        for number, session in sessions.items():
+            outcome = Outcome.WAITING if self._creations[number].placement is None else Outcome.DISPLACED
+            self._answer(number, Created(outcome, session))
+
+    def give_requests_back(self) -> None:
+        """Leave no key behind for what was refused: it may be tried again."""
+        refused = [key for key, n in self._claimed.items() if isinstance(self._answers[n], errors.Error)]
+        ours = [key for key in refused if not isinstance(self._answers[self._claimed[key]], errors.AlreadyExists)]
+        idempotency.drop(self._tx, ours)
+
+    def answered(self) -> list[Created | errors.Error]:
+        again = []
+        for number, first in self._following.items():
+            answer, request = self._answers[first], self._creations[number].request
+            assert request is not None
+            if isinstance(answer, errors.Error):
+                again.append(number)
+            elif self._digest(first) != request.body_digest:
+                self._answers[number] = idempotency.reused(request.request_id, answer.session.session_id)
+            else:
+                self._answers[number] = Created(Outcome.KNOWN, answer.session, answer.launch)
+        if again:
+            # What they would have followed came to nothing: each stands for itself.
+            answers = create_all(self._tx, [self._creations[number] for number in again])
+            self._answers.update(zip(again, answers, strict=True))
+        return [self._answers[number] for number in range(len(self._creations))]
+
+    def _answer(self, number: int, answer: Created | errors.Error) -> None:
+        self._answers[number] = answer
+        del self._open[number]
+
+    def _digest(self, number: int) -> bytes:
+        request = self._creations[number].request
+        assert request is not None
+        return request.body_digest
+
+    def _version(self, number: int) -> tuple[str, str]:
+        values = self._creations[number].values
+        return values["application"], values["application_version"]
+
+    def _give_revisions(self, numbers: Iterable[int]) -> None:
+        lacking = [number for number in numbers if number not in self._revisions]
+        if lacking:
+            self._revisions.update(zip(lacking, allocate(self._tx, len(lacking)), strict=True))
+
+    def _row(self, number: int, placement: Placement | None) -> Session:
+        creation = self._creations[number]
+        row = {
+            **creation.values,
+            "created_time": creation.now,
+            "timeline": [[Stage.QUEUED.value, microseconds(creation.now)]],
+            "revision": self._revisions[number],
+        }
+        if placement is not None:
+            row["timeline"].append([Stage.PLACED.value, microseconds(creation.now)])
+            row |= {"launch_id": placement.launch_id, "launch_count": 1}
+            row |= {"state": _PLACED.state.value, "status_message": _PLACED.message}
+        return _sessions.new(row)
+
+
+def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
+    return errors.Exhausted(
+        f"{waiting} sessions are waiting already, as many as the queue holds. Try again in a minute.",
+        reason="QUEUE_FULL",
+        metadata={"queue_limit": str(queue_limit)},
+        retry_after_s=60,
+    )
+
+
+_PLACED = settle(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
+_sessions = Rows(Session, SESSION)
+_insert_sessions = Inserter(SESSION)
+
+_WAITING = (
+    select(func.count())
+    .select_from(
+        select(SESSION.c.session_id)
+        .where(SESSION.c.state == SessionState.PENDING.value)
+        .limit(bindparam("most"))
+        .subquery()
+    )
+    .scalar_subquery()
+)
+# Whoever removes a version waits for those who look at it, and counts the sessions that they have made of it.
+_LOOK = (
+    select(VERSION.c.application, VERSION.c.version, _WAITING)
+    .where(tuple_(VERSION.c.application, VERSION.c.version).in_(bindparam("wanted", expanding=True)))
+    .with_for_update(of=VERSION, read=True, key_share=True)
+)
+
+
+__all__ = ["SESSIONS", "Created", "Creation", "Outcome", "Placement", "create", "create_all"]

@@ -1,0 +1,280 @@
+"""Lives: sessions and their launches, read at once, changed in memory, and written at once.
+
+A session's state follows from its intent and its launch. Whoever changes one of them settles the session here and
+writes all that has become different: a few statements, however many sessions share them.
+
+On Postgres the sessions are locked when they are read, in one order everywhere, so that nobody changes them or what
+belongs to them until they are written; SQLite has one writer anyhow. Every session that is other than it was gets one
+new revision, and is found by its old one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+
+from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, Stage, settle
+from footlights.store.bulk_insert import Rows
+from footlights.store.bulk_update import Updater
+from footlights.store.cluster.revisions import allocate
+from footlights.store.nodes import fleet
+from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, Launch, Node, Session, microseconds
+from footlights.store.unit import Changed, Transaction
+
+
+class Lives:
+    """Some sessions, their current launches, and the nodes that these are on; as they are now, and as they become.
+
+    What is not there is None. Nothing that is changed is in the database before ``write``.
+    """
+
+    def __init__(self, tx: Transaction) -> None:
+        """Begin with none."""
+        self.tx = tx
+        self._sessions: dict[str, Session] = {}
+        self._launches: dict[str, Launch] = {}
+        self._nodes: dict[str, Node] = {}
+        self._sessions_before: dict[str, Session] = {}
+        self._launches_before: dict[str, Launch] = {}
+        self._touched: set[str] = set()
+        self._released: dict[str, datetime] = {}
+        self._warmed: dict[tuple[str, str, str], datetime] = {}
+
+    @classmethod
+    def of_sessions(cls, tx: Transaction, session_ids: Iterable[str], *, nodes: Iterable[str] = ()) -> Lives:
+        """Read these sessions."""
+        lives = cls(tx)
+        lives._read_sessions(tx.all(_SESSIONS_BY_ID, Session, {"ids": list(set(session_ids))}))
+        lives._read_launches(())
+        lives._read_nodes(nodes)
+        return lives
+
+    @classmethod
+    def of_launches(cls, tx: Transaction, launch_ids: Iterable[str], *, nodes: Iterable[str] = ()) -> Lives:
+        """Read these launches, whether they are current or not, and the sessions that they are of."""
+        lives = cls(tx)
+        ids = set(launch_ids)
+        lives._read_sessions(tx.all(_SESSIONS_BY_LAUNCH, Session, {"ids": list(ids)}))
+        lives._read_launches(ids)
+        lives._read_nodes(nodes)
+        return lives
+
+    def session(self, session_id: str) -> Session | None:
+        """Return a session."""
+        return self._sessions.get(session_id)
+
+    def launch(self, launch_id: str | None) -> Launch | None:
+        """Return a launch."""
+        return None if launch_id is None else self._launches.get(launch_id)
+
+    def node(self, name: str) -> Node | None:
+        """Return a node: one that a launch which has not ended is on, or that was asked for."""
+        return self._nodes.get(name)
+
+    def launch_of(self, session: Session) -> Launch | None:
+        """Return a session's current launch."""
+        return self.launch(session.launch_id)
+
+    def begin(self, session: Session, launch: Launch, *, now: datetime) -> None:
+        """Give a session a launch that was written this moment."""
+        self._launches[launch.launch_id] = self._launches_before[launch.launch_id] = launch
+        self.change_session(session, launch_id=launch.launch_id, launch_count=session.launch_count + 1)
+        self.settle(session.session_id, now=now, steps={Stage.PLACED: now})
+
+    def end(self, session: Session, reason: EndReason, message: str, *, now: datetime) -> None:
+        """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
+        if session.intent == Intent.END or session.ended_time is not None:
+            return
+        self.change_session(
+            session,
+            intent=Intent.END.value,
+            wish=reason.value,
+            wish_message=message,
+            timeline=[*session.timeline, _mark(Stage.ENDING, now)],
+        )
+        launch = self.launch_of(session)
+        if launch is not None and launch.ended_time is None:
+            self.change_launch(launch, desired="STOPPED", ending_time=launch.ending_time or now)
+        self.settle(session.session_id, now=now)
+
+    def settle(self, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None) -> None:
+        """Change what follows from a session's intent and launch: state, reason, message, timeline; none once it ended.
+
+        Args:
+            session_id: The session, one of whose inputs was changed.
+            now: This moment.
+            steps: Stages of its start that its launch has reached, and when.
+        """
+        session = self._sessions[session_id]
+        if session.ended_time is not None:
+            return
+        launch = self.launch_of(session)
+        node = self._nodes.get(launch.node) if launch is not None and launch.ended_time is None else None
+        settled = _settled(session, launch, node)
+        holds = launch is not None and launch.ended_time is None
+        changes: dict[str, Any] = {
+            "state": settled.state.value,
+            "status_message": settled.message,
+            "condition": "OK" if not holds or (node is not None and node.reachable) else "UNREACHABLE",
+        }
+        timeline = _advance(session, settled.state, steps or {}, now)
+        if settled.state is SessionState.PENDING and launch is not None:
+            # A launch that was refused or failed without the application's fault: back to its old place in the queue.
+            changes |= {"launch_id": None, "failures": session.failures + (launch.state == LaunchState.FAILED)}
+            timeline = timeline[:1]
+        if settled.state is not SessionState.PENDING:
+            changes["queue"] = {}
+        if settled.state in (SessionState.READY, SessionState.ACTIVE) and session.ready_time is None:
+            changes["ready_time"] = (steps or {}).get(Stage.APPLICATION_READY, now)
+        if settled.state.ended:
+            changes |= {"end_reason": settled.end_reason.value if settled.end_reason else "", "ended_time": now}
+            changes["secrets"] = b""
+        self.change_session(session, **changes, timeline=timeline)
+
+    def change_session(self, session: Session, **changes: Any) -> None:
+        """Change members of a session."""
+        self._sessions[session.session_id] = _sessions.changed(session, **changes)
+
+    def change_launch(self, launch: Launch, **changes: Any) -> None:
+        """Change members of a launch."""
+        self._launches[launch.launch_id] = _launches.changed(launch, **changes)
+
+    def touch(self, session_id: str) -> None:
+        """Give a session a new revision in any case: what it shows of its launch has changed."""
+        self._touched.add(session_id)
+
+    def release(self, launch_id: str, *, now: datetime) -> None:
+        """Free the slots of a launch that is proved to be over."""
+        self._released[launch_id] = now
+
+    def warmed(self, session: Session, node: str, *, now: datetime) -> None:
+        """Note that a session's version has become ready on a node."""
+        self._warmed[node, session.application, session.application_version] = now
+
+    def write(self) -> frozenset[str]:
+        """Write what has changed; return the sessions that are other than they were.
+
+        Raises:
+            Changed: somebody has changed one of them meanwhile.
+        """
+        changed = self._write_sessions()
+        launches = [(row, _differing(self._launches_before[key], row)) for key, row in sorted(self._launches.items())]
+        by_columns: defaultdict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
+        for launch, columns in launches:
+            if columns:
+                by_columns[columns].append([*(getattr(launch, name) for name in columns), launch.launch_id])
+        for columns, rows in by_columns.items():
+            _update_launches(self.tx, columns, rows)
+        if self._released:
+            ended = [{"of_launch": launch_id, "now": now} for launch_id, now in self._released.items()]
+            self.tx.execute(_RELEASE, ended)
+        fleet.warmed(self.tx, self._warmed)
+        return changed
+
+    def _write_sessions(self) -> frozenset[str]:
+        changes = {}
+        for session_id, session in sorted(self._sessions.items()):
+            columns = _differing(self._sessions_before[session_id], session)
+            if columns or session_id in self._touched:
+                changes[session_id] = columns
+        if not changes:
+            return frozenset()
+        by_columns: defaultdict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
+        for (session_id, columns), revision in zip(changes.items(), allocate(self.tx, len(changes)), strict=True):
+            session = self._sessions[session_id]
+            values = [getattr(session, name) for name in columns]
+            by_columns[(*columns, "revision")].append([*values, revision, session_id, session.revision])
+            self._sessions[session_id] = _sessions.changed(session, revision=revision)
+        met = sum(_update_sessions(self.tx, columns, rows) for columns, rows in by_columns.items())
+        if met < len(changes):
+            raise Changed("A session was changed at the same time. Read it again and retry.")
+        return frozenset(changes)
+
+    def _read_sessions(self, found: Iterable[Session]) -> None:
+        self._sessions = {row.session_id: row for row in found}
+        self._sessions_before = dict(self._sessions)
+
+    def _read_launches(self, launch_ids: Iterable[str]) -> None:
+        ids = {*launch_ids, *(row.launch_id for row in self._sessions.values() if row.launch_id is not None)}
+        found = self.tx.all(_LAUNCHES, Launch, {"ids": list(ids)}) if ids else []
+        self._launches = {row.launch_id: row for row in found}
+        self._launches_before = dict(self._launches)
+
+    def _read_nodes(self, names: Iterable[str]) -> None:
+        wanted = {*names, *(row.node for row in self._launches.values() if row.ended_time is None)}
+        found = self.tx.all(_NODES, Node, {"names": list(wanted)}) if wanted else []
+        self._nodes = {row.node: row for row in found}
+
+
+def _settled(session: Session, launch: Launch | None, node: Node | None) -> Settled:
+    facts = None
+    if launch is not None:
+        facts = LaunchFacts(
+            state=LaunchState(launch.state),
+            stopping=launch.desired == "STOPPED",
+            overdue=launch.overdue,
+            viewers=launch.viewers,
+            exit_code=launch.exit_code,
+            reason=launch.reason,
+            message=launch.message,
+        )
+    return settle(
+        Intent(session.intent),
+        EndReason(session.wish) if session.wish else None,
+        facts,
+        wish_message=session.wish_message,
+        failures=session.failures,
+        notice=_drains(node),
+    )
+
+
+def _drains(node: Node | None) -> str:
+    if node is None or not node.draining or node.drain_time is None:
+        return ""
+    return f"The node is being drained; the session ends at {node.drain_time:%H:%M:%S} UTC."
+
+
+def _advance(session: Session, state: SessionState, steps: Mapping[Stage, datetime], now: datetime) -> list[list[Any]]:
+    known = {stage for stage, _ in session.timeline}
+    fresh = [_mark(stage, when) for stage, when in steps.items() if stage.value not in known]
+    if state.ended and Stage.ENDED.value not in known:
+        fresh.append(_mark(Stage.ENDED, now))
+    return [*session.timeline, *fresh]
+
+
+def _mark(stage: Stage, when: datetime) -> list[Any]:
+    return [stage.value, microseconds(when)]
+
+
+def _differing(before: Any, after: Any) -> tuple[str, ...]:
+    """Return the columns in which two rows of one table differ."""
+    if before is after:
+        return ()
+    return tuple(
+        name for name, old, new in zip(after._fields, before, after, strict=True) if old is not new and old != new
+    )
+
+
+_sessions, _launches = Rows(Session, SESSION), Rows(Launch, LAUNCH)
+_update_sessions, _update_launches = Updater(SESSION, "session_id", "revision"), Updater(LAUNCH, "launch_id")
+
+_SESSIONS = select(SESSION).order_by(SESSION.c.session_id).with_for_update(key_share=True)
+_SESSIONS_BY_ID = _SESSIONS.where(SESSION.c.session_id.in_(bindparam("ids", expanding=True)))
+_SESSIONS_BY_LAUNCH = _SESSIONS.where(
+    SESSION.c.session_id.in_(
+        select(LAUNCH.c.session_id).where(LAUNCH.c.launch_id.in_(bindparam("ids", expanding=True)))
+    )
+)
+_LAUNCHES = select(LAUNCH).where(LAUNCH.c.launch_id.in_(bindparam("ids", expanding=True)))
+_NODES = select(NODE.c.node, NODE.c.epoch, NODE.c.reachable, NODE.c.draining, NODE.c.drain_time).where(
+    NODE.c.node.in_(bindparam("names", expanding=True))
+)
+_RELEASE = (
+    update(LEASE)
+    .where(LEASE.c.launch_id == bindparam("of_launch"), LEASE.c.released_time.is_(None))
+    .values(released_time=bindparam("now"))
+)

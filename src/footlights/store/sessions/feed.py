@@ -1,0 +1,126 @@
+"""Following changes by revision, and missing none.
+
+SQLite has one writer, so revisions are committed in their order. On Postgres a transaction may commit a smaller
+revision after a greater one was seen. So an overlap is read again and what was seen in it is dropped. It begins after
+the greatest revision of which it is known that every transaction with a smaller one has ended: all that had drawn one
+by then had an id within ``_DRAWN_S``, and none of these ids is in progress any more. Where some transaction holds that
+knowledge up (a backup runs for hours), it is taken for granted after ``_ENDED_S``: no transaction of ours lasts as
+long.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import String, cast, func, select
+
+from footlights.store.cluster.revisions import last_revision
+from footlights.store.schema import Session
+from footlights.store.sessions import listing
+from footlights.store.store import Transaction
+
+BATCH = 500
+OVERLAP = 1000
+"""How many revisions before its own a follower begins that comes from another replica."""
+
+_DRAWN_S = 4.0
+"""Longer than Postgres lets one of our transactions stand still."""
+_ENDED_S = 60.0
+
+
+@dataclass(slots=True)
+class _Mark:
+    """A revision that was the greatest at some moment."""
+
+    revision: int
+    at: float
+    transaction: int | None = None
+    """Every transaction that had drawn a smaller one has a smaller id than this."""
+
+
+Change = TypeVar("Change", Session, listing.End)
+
+
+class Feed:
+    """Follows the changes of sessions: each call reads what is new. Belongs to one reader."""
+
+    def __init__(self, after: int, monotonic: Callable[[], float]) -> None:
+        """Begin after a revision that was seen elsewhere: what is read first may hold what was seen there.
+
+        Args:
+            after: Everything up to it has been seen, but for what is committed out of order.
+            monotonic: The clock that measures.
+        """
+        self.revision = after
+        """The greatest that was seen."""
+        self._low, self._monotonic = max(0, after - OVERLAP), monotonic
+        self._seen: dict[str, int] = {}
+        self._marks: deque[_Mark] = deque()
+
+    @classmethod
+    def now(cls, tx: Transaction, monotonic: Callable[[], float]) -> Feed:
+        """Begin with what this transaction does not see."""
+        feed = cls(last_revision(tx), monotonic)
+        if _is_shared(tx):
+            rows = listing.changed_since(tx, feed._low, limit=OVERLAP)
+            feed._seen = {row.session_id: row.revision for row in rows}
+        return feed
+
+    def read(self, tx: Transaction, *, username: str = "", application: str = "") -> list[Session]:
+        """Return what has changed and was not read yet, oldest change first: at most ``BATCH``, else there is more."""
+        return self._read(
+            tx,
+            lambda after: listing.changed_since(tx, after, username=username, application=application, limit=BATCH),
+        )
+
+    def read_ends(self, tx: Transaction) -> list[listing.End]:
+        """Return the ends that were not read yet, as ``read`` does; a feed is read by one of the two only."""
+        return self._read(tx, lambda after: listing.ended_since(tx, after, limit=BATCH))
+
+    def _read(self, tx: Transaction, changes: Callable[[int], list[Change]]) -> list[Change]:
+        shared = _is_shared(tx)
+        fresh: list[Change] = []
+        newest = last_revision(tx)
+        after = self._low if shared else self.revision
+        while True:
+            rows = changes(after)
+            fresh += [row for row in rows if self._seen.get(row.session_id) != row.revision]
+            if len(rows) < BATCH or len(fresh) >= BATCH:
+                break
+            after = rows[-1].revision
+        # Where all was read, what is of no concern here has been seen, too.
+        whole = len(rows) < BATCH and len(fresh) <= BATCH
+        fresh = fresh[:BATCH]
+        self.revision = newest if whole else max([self.revision, *(row.revision for row in fresh)])
+        if shared:
+            self._seen.update((row.session_id, row.revision) for row in fresh)
+            self._advance(tx)
+        return fresh
+
+    def _advance(self, tx: Transaction) -> None:
+        now = self._monotonic()
+        snapshot = func.pg_current_snapshot()
+        bounds = (func.pg_snapshot_xmin(snapshot), func.pg_snapshot_xmax(snapshot))
+        oldest, next_ = (int(value) for value in tx.execute(select(*(cast(bound, String) for bound in bounds))).one())
+        for mark in self._marks:
+            if mark.transaction is None and now - mark.at >= _DRAWN_S:
+                mark.transaction = next_
+        low = self._low
+        while self._marks and self._over(self._marks[0], oldest, now):
+            low = self._marks.popleft().revision
+        if low > self._low:
+            self._low = low
+            self._seen = {name: revision for name, revision in self._seen.items() if revision > low}
+        if not self._marks or self._marks[-1].revision < self.revision:
+            self._marks.append(_Mark(self.revision, now))
+
+    @staticmethod
+    def _over(mark: _Mark, oldest: int, now: float) -> bool:
+        return (mark.transaction is not None and oldest >= mark.transaction) or now - mark.at >= _ENDED_S
+
+
+def _is_shared(tx: Transaction) -> bool:
+    return tx.dialect == "postgresql"

@@ -1,0 +1,107 @@
+"""Idempotency keys: which session a request created, for 24 hours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, select, tuple_
+
+from footlights import errors
+from footlights.store.bulk_insert import Inserter
+from footlights.store.schema import REQUEST_KEY, SESSION, RequestKey, Session
+from footlights.store.unit import Transaction
+
+TTL = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Whose request, under which key, and a digest of what it asks for."""
+
+    subject: str
+    request_id: str
+    body_digest: bytes
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What is kept once."""
+        return self.subject, self.request_id
+
+
+def claim(
+    tx: Transaction, wanted: Sequence[tuple[Request, str]], *, now: datetime, certain: datetime
+) -> dict[tuple[str, str], Session | errors.Error]:
+    """Note which session each request creates, and return what is known of those that came before.
+
+    Args:
+        tx: The transaction in which the sessions are created.
+        wanted: Requests with keys that differ, and the ids of the sessions that they are to create.
+        now: This moment.
+        certain: The moment up to which time is known to have passed: it makes keys old.
+
+    Returns:
+        By key, of requests that are not new: the session that the request created, or ``errors.AlreadyExists`` where
+        the key was used for another request. A key that is out of date, or whose session is gone, is new.
+    """
+    # In one order everywhere, so that two replicas never wait for each other's keys crosswise.
+    rows = sorted((*request.key, request.body_digest, session_id, now) for request, session_id in wanted)
+    if _insert(tx, rows) == len(rows):
+        return {}
+    ours = {session_id for _, session_id in wanted}
+    there = {
+        (key.subject, key.request_id): key
+        for key in tx.all(select(REQUEST_KEY).where(_keys([request.key for request, _ in wanted])), RequestKey)
+        if key.session_id not in ours
+    }
+    made = {
+        row.session_id: row
+        for row in tx.all(
+            select(SESSION).where(SESSION.c.session_id.in_([key.session_id for key in there.values()])), Session
+        )
+    }
+    known: dict[tuple[str, str], Session | errors.Error] = {}
+    void = []
+    for request, _ in wanted:
+        key = there.get(request.key)
+        if key is None:
+            continue
+        if key.session_id not in made or key.created_time < certain - TTL:
+            void.append(request.key)
+        elif key.body_digest != request.body_digest:
+            known[request.key] = reused(request.request_id, key.session_id)
+        else:
+            known[request.key] = made[key.session_id]
+    if void:
+        drop(tx, void)
+        _replace(tx, [row for row in rows if (row[0], row[1]) in set(void)])
+    return known
+
+
+def drop(tx: Transaction, keys: Sequence[tuple[str, str]]) -> None:
+    """Forget keys, given as (subject, request id)."""
+    if keys:
+        tx.execute(delete(REQUEST_KEY).where(_keys(keys)))
+
+
+def forget_old(tx: Transaction, *, now: datetime) -> int:
+    """Remove the keys that are out of date."""
+    return tx.changed(delete(REQUEST_KEY).where(REQUEST_KEY.c.created_time < now - TTL))
+
+
+def reused(request_id: str, session_id: str) -> errors.AlreadyExists:
+    """Return what is said where one key is used for two different requests."""
+    return errors.AlreadyExists(
+        f"request_id: {request_id!r} was used for another request within 24 hours. Use a new one.",
+        reason="REQUEST_ID_REUSED",
+        metadata={"field": "request_id", "request_id": request_id, "session_id": session_id},
+    )
+
+
+def _keys(keys: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
+    return tuple_(REQUEST_KEY.c.subject, REQUEST_KEY.c.request_id).in_(keys)
+
+
+_insert = Inserter(REQUEST_KEY, skip_conflicts=True)
+_replace = Inserter(REQUEST_KEY)

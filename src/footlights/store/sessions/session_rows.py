@@ -1,0 +1,147 @@
+"""Sessions: created, ended, and settled whenever something they follow from has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, delete, select, update
+
+from footlights.lifecycle import EndReason, SessionState
+from footlights.store.bulk_insert import Rows
+from footlights.store.cluster.revisions import allocate, next_revision
+from footlights.store.schema import LAUNCH, LEASE, SESSION, Session
+from footlights.store.sessions.derivation import Lives
+from footlights.store.store import Transaction
+from footlights.store.unit import Changed
+
+
+def get(tx: Transaction, session_id: str) -> Session | None:
+    """Return one session."""
+    return tx.one(_BY_ID, Session, {"session_id": session_id})
+
+
+def some(tx: Transaction, session_ids: Sequence[str]) -> list[Session]:
+    """Return the sessions with these ids, in no particular order."""
+    return tx.all(select(SESSION).where(SESSION.c.session_id.in_(session_ids)), Session) if session_ids else []
+
+
+def any_pending(tx: Transaction) -> bool:
+    """Say whether any session waits for a device."""
+    waiting = select(SESSION.c.session_id).where(SESSION.c.state == SessionState.PENDING.value).limit(1)
+    return tx.execute(waiting).first() is not None
+
+
+def end(tx: Transaction, session: Session, reason: EndReason, message: str, *, now: datetime) -> Session:
+    """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
+    lives = Lives.of_sessions(tx, [session.session_id])
+    known = lives.session(session.session_id)
+    assert known is not None
+    lives.end(known, reason, message, now=now)
+    lives.write()
+    ended = lives.session(session.session_id)
+    assert ended is not None
+    return ended
+
+
+def resettle(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> None:
+    """Write what follows from the intents and launches of sessions, after one of these, or a node, was changed."""
+    if session_ids:
+        lives = Lives.of_sessions(tx, session_ids)
+        for session_id in session_ids:
+            lives.settle(session_id, now=now)
+        lives.write()
+
+
+def update_session(tx: Transaction, session: Session, **changes: Any) -> Session:
+    """Change a session that nobody else has changed since it was read, and give it a new revision.
+
+    Raises:
+        Changed: somebody was faster.
+    """
+    revision = next_revision(tx)
+    met = tx.changed(
+        update(SESSION)
+        .where(SESSION.c.session_id == session.session_id, SESSION.c.revision == session.revision)
+        .values(**changes, revision=revision)
+    )
+    if not met:
+        raise Changed(
+            f"Session {session.session_id} was changed at the same time. Read it again and retry.",
+            metadata={"session_id": session.session_id},
+        )
+    # Nobody has changed it since it was read, so what it is now need not be read.
+    return _rows.changed(session, **changes, revision=revision)
+
+
+def pending(tx: Transaction, limit: int) -> list[Session]:
+    """Return the sessions that wait for a device, in the order in which they are to be placed."""
+    return tx.all(
+        select(SESSION)
+        .where(SESSION.c.state == SessionState.PENDING.value)
+        .order_by(SESSION.c.priority.desc(), SESSION.c.created_time, SESSION.c.session_id)
+        .limit(limit),
+        Session,
+    )
+
+
+def set_queue(tx: Transaction, places: Sequence[tuple[Session, Mapping[str, Any]]]) -> None:
+    """Write what is known of the place of sessions that wait, and have not changed since they were read."""
+    revisions = allocate(tx, len(places))
+    tx.execute(
+        _SET_QUEUE,
+        [
+            {"of_session": row.session_id, "seen": row.revision, "place": dict(place), "fresh": revision}
+            for (row, place), revision in zip(places, revisions, strict=True)
+        ],
+    )
+
+
+_SET_QUEUE = (
+    update(SESSION)
+    .where(
+        SESSION.c.session_id == bindparam("of_session"),
+        SESSION.c.revision == bindparam("seen"),
+        SESSION.c.state == SessionState.PENDING.value,
+    )
+    .values(queue=bindparam("place"), revision=bindparam("fresh"))
+)
+
+
+def holding(tx: Transaction) -> list[tuple[bytes, datetime | None]]:
+    """Return the limits of every session that holds slots, and when it became ready."""
+    # By the launches, of which few live: those that have ended are not looked at, however many there are.
+    launched = select(SESSION.c.limits, SESSION.c.ready_time).join(LAUNCH, LAUNCH.c.session_id == SESSION.c.session_id)
+    return [(row[0], row[1]) for row in tx.execute(launched.where(LAUNCH.c.ended_time.is_(None)))]
+
+
+def live_on(tx: Transaction, node: str) -> list[str]:
+    """Return the ids of the sessions that hold slots on a node."""
+    living = select(LAUNCH.c.session_id).where(LAUNCH.c.node == node, LAUNCH.c.ended_time.is_(None))
+    return list(tx.execute(living.order_by(LAUNCH.c.session_id)).scalars())
+
+
+PRUNED_AT_ONCE = 500
+
+
+def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> int:
+    """Remove sessions that ended before a moment, with their launches and leases; return how many it were."""
+    old = list(
+        tx.execute(
+            select(SESSION.c.session_id)
+            .where(SESSION.c.ended_time < before)
+            .order_by(SESSION.c.ended_time)
+            .limit(limit)
+        ).scalars()
+    )
+    if old:
+        launches = select(LAUNCH.c.launch_id).where(LAUNCH.c.session_id.in_(old))
+        tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(launches)))
+        tx.execute(delete(LAUNCH).where(LAUNCH.c.session_id.in_(old)))
+        tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(old)))
+    return len(old)
+
+
+_rows = Rows(Session, SESSION)
+_BY_ID = select(SESSION).where(SESSION.c.session_id == bindparam("session_id"))

@@ -1,0 +1,121 @@
+"""Where a stage is: a path, a `file://` or an `http(s)://` address.
+
+A stage from the web is downloaded first, as one file of bounded size: a `.usdz` carries its assets with it; a
+stage that references others by relative paths does not find them. `omniverse://` needs NVIDIA's client library,
+which is not part of this application.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from footlights.viewer.failure import Reason, ViewerFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger("footlights.viewer.scene.stage")
+
+MAX_BYTES = 512 * 1024 * 1024
+CONNECT_TIMEOUT = 10.0  # seconds, also between two chunks
+DOWNLOAD_TIMEOUT = 120.0  # seconds in all
+
+SUFFIXES = {b"PXR-USDC": ".usdc", b"#usda": ".usda", b"PK\x03\x04": ".usdz"}
+
+
+@dataclass(frozen=True, slots=True)
+class StageSource:
+    """A stage on this machine's disk."""
+
+    path: Path
+    name: str
+
+
+@contextlib.contextmanager
+def local_stage(uri: str) -> Iterator[StageSource]:
+    """Make a stage's file available; what was downloaded is kept until the block ends.
+
+    The empty address is the first sample stage. Raises ViewerFailure: STAGE_NOT_FOUND, STAGE_UNREADABLE,
+    STAGE_TOO_LARGE, UNSUPPORTED_SCHEME.
+    """
+    if not uri:
+        from footlights.viewer.stages import DEFAULT, sample_path
+
+        yield _existing(sample_path(DEFAULT), DEFAULT)
+        return
+    parts = urlsplit(uri)
+    match parts.scheme.lower():
+        case "http" | "https":
+            with tempfile.TemporaryDirectory(prefix="footlights-stage-") as folder:
+                yield _download(uri, Path(folder), Path(unquote(parts.path)).stem or parts.netloc)
+        case "file":
+            if parts.netloc not in ("", "localhost"):
+                raise ViewerFailure(
+                    Reason.STAGE_NOT_FOUND, f"{uri} is on another machine ({parts.netloc}): use file:///path or http"
+                )
+            path = Path(unquote(parts.path))
+            yield _existing(path, path.stem)
+        case "":
+            yield _existing(Path(uri).expanduser(), Path(uri).stem)
+        case scheme:
+            raise ViewerFailure(
+                Reason.UNSUPPORTED_SCHEME,
+                f"cannot open {uri}: {scheme}:// is not supported; use a path, file:// or http(s)://",
+            )
+
+
+def _existing(path: Path, name: str) -> StageSource:
+    if not path.exists():
+        raise ViewerFailure(Reason.STAGE_NOT_FOUND, f"there is no stage at {path}: check usd_stage_uri")
+    if not path.is_file():
+        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"{path} is not a file: usd_stage_uri must name a .usd file")
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"cannot read {path}: {error.strerror}") from error
+    return StageSource(path, name)
+
+
+def _download(uri: str, folder: Path, name: str) -> StageSource:
+    shown = uri.partition("?")[0]  # a query may carry a signature
+    target = folder / "stage"
+    began = time.monotonic()
+    try:
+        request = urllib.request.Request(uri, headers={"User-Agent": "footlights-viewer"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT) as response, target.open("wb") as file:  # noqa: S310
+            size = 0
+            while chunk := response.read(1 << 18):
+                size += len(chunk)
+                if size > MAX_BYTES:
+                    raise ViewerFailure(
+                        Reason.STAGE_TOO_LARGE, f"{shown} is larger than {MAX_BYTES >> 20} MiB: copy it to the node"
+                    )
+                if time.monotonic() - began > DOWNLOAD_TIMEOUT:
+                    raise ViewerFailure(
+                        Reason.STAGE_UNREADABLE, f"{shown} was not downloaded within {DOWNLOAD_TIMEOUT:.0f} s"
+                    )
+                file.write(chunk)
+    except urllib.error.HTTPError as error:
+        reason = Reason.STAGE_NOT_FOUND if error.code in (404, 410) else Reason.STAGE_UNREADABLE
+        raise ViewerFailure(reason, f"{shown} answered {error.code} {error.reason}: check usd_stage_uri") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        raise ViewerFailure(Reason.STAGE_NOT_FOUND, f"cannot download {shown}: {cause}") from error
+    log.info("downloaded %s: %d bytes in %.1f s", shown, size, time.monotonic() - began)
+    with target.open("rb") as file:
+        head = file.read(8)
+    suffix = next((s for magic, s in SUFFIXES.items() if head.startswith(magic)), None)
+    if suffix is None:
+        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"{shown} is not a USD file: it begins with {head!r}")
+    return StageSource(target.rename(target.with_suffix(suffix)), name)

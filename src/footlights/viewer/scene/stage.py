@@ -1,0 +1,260 @@
+"""Opens a USD stage and turns it into a `Scene`.
+
+Honoured: metersPerUnit, upAxis, orientation, purpose (default and render), visibility, displayColor and
+displayOpacity, UsdPreviewSurface, material subsets, instances, point instancers, the geometric primitives,
+animated transforms and visibility, the first camera. Not: deforming points and skinning (shown at the start
+time), curves, points, volumes, textures, USD's lights.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.scene.materials import Palette
+from footlights.viewer.scene.meshes import Piece, pieces_of
+from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Joint, Matrix, Scene, Timeline, View
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger("footlights.viewer.scene.stage")
+
+MAX_TRIANGLES = 2_000_000
+"""Beyond this a software renderer shows slides; the rest of the stage is left out, with a warning."""
+
+IDENTITY: Matrix = np.identity(4)
+
+
+def load_scene(path: Path, name: str | None = None) -> Scene:
+    """Open the stage at `path`.
+
+    Raises ViewerFailure: STAGE_UNREADABLE if USD cannot open it, STAGE_EMPTY if there is nothing to draw.
+    """
+    from pxr import Tf, Usd, UsdGeom
+
+    try:
+        stage = Usd.Stage.Open(str(path))
+    except Tf.ErrorException as error:
+        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"cannot open the stage {path}: {_reason(error)}") from error
+    for problem in stage.GetCompositionErrors():
+        log.warning("stage %s: %s; the rest is shown", path.name, problem)
+    reader = _Reader(stage)
+    reader.walk(stage.GetPseudoRoot(), ROOT, IDENTITY)
+    batches = reader.batches()
+    if not batches:
+        raise ViewerFailure(
+            Reason.STAGE_EMPTY,
+            f"the stage {path} has nothing to draw: no visible mesh or primitive of purpose default or render",
+        )
+    start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
+    scene = Scene(
+        name=name or path.stem,
+        joints=reader.joints,
+        batches=batches,
+        bounds=_bounds(reader.joints, batches, start),
+        timeline=Timeline(start, max(start, end), stage.GetTimeCodesPerSecond() or 24.0),
+        view=None,
+        warnings=reader.warnings,
+        keepalive=stage,
+    )
+    for warning in reader.warnings:
+        log.warning("stage %s: %s", path.name, warning)
+    camera = next((p for p in stage.Traverse() if p.IsA(UsdGeom.Camera)), None)
+    if camera is None:
+        return scene
+    from dataclasses import replace
+
+    return replace(scene, view=_view(camera, reader.to_world, scene.bounds, start))
+
+
+class _Reader:
+    """One walk over a stage."""
+
+    def __init__(self, stage: Any) -> None:
+        from pxr import Usd, UsdGeom
+
+        self.start = Usd.TimeCode(stage.GetStartTimeCode())
+        self.to_world = _to_metres_z_up(UsdGeom.GetStageMetersPerUnit(stage), UsdGeom.GetStageUpAxis(stage))
+        root = self.to_world
+        self.joints: list[Joint] = [Joint("/", -1, lambda _time: (root, True))]
+        self.warnings: list[str] = []
+        self._palette = Palette()
+        self._pieces: dict[str, list[Piece]] = {}
+        self._gathered: dict[tuple[int, Finish], list[tuple[Piece, Matrix]]] = {}
+        self._triangles = 0
+        self._unknown: set[str] = set()
+        self._children = Usd.TraverseInstanceProxies(Usd.PrimDefaultPredicate)
+
+    def walk(self, prim: Any, joint: int, matrix: Matrix, *, placed: bool = False, still: bool = False) -> None:
+        """Visit a prim and what is below it. `matrix` leads from its parent's space to the joint's.
+
+        `placed`: the prim's own transform is already in `matrix` (a point instancer's prototype).
+        `still`: nothing below becomes a joint.
+        """
+        from pxr import UsdGeom
+
+        imageable = UsdGeom.Imageable(prim)
+        visibility = imageable.GetVisibilityAttr() if imageable else None
+        blinks = visibility is not None and visibility.ValueMightBeTimeVarying()
+        if visibility is not None and not blinks and visibility.Get(self.start) == UsdGeom.Tokens.invisible:
+            return
+        xformable = UsdGeom.Xformable(prim)
+        if xformable and xformable.GetResetXformStack() and not placed:
+            joint, matrix = ROOT, IDENTITY
+        if not still and (blinks or (xformable and xformable.TransformMightBeTimeVarying())):
+            joint, matrix = self._add_joint(prim, joint, matrix, visibility if blinks else None), IDENTITY
+        elif xformable and not placed:
+            matrix = _matrix(xformable.GetLocalTransformation(self.start)) @ matrix
+
+        if prim.IsA(UsdGeom.PointInstancer):
+            self._scatter(UsdGeom.PointInstancer(prim), joint, matrix)
+            return
+        if prim.IsA(UsdGeom.Gprim) and imageable.ComputePurpose() in ("default", "render"):
+            self._draw(prim, joint, matrix)
+        for child in prim.GetFilteredChildren(self._children):
+            self.walk(child, joint, matrix, still=still)
+
+    def batches(self) -> list[Batch]:
+        """Everything that was drawn, merged by joint and finish."""
+        return [
+            _merge(joint, finish, placed)
+            for (joint, finish), placed in sorted(self._gathered.items(), key=lambda kv: kv[0][1].transparent)
+        ]
+
+    def _add_joint(self, prim: Any, parent: int, matrix: Matrix, visibility: Any) -> int:
+        from pxr import Usd, UsdGeom
+
+        xformable = UsdGeom.Xformable(prim)
+
+        def sample(time: float) -> tuple[Matrix, bool]:
+            code = Usd.TimeCode(time)
+            local = _matrix(xformable.GetLocalTransformation(code)) @ matrix if xformable else matrix
+            return local, visibility is None or visibility.Get(code) != UsdGeom.Tokens.invisible
+
+        self.joints.append(Joint(str(prim.GetPath()), parent, sample))
+        return len(self.joints) - 1
+
+    def _scatter(self, instancer: Any, joint: int, matrix: Matrix) -> None:
+        from pxr import Usd, UsdGeom
+
+        indices = instancer.GetProtoIndicesAttr().Get(self.start)
+        targets = instancer.GetPrototypesRel().GetForwardedTargets()
+        if indices is None or not targets:
+            return
+        transforms = instancer.ComputeInstanceTransformsAtTime(
+            self.start, self.start, UsdGeom.PointInstancer.IncludeProtoXform, UsdGeom.PointInstancer.IgnoreMask
+        )
+        mask = instancer.ComputeMaskAtTime(self.start)
+        stage = instancer.GetPrim().GetStage()
+        for k, transform in enumerate(transforms):
+            prototype = stage.GetPrimAtPath(targets[indices[k]]) if indices[k] < len(targets) else Usd.Prim()
+            if prototype and (not mask or mask[k]):
+                self.walk(prototype, joint, _matrix(transform) @ matrix, placed=True, still=True)
+
+    def _draw(self, prim: Any, joint: int, matrix: Matrix) -> None:
+        key = str((prim.GetPrimInPrototype() if prim.IsInstanceProxy() else prim).GetPath())
+        if key not in self._pieces:
+            try:
+                self._pieces[key] = pieces_of(prim, self.start, self._palette)
+            except NotImplementedError:
+                self._pieces[key] = []
+                self._warn_once(f"{prim.GetTypeName()} prims are not drawn")
+            except (ValueError, IndexError) as error:
+                self._pieces[key] = []
+                self.warnings.append(f"{prim.GetPath()} is left out: {error}")
+        for piece in self._pieces[key]:
+            if self._triangles + len(piece.triangles) > MAX_TRIANGLES:
+                self._warn_once(f"only the first {MAX_TRIANGLES:,} triangles are drawn")
+                return
+            self._triangles += len(piece.triangles)
+            self._gathered.setdefault((joint, piece.finish), []).append((piece, matrix))
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._unknown:
+            self._unknown.add(message)
+            self.warnings.append(message)
+
+
+def _merge(joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]]) -> Batch:
+    positions, normals, colors, triangles = [], [], [], []
+    offset = 0
+    for piece, matrix in placed:
+        linear = matrix[:3, :3]
+        positions.append(piece.positions @ linear + matrix[3, :3])
+        determinant = float(np.linalg.det(linear))
+        # Cofactors carry normals through any scaling, also one that flattens; the sign undoes mirroring.
+        turned = piece.normals @ _cofactors(linear) * (1.0 if determinant >= 0 else -1.0)
+        normals.append(turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-20))
+        colors.append(piece.colors)
+        # A mirroring transform turns triangles inside out.
+        winding = piece.triangles if determinant >= 0 else piece.triangles[:, ::-1]
+        triangles.append(winding + np.int32(offset))
+        offset += len(piece.positions)
+    return Batch(
+        joint=joint,
+        finish=finish,
+        positions=np.concatenate(positions).astype(np.float32),
+        normals=np.concatenate(normals).astype(np.float32),
+        colors=np.concatenate(colors).astype(np.float32),
+        triangles=np.concatenate(triangles).astype(np.int32),
+    )
+
+
+def _cofactors(linear: Matrix) -> Matrix:
+    a, b, c = linear
+    return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
+
+
+def _bounds(joints: list[Joint], batches: list[Batch], start: float) -> Bounds:
+    world: list[Matrix] = []
+    for joint in joints:
+        local, _ = joint.sample(start)
+        world.append(local if joint.parent < 0 else local @ world[joint.parent])
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for batch in batches:
+        placed = batch.positions @ world[batch.joint][:3, :3] + world[batch.joint][3, :3]
+        low, high = np.minimum(low, placed.min(axis=0)), np.maximum(high, placed.max(axis=0))
+    return Bounds(low=_triple(low), high=_triple(high))
+
+
+def _view(camera: Any, to_world: Matrix, bounds: Bounds, start: float) -> View:
+    """Stand where the camera stands and orbit about the point on its axis nearest to the middle of the scene."""
+    from pxr import Usd, UsdGeom
+
+    frustum = UsdGeom.Camera(camera).GetCamera(Usd.TimeCode(start))
+    pose = _matrix(frustum.transform) @ to_world
+    eye, forward = pose[3, :3], -pose[2, :3] / np.linalg.norm(pose[2, :3])
+    along = float(np.dot(np.array(bounds.center) - eye, forward))
+    focus = frustum.focusDistance * float(np.linalg.norm(to_world[0, :3]))
+    distance = focus if focus > 0 else max(along, 0.1 * bounds.radius)
+    vertical = 2 * np.degrees(np.arctan2(frustum.verticalAperture, 2 * frustum.focalLength))
+    return View(_triple(eye), _triple(eye + forward * distance), float(np.clip(vertical, 5, 100)))
+
+
+def _to_metres_z_up(metres_per_unit: float, up_axis: str) -> Matrix:
+    scale = metres_per_unit if metres_per_unit > 0 else 0.01
+    result = np.identity(4)
+    if up_axis == "Y":
+        result[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]]
+    result[:3, :3] *= scale
+    return result
+
+
+def _matrix(gf_matrix: Any) -> Matrix:
+    return np.array(gf_matrix, dtype=np.float64)
+
+
+def _triple(vector: Any) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in vector)
+    return (x, y, z)
+
+
+def _reason(error: Exception) -> str:
+    """The first line that USD gives, without the place in its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next((line for line in lines if "Error in" not in line), lines[0] if lines else "unknown error")
+    return text.split(" -- ")[-1]

@@ -1,0 +1,224 @@
+"""One viewer: an aiortc peer connection that sends the picture and receives input."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.rtcpeerconnection import is_codec_compatible
+from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
+from aiortc.sdp import SessionDescription
+
+from footlights.viewer.controls import parse
+from footlights.viewer.stream.broadcast import Hub, PacketTrack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.viewer.stream.encoder import CodecName
+    from footlights.viewer.stream.media_port import Lane, MediaPort
+
+log = logging.getLogger("footlights.viewer.stream.peer")
+
+INPUT_CHANNEL = "footlights-input"
+CONNECT_DEADLINE = 20.0  # seconds from the answer to a connection
+SILENCE_DEADLINE = 10.0  # seconds; a live viewer sends receiver reports every second
+CLOSE_DEADLINE = 2.0  # seconds
+
+MIME_TYPES: dict[CodecName, str] = {"h264": "video/H264", "vp8": "video/VP8"}
+CONSTRAINED_BASELINE = "42e0"
+
+
+class OfferRefused(Exception):
+    """An offer that cannot be answered. The message says why and what to offer instead."""
+
+
+class Peer:
+    """One viewer, from its offer to its end. `on_end` is called once, whatever ended it."""
+
+    def __init__(self, hub: Hub, port: MediaPort, on_end: Callable[[Peer], None]) -> None:
+        self.resource = secrets.token_urlsafe(12)
+        self._hub = hub
+        self._port = port
+        self._on_end = on_end
+        self._track = PacketTrack(hub)
+        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._lane: Lane | None = None
+        self._channels: list[Any] = []
+        self._joined = False
+        self._closing: asyncio.Task[None] | None = None
+        self._began = time.monotonic()
+        self.on_input: Callable[[dict[str, Any]], None] | None = None
+        self.on_bad_input: Callable[[], None] | None = None
+        self.greeting: Callable[[], list[dict[str, Any]]] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether media flows."""
+        return self._joined
+
+    @property
+    def codec(self) -> CodecName:
+        """What was agreed on."""
+        return self._track.codec
+
+    async def answer(self, offer: str, codecs: list[CodecName]) -> str:
+        """Answer an offer with the first of `codecs` that it has. Raises OfferRefused."""
+        connection = self._connection
+        transceiver = connection.addTransceiver(self._track, direction="sendonly")
+        transceiver.setCodecPreferences(_preferences(offer, codecs))  # later ones would be ignored
+        connection.on("datachannel", self._accept_channel)
+        connection.on("connectionstatechange", self._connection_changed)
+        try:
+            await connection.setRemoteDescription(RTCSessionDescription(_without_candidates(offer), "offer"))
+        except Exception as error:  # aiortc raises whatever its parser trips over
+            raise OfferRefused(f"the SDP offer cannot be used: {error or type(error).__name__}") from error
+        if transceiver.mid is None:
+            raise OfferRefused("the SDP offer has no video that this application could send: offer recvonly video")
+        for other in connection.getTransceivers():
+            if other is not transceiver:
+                other.direction = "inactive"
+        transports = {t.sender.transport.transport for t in connection.getTransceivers()}
+        if connection.sctp is not None:
+            transports.add(connection.sctp.transport.transport)
+        if len(transports) != 1:
+            raise OfferRefused(
+                "the SDP offer spreads its media over several transports: offer them in one BUNDLE group"
+            )
+        (transport,) = transports
+        self._lane = self._port.adopt(transport.iceGatherer._connection)  # noqa: SLF001 - see mediaport
+        self._listen_to_rtcp(transceiver.sender)
+        try:
+            await connection.setLocalDescription(await connection.createAnswer())
+        except Exception as error:
+            raise OfferRefused(f"the SDP offer cannot be answered: {error or type(error).__name__}") from error
+        answer = str(connection.localDescription.sdp)
+        self._track.codec = _agreed_codec(answer, transceiver.mid)
+        return answer
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the page something, if it opened a channel and reads it."""
+        text = json.dumps(message)
+        for channel in self._channels:
+            if channel.readyState == "open" and channel.bufferedAmount < 65536:
+                channel.send(text)
+
+    def overdue(self) -> bool:
+        """Whether the viewer never came, or left without a word."""
+        now = time.monotonic()
+        if not self._joined:
+            return now - self._began > CONNECT_DEADLINE
+        return self._lane is not None and now - self._lane.last_received > SILENCE_DEADLINE
+
+    def close(self) -> asyncio.Task[None]:
+        """End it; twice is once. The task ends within CLOSE_DEADLINE."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        return self._closing
+
+    async def _close(self) -> None:
+        self._joined = False
+        self._hub.leave(self._track)
+        self._on_end(self)
+        self._track.stop()
+        try:
+            await asyncio.wait_for(self._connection.close(), CLOSE_DEADLINE)
+        except Exception as error:  # its peer may be gone in any state
+            log.info("viewer %s did not close cleanly: %r", self.resource, error)
+        if self._lane is not None:
+            self._lane.close()
+
+    def _connection_changed(self) -> None:
+        state = self._connection.connectionState
+        log.info("viewer %s: %s", self.resource, state)
+        if state == "connected" and not self._joined and self._closing is None:
+            self._joined = True
+            self._hub.join(self._track)
+        elif state in ("failed", "closed"):
+            self.close()
+
+    def _accept_channel(self, channel: Any) -> None:
+        if channel.label != INPUT_CHANNEL:
+            return
+        self._channels.append(channel)
+        channel.on("message", lambda raw: self._message(channel, raw))
+        if self.greeting is not None:
+            for message in self.greeting():
+                self.send(message)
+
+    def _message(self, channel: Any, raw: str | bytes) -> None:
+        message = parse(raw)
+        if message is None:
+            if self.on_bad_input is not None:
+                self.on_bad_input()
+        elif message["type"] == "ping":
+            channel.send(json.dumps({"type": "pong", "t": message.get("t", 0)}))
+        elif self.on_input is not None:
+            self.on_input(message)
+
+    def _listen_to_rtcp(self, sender: Any) -> None:
+        """aiortc answers key-frame requests and bit rates only for frames that it encodes itself; these are packets."""
+        handle = sender._handle_rtcp_packet  # noqa: SLF001 - there is no public hook
+
+        async def listen(packet: Any) -> None:
+            rate = self._track.rate
+            if isinstance(packet, RtcpRrPacket | RtcpSrPacket):
+                for report in packet.reports:
+                    rate.on_loss(report.fraction_lost / 256)
+            elif isinstance(packet, RtcpPsfbPacket) and packet.fmt == RTCP_PSFB_APP:
+                try:
+                    bitrate, _ = unpack_remb_fci(packet.fci)
+                except ValueError:
+                    return
+                rate.on_estimate(bitrate, self._hub.sending)
+            await handle(packet)
+
+        sender._handle_rtcp_packet = listen  # noqa: SLF001
+        sender._send_keyframe = lambda: self._hub.request_key_frame(self._track.codec)  # noqa: SLF001
+
+
+def _preferences(offer: str, codecs: list[CodecName]) -> list[Any]:
+    """aiortc's capabilities for the first of `codecs` that is offered; constrained baseline before baseline."""
+    available: list[Any] = RTCRtpSender.getCapabilities("video").codecs
+    try:
+        medias = SessionDescription.parse(offer).media
+    except Exception as error:  # aiortc raises whatever its parser trips over
+        raise OfferRefused(f"the SDP offer cannot be read: {error or type(error).__name__}") from error
+    offered = [codec for media in medias if media.kind == "video" for codec in media.rtp.codecs]
+    for name in codecs:
+        same = [c for c in available if c.mimeType == MIME_TYPES[name]]
+        if any(_compatible(c, other) for c in same for other in offered):
+            same.sort(key=lambda c: not str(c.parameters.get("profile-level-id", "")).startswith(CONSTRAINED_BASELINE))
+            return [*same, *(c for c in available if c.mimeType == "video/rtx")]
+    if not offered:
+        raise OfferRefused("the SDP offer has no video that this application could send: offer recvonly video")
+    raise OfferRefused(
+        f"the SDP offer has none of {', '.join(MIME_TYPES[c] for c in codecs)} "
+        "(H.264: packetization-mode 1, baseline): offer one of them"
+    )
+
+
+def _compatible(ours: Any, theirs: Any) -> bool:
+    return bool(is_codec_compatible(ours, theirs))
+
+
+def _without_candidates(offer: str) -> str:
+    """Viewers call us, never the other way (see `mediaport`); this also saves waiting for their mDNS names."""
+    lines = offer.replace("\r\n", "\n").split("\n")
+    kept = [line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
+    return "\r\n".join(kept)
+
+
+def _agreed_codec(answer: str, mid: str) -> CodecName:
+    for media in SessionDescription.parse(answer).media:
+        if media.rtp.muxId == mid and media.rtp.codecs:
+            mime = media.rtp.codecs[0].mimeType.lower()
+            for name, known in MIME_TYPES.items():
+                if mime == known.lower():
+                    return name
+    raise OfferRefused("the SDP offer's video is not sendable: offer recvonly video")

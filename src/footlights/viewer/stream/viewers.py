@@ -1,0 +1,188 @@
+"""Everybody who watches: admits and dismisses viewers, and is the link between them and the threads.
+
+All viewers share one picture, one encoder a codec and one UDP port. Beyond MAX_VIEWERS the newest replaces the
+oldest at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.notice import Notice
+from footlights.viewer.stream.broadcast import Hub
+from footlights.viewer.stream.encoder import CodecName, EncoderThread, Packet
+from footlights.viewer.stream.media_port import MediaPort
+from footlights.viewer.stream.peer import Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.viewer.options import Options
+    from footlights.viewer.render.render_loop import RenderLoop
+
+MAX_VIEWERS = 8
+STATS_INTERVAL = 1.0  # seconds
+
+
+class Viewers:
+    """The peers of this session."""
+
+    def __init__(self, options: Options, port: MediaPort, render: RenderLoop) -> None:
+        self._options = options
+        self._port = port
+        self._render = render
+        loop = asyncio.get_running_loop()
+        self._encoder = EncoderThread(
+            options.width,
+            options.height,
+            options.fps,
+            lambda packet: _post(loop, self._deliver, packet),
+        )
+        self._hub = Hub(self._encoder, render.watch)
+        self._peers: dict[str, Peer] = {}  # oldest first
+        self._ending: set[asyncio.Task[None]] = set()
+        self._last_input: float | None = None
+        self._notice = Notice()
+        self.bad_input = 0
+        self.packets = self.key_frames = 0
+        render.on_picture = lambda frame, seconds: self._encoder.submit(frame, round(seconds * 90_000))
+
+    def start(self) -> None:
+        """Start encoding and looking after the viewers."""
+        self._encoder.start()
+        self._minder = asyncio.create_task(self._mind())
+
+    def watch_over(self, end: Callable[[ViewerFailure | None], None]) -> None:
+        """Call `end` if the encoder or the minding of viewers fails: better ended than frozen."""
+
+        def minded(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                end(ViewerFailure(Reason.INTERNAL, f"the stream failed: {type(error).__name__}: {error}"))
+
+        self._minder.add_done_callback(minded)
+
+    async def admit(self, offer: str) -> tuple[str, str]:
+        """A new viewer's resource and SDP answer. Raises OfferRefused."""
+        while len(self._peers) >= MAX_VIEWERS:
+            self._end(next(iter(self._peers.values())))
+        peer = Peer(self._hub, self._port, self._forget)
+        peer.on_input, peer.on_bad_input, peer.greeting = self._input, self._bad_input, self._hello
+        self._peers[peer.resource] = peer
+        try:
+            answer = await peer.answer(offer, self._codecs())
+        except BaseException:
+            self._end(peer)
+            raise
+        return peer.resource, answer
+
+    async def dismiss(self, resource: str) -> None:
+        """End a viewer; one that has ended already is no error."""
+        peer = self._peers.get(resource)
+        if peer is not None:
+            await peer.close()
+
+    def status(self) -> dict[str, Any]:
+        """For `/v1/streaming/status`."""
+        progress = self._render.progress
+        quiet = None if self._last_input is None else round(time.monotonic() - self._last_input, 3)
+        return {
+            "viewers": self.count,
+            "last_input_seconds_ago": quiet,
+            "fps": round(progress.fps, 1),
+            "frames": progress.frames,
+            "triangles": progress.triangles,
+            "render_ms": round(progress.render_ms, 2),
+            "encode_ms": round(self._encoder.milliseconds, 2),
+            "supersampling": progress.supersampling,
+            "bitrate_kbps": round(self._hub.sending / 1000) if self.count else 0,
+            "packets": self.packets,
+            "key_frames": self.key_frames,
+            "bad_input": self.bad_input,
+            "codecs": sorted({peer.codec for peer in self._peers.values() if peer.connected}),
+        }
+
+    def notify(self, notice: Notice) -> None:
+        """Tell everybody who watches, and whoever comes."""
+        self._notice = notice
+        for peer in self._peers.values():
+            peer.send(notice.told(time.monotonic()))
+
+    @property
+    def count(self) -> int:
+        """How many are connected."""
+        return sum(peer.connected for peer in self._peers.values())
+
+    async def close(self, timeout: float) -> None:
+        """End everybody and the encoder."""
+        self._minder.cancel()
+        tasks = [peer.close() for peer in list(self._peers.values())]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        self._encoder.stop()
+
+    def _codecs(self) -> list[CodecName]:
+        return ["h264", "vp8"] if self._options.codec == "auto" else [self._options.codec]
+
+    def _deliver(self, packet: Packet) -> None:
+        self.packets += 1
+        self.key_frames += packet.key_frame
+        self._hub.deliver(packet)
+
+    def _input(self, message: dict[str, Any]) -> None:
+        self._last_input = time.monotonic()
+        self._render.post(message)
+
+    def _bad_input(self) -> None:
+        self.bad_input += 1
+
+    def _hello(self) -> list[dict[str, Any]]:
+        progress, options = self._render.progress, self._options
+        hello = {
+            "type": "hello",
+            "title": options.title or progress.stage,
+            "stage": progress.stage,
+            "width": options.width,
+            "height": options.height,
+            "fps": options.fps,
+            "triangles": progress.triangles,
+        }
+        return [hello, self._notice.told(time.monotonic())] if self._notice.reason else [hello]
+
+    def _forget(self, peer: Peer) -> None:
+        self._peers.pop(peer.resource, None)
+
+    def _end(self, peer: Peer) -> None:
+        task = peer.close()
+        self._forget(peer)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _mind(self) -> None:
+        while True:
+            await asyncio.sleep(STATS_INTERVAL)
+            if self._encoder.failed is not None:
+                raise self._encoder.failed
+            for peer in list(self._peers.values()):
+                if peer.overdue():
+                    self._end(peer)
+            self._hub.adapt()
+            progress = self._render.progress
+            stats = {
+                "type": "stats",
+                **self.status(),
+                "paused": progress.paused,
+                "caption": progress.caption,
+            }
+            for peer in self._peers.values():
+                peer.send(stats)
+
+
+def _post(loop: asyncio.AbstractEventLoop, deliver: Any, packet: Packet) -> None:
+    """From the encoder's thread; a loop that is closing needs no more packets."""
+    try:
+        loop.call_soon_threadsafe(deliver, packet)
+    except RuntimeError:
+        return

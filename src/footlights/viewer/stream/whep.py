@@ -1,0 +1,104 @@
+"""WHEP on the signal port (draft-ietf-wish-whep): an offer in, an answer and a resource out.
+
+    POST   /whep             application/sdp -> 201, Location: /whep/{resource}
+    PATCH  /whep/{resource}  trickled candidates -> 204; they are not needed and not read
+    DELETE /whep/{resource}  -> 200, also when it has already ended
+
+A state of ours is never 400, which players read as "try it otherwise": while the stage is opening, an offer waits
+and then gets 503 with Retry-After.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+log = logging.getLogger("footlights.viewer.stream.whep")
+
+MAX_OFFER_BYTES = 256 * 1024
+READY_WAIT = 15.0  # seconds
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Expose-Headers": "Location, Retry-After",
+    "Access-Control-Max-Age": "86400",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Whep:
+    """The routes. `viewers` is set once the heavy modules are loaded and the stage is open."""
+
+    def __init__(self) -> None:
+        self.viewers: Any = None  # a viewers.Viewers
+        self._open = asyncio.Event()
+
+    def open(self, viewers: Any) -> None:
+        """Answer offers from now on."""
+        self.viewers = viewers
+        self._open.set()
+
+    def application(self) -> web.Application:
+        """The aiohttp application for the signal port."""
+        app = web.Application(client_max_size=MAX_OFFER_BYTES, middlewares=[_with_cors])
+        app.router.add_post("/whep", self._create)
+        app.router.add_delete("/whep/{resource}", self._delete)
+        app.router.add_patch("/whep/{resource}", self._patch)
+        app.router.add_route("OPTIONS", "/whep", _options)
+        app.router.add_route("OPTIONS", "/whep/{resource}", _options)
+        return app
+
+    async def _create(self, request: web.Request) -> web.Response:
+        if request.content_type != "application/sdp":
+            return _problem(415, f"Content-Type is {request.content_type!r}: send the SDP offer as application/sdp")
+        offer = await request.text()
+        try:
+            await asyncio.wait_for(self._open.wait(), READY_WAIT)
+        except TimeoutError:
+            return _problem(503, "the stage is not open yet: try again", {"Retry-After": "2"})
+        from footlights.viewer.stream.peer import OfferRefused
+
+        try:
+            resource, answer = await self.viewers.admit(offer)
+        except OfferRefused as refusal:
+            log.info("offer refused: %s", refusal)
+            return _problem(422, str(refusal))
+        return web.Response(
+            status=201, text=answer, content_type="application/sdp", headers={"Location": f"/whep/{resource}"}
+        )
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        if self.viewers is not None:
+            await self.viewers.dismiss(request.match_info["resource"])
+        return web.Response(status=200)
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=204)
+
+
+async def _options(_request: web.Request) -> web.Response:
+    return web.Response(status=204, headers={"Accept-Post": "application/sdp"})
+
+
+@web.middleware
+async def _with_cors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.headers.update(CORS)
+        raise
+    response.headers.update(CORS)
+    return response
+
+
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
+    body = {"title": "WHEP", "status": status, "detail": detail}
+    return web.json_response(body, status=status, headers=headers, content_type="application/problem+json")

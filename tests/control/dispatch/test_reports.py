@@ -1,0 +1,98 @@
+"""Recording reports: those of all links that share a commit, each answered for itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from footlights.v1 import application_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from footlights.control.dispatch import reports
+from footlights.control.dispatch.reports import MOST_REPORTS, Report
+from footlights.store import Transaction, open_store
+from footlights.store.nodes import node_rows
+from footlights.store.schema import Launch
+from tests.store.rows import NOW, S, begin, create, join, read
+
+
+def _limited(seconds: int) -> bytes:
+    limits = application_pb2.Limits(max_duration=Duration(seconds=seconds))
+    return limits.SerializeToString()
+
+
+def _report(launch: Launch, state: Report.State.ValueType, ready_for_s: int = 0) -> Report:
+    return Report(
+        launch_id=launch.launch_id,
+        epoch=1,
+        state=state,
+        viewers=0,
+        ready_for=Duration(seconds=ready_for_s),
+    )
+
+
+async def test_each_link_is_answered_for_what_its_own_agent_said(tmp_path: Path) -> None:
+    """One that is void, one whose session has had its time, and one that tells nothing new."""
+    store = open_store(tmp_path)
+
+    def prepare(tx: Transaction) -> dict[str, Launch]:
+        made = {}
+        for name in ("node-a", "node-b", "node-c"):
+            join(tx, name)
+            made[name] = begin(tx, create(tx, limits=_limited(60)), node=name)
+        join(tx, "node-c")  # another link, of a new epoch
+        return made
+
+    def heard(launch: Launch, *states: tuple[Report.State.ValueType, int]) -> reports._Heard:
+        return reports._Heard(launch.node, 1, [_report(launch, *state) for state in states], NOW + 70 * S)
+
+    try:
+        made = await store.write(prepare)
+        items = [
+            heard(made["node-a"], (Report.STARTING, 0), (Report.READY, 61)),
+            heard(made["node-c"], (Report.READY, 0)),
+            heard(made["node-b"], (Report.READY, 5)),
+        ]
+        spent, void, running = await store.write(lambda tx: reports._record(tx, items))
+        [again] = await store.write(lambda tx: reports._record(tx, items[2:]))
+        rows = {name: await store.read(partial(read, session_id=made[name].session_id)) for name in made}
+    finally:
+        await store.close()
+
+    assert [launch and launch.state for launch in spent.launches] == ["STARTING", "READY"]
+    assert (spent.changed, spent.over) == (True, True)
+    assert (void.launches, void.changed, void.over) == ((), False, False)
+    assert (running.changed, running.over) == (True, False)
+    assert (again.changed, again.over) == (False, False)
+    assert [rows[name].state for name in sorted(rows)] == ["TERMINATING", "READY", "STARTING"]
+    assert rows["node-a"].wish == "MAX_DURATION"
+
+
+async def test_more_reports_than_a_statement_takes_are_all_recorded(tmp_path: Path) -> None:
+    """Thousands of launches may be told of in one instant, when a server was away: in their order, none forgotten."""
+    store = open_store(tmp_path)
+
+    def prepare(tx: Transaction) -> Launch:
+        join(tx, "node-a")
+        return begin(tx, create(tx))
+
+    try:
+        launch = await store.write(prepare)
+        other = Report(launch_id="unknown", epoch=1, state=Report.READY)
+        many = [other] * (MOST_REPORTS - 1)
+        states = (Report.STARTING, Report.READY, Report.EXITED)
+        items = [
+            reports._Heard("node-a", 1, [*many, _report(launch, state)], NOW + number * timedelta(seconds=1))
+            for number, state in enumerate(states)
+        ]
+        found = await store.write(lambda tx: reports._record(tx, items))
+        node = await store.read(lambda tx: node_rows.get(tx, "node-a"))
+    finally:
+        await store.close()
+
+    assert node is not None
+    last = [each.launches[-1] for each in found]
+    assert [row and row.state for row in last] == ["STARTING", "READY", "EXITED"]
+    assert [len(each.launches) for each in found] == [MOST_REPORTS] * 3
+    assert all(each.changed for each in found)

@@ -1,0 +1,243 @@
+"""Silence among several replicas: each judges its own nodes, and one judges those that nobody has."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from footlights import errors
+from footlights.control.dispatch.link import Hub, OpenLink
+from footlights.control.liveness.heartbeats import SEEN_PERIOD_S, Silences, heartbeat_interval_s
+from footlights.control.liveness.mass_loss import Brake
+from footlights.control.observability.metrics import Metrics
+from footlights.control.replication.membership import Replicas
+from footlights.control.replication.signals import Bus
+from footlights.store import Store, Transaction
+from footlights.store.nodes import links, node_rows
+from footlights.store.nodes.links import Arrival
+from footlights.store.schema import NODE, Node
+
+HEARTBEAT_S = 5.0
+PATIENCE_S = 3 * HEARTBEAT_S
+
+
+class Judge:
+    """One replica's judgement, and its clocks."""
+
+    def __init__(self, store: Store, name: str = "me") -> None:
+        self.store, self.name = store, name
+        self.span, self.start = 1000.0, datetime(2026, 3, 1, tzinfo=UTC)
+        metrics = Metrics()
+        self.hub, self.bus = Hub(self.monotonic), Bus()
+        brake = Brake(PATIENCE_S, metrics, self.clock, self.monotonic)
+        self.replicas = Replicas(store, name, ("hub",), metrics, brake, self.clock)
+        self.silences = Silences(
+            store, self.bus, self.hub, self.replicas, brake, HEARTBEAT_S, self.clock, self.monotonic
+        )
+
+    def monotonic(self) -> float:
+        return self.span
+
+    def clock(self) -> datetime:
+        return self.start + timedelta(seconds=self.span)
+
+    async def judge(self, seconds: float = 0.0, *, orphans: bool = True) -> None:
+        """Make passes for so long, a second apart, and one at the end."""
+        end = self.span + seconds
+        while self.span + 1 < end:
+            self.span += 1
+            assert not await self.silences.judge_once(orphans=orphans)
+        self.span = end
+        assert not await self.silences.judge_once(orphans=orphans)
+
+    async def record(self, node: str, hub: str) -> int:
+        """Record a link to some replica; return its epoch."""
+        arrival = Arrival(node, f"of {node}", b"", (), self.clock(), hub=hub)
+        return await self.store.write(lambda tx: links.link(tx, arrival))
+
+    async def link(self, node: str, interval_s: float = HEARTBEAT_S) -> OpenLink:
+        """Open a link to this one."""
+        epoch = await self.record(node, self.name)
+        link = OpenLink(node, f"of {node}", epoch, set(), interval_s=interval_s)
+        self.hub.add(link)
+        return link
+
+    async def node(self, name: str = "node-a") -> Node:
+        row = await self.store.read(lambda tx: node_rows.get(tx, name))
+        assert row is not None
+        return row
+
+    async def reachable(self, name: str = "node-a") -> bool:
+        return (await self.node(name)).reachable
+
+
+@pytest.fixture
+async def me(shared: Store) -> Judge:
+    """One that has been running for a while."""
+    judge = Judge(shared)
+    await judge.replicas.join("")
+    judge.span += PATIENCE_S + 1
+    return judge
+
+
+async def test_the_node_of_a_living_replica_is_its_own_to_judge(me: Judge, shared: Store) -> None:
+    """However long we hear nothing of it."""
+    other = Judge(shared, "other")
+    await other.replicas.join("")
+    await me.replicas.beat_once()
+    await me.record("node-a", "other")
+    await me.judge(10 * PATIENCE_S)
+
+    assert await me.reachable()
+
+
+async def test_the_node_of_a_gone_replica_is_judged_by_who_does_the_reaping(me: Judge) -> None:
+    """By whether anything of it changes in the store, for as long as it would be recorded there, and no sooner."""
+    await me.record("node-a", "gone")
+    await me.judge(10 * PATIENCE_S, orphans=False)
+    untouched = await me.reachable()
+    await me.judge()
+    await me.judge(SEEN_PERIOD_S + PATIENCE_S)
+    patient = await me.reachable()
+    await me.judge(1)
+
+    assert (untouched, patient, await me.reachable()) == (True, True, False)
+
+
+async def test_a_node_whose_link_is_known_to_have_ended_gets_the_patience_alone(me: Judge) -> None:
+    """Its replica was removed: nobody can have heard it since."""
+    epoch = await me.record("node-a", "gone")
+    await me.store.write(lambda tx: links.unlink(tx, "node-a", epoch, now=me.clock()))
+    await me.judge()
+    await me.judge(PATIENCE_S)
+    patient = await me.reachable()
+    await me.judge(1)
+
+    assert (patient, await me.reachable()) == (True, False)
+
+
+async def test_a_version_without_replicas_says_whom_it_hears(me: Judge) -> None:
+    """Its node had a link to us before: while the store shows that it is heard, it is left alone; then it is silent."""
+    before = await me.link("node-a")
+
+    def by_an_old_version(tx: Transaction) -> None:
+        tx.execute(NODE.update().where(NODE.c.node == "node-a").values(epoch=NODE.c.epoch + 1, connected=True))
+
+    await me.store.write(by_an_old_version)
+    await me.judge()
+    ended = before.farewell
+    me.hub.remove(before)
+    for _ in range(6):
+        now = me.clock()
+        await me.store.write(lambda tx, now=now: node_rows.seen(tx, [("node-a", 2)], now=now))  # type: ignore[misc]
+        await me.judge(SEEN_PERIOD_S)
+    heard = await me.reachable()
+    await me.judge(SEEN_PERIOD_S + PATIENCE_S)
+
+    row = await me.node()
+    assert isinstance(ended, errors.AlreadyExists)
+    assert (heard, row.reachable) == (True, False)
+    assert not row.connected, "it can be forgotten, though whoever had its link has said nothing of its end"
+
+
+async def test_a_link_takes_its_node_back(me: Judge) -> None:
+    """From those that took its replica for gone, or the node for silent: it is heard, so it is well."""
+    link = await me.link("node-a")
+
+    def taken_for_gone(tx: Transaction) -> None:
+        tx.execute(NODE.update().where(NODE.c.node == "node-a").values(connected=False, hub="another"))
+        node_rows.set_silent(tx, "node-a", link.epoch, now=me.clock())
+
+    await me.store.write(taken_for_gone)
+    await me.judge(orphans=False)
+    row = await me.node()
+
+    assert (row.connected, row.reachable, row.hub, row.hub_epoch) == (True, True, "me", link.epoch)
+    assert not link.over
+
+
+async def test_a_link_that_is_not_heard_takes_nothing_back(me: Judge) -> None:
+    """It may be dead, and the node's agent at another replica in a moment."""
+    link = await me.link("node-a")
+    me.span += link.interval_s * 1.5 + 0.1
+    await me.store.write(lambda tx: node_rows.set_silent(tx, "node-a", link.epoch, now=me.clock()))
+    await me.judge(orphans=False)
+    dead = await me.reachable()
+    me.hub.hear(link)
+    await me.judge(orphans=False)
+
+    assert (dead, await me.reachable()) == (False, True)
+
+
+async def test_a_node_with_a_newer_link_elsewhere_is_given_up(me: Judge) -> None:
+    """The agent is told so, and nothing of the newer link is touched."""
+    link = await me.link("node-a")
+    await me.record("node-a", "other")
+    await me.judge(orphans=False)
+    row = await me.node()
+
+    assert isinstance(link.farewell, errors.AlreadyExists)
+    assert link.farewell.reason == "LINK_REPLACED"
+    assert (row.hub, row.epoch, row.connected) == ("other", link.epoch + 1, True)
+
+
+def test_a_large_fleet_is_heard_less_often() -> None:
+    """Every five seconds up to 2,000 nodes, above that so that the sum stays the same."""
+    assert [heartbeat_interval_s(5.0, count) for count in (0, 2000, 4000, 10_000)] == [5, 5, 10, 25]
+    assert heartbeat_interval_s(1.0, 100) == 1
+
+
+async def test_who_speaks_less_often_is_given_longer(me: Judge) -> None:
+    """Three of the intervals that each was told, in one fleet."""
+    often, seldom = await me.link("node-a"), await me.link("node-b", 4 * HEARTBEAT_S)
+    well = [await me.link(f"node-{number}") for number in range(5)]
+
+    async def pass_s(seconds: int) -> None:
+        for _ in range(seconds):
+            for link in well:
+                me.hub.hear(link)
+            await me.judge(1, orphans=False)
+
+    await pass_s(int(PATIENCE_S) + 1)
+    first = await me.reachable("node-a"), await me.reachable("node-b")
+    await pass_s(3 * int(PATIENCE_S) - 2)
+    patient = await me.reachable("node-b")
+    await pass_s(2)
+
+    assert (first, patient, await me.reachable("node-b")) == ((False, True), True, False)
+    assert "Nothing was heard for 15 s" in str(often.farewell)
+    assert "Nothing was heard for 60 s" in str(seldom.farewell)
+
+
+async def test_it_is_recorded_now_and_then_who_was_heard(me: Judge) -> None:
+    """For those that could not ask us: not at every heartbeat, and not for who was silent."""
+    link, silent = await me.link("node-a"), await me.link("node-b")
+    await me.judge()
+    begun = [(await me.node(name)).last_seen_time for name in ("node-a", "node-b")]
+    for _ in range(2):
+        me.span += SEEN_PERIOD_S / 2 - 1
+        me.hub.hear(link)
+        await me.judge()
+    early = (await me.node()).last_seen_time
+    me.span += 2
+    me.hub.hear(link)
+    await me.judge()
+    after = [(await me.node(name)).last_seen_time for name in ("node-a", "node-b")]
+
+    assert early == begun[0]
+    assert after == [me.clock(), begun[1]]
+    assert not silent.over
+
+
+async def test_a_link_of_a_node_that_was_forgotten_ends(shared: Store) -> None:
+    """While its replica was taken for gone; else its agent would run what nobody knows, and never be told so."""
+    judge = Judge(shared)
+    link = await judge.link("node-a")
+    await judge.judge()
+    before = link.over
+    await shared.write(lambda tx: node_rows.forget(tx, "node-a", now=judge.clock()))
+    await judge.judge()
+
+    assert (before, link.over) == (False, True)
+    assert isinstance(link.farewell, errors.Unavailable)

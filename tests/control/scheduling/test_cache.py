@@ -1,0 +1,66 @@
+"""The board of a process that places: it knows the fleet after a bounded time, whatever it was not told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from footlights.v1 import node_pb2
+
+from footlights.control.replication.signals import Bus
+from footlights.control.scheduling.cache import Board
+from footlights.scheduler import Placement, Wish
+from footlights.store import Store, open_store
+from footlights.store.nodes import links
+from footlights.store.nodes.inventory import Reading
+from footlights.store.nodes.links import Arrival
+from tests.control.harness import gpu
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Span:
+    """A monotonic clock that goes on by so much each time that it is looked at."""
+
+    def __init__(self) -> None:
+        self.now, self.step = 1000.0, 0.0
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = open_store(tmp_path)
+    yield opened
+    await opened.close()
+
+
+async def join(store: Store, name: str) -> None:
+    """Link a node with one GPU, and tell nobody."""
+    facts = node_pb2.NodeFacts(launchers=["fake"]).SerializeToString()
+    arrival = Arrival(name, f"of {name}", facts, [Reading(f"GPU of {name}", 1, gpu().SerializeToString())], NOW)
+    await store.write(lambda tx: links.link(tx, arrival))
+
+
+def choice(board: Board) -> Placement | None:
+    return board.place(Wish("somebody's", "fake"))
+
+
+async def test_a_node_of_which_nobody_told_is_found_although_a_reading_took_very_long(store: Store) -> None:
+    """As where the machine slept in the middle of it: what a reading costs bounds how often, but not for hours."""
+    span = Span()
+    board = Board(store, Bus(), lambda: NOW, span)
+    span.step = 3600.0
+    await board.read()
+    span.step = 0.0
+    await join(store, "node-a")
+    before = choice(board)
+    span.now += Board.LONGEST_SWEEP_S
+    await board.read()
+
+    assert before is None
+    assert choice(board) == Placement("somebody's", "node-a", "GPU of node-a", (0,))

@@ -1,0 +1,353 @@
+"""What a session is made of: idempotency, secrets, profiles, releases."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from footlights.v1 import application_pb2, profile_pb2, session_pb2
+from google.protobuf.struct_pb2 import Struct
+
+from footlights import errors
+from footlights.logging import set_up_logging
+from tests.control.harness import Control, State, gpu, problem, seconds, version
+
+Argument = application_pb2.Argument
+Limits = application_pb2.Limits
+Needs = application_pb2.Needs
+
+
+async def _all(plane: Control) -> int:
+    return int((await plane.rest("GET", "/stream")).json()["count"])
+
+
+# Idempotency
+
+
+async def test_the_same_request_twice_is_one_session(plane: Control) -> None:
+    """Also at once, also later, also after the release was pointed elsewhere: within 24 hours."""
+    first, second = await asyncio.gather(plane.create(request_id="k"), plane.create(request_id="k"))
+    await plane.apply(version("2.0.0"))
+    plane.clock.pass_s(86_000)
+    third = await plane.create(request_id="k")
+
+    assert first.session_id == second.session_id == third.session_id
+    assert third.application_version == "1.0.0"
+    assert first.request_id == "k"
+    assert await _all(plane) == 1
+
+    plane.clock.pass_s(1000)
+    assert (await plane.create(request_id="k")).session_id != first.session_id
+
+
+async def test_a_retry_sees_the_session_as_it_is_now(plane: Control) -> None:
+    """The answer is the session, not a copy of the first answer."""
+    agent = await plane.agent()
+    made = await plane.running(agent, request_id="k")
+
+    again = await plane.rest("POST", "/stream", json={"application": "fake", "request_id": "k"})
+
+    assert again.status_code == 200
+    assert again.json()["session_id"] == made.session_id
+    assert again.json()["state"] == "READY"
+
+
+async def test_the_same_key_with_another_body_is_refused(plane: Control) -> None:
+    """409 over REST, with the reason; what stands for the same default is the same body."""
+    made = await plane.create(request_id="k")
+
+    published = Struct()
+    published.update({"usd_stage_uri": "", "nucleus_connection_config": []})
+    same = await plane.create(request_id="k", application_version="default", application_arguments=published)
+    other = await plane.rest("POST", "/stream", json={"application": "fake", "request_id": "k", "priority": 1})
+
+    assert same.session_id == made.session_id
+    assert other.status_code == 409
+    assert problem(other)["reason"] == "REQUEST_ID_REUSED"
+    assert "'k' was used for another request" in problem(other)["message"]
+    assert await _all(plane) == 1
+
+
+async def test_the_header_is_another_way_to_send_the_key(plane: Control) -> None:
+    """Both and different is an error; both and equal is one; REST and gRPC share the keys."""
+    by_header = await plane.rest("POST", "/stream", json={"application": "fake"}, headers={"Idempotency-Key": "h"})
+    by_field = await plane.create(request_id="h")
+    by_metadata = await plane.call(
+        "StreamingService.CreateSession", session_pb2.CreateSessionRequest(application="fake"), idempotency_key="h"
+    )
+    both = await plane.rest(
+        "POST", "/stream", json={"application": "fake", "request_id": "h"}, headers={"Idempotency-Key": "h"}
+    )
+    different = await plane.rest(
+        "POST", "/stream", json={"application": "fake", "request_id": "a"}, headers={"Idempotency-Key": "b"}
+    )
+    long = await plane.rest("POST", "/stream", json={"application": "fake"}, headers={"Idempotency-Key": "x" * 129})
+
+    ids = {by_header.json()["session_id"], by_field.session_id, by_metadata.session_id, both.json()["session_id"]}
+    assert len(ids) == 1
+    assert different.status_code == 400
+    assert problem(different)["field"] == "request_id"
+    assert "'a' differs from the Idempotency-Key header, 'b'" in problem(different)["message"]
+    assert problem(long)["field"] == "Idempotency-Key"
+
+
+async def test_keys_belong_to_their_caller(plane: Control) -> None:
+    """Two callers with one key have two sessions."""
+    ann, bob = await plane.token(subject="ann"), await plane.token(subject="bob")
+
+    first, second = await plane.create(ann, request_id="k"), await plane.create(bob, request_id="k")
+
+    assert first.session_id != second.session_id
+
+
+async def test_a_full_queue_refuses_new_sessions_and_still_finds_old_ones(plane: Control) -> None:
+    """429 with Retry-After; an idempotent retry of what was accepted is answered."""
+    object.__setattr__(plane.settings, "queue_limit", 2)
+    made = await plane.create(request_id="k")
+    await plane.create()
+
+    full = await plane.rest("POST", "/stream", json={"application": "fake"})
+
+    assert full.status_code == 429
+    assert problem(full)["reason"] == "QUEUE_FULL"
+    assert 'footlights_calls_shed_total{reason="QUEUE"} 1.0' in (await plane.rest("GET", "/metrics")).text
+    assert full.headers["retry-after"] == "60"
+    assert (await plane.create(request_id="k")).session_id == made.session_id
+
+
+# Secrets
+
+_SECRET = "hunter2-is-nobodys-business"
+_NUCLEUS = {"url": "omniverse://nucleus.example.com", "token": "nucleus-secret-word"}
+
+
+@contextmanager
+def logged() -> Iterator[io.StringIO]:
+    """Collect everything that is logged, as it would be printed."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    set_up_logging("json", "debug")
+    stream = io.StringIO()
+    handler = root.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream)
+    try:
+        yield stream
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+
+
+async def test_a_secret_is_seen_by_its_application_alone(plane: Control) -> None:
+    """Not in answers, lists, watches, errors, assignments' arguments, logs or the database: sealed for the agent."""
+    secret = version("2.0.0", arguments=[Argument(name="password", type=Argument.STRING, secret=True, max_length=40)])
+    await plane.apply(secret)
+    agent = await plane.agent()
+    arguments = {"password": _SECRET, "nucleus_connection_config": [_NUCLEUS]}
+    with logged() as log:
+        answer = await plane.rest("POST", "/stream", json={"application": "fake", "application_arguments": arguments})
+        too_long = await plane.rest(
+            "POST", "/stream", json={"application": "fake", "application_arguments": {"password": _SECRET * 3}}
+        )
+        session_id = answer.json()["session_id"]
+        await plane.place()
+        assignment = await agent.ready(session_id)
+        texts = [
+            answer.text,
+            too_long.text,
+            (await plane.rest("GET", f"/stream/{session_id}")).text,
+            (await plane.rest("GET", "/stream")).text,
+            (await plane.rest("GET", "/nodes")).text,
+            str(assignment.arguments),
+            log.getvalue(),
+        ]
+        async for watched in plane.stream(
+            "StreamingService.WatchSession", session_pb2.WatchSessionRequest(session_id=session_id)
+        ):
+            texts.append(str(watched))
+            break
+
+    shown = answer.json()["application_arguments"]
+    assert shown["password"] == shown["nucleus_connection_config"] == "[redacted]"
+    assert problem(too_long)["field"] == "application_arguments.password"
+    assert json.loads(assignment.secrets) == arguments
+    assert dict(assignment.arguments) == {}
+    database = b"".join(path.read_bytes() for path in plane.settings.data_dir.glob("footlights.db*"))
+    for word in (_SECRET, _NUCLEUS["token"], plane.admin.rpartition("_")[2]):
+        assert all(word not in text for text in texts)
+        assert word.encode() not in database
+    assert "Created a session" in log.getvalue()
+
+
+async def test_secrets_are_taken_back_when_a_launch_is_to_stop(plane: Control) -> None:
+    """What ends needs none, and an ended session has none."""
+    secret = version("2.0.0", arguments=[Argument(name="password", type=Argument.STRING, secret=True)])
+    await plane.apply(secret)
+    agent = await plane.agent()
+    given = Struct()
+    given.update({"password": _SECRET})
+    made = await plane.running(agent, application_arguments=given)
+
+    await plane.terminate(made.session_id)
+    stopping = await agent.assignment(made.session_id, "STOPPED")
+
+    assert stopping.secrets == b""
+
+
+async def test_plain_arguments_and_the_stage_reach_the_agent(plane: Control) -> None:
+    """Converted, declared ones only; an empty stage opens the version's own."""
+    declared = version(
+        "2.0.0",
+        arguments=[Argument(name="count", type=Argument.INTEGER)],
+        default_usd_stage_uri="/srv/stages/default.usda",
+        allowed_stage_roots=["/srv/stages"],
+    )
+    await plane.apply(declared)
+    agent = await plane.agent("node-a", *_gpus(2))
+    given = Struct()
+    given.update({"count": 5, "usd_stage_uri": "/srv/stages/a.usda"})
+
+    first = await plane.create(application_arguments=given)
+    second = await plane.create()
+    await plane.place()
+
+    told = await agent.assignment(first.session_id)
+    assert dict(told.arguments) == {"count": 5}
+    assert told.usd_stage_uri == "/srv/stages/a.usda"
+    assert (await agent.assignment(second.session_id)).usd_stage_uri == "/srv/stages/default.usda"
+    assert told.version.version == "2.0.0"
+    assert told.device_uuid
+    given.update({"usd_stage_uri": "/etc/passwd"})
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await plane.create(application_arguments=given)
+    assert caught.value.field == "application_arguments.usd_stage_uri"
+
+
+def _gpus(count: int) -> list[Any]:
+    return [gpu(f"GPU-{number}") for number in range(count)]
+
+
+# Releases and versions
+
+
+async def test_a_release_is_resolved_when_the_session_is_created(plane: Control) -> None:
+    """Pointing it elsewhere changes sessions to come, none that is."""
+    before = await plane.create()
+    await plane.apply(version("2.0.0"), releases={"default": "2.0.0", "stable": "1.0.0"})
+    after = await plane.create()
+
+    assert (before.application_version, after.application_version) == ("1.0.0", "2.0.0")
+    assert (await plane.create(application_version="stable")).application_version == "1.0.0"
+    assert (await plane.create(application_version="1.0.0")).application_version == "1.0.0"
+    assert (await plane.get(before.session_id)).application_version == "1.0.0"
+
+
+async def test_an_application_without_a_release_says_what_it_has(plane: Control) -> None:
+    """So that a caller can name a version."""
+    await plane.apply(version(), application="bare", releases={})
+
+    with pytest.raises(errors.NotFound, match=r"bare has no version or release 'default'. Known: 1.0.0"):
+        await plane.create(application="bare")
+
+
+# Limits and profiles
+
+
+async def _profile(plane: Control, name: str = "small", **members: Any) -> None:
+    profile = profile_pb2.Profile(profile=name, **members)
+    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
+
+
+async def test_a_session_may_ask_for_less_than_its_version_allows_and_not_for_more(plane: Control) -> None:
+    """Limits are lowered by callers, raised by nobody."""
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600), idle_timeout=seconds(60))))
+
+    assert (await plane.create()).max_duration == seconds(600)
+    assert (await plane.create(max_duration=seconds(300))).max_duration == seconds(300)
+    assert (await plane.create(max_duration=seconds(600))).max_duration == seconds(600)
+    with pytest.raises(errors.InvalidArgument, match=r"601s is more than the 600s") as caught:
+        await plane.create(max_duration=seconds(601))
+    assert (caught.value.field, caught.value.reason) == ("max_duration", "ABOVE_MAX_DURATION")
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await plane.create(idle_timeout=seconds(61))
+    assert caught.value.reason == "ABOVE_IDLE_TIMEOUT"
+
+
+async def test_a_profile_replaces_exactly_what_it_says(plane: Control) -> None:
+    """Member by member: what it leaves unset is the version's; device names are replaced, labels added to."""
+    needs = Needs(slots=2, min_memory_bytes=1, device_names=["A*"], node_labels={"zone": "a"})
+    limits = Limits(max_duration=seconds(600), idle_timeout=seconds(60))
+    await plane.apply(version("2.0.0", needs=needs, limits=limits))
+    await _profile(
+        plane,
+        needs=Needs(gpu=True, device_names=["B*"], node_labels={"rack": "1"}),
+        limits=Limits(idle_timeout=seconds(30)),
+    )
+    agent = await plane.agent("node-a", *_b(2), facts={"labels": {"zone": "a", "rack": "1"}})
+
+    made = await plane.create(profile="small")
+    await plane.place()
+    told = await agent.assignment(made.session_id)
+
+    assert made.profile == "small"
+    assert (made.max_duration, made.idle_timeout) == (seconds(600), seconds(30))
+    assert told.needs == Needs(
+        slots=2, min_memory_bytes=1, gpu=True, device_names=["B*"], node_labels={"zone": "a", "rack": "1"}
+    )
+    assert (told.limits.start_timeout, told.limits.stop_grace_period) == (seconds(900), seconds(10))
+
+
+def _b(slots: int) -> list[Any]:
+    return [gpu("GPU-0", name="B200", slots=slots)]
+
+
+@pytest.mark.parametrize(
+    ("matches", "well"),
+    [
+        ([], True),
+        ([("fake", [])], True),
+        ([("f*", ["1.*"])], True),
+        ([("other", []), ("fa?e", ["1.0.0"])], True),
+        ([("other", [])], False),
+        ([("fake", ["2.*"])], False),
+    ],
+)
+async def test_a_profile_is_for_what_it_matches(
+    plane: Control, matches: list[tuple[str, list[str]]], well: bool
+) -> None:
+    """Applications and versions by wildcard; anything else is refused by name."""
+    await _profile(plane, matches=[profile_pb2.Profile.Match(application=a, versions=v) for a, v in matches])
+
+    if well:
+        assert (await plane.create(profile="small")).profile == "small"
+    else:
+        with pytest.raises(errors.FailedPrecondition, match=r"'small' is not for fake 1\.0\.0") as caught:
+            await plane.create(profile="small")
+        assert caught.value.reason == "PROFILE_DOES_NOT_MATCH"
+
+
+async def test_changing_a_profile_changes_no_session_that_is(plane: Control) -> None:
+    """A session keeps what it was created with, also when the profile is gone."""
+    await _profile(plane, limits=Limits(max_duration=seconds(600)))
+    made = await plane.create(profile="small")
+
+    await _profile(plane, limits=Limits(max_duration=seconds(60)))
+    await plane.call("ProfileService.DeleteProfile", profile_pb2.DeleteProfileRequest(profile="small"))
+
+    assert (await plane.get(made.session_id)).max_duration == seconds(600)
+
+
+async def test_labels_and_priority_are_kept(plane: Control) -> None:
+    """They are the caller's own."""
+    made = await plane.create(labels={"team": "ünï", "empty": ""}, priority=7)
+
+    assert dict(made.labels) == {"team": "ünï", "empty": ""}
+    assert (made.priority, made.state) == (7, State.PENDING)
+    assert plane.clock() - timedelta(0) == made.created_time.ToDatetime(plane.clock().tzinfo)

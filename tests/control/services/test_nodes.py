@@ -1,0 +1,248 @@
+"""Sessions that end because time has passed, and what operators do with nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
+from sqlalchemy import select
+
+from footlights.store import Transaction
+from footlights.store.schema import TERM
+from tests.control.harness import Control, State, gpu, known, seconds, version
+
+Session = session_pb2.Session
+Limits = application_pb2.Limits
+
+# Timers
+
+
+@pytest.mark.parametrize(
+    ("limits", "report", "reason", "says"),
+    [
+        (Limits(max_duration=seconds(60)), {"ready_for": 60}, "MAX_DURATION", "maximum duration of 60 seconds"),
+        (Limits(max_duration=seconds(60)), {"ready_for": 59}, "", ""),
+        (
+            Limits(never_connected_timeout=seconds(30)),
+            {"ready_for": 30, "idle_for": 30},
+            "NEVER_CONNECTED",
+            "Nobody connected within 30 seconds",
+        ),
+        (Limits(never_connected_timeout=seconds(30)), {"ready_for": 300}, "", ""),
+        (Limits(never_connected_timeout=seconds(30)), {"ready_for": 30, "idle_for": 0, "ever_connected": True}, "", ""),
+        (
+            Limits(idle_timeout=seconds(120)),
+            {"ready_for": 300, "idle_for": 120, "ever_connected": True},
+            "IDLE_TIMEOUT",
+            "Nobody was there for 2 minutes",
+        ),
+        (Limits(idle_timeout=seconds(120)), {"ready_for": 300, "idle_for": 119, "ever_connected": True}, "", ""),
+        (Limits(idle_timeout=seconds(120)), {"ready_for": 300, "idle_for": 300}, "", ""),
+    ],
+)
+async def test_a_session_ends_when_the_agent_has_measured_that_its_time_is_over(
+    plane: Control, limits: Limits, report: dict[str, Any], reason: str, says: str
+) -> None:
+    """By what a heartbeat says, whatever any wall clock reads; then with its own reason."""
+    await plane.apply(version("2.0.0", limits=limits))
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    assignment = await agent.assignment(made.session_id)
+    plane.clock.jump_s(86400)
+    spans: dict[str, Any] = {name: seconds(value) if name.endswith("_for") else value for name, value in report.items()}
+
+    await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[known(assignment, **spans)]))
+    await agent.settled()
+
+    if not reason:
+        assert (await plane.get(made.session_id)).state == State.READY
+        return
+    assert (await plane.get(made.session_id)).state == State.TERMINATING
+    stopping = await agent.assignment(made.session_id, "STOPPED")
+    await agent.report(stopping, "EXITED", exit_code=-15)
+    ended = await plane.get(made.session_id)
+    assert (ended.state, ended.end_reason) == (State.TERMINATED, Session.EndReason.Value(reason))
+    assert says in ended.status_message
+
+
+async def test_an_extension_counts_for_the_next_report(plane: Control) -> None:
+    """What would have been over is not, once its owner has asked for more."""
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600))))
+    agent = await plane.agent()
+    made = await plane.running(agent, max_duration=seconds(60))
+    assignment = await agent.assignment(made.session_id)
+    request = session_pb2.ExtendSessionRequest(session_id=made.session_id, extend_by=seconds(60))
+    await plane.call("StreamingService.ExtendSession", request)
+    await agent.until("assignment")
+
+    await agent.report(assignment, "READY", ready_for=seconds(119))
+    still = (await plane.get(made.session_id)).state
+    await agent.report(assignment, "READY", ready_for=seconds(120))
+
+    assert (still, (await plane.get(made.session_id)).state) == (State.READY, State.TERMINATING)
+
+
+# Operators
+
+
+async def test_a_cordoned_node_gets_nothing_new_and_keeps_what_it_has(plane: Control) -> None:
+    """Until it is uncordoned; the queue is served at once then."""
+    agent = await plane.agent("node-a", gpu("GPU-0"), gpu("GPU-1"))
+    running = await plane.running(agent)
+    cordoned = await plane.rest("POST", "/nodes/node-a:cordon", json={})
+    waiting = await plane.create()
+
+    assert await plane.place() == 0
+    assert cordoned.json()["state"] == "CORDONED"
+    assert list((await plane.get(waiting.session_id)).queue.reasons) == ["CORDONED: 1 node"]
+    assert (await plane.get(running.session_id)).state == State.READY
+    assert (await plane.rest("POST", "/nodes/node-a:uncordon", json={})).json()["state"] == "READY"
+    assert await plane.place() == 1
+
+
+async def test_the_viewers_of_a_drained_node_are_told(plane: Control) -> None:
+    """The agent is given the reason and how long is left; told once, and taken back when the drain is."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    assignment = await agent.assignment(made.session_id)
+    await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "300s"})
+    noticed = await agent.until("assignment")
+    plane.clock.pass_s(10)
+    plane.plane.bus.assigned("node-a")
+    await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "60s"})
+    sooner = await agent.until("assignment")
+    await plane.rest("POST", "/nodes/node-a:uncordon", json={})
+    after = await agent.until("assignment")
+
+    assert not assignment.HasField("notice")
+    assert (noticed.notice.reason, noticed.notice.ends_in.seconds) == ("DRAIN", 300)
+    assert noticed.notice.message == "The machine is taken out of use; the session ends at 12:05:00 UTC."
+    assert (sooner.notice.ends_in.seconds, after.HasField("notice")) == (60, False)
+    assert noticed.desired == after.desired == agent_pb2.Assignment.RUNNING
+
+
+async def test_a_drained_nodes_sessions_end_at_the_deadline(plane: Control) -> None:
+    """DRAINING until the last is gone, then DRAINED; the wall clock has no say."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    draining = await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "60s"})
+    await plane.reap()
+    plane.clock.jump_s(86400)
+    plane.clock.pass_s(59)
+    await agent.say(heartbeat=agent_pb2.Heartbeat())
+    await agent.settled()
+    await plane.reap()
+    assert (await plane.get(made.session_id)).state == State.READY
+
+    plane.clock.pass_s(1)
+    await plane.reap()
+    stopping = await agent.assignment(made.session_id, "STOPPED")
+    during = await plane.state()
+    await agent.report(stopping, "EXITED", exit_code=0)
+
+    assert draining.json()["state"] == "DRAINING"
+    assert draining.json()["drain_time"] == "2026-03-01T12:01:00Z"
+    assert (during, await plane.state()) == ("DRAINING", "DRAINED")
+    ended = await plane.get(made.session_id)
+    assert (ended.end_reason, ended.status_message) == (Session.DRAINED, "Node node-a was drained.")
+    assert await plane.place() == 0
+
+
+@pytest.mark.parametrize(("body", "ends"), [({"deadline": "0s"}, True), ({}, False)])
+async def test_a_drain_ends_sessions_at_once_or_waits_for_them(
+    plane: Control, body: dict[str, str], ends: bool
+) -> None:
+    """0 seconds is now; no deadline is their own end."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    await plane.rest("POST", "/nodes/node-a:drain", json=body)
+
+    await plane.reap()
+
+    assert ((await plane.get(made.session_id)).state == State.TERMINATING) == ends
+    assert (await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "-1s"})).status_code == 400
+
+
+async def test_whoever_watches_is_told_when_a_drain_ends_the_session(plane: Control) -> None:
+    """A new revision says it; a drain without a deadline, or called off, says nothing."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    assignment = await agent.assignment(made.session_id)
+    said = []
+    for path, body in (
+        ("drain", {"deadline": "600s"}),
+        ("drain", {}),
+        ("drain", {"deadline": "90s"}),
+        ("uncordon", {}),
+    ):
+        before = (await plane.get(made.session_id)).revision
+        await plane.rest("POST", f"/nodes/node-a:{path}", json=body)
+        told = await plane.get(made.session_id)
+        said.append((told.status_message, told.revision > before))
+        await agent.report(assignment, "READY", viewers=len(said), ever_connected=True)
+        assert (await plane.get(made.session_id)).status_message == told.status_message
+
+    text = "The node is being drained; the session ends at {} UTC."
+    assert said == [(text.format("12:10:00"), True), ("", True), (text.format("12:01:30"), True), ("", True)]
+
+
+async def test_a_drain_that_is_called_off_ends_nobody(plane: Control) -> None:
+    """Uncordoning takes the deadline back."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "10s"})
+    await plane.reap()
+    await plane.rest("POST", "/nodes/node-a:uncordon", json={})
+
+    plane.clock.pass_s(12)
+    await plane.reap()
+
+    assert (await plane.get(made.session_id)).state == State.READY
+
+
+async def test_only_a_node_that_is_gone_can_be_forgotten(plane: Control) -> None:
+    """Then its sessions are lost, by an operator's word."""
+    agent = await plane.agent()
+    made = await plane.running(agent)
+    refused = await plane.rest("DELETE", "/nodes/node-a")
+    await agent.close()
+    await plane.unlinked()
+
+    forgotten = await plane.rest("DELETE", "/nodes/node-a")
+
+    assert (refused.status_code, refused.json()["message"]) == (
+        400,
+        "Node node-a is connected. Drain it and stop its agent first.",
+    )
+    assert forgotten.json() == {"ended_session_count": 1}
+    assert (await plane.get(made.session_id)).end_reason == Session.NODE_LOST
+    assert (await plane.rest("GET", "/nodes")).json()["items"] == []
+
+
+async def test_an_inventory_that_changes_serves_the_queue(plane: Control) -> None:
+    """A device that appears, or recovers, is used."""
+    agent = await plane.agent("node-a", gpu(health=node_pb2.Device.LOST))
+    await plane.create()
+    assert await plane.place() == 0
+
+    await agent.say(inventory=agent_pb2.Inventory(devices=[gpu(), gpu("GPU-1")]))
+    await agent.settled()
+
+    assert await plane.place() == 1
+    assert len((await plane.rest("GET", "/nodes/node-a")).json()["devices"]) == 2
+
+
+async def test_what_only_old_sessions_had_is_removed_after_them(plane: Control) -> None:
+    """A label that is new with every session would fill the disk; what is still in use stays."""
+    old = await plane.create(labels={"ticket": "old"})
+    await plane.terminate(old.session_id)
+    plane.clock.pass_s(31 * 86400)
+    await plane.create(labels={"ticket": "new"})
+
+    await plane.reap()
+
+    def tickets(tx: Transaction) -> list[str]:
+        return list(tx.execute(select(TERM.c.text).where(TERM.c.key == "ticket")).scalars())
+
+    assert await plane.store.read(tickets) == ["new"]
