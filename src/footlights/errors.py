@@ -1,6 +1,6 @@
 """The one error hierarchy: the class fixes the code, the instance the facts.
 
-    Error
+Error:
     ├ InvalidArgument      3   400   names the field, the value and the fix
     ├ NotFound             5   404
     ├ AlreadyExists        6   409
@@ -18,8 +18,10 @@ raises the same class from it. Codes are ``google.rpc.Code``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DOMAIN = "footlights.dev"
 """The ``ErrorInfo.domain`` of every error of ours."""

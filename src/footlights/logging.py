@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-from footlights.auth.redaction import redact
+from footlights.redaction import redact
 
 
 def set_up_logging(log_format: str, level: str) -> None:

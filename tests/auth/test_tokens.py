@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.auth import tokens
-from footlights.auth.redaction import redact
+from footlights.redaction import redact
 
 KEY = bytes(range(32))
 

@@ -24,7 +24,7 @@ from footlights import errors
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
 from footlights.control.clock import Machine
-from footlights.control.convert import Origin
+from footlights.control.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream.calls import status_of
 from footlights.status import from_status

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from footlights.agent.config import AgentConfig
 from footlights.agent.devices.inventory import off_loop
 from footlights.devices.detect import detect
-from footlights.devices.reading import Devices
 from footlights.errors import FailedPrecondition, InvalidArgument
-from footlights.launch.launcher import Launcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from footlights.agent.config import AgentConfig
+    from footlights.devices.reading import Devices
+    from footlights.launch.launcher import Launcher
 
 _DETECT_TIMEOUT_S: Final = 60.0
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import footlights
-from footlights.agent.config import AgentConfig
 from footlights.v1.node_pb2 import NodeFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.agent.config import AgentConfig
 
 
 def node_facts(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from footlights.agent.assembly import locked, make_devices, make_launchers
 from footlights.agent.clock import BootClock, Clock
-from footlights.agent.config import AgentConfig
 from footlights.agent.devices.admission import Admission
 from footlights.agent.devices.inventory import DeviceWatch, Silent, off_loop, worth_telling
 from footlights.agent.devices.ports import PortBlocks
@@ -21,21 +19,26 @@ from footlights.agent.launches.launches import Launches
 from footlights.agent.launches.observer import Surroundings
 from footlights.agent.launches.orphans import Orphans, mark
 from footlights.agent.launches.probes import ApplicationProbes, Probes
-from footlights.agent.launches.record import Record
 from footlights.agent.launches.retired import Retired
 from footlights.agent.launches.step import Ending
 from footlights.agent.link import cluster
-from footlights.agent.link.backoff import Pace
 from footlights.agent.link.link import PROTOCOL_VERSION, Link, Peer
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
-from footlights.devices.reading import DeviceReading, Devices
 from footlights.ids import new_id
-from footlights.launch.launcher import Launcher, Plan, Ports
 from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
-from footlights.v1.node_pb2 import Device, NodeFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from footlights.agent.config import AgentConfig
+    from footlights.agent.launches.record import Record
+    from footlights.agent.link.backoff import Pace
+    from footlights.devices.reading import DeviceReading, Devices
+    from footlights.launch.launcher import Launcher, Plan, Ports
+    from footlights.v1.node_pb2 import Device, NodeFacts
 
 _FLUSH_S: Final = 3.0
 _STOP_SLACK_S: Final = 10.0

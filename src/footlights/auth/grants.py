@@ -13,12 +13,14 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from footlights.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PREFIX: Final = "flg_"
 _MAC_BYTES: Final = 32

@@ -7,9 +7,7 @@ import binascii
 import os
 import secrets
 import stat
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,6 +15,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from footlights.errors import FailedPrecondition, Internal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 ENVIRONMENT: Final = "FOOTLIGHTS_CLUSTER_KEY"
 """The variable that may hold the key, in base64, instead of a file."""

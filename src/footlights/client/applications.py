@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from footlights.client.connection import Connection
+from typing import TYPE_CHECKING
+
 from footlights.v1 import application_pb2 as pb
 from footlights.v1 import profile_pb2
 from footlights.v1.application_pb2_grpc import ApplicationServiceStub
 from footlights.v1.profile_pb2_grpc import ProfileServiceStub
+
+if TYPE_CHECKING:
+    from footlights.client.connection import Connection
 
 
 class Applications:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from footlights.client.applications import Applications, Profiles
 from footlights.client.connection import Connection, Tls
 from footlights.client.fleet import Nodes, Tokens
 from footlights.client.sessions import Sessions
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class Client:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 
 from footlights.client.errors import from_rpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 """The deadline of a call that is given none."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from footlights.errors import Error, FailedPrecondition, Unavailable
 from footlights.status import from_status
 from footlights.v1 import session_pb2
+
+if TYPE_CHECKING:
+    import grpc
 
 _DETAILS = "grpc-status-details-bin"
 """Where gRPC carries a ``google.rpc.Status``."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from footlights.client.connection import Connection
+from typing import TYPE_CHECKING
+
 from footlights.v1 import node_pb2 as pb
 from footlights.v1 import token_pb2
 from footlights.v1.node_pb2_grpc import NodeServiceStub
 from footlights.v1.token_pb2_grpc import TokenServiceStub
+
+if TYPE_CHECKING:
+    from footlights.client.connection import Connection
 
 
 class Nodes:

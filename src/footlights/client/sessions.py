@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from footlights.client.connection import Connection
 from footlights.client.errors import DeadlineExceeded, SessionOver
 from footlights.errors import Unavailable
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from footlights.client.connection import Connection
 
 _READY: Final = frozenset({pb.Session.READY, pb.Session.ACTIVE})
 _OVER: Final = frozenset({pb.Session.TERMINATING, pb.Session.TERMINATED, pb.Session.FAILED})

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footlights import __version__, ids
 from footlights.auth.grants import Grants
-from footlights.auth.secrets import ClusterKey
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
-from footlights.control import convert
+from footlights.control import clock
 from footlights.control.call.authenticate import Authentication
 from footlights.control.call.pacing import Pacing
 from footlights.control.call.pipeline import CallInterceptor
 from footlights.control.clock import Machine, SharedWall, steady
-from footlights.control.convert import Origin
 from footlights.control.dispatch.identity import Duplicates
 from footlights.control.dispatch.link import Hub
 from footlights.control.dispatch.sender import Telling
@@ -47,7 +43,6 @@ from footlights.control.services.sessions.create import Creating
 from footlights.control.services.sessions.service import Sessions
 from footlights.control.services.sessions.terminate import Ending
 from footlights.control.services.tokens import Tokens
-from footlights.control.settings import ServerSettings
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor, Resolve, Target
 from footlights.gateway import Gateway, Options, docs
@@ -70,6 +65,14 @@ from footlights.v1 import (
     session_pb2_grpc,
     token_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from footlights.auth.secrets import ClusterKey
+    from footlights.control.present import Origin
+    from footlights.control.settings import ServerSettings
 
 REST_SERVICES = (
     "footlights.v1.TokenService",
@@ -149,7 +152,7 @@ async def assemble(
     key: ClusterKey,
     origin: Origin,
     public_url: str,
-    wall: Callable[[], datetime] = convert.utc_now,
+    wall: Callable[[], datetime] = clock.utc_now,
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
     machine: Machine | None = None,

@@ -136,7 +136,7 @@ class SteadyClock:
             draft.write_text(json.dumps({"boot_id": self._machine.boot_id, "booted": booted}))
             draft.replace(self._file)
         except OSError as error:
-            log.warning("The clock was not kept", action="clock_not_kept", error=str(error))
+            log.warning("clock_not_kept", error=str(error))
             return
         self._kept = booted
 
@@ -153,13 +153,12 @@ class SteadyClock:
         if self._step is None or abs(self._step[0] - ahead) > STEP_S:
             self._step = ahead, seen
             log.warning(
-                "The wall clock was set, and is not followed yet",
-                action="clock_stepped",
+                "clock_stepped",
                 seconds=round(ahead, 1),
                 believed_in_s=BELIEVE_AFTER_S,
             )
         elif seen - self._step[1] >= BELIEVE_AFTER_S:
-            log.warning("The wall clock is followed again", action="clock_believed", seconds=round(ahead, 1))
+            log.warning("clock_believed", seconds=round(ahead, 1))
             self._step = None
             self._booted += ahead
             self.started = _EPOCH + timedelta(seconds=self._booted + seen)
@@ -168,6 +167,11 @@ class SteadyClock:
     def _doubt(self, gap: timedelta) -> None:
         self._gap = gap
         self._doubted_until = self._machine.since_boot() + DOUBT_S
+
+
+def utc_now() -> datetime:
+    """Return this moment, the default clock."""
+    return datetime.now(UTC)
 
 
 def steady(wall: Wall, machine: Machine, data_dir: Path, newest: datetime | None) -> SteadyClock:

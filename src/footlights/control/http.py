@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from footlights.control.observability.metrics import CONTENT_TYPE, Metrics
 from footlights.frontdoor import FrontDoor
 from footlights.gateway.site import Site
-from footlights.store import Store
 from footlights.store.cluster.revisions import last_revision
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from footlights.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +50,7 @@ def web(store: Store, metrics: Metrics, *, api: Api | None, front_door: FrontDoo
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def unhealthy(_: Request, error: Exception) -> Response:
-        log.warning("The health check failed", action="unhealthy", error=str(error))
+        log.warning("unhealthy", error=str(error))
         return JSONResponse({"status": "NOT_SERVING", "message": "The store cannot be read; the log says why."}, 503)
 
     async def home(_: Request) -> Response:

@@ -12,8 +12,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -24,11 +23,15 @@ from grpc_reflection.v1alpha import reflection
 from footlights import ids
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
-from footlights.control.convert import Origin
+from footlights.control.present import Origin
 from footlights.control.settings import ServerSettings, split_address
 from footlights.errors import Error, FailedPrecondition
 from footlights.logging import set_up_logging
 from footlights.store import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 log = structlog.get_logger(__name__)
 
@@ -101,8 +104,7 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         grpc_host, _ = split_address("grpc_listen", settings.grpc_listen)
         if not (peer_address := settings.reached_at(grpc_port)) and store.shared:
             log.warning(
-                "Other replicas cannot ask this one for logs or whether an agent lives: give --peer-address HOST:PORT",
-                action="peer_address_missing",
+                "peer_address_missing",
             )
         # Others may ask from now on, and agents may link: not before this replica is known, and its old links are void.
         await plane.replicas.join(peer_address)
@@ -113,13 +115,13 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         stopped = asyncio.create_task(stop.wait(), name="stop")
         endpoints = {"grpc": f"{_bracketed(grpc_host)}:{grpc_port}", "http": f"{scheme}://{_bracketed(host)}:{port}"}
         await asyncio.to_thread(_write_endpoints, settings.data_dir / "endpoints.json", endpoints)
-        log.info("Serving", action="serving", **endpoints)
+        log.info("serving", **endpoints)
         try:
             done, _ = await asyncio.wait((http_task, loops, stopped), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            log.info("Stopping", action="stopping")
+            log.info("stopping")
             stopped.cancel()
             http_server.should_exit = True
             loops.cancel()

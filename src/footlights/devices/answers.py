@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from footlights.devices import capabilities, health
 from footlights.devices.driver import (
@@ -17,6 +16,9 @@ from footlights.devices.driver import (
     UnsupportedError,
 )
 from footlights.devices.reading import DeviceProcess, DeviceReading, Health, HealthReason, Kind, ProcessKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 

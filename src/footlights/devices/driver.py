@@ -1,13 +1,16 @@
 """The seam between a driver and what we make of its answers: who can be asked what, and how a driver says
-no."""
+no.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from footlights.devices.reading import DeviceProcess
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.devices.reading import DeviceProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class UnsupportedError(DriverError):
 
 class DriverGoneError(DriverError):
     """The driver as a whole does not answer: not installed, not loaded, replaced, or restarted since it was
-    opened."""
+    opened.
+    """
 
 
 class Device(Protocol):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from footlights.devices.driver import (
     Device,
@@ -19,6 +18,9 @@ from footlights.devices.driver import (
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState, load
 from footlights.devices.reading import DeviceProcess, Kind, ProcessKind
 from footlights.devices.tracker import TrackedDevices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 

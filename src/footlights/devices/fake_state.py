@@ -21,11 +21,13 @@ import dataclasses
 import uuid as uuids
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from footlights.devices.driver import RemappedRows
 from footlights.devices.reading import ProcessKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 

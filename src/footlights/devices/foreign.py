@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from footlights.devices.reading import DeviceProcess, DeviceReading, Kind, ProcessKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Set
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ that waits for a reset leaves it usable; sixty retired pages are grounds for ret
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from footlights.devices.reading import Health, HealthReason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from footlights.devices.answers import Answers
 
 CORRECTED_WORTH_A_LOOK = 100

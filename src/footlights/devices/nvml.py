@@ -10,8 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pynvml
 
@@ -28,6 +27,9 @@ from footlights.devices.driver import (
 )
 from footlights.devices.reading import DeviceProcess, Kind, ProcessKind
 from footlights.devices.tracker import TrackedDevices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ class NvmlDevices(TrackedDevices):
 
 def wrong_binding(module: Any) -> str | None:
     """What to do about a ``pynvml`` that is not NVIDIA's: several distributions install a module of that
-    name."""
+    name.
+    """
     absent = [name for name in _NEEDED if not hasattr(module, name)]
     if not absent:
         return None
@@ -395,7 +398,8 @@ _memory_v2.__name__ = "nvmlDeviceGetMemoryInfo_v2"
 
 def _profile(cut: Any) -> str:
     """A MIG profile's name from what was cut: ``1c.2g.10gb`` where a compute instance has part of its GPU
-    instance."""
+    instance.
+    """
     compute = "" if cut.computeInstanceSliceCount == cut.gpuInstanceSliceCount else f"{cut.computeInstanceSliceCount}c."
     gigabytes = round(cut.memorySizeMB / 1024)
     return f"{compute}{cut.gpuInstanceSliceCount}g.{gigabytes}gb"

@@ -1,17 +1,21 @@
 """Read all GPUs through a driver, and remember what was seen so that a GPU which vanishes is reported
-lost."""
+lost.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from footlights.devices import answers, health
 from footlights.devices.driver import Device, Driver, DriverError, DriverGoneError, Unanswered
 from footlights.devices.reading import DeviceReading, Health, HealthReason, Inventory, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 _log = logging.getLogger(__name__)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf import json_format
-from starlette.types import Scope, Send
 
-from footlights.errors import Error
 from footlights.status import to_status
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from starlette.types import Scope, Send
+
+    from footlights.errors import Error
 
 _HTTP_STATUS: Final[Mapping[int, int]] = {3: 422, 5: 404, 6: 409, 7: 403, 8: 429, 9: 409, 10: 409, 14: 503, 16: 401}
 """By code. Bad arguments are 422 and bad state is 409: a player takes a 400 for a hint to try otherwise."""

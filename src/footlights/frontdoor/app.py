@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
-from starlette.types import Receive, Scope, Send
 
 from footlights.errors import Error as FootlightsError
 from footlights.errors import InvalidArgument, NotFound
@@ -21,6 +19,11 @@ from footlights.frontdoor.sockets import Sockets
 from footlights.frontdoor.ways import Grants, Limits, Resolve
 from footlights.frontdoor.whep import Whep
 from footlights.ids import request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from starlette.types import Receive, Scope, Send
 
 _PATH: Final = re.compile(r"/stream/(?P<session_id>[^/]+)/(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))")
 

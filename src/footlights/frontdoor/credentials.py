@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from starlette.types import Scope
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import Scope
 
 _SUBPROTOCOL = "authorization-bearer."
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from footlights.errors import Error, FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from footlights.frontdoor.answers import Refusal
-from footlights.frontdoor.ways import Grant, Grants, Resolve, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from footlights.frontdoor.ways import Grant, Grants, Resolve, Target
 
 _WAITING: Final = frozenset({"PENDING", "STARTING"})
 _OPEN: Final = frozenset({"READY", "ACTIVE"})

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import httptools
 
 from footlights.errors import Unavailable
 from footlights.frontdoor.answers import Refusal
-from footlights.frontdoor.ways import Limits, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.frontdoor.ways import Limits, Target
 
 
 async def dial(target: Target, limits: Limits) -> socket.socket:
@@ -71,15 +75,15 @@ class Reply:
         return next((value for name, value in self.headers if name == wanted), "")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools found a header."""
+        """Httptools found a header."""
         self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
 
     def on_body(self, body: bytes) -> None:
-        """httptools found a part of the body."""
+        """Httptools found a part of the body."""
         self.body += body
 
     def on_message_complete(self) -> None:
-        """httptools found the end."""
+        """Httptools found the end."""
         self.complete = True
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
-from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from footlights.errors import Unavailable
 from footlights.frontdoor.answers import Refusal
-from footlights.frontdoor.credentials import Credentials
 from footlights.frontdoor.entry import Entry, not_offered, require_open
 from footlights.frontdoor.node import dial, invalid_answer
-from footlights.frontdoor.ways import Limits, Target
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from footlights.frontdoor.credentials import Credentials
+    from footlights.frontdoor.ways import Limits, Target
 
 _NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _TOO_BIG, _BAD_GATEWAY = 1000, 1001, 1005, 1006, 1009, 1014
 _CLOSE_TIMEOUT_S: Final = 5.0

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
-from starlette.types import Receive, Scope
 
 from footlights.errors import InvalidArgument, NotFound
 from footlights.frontdoor.answers import Answer, Refusal
-from footlights.frontdoor.credentials import Credentials
 from footlights.frontdoor.entry import Entry, not_offered, require_open
 from footlights.frontdoor.node import Reply, exchange, invalid_answer
-from footlights.frontdoor.resources import Resources
-from footlights.frontdoor.ways import Grant, Limits, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import Receive, Scope
+
+    from footlights.frontdoor.credentials import Credentials
+    from footlights.frontdoor.resources import Resources
+    from footlights.frontdoor.ways import Grant, Limits, Target
 
 _FORWARDED: Final = frozenset({b"content-type", b"accept", b"if-match", b"if-none-match", b"user-agent"})
 _RETURNED: Final = frozenset({"content-type", "etag", "retry-after", "accept-patch", "accept-post", "allow"})

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from starlette.types import Receive, Scope, Send
 
 from footlights.gateway import streaming
 from footlights.gateway.decode.jsontext import decode_utf8
@@ -38,6 +34,13 @@ from footlights.gateway.routing.router import Route, Router, VerbAlone
 from footlights.gateway.sweep import Sweep
 from footlights.gateway.upstream import metadata
 from footlights.gateway.upstream.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from google.protobuf.descriptor import ServiceDescriptor
+    from google.protobuf.message import Message
+    from starlette.types import Receive, Scope, Send
 
 _log = logging.getLogger(__name__)
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 import uvicorn
-from google.protobuf.descriptor import ServiceDescriptor
-from starlette.routing import Route
 
 from footlights import __version__
 from footlights.gateway import docs, health
@@ -25,6 +23,12 @@ from footlights.gateway.options import Options
 from footlights.gateway.routing.binding import BindingError
 from footlights.gateway.routing.descriptors import DescriptorError, from_server, from_set
 from footlights.gateway.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.protobuf.descriptor import ServiceDescriptor
+    from starlette.routing import Route
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import grpc.aio
 from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
 
 from footlights.gateway.decode.codec import fill
 from footlights.gateway.decode.fields import set_parameters, set_path
@@ -18,9 +14,17 @@ from footlights.gateway.decode.mask import implied_paths, mask_field
 from footlights.gateway.decode.reader import KIND, BodyError, read
 from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, Refusal
-from footlights.gateway.options import Options
 from footlights.gateway.reply import Replier
 from footlights.gateway.routing.binding import HTTP_BODY, Binding, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import grpc.aio
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.message import Message
+
+    from footlights.gateway.options import Options
 
 _GO_TYPES: Final = {"float": "float32", "double": "float64", "sint32": "int32", "sfixed32": "int32",
                     "fixed32": "uint32", "sint64": "int64", "sfixed64": "int64", "fixed64": "uint64"}  # fmt: skip

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uuid_utils
-from starlette.types import Receive, Scope, Send
 
-from footlights.gateway.options import Options
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from footlights.gateway.options import Options
 
 HeaderList = list[tuple[bytes, bytes]]
 FORM: Final = b"application/x-www-form-urlencoded"

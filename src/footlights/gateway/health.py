@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from footlights.gateway.errors import HTTP_STATUS, NOT_FOUND, UNAVAILABLE
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 TIMEOUT_S: Final = 5.0
 _Status = health_pb2.HealthCheckResponse.ServingStatus

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
-from google.protobuf.message import Message
-from google.rpc import status_pb2
 
 from footlights.gateway.encode.framing import KEEPALIVE, Events, Framing, Lines
-from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import Refusal
 from footlights.gateway.exchange import Exchange, HeaderList, typed
-from footlights.gateway.options import Options
 from footlights.gateway.upstream.calls import initial, status_of
-from footlights.gateway.upstream.metadata import Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from google.protobuf.message import Message
+    from google.rpc import status_pb2
+
+    from footlights.gateway.endpoint import Endpoint
+    from footlights.gateway.options import Options
+    from footlights.gateway.upstream.metadata import Outgoing
 
 HEAD_AFTER_S: Final = 0.1
 """An accepted stream that has nothing to say opens after so long; failures that come sooner have their own status."""

@@ -11,15 +11,19 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-
-from google.protobuf.duration_pb2 import Duration
+from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
 from footlights.linux.procfs import boot_id
-from footlights.v1.application_pb2 import FakeBehavior
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from google.protobuf.duration_pb2 import Duration
+
+    from footlights.v1.application_pb2 import FakeBehavior
 
 STATE = "fake.json"
 SIGTERM, SIGKILL = -15, -9

@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 import errno
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from footlights.v1.application_pb2 import Version
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from footlights.v1.application_pb2 import Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
@@ -19,8 +19,12 @@ from footlights.launch.launcher import LaunchError, Plan, Ports
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.launch.recipe.template import TemplateError, parse
-from footlights.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from footlights.v1.agent_pb2 import Assignment
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The search path of an application whose version sets none: the same on every node, whatever the agent's is."""

@@ -14,9 +14,9 @@ placeholders of a launch (``{signal_port}``), which are filled in again for each
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from google.protobuf import json_format
@@ -24,6 +24,9 @@ from google.protobuf import json_format
 import footlights
 from footlights.errors import InvalidArgument
 from footlights.v1.application_pb2 import ApplyApplicationRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_FILE_BYTES = 4 << 20
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")

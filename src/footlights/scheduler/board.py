@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from footlights.scheduler.cells import Cell, Cells
-from footlights.scheduler.decisions import Placement
 from footlights.scheduler.roster import Held, Member, Roster
-from footlights.scheduler.views import NodeView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from footlights.scheduler.decisions import Placement
+    from footlights.scheduler.views import NodeView
 
 Place = tuple[Member, Held]
 

@@ -9,11 +9,15 @@ each size that was ever wished for.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from footlights.scheduler.checks import GIB, HARDWARE, condition_refusal
 from footlights.scheduler.nodesets import narrowed, widened
-from footlights.scheduler.views import DeviceView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from footlights.scheduler.views import DeviceView
 
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _FEW = 256

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from footlights.scheduler.checks import device_refusal, node_refusal
 from footlights.scheduler.views import NodeView, Refusal, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 FITS = Refusal("FITS", "would be taken")
 

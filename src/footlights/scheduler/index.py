@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from footlights.scheduler.board import Board, Place
-from footlights.scheduler.cells import Cell
 from footlights.scheduler.decisions import Placement, Waiting
 from footlights.scheduler.explaining import NodeVerdict, counted, verdicts
 from footlights.scheduler.nodesets import positions, sample
 from footlights.scheduler.shapes import Key, Shape, key_of
-from footlights.scheduler.views import NodeView, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from footlights.scheduler.cells import Cell
+    from footlights.scheduler.views import NodeView, Wish
 
 V = TypeVar("V")
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from footlights.scheduler.decisions import Placement, Waiting
 from footlights.scheduler.index import Index
-from footlights.scheduler.views import NodeView, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from footlights.scheduler.decisions import Placement, Waiting
+    from footlights.scheduler.views import NodeView, Wish
 
 
 def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[Placement | Waiting]:

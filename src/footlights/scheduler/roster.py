@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
 
-from footlights.scheduler.cells import Cell, Kind
 from footlights.scheduler.checks import room_refusal, standing_refusal
-from footlights.scheduler.decisions import Placement
 from footlights.scheduler.nodesets import NodeSets, lowest
 from footlights.scheduler.views import DeviceView, NodeView, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from footlights.scheduler.cells import Cell, Kind
+    from footlights.scheduler.decisions import Placement
 
 K = TypeVar("K")
 READY = ""

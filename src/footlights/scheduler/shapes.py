@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from footlights.scheduler.cells import Cell, Cells, Kind
 from footlights.scheduler.checks import capability_refusal
-from footlights.scheduler.views import Wish
+
+if TYPE_CHECKING:
+    from footlights.scheduler.cells import Cell, Cells, Kind
+    from footlights.scheduler.views import Wish
 
 Key = tuple[object, ...]
 

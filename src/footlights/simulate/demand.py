@@ -6,21 +6,24 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf import duration_pb2
 
-from footlights.client import Client
 from footlights.errors import Error, NotFound, Unavailable
 from footlights.simulate.fleet import AT_ONCE, LABEL
-from footlights.simulate.model import Arrival, Model
 from footlights.simulate.node import NUMBER
-from footlights.simulate.profile import Application
 from footlights.simulate.tally import Tally
 from footlights.v1 import application_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from footlights.client import Client
+    from footlights.simulate.model import Arrival, Model
+    from footlights.simulate.profile import Application
 
 _MOST_UNDER_WAY: Final = 2000
 """How many creations may wait for their answer; more are not sent, and counted."""

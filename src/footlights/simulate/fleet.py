@@ -7,15 +7,18 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from footlights.client import Client
 from footlights.errors import Error, FailedPrecondition, NotFound
-from footlights.simulate.settings import Simulation
 from footlights.simulate.tally import Tally
 from footlights.simulate.worker import LIMIT, NodeTask, Task
 from footlights.v1 import token_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from footlights.client import Client
+    from footlights.simulate.settings import Simulation
 
 AT_ONCE: Final = 32
 """How many administrative calls are under way at a time."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from footlights.agent.clock import Clock
 from footlights.agent.launches.record import Record, seconds
 from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, Ready, decide
 from footlights.launch.launcher import Phase, Plan, Ports
 from footlights.lifecycle import LaunchState, Stage
-from footlights.simulate.model import Fate
-from footlights.v1.agent_pb2 import LaunchReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.agent.clock import Clock
+    from footlights.simulate.model import Fate
+    from footlights.v1.agent_pb2 import LaunchReport
 
 _NOWHERE: Final = Path("/nonexistent")
 _DEFAULT_GRACE_S: Final = 10.0

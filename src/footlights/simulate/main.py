@@ -7,16 +7,18 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from footlights.client import Client
 from footlights.errors import Error, FailedPrecondition
 from footlights.simulate.demand import Demand
 from footlights.simulate.fleet import Fleet
 from footlights.simulate.model import Model
 from footlights.simulate.report import Report
-from footlights.simulate.settings import Simulation
 from footlights.simulate.tally import Tally
+
+if TYPE_CHECKING:
+    from footlights.client import Client
+    from footlights.simulate.settings import Simulation
 
 Show = Callable[[str, Report], None]
 """Shows how it goes: what is being done, and the figures so far. Called about once a second."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from footlights.simulate.profile import Application, Gpu, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _Weighted = TypeVar("_Weighted", Application, Gpu)
 _MOST_VISITS = 50

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from footlights.agent.clock import Clock
-from footlights.agent.config import AgentConfig
 from footlights.agent.facts import node_facts
 from footlights.agent.launches.record import Record
 from footlights.agent.launches.step import Ending
@@ -21,10 +18,16 @@ from footlights.ids import new_id
 from footlights.launch.launcher import Ports
 from footlights.lifecycle import LaunchState
 from footlights.simulate.launch import SimulatedLaunch
-from footlights.simulate.model import Model
-from footlights.simulate.tally import Tally
 from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
 from footlights.v1.node_pb2 import Device, NodeFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from footlights.agent.clock import Clock
+    from footlights.agent.config import AgentConfig
+    from footlights.simulate.model import Model
+    from footlights.simulate.tally import Tally
 
 _GIB: Final = 1 << 30
 _TOMBSTONES: Final = 1024

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from footlights.simulate.settings import Simulation
-from footlights.simulate.tally import Tally, Times
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from footlights.simulate.settings import Simulation
+    from footlights.simulate.tally import Tally, Times
 
 _TIMES: Final = {
     "create_s": "asked → answered",

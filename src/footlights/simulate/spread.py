@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from footlights.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import random
 
 _NORMAL = NormalDist()
 _Z99 = _NORMAL.inv_cdf(0.99)

@@ -6,10 +6,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
@@ -17,6 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
 from footlights.store.engines import opening as engines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _PROMISES = {
     "live leases without a live launch": """

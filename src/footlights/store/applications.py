@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, select, update
 
@@ -17,7 +17,11 @@ from footlights.store.schema import (
     Release,
     Version,
 )
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 def get(tx: Transaction, application: str) -> Application | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic_core import to_json
 from sqlalchemy import Dialect, Table, exc, insert
@@ -12,7 +11,11 @@ from sqlalchemy.types import JSON
 from sqlmodel import SQLModel
 
 from footlights.store.schema import Instant, microseconds
-from footlights.store.unit import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from footlights.store.unit import Transaction
 
 Model = TypeVar("Model", bound=SQLModel)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Dialect, Table, bindparam, update
 
 from footlights.store.bulk_insert import converter
-from footlights.store.unit import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from footlights.store.unit import Transaction
 
 _KEY = "key_"
 """Before the names of the columns by which a row is found: they may be changed as well."""

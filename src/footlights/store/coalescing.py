@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from footlights.store import Store, Unit
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from footlights.store import Store, Unit
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")

@@ -7,11 +7,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
@@ -19,6 +17,11 @@ from footlights.store import writer as batches
 from footlights.store.engines.notify import Wakeups
 from footlights.store.unit import Answer, Item, Joint, Transaction, Unit
 from footlights.store.writer import Undone, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Engine
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

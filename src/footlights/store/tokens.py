@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
 from footlights.store.schema import TOKEN, Token
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 def get(tx: Transaction, token_id: str) -> Token | None:

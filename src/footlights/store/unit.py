@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
-
-from sqlalchemy import Connection, Executable, Result
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from footlights import errors
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Executable, Result
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -7,17 +7,20 @@ for an answer before the next write can tell: what has been answered is committe
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
 from footlights import errors
 from footlights.store.unit import Changed, Joint, Transaction, Unit
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

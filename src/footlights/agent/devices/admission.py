@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from footlights.agent.config import AgentConfig
 from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.devices.ports import PortBlocks, PortsExhausted
 from footlights.agent.launches.journal import is_safe
-from footlights.agent.launches.record import Record
 from footlights.devices.admission import Need, Refusal, admit
 from footlights.devices.reading import DeviceReading
 from footlights.launch.launcher import Launcher, LaunchError, Plan, Ports
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment
-from footlights.v1.application_pb2 import Version
+
+if TYPE_CHECKING:
+    from footlights.agent.config import AgentConfig
+    from footlights.agent.launches.record import Record
+    from footlights.v1.application_pb2 import Version
 
 _AGAIN_S = 0.2
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Set
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -15,6 +14,9 @@ from footlights.devices.foreign import Foreign, foreign
 from footlights.devices.pids import are_the_hosts
 from footlights.devices.reading import DeviceReading, Devices, Health, Inventory, Kind
 from footlights.v1.node_pb2 import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Set
 
 T = TypeVar("T")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import Ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BLOCK = 3
 _TRIES = 256

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from footlights.agent.launches.step import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PREFIX = "FOOTLIGHTS_FAILURE: "
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")

@@ -13,17 +13,21 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
 
-from footlights.launch.launcher import Plan
 from footlights.launch.plan import from_json, to_json
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from google.protobuf.message import Message
+
+    from footlights.launch.launcher import Plan
 
 _FORMAT = 1
 _STRIPES = 64

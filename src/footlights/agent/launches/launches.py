@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from footlights.agent.launches.journal import Entry, Journal, JournalError
-from footlights.agent.launches.observer import Surroundings
 from footlights.agent.launches.record import Record
-from footlights.agent.launches.retired import Retired
 from footlights.agent.launches.runner import Runner
 from footlights.agent.launches.step import Ending
 from footlights.launch.launcher import Phase
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+
+    from footlights.agent.launches.observer import Surroundings
+    from footlights.agent.launches.retired import Retired
 
 _TOMBSTONES = 4096
 _CLOSE_S = 5.0

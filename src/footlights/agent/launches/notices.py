@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from footlights.agent.clock import Clock
 from footlights.agent.launches.record import Record, seconds
 from footlights.launch.probes.notice import Heard, Notice
 from footlights.lifecycle import EndReason
 from footlights.v1.agent_pb2 import ViewerNotice
+
+if TYPE_CHECKING:
+    from footlights.agent.clock import Clock
 
 AHEAD_S: Final = 300.0
 """How long before a session's maximum its viewers are told of it, and at most a fifth of it."""

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.agent.clock import Clock
 from footlights.agent.devices.admission import Admission
 from footlights.agent.devices.inventory import DeviceWatch, Silent
-from footlights.agent.devices.ports import PortBlocks
 from footlights.agent.launches.exits import ExitWatch
-from footlights.agent.launches.journal import Journal
 from footlights.agent.launches.notices import Notices
-from footlights.agent.launches.probes import Probes
-from footlights.agent.launches.record import Record
 from footlights.agent.launches.step import Facts, OnDevice, Ready
 from footlights.devices.reading import Kind
 from footlights.launch.launcher import Launcher, Phase, Plan, Status
 from footlights.lifecycle import LaunchState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from footlights.agent.clock import Clock
+    from footlights.agent.devices.ports import PortBlocks
+    from footlights.agent.launches.journal import Journal
+    from footlights.agent.launches.probes import Probes
+    from footlights.agent.launches.record import Record
 
 _READY_FIRST_S: Final = 0.1
 _READY_LAST_S: Final = 1.0

@@ -7,13 +7,15 @@ never on first contact: whoever has just started may be claimed in the next mome
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.agent.clock import Clock
-from footlights.launch.launcher import Launcher
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from footlights.agent.clock import Clock
+    from footlights.launch.launcher import Launcher
 
 _EVERY_S: Final = 15.0
 _GRACE_S: Final = 60.0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from footlights.launch.launcher import Launcher, LogPart, Plan
 from footlights.launch.probes import readiness
 from footlights.launch.probes.notice import Heard, Notice, tell
-from footlights.launch.probes.readiness import Presence
 from footlights.launch.process import ownership
+
+if TYPE_CHECKING:
+    from footlights.launch.launcher import Launcher, LogPart, Plan
+    from footlights.launch.probes.readiness import Presence
 
 _OWN_USER = ("process",)
 """Launchers whose applications run as the agent's own user: whoever cannot be looked into is none of theirs."""

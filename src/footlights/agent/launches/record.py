@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
-from footlights.agent.clock import Clock
 from footlights.agent.launches.journal import Entry
 from footlights.agent.launches.step import Ending
-from footlights.launch.launcher import Plan
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
-from footlights.v1.application_pb2 import Limits
+
+if TYPE_CHECKING:
+    from footlights.agent.clock import Clock
+    from footlights.launch.launcher import Plan
+    from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.agent.clock import Clock
 from footlights.agent.launches.journal import is_safe
-from footlights.launch.launcher import Plan
 from footlights.launch.plan import from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from footlights.agent.clock import Clock
+    from footlights.launch.launcher import Plan
 
 _NAME = "retired.json"
 _SINCE = "retired.since"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -14,11 +13,15 @@ from footlights.agent.devices.inventory import Silent
 from footlights.agent.launches.failure import application_failure
 from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.observer import Observer, Surroundings
-from footlights.agent.launches.record import Record
 from footlights.agent.launches.step import Do, Ending, Step, decide
 from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan, Status, node_error
 from footlights.lifecycle import LaunchState, Stage
 from footlights.linux import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from footlights.agent.launches.record import Record
 
 _POLL_S: Final = 0.25
 """How often a launch is looked at: an exit that nobody notices is told at most this much later."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.v1.agent_pb2 import Welcome
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from footlights.v1.agent_pb2 import Welcome
 
 DEFAULT_ABANDON_S = 1800.0
 _log = structlog.get_logger(__name__)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
 import structlog
 from grpc import aio
 
-from footlights.agent.config import AgentConfig
 from footlights.agent.link.backoff import Backoff, Pace
-from footlights.agent.link.log_tails import LogTails
-from footlights.agent.link.outbox import Outbox
 from footlights.errors import InvalidArgument
 from footlights.v1.agent_pb2 import Heartbeat, Hello, LaunchReport, LinkRequest, LinkResponse, Welcome
 from footlights.v1.agent_pb2_grpc import AgentServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.agent.config import AgentConfig
+    from footlights.agent.link.log_tails import LogTails
+    from footlights.agent.link.outbox import Outbox
 
 PROTOCOL_VERSION: Final = 1
 _WELCOME_TIMEOUT_S: Final = 20.0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.agent.link.outbox import Outbox
-from footlights.launch.launcher import Launcher, Plan
 from footlights.v1.agent_pb2 import LogPart, LogRequest
+
+if TYPE_CHECKING:
+    from footlights.agent.link.outbox import Outbox
+    from footlights.launch.launcher import Launcher, Plan
 
 _MOST_REQUESTS = 32
 _DEFAULT_LINES = 100

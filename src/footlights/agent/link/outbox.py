@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from footlights.v1.agent_pb2 import Inventory, LaunchReport, LinkRequest, LogPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MOST_LOG_PARTS = 64
 

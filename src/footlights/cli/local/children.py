@@ -15,9 +15,9 @@ from typing import Final
 
 import psutil
 
-from footlights.auth.redaction import redact
 from footlights.cli.exits import ERROR, Failed
 from footlights.cli.local.bond import PARENT, reap_orphans
+from footlights.redaction import redact
 
 _LAST_LINES: Final = 15
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from footlights import errors
 from footlights.auth import tokens
@@ -14,7 +13,12 @@ from footlights.auth.roles import Caller, Role
 from footlights.store import Store
 from footlights.store import tokens as rows
 from footlights.store.coalescing import Gathered
-from footlights.store.schema import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from footlights.store.schema import Token
 
 _REPLICA = Caller("replica", Role.REPLICA, "")
 

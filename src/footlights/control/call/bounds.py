@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
+from typing import TYPE_CHECKING
 
-from footlights.control.convert import seconds
 from footlights.errors import InvalidArgument
+from footlights.protocol.times import seconds
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
 
 MAX_S = 366 * 86400
 """The longest limit, as for versions: a year."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from footlights.auth.roles import Caller
+if TYPE_CHECKING:
+    from footlights.auth.roles import Caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Pacing:

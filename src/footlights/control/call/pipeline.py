@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -20,10 +19,14 @@ from grpc_status import rpc_status
 
 from footlights import errors, ids
 from footlights.control.call import context, validate
-from footlights.control.call.authenticate import Authentication
-from footlights.control.observability.metrics import Metrics
 from footlights.status import CODE_NAMES, to_status
 from footlights.v1 import permission_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from footlights.control.call.authenticate import Authentication
+    from footlights.control.observability.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +143,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if not isinstance(error, errors.Error):
-            log.exception("A call failed unexpectedly", action="call_failed", method=method)
+            log.exception("call_failed", method=method)
             error = errors.Internal(
                 f"Something went wrong in the control plane. Its log says what, under request id {request_id}.",
                 metadata={"request_id": request_id},
@@ -153,7 +156,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.call(method, code, seconds)
         if reason in _SHED:
             self._metrics.shed(_SHED[reason])
-        log.debug("Answered a call", action="call", method=method, code=code, reason=reason, seconds=round(seconds, 4))
+        log.debug("call", method=method, code=code, reason=reason, seconds=round(seconds, 4))
 
 
 class _Head:

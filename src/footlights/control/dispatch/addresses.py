@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING
 
 from footlights.errors import InvalidArgument
 from footlights.ids import is_loopback
-from footlights.v1 import node_pb2
+
+if TYPE_CHECKING:
+    from footlights.v1 import node_pb2
 
 
 def check(facts: node_pb2.NodeFacts, peer: str) -> None:

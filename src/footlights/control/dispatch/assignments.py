@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
-from footlights.auth.secrets import Box
-from footlights.control import convert
-from footlights.control.dispatch.link import Fingerprint
+from footlights.control import limits, present
+from footlights.protocol import times
 from footlights.store import Transaction, applications
 from footlights.store.launches import launch_rows
-from footlights.store.launches.launch_rows import Running
 from footlights.store.nodes import node_rows
-from footlights.store.schema import Launch, Session
 from footlights.v1 import agent_pb2, application_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from footlights.auth.secrets import Box
+    from footlights.control.dispatch.link import Fingerprint
+    from footlights.store.launches.launch_rows import Running
+    from footlights.store.schema import Launch, Session
 
 DRAIN = "DRAIN"
 """The reason of the notice that a drain will end a session."""
@@ -50,7 +55,7 @@ def live(tx: Transaction, launch_ids: Sequence[str], box: Box, *, now: datetime)
         if key not in recipes:
             row = applications.version(tx, *key)
             assert row is not None, "a version that a living session runs cannot be deleted"
-            recipes[key] = convert.version(session.application, row.recipe, row.created_time)
+            recipes[key] = present.version(session.application, row.recipe, row.created_time)
         message, drain_time = assignment(launch, session, recipes[key], box), drains.get(launch.node)
         if drain_time is not None and message.desired == agent_pb2.Assignment.RUNNING:
             message.notice.CopyFrom(_notice(drain_time, now))
@@ -60,7 +65,7 @@ def live(tx: Transaction, launch_ids: Sequence[str], box: Box, *, now: datetime)
 
 def _notice(drain_time: datetime, now: datetime) -> agent_pb2.ViewerNotice:
     text = f"The machine is taken out of use; the session ends at {drain_time:%H:%M:%S} UTC."
-    left = convert.duration(max(0.0, (drain_time - now).total_seconds()))
+    left = times.duration(max(0.0, (drain_time - now).total_seconds()))
     return agent_pb2.ViewerNotice(reason=DRAIN, message=text, ends_in=left)
 
 
@@ -82,7 +87,7 @@ def assignment(launch: Launch, session: Session, version: application_pb2.Versio
         version=version,
         usd_stage_uri=session.usd_stage_uri,
         needs=application_pb2.Needs.FromString(session.needs),
-        limits=convert.limits(session),
+        limits=limits.of_session(session),
     )
     declared = {argument.name for argument in version.arguments if not argument.secret}
     message.arguments.update({name: value for name, value in session.arguments.items() if name in declared})

@@ -14,21 +14,25 @@ its boot, is the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
 from footlights import errors
-from footlights.control.dispatch.link import Hub
-from footlights.control.replication.peers import Peers
-from footlights.store import Store, Transaction
 from footlights.store.coalescing import Gathered
 from footlights.store.nodes import node_rows
-from footlights.store.nodes.node_rows import Living
-from footlights.store.schema import Node
 from footlights.v1 import agent_pb2, node_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.control.dispatch.link import Hub
+    from footlights.control.replication.peers import Peers
+    from footlights.store import Store, Transaction
+    from footlights.store.nodes.node_rows import Living
+    from footlights.store.schema import Node
 
 log = structlog.get_logger(__name__)
 
@@ -142,7 +146,7 @@ class Duplicates:
         )
 
     async def _note(self, hello: agent_pb2.Hello, text: str) -> None:
-        log.warning("Refused a second agent", action="link_duplicate", node=hello.node, host=hello.facts.hostname)
+        log.warning("link_duplicate", node=hello.node, host=hello.facts.hostname)
         now = self._clock()
         await self._store.write(lambda tx: node_rows.notice(tx, hello.node, REASON, text, now=now))
 

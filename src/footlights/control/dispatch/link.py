@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footlights import errors, ids
-from footlights.lifecycle import TimeLimits
 from footlights.v1 import agent_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from footlights.lifecycle import TimeLimits
 
 Fingerprint = tuple[str, int, bytes, datetime | None]
 """What an assignment follows from that may change while its launch lives."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.control import convert
-from footlights.control.dispatch.link import OpenLink
-from footlights.control.observability.metrics import Metrics
-from footlights.control.replication.signals import Bus
+from footlights.control import limits
+from footlights.control.dispatch import observations
 from footlights.lifecycle import LaunchState, SessionClock, due
+from footlights.protocol import times
 from footlights.store import Joint, Store, Transaction
 from footlights.store.launches import launch_rows, ledger
-from footlights.store.schema import Launch
 from footlights.store.sessions.derivation import Lives
 from footlights.v1 import agent_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.control.dispatch.link import OpenLink
+    from footlights.control.observability.metrics import Metrics
+    from footlights.control.replication.signals import Bus
+    from footlights.store.schema import Launch
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +69,7 @@ class Observing:
         """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good."""
         known = [report for report in reports if report.state in _STATES]
         if len(known) < len(reports):
-            log.warning("An agent reported a state that is not known here", action="link_odd", node=link.node)
+            log.warning("link_odd", node=link.node)
         fresh = [report for report in known if _is_news(link, report)]
         if not fresh:
             return
@@ -89,8 +95,7 @@ class Observing:
 
     def _count(self, launch: Launch) -> None:
         log.info(
-            "A launch ended",
-            action="launch_ended",
+            "launch_ended",
             node=launch.node,
             launch_id=launch.launch_id,
             session_id=launch.session_id,
@@ -142,7 +147,7 @@ def _record_some(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
         node, rows, over = lives.node(each.node), [], False
         if node is not None and node.epoch == each.epoch:
             for report in each.reports:
-                launch = launch_rows.note(lives, each.node, convert.observation(report, each.now), now=each.now)
+                launch = launch_rows.note(lives, each.node, observations.observation(report, each.now), now=each.now)
                 rows.append(launch)
                 over |= launch is not None and _end_if_due(lives, launch, report, each.now)
         found.append((rows, over))
@@ -159,7 +164,7 @@ def _end_if_due(lives: Lives, launch: Launch, report: Report, now: datetime) -> 
     session = lives.session(launch.session_id)
     if session is None or session.launch_id != launch.launch_id:
         return False
-    why = due(_session_clock(report), convert.time_limits(convert.limits(session)))
+    why = due(_session_clock(report), limits.time_limits(limits.of_session(session)))
     if why is not None:
         lives.end(session, *why, now=now)
     return why is not None
@@ -167,9 +172,9 @@ def _end_if_due(lives: Lives, launch: Launch, report: Report, now: datetime) -> 
 
 def _session_clock(report: Report) -> SessionClock:
     return SessionClock(
-        ready_for_s=convert.seconds(report.ready_for),
+        ready_for_s=times.seconds(report.ready_for),
         ever_connected=report.ever_connected,
-        idle_for_s=convert.seconds(report.idle_for) if report.HasField("idle_for") else None,
+        idle_for_s=times.seconds(report.idle_for) if report.HasField("idle_for") else None,
     )
 
 

@@ -9,23 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
 from footlights import errors
-from footlights.auth.secrets import Box
-from footlights.control import convert
+from footlights.control import limits
 from footlights.control.dispatch import assignments
 from footlights.control.dispatch.assignments import Live
 from footlights.control.dispatch.link import Fingerprint, Hub, OpenLink
-from footlights.store import Store, Transaction, Unit
 from footlights.store.coalescing import Gathered
 from footlights.store.launches import launch_rows
-from footlights.store.schema import Launch, Session
 from footlights.v1 import agent_pb2, application_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.auth.secrets import Box
+    from footlights.store import Store, Transaction, Unit
+    from footlights.store.schema import Launch, Session
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +61,7 @@ class Telling:
                     looked = time.monotonic()
                     await self.look_once()
             except errors.Error as error:
-                log.warning("Agents could not be told; tried again", action="telling_failed", error=str(error))
+                log.warning("telling_failed", error=str(error))
                 self._hub.wake_all()
                 await asyncio.sleep(0.5)
 
@@ -102,7 +106,7 @@ class Telling:
         if not link.say(agent_pb2.LinkResponse(assignment=assignment)):
             return False
         link.known.add(launch.launch_id)
-        link.limits[launch.launch_id] = convert.time_limits(assignment.limits)
+        link.limits[launch.launch_id] = limits.time_limits(assignment.limits)
         link.told[launch.launch_id] = assignments.fingerprint(launch, session)
         return True
 
@@ -155,7 +159,7 @@ def _take(link: OpenLink, running: dict[str, Fingerprint], found: dict[str, Live
         live = found.get(launch_id)
         if live is None or link.told.get(launch_id) == fingerprint:
             continue
-        link.limits[launch_id] = convert.time_limits(live.assignment.limits)
+        link.limits[launch_id] = limits.time_limits(live.assignment.limits)
         if launch_id not in link.known:
             if live.state == "ASSIGNED":
                 link.known.add(launch_id)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import grpc
@@ -13,22 +11,27 @@ import structlog
 
 from footlights import errors, ids
 from footlights.auth.roles import Role
-from footlights.control import convert
 from footlights.control.call import context as calls
-from footlights.control.dispatch import addresses
-from footlights.control.dispatch.identity import Duplicates
+from footlights.control.dispatch import addresses, observations
 from footlights.control.dispatch.link import Hub, OpenLink
 from footlights.control.dispatch.reports import Observing
-from footlights.control.dispatch.sender import Telling
 from footlights.control.liveness.heartbeats import heartbeat_interval_s
-from footlights.control.observability.metrics import Metrics
-from footlights.control.replication.signals import Bus
-from footlights.control.settings import ServerSettings
-from footlights.store import Store, Transaction
+from footlights.protocol import times
 from footlights.store.nodes import inventory, links, node_rows
 from footlights.store.nodes.inventory import Inventory
 from footlights.store.nodes.links import Arrival, Departure
 from footlights.v1 import agent_pb2, agent_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+
+    from footlights.control.dispatch.identity import Duplicates
+    from footlights.control.dispatch.sender import Telling
+    from footlights.control.observability.metrics import Metrics
+    from footlights.control.replication.signals import Bus
+    from footlights.control.settings import ServerSettings
+    from footlights.store import Store, Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -123,9 +126,9 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         return agent_pb2.LinkResponse(
             welcome=agent_pb2.Welcome(
                 epoch=link.epoch,
-                heartbeat_interval=convert.duration(link.interval_s),
+                heartbeat_interval=times.duration(link.interval_s),
                 cluster_id=self._cluster_id,
-                abandon_after=convert.duration(self._settings.abandon_after_s),
+                abandon_after=times.duration(self._settings.abandon_after_s),
             )
         )
 
@@ -143,7 +146,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             hello.node,
             hello.incarnation,
             hello.facts.SerializeToString(),
-            convert.readings(hello.inventory),
+            observations.readings(hello.inventory),
             self._clock(),
             hub=self._me,
             after_epoch=await self._duplicates.check(hello),
@@ -155,8 +158,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         self._hub.add(link)
         self._metrics.linked(len(self._hub))
         log.info(
-            "A link opened",
-            action="link_opened",
+            "link_opened",
             node=link.node,
             epoch=link.epoch,
             devices=len(arrival.readings),
@@ -170,7 +172,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         if removed:
             departure = Departure(link.node, link.epoch, self._clock())
             await self._store.write_joint(links.DEPARTURES, departure)
-            log.info("A link ended", action="link_ended", node=link.node, epoch=link.epoch)
+            log.info("link_ended", node=link.node, epoch=link.epoch)
             self._bus.waiting(link.node)
 
     async def _read(self, link: OpenLink, context: Context) -> None:
@@ -213,7 +215,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                     case "inventory":
                         inventories.append(request.inventory)
                     case _:
-                        log.warning("An agent sent a message that is not known here", action="link_odd", node=link.node)
+                        log.warning("link_odd", node=link.node)
             try:
                 await self._observing.record(link, reports)
                 for told in inventories:
@@ -223,7 +225,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 return
 
     async def _inventory(self, link: OpenLink, told: agent_pb2.Inventory) -> None:
-        readings = convert.readings(told)
+        readings = observations.readings(told)
         addresses.check(told.facts, link.peer)
         facts = told.facts.SerializeToString() if told.HasField("facts") else None
         now = self._clock()

@@ -5,31 +5,36 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from footlights import errors
-from footlights.control import convert
-from footlights.control.clock import SteadyClock
-from footlights.control.liveness.heartbeats import Silences
-from footlights.control.liveness.mass_loss import Brake
+from footlights.control import limits
 from footlights.control.observability import fleet_metrics
-from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Superseded, Work
-from footlights.control.replication.signals import Bus
-from footlights.control.settings import ServerSettings
 from footlights.lifecycle import EndReason
-from footlights.store import Store, Transaction
+from footlights.protocol import times
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
-from footlights.store.schema import Session
 from footlights.store.sessions import idempotency, search, session_rows
 from footlights.store.sessions.derivation import Lives
 from footlights.store.sessions.feed import BATCH, Feed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from footlights.control.clock import SteadyClock
+    from footlights.control.liveness.heartbeats import Silences
+    from footlights.control.liveness.mass_loss import Brake
+    from footlights.control.observability.metrics import Metrics
+    from footlights.control.replication.signals import Bus
+    from footlights.control.settings import ServerSettings
+    from footlights.store import Store, Transaction
+    from footlights.store.schema import Session
 
 log = structlog.get_logger(__name__)
 
@@ -91,9 +96,7 @@ class Reaping:
                 self._work.lost()
             except errors.Error as error:
                 self._brake.failed(str(error))
-                log.warning(
-                    "A pass of reaping failed; the next one tries again", action="reaping_failed", error=str(error)
-                )
+                log.warning("reaping_failed", error=str(error))
             due = started + self.PERIOD_S
             await asyncio.sleep(self.PERIOD_S)
 
@@ -166,7 +169,7 @@ class Reaping:
         pending = await self._store.read(launch_rows.ending)
         stuck = []
         for launch, session in pending:
-            allowed = convert.seconds(convert.limits(session).stop_grace_period) + STUCK_AFTER_S
+            allowed = times.seconds(limits.of_session(session).stop_grace_period) + STUCK_AFTER_S
             since = self._clock.age_s(launch.ending_time or now)
             if self._endings.over(launch.launch_id, min(allowed, allowed - since)):
                 stuck.append(launch)
@@ -177,8 +180,7 @@ class Reaping:
             overdue = partial(launch_rows.set_overdue, launch_id=launch.launch_id, now=now)
             if await self._work.write(overdue):
                 log.error(
-                    "A launch does not end",
-                    action="launch_stuck",
+                    "launch_stuck",
                     node=launch.node,
                     device=launch.device,
                     launch_id=launch.launch_id,
@@ -272,7 +274,7 @@ def _deadlines(tx: Transaction, age_s: Callable[[datetime], float], drains_from:
 
 
 def _queue_deadline(row: Session, age_s: float) -> _Deadline:
-    limit = convert.seconds(convert.limits(row).queue_timeout)
+    limit = times.seconds(limits.of_session(row).queue_timeout)
     left = min(limit, limit - age_s)
     why = ", ".join(row.queue.get("reasons", ())) or "no device was free"
     message = f"No device within {limit:g} seconds. {why}."

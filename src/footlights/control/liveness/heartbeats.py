@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from footlights import errors
 from footlights.control.dispatch.link import Hub, OpenLink, replaced
 from footlights.control.liveness.mass_loss import Brake, Silence
-from footlights.control.replication.membership import Replicas
-from footlights.control.replication.signals import Bus
-from footlights.store import Store
 from footlights.store.nodes import node_rows
-from footlights.store.nodes.node_rows import Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.control.replication.membership import Replicas
+    from footlights.control.replication.signals import Bus
+    from footlights.store import Store
+    from footlights.store.nodes.node_rows import Presence
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +135,7 @@ class Silences:
                 link.end(errors.Unavailable(why, reason="LINK_SILENT"))
             silence = partial(node_rows.set_silent, node=row.node, epoch=row.epoch, now=now)
             if await self._store.write(silence):
-                log.warning("A node is silent", action="node_unreachable", node=row.node)
+                log.warning("node_unreachable", node=row.node)
                 self._bus.node_changed(row.node)
 
     async def _correct(self, links: Sequence[OpenLink], known: dict[str, Presence]) -> None:
@@ -153,7 +157,7 @@ class Silences:
                     node_rows.reclaim, node=link.node, epoch=link.epoch, hub=self._replicas.me, now=self._clock()
                 )
                 if await self._store.write(again):
-                    log.warning("A node has its link after all", action="node_reclaimed", node=link.node)
+                    log.warning("node_reclaimed", node=link.node)
                     self._bus.node_changed(link.node)
 
     async def _record(self) -> None:

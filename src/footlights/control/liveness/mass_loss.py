@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.control.observability.metrics import Metrics
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from footlights.control.observability.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -125,13 +128,13 @@ class Brake:
     def _set(self, cause: Cause, message: str) -> None:
         known = self.hold
         if known is None or known.cause is not cause:
-            log.warning("Reaping pauses", action="brake_on", reason=cause.value, message=message)
+            log.warning("brake_on", reason=cause.value, message=message)
             self._metrics.brake(cause)
         same = known is not None and known.cause is cause
         self.hold = Hold(cause, message, known.since if known is not None and same else self._clock())
 
     def _release(self) -> None:
         if self.hold is not None:
-            log.info("Reaping goes on", action="brake_off", reason=self.hold.cause.value)
+            log.info("brake_off", reason=self.hold.cause.value)
             self._metrics.brake(None)
         self.hold = None

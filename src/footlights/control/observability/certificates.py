@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from footlights.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
 
 
 def expiry(path: Path) -> datetime:

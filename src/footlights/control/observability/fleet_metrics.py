@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from footlights.control import convert
-from footlights.store import Transaction
+from footlights.control import present
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import listing
 from footlights.v1 import node_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from footlights.store import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ def fleet(tx: Transaction) -> Fleet:
         slots[(kind, "leased")] += held
         slots[(kind, "unusable" if sick else "free")] += count - held
     busy = {node for node, _ in leased}
-    states = Counter(convert.node_state(row, row.node in busy) for row in node_rows.standings(tx))
+    states = Counter(present.node_state(row, row.node in busy) for row in node_rows.standings(tx))
     named = {node_pb2.Node.State.Name(state): count for state, count in states.items()}
     return Fleet(listing.state_counts(tx), dict(slots), named)
 

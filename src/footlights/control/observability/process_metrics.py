@@ -6,12 +6,14 @@ all of them see.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from footlights import __version__
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SHED = ("CALLS", "LINKS", "STORE", "QUEUE")
 """Why something is turned away: too many calls at once, too many links, too many writes, too long a queue."""

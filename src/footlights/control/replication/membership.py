@@ -8,20 +8,23 @@ Where the database cannot be shared there is one replica, and nothing is written
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from footlights import __version__, errors
-from footlights.control.liveness.mass_loss import Brake
-from footlights.control.observability.metrics import Metrics
-from footlights.store import Store, Transaction
 from footlights.store.cluster import database_time, replica_rows
-from footlights.store.schema import Replica
-from footlights.store.store import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.control.liveness.mass_loss import Brake
+    from footlights.control.observability.metrics import Metrics
+    from footlights.store import Store, Transaction
+    from footlights.store.schema import Replica
+    from footlights.store.store import Unit
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -86,7 +89,7 @@ class Replicas:
             try:
                 await self.beat_once()
             except errors.Error as error:
-                log.warning("This replica could not say that it lives", action="beat_failed", error=str(error))
+                log.warning("beat_failed", error=str(error))
 
     async def beat_once(self) -> None:
         """Beat, look at the others, and remove who is gone."""
@@ -96,14 +99,14 @@ class Replicas:
         if await self._store.write(lambda tx: replica_rows.beat(tx, self.me, brake=held)):
             self._beats = None if beats is None else beats + 1
         else:
-            log.warning("This replica was taken for gone and is back", action="replica_back", replica=self.me)
+            log.warning("replica_back", replica=self.me)
             await self._begin()
             self.term += 1
         await self._look()
         for row, missed in list(self._seen.values()):
             if row.replica != self.me and missed >= self.GONE_LOOKS:
                 if await self._store.write(partial(replica_rows.leave, replica=row.replica, beat=row.beat)):
-                    log.warning("A replica is gone", action="replica_gone", replica=row.replica)
+                    log.warning("replica_gone", replica=row.replica)
                 del self._seen[row.replica]
 
     @property
@@ -133,9 +136,7 @@ class Replicas:
         doubled = self._beats is not None and found != self._beats
         if doubled and not self.doubled:
             log.error(
-                "Another process has this replica's id: one data directory is a copy of the other. Stop one of them, "
-                "remove the file 'replica' from its data directory, and start it again",
-                action="replica_doubled",
+                "replica_doubled",
                 replica=self.me,
             )
         self.doubled, self._beats = doubled, found
@@ -185,7 +186,7 @@ class Work:
                 lambda tx: replica_rows.claim(tx, self._name, me) if self._replicas.joined else None
             )
             if self._token is not None:
-                log.info("Does work for all replicas", action="work_claimed", work=self._name, token=self._token)
+                log.info("work_claimed", work=self._name, token=self._token)
         return self.held
 
     def guarded(self, unit: Unit[T]) -> Unit[T]:
@@ -209,5 +210,5 @@ class Work:
     def lost(self) -> None:
         """Note that the work is another replica's."""
         if self.held:
-            log.warning("Another replica has taken work over", action="work_lost", work=self._name)
+            log.warning("work_lost", work=self._name)
         self._token = None

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.signals import Bus, News
-from footlights.store import Store
 from footlights.store.engines.notify import MAX_BYTES
+
+if TYPE_CHECKING:
+    from footlights.control.observability.metrics import Metrics
+    from footlights.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +95,6 @@ def decode(text: str) -> tuple[str, News | None]:
         for name in ("nodes", "fleet", "decided"):
             getattr(news, name).update(str(item) for item in body.get(name, ()))
     except (ValueError, TypeError, KeyError, AttributeError):
-        log.warning("A wake-up was not understood", action="wakeup_odd")
+        log.warning("wakeup_odd")
         return "", None
     return sender, news

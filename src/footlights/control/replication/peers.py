@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
-from footlights.control import convert
 from footlights.control.dispatch.link import Hub, unreachable
 from footlights.control.observability import certificates
 from footlights.gateway.upstream.calls import status_of
+from footlights.protocol import times
 from footlights.status import from_status
-from footlights.store import Store
 from footlights.store.cluster import replica_rows
 from footlights.v1 import agent_pb2, replica_pb2, replica_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from footlights.store import Store
 
 _RIVAL_SLACK_S = 3.0
 _OPTIONS = (
@@ -81,7 +85,7 @@ class Peers:
         if stub is None:
             return ""
         request = replica_pb2.FindRivalRequest(
-            node=node, incarnation=incarnation, patience=convert.duration(patience_s), notice=notice
+            node=node, incarnation=incarnation, patience=times.duration(patience_s), notice=notice
         )
         try:
             answer = await stub.FindRival(request, metadata=self._metadata, timeout=patience_s + _RIVAL_SLACK_S)
@@ -138,7 +142,7 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
         """Say whether the agent that is linked here under this name is alive and another one."""
         if self._hub.get(request.node) is None:
             raise unreachable(request.node)
-        patience = min(convert.seconds(request.patience), self.MAX_PATIENCE_S)
+        patience = min(times.seconds(request.patience), self.MAX_PATIENCE_S)
         rival = await self._hub.rival(request.node, request.incarnation, patience)
         if rival is None:
             return replica_pb2.FindRivalResponse()

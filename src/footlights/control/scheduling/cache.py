@@ -7,17 +7,20 @@ it chooses is decided by the database: a slot that somebody else was faster to t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from typing import TYPE_CHECKING
 
-from footlights.control import convert
-from footlights.control.replication.signals import Bus
-from footlights.control.scheduling import crash_loops, quarantine
+from footlights.control.scheduling import crash_loops, quarantine, views
 from footlights.control.scheduling.crash_loops import Crashes
 from footlights.scheduler import Index, Placement, Waiting, Wish
-from footlights.store import Store, Transaction
 from footlights.store.nodes import fleet
-from footlights.store.nodes.fleet import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from footlights.control.replication.signals import Bus
+    from footlights.store import Store, Transaction
+    from footlights.store.nodes.fleet import Member
 
 
 class Board:
@@ -105,7 +108,7 @@ class Board:
             self._index.remove_node(name)
         # In the index's own order: each that is new is its last then, and moves none of the others.
         for name in sorted(stale & self._members.keys()):
-            self._index.set_node(convert.node_view(self._members[name], quarantined))
+            self._index.set_node(views.node_view(self._members[name], quarantined))
         self._read_at = started
         took = self._monotonic() - started
         if guard:
@@ -139,5 +142,5 @@ class Board:
         member = self._members.get(placement.node)
         for uuid, _, reading in member.devices if member is not None else ():
             if uuid == placement.device:
-                return convert.device_name(reading)
+                return views.device_name(reading)
         return ""

@@ -8,14 +8,18 @@ user's broken stage must not take an application from everybody.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from footlights.lifecycle import Block, Failure, Patience, blocked
-from footlights.store import Transaction
 from footlights.store.launches import launch_rows
-from footlights.store.launches.launch_rows import FailedStart
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from footlights.store import Transaction
+    from footlights.store.launches.launch_rows import FailedStart
 
 REASONS = ("", "EXITED_EARLY", "START_TIMEOUT", "START_FAILED", "SHIM_LOST", "PORT_TAKEN")
 """What an agent says of a start that failed, in its own words."""

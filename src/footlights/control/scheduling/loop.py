@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
 from footlights import errors, ids, scheduler
-from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Superseded, Work
-from footlights.control.replication.signals import Bus
 from footlights.control.scheduling import pending
-from footlights.control.scheduling.cache import Board
 from footlights.control.scheduling.pending import Outlook, Queue
-from footlights.store import Store
 from footlights.store.launches import launch_rows, slots
 from footlights.store.launches.launch_rows import Grant
-from footlights.store.schema import Launch, Session
 from footlights.store.sessions import session_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.control.observability.metrics import Metrics
+    from footlights.control.replication.signals import Bus
+    from footlights.control.scheduling.cache import Board
+    from footlights.store import Store
+    from footlights.store.schema import Launch, Session
 
 log = structlog.get_logger(__name__)
 
@@ -74,9 +78,7 @@ class Placing:
             except Superseded:
                 self._work.lost()
             except errors.Error as error:
-                log.warning(
-                    "A pass of placing failed; the next one tries again", action="placing_failed", error=str(error)
-                )
+                log.warning("placing_failed", error=str(error))
                 await asyncio.sleep(0.5)
 
     def choose(self, wish: scheduler.Wish) -> scheduler.Placement | None:
@@ -139,8 +141,7 @@ class Placing:
         begun = [answer for answer in answers if not isinstance(answer, errors.Conflict)]
         for launch in begun:
             log.info(
-                "Placed a session",
-                action="session_placed",
+                "session_placed",
                 session_id=launch.session_id,
                 launch_id=launch.launch_id,
                 node=launch.node,

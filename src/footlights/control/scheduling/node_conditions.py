@@ -5,9 +5,12 @@ It follows from the last readings and nothing is stored: once no reboot is asked
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from footlights.v1 import node_pb2
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from footlights.v1 import node_pb2
 
 REASON = "NODE_REBOOT_NEEDED"
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
+from typing import TYPE_CHECKING
 
 from footlights import scheduler
-from footlights.control import convert
-from footlights.control.scheduling.crash_loops import Crashes
-from footlights.store import Transaction
+from footlights.control import limits
+from footlights.control.scheduling import views
 from footlights.store.launches import launch_rows
-from footlights.store.schema import Launch, Session
 from footlights.store.sessions import session_rows
 from footlights.v1 import application_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from footlights.control.scheduling.crash_loops import Crashes
+    from footlights.store import Transaction
+    from footlights.store.schema import Launch, Session
 
 REFUSAL_TTL = timedelta(seconds=30)
 """How long a session is not offered again to a device that refused it."""
@@ -34,7 +39,7 @@ class Queue:
     def wishes(self, crashes: Crashes) -> list[scheduler.Wish]:
         """Return what they want, in their order."""
         return [
-            convert.wish(row, self.avoid.get(row.session_id, {}), crashes.of(row.application, row.application_version))
+            views.wish(row, self.avoid.get(row.session_id, {}), crashes.of(row.application, row.application_version))
             for row in self.waiting
         ]
 
@@ -65,10 +70,10 @@ def outlook(tx: Transaction, *, now: datetime) -> Outlook:
     starts = launch_rows.recent_start_times(tx)
     most: dict[bytes, float | None] = {}
     left: list[float | None] = []
-    for limits, ready_time in session_rows.holding(tx):
-        if limits not in most:
-            most[limits] = convert.time_limits(application_pb2.Limits.FromString(limits)).max_s
-        limit = most[limits]
+    for packed, ready_time in session_rows.holding(tx):
+        if packed not in most:
+            most[packed] = limits.time_limits(application_pb2.Limits.FromString(packed)).max_s
+        limit = most[packed]
         running = (now - ready_time).total_seconds() if ready_time else 0.0
         left.append(None if limit is None else max(0.0, limit - running))
     return Outlook(tuple(left), median(starts) if starts else None)

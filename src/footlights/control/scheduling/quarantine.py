@@ -6,18 +6,22 @@ every agent reading in between is the probe, and when it is over the device is p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from footlights.control import convert
 from footlights.lifecycle import Block, Failure, Patience, blocked
-from footlights.store import Transaction
+from footlights.protocol import times
 from footlights.store.launches.launch_rows import DEVICE_REASONS
 from footlights.store.nodes import device_history
-from footlights.store.schema import DeviceEvent
-from footlights.v1 import node_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from footlights.store import Transaction
+    from footlights.store.schema import DeviceEvent
+    from footlights.v1 import node_pb2
 
 HURT = Patience(failures=1, window_s=600, first_s=60, longest_s=3600)
 FLAPPED = Patience(failures=3, window_s=600, first_s=120, longest_s=3600)
@@ -73,7 +77,7 @@ def show(tx: Transaction, nodes: Iterable[node_pb2.Node], *, now: datetime, node
             events = known.get((message.node, device.uuid), [])
             device.quarantine = explain([event for event in events if now - event.time <= MEMORY], now)
             for event in events[-SHOWN:]:
-                device.events.add(time=convert.timestamp(event.time), reason=event.reason, message=event.message)
+                device.events.add(time=times.timestamp(event.time), reason=event.reason, message=event.message)
 
 
 def _episodes(events: Sequence[DeviceEvent], now: datetime) -> list[_Bad]:

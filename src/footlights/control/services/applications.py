@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import semver
 import structlog
 
 from footlights import errors, ids
-from footlights.control import convert
-from footlights.control.replication.signals import Bus
+from footlights.control import present
 from footlights.launch.recipe import recipe
 from footlights.store import Store, Transaction, Unit
 from footlights.store import applications as rows
 from footlights.v1 import application_pb2, application_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.control.replication.signals import Bus
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -40,7 +43,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             found = rows.page(tx, request.page_token, request.limit + 1)
             items = found[: request.limit]
             return application_pb2.ListApplicationsResponse(
-                items=[convert.application(row, rows.releases(tx, row.application)) for row in items],
+                items=[present.application(row, rows.releases(tx, row.application)) for row in items],
                 next_page_token=items[-1].application if len(found) > request.limit else "",
             )
 
@@ -79,8 +82,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
 
         answer = await self._write(write)
         log.info(
-            "Applied an application",
-            action="application_applied",
+            "application_applied",
             application=wanted.application,
             created_versions=list(answer.created_versions),
             changed_releases=list(answer.changed_releases),
@@ -110,7 +112,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             _application(tx, request.application)
             found = rows.versions(tx, request.application)
             found.sort(key=lambda row: semver.Version.parse(row.version), reverse=True)
-            return [convert.version(row.application, row.recipe, row.created_time) for row in found]
+            return [present.version(row.application, row.recipe, row.created_time) for row in found]
 
         return application_pb2.ListVersionsResponse(items=await self._store.read(read))
 
@@ -161,7 +163,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
 
         def read(tx: Transaction) -> list[application_pb2.Release]:
             _application(tx, request.application)
-            return [convert.release(row) for row in rows.releases(tx, request.application)]
+            return [present.release(row) for row in rows.releases(tx, request.application)]
 
         return application_pb2.ListReleasesResponse(items=await self._store.read(read))
 
@@ -175,7 +177,7 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             _point(tx, request.application, request.release, request.version, "version", now)
             row = rows.release(tx, request.application, request.release)
             assert row is not None
-            return convert.release(row)
+            return present.release(row)
 
         return await self._write(write)
 
@@ -225,7 +227,7 @@ def _application(tx: Transaction, name: str) -> application_pb2.Application:
             reason="APPLICATION_NOT_FOUND",
             metadata={"field": "application", "application": name},
         )
-    return convert.application(row, rows.releases(tx, name))
+    return present.application(row, rows.releases(tx, name))
 
 
 def _version(tx: Transaction, application: str, name: str) -> application_pb2.Version:
@@ -237,7 +239,7 @@ def _version(tx: Transaction, application: str, name: str) -> application_pb2.Ve
             reason="VERSION_NOT_FOUND",
             metadata={"field": "version", "application": application, "version": name},
         )
-    return convert.version(application, row.recipe, row.created_time)
+    return present.version(application, row.recipe, row.created_time)
 
 
 def _add(
@@ -249,7 +251,7 @@ def _add(
     *,
     same_is_well: bool,
 ) -> bool:
-    fresh = convert.recipe(version)
+    fresh = present.recipe(version)
     known = rows.version(tx, application, version.version)
     if known is None:
         rows.add_version(tx, application, version.version, fresh, now=now)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from footlights.auth.roles import Role
 from footlights.auth.secrets import ENVIRONMENT, ClusterKey
 from footlights.control.services import tokens
 from footlights.errors import FailedPrecondition
 from footlights.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
 
 
 async def recover(data_dir: Path, database: str, subject: str, environ: Mapping[str, str], *, now: datetime) -> str:

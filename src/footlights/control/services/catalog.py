@@ -7,14 +7,18 @@ A change in this process is seen by the next request; one at another replica as 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from footlights.control.replication.signals import Bus
 from footlights.control.services.sessions import resolve
-from footlights.control.services.sessions.resolve import Resolved
-from footlights.store import Store
 from footlights.v1 import application_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.control.replication.signals import Bus
+    from footlights.control.services.sessions.resolve import Resolved
+    from footlights.store import Store
 
 
 class Catalogue:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 
 from footlights import errors
-from footlights.control import convert
+from footlights.control import present
 from footlights.control.call import bounds
-from footlights.control.liveness.mass_loss import Brake
-from footlights.control.replication.signals import Bus
 from footlights.control.scheduling import quarantine
-from footlights.store import Store, Transaction
+from footlights.protocol import times
 from footlights.store.cluster import replica_rows
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows as rows
-from footlights.store.schema import Node
 from footlights.v1 import node_pb2, node_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.control.liveness.mass_loss import Brake
+    from footlights.control.replication.signals import Bus
+    from footlights.store import Store, Transaction
+    from footlights.store.schema import Node
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +49,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
                 devices[device.node].append(device)
             for lease in launch_rows.live_leases(tx):
                 leases[lease.node].append(lease)
-            found = [convert.node(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
+            found = [present.node(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
             quarantine.show(tx, found, now=now)
             return found, replica_rows.brake(tx)
 
@@ -95,7 +99,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
             return rows.forget(tx, request.node, now=now)
 
         ended = await self._store.write(write)
-        log.warning("Forgot a node", action="node_forgotten", node=request.node, ended=ended)
+        log.warning("node_forgotten", node=request.node, ended=ended)
         self._bus.node_changed(request.node)
         return node_pb2.ForgetNodeResponse(ended_session_count=ended)
 
@@ -126,11 +130,11 @@ def _find(tx: Transaction, name: str) -> Node:
 
 
 def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
-    found = convert.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
+    found = present.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
     quarantine.show(tx, [found], now=now, node=name)
     return found
 
 
 def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime) -> None:
     shown.reason, shown.message = cause, message
-    shown.since_time.CopyFrom(convert.timestamp(since))
+    shown.since_time.CopyFrom(times.timestamp(since))

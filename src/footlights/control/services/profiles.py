@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from footlights import errors, ids
-from footlights.control import convert
 from footlights.control.call import bounds
-from footlights.control.replication.signals import Bus
 from footlights.control.services.sessions import resolve
+from footlights.protocol import times
 from footlights.store import Store, Unit
 from footlights.store import applications as rows
-from footlights.store.schema import Profile
 from footlights.v1 import profile_pb2, profile_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from footlights.control.replication.signals import Bus
+    from footlights.store.schema import Profile
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -75,7 +78,7 @@ class Profiles(profile_pb2_grpc.ProfileServiceServicer):
 
 def _message(row: Profile) -> profile_pb2.Profile:
     profile = profile_pb2.Profile.FromString(row.definition)
-    profile.updated_time.CopyFrom(convert.timestamp(row.updated_time))
+    profile.updated_time.CopyFrom(times.timestamp(row.updated_time))
     return profile
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -14,13 +12,18 @@ import structlog
 from footlights import __version__, errors, ids
 from footlights.auth import tokens as secrets
 from footlights.auth.roles import Role
-from footlights.control import convert
+from footlights.control import present
 from footlights.control.call import bounds
 from footlights.control.call import context as calls
-from footlights.control.call.authenticate import Authentication
 from footlights.store import Store, Transaction
 from footlights.store import tokens as rows
 from footlights.v1 import token_pb2, token_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from footlights.control.call.authenticate import Authentication
 
 log = structlog.get_logger(__name__)
 
@@ -55,13 +58,13 @@ class Tokens(token_pb2_grpc.TokenServiceServicer):
             now=self._clock(),
             expire_time=expire,
         )
-        log.info("Created a token", action="token_created", token_id=row.token_id, role=role.value)
+        log.info("token_created", token_id=row.token_id, role=role.value)
         return token_pb2.CreateTokenResponse(secret=text, token=row)
 
     async def ListTokens(self, request: token_pb2.ListTokensRequest, context: Context) -> token_pb2.ListTokensResponse:
         """Return all tokens, newest first."""
         found = await self._store.read(rows.everything)
-        return token_pb2.ListTokensResponse(items=[convert.token(row) for row in found])
+        return token_pb2.ListTokensResponse(items=[present.token(row) for row in found])
 
     async def RevokeToken(self, request: token_pb2.RevokeTokenRequest, context: Context) -> token_pb2.Token:
         """Refuse a token from now on."""
@@ -74,8 +77,8 @@ class Tokens(token_pb2_grpc.TokenServiceServicer):
                 metadata={"field": "token_id", "token_id": request.token_id},
             )
         self._authentication.forget(row.token_id)
-        log.info("Revoked a token", action="token_revoked", token_id=row.token_id)
-        return convert.token(row)
+        log.info("token_revoked", token_id=row.token_id)
+        return present.token(row)
 
     async def GetCaller(self, request: token_pb2.GetCallerRequest, context: Context) -> token_pb2.Caller:
         """Say who calls."""
@@ -117,7 +120,7 @@ async def create(
         )
         row = rows.get(tx, minted.token_id)
         assert row is not None
-        return convert.token(row)
+        return present.token(row)
 
     return minted.text, await store.write(write)
 
@@ -128,7 +131,7 @@ async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -
         return
     text, _ = await create(store, key, Role.OPERATOR, "admin", "The first token", now=now)
     _write_private(path, text + "\n")
-    log.info("Wrote the first token", action="first_token", path=str(path))
+    log.info("first_token", path=str(path))
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -11,15 +11,17 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
 
 from footlights.gateway.decode import times
 from footlights.gateway.decode.names import descriptor_of
 from footlights.gateway.decode.tokens import RANGES
 from footlights.gateway.encode.wellknown import SPECIAL
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _F = FieldDescriptor
 _Fill = Callable[[Any, Any], None]

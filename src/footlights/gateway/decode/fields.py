@@ -7,17 +7,19 @@ split at commas); dotted ones and parameters go through its ``query.go`` (base 1
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
-
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING, Any, Final
 
 from footlights.gateway.decode import times
 from footlights.gateway.decode.names import descriptor_of, names, own_name
 from footlights.gateway.decode.reader import BodyError, read_text
 from footlights.gateway.decode.scalars import parse_scalar
 from footlights.gateway.errors import INVALID_ARGUMENT, Malformed, Refusal, go_quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.message import Message
 
 _MAP_KEY: Final = re.compile(r"(.*)\[(.*)\]", re.DOTALL)
 _WRAPPERS: Final = frozenset(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
-
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from typing import TYPE_CHECKING, Any
 
 from footlights.gateway.decode.names import names
 from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
 from footlights.gateway.routing.binding import Binding, walk
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 _DYNAMIC = ("google.protobuf.Struct", "google.protobuf.Value")
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from json import decoder
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
 
 from footlights.gateway.decode.jsontext import MAX_DEPTH, first_value, skip_space, too_deep
 from footlights.gateway.decode.names import descriptor_of, names, own_name
 from footlights.gateway.decode.tokens import NUMBER, RANGES, SIGNED32, Token, read_bytes, read_float, read_integer
 from footlights.gateway.encode.wellknown import SPECIAL
 from footlights.gateway.errors import Refusal, go_quote
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _scanstring = decoder.scanstring  # type: ignore[attr-defined]  # undocumented, there since 2.6
 _F = FieldDescriptor

@@ -10,12 +10,14 @@ import base64
 import math
 import re
 import struct
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from footlights.gateway.errors import Malformed, go_quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Scalar = int | float | bool | str | bytes
 

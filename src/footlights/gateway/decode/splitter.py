@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MARK: Final = re.compile(rb'["{}\[\]\\]|[ \t\r\n]+')
 _STRING_MARK: Final = re.compile(rb'["\\]')

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from google.protobuf.message import Message
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
-from footlights.gateway.endpoint import Endpoint
+    from footlights.gateway.endpoint import Endpoint
 
 
 class Framing(Protocol):

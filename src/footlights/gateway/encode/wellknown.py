@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import Message
 
 from footlights.gateway.decode import times
 from footlights.gateway.decode.tokens import Token, read_float
 from footlights.gateway.errors import go_quote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.message import Message
+
     from footlights.gateway.decode.reader import Reader
 
 _FULL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")

@@ -15,16 +15,18 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from json.encoder import encode_basestring as quote
 from operator import attrgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
 from footlights.gateway.decode import times
 from footlights.gateway.decode.names import descriptor_of, json_name
 from footlights.gateway.errors import go_quote
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pool import DescriptorPool
 
 _F = FieldDescriptor
 _Write = Callable[[Any], str]

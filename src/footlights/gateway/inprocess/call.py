@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
 
 from footlights.gateway.inprocess.copying import Deserializer, Serializer, pack, unpack
 from footlights.gateway.inprocess.pipe import Closed
-from footlights.gateway.inprocess.state import CallState, End, Entries
+
+if TYPE_CHECKING:
+    from footlights.gateway.inprocess.state import CallState, End, Entries
 
 _OK: Final = grpc.StatusCode.OK
 _log = logging.getLogger(__name__)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
 
 from footlights.gateway.inprocess.call import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from footlights.gateway.inprocess.copying import Deserializer, Serializer, pack
 from footlights.gateway.inprocess.serving import HandlerCallDetails, chain, serve
 from footlights.gateway.inprocess.state import CallState, End, entries
 from footlights.gateway.sweep import Sweep
-from footlights.gateway.upstream.metadata import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from google.protobuf.message import Message
+
+    from footlights.gateway.upstream.metadata import Entry
 
 
 class Handlers:

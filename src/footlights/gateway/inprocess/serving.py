@@ -95,7 +95,8 @@ def _unexpected(error: Exception, context: Context | None) -> End:
 
 async def _run(state: CallState, handler: Any, context: Context, request: Any) -> None:
     """Call the function of the handler's kind, which need not be the client's kind: interceptors may deny a stream
-    with a unary handler."""
+    with a unary handler.
+    """
     argument: Any
     if handler.request_streaming:
         argument = _requests(context) if request is None else _only(unpack(request, handler.request_deserializer))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc
 import grpc.aio
@@ -14,6 +13,9 @@ import grpc.aio
 from footlights.gateway.inprocess.pipe import Pipe
 from footlights.gateway.sweep import PERIOD_S, Sweep
 from footlights.gateway.upstream.metadata import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"

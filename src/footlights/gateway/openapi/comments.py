@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CHILDREN: Final[Mapping[str, dict[int, tuple[str, str]]]] = {
     "file": {4: ("message", "message_type"), 5: ("enum", "enum_type"), 6: ("service", "service")},

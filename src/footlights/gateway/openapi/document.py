@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 from google.rpc import error_details_pb2, status_pb2
 
 from footlights.gateway.openapi.comments import comments
 from footlights.gateway.openapi.schema import Schema, Schemas
-from footlights.gateway.options import Options
 from footlights.gateway.routing.binding import HTTP_BODY, Binding, routes, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
+
+    from footlights.gateway.options import Options
 
 _MAX_DEPTH: Final = 3
 _BOUNDS: Final = frozenset(("minLength", "maxLength", "pattern", "enum"))

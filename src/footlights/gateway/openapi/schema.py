@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from itertools import combinations
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -14,8 +13,12 @@ from google.protobuf.descriptor_pb2 import FieldOptions
 
 from footlights.gateway.decode.names import own_name
 from footlights.gateway.decode.tokens import RANGES
-from footlights.gateway.options import Options
 from footlights.http.v1 import annotations_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from footlights.gateway.options import Options
 
 Schema = dict[str, Any]
 _F = FieldDescriptor

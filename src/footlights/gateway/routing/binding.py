@@ -5,19 +5,23 @@ A rule that cannot work fails here, at start, with the RPC and the path in the m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from google.api import annotations_pb2
-from google.api.http_pb2 import HttpRule
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
-from google.protobuf.descriptor_pool import DescriptorPool
 
 from footlights.gateway.options import Options
 from footlights.gateway.routing.template import Template, TemplateError
 from footlights.http.v1 import annotations_pb2 as reply_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.api.http_pb2 import HttpRule
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+    from google.protobuf.descriptor_pool import DescriptorPool
 
 HTTP_BODY = "google.api.HttpBody"
 _SINGLE_VALUED = frozenset(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from google.api import annotations_pb2, field_behavior_pb2, httpbody_pb2
@@ -20,11 +19,15 @@ from google.protobuf import (
     type_pb2,
     wrappers_pb2,
 )  # fmt: skip
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from google.protobuf.descriptor import ServiceDescriptor
 
 # Imported so that a set built without --include_imports finds them.
 _WELL_KNOWN = (

@@ -6,10 +6,12 @@ a trailing slash make empty components, and ``*`` matches an empty component too
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from footlights.gateway.routing.binding import Binding
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.gateway.routing.binding import Binding
 
 _MOST_KNOWN: Final = 1000
 """Templates with unnamed wildcards match without end."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import grpc.aio
 from google.protobuf import message as protobuf
 from google.rpc import status_pb2
-from starlette.types import Message, Receive
 
 from footlights.gateway.decode.jsontext import decode_utf8, first_value
 from footlights.gateway.decode.splitter import Splitter
-from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
-from footlights.gateway.options import Options
-from footlights.gateway.sweep import Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+
+    import grpc.aio
+    from starlette.types import Message, Receive
+
+    from footlights.gateway.endpoint import Endpoint
+    from footlights.gateway.options import Options
+    from footlights.gateway.sweep import Sweep
 
 _DETAILS: Final = "grpc-status-details-bin"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from footlights.gateway.decode.scalars import decode_base64
 from footlights.gateway.errors import DEADLINE_EXCEEDED, INVALID_ARGUMENT, Malformed, Refusal, go_quote
-from footlights.gateway.options import Options
+
+if TYPE_CHECKING:
+    from footlights.gateway.options import Options
 
 
 class Entry(NamedTuple):

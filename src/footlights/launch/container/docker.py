@@ -8,13 +8,15 @@ import binascii
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from footlights.launch.container.launcher import EngineError, Spec, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 CALL_TIMEOUT_S = 30.0
 LOG_FILE_BYTES, LOG_FILES = "1m", "8"
@@ -187,7 +189,7 @@ def container_config(spec: Spec) -> dict[str, object]:
 
 
 def _docker_error() -> type[Any]:
-    """aiodocker's exception; imported late, for it belongs to an extra."""
+    """Aiodocker's exception; imported late, for it belongs to an extra."""
     import aiodocker
 
     error: type[Any] = aiodocker.DockerError

@@ -18,16 +18,18 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from footlights.launch.container import log_lines
 from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
 from footlights.launch.plan import CONTAINER_SESSION_FILE, GPU_KINDS
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, write_session_file
 from footlights.linux import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 CLUSTER_LABEL: Final = "dev.footlights.cluster"
 LAUNCH_LABEL: Final = "dev.footlights.launch"
@@ -50,7 +52,8 @@ class EngineError(Exception):
 @dataclass(frozen=True, slots=True)
 class Spec:
     """A container as it is to be created: on the host's network, with an init, never restarted, never removed by
-    itself, its log bounded, stopped by SIGTERM."""
+    itself, its log bounded, stopped by SIGTERM.
+    """
 
     name: str
     image: str

@@ -7,11 +7,14 @@ given and how many lines of that very time were: what an engine repeats is dropp
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import LogPart
 from footlights.launch.process.output import READ_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 _CURSOR = re.compile(r"(\d{1,20})\.(\d{1,9})")

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footlights.launch.container import log_lines
 from footlights.launch.container.launcher import EngineError, Spec, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 CALL_TIMEOUT_S = 60.0
 LOG_BYTES = "8mb"

@@ -12,9 +12,12 @@ import asyncio
 import enum
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from footlights.launch.launcher import Plan
 from footlights.launch.probes import loopback
+
+if TYPE_CHECKING:
+    from footlights.launch.launcher import Plan
 
 PATH = "/v1/streaming/notice"
 TIMEOUT_S = 3.0

@@ -7,8 +7,11 @@ every rotation. Standard library only, for the shim imports it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 SEGMENT_BYTES = 1 << 20
 SEGMENTS = 8

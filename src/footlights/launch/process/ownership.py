@@ -7,11 +7,15 @@ host's network are seen like processes; a socket of another user's process is se
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from footlights.launch.launcher import Ports
 from footlights.linux import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from footlights.launch.launcher import Ports
 
 _LISTEN, _ESTABLISHED = "0A", "01"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import re2
 from google.protobuf import json_format
@@ -12,6 +12,9 @@ from footlights.errors import InvalidArgument
 from footlights.launch.recipe.arguments import PUBLISHED, convert_value
 from footlights.launch.recipe.template import BUILT_IN, NAME
 from footlights.v1.application_pb2 import Argument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_ARGUMENTS = 128
 MAX_PATTERN_CHARACTERS = 512

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 import posixpath
 import re
-from collections.abc import Iterable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import semver
-from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.recipe import declarations
 from footlights.launch.recipe.arguments import convert_arguments
@@ -21,6 +20,11 @@ from footlights.launch.recipe.declarations import refuse
 from footlights.launch.recipe.stages import StageError, parse_root, parse_stage, resolve_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
 from footlights.v1.application_pb2 import Container, Limits, Readiness, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.duration_pb2 import Duration
 
 __all__ = ["convert_arguments", "resolve_stage", "validate"]
 

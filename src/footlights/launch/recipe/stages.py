@@ -9,10 +9,13 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from footlights.errors import InvalidArgument
-from footlights.v1.application_pb2 import Version
+
+if TYPE_CHECKING:
+    from footlights.v1.application_pb2 import Version
 
 STAGE_FIELD = "application_arguments.usd_stage_uri"
 MAX_CHARACTERS = 4096

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
 from footlights.store.schema import NODE, SESSION
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 def newest(tx: Transaction) -> datetime | None:

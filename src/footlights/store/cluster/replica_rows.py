@@ -8,15 +8,19 @@ whatever is written under it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select, update
 
 from footlights.store.bulk_insert import Inserter
 from footlights.store.schema import NODE, REPLICA, WORK, Replica, Work, microseconds, moment
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 @dataclass(frozen=True, slots=True)

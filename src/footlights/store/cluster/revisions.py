@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, func, insert, select, update
 
 from footlights import errors
 from footlights.store.schema import COUNTER, SESSION, revisions
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.store.store import Transaction
 
 _REVISION = "revision"
 _CLUSTER = "cluster"

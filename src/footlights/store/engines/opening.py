@@ -6,10 +6,9 @@ import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
@@ -22,6 +21,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from footlights import errors
 from footlights.store.schema import COUNTER
 from footlights.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 DATABASE_FILE = "footlights.db"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, case, func, select
 
@@ -17,7 +15,12 @@ from footlights.store.nodes import device_history
 from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, Launch, Lease, Session
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.derivation import Lives
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 DEVICE_REASONS = ("GPU_LOST", "WRONG_DEVICE")
 """The ends of launches that go into their device's history."""

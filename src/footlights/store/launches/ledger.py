@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from footlights.lifecycle import Phases, phases
 from footlights.store.schema import LAUNCH, LEASE, Launch, Lease
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from footlights.store.store import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, select
 
 from footlights.store.bulk_insert import Inserter, Rows
 from footlights.store.schema import LAUNCH, LEASE, NODE, Launch
-from footlights.store.unit import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.store.unit import Transaction
 
 
 @dataclass(frozen=True, slots=True)

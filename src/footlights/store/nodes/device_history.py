@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, insert, select
 
 from footlights.store.schema import DEVICE_EVENT, DeviceEvent
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 MOST_EVENTS = 50
 """How many events of one device are kept."""

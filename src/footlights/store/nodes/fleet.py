@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, delete, func, select
 
 from footlights.store.bulk_insert import Inserter
 from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, WARM
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from footlights.store.nodes import device_history
 from footlights.store.schema import DEVICE, Device
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,8 @@ Thousands of agents come back in the same seconds after a restart; each one alon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, update
 
@@ -17,6 +15,10 @@ from footlights.store.nodes import inventory, node_rows
 from footlights.store.nodes.inventory import Inventory, Reading
 from footlights.store.schema import NODE, Node
 from footlights.store.unit import Joint, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, case, delete, select, tuple_, update
 
@@ -15,7 +14,12 @@ from footlights.store.nodes import device_history, fleet
 from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node, microseconds
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.derivation import Lives
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 def get(tx: Transaction, node: str) -> Node | None:

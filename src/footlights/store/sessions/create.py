@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, func, select, tuple_
 
@@ -18,8 +16,13 @@ from footlights.store.launches import slots
 from footlights.store.launches.slots import Placement, Taking
 from footlights.store.schema import SESSION, VERSION, Launch, Session, microseconds
 from footlights.store.sessions import idempotency
-from footlights.store.sessions.idempotency import Request
 from footlights.store.unit import Joint, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.store.sessions.idempotency import Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ new revision, and is found by its old one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select, update
 
@@ -24,6 +22,10 @@ from footlights.store.cluster.revisions import allocate
 from footlights.store.nodes import fleet
 from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, Launch, Node, Session, microseconds
 from footlights.store.unit import Changed, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 
 class Lives:

@@ -11,16 +11,19 @@ long.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import String, cast, func, select
 
 from footlights.store.cluster.revisions import last_revision
 from footlights.store.schema import Session
 from footlights.store.sessions import listing
-from footlights.store.store import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.store.store import Transaction
 
 BATCH = 500
 OVERLAP = 1000

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, delete, select, tuple_
 
 from footlights import errors
 from footlights.store.bulk_insert import Inserter
 from footlights.store.schema import REQUEST_KEY, SESSION, RequestKey, Session
-from footlights.store.unit import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.store.unit import Transaction
 
 TTL = timedelta(hours=24)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
@@ -16,8 +14,13 @@ from footlights import errors
 from footlights.lifecycle import SessionState
 from footlights.store.schema import SESSION, SESSION_TERM, Session, microseconds, moment
 from footlights.store.sessions import search as searching
-from footlights.store.sessions.search import Way
-from footlights.store.unit import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from footlights.store.sessions.search import Way
+    from footlights.store.unit import Transaction
 
 COUNT_CAP = 10_000
 SEARCH_COUNT_CAP = 1000

@@ -8,13 +8,17 @@ from the index of each term, or met soon enough on the way through the list itse
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, literal, or_, select, text, tuple_
 
 from footlights.store.schema import SESSION, SESSION_TERM, TERM
-from footlights.store.unit import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.store.unit import Transaction
 
 FEW = 1000
 """Up to so many sessions are named one by one."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, select, update
 
@@ -13,8 +11,13 @@ from footlights.store.bulk_insert import Rows
 from footlights.store.cluster.revisions import allocate, next_revision
 from footlights.store.schema import LAUNCH, LEASE, SESSION, Session
 from footlights.store.sessions.derivation import Lives
-from footlights.store.store import Transaction
 from footlights.store.unit import Changed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.store.store import Transaction
 
 
 def get(tx: Transaction, session_id: str) -> Session | None:

@@ -162,7 +162,7 @@ class Peer:
             self.on_input(message)
 
     def _listen_to_rtcp(self, sender: Any) -> None:
-        """aiortc answers key-frame requests and bit rates only for frames that it encodes itself; these are packets."""
+        """Aiortc answers key-frame requests and bit rates only for frames that it encodes itself; these are packets."""
         handle = sender._handle_rtcp_packet  # noqa: SLF001 - there is no public hook
 
         async def listen(packet: Any) -> None:
@@ -183,7 +183,7 @@ class Peer:
 
 
 def _preferences(offer: str, codecs: list[CodecName]) -> list[Any]:
-    """aiortc's capabilities for the first of `codecs` that is offered; constrained baseline before baseline."""
+    """Aiortc's capabilities for the first of `codecs` that is offered; constrained baseline before baseline."""
     available: list[Any] = RTCRtpSender.getCapabilities("video").codecs
     try:
         medias = SessionDescription.parse(offer).media

@@ -14,7 +14,6 @@ from footlights.viewer.failure import Reason, ViewerFailure
 from footlights.viewer.notice import Notice
 from footlights.viewer.stream.broadcast import Hub
 from footlights.viewer.stream.encoder import CodecName, EncoderThread, Packet
-from footlights.viewer.stream.media_port import MediaPort
 from footlights.viewer.stream.peer import Peer
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from footlights.viewer.options import Options
     from footlights.viewer.render.render_loop import RenderLoop
+    from footlights.viewer.stream.media_port import MediaPort
 
 MAX_VIEWERS = 8
 STATS_INTERVAL = 1.0  # seconds

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from footlights import errors, ids
-from footlights.auth.roles import Caller
-from footlights.control import convert
-from footlights.control.convert import Origin
-from footlights.store import Transaction
+from footlights.control import present
+from footlights.control.scheduling import views
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
-from footlights.store.schema import Session
 from footlights.store.sessions import session_rows
 from footlights.v1 import node_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footlights.auth.roles import Caller
+    from footlights.control.present import Origin
+    from footlights.store import Transaction
+    from footlights.store.schema import Session
 
 
 def find(tx: Transaction, caller: Caller, session_id: str) -> Session:
@@ -43,14 +48,14 @@ def show(tx: Transaction, rows: Sequence[Session], origin: Origin) -> list[sessi
     routed = {launch.node for launch in found.values() if launch.signal_port and launch.ended_time is None}
     facts = {node: node_pb2.NodeFacts.FromString(raw) for node, raw in node_rows.facts(tx, routed).items()}
     readings = node_rows.readings(tx, {(launch.node, launch.device) for launch in found.values()})
-    names_of = {device: convert.device_name(raw) for device, raw in readings.items()}
+    names_of = {device: views.device_name(raw) for device, raw in readings.items()}
     shown = []
     for row in rows:
         current = found.get(row.launch_id) if row.launch_id else None
         node, name = None, ""
         if current is not None:
             node, name = facts.get(current.node), names_of.get((current.node, current.device), "")
-        shown.append(convert.session(row, current, node, name, origin=origin))
+        shown.append(present.session(row, current, node, name, origin=origin))
     return shown
 
 

@@ -5,31 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from footlights import errors, ids, scheduler
-from footlights.auth.secrets import Box
-from footlights.control import convert
+from footlights.control import limits, present
 from footlights.control.call import context
-from footlights.control.clock import SteadyClock
-from footlights.control.convert import Origin
-from footlights.control.dispatch.sender import Telling
-from footlights.control.replication.signals import Bus
-from footlights.control.scheduling.cache import Board
-from footlights.control.scheduling.loop import Placing
-from footlights.control.services.catalog import Catalogue
+from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
-from footlights.control.services.sessions.resolve import Resolved
-from footlights.control.settings import ServerSettings
-from footlights.store import Store, Transaction
-from footlights.store.schema import Session
 from footlights.store.sessions import create, session_rows
 from footlights.store.sessions.create import Created, Creation, Outcome, Placement
 from footlights.store.sessions.idempotency import Request
-from footlights.v1 import session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from footlights.auth.secrets import Box
+    from footlights.control.clock import SteadyClock
+    from footlights.control.dispatch.sender import Telling
+    from footlights.control.present import Origin
+    from footlights.control.replication.signals import Bus
+    from footlights.control.scheduling.cache import Board
+    from footlights.control.scheduling.loop import Placing
+    from footlights.control.services.catalog import Catalogue
+    from footlights.control.services.sessions.resolve import Resolved
+    from footlights.control.settings import ServerSettings
+    from footlights.store import Store, Transaction
+    from footlights.store.schema import Session
+    from footlights.v1 import session_pb2
 
 log = structlog.get_logger(__name__)
 
@@ -90,8 +94,7 @@ class Creating:
         if made.outcome is Outcome.KNOWN:
             return await self._store.read(lambda tx: access.show_one(tx, made.session, self._origin))
         log.info(
-            "Created a session",
-            action="session_created",
+            "session_created",
             session_id=made.session.session_id,
             application=request.application,
             version=resolved.version.version,
@@ -104,14 +107,14 @@ class Creating:
                 self._bus.assigned(choice.node)
             self._bus.watchers()
             name = self._board.device_name(choice)
-            return convert.session(made.session, made.launch, device_name=name, origin=self._origin)
+            return present.session(made.session, made.launch, device_name=name, origin=self._origin)
         return await self._first_decision(made.session)
 
     def _values(
         self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str
     ) -> dict[str, Any]:
         arguments = resolve.arguments(resolved.version, request.application_arguments)
-        allowed = convert.time_limits(resolved.limits).max_s
+        allowed = limits.time_limits(resolved.limits).max_s
         request_checks.apply_limits(request, resolved.limits)
         session_id = self._new_id()
         secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
@@ -138,7 +141,7 @@ class Creating:
         version = application, resolved.version.version
         blocks = self._board.crashes.of(*version)
         return self._placing.choose(
-            convert.needs_wish(session_id, version, resolved.launcher, resolved.needs, {}, blocks)
+            views.needs_wish(session_id, version, resolved.launcher, resolved.needs, {}, blocks)
         )
 
     def _placement(self, choice: scheduler.Placement) -> Placement:

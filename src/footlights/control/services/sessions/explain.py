@@ -5,20 +5,24 @@ Of a large fleet an answer shows some nodes of every sort; their counts are over
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from footlights import scheduler
-from footlights.control import convert
-from footlights.control.scheduling import crash_loops, pending, quarantine
-from footlights.control.scheduling.crash_loops import Crashes
-from footlights.control.scheduling.pending import Outlook, Queue
-from footlights.control.services.sessions.resolve import Resolved
-from footlights.store import Transaction
+from footlights.control.scheduling import crash_loops, pending, quarantine, views
+from footlights.protocol import times
 from footlights.store.nodes import fleet
-from footlights.store.nodes.fleet import Member
 from footlights.v1 import session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from footlights.control.scheduling.crash_loops import Crashes
+    from footlights.control.scheduling.pending import Outlook, Queue
+    from footlights.control.services.sessions.resolve import Resolved
+    from footlights.store import Transaction
+    from footlights.store.nodes.fleet import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,10 @@ def read(tx: Transaction, *, now: datetime) -> Seen:
 
 def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
     """Explain what would happen to a session of a version."""
-    nodes = [convert.node_view(member, seen.quarantined) for member in seen.members]
+    nodes = [views.node_view(member, seen.quarantined) for member in seen.members]
     version = resolved.version.application, resolved.version.version
     blocks = seen.crashes.of(*version)
-    wish = convert.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
+    wish = views.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
     # Its place is behind those of its own priority; what is behind it can take nothing from it.
     ahead = sum(1 for row in seen.queue.waiting if row.priority >= priority)
     return explanation(nodes, wish, seen.queue.wishes(seen.crashes)[:ahead], seen.outlook)
@@ -76,5 +80,5 @@ def explanation(
     answer.queue_position = decision.position
     eta = outlook.eta_s(decision.position)
     if eta is not None:
-        answer.eta.CopyFrom(convert.duration(eta))
+        answer.eta.CopyFrom(times.duration(eta))
     return answer

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from footlights import errors
-from footlights.control.replication.peers import Peers
 from footlights.v1 import session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from footlights.control.replication.peers import Peers
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from footlights import errors
-from footlights.auth.roles import Caller
-from footlights.control import convert
 from footlights.control.call import bounds
+from footlights.protocol import times
 from footlights.v1 import application_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from footlights.auth.roles import Caller
 
 
 def request_id(field: str, header: str) -> str:
@@ -76,8 +80,8 @@ def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_
             continue
         asked = getattr(request, name)
         span = bounds.positive(name, asked)
-        if limits.HasField(name) and span > convert.seconds(getattr(limits, name)):
-            allowed = convert.seconds(getattr(limits, name))
+        if limits.HasField(name) and span > times.seconds(getattr(limits, name)):
+            allowed = times.seconds(getattr(limits, name))
             raise errors.InvalidArgument(
                 name,
                 f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",

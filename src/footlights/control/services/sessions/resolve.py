@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
-
-from google.protobuf.struct_pb2 import Struct
+from typing import TYPE_CHECKING, Any
 
 from footlights import errors
-from footlights.control import convert
+from footlights.control import present
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
+from footlights.protocol import times
 from footlights.store import Transaction, applications
 from footlights.v1 import application_pb2, profile_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Struct
 
 DEFAULT_LIMITS = {"start_timeout": 900.0, "stop_grace_period": 10.0, "queue_timeout": 1800.0}
 """What holds where a version and profile say nothing, in seconds (a cold shader cache needs 15 minutes)."""
@@ -74,7 +76,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
             reason="VERSION_NOT_FOUND",
             metadata={"field": "application_version", "application": application, "application_version": version},
         )
-    message = convert.version(application, found.recipe, found.created_time)
+    message = present.version(application, found.recipe, found.created_time)
     needs, limits = application_pb2.Needs(), application_pb2.Limits()
     needs.CopyFrom(message.needs)
     limits.CopyFrom(message.limits)
@@ -87,7 +89,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         limits.MergeFrom(chosen.limits)
     for name, span in DEFAULT_LIMITS.items():
         if not limits.HasField(name):  # type: ignore[arg-type]  # the names are the message's own
-            getattr(limits, name).CopyFrom(convert.duration(span))
+            getattr(limits, name).CopyFrom(times.duration(span))
     return Resolved(message, profile, needs, limits)
 
 

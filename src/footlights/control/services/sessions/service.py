@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from footlights import errors
 from footlights.auth import relays
-from footlights.auth.grants import Grants
-from footlights.control import convert
+from footlights.control import limits
 from footlights.control.call import bounds
 from footlights.control.call import context as calls
-from footlights.control.convert import Origin
-from footlights.control.replication.peers import Peers
-from footlights.control.replication.signals import Bus
 from footlights.control.services.sessions import access, explain, logs, request_checks, resolve
 from footlights.control.services.sessions import watch as watching
-from footlights.control.services.sessions.create import Creating
-from footlights.control.services.sessions.resolve import Resolved
-from footlights.control.services.sessions.terminate import Ending
-from footlights.control.settings import ServerSettings
 from footlights.lifecycle import SessionState
+from footlights.protocol import times
 from footlights.store import Store, Transaction, applications
 from footlights.store.launches import launch_rows
-from footlights.store.schema import Session
 from footlights.store.sessions import listing
 from footlights.store.sessions import session_rows as rows
 from footlights.v1 import application_pb2, session_pb2, session_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from footlights.auth.grants import Grants
+    from footlights.control.present import Origin
+    from footlights.control.replication.peers import Peers
+    from footlights.control.replication.signals import Bus
+    from footlights.control.services.sessions.create import Creating
+    from footlights.control.services.sessions.resolve import Resolved
+    from footlights.control.services.sessions.terminate import Ending
+    from footlights.control.settings import ServerSettings
+    from footlights.store.schema import Session
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +184,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                 reason="SESSION_ENDED",
                 metadata={"state": row.state, "end_reason": row.end_reason},
             )
-        log.info("Granted a viewer the way", action="session_connected", session_id=row.session_id)
+        log.info("session_connected", session_id=row.session_id)
         now, ttl = self._clock(), self._settings.grant_ttl_s
         base = f"{self._public_url}/stream/{row.session_id}"
         answer = session_pb2.ConnectSessionResponse(
@@ -209,15 +214,15 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                     reason="SESSION_ENDED",
                     metadata={"state": row.state},
                 )
-            limits = convert.limits(row)
-            if not limits.HasField("max_duration"):
+            applied = limits.of_session(row)
+            if not applied.HasField("max_duration"):
                 raise errors.FailedPrecondition(
                     "The session has no maximum duration, so there is nothing to extend.", reason="NO_MAX_DURATION"
                 )
-            total = convert.seconds(limits.max_duration) + more
+            total = times.seconds(applied.max_duration) + more
             allowed = row.max_total_s if row.max_total_s is not None else bounds.MAX_S
             if total > allowed:
-                left = allowed - convert.seconds(limits.max_duration)
+                left = allowed - times.seconds(applied.max_duration)
                 fix = f"Give at most {left:g}s." if left > 0 else "It has them already: create a new session in time."
                 raise errors.InvalidArgument(
                     "extend_by",
@@ -225,14 +230,14 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                     f"allows {allowed:g}s. {fix}",
                     reason="ABOVE_MAX_DURATION",
                 )
-            limits.max_duration.CopyFrom(convert.duration(total))
-            changed = rows.update_session(tx, row, limits=limits.SerializeToString())
+            applied.max_duration.CopyFrom(times.duration(total))
+            changed = rows.update_session(tx, row, limits=applied.SerializeToString())
             launch = launch_rows.get(tx, row.launch_id) if row.launch_id else None
             return access.show_one(tx, changed, self._origin), launch.node if launch else ""
 
         session, node = await self._store.write(write)
         self._bus.session_changed(node)
-        log.info("Extended a session", action="session_extended", session_id=request.session_id, seconds=more)
+        log.info("session_extended", session_id=request.session_id, seconds=more)
         return session
 
     async def GetSessionLog(

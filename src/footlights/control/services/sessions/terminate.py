@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
 from footlights import errors, ids
-from footlights.auth.roles import Caller
-from footlights.control.replication.signals import Bus
 from footlights.control.services.sessions import access
 from footlights.lifecycle import EndReason
 from footlights.store import Joint, Store, Transaction
 from footlights.store.sessions.derivation import Lives
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.auth.roles import Caller
+    from footlights.control.replication.signals import Bus
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +52,7 @@ class Ending:
             self._bus.assigned(node)
         else:
             self._bus.waiting()
-        log.info("Told a session to end", action="session_terminated", session_id=session_id)
+        log.info("session_terminated", session_id=session_id)
 
 
 def _end_all(tx: Transaction, wishes: Sequence[_Wish]) -> list[str | errors.Error]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-from footlights.auth.roles import Caller
-from footlights.control.convert import Origin
-from footlights.control.replication.signals import Bus
 from footlights.control.services.sessions import access
-from footlights.store import Store, Transaction
 from footlights.store.sessions import listing
 from footlights.store.sessions.feed import BATCH, Feed
-from footlights.v1 import session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from footlights.auth.roles import Caller
+    from footlights.control.present import Origin
+    from footlights.control.replication.signals import Bus
+    from footlights.store import Store, Transaction
+    from footlights.v1 import session_pb2
 
 PERIOD_S = 5.0
 

@@ -1,0 +1,54 @@
+"""What agents report, as the store takes it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from footlights.lifecycle import LaunchState, Stage
+from footlights.protocol import times
+from footlights.store.launches.launch_rows import Observation
+from footlights.store.nodes.inventory import Reading
+from footlights.v1 import agent_pb2, node_pb2
+
+_SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
+
+
+def readings(inventory: agent_pb2.Inventory) -> list[Reading]:
+    """Return an agent's devices as they are stored."""
+    return [_reading(device) for device in inventory.devices]
+
+
+def _reading(device: node_pb2.Device) -> Reading:
+    why = device.health_reasons[0] if device.health_reasons else node_pb2.Device.HealthReason()
+    return Reading(
+        uuid=device.uuid,
+        slots=max(1, device.slots),
+        reading=device.SerializeToString(),
+        sick=device.health in _SICK,
+        reason=why.reason,
+        message=why.message,
+    )
+
+
+def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
+    """Return an agent's report with its ages turned into moments of our own clock.
+
+    What it says in an application's words may hold NUL, which Postgres takes in no text: U+FFFD stands for it.
+    """
+    steps = {}
+    for step in report.steps:
+        if step.stage in Stage.__members__:
+            steps[Stage[step.stage]] = now - timedelta(seconds=times.seconds(step.age))
+    return Observation(
+        launch_id=report.launch_id,
+        epoch=report.epoch,
+        state=LaunchState[agent_pb2.LaunchReport.State.Name(report.state)],
+        reason=report.reason,
+        message=report.message.replace("\0", "\ufffd"),
+        exit_code=report.exit_code if report.HasField("exit_code") else None,
+        ports=(report.signal_port, report.media_port, report.http_port),
+        viewers=report.viewers if report.HasField("viewers") else None,
+        ever_connected=report.ever_connected,
+        steps=steps,
+        log_tail=tuple(report.log_tail),
+    )

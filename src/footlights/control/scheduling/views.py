@@ -1,0 +1,125 @@
+"""Rows as the scheduler sees them: nodes, devices and wishes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from footlights import scheduler
+from footlights.control.scheduling import node_conditions
+from footlights.v1 import application_pb2, node_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from footlights.store.nodes.fleet import Member
+    from footlights.store.schema import Session
+
+_SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
+
+
+def node_view(member: Member, quarantined: Mapping[tuple[str, str], str]) -> scheduler.NodeView:
+    """Return a node as placing sees it; ``quarantined`` is (node, device uuid) -> why."""
+    facts = node_pb2.NodeFacts.FromString(member.facts)
+    held: dict[str, set[int]] = {}
+    for device, slot in member.leased:
+        held.setdefault(device, set()).add(slot)
+    readings = {uuid: node_pb2.Device.FromString(raw) for uuid, _, raw in member.devices}
+    ailment = node_conditions.needs_reboot(readings.values())
+    seen = (
+        _device_view(
+            uuid,
+            slots,
+            readings[uuid],
+            frozenset(held.get(uuid, ())),
+            quarantined.get((member.node, uuid), ""),
+        )
+        for uuid, slots, _ in member.devices
+    )
+    return scheduler.NodeView(
+        name=member.node,
+        devices=tuple(
+            _barred(device, f"{node_conditions.REASON}: {ailment}") if ailment else device for device in seen
+        ),
+        connected=member.connected,
+        cordoned=member.cordoned,
+        draining=member.draining,
+        launchers=frozenset(facts.launchers),
+        labels=dict(facts.labels),
+        port_blocks=facts.port_blocks or 1_000_000,
+        launches=member.launches,
+        warm=member.warm,
+    )
+
+
+def _barred(device: scheduler.DeviceView, why: str) -> scheduler.DeviceView:
+    return replace(device, usable=False, health_reason=why) if device.usable else device
+
+
+def _device_view(
+    uuid: str, slots: int, reading: node_pb2.Device, leased: frozenset[int], quarantine: str
+) -> scheduler.DeviceView:
+    usable = reading.health not in _SICK
+    why = reading.health_reasons[0] if reading.health_reasons else None
+    return scheduler.DeviceView(
+        uuid=uuid,
+        name=reading.name,
+        kind=node_pb2.Device.Kind.Name(reading.kind),
+        slots=slots,
+        leased=leased,
+        memory_free_bytes=reading.memory_free_bytes if reading.HasField("memory_free_bytes") else None,
+        memory_total_bytes=reading.memory_total_bytes if reading.HasField("memory_total_bytes") else None,
+        graphics=reading.graphics,
+        encoder=reading.encoder,
+        usable=usable,
+        health_reason="" if usable else f"{why.reason}: {why.message}" if why else "UNHEALTHY: no reason was given",
+        foreign=_foreign(reading),
+        quarantine=quarantine,
+    )
+
+
+def device_name(reading: bytes) -> str:
+    """Return the name in a device's stored reading."""
+    return node_pb2.Device.FromString(reading).name
+
+
+def _foreign(reading: node_pb2.Device) -> str:
+    if not reading.foreign_processes:
+        return ""
+    first = reading.foreign_processes[0]
+    used = f"{first.used_memory_bytes / (1 << 30):.1f} GiB " if first.HasField("used_memory_bytes") else ""
+    others = f" and {len(reading.foreign_processes) - 1} more" if len(reading.foreign_processes) > 1 else ""
+    return f"{used}pid {first.pid} {first.name}".strip() + others
+
+
+def wish(row: Session, avoid: Mapping[tuple[str, str], str], crashes: Mapping[str, str]) -> scheduler.Wish:
+    """Return a session as placing sees it."""
+    version = row.application, row.application_version
+    needs = application_pb2.Needs.FromString(row.needs)
+    return needs_wish(row.session_id, version, row.launcher, needs, avoid, crashes)
+
+
+def needs_wish(
+    session_id: str,
+    version: tuple[str, str],
+    launcher: str,
+    needs: application_pb2.Needs,
+    avoid: Mapping[tuple[str, str], str],
+    crashes: Mapping[str, str],
+) -> scheduler.Wish:
+    """Return needs of a version, given as (application, version), as placing sees them."""
+    return scheduler.Wish(
+        session_id=session_id,
+        application=version[0],
+        application_version=version[1],
+        launcher=launcher,
+        slots=needs.slots or 1,
+        min_memory_bytes=needs.min_memory_bytes,
+        gpu=needs.gpu,
+        graphics=needs.graphics,
+        encoder=needs.encoder,
+        device_names=tuple(needs.device_names),
+        node_labels=dict(needs.node_labels),
+        avoid=avoid,
+        crashes=crashes,
+    )
