@@ -33,7 +33,7 @@ def take(directory: Path) -> dict[str, str]:
         files.extractall(directory, filter="data")
     environment = {"PYTHONPATH": f"{directory / 'src'}:{directory / 'gen'}"}
     program = (
-        "import sys, footlights.cli, footlights.control.server, footlights.agent.main\n"
+        "import sys, footlights.cli, footlights.control.main, footlights.agent.main\n"
         "for name, module in sys.modules.items():\n"
         "    if name.partition('.')[0] == 'footlights' and getattr(module, '__file__', None):\n"
         "        print(module.__file__)"
