@@ -31,7 +31,7 @@ def take(directory: Path) -> dict[str, str]:
     subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
     environment = {"PYTHONPATH": f"{directory / 'src'}:{directory / 'gen'}"}
     program = (
-        "import sys, footlights.cli, footlights.control.server, footlights.agent.main\n"
+        "import sys, footlights.cli, footlights.control.main, footlights.agent.main\n"  # names of the released version
         "for name, module in sys.modules.items():\n"
         "    if name.partition('.')[0] == 'footlights' and getattr(module, '__file__', None):\n"
         "        print(module.__file__)"
