@@ -185,6 +185,7 @@ def test_any_text(text: str) -> None:
         ("[1 2]", "invalid character '2' after array element"),
         ("[1,]", "invalid character ']' looking for beginning of value"),
         ('{"a":1,}', "invalid character '}' looking for beginning of object key string"),
+        ('{"a":1\n, \n}', "invalid character '}' looking for beginning of object key string"),
         ('"a\nb"', "invalid character '\\n' in string literal"),
         ('"\\x"', "invalid character 'x' in string escape code"),
         ("\ufeff{}", "invalid character '\ufeff' looking for beginning of value"),
@@ -199,6 +200,16 @@ def test_syntax_errors(text: str, said: str) -> None:
 
     if "\ufeff" not in text:
         assert caught.value.message == said
+
+
+def test_place_of_a_syntax_error() -> None:
+    """
+    The place is that of the wrong character, with every version of Python.
+    """
+    with pytest.raises(Refusal) as caught:
+        first_value('{"a":1\n, \n }')
+
+    assert caught.value.plain.endswith("(line 3 column 2)")
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,10 @@ HEADER_VALUE = frozenset(range(0x20, 0x100)) - {0x7F} | {0x09}
 @example(({"type": "http", "http_version": "1.1", "scheme": "http", "root_path": "", "method": "GET",
               "raw_path": b"/v1/things%0A", "path": "/v1/things\n", "query_string": b"", "headers": [],
               "client": None}, []))  # fmt: skip
+@example(({"type": "http", "http_version": "1.1", "scheme": "http", "root_path": "", "method": "OPTIONS",
+              "raw_path": b"/v1/things/a", "path": "/v1/things/a", "query_string": b"", "client": None, "headers": [
+                  (b"access-control-request-method", b"GET"), (b"access-control-request-headers", b"\x00")]},
+          []))  # fmt: skip
 def test_whatever_comes(harness: _Harness, found: tuple[dict[str, Any], list[bytes]]) -> None:
     """
     The answer is whole and below 500 but for 501, its headers can be sent, and a refusal is JSON with code and message.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -29,11 +27,11 @@ def take(directory: Path) -> dict[str, str]:
     [commit] = [line for line in lines if line and not line.startswith("#")]
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit, "src", "gen"], capture_output=True)
     assert archive.returncode == 0, f"the released version {commit} cannot be taken: {archive.stderr.decode()}"
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(directory, filter="data")
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
     environment = {"PYTHONPATH": f"{directory / 'src'}:{directory / 'gen'}"}
     program = (
-        "import sys, footlights.cli, footlights.control.main, footlights.agent.main\n"
+        "import sys, footlights.cli, footlights.control.main, footlights.agent.main\n"  # names of the released version
         "for name, module in sys.modules.items():\n"
         "    if name.partition('.')[0] == 'footlights' and getattr(module, '__file__', None):\n"
         "        print(module.__file__)"

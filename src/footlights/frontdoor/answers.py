@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf import json_format
 
+from footlights.protocol.headers import field_names
 from footlights.status import to_status
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Cors:
 
     def preflight(self, scope: Scope) -> Answer:
         """The answer to OPTIONS, with and without a browser's preflight (WHEP, section 4.1)."""
-        wanted = header(scope, b"access-control-request-headers") or _REQUEST_HEADERS
+        wanted = field_names(header(scope, b"access-control-request-headers")) or _REQUEST_HEADERS
         return Answer(
             204,
             (

@@ -34,6 +34,7 @@ from footlights.gateway.routing.router import Route, Router, VerbAlone
 from footlights.gateway.sweep import Sweep
 from footlights.gateway.upstream import metadata
 from footlights.gateway.upstream.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
+from footlights.protocol.headers import field_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -206,7 +207,7 @@ class Gateway:
         allowed = self._router.methods(exchange.path)
         headers: HeaderList = [(b"vary", b"access-control-request-headers")]
         if allowed:
-            asked = exchange.headers.get(b"access-control-request-headers", b"")
+            asked = field_names(exchange.headers.get(b"access-control-request-headers", b""))
             headers += [
                 (b"access-control-allow-methods", ", ".join(allowed).encode()),
                 (b"access-control-allow-headers", asked or b"authorization, content-type"),

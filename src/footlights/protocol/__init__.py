@@ -1,1 +1,1 @@
-"""What every package that speaks the API shares: conversions between Python and protobuf's well-known types."""
+"""What every package that speaks the API shares: times and durations, and checks of HTTP header values."""

@@ -55,7 +55,11 @@ def first_value(text: str, start: int = 0) -> tuple[int, int] | None:
         return None
     try:
         _, end = _SCANNER.raw_decode(text, begin)
-    except json.JSONDecodeError as error:
+    except json.JSONDecodeError as found:
+        error = found
+        if error.msg.startswith("Illegal trailing comma"):
+            # Python points at the comma from 3.13 on, and before that at what follows it, as Go does.
+            error = json.JSONDecodeError(error.msg, text, skip_space(text, error.pos + 1))
         message = _message(text, error, begin)
         place = f"line {error.lineno} column {error.colno}" if error.pos >= 0 else "a number"
         raise _refusal(message, f"the body is not JSON: {message} ({place})") from None
