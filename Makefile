@@ -24,7 +24,7 @@ test: dev ## Run all tests (PYTEST="-k name" for some)
 check: dev ## Lint, types, layers, protos, generated code
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check --quiet .
-	@$(VENV)/mypy src tests
+	@$(VENV)/mypy src tests examples
 	@$(VENV)/lint-imports --no-logo
 	@$(VENV)/buf lint
 	@$(VENV)/buf format --diff --exit-code
@@ -33,6 +33,10 @@ check: dev ## Lint, types, layers, protos, generated code
 .PHONY: generate
 generate: dev ## Write gen/ from proto/
 	@scripts/generate
+
+.PHONY: stages
+stages: dev ## Build the sample stages of the viewer (examples/stages)
+	@$(VENV)/python -m examples.stages.build
 
 .PHONY: format
 format: dev ## Format the code

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pxr import Sdf, Usd, UsdGeom, UsdShade
 
+from examples.stages.build import build
 from footlights.viewer.failure import Reason, ViewerFailure
 from footlights.viewer.scene.stage import load_scene
 from footlights.viewer.stages import SAMPLES, sample_path
@@ -335,3 +336,21 @@ def test_sample_stages_are_worth_looking_at(name: str) -> None:
     assert scene.animated
     assert scene.warnings == []
     assert sample_path(name).stat().st_size < 2_000_000
+
+
+def test_the_scripts_in_examples_build_the_samples_that_ship(tmp_path: Path) -> None:
+    """Building a sample again gives the shipped stage: the same prims, and as many points in each."""
+    build("robot_cell", tmp_path / "robot_cell.usdc")
+
+    assert outline(tmp_path / "robot_cell.usdc") == outline(sample_path("robot_cell"))
+
+
+def outline(path: Path) -> dict[str, tuple[str, int]]:
+    """Each prim's type and number of points, by its path."""
+    stage: Any = Usd.Stage.Open(str(path))
+    return {
+        str(prim.GetPath()): (str(prim.GetTypeName()), len(prim.GetAttribute("points").Get() or ()))
+        if prim.HasAttribute("points")
+        else (str(prim.GetTypeName()), 0)
+        for prim in stage.Traverse()
+    }

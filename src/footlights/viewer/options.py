@@ -53,9 +53,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     add("--http-port", type=_port, required=True, metavar="N", help="TCP port for readiness and status")
     add("--public-address", default="127.0.0.1", metavar="IP", help="where viewers reach the media port")
     add("--usd-stage-uri", default="", metavar="URI", help="path, file:// or http(s)://; empty: a sample stage")
-    add("--width", type=_within(64, 3840), default=1280, metavar="PIXELS")
-    add("--height", type=_within(64, 2160), default=720, metavar="PIXELS")
-    add("--fps", type=_within(1, 60), default=30, metavar="N")
+    add("--width", type=_IntegerBetween(64, 3840), default=1280, metavar="PIXELS")
+    add("--height", type=_IntegerBetween(64, 2160), default=720, metavar="PIXELS")
+    add("--fps", type=_IntegerBetween(1, 60), default=30, metavar="N")
     add("--bind", default="127.0.0.1", metavar="IP", help="address of the two TCP ports (default 127.0.0.1)")
     add("--device-uuid", default="", metavar="UUID", help="the device of this session, for the log")
     add("--codec", choices=("auto", "h264", "vp8"), default="auto", help="auto: H.264 where offered, else VP8")
@@ -75,10 +75,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _port(text: str) -> int:
-    return _within(1, 65535)(text)
+    return _IntegerBetween(1, 65535)(text)
 
 
-class _within:
+class _IntegerBetween:
     """An integer between two bounds."""
 
     def __init__(self, low: int, high: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from footlights.viewer.stages.modelling import (
+from examples.stages.modelling import (
     Group,
     Material,
     Shot,
@@ -25,9 +25,9 @@ from footlights.viewer.stages.modelling import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from footlights.viewer.stages.modelling import Key, Solid
+    from examples.stages.modelling import Key, Solid
 
-ABOUT = "A robot cell. Built by footlights.viewer.stages.robot_cell."
+ABOUT = "A robot cell. Built by examples/stages/robot_cell.py."
 
 FLOOR = Material("Floor", (0.25, 0.27, 0.295), roughness=0.75)
 LINES = Material("Lines", (0.80, 0.52, 0.03), roughness=0.7)

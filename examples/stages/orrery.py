@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from footlights.viewer.stages.modelling import (
+from examples.stages.modelling import (
     Group,
     Material,
     Shot,
@@ -24,9 +24,9 @@ from footlights.viewer.stages.modelling import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from footlights.viewer.stages.modelling import Points, Solid
+    from examples.stages.modelling import Points, Solid
 
-ABOUT = "A brass orrery. Built by footlights.viewer.stages.orrery."
+ABOUT = "A brass orrery. Built by examples/stages/orrery.py."
 
 BRASS = Material("Brass", (0.83, 0.56, 0.20), roughness=0.22, metallic=1.0)
 COPPER = Material("Copper", (0.86, 0.42, 0.26), roughness=0.30, metallic=1.0)

@@ -276,7 +276,7 @@ class Shot:
 
 def write(path: Path, root: Group, shot: Shot, about: str) -> None:
     """Bake occlusion and write the stage."""
-    from footlights.viewer.stages.writing import write_stage
+    from examples.stages.writing import write_stage
 
     write_stage(path, root, shot, about)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from footlights.viewer.stages.modelling import (
+from examples.stages.modelling import (
     Group,
     Material,
     Shot,
+    Solid,
     ball,
     box,
     joined,
@@ -24,9 +25,9 @@ from footlights.viewer.stages.modelling import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from footlights.viewer.stages.modelling import Points, Solid
+    from examples.stages.modelling import Points
 
-ABOUT = "A small theatre. Built by footlights.viewer.stages.theatre."
+ABOUT = "A small theatre. Built by examples/stages/theatre.py."
 
 VELVET = Material("Velvet", (0.62, 0.020, 0.030), roughness=0.8)
 BACKDROP = Material("Backdrop", (0.030, 0.045, 0.12), roughness=0.9, painted=True)
@@ -315,6 +316,4 @@ def _star(radius: float) -> Solid:
         [[r * np.cos(a), 0.0, r * np.sin(a)] for r, a in rim] + [[0, -radius * 0.28, 0], [0, radius * 0.28, 0]]
     )
     polygons = [(10, k, (k + 1) % 10) for k in range(10)] + [(11, (k + 1) % 10, k) for k in range(10)]
-    from footlights.viewer.stages.modelling import Solid as Made
-
-    return Made(points, polygons)
+    return Solid(points, polygons)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, Vt
 
-from footlights.viewer.stages.modelling import KEY_LIGHT, Group, Material, Part, Points, Shot
+from examples.stages.modelling import KEY_LIGHT, Group, Material, Part, Points, Shot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +19,6 @@ GRID = 420
 
 def write_stage(path: Path, root: Group, shot: Shot, about: str) -> None:
     """Write `root` and its camera to `path`, with baked occlusion."""
-    from pxr import Gf, Sdf, Usd, UsdGeom
-
     path.unlink(missing_ok=True)
     stage = Usd.Stage.CreateNew(str(path))
     stage.SetMetadata("comment", about)
@@ -33,13 +32,11 @@ def write_stage(path: Path, root: Group, shot: Shot, about: str) -> None:
     stage.SetDefaultPrim(world.GetPrim())
     _write_camera(stage, f"/{root.name}/Camera", shot)
     materials: dict[str, Any] = {}
-    _write_group(stage, f"/{root.name}", root, materials, Sdf, Gf)
+    _write_group(stage, f"/{root.name}", root, materials)
     stage.GetRootLayer().Save()
 
 
 def _write_camera(stage: Any, path: str, shot: Shot) -> None:
-    from pxr import Gf, UsdGeom
-
     camera = UsdGeom.Camera.Define(stage, path)
     camera.GetFocalLengthAttr().Set(shot.focal_length)
     camera.GetHorizontalApertureAttr().Set(36.0)
@@ -49,9 +46,7 @@ def _write_camera(stage: Any, path: str, shot: Shot) -> None:
     camera.AddTransformOp().Set(Gf.Matrix4d().SetLookAt(eye, target, Gf.Vec3d(0, 0, 1)).GetInverse())
 
 
-def _write_group(stage: Any, path: str, group: Group, materials: dict[str, Any], Sdf: Any, Gf: Any) -> None:
-    from pxr import UsdGeom
-
+def _write_group(stage: Any, path: str, group: Group, materials: dict[str, Any]) -> None:
     prim = UsdGeom.Xform.Define(stage, path)
     for name, value in group.motion:
         op = getattr(prim, f"Add{name}Op")()
@@ -66,12 +61,10 @@ def _write_group(stage: Any, path: str, group: Group, materials: dict[str, Any],
     for part, shade in zip(group.parts, occlusion, strict=True):
         _write_mesh(stage, f"{path}/{part.name}", part, shade, materials)
     for child in group.groups:
-        _write_group(stage, f"{path}/{child.name}", child, materials, Sdf, Gf)
+        _write_group(stage, f"{path}/{child.name}", child, materials)
 
 
 def _write_mesh(stage: Any, path: str, part: Part, shade: Points, materials: dict[str, Any]) -> None:
-    from pxr import Sdf, UsdGeom, UsdShade, Vt
-
     mesh = UsdGeom.Mesh.Define(stage, path)
     points = part.solid.points.astype(np.float32)
     mesh.GetPointsAttr().Set(Vt.Vec3fArray.FromNumpy(points))
@@ -99,8 +92,6 @@ def _write_mesh(stage: Any, path: str, part: Part, shade: Points, materials: dic
 
 
 def _write_material(stage: Any, look: Material) -> Any:
-    from pxr import Sdf, UsdShade
-
     types = Sdf.ValueTypeNames
     path = f"{stage.GetDefaultPrim().GetPath()}/Looks/{look.name}"
     material = UsdShade.Material.Define(stage, path)
