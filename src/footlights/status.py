@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from footlights.errors import BY_CODE, DOMAIN, Error, InvalidArgument
+from footlights.protocol import times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +53,7 @@ def to_status(error: Error) -> status_pb2.Status:
         )
         _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(round(max(error.retry_after_s, 0.0) * 1e9))
+        delay = times.duration(max(error.retry_after_s, 0.0))
         _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
 
@@ -69,7 +69,7 @@ def from_status(status: status_pb2.Status) -> Error:
     if status.code == InvalidArgument.code:
         return _invalid_argument(status, reason, metadata)
     retry = _find(status, error_details_pb2.RetryInfo())
-    retry_after_s = None if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
+    retry_after_s = None if retry is None else times.seconds(retry.retry_delay)
     kind = BY_CODE.get(status.code, Error)
     return kind(status.message, reason=reason, metadata=metadata, retry_after_s=retry_after_s)
 

@@ -88,8 +88,8 @@ def session_details(session: session_pb2.Session) -> list[str]:
 
 def steps(session: session_pb2.Session) -> list[str]:
     """The steps that a session has reached, each with its time since the first: ``PLACED +0.2s``."""
-    begin = session.timeline[0].time.ToNanoseconds() if session.timeline else 0
-    return [f"{name_of(step, 'stage')} +{(step.time.ToNanoseconds() - begin) / 1e9:.1f}s" for step in session.timeline]
+    begin = _unix_seconds(session.timeline[0].time) if session.timeline else 0.0
+    return [f"{name_of(step, 'stage')} +{_unix_seconds(step.time) - begin:.1f}s" for step in session.timeline]
 
 
 def waiting(session: session_pb2.Session) -> str:
@@ -235,7 +235,7 @@ def name_of(message: Any, field: str) -> str:
 
 def age(timestamp: Timestamp, now_s: float) -> str:
     """How long ago; ``-`` where it is unset."""
-    return show_duration(now_s - timestamp.ToNanoseconds() / 1e9) if timestamp.ByteSize() else "-"
+    return show_duration(now_s - _unix_seconds(timestamp)) if timestamp.ByteSize() else "-"
 
 
 def moment(timestamp: Timestamp) -> str:
@@ -246,6 +246,12 @@ def moment(timestamp: Timestamp) -> str:
 def mapping(texts: Any) -> str:
     """Labels and the like on one line, by name."""
     return ", ".join(f"{key}={value}" for key, value in sorted(texts.items()))
+
+
+def _unix_seconds(timestamp: Timestamp) -> float:
+    from footlights.protocol import times  # not at the top: protobuf would slow down `footlights --help`
+
+    return times.unix_seconds(timestamp)
 
 
 def _length(session: Any, field: str) -> str:
@@ -270,5 +276,5 @@ def _memory(device: node_pb2.Device) -> str:
 def _token_state(token: token_pb2.Token, now_s: float) -> str:
     if token.HasField("revoked_time"):
         return "REVOKED"
-    expired = token.HasField("expire_time") and token.expire_time.ToNanoseconds() / 1e9 <= now_s
+    expired = token.HasField("expire_time") and _unix_seconds(token.expire_time) <= now_s
     return "EXPIRED" if expired else "GOOD"
