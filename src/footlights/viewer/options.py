@@ -20,7 +20,7 @@ POST http://.../whep on the signal port takes an SDP offer (WHEP).
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ViewerOptions:
     """One session: its ports, its stage, its picture."""
 
     signal_port: int
@@ -39,7 +39,7 @@ class Options:
     title: str = ""
 
 
-def parse_options(arguments: Sequence[str] | None = None) -> Options:
+def parse_options(arguments: Sequence[str] | None = None) -> ViewerOptions:
     """Read the command line; ends the process with code 2 if it is wrong, as argparse does."""
     parser = argparse.ArgumentParser(
         prog="footlights-viewer",
@@ -62,7 +62,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     add("--renderer", choices=("auto", "software", "egl"), default="auto", help="auto is software")
     add("--ssaa", type=_ssaa, default=0.0, metavar="FACTOR", help="draw larger by 1..2 (default: by speed)")
     add("--title", default="", metavar="TEXT", help="shown in the picture instead of the stage's name")
-    options = Options(**vars(parser.parse_args(arguments)))
+    options = ViewerOptions(**vars(parser.parse_args(arguments)))
     if len({options.signal_port, options.http_port}) == 1:
         parser.error(f"--signal-port and --http-port are both {options.http_port}: they need two TCP ports")
     if options.width % 2 or options.height % 2:

@@ -1,4 +1,4 @@
-"""How the encoder follows what viewers can take, without a network."""
+"""How the encoder follows what viewers can take, without a network (`encoder`, `broadcast`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from av.video.frame import VideoFrame
 
-from footlights.viewer.stream.broadcast import MAX_QUEUED, Hub, PacketTrack, RateControl
+from footlights.viewer.stream.broadcast import MAX_QUEUED, Broadcaster, PacketTrack, RateControl
 from footlights.viewer.stream.encoder import MIN_BITRATE, START_BITRATE, CodecName, EncoderThread, Encoding, Packet
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TestEncoding:
 
 
 class Watch:
-    """Records what the hub asks of the render thread."""
+    """Records what the broadcaster asks of the render thread."""
 
     def __init__(self) -> None:
         self.seen: list[bool] = []
@@ -106,25 +106,25 @@ class TestHub:
     async def test_a_viewer_starts_with_a_key_frame(self) -> None:
         """Whatever comes before it is held back; joining asks for one."""
         encoder = Asked()
-        hub = Hub(encoder, Watch())
-        track = PacketTrack(hub)
-        hub.join(track)
-        hub.deliver(packet(timestamp=1))
-        hub.deliver(packet(timestamp=2, key=True))
-        hub.deliver(packet(timestamp=3))
+        broadcaster = Broadcaster(encoder, Watch())
+        track = PacketTrack(broadcaster)
+        broadcaster.join(track)
+        broadcaster.deliver(packet(timestamp=1))
+        broadcaster.deliver(packet(timestamp=2, key=True))
+        broadcaster.deliver(packet(timestamp=3))
 
         assert encoder.keys == ["h264"]
         assert [(await track.recv()).pts for _ in range(2)] == [2, 3]
 
     async def test_each_viewer_gets_its_codec(self) -> None:
         """Packets go to those who agreed on their codec."""
-        hub = Hub(Asked(), Watch())
-        tracks: dict[CodecName, PacketTrack] = {"h264": PacketTrack(hub), "vp8": PacketTrack(hub)}
+        broadcaster = Broadcaster(Asked(), Watch())
+        tracks: dict[CodecName, PacketTrack] = {"h264": PacketTrack(broadcaster), "vp8": PacketTrack(broadcaster)}
         for codec, track in tracks.items():
             track.codec = codec
-            hub.join(track)
-        hub.deliver(packet("vp8", key=True, timestamp=8))
-        hub.deliver(packet("h264", key=True, timestamp=4))
+            broadcaster.join(track)
+        broadcaster.deliver(packet("vp8", key=True, timestamp=8))
+        broadcaster.deliver(packet("h264", key=True, timestamp=4))
 
         assert (await tracks["vp8"].recv()).pts == 8
         assert (await tracks["h264"].recv()).pts == 4
@@ -132,14 +132,14 @@ class TestHub:
     async def test_a_viewer_that_is_behind_starts_again(self) -> None:
         """A full queue is emptied, and a key frame asked for, instead of growing."""
         encoder = Asked()
-        hub = Hub(encoder, Watch())
-        track = PacketTrack(hub)
-        hub.join(track)
-        hub.deliver(packet(key=True))
+        broadcaster = Broadcaster(encoder, Watch())
+        track = PacketTrack(broadcaster)
+        broadcaster.join(track)
+        broadcaster.deliver(packet(key=True))
         for k in range(MAX_QUEUED):
-            hub.deliver(packet(timestamp=k))
-        hub.deliver(packet(timestamp=998))
-        hub.deliver(packet(timestamp=999, key=True))
+            broadcaster.deliver(packet(timestamp=k))
+        broadcaster.deliver(packet(timestamp=998))
+        broadcaster.deliver(packet(timestamp=999, key=True))
 
         assert (await track.recv()).pts == 999
         await asyncio.wait_for(encoder.asked_twice.wait(), 2)
@@ -147,33 +147,33 @@ class TestHub:
     async def test_drawing_follows_who_watches(self) -> None:
         """The first viewer starts it, the last one ends it; leaving twice is once."""
         watch = Watch()
-        hub = Hub(Asked(), watch)
-        one, two = PacketTrack(hub), PacketTrack(hub)
-        hub.join(one)
-        hub.join(two)
+        broadcaster = Broadcaster(Asked(), watch)
+        one, two = PacketTrack(broadcaster), PacketTrack(broadcaster)
+        broadcaster.join(one)
+        broadcaster.join(two)
         for track in (one, one, two):
-            hub.leave(track)
+            broadcaster.leave(track)
 
         assert watch.seen == [True, True, True, False]
 
     async def test_the_slowest_viewer_sets_the_bit_rate(self) -> None:
         """One encoder serves all, so the least that anybody can take is what is sent."""
         encoder = Asked()
-        hub = Hub(encoder, Watch())
-        one, two = PacketTrack(hub), PacketTrack(hub)
-        hub.join(one)
-        hub.join(two)
+        broadcaster = Broadcaster(encoder, Watch())
+        one, two = PacketTrack(broadcaster), PacketTrack(broadcaster)
+        broadcaster.join(one)
+        broadcaster.join(two)
         two.rate.on_loss(0.5)
-        hub.adapt()
+        broadcaster.adapt()
 
         assert encoder.rates == {"h264": two.rate.target}
 
     async def test_key_frame_requests_are_bundled(self) -> None:
         """Many requests at once make one key frame now and one after the interval."""
         encoder = Asked()
-        hub = Hub(encoder, Watch())
+        broadcaster = Broadcaster(encoder, Watch())
         for _ in range(20):
-            hub.request_key_frame("h264")
+            broadcaster.request_key_frame("h264")
         assert len(encoder.keys) == 1
         await asyncio.wait_for(encoder.asked_twice.wait(), 2)
 

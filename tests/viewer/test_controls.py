@@ -1,4 +1,4 @@
-"""What mouse and keyboard do to the view."""
+"""What mouse and keyboard do to the view (`controls`, `camera`)."""
 
 from __future__ import annotations
 

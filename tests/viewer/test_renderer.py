@@ -1,4 +1,4 @@
-"""What the software renderer draws."""
+"""What the software renderer draws (`renderer`, `studio`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The real process, its ports, and viewers that are not browsers."""
+"""The real process, its ports, and viewers that are not browsers.
+
+The modules of the running process: `main`, `application`, `options`, `failure`, `health`, `notice`, `whep`, `viewers`,
+`peer`, `media_port`, `render_loop`, `fetch`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ import pytest
 from pxr import UsdGeom
 
 from footlights.viewer.failure import PREFIX
-from tests.viewer.process import ViewerProcess, ready_viewer
 from tests.viewer.stages import StageMaker
+from tests.viewer.viewer_process import ViewerProcess, ready_viewer
 from tests.viewer.whep_client import WhepClient, WhepRefused, luma
 
 if TYPE_CHECKING:

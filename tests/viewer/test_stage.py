@@ -1,4 +1,7 @@
-"""What the viewer makes of a USD stage."""
+"""What is read from a stage, and what is said of one that cannot be shown.
+
+The modules of `viewer.scene`: `stage`, `scene`, `meshes`, `geometry`, `shapes`, `materials`; and the sample `stages`.
+"""
 
 from __future__ import annotations
 
