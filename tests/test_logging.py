@@ -10,7 +10,7 @@ import pytest
 
 _SCRIPT = """
 import structlog
-from footlights.control.logging import set_up_logging
+from footlights.logging import set_up_logging
 set_up_logging("{form}", "info")
 def fail(secret):
     raise RuntimeError("no such thing: Bearer " + secret)

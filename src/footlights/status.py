@@ -1,8 +1,7 @@
-"""Errors as ``google.rpc.Status`` and back: two functions, each the inverse of the other.
+"""Errors as ``google.rpc.Status`` and back: two functions, inverses of each other.
 
-AIP-193: a status carries exactly one ``ErrorInfo``; beside it a ``BadRequest`` where a field is at fault and a
-``RetryInfo`` where trying again makes sense. The server's interceptor calls ``to_status``, the client ``from_status``,
-so that the same class is raised on both sides.
+AIP-193: a status carries exactly one ``ErrorInfo``, a ``BadRequest`` if a field is invalid, and a ``RetryInfo`` if a
+retry makes sense. The server calls ``to_status``, the client ``from_status``, so that both raise the same class.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ CODE_NAMES: Final[Mapping[int, str]] = {
 
 
 def to_status(error: Error) -> status_pb2.Status:
-    """``error`` for the wire. Never fails: text that UTF-8 cannot carry is replaced."""
+    """Return ``error`` as a status. Never fails: text that cannot be encoded in UTF-8 is replaced."""
     status = status_pb2.Status(code=error.code, message=_utf8(error.message))
     metadata = {_utf8(key): _utf8(value) for key, value in error.metadata.items()}
     _add(status, error_details_pb2.ErrorInfo(reason=_utf8(error.reason), domain=DOMAIN, metadata=metadata))
@@ -59,9 +58,9 @@ def to_status(error: Error) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> Error:
-    """The error that ``status`` says, of the class that its code stands for; ``Error`` for codes we never send.
+    """Return ``status`` as an error of the class for its code; ``Error`` for codes that Footlights never sends.
 
-    Statuses of other makers are read as far as they go: without an ``ErrorInfo`` the reason is the code's name.
+    The statuses of other servers are accepted: without an ``ErrorInfo`` the reason is the name of the code.
     """
     info = _find(status, error_details_pb2.ErrorInfo()) or error_details_pb2.ErrorInfo()
     reason = info.reason or ("" if status.code in BY_CODE else CODE_NAMES.get(status.code, ""))
