@@ -38,7 +38,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Assets:
-    """All files by path (``views/nodes.js``), and ``digest``, which changes when any of them does."""
+    """All files by path (``views/fleet/nodes.js``), and ``digest``, which changes when any of them does."""
 
     digest: str
     files: Mapping[str, Asset]

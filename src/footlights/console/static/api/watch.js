@@ -1,6 +1,6 @@
 // Every session that the caller may see, by one streamed fetch for the whole page.
 import { call, follow, identity, sessionPath } from "./api.js";
-import { cell } from "./cell.js";
+import { cell } from "../ui/cell.js";
 
 /** Sessions by id. */
 export const sessions = cell(new Map());

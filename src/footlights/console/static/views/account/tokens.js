@@ -1,13 +1,13 @@
 // Who may call: tokens, without their secrets but for the one moment of their creation.
-import { call, identity, may } from "../api.js";
-import { useCell } from "../cell.js";
-import { moment, words } from "../format.js";
-import { html, useState } from "../html.js";
-import { Icon } from "../icons.js";
-import { Loaded, useRead } from "../load.js";
-import { Ago, Copy, Dialog, Empty } from "../parts.js";
-import { complain, say } from "../toasts.js";
-import { Field } from "./fields.js";
+import { call, identity, may } from "../../api/api.js";
+import { useCell } from "../../ui/cell.js";
+import { moment, words } from "../../ui/format.js";
+import { html, useState } from "../../ui/html.js";
+import { Icon } from "../../ui/icons.js";
+import { Loaded, useRead } from "../../ui/load.js";
+import { Ago, Copy, Dialog, Empty } from "../../ui/parts.js";
+import { complain, say } from "../../ui/toasts.js";
+import { Field } from "../../ui/fields.js";
 
 const ROLES = [
   ["DEVELOPER", "Creates sessions, and sees and ends its own."],

@@ -1,8 +1,8 @@
 // What stands in the picture's place when the session is over: how it ended, and why.
-import { html } from "../html.js";
-import { overdue, span, words } from "../format.js";
-import { Icon } from "../icons.js";
-import { Busy } from "../parts.js";
+import { html } from "../../ui/html.js";
+import { overdue, span, words } from "../../ui/format.js";
+import { Icon } from "../../ui/icons.js";
+import { Busy } from "../../ui/parts.js";
 
 const SAYS = {
   USER_TERMINATED: "It was terminated by a call.",

@@ -1,6 +1,6 @@
 // Node by node and device by device: would it be placed here, and if not, why not.
-import { html } from "../html.js";
-import { words } from "../format.js";
+import { html } from "../../ui/html.js";
+import { words } from "../../ui/format.js";
 
 export const Verdicts = ({ of }) => html`<ul class="verdicts">${(of ?? []).map((node) => html`
   <li key=${node.node}><div class="verdict"><strong>${node.node}</strong><${Verdict} of=${node} /></div>

@@ -1,8 +1,8 @@
 // Where a session's start has come to, and where the time went.
-import { now, useNow } from "../clock.js";
-import { moment, span, words } from "../format.js";
-import { html } from "../html.js";
-import { hasEnded } from "../watch.js";
+import { now, useNow } from "../../ui/clock.js";
+import { moment, span, words } from "../../ui/format.js";
+import { html } from "../../ui/html.js";
+import { hasEnded } from "../../api/watch.js";
 
 const STEPS = ["QUEUED", "PLACED", "PULLING", "PROCESS_UP", "APPLICATION_READY", "FIRST_VIEWER"];
 const WAITING_FOR = {

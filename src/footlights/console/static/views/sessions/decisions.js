@@ -1,10 +1,10 @@
 // The two decisions about a session that runs: end it, or let it run longer.
-import { call, sessionPath } from "../api.js";
-import { html, useState } from "../html.js";
-import { seconds, span } from "../format.js";
-import { Dialog } from "../parts.js";
-import { complain, say } from "../toasts.js";
-import { put } from "../watch.js";
+import { call, sessionPath } from "../../api/api.js";
+import { html, useState } from "../../ui/html.js";
+import { seconds, span } from "../../ui/format.js";
+import { Dialog } from "../../ui/parts.js";
+import { complain, say } from "../../ui/toasts.js";
+import { put } from "../../api/watch.js";
 
 const EXTENSIONS = [[900, "15 min"], [3600, "1 h"], [14_400, "4 h"]];
 

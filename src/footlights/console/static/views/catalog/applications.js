@@ -1,13 +1,13 @@
 // What can be started.
-import { call, may } from "../api.js";
-import { useCell } from "../cell.js";
-import { count } from "../format.js";
-import { html } from "../html.js";
-import { EmptyStage, Icon } from "../icons.js";
-import { Loaded, useRead } from "../load.js";
-import { Empty } from "../parts.js";
-import { to } from "../router.js";
-import { hasEnded, sessions } from "../watch.js";
+import { call, may } from "../../api/api.js";
+import { useCell } from "../../ui/cell.js";
+import { count } from "../../ui/format.js";
+import { html } from "../../ui/html.js";
+import { EmptyStage, Icon } from "../../ui/icons.js";
+import { Loaded, useRead } from "../../ui/load.js";
+import { Empty } from "../../ui/parts.js";
+import { to } from "../../router.js";
+import { hasEnded, sessions } from "../../api/watch.js";
 
 export function Applications() {
   const applications = useRead((signal) => call("GET", "/applications", { query: { limit: 1000 }, signal }), []);

@@ -1,6 +1,6 @@
 // The REST API of the origin that the page came from.
-import { cell } from "./cell.js";
-import { learn } from "./clock.js";
+import { cell } from "../ui/cell.js";
+import { learn } from "../ui/clock.js";
 
 const TOKEN = "footlights.token";
 // `/console/` may lie below a proxy's prefix; the API then does too.

@@ -1,9 +1,9 @@
 // One device: how full, how busy, how well, and who holds it.
-import { bytes, count, shortId, words } from "../format.js";
-import { html } from "../html.js";
-import { Icon } from "../icons.js";
-import { Ago, Meter, State } from "../parts.js";
-import { to } from "../router.js";
+import { bytes, count, shortId, words } from "../../ui/format.js";
+import { html } from "../../ui/html.js";
+import { Icon } from "../../ui/icons.js";
+import { Ago, Meter, State } from "../../ui/parts.js";
+import { to } from "../../router.js";
 
 const KEPT = 45;
 const busyness = new Map();

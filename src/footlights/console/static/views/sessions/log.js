@@ -1,9 +1,9 @@
 // The application's own output, as it is written.
-import { call, follow, sessionPath } from "../api.js";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
-import { count } from "../format.js";
-import { Copy } from "../parts.js";
-import { hasEnded } from "../watch.js";
+import { call, follow, sessionPath } from "../../api/api.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../../ui/html.js";
+import { count } from "../../ui/format.js";
+import { Copy } from "../../ui/parts.js";
+import { hasEnded } from "../../api/watch.js";
 
 const MOST = 5000;
 const FIRST = 500;

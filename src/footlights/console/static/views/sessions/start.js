@@ -1,14 +1,14 @@
 // Starting a session: what to start on the left, what would happen on the right.
-import { call, identity, may } from "../api.js";
-import { useCell } from "../cell.js";
-import { count, span, seconds } from "../format.js";
-import { html, useEffect, useRef, useState } from "../html.js";
-import { Icon } from "../icons.js";
-import { Loaded, useRead } from "../load.js";
-import { Busy, Empty, Skeleton } from "../parts.js";
-import { go, route, to } from "../router.js";
-import { put } from "../watch.js";
-import { ArgumentField, argumentsOf, Field } from "./fields.js";
+import { call, identity, may } from "../../api/api.js";
+import { useCell } from "../../ui/cell.js";
+import { count, span, seconds } from "../../ui/format.js";
+import { html, useEffect, useRef, useState } from "../../ui/html.js";
+import { Icon } from "../../ui/icons.js";
+import { Loaded, useRead } from "../../ui/load.js";
+import { Busy, Empty, Skeleton } from "../../ui/parts.js";
+import { go, route, to } from "../../router.js";
+import { put } from "../../api/watch.js";
+import { ArgumentField, argumentsOf, Field } from "../../ui/fields.js";
 import { StageField } from "./stagefield.js";
 import { Verdicts } from "./verdicts.js";
 

@@ -1,13 +1,13 @@
 // One session: its picture, its start, its log, and what can be done to it.
-import { call, identity, may } from "../api.js";
-import { useCell } from "../cell.js";
-import { html, useEffect, useState } from "../html.js";
-import { basename, moment, seconds, span } from "../format.js";
-import { Icon } from "../icons.js";
-import { Ago, Copy, Empty, Pairs, Skeleton, State, Trouble } from "../parts.js";
-import { to } from "../router.js";
-import { complain } from "../toasts.js";
-import { hasEnded, put, read, sessions } from "../watch.js";
+import { call, identity, may } from "../../api/api.js";
+import { useCell } from "../../ui/cell.js";
+import { html, useEffect, useState } from "../../ui/html.js";
+import { basename, moment, seconds, span } from "../../ui/format.js";
+import { Icon } from "../../ui/icons.js";
+import { Ago, Copy, Empty, Pairs, Skeleton, State, Trouble } from "../../ui/parts.js";
+import { to } from "../../router.js";
+import { complain } from "../../ui/toasts.js";
+import { hasEnded, put, read, sessions } from "../../api/watch.js";
 import { Ended } from "./ended.js";
 import { Extend, Terminate } from "./decisions.js";
 import { Embed } from "./embed.js";

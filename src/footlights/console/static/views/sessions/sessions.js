@@ -1,13 +1,13 @@
 // All sessions: those that live, as they change; those that ended, page by page.
-import { call, may } from "../api.js";
-import { useCell } from "../cell.js";
-import { useNow } from "../clock.js";
-import { basename, count, overdue, seconds, shortId, span, words } from "../format.js";
-import { html, useEffect, useMemo, useState } from "../html.js";
-import { EmptyStage, Icon } from "../icons.js";
-import { Ago, Empty, Skeleton, State, Trouble } from "../parts.js";
-import { go, refine, route, to } from "../router.js";
-import { hasEnded, loaded, sessions } from "../watch.js";
+import { call, may } from "../../api/api.js";
+import { useCell } from "../../ui/cell.js";
+import { useNow } from "../../ui/clock.js";
+import { basename, count, overdue, seconds, shortId, span, words } from "../../ui/format.js";
+import { html, useEffect, useMemo, useState } from "../../ui/html.js";
+import { EmptyStage, Icon } from "../../ui/icons.js";
+import { Ago, Empty, Skeleton, State, Trouble } from "../../ui/parts.js";
+import { go, refine, route, to } from "../../router.js";
+import { hasEnded, loaded, sessions } from "../../api/watch.js";
 import { Progress } from "./timeline.js";
 
 const LIVING = ["PENDING", "STARTING", "READY", "ACTIVE", "TERMINATING"];

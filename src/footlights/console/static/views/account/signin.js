@@ -1,7 +1,7 @@
 // The way in for those who did not follow a link with a token.
-import { signIn } from "../api.js";
-import { html, useState } from "../html.js";
-import { Icon, Mark } from "../icons.js";
+import { signIn } from "../../api/api.js";
+import { html, useState } from "../../ui/html.js";
+import { Icon, Mark } from "../../ui/icons.js";
 
 export function SignIn({ reason }) {
   const [token, setToken] = useState("");

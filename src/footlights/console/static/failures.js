@@ -1,9 +1,9 @@
 // Says at once when a session of the caller's own fails, whichever view is open.
-import { identity } from "./api.js";
-import { useEffect } from "./html.js";
+import { identity } from "./api/api.js";
+import { useEffect } from "./ui/html.js";
 import { route, to } from "./router.js";
-import { complain } from "./toasts.js";
-import { sessions } from "./watch.js";
+import { complain } from "./ui/toasts.js";
+import { sessions } from "./api/watch.js";
 
 export function useNews() {
   useEffect(() => {

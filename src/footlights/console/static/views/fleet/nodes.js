@@ -1,11 +1,11 @@
 // The machines, their devices, and who holds them: read every two seconds while somebody looks.
-import { call, may } from "../api.js";
-import { count } from "../format.js";
-import { html, useMemo, useState } from "../html.js";
-import { EmptyStage, Icon } from "../icons.js";
-import { Loaded, useRead } from "../load.js";
-import { Ago, Dialog, Empty, Pairs, State, Until } from "../parts.js";
-import { complain, say } from "../toasts.js";
+import { call, may } from "../../api/api.js";
+import { count } from "../../ui/format.js";
+import { html, useMemo, useState } from "../../ui/html.js";
+import { EmptyStage, Icon } from "../../ui/icons.js";
+import { Loaded, useRead } from "../../ui/load.js";
+import { Ago, Dialog, Empty, Pairs, State, Until } from "../../ui/parts.js";
+import { complain, say } from "../../ui/toasts.js";
 import { Device, remember } from "./device.js";
 
 const EVERY = 2000;

@@ -1,7 +1,7 @@
 // How a developer does the same without this page: the calls behind it, filled in for this session.
-import { apiAddress } from "../api.js";
-import { html } from "../html.js";
-import { Copy, Dialog } from "../parts.js";
+import { apiAddress } from "../../api/api.js";
+import { html } from "../../ui/html.js";
+import { Copy, Dialog } from "../../ui/parts.js";
 
 export function Embed({ session, onClose }) {
   const address = apiAddress();

@@ -1,11 +1,11 @@
 // What stands in the picture's place until there is one: why one waits, and for how long.
-import { call, may } from "../api.js";
-import { useNow } from "../clock.js";
-import { seconds, span, words } from "../format.js";
-import { html, useState } from "../html.js";
-import { Icon } from "../icons.js";
-import { Busy } from "../parts.js";
-import { complain } from "../toasts.js";
+import { call, may } from "../../api/api.js";
+import { useNow } from "../../ui/clock.js";
+import { seconds, span, words } from "../../ui/format.js";
+import { html, useState } from "../../ui/html.js";
+import { Icon } from "../../ui/icons.js";
+import { Busy } from "../../ui/parts.js";
+import { complain } from "../../ui/toasts.js";
 import { Verdicts } from "./verdicts.js";
 import { stepsOf } from "./timeline.js";
 

@@ -1,9 +1,9 @@
 // Which stage to open: free text, with what is known to be there one click away.
-import { useCell } from "../cell.js";
-import { basename, words } from "../format.js";
-import { html } from "../html.js";
-import { sessions } from "../watch.js";
-import { Field } from "./fields.js";
+import { useCell } from "../../ui/cell.js";
+import { basename, words } from "../../ui/format.js";
+import { html } from "../../ui/html.js";
+import { sessions } from "../../api/watch.js";
+import { Field } from "../../ui/fields.js";
 
 // The API cannot list a node's directories. The stages that ship with the reference application lie side by side, so
 // where a version's own stage is one of them, the others are there too.

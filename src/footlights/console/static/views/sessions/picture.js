@@ -1,12 +1,12 @@
 // The live picture of a session, and the hand on it.
-import { call, identity, sessionPath } from "../api.js";
-import { useNow } from "../clock.js";
-import { span } from "../format.js";
-import { html, useEffect, useRef, useState } from "../html.js";
-import { Icon } from "../icons.js";
-import { Input } from "../input.js";
-import { Player } from "../player.js";
-import { Busy } from "../parts.js";
+import { call, identity, sessionPath } from "../../api/api.js";
+import { useNow } from "../../ui/clock.js";
+import { span } from "../../ui/format.js";
+import { html, useEffect, useRef, useState } from "../../ui/html.js";
+import { Icon } from "../../ui/icons.js";
+import { Input } from "../../stream/input.js";
+import { Player } from "../../stream/player.js";
+import { Busy } from "../../ui/parts.js";
 
 const NOTICE_FOR = 4000;
 const STILL_AFTER = 3;

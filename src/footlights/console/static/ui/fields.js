@@ -1,5 +1,5 @@
 // Form fields, also for the typed arguments that a version declares.
-import { html, useId, cloneElement } from "../html.js";
+import { html, useId, cloneElement } from "./html.js";
 
 /** A labelled control with its hint, and what is wrong with it next to it. */
 export function Field({ name, hint, problem, required = false, children }) {

@@ -1,12 +1,12 @@
 // One application: its releases, and its versions in full, for a version is a command on every node.
-import { call, may } from "../api.js";
-import { html, useState } from "../html.js";
-import { bytes, seconds, span, words } from "../format.js";
-import { Icon } from "../icons.js";
-import { Loaded, useRead } from "../load.js";
-import { Ago, Empty, Pairs } from "../parts.js";
-import { to } from "../router.js";
-import { complain, say } from "../toasts.js";
+import { call, may } from "../../api/api.js";
+import { html, useState } from "../../ui/html.js";
+import { bytes, seconds, span, words } from "../../ui/format.js";
+import { Icon } from "../../ui/icons.js";
+import { Loaded, useRead } from "../../ui/load.js";
+import { Ago, Empty, Pairs } from "../../ui/parts.js";
+import { to } from "../../router.js";
+import { complain, say } from "../../ui/toasts.js";
 
 export function Application({ id }) {
   const path = `/applications/${encodeURIComponent(id)}`;
