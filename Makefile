@@ -20,19 +20,33 @@ demo: ## Run everything on this machine and print how to use it; Ctrl-C ends it
 test: dev ## Run all tests (PYTEST="-k name" for some)
 	@$(VENV)/python -m pytest $(PYTEST)
 
+.PHONY: coverage
+coverage: dev ## Run all tests and print how much of src they cover, in this process
+	@$(VENV)/python -m coverage run -m pytest $(PYTEST)
+	@$(VENV)/python -m coverage report
+
 .PHONY: check
 check: dev ## Lint, types, layers, protos, generated code
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check --quiet .
-	@$(VENV)/mypy src tests
+	@$(VENV)/mypy src tests examples
 	@$(VENV)/lint-imports --no-logo
 	@$(VENV)/buf lint
 	@$(VENV)/buf format --diff --exit-code
+	@$(VENV)/buf breaking --against proto/released.binpb
 	@scripts/generate --check
 
 .PHONY: generate
 generate: dev ## Write gen/ from proto/
 	@scripts/generate
+
+.PHONY: stages
+stages: dev ## Build the sample stages of the viewer (examples/stages)
+	@$(VENV)/python -m examples.stages.build
+
+.PHONY: released
+released: dev ## Keep the contract of a release, which `make check` holds later changes against
+	@$(VENV)/buf build --exclude-source-info -o proto/released.binpb
 
 .PHONY: format
 format: dev ## Format the code

@@ -1,19 +1,21 @@
-"""The one error hierarchy: the class fixes the code, the instance the facts.
+"""The error hierarchy: the class determines the code, the instance holds the details.
 
 Error:
     ├ InvalidArgument      3   400   names the field, the value and the fix
     ├ NotFound             5   404
     ├ AlreadyExists        6   409
     ├ PermissionDenied     7   403
-    ├ Exhausted            8   429   may say when to try again
+    ├ Exhausted            8   429   may carry a retry delay
     ├ FailedPrecondition   9   400
-    ├ Conflict            10   409   somebody else was faster: read again and retry
-    ├ Internal            13   500   our fault
-    ├ Unavailable         14   503   may say when to try again
+    ├ Conflict            10   409   a concurrent change won: read again and retry
+    ├ Internal            13   500   a defect of ours
+    ├ Unavailable         14   503   may carry a retry delay
     └ Unauthenticated     16   401
 
-One interceptor turns an ``Error`` into a ``google.rpc.Status`` with exactly one ``ErrorInfo`` (AIP-193); the client
-raises the same class from it. Codes are ``google.rpc.Code``.
+``status`` converts an ``Error`` to a ``google.rpc.Status`` with exactly one ``ErrorInfo`` (AIP-193) and back, so that
+the client raises the same class as the server. Codes are ``google.rpc.Code``.
+
+A message states what is wrong, with the value, then the fix: ``limit must be at least 1 (got 0).``
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DOMAIN = "footlights.dev"
-"""The ``ErrorInfo.domain`` of every error of ours."""
+"""The ``ErrorInfo.domain`` of all errors."""
 
 
 class Error(Exception):
-    """What went wrong, for a person (``message``) and for a program (``reason``, ``metadata``)."""
+    """An error, for a person (``message``) and for a program (``reason``, ``metadata``)."""
 
     code: ClassVar[int] = 2
     default_reason: ClassVar[str] = "UNKNOWN"
@@ -44,10 +46,10 @@ class Error(Exception):
         """Describe one error.
 
         Args:
-            message: What is wrong, with the value, then what to do.
+            message: What is wrong, with the value, then the fix.
             reason: UPPER_SNAKE, at most 63 characters, stable (AIP-193).
-            metadata: Everything variable in the message, by name.
-            retry_after_s: When trying again makes sense, in seconds.
+            metadata: All variable parts of the message, by name.
+            retry_after_s: The delay after which a retry makes sense, in seconds.
         """
         super().__init__(message)
         self.message = message
@@ -57,7 +59,7 @@ class Error(Exception):
 
 
 class InvalidArgument(Error):
-    """A member of the request is wrong whatever the state of the system."""
+    """A field of the request is invalid, independent of the state of the system."""
 
     code = 3
     default_reason = "INVALID_ARGUMENT"
@@ -70,53 +72,71 @@ class InvalidArgument(Error):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Name the ``field`` by its path in the request and say the ``problem`` with the value and the fix."""
+        """Describe an invalid ``field`` (its path in the request): the ``problem``, with the value and the fix."""
         super().__init__(f"{field}: {problem}", reason=reason, metadata={"field": field, **(metadata or {})})
         self.field = field
         self.problem = problem
 
 
 class NotFound(Error):
+    """The resource does not exist, or the caller may not see it."""
+
     code = 5
     default_reason = "RESOURCE_NOT_FOUND"
 
 
 class AlreadyExists(Error):
+    """A resource with this id exists with other contents."""
+
     code = 6
     default_reason = "RESOURCE_ALREADY_EXISTS"
 
 
 class PermissionDenied(Error):
+    """The caller is known and lacks a permission."""
+
     code = 7
     default_reason = "PERMISSION_DENIED"
 
 
 class Exhausted(Error):
+    """A limit or quota is reached."""
+
     code = 8
     default_reason = "RESOURCE_EXHAUSTED"
 
 
 class FailedPrecondition(Error):
+    """The state of the system does not allow the request."""
+
     code = 9
     default_reason = "FAILED_PRECONDITION"
 
 
 class Conflict(Error):
+    """A concurrent change came first."""
+
     code = 10
     default_reason = "CONFLICT"
 
 
 class Internal(Error):
+    """A defect of Footlights."""
+
     code = 13
     default_reason = "INTERNAL"
 
 
 class Unavailable(Error):
+    """The service cannot answer now."""
+
     code = 14
     default_reason = "UNAVAILABLE"
 
 
 class Unauthenticated(Error):
+    """The caller's credentials are missing or invalid."""
+
     code = 16
     default_reason = "UNAUTHENTICATED"
 
@@ -135,4 +155,4 @@ BY_CODE: Mapping[int, type[Error]] = {
         Unauthenticated,
     )
 }
-"""Code -> class, but for InvalidArgument, which is built from its field violation."""
+"""The class for each code, except InvalidArgument, which is built from its field violation."""

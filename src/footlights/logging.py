@@ -1,4 +1,4 @@
-"""Structured logs: one event a line, with the ids of what it is about."""
+"""Structured logs: one ``snake_case_event`` per line, with fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from footlights.redaction import redact
 
 
 def set_up_logging(log_format: str, level: str) -> None:
-    """Send everything to standard error: ``json`` for machines, ``console`` for people."""
+    """Log to standard error: ``json`` for programs, ``console`` for people."""
     renderer: structlog.typing.Processor
     if log_format == "json":
         renderer = structlog.processors.JSONRenderer()
@@ -24,7 +24,7 @@ def set_up_logging(log_format: str, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
-        # Text before it is redacted, and without the values of variables: those may be tokens.
+        # Formatted before redaction, and without the values of variables: those may be tokens.
         structlog.processors.format_exc_info,
         _redact,
     ]
@@ -51,7 +51,7 @@ def set_up_logging(log_format: str, level: str) -> None:
 def _redact(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Take tokens and grants out of whatever is logged."""
+    """Remove tokens and grants from all fields."""
     return {key: _without_secrets(value) for key, value in event.items()}
 
 

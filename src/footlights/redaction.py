@@ -1,4 +1,4 @@
-"""Takes credentials out of text before it is logged or shown."""
+"""Removes credentials from text before it is logged or shown."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _QUERY: Final = re.compile(r"(?i)([?&#](?:access_)?token=)(?!fl_|fl[gp]_)[^\s&\"
 
 
 def redact(text: str) -> str:
-    """``text`` without the secret part of any token, grant, replica's proof, bearer header or ``token=`` parameter.
+    """Return ``text`` without the secret part of tokens, grants, replica proofs, bearer headers and ``token=``.
 
-    A token keeps its id (``fl_<id>_[redacted]``), so that a log still says which one it was.
+    A token keeps its id (``fl_<id>_[redacted]``), so that a log still identifies it.
     """
     text = _TOKEN.sub(r"fl_\1_[redacted]", text)
     text = _GRANT.sub(r"\1[redacted]", text)

@@ -1,19 +1,19 @@
-"""Errors as ``google.rpc.Status`` and back: two functions, each the inverse of the other.
+"""Errors as ``google.rpc.Status`` and back: two functions, inverses of each other.
 
-AIP-193: a status carries exactly one ``ErrorInfo``; beside it a ``BadRequest`` where a field is at fault and a
-``RetryInfo`` where trying again makes sense. The server's interceptor calls ``to_status``, the client ``from_status``,
-so that the same class is raised on both sides.
+AIP-193: a status carries exactly one ``ErrorInfo``, a ``BadRequest`` if a field is invalid, and a ``RetryInfo`` if a
+retry makes sense. The server calls ``to_status``, the client ``from_status``, so that both raise the same class.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from footlights.errors import BY_CODE, DOMAIN, Error, InvalidArgument
+from footlights.protocol import times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ CODE_NAMES: Final[Mapping[int, str]] = {
 
 
 def to_status(error: Error) -> status_pb2.Status:
-    """``error`` for the wire. Never fails: text that UTF-8 cannot carry is replaced."""
+    """Return ``error`` as a status. Never fails: text that cannot be encoded in UTF-8 is replaced."""
     status = status_pb2.Status(code=error.code, message=_utf8(error.message))
     metadata = {_utf8(key): _utf8(value) for key, value in error.metadata.items()}
     _add(status, error_details_pb2.ErrorInfo(reason=_utf8(error.reason), domain=DOMAIN, metadata=metadata))
@@ -52,16 +52,15 @@ def to_status(error: Error) -> status_pb2.Status:
         )
         _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(round(max(error.retry_after_s, 0.0) * 1e9))
+        delay = times.duration(max(error.retry_after_s, 0.0))
         _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
 
 
 def from_status(status: status_pb2.Status) -> Error:
-    """The error that ``status`` says, of the class that its code stands for; ``Error`` for codes we never send.
+    """Return ``status`` as an error of the class for its code; ``Error`` for codes that Footlights never sends.
 
-    Statuses of other makers are read as far as they go: without an ``ErrorInfo`` the reason is the code's name.
+    The statuses of other servers are accepted: without an ``ErrorInfo`` the reason is the name of the code.
     """
     info = _find(status, error_details_pb2.ErrorInfo()) or error_details_pb2.ErrorInfo()
     reason = info.reason or ("" if status.code in BY_CODE else CODE_NAMES.get(status.code, ""))
@@ -69,7 +68,7 @@ def from_status(status: status_pb2.Status) -> Error:
     if status.code == InvalidArgument.code:
         return _invalid_argument(status, reason, metadata)
     retry = _find(status, error_details_pb2.RetryInfo())
-    retry_after_s = None if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
+    retry_after_s = None if retry is None else times.seconds(retry.retry_delay)
     kind = BY_CODE.get(status.code, Error)
     return kind(status.message, reason=reason, metadata=metadata, retry_after_s=retry_after_s)
 

@@ -207,10 +207,10 @@ def test_tokens_are_listed_revoked_and_told(run: Run, standin: Standin) -> None:
     assert run("tokens", "list", "-o", "name").stdout == "id1\n"
     assert run("tokens", "revoke", "id1").stdout == "id1 is revoked\n"
     assert run("tokens", "whoami").stdout.splitlines() == [
-        "Subject  ada",
-        "Role     DEVELOPER",
-        "May      a, b",
-        f"Server   {standin.address}, version 0.1.0",
+        "Subject      ada",
+        "Role         DEVELOPER",
+        "Permissions  a, b",
+        f"Server       {standin.address}, version 0.1.0",
     ]
 
 

@@ -30,7 +30,7 @@ def test_what_people_write(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", "m", "1x", "-5", "1 h", "h1", "1:30", "nan", "inf", "1e3"])
 def test_what_is_none(text: str) -> None:
     """Anything else is refused with its text and what would do."""
-    with pytest.raises(ValueError, match="is no duration") as caught:
+    with pytest.raises(ValueError, match="invalid duration") as caught:
         parse_duration(text)
 
     assert repr(text) in str(caught.value)
@@ -40,7 +40,7 @@ def test_what_is_none(text: str) -> None:
 @pytest.mark.parametrize("text", ["315576000001", "3652501d", "9" * 400])
 def test_what_no_message_can_hold(text: str) -> None:
     """More than a protobuf duration is refused here: the API could not even be asked."""
-    with pytest.raises(ValueError, match="longer than 10,000 years"):
+    with pytest.raises(ValueError, match="at most 10,000 years"):
         parse_duration(text)
 
 

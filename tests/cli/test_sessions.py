@@ -187,7 +187,7 @@ def test_list_stops_at_its_limit_and_says_so(run: Run, standin: Standin) -> None
     done = run("sessions", "list", "--limit", "1", "-o", "name")
 
     assert done.stdout == "s-1\n"
-    assert "More than 1 match" in done.stderr
+    assert "More than 1 sessions match" in done.stderr
 
 
 def test_list_all_asks_for_every_state(run: Run, standin: Standin) -> None:
@@ -199,7 +199,7 @@ def test_list_all_asks_for_every_state(run: Run, standin: Standin) -> None:
 
     assert len(standin.requests("ListSessions")[0].state) == 7
     assert wrong.exit_code == 2
-    assert "'RUNNING' is none of PENDING" in wrong.stderr
+    assert "unknown state 'RUNNING'; choose from PENDING" in wrong.stderr
 
 
 def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
@@ -252,7 +252,7 @@ def test_the_log_is_printed_as_it_is(run: Run, standin: Standin) -> None:
 
     once, following = run("sessions", "log", "s-1", "--tail", "2"), run("sessions", "log", "s-1", "-f")
 
-    assert (once.stdout, once.stderr) == ("a\n  [b] :c:\n", "(lines before these are left out)\n")
+    assert (once.stdout, once.stderr) == ("a\n  [b] :c:\n", "(earlier lines are omitted)\n")
     assert following.stdout == "a\nb\nc\n"
     assert standin.requests("GetSessionLog")[0].tail_lines == 2
 
@@ -272,7 +272,7 @@ def test_extend_and_connect_and_explain(run: Run, standin: Standin) -> None:
     assert [result.exit_code for result in done] == [0, 0, 0]
     assert standin.requests("ExtendSession")[0].extend_by.seconds == 1800
     assert done[1].stdout == "flg_x\n"
-    assert done[2].stdout.startswith("It would be placed at once: on gpu-1, device GPU-1.")
+    assert done[2].stdout.startswith("It would be placed now, on gpu-1, device GPU-1.")
     assert standin.requests("ExplainPlacement")[0].profile == "big"
 
 

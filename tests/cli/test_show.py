@@ -154,7 +154,7 @@ def test_an_explanation_that_shows_only_some_nodes_says_so() -> None:
 
     last = show.verdicts(answer)[-1]
 
-    assert last == ("Shown are 1 of 1000 nodes, some of every sort. Over all: NO_SLOT: 600 devices; CORDONED: 1 node.")
+    assert last == ("1 of 1000 nodes are shown, some of each kind. All nodes: NO_SLOT: 600 devices; CORDONED: 1 node.")
 
 
 def test_tokens_as_a_table() -> None:
@@ -169,7 +169,7 @@ def test_tokens_as_a_table() -> None:
         show.token_table(tokens, NOW_S)
         == lines("""
         TOKEN  ROLE      SUBJECT  STATE    AGE  EXPIRES               DESCRIPTION
-        a      OPERATOR  root     GOOD     1d   never
+        a      OPERATOR  root     VALID    1d   never
         b      NODE      gpu-1    EXPIRED  -    2026-01-01T23:59:59Z
         c      NODE      gpu-1    REVOKED  -    never
         """)[:4]

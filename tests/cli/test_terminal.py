@@ -111,4 +111,4 @@ def test_an_interrupted_wait_is_130_and_says_that_the_session_goes_on(standin: S
     out, err = process.communicate(timeout=30)
 
     assert (process.returncode, out) == (130, "")
-    assert err == "It goes on. End it: footlights sessions terminate s-1\n"
+    assert err == "The session continues. To end it: footlights sessions terminate s-1\n"

@@ -113,7 +113,7 @@ def test_page_that_stays_open_keeps_no_endless_past(opened: Page, server: Server
     first, last = others[0]["session_id"], others[-1]["session_id"]
     watch = """async () => {
       const main = document.querySelector("script[src*='main.js']").src;
-      window.watched = (await import(main.replace("main.js", "watch.js"))).sessions;
+      window.watched = (await import(main.replace("main.js", "api/watch.js"))).sessions;
     }"""
     opened.evaluate(watch)
     until(opened, "() => watched.value.size === 521")

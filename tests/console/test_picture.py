@@ -94,7 +94,7 @@ def test_letterbox_is_not_part_of_the_picture(playing: Page) -> None:
     """
     script = """async () => {
       const main = document.querySelector('script[type=module]').src;
-      const { contentBox } = await import(main.replace('main.js', 'input.js'));
+      const { contentBox } = await import(main.replace('main.js', 'stream/input.js'));
       const video = (width, height) => ({ videoWidth: 1280, videoHeight: 720,
         getBoundingClientRect: () => ({ left: 10, top: 20, width, height }) });
       return [contentBox(video(2000, 720)), contentBox(video(1280, 1000)), contentBox(video(640, 360))];

@@ -70,12 +70,12 @@ def test_variables(manifest: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("", "", r"app\.yaml: versions\[0\]\.default_usd_stage_uri: \$\{STAGE\} has no value: give STAGE"),
-        ("${STAGE}", "${", r"default_usd_stage_uri: it has a lone"),
-        ("${STAGE}", "[", r"app\.yaml: it is no YAML"),
+        ("", "", r"app\.yaml: versions\[0\]\.default_usd_stage_uri: \$\{STAGE\} has no value; set STAGE"),
+        ("${STAGE}", "${", r"default_usd_stage_uri: contains"),
+        ("${STAGE}", "[", r"app\.yaml: not valid YAML"),
         ("default_usd_stage_uri: ${STAGE}", "comand: []", r"app\.yaml: .*comand"),
         ("version: 1.0.0", "version: 1.0", r"app\.yaml: .*version"),
-        ("application: {application: app}", "app: {}", r"begin it with 'application:'"),
+        ("application: {application: app}", "app: {}", r"must have a member 'application'"),
     ],
 )
 def test_refused(manifest: Path, old: str, new: str, problem: str) -> None:
@@ -89,5 +89,5 @@ def test_refused(manifest: Path, old: str, new: str, problem: str) -> None:
 
 def test_no_such_file() -> None:
     """A file that is not there is an error that lists the recipes that ship."""
-    with pytest.raises(InvalidArgument, match=r"usd-viewr: No such file or directory: .*usd-viewer"):
+    with pytest.raises(InvalidArgument, match=r"usd-viewr: No such file or directory; .*usd-viewer"):
         recipes.load("usd-viewr")

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub:
-    """Joins agents to the control plane. gRPC only: it has no REST form.
+    """Connects agents with the control plane. gRPC only, without a REST form.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class AgentServiceStub:
 
 
 class AgentServiceServicer:
-    """Joins agents to the control plane. gRPC only: it has no REST form.
+    """Connects agents with the control plane. gRPC only, without a REST form.
     """
 
     def Link(self, request_iterator, context):
-        """Opens an agent's link and holds it. The first message must be a hello; the first answer is a welcome, then the
+        """Opens an agent's link. The first message must be a hello; the first answer is a welcome, then the
         full set of assignments, then changes. The caller must present the node's own token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -71,7 +71,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService:
-    """Joins agents to the control plane. gRPC only: it has no REST form.
+    """Connects agents with the control plane. gRPC only, without a REST form.
     """
 
     @staticmethod

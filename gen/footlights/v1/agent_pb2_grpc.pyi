@@ -27,29 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AgentServiceStub:
-    """Joins agents to the control plane. gRPC only: it has no REST form."""
+    """Connects agents with the control plane. gRPC only, without a REST form."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     Link: _grpc.StreamStreamMultiCallable[_agent_pb2.LinkRequest, _agent_pb2.LinkResponse]
-    """Opens an agent's link and holds it. The first message must be a hello; the first answer is a welcome, then the
+    """Opens an agent's link. The first message must be a hello; the first answer is a welcome, then the
     full set of assignments, then changes. The caller must present the node's own token.
     """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
-    """Joins agents to the control plane. gRPC only: it has no REST form."""
+    """Connects agents with the control plane. gRPC only, without a REST form."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Link: _aio.StreamStreamMultiCallable[_agent_pb2.LinkRequest, _agent_pb2.LinkResponse]  # type: ignore[assignment]
-    """Opens an agent's link and holds it. The first message must be a hello; the first answer is a welcome, then the
+    """Opens an agent's link. The first message must be a hello; the first answer is a welcome, then the
     full set of assignments, then changes. The caller must present the node's own token.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Joins agents to the control plane. gRPC only: it has no REST form."""
+    """Connects agents with the control plane. gRPC only, without a REST form."""
 
     @_abc_1.abstractmethod
     def Link(
@@ -57,7 +57,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_agent_pb2.LinkRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.LinkResponse], _abc.AsyncIterator[_agent_pb2.LinkResponse]]:
-        """Opens an agent's link and holds it. The first message must be a hello; the first answer is a welcome, then the
+        """Opens an agent's link. The first message must be a hello; the first answer is a welcome, then the
         full set of assignments, then changes. The caller must present the node's own token.
         """
 

@@ -59,10 +59,10 @@ class Application(_message.Message):
     display_name: _builtins.str
     """Optional. Its name for people."""
     description: _builtins.str
-    """Optional. What it is."""
+    """Optional. A description."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Words to find it by."""
+        """Optional. Search words."""
 
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
@@ -92,7 +92,7 @@ Global___Application: _TypeAlias = Application  # noqa: Y015
 
 @_typing.final
 class Needs(_message.Message):
-    """What a session needs of the device it runs on."""
+    """The requirements of a session on its device."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -124,18 +124,18 @@ class Needs(_message.Message):
     DEVICE_NAMES_FIELD_NUMBER: _builtins.int
     NODE_LABELS_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
-    """Optional. How many slots of one device; a whole device where it has one slot."""
+    """Optional. Number of slots of one device; a whole device if it has one slot."""
     min_memory_bytes: _builtins.int
-    """Optional. How much free device memory, in bytes; devices without a memory of their own pass."""
+    """Optional. Free device memory, in bytes; devices without their own memory always pass."""
     gpu: _builtins.bool
-    """Optional. Whether the device must be a GPU: a software renderer will not do."""
+    """Optional. Whether the device must be a GPU, not a software renderer."""
     graphics: _builtins.bool
-    """Optional. Whether the device must be able to draw."""
+    """Optional. Whether the device must support graphics."""
     encoder: _builtins.bool
     """Optional. Whether the device must have a hardware video encoder."""
     @_builtins.property
     def device_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Device names that will do, with wildcards: `NVIDIA L40*`. Empty is any."""
+        """Optional. Accepted device names, with wildcards: `NVIDIA L40*`. Empty: any."""
 
     @_builtins.property
     def node_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -162,7 +162,7 @@ Global___Needs: _TypeAlias = Needs  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """How long each part of a session's life may last. An unset limit is without end, where not said otherwise."""
+    """The limits on each part of a session's life. An unset limit is unlimited, unless stated otherwise."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -174,7 +174,7 @@ class Limits(_message.Message):
     QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start_timeout(self) -> _duration_pb2.Duration:
-        """Optional. From launch to ready; 15 minutes where unset, for a cold shader cache needs them."""
+        """Optional. From launch to ready; default 15 minutes, which a cold shader cache needs."""
 
     @_builtins.property
     def never_connected_timeout(self) -> _duration_pb2.Duration:
@@ -190,11 +190,11 @@ class Limits(_message.Message):
 
     @_builtins.property
     def stop_grace_period(self) -> _duration_pb2.Duration:
-        """Optional. From the polite signal to SIGKILL; 10 seconds where unset."""
+        """Optional. From SIGTERM to SIGKILL; default 10 seconds."""
 
     @_builtins.property
     def queue_timeout(self) -> _duration_pb2.Duration:
-        """Optional. How long a session may wait in the queue; 30 minutes where unset."""
+        """Optional. Maximum time in the queue; default 30 minutes."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class Argument(_message.Message):
     class _TypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Argument._Type.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         TYPE_UNSPECIFIED: Argument._Type.ValueType  # 0
-        """Unused."""
+        """Not used."""
         STRING: Argument._Type.ValueType  # 1
         """Text."""
         INTEGER: Argument._Type.ValueType  # 2
@@ -241,7 +241,7 @@ class Argument(_message.Message):
         """The types. New values may be added."""
 
     TYPE_UNSPECIFIED: Argument.Type.ValueType  # 0
-    """Unused."""
+    """Not used."""
     STRING: Argument.Type.ValueType  # 1
     """Text."""
     INTEGER: Argument.Type.ValueType  # 2
@@ -267,28 +267,28 @@ class Argument(_message.Message):
     type: Global___Argument.Type.ValueType
     """Required. Its type."""
     description: _builtins.str
-    """Optional. What it is for."""
+    """Optional. Its purpose."""
     required: _builtins.bool
-    """Optional. Whether a session must give it."""
+    """Optional. Whether it is required."""
     minimum: _builtins.float
-    """Optional. The least number."""
+    """Optional. The minimum of a number."""
     maximum: _builtins.float
-    """Optional. The greatest number."""
+    """Optional. The maximum of a number."""
     pattern: _builtins.str
-    """Optional. A regular expression that a text must match as a whole (RE2 syntax without look-around)."""
+    """Optional. A regular expression that the whole text must match (RE2 syntax)."""
     max_length: _builtins.int
-    """Optional. The greatest length of a text, in characters; 1024 where unset."""
+    """Optional. The maximum length of a text, in characters; default 1024."""
     secret: _builtins.bool
-    """Optional. Whether the value is a secret: encrypted at rest, never shown, and given to the application
-    by its session file only.
+    """Optional. Whether the value is a secret: encrypted at rest, never shown, and passed to the application
+    only in its session file.
     """
     @_builtins.property
     def default_value(self) -> _struct_pb2.Value:
-        """Optional. Its value where a session gives none."""
+        """Optional. Its default value."""
 
     @_builtins.property
     def allowed_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. The only texts."""
+        """Optional. The allowed texts."""
 
     def __init__(
         self,
@@ -362,7 +362,7 @@ Global___Container: _TypeAlias = Container  # noqa: Y015
 
 @_typing.final
 class Readiness(_message.Message):
-    """How it is told that the application can be connected to."""
+    """The check for whether viewers can connect to the application."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -399,7 +399,7 @@ class Readiness(_message.Message):
     check: Global___Readiness.Check.ValueType
     """Optional. The check."""
     path: _builtins.str
-    """Optional. The path for HTTP; `/v1/streaming/ready` where unset."""
+    """Optional. The path for HTTP; default `/v1/streaming/ready`."""
     log_text: _builtins.str
     """Optional. The text for LOG."""
     def __init__(
@@ -426,9 +426,9 @@ class Signaling(_message.Message):
     WHEP_PATH_FIELD_NUMBER: _builtins.int
     WEBSOCKET_PATH_FIELD_NUMBER: _builtins.int
     whep_path: _builtins.str
-    """Optional. The path of its WHEP endpoint on the signalling port, such as `/whep`; empty where it has none."""
+    """Optional. The path of its WHEP endpoint on the signalling port, such as `/whep`; empty if it has none."""
     websocket_path: _builtins.str
-    """Optional. The path of its WebSocket on the signalling port, such as `/sign_in`; empty where it has none."""
+    """Optional. The path of its WebSocket on the signalling port, such as `/sign_in`; empty if it has none."""
     def __init__(
         self,
         *,
@@ -458,7 +458,7 @@ class Presence(_message.Message):
         SOURCE_UNSPECIFIED: Presence._Source.ValueType  # 0
         """The same as AUTO."""
         AUTO: Presence._Source.ValueType  # 1
-        """`GET /v1/streaming/status` where it answers, else connections on the signalling port."""
+        """`GET /v1/streaming/status` if it answers, else connections on the signalling port."""
         HTTP: Presence._Source.ValueType  # 2
         """`GET /v1/streaming/status` only."""
         CONNECTIONS: Presence._Source.ValueType  # 3
@@ -472,7 +472,7 @@ class Presence(_message.Message):
     SOURCE_UNSPECIFIED: Presence.Source.ValueType  # 0
     """The same as AUTO."""
     AUTO: Presence.Source.ValueType  # 1
-    """`GET /v1/streaming/status` where it answers, else connections on the signalling port."""
+    """`GET /v1/streaming/status` if it answers, else connections on the signalling port."""
     HTTP: Presence.Source.ValueType  # 2
     """`GET /v1/streaming/status` only."""
     CONNECTIONS: Presence.Source.ValueType  # 3
@@ -498,7 +498,7 @@ Global___Presence: _TypeAlias = Presence  # noqa: Y015
 
 @_typing.final
 class FakeBehavior(_message.Message):
-    """Faults for the fake launcher, so that everything around a session can be tried without an application."""
+    """The behavior of the fake launcher, to try everything around a session without an application."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -519,9 +519,9 @@ class FakeBehavior(_message.Message):
     exit_code: _builtins.int
     """Optional. The status it exits with."""
     ignore_stop: _builtins.bool
-    """Optional. Does not heed the polite signal."""
+    """Optional. Ignores SIGTERM."""
     viewers: _builtins.int
-    """Optional. How many viewers it says it has; unset is unknown."""
+    """Optional. Number of viewers that it reports; unset: unknown."""
     @_builtins.property
     def ready_after(self) -> _duration_pb2.Duration:
         """Optional. From launch to ready."""
@@ -532,7 +532,7 @@ class FakeBehavior(_message.Message):
 
     @_builtins.property
     def stop_after(self) -> _duration_pb2.Duration:
-        """Optional. From the polite signal to its end."""
+        """Optional. From SIGTERM to its end."""
 
     @_builtins.property
     def log_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -540,7 +540,7 @@ class FakeBehavior(_message.Message):
 
     @_builtins.property
     def rejected_devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Refuses with this reason on these device uuids, as an agent does that finds a device taken."""
+        """Optional. Refuses with this reason on these device uuids, like an agent that finds a device in use."""
 
     def __init__(
         self,
@@ -614,18 +614,18 @@ class Version(_message.Message):
     version: _builtins.str
     """Required. The semantic version: `1.4.0`, `2.0.0-rc.1+build.5`."""
     description: _builtins.str
-    """Optional. What is new in it."""
+    """Optional. Its changes."""
     working_directory: _builtins.str
-    """Optional. The directory to run in; a fresh one of the launch where empty."""
+    """Optional. The working directory; by default a new directory of the launch."""
     default_usd_stage_uri: _builtins.str
-    """Optional. The stage that is opened where a session gives none."""
+    """Optional. The stage that is opened by default."""
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
 
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required, but for a container with an entry point, and the fake launcher. The command and its arguments,
+        """Required, but not for a container with an entry point or the fake launcher. The command and its arguments,
         each one a template over `{session_id}`, `{signal_port}`, `{media_port}`, `{http_port}`,
         `{public_address}`, `{usd_stage_uri}`, `{device_uuid}`, `{device_index}` and the version's own
         arguments. There is no shell. `{{` and `}}` are braces.
@@ -633,7 +633,7 @@ class Version(_message.Message):
 
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Optional. The environment, templates allowed. An application gets this and nothing of the agent's own."""
+        """Optional. The environment; may contain templates. The agent's own environment is not passed on."""
 
     @_builtins.property
     def container(self) -> Global___Container:
@@ -641,29 +641,29 @@ class Version(_message.Message):
 
     @_builtins.property
     def fake(self) -> Global___FakeBehavior:
-        """Optional. Runs nothing, and behaves as it is told. For tests, and for nodes that allow it."""
+        """Optional. Runs nothing and behaves as described. For tests, on nodes that allow it."""
 
     @_builtins.property
     def arguments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Argument]:
-        """Optional. The arguments that a session may give."""
+        """Optional. The arguments that a session may set."""
 
     @_builtins.property
     def allowed_stage_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Where stages may come from: directories (`/srv/stages`) and URL prefixes
-        (`https://assets.example.com/`, `omniverse://nucleus.example.com/`). Empty allows none but the default stage.
+        """Optional. Allowed sources of stages: directories (`/srv/stages`) and URL prefixes
+        (`https://assets.example.com/`, `omniverse://nucleus.example.com/`). Empty allows only the default stage.
         """
 
     @_builtins.property
     def needs(self) -> Global___Needs:
-        """Optional. What it needs of a device."""
+        """Optional. Its requirements on a device."""
 
     @_builtins.property
     def limits(self) -> Global___Limits:
-        """Optional. How long each part of a session's life may last."""
+        """Optional. The limits on each part of a session's life."""
 
     @_builtins.property
     def readiness(self) -> Global___Readiness:
-        """Optional. How it is told that it is ready."""
+        """Optional. Its readiness check."""
 
     @_builtins.property
     def signaling(self) -> Global___Signaling:
@@ -720,7 +720,7 @@ class Release(_message.Message):
     """Output only. The version it points at."""
     @_builtins.property
     def updated_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it was last pointed."""
+        """Output only. When it was last changed."""
 
     def __init__(
         self,
@@ -740,16 +740,16 @@ Global___Release: _TypeAlias = Release  # noqa: Y015
 
 @_typing.final
 class ListApplicationsRequest(_message.Message):
-    """Asks for applications."""
+    """Requests applications."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Optional. How many to return at most."""
+    """Optional. Maximum number to return."""
     page_token: _builtins.str
-    """Optional. The `next_page_token` of the answer before."""
+    """Optional. The `next_page_token` of the previous answer."""
     def __init__(
         self,
         *,
@@ -775,7 +775,7 @@ class ListApplicationsResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """What to send as `page_token` for the next page; empty on the last one."""
+    """The `page_token` of the next page; empty on the last one."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Application]:
         """The applications, by id."""
@@ -796,7 +796,7 @@ Global___ListApplicationsResponse: _TypeAlias = ListApplicationsResponse  # noqa
 
 @_typing.final
 class GetApplicationRequest(_message.Message):
-    """Names the application to get."""
+    """Identifies the application to get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -874,7 +874,7 @@ Global___ApplyApplicationRequest: _TypeAlias = ApplyApplicationRequest  # noqa: 
 
 @_typing.final
 class ApplyApplicationResponse(_message.Message):
-    """What applying a manifest changed."""
+    """The changes made by a manifest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -891,7 +891,7 @@ class ApplyApplicationResponse(_message.Message):
 
     @_builtins.property
     def changed_releases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The releases that were pointed anew."""
+        """The releases that were changed."""
 
     def __init__(
         self,
@@ -910,7 +910,7 @@ Global___ApplyApplicationResponse: _TypeAlias = ApplyApplicationResponse  # noqa
 
 @_typing.final
 class DeleteApplicationRequest(_message.Message):
-    """Names the application to delete."""
+    """Identifies the application to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -932,7 +932,7 @@ Global___DeleteApplicationRequest: _TypeAlias = DeleteApplicationRequest  # noqa
 
 @_typing.final
 class DeleteApplicationResponse(_message.Message):
-    """Says that the application is deleted."""
+    """Confirms that the application is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -949,7 +949,7 @@ Global___DeleteApplicationResponse: _TypeAlias = DeleteApplicationResponse  # no
 
 @_typing.final
 class ListVersionsRequest(_message.Message):
-    """Asks for an application's versions."""
+    """Requests an application's versions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -995,7 +995,7 @@ Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015
 
 @_typing.final
 class GetVersionRequest(_message.Message):
-    """Names the version to get."""
+    """Identifies the version to get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1021,7 +1021,7 @@ Global___GetVersionRequest: _TypeAlias = GetVersionRequest  # noqa: Y015
 
 @_typing.final
 class CreateVersionRequest(_message.Message):
-    """Gives the version to create."""
+    """The version to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1049,7 +1049,7 @@ Global___CreateVersionRequest: _TypeAlias = CreateVersionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteVersionRequest(_message.Message):
-    """Names the version to delete."""
+    """Identifies the version to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1075,7 +1075,7 @@ Global___DeleteVersionRequest: _TypeAlias = DeleteVersionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteVersionResponse(_message.Message):
-    """Says that the version is deleted."""
+    """Confirms that the version is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1092,7 +1092,7 @@ Global___DeleteVersionResponse: _TypeAlias = DeleteVersionResponse  # noqa: Y015
 
 @_typing.final
 class ListReleasesRequest(_message.Message):
-    """Asks for an application's releases."""
+    """Requests an application's releases."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1138,7 +1138,7 @@ Global___ListReleasesResponse: _TypeAlias = ListReleasesResponse  # noqa: Y015
 
 @_typing.final
 class SetReleaseRequest(_message.Message):
-    """Says where a release is to point."""
+    """The release to set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1168,7 +1168,7 @@ Global___SetReleaseRequest: _TypeAlias = SetReleaseRequest  # noqa: Y015
 
 @_typing.final
 class DeleteReleaseRequest(_message.Message):
-    """Names the release to delete."""
+    """Identifies the release to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1194,7 +1194,7 @@ Global___DeleteReleaseRequest: _TypeAlias = DeleteReleaseRequest  # noqa: Y015
 
 @_typing.final
 class DeleteReleaseResponse(_message.Message):
-    """Says that the release is deleted."""
+    """Confirms that the release is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ApplicationServiceStub:
-    """Keeps the applications that can be streamed, their versions and their releases.
+    """Manages the applications that can be streamed, their versions and their releases.
     """
 
     def __init__(self, channel):
@@ -93,7 +93,7 @@ class ApplicationServiceStub:
 
 
 class ApplicationServiceServicer:
-    """Keeps the applications that can be streamed, their versions and their releases.
+    """Manages the applications that can be streamed, their versions and their releases.
     """
 
     def ListApplications(self, request, context):
@@ -111,15 +111,15 @@ class ApplicationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ApplyApplication(self, request, context):
-        """Creates an application, its versions, its releases, or whichever of them are not there yet, and
-        re-points releases: all of a manifest or nothing of it. A version that is there must be equal.
+        """Applies a manifest, completely or not at all: creates the application, versions and releases that
+        do not exist, and re-points releases. An existing version must be equal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteApplication(self, request, context):
-        """Deletes an application with its versions and releases, where no session of it is alive.
+        """Deletes an application with its versions and releases. Refused while a session of it is alive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +161,7 @@ class ApplicationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetRelease(self, request, context):
-        """Points a release at a version, creating the release where it is new.
+        """Points a release at a version; creates the release if needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -241,7 +241,7 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApplicationService:
-    """Keeps the applications that can be streamed, their versions and their releases.
+    """Manages the applications that can be streamed, their versions and their releases.
     """
 
     @staticmethod

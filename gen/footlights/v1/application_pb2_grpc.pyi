@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApplicationServiceStub:
-    """Keeps the applications that can be streamed, their versions and their releases."""
+    """Manages the applications that can be streamed, their versions and their releases."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,11 +38,11 @@ class ApplicationServiceStub:
     GetApplication: _grpc.UnaryUnaryMultiCallable[_application_pb2.GetApplicationRequest, _application_pb2.Application]
     """Gets one application."""
     ApplyApplication: _grpc.UnaryUnaryMultiCallable[_application_pb2.ApplyApplicationRequest, _application_pb2.ApplyApplicationResponse]
-    """Creates an application, its versions, its releases, or whichever of them are not there yet, and
-    re-points releases: all of a manifest or nothing of it. A version that is there must be equal.
+    """Applies a manifest, completely or not at all: creates the application, versions and releases that
+    do not exist, and re-points releases. An existing version must be equal.
     """
     DeleteApplication: _grpc.UnaryUnaryMultiCallable[_application_pb2.DeleteApplicationRequest, _application_pb2.DeleteApplicationResponse]
-    """Deletes an application with its versions and releases, where no session of it is alive."""
+    """Deletes an application with its versions and releases. Refused while a session of it is alive."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_application_pb2.ListVersionsRequest, _application_pb2.ListVersionsResponse]
     """Lists an application's versions, newest first by semantic version."""
     GetVersion: _grpc.UnaryUnaryMultiCallable[_application_pb2.GetVersionRequest, _application_pb2.Version]
@@ -54,13 +54,13 @@ class ApplicationServiceStub:
     ListReleases: _grpc.UnaryUnaryMultiCallable[_application_pb2.ListReleasesRequest, _application_pb2.ListReleasesResponse]
     """Lists an application's releases."""
     SetRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.SetReleaseRequest, _application_pb2.Release]
-    """Points a release at a version, creating the release where it is new."""
+    """Points a release at a version; creates the release if needed."""
     DeleteRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.DeleteReleaseRequest, _application_pb2.DeleteReleaseResponse]
     """Deletes a release. The version it points at stays."""
 
 @_typing.type_check_only
 class ApplicationServiceAsyncStub(ApplicationServiceStub):
-    """Keeps the applications that can be streamed, their versions and their releases."""
+    """Manages the applications that can be streamed, their versions and their releases."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListApplications: _aio.UnaryUnaryMultiCallable[_application_pb2.ListApplicationsRequest, _application_pb2.ListApplicationsResponse]  # type: ignore[assignment]
@@ -68,11 +68,11 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     GetApplication: _aio.UnaryUnaryMultiCallable[_application_pb2.GetApplicationRequest, _application_pb2.Application]  # type: ignore[assignment]
     """Gets one application."""
     ApplyApplication: _aio.UnaryUnaryMultiCallable[_application_pb2.ApplyApplicationRequest, _application_pb2.ApplyApplicationResponse]  # type: ignore[assignment]
-    """Creates an application, its versions, its releases, or whichever of them are not there yet, and
-    re-points releases: all of a manifest or nothing of it. A version that is there must be equal.
+    """Applies a manifest, completely or not at all: creates the application, versions and releases that
+    do not exist, and re-points releases. An existing version must be equal.
     """
     DeleteApplication: _aio.UnaryUnaryMultiCallable[_application_pb2.DeleteApplicationRequest, _application_pb2.DeleteApplicationResponse]  # type: ignore[assignment]
-    """Deletes an application with its versions and releases, where no session of it is alive."""
+    """Deletes an application with its versions and releases. Refused while a session of it is alive."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_application_pb2.ListVersionsRequest, _application_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """Lists an application's versions, newest first by semantic version."""
     GetVersion: _aio.UnaryUnaryMultiCallable[_application_pb2.GetVersionRequest, _application_pb2.Version]  # type: ignore[assignment]
@@ -84,12 +84,12 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     ListReleases: _aio.UnaryUnaryMultiCallable[_application_pb2.ListReleasesRequest, _application_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Lists an application's releases."""
     SetRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.SetReleaseRequest, _application_pb2.Release]  # type: ignore[assignment]
-    """Points a release at a version, creating the release where it is new."""
+    """Points a release at a version; creates the release if needed."""
     DeleteRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.DeleteReleaseRequest, _application_pb2.DeleteReleaseResponse]  # type: ignore[assignment]
     """Deletes a release. The version it points at stays."""
 
 class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the applications that can be streamed, their versions and their releases."""
+    """Manages the applications that can be streamed, their versions and their releases."""
 
     @_abc_1.abstractmethod
     def ListApplications(
@@ -113,8 +113,8 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.ApplyApplicationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.ApplyApplicationResponse, _abc.Awaitable[_application_pb2.ApplyApplicationResponse]]:
-        """Creates an application, its versions, its releases, or whichever of them are not there yet, and
-        re-points releases: all of a manifest or nothing of it. A version that is there must be equal.
+        """Applies a manifest, completely or not at all: creates the application, versions and releases that
+        do not exist, and re-points releases. An existing version must be equal.
         """
 
     @_abc_1.abstractmethod
@@ -123,7 +123,7 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.DeleteApplicationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.DeleteApplicationResponse, _abc.Awaitable[_application_pb2.DeleteApplicationResponse]]:
-        """Deletes an application with its versions and releases, where no session of it is alive."""
+        """Deletes an application with its versions and releases. Refused while a session of it is alive."""
 
     @_abc_1.abstractmethod
     def ListVersions(
@@ -171,7 +171,7 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.SetReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.Release, _abc.Awaitable[_application_pb2.Release]]:
-        """Points a release at a version, creating the release where it is new."""
+        """Points a release at a version; creates the release if needed."""
 
     @_abc_1.abstractmethod
     def DeleteRelease(

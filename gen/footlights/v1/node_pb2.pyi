@@ -34,37 +34,37 @@ class Node(_message.Message):
     class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Node._State.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: Node._State.ValueType  # 0
-        """Unused."""
+        """Not used."""
         READY: Node._State.ValueType  # 1
-        """Takes sessions."""
+        """Accepts sessions."""
         CORDONED: Node._State.ValueType  # 2
-        """Takes no new sessions."""
+        """Accepts no new sessions."""
         DRAINING: Node._State.ValueType  # 3
-        """Takes no new sessions, and ends those it has at the deadline."""
+        """Accepts no new sessions, and ends its sessions at the deadline."""
         DRAINED: Node._State.ValueType  # 4
-        """Drained: has no session left."""
+        """Drained: has no sessions."""
         UNREACHABLE: Node._State.ValueType  # 5
-        """Its agent is silent. What runs there goes on."""
+        """Its agent is silent. Its sessions continue."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
-        """Where a node stands. New values may be added."""
+        """The states of a node. New values may be added."""
 
     STATE_UNSPECIFIED: Node.State.ValueType  # 0
-    """Unused."""
+    """Not used."""
     READY: Node.State.ValueType  # 1
-    """Takes sessions."""
+    """Accepts sessions."""
     CORDONED: Node.State.ValueType  # 2
-    """Takes no new sessions."""
+    """Accepts no new sessions."""
     DRAINING: Node.State.ValueType  # 3
-    """Takes no new sessions, and ends those it has at the deadline."""
+    """Accepts no new sessions, and ends its sessions at the deadline."""
     DRAINED: Node.State.ValueType  # 4
-    """Drained: has no session left."""
+    """Drained: has no sessions."""
     UNREACHABLE: Node.State.ValueType  # 5
-    """Its agent is silent. What runs there goes on."""
+    """Its agent is silent. Its sessions continue."""
 
     @_typing.final
     class Notice(_message.Message):
-        """What the control plane has met about a node and an operator should know."""
+        """A notice about a node for its operator."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -77,7 +77,7 @@ class Node(_message.Message):
         """The same for a person."""
         @_builtins.property
         def time(self) -> _timestamp_pb2.Timestamp:
-            """When it was met last."""
+            """When it last happened."""
 
         def __init__(
             self,
@@ -106,14 +106,14 @@ class Node(_message.Message):
     node: _builtins.str
     """Output only. Its name."""
     state: Global___Node.State.ValueType
-    """Output only. Where it stands."""
+    """Output only. Its state."""
     session_count: _builtins.int
-    """Output only. How many sessions hold slots on it."""
+    """Output only. Number of sessions that hold slots on it."""
     epoch: _builtins.int
-    """Output only. Grows at every new link; commands of an older one are refused."""
+    """Output only. Grows with every link; commands of older links are refused."""
     @_builtins.property
     def facts(self) -> Global___NodeFacts:
-        """Output only. What the agent said of its machine."""
+        """Output only. The agent's facts about its machine."""
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
@@ -125,11 +125,11 @@ class Node(_message.Message):
 
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the agent was last heard, on the control plane's clock."""
+        """Output only. When the agent last sent a message, on the control plane's clock."""
 
     @_builtins.property
     def drain_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When draining ends what is left."""
+        """Output only. When draining ends the remaining sessions."""
 
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
@@ -137,7 +137,7 @@ class Node(_message.Message):
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node.Notice]:
-        """Output only. What an operator should know of it, of the last minutes."""
+        """Output only. Notices for an operator, of the last minutes."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ Global___Node: _TypeAlias = Node  # noqa: Y015
 
 @_typing.final
 class NodeFacts(_message.Message):
-    """What an agent says of its machine."""
+    """An agent's facts about its machine."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -212,9 +212,9 @@ class NodeFacts(_message.Message):
     signal_address: _builtins.str
     """Optional. The address at which the control plane's front door reaches the node's ports."""
     port_blocks: _builtins.int
-    """Optional. How many launches its ports allow at once."""
+    """Optional. Number of concurrent launches that its ports allow."""
     boot_id: _builtins.str
-    """Optional. What the kernel calls this boot of the machine; no two machines have the same."""
+    """Optional. The kernel's id of this boot of the machine; unique among machines."""
     @_builtins.property
     def launchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The launchers it has: `process`, `container`, `fake`."""
@@ -225,7 +225,7 @@ class NodeFacts(_message.Message):
 
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Sentences for an operator, such as why there is no GPU."""
+        """Optional. Notes for an operator, such as why there is no GPU."""
 
     def __init__(
         self,
@@ -252,7 +252,7 @@ Global___NodeFacts: _TypeAlias = NodeFacts  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
-    """What a session runs on."""
+    """A device that sessions run on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -263,7 +263,7 @@ class Device(_message.Message):
     class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Device._Kind.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: Device._Kind.ValueType  # 0
-        """Unused."""
+        """Not used."""
         GPU: Device._Kind.ValueType  # 1
         """A whole NVIDIA GPU."""
         MIG: Device._Kind.ValueType  # 2
@@ -271,13 +271,13 @@ class Device(_message.Message):
         SOFTWARE: Device._Kind.ValueType  # 3
         """A renderer on the CPU."""
         FAKE: Device._Kind.ValueType  # 4
-        """Nothing: for tests and simulated fleets."""
+        """No device: for tests and simulated fleets."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """The kinds. New values may be added."""
 
     KIND_UNSPECIFIED: Device.Kind.ValueType  # 0
-    """Unused."""
+    """Not used."""
     GPU: Device.Kind.ValueType  # 1
     """A whole NVIDIA GPU."""
     MIG: Device.Kind.ValueType  # 2
@@ -285,7 +285,7 @@ class Device(_message.Message):
     SOFTWARE: Device.Kind.ValueType  # 3
     """A renderer on the CPU."""
     FAKE: Device.Kind.ValueType  # 4
-    """Nothing: for tests and simulated fleets."""
+    """No device: for tests and simulated fleets."""
 
     class _Health:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -294,25 +294,25 @@ class Device(_message.Message):
     class _HealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Device._Health.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         HEALTH_UNSPECIFIED: Device._Health.ValueType  # 0
-        """Unused."""
+        """Not used."""
         OK: Device._Health.ValueType  # 1
-        """Well."""
+        """Healthy."""
         DEGRADED: Device._Health.ValueType  # 2
-        """Usable; an operator should look."""
+        """Usable; an operator should check it."""
         UNHEALTHY: Device._Health.ValueType  # 3
         """Not placed until it recovers."""
         LOST: Device._Health.ValueType  # 4
         """Gone from the bus or the driver's list."""
 
     class Health(_Health, metaclass=_HealthEnumTypeWrapper):
-        """How it is. New values may be added."""
+        """The health of a device. New values may be added."""
 
     HEALTH_UNSPECIFIED: Device.Health.ValueType  # 0
-    """Unused."""
+    """Not used."""
     OK: Device.Health.ValueType  # 1
-    """Well."""
+    """Healthy."""
     DEGRADED: Device.Health.ValueType  # 2
-    """Usable; an operator should look."""
+    """Usable; an operator should check it."""
     UNHEALTHY: Device.Health.ValueType  # 3
     """Not placed until it recovers."""
     LOST: Device.Health.ValueType  # 4
@@ -344,7 +344,7 @@ class Device(_message.Message):
 
     @_typing.final
     class ForeignProcess(_message.Message):
-        """A process on it that is not part of any of our launches."""
+        """A process on it that belongs to no launch."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -354,9 +354,9 @@ class Device(_message.Message):
         pid: _builtins.int
         """Its pid on the node."""
         name: _builtins.str
-        """Its name, where it can be read."""
+        """Its name, if it can be read."""
         used_memory_bytes: _builtins.int
-        """Its device memory, in bytes; unset where the driver does not say."""
+        """Its device memory, in bytes; unset if the driver does not report it."""
         def __init__(
             self,
             *,
@@ -374,7 +374,7 @@ class Device(_message.Message):
 
     @_typing.final
     class Event(_message.Message):
-        """Something that happened to it."""
+        """An event of the device."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,7 +387,7 @@ class Device(_message.Message):
         """The same for a person."""
         @_builtins.property
         def time(self) -> _timestamp_pb2.Timestamp:
-            """When, on the control plane's clock."""
+            """Its time, on the control plane's clock."""
 
         def __init__(
             self,
@@ -432,44 +432,44 @@ class Device(_message.Message):
     name: _builtins.str
     """Output only. Its name."""
     index: _builtins.int
-    """Output only. Its place in the driver's list at the moment; never a key."""
+    """Output only. Its current index in the driver's list; never a key."""
     memory_total_bytes: _builtins.int
-    """Output only. All of its memory, in bytes."""
+    """Output only. Its total memory, in bytes."""
     memory_free_bytes: _builtins.int
     """Output only. Its free memory, in bytes."""
     utilization_percent: _builtins.int
-    """Output only. How busy it is, in per cent."""
+    """Output only. Its utilization, in percent."""
     encoder_sessions: _builtins.int
-    """Output only. How many hardware encoder sessions are open on it."""
+    """Output only. Number of open hardware encoder sessions."""
     graphics: _builtins.bool
-    """Output only. Whether it can draw."""
+    """Output only. Whether it supports graphics."""
     encoder: _builtins.bool
     """Output only. Whether it has a hardware video encoder."""
     health: Global___Device.Health.ValueType
-    """Output only. How it is."""
+    """Output only. Its health."""
     parent_uuid: _builtins.str
-    """Output only. The GPU that a MIG instance was cut from."""
+    """Output only. The GPU of a MIG instance."""
     mig_profile: _builtins.str
     """Output only. The MIG instance's profile, such as `1g.10gb`."""
     pci_bus_id: _builtins.str
     """Output only. Its address on the PCI bus."""
     slots: _builtins.int
-    """Output only. How many equal shares it is offered in."""
+    """Output only. Number of equal shares that it is divided into."""
     slots_leased: _builtins.int
-    """Output only. How many of them are leased."""
+    """Output only. Number of leased slots."""
     processes_known: _builtins.bool
-    """Output only. Whether the processes on it could be read and told apart."""
+    """Output only. Whether its processes could be read and identified."""
     note: _builtins.str
-    """Output only. A sentence for an operator."""
+    """Output only. A note for an operator."""
     quarantine: _builtins.str
-    """Output only. Why nothing is placed on it although it reads well, and for how long still; empty where it may be."""
+    """Output only. Why it is excluded from placement although it is healthy, and for how long; empty if it is not."""
     @_builtins.property
     def health_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.HealthReason]:
-        """Output only. Why."""
+        """Output only. The reasons for its health."""
 
     @_builtins.property
     def foreign_processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.ForeignProcess]:
-        """Output only. Processes on it that are not ours, where they can be told."""
+        """Output only. Processes on it that belong to no launch, if they can be identified."""
 
     @_builtins.property
     def sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -477,7 +477,7 @@ class Device(_message.Message):
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.Event]:
-        """Output only. What happened to it of late: the last 20 events, oldest first."""
+        """Output only. Its last 20 events, oldest first."""
 
     def __init__(
         self,
@@ -531,7 +531,7 @@ Global___Device: _TypeAlias = Device  # noqa: Y015
 
 @_typing.final
 class ListNodesRequest(_message.Message):
-    """Asks for nodes."""
+    """Requests nodes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -560,9 +560,7 @@ class ListNodesResponse(_message.Message):
 
     @_builtins.property
     def brake(self) -> Global___Brake:
-        """Set while the control plane distrusts what it sees: no node is called unreachable and no session ends because
-        time has passed.
-        """
+        """Set while expiry is paused: no node becomes unreachable and no session ends because of a timeout."""
 
     def __init__(
         self,
@@ -580,7 +578,7 @@ Global___ListNodesResponse: _TypeAlias = ListNodesResponse  # noqa: Y015
 
 @_typing.final
 class Brake(_message.Message):
-    """Why reaping pauses. It goes on by itself."""
+    """Why expiry is paused. It resumes by itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -588,8 +586,8 @@ class Brake(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """UPPER_SNAKE and stable: `MASS_LOSS` most nodes fell silent together, `STALLED` the server stood still,
-    `STORE_UNAVAILABLE` its store failed, `STARTED` it has just started and waits for its nodes. New values may be
+    """UPPER_SNAKE and stable: `MASS_LOSS`: most nodes became silent at once; `STALLED`: the server was paused;
+    `STORE_UNAVAILABLE`: its store failed; `STARTED`: it has just started and waits for its nodes. New values may be
     added.
     """
     message: _builtins.str
@@ -615,7 +613,7 @@ Global___Brake: _TypeAlias = Brake  # noqa: Y015
 
 @_typing.final
 class GetNodeRequest(_message.Message):
-    """Names the node to get."""
+    """Identifies the node to get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -637,7 +635,7 @@ Global___GetNodeRequest: _TypeAlias = GetNodeRequest  # noqa: Y015
 
 @_typing.final
 class CordonNodeRequest(_message.Message):
-    """Names the node to cordon."""
+    """Identifies the node to cordon."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -659,7 +657,7 @@ Global___CordonNodeRequest: _TypeAlias = CordonNodeRequest  # noqa: Y015
 
 @_typing.final
 class UncordonNodeRequest(_message.Message):
-    """Names the node to uncordon."""
+    """Identifies the node to uncordon."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -681,7 +679,7 @@ Global___UncordonNodeRequest: _TypeAlias = UncordonNodeRequest  # noqa: Y015
 
 @_typing.final
 class DrainNodeRequest(_message.Message):
-    """Names the node to drain."""
+    """Identifies the node to drain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -691,7 +689,7 @@ class DrainNodeRequest(_message.Message):
     """Required. The node's name."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """Optional. How long its sessions may still go on; 0 ends them at once, unset lets them go on to their own end."""
+        """Optional. Time until its sessions are ended; 0: at once; unset: they continue until they end."""
 
     def __init__(
         self,
@@ -709,7 +707,7 @@ Global___DrainNodeRequest: _TypeAlias = DrainNodeRequest  # noqa: Y015
 
 @_typing.final
 class ForgetNodeRequest(_message.Message):
-    """Names the node to forget."""
+    """Identifies the node to forget."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -731,13 +729,13 @@ Global___ForgetNodeRequest: _TypeAlias = ForgetNodeRequest  # noqa: Y015
 
 @_typing.final
 class ForgetNodeResponse(_message.Message):
-    """Says what forgetting ended."""
+    """The result of forgetting a node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENDED_SESSION_COUNT_FIELD_NUMBER: _builtins.int
     ended_session_count: _builtins.int
-    """How many sessions ended as NODE_LOST."""
+    """Number of sessions that ended as NODE_LOST."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """Shows the nodes and their devices, and takes them out of use and back.
+    """Lists nodes and their devices, and takes nodes out of service and back.
     """
 
     def __init__(self, channel):
@@ -68,7 +68,7 @@ class NodeServiceStub:
 
 
 class NodeServiceServicer:
-    """Shows the nodes and their devices, and takes them out of use and back.
+    """Lists nodes and their devices, and takes nodes out of service and back.
     """
 
     def ListNodes(self, request, context):
@@ -86,7 +86,7 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CordonNode(self, request, context):
-        """Cordons a node: nothing new is placed on it; what runs there goes on.
+        """Cordons a node: no new sessions are placed on it; running ones continue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,14 +100,14 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainNode(self, request, context):
-        """Drains a node: cordons it, and ends what is still running there when the deadline passes.
+        """Drains a node: cordons it, and ends its remaining sessions when the deadline passes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetNode(self, request, context):
-        """Forgets a node that will not come back: its sessions end as NODE_LOST and its slots are gone. Refused while
+        """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
         the node is connected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -156,7 +156,7 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """Shows the nodes and their devices, and takes them out of use and back.
+    """Lists nodes and their devices, and takes nodes out of service and back.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """Shows the nodes and their devices, and takes them out of use and back."""
+    """Lists nodes and their devices, and takes nodes out of service and back."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,19 +38,19 @@ class NodeServiceStub:
     GetNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetNodeRequest, _node_pb2.Node]
     """Gets one node."""
     CordonNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.CordonNodeRequest, _node_pb2.Node]
-    """Cordons a node: nothing new is placed on it; what runs there goes on."""
+    """Cordons a node: no new sessions are placed on it; running ones continue."""
     UncordonNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.UncordonNodeRequest, _node_pb2.Node]
     """Uncordons a node, also one that is draining."""
     DrainNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.Node]
-    """Drains a node: cordons it, and ends what is still running there when the deadline passes."""
+    """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
     ForgetNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.ForgetNodeRequest, _node_pb2.ForgetNodeResponse]
-    """Forgets a node that will not come back: its sessions end as NODE_LOST and its slots are gone. Refused while
+    """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
     the node is connected.
     """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """Shows the nodes and their devices, and takes them out of use and back."""
+    """Lists nodes and their devices, and takes nodes out of service and back."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListNodes: _aio.UnaryUnaryMultiCallable[_node_pb2.ListNodesRequest, _node_pb2.ListNodesResponse]  # type: ignore[assignment]
@@ -58,18 +58,18 @@ class NodeServiceAsyncStub(NodeServiceStub):
     GetNode: _aio.UnaryUnaryMultiCallable[_node_pb2.GetNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
     """Gets one node."""
     CordonNode: _aio.UnaryUnaryMultiCallable[_node_pb2.CordonNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
-    """Cordons a node: nothing new is placed on it; what runs there goes on."""
+    """Cordons a node: no new sessions are placed on it; running ones continue."""
     UncordonNode: _aio.UnaryUnaryMultiCallable[_node_pb2.UncordonNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
     """Uncordons a node, also one that is draining."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
-    """Drains a node: cordons it, and ends what is still running there when the deadline passes."""
+    """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
     ForgetNode: _aio.UnaryUnaryMultiCallable[_node_pb2.ForgetNodeRequest, _node_pb2.ForgetNodeResponse]  # type: ignore[assignment]
-    """Forgets a node that will not come back: its sessions end as NODE_LOST and its slots are gone. Refused while
+    """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
     the node is connected.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the nodes and their devices, and takes them out of use and back."""
+    """Lists nodes and their devices, and takes nodes out of service and back."""
 
     @_abc_1.abstractmethod
     def ListNodes(
@@ -93,7 +93,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.CordonNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
-        """Cordons a node: nothing new is placed on it; what runs there goes on."""
+        """Cordons a node: no new sessions are placed on it; running ones continue."""
 
     @_abc_1.abstractmethod
     def UncordonNode(
@@ -109,7 +109,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.DrainNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
-        """Drains a node: cordons it, and ends what is still running there when the deadline passes."""
+        """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
 
     @_abc_1.abstractmethod
     def ForgetNode(
@@ -117,7 +117,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.ForgetNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ForgetNodeResponse, _abc.Awaitable[_node_pb2.ForgetNodeResponse]]:
-        """Forgets a node that will not come back: its sessions end as NODE_LOST and its slots are gone. Refused while
+        """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
         the node is connected.
         """
 

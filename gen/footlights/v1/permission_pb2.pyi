@@ -13,5 +13,5 @@ DESCRIPTOR: _descriptor.FileDescriptor
 PERMISSION_FIELD_NUMBER: _builtins.int
 permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """Names the permission that a caller's role must hold to call the RPC: `sessions.create`.
-An interceptor reads it from the descriptor; an RPC without one is refused to everybody.
+The call pipeline reads it from the descriptor; an RPC without one is always refused.
 """

@@ -38,7 +38,7 @@ class Profile(_message.Message):
         """Required. The applications: `usd-*`."""
         @_builtins.property
         def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """Optional. The versions: `2.*`. Empty is every version."""
+            """Optional. The versions: `2.*`. Empty: all versions."""
 
         def __init__(
             self,
@@ -64,18 +64,18 @@ class Profile(_message.Message):
     display_name: _builtins.str
     """Optional. Its name for people."""
     description: _builtins.str
-    """Optional. What it is for."""
+    """Optional. Its purpose."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Profile.Match]:
-        """Optional. What it may be used with; empty is every application."""
+        """Optional. The applications that it may be used with; empty: all."""
 
     @_builtins.property
     def needs(self) -> _application_pb2.Needs:
-        """Optional. Needs that replace the version's own, member by member."""
+        """Optional. Needs that replace the version's own, field by field."""
 
     @_builtins.property
     def limits(self) -> _application_pb2.Limits:
-        """Optional. Limits that replace the version's own, member by member."""
+        """Optional. Limits that replace the version's own, field by field."""
 
     @_builtins.property
     def updated_time(self) -> _timestamp_pb2.Timestamp:
@@ -102,7 +102,7 @@ Global___Profile: _TypeAlias = Profile  # noqa: Y015
 
 @_typing.final
 class ListProfilesRequest(_message.Message):
-    """Asks for profiles."""
+    """Requests profiles."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -148,7 +148,7 @@ Global___ListProfilesResponse: _TypeAlias = ListProfilesResponse  # noqa: Y015
 
 @_typing.final
 class GetProfileRequest(_message.Message):
-    """Names the profile to get."""
+    """Identifies the profile to get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -170,7 +170,7 @@ Global___GetProfileRequest: _TypeAlias = GetProfileRequest  # noqa: Y015
 
 @_typing.final
 class SetProfileRequest(_message.Message):
-    """Gives the profile to set."""
+    """The profile to set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -194,7 +194,7 @@ Global___SetProfileRequest: _TypeAlias = SetProfileRequest  # noqa: Y015
 
 @_typing.final
 class DeleteProfileRequest(_message.Message):
-    """Names the profile to delete."""
+    """Identifies the profile to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -216,7 +216,7 @@ Global___DeleteProfileRequest: _TypeAlias = DeleteProfileRequest  # noqa: Y015
 
 @_typing.final
 class DeleteProfileResponse(_message.Message):
-    """Says that the profile is deleted."""
+    """Confirms that the profile is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """Keeps profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class ProfileServiceStub:
 
 
 class ProfileServiceServicer:
-    """Keeps profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits.
     """
 
     def ListProfiles(self, request, context):
@@ -76,14 +76,14 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetProfile(self, request, context):
-        """Creates or replaces a profile. Sessions that exist keep what they were created with.
+        """Creates or replaces a profile. Existing sessions are not changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProfile(self, request, context):
-        """Deletes a profile. Sessions that exist keep what they were created with.
+        """Deletes a profile. Existing sessions are not changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """Keeps profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits.
     """
 
     @staticmethod

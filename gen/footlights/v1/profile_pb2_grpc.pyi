@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """Keeps profiles: named bundles of needs and limits."""
+    """Manages profiles: named bundles of needs and limits."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,13 +38,13 @@ class ProfileServiceStub:
     GetProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.GetProfileRequest, _profile_pb2.Profile]
     """Gets one profile."""
     SetProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.SetProfileRequest, _profile_pb2.Profile]
-    """Creates or replaces a profile. Sessions that exist keep what they were created with."""
+    """Creates or replaces a profile. Existing sessions are not changed."""
     DeleteProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.DeleteProfileRequest, _profile_pb2.DeleteProfileResponse]
-    """Deletes a profile. Sessions that exist keep what they were created with."""
+    """Deletes a profile. Existing sessions are not changed."""
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """Keeps profiles: named bundles of needs and limits."""
+    """Manages profiles: named bundles of needs and limits."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProfiles: _aio.UnaryUnaryMultiCallable[_profile_pb2.ListProfilesRequest, _profile_pb2.ListProfilesResponse]  # type: ignore[assignment]
@@ -52,12 +52,12 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     GetProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.GetProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
     """Gets one profile."""
     SetProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.SetProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
-    """Creates or replaces a profile. Sessions that exist keep what they were created with."""
+    """Creates or replaces a profile. Existing sessions are not changed."""
     DeleteProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.DeleteProfileRequest, _profile_pb2.DeleteProfileResponse]  # type: ignore[assignment]
-    """Deletes a profile. Sessions that exist keep what they were created with."""
+    """Deletes a profile. Existing sessions are not changed."""
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps profiles: named bundles of needs and limits."""
+    """Manages profiles: named bundles of needs and limits."""
 
     @_abc_1.abstractmethod
     def ListProfiles(
@@ -81,7 +81,7 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.SetProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.Profile, _abc.Awaitable[_profile_pb2.Profile]]:
-        """Creates or replaces a profile. Sessions that exist keep what they were created with."""
+        """Creates or replaces a profile. Existing sessions are not changed."""
 
     @_abc_1.abstractmethod
     def DeleteProfile(
@@ -89,6 +89,6 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.DeleteProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.DeleteProfileResponse, _abc.Awaitable[_profile_pb2.DeleteProfileResponse]]:
-        """Deletes a profile. Sessions that exist keep what they were created with."""
+        """Deletes a profile. Existing sessions are not changed."""
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ReadLogRequest(_message.Message):
-    """Asks for a launch's output."""
+    """Requests a launch's output."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,9 +33,9 @@ class ReadLogRequest(_message.Message):
     launch_id: _builtins.str
     """The launch."""
     tail_lines: _builtins.int
-    """How many lines from the end."""
+    """Number of lines from the end."""
     follow: _builtins.bool
-    """Whether to go on with new lines until cancelled."""
+    """Whether to keep sending new lines until cancelled."""
     def __init__(
         self,
         *,
@@ -54,7 +54,7 @@ Global___ReadLogRequest: _TypeAlias = ReadLogRequest  # noqa: Y015
 
 @_typing.final
 class FindRivalRequest(_message.Message):
-    """Asks whether an agent may be linked under a node's name."""
+    """Checks whether an agent may be linked with a node's name."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -65,14 +65,14 @@ class FindRivalRequest(_message.Message):
     node: _builtins.str
     """The node."""
     incarnation: _builtins.str
-    """The incarnation of the agent that wants to be."""
+    """The incarnation of the new agent."""
     @_builtins.property
     def patience(self) -> _duration_pb2.Duration:
-        """How long the other one may take to say something."""
+        """Time limit for a message from the other agent."""
 
     @_builtins.property
     def notice(self) -> _agent_pb2.Notice:
-        """What the other one is told where it is alive."""
+        """The notice for the other agent, if it is alive."""
 
     def __init__(
         self,
@@ -92,13 +92,13 @@ Global___FindRivalRequest: _TypeAlias = FindRivalRequest  # noqa: Y015
 
 @_typing.final
 class FindRivalResponse(_message.Message):
-    """Says whether there is another one."""
+    """The result of the check."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INCARNATION_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
-    """The incarnation of the one that is alive; empty where the way is free."""
+    """The incarnation of the agent that is alive; empty if there is none."""
     def __init__(
         self,
         *,

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class ReplicaServiceStub:
-    """What the replicas of one control plane ask each other: a node's link is open to one of them only. gRPC only: it has
-    no REST form. The caller proves that it has the cluster's key.
+    """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
+    form. The caller proves that it has the cluster key.
     """
 
     def __init__(self, channel):
@@ -50,19 +50,19 @@ class ReplicaServiceStub:
 
 
 class ReplicaServiceServicer:
-    """What the replicas of one control plane ask each other: a node's link is open to one of them only. gRPC only: it has
-    no REST form. The caller proves that it has the cluster's key.
+    """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
+    form. The caller proves that it has the cluster key.
     """
 
     def ReadLog(self, request, context):
-        """Reads a launch's output from a node whose agent is linked to the replica that is asked.
+        """Reads a launch's output from a node whose agent is linked to the called replica.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FindRival(self, request, context):
-        """Says whether another agent under a node's name is alive, and tells it that a second one has come.
+        """Checks whether another agent with a node's name is alive, and notifies it of the second one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,8 +90,8 @@ def add_ReplicaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReplicaService:
-    """What the replicas of one control plane ask each other: a node's link is open to one of them only. gRPC only: it has
-    no REST form. The caller proves that it has the cluster's key.
+    """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
+    form. The caller proves that it has the cluster key.
     """
 
     @staticmethod

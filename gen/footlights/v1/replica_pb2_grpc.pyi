@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReplicaServiceStub:
-    """What the replicas of one control plane ask each other: a node's link is open to one of them only. gRPC only: it has
-    no REST form. The caller proves that it has the cluster's key.
+    """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
+    form. The caller proves that it has the cluster key.
     """
 
     @_typing.overload
@@ -37,25 +37,25 @@ class ReplicaServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReplicaServiceAsyncStub: ...
     ReadLog: _grpc.UnaryStreamMultiCallable[_replica_pb2.ReadLogRequest, _agent_pb2.LogPart]
-    """Reads a launch's output from a node whose agent is linked to the replica that is asked."""
+    """Reads a launch's output from a node whose agent is linked to the called replica."""
     FindRival: _grpc.UnaryUnaryMultiCallable[_replica_pb2.FindRivalRequest, _replica_pb2.FindRivalResponse]
-    """Says whether another agent under a node's name is alive, and tells it that a second one has come."""
+    """Checks whether another agent with a node's name is alive, and notifies it of the second one."""
 
 @_typing.type_check_only
 class ReplicaServiceAsyncStub(ReplicaServiceStub):
-    """What the replicas of one control plane ask each other: a node's link is open to one of them only. gRPC only: it has
-    no REST form. The caller proves that it has the cluster's key.
+    """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
+    form. The caller proves that it has the cluster key.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadLog: _aio.UnaryStreamMultiCallable[_replica_pb2.ReadLogRequest, _agent_pb2.LogPart]  # type: ignore[assignment]
-    """Reads a launch's output from a node whose agent is linked to the replica that is asked."""
+    """Reads a launch's output from a node whose agent is linked to the called replica."""
     FindRival: _aio.UnaryUnaryMultiCallable[_replica_pb2.FindRivalRequest, _replica_pb2.FindRivalResponse]  # type: ignore[assignment]
-    """Says whether another agent under a node's name is alive, and tells it that a second one has come."""
+    """Checks whether another agent with a node's name is alive, and notifies it of the second one."""
 
 class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What the replicas of one control plane ask each other: a node's link is open to one of them only. gRPC only: it has
-    no REST form. The caller proves that it has the cluster's key.
+    """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
+    form. The caller proves that it has the cluster key.
     """
 
     @_abc_1.abstractmethod
@@ -64,7 +64,7 @@ class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _replica_pb2.ReadLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.LogPart], _abc.AsyncIterator[_agent_pb2.LogPart]]:
-        """Reads a launch's output from a node whose agent is linked to the replica that is asked."""
+        """Reads a launch's output from a node whose agent is linked to the called replica."""
 
     @_abc_1.abstractmethod
     def FindRival(
@@ -72,6 +72,6 @@ class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _replica_pb2.FindRivalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replica_pb2.FindRivalResponse, _abc.Awaitable[_replica_pb2.FindRivalResponse]]:
-        """Says whether another agent under a node's name is alive, and tells it that a second one has come."""
+        """Checks whether another agent with a node's name is alive, and notifies it of the second one."""
 
 def add_ReplicaServiceServicer_to_server(servicer: ReplicaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Session(_message.Message):
-    """One user's wish to have a version of an application running, and its life."""
+    """One user's request to run a version of an application, and its life."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,41 +35,41 @@ class Session(_message.Message):
     class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Session._State.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: Session._State.ValueType  # 0
-        """Unused."""
+        """Not used."""
         PENDING: Session._State.ValueType  # 1
-        """Waits for a device; `queue` says why and for how long."""
+        """Waits for a device; `queue` has the reasons and the estimated time."""
         STARTING: Session._State.ValueType  # 2
         """Has a device; the application is starting."""
         READY: Session._State.ValueType  # 3
-        """Can be connected to; nobody is."""
+        """Viewers can connect; none is connected."""
         ACTIVE: Session._State.ValueType  # 4
         """At least one viewer is connected."""
         TERMINATING: Session._State.ValueType  # 5
-        """Is being ended; its device is not free yet."""
+        """Is ending; its device is not free yet."""
         TERMINATED: Session._State.ValueType  # 6
-        """Has ended as wished or as agreed: `end_reason` says which."""
+        """Has ended as requested or by a limit; see `end_reason`."""
         FAILED: Session._State.ValueType  # 7
-        """Has ended by a failure: `end_reason` and `status_message` say which."""
+        """Has ended by a failure; see `end_reason` and `status_message`."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
-        """Where a session stands. New values may be added."""
+        """The states of a session. New values may be added."""
 
     STATE_UNSPECIFIED: Session.State.ValueType  # 0
-    """Unused."""
+    """Not used."""
     PENDING: Session.State.ValueType  # 1
-    """Waits for a device; `queue` says why and for how long."""
+    """Waits for a device; `queue` has the reasons and the estimated time."""
     STARTING: Session.State.ValueType  # 2
     """Has a device; the application is starting."""
     READY: Session.State.ValueType  # 3
-    """Can be connected to; nobody is."""
+    """Viewers can connect; none is connected."""
     ACTIVE: Session.State.ValueType  # 4
     """At least one viewer is connected."""
     TERMINATING: Session.State.ValueType  # 5
-    """Is being ended; its device is not free yet."""
+    """Is ending; its device is not free yet."""
     TERMINATED: Session.State.ValueType  # 6
-    """Has ended as wished or as agreed: `end_reason` says which."""
+    """Has ended as requested or by a limit; see `end_reason`."""
     FAILED: Session.State.ValueType  # 7
-    """Has ended by a failure: `end_reason` and `status_message` say which."""
+    """Has ended by a failure; see `end_reason` and `status_message`."""
 
     class _Condition:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -78,21 +78,21 @@ class Session(_message.Message):
     class _ConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Session._Condition.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         CONDITION_UNSPECIFIED: Session._Condition.ValueType  # 0
-        """Unused."""
+        """Not used."""
         OK: Session._Condition.ValueType  # 1
-        """The node reports as it should, or none is needed."""
+        """The node reports, or none is needed."""
         UNREACHABLE: Session._Condition.ValueType  # 2
-        """The node is silent. The session goes on there, and is never started a second time elsewhere."""
+        """The node is silent. The session continues there and is never started elsewhere."""
 
     class Condition(_Condition, metaclass=_ConditionEnumTypeWrapper):
         """Whether the control plane can see the session's node. New values may be added."""
 
     CONDITION_UNSPECIFIED: Session.Condition.ValueType  # 0
-    """Unused."""
+    """Not used."""
     OK: Session.Condition.ValueType  # 1
-    """The node reports as it should, or none is needed."""
+    """The node reports, or none is needed."""
     UNREACHABLE: Session.Condition.ValueType  # 2
-    """The node is silent. The session goes on there, and is never started a second time elsewhere."""
+    """The node is silent. The session continues there and is never started elsewhere."""
 
     class _EndReason:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -109,27 +109,27 @@ class Session(_message.Message):
         CRASHED: Session._EndReason.ValueType  # 3
         """The application exited with another status, or by a signal, after it was ready."""
         LAUNCH_FAILED: Session._EndReason.ValueType  # 4
-        """The application could not be launched, or ended before it was ready: its `status_message` says why."""
+        """The application could not be launched, or ended before it was ready; see `status_message`."""
         START_TIMEOUT: Session._EndReason.ValueType  # 5
         """The application was not ready within its start timeout."""
         NEVER_CONNECTED: Session._EndReason.ValueType  # 6
-        """Nobody connected within the never-connected timeout."""
+        """No viewer connected within the never-connected timeout."""
         IDLE_TIMEOUT: Session._EndReason.ValueType  # 7
-        """Nobody was connected, or nobody gave input, for the idle timeout."""
+        """There was no viewer or no input for the idle timeout."""
         MAX_DURATION: Session._EndReason.ValueType  # 8
         """The maximum duration was reached."""
         QUEUE_TIMEOUT: Session._EndReason.ValueType  # 9
         """No device was free within the queue timeout."""
         NODE_LOST: Session._EndReason.ValueType  # 10
-        """The node, or its record of the launch, is gone."""
+        """The node, or its record of the launch, is lost."""
         GPU_LOST: Session._EndReason.ValueType  # 11
         """The GPU failed."""
         DRAINED: Session._EndReason.ValueType  # 12
-        """The node was drained and its deadline passed, or its agent was stopped with what it ran."""
+        """The node's drain deadline passed, or its agent was stopped with its sessions."""
         WRONG_DEVICE: Session._EndReason.ValueType  # 13
         """The application ran on another device than the one it was given."""
         ABANDONED: Session._EndReason.ValueType  # 14
-        """The node had no link for too long, and nobody was connected."""
+        """The node had no link for too long, and no viewer was connected."""
 
     class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
         """Why a session ended. New values may be added."""
@@ -143,27 +143,27 @@ class Session(_message.Message):
     CRASHED: Session.EndReason.ValueType  # 3
     """The application exited with another status, or by a signal, after it was ready."""
     LAUNCH_FAILED: Session.EndReason.ValueType  # 4
-    """The application could not be launched, or ended before it was ready: its `status_message` says why."""
+    """The application could not be launched, or ended before it was ready; see `status_message`."""
     START_TIMEOUT: Session.EndReason.ValueType  # 5
     """The application was not ready within its start timeout."""
     NEVER_CONNECTED: Session.EndReason.ValueType  # 6
-    """Nobody connected within the never-connected timeout."""
+    """No viewer connected within the never-connected timeout."""
     IDLE_TIMEOUT: Session.EndReason.ValueType  # 7
-    """Nobody was connected, or nobody gave input, for the idle timeout."""
+    """There was no viewer or no input for the idle timeout."""
     MAX_DURATION: Session.EndReason.ValueType  # 8
     """The maximum duration was reached."""
     QUEUE_TIMEOUT: Session.EndReason.ValueType  # 9
     """No device was free within the queue timeout."""
     NODE_LOST: Session.EndReason.ValueType  # 10
-    """The node, or its record of the launch, is gone."""
+    """The node, or its record of the launch, is lost."""
     GPU_LOST: Session.EndReason.ValueType  # 11
     """The GPU failed."""
     DRAINED: Session.EndReason.ValueType  # 12
-    """The node was drained and its deadline passed, or its agent was stopped with what it ran."""
+    """The node's drain deadline passed, or its agent was stopped with its sessions."""
     WRONG_DEVICE: Session.EndReason.ValueType  # 13
     """The application ran on another device than the one it was given."""
     ABANDONED: Session.EndReason.ValueType  # 14
-    """The node had no link for too long, and nobody was connected."""
+    """The node had no link for too long, and no viewer was connected."""
 
     @_typing.final
     class Milestone(_message.Message):
@@ -178,7 +178,7 @@ class Session(_message.Message):
         class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Session.Milestone._Stage.ValueType], _builtins.type):
             DESCRIPTOR: _descriptor.EnumDescriptor
             STAGE_UNSPECIFIED: Session.Milestone._Stage.ValueType  # 0
-            """Unused."""
+            """Not used."""
             QUEUED: Session.Milestone._Stage.ValueType  # 1
             """The session was accepted."""
             PLACED: Session.Milestone._Stage.ValueType  # 2
@@ -188,19 +188,19 @@ class Session(_message.Message):
             PROCESS_UP: Session.Milestone._Stage.ValueType  # 4
             """The application's process runs."""
             APPLICATION_READY: Session.Milestone._Stage.ValueType  # 5
-            """The application answered its readiness check, on the ports it was given."""
+            """The application answered its readiness check, on its ports."""
             FIRST_VIEWER: Session.Milestone._Stage.ValueType  # 6
             """The first viewer connected."""
             ENDING: Session.Milestone._Stage.ValueType  # 7
-            """The end was asked for."""
+            """The end was requested."""
             ENDED: Session.Milestone._Stage.ValueType  # 8
-            """The application is gone and the device is free."""
+            """The application has ended and the device is free."""
 
         class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
             """The steps, in their usual order. New values may be added."""
 
         STAGE_UNSPECIFIED: Session.Milestone.Stage.ValueType  # 0
-        """Unused."""
+        """Not used."""
         QUEUED: Session.Milestone.Stage.ValueType  # 1
         """The session was accepted."""
         PLACED: Session.Milestone.Stage.ValueType  # 2
@@ -210,13 +210,13 @@ class Session(_message.Message):
         PROCESS_UP: Session.Milestone.Stage.ValueType  # 4
         """The application's process runs."""
         APPLICATION_READY: Session.Milestone.Stage.ValueType  # 5
-        """The application answered its readiness check, on the ports it was given."""
+        """The application answered its readiness check, on its ports."""
         FIRST_VIEWER: Session.Milestone.Stage.ValueType  # 6
         """The first viewer connected."""
         ENDING: Session.Milestone.Stage.ValueType  # 7
-        """The end was asked for."""
+        """The end was requested."""
         ENDED: Session.Milestone.Stage.ValueType  # 8
-        """The application is gone and the device is free."""
+        """The application has ended and the device is free."""
 
         STAGE_FIELD_NUMBER: _builtins.int
         TIME_FIELD_NUMBER: _builtins.int
@@ -240,7 +240,7 @@ class Session(_message.Message):
 
     @_typing.final
     class Queue(_message.Message):
-        """Where a pending session stands in the queue."""
+        """A pending session's position in the queue."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -251,8 +251,8 @@ class Session(_message.Message):
         """Output only. 1 is next."""
         @_builtins.property
         def eta(self) -> _duration_pb2.Duration:
-            """Output only. How long it will probably still take, from measured start times and the known ends
-            of leases; unset where nothing can be known.
+            """Output only. Estimated remaining time, from measured start times and the known ends of leases;
+            unset if it is not known.
             """
 
         @_builtins.property
@@ -274,7 +274,7 @@ class Session(_message.Message):
 
     @_typing.final
     class Route(_message.Message):
-        """One way to reach a port of the application."""
+        """One route to a port of the application."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -401,15 +401,15 @@ class Session(_message.Message):
     application: _builtins.str
     """Output only. The application."""
     application_version: _builtins.str
-    """Output only. The version that runs: what the release pointed at when the session was created."""
+    """Output only. The version that runs: the release's version when the session was created."""
     username: _builtins.str
-    """Output only. Whose session it is."""
+    """Output only. The owner of the session."""
     state: Global___Session.State.ValueType
-    """Output only. Where it stands."""
+    """Output only. Its state."""
     condition: Global___Session.Condition.ValueType
-    """Output only. Whether its node can be seen."""
+    """Output only. Whether its node reports."""
     status_message: _builtins.str
-    """Output only. One sentence for a person: what it waits for, or what went wrong."""
+    """Output only. One sentence for people: what it waits for, or what failed."""
     end_reason: Global___Session.EndReason.ValueType
     """Output only. Why it ended."""
     revision: _builtins.int
@@ -427,11 +427,11 @@ class Session(_message.Message):
     request_id: _builtins.str
     """Output only. The idempotency key it was created with."""
     viewers: _builtins.int
-    """Output only. How many viewers are connected; unset where it cannot be known."""
+    """Output only. Number of connected viewers; unset if it is not known."""
     exit_code: _builtins.int
-    """Output only. The application's exit status; -N where signal N killed it."""
+    """Output only. The application's exit status; -N if signal N ended it."""
     launch_count: _builtins.int
-    """Output only. How many launches were made for it."""
+    """Output only. Number of its launches."""
     @_builtins.property
     def application_arguments(self) -> _struct_pb2.Struct:
         """Output only. The arguments; secret values are replaced by `[redacted]`."""
@@ -454,7 +454,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def queue(self) -> Global___Session.Queue:
-        """Output only. Its place in the queue, while pending."""
+        """Output only. Its position in the queue, while pending."""
 
     @_builtins.property
     def routes(self) -> _containers.MessageMap[_builtins.str, Global___Session.Routes]:
@@ -466,11 +466,11 @@ class Session(_message.Message):
 
     @_builtins.property
     def max_duration(self) -> _duration_pb2.Duration:
-        """Output only. How long it may run, from ready; unset is without end."""
+        """Output only. Maximum duration, from ready; unset: unlimited."""
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Output only. How long it may go without a viewer or input; unset is without end."""
+        """Output only. Maximum time without viewers or input; unset: unlimited."""
 
     @_builtins.property
     def log_tail(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -526,7 +526,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """Asks for sessions."""
+    """Requests sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -543,9 +543,9 @@ class ListSessionsRequest(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Optional. How many to return at most."""
+    """Optional. Maximum number to return."""
     offset: _builtins.int
-    """Optional. How many to skip. Prefer `page_token`, which costs the same on every page."""
+    """Optional. Number to skip. Prefer `page_token`, which costs the same on every page."""
     sort_by: _builtins.str
     """Optional. The field to sort by."""
     order: _builtins.str
@@ -555,7 +555,7 @@ class ListSessionsRequest(_message.Message):
     application: _builtins.str
     """Optional. Only sessions of this application."""
     page_token: _builtins.str
-    """Optional. The `next_page_token` of the answer before; not together with `offset`."""
+    """Optional. The `next_page_token` of the previous answer; not together with `offset`."""
     search: _builtins.str
     """Optional. Only sessions with this text, of three characters or more, in their application, username, status message
     or the value of a label; or whose `session_id` begins with it, from eight characters on. ASCII letters match in both
@@ -621,15 +621,15 @@ class ListSessionsResponse(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many match in all, up to 10,000."""
+    """Number of all matches, up to 10,000."""
     count_is_capped: _builtins.bool
-    """Whether there are more than `count` says."""
+    """Whether there are more than `count`."""
     limit: _builtins.int
     """The limit that was applied."""
     offset: _builtins.int
     """The offset that was applied."""
     next_page_token: _builtins.str
-    """What to send as `page_token` for the next page; empty on the last one."""
+    """The `page_token` of the next page; empty on the last one."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
         """The sessions."""
@@ -654,7 +654,7 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class CreateSessionRequest(_message.Message):
-    """Asks for a session."""
+    """Requests a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -701,20 +701,20 @@ class CreateSessionRequest(_message.Message):
     priority: _builtins.int
     """Optional. Higher is placed first; above 0 only for services and operators."""
     username: _builtins.str
-    """Optional. Whose session it is; another than the caller's own name only for services and operators."""
+    """Optional. The owner of the session; other than the caller only for services and operators."""
     @_builtins.property
     def application_arguments(self) -> _struct_pb2.Struct:
-        """Optional. What to start it with: the version's declared arguments, and for every version
+        """Optional. Its arguments: those that the version declares, and for every version
         `usd_stage_uri` and `nucleus_connection_config`.
         """
 
     @_builtins.property
     def max_duration(self) -> _duration_pb2.Duration:
-        """Optional. How long the session may run, from ready; at most what the version or profile allows."""
+        """Optional. Maximum duration, from ready; at most the version's or profile's limit."""
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Optional. How long the session may go without a viewer or input."""
+        """Optional. Maximum time without viewers or input."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -744,7 +744,7 @@ Global___CreateSessionRequest: _TypeAlias = CreateSessionRequest  # noqa: Y015
 
 @_typing.final
 class TerminateSessionRequest(_message.Message):
-    """Names the session to terminate."""
+    """Identifies the session to terminate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -766,7 +766,7 @@ Global___TerminateSessionRequest: _TypeAlias = TerminateSessionRequest  # noqa: 
 
 @_typing.final
 class TerminateSessionResponse(_message.Message):
-    """Says that the session's end is under way."""
+    """Confirms that the session is ending."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -796,7 +796,7 @@ Global___TerminateSessionResponse: _TypeAlias = TerminateSessionResponse  # noqa
 
 @_typing.final
 class GetSessionRequest(_message.Message):
-    """Names the session to get."""
+    """Identifies the session to get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -818,7 +818,7 @@ Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
 
 @_typing.final
 class WatchSessionRequest(_message.Message):
-    """Names the session to watch."""
+    """Identifies the session to watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -844,7 +844,7 @@ Global___WatchSessionRequest: _TypeAlias = WatchSessionRequest  # noqa: Y015
 
 @_typing.final
 class WatchSessionsRequest(_message.Message):
-    """Says which sessions to watch."""
+    """Selects the sessions to watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -874,7 +874,7 @@ Global___WatchSessionsRequest: _TypeAlias = WatchSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ConnectSessionRequest(_message.Message):
-    """Names the session to connect to."""
+    """Identifies the session to connect to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -896,7 +896,7 @@ Global___ConnectSessionRequest: _TypeAlias = ConnectSessionRequest  # noqa: Y015
 
 @_typing.final
 class ConnectSessionResponse(_message.Message):
-    """What one viewer needs."""
+    """The connection data of one viewer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -936,20 +936,20 @@ class ConnectSessionResponse(_message.Message):
     ICE_SERVERS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The grant: good for this session only, until `expire_time`. Sent as `Authorization: Bearer`, as
+    """The grant: valid for this session only, until `expire_time`. Sent as `Authorization: Bearer`, as
     `?access_token=`, or as the WebSocket subprotocol `Authorization-Bearer.<token>`.
     """
     whep_url: _builtins.str
-    """Where to POST a WHEP offer; empty where the application does not speak WHEP."""
+    """Where to POST a WHEP offer; empty if the application does not support WHEP."""
     signaling_url: _builtins.str
-    """The WebSocket for NVIDIA's signalling; empty where the application does not speak it."""
+    """The WebSocket for NVIDIA's signalling; empty if the application does not support it."""
     @_builtins.property
     def ice_servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectSessionResponse.IceServer]:
-        """The ICE servers to use; empty where none is needed."""
+        """The ICE servers to use; empty if none is needed."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the token ceases to open new connections."""
+        """When the grant expires for new connections."""
 
     def __init__(
         self,
@@ -970,7 +970,7 @@ Global___ConnectSessionResponse: _TypeAlias = ConnectSessionResponse  # noqa: Y0
 
 @_typing.final
 class ExtendSessionRequest(_message.Message):
-    """Names the session to extend."""
+    """Identifies the session to extend."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -980,7 +980,7 @@ class ExtendSessionRequest(_message.Message):
     """Required. The session's id."""
     @_builtins.property
     def extend_by(self) -> _duration_pb2.Duration:
-        """Required. How much longer it may run; at most what the version or profile allows in all."""
+        """Required. The additional time; in total at most the version's or profile's limit."""
 
     def __init__(
         self,
@@ -998,7 +998,7 @@ Global___ExtendSessionRequest: _TypeAlias = ExtendSessionRequest  # noqa: Y015
 
 @_typing.final
 class GetSessionLogRequest(_message.Message):
-    """Names the log to read."""
+    """Identifies the log to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1007,7 +1007,7 @@ class GetSessionLogRequest(_message.Message):
     session_id: _builtins.str
     """Required. The session's id."""
     tail_lines: _builtins.int
-    """Optional. How many lines, counted from the end."""
+    """Optional. Number of lines from the end."""
     def __init__(
         self,
         *,
@@ -1026,7 +1026,7 @@ Global___GetSessionLogRequest: _TypeAlias = GetSessionLogRequest  # noqa: Y015
 
 @_typing.final
 class TailSessionLogRequest(_message.Message):
-    """Names the log to follow."""
+    """Identifies the log to follow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1035,7 +1035,7 @@ class TailSessionLogRequest(_message.Message):
     session_id: _builtins.str
     """Required. The session's id."""
     tail_lines: _builtins.int
-    """Optional. How many of the lines that are already there to send first."""
+    """Optional. Number of existing lines to send first."""
     def __init__(
         self,
         *,
@@ -1061,7 +1061,7 @@ class SessionLog(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
-    """Whether lines before these were left out."""
+    """Whether earlier lines were omitted."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The lines, without their line ends; invalid UTF-8 is replaced."""
@@ -1082,7 +1082,7 @@ Global___SessionLog: _TypeAlias = SessionLog  # noqa: Y015
 
 @_typing.final
 class ExplainPlacementRequest(_message.Message):
-    """Describes the session to explain; the members mean what they mean in CreateSessionRequest."""
+    """Describes the session to explain; the fields are those of CreateSessionRequest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1116,13 +1116,13 @@ Global___ExplainPlacementRequest: _TypeAlias = ExplainPlacementRequest  # noqa: 
 
 @_typing.final
 class ExplainPlacementResponse(_message.Message):
-    """What would happen, and why."""
+    """The expected placement, and the reasons."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
     class DeviceVerdict(_message.Message):
-        """Why one device would not be taken; or that it would."""
+        """Whether one device fits, and why not."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1154,7 +1154,7 @@ class ExplainPlacementResponse(_message.Message):
 
     @_typing.final
     class NodeVerdict(_message.Message):
-        """Why one node would not be taken; or that it would."""
+        """Whether one node fits, and why not."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1170,7 +1170,7 @@ class ExplainPlacementResponse(_message.Message):
         """The same for a person."""
         @_builtins.property
         def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainPlacementResponse.DeviceVerdict]:
-            """Its devices, where the node itself would do."""
+            """Its devices, if the node itself fits."""
 
         def __init__(
             self,
@@ -1195,22 +1195,22 @@ class ExplainPlacementResponse(_message.Message):
     NODE_COUNT_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     fits: _builtins.bool
-    """Whether it would be placed at once."""
+    """Whether it would be placed now."""
     node: _builtins.str
     """The node it would be placed on."""
     device: _builtins.str
     """The device it would be placed on."""
     queue_position: _builtins.int
-    """Its place in the queue, where it would wait."""
+    """Its position in the queue, if it would wait."""
     node_count: _builtins.int
-    """How many nodes there are."""
+    """Number of all nodes."""
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
-        """How long it would probably wait; unset where nothing can be known."""
+        """Estimated waiting time; unset if it is not known."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainPlacementResponse.NodeVerdict]:
-        """The verdicts of up to 100 nodes: the one it would be placed on, and some of every sort."""
+        """The verdicts of up to 100 nodes: the one it would be placed on, and some of each kind."""
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

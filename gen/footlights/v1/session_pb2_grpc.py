@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class StreamingServiceStub:
-    """Starts, shows and ends streaming sessions: the Application Streaming API 2.0.0, and what it lacks.
+    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions.
     """
 
     def __init__(self, channel):
@@ -93,7 +93,7 @@ class StreamingServiceStub:
 
 
 class StreamingServiceServicer:
-    """Starts, shows and ends streaming sessions: the Application Streaming API 2.0.0, and what it lacks.
+    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions.
     """
 
     def ListSessions(self, request, context):
@@ -113,7 +113,7 @@ class StreamingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TerminateSession(self, request, context):
-        """Terminates a session in whatever state it is. Terminating twice gives the same answer.
+        """Terminates a session in any state. Terminating twice gives the same answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,21 +127,21 @@ class StreamingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSession(self, request, context):
-        """Streams one session: as it is, then at every change, until it has ended.
+        """Streams one session: now and at every change, until it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSessions(self, request, context):
-        """Streams every session that the caller may see: as they are, then at every change.
+        """Streams every session that the caller may see: now and at every change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConnectSession(self, request, context):
-        """Grants one viewer the way to a session's picture: a short-lived token and the URLs it is for.
+        """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,7 +243,7 @@ def add_StreamingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StreamingService:
-    """Starts, shows and ends streaming sessions: the Application Streaming API 2.0.0, and what it lacks.
+    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StreamingServiceStub:
-    """Starts, shows and ends streaming sessions: the Application Streaming API 2.0.0, and what it lacks."""
+    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,15 +42,15 @@ class StreamingServiceStub:
     session is the operation, and its `state` and `timeline` are the progress.
     """
     TerminateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]
-    """Terminates a session in whatever state it is. Terminating twice gives the same answer."""
+    """Terminates a session in any state. Terminating twice gives the same answer."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]
     """Gets one session."""
     WatchSession: _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]
-    """Streams one session: as it is, then at every change, until it has ended."""
+    """Streams one session: now and at every change, until it has ended."""
     WatchSessions: _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]
-    """Streams every session that the caller may see: as they are, then at every change."""
+    """Streams every session that the caller may see: now and at every change."""
     ConnectSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.ConnectSessionRequest, _session_pb2.ConnectSessionResponse]
-    """Grants one viewer the way to a session's picture: a short-lived token and the URLs it is for."""
+    """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
     ExtendSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.ExtendSessionRequest, _session_pb2.Session]
     """Extends a session's maximum duration."""
     GetSessionLog: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionLogRequest, _session_pb2.SessionLog]
@@ -64,7 +64,7 @@ class StreamingServiceStub:
 
 @_typing.type_check_only
 class StreamingServiceAsyncStub(StreamingServiceStub):
-    """Starts, shows and ends streaming sessions: the Application Streaming API 2.0.0, and what it lacks."""
+    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -76,15 +76,15 @@ class StreamingServiceAsyncStub(StreamingServiceStub):
     session is the operation, and its `state` and `timeline` are the progress.
     """
     TerminateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]  # type: ignore[assignment]
-    """Terminates a session in whatever state it is. Terminating twice gives the same answer."""
+    """Terminates a session in any state. Terminating twice gives the same answer."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Gets one session."""
     WatchSession: _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Streams one session: as it is, then at every change, until it has ended."""
+    """Streams one session: now and at every change, until it has ended."""
     WatchSessions: _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Streams every session that the caller may see: as they are, then at every change."""
+    """Streams every session that the caller may see: now and at every change."""
     ConnectSession: _aio.UnaryUnaryMultiCallable[_session_pb2.ConnectSessionRequest, _session_pb2.ConnectSessionResponse]  # type: ignore[assignment]
-    """Grants one viewer the way to a session's picture: a short-lived token and the URLs it is for."""
+    """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
     ExtendSession: _aio.UnaryUnaryMultiCallable[_session_pb2.ExtendSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Extends a session's maximum duration."""
     GetSessionLog: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionLogRequest, _session_pb2.SessionLog]  # type: ignore[assignment]
@@ -97,7 +97,7 @@ class StreamingServiceAsyncStub(StreamingServiceStub):
     """
 
 class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Starts, shows and ends streaming sessions: the Application Streaming API 2.0.0, and what it lacks."""
+    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions."""
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -125,7 +125,7 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.TerminateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.TerminateSessionResponse, _abc.Awaitable[_session_pb2.TerminateSessionResponse]]:
-        """Terminates a session in whatever state it is. Terminating twice gives the same answer."""
+        """Terminates a session in any state. Terminating twice gives the same answer."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -141,7 +141,7 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.WatchSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.Session], _abc.AsyncIterator[_session_pb2.Session]]:
-        """Streams one session: as it is, then at every change, until it has ended."""
+        """Streams one session: now and at every change, until it has ended."""
 
     @_abc_1.abstractmethod
     def WatchSessions(
@@ -149,7 +149,7 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.WatchSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.Session], _abc.AsyncIterator[_session_pb2.Session]]:
-        """Streams every session that the caller may see: as they are, then at every change."""
+        """Streams every session that the caller may see: now and at every change."""
 
     @_abc_1.abstractmethod
     def ConnectSession(
@@ -157,7 +157,7 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.ConnectSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.ConnectSessionResponse, _abc.Awaitable[_session_pb2.ConnectSessionResponse]]:
-        """Grants one viewer the way to a session's picture: a short-lived token and the URLs it is for."""
+        """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
 
     @_abc_1.abstractmethod
     def ExtendSession(

@@ -34,7 +34,7 @@ class Token(_message.Message):
     class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Token._Role.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         ROLE_UNSPECIFIED: Token._Role.ValueType  # 0
-        """Unused."""
+        """Not used."""
         DEVELOPER: Token._Role.ValueType  # 1
         """Creates sessions, and sees and ends its own."""
         SERVICE: Token._Role.ValueType  # 2
@@ -42,13 +42,13 @@ class Token(_message.Message):
         OPERATOR: Token._Role.ValueType  # 3
         """Everything."""
         NODE: Token._Role.ValueType  # 4
-        """Speaks for one node as its agent."""
+        """Opens the link of one node's agent."""
 
     class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-        """What a token lets its holder do. New values may be added."""
+        """The roles. New values may be added."""
 
     ROLE_UNSPECIFIED: Token.Role.ValueType  # 0
-    """Unused."""
+    """Not used."""
     DEVELOPER: Token.Role.ValueType  # 1
     """Creates sessions, and sees and ends its own."""
     SERVICE: Token.Role.ValueType  # 2
@@ -56,7 +56,7 @@ class Token(_message.Message):
     OPERATOR: Token.Role.ValueType  # 3
     """Everything."""
     NODE: Token.Role.ValueType  # 4
-    """Speaks for one node as its agent."""
+    """Opens the link of one node's agent."""
 
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
@@ -70,16 +70,16 @@ class Token(_message.Message):
     role: Global___Token.Role.ValueType
     """Output only. Its role."""
     subject: _builtins.str
-    """Output only. Whose it is: the user name of sessions created with it, or the node's name."""
+    """Output only. Its holder: the owner of sessions created with it, or the node's name."""
     description: _builtins.str
-    """Output only. What it is for."""
+    """Output only. Its purpose."""
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it ceases to be good; unset is never."""
+        """Output only. When it expires; unset: never."""
 
     @_builtins.property
     def revoked_time(self) -> _timestamp_pb2.Timestamp:
@@ -117,12 +117,12 @@ class CreateTokenRequest(_message.Message):
     role: Global___Token.Role.ValueType
     """Required. Its role."""
     subject: _builtins.str
-    """Required. Whose it is: a user or service name, or the node's name for NODE."""
+    """Required. Its holder: a user or service name, or the node's name for NODE."""
     description: _builtins.str
-    """Optional. What it is for."""
+    """Optional. Its purpose."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """Optional. How long it is good; unset is for ever."""
+        """Optional. Time until it expires; unset: never."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ Global___CreateTokenResponse: _TypeAlias = CreateTokenResponse  # noqa: Y015
 
 @_typing.final
 class ListTokensRequest(_message.Message):
-    """Asks for tokens."""
+    """Requests tokens."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -211,7 +211,7 @@ Global___ListTokensResponse: _TypeAlias = ListTokensResponse  # noqa: Y015
 
 @_typing.final
 class RevokeTokenRequest(_message.Message):
-    """Names the token to revoke."""
+    """Identifies the token to revoke."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,7 +233,7 @@ Global___RevokeTokenRequest: _TypeAlias = RevokeTokenRequest  # noqa: Y015
 
 @_typing.final
 class GetCallerRequest(_message.Message):
-    """Asks who the caller is."""
+    """Requests the caller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -250,7 +250,7 @@ Global___GetCallerRequest: _TypeAlias = GetCallerRequest  # noqa: Y015
 
 @_typing.final
 class Caller(_message.Message):
-    """Who the caller is."""
+    """The caller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,14 +259,14 @@ class Caller(_message.Message):
     PERMISSIONS_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
-    """The name its sessions carry."""
+    """The owner of its sessions."""
     role: Global___Token.Role.ValueType
     """Its role."""
     server_version: _builtins.str
     """The control plane's version."""
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What its role lets it do."""
+        """The permissions of its role."""
 
     def __init__(
         self,

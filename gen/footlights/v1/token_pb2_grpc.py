@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TokenServiceStub:
-    """Keeps the tokens that callers and agents prove themselves with.
+    """Manages the tokens that authenticate callers and agents.
     """
 
     def __init__(self, channel):
@@ -58,11 +58,11 @@ class TokenServiceStub:
 
 
 class TokenServiceServicer:
-    """Keeps the tokens that callers and agents prove themselves with.
+    """Manages the tokens that authenticate callers and agents.
     """
 
     def CreateToken(self, request, context):
-        """Creates a token. Its secret is in this answer and nowhere else.
+        """Creates a token. Its secret is only in this answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,7 +83,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCaller(self, request, context):
-        """Says who the caller is.
+        """Returns the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_TokenServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenService:
-    """Keeps the tokens that callers and agents prove themselves with.
+    """Manages the tokens that authenticate callers and agents.
     """
 
     @staticmethod

@@ -27,37 +27,37 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TokenServiceStub:
-    """Keeps the tokens that callers and agents prove themselves with."""
+    """Manages the tokens that authenticate callers and agents."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TokenServiceAsyncStub: ...
     CreateToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.CreateTokenRequest, _token_pb2.CreateTokenResponse]
-    """Creates a token. Its secret is in this answer and nowhere else."""
+    """Creates a token. Its secret is only in this answer."""
     ListTokens: _grpc.UnaryUnaryMultiCallable[_token_pb2.ListTokensRequest, _token_pb2.ListTokensResponse]
     """Lists tokens, newest first, without their secrets."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.RevokeTokenRequest, _token_pb2.Token]
     """Revokes a token: it is refused from now on. Revoking twice gives the same answer."""
     GetCaller: _grpc.UnaryUnaryMultiCallable[_token_pb2.GetCallerRequest, _token_pb2.Caller]
-    """Says who the caller is."""
+    """Returns the caller."""
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
-    """Keeps the tokens that callers and agents prove themselves with."""
+    """Manages the tokens that authenticate callers and agents."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateToken: _aio.UnaryUnaryMultiCallable[_token_pb2.CreateTokenRequest, _token_pb2.CreateTokenResponse]  # type: ignore[assignment]
-    """Creates a token. Its secret is in this answer and nowhere else."""
+    """Creates a token. Its secret is only in this answer."""
     ListTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.ListTokensRequest, _token_pb2.ListTokensResponse]  # type: ignore[assignment]
     """Lists tokens, newest first, without their secrets."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_pb2.RevokeTokenRequest, _token_pb2.Token]  # type: ignore[assignment]
     """Revokes a token: it is refused from now on. Revoking twice gives the same answer."""
     GetCaller: _aio.UnaryUnaryMultiCallable[_token_pb2.GetCallerRequest, _token_pb2.Caller]  # type: ignore[assignment]
-    """Says who the caller is."""
+    """Returns the caller."""
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the tokens that callers and agents prove themselves with."""
+    """Manages the tokens that authenticate callers and agents."""
 
     @_abc_1.abstractmethod
     def CreateToken(
@@ -65,7 +65,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.CreateTokenResponse, _abc.Awaitable[_token_pb2.CreateTokenResponse]]:
-        """Creates a token. Its secret is in this answer and nowhere else."""
+        """Creates a token. Its secret is only in this answer."""
 
     @_abc_1.abstractmethod
     def ListTokens(
@@ -89,6 +89,6 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.GetCallerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.Caller, _abc.Awaitable[_token_pb2.Caller]]:
-        """Says who the caller is."""
+        """Returns the caller."""
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,12 +1,15 @@
-"""Who a caller is, what it may do, and what proves it.
+"""Identity: who a caller is, what it may do, and what proves it.
 
-* ``tokens``: API tokens, how they are minted, told from typos, stored as keyed digests.
-* ``roles``: the roles, the permissions that each one holds, and the ``Caller``.
+* ``tokens``: API tokens: how they are made, parsed and stored as keyed digests; and the proof of another replica.
+* ``roles``: the roles, the permissions of each, and the ``Caller``.
 * ``grants``: short-lived, signed permissions for one viewer of one session.
-* ``secrets``: the cluster key, everything derived from it, and the box that secrets lie in at rest.
-* ``redaction``: takes tokens and grants out of text before it is logged.
+* ``relays``: time-limited credentials for TURN relays.
+* ``secrets``: the cluster key, the keys derived from it, and the encryption of secrets at rest.
 
-Everything here is pure but for ``ClusterKey.load_or_create``: randomness, time and keys come in as parameters. It
-imports nothing of ours but ``errors``. Invariants: no secret is ever stored or logged in the clear, every comparison
-of one is constant-time, and each use of the cluster key has a key of its own (HKDF, by label).
+How data flows: a request's credentials are parsed here, looked up by the caller of this package (only the store knows
+rows), and become a ``Caller``, which the pipeline asks for permissions.
+
+Everything is pure except ``ClusterKey.load_or_create``: randomness, time and keys are parameters. Only ``errors`` is
+imported from Footlights. What must hold: no secret is stored or logged in the clear, secrets are compared in constant
+time, and each use of the cluster key has its own derived key (HKDF, by label).
 """

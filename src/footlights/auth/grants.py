@@ -1,8 +1,8 @@
-"""Grants: one viewer's way to one session's picture, for a short time.
+"""Grants: permission for one viewer to connect to one session, for a short time.
 
-``flg_`` and one base64url word (no padding, no dot), so that a grant fits a header, a query and a WebSocket
-subprotocol (RFC 6455 wants RFC 7230 token characters there). The word is HMAC-SHA256 over the claims, then the claims
-as JSON. Nothing is stored: any front door with the cluster key can verify any grant.
+A grant is ``flg_`` and one base64url word (no padding, no dot), so that it fits a header, a query and a WebSocket
+subprotocol (RFC 6455 requires RFC 7230 token characters there). The word is HMAC-SHA256 over the claims, then the
+claims as JSON. Nothing is stored: any front door with the cluster key can verify any grant.
 """
 
 from __future__ import annotations
@@ -29,52 +29,52 @@ _LONGEST: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a grant says."""
+    """The claims of a grant."""
 
     session_id: str
     subject: str
     expire_time: datetime
     """Aware, UTC, whole milliseconds."""
     nonce: str
-    """Sixteen URL-safe characters, different in every grant: what a WHEP resource is bound to."""
+    """Sixteen URL-safe characters, different in every grant; a WHEP resource is bound to it."""
 
 
 class Grants:
     """Mints and verifies grants under one key."""
 
     def __init__(self, key: bytes, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        """Take ``key`` for grants only: ``ClusterKey.derive("grants")``."""
+        """Use ``key`` for grants only: ``ClusterKey.derive("grants")``."""
         self._key = key
         self._random_bytes = random_bytes
 
     def mint(self, session_id: str, subject: str, ttl_s: float, now: datetime) -> str:
-        """A grant for ``session_id`` that is good for ``ttl_s`` seconds from ``now`` (aware)."""
+        """Return a grant for ``session_id``, valid for ``ttl_s`` seconds from ``now`` (aware)."""
         expire_ms = int((now + timedelta(seconds=ttl_s)).timestamp() * 1000)
         claims = [session_id, subject, expire_ms, _encode(self._random_bytes(12))]
         payload = json.dumps(claims, separators=(",", ":")).encode()
         return PREFIX + _encode(self._mac(payload) + payload)
 
     def verify(self, text: str, now: datetime) -> Grant:
-        """The grant in ``text``.
+        """Return the claims of the grant in ``text``.
 
         Raises:
-            Unauthenticated: ``GRANT_INVALID`` where it is none of ours, ``GRANT_EXPIRED`` where its time is over.
+            Unauthenticated: ``GRANT_INVALID``: not a grant of this cluster; ``GRANT_EXPIRED``: it has expired.
         """
         grant = self.read(text)
         if now >= grant.expire_time:
             raise Unauthenticated(
                 f"The grant expired at {grant.expire_time.isoformat(timespec='seconds')}: "
-                "ask for a new one with POST /stream/{session_id}:connect.",
+                "request a new one with POST /stream/{session_id}:connect.",
                 reason="GRANT_EXPIRED",
                 metadata={"session_id": grant.session_id, "expire_time": grant.expire_time.isoformat()},
             )
         return grant
 
     def read(self, text: str) -> Grant:
-        """The grant in ``text``, also when its time is over: for ending what was begun with it.
+        """Return the claims of the grant in ``text``, even if it has expired: for closing what was opened with it.
 
         Raises:
-            Unauthenticated: ``GRANT_INVALID`` where it is none of ours.
+            Unauthenticated: ``GRANT_INVALID``: not a grant of this cluster.
         """
         if not text.startswith(PREFIX) or len(text) > _LONGEST:
             raise _invalid()
@@ -84,7 +84,7 @@ class Grants:
         except (binascii.Error, ValueError):
             raise _invalid() from None
         mac, payload = blob[:_MAC_BYTES], blob[_MAC_BYTES:]
-        # The word is compared too: base64 has several spellings of the same bytes, and a grant has one.
+        # The word is compared too: base64 can encode the same bytes in several ways, and only one is a grant.
         if not hmac.compare_digest(mac, self._mac(payload)) or _encode(blob) != word:
             raise _invalid()
         session_id, subject, expire_ms, nonce = json.loads(payload)
@@ -102,7 +102,7 @@ def _encode(data: bytes) -> str:
 
 def _invalid() -> Unauthenticated:
     return Unauthenticated(
-        "The grant is not one of this control plane's: ask for one with POST /stream/{session_id}:connect. "
-        "API tokens do not open a session's picture.",
+        "The grant is invalid for this control plane: request one with POST /stream/{session_id}:connect. "
+        "API tokens do not open a session's stream.",
         reason="GRANT_INVALID",
     )

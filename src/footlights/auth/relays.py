@@ -1,8 +1,8 @@
-"""Passwords for a TURN relay that end by themselves, as coturn's ``use-auth-secret`` has it.
+"""Time-limited credentials for TURN relays, as for coturn's ``use-auth-secret``.
 
 The convention is that of "A REST API For Access To TURN Services" (draft-uberti-behave-turn-rest): the user name is
-``EXPIRY:NAME``, with the time at which it ceases to be good in seconds since 1970, and the password is the base64 of
-HMAC-SHA1 over it under the secret that relay and issuer share. Nothing is stored, and the relay asks nobody.
+``EXPIRY:NAME``, with the expiry in seconds since 1970, and the password is the base64 of HMAC-SHA1 over it with the
+secret that the relay and this control plane share. Nothing is stored, and the relay makes no request to verify it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One viewer's way through a relay; named as WebRTC's ``RTCIceServer`` has it."""
+    """One viewer's credential for a relay; its members are named as in WebRTC's ``RTCIceServer``."""
 
     urls: tuple[str, ...]
     username: str
@@ -34,19 +34,19 @@ class Relays:
     """Issues credentials for one set of relays."""
 
     def __init__(self, urls: Sequence[str], secret: bytes, ttl_s: float) -> None:
-        """Take the relays' URLs, the secret that they share with us, and for how many seconds a password is good."""
+        """Store the relays' URLs, the shared secret, and the lifetime of a password in seconds."""
         self._urls, self._secret, self._ttl_s = tuple(urls), secret, ttl_s
 
     def issue(self, session_id: str, now: datetime) -> Credential:
-        """Return a credential for a viewer of ``session_id`` that is good from ``now`` (aware) on."""
+        """Return a credential for a viewer of ``session_id``, valid from ``now`` (aware)."""
         username = f"{int((now + timedelta(seconds=self._ttl_s)).timestamp())}:{session_id}"
-        # SHA-1 is what relays check with; as a keyed digest it is not broken.
+        # Relays verify with SHA-1; HMAC-SHA1 is not affected by its known weaknesses.
         digest = hmac.digest(self._secret, username.encode(), hashlib.sha1)
         return Credential(self._urls, username, base64.b64encode(digest).decode())
 
 
 def of(urls: Sequence[str], secret_file: Path | None, ttl_s: float) -> Relays | None:
-    """Return the issuer for these settings; None without a relay.
+    """Return the issuer for these settings; None if there is no relay.
 
     Raises:
         InvalidArgument: the secret cannot be read, or is empty; names ``turn_secret_file``.
@@ -56,10 +56,10 @@ def of(urls: Sequence[str], secret_file: Path | None, ttl_s: float) -> Relays | 
     try:
         secret = secret_file.read_bytes().strip()
     except OSError as error:
-        raise InvalidArgument("turn_secret_file", f"{secret_file} cannot be read: {error.strerror}.") from error
+        raise InvalidArgument("turn_secret_file", f"cannot read {secret_file}: {error.strerror}.") from error
     if not secret:
         raise InvalidArgument(
             "turn_secret_file",
-            f"{secret_file} is empty. Put the relay's static-auth-secret into it: openssl rand -hex 32",
+            f"{secret_file} is empty; write the relay's static-auth-secret to it: openssl rand -hex 32",
         )
     return Relays(urls, secret, ttl_s)

@@ -1,8 +1,9 @@
-"""Roles, the permissions that each one holds, and the caller.
+"""Roles, the permissions of each role, and the caller.
 
-A permission is what the ``footlights.v1.permission`` option of an RPC names; the interceptor asks ``Caller.may``. Three
-more are asked for by servicers, where it depends on the request: ``sessions.all`` (see and end everybody's sessions),
-``sessions.create_for_others`` (``username`` other than one's own), ``sessions.priority`` (``priority`` above 0).
+The ``footlights.v1.permission`` option of an RPC names the permission that it requires; the call pipeline checks it
+with ``Caller.may``. Handlers check three more, which depend on the request: ``sessions.all`` (see and end all
+sessions), ``sessions.create_for_others`` (a ``username`` other than one's own) and ``sessions.priority`` (``priority``
+above 0).
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
-    """What a token lets its holder do; the names are ``footlights.v1.Token.Role``'s."""
+    """The role of a token's holder; the names are those of ``footlights.v1.Token.Role``."""
 
     DEVELOPER = "DEVELOPER"
     """Creates sessions, and sees and ends its own."""
     SERVICE = "SERVICE"
     """Creates sessions for others, and sees and ends all."""
     OPERATOR = "OPERATOR"
-    """Everything that a person or service may do; the only one to register versions and to see nodes."""
+    """Everything that a person or service may do; only operators register versions and see nodes."""
     NODE = "NODE"
-    """Speaks for one node as its agent, and nothing else."""
+    """Opens the link of one node's agent, and nothing else."""
     REPLICA = "REPLICA"
-    """Another replica of this control plane; proved by the cluster's key, and no token has it."""
+    """Another replica of this control plane; proved by the cluster key, never by a token."""
 
 
 _OWN_SESSIONS: Final = frozenset(
@@ -59,39 +60,39 @@ PERMISSIONS: Final[Mapping[Role, frozenset[str]]] = MappingProxyType(
     {
         Role.DEVELOPER: _OWN_SESSIONS,
         Role.SERVICE: _ALL_SESSIONS,
-        # Not link.open: a link speaks for the one node that its token names, and an operator's names none.
+        # Not link.open: a link belongs to the node that its token names, and an operator's token names none.
         Role.OPERATOR: _EVERYTHING,
         Role.NODE: frozenset({"link.open"}),
         Role.REPLICA: frozenset({"replicas.call"}),
     }
 )
-"""Role -> the permissions that it holds."""
+"""The permissions of each role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request comes from, once its token is proved."""
+    """The authenticated sender of a request."""
 
     subject: str
-    """The name that its sessions carry, or the node's name."""
+    """The owner of its sessions, or the node's name."""
     role: Role
     token_id: str
 
     @property
     def permissions(self) -> frozenset[str]:
-        """What its role lets it do."""
+        """The permissions of its role."""
         return PERMISSIONS[self.role]
 
     def may(self, permission: str) -> bool:
-        """Whether its role holds ``permission``. The empty permission is held by nobody."""
+        """Return whether its role holds ``permission``. No role holds the empty permission."""
         return permission in self.permissions
 
     def require(self, permission: str) -> None:
-        """Raise ``PermissionDenied`` (reason ``ROLE_LACKS_PERMISSION``) where its role does not hold ``permission``."""
+        """Raise ``PermissionDenied`` (reason ``ROLE_LACKS_PERMISSION``) unless its role holds ``permission``."""
         if self.may(permission):
             return
         holders = [role.value for role, held in PERMISSIONS.items() if permission in held and role is not Role.REPLICA]
-        fix = f"use a token with role {' or '.join(holders)}" if holders else "no role may do this"
+        fix = f"use a token with role {' or '.join(holders)}" if holders else "no role has it"
         raise PermissionDenied(
             f"{self.subject} has role {self.role.value}, which lacks the permission {permission}: {fix}.",
             reason="ROLE_LACKS_PERMISSION",

@@ -1,4 +1,4 @@
-"""The cluster key, what is derived from it, and the box that secrets lie in at rest."""
+"""The cluster key, the keys derived from it, and the encryption of secrets at rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENVIRONMENT: Final = "FOOTLIGHTS_CLUSTER_KEY"
-"""The variable that may hold the key, in base64, instead of a file."""
+"""The environment variable that may hold the key, in base64, instead of a file."""
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -31,16 +31,16 @@ _FORMAT: Final = b"\x01"
 class ClusterKey:
     """The one secret of a control plane: 32 random bytes, the same in every replica.
 
-    It is never used itself; each use derives its own key by a label. Labels in use: ``tokens`` (digests), ``grants``,
-    ``secrets`` (the box), ``frontdoor`` (WHEP resources), ``replicas`` (what replicas prove themselves with),
-    ``fingerprint`` (what tells two keys apart).
+    It is never used directly; each use derives its own key by a label. Labels in use: ``tokens`` (digests), ``grants``,
+    ``secrets`` (the box), ``frontdoor`` (WHEP resources), ``replicas`` (the proof between replicas), ``fingerprint``
+    (to compare two keys).
     """
 
     def __init__(self, key: bytes) -> None:
-        """Take the 32 bytes.
+        """Use these 32 bytes.
 
         Raises:
-            FailedPrecondition: ``CLUSTER_KEY_INVALID``, for any other number of bytes.
+            FailedPrecondition: ``CLUSTER_KEY_INVALID``: the number of bytes is wrong.
         """
         if len(key) != _KEY_BYTES:
             raise _invalid(f"it has {len(key)} bytes, not {_KEY_BYTES}")
@@ -51,11 +51,11 @@ class ClusterKey:
 
     @classmethod
     def load_or_create(cls, path: Path, environ: Mapping[str, str]) -> ClusterKey:
-        """The key in ``FOOTLIGHTS_CLUSTER_KEY``, else in the file ``path``, made with mode 0600 where it is missing.
+        """Return the key in ``FOOTLIGHTS_CLUSTER_KEY``, else in ``path``, created with mode 0600 if missing.
 
         Raises:
-            FailedPrecondition: ``CLUSTER_KEY_INVALID`` where it is no key; ``CLUSTER_KEY_EXPOSED`` where the
-                file's group or the world may read or write it.
+            FailedPrecondition: ``CLUSTER_KEY_INVALID``: it is not a key; ``CLUSTER_KEY_EXPOSED``: the file's group or
+                others may read or write it.
         """
         if text := environ.get(ENVIRONMENT, "").strip():
             return cls(_decode(text, f"the environment variable {ENVIRONMENT}"))
@@ -64,23 +64,23 @@ class ClusterKey:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise FailedPrecondition(
-                f"{path} has mode {mode:04o}, so others can read or change the cluster key: chmod 600 {path}",
+                f"{path} has mode {mode:04o}, so other users can read or change the cluster key: chmod 600 {path}",
                 reason="CLUSTER_KEY_EXPOSED",
                 metadata={"path": str(path), "mode": f"{mode:04o}"},
             )
         return cls(_decode(path.read_text(encoding="ascii", errors="replace").strip(), str(path)))
 
     def derive(self, label: str) -> bytes:
-        """The 32-byte key for one use (HKDF-SHA256, RFC 5869)."""
+        """Return the 32-byte key for one use (HKDF-SHA256, RFC 5869)."""
         return HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"footlights.v1.{label}".encode()).derive(self._key)
 
     @property
     def fingerprint(self) -> str:
-        """16 characters that tell two keys apart and give nothing away of either."""
+        """16 characters that differ between keys and reveal nothing about them."""
         return self.derive("fingerprint").hex()[:16]
 
     def box(self) -> Box:
-        """The box for secrets at rest."""
+        """Return the box for secrets at rest."""
         return Box(self.derive("secrets"))
 
 
@@ -91,15 +91,15 @@ class Box:
         self._cipher = AESGCM(key)
 
     def seal(self, plain: bytes, aad: bytes) -> bytes:
-        """``plain``, encrypted and bound to ``aad``, such as a session's id, so that it cannot be moved to another."""
+        """Encrypt ``plain`` and bind it to ``aad``, such as a session's id, so that it cannot be moved to another."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return _FORMAT + nonce + self._cipher.encrypt(nonce, plain, aad)
 
     def open(self, sealed: bytes, aad: bytes) -> bytes:
-        """What was sealed with the same ``aad``.
+        """Decrypt what was sealed with the same ``aad``.
 
         Raises:
-            Internal: ``SECRET_UNREADABLE``: sealed under another cluster key or for another ``aad``, or damaged.
+            Internal: ``SECRET_UNREADABLE``: sealed with another cluster key or another ``aad``, or damaged.
         """
         head, nonce, body = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
@@ -108,14 +108,14 @@ class Box:
         except InvalidTag:
             pass
         raise Internal(
-            "A stored secret cannot be read: it was sealed under another cluster key, or is damaged. "
-            f"Start the control plane with the key that it was sealed with ({ENVIRONMENT} or the key file).",
+            "A stored secret cannot be decrypted: it was encrypted with another cluster key, or is damaged. "
+            f"Start the control plane with the key that it was encrypted with ({ENVIRONMENT} or the key file).",
             reason="SECRET_UNREADABLE",
         )
 
 
 def _create(path: Path) -> None:
-    """Write a new key so that of several starting at once one wins, and nobody ever reads a half-written file."""
+    """Write a new key. If several processes start at once one wins, and none reads a half-written file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -144,6 +144,6 @@ def _decode(text: str, where: str) -> bytes:
 
 def _invalid(problem: str) -> FailedPrecondition:
     return FailedPrecondition(
-        f"The cluster key is unusable: {problem}. Give 32 random bytes in base64: head -c 32 /dev/urandom | base64",
+        f"The cluster key is invalid: {problem}. Use 32 random bytes in base64: head -c 32 /dev/urandom | base64",
         reason="CLUSTER_KEY_INVALID",
     )

@@ -1,8 +1,8 @@
 """API tokens: ``fl_<token_id>_<secret><crc>``.
 
-The prefix can be searched for (secret scanners, ``redaction``), the id finds the row, and the CRC lets a typo or a
-cut-off copy be refused without a look-up. The secret has 192 random bits, so a plain keyed digest is enough at rest:
-there is nothing to guess that a slow hash would protect.
+The prefix can be searched for (secret scanners, ``redaction``), the id finds the row, and the CRC detects a typo or a
+truncated copy without a look-up. The secret has 192 random bits, so a keyed digest is sufficient at rest: a slow hash
+would protect only secrets that can be guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-"""Base62: a double click in a terminal selects a whole token."""
+"""Base62, so that a double click in a terminal selects a whole token."""
 
 _ID_BYTES, _ID_CHARS = 9, 13
 _SECRET_BYTES, _SECRET_CHARS = 24, 33
@@ -33,30 +33,30 @@ class Minted(NamedTuple):
     """A new token."""
 
     text: str
-    """What its holder presents; shown once."""
+    """The whole token, for its holder; shown once."""
     token_id: str
     """Its id, 13 characters; public."""
     secret: str
-    """The part that proves it, 33 characters."""
+    """The secret part, 33 characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token as somebody presented it: well formed, not yet proved."""
+    """A token as a caller presented it: well formed, not yet verified."""
 
     token_id: str
     secret: str = field(repr=False)
 
 
 def mint(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Minted:
-    """Make a token from 33 random bytes."""
+    """Create a token from 33 random bytes."""
     token_id = _base62(random_bytes(_ID_BYTES), _ID_CHARS)
     secret = _base62(random_bytes(_SECRET_BYTES), _SECRET_CHARS)
     return Minted(f"fl_{token_id}_{secret}{_crc(token_id, secret)}", token_id, secret)
 
 
 def parse(text: str) -> Presented | None:
-    """Take a token apart; None where it is none or has a typo."""
+    """Parse a token; None if it is malformed or has a typo."""
     match = _TOKEN.fullmatch(text)
     if match is None:
         return None
@@ -65,17 +65,17 @@ def parse(text: str) -> Presented | None:
 
 
 def digest(presented: Presented, key: bytes) -> bytes:
-    """What to store of a token: HMAC-SHA256 over id and secret, 32 bytes. With the id, so rows cannot be swapped."""
+    """Return the digest to store: HMAC-SHA256 over id and secret, 32 bytes. The id keeps rows from being swapped."""
     return hmac.digest(key, f"{presented.token_id}_{presented.secret}".encode(), hashlib.sha256)
 
 
 def matches(presented: Presented, key: bytes, stored: bytes) -> bool:
-    """Whether ``stored`` is the digest of this token; takes the same time whatever the answer."""
+    """Return whether ``stored`` is the digest of this token, in constant time."""
     return hmac.compare_digest(digest(presented, key), stored)
 
 
 def replica_proof(key: bytes) -> str:
-    """What replicas of one control plane present to each other, from a key that is derived for this use."""
+    """Return what replicas of one control plane present to each other; ``key`` is derived for this use."""
     return f"flp_{hmac.digest(key, b'replica', hashlib.sha256).hex()}"
 
 

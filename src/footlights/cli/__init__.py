@@ -1,10 +1,14 @@
 """The command line: ``footlights``.
 
-* Data on stdout, chatter on stderr; ``-o table|json|yaml|name``; no colour where ``NO_COLOR`` is set or nobody looks.
-* An error is one or two lines that say what, why and what to do, and an exit code (``exits``); never a traceback.
-* Help is quick: nothing here imports gRPC, the store or the gateway before a command needs it.
+* Data goes to stdout, everything else to stderr; ``-o table|json|yaml|name``; no colour with ``NO_COLOR`` or without a
+  terminal.
+* An error is one or two lines with the cause and the fix, and an exit code (``exits``); never a traceback.
+* Help is fast: nothing here imports gRPC, the store or the gateway before a command needs it.
 
-``calls`` runs the commands that call the API, ``serve`` and ``up`` the processes, ``show`` says what people see.
+``app`` puts the commands together. ``calls`` gives the commands that call the API their common options; ``options``
+generates those of the long-running processes from their settings. ``show`` turns messages into text, ``output`` prints
+it; ``live`` and ``progress`` show what a command waits for. The commands are in ``commands``; ``local`` is
+``footlights up``.
 """
 
 from footlights.cli.app import main

@@ -14,7 +14,7 @@ from footlights.cli.local import up
 app = typer.Typer(
     name="footlights",
     help="The open control plane for streaming GPU applications.\n\n"
-    "Start with 'footlights up': everything on this machine.",
+    "To start: 'footlights up' runs everything on this machine.",
     epilog=HELP,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from footlights.client import Client
 
 Body = Callable[..., Coroutine[Any, Any, None]]
-"""What a command does."""
+"""The body of a command."""
 
 _PANEL: Final = "Connection and output"
 
@@ -48,7 +48,7 @@ _COMMON: Final[dict[str, tuple[Any, Any]]] = {
                 envvar="FOOTLIGHTS_TOKEN",
                 metavar="TOKEN",
                 show_envvar=True,
-                help="The API token. Other users of this machine may see it: a file is better.",
+                help="The API token. Prefer a file: other users of this machine may see arguments.",
                 rich_help_panel=_PANEL,
             ),
         ],
@@ -61,7 +61,7 @@ _COMMON: Final[dict[str, tuple[Any, Any]]] = {
                 "--token-file",
                 envvar="FOOTLIGHTS_TOKEN_FILE",
                 metavar="FILE",
-                help="A file that holds the API token, where --token is not given.",
+                help="A file with the API token; used if --token is not given.",
                 rich_help_panel=_PANEL,
             ),
         ],
@@ -78,7 +78,7 @@ _COMMON: Final[dict[str, tuple[Any, Any]]] = {
                 "--ca-file",
                 envvar="FOOTLIGHTS_CA_FILE",
                 metavar="FILE",
-                help="PEM certificates that the server's must lead to; implies --tls.",
+                help="PEM file of the authorities that sign the server's certificate; implies --tls.",
                 rich_help_panel=_PANEL,
             ),
         ],
@@ -90,7 +90,7 @@ _COMMON: Final[dict[str, tuple[Any, Any]]] = {
             typer.Option(
                 "--insecure",
                 envvar="FOOTLIGHTS_INSECURE",
-                help="Send the token unencrypted beyond this machine, where something else encrypts.",
+                help="Allow an unencrypted connection to another machine, if something else encrypts it.",
                 rich_help_panel=_PANEL,
             ),
         ],
@@ -99,7 +99,7 @@ _COMMON: Final[dict[str, tuple[Any, Any]]] = {
     "output": (
         Annotated[
             Output,
-            typer.Option("--output", "-o", help="The form of what is printed on stdout.", rich_help_panel=_PANEL),
+            typer.Option("--output", "-o", help="The format on stdout.", rich_help_panel=_PANEL),
         ],
         Output.TABLE,
     ),
@@ -108,7 +108,7 @@ _COMMON: Final[dict[str, tuple[Any, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Cli:
-    """What a command was told beside its own arguments."""
+    """The common options of a command."""
 
     server: str
     token: str = field(repr=False)
@@ -120,8 +120,8 @@ class Cli:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """A client of the control plane."""
-        # gRPC writes warnings of its own to stderr otherwise, which are nobody's business here.
+        """Connect to the control plane."""
+        # gRPC would write its own warnings to stderr.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from footlights.client import Client, Tls
 
@@ -130,8 +130,8 @@ class Cli:
         if not (self.tls or self.ca_file or self.insecure or self.server.startswith("unix:") or is_loopback(host)):
             raise InvalidArgument(
                 "server",
-                f"{self.server} is not this machine and TLS is off: the token would travel unencrypted. "
-                "Give --tls, or say --insecure.",
+                f"{self.server} is another machine and TLS is off: the token would be sent unencrypted. "
+                "Use --tls, or --insecure to allow it.",
             )
         if self.tls or self.ca_file:
             tls = Tls(ca=_read("ca-file", self.ca_file) if self.ca_file else None)
@@ -174,23 +174,23 @@ def command(app: typer.Typer, name: str) -> Callable[[Body], Body]:
 
 
 def group(help_text: str) -> typer.Typer:
-    """A group of commands; without one it shows its help."""
+    """Make a group of commands; it shows its help when called without one."""
     return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def pairs(option: str, texts: list[str]) -> dict[str, str]:
-    """``K=V`` texts as a mapping. Raises ``InvalidArgument`` that names the option."""
+    """Return ``K=V`` texts as a mapping. Raises ``InvalidArgument``, naming the option."""
     found: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
-            raise InvalidArgument(f"--{option}", f"{text!r} is not KEY=VALUE.")
+            raise InvalidArgument(f"--{option}", f"must be KEY=VALUE (got {text!r}).")
         found[key] = value
     return found
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone, where there is somebody to ask."""
+    """Ask before an action that cannot be undone, if there is a terminal."""
     import sys
 
     if not yes and sys.stdin.isatty():
@@ -201,4 +201,4 @@ def _read(option: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise InvalidArgument(f"--{option}", f"{path} cannot be read: {problem.strerror}.") from None
+        raise InvalidArgument(f"--{option}", f"cannot read {path}: {problem.strerror}.") from None

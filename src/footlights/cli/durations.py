@@ -1,4 +1,4 @@
-"""Durations as people write them: ``90``, ``90s``, ``1h30m``, ``2d``, ``1.5h``, ``250ms``."""
+"""Durations as they are written on the command line: ``90``, ``90s``, ``1h30m``, ``2d``, ``1.5h``, ``250ms``."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _WHOLE: Final = re.compile(rf"(?:{_PART.pattern})+")
 _LONGEST_S: Final = 315_576_000_000.0
-"""What ``google.protobuf.Duration`` holds at most: 10,000 years."""
+"""The maximum of ``google.protobuf.Duration``: 10,000 years."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds. A bare number is seconds. Raises ValueError that says what would do."""
+    """Return the seconds of a duration; a bare number is seconds. Raises ValueError with the accepted forms."""
     text = text.strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         seconds = float(text)
     elif _WHOLE.fullmatch(text):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     else:
-        raise ValueError(f"{text!r} is no duration. Write 90s, 30m, 1h30m or 2d.")
+        raise ValueError(f"invalid duration {text!r}; write it as 90s, 30m, 1h30m or 2d.")
     if seconds > _LONGEST_S:
-        raise ValueError(f"{text!r} is longer than 10,000 years. Write 90s, 30m, 1h30m or 2d.")
+        raise ValueError(f"duration must be at most 10,000 years (got {text!r}).")
     return seconds
 
 
 def show_duration(seconds: float) -> str:
-    """The two greatest units at most: ``45s``, ``3m10s``, ``2h5m``, ``4d``."""
+    """Return a duration in at most two units: ``45s``, ``3m10s``, ``2h5m``, ``4d``."""
     rest = max(0, int(seconds))
     parts: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
@@ -43,7 +43,7 @@ def show_duration(seconds: float) -> str:
 
 
 def duration(text: str | float) -> float:
-    """``parse_duration`` for typer's options, which gives it their defaults too."""
+    """``parse_duration`` for typer's options; typer also calls it with their defaults."""
     if not isinstance(text, str):
         return text
     try:

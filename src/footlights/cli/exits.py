@@ -1,4 +1,4 @@
-"""Exit codes, and what is said on stderr when a command ends with one of them."""
+"""Exit codes, and the error messages on stderr that go with them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OK, ERROR, USAGE, NOT_FOUND, DENIED, UNAVAILABLE, SESSION_FAILED, TIMEOUT = 0, 1
 INTERRUPTED: Final = 130
 
 HELP: Final = (
-    "Exit codes: 0 ok, 1 error, 2 usage or a value that will not do, 3 not found, 4 denied, 5 unavailable, "
+    "Exit codes: 0 ok, 1 error, 2 usage or an invalid value, 3 not found, 4 denied, 5 unavailable, "
     "6 the session failed or ended, 124 timeout, 130 interrupted."
 )
 
 DEBUG: Final = "FOOTLIGHTS_DEBUG"
-"""With this variable set an unexpected error shows its traceback."""
+"""If this variable is set, an unexpected error shows its traceback."""
 
 _BY_CLASS: Final = (
     (InvalidArgument, USAGE),
@@ -43,14 +43,14 @@ _BY_REASON: Final = {"SESSION_OVER": SESSION_FAILED}
 _DEADLINE: Final = 4
 
 _FIXES: Final = {
-    "SERVER_UNREACHABLE": "Is a control plane running there? Start one with 'footlights up', or give --server.",
-    "TOKEN_MISSING": "Give --token-file FILE, or set FOOTLIGHTS_TOKEN or FOOTLIGHTS_TOKEN_FILE.",
-    "TOKEN_INVALID": "The first of these counts: --token, FOOTLIGHTS_TOKEN, --token-file, FOOTLIGHTS_TOKEN_FILE.",
+    "SERVER_UNREACHABLE": "Check that a control plane runs there. Start one with 'footlights up', or set --server.",
+    "TOKEN_MISSING": "Use --token-file FILE, or set FOOTLIGHTS_TOKEN or FOOTLIGHTS_TOKEN_FILE.",
+    "TOKEN_INVALID": "Order of precedence: --token, FOOTLIGHTS_TOKEN, --token-file, FOOTLIGHTS_TOKEN_FILE.",
 }
 
 
 class Failed(Exception):
-    """Ends a command with a code of its own and one line on stderr."""
+    """Ends a command with the given exit code and one line on stderr."""
 
     def __init__(self, message: str, code: int = ERROR) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class Failed(Exception):
 
 
 def code_of(error: Error) -> int:
-    """The exit code that stands for an error."""
+    """Return the exit code for an error."""
     if error.code == _DEADLINE:
         return TIMEOUT
     if error.reason in _BY_REASON:
@@ -68,7 +68,7 @@ def code_of(error: Error) -> int:
 
 @contextmanager
 def exiting() -> Iterator[None]:
-    """Run a command's body: what it raises becomes a line or two on stderr and an exit code, never a traceback."""
+    """Turn what a command's body raises into one or two lines on stderr and an exit code, never a traceback."""
     try:
         yield
     except Error as error:
@@ -80,7 +80,7 @@ def exiting() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # Whoever read us has had enough; the interpreter must not find out again when it flushes.
+        # The reader closed the pipe; the interpreter must not fail again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ERROR) from None
     except (typer.Exit, typer.Abort, SystemExit):
@@ -88,12 +88,14 @@ def exiting() -> Iterator[None]:
     except Exception as problem:
         if os.environ.get(DEBUG):
             raise
-        complain(f"unexpected {type(problem).__name__}: {problem}", f"Set {DEBUG}=1 to see where, and report it.")
+        complain(
+            f"unexpected {type(problem).__name__}: {problem}", f"Set {DEBUG}=1 to see the traceback, and report it."
+        )
         raise typer.Exit(ERROR) from None
 
 
 def complain(message: str, fix: str = "") -> None:
-    """Say what went wrong, and what to do, on stderr."""
+    """Print an error on stderr, and how to fix it."""
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = typer.style("error:", fg="red", bold=True) if coloured else "error:"
     typer.echo(f"{label} {message}", err=True)

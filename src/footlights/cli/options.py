@@ -1,7 +1,7 @@
-"""Options of ``server`` and ``agent``: made from the records they fill, so that the two never differ.
+"""The options of ``server`` and ``agent``, generated from the settings records that they fill.
 
-A field is an option, its docstring the help, ``FOOTLIGHTS_<FIELD>`` its variable. ``x_s: float`` is ``--x DURATION``,
-``tuple[str, ...]`` and mappings are repeated options.
+Each field becomes an option; its docstring is the help text and ``FOOTLIGHTS_<FIELD>`` its environment variable.
+``x_s: float`` becomes ``--x DURATION``; ``tuple[str, ...]`` and mappings become repeatable options.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from footlights.errors import InvalidArgument
 _Record = TypeVar("_Record")
 
 _HELP_OF_UNDOCUMENTED: Final = {
-    "token": "The node's token, role NODE. A file is better: other users of this machine may see it.",
+    "token": "The node's token, role NODE. Prefer a file: other users of this machine may see arguments.",
     "node": "The node's name.",
-    "first_port": "The first port that launches may use.",
-    "last_port": "The last one.",
-    "slots_per_device": "In how many equal shares each device is offered.",
-    "launchers": "A launcher that may be used: process, container or fake; repeat.",
-    "labels": "A label of the node; repeat.",
+    "first_port": "First port of the range for launches.",
+    "last_port": "Last port of the range.",
+    "slots_per_device": "Number of equal shares that each device is divided into.",
+    "launchers": "A launcher to enable: process, container or fake; repeatable.",
+    "labels": "A label of the node; repeatable.",
     "tls": "Use TLS.",
-    "device_interval_s": "How often the devices are read.",
-    "device_timeout_s": "How long a driver may take to answer.",
+    "device_interval_s": "Interval between readings of the devices.",
+    "device_timeout_s": "Time limit for an answer of the driver.",
 }
 
 
 def parameters(record: type, defaults: Mapping[str, Any]) -> list[inspect.Parameter]:
-    """One keyword parameter, annotated for typer, for every field of a frozen dataclass."""
+    """Return one keyword parameter, annotated for typer, for every field of a frozen dataclass."""
     hints = typing.get_type_hints(record)
     docs = _docstrings(record)
     found = []
@@ -55,10 +55,10 @@ def parameters(record: type, defaults: Mapping[str, Any]) -> list[inspect.Parame
 
 
 def fill(record: Callable[..., _Record], given: Mapping[str, Any]) -> _Record:
-    """The record that the options give.
+    """Return the record for the given options.
 
     Raises:
-        InvalidArgument: a value will not do; it names the option.
+        InvalidArgument: a value is invalid; the error names the option.
     """
     hints = typing.get_type_hints(record)
     values = {
@@ -72,7 +72,7 @@ def fill(record: Callable[..., _Record], given: Mapping[str, Any]) -> _Record:
 
 @contextlib.contextmanager
 def naming_options() -> Iterator[None]:
-    """Turn the field that an ``InvalidArgument`` names into its option."""
+    """Replace the field that an ``InvalidArgument`` names by its option."""
     try:
         yield
     except InvalidArgument as problem:
@@ -80,17 +80,17 @@ def naming_options() -> Iterator[None]:
 
 
 def variable(name: str) -> str:
-    """The environment variable of a field."""
+    """Return the environment variable of a field."""
     return f"FOOTLIGHTS_{name.removesuffix('_s').upper()}"
 
 
 def flag(name: str) -> str:
-    """The option of a field."""
+    """Return the option of a field."""
     return "--" + name.removesuffix("_s").replace("_", "-") if name.isidentifier() else name
 
 
 def register(app: typer.Typer, name: str, run: Callable[..., None], own: list[inspect.Parameter]) -> None:
-    """Make ``run`` a command that takes these parameters."""
+    """Register ``run`` as a command with these parameters."""
 
     def body(**given: Any) -> None:
         run(**given)
@@ -137,7 +137,7 @@ def _value(name: str, hint: Any, value: Any) -> Any:
 
 
 def _docstrings(record: type) -> dict[str, str]:
-    """The docstring under each field; empty where the source is not at hand."""
+    """Return the docstring under each field; empty if the source is not available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(record)))
     except (OSError, TypeError):

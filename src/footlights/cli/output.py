@@ -1,4 +1,4 @@
-"""What a command prints on stdout: a table for people, or JSON, YAML or names for programs."""
+"""The output of a command on stdout: a table for people, or JSON, YAML or names for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _WIDTH: Final = 10_000
-"""A table is never cut to the terminal: what is cut cannot be copied."""
+"""Tables are never cut to the terminal's width: cut text cannot be copied."""
 
 _STYLES: Final = {
     **dict.fromkeys(("READY", "ACTIVE", "OK", "FITS"), "green"),
@@ -29,7 +29,7 @@ _STYLES: Final = {
 
 
 class Output(StrEnum):
-    """The forms of output."""
+    """The output formats."""
 
     TABLE = "table"
     JSON = "json"
@@ -41,9 +41,9 @@ def emit(output: Output, message: Message, names: Iterable[str], table: Iterable
     """Print an answer.
 
     Args:
-        output: the form.
+        output: the format.
         message: the whole answer, for JSON and YAML, with the API's own member names.
-        names: the ids of what is in it.
+        names: the ids of its items.
         table: the lines for people.
     """
     if output is Output.JSON:
@@ -58,7 +58,7 @@ def emit(output: Output, message: Message, names: Iterable[str], table: Iterable
 
 
 def emit_line(output: Output, message: Message, name: str, line: str) -> None:
-    """Print one of a stream of answers: a line each, JSON too (NDJSON); YAML as documents."""
+    """Print one item of a stream: one line each, also as JSON (NDJSON); YAML as documents."""
     if output is Output.JSON:
         typer.echo(json.dumps(plain(message), ensure_ascii=False, separators=(",", ":")))
     elif output is Output.YAML:
@@ -70,7 +70,7 @@ def emit_line(output: Output, message: Message, name: str, line: str) -> None:
 
 
 def plain(message: Message) -> Any:
-    """A message as JSON values, with the API's member names and every member that is not unset."""
+    """Return a message as JSON values, with the API's member names and every member that is set."""
     from google.protobuf import json_format
 
     return json_format.MessageToDict(
@@ -79,7 +79,7 @@ def plain(message: Message) -> Any:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> list[str]:
-    """Aligned columns under headers; ``empty`` goes to stderr where there are no rows."""
+    """Return aligned columns under headers; without rows ``empty`` is printed on stderr."""
     if not rows:
         if empty:
             typer.echo(empty, err=True)
@@ -88,7 +88,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str =
 
 
 def details(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Two columns: what, and its value; pairs without a value are left out."""
+    """Return two columns, label and value; pairs without a value are omitted."""
     return _render((), [(label, value) for label, value in pairs if value])
 
 

@@ -1,4 +1,4 @@
-"""What people see of sessions, nodes and the rest: rows of tables, and details. Pure; ``now_s`` is Unix time."""
+"""Sessions, nodes and the rest as text for people: rows of tables, and details. Pure; ``now_s`` is Unix time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SESSION_HEADERS: Final = ("SESSION", "APPLICATION", "VERSION", "STATE", "USER", 
 
 
 def session_row(session: session_pb2.Session, now_s: float) -> tuple[str, ...]:
-    """One line of a table under ``SESSION_HEADERS``."""
+    """Return one row of a table under ``SESSION_HEADERS``."""
     state = name_of(session, "state")
     if name_of(session, "condition") == "UNREACHABLE":
         state = f"{state} (UNREACHABLE)"
@@ -35,15 +35,15 @@ def session_row(session: session_pb2.Session, now_s: float) -> tuple[str, ...]:
 
 
 def session_line(session: session_pb2.Session) -> str:
-    """One change of a session, as a line of a watch."""
+    """Return one change of a session, as a line of a watch."""
     where = f"  on {session.node}, {session.device_name or session.device}" if session.node else ""
     why = name_of(session, "end_reason") if session.end_reason else ""
-    said = "  ".join(text for text in (waiting(session), why, session.status_message) if text)
-    return f"{session.session_id}  {name_of(session, 'state'):<11}{where}  {said}".rstrip()
+    detail = "  ".join(text for text in (waiting(session), why, session.status_message) if text)
+    return f"{session.session_id}  {name_of(session, 'state'):<11}{where}  {detail}".rstrip()
 
 
 def session_details(session: session_pb2.Session) -> list[str]:
-    """All of a session, a member a line, then its timeline and the last of its log."""
+    """Return all of a session, one member per line, then the last lines of its log."""
     from google.protobuf import json_format
 
     arguments = json_format.MessageToJson(session.application_arguments, indent=None)
@@ -58,7 +58,7 @@ def session_details(session: session_pb2.Session) -> list[str]:
             ("Application", f"{session.application} {session.application_version}"),
             ("State", name_of(session, "state")),
             ("Condition", name_of(session, "condition")),
-            ("Waits", waiting(session)),
+            ("Queue", waiting(session)),
             ("End reason", name_of(session, "end_reason") if session.end_reason else ""),
             ("Message", session.status_message),
             ("Exit code", str(session.exit_code) if session.HasField("exit_code") else ""),
@@ -87,13 +87,13 @@ def session_details(session: session_pb2.Session) -> list[str]:
 
 
 def steps(session: session_pb2.Session) -> list[str]:
-    """The steps that a session has reached, each with its time since the first: ``PLACED +0.2s``."""
-    begin = session.timeline[0].time.ToNanoseconds() if session.timeline else 0
-    return [f"{name_of(step, 'stage')} +{(step.time.ToNanoseconds() - begin) / 1e9:.1f}s" for step in session.timeline]
+    """Return the steps that a session has reached, each with its time since the first: ``PLACED +0.2s``."""
+    begin = _unix_seconds(session.timeline[0].time) if session.timeline else 0.0
+    return [f"{name_of(step, 'stage')} +{_unix_seconds(step.time) - begin:.1f}s" for step in session.timeline]
 
 
 def waiting(session: session_pb2.Session) -> str:
-    """Where a pending session stands in the queue, and why; empty where it does not."""
+    """Return a pending session's position in the queue, and why it waits; empty for other sessions."""
     if not session.HasField("queue") or not session.queue.position:
         return "; ".join(session.queue.reasons)
     eta = f", about {show_duration(session.queue.eta.seconds)}" if session.queue.HasField("eta") else ""
@@ -102,11 +102,11 @@ def waiting(session: session_pb2.Session) -> str:
 
 
 def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
-    """What would happen to a session, then why, node by node and device by device."""
+    """Return whether a session would be placed, then why, node by node and device by device."""
     if answer.fits:
-        first = f"It would be placed at once: on {answer.node}, device {answer.device}."
+        first = f"It would be placed now, on {answer.node}, device {answer.device}."
     else:
-        eta = f", for about {show_duration(answer.eta.seconds)}" if answer.HasField("eta") else ""
+        eta = f", about {show_duration(answer.eta.seconds)}" if answer.HasField("eta") else ""
         place = f" as number {answer.queue_position}" if answer.queue_position else ""
         first = f"It would wait{place}{eta}."
     rows = []
@@ -120,12 +120,12 @@ def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
     lines = [first, "", *table(("NODE", "DEVICE", "VERDICT", "WHY"), rows)]
     if answer.node_count > len(answer.nodes):
         shown, everything = len(answer.nodes), "; ".join(answer.reasons)
-        lines += ["", f"Shown are {shown} of {answer.node_count} nodes, some of every sort. Over all: {everything}."]
+        lines += ["", f"{shown} of {answer.node_count} nodes are shown, some of each kind. All nodes: {everything}."]
     return lines
 
 
 def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
-    """Nodes, a line each."""
+    """Return nodes, one per line."""
     rows = [
         (
             node.node,
@@ -144,7 +144,7 @@ def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
 
 
 def node_details(node: node_pb2.Node) -> list[str]:
-    """All of a node, then its devices."""
+    """Return all of a node, then its devices."""
     lines = details(
         [
             ("Node", node.node),
@@ -159,7 +159,7 @@ def node_details(node: node_pb2.Node) -> list[str]:
             ("Sessions", str(node.session_count)),
             ("Connected", moment(node.connected_time)),
             ("Last seen", moment(node.last_seen_time)),
-            ("Drains by", moment(node.drain_time)),
+            ("Drain deadline", moment(node.drain_time)),
             *(("Notice", f"{notice.reason}: {notice.message}") for notice in node.notices),
             *(("Note", note) for note in node.facts.notes),
         ]
@@ -187,14 +187,14 @@ def node_details(node: node_pb2.Node) -> list[str]:
 
 
 def _why(device: node_pb2.Device) -> str:
-    """Why a device is not as it should be, or not placed on."""
+    """Return why a device is unhealthy, or excluded from placement."""
     reasons = [f"{why.reason} {why.message}" for why in device.health_reasons]
     quarantine = f"QUARANTINED {device.quarantine}" if device.quarantine else ""
     return "; ".join(text for text in (*reasons, quarantine, device.note) if text)
 
 
 def version_rows(versions: Sequence[application_pb2.Version], now_s: float) -> list[str]:
-    """Versions, a line each."""
+    """Return versions, one per line."""
     rows = [
         (
             version.version,
@@ -209,7 +209,7 @@ def version_rows(versions: Sequence[application_pb2.Version], now_s: float) -> l
 
 
 def token_table(tokens: Iterable[token_pb2.Token], now_s: float) -> list[str]:
-    """Tokens, a line each."""
+    """Return tokens, one per line."""
     rows = [
         (
             token.token_id,
@@ -226,7 +226,7 @@ def token_table(tokens: Iterable[token_pb2.Token], now_s: float) -> list[str]:
 
 
 def name_of(message: Any, field: str) -> str:
-    """The name of an enum member; its number where this client is older than the value."""
+    """Return the name of an enum value; its number if this client is older than the value."""
     descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
     number = getattr(message, field)
     value = descriptor.values_by_number.get(number)
@@ -234,18 +234,24 @@ def name_of(message: Any, field: str) -> str:
 
 
 def age(timestamp: Timestamp, now_s: float) -> str:
-    """How long ago; ``-`` where it is unset."""
-    return show_duration(now_s - timestamp.ToNanoseconds() / 1e9) if timestamp.ByteSize() else "-"
+    """Return how long ago a moment was; ``-`` if it is unset."""
+    return show_duration(now_s - _unix_seconds(timestamp)) if timestamp.ByteSize() else "-"
 
 
 def moment(timestamp: Timestamp) -> str:
-    """A time in RFC 3339, UTC, whole seconds; empty where it is unset."""
+    """Return a moment in RFC 3339, UTC, whole seconds; empty if it is unset."""
     return timestamp.ToDatetime().isoformat(timespec="seconds") + "Z" if timestamp.ByteSize() else ""
 
 
 def mapping(texts: Any) -> str:
-    """Labels and the like on one line, by name."""
+    """Return a mapping such as labels on one line, by name."""
     return ", ".join(f"{key}={value}" for key, value in sorted(texts.items()))
+
+
+def _unix_seconds(timestamp: Timestamp) -> float:
+    from footlights.protocol import times  # not at the top: protobuf would slow down `footlights --help`
+
+    return times.unix_seconds(timestamp)
 
 
 def _length(session: Any, field: str) -> str:
@@ -270,5 +276,5 @@ def _memory(device: node_pb2.Device) -> str:
 def _token_state(token: token_pb2.Token, now_s: float) -> str:
     if token.HasField("revoked_time"):
         return "REVOKED"
-    expired = token.HasField("expire_time") and token.expire_time.ToNanoseconds() / 1e9 <= now_s
-    return "EXPIRED" if expired else "GOOD"
+    expired = token.HasField("expire_time") and _unix_seconds(token.expire_time) <= now_s
+    return "EXPIRED" if expired else "VALID"

@@ -4,9 +4,10 @@
         session = await client.sessions.create(CreateSessionRequest(application="usd-viewer"))
         session = await client.sessions.wait_ready(session.session_id, timeout_s=900)
 
-Thin: requests and answers are the API's own messages. What it adds: a deadline on every call; errors of the classes of
-``footlights.errors`` (the same that the server raised); retries of calls that may be repeated (``connection``); watches
-that survive a lost connection; waiting for a session.
+Requests and answers are the API's own messages. The client adds a deadline to every call; errors of the classes in
+``footlights.errors`` (the same ones that the server raised); retries of calls that may be repeated (``connection``);
+watches that survive a lost connection; and waiting for a session (``sessions``). ``applications`` and ``fleet`` hold
+the other services, ``client`` combines them.
 """
 
 from footlights.client.client import Client

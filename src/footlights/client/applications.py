@@ -23,19 +23,19 @@ class Applications:
     async def list(
         self, request: pb.ListApplicationsRequest | None = None, *, timeout_s: float | None = None
     ) -> pb.ListApplicationsResponse:
-        """One page of applications, by id."""
+        """Return one page of applications, by id."""
         wanted = request or pb.ListApplicationsRequest()
         return await self._connection.call(self._stub.ListApplications, wanted, pb.ListApplicationsResponse, timeout_s)
 
     async def get(self, application: str, *, timeout_s: float | None = None) -> pb.Application:
-        """One application."""
+        """Return one application."""
         request = pb.GetApplicationRequest(application=application)
         return await self._connection.call(self._stub.GetApplication, request, pb.Application, timeout_s)
 
     async def apply(
         self, request: pb.ApplyApplicationRequest, *, timeout_s: float | None = None
     ) -> pb.ApplyApplicationResponse:
-        """Bring about what a manifest says: all of it or nothing."""
+        """Apply a manifest, completely or not at all."""
         return await self._connection.call(self._stub.ApplyApplication, request, pb.ApplyApplicationResponse, timeout_s)
 
     async def delete(self, application: str, *, timeout_s: float | None = None) -> pb.DeleteApplicationResponse:
@@ -46,31 +46,31 @@ class Applications:
         )
 
     async def list_versions(self, application: str, *, timeout_s: float | None = None) -> pb.ListVersionsResponse:
-        """An application's versions, newest first."""
+        """Return an application's versions, newest first."""
         request = pb.ListVersionsRequest(application=application)
         return await self._connection.call(self._stub.ListVersions, request, pb.ListVersionsResponse, timeout_s)
 
     async def get_version(self, application: str, version: str, *, timeout_s: float | None = None) -> pb.Version:
-        """One version."""
+        """Return one version."""
         request = pb.GetVersionRequest(application=application, version=version)
         return await self._connection.call(self._stub.GetVersion, request, pb.Version, timeout_s)
 
     async def create_version(
         self, application: str, version: pb.Version, *, timeout_s: float | None = None
     ) -> pb.Version:
-        """Register a version, for good."""
+        """Register a version; it cannot be changed afterwards."""
         request = pb.CreateVersionRequest(application=application, version=version)
         return await self._connection.call(self._stub.CreateVersion, request, pb.Version, timeout_s)
 
     async def delete_version(
         self, application: str, version: str, *, timeout_s: float | None = None
     ) -> pb.DeleteVersionResponse:
-        """Delete a version that nothing points at and nothing runs."""
+        """Delete a version that no release points at and no session runs."""
         request = pb.DeleteVersionRequest(application=application, version=version)
         return await self._connection.call(self._stub.DeleteVersion, request, pb.DeleteVersionResponse, timeout_s)
 
     async def list_releases(self, application: str, *, timeout_s: float | None = None) -> pb.ListReleasesResponse:
-        """An application's releases, by name."""
+        """Return an application's releases, by name."""
         request = pb.ListReleasesRequest(application=application)
         return await self._connection.call(self._stub.ListReleases, request, pb.ListReleasesResponse, timeout_s)
 
@@ -97,14 +97,14 @@ class Profiles:
         self._stub = ProfileServiceStub(connection.channel)
 
     async def list(self, application: str = "", *, timeout_s: float | None = None) -> profile_pb2.ListProfilesResponse:
-        """The profiles, by name; only those that match ``application`` where it is given."""
+        """Return the profiles, by name; with ``application`` only those that match it."""
         request = profile_pb2.ListProfilesRequest(application=application)
         return await self._connection.call(
             self._stub.ListProfiles, request, profile_pb2.ListProfilesResponse, timeout_s
         )
 
     async def get(self, profile: str, *, timeout_s: float | None = None) -> profile_pb2.Profile:
-        """One profile."""
+        """Return one profile."""
         request = profile_pb2.GetProfileRequest(profile=profile)
         return await self._connection.call(self._stub.GetProfile, request, profile_pb2.Profile, timeout_s)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A control plane's API. An async context manager; it belongs to the event loop it was made in."""
+    """A control plane's API. An async context manager, bound to the event loop that it was created in."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -26,17 +26,17 @@ class Client:
 
     @classmethod
     def connect(cls, address: str, token: str, *, tls: Tls | None = None) -> Client:
-        """A client of the control plane at ``address`` (``HOST:PORT`` or ``unix:PATH``). Dials at the first call.
+        """Return a client for ``address`` (``HOST:PORT`` or ``unix:PATH``). Connects at the first call.
 
         Args:
-            address: where its gRPC listens.
+            address: its gRPC address.
             token: the API token, sent with every call.
-            tls: how to trust it; None is plain text, for this machine or behind something that ends TLS.
+            tls: the TLS settings; None is plain text, for this machine or behind a proxy that terminates TLS.
         """
         return cls(Connection(address, token, tls))
 
     async def close(self) -> None:
-        """Close the connection; calls that are under way end."""
+        """Close the connection; calls in progress are cancelled."""
         await self._connection.close()
 
     async def __aenter__(self) -> Client:

@@ -1,4 +1,4 @@
-"""One connection to a control plane: credentials, deadlines, retries, and errors of ours."""
+"""One connection to a control plane: credentials, deadlines, retries, and Footlights' errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
 DEFAULT_TIMEOUT_S: Final = 30.0
-"""The deadline of a call that is given none."""
+"""The default deadline of a call."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -33,7 +33,7 @@ _REPEATABLE: Final = {
     "NodeService": ("ListNodes", "GetNode", "CordonNode", "UncordonNode", "DrainNode"),
     "TokenService": ("ListTokens", "RevokeToken", "GetCaller"),
 }
-"""The calls that mean the same when they arrive twice."""
+"""The calls that have the same effect when they arrive twice."""
 
 SERVICE_CONFIG: Final = json.dumps(
     {
@@ -55,13 +55,13 @@ SERVICE_CONFIG: Final = json.dumps(
         ]
     }
 )
-"""gRPC's service config: UNAVAILABLE is tried again, up to four times in all, for calls that may be repeated."""
+"""gRPC's service config: UNAVAILABLE is retried, up to four attempts, for calls that may be repeated."""
 
 _OPTIONS: Final = (
     ("grpc.service_config", SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-    # A watch may be silent for long: find out that the server is gone.
+    # A watch may be silent for a long time; keep-alive detects that the server is gone.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
@@ -69,18 +69,18 @@ _OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to trust the server, and to be trusted by it. All parts are PEM."""
+    """TLS settings; all parts are PEM."""
 
     ca: bytes | None = None
-    """Who signs the server's certificate; None is the system's authorities."""
+    """The authorities that sign the server's certificate; None: the system's."""
     certificate: bytes | None = None
-    """The client's own certificate chain, where the server wants one."""
+    """The client's certificate chain, if the server requires one."""
     key: bytes | None = field(default=None, repr=False)
     """The key of ``certificate``."""
 
 
 class Connection:
-    """Makes calls: with the token, a deadline, and ``footlights.errors`` instead of gRPC's."""
+    """Makes calls with the token and a deadline; raises ``footlights.errors`` instead of gRPC's."""
 
     def __init__(self, address: str, token: str, tls: Tls | None) -> None:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
@@ -105,7 +105,7 @@ class Connection:
     async def stream(
         self, method: Callable[..., Any], request: _Request, answer: type[_Response], timeout_s: float | None
     ) -> AsyncGenerator[_Response, None]:
-        """Read a stream until it ends, the caller stops, or ``timeout_s`` (None: no deadline but the keep-alive's)."""
+        """Read a stream until it ends, the caller stops, or ``timeout_s`` (None: no deadline)."""
         call = method(request, timeout=timeout_s, metadata=self._metadata)
         try:
             async for response in call:
@@ -117,5 +117,5 @@ class Connection:
             call.cancel()
 
     async def close(self) -> None:
-        """End the calls that are under way and close the connection."""
+        """Cancel the calls in progress and close the connection."""
         await self.channel.close()

@@ -1,4 +1,4 @@
-"""What the client raises: the server's errors, and the three that only a client can have."""
+"""The errors of the client: the server's, and those that only a client can have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DETAILS = "grpc-status-details-bin"
 
 
 class DeadlineExceeded(Error):
-    """What was waited for did not come in time. It may still happen."""
+    """A deadline passed. What was waited for may still happen."""
 
     code: ClassVar[int] = 4
     default_reason: ClassVar[str] = "DEADLINE_EXCEEDED"
@@ -31,20 +31,20 @@ class SessionOver(FailedPrecondition):
     default_reason: ClassVar[str] = "SESSION_OVER"
 
     def __init__(self, session: session_pb2.Session) -> None:
-        """Say how ``session`` ended."""
+        """Describe how ``session`` ended."""
         state = session_pb2.Session.State.Name(session.state)
         reason = session_pb2.Session.EndReason.Name(session.end_reason) if session.end_reason else ""
         why = f" ({reason})" if reason else ""
-        said = f": {session.status_message}" if session.status_message else "."
+        detail = f": {session.status_message}" if session.status_message else "."
         super().__init__(
-            f"Session {session.session_id} is {state}{why}{said}",
+            f"Session {session.session_id} is {state}{why}{detail}",
             metadata={"session_id": session.session_id, "state": state, "end_reason": reason},
         )
         self.session = session
 
 
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
-    """The error that a failed call stands for: what the server raised, else what gRPC itself met."""
+    """Return the error of a failed call: the one that the server raised, or one for gRPC's own."""
     code: int = problem.code().value[0]
     for key, value in problem.trailing_metadata() or ():
         if key == _DETAILS and isinstance(value, bytes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from footlights.protocol import times
 from footlights.v1 import node_pb2 as pb
 from footlights.v1 import token_pb2
 from footlights.v1.node_pb2_grpc import NodeServiceStub
@@ -21,31 +22,31 @@ class Nodes:
         self._stub = NodeServiceStub(connection.channel)
 
     async def list(self, *, timeout_s: float | None = None) -> pb.ListNodesResponse:
-        """The nodes, by name, with their devices."""
+        """Return the nodes, by name, with their devices."""
         return await self._connection.call(self._stub.ListNodes, pb.ListNodesRequest(), pb.ListNodesResponse, timeout_s)
 
     async def get(self, node: str, *, timeout_s: float | None = None) -> pb.Node:
-        """One node."""
+        """Return one node."""
         return await self._connection.call(self._stub.GetNode, pb.GetNodeRequest(node=node), pb.Node, timeout_s)
 
     async def cordon(self, node: str, *, timeout_s: float | None = None) -> pb.Node:
-        """Place nothing new on a node."""
+        """Stop placing sessions on a node."""
         return await self._connection.call(self._stub.CordonNode, pb.CordonNodeRequest(node=node), pb.Node, timeout_s)
 
     async def uncordon(self, node: str, *, timeout_s: float | None = None) -> pb.Node:
-        """Place on a node again, also one that is draining."""
+        """Place sessions on a node again, also on one that is draining."""
         request = pb.UncordonNodeRequest(node=node)
         return await self._connection.call(self._stub.UncordonNode, request, pb.Node, timeout_s)
 
     async def drain(self, node: str, deadline_s: float | None = None, *, timeout_s: float | None = None) -> pb.Node:
-        """Empty a node; its sessions may go on for ``deadline_s`` seconds, or to their own end where it is None."""
+        """Empty a node; its sessions may continue for ``deadline_s`` seconds, or until they end if it is None."""
         request = pb.DrainNodeRequest(node=node)
         if deadline_s is not None:
-            request.deadline.FromMilliseconds(round(deadline_s * 1000))
+            request.deadline.CopyFrom(times.duration(deadline_s))
         return await self._connection.call(self._stub.DrainNode, request, pb.Node, timeout_s)
 
     async def forget(self, node: str, *, timeout_s: float | None = None) -> pb.ForgetNodeResponse:
-        """Give up a node that will not come back."""
+        """Remove a node that will not return."""
         request = pb.ForgetNodeRequest(node=node)
         return await self._connection.call(self._stub.ForgetNode, request, pb.ForgetNodeResponse, timeout_s)
 
@@ -60,22 +61,22 @@ class Tokens:
     async def create(
         self, request: token_pb2.CreateTokenRequest, *, timeout_s: float | None = None
     ) -> token_pb2.CreateTokenResponse:
-        """Create a token. Its secret is in this answer and nowhere else."""
+        """Create a token. Its secret is only in this answer."""
         return await self._connection.call(self._stub.CreateToken, request, token_pb2.CreateTokenResponse, timeout_s)
 
     async def list(self, *, timeout_s: float | None = None) -> token_pb2.ListTokensResponse:
-        """The tokens, newest first, without their secrets."""
+        """Return the tokens, newest first, without their secrets."""
         return await self._connection.call(
             self._stub.ListTokens, token_pb2.ListTokensRequest(), token_pb2.ListTokensResponse, timeout_s
         )
 
     async def revoke(self, token_id: str, *, timeout_s: float | None = None) -> token_pb2.Token:
-        """Refuse a token from now on."""
+        """Revoke a token: it is refused from now on."""
         request = token_pb2.RevokeTokenRequest(token_id=token_id)
         return await self._connection.call(self._stub.RevokeToken, request, token_pb2.Token, timeout_s)
 
     async def caller(self, *, timeout_s: float | None = None) -> token_pb2.Caller:
-        """Who the caller is, and what it may do."""
+        """Return the caller's identity and permissions."""
         return await self._connection.call(
             self._stub.GetCaller, token_pb2.GetCallerRequest(), token_pb2.Caller, timeout_s
         )

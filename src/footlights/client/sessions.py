@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.client.errors import DeadlineExceeded, SessionOver
 from footlights.errors import Unavailable
+from footlights.protocol import times
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
 
@@ -32,7 +33,7 @@ class Sessions:
         self._stub = StreamingServiceStub(connection.channel)
 
     async def create(self, request: pb.CreateSessionRequest, *, timeout_s: float | None = None) -> pb.Session:
-        """Create a session. Without a ``request_id`` it is given one, so that a retry cannot make a second."""
+        """Create a session. A missing ``request_id`` is generated, so that a retry cannot create a second one."""
         if not request.request_id:
             copy = pb.CreateSessionRequest()
             copy.CopyFrom(request)
@@ -43,53 +44,53 @@ class Sessions:
     async def list(
         self, request: pb.ListSessionsRequest | None = None, *, timeout_s: float | None = None
     ) -> pb.ListSessionsResponse:
-        """One page of sessions; by default those that have not ended."""
+        """Return one page of sessions; by default those that have not ended."""
         wanted = request or pb.ListSessionsRequest()
         return await self._connection.call(self._stub.ListSessions, wanted, pb.ListSessionsResponse, timeout_s)
 
     async def get(self, session_id: str, *, timeout_s: float | None = None) -> pb.Session:
-        """One session as it is now."""
+        """Return the current state of a session."""
         request = pb.GetSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.GetSession, request, pb.Session, timeout_s)
 
     async def terminate(self, session_id: str, *, timeout_s: float | None = None) -> pb.TerminateSessionResponse:
-        """Ask for a session's end; ``wait_ended`` says when it has come."""
+        """Request the end of a session; ``wait_ended`` waits for it."""
         request = pb.TerminateSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.TerminateSession, request, pb.TerminateSessionResponse, timeout_s)
 
     async def connect(self, session_id: str, *, timeout_s: float | None = None) -> pb.ConnectSessionResponse:
-        """A grant for one viewer, and the URLs it is for."""
+        """Return a grant for one viewer, and the URLs to use it with."""
         request = pb.ConnectSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.ConnectSession, request, pb.ConnectSessionResponse, timeout_s)
 
     async def extend(self, session_id: str, extend_by_s: float, *, timeout_s: float | None = None) -> pb.Session:
         """Let a session run ``extend_by_s`` seconds longer."""
         request = pb.ExtendSessionRequest(session_id=session_id)
-        request.extend_by.FromMilliseconds(round(extend_by_s * 1000))
+        request.extend_by.CopyFrom(times.duration(extend_by_s))
         return await self._connection.call(self._stub.ExtendSession, request, pb.Session, timeout_s)
 
     async def log(
         self, session_id: str, *, tail_lines: int | None = None, timeout_s: float | None = None
     ) -> pb.SessionLog:
-        """The last lines of the application's output."""
+        """Return the last lines of the application's output."""
         request = pb.GetSessionLogRequest(session_id=session_id, tail_lines=tail_lines)
         return await self._connection.call(self._stub.GetSessionLog, request, pb.SessionLog, timeout_s)
 
     def tail_log(
         self, session_id: str, *, tail_lines: int | None = None, timeout_s: float | None = None
     ) -> AsyncGenerator[pb.SessionLog, None]:
-        """The application's output, as it is written."""
+        """Stream the application's output as it is written."""
         request = pb.TailSessionLogRequest(session_id=session_id, tail_lines=tail_lines)
         return self._connection.stream(self._stub.TailSessionLog, request, pb.SessionLog, timeout_s)
 
     async def explain(
         self, request: pb.ExplainPlacementRequest, *, timeout_s: float | None = None
     ) -> pb.ExplainPlacementResponse:
-        """What would happen to such a session now, node by node and device by device."""
+        """Return where such a session would be placed now, node by node and device by device."""
         return await self._connection.call(self._stub.ExplainPlacement, request, pb.ExplainPlacementResponse, timeout_s)
 
     async def watch(self, session_id: str, *, after_revision: int = 0) -> AsyncGenerator[pb.Session, None]:
-        """A session as it is, then at every change, until it has ended. Resumes by revision after a lost connection."""
+        """Yield a session now and at every change, until it has ended. Resumes after a lost connection."""
 
         def begin(revision: int) -> AsyncGenerator[pb.Session, None]:
             request = pb.WatchSessionRequest(session_id=session_id, after_revision=revision)
@@ -102,7 +103,7 @@ class Sessions:
                     return
 
     async def watch_all(self, request: pb.WatchSessionsRequest | None = None) -> AsyncGenerator[pb.Session, None]:
-        """Every session that the caller may see, as they are, then at every change. Resumes like ``watch``."""
+        """Yield every session that the caller may see, now and at every change. Resumes like ``watch``."""
         wanted = request or pb.WatchSessionsRequest()
 
         def begin(revision: int) -> AsyncGenerator[pb.Session, None]:
@@ -118,11 +119,11 @@ class Sessions:
     async def wait_ready(
         self, session_id: str, *, timeout_s: float, on_change: Callable[[pb.Session], None] = lambda _: None
     ) -> pb.Session:
-        """The session once it can be connected to; ``on_change`` sees every step on the way.
+        """Wait until viewers can connect to a session; ``on_change`` is called with every change.
 
         Raises:
             SessionOver: it is ending or has ended instead.
-            DeadlineExceeded: it was not ready after ``timeout_s`` seconds. It goes on starting.
+            DeadlineExceeded: it was not ready after ``timeout_s`` seconds; it keeps starting.
         """
         session = await self._wait(session_id, _READY | _OVER, timeout_s, on_change)
         if session.state in _OVER:
@@ -132,10 +133,10 @@ class Sessions:
     async def wait_ended(
         self, session_id: str, *, timeout_s: float, on_change: Callable[[pb.Session], None] = lambda _: None
     ) -> pb.Session:
-        """The session once it has ended and its device is free.
+        """Wait until a session has ended and its device is free.
 
         Raises:
-            DeadlineExceeded: it had not ended after ``timeout_s`` seconds. It goes on ending.
+            DeadlineExceeded: it had not ended after ``timeout_s`` seconds; it keeps ending.
         """
         return await self._wait(session_id, _ENDED, timeout_s, on_change)
 
@@ -156,19 +157,19 @@ class Sessions:
                         return session
         except TimeoutError:
             raise DeadlineExceeded(
-                f"Session {session_id} is still {last} after {timeout_s:g} s. It goes on; wait again or terminate it.",
+                f"Session {session_id} is still {last} after {timeout_s:g} s. Wait longer, or terminate it.",
                 reason="WAIT_TIMEOUT",
                 metadata={"session_id": session_id, "state": last},
             ) from None
-        raise AssertionError("a watch goes on until the session has ended, and that is one of the states")
+        raise AssertionError("a watch ends only when the session has ended, and that is one of the states")
 
 
 async def _resumed(
     begin: Callable[[int], AsyncGenerator[pb.Session, None]], revision: int
 ) -> AsyncGenerator[pb.Session, None]:
-    """Read watches one after another, each from where the last one ended; what they overlap in is dropped.
+    """Read consecutive watches, each from where the last one ended; repeated revisions are dropped.
 
-    The first one must be answered; later ones are tried for ``_GIVE_UP_S`` seconds before ``Unavailable`` is raised.
+    The first one must be answered; later ones are retried for ``_GIVE_UP_S`` seconds before ``Unavailable`` is raised.
     """
     seen: dict[str, int] = {}
     lost_since: float | None = None

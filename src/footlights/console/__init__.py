@@ -1,17 +1,19 @@
-"""The console: a page for people who start, watch and drive sessions, and for operators who own nodes.
+"""The console: a web page for users who start and drive sessions, and for operators of nodes.
 
-Owns the files under ``static/`` and how they are served; nothing else. The page is plain ES modules without a build
-step and speaks only the public REST API of the origin it came from, with the token the person gave it: it can do
-nothing that the API would not let its token do, and the server has no console-only route.
+This package holds the files under ``static/`` and serves them (``assets`` reads them, ``app`` answers requests);
+nothing else. The page is plain ES modules without a build step. It uses only the public REST API of its own origin,
+with the user's token: it can do only what that token allows, and the server has no console-only route.
 
-Invariants:
+In ``static/``: ``views/`` are the pages, by subject (``sessions/``, ``fleet/``, ``catalog/``); ``api/`` talks to the
+server, ``ui/`` holds what all pages share, ``stream/`` plays a session and sends input.
 
-* No secret passes through here. The token travels in the URL's fragment, which a browser never sends, and then only
-  in ``Authorization``; no cookie is ever set or read.
-* Nothing is loaded from another origin and nothing inline runs: the Content-Security-Policy says so, Trusted Types
-  included, and a browser test fails on any violation.
-* What is served is what was packed: all files are read once, into memory, when the application is made. No request
-  names a path on disk.
+What must hold:
+
+* No secret passes through the server. The token is in the URL's fragment, which a browser never sends, and then only
+  in ``Authorization``; no cookie is set or read.
+* Nothing is loaded from another origin and no inline code runs: the Content-Security-Policy forbids it, with Trusted
+  Types, and a browser test fails on any violation.
+* Only packaged files are served: all are read once, into memory, at start. No request names a path on disk.
 """
 
 from footlights.console.app import console

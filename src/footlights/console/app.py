@@ -1,4 +1,4 @@
-"""Serve the console at ``/console/``."""
+"""The console's ASGI application, at ``/console/``."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 PREFIX = "/console"
 
-_FOR_EVER = "public, max-age=31536000, immutable"
-_ASK_EACH_TIME = "no-cache"
+_IMMUTABLE = "public, max-age=31536000, immutable"
+_REVALIDATE = "no-cache"
 
 
 def console(*, connect_sources: Iterable[str] = ()) -> ASGIApp:
-    """Make the console's ASGI application.
+    """Return the console's ASGI application.
 
-    It answers below its mount point (``Mount("/console", app=console())``) and, where a dispatcher hands it whole
-    paths, below ``/console``. ``GET /console`` is sent on to ``/console/``, the page; all other files lie below
-    ``/console/assets/<digest of all files>/`` and may be kept for ever. A page of an older server that asks for an
-    older digest gets the file as it is now, not to be kept: a rolling upgrade breaks no open page.
+    It answers below its mount point (``Mount("/console", app=console())``) and, if it receives whole paths, below
+    ``/console``. ``GET /console`` redirects to ``/console/``, the page; all other files are below
+    ``/console/assets/<digest of all files>/`` and may be cached indefinitely. A request with the digest of another
+    version gets the current file, not to be cached: a rolling upgrade breaks no open page.
 
     Args:
-        connect_sources: Origins besides its own that the page may talk to, such as that of a separate front door
-            (``https://media.example.com``); they go into the policy's ``connect-src``.
+        connect_sources: Additional origins that the page may connect to, such as a separate front door
+            (``https://media.example.com``); they are added to the policy's ``connect-src``.
 
     Raises:
-        ValueError: A connect source has a blank, ``;`` or ``,`` in it, which would end or change the policy.
+        ValueError: A connect source contains whitespace, ``;`` or ``,``, which would change the policy.
     """
     return _Console(load(), _headers(tuple(connect_sources)))
 
@@ -56,21 +56,21 @@ class _Console:
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
         path = _below_mount(scope)
         if path == "":
-            # Relative, so that it holds behind a proxy that adds a prefix of its own.
-            return RedirectResponse(f"{PREFIX[1:]}/", 308, {"Cache-Control": _ASK_EACH_TIME})
+            # Relative, so that it works behind a proxy that adds a prefix.
+            return RedirectResponse(f"{PREFIX[1:]}/", 308, {"Cache-Control": _REVALIDATE})
         asset, cache_control = self._find(path[1:])
         if asset is None:
             return PlainTextResponse("Not Found", 404, {"Cache-Control": "no-store"})
         return _file(asset, cache_control, Headers(scope=scope))
 
     def _find(self, path: str) -> tuple[Asset | None, str]:
-        if path == "" or path == PAGE:
-            return self._assets.files[PAGE], _ASK_EACH_TIME
+        if path in ("", PAGE):
+            return self._assets.files[PAGE], _REVALIDATE
         root, _, rest = path.partition("/")
         digest, _, name = rest.partition("/")
         if root != "assets" or name == PAGE:
             return None, ""
-        return self._assets.files.get(name), _FOR_EVER if digest == self._assets.digest else _ASK_EACH_TIME
+        return self._assets.files.get(name), _IMMUTABLE if digest == self._assets.digest else _REVALIDATE
 
 
 def _below_mount(scope: Scope) -> str:
@@ -88,7 +88,7 @@ def _file(asset: Asset, cache_control: str, request: Headers) -> Response:
     body = asset.body
     if asset.gzipped is not None and _takes_gzip(request.get("accept-encoding", "")):
         body = asset.gzipped
-        # A strong tag names the bytes that are sent (RFC 9110 §8.8.1).
+        # A strong tag identifies the bytes that are sent (RFC 9110 §8.8.1).
         headers |= {"Content-Encoding": "gzip", "ETag": f'{asset.etag[:-1]}-gzip"'}
     if _names(request.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)

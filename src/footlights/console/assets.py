@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 PAGE = "index.html"
-"""The one file that is not addressed by the tree's hash: it names all others."""
+"""The only file that is not addressed by the digest: it names all others."""
 
 _TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",
@@ -28,7 +28,7 @@ _TYPES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file: ``body`` as it is, ``gzipped`` where that is smaller, ``etag`` a strong entity tag with its quotes."""
+    """One file; ``gzipped`` is None if that is not smaller, ``etag`` is a strong entity tag with its quotes."""
 
     body: bytes
     gzipped: bytes | None
@@ -38,7 +38,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Assets:
-    """All files by path (``views/nodes.js``), and ``digest``, which changes when any of them does."""
+    """All files by path (``views/fleet/nodes.js``), and ``digest``, which changes when any of them does."""
 
     digest: str
     files: Mapping[str, Asset]
@@ -47,11 +47,11 @@ class Assets:
 def load() -> Assets:
     """Read the package's static files.
 
-    In the page ``{{assets}}`` becomes the address of the tree (``assets/<digest>``), and ``{{preloads}}`` one
-    ``modulepreload`` link a module, so that a browser fetches the modules at once instead of import by import.
+    In the page ``{{assets}}`` is replaced by the address of the files (``assets/<digest>``), and ``{{preloads}}`` by a
+    ``modulepreload`` link per module, so that a browser fetches all modules at once.
 
     Raises:
-        ValueError: A file has an ending whose media type is not known here.
+        ValueError: A file has an unknown ending.
     """
     sources = dict(_walk(resources.files("footlights.console") / "static", ""))
     digest = hashlib.sha256()
@@ -79,7 +79,7 @@ def _page(text: str, address: str, paths: list[str]) -> str:
 def _asset(path: str, body: bytes) -> Asset:
     ending = path[path.rfind(".") :]
     if ending not in _TYPES:
-        raise ValueError(f"{path}: the ending {ending!r} has no media type; add it to console/assets.py")
+        raise ValueError(f"{path}: unknown ending {ending!r}; add its media type to console/assets.py")
     gzipped = gzip.compress(body, mtime=0)
     return Asset(
         body=body,

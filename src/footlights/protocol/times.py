@@ -1,27 +1,37 @@
-"""Times and durations: between Python's types and protobuf's, for every package."""
+"""Times and durations: Python's types to protobuf's `Timestamp` and `Duration`, and back."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 
 def timestamp(time: datetime) -> Timestamp:
-    """Return a moment as its message."""
+    """Return an aware moment as a message."""
     message = Timestamp()
     message.FromDatetime(time)
     return message
 
 
+def moment(message: Timestamp) -> datetime:
+    """Return a timestamp as an aware moment in UTC, to the microsecond."""
+    return message.ToDatetime(UTC)
+
+
+def unix_seconds(message: Timestamp) -> float:
+    """Return a timestamp as seconds since 1970."""
+    return message.seconds + message.nanos / 1e9
+
+
 def duration(seconds: float) -> Duration:
-    """Return a span as its message, to the microsecond."""
+    """Return a number of seconds as a message, to the microsecond."""
     message = Duration()
     message.FromTimedelta(timedelta(seconds=seconds))
     return message
 
 
 def seconds(message: Duration) -> float:
-    """Return a span in seconds."""
+    """Return a duration in seconds."""
     return message.seconds + message.nanos / 1e9

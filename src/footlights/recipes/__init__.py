@@ -1,14 +1,14 @@
-"""Applications as files: the ones that ship with Footlights, and how any such file is read.
+"""Application files: those that ship with Footlights, and how to read any of them.
 
-A file is YAML in the form of ``ApplyApplicationRequest``: ``application``, ``versions``, ``releases``. Texts in it may
-hold variables, filled in once when the file is read, so that one file serves hosts that are laid out differently:
+A file is an ``ApplyApplicationRequest`` in YAML: ``application``, ``versions``, ``releases``. Its texts may contain
+variables, which are replaced once, when the file is read, so that one file works on differently installed hosts:
 
-    ${NAME}             must be given
-    ${NAME:-default}    the default where it is not given
-    $${                 a plain ``${``
+    ${NAME}             required
+    ${NAME:-default}    the default if NAME is not given
+    $${                 a literal ``${``
 
-``FOOTLIGHTS_STAGES`` is always there: the directory of the sample stages in this installation. Variables are not the
-placeholders of a launch (``{signal_port}``), which are filled in again for each one.
+``FOOTLIGHTS_STAGES`` is always defined: the directory of the sample stages in this installation. Variables are not the
+placeholders of a launch (``{signal_port}``), which are replaced for each launch.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\
 
 
 def names() -> list[str]:
-    """List the recipes that ship with Footlights, by the names that ``load`` takes."""
+    """Return the names of the recipes that ship with Footlights, for ``load``."""
     folder = resources.files(__name__)
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load(source: str | Path, variables: Mapping[str, str] | None = None) -> ApplyApplicationRequest:
-    """Read an application's file.
+    """Read an application file.
 
     Args:
         source: A path, or the name of a recipe that ships with Footlights (``usd-viewer``).
         variables: Values for the file's ``${NAME}``.
 
     Raises:
-        InvalidArgument: the file is not there, is no YAML, holds a variable without a value, or a member that the API
-            does not have; names the file and the member.
+        InvalidArgument: the file is missing or not YAML, or has a variable without a value or an unknown member; names
+            the file and the member.
     """
     label, text = _read(source)
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InvalidArgument(label, f"it is no YAML: {error}") from None
+        raise InvalidArgument(label, f"not valid YAML: {error}") from None
     if not isinstance(content, dict) or "application" not in content:
-        raise InvalidArgument(label, "it is no application file: begin it with 'application:'.")
+        raise InvalidArgument(label, "not an application file; it must have a member 'application'.")
     given = {"FOOTLIGHTS_STAGES": str(stages()), **(variables or {})}
     filled = {str(name): _fill(item, given, label, str(name)) for name, item in content.items()}
     try:
@@ -79,18 +79,20 @@ def _read(source: str | Path) -> tuple[str, str]:
     except OSError as error:
         known = names()
         raise InvalidArgument(
-            str(source), f"{error.strerror}: give a file, or one of the recipes {', '.join(known)}."
+            str(source), f"{error.strerror}; give a file, or one of the recipes {', '.join(known)}."
         ) from None
     if len(content) > MAX_FILE_BYTES:
-        raise InvalidArgument(str(source), f"it is larger than {MAX_FILE_BYTES} bytes: it is no application file.")
+        raise InvalidArgument(
+            str(source), f"an application file must be at most {MAX_FILE_BYTES} bytes; this file is larger."
+        )
     try:
         return str(source), content.decode()
     except UnicodeDecodeError:
-        raise InvalidArgument(str(source), "it is no UTF-8 text: save it as such.") from None
+        raise InvalidArgument(str(source), "not UTF-8 text; save it in UTF-8.") from None
 
 
 def _fill(value: object, variables: Mapping[str, str], label: str, member: str) -> object:
-    """Fill variables into every text of a tree."""
+    """Replace the variables in every text of a tree."""
     if isinstance(value, str):
         return _VARIABLE.sub(lambda found: _value(found, variables, label, member), value)
     if isinstance(value, dict):
@@ -106,10 +108,12 @@ def _value(found: re.Match[str], variables: Mapping[str, str], label: str, membe
     if found.group() == "$${":
         return "${"
     if name is None:
-        raise InvalidArgument(f"{label}: {member}", "it has a lone '${': write ${NAME}, or $${ for itself.")
+        raise InvalidArgument(
+            f"{label}: {member}", "contains '${' without a name; write ${NAME}, or $${ for a literal one."
+        )
     value = variables.get(name, default)
     if value is None:
         raise InvalidArgument(
-            f"{label}: {member}", f"${{{name}}} has no value: give {name}, or write ${{{name}:-default}}."
+            f"{label}: {member}", f"${{{name}}} has no value; set {name}, or write ${{{name}:-default}}."
         )
     return value

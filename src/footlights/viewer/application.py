@@ -11,26 +11,25 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from footlights.viewer.failure import ExitCode, Reason, ViewerFailure
-from footlights.viewer.health import Health
+from footlights.viewer.health import HealthEndpoint
 from footlights.viewer.render.render_loop import RenderLoop
-from footlights.viewer.stream.whep import Whep
+from footlights.viewer.stream.whep import WhepEndpoint
 
 if TYPE_CHECKING:
-    from footlights.viewer.options import Options
+    from footlights.viewer.options import ViewerOptions
 
 log = logging.getLogger("footlights.viewer")
 
-CLOSE_TIMEOUT = 0.5  # seconds for the viewers to be told
-
+CLOSE_TIMEOUT = 0.5  # seconds to close the viewers' connections
 
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 
 class PortUnavailable(Exception):
-    """A port cannot be listened on. The message names it."""
+    """Listening on a port failed. The message names it."""
 
 
-async def run(options: Options) -> None:
+async def run(options: ViewerOptions) -> None:
     """Stream until SIGTERM or SIGINT. Raises PortUnavailable, ViewerFailure."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
@@ -48,17 +47,17 @@ async def run(options: Options) -> None:
         on_ready=lambda: _call(loop, first_frame.set),
         on_failure=lambda failure: _call(loop, end, failure),
     )
-    health, whep = Health(render.progress), Whep()
+    health, whep = HealthEndpoint(render.progress), WhepEndpoint()
     runners: list[web.AppRunner] = []
     viewers: Any = None
     port: Any = None
     try:
-        # The agent asks at 127.0.0.1, whatever else is listened on.
+        # The agent always connects to 127.0.0.1.
         local = {options.bind} if options.bind in WILDCARDS else {options.bind, "127.0.0.1"}
         await _listen(runners, health.application(), local, options.http_port, "http")
         await _listen(runners, whep.application(), {options.bind}, options.signal_port, "signal")
-        # One thing after the other: usd-core and PyAV, imported by two threads at once, can wait for each other
-        # forever (the interpreter's lock against the dynamic loader's). The event loop goes on meanwhile.
+        # One thing after the other: usd-core and PyAV, imported by two threads at once, can deadlock
+        # (the interpreter's lock against the dynamic loader's). The event loop goes on meanwhile.
         viewers_module = await asyncio.to_thread(importlib.import_module, "footlights.viewer.stream.viewers")
         mediaport = importlib.import_module("footlights.viewer.stream.media_port")
         try:
@@ -73,9 +72,8 @@ async def run(options: Options) -> None:
             viewers = viewers_module.Viewers(options, port, render)
             viewers.start()
             viewers.watch_over(end)
-            health.status, health.notice = viewers.status, viewers.notify
             whep.open(viewers)
-            health.ready()
+            health.ready(viewers.status, viewers.notify)
             log.info(
                 "ready: signal %d/tcp, media %d/udp at %s, http %d/tcp",
                 options.signal_port, options.media_port, port.public_host, options.http_port,
@@ -103,7 +101,7 @@ async def _listen(runners: list[web.AppRunner], app: web.Application, hosts: set
             raise PortUnavailable(f"cannot listen on TCP port {port} ({what}) at {host}: {error.strerror}") from error
 
 
-def _drawn_by(options: Options) -> str:
+def _drawn_by(options: ViewerOptions) -> str:
     if options.renderer == "egl":
         return "drawing with EGL, on whichever GPU it finds first"
     unused = f"; {options.device_uuid} is held but not used" if options.device_uuid.startswith(("GPU-", "MIG-")) else ""
@@ -111,7 +109,7 @@ def _drawn_by(options: Options) -> str:
 
 
 async def _either(event: asyncio.Event, ended: asyncio.Future[None]) -> bool:
-    """Wait for the first of both; whether it is the end."""
+    """Wait for the first of the two; return whether it is the end."""
     waiting = asyncio.create_task(event.wait())
     either: set[asyncio.Future[Any]] = {waiting, ended}
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -120,7 +118,7 @@ async def _either(event: asyncio.Event, ended: asyncio.Future[None]) -> bool:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:
-    """From another thread; a loop that is gone has already ended."""
+    """Call a function on the loop from another thread; no error if the loop has already ended."""
     try:
         loop.call_soon_threadsafe(function, *arguments)
     except RuntimeError:
@@ -128,7 +126,7 @@ def _call(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> No
 
 
 def exit_code(error: BaseException) -> tuple[ExitCode, str]:
-    """What to answer for what `run` raised: the code, and the last line of stderr."""
+    """Return the exit code for an exception from `run`, and the last line of stderr."""
     if isinstance(error, PortUnavailable):
         return ExitCode.USAGE, f"footlights-viewer: {error}"
     if isinstance(error, ViewerFailure):

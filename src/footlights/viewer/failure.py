@@ -1,4 +1,4 @@
-"""How the viewer says why it cannot run: an exit code for machines and one last line for people."""
+"""How the viewer reports a failure: an exit code for programs and one last line for people."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from enum import IntEnum, StrEnum
 
 PREFIX = "FOOTLIGHTS_FAILURE: "
-"""The agent looks for the last line of the log that starts so, and shows its message."""
+"""The agent shows the message of the last line of the log that starts with this."""
 
 
 class ExitCode(IntEnum):
-    """What the process answers to its parent."""
+    """The exit code of the process."""
 
     OK = 0
     CRASHED = 1
@@ -32,7 +32,7 @@ class Reason(StrEnum):
 
 
 class ViewerFailure(Exception):
-    """The viewer cannot go on. The message says what is wrong, with the value, and what to do."""
+    """The viewer cannot continue. The message states what is wrong, with the value, and what to do."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

@@ -1,10 +1,10 @@
-"""The HTTP port: is it ready, how far is it, who is there (design of the launch contract).
+"""The HTTP port: readiness, start-up progress, presence and notices (the launch contract).
 
-GET /v1/streaming/ready    200 "Ready for connection" after the first frame, else 503 with the step it is at
+GET /v1/streaming/ready    200 "Ready for connection" after the first frame, before it 503 with the current step
 GET /v1/streaming/startup  the same as facts, always 200
 GET /v1/streaming/status   {"viewers": n, "last_input_seconds_ago": s | null, "fps", "frames", "triangles", ...}
-POST /v1/streaming/notice  {"reason": "DRAIN", "message": "…", "ends_in_seconds": s | null}: 204, and all viewers are
-                           told; an empty reason takes it back
+POST /v1/streaming/notice  {"reason": "DRAIN", "message": "…", "ends_in_seconds": s | null}: 204; it is sent to
+                           all viewers; an empty reason withdraws it
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from footlights.viewer.notice import Notice
+from footlights.viewer.notice import StreamNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.viewer.render.render_loop import Progress
+    from footlights.viewer.render.render_loop import StageProgress
 
 
-class Health:
-    """The routes. They answer from the first moment on."""
+class HealthEndpoint:
+    """The routes. They answer from the start, before the stage is open."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: StageProgress) -> None:
         self._progress = progress
         self._began = time.monotonic()
         self._ready_after: float | None = None
-        self.status: Callable[[], dict[str, Any]] = self._nobody
-        self.notice: Callable[[Notice], None] | None = None
+        self._viewers_status: Callable[[], dict[str, Any]] = self._status_without_viewers
+        self._notify: Callable[[StreamNotice], None] | None = None
 
-    def ready(self) -> None:
-        """Answer 200 from now on."""
+    def ready(self, status: Callable[[], dict[str, Any]], notify: Callable[[StreamNotice], None]) -> None:
+        """Report ready from now on.
+
+        Args:
+            status: returns the body of `/v1/streaming/status`.
+            notify: sends a notice to all viewers.
+        """
+        self._viewers_status, self._notify = status, notify
         self._ready_after = time.monotonic() - self._began
 
     def application(self) -> web.Application:
@@ -62,19 +68,19 @@ class Health:
         )
 
     async def _status(self, _request: web.Request) -> web.Response:
-        return web.json_response(self.status())
+        return web.json_response(self._viewers_status())
 
     async def _notice(self, request: web.Request) -> web.Response:
         try:
-            notice = Notice.parse(await request.read(), time.monotonic())
+            notice = StreamNotice.parse(await request.read(), time.monotonic())
         except ValueError as error:
-            return web.json_response({"statusMessage": f"Not understood: {error}"}, status=400)
-        if self.notice is None:
-            return web.json_response({"statusMessage": "Not ready: nobody can be told"}, status=503)
-        self.notice(notice)
+            return web.json_response({"statusMessage": f"invalid notice: {error}"}, status=400)
+        if self._notify is None:
+            return web.json_response({"statusMessage": "Not ready: there are no viewers yet"}, status=503)
+        self._notify(notice)
         return web.Response(status=204)
 
-    def _nobody(self) -> dict[str, Any]:
+    def _status_without_viewers(self) -> dict[str, Any]:
         progress = self._progress
         return {
             "viewers": 0,

@@ -20,7 +20,7 @@ POST http://.../whep on the signal port takes an SDP offer (WHEP).
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ViewerOptions:
     """One session: its ports, its stage, its picture."""
 
     signal_port: int
@@ -39,7 +39,7 @@ class Options:
     title: str = ""
 
 
-def parse_options(arguments: Sequence[str] | None = None) -> Options:
+def parse_options(arguments: Sequence[str] | None = None) -> ViewerOptions:
     """Read the command line; ends the process with code 2 if it is wrong, as argparse does."""
     parser = argparse.ArgumentParser(
         prog="footlights-viewer",
@@ -53,16 +53,16 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     add("--http-port", type=_port, required=True, metavar="N", help="TCP port for readiness and status")
     add("--public-address", default="127.0.0.1", metavar="IP", help="where viewers reach the media port")
     add("--usd-stage-uri", default="", metavar="URI", help="path, file:// or http(s)://; empty: a sample stage")
-    add("--width", type=_within(64, 3840), default=1280, metavar="PIXELS")
-    add("--height", type=_within(64, 2160), default=720, metavar="PIXELS")
-    add("--fps", type=_within(1, 60), default=30, metavar="N")
+    add("--width", type=_IntegerBetween(64, 3840), default=1280, metavar="PIXELS")
+    add("--height", type=_IntegerBetween(64, 2160), default=720, metavar="PIXELS")
+    add("--fps", type=_IntegerBetween(1, 60), default=30, metavar="N")
     add("--bind", default="127.0.0.1", metavar="IP", help="address of the two TCP ports (default 127.0.0.1)")
     add("--device-uuid", default="", metavar="UUID", help="the device of this session, for the log")
     add("--codec", choices=("auto", "h264", "vp8"), default="auto", help="auto: H.264 where offered, else VP8")
     add("--renderer", choices=("auto", "software", "egl"), default="auto", help="auto is software")
     add("--ssaa", type=_ssaa, default=0.0, metavar="FACTOR", help="draw larger by 1..2 (default: by speed)")
     add("--title", default="", metavar="TEXT", help="shown in the picture instead of the stage's name")
-    options = Options(**vars(parser.parse_args(arguments)))
+    options = ViewerOptions(**vars(parser.parse_args(arguments)))
     if len({options.signal_port, options.http_port}) == 1:
         parser.error(f"--signal-port and --http-port are both {options.http_port}: they need two TCP ports")
     if options.width % 2 or options.height % 2:
@@ -75,10 +75,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _port(text: str) -> int:
-    return _within(1, 65535)(text)
+    return _IntegerBetween(1, 65535)(text)
 
 
-class _within:
+class _IntegerBetween:
     """An integer between two bounds."""
 
     def __init__(self, low: int, high: int) -> None:

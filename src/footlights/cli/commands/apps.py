@@ -1,4 +1,4 @@
-"""``footlights apps`` and ``footlights profiles``."""
+"""The commands of ``footlights apps`` and ``footlights profiles``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from footlights.v1 import application_pb2, profile_pb2
 
 app = group("Register applications, their versions and releases.")
-profiles_app = group("Keep profiles: named bundles of needs and limits.")
+profiles_app = group("Manage profiles: named bundles of needs and limits.")
 
 Application = Annotated[str, typer.Argument(metavar="APPLICATION", help="The application's id.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version.")]
 Release = Annotated[str, typer.Argument(metavar="RELEASE", help="The release's name.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @command(app, "list")
@@ -84,16 +84,16 @@ async def apply(
     ] = None,
     file: Annotated[
         list[str] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="An application's YAML file; repeat; - is stdin."),
+        typer.Option("--file", "-f", metavar="FILE", help="An application's YAML file; repeatable; - is stdin."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="A value for ${K} in the files; repeat.")
+        list[str] | None, typer.Option("--set", metavar="K=V", help="A value for ${K} in the files; repeatable.")
     ] = None,
 ) -> None:
-    """Register applications, versions and releases from files: all of a file or nothing of it."""
+    """Register applications, versions and releases from files. Each file is applied completely or not at all."""
     sources = [*(file or []), *(recipe or [])]
     if not sources:
-        raise InvalidArgument("--file", f"give a file, or one of the recipes {', '.join(_recipe_names())}.")
+        raise InvalidArgument("--file", f"missing; give a file, or one of the recipes {', '.join(_recipe_names())}.")
     requests = [_load(source, pairs("set", set_ or [])) for source in sources]
     async with cli.client() as client:
         for request in requests:
@@ -129,7 +129,7 @@ async def releases(cli: Cli, application: Application) -> None:
 
 @command(app, "set-release")
 async def set_release(cli: Cli, application: Application, release: Release, version: Version) -> None:
-    """Point a release at a version. Sessions that run keep theirs."""
+    """Point a release at a version. Running sessions keep their version."""
     async with cli.client() as client:
         answer = await client.applications.set_release(application, release, version)
     emit(cli.output, answer, [answer.release], [f"{application}: release {answer.release} -> {answer.version}"])
@@ -145,7 +145,7 @@ async def delete(
 ) -> None:
     """Delete an application with its versions and releases, or only one of them."""
     if version and release:
-        raise InvalidArgument("--release", "give --version or --release, not both.")
+        raise InvalidArgument("--release", "cannot be combined with --version; give one of them.")
     what = f"version {version} of " if version else f"release {release} of " if release else ""
     confirm(f"Delete {what}{application}?", yes=yes)
     async with cli.client() as client:
@@ -161,7 +161,8 @@ async def delete(
 
 @command(profiles_app, "list")
 async def profiles_list(
-    cli: Cli, application: Annotated[str, typer.Option("--application", help="Only those that match it.")] = ""
+    cli: Cli,
+    application: Annotated[str, typer.Option("--application", help="Only profiles that match this application.")] = "",
 ) -> None:
     """List profiles."""
     async with cli.client() as client:
@@ -183,10 +184,10 @@ async def profiles_list(
 async def profiles_set(
     cli: Cli,
     file: Annotated[
-        list[str], typer.Option("--file", "-f", metavar="FILE", help="A profile's YAML file; repeat; - is stdin.")
+        list[str], typer.Option("--file", "-f", metavar="FILE", help="A profile's YAML file; repeatable; - is stdin.")
     ],
 ) -> None:
-    """Create or replace profiles from files. Sessions that exist keep what they were created with."""
+    """Create or replace profiles from files. Existing sessions are not changed."""
     wanted = [_profile(source) for source in file]
     async with cli.client() as client:
         for profile in wanted:
@@ -196,9 +197,9 @@ async def profiles_set(
 
 @command(profiles_app, "delete")
 async def profiles_delete(
-    cli: Cli, profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Its name.")], yes: Yes = False
+    cli: Cli, profile: Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name.")], yes: Yes = False
 ) -> None:
-    """Delete a profile. Sessions that exist keep what they were created with."""
+    """Delete a profile. Existing sessions are not changed."""
     confirm(f"Delete profile {profile}?", yes=yes)
     async with cli.client() as client:
         answer = await client.profiles.delete(profile)
@@ -227,9 +228,9 @@ def _profile(source: str) -> profile_pb2.Profile:
         text = sys.stdin.read() if source == "-" else open(source, encoding="utf-8").read()  # noqa: SIM115  # read at once
         content = yaml.safe_load(text)
         if not isinstance(content, dict):
-            raise InvalidArgument(source, "it is no profile: begin it with 'profile: NAME'.")
+            raise InvalidArgument(source, "not a profile; it must have a member 'profile: NAME'.")
         return json_format.ParseDict(content, profile_pb2.Profile())
     except OSError as problem:
-        raise InvalidArgument(source, f"it cannot be read: {problem.strerror}.") from None
+        raise InvalidArgument(source, f"cannot be read: {problem.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, json_format.ParseError) as problem:
-        raise InvalidArgument(source, f"it is no profile: {problem}") from None
+        raise InvalidArgument(source, f"not a valid profile: {problem}") from None

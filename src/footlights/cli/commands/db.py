@@ -1,4 +1,4 @@
-"""``footlights db``: a server's database, without the server."""
+"""The commands of ``footlights db``: a server's database, without the server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import typer
 from footlights.cli.calls import group
 from footlights.cli.exits import Failed, exiting
 
-app = group("Bring a server's database up to date, check it, copy it.")
+app = group("Upgrade, check and back up a server's database.")
 
 DataDir = Annotated[
-    Path, typer.Option("--data-dir", envvar="FOOTLIGHTS_DATA_DIR", help="The server's directory, with SQLite's file.")
+    Path,
+    typer.Option("--data-dir", envvar="FOOTLIGHTS_DATA_DIR", help="The server's data directory, with the SQLite file."),
 ]
 Database = Annotated[
     str,
@@ -21,7 +22,7 @@ Database = Annotated[
         "--database",
         envvar="FOOTLIGHTS_DATABASE",
         metavar="URL",
-        help="postgresql://USER@HOST/NAME; without it SQLite in the directory.",
+        help="postgresql://USER@HOST/NAME; by default SQLite in the data directory.",
     ),
 ]
 _DATA_DIR = Path(".footlights/server")
@@ -29,40 +30,40 @@ _DATA_DIR = Path(".footlights/server")
 
 @app.command("upgrade")
 def upgrade(data_dir: DataDir = _DATA_DIR, database: Database = "") -> None:
-    """Bring the tables up to date. A server does it when it starts; on SQLite it must be stopped."""
+    """Upgrade the tables. A server does this when it starts; with SQLite it must be stopped first."""
     with exiting():
         from footlights.store import admin
 
         before, after = admin.migrate(data_dir, database)
         if before == after:
-            typer.echo(f"The database is at migration {after} already.")
+            typer.echo(f"The database is already at migration {after}.")
         else:
-            typer.echo(f"Upgraded the database from {before or 'nothing'} to migration {after}.")
+            typer.echo(f"Upgraded the database from {before or 'an empty one'} to migration {after}.")
 
 
 @app.command("check")
 def check(data_dir: DataDir = _DATA_DIR, database: Database = "") -> None:
-    """Say the version, and whether the database is sound: exit code 1 where it is not. The server may run."""
+    """Show the migration and check the integrity; exit code 1 if there are problems. The server may run."""
     with exiting():
         from footlights.store import admin
 
         health = admin.check(data_dir, database)
-        behind = "" if health.migration == health.newest else f"; this version brings it to {health.newest}"
+        behind = "" if health.migration == health.newest else f"; this version upgrades it to {health.newest}"
         typer.echo(f"{health.where} is at migration {health.migration or 'none'}{behind}.")
         for problem in health.problems:
             typer.echo(problem)
         if health.problems:
             raise Failed(f"The database has {len(health.problems)} problem{'s' * (len(health.problems) > 1)}.")
-        typer.echo("It is sound.")
+        typer.echo("No problems were found.")
 
 
 @app.command("backup")
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; a file that is not there yet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The target; it must not exist yet.")],
     data_dir: DataDir = _DATA_DIR,
     database: Database = "",
 ) -> None:
-    """Write a consistent copy; the server may run. Postgres: by pg_dump, for pg_restore."""
+    """Write a consistent copy; the server may run. Postgres: with pg_dump, for pg_restore."""
     with exiting():
         from footlights.store import admin
 

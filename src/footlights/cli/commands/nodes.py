@@ -1,4 +1,4 @@
-"""``footlights nodes``."""
+"""The commands of ``footlights nodes``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from footlights.cli.output import emit
 if TYPE_CHECKING:
     from footlights.v1 import node_pb2
 
-app = group("See nodes and their devices, and take them out of use and back.")
+app = group("List nodes and their devices, and take nodes out of service and back.")
 
 Name = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
 _POLL_S = 1.0
@@ -42,14 +42,14 @@ async def show_(cli: Cli, node: Name) -> None:
 
 @command(app, "cordon")
 async def cordon(cli: Cli, node: Name) -> None:
-    """Place nothing new on a node; what runs there goes on."""
+    """Stop placing sessions on a node; its running sessions continue."""
     async with cli.client() as client:
         _emit_state(cli, await client.nodes.cordon(node))
 
 
 @command(app, "uncordon")
 async def uncordon(cli: Cli, node: Name) -> None:
-    """Place on a node again, also one that is draining."""
+    """Place sessions on a node again, also on one that is draining."""
     async with cli.client() as client:
         _emit_state(cli, await client.nodes.uncordon(node))
 
@@ -60,30 +60,33 @@ async def drain(
     node: Name,
     deadline: Annotated[
         float | None,
-        typer.Option("--deadline", parser=duration, metavar="DURATION", help="End what is left after it; 0 at once."),
+        typer.Option(
+            "--deadline",
+            parser=duration,
+            metavar="DURATION",
+            help="End the remaining sessions after this time; 0: at once.",
+        ),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it has no session left.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the node has no sessions.")] = False,
     timeout: Annotated[
         float,
-        typer.Option(
-            "--timeout", parser=duration, metavar="DURATION", show_default="1h", help="How long --wait waits."
-        ),
+        typer.Option("--timeout", parser=duration, metavar="DURATION", show_default="1h", help="Time limit of --wait."),
     ] = 3600.0,
 ) -> None:
-    """Empty a node: nothing new, and its sessions go on to their own end or the deadline."""
+    """Empty a node: no new sessions; running ones continue until they end or the deadline."""
     async with cli.client() as client:
-        begun = time.monotonic()
+        began = time.monotonic()
         answer = await client.nodes.drain(node, deadline)
-        end = begun + timeout
+        end = began + timeout
         left = -1
         while wait and answer.session_count:
             if answer.session_count != left:
                 left = answer.session_count
-                typer.echo(f"{node}: {left} session{'s' if left != 1 else ''} left{_ends(deadline, begun)}", err=True)
+                typer.echo(f"{node}: {left} session{'s' if left != 1 else ''} left{_ends(deadline, began)}", err=True)
             if time.monotonic() > end:
                 raise Failed(
-                    f"{node} still has {left} sessions after {show_duration(timeout)}. It goes on draining; "
-                    "give a --deadline to end them.",
+                    f"{node} still has {left} sessions after {show_duration(timeout)}. It keeps draining; "
+                    "use --deadline to end them.",
                     TIMEOUT,
                 )
             await asyncio.sleep(_POLL_S)
@@ -93,9 +96,9 @@ async def drain(
 
 @command(app, "forget")
 async def forget(
-    cli: Cli, node: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+    cli: Cli, node: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False
 ) -> None:
-    """Give up a node that will not come back: its sessions end as NODE_LOST."""
+    """Remove a node that will not return: its sessions end with reason NODE_LOST."""
     confirm(f"Forget {node} and end its sessions?", yes=yes)
     async with cli.client() as client:
         answer = await client.nodes.forget(node)
@@ -103,12 +106,12 @@ async def forget(
     emit(cli.output, answer, [node], [f"{node} is forgotten; {ended} session{'s' if ended != 1 else ''} ended"])
 
 
-def _ends(deadline: float | None, begun: float) -> str:
-    """When a drain that was begun then ends what is left; measured here, whatever the server's clock says."""
+def _ends(deadline: float | None, began: float) -> str:
+    """Describe when the drain ends the remaining sessions, by this machine's clock."""
     if not deadline:
         return ""
-    left = begun + deadline - time.monotonic()
-    return f", ended in {show_duration(round(left))}" if left >= 1 else ", being ended"
+    left = began + deadline - time.monotonic()
+    return f", ended in {show_duration(round(left))}" if left >= 1 else ", ending now"
 
 
 def _emit_one(cli: Cli, node: node_pb2.Node) -> None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def _server(**given: Any) -> None:
     """Run a control plane: gRPC, REST, the front door and the console.
 
-    Stops at SIGINT or SIGTERM; what runs on the nodes goes on.
+    Stops on SIGINT or SIGTERM; the sessions on the nodes continue.
     """
     die_with_parent(os.environ)
     with exiting():
@@ -44,15 +44,16 @@ def _server(**given: Any) -> None:
 
 
 def _agent(log_format: str, log_level: str, **given: Any) -> None:
-    """Run a node's agent: offers the machine's GPUs and starts applications on them.
+    """Run a node's agent: it offers the machine's GPUs and starts applications on them.
 
-    Stops at SIGINT or SIGTERM; the applications go on and are found again, unless --drain-on-stop is given.
+    Stops on SIGINT or SIGTERM; the applications continue and are adopted at the next start, unless --drain-on-stop is
+    given.
     """
     die_with_parent(os.environ)
     with exiting():
         config = options.fill(AgentConfig, given)
         with options.naming_options():
-            config.read_token()  # the link would ask for it again and again; whoever types wants to know now
+            config.read_token()  # fail now: the link would only retry
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from footlights.logging import set_up_logging
 
@@ -61,7 +62,7 @@ def _agent(log_format: str, log_level: str, **given: Any) -> None:
 
 
 def _gateway(context: typer.Context) -> None:
-    """Run the gateway alone: REST in front of any gRPC server. See 'footlights gateway --help'."""
+    """Run only the gateway: REST in front of any gRPC server. See 'footlights gateway --help'."""
     from footlights.gateway.command import main
 
     raise typer.Exit(main(context.args))

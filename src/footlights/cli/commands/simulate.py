@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -18,6 +15,7 @@ import typer
 from footlights.cli.calls import Cli, command
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import ERROR, Failed
+from footlights.cli.live import LiveDisplay
 from footlights.cli.output import Output, details
 from footlights.errors import InvalidArgument
 
@@ -34,37 +32,41 @@ def register(app: typer.Typer) -> None:
 
 async def _simulate(
     cli: Cli,
-    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="How many nodes.")] = 100,
-    gpus: Annotated[int, typer.Option("--gpus", metavar="N", help="How many GPUs each has.")] = 8,
-    slots: Annotated[int, typer.Option("--slots-per-gpu", metavar="N", help="How many slots each GPU has.")] = 1,
+    *,
+    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Number of nodes.")] = 100,
+    gpus: Annotated[int, typer.Option("--gpus", metavar="N", help="GPUs per node.")] = 8,
+    slots: Annotated[int, typer.Option("--slots-per-gpu", metavar="N", help="Slots per GPU.")] = 1,
     profile: Annotated[
         str, typer.Option("--profile", metavar="NAME|FILE", help="steady, kit, rough, or a YAML or TOML file.")
     ] = "steady",
     sessions_per_s: Annotated[
         float,
-        typer.Option("--sessions-per-s", metavar="N", help="Sessions asked for a second, in the mean; 0: none."),
+        typer.Option("--sessions-per-s", metavar="N", help="Sessions created per second, on average; 0: none."),
     ] = 0.0,
     lasting: Annotated[
         float | None,
-        typer.Option("--duration", parser=duration, metavar="DURATION", help="For how long. [default: until Ctrl-C]"),
+        typer.Option(
+            "--duration", parser=duration, metavar="DURATION", help="Length of the simulation. [default: until Ctrl-C]"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="What all is drawn from.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of all random choices.")] = 1,
     mishaps: Annotated[
-        float, typer.Option("--mishap-rate", metavar="X", help="Nodes fail X times as often as the profile says.")
+        float, typer.Option("--mishap-rate", metavar="X", help="Factor on the failure rates of the profile.")
     ] = 1.0,
     processes: Annotated[
-        int, typer.Option("--processes", metavar="N", help="How many processes hold the nodes; 0: one for 500 nodes.")
+        int,
+        typer.Option("--processes", metavar="N", help="Number of processes that run the nodes; 0: one per 500 nodes."),
     ] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave nodes, tokens and sessions at the end.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep nodes, tokens and sessions at the end.")] = False,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write the figures there, as JSON.")
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the figures to this file, as JSON.")
     ] = None,
 ) -> None:
     """Simulate a fleet of nodes, and their users, against a control plane.
 
-    The links are real, the devices and applications are not: start times, failures and viewers are drawn from a seeded
-    profile. Needs an operator's token. --server may name several servers, with commas. Ends with a report; the exit
-    code is 1 where an acknowledged session was lost or a slot given away twice.
+    The links are real; devices and applications are simulated: start times, failures and viewers are random, from a
+    profile and a seed. Requires an operator's token. --server may list several servers, separated by commas. Ends with
+    a report; the exit code is 1 if an acknowledged session was lost or a slot was leased twice.
     """
     from footlights.simulate import profile as profiles
     from footlights.simulate.main import simulate
@@ -87,11 +89,11 @@ async def _simulate(
         insecure=cli.insecure,
     )
     if report is not None and not report.absolute().parent.is_dir():
-        raise InvalidArgument("--report", f"{report}: there is no such directory.")
+        raise InvalidArgument("--report", f"the directory of {report} does not exist.")
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(replace(cli, server=each).client()) for each in simulation.servers]
-        with _Screen() as screen:
-            found = await simulate(simulation, clients, _signalled(), screen)
+        with _SimulationDisplay() as display:
+            found = await simulate(simulation, clients, _stop_signal(), display)
     if report is not None:
         report.write_text(json.dumps(found.plain(), indent=2) + "\n", encoding="utf-8")
     if cli.output is Output.TABLE:
@@ -103,51 +105,36 @@ async def _simulate(
         raise Failed(found.verdict, ERROR)
 
 
-def _signalled() -> asyncio.Event:
-    """Set at the first signal; a second one does what it does to any program."""
+def _stop_signal() -> asyncio.Event:
+    """Return an event that the first signal sets; a second one ends the program as usual."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def heard() -> None:
+    def on_signal() -> None:
         stop.set()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heard)
+        loop.add_signal_handler(number, on_signal)
     return stop
 
 
-class _Screen:
-    """Shows the figures on stderr: a live table on a terminal, a line now and then elsewhere."""
+class _SimulationDisplay(LiveDisplay):
+    """Shows the figures on stderr: a live table on a terminal, a line every few seconds elsewhere."""
 
     def __init__(self) -> None:
-        self._live: Any = None
-        self._said = ""
-        self._said_at = -_PLAIN_EVERY_S
-
-    def __enter__(self) -> _Screen:
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        super().__init__()
+        self._printed = ""
+        self._printed_at = -_PLAIN_EVERY_S
 
     def __call__(self, doing: str, report: Report) -> None:
-        if self._live is not None:
-            self._live.update(_grid(doing, report), refresh=True)
+        if self.on_terminal:
+            self.draw(_grid(doing, report))
             return
         now = asyncio.get_running_loop().time()
-        if doing == self._said and now - self._said_at < _PLAIN_EVERY_S:
+        if doing == self._printed and now - self._printed_at < _PLAIN_EVERY_S:
             return
-        self._said, self._said_at = doing, now
+        self._printed, self._printed_at = doing, now
         states = " ".join(f"{many} {name.lower()}" for name, many in sorted(report.states.items()))
         typer.echo(
             f"{show_duration(report.elapsed_s)}  {doing}: {report.linked}/{report.simulation.nodes} linked, "

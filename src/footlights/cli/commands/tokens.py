@@ -1,4 +1,4 @@
-"""``footlights tokens``."""
+"""The commands of ``footlights tokens``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = group("Create, list and revoke tokens.")
 
 
 class RoleName(StrEnum):
-    """The roles, as they are written on a command line."""
+    """The roles, as written on the command line."""
 
     DEVELOPER = "developer"
     SERVICE = "service"
@@ -33,28 +33,33 @@ class RoleName(StrEnum):
 @command(app, "create")
 async def create(
     cli: Cli,
-    role: Annotated[RoleName, typer.Option("--role", help="What its holder may do.")],
-    subject: Annotated[str, typer.Option("--subject", help="Whose it is: a user, a service, or the node's name.")],
+    role: Annotated[RoleName, typer.Option("--role", help="The permissions of its holder.")],
+    subject: Annotated[str, typer.Option("--subject", help="The holder: a user, a service, or the node's name.")],
     description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
     ttl: Annotated[
         float | None,
-        typer.Option("--ttl", parser=duration, metavar="DURATION", help="How long it is good; for ever without."),
+        typer.Option(
+            "--ttl", parser=duration, metavar="DURATION", help="Time until it expires; it never expires by default."
+        ),
     ] = None,
 ) -> None:
-    """Create a token. Its secret is printed once and kept nowhere."""
+    """Create a token. Its secret is printed once and stored nowhere."""
+    from footlights.protocol import times
     from footlights.v1 import token_pb2
 
     request = token_pb2.CreateTokenRequest(
         role=token_pb2.Token.Role.Value(role.name), subject=subject, description=description
     )
     if ttl is not None:
-        request.ttl.FromMilliseconds(round(ttl * 1000))
+        request.ttl.CopyFrom(times.duration(ttl))
     async with cli.client() as client:
         answer = await client.tokens.create(request)
     if cli.output is Output.TABLE:
         token = answer.token
-        good = f"until {show.moment(token.expire_time)}" if token.HasField("expire_time") else "until revoked"
-        typer.echo(f"Token {token.token_id} for {token.subject}, role {role}, good {good}. Keep it:", err=True)
+        validity = f"until {show.moment(token.expire_time)}" if token.HasField("expire_time") else "until revoked"
+        typer.echo(
+            f"Token {token.token_id} for {token.subject}, role {role}, valid {validity}. Store it now:", err=True
+        )
     # The secret alone on stdout: TOKEN=$(footlights tokens create …).
     emit(cli.output, answer, [answer.token.token_id], [answer.secret])
 
@@ -73,9 +78,9 @@ async def revoke(
     token_id: Annotated[
         str, typer.Argument(metavar="TOKEN_ID", help="The token's id: the part between the underscores.")
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Refuse a token from now on."""
+    """Revoke a token: it is refused from now on."""
     confirm(f"Revoke token {token_id}?", yes=yes)
     async with cli.client() as client:
         answer = await client.tokens.revoke(token_id)
@@ -84,14 +89,14 @@ async def revoke(
 
 @command(app, "whoami")
 async def whoami(cli: Cli) -> None:
-    """Say whose token this is, and what it may do."""
+    """Show the holder and the permissions of this token."""
     async with cli.client() as client:
         answer = await client.tokens.caller()
     lines = details(
         [
             ("Subject", answer.subject),
             ("Role", show.name_of(answer, "role")),
-            ("May", ", ".join(sorted(answer.permissions))),
+            ("Permissions", ", ".join(sorted(answer.permissions))),
             ("Server", f"{cli.server}, version {answer.server_version}"),
         ]
     )
@@ -100,18 +105,19 @@ async def whoami(cli: Cli) -> None:
 
 @app.command("recover")
 def recover(
-    subject: Annotated[str, typer.Option("--subject", help="Whose it is.")] = "admin",
+    subject: Annotated[str, typer.Option("--subject", help="The holder.")] = "admin",
     data_dir: Annotated[
         Path,
-        typer.Option("--data-dir", metavar="DIR", envvar="FOOTLIGHTS_DATA_DIR", help="The server's own directory."),
+        typer.Option("--data-dir", metavar="DIR", envvar="FOOTLIGHTS_DATA_DIR", help="The server's data directory."),
     ] = Path(".footlights/server"),
     database: Annotated[
         str, typer.Option("--database", envvar="FOOTLIGHTS_DATABASE", help="The server's database; empty for SQLite.")
     ] = "",
 ) -> None:
-    """Make an operator's token where the server's database and cluster key are, when there is none left.
+    """Create an operator's token directly in the server's database, for when none is left.
 
-    Asks no server. With SQLite the server must be stopped meanwhile; with Postgres it goes on.
+    Run it where the database and the cluster key are; it does not contact a server. With SQLite the server must be
+    stopped first; with Postgres it may keep running.
     """
     with exiting():
         from footlights.control.services.bootstrap import recover as make

@@ -1,4 +1,4 @@
-"""Ties processes together: a child that dies with its parent, and a parent that loses no descendant."""
+"""Process supervision by prctl: a child that ends with its parent, and a parent that keeps all descendants."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Collection, MutableMapping
 from typing import Final
 
 PARENT: Final = "FOOTLIGHTS_PARENT_PID"
-"""Names the process that a child is to die with."""
+"""The variable with the pid of the process that a child ends with."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def die_with_parent(environ: MutableMapping[str, str]) -> None:
-    """Where ``environ`` names a parent: be sent SIGTERM when it dies, however it dies (prctl(2), Linux).
+    """If ``environ`` names a parent, receive SIGTERM when it ends, however it ends (prctl(2), Linux).
 
-    Exits at once where it is dead already. The variable is removed, so that children of ours are not bound by it.
+    Exits at once if it has already ended. The variable is removed, so that it does not affect our own children.
     """
     parent = environ.pop(PARENT, "")
     if not parent:
@@ -30,14 +30,14 @@ def die_with_parent(environ: MutableMapping[str, str]) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux)."""
+    """Become the parent of descendants whose own parent ends, so that they can be found and ended (Linux)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def reap_orphans(own: Collection[int]) -> bool:
-    """Collect adopted children that have ended; those in ``own`` are left to who started them.
+    """Collect adopted children that have ended, except those in ``own``, which asyncio collects.
 
-    Returns whether to call again soon: one of ``own`` stood in front, and others may be behind it.
+    Returns whether to call again soon: one of ``own`` came first, and others may follow.
     """
     while True:
         try:

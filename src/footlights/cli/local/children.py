@@ -1,4 +1,4 @@
-"""The processes that ``footlights up`` runs: started, watched, and ended without leaving one."""
+"""The processes of ``footlights up``: started, monitored, and ended without leaving any behind."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Child:
     process: asyncio.subprocess.Process
     log: Path
     log_start: int
-    """Where its own output begins in ``log``, in bytes: before it lies that of earlier runs."""
+    """Where its output begins in ``log``, in bytes; before that is the output of earlier runs."""
 
     @classmethod
     async def start(cls, name: str, arguments: Sequence[str], log: Path, environ: Mapping[str, str]) -> Child:
-        """Start ``footlights ARGUMENTS``, in a process group of its own: a terminal's Ctrl-C is ours to handle."""
+        """Start ``footlights ARGUMENTS``, in its own process group: the parent handles the terminal's Ctrl-C."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             log_start = output.tell()
@@ -49,7 +49,7 @@ class Child:
         return cls(name, process, log, log_start)
 
     async def ended(self) -> Failed:
-        """Wait until it ends by itself, which it should not: what to say then."""
+        """Wait until it ends by itself, which is a failure, and return that."""
         code = await self.process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         lines = [
@@ -59,13 +59,13 @@ class Child:
         return Failed("\n".join(lines), ERROR)
 
     def last_lines(self) -> list[str]:
-        """The end of its output, without secrets."""
+        """Return the end of its output, without secrets."""
         with self.log.open(encoding="utf-8", errors="replace") as file:
             file.seek(self.log_start)
             return [redact(line.rstrip()) for line in deque(file, _LAST_LINES)]
 
     async def stop(self, timeout_s: float) -> bool:
-        """Ask it to end and wait; whether it did in time."""
+        """Send SIGTERM and wait; return whether it ended in time."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
@@ -78,15 +78,15 @@ class Child:
 
 
 def end_descendants() -> int:
-    """Kill every descendant that is left; how many there were. With ``adopt_orphans`` none can hide."""
+    """Kill all remaining descendants and return their number. ``adopt_orphans`` makes sure that all are found."""
     reap_orphans(())
-    left = [process for process in psutil.Process().children(recursive=True) if _runs(process)]
-    for process in left:
+    remaining = [process for process in psutil.Process().children(recursive=True) if _runs(process)]
+    for process in remaining:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=5)
+    psutil.wait_procs(remaining, timeout=5)
     reap_orphans(())
-    return len(left)
+    return len(remaining)
 
 
 def _runs(process: psutil.Process) -> bool:

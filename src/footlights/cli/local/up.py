@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shlex
@@ -11,18 +10,19 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from footlights.agent.config import AgentConfig
 from footlights.cli import options
-from footlights.cli.exits import TIMEOUT, Failed, exiting
+from footlights.cli.exits import exiting
 from footlights.cli.local.bond import adopt_orphans, reap_orphans
 from footlights.cli.local.children import Child, end_descendants
+from footlights.cli.local.waits import POLL_S, first_to_end, poll, unless_stopped, while_alive
 from footlights.control.settings import ServerSettings
 from footlights.errors import NotFound, Unavailable
 
@@ -30,18 +30,14 @@ if TYPE_CHECKING:
     from footlights.client import Client
     from footlights.v1 import node_pb2
 
-_Found = TypeVar("_Found")
-
 APPLICATION: Final = "usd-viewer"
 NODE: Final = "local"
-_START_S: Final = 60.0
-_POLL_S: Final = 0.1
 _AGENT_STOP_S: Final = 40.0
 _SERVER_STOP_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LocalSetup:
     """What to run, and where."""
 
     data_dir: Path
@@ -50,7 +46,7 @@ class Plan:
     devices: str
     software_devices: int | None
     environ: Mapping[str, str]
-    """The children's environment: ours, but for variables that would change their settings behind our back."""
+    """The children's environment: ours without the variables that would change their settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +64,28 @@ def register(app: typer.Typer) -> None:
 
 def _up(
     data_dir: Annotated[
-        Path, typer.Option("--data-dir", metavar="DIR", help="Its own directory; kept, and used again next time.")
+        Path, typer.Option("--data-dir", metavar="DIR", help="Data directory; kept, and used again at the next start.")
     ] = Path(".footlights/up"),
     http_port: Annotated[
-        int, typer.Option("--http-port", help="For REST and the console; another where it is busy.")
+        int, typer.Option("--http-port", help="Port of REST and the console; a free one if it is in use.")
     ] = 8080,
-    grpc_port: Annotated[int, typer.Option("--grpc-port", help="For gRPC; another where it is busy.")] = 50051,
+    grpc_port: Annotated[int, typer.Option("--grpc-port", help="Port of gRPC; a free one if it is in use.")] = 50051,
     devices: Annotated[str, typer.Option("--devices", help="auto, nvml, software or fake:FILE.")] = "auto",
     software_devices: Annotated[
-        int | None, typer.Option("--software-devices", min=1, help="How many software renderers; one a core without.")
+        int | None,
+        typer.Option("--software-devices", min=1, help="Number of software renderers; default: one per core."),
     ] = None,
 ) -> None:
-    """Run everything on this machine: a control plane and a node agent, on 127.0.0.1, with usd-viewer registered.
+    """Run everything on this machine: a control plane and a node agent on 127.0.0.1, with usd-viewer registered.
 
-    Prints a curl command that starts a session, and the console's URL. Ctrl-C ends everything.
+    Prints a curl command that starts a session, and the console's URL. Ctrl-C stops everything.
     """
     with exiting():
-        plan = Plan(data_dir.resolve(), http_port, grpc_port, devices, software_devices, _environ(os.environ))
-        asyncio.run(_run(plan))
+        setup = LocalSetup(data_dir.resolve(), http_port, grpc_port, devices, software_devices, _environ(os.environ))
+        asyncio.run(_run(setup))
 
 
-async def _run(plan: Plan) -> None:
+async def _run(setup: LocalSetup) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     adopt_orphans()
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -103,42 +100,44 @@ async def _run(plan: Plan) -> None:
 
     def on_child_ended() -> None:
         if reap_orphans([child.process.pid for child in children]):
-            loop.call_later(_POLL_S, on_child_ended)
+            loop.call_later(POLL_S, on_child_ended)
 
     loop.add_signal_handler(signal.SIGCHLD, on_child_ended)
     try:
-        await _first(_start_all(plan, children), stop)
+        await unless_stopped(_start_all(setup, children), stop)
         if not stop.is_set():
-            await _watch(children, stop)
+            failed = await unless_stopped(first_to_end(children), stop)
+            if failed is not None:
+                raise failed
     finally:
         if children:
-            _say("stopping")
-        await _first(_stop_all(children), hurry)
+            _print("stopping")
+        await unless_stopped(_stop_all(children), hurry)
         if left := await asyncio.to_thread(end_descendants):
-            _say(f"killed what did not end by itself: {left}")
+            _print(f"killed {left} processes that did not end by themselves")
 
 
-async def _start_all(plan: Plan, children: list[Child]) -> None:
-    plan.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    server, endpoints = await _start_server(plan, children)
+async def _start_all(setup: LocalSetup, children: list[Child]) -> None:
+    setup.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    server, endpoints = await _start_server(setup, children)
     from footlights.client import Client
 
-    token = (plan.data_dir / "server" / "admin.token").read_text(encoding="ascii").strip()
+    token = (setup.data_dir / "server" / "admin.token").read_text(encoding="ascii").strip()
     async with Client.connect(endpoints.grpc, token) as client:
-        await _alive(server, _poll("the control plane's gRPC", lambda: _reachable(client)))
-        _say(f"the control plane is ready (gRPC on {endpoints.grpc})")
+        await while_alive(server, poll("the control plane's gRPC", lambda: _reachable(client)))
+        _print(f"the control plane is ready (gRPC on {endpoints.grpc})")
         from footlights import recipes
 
         applied = await client.applications.apply(recipes.load(APPLICATION))
-        _say(f"{APPLICATION} is registered: {', '.join(sorted(applied.application.releases.values()))}")
-        token_file = await _node_token(plan, client)
-        agent = await _start_agent(plan, endpoints, token_file, children)
-        node = await _alive(agent, _poll("the node", lambda: _ready_node(client)))
+        _print(f"{APPLICATION} is registered: {', '.join(sorted(applied.application.releases.values()))}")
+        token_file = await _node_token(setup, client)
+        agent = await _start_agent(setup, endpoints, token_file, children)
+        node = await while_alive(agent, poll("the node", lambda: _ready_node(client)))
     for line in describe(node):
-        _say(line)
-    _say(f"data and logs are in {plan.data_dir}; Ctrl-C ends everything")
-    token_path = shlex.quote(str(plan.data_dir / "server" / "admin.token"))
-    _say(f"for the CLI: export FOOTLIGHTS_SERVER={endpoints.grpc} FOOTLIGHTS_TOKEN_FILE={token_path}")
+        _print(line)
+    _print(f"data and logs are in {setup.data_dir}; Ctrl-C stops everything")
+    token_path = shlex.quote(str(setup.data_dir / "server" / "admin.token"))
+    _print(f"for the CLI: export FOOTLIGHTS_SERVER={endpoints.grpc} FOOTLIGHTS_TOKEN_FILE={token_path}")
     typer.echo(
         f"curl -H 'Authorization: Bearer {token}' {endpoints.http}/stream "
         f"-H 'Content-Type: application/json' -d '{json.dumps({'application': APPLICATION}, separators=(',', ':'))}'\n"
@@ -146,46 +145,51 @@ async def _start_all(plan: Plan, children: list[Child]) -> None:
     )
 
 
-async def _start_server(plan: Plan, children: list[Child]) -> tuple[Child, Endpoints]:
-    directory = plan.data_dir / "server"
+async def _start_server(setup: LocalSetup, children: list[Child]) -> tuple[Child, Endpoints]:
+    directory = setup.data_dir / "server"
     file = directory / "endpoints.json"
     before = _stamp(file)
-    _say("starting the control plane")
+    _print("starting the control plane")
     arguments = [
         *("server", "--data-dir", str(directory)),
-        *("--http-listen", f"127.0.0.1:{_free(plan.http_port)}", "--grpc-listen", f"127.0.0.1:{_free(plan.grpc_port)}"),
+        *(
+            "--http-listen",
+            f"127.0.0.1:{_free(setup.http_port)}",
+            "--grpc-listen",
+            f"127.0.0.1:{_free(setup.grpc_port)}",
+        ),
     ]
-    server = await Child.start("control plane", arguments, plan.data_dir / "server.log", plan.environ)
+    server = await Child.start("control plane", arguments, setup.data_dir / "server.log", setup.environ)
     children.append(server)
 
     async def written() -> Endpoints | None:
         return Endpoints(**json.loads(file.read_text())) if _stamp(file) not in (None, before) else None
 
-    endpoints = await _alive(server, _poll("the control plane", written))
-    await _alive(server, _poll("the control plane's health", lambda: asyncio.to_thread(_healthy, endpoints.http)))
+    endpoints = await while_alive(server, poll("the control plane", written))
+    await while_alive(server, poll("the control plane's health", lambda: asyncio.to_thread(_healthy, endpoints.http)))
     return server, endpoints
 
 
-async def _start_agent(plan: Plan, endpoints: Endpoints, token_file: Path, children: list[Child]) -> Child:
-    _say("starting the node agent")
+async def _start_agent(setup: LocalSetup, endpoints: Endpoints, token_file: Path, children: list[Child]) -> Child:
+    _print("starting the node agent")
     arguments = [
-        *("agent", "--data-dir", str(plan.data_dir / "agent"), "--server", endpoints.grpc),
+        *("agent", "--data-dir", str(setup.data_dir / "agent"), "--server", endpoints.grpc),
         *("--token-file", str(token_file), "--node", NODE, "--public-address", "127.0.0.1"),
-        *("--devices", plan.devices, "--drain-on-stop"),
+        *("--devices", setup.devices, "--drain-on-stop"),
         *("--launchers", "process", "--launchers", "fake"),
     ]
-    if plan.software_devices is not None:
-        arguments += ["--software-devices", str(plan.software_devices)]
-    agent = await Child.start("node agent", arguments, plan.data_dir / "agent.log", plan.environ)
+    if setup.software_devices is not None:
+        arguments += ["--software-devices", str(setup.software_devices)]
+    agent = await Child.start("node agent", arguments, setup.data_dir / "agent.log", setup.environ)
     children.append(agent)
     return agent
 
 
-async def _node_token(plan: Plan, client: Client) -> Path:
-    """The node's token, in a file that the agent reads; made at the first start."""
+async def _node_token(setup: LocalSetup, client: Client) -> Path:
+    """Return the file of the node's token, which the agent reads; it is created at the first start."""
     from footlights.v1 import token_pb2
 
-    path = plan.data_dir / "node.token"
+    path = setup.data_dir / "node.token"
     if not path.exists():
         request = token_pb2.CreateTokenRequest(role=token_pb2.Token.NODE, subject=NODE, description="footlights up")
         created = await client.tokens.create(request)
@@ -194,7 +198,7 @@ async def _node_token(plan: Plan, client: Client) -> Path:
 
 
 def describe(node: node_pb2.Node) -> list[str]:
-    """What the node offers, and why it is that."""
+    """Describe what the node offers, and why."""
     from footlights.cli.show import name_of
 
     kinds: dict[str, int] = {}
@@ -207,67 +211,14 @@ def describe(node: node_pb2.Node) -> list[str]:
     if not any(name_of(device, "kind") in ("GPU", "MIG") for device in node.devices):
         lines.append("no GPU is offered; sessions render in software")
     else:
-        lines.append("usd-viewer draws on the CPU also where it is given a GPU; applications that need one draw on it")
+        lines.append("usd-viewer renders on the CPU even with a GPU; applications that need a GPU render on it")
     return [*lines, *(f"  {note}" for note in node.facts.notes)]
 
 
-async def _watch(children: list[Child], stop: asyncio.Event) -> None:
-    """Wait for the signal to stop; raise where a child ends first."""
-
-    async def first_to_end() -> Failed:
-        ends = [asyncio.create_task(child.ended()) for child in children]
-        try:
-            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
-        finally:
-            for task in ends:
-                task.cancel()
-
-    failed = await _first(first_to_end(), stop)
-    if failed is not None:
-        raise failed
-
-
 async def _stop_all(children: list[Child]) -> None:
-    """The agent first: it ends its launches, and tells the control plane so."""
+    """Stop the agent first: it ends its launches and reports that to the control plane."""
     for child in reversed(children):
         await child.stop(_AGENT_STOP_S if child.name == "node agent" else _SERVER_STOP_S)
-
-
-async def _first(work: Coroutine[Any, Any, _Found], stop: asyncio.Event) -> _Found | None:
-    """Do the work, or give it up when ``stop`` is set."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        stopping.cancel()
-        working.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
-
-
-async def _alive(child: Child, work: Coroutine[Any, Any, _Found]) -> _Found:
-    """Do the work, or say how the child ended in the meantime."""
-    working, ended = asyncio.create_task(work), asyncio.create_task(child.ended())
-    try:
-        await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ended.result()
-        return working.result()
-    finally:
-        working.cancel()
-        ended.cancel()
-        await asyncio.gather(working, ended, return_exceptions=True)
-
-
-async def _poll(what: str, ask: Callable[[], Awaitable[_Found | None]]) -> _Found:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_START_S):
-            while True:
-                if (found := await ask()) is not None:
-                    return found
-                await asyncio.sleep(_POLL_S)
-    raise Failed(f"{what} was not ready after {_START_S:g} s. See the logs in the data directory.", TIMEOUT)
 
 
 async def _reachable(client: Client) -> bool | None:
@@ -307,7 +258,7 @@ def _environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _free(port: int) -> int:
-    """``port`` where it is free, else 0: the server then takes one that is."""
+    """Return ``port`` if it is free, else 0: the server then chooses a free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -325,5 +276,5 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_ino
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     typer.echo(f"footlights: {text}", err=True)

@@ -1,21 +1,21 @@
 // Puts the page together: who is here, which view, and the watch that all views share.
-import { call, identity, signOut, takeTokenFromAddress } from "./api.js";
-import { useCell } from "./cell.js";
-import { html, render, useEffect, useState } from "./html.js";
-import { Trouble } from "./parts.js";
-import { Mark } from "./icons.js";
+import { call, identity, signOut, takeTokenFromAddress } from "./api/api.js";
+import { useCell } from "./ui/cell.js";
+import { html, render, useEffect, useState } from "./ui/html.js";
+import { Trouble } from "./ui/parts.js";
+import { Mark } from "./ui/icons.js";
 import { route } from "./router.js";
 import { Shell } from "./shell.js";
-import { Toasts } from "./toasts.js";
-import { watch } from "./watch.js";
-import { Application } from "./views/application.js";
-import { Applications } from "./views/applications.js";
-import { Nodes } from "./views/nodes.js";
-import { Session } from "./views/session.js";
-import { Sessions } from "./views/sessions.js";
-import { SignIn } from "./views/signin.js";
-import { Start } from "./views/start.js";
-import { Tokens } from "./views/tokens.js";
+import { Toasts } from "./ui/toasts.js";
+import { watch } from "./api/watch.js";
+import { Application } from "./views/catalog/application.js";
+import { Applications } from "./views/catalog/applications.js";
+import { Nodes } from "./views/fleet/nodes.js";
+import { Session } from "./views/sessions/session.js";
+import { Sessions } from "./views/sessions/sessions.js";
+import { SignIn } from "./views/account/signin.js";
+import { Start } from "./views/sessions/start.js";
+import { Tokens } from "./views/account/tokens.js";
 
 function App() {
   const { token, caller, reason } = useCell(identity);

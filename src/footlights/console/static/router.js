@@ -1,5 +1,5 @@
 // Addresses of views: `#/sessions/ID?tab=log`. The fragment never leaves the browser and needs nothing of the server.
-import { cell } from "./cell.js";
+import { cell } from "./ui/cell.js";
 
 export const route = cell(parse());
 

@@ -1,12 +1,12 @@
 // What stands around every view: where one can go, who one is, whether the page is live.
-import { identity, may, signOut } from "./api.js";
-import { cell, useCell } from "./cell.js";
-import { html, useEffect } from "./html.js";
-import { Icon, Mark } from "./icons.js";
-import { words } from "./format.js";
+import { identity, may, signOut } from "./api/api.js";
+import { cell, useCell } from "./ui/cell.js";
+import { html, useEffect } from "./ui/html.js";
+import { Icon, Mark } from "./ui/icons.js";
+import { words } from "./ui/format.js";
 import { route, to } from "./router.js";
-import { hasEnded, link, sessions } from "./watch.js";
-import { useNews } from "./news.js";
+import { hasEnded, link, sessions } from "./api/watch.js";
+import { useNews } from "./failures.js";
 
 const PLACES = [
   { view: "sessions", name: "Sessions", permission: "sessions.read" },

@@ -1,4 +1,4 @@
-"""The render thread: opens the stage, then draws a picture every 1/fps seconds while somebody watches."""
+"""The render thread: opens the stage, then draws a picture every 1/fps seconds while there are viewers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from footlights.viewer.failure import Reason, ViewerFailure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.viewer.options import Options
+    from footlights.viewer.options import ViewerOptions
 
 log = logging.getLogger("footlights.viewer.render")
 
@@ -27,13 +27,13 @@ SUPERSAMPLING = (1.5, 1.25, 1.0)
 SHARE_OF_FRAME = 0.65
 """How much of a frame's time drawing may take at the start."""
 
-PATIENCE = 60
-"""Pictures over which lateness is judged."""
+LATENESS_WINDOW = 60
+"""Pictures over which it is decided that drawing is too slow."""
 
 
 @dataclass(slots=True)
-class Progress:
-    """What the render thread tells others. Each field is written by that thread only."""
+class StageProgress:
+    """The state of the render thread, for other threads to read. Only the render thread writes it."""
 
     step: str = "starting"
     frames: int = 0
@@ -50,22 +50,21 @@ class Progress:
 class RenderLoop:
     """Owns the scene, the controls and the renderer.
 
-    `on_ready` is called once, after the first picture; `on_failure` once, if it cannot go on; both in this thread.
-    `on_picture` gets every later picture as an `av.VideoFrame` (BGRA, at least the stream's size) and its time in
-    seconds.
+    `on_ready` is called once, after the first picture; `on_failure` once, if the thread cannot continue; both in the
+    render thread.
     """
 
     def __init__(
         self,
-        options: Options,
+        options: ViewerOptions,
         on_ready: Callable[[], None],
         on_failure: Callable[[ViewerFailure], None],
     ) -> None:
         self._options = options
         self._on_ready = on_ready
         self._on_failure = on_failure
-        self.on_picture: Callable[[Any, float], None] | None = None
-        self.progress = Progress()
+        self._sink: Callable[[Any, float], None] | None = None
+        self.progress = StageProgress()
         self._input: deque[dict[str, Any]] = deque(maxlen=MAX_PENDING_INPUT)
         self._wake = threading.Condition()
         self._watched = False
@@ -83,6 +82,13 @@ class RenderLoop:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join(timeout)
+
+    def deliver_to(self, sink: Callable[[Any, float], None]) -> None:
+        """Give every later picture to `sink`, in the render thread.
+
+        A picture is an `av.VideoFrame` (BGRA, at least the stream's size) with its time in seconds.
+        """
+        self._sink = sink
 
     def watch(self, watched: bool) -> None:
         """Draw only while this is True."""
@@ -158,7 +164,7 @@ class RenderLoop:
     def _draw_until_stopped(self) -> None:
         period = 1.0 / self._options.fps
         due = time.monotonic()
-        self._recent: deque[float] = deque(maxlen=PATIENCE)
+        self._recent: deque[float] = deque(maxlen=LATENESS_WINDOW)
         self._late = 0
         while self._wait_until_watched():
             now = time.monotonic()
@@ -170,8 +176,8 @@ class RenderLoop:
                 time.sleep(due - now)
             started = time.monotonic()
             frame = self._draw(advance=period)
-            if self.on_picture is not None:
-                self.on_picture(frame, started)
+            if self._sink is not None:
+                self._sink(frame, started)
             due += period
             self._account(started, due)
 
@@ -215,7 +221,7 @@ class RenderLoop:
         if len(self._recent) > 5 and span > 0:
             progress.fps = (len(self._recent) - 1) / span
         self._late = self._late + 1 if now > due else max(0, self._late - 1)
-        if self._late > PATIENCE // 2 and len(self._steps) > 1:
+        if self._late > LATENESS_WINDOW // 2 and len(self._steps) > 1:
             self._late = 0
             self._step_down()
             log.info("drawing is too slow for %d fps: supersampling is now %.2f", self._options.fps, self._steps[0])

@@ -51,7 +51,7 @@ def pieces_of(prim: Any, time: Any, palette: Palette) -> list[Piece]:
     )
 
 
-def _shape_of(prim: Any, time: Any) -> shapes.Shape:
+def _shape_of(prim: Any, time: Any) -> shapes.TriangleMesh:
     def get(name: str) -> Any:
         return prim.GetAttribute(name).Get(time)
 

@@ -49,7 +49,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
+class SceneJoint:
     """A prim whose place or visibility changes. `sample(time)` is (matrix to the parent joint, visible)."""
 
     path: str
@@ -106,7 +106,7 @@ class Scene:
     """A whole stage, ready to draw: metres, Z up, right-handed."""
 
     name: str
-    joints: list[Joint]  # parents before children; joints[0] is the root
+    joints: list[SceneJoint]  # parents before children; joints[0] is the root
     batches: list[Batch]
     bounds: Bounds
     timeline: Timeline

@@ -22,7 +22,7 @@ AROUND = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class TriangleMesh:
     """Vertices with normals, and counter-clockwise triangles over them."""
 
     positions: Floats  # (n, 3)
@@ -30,9 +30,9 @@ class Shape:
     triangles: Ints  # (m, 3)
 
 
-def cube(size: float = 2.0) -> Shape:
+def cube(size: float = 2.0) -> TriangleMesh:
     """An axis-aligned cube around the origin."""
-    sides: list[Shape] = []
+    sides: list[TriangleMesh] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             normal = np.zeros(3)
@@ -44,21 +44,21 @@ def cube(size: float = 2.0) -> Shape:
     return _join(sides)
 
 
-def sphere(radius: float = 1.0) -> Shape:
+def sphere(radius: float = 1.0) -> TriangleMesh:
     """A sphere around the origin."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, AROUND // 2 + 1)
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return _lathe(ring * radius, ring)
 
 
-def cylinder(height: float = 2.0, radius: float = 1.0, axis: Axis = "Z") -> Shape:
+def cylinder(height: float = 2.0, radius: float = 1.0, axis: Axis = "Z") -> TriangleMesh:
     """A closed cylinder around the origin, along `axis`."""
     half = height / 2
     wall = _lathe(np.array([[radius, -half], [radius, half]]), np.array([[1.0, 0], [1, 0]]))
     return _along(_join([wall, _disc(radius, -half, -1), _disc(radius, half, 1)]), axis)
 
 
-def cone(height: float = 2.0, radius: float = 1.0, axis: Axis = "Z") -> Shape:
+def cone(height: float = 2.0, radius: float = 1.0, axis: Axis = "Z") -> TriangleMesh:
     """A closed cone around the middle of its height, its tip towards `axis`."""
     half = height / 2
     slope = np.array([height, radius]) / np.hypot(height, radius)
@@ -66,7 +66,7 @@ def cone(height: float = 2.0, radius: float = 1.0, axis: Axis = "Z") -> Shape:
     return _along(_join([wall, _disc(radius, -half, -1)]), axis)
 
 
-def capsule(height: float = 1.0, radius: float = 0.5, axis: Axis = "Z") -> Shape:
+def capsule(height: float = 1.0, radius: float = 0.5, axis: Axis = "Z") -> TriangleMesh:
     """A cylinder of `height` with a half sphere on either end."""
     quarter = np.linspace(0, np.pi / 2, AROUND // 4 + 1)
     cap = np.stack([np.cos(quarter), np.sin(quarter)], axis=1)
@@ -75,7 +75,7 @@ def capsule(height: float = 1.0, radius: float = 0.5, axis: Axis = "Z") -> Shape
     return _along(_lathe(ring * radius + lift, ring), axis)
 
 
-def plane(width: float = 2.0, length: float = 2.0, axis: Axis = "Z") -> Shape:
+def plane(width: float = 2.0, length: float = 2.0, axis: Axis = "Z") -> TriangleMesh:
     """A rectangle through the origin that faces `axis`: width along X (or Z), length along Y (or Z)."""
     w, h = width / 2, length / 2
     corners = {
@@ -87,7 +87,7 @@ def plane(width: float = 2.0, length: float = 2.0, axis: Axis = "Z") -> Shape:
     return _shape(np.array(corners), np.tile(normal, (4, 1)), [(0, 1, 2), (0, 2, 3)])
 
 
-def _lathe(profile: np.ndarray, normals: np.ndarray) -> Shape:
+def _lathe(profile: np.ndarray, normals: np.ndarray) -> TriangleMesh:
     """Turn (radius, z) pairs, given from bottom to top, around Z. A point on the axis gives no empty triangles."""
     turn = np.linspace(0, 2 * np.pi, AROUND + 1)
     spoke = np.stack([np.cos(turn), np.sin(turn)], axis=1)
@@ -108,7 +108,7 @@ def _lathe(profile: np.ndarray, normals: np.ndarray) -> Shape:
     return _shape(swept(profile).reshape(-1, 3), swept(normals).reshape(-1, 3), triangles)
 
 
-def _disc(radius: float, z: float, facing: int) -> Shape:
+def _disc(radius: float, z: float, facing: int) -> TriangleMesh:
     turn = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
     rim = np.stack([np.cos(turn) * radius, np.sin(turn) * radius, np.full(AROUND, z)], axis=1)
     points = np.concatenate([[[0, 0, z]], rim])
@@ -116,19 +116,19 @@ def _disc(radius: float, z: float, facing: int) -> Shape:
     return _shape(points, np.tile([0.0, 0.0, facing], (len(points), 1)), spans)
 
 
-def _along(shape: Shape, axis: Axis) -> Shape:
+def _along(shape: TriangleMesh, axis: Axis) -> TriangleMesh:
     """Turn a shape made along Z; a cyclic permutation keeps the winding."""
     shift = "ZXY".index(axis)
-    return Shape(np.roll(shape.positions, shift, 1), np.roll(shape.normals, shift, 1), shape.triangles)
+    return TriangleMesh(np.roll(shape.positions, shift, 1), np.roll(shape.normals, shift, 1), shape.triangles)
 
 
-def _shape(positions: np.ndarray, normals: np.ndarray, triangles: Sequence[tuple[int, ...]]) -> Shape:
-    return Shape(positions.astype(np.float32), normals.astype(np.float32), np.array(triangles, np.int32))
+def _shape(positions: np.ndarray, normals: np.ndarray, triangles: Sequence[tuple[int, ...]]) -> TriangleMesh:
+    return TriangleMesh(positions.astype(np.float32), normals.astype(np.float32), np.array(triangles, np.int32))
 
 
-def _join(shapes: list[Shape]) -> Shape:
+def _join(shapes: list[TriangleMesh]) -> TriangleMesh:
     offsets = np.cumsum([0] + [len(s.positions) for s in shapes[:-1]])
-    return Shape(
+    return TriangleMesh(
         np.concatenate([s.positions for s in shapes]),
         np.concatenate([s.normals for s in shapes]),
         np.concatenate([s.triangles + np.int32(o) for s, o in zip(shapes, offsets, strict=True)]),

@@ -16,7 +16,7 @@ import numpy as np
 from footlights.viewer.failure import Reason, ViewerFailure
 from footlights.viewer.scene.materials import Palette
 from footlights.viewer.scene.meshes import Piece, pieces_of
-from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Joint, Matrix, Scene, Timeline, View
+from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ class _Reader:
         self.start = Usd.TimeCode(stage.GetStartTimeCode())
         self.to_world = _to_metres_z_up(UsdGeom.GetStageMetersPerUnit(stage), UsdGeom.GetStageUpAxis(stage))
         root = self.to_world
-        self.joints: list[Joint] = [Joint("/", -1, lambda _time: (root, True))]
+        self.joints: list[SceneJoint] = [SceneJoint("/", -1, lambda _time: (root, True))]
         self.warnings: list[str] = []
         self._palette = Palette()
         self._pieces: dict[str, list[Piece]] = {}
@@ -135,7 +135,7 @@ class _Reader:
             local = _matrix(xformable.GetLocalTransformation(code)) @ matrix if xformable else matrix
             return local, visibility is None or visibility.Get(code) != UsdGeom.Tokens.invisible
 
-        self.joints.append(Joint(str(prim.GetPath()), parent, sample))
+        self.joints.append(SceneJoint(str(prim.GetPath()), parent, sample))
         return len(self.joints) - 1
 
     def _scatter(self, instancer: Any, joint: int, matrix: Matrix) -> None:
@@ -209,7 +209,7 @@ def _cofactors(linear: Matrix) -> Matrix:
     return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
 
 
-def _bounds(joints: list[Joint], batches: list[Batch], start: float) -> Bounds:
+def _bounds(joints: list[SceneJoint], batches: list[Batch], start: float) -> Bounds:
     world: list[Matrix] = []
     for joint in joints:
         local, _ = joint.sample(start)

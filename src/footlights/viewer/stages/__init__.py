@@ -1,4 +1,7 @@
-"""Sample stages of our own making, written by `build` (run `python -m footlights.viewer.stages.build`)."""
+"""The sample stages that the viewer ships, as USD files.
+
+`examples/stages` at the top of the repository holds the scripts that write them; `make stages` runs them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ SAMPLES: dict[str, str] = {
 
 
 def sample_path(name: str) -> Path:
-    """The file of a sample stage. Raises KeyError for a name that is not in SAMPLES."""
+    """Return the file of a sample stage.
+
+    Raises:
+        KeyError: `name` is not in SAMPLES.
+    """
     if name not in SAMPLES:
-        raise KeyError(f"there is no sample stage {name!r}; there are {', '.join(SAMPLES)}")
+        raise KeyError(f"unknown sample stage {name!r}; choose from {', '.join(SAMPLES)}")
     return Path(__file__).parent / f"{name}.usdc"

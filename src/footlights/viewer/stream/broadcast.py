@@ -1,4 +1,4 @@
-"""From one encoder to many viewers: every packet is encoded once and goes to everybody who uses its codec.
+"""From one encoder to many viewers: every packet is encoded once and goes to all viewers that use its codec.
 
 Everything here runs on the event loop.
 """
@@ -17,6 +17,8 @@ from aiortc.mediastreams import MediaStreamError
 from footlights.viewer.stream.encoder import CLOCK, MAX_BITRATE, MIN_BITRATE, START_BITRATE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from footlights.viewer.stream.encoder import CodecName, EncoderThread, Packet
 
 MAX_QUEUED = 45
@@ -29,8 +31,8 @@ KEY_FRAME_INTERVAL = 0.25
 class RateControl:
     """One viewer's share of the bandwidth: additive up, multiplicative down.
 
-    Loss comes from receiver reports. A receiver's own estimate (REMB) is limited by what it receives, so it says
-    nothing about an idle picture; it counts only when it is below what is being sent, that is when a queue grows.
+    Loss comes from receiver reports. A receiver's own estimate (REMB) is limited by what it receives, so it means
+    nothing for an idle picture; it counts only when it is below what is being sent, that is when a queue grows.
     """
 
     def __init__(self) -> None:
@@ -57,12 +59,12 @@ class PacketTrack(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, broadcaster: Broadcaster) -> None:
         super().__init__()
-        self._hub = hub
+        self._broadcaster = broadcaster
         self._queue: deque[Packet] = deque()
         self._arrived = asyncio.Event()
-        self._holding = True
+        self._needs_key_frame = True
         self.codec: CodecName = "h264"
         self.rate = RateControl()
 
@@ -81,29 +83,29 @@ class PacketTrack(MediaStreamTrack):
 
     def push(self, packet: Packet) -> None:
         """Queue a packet, unless a key frame has to come first."""
-        if self._holding and not packet.key_frame:
+        if self._needs_key_frame and not packet.key_frame:
             return
-        self._holding = False
+        self._needs_key_frame = False
         if len(self._queue) >= MAX_QUEUED:
             self._queue.clear()
-            self._holding = True
-            self._hub.request_key_frame(self.codec)
+            self._needs_key_frame = True
+            self._broadcaster.request_key_frame(self.codec)
             return
         self._queue.append(packet)
         self._arrived.set()
 
     def stop(self) -> None:
-        """End the track and wake who waits for it."""
+        """End the track and wake `recv`."""
         super().stop()
         self._arrived.set()
 
 
-class Hub:
-    """Who watches, with which codec, and what they ask of the encoder."""
+class Broadcaster:
+    """The tracks of all viewers, and what they need from the encoder."""
 
-    def __init__(self, encoder: EncoderThread, watched: Any) -> None:
+    def __init__(self, encoder: EncoderThread, set_watched: Callable[[bool], None]) -> None:
         self._encoder = encoder
-        self._watched = watched  # called with whether anybody watches
+        self._set_watched = set_watched  # called with whether there are viewers
         self._tracks: list[PacketTrack] = []
         self._asked: dict[CodecName, float] = {}
         self._later: dict[CodecName, asyncio.TimerHandle] = {}
@@ -124,7 +126,7 @@ class Hub:
             self._update()
 
     def deliver(self, packet: Packet) -> None:
-        """A packet from the encoder, to everybody who uses its codec."""
+        """Give a packet from the encoder to all viewers that use its codec."""
         self._measure(len(packet.data) * 8)
         for track in self._tracks:
             if track.codec == packet.codec:
@@ -152,7 +154,7 @@ class Hub:
 
     def _update(self) -> None:
         self._encoder.use({track.codec for track in self._tracks})
-        self._watched(bool(self._tracks))
+        self._set_watched(bool(self._tracks))
 
     def _measure(self, bits: int) -> None:
         self._bits += bits

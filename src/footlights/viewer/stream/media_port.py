@@ -9,7 +9,7 @@ offers 127.0.0.1. `MediaPort` binds the given port once and lets every aioice co
   USERNAME is ours), which also teaches us the sender's address; everything else follows that address.
 
 Viewers are never called first: as an ICE-lite agent would, the port waits for their checks, so that an offer
-cannot make this process send packets to an address of its choice. A viewer that leaves frees nothing but its own
+cannot make this process send packets to an address of its choice. A viewer that leaves frees only its own
 entries, so the next one needs no port to become free again.
 """
 
@@ -35,7 +35,7 @@ Address = tuple[str, int]
 
 
 class PortTaken(Exception):
-    """Somebody else has the port. The message names it."""
+    """The port is in use. The message names it."""
 
 
 class MediaPort(asyncio.DatagramProtocol):

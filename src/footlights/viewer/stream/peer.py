@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
@@ -15,7 +16,7 @@ from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket
 from aiortc.sdp import SessionDescription
 
 from footlights.viewer.controls import parse
-from footlights.viewer.stream.broadcast import Hub, PacketTrack
+from footlights.viewer.stream.broadcast import Broadcaster, PacketTrack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,27 +36,38 @@ CONSTRAINED_BASELINE = "42e0"
 
 
 class OfferRefused(Exception):
-    """An offer that cannot be answered. The message says why and what to offer instead."""
+    """An offer that cannot be answered. The message gives the reason and what to offer instead."""
 
 
-class Peer:
-    """One viewer, from its offer to its end. `on_end` is called once, whatever ended it."""
+@dataclass(frozen=True, slots=True)
+class PeerCallbacks:
+    """What a viewer's connection calls, on the event loop."""
 
-    def __init__(self, hub: Hub, port: MediaPort, on_end: Callable[[Peer], None]) -> None:
+    on_end: Callable[[ViewerPeer], None]
+    """Called once, however the connection ended."""
+    on_input: Callable[[dict[str, Any]], None]
+    """Called with each valid input message."""
+    on_bad_input: Callable[[], None]
+    """Called for each message that is not valid input."""
+    greeting: Callable[[], list[dict[str, Any]]]
+    """Returns the messages for a data channel that has just opened."""
+
+
+class ViewerPeer:
+    """One viewer, from its offer to its end."""
+
+    def __init__(self, broadcaster: Broadcaster, port: MediaPort, callbacks: PeerCallbacks) -> None:
         self.resource = secrets.token_urlsafe(12)
-        self._hub = hub
+        self._broadcaster = broadcaster
         self._port = port
-        self._on_end = on_end
-        self._track = PacketTrack(hub)
+        self._callbacks = callbacks
+        self._track = PacketTrack(broadcaster)
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._lane: Lane | None = None
         self._channels: list[Any] = []
         self._joined = False
         self._closing: asyncio.Task[None] | None = None
         self._began = time.monotonic()
-        self.on_input: Callable[[dict[str, Any]], None] | None = None
-        self.on_bad_input: Callable[[], None] | None = None
-        self.greeting: Callable[[], list[dict[str, Any]]] | None = None
 
     @property
     def connected(self) -> bool:
@@ -64,7 +76,7 @@ class Peer:
 
     @property
     def codec(self) -> CodecName:
-        """What was agreed on."""
+        """The negotiated codec."""
         return self._track.codec
 
     async def answer(self, offer: str, codecs: list[CodecName]) -> str:
@@ -102,29 +114,29 @@ class Peer:
         return answer
 
     def send(self, message: dict[str, Any]) -> None:
-        """Tell the page something, if it opened a channel and reads it."""
+        """Send a message to the page, on each data channel that is open and read."""
         text = json.dumps(message)
         for channel in self._channels:
             if channel.readyState == "open" and channel.bufferedAmount < 65536:
                 channel.send(text)
 
     def overdue(self) -> bool:
-        """Whether the viewer never came, or left without a word."""
+        """Whether the viewer did not connect in time, or has been silent for too long."""
         now = time.monotonic()
         if not self._joined:
             return now - self._began > CONNECT_DEADLINE
         return self._lane is not None and now - self._lane.last_received > SILENCE_DEADLINE
 
     def close(self) -> asyncio.Task[None]:
-        """End it; twice is once. The task ends within CLOSE_DEADLINE."""
+        """Close the connection; idempotent. The task ends within CLOSE_DEADLINE."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         return self._closing
 
     async def _close(self) -> None:
         self._joined = False
-        self._hub.leave(self._track)
-        self._on_end(self)
+        self._broadcaster.leave(self._track)
+        self._callbacks.on_end(self)
         self._track.stop()
         try:
             await asyncio.wait_for(self._connection.close(), CLOSE_DEADLINE)
@@ -138,7 +150,7 @@ class Peer:
         log.info("viewer %s: %s", self.resource, state)
         if state == "connected" and not self._joined and self._closing is None:
             self._joined = True
-            self._hub.join(self._track)
+            self._broadcaster.join(self._track)
         elif state in ("failed", "closed"):
             self.close()
 
@@ -147,19 +159,17 @@ class Peer:
             return
         self._channels.append(channel)
         channel.on("message", lambda raw: self._message(channel, raw))
-        if self.greeting is not None:
-            for message in self.greeting():
-                self.send(message)
+        for message in self._callbacks.greeting():
+            self.send(message)
 
     def _message(self, channel: Any, raw: str | bytes) -> None:
         message = parse(raw)
         if message is None:
-            if self.on_bad_input is not None:
-                self.on_bad_input()
+            self._callbacks.on_bad_input()
         elif message["type"] == "ping":
             channel.send(json.dumps({"type": "pong", "t": message.get("t", 0)}))
-        elif self.on_input is not None:
-            self.on_input(message)
+        else:
+            self._callbacks.on_input(message)
 
     def _listen_to_rtcp(self, sender: Any) -> None:
         """Aiortc answers key-frame requests and bit rates only for frames that it encodes itself; these are packets."""
@@ -175,11 +185,11 @@ class Peer:
                     bitrate, _ = unpack_remb_fci(packet.fci)
                 except ValueError:
                     return
-                rate.on_estimate(bitrate, self._hub.sending)
+                rate.on_estimate(bitrate, self._broadcaster.sending)
             await handle(packet)
 
         sender._handle_rtcp_packet = listen  # noqa: SLF001
-        sender._send_keyframe = lambda: self._hub.request_key_frame(self._track.codec)  # noqa: SLF001
+        sender._send_keyframe = lambda: self._broadcaster.request_key_frame(self._track.codec)  # noqa: SLF001
 
 
 def _preferences(offer: str, codecs: list[CodecName]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Everybody who watches: admits and dismisses viewers, and is the link between them and the threads.
+"""All viewers of the session: admits and dismisses them, and connects them with the render and encoder threads.
 
 All viewers share one picture, one encoder a codec and one UDP port. Beyond MAX_VIEWERS the newest replaces the
 oldest at once.
@@ -11,15 +11,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from footlights.viewer.failure import Reason, ViewerFailure
-from footlights.viewer.notice import Notice
-from footlights.viewer.stream.broadcast import Hub
+from footlights.viewer.notice import StreamNotice
+from footlights.viewer.stream.broadcast import Broadcaster
 from footlights.viewer.stream.encoder import CodecName, EncoderThread, Packet
-from footlights.viewer.stream.peer import Peer
+from footlights.viewer.stream.peer import PeerCallbacks, ViewerPeer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.viewer.options import Options
+    from footlights.viewer.options import ViewerOptions
     from footlights.viewer.render.render_loop import RenderLoop
     from footlights.viewer.stream.media_port import MediaPort
 
@@ -30,7 +30,7 @@ STATS_INTERVAL = 1.0  # seconds
 class Viewers:
     """The peers of this session."""
 
-    def __init__(self, options: Options, port: MediaPort, render: RenderLoop) -> None:
+    def __init__(self, options: ViewerOptions, port: MediaPort, render: RenderLoop) -> None:
         self._options = options
         self._port = port
         self._render = render
@@ -41,35 +41,35 @@ class Viewers:
             options.fps,
             lambda packet: _post(loop, self._deliver, packet),
         )
-        self._hub = Hub(self._encoder, render.watch)
-        self._peers: dict[str, Peer] = {}  # oldest first
+        self._broadcaster = Broadcaster(self._encoder, render.watch)
+        self._peers: dict[str, ViewerPeer] = {}  # oldest first
         self._ending: set[asyncio.Task[None]] = set()
         self._last_input: float | None = None
-        self._notice = Notice()
+        self._notice = StreamNotice()
         self.bad_input = 0
         self.packets = self.key_frames = 0
-        render.on_picture = lambda frame, seconds: self._encoder.submit(frame, round(seconds * 90_000))
+        self._callbacks = PeerCallbacks(self._forget, self._input, self._bad_input, self._hello)
+        render.deliver_to(lambda frame, seconds: self._encoder.submit(frame, round(seconds * 90_000)))
 
     def start(self) -> None:
-        """Start encoding and looking after the viewers."""
+        """Start encoding and monitoring the viewers."""
         self._encoder.start()
-        self._minder = asyncio.create_task(self._mind())
+        self._monitor_task = asyncio.create_task(self._monitor())
 
     def watch_over(self, end: Callable[[ViewerFailure | None], None]) -> None:
-        """Call `end` if the encoder or the minding of viewers fails: better ended than frozen."""
+        """Call `end` if the encoder or the monitoring of viewers fails: better ended than frozen."""
 
-        def minded(task: asyncio.Task[None]) -> None:
+        def monitor_ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 end(ViewerFailure(Reason.INTERNAL, f"the stream failed: {type(error).__name__}: {error}"))
 
-        self._minder.add_done_callback(minded)
+        self._monitor_task.add_done_callback(monitor_ended)
 
     async def admit(self, offer: str) -> tuple[str, str]:
-        """A new viewer's resource and SDP answer. Raises OfferRefused."""
+        """Return a new viewer's resource and SDP answer. Raises OfferRefused."""
         while len(self._peers) >= MAX_VIEWERS:
             self._end(next(iter(self._peers.values())))
-        peer = Peer(self._hub, self._port, self._forget)
-        peer.on_input, peer.on_bad_input, peer.greeting = self._input, self._bad_input, self._hello
+        peer = ViewerPeer(self._broadcaster, self._port, self._callbacks)
         self._peers[peer.resource] = peer
         try:
             answer = await peer.answer(offer, self._codecs())
@@ -79,7 +79,7 @@ class Viewers:
         return peer.resource, answer
 
     async def dismiss(self, resource: str) -> None:
-        """End a viewer; one that has ended already is no error."""
+        """End a viewer; one that has already ended is not an error."""
         peer = self._peers.get(resource)
         if peer is not None:
             await peer.close()
@@ -87,37 +87,37 @@ class Viewers:
     def status(self) -> dict[str, Any]:
         """For `/v1/streaming/status`."""
         progress = self._render.progress
-        quiet = None if self._last_input is None else round(time.monotonic() - self._last_input, 3)
+        since_input = None if self._last_input is None else round(time.monotonic() - self._last_input, 3)
         return {
             "viewers": self.count,
-            "last_input_seconds_ago": quiet,
+            "last_input_seconds_ago": since_input,
             "fps": round(progress.fps, 1),
             "frames": progress.frames,
             "triangles": progress.triangles,
             "render_ms": round(progress.render_ms, 2),
             "encode_ms": round(self._encoder.milliseconds, 2),
             "supersampling": progress.supersampling,
-            "bitrate_kbps": round(self._hub.sending / 1000) if self.count else 0,
+            "bitrate_kbps": round(self._broadcaster.sending / 1000) if self.count else 0,
             "packets": self.packets,
             "key_frames": self.key_frames,
             "bad_input": self.bad_input,
             "codecs": sorted({peer.codec for peer in self._peers.values() if peer.connected}),
         }
 
-    def notify(self, notice: Notice) -> None:
-        """Tell everybody who watches, and whoever comes."""
+    def notify(self, notice: StreamNotice) -> None:
+        """Send a notice to all viewers, and to those that connect later."""
         self._notice = notice
         for peer in self._peers.values():
-            peer.send(notice.told(time.monotonic()))
+            peer.send(notice.message_at(time.monotonic()))
 
     @property
     def count(self) -> int:
-        """How many are connected."""
+        """The number of connected viewers."""
         return sum(peer.connected for peer in self._peers.values())
 
     async def close(self, timeout: float) -> None:
-        """End everybody and the encoder."""
-        self._minder.cancel()
+        """Disconnect all viewers and end the encoder."""
+        self._monitor_task.cancel()
         tasks = [peer.close() for peer in list(self._peers.values())]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)
@@ -129,7 +129,7 @@ class Viewers:
     def _deliver(self, packet: Packet) -> None:
         self.packets += 1
         self.key_frames += packet.key_frame
-        self._hub.deliver(packet)
+        self._broadcaster.deliver(packet)
 
     def _input(self, message: dict[str, Any]) -> None:
         self._last_input = time.monotonic()
@@ -149,18 +149,18 @@ class Viewers:
             "fps": options.fps,
             "triangles": progress.triangles,
         }
-        return [hello, self._notice.told(time.monotonic())] if self._notice.reason else [hello]
+        return [hello, self._notice.message_at(time.monotonic())] if self._notice.reason else [hello]
 
-    def _forget(self, peer: Peer) -> None:
+    def _forget(self, peer: ViewerPeer) -> None:
         self._peers.pop(peer.resource, None)
 
-    def _end(self, peer: Peer) -> None:
+    def _end(self, peer: ViewerPeer) -> None:
         task = peer.close()
         self._forget(peer)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def _mind(self) -> None:
+    async def _monitor(self) -> None:
         while True:
             await asyncio.sleep(STATS_INTERVAL)
             if self._encoder.failed is not None:
@@ -168,7 +168,7 @@ class Viewers:
             for peer in list(self._peers.values()):
                 if peer.overdue():
                     self._end(peer)
-            self._hub.adapt()
+            self._broadcaster.adapt()
             progress = self._render.progress
             stats = {
                 "type": "stats",

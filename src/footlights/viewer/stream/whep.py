@@ -4,8 +4,8 @@
     PATCH  /whep/{resource}  trickled candidates -> 204; they are not needed and not read
     DELETE /whep/{resource}  -> 200, also when it has already ended
 
-A state of ours is never 400, which players read as "try it otherwise": while the stage is opening, an offer waits
-and then gets 503 with Retry-After.
+The application's own state is never a 400, which players take as "try another way": while the stage is opening, an
+offer waits and then gets 503 with Retry-After.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
+
+if TYPE_CHECKING:
+    from footlights.viewer.stream.viewers import Viewers
 
 log = logging.getLogger("footlights.viewer.stream.whep")
 
@@ -33,16 +36,16 @@ CORS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Whep:
-    """The routes. `viewers` is set once the heavy modules are loaded and the stage is open."""
+class WhepEndpoint:
+    """The routes. Offers wait until `open` is called: the heavy modules are loaded and the stage is open."""
 
     def __init__(self) -> None:
-        self.viewers: Any = None  # a viewers.Viewers
+        self._viewers: Viewers | None = None
         self._open = asyncio.Event()
 
-    def open(self, viewers: Any) -> None:
+    def open(self, viewers: Viewers) -> None:
         """Answer offers from now on."""
-        self.viewers = viewers
+        self._viewers = viewers
         self._open.set()
 
     def application(self) -> web.Application:
@@ -63,10 +66,11 @@ class Whep:
             await asyncio.wait_for(self._open.wait(), READY_WAIT)
         except TimeoutError:
             return _problem(503, "the stage is not open yet: try again", {"Retry-After": "2"})
+        assert self._viewers is not None
         from footlights.viewer.stream.peer import OfferRefused
 
         try:
-            resource, answer = await self.viewers.admit(offer)
+            resource, answer = await self._viewers.admit(offer)
         except OfferRefused as refusal:
             log.info("offer refused: %s", refusal)
             return _problem(422, str(refusal))
@@ -75,8 +79,8 @@ class Whep:
         )
 
     async def _delete(self, request: web.Request) -> web.Response:
-        if self.viewers is not None:
-            await self.viewers.dismiss(request.match_info["resource"])
+        if self._viewers is not None:
+            await self._viewers.dismiss(request.match_info["resource"])
         return web.Response(status=200)
 
     async def _patch(self, request: web.Request) -> web.Response:

@@ -1,0 +1,150 @@
+// Every session that the caller may see, by one streamed fetch for the whole page.
+import { call, follow, identity, sessionPath } from "./api.js";
+import { cell } from "../ui/cell.js";
+
+/** Sessions by id. */
+export const sessions = cell(new Map());
+/** Whether the sessions that had not ended when the page was opened are all there. */
+export const loaded = cell(false);
+/** `connecting`, `live`, or `waiting` (with `reason`), for the small light in the corner. */
+export const link = cell({ state: "connecting", reason: "" });
+
+export const ENDED_STATES = new Set(["TERMINATED", "FAILED"]);
+export const hasEnded = (session) => ENDED_STATES.has(session.state);
+
+const FIRST_DELAY = 500;
+const LAST_DELAY = 10_000;
+// A browser opens six HTTP/1.1 connections to an origin: a page that nobody looks at gives its own back.
+const HIDDEN_FOR = 20_000;
+
+// A stream that has lasted this long has sent all that there was at its start.
+const SETTLED_AFTER = 3000;
+// A page may stay open for weeks: of the sessions that have ended those heard of last are kept.
+const MOST_ENDED = 500;
+
+let known = new Map();
+let drawing = 0;
+
+/** Watch until `signal` is aborted. */
+export async function watch(signal) {
+  known = new Map();
+  sessions.value = known;
+  loaded.value = false;
+  link.value = { state: "connecting", reason: "" };
+  list(signal);
+  let delay = FIRST_DELAY;
+  let settled = 0n;
+  while (!signal.aborted) {
+    await visible(signal);
+    const attempt = new AbortController();
+    const stopWhenHidden = whenHiddenFor(HIDDEN_FOR, () => attempt.abort());
+    const live = () => (link.value = { state: "live", reason: "" });
+    // A server may send its headers only with the first message, and without sessions there is none.
+    const presumed = setTimeout(live, SETTLED_AFTER);
+    const begun = performance.now();
+    let seen = settled;
+    try {
+      await follow("/stream:watch", {
+        query: settled > 0n ? { after_revision: String(settled) } : {},
+        signal: AbortSignal.any([signal, attempt.signal]),
+        onOpen: live,
+        onMessage: (session) => {
+          const revision = BigInt(session.revision ?? 0);
+          if (revision > seen) seen = revision;
+          put(session);
+        },
+      });
+      link.value = { state: "connecting", reason: "" };
+    } catch (error) {
+      if (signal.aborted || !identity.value.token) return;
+      if (!attempt.signal.aborted) link.value = { state: "waiting", reason: error.message };
+    } finally {
+      clearTimeout(presumed);
+      stopWhenHidden();
+    }
+    if (performance.now() - begun > SETTLED_AFTER) {
+      settled = seen;
+      delay = FIRST_DELAY;
+    }
+    await pause(delay, signal);
+    delay = Math.min(delay * 2, LAST_DELAY);
+  }
+}
+
+// The stream cannot say "there are none"; a list can.
+async function list(signal) {
+  for (let delay = FIRST_DELAY; !signal.aborted; delay = Math.min(delay * 2, LAST_DELAY)) {
+    try {
+      const { items } = await call("GET", "/stream", { query: { limit: 200, order: "DESC" }, signal });
+      items.forEach(put);
+      loaded.value = true;
+      return;
+    } catch {
+      // The watch fails for the same reason, and says it.
+      await pause(delay, signal);
+    }
+  }
+}
+
+/** Take a session from whatever answer it came in, unless a newer one is known. */
+export function put(session) {
+  const before = known.get(session.session_id);
+  if (before && BigInt(before.revision ?? 0) > BigInt(session.revision ?? 0)) return;
+  // The order of the map is the order of the news.
+  known.delete(session.session_id);
+  known.set(session.session_id, session);
+  // A thousand sessions arrive at once at the start: draw them once.
+  if (!drawing) drawing = setTimeout(draw, 16);
+}
+
+function draw() {
+  drawing = 0;
+  const ended = [...known.values()].filter(hasEnded);
+  for (const { session_id: id } of ended.slice(0, Math.max(0, ended.length - MOST_ENDED))) known.delete(id);
+  sessions.value = new Map(known);
+}
+
+/** Read one session that the watch did not bring, such as one that ended before it began. */
+export async function read(id, signal) {
+  const session = await call("GET", sessionPath(id), { signal });
+  put(session);
+  return session;
+}
+
+function visible(signal) {
+  if (document.visibilityState === "visible") return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = () => {
+      if (document.visibilityState !== "visible" && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", done);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", done);
+    signal.addEventListener("abort", done, { once: true });
+  });
+}
+
+function whenHiddenFor(ms, action) {
+  let timer = 0;
+  const look = () => {
+    clearTimeout(timer);
+    if (document.visibilityState === "hidden") timer = setTimeout(action, ms);
+  };
+  document.addEventListener("visibilitychange", look);
+  return () => {
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", look);
+  };
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    const now = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    signal.addEventListener("abort", now, { once: true });
+    addEventListener("online", now, { once: true });
+  });
+}

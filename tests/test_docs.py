@@ -1,0 +1,46 @@
+"""The documents for contributors name folders and files that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src" / "footlights"
+DOCUMENTS = [ROOT / "docs" / "architecture.md", ROOT / "docs" / "adding.md"]
+
+
+def named_paths(document: Path) -> list[str]:
+    """Every folder and file that a document names between backticks: what has a slash, or the ending of a file."""
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    found = re.findall(r"`([A-Za-z_][A-Za-z0-9_/.]*)`", text)
+    return [path for path in found if path.endswith(("/", ".py", ".proto", ".js", ".toml", ".md", ".binpb"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_named_folders_and_files_exist(document: Path) -> None:
+    """A path is relative to the repository or to the package, or, for a folder, to the room that its row names."""
+    rooms = [SRC, ROOT, *(folder for folder in SRC.iterdir() if folder.is_dir())]
+    missing = [path for path in named_paths(document) if not any((room / path).exists() for room in rooms)]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    """Every relative link of a document names a file."""
+    links = re.findall(r"\]\(([^)#:]+)\)", document.read_text())
+
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_lists_of_files_keep_their_promise() -> None:
+    """No kind of addition needs more files than the number that its heading gives."""
+    text = (ROOT / "docs" / "adding.md").read_text()
+    promised = re.findall(r"^## .*\((\d+)\)\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    counts = [(int(number), len(re.findall(r"^\d+\. ", body, flags=re.MULTILINE))) for number, body in promised]
+
+    assert counts
+    assert all(listed <= number for number, listed in counts)
