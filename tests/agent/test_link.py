@@ -26,7 +26,7 @@ from structlog.testing import capture_logs
 from footlights.agent.config import AgentConfig
 from footlights.agent.link import cluster
 from footlights.agent.link.backoff import Backoff, Pace
-from footlights.agent.link.link import Link, Peer
+from footlights.agent.link.link import Link, LinkHandler
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
 from tests.agent.conftest import Assign, Machine, Node, stopped
@@ -183,7 +183,7 @@ def test_agents_spread_over_the_servers(config: AgentConfig) -> None:
         one = replace(config, server=servers, node=f"node-{number}")
         outbox = Outbox(lambda _: None)
         logs = LogTails(lambda _: None, lambda _: True, outbox)
-        links = [Link(one, Peer(Hello, print, print, list), outbox, logs) for _ in range(2)]
+        links = [Link(one, LinkHandler(Hello, print, print, list), outbox, logs) for _ in range(2)]
         assert links[0].server == links[1].server
         begun[links[0].server] += 1
 

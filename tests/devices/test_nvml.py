@@ -12,7 +12,7 @@ import pytest
 
 from footlights.devices.fake_state import GIB, FakeGpu, FakeProcess, FakeState
 from footlights.devices.nvml import NvmlDevices, wrong_binding
-from footlights.devices.reading import DeviceProcess, Health, Kind, ProcessKind
+from footlights.devices.reading import DeviceHealth, DeviceKind, DeviceProcess, ProcessKind
 from tests.devices.probe import ProbedDevices
 from tests.devices.standin import Standin, build
 
@@ -53,7 +53,7 @@ def test_older_drivers(absent: tuple[str, ...], tmp_path: Path) -> None:
         assert (reading.memory_total_bytes, reading.memory_free_bytes) == (48 * GIB, 47 * GIB)
         assert reading.processes is not None
         assert [dataclasses.replace(p, name=None) for p in reading.processes] == list(LISTED)
-        assert (reading.health, reading.kind) == (Health.OK, Kind.GPU)
+        assert (reading.health, reading.kind) == (DeviceHealth.OK, DeviceKind.GPU)
         assert {name for name in absent if any(note.endswith(name) for note in found.notes)} == set(absent)
         assert devices.read().notes == found.notes, "said once each"
     finally:

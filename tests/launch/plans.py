@@ -12,7 +12,7 @@ from footlights.v1.application_pb2 import Version
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch import plan as plans
-from footlights.launch.launcher import Plan, Ports
+from footlights.launch.launcher import LaunchPlan, Ports
 
 CLUSTER = f"test-{uuid.uuid4()}"
 """The mark of this run: nothing that carries it may be left at its end."""
@@ -32,7 +32,7 @@ def make_plan(
     grace_s: float = 5.0,
     public_address: str = "127.0.0.1",
     launch_id: str = "",
-) -> Plan:
+) -> LaunchPlan:
     """Render one launch of ``version`` in a directory of its own below ``root``."""
     launch_id = launch_id or f"l-{uuid.uuid4()}"
     assignment = Assignment(

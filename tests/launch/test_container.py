@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from footlights.launch.container.docker import DockerEngine, container_config
 from footlights.launch.container.launcher import ContainerLauncher, EngineError, Spec, detect
 from footlights.launch.container.podman import PodmanEngine, create_arguments
-from footlights.launch.launcher import LaunchError, Phase, Plan
+from footlights.launch.launcher import LaunchError, LaunchPlan, Phase
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
 from tests.launch.waiting import ended, logged
@@ -44,7 +44,7 @@ class Around:
     launcher: ContainerLauncher
     root: Path
 
-    def plan(self, container: dict[str, Any], text: str = "echo up; exec sleep 60", **members: Any) -> Plan:
+    def plan(self, container: dict[str, Any], text: str = "echo up; exec sleep 60", **members: Any) -> LaunchPlan:
         version = script(text)
         json_format.ParseDict({"container": {"image": "app:1", **container}}, version)
         return make_plan(version, self.root, **members)

@@ -16,7 +16,7 @@ from footlights.launch.container.docker import DockerEngine
 from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.podman import PodmanEngine
 from footlights.launch.fake import FakeLauncher
-from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan
+from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase
 from footlights.launch.process.launcher import ProcessLauncher
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
@@ -38,10 +38,10 @@ class World:
     """Whether there are processes to find."""
     launcher: Launcher
 
-    def plan(self, behavior: str, grace_s: float = 5.0) -> Plan:
+    def plan(self, behavior: str, grace_s: float = 5.0) -> LaunchPlan:
         return make_plan(self.version(behavior), self.root, grace_s=grace_s)
 
-    async def start(self, behavior: str, grace_s: float = 5.0) -> Plan:
+    async def start(self, behavior: str, grace_s: float = 5.0) -> LaunchPlan:
         plan = self.plan(behavior, grace_s)
         await self.launcher.prepare(plan)
         await self.launcher.start(plan, b"{}")

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.launch.launcher import LaunchError, Plan, Ports
+from footlights.launch.launcher import LaunchError, LaunchPlan, Ports
 from footlights.launch.plan import PATH, from_json, render, resolve_command, to_json
 
 PORTS = Ports(signal=1, media=2, http=3)
@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def rendered(recipe: dict[str, Any] = RECIPE, kind: str = "GPU", **members: Any) -> Plan:
+def rendered(recipe: dict[str, Any] = RECIPE, kind: str = "GPU", **members: Any) -> LaunchPlan:
     assignment = Assignment(
         launch_id="l-1",
         session_id="s-1",
@@ -164,7 +164,7 @@ def test_own_scripts_are_found_beside_the_interpreter(tmp_path: Path) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 PORT = st.integers(1, 65535)
 PLANS = st.builds(
-    Plan,
+    LaunchPlan,
     launch_id=TEXT,
     session_id=TEXT,
     cluster_id=TEXT,
@@ -190,13 +190,13 @@ PLANS = st.builds(
 
 
 @given(PLANS)
-def test_round_trip(plan: Plan) -> None:
+def test_round_trip(plan: LaunchPlan) -> None:
     """A plan that went through the journal is the same plan."""
     assert from_json(to_json(plan)) == plan
 
 
 @given(PLANS, st.data())
-def test_a_broken_journal_is_an_error(plan: Plan, data: st.DataObject) -> None:
+def test_a_broken_journal_is_an_error(plan: LaunchPlan, data: st.DataObject) -> None:
     """A plan with a member missing, or cut short, is a ValueError and nothing else."""
     text = to_json(plan)
     value = json.loads(text)

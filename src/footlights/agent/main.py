@@ -16,13 +16,13 @@ from footlights.agent.devices.ports import PortBlocks
 from footlights.agent.facts import node_facts
 from footlights.agent.launches.journal import Journal
 from footlights.agent.launches.launches import Launches
+from footlights.agent.launches.log_retention import LogRetention
 from footlights.agent.launches.observer import Surroundings
 from footlights.agent.launches.orphans import Orphans, mark
 from footlights.agent.launches.probes import ApplicationProbes, Probes
-from footlights.agent.launches.retired import Retired
-from footlights.agent.launches.step import Ending
+from footlights.agent.launches.step import LaunchEnding
 from footlights.agent.link import cluster
-from footlights.agent.link.link import PROTOCOL_VERSION, Link, Peer
+from footlights.agent.link.link import PROTOCOL_VERSION, Link, LinkHandler
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
 from footlights.ids import new_id
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from footlights.agent.launches.record import Record
     from footlights.agent.link.backoff import Pace
     from footlights.devices.reading import DeviceReading, Devices
-    from footlights.launch.launcher import Launcher, Plan, Ports
+    from footlights.launch.launcher import Launcher, LaunchPlan, Ports
     from footlights.v1.node_pb2 import Device, NodeFacts
 
 _FLUSH_S: Final = 3.0
@@ -87,7 +87,7 @@ class Agent:
         self._launchers = dict(launchers)
         self._ports = ports or PortBlocks(config.first_port, config.last_port)
         self.journal = Journal(config.data_dir / "journal")
-        self._retired = Retired(config.data_dir / "launches", self._clock)
+        self._retired = LogRetention(config.data_dir / "launches", self._clock)
         self._notes: tuple[str, ...] = config.warnings
         self._told: list[Device] = []
         self._unlinked_since = self._clock.now()
@@ -101,7 +101,7 @@ class Agent:
         self.launches = Launches(self.journal, self._retired)
         self._outbox = Outbox(self._report)
         self._logs = LogTails(self._log_source, self._is_over, self._outbox)
-        peer = Peer(self._hello, self._welcomed, self._received, self._beat)
+        peer = LinkHandler(self._hello, self._welcomed, self._received, self._beat)
         self.link = Link(config, peer, self._outbox, self._logs, pace=pace)
         admission = Admission(
             config,
@@ -211,7 +211,7 @@ class Agent:
 
     # What the parts ask
 
-    def _render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> Plan:
+    def _render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> LaunchPlan:
         return render(
             assignment,
             ports=ports,
@@ -222,7 +222,7 @@ class Agent:
             cluster_id=self._mark(),
         )
 
-    def _log_source(self, launch_id: str) -> tuple[Launcher, Plan] | None:
+    def _log_source(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
         record = self.launches.get(launch_id)
         plan = record.plan if record is not None else self._retired.plan(launch_id)
         if plan is None:
@@ -285,7 +285,7 @@ class Agent:
                 self._unlinked_since = now
             elif now - self._unlinked_since >= self._cluster.abandon_after_s:
                 text = f"The node had no link to the control plane for {self._cluster.abandon_after_s:g} s, and nobody "
-                ending = Ending(LaunchState.EXITED, "ABANDONED", text + "was connected.")
+                ending = LaunchEnding(LaunchState.EXITED, "ABANDONED", text + "was connected.")
                 self.launches.end_all(ending, unless=_may_be_watched)
 
     async def _drain(self) -> None:
@@ -295,7 +295,7 @@ class Agent:
         for runner in alive:
             served = runner.record.state is LaunchState.READY
             state = LaunchState.EXITED if served else LaunchState.FAILED
-            runner.end(Ending(state, "AGENT_STOPPED", "The node's agent was stopped, and its launches with it."))
+            runner.end(LaunchEnding(state, "AGENT_STOPPED", "The node's agent was stopped, and its launches with it."))
         if not await self.launches.over(grace + _STOP_SLACK_S):
             _log.error("stopped_with_launches", launches=[r.record.launch_id for r in self.launches.alive])
         if self.link.connected.is_set():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from footlights.devices import capabilities, health
 from footlights.devices.driver import (
-    Device,
+    DriverDevice,
     DriverError,
     DriverGoneError,
     Memory,
@@ -15,7 +15,7 @@ from footlights.devices.driver import (
     RemappedRows,
     UnsupportedError,
 )
-from footlights.devices.reading import DeviceProcess, DeviceReading, Health, HealthReason, Kind, ProcessKind
+from footlights.devices.reading import DeviceHealth, DeviceKind, DeviceProcess, DeviceReading, HealthReason, ProcessKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ class Answers:
         return any(error.code == "GPU_IS_LOST" for error in self.failures.values())
 
 
-def gather(device: Device) -> Answers:
+def gather(device: DriverDevice) -> Answers:
     """Ask a whole GPU everything but its MIG layout."""
     answers = Answers()
     ask = answers.ask
@@ -91,7 +91,7 @@ def gather(device: Device) -> Answers:
     return answers
 
 
-def gather_instance(instance: Device) -> Answers:
+def gather_instance(instance: DriverDevice) -> Answers:
     """Ask a MIG instance what can be asked of one; error counters are kept by its GPU."""
     answers = Answers()
     answers.name = answers.ask("name", instance.name)
@@ -100,7 +100,7 @@ def gather_instance(instance: Device) -> Answers:
     return answers
 
 
-def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: Kind, xids: Sequence[int]) -> DeviceReading:
+def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: DeviceKind, xids: Sequence[int]) -> DeviceReading:
     """Judge a whole GPU's answers."""
     name = answers.name or "NVIDIA GPU"
     verdict, reasons = health.judge(answers, xids)
@@ -123,7 +123,7 @@ def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: Kind, xids: Se
     )
 
 
-def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind: Kind) -> DeviceReading:
+def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind: DeviceKind) -> DeviceReading:
     """Judge a MIG instance's answers. It is as healthy as the GPU it was cut from, at best."""
     verdict, reasons = health.judge(answers, ())
     profile = answers.mig.profile if answers.mig else None
@@ -146,7 +146,7 @@ def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind
     )
 
 
-def last_known(last_seen: DeviceReading, verdict: Health, reason: HealthReason) -> DeviceReading:
+def last_known(last_seen: DeviceReading, verdict: DeviceHealth, reason: HealthReason) -> DeviceReading:
     """A device that cannot be read now: who it was, and nothing that it measured then."""
     return replace(
         last_seen,
@@ -159,7 +159,7 @@ def last_known(last_seen: DeviceReading, verdict: Health, reason: HealthReason) 
     )
 
 
-def _ask_load(device: Device, answers: Answers) -> None:
+def _ask_load(device: DriverDevice, answers: Answers) -> None:
     ask = answers.ask
     answers.memory = ask("memory", device.memory)
     answers.utilization_percent = ask("utilization_percent", device.utilization_percent)

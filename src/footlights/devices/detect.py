@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from footlights.devices.fake import FakeDevices
-from footlights.devices.reading import DeviceReading, Devices, Inventory
+from footlights.devices.reading import DeviceInventory, DeviceReading, Devices
 from footlights.devices.software import SoftwareDevices
 
 
@@ -68,9 +68,9 @@ class _Noted:
         self._devices = devices
         self._notes = notes
 
-    def read(self) -> Inventory:
+    def read(self) -> DeviceInventory:
         found = self._devices.read()
-        return Inventory(found.devices, found.driver_version, found.library_version, (*self._notes, *found.notes))
+        return DeviceInventory(found.devices, found.driver_version, found.library_version, (*self._notes, *found.notes))
 
     def read_one(self, uuid: str) -> DeviceReading:
         return self._devices.read_one(uuid)

@@ -64,7 +64,7 @@ class DriverGoneError(DriverError):
     """
 
 
-class Device(Protocol):
+class DriverDevice(Protocol):
     """One GPU or MIG instance that can be asked. Every method may raise `DriverError`.
 
     Each method is one question to the driver; nothing is remembered between them.
@@ -87,7 +87,7 @@ class Device(Protocol):
     def remapped_rows(self) -> RemappedRows: ...
     def recovery_action(self) -> str: ...
     def mig_enabled(self) -> bool: ...
-    def mig_instances(self) -> Sequence[Device]: ...
+    def mig_instances(self) -> Sequence[DriverDevice]: ...
     def mig_attributes(self) -> MigAttributes: ...
 
 
@@ -118,7 +118,7 @@ class Driver(Protocol):
         """Version of the driver and of its library."""
         ...
 
-    def gpus(self) -> Sequence[Device | Unanswered]:
+    def gpus(self) -> Sequence[DriverDevice | Unanswered]:
         """The GPUs in the driver's order.
 
         Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from footlights.devices.driver import (
-    Device,
+    DriverDevice,
     DriverError,
     DriverGoneError,
     Memory,
@@ -16,7 +16,7 @@ from footlights.devices.driver import (
     UnsupportedError,
 )
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState, load
-from footlights.devices.reading import DeviceProcess, Kind, ProcessKind
+from footlights.devices.reading import DeviceKind, DeviceProcess, ProcessKind
 from footlights.devices.tracker import TrackedDevices
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class FakeDevices(TrackedDevices):
         self, source: FakeState | Callable[[], FakeState] | Path, *, machine: str = "fake", **tracking: Any
     ) -> None:
         driver = FakeDriver(_StateFile(source, machine) if isinstance(source, Path) else source)
-        super().__init__(driver, gpu_kind=Kind.FAKE, instance_kind=Kind.FAKE, **tracking)
+        super().__init__(driver, gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, **tracking)
 
 
 class FakeDriver:
@@ -66,8 +66,8 @@ class FakeDriver:
         state = self._state()
         return state.driver_version, state.library_version
 
-    def gpus(self) -> Sequence[Device | Unanswered]:
-        found: list[Device | Unanswered] = []
+    def gpus(self) -> Sequence[DriverDevice | Unanswered]:
+        found: list[DriverDevice | Unanswered] = []
         for index, gpu in enumerate(self._state().gpus):
             try:
                 _ask(gpu, "nvmlDeviceGetHandleByIndex", gpu.uuid)
@@ -159,7 +159,7 @@ class _FakeDevice:
     def mig_enabled(self) -> bool:
         return _ask(self._gpu, "nvmlDeviceGetMigMode", self._gpu.mig is not None)
 
-    def mig_instances(self) -> Sequence[Device]:
+    def mig_instances(self) -> Sequence[DriverDevice]:
         instances = _ask(self._gpu, "nvmlDeviceGetMigDeviceHandleByIndex", self._gpu.mig or ())
         return [_FakeInstanceDevice(self._gpu, instance) for instance in instances]
 

@@ -16,7 +16,7 @@ import pynvml
 
 from footlights.devices import pids
 from footlights.devices.driver import (
-    Device,
+    DriverDevice,
     DriverError,
     DriverGoneError,
     Memory,
@@ -25,7 +25,7 @@ from footlights.devices.driver import (
     Unanswered,
     UnsupportedError,
 )
-from footlights.devices.reading import DeviceProcess, Kind, ProcessKind
+from footlights.devices.reading import DeviceKind, DeviceProcess, ProcessKind
 from footlights.devices.tracker import TrackedDevices
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class NvmlDevices(TrackedDevices):
         if complaint:
             raise ImportError(complaint)
         visible = pids.are_the_hosts() is True if pids_visible is None else pids_visible
-        super().__init__(NvmlDriver(visible), gpu_kind=Kind.GPU, instance_kind=Kind.MIG, **tracking)
+        super().__init__(NvmlDriver(visible), gpu_kind=DeviceKind.GPU, instance_kind=DeviceKind.MIG, **tracking)
 
 
 def wrong_binding(module: Any) -> str | None:
@@ -121,8 +121,8 @@ class NvmlDriver:
     def versions(self) -> tuple[str | None, str | None]:
         return self._driver_version, self._library_version
 
-    def gpus(self) -> Sequence[Device | Unanswered]:
-        found: list[Device | Unanswered] = []
+    def gpus(self) -> Sequence[DriverDevice | Unanswered]:
+        found: list[DriverDevice | Unanswered] = []
         for index in range(self._call(pynvml.nvmlDeviceGetCount)):
             try:
                 handle = self._call(pynvml.nvmlDeviceGetHandleByIndex, index)
@@ -357,17 +357,17 @@ class _FirstProcessInfo(ctypes.Structure):
     _fields_ = (("pid", ctypes.c_uint), ("usedGpuMemory", ctypes.c_ulonglong))
 
 
-class _Row:
+class _ProcessRow:
     def __init__(self, raw: _FirstProcessInfo) -> None:
         self.pid = int(raw.pid)
         unknown = raw.usedGpuMemory == pynvml.NVML_VALUE_NOT_AVAILABLE_ulonglong.value
         self.usedGpuMemory = None if unknown else int(raw.usedGpuMemory)
 
 
-def _first_version(function: str) -> Callable[[Any], Sequence[_Row]]:
+def _first_version(function: str) -> Callable[[Any], Sequence[_ProcessRow]]:
     """The process list as drivers before 450 answer it: without MIG."""
 
-    def ask(handle: Any) -> Sequence[_Row]:
+    def ask(handle: Any) -> Sequence[_ProcessRow]:
         entry = pynvml._nvmlGetFunctionPointer(function)  # noqa: SLF001 - raises FunctionNotFound as the others do
         count = ctypes.c_uint(0)
         status = entry(handle, ctypes.byref(count), None)
@@ -376,7 +376,7 @@ def _first_version(function: str) -> Callable[[Any], Sequence[_Row]]:
             rows = (_FirstProcessInfo * count.value)()
             status = entry(handle, ctypes.byref(count), rows)
             if status == pynvml.NVML_SUCCESS:
-                return [_Row(row) for row in rows[: count.value]]
+                return [_ProcessRow(row) for row in rows[: count.value]]
         if status != pynvml.NVML_SUCCESS:
             raise pynvml.NVMLError(status)
         return []

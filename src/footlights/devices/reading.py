@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-class Kind(enum.Enum):
+class DeviceKind(enum.Enum):
     """What sort of thing a session runs on."""
 
     GPU = "GPU"
@@ -16,7 +16,7 @@ class Kind(enum.Enum):
     FAKE = "FAKE"
 
 
-class Health(enum.Enum):
+class DeviceHealth(enum.Enum):
     """Whether a device may be given to a session."""
 
     OK = "OK"
@@ -58,7 +58,7 @@ class DeviceReading:
     """One device at one moment. ``None`` means "the driver does not say": never zero, never a guess."""
 
     uuid: str
-    kind: Kind
+    kind: DeviceKind
     name: str
     index: int
     """Position in the driver's enumeration at this moment; display only, never a key."""
@@ -72,7 +72,7 @@ class DeviceReading:
     """Whether it can draw (a MIG instance cannot)."""
     encoder: bool = True
     """Whether it has a hardware video encoder (an H100 has none)."""
-    health: Health = Health.OK
+    health: DeviceHealth = DeviceHealth.OK
     health_reasons: tuple[HealthReason, ...] = ()
     parent_uuid: str | None = None
     """The GPU that a MIG instance was cut from."""
@@ -82,7 +82,7 @@ class DeviceReading:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class DeviceInventory:
     """Everything one node offers, as read once."""
 
     devices: tuple[DeviceReading, ...]
@@ -98,7 +98,7 @@ class Devices(Protocol):
     Calls block (ctypes, files): the agent makes them off its event loop.
     """
 
-    def read(self) -> Inventory:
+    def read(self) -> DeviceInventory:
         """Read every device now. One failing device or unsupported call never hides the others.
 
         Raises:

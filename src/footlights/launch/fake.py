@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
+from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.linux.procfs import boot_id
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ class FakeLauncher:
         self._boot_id = boot_id()
         self._known: dict[Path, _Times] = {}
 
-    async def prepare(self, plan: Plan) -> None:
+    async def prepare(self, plan: LaunchPlan) -> None:
         """Refuse the devices that the version refuses, as an agent does that finds a device taken."""
         if plan.device_uuid in plan.version.fake.rejected_devices:
             raise LaunchError(
                 "FOREIGN_PROCESS", f"device {plan.device_uuid} is taken, says the fake version.", rejected=True
             )
 
-    async def start(self, plan: Plan, secrets: bytes) -> None:
+    async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Note the time."""
         if self._times(plan) is not None:
             return
@@ -83,7 +83,7 @@ class FakeLauncher:
         plan.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._note(plan, _Times(self._boot_id, plan.cluster_id, plan.launch_id, self._clock()))
 
-    async def status(self, plan: Plan) -> Status:
+    async def status(self, plan: LaunchPlan) -> Status:
         """Say what follows from the times."""
         times = self._times(plan)
         if times is None:
@@ -95,7 +95,7 @@ class FakeLauncher:
             return Status(Phase.RUNNING)
         return Status(Phase.EXITED, exit_code=code, message=f"exited with status {code}.")
 
-    async def stop(self, plan: Plan, *, kill: bool = False) -> None:
+    async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
         """Note the time of the first order to stop, and the earliest time of a kill."""
         times, now = self._times(plan), self._clock()
         if times is None or now >= times.end(plan.version.fake)[0]:
@@ -106,14 +106,14 @@ class FakeLauncher:
         if changed != times:
             self._note(plan, changed)
 
-    async def log(self, plan: Plan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
+    async def log(self, plan: LaunchPlan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
         """Give the version's lines, once."""
         lines = tuple(plan.version.fake.log_lines) if self._times(plan) is not None else ()
         first = int(cursor) if cursor.isascii() and cursor.isdigit() and not tail_lines else 0
         first = max(first, len(lines) - tail_lines) if tail_lines > 0 else first
         return LogPart(lines[first:], truncated=tail_lines > 0 and first > 0, cursor=str(max(first, len(lines))))
 
-    async def discard(self, plan: Plan) -> None:
+    async def discard(self, plan: LaunchPlan) -> None:
         """Forget the times."""
         self._known.pop(plan.directory, None)
         (plan.directory / STATE).unlink(missing_ok=True)
@@ -128,7 +128,7 @@ class FakeLauncher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _times(self, plan: Plan) -> _Times | None:
+    def _times(self, plan: LaunchPlan) -> _Times | None:
         known = self._known.get(plan.directory)
         if known is None:
             known = _read(plan.directory)
@@ -136,7 +136,7 @@ class FakeLauncher:
                 self._known[plan.directory] = known
         return known
 
-    def _note(self, plan: Plan, times: _Times) -> None:
+    def _note(self, plan: LaunchPlan, times: _Times) -> None:
         self._known[plan.directory] = times
         temporary = plan.directory / f".{STATE}.{os.getpid()}"
         # Not synced: what a power cut takes away here ran nothing.
@@ -144,7 +144,7 @@ class FakeLauncher:
         temporary.replace(plan.directory / STATE)
 
 
-def is_ready(plan: Plan, *, clock: Callable[[], float] = boot_time) -> bool:
+def is_ready(plan: LaunchPlan, *, clock: Callable[[], float] = boot_time) -> bool:
     """Say whether a fake launch is ready now."""
     fake, times = plan.version.fake, _read(plan.directory)
     if times is None or fake.never_ready:
@@ -152,7 +152,7 @@ def is_ready(plan: Plan, *, clock: Callable[[], float] = boot_time) -> bool:
     return times.started + _seconds(fake.ready_after) <= clock() < times.end(fake)[0]
 
 
-def viewers(plan: Plan) -> int | None:
+def viewers(plan: LaunchPlan) -> int | None:
     """Say how many viewers a fake launch claims; None where it does not know."""
     return plan.version.fake.viewers if plan.version.fake.HasField("viewers") else None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
-from footlights.launch.launcher import LaunchError, Plan, Ports
+from footlights.launch.launcher import LaunchError, LaunchPlan, Ports
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.launch.recipe.template import TemplateError, parse
@@ -43,7 +43,7 @@ def render(
     device_kind: str,
     directory: Path,
     cluster_id: str,
-) -> Plan:
+) -> LaunchPlan:
     """Fill in the recipe for one launch.
 
     Arguments and the stage are converted and checked again, as the control plane did: a node trusts no command line
@@ -74,7 +74,7 @@ def render(
     if argv and not in_container and not version.HasField("fake"):
         argv = (resolve_command(argv[0], environment["PATH"]), *argv[1:])
     grace = assignment.limits.stop_grace_period
-    return Plan(
+    return LaunchPlan(
         launch_id=assignment.launch_id,
         session_id=assignment.session_id,
         cluster_id=cluster_id,
@@ -115,7 +115,7 @@ def resolve_command(command: str, path: str) -> str:
     return command
 
 
-def to_json(plan: Plan) -> str:
+def to_json(plan: LaunchPlan) -> str:
     """Write a plan for the journal; ``from_json`` reads it."""
     return json.dumps(
         {
@@ -137,7 +137,7 @@ def to_json(plan: Plan) -> str:
     )
 
 
-def from_json(text: str) -> Plan:
+def from_json(text: str) -> LaunchPlan:
     """Read what ``to_json`` wrote.
 
     Members that a later release added to the version are ignored. Raises ValueError where it is not a plan.
@@ -145,7 +145,7 @@ def from_json(text: str) -> Plan:
     try:
         value = json.loads(text)
         signal, media, http = value["ports"]
-        return Plan(
+        return LaunchPlan(
             launch_id=value["launch_id"],
             session_id=value["session_id"],
             cluster_id=value["cluster_id"],

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from footlights.agent.launches.record import Record, seconds
-from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, Ready, decide
-from footlights.launch.launcher import Phase, Plan, Ports
+from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, LaunchEnding, Ready, decide
+from footlights.launch.launcher import LaunchPlan, Phase, Ports
 from footlights.lifecycle import LaunchState, Stage
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class SimulatedLaunch:
         """Whether it has reached its end."""
         return self.record.state.final
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: LaunchEnding) -> None:
         """Have it end so; the first word counts."""
         if self.record.ending is None and not self.over:
             self.record.ending = ending
@@ -90,7 +90,7 @@ class SimulatedLaunch:
             if step.do is Do.WAIT:
                 self._wait()
                 return
-            self._perform(step.do, step.ending or Ending(LaunchState.EXITED))
+            self._perform(step.do, step.ending or LaunchEnding(LaunchState.EXITED))
 
     def cancel(self) -> None:
         """Never be woken again."""
@@ -159,7 +159,7 @@ class SimulatedLaunch:
 
     # What is done about it
 
-    def _perform(self, do: Do, ending: Ending) -> None:
+    def _perform(self, do: Do, ending: LaunchEnding) -> None:
         record, now = self.record, self._clock.now()
         match do:
             case Do.ADMIT:
@@ -194,16 +194,16 @@ class SimulatedLaunch:
         if held_by:
             self.doubled = held_by
             text = f"a slot of {assignment.device_uuid} is held by launch {held_by}, whose end is not proved"
-            record.conclude(Ending(LaunchState.REJECTED, "SLOT_HELD", text), None, ())
+            record.conclude(LaunchEnding(LaunchState.REJECTED, "SLOT_HELD", text), None, ())
             self._changed(self)
             return
         if self.fate.refused:
             text = f"{assignment.device_uuid}: somebody else's process is on the device, says the profile"
-            record.conclude(Ending(LaunchState.REJECTED, REFUSED, text), None, ())
+            record.conclude(LaunchEnding(LaunchState.REJECTED, REFUSED, text), None, ())
             self._changed(self)
             return
         record.claimed = True
-        record.plan = Plan(
+        record.plan = LaunchPlan(
             launch_id=assignment.launch_id,
             session_id=assignment.session_id,
             cluster_id="",
@@ -226,7 +226,7 @@ class SimulatedLaunch:
         record.assignment.ClearField("secrets")
         if self.fate.start_error:
             text = "The application cannot be started, says the profile."
-            record.ending = Ending(LaunchState.FAILED, "START_ERROR", text)
+            record.ending = LaunchEnding(LaunchState.FAILED, "START_ERROR", text)
             self._changed(self)
             return
         self._started_at = now

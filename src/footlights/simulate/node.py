@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.agent.facts import node_facts
 from footlights.agent.launches.record import Record
-from footlights.agent.launches.step import Ending
-from footlights.agent.link.link import PROTOCOL_VERSION, Link, Peer
+from footlights.agent.launches.step import LaunchEnding
+from footlights.agent.link.link import PROTOCOL_VERSION, Link, LinkHandler
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
 from footlights.ids import new_id
@@ -154,7 +154,7 @@ class SimulatedNode:
         for launch in self.launches:
             if launch.record.launch_id not in wanted and not launch.over:
                 text = "The control plane no longer assigns the launch to this node."
-                launch.end(Ending(LaunchState.EXITED, "UNASSIGNED", text))
+                launch.end(LaunchEnding(LaunchState.EXITED, "UNASSIGNED", text))
 
     def _assign(self, assignment: Assignment) -> None:
         launch = self._launches.get(assignment.launch_id)
@@ -168,7 +168,7 @@ class SimulatedNode:
             self._outbox.changed(record.launch_id)
         elif assignment.desired == Assignment.STOPPED:
             record.assignment.epoch = assignment.epoch
-            launch.end(Ending(LaunchState.EXITED, "STOPPED"))
+            launch.end(LaunchEnding(LaunchState.EXITED, "STOPPED"))
         else:
             record.assignment = _own(assignment)
             launch.turn()
@@ -247,7 +247,7 @@ class SimulatedNode:
     # What it is
 
     def _make_link(self) -> Link:
-        peer = Peer(self._hello, self._welcomed, self._received, self._beat)
+        peer = LinkHandler(self._hello, self._welcomed, self._received, self._beat)
         logs = LogTails(lambda _launch: None, lambda _launch: True, self._outbox)
         return Link(self._config, peer, self._outbox, logs)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.devices.ports import PortBlocks, PortsExhausted
 from footlights.agent.launches.journal import is_safe
-from footlights.devices.admission import Need, Refusal, admit
+from footlights.devices.admission import DeviceRefusal, Need, admit
 from footlights.devices.reading import DeviceReading
-from footlights.launch.launcher import Launcher, LaunchError, Plan, Ports
+from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Ports
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment
 
@@ -34,7 +34,7 @@ class Rejected(Exception):
         self.state = state
 
 
-class Roster(Protocol):
+class NodeLaunches(Protocol):
     """The other launches of the node."""
 
     def holder(self, device_uuid: str, slot: int, apart_from: str) -> str:
@@ -46,7 +46,7 @@ class Roster(Protocol):
         ...
 
 
-Renderer = Callable[[Assignment, DeviceReading, Ports], Plan]
+Renderer = Callable[[Assignment, DeviceReading, Ports], LaunchPlan]
 """Makes a plan. Raises LaunchError where the recipe cannot be rendered."""
 
 
@@ -60,7 +60,7 @@ class Admission:
         devices: DeviceWatch,
         launchers: Mapping[str, Launcher],
         ports: PortBlocks,
-        roster: Roster,
+        roster: NodeLaunches,
         render: Renderer,
     ) -> None:
         """Judge by what is given; nothing is looked up elsewhere."""
@@ -76,7 +76,7 @@ class Admission:
         """Which launcher a version is for."""
         return launcher_name(assignment.version)
 
-    async def admit(self, record: Record) -> Plan:
+    async def admit(self, record: Record) -> LaunchPlan:
         """Take a launch on: on return its ports are held.
 
         Raises:
@@ -128,7 +128,7 @@ class Admission:
             raise Rejected("MISSING", f"{assignment.device_uuid}: no such device on this node any more")
         return reading
 
-    async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, Refusal | None]:
+    async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, DeviceRefusal | None]:
         try:
             reading = await self._devices.read_one(assignment.device_uuid)
         except Silent as error:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan
 
 _FORMAT = 1
 _STRIPES = 64
@@ -35,12 +35,12 @@ _LAUNCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """All that the next agent must know of a launch."""
 
     assignment: Assignment
     """As last told, without its secrets and notice."""
-    plan: Plan
+    plan: LaunchPlan
     begun: bool = False
     """Whether the launcher may have been asked to start it: then nobody asks again."""
     boot_id: str = ""
@@ -63,7 +63,7 @@ class Entry:
 class Restored:
     """What was found on disk."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[JournalEntry, ...]
     quarantined: tuple[str, ...]
     """A sentence for every file that could not be understood and was moved aside."""
 
@@ -91,7 +91,7 @@ class Journal:
         Raises:
             JournalError: the directory cannot be made or read.
         """
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         quarantined: list[str] = []
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class Journal:
                     quarantined.append(f"{path.name}: {error}; moved to {self._quarantine(path)}")
         return Restored(tuple(entries), tuple(quarantined))
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: JournalEntry) -> None:
         """Put an entry on disk, in place of the launch's former one. On return it is durable.
 
         Raises:
@@ -175,7 +175,7 @@ class Journal:
         return target
 
 
-def _encode(entry: Entry) -> bytes:
+def _encode(entry: JournalEntry) -> bytes:
     assignment = Assignment()
     assignment.CopyFrom(entry.assignment)
     assignment.ClearField("secrets")
@@ -194,7 +194,7 @@ def _encode(entry: Entry) -> bytes:
     return json.dumps({"sha256": _digest(body), "entry": body}, indent=1, sort_keys=True).encode()
 
 
-def _read(path: Path) -> Entry:
+def _read(path: Path) -> JournalEntry:
     document = json.loads(path.read_bytes())
     if not isinstance(document, dict) or not isinstance(document.get("entry"), dict):
         raise ValueError("is not an entry")
@@ -203,7 +203,7 @@ def _read(path: Path) -> Entry:
         raise ValueError("its checksum is wrong")
     if body["format"] != _FORMAT:
         raise ValueError(f"has format {body['format']}, this agent knows {_FORMAT}")
-    entry = Entry(
+    entry = JournalEntry(
         assignment=json_format.ParseDict(body["assignment"], Assignment(), ignore_unknown_fields=True),
         plan=from_json(json.dumps(body["plan"])),
         begun=body["begun"],

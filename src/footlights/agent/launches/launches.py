@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from footlights.agent.launches.journal import Entry, Journal, JournalError
+from footlights.agent.launches.journal import Journal, JournalEntry, JournalError
 from footlights.agent.launches.record import Record
 from footlights.agent.launches.runner import Runner
-from footlights.agent.launches.step import Ending
+from footlights.agent.launches.step import LaunchEnding
 from footlights.launch.launcher import Phase
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
@@ -19,21 +19,23 @@ from footlights.v1.agent_pb2 import Assignment, LaunchReport
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
+    from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.observer import Surroundings
-    from footlights.agent.launches.retired import Retired
 
 _TOMBSTONES = 4096
 _CLOSE_S = 5.0
 _TRACES_AGAIN_S = 5.0
-_STOPPED = Ending(LaunchState.EXITED, "STOPPED")
-_UNASSIGNED = Ending(LaunchState.EXITED, "UNASSIGNED", "The control plane no longer assigns the launch to this node.")
+_STOPPED = LaunchEnding(LaunchState.EXITED, "STOPPED")
+_UNASSIGNED = LaunchEnding(
+    LaunchState.EXITED, "UNASSIGNED", "The control plane no longer assigns the launch to this node."
+)
 _log = structlog.get_logger(__name__)
 
 
 class Launches:
     """The launches by id. What is wanted comes in here; what is, is read from here."""
 
-    def __init__(self, journal: Journal, retired: Retired) -> None:
+    def __init__(self, journal: Journal, retired: LogRetention) -> None:
         """Begin with none; ``furnish`` must follow."""
         self._journal = journal
         self._retired = retired
@@ -107,7 +109,7 @@ class Launches:
 
     # What is wanted
 
-    async def restore(self, entries: Iterable[Entry], *, timeout: float = 5.0) -> None:
+    async def restore(self, entries: Iterable[JournalEntry], *, timeout: float = 5.0) -> None:
         """Take up the launches of an earlier agent, and look at each once, so that the first hello is true."""
         around = self._surroundings()
         for entry in entries:
@@ -116,7 +118,7 @@ class Launches:
                 around.ports.adopt(record.launch_id, entry.plan.ports)
                 if not record.begun:
                     text = "The agent was restarted before the application was started."
-                    record.ending = Ending(LaunchState.FAILED, "AGENT_STOPPED", text)
+                    record.ending = LaunchEnding(LaunchState.FAILED, "AGENT_STOPPED", text)
             self._start(record)
         waits = [asyncio.ensure_future(runner.observed.wait()) for runner in self.alive]
         if waits:
@@ -178,7 +180,7 @@ class Launches:
         self._bury(runner.record.report())
         self._spawn(self._remove(runner.record, self._tasks.pop(launch_id, None)))
 
-    def end_all(self, ending: Ending, *, unless: Callable[[Record], bool] = lambda _record: False) -> None:
+    def end_all(self, ending: LaunchEnding, *, unless: Callable[[Record], bool] = lambda _record: False) -> None:
         """Have every launch end but those that ``unless`` spares."""
         for runner in self.alive:
             if not unless(runner.record):

@@ -14,8 +14,8 @@ from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.step import Facts, OnDevice, Ready
-from footlights.devices.reading import Kind
-from footlights.launch.launcher import Launcher, Phase, Plan, Status
+from footlights.devices.reading import DeviceKind
+from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
 from footlights.lifecycle import LaunchState
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ class Observer:
     def on_gpu(self) -> bool:
         """Whether a driver knows who is on the launch's device."""
         plan = self._record.plan
-        return plan is not None and plan.device_kind in (Kind.GPU.value, Kind.MIG.value, Kind.FAKE.value)
+        return plan is not None and plan.device_kind in (
+            DeviceKind.GPU.value,
+            DeviceKind.MIG.value,
+            DeviceKind.FAKE.value,
+        )
 
     @property
     def next_look(self) -> float:
@@ -209,7 +213,7 @@ class Observer:
         if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
             return
         plan, pids = self._record.plan, self._record.pids
-        if plan is None or not pids or plan.device_kind not in (Kind.GPU.value, Kind.MIG.value):
+        if plan is None or not pids or plan.device_kind not in (DeviceKind.GPU.value, DeviceKind.MIG.value):
             return
         where, _ = self._around.devices.locate(plan.device_uuid, pids)
         if where is OnDevice.NOWHERE and not self._record.message:
@@ -238,7 +242,7 @@ class Observer:
             self._ready_delay = min(_READY_LAST_S, self._ready_delay * _READY_GROWTH)
         self._wake()
 
-    async def _intruder(self, launcher: Launcher, plan: Plan) -> str:
+    async def _intruder(self, launcher: Launcher, plan: LaunchPlan) -> str:
         """Who has a port of the launch. Asked twice: a child that was just forked is not yet counted as ours."""
         found = await self._around.probes.strangers(launcher, plan, self._record.pids)
         if not found:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
-from footlights.agent.launches.journal import Entry
-from footlights.agent.launches.step import Ending
+from footlights.agent.launches.journal import JournalEntry
+from footlights.agent.launches.step import LaunchEnding
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
     from footlights.agent.clock import Clock
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan
     from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
@@ -34,9 +34,9 @@ class Record:
     assignment: Assignment
     """As last told; its secrets only until it is started."""
     clock: Clock
-    plan: Plan | None = None
+    plan: LaunchPlan | None = None
     state: LaunchState = LaunchState.ASSIGNED
-    ending: Ending | None = None
+    ending: LaunchEnding | None = None
     message: str = ""
     """What a person should know while it is not over."""
     claimed: bool = False
@@ -65,7 +65,7 @@ class Record:
         self.boot_id = self.boot_id or self.clock.boot_id
 
     @classmethod
-    def restore(cls, entry: Entry, clock: Clock) -> Record:
+    def restore(cls, entry: JournalEntry, clock: Clock) -> Record:
         """Take up what an earlier agent wrote down."""
         same_boot = entry.boot_id == clock.boot_id
         marks = dict(entry.marks) if same_boot else {}
@@ -85,7 +85,7 @@ class Record:
         )
         if entry.ending is not None:
             state, reason, message = entry.ending
-            record.ending = Ending(LaunchState(state), reason, message)
+            record.ending = LaunchEnding(LaunchState(state), reason, message)
         if entry.final is not None:
             record.state = LaunchState(LaunchReport.State.Name(entry.final.state))
         elif record.ending is not None:
@@ -197,12 +197,12 @@ class Record:
         )
         return "" if found is None else found[0].value
 
-    def entry(self) -> Entry:
+    def entry(self) -> JournalEntry:
         """What the journal is to keep."""
         if self.plan is None:
             raise ValueError(f"launch {self.launch_id} has no plan to journal")
         ending = self.ending
-        return Entry(
+        return JournalEntry(
             assignment=self.assignment,
             plan=self.plan,
             begun=self.begun,
@@ -244,7 +244,7 @@ class Record:
             report.idle_for.CopyFrom(duration(idle_for))
         return report
 
-    def conclude(self, ending: Ending, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
+    def conclude(self, ending: LaunchEnding, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
         """Reach the final state and make the report that is told from now on."""
         self.viewers = None
         self.ending = ending

@@ -13,8 +13,8 @@ from footlights.agent.devices.inventory import Silent
 from footlights.agent.launches.failure import application_failure
 from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.observer import Observer, Surroundings
-from footlights.agent.launches.step import Do, Ending, Step, decide
-from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan, Status, node_error
+from footlights.agent.launches.step import Do, LaunchEnding, Step, decide
+from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
 from footlights.lifecycle import LaunchState, Stage
 from footlights.linux import procfs
 
@@ -70,7 +70,7 @@ class Runner:
             self.observed.set()
             self._seen.close()
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: LaunchEnding) -> None:
         """Have the launch end so; the first word counts."""
         if self.record.ending is None and not self.record.state.final:
             self.record.ending = ending
@@ -116,7 +116,7 @@ class Runner:
     # Doing
 
     async def _perform(self, step: Step) -> None:
-        deeds: dict[Do, Callable[[Ending], Awaitable[None]]] = {
+        deeds: dict[Do, Callable[[LaunchEnding], Awaitable[None]]] = {
             Do.ADMIT: self._admit,
             Do.PREPARE: self._prepare,
             Do.START: self._start,
@@ -127,19 +127,19 @@ class Runner:
             Do.PROVE: self._prove,
             Do.FINISH: self._finish,
         }
-        await deeds[step.do](step.ending or Ending(LaunchState.EXITED))
+        await deeds[step.do](step.ending or LaunchEnding(LaunchState.EXITED))
 
-    async def _admit(self, _: Ending) -> None:
+    async def _admit(self, _: LaunchEnding) -> None:
         try:
             self.record.plan = await self._around.admission.admit(self.record)
         except Rejected as refusal:
-            await self._finish(Ending(refusal.state, refusal.reason, refusal.message))
+            await self._finish(LaunchEnding(refusal.state, refusal.reason, refusal.message))
         except Exception as error:
             self._log.exception("admission_failed")
             text = f"The agent met an error of its own: {error or type(error).__name__}; see its log."
-            await self._finish(Ending(LaunchState.REJECTED, "AGENT_ERROR", text))
+            await self._finish(LaunchEnding(LaunchState.REJECTED, "AGENT_ERROR", text))
 
-    async def _prepare(self, _: Ending) -> None:
+    async def _prepare(self, _: LaunchEnding) -> None:
         plan, launcher = self._ready_to_launch()
         pulls = plan.version.HasField("container")
         if pulls:
@@ -160,7 +160,7 @@ class Runner:
         else:
             self.record.prepared = True
 
-    async def _start(self, _: Ending) -> None:
+    async def _start(self, _: LaunchEnding) -> None:
         plan, launcher = self._ready_to_launch()
         self.record.begun = True
         self.record.move(LaunchState.STARTING)
@@ -177,7 +177,7 @@ class Runner:
             self.end(_launch_error(error))
         except TimeoutError:
             text = f"The launcher did not start the application within {self.record.start_timeout:g} s."
-            self.end(Ending(LaunchState.FAILED, "START_TIMEOUT", text))
+            self.end(LaunchEnding(LaunchState.FAILED, "START_TIMEOUT", text))
         except Exception as error:
             self.end(self._unexpected(error))
         else:
@@ -185,7 +185,7 @@ class Runner:
             self._log.info("application_started", signal_port=plan.ports.signal, device=plan.device_uuid)
             self._tell()
 
-    async def _become_ready(self, _: Ending) -> None:
+    async def _become_ready(self, _: LaunchEnding) -> None:
         # Journalled before it is told: the next agent must not say that it is still starting.
         self.record.mark(Stage.APPLICATION_READY)
         await self._save()
@@ -194,17 +194,17 @@ class Runner:
         self._tell()
         self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
 
-    async def _adopt_ending(self, ending: Ending) -> None:
+    async def _adopt_ending(self, ending: LaunchEnding) -> None:
         if self.record.ending is None:
             self.record.ending = ending
 
-    async def _stop(self, _: Ending) -> None:
+    async def _stop(self, _: LaunchEnding) -> None:
         self._stop_asked_at = self._around.clock.now()
         self._enter_stopping()
         await self._save()
         await self._ask_to_stop(kill=False)
 
-    async def _kill(self, _: Ending) -> None:
+    async def _kill(self, _: LaunchEnding) -> None:
         self._killed_at = self._around.clock.now()
         self._seen.say("The application outlives its grace period; it is being killed.")
         await self._ask_to_stop(kill=True)
@@ -217,7 +217,7 @@ class Runner:
         except Exception as error:
             self._seen.say(f"The launcher cannot end the application: {error or type(error).__name__}.")
 
-    async def _prove(self, ending: Ending) -> None:
+    async def _prove(self, ending: LaunchEnding) -> None:
         """Finish where the end is proved; otherwise say what is missing, and try again later."""
         self.record.ending = ending
         if self._seen.status is not None and self._seen.status.phase is Phase.UNKNOWN:
@@ -254,7 +254,7 @@ class Runner:
             return f"The application has exited, but the driver still lists its pid {still[0]} on the device."
         return ""
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: LaunchEnding) -> None:
         record, plan, launcher = self.record, self.record.plan, self._seen.launcher
         exit_code: int | None = None
         tail: tuple[str, ...] = ()
@@ -276,7 +276,7 @@ class Runner:
             except Exception as error:
                 self._log.warning("discard_failed", error=str(error))
 
-    async def _tail(self, launcher: Launcher, plan: Plan) -> tuple[str, ...]:
+    async def _tail(self, launcher: Launcher, plan: LaunchPlan) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(_LOG_TIMEOUT_S):
                 return (await launcher.log(plan, tail_lines=_TAIL_LINES)).lines
@@ -304,7 +304,7 @@ class Runner:
                 woken.cancel()
         return True
 
-    def _ready_to_launch(self) -> tuple[Plan, Launcher]:
+    def _ready_to_launch(self) -> tuple[LaunchPlan, Launcher]:
         plan, launcher = self.record.plan, self._seen.launcher
         if plan is None or launcher is None:
             raise RuntimeError(f"launch {self.record.launch_id} was not admitted")
@@ -315,13 +315,13 @@ class Runner:
             self.record.move(LaunchState.STOPPING)
             self._tell()
 
-    def _unexpected(self, error: Exception) -> Ending:
+    def _unexpected(self, error: Exception) -> LaunchEnding:
         self._log.error("start_failed", exc_info=error)
         lacking = node_error(error.errno, f"{error}.") if isinstance(error, OSError) else None
         if lacking is not None:
             return _launch_error(lacking)
         text = f"The launcher failed to start the application: {error or type(error).__name__}."
-        return Ending(LaunchState.FAILED, "START_FAILED", text)
+        return LaunchEnding(LaunchState.FAILED, "START_FAILED", text)
 
     async def _must_save(self) -> bool:
         """Put the launch on disk before it is acted on; where that fails, refuse it."""
@@ -329,7 +329,7 @@ class Runner:
             return True
         self.record.begun = False
         text = f"Nothing may be started on the node: {self._journal_error}. Look at the disk of its data directory."
-        await self._finish(Ending(LaunchState.REJECTED, "JOURNAL_UNAVAILABLE", text))
+        await self._finish(LaunchEnding(LaunchState.REJECTED, "JOURNAL_UNAVAILABLE", text))
         return False
 
     async def _save(self) -> bool:
@@ -349,6 +349,6 @@ class Runner:
         self._around.changed(self.record)
 
 
-def _launch_error(error: LaunchError) -> Ending:
+def _launch_error(error: LaunchError) -> LaunchEnding:
     state = LaunchState.REJECTED if error.rejected else LaunchState.FAILED
-    return Ending(state, error.reason, error.message)
+    return LaunchEnding(state, error.reason, error.message)

@@ -52,7 +52,7 @@ Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class LinkHandler:
     """What the link speaks for."""
 
     hello: Callable[[], Hello]
@@ -78,7 +78,7 @@ class Link:
     """One agent's link."""
 
     def __init__(
-        self, config: AgentConfig, peer: Peer, outbox: Outbox, logs: LogTails, *, pace: Pace | None = None
+        self, config: AgentConfig, peer: LinkHandler, outbox: Outbox, logs: LogTails, *, pace: Pace | None = None
     ) -> None:
         """Speak for ``peer``; nothing happens until ``run``."""
         self._config = config

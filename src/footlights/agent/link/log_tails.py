@@ -12,7 +12,7 @@ from footlights.v1.agent_pb2 import LogPart, LogRequest
 
 if TYPE_CHECKING:
     from footlights.agent.link.outbox import Outbox
-    from footlights.launch.launcher import Launcher, Plan
+    from footlights.launch.launcher import Launcher, LaunchPlan
 
 _MOST_REQUESTS = 32
 _DEFAULT_LINES = 100
@@ -23,7 +23,7 @@ _FOLLOW_S = 0.25
 _READ_TIMEOUT_S = 15.0
 _log = structlog.get_logger(__name__)
 
-Source = Callable[[str], "tuple[Launcher, Plan] | None"]
+Source = Callable[[str], "tuple[Launcher, LaunchPlan] | None"]
 """Where a launch's output is, by launch id; None where it is not known."""
 
 

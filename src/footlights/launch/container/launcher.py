@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from footlights.launch.container import log_lines
-from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
+from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.launch.plan import CONTAINER_SESSION_FILE, GPU_KINDS
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, write_session_file
 from footlights.linux import procfs
@@ -164,7 +164,7 @@ class ContainerLauncher:
             self._engine = detect(docker_socket=self._socket)
         return self._engine
 
-    async def prepare(self, plan: Plan) -> None:
+    async def prepare(self, plan: LaunchPlan) -> None:
         """Pull the image as the version's policy says."""
         container = plan.version.container
         policy = container.pull_policy or "missing"
@@ -187,7 +187,7 @@ class ContainerLauncher:
                 "IMAGE_PULL_FAILED", f"image {container.image!r} could not be pulled: {error.message}"
             ) from None
 
-    async def start(self, plan: Plan, secrets: bytes) -> None:
+    async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Create the container and start it; one that is there already is left as it is."""
         engine, name = self.engine, _name(plan.launch_id)
         created = False
@@ -207,7 +207,7 @@ class ContainerLauncher:
                 raise _unavailable(engine, error) from None
             raise LaunchError("CONTAINER_START_FAILED", f"{engine.name} did not start it: {error.message}") from None
 
-    async def status(self, plan: Plan) -> Status:
+    async def status(self, plan: LaunchPlan) -> Status:
         """Ask the engine. Raises EngineError where it does not answer: then nothing is known."""
         state = await self.engine.inspect(_name(plan.launch_id))
         if state is None or state.status == "created":
@@ -219,7 +219,7 @@ class ContainerLauncher:
         message = state.message or (f"exited with status {code}." if code >= 0 else f"ended by signal {-code}.")
         return Status(Phase.EXITED, exit_code=code, message=message)
 
-    async def stop(self, plan: Plan, *, kill: bool = False) -> None:
+    async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
         """Have the engine stop it in the background, or kill it."""
         name = _name(plan.launch_id)
         if kill:
@@ -231,7 +231,7 @@ class ContainerLauncher:
             self._stopping[name] = task
             task.add_done_callback(lambda _: self._stopping.pop(name, None))
 
-    async def log(self, plan: Plan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
+    async def log(self, plan: LaunchPlan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
         """Read the engine's log, or what ``discard`` saved of it."""
         since_s = 0 if tail_lines > 0 else log_lines.second_of(cursor)
         try:
@@ -244,7 +244,7 @@ class ContainerLauncher:
             lines = await asyncio.to_thread(_saved, plan)
         return log_lines.part(lines, tail_lines=tail_lines, cursor=cursor)
 
-    async def discard(self, plan: Plan) -> None:
+    async def discard(self, plan: LaunchPlan) -> None:
         """Save the log below the launch's directory, and remove the container and the session file."""
         name = _name(plan.launch_id)
         try:
@@ -284,7 +284,7 @@ class ContainerLauncher:
             if state is not None and state.running:
                 await self.engine.stop(name, grace_s)
 
-    def _write_session_file(self, plan: Plan, secrets: bytes) -> None:
+    def _write_session_file(self, plan: LaunchPlan, secrets: bytes) -> None:
         directory = plan.directory.absolute()
         if not directory.is_relative_to(self._root) or directory == self._root or ".." in directory.parts:
             raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {self._root}: the plan is another agent's.")
@@ -316,7 +316,7 @@ def _name(launch_id: str) -> str:
     return f"footlights-{launch_id}"
 
 
-def _spec(plan: Plan) -> Spec:
+def _spec(plan: LaunchPlan) -> Spec:
     container = plan.version.container
     session_file = f"{plan.directory.absolute() / SESSION_FILE}:{CONTAINER_SESSION_FILE}:ro"
     return Spec(
@@ -349,13 +349,13 @@ def _exit_code(code: int) -> int:
     return 128 - code if 128 < code < 128 + signal.NSIG else code
 
 
-def _save(plan: Plan, lines: Sequence[str]) -> None:
+def _save(plan: LaunchPlan, lines: Sequence[str]) -> None:
     folder = plan.directory / OUTPUT
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / SAVED).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _saved(plan: Plan) -> list[str]:
+def _saved(plan: LaunchPlan) -> list[str]:
     try:
         return (plan.directory / OUTPUT / SAVED).read_text(encoding="utf-8").split("\n")[:-1]
     except FileNotFoundError:

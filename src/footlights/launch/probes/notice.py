@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from footlights.launch.probes import loopback
 
 if TYPE_CHECKING:
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan
 
 PATH = "/v1/streaming/notice"
 TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class SessionNotice:
     """What viewers are told; the empty one takes it back."""
 
     reason: str = ""
@@ -45,7 +45,7 @@ class Heard(enum.Enum):
     """It does not offer this."""
 
 
-async def tell(plan: Plan, notice: Notice, *, timeout_s: float = TIMEOUT_S) -> Heard:
+async def tell(plan: LaunchPlan, notice: SessionNotice, *, timeout_s: float = TIMEOUT_S) -> Heard:
     """Tell an application once."""
     if plan.version.HasField("fake"):
         return Heard.NEVER

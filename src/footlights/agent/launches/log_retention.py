@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from footlights.agent.clock import Clock
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan
 
 _NAME = "retired.json"
 _SINCE = "retired.since"
@@ -27,7 +27,7 @@ _SETTLED_S = 3600.0
 _log = structlog.get_logger(__name__)
 
 
-class Retired:
+class LogRetention:
     """One directory a launch. One that is forgotten keeps its plan beside its output, so that it can still be read."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
@@ -39,7 +39,7 @@ class Retired:
         """A launch's own directory."""
         return self._root / launch_id
 
-    def retire(self, plan: Plan) -> None:
+    def retire(self, plan: LaunchPlan) -> None:
         """Keep a forgotten launch's plan. Blocks on the disk; losing it costs a log, so errors are only said."""
         try:
             if plan.directory.is_dir():
@@ -48,7 +48,7 @@ class Retired:
         except OSError as error:
             _log.warning("retire_failed", launch_id=plan.launch_id, error=str(error))
 
-    def plan(self, launch_id: str) -> Plan | None:
+    def plan(self, launch_id: str) -> LaunchPlan | None:
         """The plan of a forgotten launch; None where it is not kept any more."""
         if not is_safe(launch_id):
             return None
