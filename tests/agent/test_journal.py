@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import tempfile
 from pathlib import Path
 
@@ -136,11 +137,11 @@ def test_a_write_that_was_cut_off_is_as_if_it_never_was(tmp_path: Path, entry: J
     """A temporary file that a crash left is removed, and the entry before it holds."""
     journal = Journal(tmp_path)
     journal.write(entry)
-    (tmp_path / "launch-1.new").write_bytes(b'{"half')
+    (tmp_path / ".launch-1.json.0a1b").write_bytes(b'{"half')
     restored = journal.restore()
     assert len(restored.entries) == 1
     assert restored.quarantined == ()
-    assert not (tmp_path / "launch-1.new").exists()
+    assert not (tmp_path / ".launch-1.json.0a1b").exists()
 
 
 def test_files_are_for_the_owner_only(tmp_path: Path, entry: JournalEntry) -> None:
@@ -157,10 +158,13 @@ def test_a_refusing_disk_is_said(tmp_path: Path, entry: JournalEntry) -> None:
     journal = Journal(tmp_path / "journal")
     journal.restore()
     journal.write(entry)
-    (tmp_path / "journal" / "launch-1.new").mkdir()
-    with pytest.raises(JournalError, match="cannot be written"):
-        journal.write(JournalEntry(entry.assignment, entry.plan, begun=True))
-    (tmp_path / "journal" / "launch-1.new").rmdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(JournalError, match="cannot be written"):
+            journal.write(JournalEntry(entry.assignment, entry.plan, begun=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [found.begun for found in journal.restore().entries] == [False]
 
 

@@ -181,7 +181,7 @@ async def test_a_disk_that_refuses_starts_nothing(
 ) -> None:
     """Nothing is executed that the journal does not know; the refusal has its reason; later launches work again."""
     await hub.until(lambda: hub.connections)
-    blocked = config.data_dir / "journal" / "launch-1.new"
+    blocked = config.data_dir / "journal" / "launch-1.json"
     blocked.mkdir()
     await hub.want(application())
     refused = await hub.until_state("launch-1", LaunchReport.REJECTED)

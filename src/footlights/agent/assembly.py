@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
 from footlights.agent.devices.inventory import off_loop
 from footlights.devices.detect import detect
 from footlights.errors import FailedPrecondition, InvalidArgument
+from footlights.linux.files import lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,15 +68,14 @@ def locked(directory: Path) -> Iterator[None]:
         FailedPrecondition: another agent holds it.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedPrecondition(
-                f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
-                reason="DATA_DIR_LOCKED",
-            ) from error
+        descriptor = lock_file(directory / "agent.lock")
+    except BlockingIOError as error:
+        raise FailedPrecondition(
+            f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
+            reason="DATA_DIR_LOCKED",
+        ) from error
+    try:
         yield
     finally:
         os.close(descriptor)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
+from footlights.linux.files import replace_file
 from footlights.linux.procfs import boot_id
 
 if TYPE_CHECKING:
@@ -138,10 +138,8 @@ class FakeLauncher:
 
     def _note(self, plan: LaunchPlan, times: _Times) -> None:
         self._known[plan.directory] = times
-        temporary = plan.directory / f".{STATE}.{os.getpid()}"
-        # Not synced: what a power cut takes away here ran nothing.
-        temporary.write_text(json.dumps(asdict(times)))
-        temporary.replace(plan.directory / STATE)
+        # Not durable: what a power cut takes away here ran nothing.
+        replace_file(plan.directory / STATE, json.dumps(asdict(times)).encode(), durable=False)
 
 
 def is_ready(plan: LaunchPlan, *, clock: Callable[[], float] = boot_time) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights.linux.files import replace_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,9 +47,7 @@ def load(path: Path) -> Cluster:
 
 def save(path: Path, cluster: Cluster) -> None:
     """Keep it. Blocks on the disk; not synced, for losing it costs nothing that the next welcome does not mend."""
-    temporary = path.with_suffix(".new")
     try:
-        temporary.write_text(json.dumps(asdict(cluster)), encoding="utf-8")
-        temporary.replace(path)
+        replace_file(path, json.dumps(asdict(cluster)).encode(), durable=False)
     except OSError as error:
         _log.warning("cluster_not_kept", path=str(path), error=str(error))

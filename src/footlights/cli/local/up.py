@@ -25,6 +25,7 @@ from footlights.cli.local.bond import adopt_orphans, reap_orphans
 from footlights.cli.local.children import Child, end_descendants
 from footlights.control.settings import ServerSettings
 from footlights.errors import NotFound, Unavailable
+from footlights.linux.files import replace_file
 
 if TYPE_CHECKING:
     from footlights.client import Client
@@ -289,8 +290,7 @@ async def _ready_node(client: Client) -> node_pb2.Node | None:
 
 
 def _write_secret(path: Path, secret: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-        file.write(f"{secret}\n")
+    replace_file(path, f"{secret}\n".encode("ascii"))
 
 
 def _healthy(url: str) -> bool | None:

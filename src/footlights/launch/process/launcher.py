@@ -17,7 +17,7 @@ from pathlib import Path
 import footlights
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
 from footlights.launch.process import output, shim
-from footlights.linux import procfs
+from footlights.linux import files, procfs
 
 SESSION_FILE = "session.json"
 CLUSTER_MARK, LAUNCH_MARK = "FOOTLIGHTS_CLUSTER_ID", "FOOTLIGHTS_LAUNCH_ID"
@@ -129,7 +129,7 @@ class ProcessLauncher:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_session_file(directory / SESSION_FILE, secrets)
         command = _executable(plan, plan.argv[0]) or plan.argv[0]
-        shim.write_atomically(
+        files.replace_json(
             directory / shim.ORDER,
             {
                 "argv": [command, *plan.argv[1:]],
@@ -200,7 +200,7 @@ class ProcessLauncher:
 
 def write_session_file(path: Path, secrets: bytes) -> None:
     """Write the session file: the secrets as they are, or an empty object. Mode 0600 from its first byte."""
-    shim.replace_file(path, secrets or b"{}")
+    files.replace_file(path, secrets or b"{}")
 
 
 def _executable(plan: LaunchPlan, command: str) -> str | None:
