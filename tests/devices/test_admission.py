@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from footlights.devices.admission import Need, admit
 from footlights.devices.foreign import Foreign, ForeignProcess, Occupancy
-from footlights.devices.reading import DeviceHealth, DeviceKind, DeviceReading, HealthReason, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth, DeviceReading, HealthReason, ProcessKind
 
 GIB = 1 << 30
 L40S = DeviceReading("GPU-a", DeviceKind.GPU, "NVIDIA L40S", 0, memory_total_bytes=48 * GIB, memory_free_bytes=47 * GIB)

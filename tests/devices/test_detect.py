@@ -13,7 +13,7 @@ import pytest
 from footlights.devices import pids
 from footlights.devices.detect import detect
 from footlights.devices.fake_state import FakeGpu, FakeState
-from footlights.devices.reading import DeviceKind
+from footlights.devices.kinds import DeviceKind
 from footlights.devices.software import SoftwareDevices
 from tests.devices.standin import Standin
 

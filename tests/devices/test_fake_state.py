@@ -12,7 +12,8 @@ import pytest
 from footlights.devices.driver import RemappedRows
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import GIB, FakeGpu, FakeInstance, FakeProcess, FakeState, parse
-from footlights.devices.reading import DeviceHealth, DeviceKind, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth, ProcessKind
 
 
 def test_parses_every_member() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.devices.foreign import Foreign, ForeignProcess, Occupancy, foreign
-from footlights.devices.reading import DeviceKind, DeviceProcess, DeviceReading, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceProcess, DeviceReading, ProcessKind
 
 C, G = ProcessKind.COMPUTE, ProcessKind.GRAPHICS
 MIB = 1 << 20

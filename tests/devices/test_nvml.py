@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from footlights.devices.fake_state import GIB, FakeGpu, FakeProcess, FakeState
+from footlights.devices.kinds import DeviceKind
 from footlights.devices.nvml import NvmlDevices, wrong_binding
-from footlights.devices.reading import DeviceHealth, DeviceKind, DeviceProcess, ProcessKind
+from footlights.devices.reading import DeviceHealth, DeviceProcess, ProcessKind
 from tests.devices.probe import ProbedDevices
 from tests.devices.standin import Standin, build
 

@@ -10,7 +10,8 @@ import pytest
 from footlights.devices.driver import DriverDevice, Unanswered
 from footlights.devices.fake import FakeDriver
 from footlights.devices.fake_state import FakeGpu, FakeState
-from footlights.devices.reading import DeviceHealth, DeviceKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth
 from footlights.devices.tracker import TrackedDevices
 from tests.devices.conftest import Clock
 

@@ -76,8 +76,8 @@ async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> A
     program.chmod(0o755)
     makers: dict[str, Callable[[], Launcher]] = {
         "process": lambda: ProcessLauncher(root),
-        "docker": lambda: ContainerLauncher(root, engine=DockerEngine(socket)),
-        "podman": lambda: ContainerLauncher(root, engine=PodmanEngine(program=str(program))),
+        "docker": lambda: ContainerLauncher(root, [DockerEngine(socket)]),
+        "podman": lambda: ContainerLauncher(root, [PodmanEngine(program=str(program))]),
         "fake": lambda: FakeLauncher(root),
     }
     make = makers[request.param]

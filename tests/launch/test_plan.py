@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from footlights.launch.launcher import LaunchError, LaunchPlan, Ports
 from footlights.launch.plan import PATH, from_json, render, resolve_command, to_json
+from tests.launch.plans import access
 
 PORTS = Ports(signal=1, media=2, http=3)
 RECIPE: dict[str, Any] = {
@@ -44,8 +45,7 @@ def rendered(recipe: dict[str, Any] = RECIPE, kind: str = "GPU", **members: Any)
         assignment,
         ports=PORTS,
         public_address="192.0.2.1",
-        device_index=4,
-        device_kind=kind,
+        device=access(kind, 4),
         directory=Path("/run/l-1"),
         cluster_id="c-1",
     )
@@ -137,8 +137,7 @@ def test_a_value_adds_no_part_to_a_mount() -> None:
             assignment,
             ports=PORTS,
             public_address="2001:db8::1",
-            device_index=0,
-            device_kind="GPU",
+            device=access("GPU"),
             directory=Path("/run/l-1"),
             cluster_id="c-1",
         )
@@ -200,7 +199,7 @@ def test_a_broken_journal_is_an_error(plan: LaunchPlan, data: st.DataObject) -> 
     """A plan with a member missing, or cut short, is a ValueError and nothing else."""
     text = to_json(plan)
     value = json.loads(text)
-    del value[data.draw(st.sampled_from(sorted(set(value) - {"mounts"})))]
+    del value[data.draw(st.sampled_from(sorted(set(value) - {"mounts", "cdi_device"})))]
 
     for broken in (json.dumps(value), text[: data.draw(st.integers(0, len(text) - 1))], "[]", "null"):
         with pytest.raises(ValueError, match="not a plan"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from footlights.agent.devices.inventory import off_loop
 from footlights.devices.detect import detect
 from footlights.errors import FailedPrecondition, InvalidArgument
+from footlights.launch.launchers import LAUNCHERS, LauncherSettings
 from footlights.linux.files import lock_file
 
 if TYPE_CHECKING:
@@ -41,23 +42,13 @@ async def make_devices(config: AgentConfig) -> Devices:
 
 
 def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
-    """Make the launchers that the operator enabled. Each is imported only where it is: containers need a client."""
-    root = config.data_dir.absolute() / "launches"
-    launchers: dict[str, Launcher] = {}
-    for name in config.launchers:
-        if name == "process":
-            from footlights.launch.process.launcher import ProcessLauncher
-
-            launchers[name] = ProcessLauncher(root)
-        elif name == "container":
-            from footlights.launch.container.launcher import ContainerLauncher
-
-            launchers[name] = ContainerLauncher(root)
-        elif name == "fake":
-            from footlights.launch.fake import FakeLauncher
-
-            launchers[name] = FakeLauncher(root)
-    return launchers
+    """Make the launchers that the operator enabled; others are not even imported."""
+    settings = LauncherSettings(
+        root=config.data_dir.absolute() / "launches",
+        container_engine=config.container_engine,
+        container_socket=config.container_socket,
+    )
+    return {name: LAUNCHERS[name].open(settings) for name in config.launchers}
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from footlights.agent.link.link import PROTOCOL_VERSION, Link, LinkHandler
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
 from footlights.ids import new_id
+from footlights.launch.launcher import DeviceAccess
+from footlights.launch.launchers import traits_of
 from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
@@ -216,8 +218,9 @@ class Agent:
             assignment,
             ports=ports,
             public_address=self.config.public_address,
-            device_index=reading.index,
-            device_kind=reading.kind.value,
+            device=DeviceAccess(
+                reading.kind.value, reading.index, reading.kind.traits.variables, reading.kind.traits.cdi_class
+            ),
             directory=self._retired.directory(assignment.launch_id),
             cluster_id=self._mark(),
         )
@@ -227,7 +230,7 @@ class Agent:
         plan = record.plan if record is not None else self._retired.plan(launch_id)
         if plan is None:
             return None
-        launcher = self._launchers.get(Admission.launcher_name(Assignment(version=plan.version)))
+        launcher = self._launchers.get(traits_of(plan.version).name)
         return None if launcher is None else (launcher, plan)
 
     def _mark(self) -> str:

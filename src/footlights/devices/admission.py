@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from footlights.devices.foreign import Foreign, Occupancy
-from footlights.devices.reading import DeviceHealth, DeviceKind, DeviceReading
+from footlights.devices.reading import DeviceHealth, DeviceReading
 
 _GIB = 1 << 30
 _MIB = 1 << 20
@@ -52,7 +52,7 @@ def admit(reading: DeviceReading | None, need: Need, occupants: Foreign | None =
     if reading.health in (DeviceHealth.LOST, DeviceHealth.UNHEALTHY):
         reasons = "; ".join(f"{r.reason}: {r.message}" for r in reading.health_reasons)
         return DeviceRefusal(reading.health.value, reasons)
-    if need.hardware and reading.kind is DeviceKind.SOFTWARE:
+    if need.hardware and not reading.kind.traits.hardware:
         return DeviceRefusal("NO_HARDWARE", f"{reading.name} renders on the CPU")
     if need.graphics and not reading.graphics:
         return DeviceRefusal("NO_GRAPHICS", f"{reading.name} cannot draw")

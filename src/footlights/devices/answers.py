@@ -15,7 +15,8 @@ from footlights.devices.driver import (
     RemappedRows,
     UnsupportedError,
 )
-from footlights.devices.reading import DeviceHealth, DeviceKind, DeviceProcess, DeviceReading, HealthReason, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth, DeviceProcess, DeviceReading, HealthReason, ProcessKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

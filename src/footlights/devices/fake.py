@@ -16,7 +16,8 @@ from footlights.devices.driver import (
     UnsupportedError,
 )
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState, load
-from footlights.devices.reading import DeviceKind, DeviceProcess, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceProcess, ProcessKind
 from footlights.devices.tracker import TrackedDevices
 
 if TYPE_CHECKING:

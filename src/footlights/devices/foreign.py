@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from footlights.devices.reading import DeviceKind, DeviceProcess, DeviceReading, ProcessKind
+from footlights.devices.reading import DeviceProcess, DeviceReading, ProcessKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
@@ -58,11 +58,11 @@ def foreign(
         pids_visible: whether our pids are the driver's (`pids.are_the_hosts`). Where not, ours cannot be told
         from others.
     """
-    if reading.kind is DeviceKind.SOFTWARE:
+    if not reading.kind.traits.lists_processes:
         return Foreign(Occupancy.FREE)
     if reading.processes is None:
         return Foreign(Occupancy.UNKNOWN, why="the driver does not list the processes on this device")
-    if pids_visible is not True and reading.kind is not DeviceKind.FAKE:
+    if pids_visible is not True and not reading.kind.traits.simulated:
         return Foreign(
             Occupancy.UNKNOWN,
             why="the driver's process ids are the host's, ours are not: run the agent with the host's pids",

@@ -25,7 +25,8 @@ from footlights.devices.driver import (
     Unanswered,
     UnsupportedError,
 )
-from footlights.devices.reading import DeviceKind, DeviceProcess, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceProcess, ProcessKind
 from footlights.devices.tracker import TrackedDevices
 
 if TYPE_CHECKING:

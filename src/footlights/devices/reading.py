@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-
-class DeviceKind(enum.Enum):
-    """What sort of thing a session runs on."""
-
-    GPU = "GPU"
-    MIG = "MIG"
-    SOFTWARE = "SOFTWARE"
-    FAKE = "FAKE"
+if TYPE_CHECKING:
+    from footlights.devices.kinds import DeviceKind
 
 
 class DeviceHealth(enum.Enum):

@@ -7,7 +7,8 @@ import platform
 import uuid
 from pathlib import Path
 
-from footlights.devices.reading import DeviceInventory, DeviceKind, DeviceReading
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceInventory, DeviceReading
 
 _NAMESPACE = uuid.UUID("b3a0c5de-4a55-5f0f-8f0a-7d1f6f2f9c01")
 

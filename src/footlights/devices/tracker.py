@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from footlights.devices import answers, health
 from footlights.devices.driver import Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
-from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceKind, DeviceReading, HealthReason
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, HealthReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
+from footlights.launch.recipe.checks import check_duration, refuse
 from footlights.linux.files import replace_file
 from footlights.linux.procfs import boot_id
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.duration_pb2 import Duration
 
-    from footlights.v1.application_pb2 import FakeBehavior
+    from footlights.v1.application_pb2 import FakeBehavior, Version
 
 STATE = "fake.json"
 SIGTERM, SIGKILL = -15, -9
@@ -65,6 +66,10 @@ class FakeLauncher:
         self._clock = clock
         self._boot_id = boot_id()
         self._known: dict[Path, _Times] = {}
+
+    async def unavailable(self) -> str:
+        """Nothing is needed."""
+        return ""
 
     async def prepare(self, plan: LaunchPlan) -> None:
         """Refuse the devices that the version refuses, as an agent does that finds a device taken."""
@@ -140,6 +145,19 @@ class FakeLauncher:
         self._known[plan.directory] = times
         # Not durable: what a power cut takes away here ran nothing.
         replace_file(plan.directory / STATE, json.dumps(asdict(times)).encode(), durable=False)
+
+
+def validate(version: Version) -> None:
+    """Check the fake of a version. Raises InvalidArgument, as `recipe.validate` does."""
+    fake = version.fake
+    for name in ("ready_after", "exit_after", "stop_after"):
+        if fake.HasField(name):
+            check_duration(f"version.fake.{name}", getattr(fake, name), least=0)
+    if fake.HasField("viewers") and fake.viewers < 0:
+        raise refuse("version.fake.viewers", f"{fake.viewers} is negative: give a number of viewers.")
+    for number, line in enumerate(fake.log_lines):
+        if "\n" in line:
+            raise refuse(f"version.fake.log_lines[{number}]", f"{line!r} holds a line break: write two lines.")
 
 
 def is_ready(plan: LaunchPlan, *, clock: Callable[[], float] = boot_time) -> bool:

@@ -23,6 +23,20 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceAccess:
+    """How an application gets at its device, and at no other."""
+
+    kind: str
+    """``GPU``, ``MIG``, ``SOFTWARE`` or ``FAKE``, as in the proto."""
+    index: int = 0
+    """Its place in the driver's list, now. Kit's ``activeGpu`` counts in Vulkan's order."""
+    variables: tuple[str, ...] = ()
+    """The environment variables that narrow what an application sees down to the UUIDs in them."""
+    cdi_class: str = ""
+    """What container engines know its kind as (``nvidia.com/gpu``); empty where it needs no device node."""
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """One launch, rendered: everything that is needed to start it, and nothing that is secret.
 
@@ -49,6 +63,8 @@ class LaunchPlan:
     """The recipe that this was rendered from (container, fake behaviour, readiness, presence, signalling)."""
     mounts: tuple[str, ...] = ()
     """The container's mounts, rendered: ``SOURCE:TARGET[:ro]``."""
+    cdi_device: str = ""
+    """The device's name for container engines, such as ``nvidia.com/gpu=GPU-…``; empty where it needs none."""
 
 
 class Phase(enum.Enum):
@@ -121,6 +137,10 @@ class Launcher(Protocol):
 
     name: str
     """``process``, ``container`` or ``fake``."""
+
+    async def unavailable(self) -> str:
+        """Why nothing can be started on this node now, such as no container engine; empty where it can."""
+        ...
 
     async def prepare(self, plan: LaunchPlan) -> None:
         """Fetch what the start needs (pull an image). Repeatable. Raises LaunchError."""

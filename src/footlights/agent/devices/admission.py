@@ -12,13 +12,13 @@ from footlights.agent.launches.journal import is_safe
 from footlights.devices.admission import DeviceRefusal, Need, admit
 from footlights.devices.reading import DeviceReading
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Ports
+from footlights.launch.launchers import traits_of
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment
 
 if TYPE_CHECKING:
     from footlights.agent.config import AgentConfig
     from footlights.agent.launches.record import Record
-    from footlights.v1.application_pb2 import Version
 
 _AGAIN_S = 0.2
 
@@ -71,11 +71,6 @@ class Admission:
         self._roster = roster
         self._render = render
 
-    @staticmethod
-    def launcher_name(assignment: Assignment) -> str:
-        """Which launcher a version is for."""
-        return launcher_name(assignment.version)
-
     async def admit(self, record: Record) -> LaunchPlan:
         """Take a launch on: on return its ports are held.
 
@@ -104,7 +99,7 @@ class Admission:
     def _check_node(self, assignment: Assignment) -> None:
         if not is_safe(assignment.launch_id):
             raise Rejected("BAD_ASSIGNMENT", f"the launch id {assignment.launch_id!r} cannot name a directory")
-        name = self.launcher_name(assignment)
+        name = traits_of(assignment.version).name
         if name not in self._launchers:
             had = ", ".join(sorted(self._launchers))
             raise Rejected("NO_LAUNCHER", f"this node does not offer the launcher {name}, but {had}")
@@ -144,12 +139,3 @@ class Admission:
             hardware=needs.gpu,
         )
         return reading, admit(reading, need, occupants)
-
-
-def launcher_name(version: Version) -> str:
-    """Which launcher a version is for: its ``fake``, its ``container``, else a process."""
-    if version.HasField("fake"):
-        return "fake"
-    if version.HasField("container"):
-        return "container"
-    return "process"

@@ -12,7 +12,7 @@ import structlog
 from footlights.agent.launches.step import OnDevice
 from footlights.devices.foreign import Foreign, foreign
 from footlights.devices.pids import are_the_hosts
-from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceKind, DeviceReading, Devices
+from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.v1.node_pb2 import Device
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class DeviceWatch:
         here = False
         known = False
         for reading in inventory.devices:
-            if reading.kind is DeviceKind.SOFTWARE or reading.processes is None or not self._pids_are_ours(reading):
+            if not reading.kind.traits.lists_processes or reading.processes is None or not self._pids_are_ours(reading):
                 continue
             known = known or reading.uuid == uuid
             ours = self.lists(reading, pids)
@@ -192,7 +192,7 @@ class DeviceWatch:
         )
 
     def _pids_are_ours(self, reading: DeviceReading) -> bool:
-        return self._pids_visible is True or reading.kind is DeviceKind.FAKE
+        return self._pids_visible is True or reading.kind.traits.simulated
 
     def _take(self, found: DeviceInventory) -> None:
         if found.driver_version is not None:

@@ -14,8 +14,9 @@ from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.step import Facts, OnDevice, Ready
-from footlights.devices.reading import DeviceKind
+from footlights.devices.kinds import traits_of_kind
 from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
+from footlights.launch.launchers import traits_of
 from footlights.lifecycle import LaunchState
 
 if TYPE_CHECKING:
@@ -83,17 +84,13 @@ class Observer:
     @property
     def launcher(self) -> Launcher | None:
         """Who starts launches of this kind here."""
-        return self._around.launchers.get(Admission.launcher_name(self._record.assignment))
+        return self._around.launchers.get(traits_of(self._record.assignment.version).name)
 
     @property
     def on_gpu(self) -> bool:
         """Whether a driver knows who is on the launch's device."""
         plan = self._record.plan
-        return plan is not None and plan.device_kind in (
-            DeviceKind.GPU.value,
-            DeviceKind.MIG.value,
-            DeviceKind.FAKE.value,
-        )
+        return plan is not None and traits_of_kind(plan.device_kind).lists_processes
 
     @property
     def next_look(self) -> float:
@@ -213,7 +210,7 @@ class Observer:
         if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
             return
         plan, pids = self._record.plan, self._record.pids
-        if plan is None or not pids or plan.device_kind not in (DeviceKind.GPU.value, DeviceKind.MIG.value):
+        if plan is None or not pids or not self.on_gpu or traits_of_kind(plan.device_kind).simulated:
             return
         where, _ = self._around.devices.locate(plan.device_uuid, pids)
         if where is OnDevice.NOWHERE and not self._record.message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
 from footlights.launch.probes.notice import Heard, SessionNotice, tell
 from footlights.launch.process import ownership
@@ -12,9 +13,6 @@ from footlights.launch.process import ownership
 if TYPE_CHECKING:
     from footlights.launch.launcher import Launcher, LaunchPlan, LogPart
     from footlights.launch.probes.readiness import ViewerPresence
-
-_OWN_USER = ("process",)
-"""Launchers whose applications run as the agent's own user: whoever cannot be looked into is none of theirs."""
 
 
 class Probes(Protocol):
@@ -65,7 +63,7 @@ class ApplicationProbes:
         if not pids:
             return ""
         found = await asyncio.to_thread(ownership.listeners_outside, plan.ports, pids)
-        certain = [one for one in found if one.pid is not None or launcher.name in _OWN_USER]
+        certain = [one for one in found if one.pid is not None or not traits_of(plan.version).own_user]
         return "; ".join(str(listener) for listener in certain)
 
     async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:

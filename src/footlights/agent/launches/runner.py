@@ -15,6 +15,7 @@ from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.observer import Observer, Surroundings
 from footlights.agent.launches.step import Do, LaunchEnding, Step, decide
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
+from footlights.launch.launchers import traits_of
 from footlights.lifecycle import LaunchState, Stage
 from footlights.linux import procfs
 
@@ -141,7 +142,7 @@ class Runner:
 
     async def _prepare(self, _: LaunchEnding) -> None:
         plan, launcher = self._ready_to_launch()
-        pulls = plan.version.HasField("container")
+        pulls = traits_of(plan.version).pulls
         if pulls:
             if not await self._must_save():
                 return

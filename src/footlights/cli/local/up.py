@@ -197,15 +197,17 @@ async def _node_token(plan: Plan, client: Client) -> Path:
 def describe(node: node_pb2.Node) -> list[str]:
     """What the node offers, and why it is that."""
     from footlights.cli.show import name_of
+    from footlights.devices.kinds import traits_of_kind
 
     kinds: dict[str, int] = {}
     for device in node.devices:
-        software = name_of(device, "kind") == "SOFTWARE"
+        software = not traits_of_kind(name_of(device, "kind")).hardware
         label = f"software device ({device.name})" if software else device.name or name_of(device, "kind")
         kinds[label] = kinds.get(label, 0) + 1
     offered = ", ".join(f"{count} x {label}" for label, count in kinds.items()) or "no device"
     lines = [f"the node '{node.node}' is ready and offers {offered}"]
-    if not any(name_of(device, "kind") in ("GPU", "MIG") for device in node.devices):
+    kinds_offered = [traits_of_kind(name_of(device, "kind")) for device in node.devices]
+    if not any(kind.hardware and not kind.simulated for kind in kinds_offered):
         lines.append("no GPU is offered; sessions render in software")
     else:
         lines.append("usd-viewer draws on the CPU also where it is given a GPU; applications that need one draw on it")

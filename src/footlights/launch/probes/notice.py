@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Heard(enum.Enum):
 
 async def tell(plan: LaunchPlan, notice: SessionNotice, *, timeout_s: float = TIMEOUT_S) -> Heard:
     """Tell an application once."""
-    if plan.version.HasField("fake"):
+    if traits_of(plan.version).answers is not None:
         return Heard.NEVER
     ends = None if notice.ends_in_s is None else round(notice.ends_in_s, 1)
     body = {"reason": notice.reason, "message": notice.message, "ends_in_seconds": ends}

@@ -13,8 +13,8 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from footlights.launch import fake
 from footlights.launch.launcher import LaunchPlan, LogPart
+from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
 from footlights.launch.process import ownership
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
@@ -50,8 +50,8 @@ async def ready(plan: LaunchPlan, log_reader: LogReader, *, timeout_s: float = P
         timeout_s: How long the check may take.
     """
     version = plan.version
-    if version.HasField("fake"):
-        return fake.is_ready(plan)
+    if answers := traits_of(version).answers:
+        return answers().is_ready(plan)
     try:
         async with asyncio.timeout(timeout_s):
             match version.readiness.check:
@@ -75,8 +75,8 @@ async def presence(plan: LaunchPlan, *, timeout_s: float = PROBE_TIMEOUT_S) -> V
     version, source = plan.version, plan.version.presence.source
     if source == PresenceRecipe.NONE:
         return UNKNOWN
-    if version.HasField("fake"):
-        return ViewerPresence(viewers=fake.viewers(plan), idle_s=None)
+    if answers := traits_of(version).answers:
+        return ViewerPresence(viewers=answers().viewers(plan), idle_s=None)
     if source != PresenceRecipe.CONNECTIONS:
         try:
             async with asyncio.timeout(timeout_s):

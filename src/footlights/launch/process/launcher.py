@@ -48,6 +48,10 @@ class ProcessLauncher:
         self._segment_bytes = segment_bytes
         self._segments = segments
 
+    async def unavailable(self) -> str:
+        """Nothing is needed that a node could lack."""
+        return ""
+
     async def prepare(self, plan: LaunchPlan) -> None:
         """Check that the command is here, which is all that a process needs."""
         command = plan.argv[0] if plan.argv else ""
