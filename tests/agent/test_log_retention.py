@@ -31,7 +31,7 @@ def forgotten(root: Path, clock: Hand, launch_id: str = "launch-1") -> Path:
     retired = LogRetention(root, clock)
     directory = retired.directory(launch_id)
     directory.mkdir(parents=True)
-    retired.retire(make_plan(command("true"), root, launch_id=launch_id))
+    retired.keep(make_plan(command("true"), root, launch_id=launch_id))
     return directory
 
 

@@ -12,7 +12,7 @@ from footlights.agent.devices.admission import Rejected
 from footlights.agent.devices.inventory import Silent
 from footlights.agent.launches.failure import application_failure
 from footlights.agent.launches.journal import JournalError
-from footlights.agent.launches.observer import Observer, Surroundings
+from footlights.agent.launches.observer import Observer
 from footlights.agent.launches.step import Do, LaunchEnding, Step, decide
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
 from footlights.launch.launchers import traits_of
@@ -22,6 +22,7 @@ from footlights.linux import procfs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from footlights.agent.launches.observer import LaunchTools
     from footlights.agent.launches.record import Record
 
 _POLL_S: Final = 0.25
@@ -34,21 +35,20 @@ _PROOF_LAST_S: Final = 2.0
 _TAIL_LINES: Final = 20
 _LOG_TIMEOUT_S: Final = 10.0
 _LAUNCHER_TIMEOUT_S: Final = 30.0
-_AFTER_ERROR_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
 class Runner:
     """Brings one launch about, or to its end."""
 
-    def __init__(self, record: Record, around: Surroundings) -> None:
+    def __init__(self, record: Record, tools: LaunchTools) -> None:
         """Take charge of ``record``; nothing happens until ``run``."""
         self.record = record
-        self._around = around
+        self._tools = tools
         self._wake = asyncio.Event()
-        self._seen = Observer(record, around, self._wake.set)
-        self._stop_asked_at: float | None = None
-        self._killed_at: float | None = None
+        self._seen = Observer(record, tools, self._wake.set)
+        self._idle = False
+        self._over = asyncio.Event()
         self._proof_delay = _POLL_S
         self._quick_until = 0.0
         self._journal_error = ""
@@ -58,23 +58,20 @@ class Runner:
 
     async def run(self) -> None:
         """Go on until the launch is over. Cancelling leaves the application alone."""
+        supervise = self._tools.supervisor.supervise
+        name = f"launch {self.record.launch_id}"
+        work = asyncio.create_task(supervise(name, self._turn, every_s=_POLL_S, wake=self._wait_for_work))
         try:
-            while not self.record.state.final:
-                try:
-                    await self._turn()
-                except Exception:
-                    # A launch that nobody watches any more would hold its slot for ever: say it, and go on.
-                    self._log.exception("turn_failed")
-                    self._seen.say("The agent met an error of its own; see its log.")
-                    await asyncio.sleep(_AFTER_ERROR_S)
+            await self._over.wait()
         finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
             self.observed.set()
             self._seen.close()
 
     def end(self, ending: LaunchEnding) -> None:
         """Have the launch end so; the first word counts."""
-        if self.record.ending is None and not self.record.state.final:
-            self.record.ending = ending
+        if self.record.decide(ending):
             self._wake.set()
 
     def wake(self) -> None:
@@ -87,21 +84,38 @@ class Runner:
         return self._seen.status or Status(Phase.RUNNING, pids=self.record.pids)
 
     async def _turn(self) -> None:
+        """Look, decide, and do one thing."""
+        self._idle = False
+        try:
+            await self._look_and_do()
+        except Exception:
+            # The launch is tried again, with pauses: one that is given up would hold its slot indefinitely.
+            self._seen.say("The agent met an error of its own; see its log.")
+            self.observed.set()
+            raise
+        finally:
+            if self.record.state.final:
+                self._over.set()
+
+    async def _look_and_do(self) -> None:
         self._wake.clear()
         await self._seen.observe()
         if self.record.arrived and not self.record.ever_connected:
             await self._save()
-            self.record.ever_connected = True
+            self.record.confirm_viewer()
             self._tell()
-        step = decide(self._seen.facts(stop_asked_at=self._stop_asked_at, killed_at=self._killed_at))
+        step = decide(self._seen.facts())
         if step.do is Do.WAIT:
+            self._idle = True
             self.observed.set()
-            await self._pause()
         else:
             await self._perform(step)
 
-    async def _pause(self) -> None:
-        now = self._around.clock.now()
+    async def _wait_for_work(self, _longest_s: float) -> None:
+        """Return when there is something to look at: at once after a step that was done."""
+        if not self._idle:
+            return
+        now = self._tools.clock.now()
         served = self.record.state is LaunchState.READY and self.record.ending is None
         steady = _STEADY_S if served and self._seen.notices_exits else _POLL_S
         delay = _QUICK_S if now < self._quick_until else steady
@@ -112,7 +126,7 @@ class Runner:
             async with asyncio.timeout(delay):
                 await self._wake.wait()
                 # Woken, perhaps by an exit that the shim is still writing down: look more often for a moment.
-                self._quick_until = self._around.clock.now() + _QUICK_FOR_S
+                self._quick_until = self._tools.clock.now() + _QUICK_FOR_S
 
     # Doing
 
@@ -132,7 +146,7 @@ class Runner:
 
     async def _admit(self, _: LaunchEnding) -> None:
         try:
-            self.record.plan = await self._around.admission.admit(self.record)
+            self.record.admit(await self._tools.admission.admit(self.record))
         except Rejected as refusal:
             await self._finish(LaunchEnding(refusal.state, refusal.reason, refusal.message))
         except Exception as error:
@@ -159,17 +173,15 @@ class Runner:
         except Exception as error:
             await self._finish(self._unexpected(error))
         else:
-            self.record.prepared = True
+            self.record.prepare()
 
     async def _start(self, _: LaunchEnding) -> None:
         plan, launcher = self._ready_to_launch()
-        self.record.begun = True
-        self.record.move(LaunchState.STARTING)
+        self.record.begin()
         if not await self._must_save():
             return
         self._tell()
-        secrets = bytes(self.record.assignment.secrets)
-        self.record.assignment.ClearField("secrets")
+        secrets = self.record.take_secrets()
         try:
             # Not cut short by a wish to end it: a start that is half done is known to nobody.
             async with asyncio.timeout(max(1.0, self.record.start_timeout - self.record.starting_for)):
@@ -196,17 +208,16 @@ class Runner:
         self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
 
     async def _adopt_ending(self, ending: LaunchEnding) -> None:
-        if self.record.ending is None:
-            self.record.ending = ending
+        self.record.decide(ending)
 
     async def _stop(self, _: LaunchEnding) -> None:
-        self._stop_asked_at = self._around.clock.now()
+        self.record.ask_to_stop()
         self._enter_stopping()
         await self._save()
         await self._ask_to_stop(kill=False)
 
     async def _kill(self, _: LaunchEnding) -> None:
-        self._killed_at = self._around.clock.now()
+        self.record.ask_to_kill()
         self._seen.say("The application outlives its grace period; it is being killed.")
         await self._ask_to_stop(kill=True)
 
@@ -220,7 +231,7 @@ class Runner:
 
     async def _prove(self, ending: LaunchEnding) -> None:
         """Finish where the end is proved; otherwise say what is missing, and try again later."""
-        self.record.ending = ending
+        self.record.decide(ending)
         if self._seen.status is not None and self._seen.status.phase is Phase.UNKNOWN:
             # What an agent that died was about to start may be on its way still: without traces, but with our mark.
             await self._ask_to_stop(kill=True)
@@ -239,16 +250,16 @@ class Runner:
         if plan is None:
             return ""
         pids = frozenset(self.record.former_pids)
-        left = await self._around.probes.left_over(plan, pids)
+        left = await self._tools.probes.left_over(plan, pids)
         if left:
             return f"The application has exited, but {left}."
         if not pids or not self._seen.on_gpu:
             return ""
         try:
-            reading = await self._around.devices.read_one(plan.device_uuid)
+            reading = await self._tools.devices.read_one(plan.device_uuid)
         except Silent as error:
             return f"The application has exited; whether it still holds its device cannot be told: {error}."
-        listed = self._around.devices.lists(reading, pids) if reading else frozenset()
+        listed = self._tools.devices.lists(reading, pids) if reading else frozenset()
         # The tree is gone, so a pid of it that lives is somebody else's by now.
         still = sorted(pid for pid in listed if not procfs.read_stat(pid))
         if still:
@@ -265,7 +276,7 @@ class Runner:
             ending = application_failure(tail, ending)
         report = record.conclude(ending, exit_code, tail)
         saved = await self._save()
-        self._around.ports.release(record.launch_id)
+        self._tools.ports.release(record.launch_id)
         self._tell()
         state = record.state.value
         self._log.info("launch_ended", state=state, reason=report.reason, exit_code=exit_code, message=report.message)
@@ -328,7 +339,7 @@ class Runner:
         """Put the launch on disk before it is acted on; where that fails, refuse it."""
         if await self._save():
             return True
-        self.record.begun = False
+        self.record.take_back()
         text = f"Nothing may be started on the node: {self._journal_error}. Look at the disk of its data directory."
         await self._finish(LaunchEnding(LaunchState.REJECTED, "JOURNAL_UNAVAILABLE", text))
         return False
@@ -338,16 +349,15 @@ class Runner:
             return False
         entry = self.record.entry()
         try:
-            await asyncio.to_thread(self._around.journal.write, entry)
+            await asyncio.to_thread(self._tools.journal.write, entry)
         except JournalError as error:
             self._journal_error = str(error)
             self._log.error("journal_failed", error=self._journal_error)
             return False
-        self.record.journalled = True
         return True
 
     def _tell(self) -> None:
-        self._around.changed(self.record)
+        self._tools.reports.changed(self.record.launch_id)
 
 
 def _launch_error(error: LaunchError) -> LaunchEnding:
