@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.agent import offer
+from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
 from footlights.agent.assembly import locked, make_devices, make_launchers
 from footlights.agent.clock import BootClock, Clock
 from footlights.agent.devices.admission import Admission, PlanRenderer
@@ -86,7 +86,7 @@ class Agent:
         self._cluster = KnownCluster(config.data_dir / "cluster.json", config.node)
         self._retention = LogRetention(config.data_dir / "launches", clock)
         self._ports = PortBlocks(config.first_port, config.last_port)
-        self._offer = LauncherOffer(launchers)
+        self.offer = LauncherOffer(launchers)
         self.journal = Journal(config.data_dir / "journal")
         self.table = LaunchTable()
         self.devices = DeviceWatch(
@@ -103,7 +103,7 @@ class Agent:
         renderer = PlanRenderer(config.public_address, self._retention, self._cluster)
         tools = LaunchTools(
             admission=Admission(
-                self.devices, self._offer, self._ports, self.table, renderer, slots_per_device=config.slots_per_device
+                self.devices, self.offer, self._ports, self.table, renderer, slots_per_device=config.slots_per_device
             ),
             clock=clock,
             devices=self.devices,
@@ -116,7 +116,7 @@ class Agent:
         )
         self.launches = Launches(self.table, tools, self._retention, self._orphans)
         self._description = NodeDescription(
-            config, self.devices, self._offer, self.table, port_blocks=self._ports.capacity
+            config, self.devices, self.offer, self.table, port_blocks=self._ports.capacity
         )
         protocol = NodeProtocol(
             config.node,
@@ -154,7 +154,7 @@ class Agent:
         for problem in restored.quarantined:
             _log.error("journal_entry_quarantined", problem=problem)
         self._description.add_notes(f"journal: {problem}" for problem in restored.quarantined)
-        await self._offer.refresh()
+        await self.offer.refresh()
         with contextlib.suppress(Silent):
             await self.devices.refresh()
         for note in self._description.notes:
@@ -166,7 +166,7 @@ class Agent:
         retention_s = self.config.log_retention_s
         loops = {
             "devices": supervise("devices", self._watch_devices, every_s=self.config.device_interval_s),
-            "launchers": supervise("launchers", self._offer.refresh, every_s=offer.CHECK_S),
+            "launchers": supervise("launchers", self.offer.refresh, every_s=OFFER_CHECK_S),
             "abandonment": supervise("abandonment", self._abandonment.look, every_s=0, wake=self._abandonment.wait),
             "log_retention": supervise(
                 "log_retention",
