@@ -63,7 +63,7 @@ class ProbedDevices:
 
 
 def _serve() -> None:
-    from footlights.devices.nvml import NvmlDevices
+    from footlights.devices.nvml.driver import NvmlDevices
 
     devices = NvmlDevices(reopen_after_s=0)
     while True:

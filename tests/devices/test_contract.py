@@ -13,7 +13,7 @@ import pytest
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState
 from footlights.devices.kinds import DeviceKind
-from footlights.devices.nvml import NvmlDevices
+from footlights.devices.nvml.driver import NvmlDevices
 from footlights.devices.reading import DeviceHealth, DeviceInventory, Devices
 from footlights.devices.software import SoftwareDevices
 from tests.devices.probe import ProbedDevices

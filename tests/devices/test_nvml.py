@@ -12,7 +12,7 @@ import pytest
 
 from footlights.devices.fake_state import GIB, FakeGpu, FakeProcess, FakeState
 from footlights.devices.kinds import DeviceKind
-from footlights.devices.nvml import NvmlDevices, wrong_binding
+from footlights.devices.nvml.driver import NvmlDevices, wrong_binding
 from footlights.devices.reading import DeviceHealth, DeviceProcess, ProcessKind
 from tests.devices.probe import ProbedDevices
 from tests.devices.standin import Standin, build
@@ -127,7 +127,7 @@ def test_says_why_there_is_no_driver(standin: Standin, error: str, words: str) -
 def test_wrong_binding_is_refused(tmp_path: Path) -> None:
     """Another distribution's pynvml is refused with the command that puts it right, by a message and not a crash."""
     (tmp_path / "pynvml.py").write_text("NVML_ERROR_UNKNOWN = 999\ndef nvmlInit(): pass\n")
-    program = "from footlights.devices.nvml import NvmlDevices; NvmlDevices()"
+    program = "from footlights.devices.nvml.driver import NvmlDevices; NvmlDevices()"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(tmp_path)},

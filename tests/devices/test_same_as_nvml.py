@@ -12,7 +12,7 @@ from footlights.devices.driver import RemappedRows
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState
 from footlights.devices.kinds import DeviceKind
-from footlights.devices.nvml import NvmlDevices
+from footlights.devices.nvml.driver import NvmlDevices
 from footlights.devices.reading import DeviceInventory, DeviceReading, ProcessKind
 from tests.devices.standin import Standin
 

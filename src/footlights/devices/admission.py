@@ -40,11 +40,11 @@ class DeviceRefusal:
 
 
 def admit(reading: DeviceReading | None, need: Need, occupants: Foreign | None = None) -> DeviceRefusal | None:
-    """The first reason to refuse, or None. Only what is known refuses: unsaid memory or unknown occupancy
-    does not.
+    """The first reason to refuse, or None. Only what is known refuses: unknown memory or occupancy does not.
 
     Args:
         reading: the device as read just now; None where `Devices.read_one` found none.
+        need: what the version asks of it.
         occupants: what `foreign.foreign` made of the same reading.
     """
     if reading is None:

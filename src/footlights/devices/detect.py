@@ -17,8 +17,8 @@ def detect(choice: str = "auto", *, identity: str | None = None, software_count:
     where there are none. ``software``. ``fake:FILE``: simulated, see `fake`.
 
     Args:
-        identity: what the uuids of software and simulated devices are made from; an agent gives its node's
-        name.
+        choice: as above.
+        identity: what the uuids of software and simulated devices are made from; an agent gives its node's name.
         software_count: how many software renderers; by default one a core.
 
     Raises:
@@ -41,7 +41,7 @@ def detect(choice: str = "auto", *, identity: str | None = None, software_count:
 
 
 def _nvml() -> Devices:
-    from footlights.devices.nvml import NvmlDevices  # its binding may be the wrong one
+    from footlights.devices.nvml.driver import NvmlDevices  # its binding may be the wrong one
 
     return NvmlDevices()
 

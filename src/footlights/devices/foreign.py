@@ -33,6 +33,8 @@ class Occupancy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
+    """The judgement on one device."""
+
     occupancy: Occupancy
     processes: tuple[ForeignProcess, ...] = ()
     """Those that certainly are foreign, the largest first."""
@@ -53,6 +55,7 @@ def foreign(
     launches' trees: a desktop's own X server with little memory is not.
 
     Args:
+        reading: the device as read just now.
         own_pids: pids of all our launches' trees on this node, in the namespace that we see.
         foreign_memory_bytes: a graphics process up to this much is tolerated.
         pids_visible: whether our pids are the driver's (`pids.are_the_hosts`). Where not, ours cannot be told

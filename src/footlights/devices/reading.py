@@ -23,6 +23,8 @@ class DeviceHealth(enum.Enum):
 
 
 class ProcessKind(enum.Enum):
+    """What a process does on a device."""
+
     COMPUTE = "COMPUTE"
     GRAPHICS = "GRAPHICS"
 
@@ -41,6 +43,8 @@ class DeviceProcess:
 
 @dataclass(frozen=True, slots=True)
 class HealthReason:
+    """Why a device is not in order."""
+
     reason: str
     """UPPER_SNAKE, stable: ``GPU_IS_LOST``, ``ECC_UNCORRECTED``, ``ROW_REMAP_FAILED``, ``PAGES_PENDING``,
     ..."""

@@ -47,9 +47,11 @@ class SoftwareDevices:
         )
 
     def read(self) -> DeviceInventory:
+        """Every renderer: they never change."""
         return DeviceInventory(self._readings)
 
     def read_one(self, uuid: str) -> DeviceReading:
+        """One renderer. Raises LookupError."""
         for reading in self._readings:
             if reading.uuid == uuid:
                 return reading

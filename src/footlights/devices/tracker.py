@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from footlights.devices import answers, health
-from footlights.devices.driver import Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
-from footlights.devices.kinds import DeviceKind
+from footlights.devices.driver import MIG_ENABLED, Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, HealthReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from footlights.devices.kinds import DeviceKind
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class TrackedDevices:
         """Readings of one GPU or of its instances; None where it counts as missing."""
         known_instances = [r for r in self._seen.values() if r.parent_uuid == uuid]
         mode = answers.Answers()
-        enabled = mode.ask("mig_enabled", device.mig_enabled)
+        enabled = mode.ask(device, MIG_ENABLED)
         if enabled is None and mode.failures:
             # Offering the whole of a GPU that may be cut up would be a guess: it stays what it was.
             enabled = self._mig_enabled.get(uuid, False)

@@ -7,7 +7,6 @@ laptop must start.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import re
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,11 @@ from footlights.devices.driver import (
     DriverDevice,
     DriverError,
     DriverGoneError,
-    Memory,
-    MigAttributes,
-    RemappedRows,
     Unanswered,
     UnsupportedError,
 )
 from footlights.devices.kinds import DeviceKind
-from footlights.devices.reading import DeviceProcess, ProcessKind
+from footlights.devices.nvml.device import CODES, NvmlDevice, address_of
 from footlights.devices.tracker import TrackedDevices
 
 if TYPE_CHECKING:
@@ -35,9 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _NEEDED = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlMemory_v2", "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION")
-_CODES: dict[int, str] = {
-    getattr(pynvml, name): name.removeprefix("NVML_ERROR_") for name in dir(pynvml) if name.startswith("NVML_ERROR_")
-}
 _UNSUPPORTED = frozenset({"NOT_SUPPORTED", "FUNCTION_NOT_FOUND", "DEPRECATED", "ARGUMENT_VERSION_MISMATCH"})
 _GONE = {
     "LIBRARY_NOT_FOUND": "no NVIDIA driver on this machine: libnvidia-ml.so.1 is not found",
@@ -47,8 +40,6 @@ _GONE = {
     "NO_PERMISSION": "the NVIDIA driver refuses this user: it needs access to /dev/nvidia*",
 }
 _PROCESS_LISTS = ("_v3", "_v2", "")
-_GRAPHICS_FORBIDDEN_MODE = 1
-"""NVML_GOM_COMPUTE."""
 _MAX_XIDS_A_READ = 256
 
 
@@ -99,6 +90,7 @@ class NvmlDriver:
         self._library_version: str | None = None
 
     def open(self) -> None:
+        """Open NVML's library, and learn its versions."""
         if self._open:
             return
         self._call(pynvml.nvmlInit, gone_if_failed=True)
@@ -108,6 +100,7 @@ class NvmlDriver:
         self._create_events()
 
     def close(self) -> None:
+        """Let go of the library."""
         if not self._open:
             return
         self._open = False
@@ -120,9 +113,11 @@ class NvmlDriver:
         self._events = None
 
     def versions(self) -> tuple[str | None, str | None]:
+        """The driver's and the library's."""
         return self._driver_version, self._library_version
 
     def gpus(self) -> Sequence[DriverDevice | Unanswered]:
+        """The GPUs in the driver's order."""
         found: list[DriverDevice | Unanswered] = []
         for index in range(self._call(pynvml.nvmlDeviceGetCount)):
             try:
@@ -138,6 +133,7 @@ class NvmlDriver:
         return found
 
     def critical_events(self) -> Sequence[tuple[str, int]]:
+        """The XIDs that were queued since the last call."""
         found: list[tuple[str, int]] = []
         while self._events is not None and len(found) < _MAX_XIDS_A_READ:
             try:
@@ -146,12 +142,13 @@ class NvmlDriver:
                 if error.value != pynvml.NVML_ERROR_TIMEOUT:
                     _log.warning("reading NVML events: %s", error)
                 break
-            uuid = self._listened.get(_address(event.device))
+            uuid = self._listened.get(address_of(event.device))
             if event.eventType == pynvml.nvmlEventTypeXidCriticalError and uuid is not None:
                 found.append((uuid, int(event.eventData)))
         return found
 
     def notes(self) -> Sequence[str]:
+        """Which functions this driver does not have."""
         return [f"driver {self._driver_version or '?'} does not know {name}" for name in self._absent]
 
     def _create_events(self) -> None:
@@ -204,7 +201,7 @@ class NvmlDriver:
         try:
             return function(*arguments)
         except pynvml.NVMLError as error:
-            code = _CODES.get(error.value, str(error.value))
+            code = CODES.get(error.value, str(error.value))
             if code == "FUNCTION_NOT_FOUND" and name not in self._absent:
                 self._absent[name] = None
                 _log.info("driver %s does not know %s", self._driver_version, name)
@@ -215,195 +212,6 @@ class NvmlDriver:
             raise DriverError(name, code, str(error)) from error
         except UnicodeDecodeError as error:  # seen from boards that are failing
             raise DriverError(name, "GARBLED", "the driver's text is not readable") from error
-
-
-class NvmlDevice:
-    """`Device` over one NVML handle, of a GPU or of a MIG instance."""
-
-    def __init__(
-        self,
-        handle: Any,
-        call: Callable[..., Any],
-        process_name: Callable[[int], str | None],
-        process_lists: Sequence[str],
-    ) -> None:
-        self._handle = handle
-        self._call = call
-        self._process_name = process_name
-        self._process_lists = process_lists
-
-    @property
-    def address(self) -> int | None:
-        """Which device a handle stands for."""
-        return _address(self._handle)
-
-    def uuid(self) -> str:
-        return str(self._ask(pynvml.nvmlDeviceGetUUID))
-
-    def name(self) -> str:
-        return str(self._ask(pynvml.nvmlDeviceGetName))
-
-    def pci_bus_id(self) -> str:
-        bus_id = self._ask(pynvml.nvmlDeviceGetPciInfo_v3).busId
-        return bus_id.decode() if isinstance(bus_id, bytes) else str(bus_id)
-
-    def memory(self) -> Memory:
-        try:
-            answer = self._ask(_memory_v2)
-        except UnsupportedError:
-            answer = self._ask(pynvml.nvmlDeviceGetMemoryInfo)
-        return Memory(total=int(answer.total), free=int(answer.free))
-
-    def utilization_percent(self) -> int:
-        return int(self._ask(pynvml.nvmlDeviceGetUtilizationRates).gpu)
-
-    def encoder_sessions(self) -> int:
-        return int(self._ask(pynvml.nvmlDeviceGetEncoderStats)[0])
-
-    def encoder_capacity(self) -> int:
-        return int(self._ask(pynvml.nvmlDeviceGetEncoderCapacity, pynvml.NVML_ENCODER_QUERY_H264))
-
-    def graphics_allowed(self) -> bool:
-        return bool(self._ask(pynvml.nvmlDeviceGetGpuOperationMode)[0] != _GRAPHICS_FORBIDDEN_MODE)
-
-    def compute_processes(self) -> Sequence[DeviceProcess]:
-        return self._processes("nvmlDeviceGetComputeRunningProcesses", ProcessKind.COMPUTE)
-
-    def graphics_processes(self) -> Sequence[DeviceProcess]:
-        return self._processes("nvmlDeviceGetGraphicsRunningProcesses", ProcessKind.GRAPHICS)
-
-    def ecc_corrected(self) -> int:
-        return self._ecc(pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED)
-
-    def ecc_uncorrected(self) -> int:
-        return self._ecc(pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED)
-
-    def retired_pages(self) -> int:
-        causes = range(pynvml.NVML_PAGE_RETIREMENT_CAUSE_COUNT)
-        return sum(len(self._ask(pynvml.nvmlDeviceGetRetiredPages, cause)) for cause in causes)
-
-    def retired_pages_pending(self) -> bool:
-        return bool(self._ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus))
-
-    def remapped_rows(self) -> RemappedRows:
-        correctable, uncorrectable, pending, failed = self._ask(pynvml.nvmlDeviceGetRemappedRows)
-        return RemappedRows(correctable, uncorrectable, bool(pending), bool(failed))
-
-    def recovery_action(self) -> str:
-        [field] = self._ask(pynvml.nvmlDeviceGetFieldValues, [pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
-        if field.nvmlReturn != pynvml.NVML_SUCCESS:
-            code = _CODES.get(field.nvmlReturn, str(field.nvmlReturn))
-            raise UnsupportedError("nvmlDeviceGetFieldValues", code)
-        return _RECOVERY_ACTIONS.get(field.value.uiVal, str(field.value.uiVal))
-
-    def mig_enabled(self) -> bool:
-        return bool(self._ask(pynvml.nvmlDeviceGetMigMode)[0] == pynvml.NVML_DEVICE_MIG_ENABLE)
-
-    def mig_instances(self) -> Sequence[NvmlDevice]:
-        found: list[NvmlDevice] = []
-        for position in range(self._ask(pynvml.nvmlDeviceGetMaxMigDeviceCount)):
-            try:
-                handle = self._ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, position)
-            except DriverError as error:
-                if error.code != "NOT_FOUND":  # a position where no instance was made
-                    raise
-            else:
-                found.append(NvmlDevice(handle, self._call, self._process_name, self._process_lists))
-        return found
-
-    def mig_attributes(self) -> MigAttributes:
-        cut = self._ask(pynvml.nvmlDeviceGetAttributes_v2)
-        try:
-            named = re.search(r" MIG (\S+)$", self.name())
-        except UnsupportedError:
-            named = None
-        return MigAttributes(profile=named[1] if named else _profile(cut), encoders=int(cut.sharedEncoderCount))
-
-    def report_xids_to(self, events: Any) -> None:
-        """Have the driver queue this GPU's critical errors."""
-        self._call(pynvml.nvmlDeviceRegisterEvents, self._handle, pynvml.nvmlEventTypeXidCriticalError, events)
-
-    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._call(function, self._handle, *arguments)
-
-    def _ecc(self, severity: int) -> int:
-        return int(self._ask(pynvml.nvmlDeviceGetTotalEccErrors, severity, pynvml.NVML_VOLATILE_ECC))
-
-    def _processes(self, function: str, kind: ProcessKind) -> Sequence[DeviceProcess]:
-        refusal: UnsupportedError | None = None
-        for version in self._process_lists:
-            question = getattr(pynvml, function + version) if version else _first_version(function)
-            try:
-                rows = self._ask(question)
-            except UnsupportedError as error:
-                refusal = error
-                if error.code == "FUNCTION_NOT_FOUND":
-                    continue
-                break
-            return [DeviceProcess(row.pid, kind, row.usedGpuMemory, self._process_name(row.pid)) for row in rows]
-        assert refusal is not None
-        raise refusal
-
-
-_RECOVERY_ACTIONS: dict[int, str] = {
-    getattr(pynvml, name): name.removeprefix("NVML_GPU_RECOVERY_ACTION_")
-    for name in dir(pynvml)
-    if name.startswith("NVML_GPU_RECOVERY_ACTION_")
-}
-
-
-class _FirstProcessInfo(ctypes.Structure):
-    """``nvmlProcessInfo_v1_t``; the binding knows only its successors."""
-
-    _fields_ = (("pid", ctypes.c_uint), ("usedGpuMemory", ctypes.c_ulonglong))
-
-
-class _ProcessRow:
-    def __init__(self, raw: _FirstProcessInfo) -> None:
-        self.pid = int(raw.pid)
-        unknown = raw.usedGpuMemory == pynvml.NVML_VALUE_NOT_AVAILABLE_ulonglong.value
-        self.usedGpuMemory = None if unknown else int(raw.usedGpuMemory)
-
-
-def _first_version(function: str) -> Callable[[Any], Sequence[_ProcessRow]]:
-    """The process list as drivers before 450 answer it: without MIG."""
-
-    def ask(handle: Any) -> Sequence[_ProcessRow]:
-        entry = pynvml._nvmlGetFunctionPointer(function)  # noqa: SLF001 - raises FunctionNotFound as the others do
-        count = ctypes.c_uint(0)
-        status = entry(handle, ctypes.byref(count), None)
-        while status == pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
-            count.value = count.value * 2 + 5  # more may have come since it was counted
-            rows = (_FirstProcessInfo * count.value)()
-            status = entry(handle, ctypes.byref(count), rows)
-            if status == pynvml.NVML_SUCCESS:
-                return [_ProcessRow(row) for row in rows[: count.value]]
-        if status != pynvml.NVML_SUCCESS:
-            raise pynvml.NVMLError(status)
-        return []
-
-    ask.__name__ = function
-    return ask
-
-
-def _address(handle: Any) -> int | None:
-    return ctypes.cast(handle, ctypes.c_void_p).value
-
-
-def _memory_v2(handle: Any) -> Any:
-    return pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2)
-
-
-_memory_v2.__name__ = "nvmlDeviceGetMemoryInfo_v2"
-
-
-def _profile(cut: Any) -> str:
-    """A MIG profile's name from what was cut: ``1c.2g.10gb`` where a compute instance has part of its GPU
-    instance.
-    """
-    compute = "" if cut.computeInstanceSliceCount == cut.gpuInstanceSliceCount else f"{cut.computeInstanceSliceCount}c."
-    gigabytes = round(cut.memorySizeMB / 1024)
-    return f"{compute}{cut.gpuInstanceSliceCount}g.{gigabytes}gb"
 
 
 def _program(process_name: str) -> str:
