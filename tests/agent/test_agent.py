@@ -36,7 +36,7 @@ async def test_a_launch_runs_and_ends(hub: Hub, node: Node, fake: Assign) -> Non
     over = await hub.until_state("launch-1", LaunchReport.EXITED)
     assert over.exit_code == 0
     assert node.agent is not None
-    await asyncio.wait_for(node.agent.launches.none_left.wait(), 10)
+    await asyncio.wait_for(node.agent.table.none_left.wait(), 10)
     assert hub.states("launch-1")[-3:] == ["READY", "STOPPING", "EXITED"]
 
 
@@ -182,12 +182,12 @@ async def test_a_forgotten_launch_is_not_begun_again(hub: Hub, node: Node, fake:
     await hub.want(stopped(wanted))
     await hub.until_state("launch-1", LaunchReport.EXITED)
     assert node.agent is not None
-    await asyncio.wait_for(node.agent.launches.none_left.wait(), 10)
+    await asyncio.wait_for(node.agent.table.none_left.wait(), 10)
     count = len(hub.history)
     await hub.want(wanted)
     await hub.until(lambda: len(hub.history) > count)
     assert hub.states("launch-1")[-1] == "EXITED"
-    assert node.agent.launches.alive == []
+    assert node.agent.table.alive == []
 
 
 async def test_limits_that_run_out_are_told_at_once(hub: Hub, node: Node, fake: Assign) -> None:

@@ -20,7 +20,7 @@ from footlights.agent.launches.step import OnDevice
 from footlights.agent.main import Agent
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeProcess
-from footlights.devices.reading import DeviceReading, Inventory
+from footlights.devices.reading import DeviceInventory, DeviceReading
 from tests.agent.conftest import GPU, OTHER_GPU, Applications, Assign, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 from tests.agent.test_processes import pid_of
@@ -96,9 +96,9 @@ class Stuck:
     def free(self) -> None:
         self._free.set()
 
-    def read(self) -> Inventory:
+    def read(self) -> DeviceInventory:
         self._free.wait(30)
-        return Inventory((), driver_version="1")
+        return DeviceInventory((), driver_version="1")
 
     def read_one(self, uuid: str) -> DeviceReading:
         self._free.wait(30)
@@ -148,7 +148,7 @@ async def test_a_driver_that_fails_is_said(machine: Machine, config: AgentConfig
     class Failing(FakeDevices):
         broken = False
 
-        def read(self) -> Inventory:
+        def read(self) -> DeviceInventory:
             if self.broken:
                 raise ValueError("not foreseen")
             return super().read()

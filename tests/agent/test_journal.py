@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import tempfile
 from pathlib import Path
 
@@ -12,15 +13,15 @@ from footlights.v1.application_pb2 import Version
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.agent.launches.journal import Entry, Journal, JournalError
-from footlights.launch.launcher import Plan, Ports
+from footlights.agent.launches.journal import Journal, JournalEntry, JournalError
+from footlights.launch.launcher import LaunchPlan, Ports
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
 IDS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,30}", fullmatch=True)
 
 
 @st.composite
-def entries(draw: st.DrawFn, launch_id: str = "") -> Entry:
+def entries(draw: st.DrawFn, launch_id: str = "") -> JournalEntry:
     launch_id = launch_id or draw(IDS)
     assignment = Assignment(
         launch_id=launch_id,
@@ -33,7 +34,7 @@ def entries(draw: st.DrawFn, launch_id: str = "") -> Entry:
     )
     assignment.arguments.update({"a": draw(TEXT), "n": 5})
     assignment.limits.start_timeout.FromSeconds(draw(st.integers(0, 10**6)))
-    plan = Plan(
+    plan = LaunchPlan(
         launch_id=launch_id,
         session_id=assignment.session_id,
         cluster_id="c",
@@ -49,7 +50,7 @@ def entries(draw: st.DrawFn, launch_id: str = "") -> Entry:
         version=assignment.version,
     )
     final = LaunchReport(launch_id=launch_id, state=LaunchReport.EXITED, exit_code=draw(st.integers(-64, 255)))
-    return Entry(
+    return JournalEntry(
         assignment=assignment,
         plan=plan,
         begun=draw(st.booleans()),
@@ -66,7 +67,7 @@ ENTRY = entries(launch_id="launch-1")
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(entries(), max_size=5, unique_by=lambda entry: entry.launch_id))
-def test_what_is_written_is_restored_but_for_secrets(written: list[Entry]) -> None:
+def test_what_is_written_is_restored_but_for_secrets(written: list[JournalEntry]) -> None:
     """Every entry comes back as it was, and no secret ever reaches the disk."""
     with tempfile.TemporaryDirectory() as name:
         journal = Journal(Path(name) / "journal")
@@ -83,7 +84,7 @@ def test_what_is_written_is_restored_but_for_secrets(written: list[Entry]) -> No
 
 @settings(max_examples=50, deadline=None)
 @given(ENTRY, ENTRY, st.data())
-def test_a_broken_entry_costs_only_itself(first: Entry, second: Entry, data: st.DataObject) -> None:
+def test_a_broken_entry_costs_only_itself(first: JournalEntry, second: JournalEntry, data: st.DataObject) -> None:
     """Cut anywhere, or changed in any byte, an entry is either the same still or moved aside; others are restored."""
     second.assignment.launch_id = "launch-2"
     with tempfile.TemporaryDirectory() as name:
@@ -112,9 +113,9 @@ def test_a_broken_entry_costs_only_itself(first: Entry, second: Entry, data: st.
 
 
 @pytest.fixture
-def entry() -> Entry:
+def entry() -> JournalEntry:
     assignment = Assignment(launch_id="launch-1", version=Version(version="1.0.0"))
-    plan = Plan(
+    plan = LaunchPlan(
         launch_id="launch-1",
         session_id="s",
         cluster_id="c",
@@ -129,21 +130,21 @@ def entry() -> Entry:
         directory=Path("/nowhere"),
         version=assignment.version,
     )
-    return Entry(assignment, plan)
+    return JournalEntry(assignment, plan)
 
 
-def test_a_write_that_was_cut_off_is_as_if_it_never_was(tmp_path: Path, entry: Entry) -> None:
+def test_a_write_that_was_cut_off_is_as_if_it_never_was(tmp_path: Path, entry: JournalEntry) -> None:
     """A temporary file that a crash left is removed, and the entry before it holds."""
     journal = Journal(tmp_path)
     journal.write(entry)
-    (tmp_path / "launch-1.new").write_bytes(b'{"half')
+    (tmp_path / ".launch-1.json.0a1b").write_bytes(b'{"half')
     restored = journal.restore()
     assert len(restored.entries) == 1
     assert restored.quarantined == ()
-    assert not (tmp_path / "launch-1.new").exists()
+    assert not (tmp_path / ".launch-1.json.0a1b").exists()
 
 
-def test_files_are_for_the_owner_only(tmp_path: Path, entry: Entry) -> None:
+def test_files_are_for_the_owner_only(tmp_path: Path, entry: JournalEntry) -> None:
     """The journal holds command lines: nobody else reads it."""
     journal = Journal(tmp_path / "journal")
     journal.restore()
@@ -152,26 +153,29 @@ def test_files_are_for_the_owner_only(tmp_path: Path, entry: Entry) -> None:
     assert (tmp_path / "journal" / "launch-1.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_refusing_disk_is_said(tmp_path: Path, entry: Entry) -> None:
+def test_a_refusing_disk_is_said(tmp_path: Path, entry: JournalEntry) -> None:
     """Where nothing can be written, JournalError says so and the entry before stays."""
     journal = Journal(tmp_path / "journal")
     journal.restore()
     journal.write(entry)
-    (tmp_path / "journal" / "launch-1.new").mkdir()
-    with pytest.raises(JournalError, match="cannot be written"):
-        journal.write(Entry(entry.assignment, entry.plan, begun=True))
-    (tmp_path / "journal" / "launch-1.new").rmdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(JournalError, match="cannot be written"):
+            journal.write(JournalEntry(entry.assignment, entry.plan, begun=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [found.begun for found in journal.restore().entries] == [False]
 
 
-def test_an_id_is_never_a_path(tmp_path: Path, entry: Entry) -> None:
+def test_an_id_is_never_a_path(tmp_path: Path, entry: JournalEntry) -> None:
     """An id from the network cannot write beside the journal."""
     entry.assignment.launch_id = "../evil"
     with pytest.raises(JournalError, match="evil"):
         Journal(tmp_path).write(entry)
 
 
-def test_removing_twice_is_removing(tmp_path: Path, entry: Entry) -> None:
+def test_removing_twice_is_removing(tmp_path: Path, entry: JournalEntry) -> None:
     """What is gone is gone."""
     journal = Journal(tmp_path)
     journal.write(entry)
@@ -180,7 +184,7 @@ def test_removing_twice_is_removing(tmp_path: Path, entry: Entry) -> None:
     assert journal.restore().entries == ()
 
 
-def test_another_format_is_moved_aside(tmp_path: Path, entry: Entry) -> None:
+def test_another_format_is_moved_aside(tmp_path: Path, entry: JournalEntry) -> None:
     """An entry of a later release is not guessed at."""
     journal = Journal(tmp_path)
     journal.write(entry)

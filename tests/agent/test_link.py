@@ -18,19 +18,39 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from footlights.v1.agent_pb2 import Hello, LaunchReport, Welcome
+from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from footlights.agent.clock import BootClock
 from footlights.agent.config import AgentConfig
+from footlights.agent.launches.log_retention import LogRetention
+from footlights.agent.launches.table import LaunchTable
 from footlights.agent.link import cluster
 from footlights.agent.link.backoff import Backoff, Pace
-from footlights.agent.link.link import Link, Peer
-from footlights.agent.link.log_tails import LogTails
+from footlights.agent.link.link import Link
+from footlights.agent.link.log_tails import LogSource, LogTails
 from footlights.agent.link.outbox import Outbox
+from footlights.supervision import Supervisor
 from tests.agent.conftest import Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
+
+
+class Nothing:
+    """A node with nothing to say."""
+
+    def hello(self) -> Hello:
+        return Hello()
+
+    def welcomed(self, welcome: Welcome) -> None:
+        pass
+
+    def received(self, message: LinkResponse) -> None:
+        pass
+
+    def reports(self) -> list[LaunchReport]:
+        return []
 
 
 @settings(deadline=None)
@@ -69,7 +89,7 @@ async def test_a_control_plane_that_is_down_hurts_nobody(hub: Hub, node: Node, f
     await hub.until_state("ends", LaunchReport.READY)
     await hub.stop()
     assert node.agent is not None
-    ended = next(runner for runner in node.agent.launches.alive if runner.record.launch_id == "ends")
+    ended = next(runner for runner in node.agent.table.alive if runner.record.launch_id == "ends")
     await node.agent.launches.ended(ended.record.launch_id, timeout=10)
     await hub.start(hub.address)
     await hub.until(lambda: len(hub.connections) == 2)
@@ -181,9 +201,9 @@ def test_agents_spread_over_the_servers(config: AgentConfig) -> None:
     begun: Counter[str] = Counter()
     for number in range(300):
         one = replace(config, server=servers, node=f"node-{number}")
-        outbox = Outbox(lambda _: None)
-        logs = LogTails(lambda _: None, lambda _: True, outbox)
-        links = [Link(one, Peer(Hello, print, print, list), outbox, logs) for _ in range(2)]
+        outbox = Outbox(lambda _: None, Supervisor())
+        logs = LogTails(LogSource(LaunchTable(), LogRetention(Path("/nonexistent"), BootClock()), {}), outbox)
+        links = [Link(one, Nothing(), outbox, logs) for _ in range(2)]
         assert links[0].server == links[1].server
         begun[links[0].server] += 1
 
@@ -220,7 +240,7 @@ async def test_an_end_is_told_until_it_is_recorded(hub: Hub, node: Node, fake: A
     assert hub.link.hello.launches[0].state == LaunchReport.EXITED
     assert node.agent is not None
     hub.forgets = True
-    await node.agent.launches.none_left.wait()
+    await node.agent.table.none_left.wait()
 
 
 async def test_nobody_watched_is_abandoned(hub: Hub, node: Node, fake: Assign) -> None:

@@ -11,7 +11,7 @@ from footlights.v1.agent_pb2 import Assignment, LaunchReport, ViewerNotice
 
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.record import Record
-from footlights.launch.probes.notice import Heard, Notice
+from footlights.launch.probes.notice import Heard, SessionNotice
 from footlights.lifecycle import LaunchState
 from tests.agent.conftest import Applications, Node
 from tests.agent.hub import Hub
@@ -134,7 +134,7 @@ class Told:
         self.record.move(LaunchState.READY)
         self.notices = Notices(self.record, self.clock)
 
-    def look(self, after_s: float = 0.0) -> Notice | None:
+    def look(self, after_s: float = 0.0) -> SessionNotice | None:
         self.clock.at += after_s
         notice = self.notices.due()
         if notice is not None:
@@ -154,7 +154,7 @@ def test_a_maximum_that_comes_near_is_told(longest: int, ahead: int) -> None:
     assert (notice.reason, notice.ends_in_s) == ("MAX_DURATION", ahead)
     assert launch.look(1) is None
     launch.record.assignment.limits.max_duration.FromSeconds(2 * longest)
-    assert launch.look() == Notice()
+    assert launch.look() == SessionNotice()
 
 
 def test_what_ends_the_session_first_is_told() -> None:
@@ -185,5 +185,5 @@ def test_a_notice_without_an_end_has_none() -> None:
     launch = Told()
     launch.record.assignment.CopyFrom(drains(launch.record.assignment, None))
 
-    assert launch.look() == Notice("DRAIN", "The machine goes.", None)
+    assert launch.look() == SessionNotice("DRAIN", "The machine goes.", None)
     assert launch.look(100) is None

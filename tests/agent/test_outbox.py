@@ -8,13 +8,14 @@ from footlights.v1.agent_pb2 import Inventory, LaunchReport, LogPart
 from footlights.v1.node_pb2 import NodeFacts
 
 from footlights.agent.link.outbox import Outbox
+from footlights.supervision import Supervisor
 
 REPORTS: dict[str, LaunchReport] = {}
 
 
 def outbox() -> Outbox:
     REPORTS.clear()
-    return Outbox(lambda launch_id: REPORTS.get(launch_id))
+    return Outbox(lambda launch_id: REPORTS.get(launch_id), Supervisor())
 
 
 async def test_the_newest_report_is_sent_once() -> None:

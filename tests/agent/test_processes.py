@@ -177,7 +177,7 @@ async def test_output_is_read_and_followed(hub: Hub, node: Node, application: Ap
     await hub.until(lambda: hub.done("to-the-end"))
     await hub.until_state("launch-1", LaunchReport.EXITED)
     assert node.agent is not None
-    await node.agent.launches.none_left.wait()
+    await node.agent.table.none_left.wait()
     await hub.tail("launch-1", "history", lines=1)
     await hub.until(lambda: hub.done("history"))
     assert hub.lines("history") == ["line 49"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, OnDevice, Ready, decide
+from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, LaunchEnding, OnDevice, Ready, decide
 from footlights.launch.launcher import Phase
 from footlights.lifecycle import LaunchState
 
@@ -16,7 +16,7 @@ ASSIGNED = Facts(state=LaunchState.ASSIGNED)
 ADMITTED = dataclasses.replace(ASSIGNED, admitted=True)
 STARTING = Facts(state=LaunchState.STARTING, admitted=True, prepared=True, begun=True, phase=Phase.RUNNING)
 READY = dataclasses.replace(STARTING, state=LaunchState.READY, ready=Ready.READY)
-WISH = Ending(LaunchState.EXITED, "STOPPED")
+WISH = LaunchEnding(LaunchState.EXITED, "STOPPED")
 STOPPING = dataclasses.replace(READY, state=LaunchState.STOPPING, ending=WISH, stopping_for=0.0)
 
 
@@ -74,7 +74,7 @@ def test_table(facts: Facts, do: Do, ending: tuple[LaunchState, str]) -> None:
         assert (step.ending.state, step.ending.reason) == ending
 
 
-ENDINGS = st.none() | st.builds(Ending, st.sampled_from([s for s in LaunchState if s.final]), st.just("X"))
+ENDINGS = st.none() | st.builds(LaunchEnding, st.sampled_from([s for s in LaunchState if s.final]), st.just("X"))
 ANY = st.builds(
     Facts,
     state=st.sampled_from(LaunchState),
@@ -124,7 +124,7 @@ def test_an_end_is_told_only_without_a_process(facts: Facts) -> None:
 
 @settings(deadline=None)
 @given(ANY, ENDINGS)
-def test_the_first_ending_wins(facts: Facts, ending: Ending | None) -> None:
+def test_the_first_ending_wins(facts: Facts, ending: LaunchEnding | None) -> None:
     """An ending that is decided is the one that is told, whatever happens after."""
     if ending is not None:
         step = decide(dataclasses.replace(facts, ending=ending))

@@ -15,7 +15,8 @@ import pytest
 from footlights.v1.agent_pb2 import LaunchReport
 
 from footlights.agent.config import AgentConfig
-from footlights.agent.launches.orphans import Orphans, mark
+from footlights.agent.launches.orphans import Orphans
+from footlights.agent.link.cluster import mark
 from footlights.agent.main import run
 from footlights.errors import FailedPrecondition, InvalidArgument
 from footlights.launch.process.launcher import ProcessLauncher
@@ -181,7 +182,7 @@ async def test_a_disk_that_refuses_starts_nothing(
 ) -> None:
     """Nothing is executed that the journal does not know; the refusal has its reason; later launches work again."""
     await hub.until(lambda: hub.connections)
-    blocked = config.data_dir / "journal" / "launch-1.new"
+    blocked = config.data_dir / "journal" / "launch-1.json"
     blocked.mkdir()
     await hub.want(application())
     refused = await hub.until_state("launch-1", LaunchReport.REJECTED)
@@ -227,7 +228,7 @@ async def test_a_launch_that_was_not_begun_is_not_begun_by_the_next_agent(
     await hub.want(fake())
     await hub.until_state("launch-1", LaunchReport.READY)
     assert node.agent is not None
-    record = node.agent.launches.get("launch-1")
+    record = node.agent.table.get("launch-1")
     assert record is not None
     await node.crash()
     record.begun = False
@@ -250,7 +251,7 @@ async def test_a_start_that_its_agent_did_not_live_to_see_is_undone_and_may_be_t
     await hub.want(application())
     pid = await started(hub, "launch-1")
     assert node.agent is not None
-    record = node.agent.launches.get("launch-1")
+    record = node.agent.table.get("launch-1")
     assert record is not None
     await node.crash()
     del record.marks[Stage.APPLICATION_READY]

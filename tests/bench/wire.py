@@ -19,7 +19,7 @@ from typing import Final
 
 from footlights.v1 import agent_pb2, node_pb2
 
-from footlights.agent.link.link import PROTOCOL_VERSION
+from footlights.agent.link.protocol import PROTOCOL_VERSION
 from footlights.ids import new_id
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9

@@ -13,7 +13,7 @@ import pytest
 
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeState
-from footlights.devices.nvml import NvmlDevices
+from footlights.devices.nvml.driver import NvmlDevices
 from footlights.devices.reading import Devices
 from tests.devices.standin import Standin, build
 

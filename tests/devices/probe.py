@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from footlights.devices.reading import DeviceReading, Inventory
+from footlights.devices.reading import DeviceInventory, DeviceReading
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,8 +31,8 @@ class ProbedDevices:
             stdout=subprocess.PIPE,
         )
 
-    def read(self) -> Inventory:
-        return cast(Inventory, self._ask("read"))
+    def read(self) -> DeviceInventory:
+        return cast(DeviceInventory, self._ask("read"))
 
     def read_one(self, uuid: str) -> DeviceReading:
         return cast(DeviceReading, self._ask("read_one", uuid))
@@ -63,7 +63,7 @@ class ProbedDevices:
 
 
 def _serve() -> None:
-    from footlights.devices.nvml import NvmlDevices
+    from footlights.devices.nvml.driver import NvmlDevices
 
     devices = NvmlDevices(reopen_after_s=0)
     while True:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from footlights.devices.admission import Need, admit
 from footlights.devices.foreign import Foreign, ForeignProcess, Occupancy
-from footlights.devices.reading import DeviceReading, Health, HealthReason, Kind, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth, DeviceReading, HealthReason, ProcessKind
 
 GIB = 1 << 30
-L40S = DeviceReading("GPU-a", Kind.GPU, "NVIDIA L40S", 0, memory_total_bytes=48 * GIB, memory_free_bytes=47 * GIB)
-SOFTWARE = DeviceReading("SOFT-a", Kind.SOFTWARE, "Software renderer", 0, encoder=False)
+L40S = DeviceReading("GPU-a", DeviceKind.GPU, "NVIDIA L40S", 0, memory_total_bytes=48 * GIB, memory_free_bytes=47 * GIB)
+SOFTWARE = DeviceReading("SOFT-a", DeviceKind.SOFTWARE, "Software renderer", 0, encoder=False)
 RESET = (HealthReason("RESET_REQUIRED", "reset it"),)
 
 
@@ -25,9 +26,14 @@ RESET = (HealthReason("RESET_REQUIRED", "reset it"),)
     [
         (L40S, {}, Need(), None),
         (L40S, {}, Need(47 * GIB, graphics=True, encoder=True, hardware=True), None),
-        (L40S, {"health": Health.DEGRADED, "health_reasons": RESET}, Need(), None),
-        (L40S, {"health": Health.UNHEALTHY, "health_reasons": RESET}, Need(), "UNHEALTHY RESET_REQUIRED: reset it"),
-        (L40S, {"health": Health.LOST}, Need(), "LOST"),
+        (L40S, {"health": DeviceHealth.DEGRADED, "health_reasons": RESET}, Need(), None),
+        (
+            L40S,
+            {"health": DeviceHealth.UNHEALTHY, "health_reasons": RESET},
+            Need(),
+            "UNHEALTHY RESET_REQUIRED: reset it",
+        ),
+        (L40S, {"health": DeviceHealth.LOST}, Need(), "LOST"),
         (L40S, {"memory_free_bytes": 11 * GIB}, Need(16 * GIB), "MEMORY 11<16 GiB"),
         (L40S, {"memory_free_bytes": 16 * GIB - 1}, Need(16 * GIB), "MEMORY 15.9<16 GiB"),
         (L40S, {"memory_free_bytes": 0}, Need(300 << 20), "MEMORY 0<300 MiB"),

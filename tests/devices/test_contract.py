@@ -12,8 +12,9 @@ import pytest
 
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState
-from footlights.devices.nvml import NvmlDevices
-from footlights.devices.reading import Devices, Health, Inventory, Kind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.nvml.driver import NvmlDevices
+from footlights.devices.reading import DeviceHealth, DeviceInventory, Devices
 from footlights.devices.software import SoftwareDevices
 from tests.devices.probe import ProbedDevices
 from tests.devices.standin import Standin
@@ -83,10 +84,10 @@ def test_values_make_sense(devices: Devices) -> None:
         assert d.utilization_percent is None or 0 <= d.utilization_percent <= 100
         assert d.encoder_sessions is None or d.encoder_sessions >= 0
         assert all(p.pid > 0 for p in d.processes or ())
-        assert (d.health is Health.OK) is (d.health_reasons == ())
+        assert (d.health is DeviceHealth.OK) is (d.health_reasons == ())
         assert (d.parent_uuid is not None) is (d.mig_profile is not None)
-        assert d.kind is not Kind.MIG or not d.uuid.startswith("GPU-")
-        assert d.memory_total_bytes is None or d.kind is not Kind.SOFTWARE
+        assert d.kind is not DeviceKind.MIG or not d.uuid.startswith("GPU-")
+        assert d.memory_total_bytes is None or d.kind is not DeviceKind.SOFTWARE
 
 
 def test_read_one_is_read(devices: Devices) -> None:
@@ -123,7 +124,7 @@ def test_threads_may_share_it(devices: Devices) -> None:
     if isinstance(devices, ProbedDevices):
         return  # one pipe; the same code is read from threads in this process
     expected = [d.uuid for d in devices.read().devices]
-    found: list[Inventory] = []
+    found: list[DeviceInventory] = []
 
     def work() -> None:
         for _ in range(20):

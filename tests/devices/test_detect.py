@@ -13,7 +13,7 @@ import pytest
 from footlights.devices import pids
 from footlights.devices.detect import detect
 from footlights.devices.fake_state import FakeGpu, FakeState
-from footlights.devices.reading import Kind
+from footlights.devices.kinds import DeviceKind
 from footlights.devices.software import SoftwareDevices
 from tests.devices.standin import Standin
 
@@ -22,7 +22,7 @@ def test_auto_prefers_gpus(standin: Standin) -> None:
     """With a driver that has a GPU, that is offered."""
     standin.set(FakeState(gpus=(FakeGpu(uuid="GPU-a"),)))
     devices = detect("auto")
-    assert [(d.uuid, d.kind) for d in devices.read().devices] == [("GPU-a", Kind.GPU)]
+    assert [(d.uuid, d.kind) for d in devices.read().devices] == [("GPU-a", DeviceKind.GPU)]
     devices.close()
 
 
@@ -36,7 +36,7 @@ def test_auto_falls_back_and_says_why(standin: Standin, state: FakeState, why: s
     devices = detect("auto", identity="node-1", software_count=2)
     found = devices.read()
     devices.close()
-    assert [d.kind for d in found.devices] == [Kind.SOFTWARE] * 2
+    assert [d.kind for d in found.devices] == [DeviceKind.SOFTWARE] * 2
     assert why in found.notes[0]
     assert "software renderers" in found.notes[-1]
 
@@ -55,7 +55,7 @@ def test_software_and_fake(tmp_path: Path) -> None:
     """Both are offered as asked for, named in a note, and their uuids are the node's own."""
     path = tmp_path / "gpus.yaml"
     path.write_text("gpus: [{count: 2}]")
-    for choice, kind in (("software", Kind.SOFTWARE), (f"fake:{path}", Kind.FAKE)):
+    for choice, kind in (("software", DeviceKind.SOFTWARE), (f"fake:{path}", DeviceKind.FAKE)):
         found = {name: detect(choice, identity=name, software_count=2).read() for name in ("node-1", "node-2")}
         readings = [d for inventory in found.values() for d in inventory.devices]
         assert [d.kind for d in readings] == [kind] * 4

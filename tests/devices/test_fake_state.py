@@ -12,7 +12,8 @@ import pytest
 from footlights.devices.driver import RemappedRows
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import GIB, FakeGpu, FakeInstance, FakeProcess, FakeState, parse
-from footlights.devices.reading import Health, Kind, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth, ProcessKind
 
 
 def test_parses_every_member() -> None:
@@ -97,16 +98,19 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "gpus.yaml"
     replace(path, "gpus: [{uuid: GPU-a}, {uuid: GPU-b}]")
     devices = FakeDevices(path)
-    assert [(d.uuid, d.kind) for d in devices.read().devices] == [("GPU-a", Kind.FAKE), ("GPU-b", Kind.FAKE)]
+    assert [(d.uuid, d.kind) for d in devices.read().devices] == [
+        ("GPU-a", DeviceKind.FAKE),
+        ("GPU-b", DeviceKind.FAKE),
+    ]
     replace(path, "gpus: [{uuid: GPU-a}, {uuid: ")
     broken = devices.read()
-    assert [d.health for d in broken.devices] == [Health.OK, Health.OK]
+    assert [d.health for d in broken.devices] == [DeviceHealth.OK, DeviceHealth.OK]
     assert any(str(path) in note for note in broken.notes)
     path.unlink()
-    assert [d.health for d in devices.read().devices] == [Health.OK, Health.OK]
+    assert [d.health for d in devices.read().devices] == [DeviceHealth.OK, DeviceHealth.OK]
     replace(path, json.dumps({"gpus": [{"uuid": "GPU-a"}]}))
     mended = devices.read()
-    assert [(d.uuid, d.health) for d in mended.devices] == [("GPU-a", Health.OK), ("GPU-b", Health.LOST)]
+    assert [(d.uuid, d.health) for d in mended.devices] == [("GPU-a", DeviceHealth.OK), ("GPU-b", DeviceHealth.LOST)]
     assert mended.notes == ()
 
 

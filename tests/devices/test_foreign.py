@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.devices.foreign import Foreign, ForeignProcess, Occupancy, foreign
-from footlights.devices.reading import DeviceProcess, DeviceReading, Kind, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceProcess, DeviceReading, ProcessKind
 
 C, G = ProcessKind.COMPUTE, ProcessKind.GRAPHICS
 MIB = 1 << 20
@@ -15,7 +16,10 @@ LIMIT = 200 * MIB
 
 
 def judge(
-    *processes: DeviceProcess, own: frozenset[int] = frozenset(), visible: bool | None = True, kind: Kind = Kind.GPU
+    *processes: DeviceProcess,
+    own: frozenset[int] = frozenset(),
+    visible: bool | None = True,
+    kind: DeviceKind = DeviceKind.GPU,
 ) -> Foreign:
     reading = DeviceReading("GPU-a", kind, "NVIDIA L40S", 0, processes=processes)
     return foreign(reading, own, foreign_memory_bytes=LIMIT, pids_visible=visible)
@@ -61,7 +65,7 @@ def test_pids_of_another_namespace_say_nothing(visible: bool | None) -> None:
 
 def test_unlisted_processes_are_unknown() -> None:
     """Where the driver lists no processes at all, occupancy is unknown."""
-    reading = DeviceReading("GPU-a", Kind.GPU, "NVIDIA L40S", 0, processes=None)
+    reading = DeviceReading("GPU-a", DeviceKind.GPU, "NVIDIA L40S", 0, processes=None)
     found = foreign(reading, frozenset(), foreign_memory_bytes=LIMIT, pids_visible=True)
     assert found.occupancy is Occupancy.UNKNOWN
 
@@ -69,7 +73,7 @@ def test_unlisted_processes_are_unknown() -> None:
 @pytest.mark.parametrize("visible", [True, False, None])
 def test_software_renderers_are_free(visible: bool | None) -> None:
     """Nobody can be a stranger on a software renderer, wherever the agent runs."""
-    assert judge(visible=visible, kind=Kind.SOFTWARE).occupancy is Occupancy.FREE
+    assert judge(visible=visible, kind=DeviceKind.SOFTWARE).occupancy is Occupancy.FREE
 
 
 processes_strategy = st.lists(

@@ -9,7 +9,7 @@ import pytest
 
 from footlights.devices.driver import RemappedRows
 from footlights.devices.fake_state import GIB, FakeGpu, FakeInstance, FakeProcess, FakeState
-from footlights.devices.reading import DeviceProcess, DeviceReading, Health, ProcessKind
+from footlights.devices.reading import DeviceHealth, DeviceProcess, DeviceReading, ProcessKind
 from tests.devices.conftest import Machine
 
 A, B, C = (FakeGpu(uuid=f"GPU-{n}", pci_bus_id=f"00000000:0{i}:00.0") for i, n in enumerate("abc", start=1))
@@ -23,7 +23,7 @@ CUT = dataclasses.replace(
 )
 
 
-def healths(machine: Machine) -> dict[str, Health]:
+def healths(machine: Machine) -> dict[str, DeviceHealth]:
     return {d.uuid: d.health for d in machine.devices.read().devices}
 
 
@@ -65,7 +65,7 @@ def test_reads_everything_a_gpu_says(machine: Machine) -> None:
         (100, ProcessKind.GRAPHICS, None),
         (200, ProcessKind.GRAPHICS, 5 << 20),
     ]
-    assert (reading.graphics, reading.encoder, reading.health) == (True, True, Health.OK)
+    assert (reading.graphics, reading.encoder, reading.health) == (True, True, DeviceHealth.OK)
 
 
 def test_unsaid_is_none(machine: Machine) -> None:
@@ -85,7 +85,7 @@ def test_unsaid_is_none(machine: Machine) -> None:
     [reading] = machine.devices.read().devices
     assert (reading.memory_total_bytes, reading.memory_free_bytes, reading.processes) == (None, None, None)
     assert (reading.utilization_percent, reading.encoder_sessions, reading.pci_bus_id) == (None, None, None)
-    assert (reading.health, reading.health_reasons) == (Health.OK, ())
+    assert (reading.health, reading.health_reasons) == (DeviceHealth.OK, ())
 
 
 def test_no_graphics_processes_is_not_unknown(machine: Machine) -> None:
@@ -119,21 +119,21 @@ def test_no_graphics_processes_is_not_unknown(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("error", "health", "reason"),
     [
-        ("UNKNOWN", Health.DEGRADED, "QUERY_FAILED"),
-        ("GPU_IS_LOST", Health.LOST, "GPU_IS_LOST"),
-        ("RESET_REQUIRED", Health.UNHEALTHY, "RESET_REQUIRED"),
-        ("NOT_SUPPORTED", Health.OK, None),
-        ("FUNCTION_NOT_FOUND", Health.OK, None),
+        ("UNKNOWN", DeviceHealth.DEGRADED, "QUERY_FAILED"),
+        ("GPU_IS_LOST", DeviceHealth.LOST, "GPU_IS_LOST"),
+        ("RESET_REQUIRED", DeviceHealth.UNHEALTHY, "RESET_REQUIRED"),
+        ("NOT_SUPPORTED", DeviceHealth.OK, None),
+        ("FUNCTION_NOT_FOUND", DeviceHealth.OK, None),
     ],
 )
 def test_one_failing_call_costs_only_its_gpu(
-    machine: Machine, function: str, error: str, health: Health, reason: str | None
+    machine: Machine, function: str, error: str, health: DeviceHealth, reason: str | None
 ) -> None:
     """Whatever the second of three GPUs answers to one call, the others read as ever and it is still listed."""
     machine.set(A, dataclasses.replace(B, errors={function: error}), C)
     readings = {d.uuid: d for d in machine.devices.read().devices}
     assert list(readings) == ["GPU-a", "GPU-b", "GPU-c"]
-    assert readings["GPU-a"].health is readings["GPU-c"].health is Health.OK
+    assert readings["GPU-a"].health is readings["GPU-c"].health is DeviceHealth.OK
     assert readings["GPU-a"].memory_free_bytes == readings["GPU-c"].memory_free_bytes == 48 * GIB
     assert readings["GPU-b"].health is health
     assert reasons(readings["GPU-b"]) == ([reason] if reason else [])
@@ -150,22 +150,22 @@ def test_a_gpu_that_does_not_say_who_it_is(machine: Machine, function: str) -> N
     machine.set(A, B, C)
     machine.devices.read()
     machine.set(A, nameless, C)
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-c": Health.OK, "GPU-b": Health.LOST}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-c": DeviceHealth.OK, "GPU-b": DeviceHealth.LOST}
 
 
 @pytest.mark.parametrize("how", ["gone", "lost"])
 def test_falls_off_the_bus_and_returns(machine: Machine, how: str) -> None:
     """A GPU that vanishes while the agent runs is LOST, keeps only its identity, and is OK when it is back."""
     machine.set(A, B)
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-b": DeviceHealth.OK}
     machine.set(A, *([dataclasses.replace(B, lost=True)] if how == "lost" else []))
     lost = machine.devices.read_one("GPU-b")
-    assert (lost.health, lost.name, lost.memory_total_bytes) == (Health.LOST, "NVIDIA L40S", 48 * GIB)
+    assert (lost.health, lost.name, lost.memory_total_bytes) == (DeviceHealth.LOST, "NVIDIA L40S", 48 * GIB)
     assert (lost.memory_free_bytes, lost.processes, reasons(lost)) == (None, None, ["GPU_IS_LOST"])
-    assert machine.devices.read_one("GPU-a").health is Health.OK
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.LOST}
+    assert machine.devices.read_one("GPU-a").health is DeviceHealth.OK
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-b": DeviceHealth.LOST}
     machine.set(A, B)
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-b": DeviceHealth.OK}
     assert machine.devices.read_one("GPU-b").memory_free_bytes == 48 * GIB
 
 
@@ -175,10 +175,10 @@ def test_forgotten_when_told(machine: Machine) -> None:
     machine.devices.read()
     machine.set(A)
     for _ in range(3):
-        assert healths(machine)["GPU-b"] is Health.LOST
+        assert healths(machine)["GPU-b"] is DeviceHealth.LOST
     machine.devices.forget("GPU-b")
     machine.devices.forget("GPU-a")
-    assert healths(machine) == {"GPU-a": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK}
     with pytest.raises(LookupError, match="GPU-b"):
         machine.devices.read_one("GPU-b")
 
@@ -189,11 +189,11 @@ def test_driver_unloaded_and_loaded_again(machine: Machine) -> None:
     machine.devices.read()
     machine.set_state(FakeState(driver_error="DRIVER_NOT_LOADED"))
     found = machine.devices.read()
-    assert [d.health for d in found.devices] == [Health.LOST]
+    assert [d.health for d in found.devices] == [DeviceHealth.LOST]
     assert len(found.notes) == 1
-    assert machine.devices.read_one("GPU-a").health is Health.LOST
+    assert machine.devices.read_one("GPU-a").health is DeviceHealth.LOST
     machine.set(A)
-    assert healths(machine) == {"GPU-a": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK}
 
 
 def test_driver_restarted(machine: Machine) -> None:
@@ -201,7 +201,7 @@ def test_driver_restarted(machine: Machine) -> None:
     machine.set(A, B)
     machine.devices.read()
     machine.set_state(FakeState(gpus=(A, B), generation=1))
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-b": DeviceHealth.OK}
 
 
 def test_no_driver_at_first(machine: Machine) -> None:
@@ -213,7 +213,7 @@ def test_no_driver_at_first(machine: Machine) -> None:
     with pytest.raises(LookupError):
         machine.devices.read_one("GPU-a")
     machine.set(A)
-    assert healths(machine) == {"GPU-a": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK}
 
 
 def test_mig_instances_are_devices(machine: Machine) -> None:
@@ -237,12 +237,12 @@ def test_mig_shares_its_gpus_health(machine: Machine) -> None:
     machine.set(dataclasses.replace(CUT, ecc_uncorrected=1))
     assert [reasons(d) for d in machine.devices.read().devices] == [["ECC_UNCORRECTED"]] * 2
     machine.set(dataclasses.replace(CUT, lost=True))
-    assert healths(machine) == {"MIG-1": Health.LOST, "MIG-2": Health.LOST}
+    assert healths(machine) == {"MIG-1": DeviceHealth.LOST, "MIG-2": DeviceHealth.LOST}
     for function in ("nvmlDeviceGetName", "nvmlDeviceGetMigMode", "nvmlDeviceGetMigDeviceHandleByIndex"):
         machine.set(dataclasses.replace(CUT, errors={function: "GPU_IS_LOST"}))
-        assert healths(machine) == {"MIG-1": Health.LOST, "MIG-2": Health.LOST}, function
+        assert healths(machine) == {"MIG-1": DeviceHealth.LOST, "MIG-2": DeviceHealth.LOST}, function
     machine.set()
-    assert healths(machine) == {"MIG-1": Health.LOST, "MIG-2": Health.LOST}
+    assert healths(machine) == {"MIG-1": DeviceHealth.LOST, "MIG-2": DeviceHealth.LOST}
     machine.devices.forget("GPU-a")
     assert healths(machine) == {}
 
@@ -252,11 +252,11 @@ def test_mig_cut_anew(machine: Machine) -> None:
     machine.set(A)
     machine.devices.read()
     machine.set(CUT)
-    assert healths(machine) == {"MIG-1": Health.OK, "MIG-2": Health.OK}
+    assert healths(machine) == {"MIG-1": DeviceHealth.OK, "MIG-2": DeviceHealth.OK}
     machine.set(dataclasses.replace(CUT, mig=()))
     assert healths(machine) == {}
     machine.set(A)
-    assert healths(machine) == {"GPU-a": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK}
 
 
 @pytest.mark.parametrize("function", ["nvmlDeviceGetMigDeviceHandleByIndex", "nvmlDeviceGetMigMode"])
@@ -267,8 +267,8 @@ def test_mig_that_cannot_be_listed(machine: Machine, function: str) -> None:
     machine.set(dataclasses.replace(CUT, errors={function: "UNKNOWN"}), B)
     found = healths(machine)
     assert set(found) == {"MIG-1", "MIG-2", "GPU-b"}
-    assert found["MIG-1"] is not Health.OK
-    assert found["GPU-b"] is Health.OK
+    assert found["MIG-1"] is not DeviceHealth.OK
+    assert found["GPU-b"] is DeviceHealth.OK
 
 
 def test_reading_one_asks_the_others_nothing(machine: Machine) -> None:
@@ -280,56 +280,58 @@ def test_reading_one_asks_the_others_nothing(machine: Machine) -> None:
     )
     assert machine.devices.read_one("GPU-a").memory_free_bytes == 47 * GIB
     machine.set(A)
-    assert machine.devices.read_one("GPU-a").health is Health.OK
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.LOST}
+    assert machine.devices.read_one("GPU-a").health is DeviceHealth.OK
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-b": DeviceHealth.LOST}
 
 
 @pytest.mark.parametrize(
     ("state", "health", "reason"),
     [
-        ({"ecc_corrected": 99}, Health.OK, None),
-        ({"ecc_corrected": 100}, Health.DEGRADED, "ECC_CORRECTED"),
-        ({"ecc_uncorrected": 1}, Health.UNHEALTHY, "ECC_UNCORRECTED"),
-        ({"retired_pages": 59}, Health.OK, None),
-        ({"retired_pages": 60}, Health.UNHEALTHY, "PAGES_RETIRED"),
-        ({"retired_pages_pending": True}, Health.DEGRADED, "PAGES_PENDING"),
-        ({"remapped_rows": RemappedRows(3, 1, False, False)}, Health.OK, None),
-        ({"remapped_rows": RemappedRows(0, 1, True, False)}, Health.DEGRADED, "ROW_REMAP_PENDING"),
-        ({"remapped_rows": RemappedRows(0, 1, False, True)}, Health.UNHEALTHY, "ROW_REMAP_FAILED"),
-        ({"recovery_action": "NONE"}, Health.OK, None),
-        ({"recovery_action": "GPU_RESET"}, Health.UNHEALTHY, "RECOVERY_NEEDED"),
-        ({"recovery_action": "NODE_REBOOT"}, Health.UNHEALTHY, "NODE_REBOOT_NEEDED"),
-        ({"recovery_action": "DRAIN_P2P"}, Health.DEGRADED, "RECOVERY_NEEDED"),
+        ({"ecc_corrected": 99}, DeviceHealth.OK, None),
+        ({"ecc_corrected": 100}, DeviceHealth.DEGRADED, "ECC_CORRECTED"),
+        ({"ecc_uncorrected": 1}, DeviceHealth.UNHEALTHY, "ECC_UNCORRECTED"),
+        ({"retired_pages": 59}, DeviceHealth.OK, None),
+        ({"retired_pages": 60}, DeviceHealth.UNHEALTHY, "PAGES_RETIRED"),
+        ({"retired_pages_pending": True}, DeviceHealth.DEGRADED, "PAGES_PENDING"),
+        ({"remapped_rows": RemappedRows(3, 1, False, False)}, DeviceHealth.OK, None),
+        ({"remapped_rows": RemappedRows(0, 1, True, False)}, DeviceHealth.DEGRADED, "ROW_REMAP_PENDING"),
+        ({"remapped_rows": RemappedRows(0, 1, False, True)}, DeviceHealth.UNHEALTHY, "ROW_REMAP_FAILED"),
+        ({"recovery_action": "NONE"}, DeviceHealth.OK, None),
+        ({"recovery_action": "GPU_RESET"}, DeviceHealth.UNHEALTHY, "RECOVERY_NEEDED"),
+        ({"recovery_action": "NODE_REBOOT"}, DeviceHealth.UNHEALTHY, "NODE_REBOOT_NEEDED"),
+        ({"recovery_action": "DRAIN_P2P"}, DeviceHealth.DEGRADED, "RECOVERY_NEEDED"),
     ],
 )
-def test_health(machine: Machine, state: dict[str, Any], health: Health, reason: str | None) -> None:
+def test_health(machine: Machine, state: dict[str, Any], health: DeviceHealth, reason: str | None) -> None:
     """Each counter that NVIDIA says to watch makes the GPU degraded or unhealthy, with its reason."""
     machine.set(dataclasses.replace(A, **state), B)
     first, second = machine.devices.read().devices
     assert (first.health, reasons(first)) == (health, [reason] if reason else [])
-    assert second.health is Health.OK
+    assert second.health is DeviceHealth.OK
 
 
 def test_the_gravest_reason_comes_first(machine: Machine) -> None:
     """A GPU with several complaints has the health of the worst and lists all."""
     machine.set(dataclasses.replace(A, ecc_corrected=500, ecc_uncorrected=2, retired_pages_pending=True))
     [reading] = machine.devices.read().devices
-    assert reading.health is Health.UNHEALTHY
+    assert reading.health is DeviceHealth.UNHEALTHY
     assert reasons(reading) == ["ECC_UNCORRECTED", "ECC_CORRECTED", "PAGES_PENDING"]
 
 
 def test_critical_errors_quarantine_and_end(machine: Machine) -> None:
     """An XID of the GPU's own makes it unhealthy until ten minutes after the last; an application's XID does not."""
     machine.set(dataclasses.replace(A, xids=(79,)), B)
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.OK}, "what came before we listened is history"
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-b": DeviceHealth.OK}, (
+        "what came before we listened is history"
+    )
     machine.set(dataclasses.replace(A, xids=(79, 48)), dataclasses.replace(B, xids=(13, 31)))
     first, second = machine.devices.read().devices
-    assert (first.health, reasons(first)) == (Health.UNHEALTHY, ["XID_48"])
-    assert second.health is Health.OK
+    assert (first.health, reasons(first)) == (DeviceHealth.UNHEALTHY, ["XID_48"])
+    assert second.health is DeviceHealth.OK
     machine.clock.now += 599
-    assert machine.devices.read_one("GPU-a").health is Health.UNHEALTHY
+    assert machine.devices.read_one("GPU-a").health is DeviceHealth.UNHEALTHY
     machine.clock.now += 2
-    assert machine.devices.read_one("GPU-a").health is Health.OK
+    assert machine.devices.read_one("GPU-a").health is DeviceHealth.OK
 
 
 def test_the_critical_error_of_a_lost_gpu_is_heard(machine: Machine) -> None:
@@ -337,12 +339,12 @@ def test_the_critical_error_of_a_lost_gpu_is_heard(machine: Machine) -> None:
     machine.set(A, B)
     machine.devices.read()
     machine.set(A, dataclasses.replace(B, lost=True, xids=(79,)))
-    assert healths(machine)["GPU-b"] is Health.LOST
+    assert healths(machine)["GPU-b"] is DeviceHealth.LOST
     machine.set(A, dataclasses.replace(B, xids=(79,)))
     first, second = machine.devices.read().devices
-    assert (first.health, second.health, reasons(second)) == (Health.OK, Health.UNHEALTHY, ["XID_79"])
+    assert (first.health, second.health, reasons(second)) == (DeviceHealth.OK, DeviceHealth.UNHEALTHY, ["XID_79"])
     machine.clock.now += 601
-    assert healths(machine) == {"GPU-a": Health.OK, "GPU-b": Health.OK}
+    assert healths(machine) == {"GPU-a": DeviceHealth.OK, "GPU-b": DeviceHealth.OK}
 
 
 @pytest.mark.parametrize(

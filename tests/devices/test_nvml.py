@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from footlights.devices.fake_state import GIB, FakeGpu, FakeProcess, FakeState
-from footlights.devices.nvml import NvmlDevices, wrong_binding
-from footlights.devices.reading import DeviceProcess, Health, Kind, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.nvml.driver import NvmlDevices, wrong_binding
+from footlights.devices.reading import DeviceHealth, DeviceProcess, ProcessKind
 from tests.devices.probe import ProbedDevices
 from tests.devices.standin import Standin, build
 
@@ -53,7 +54,7 @@ def test_older_drivers(absent: tuple[str, ...], tmp_path: Path) -> None:
         assert (reading.memory_total_bytes, reading.memory_free_bytes) == (48 * GIB, 47 * GIB)
         assert reading.processes is not None
         assert [dataclasses.replace(p, name=None) for p in reading.processes] == list(LISTED)
-        assert (reading.health, reading.kind) == (Health.OK, Kind.GPU)
+        assert (reading.health, reading.kind) == (DeviceHealth.OK, DeviceKind.GPU)
         assert {name for name in absent if any(note.endswith(name) for note in found.notes)} == set(absent)
         assert devices.read().notes == found.notes, "said once each"
     finally:
@@ -126,7 +127,7 @@ def test_says_why_there_is_no_driver(standin: Standin, error: str, words: str) -
 def test_wrong_binding_is_refused(tmp_path: Path) -> None:
     """Another distribution's pynvml is refused with the command that puts it right, by a message and not a crash."""
     (tmp_path / "pynvml.py").write_text("NVML_ERROR_UNKNOWN = 999\ndef nvmlInit(): pass\n")
-    program = "from footlights.devices.nvml import NvmlDevices; NvmlDevices()"
+    program = "from footlights.devices.nvml.driver import NvmlDevices; NvmlDevices()"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(tmp_path)},

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from footlights.devices.driver import RemappedRows
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState
-from footlights.devices.nvml import NvmlDevices
-from footlights.devices.reading import DeviceReading, Inventory, Kind, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.nvml.driver import NvmlDevices
+from footlights.devices.reading import DeviceInventory, DeviceReading, ProcessKind
 from tests.devices.standin import Standin
 
 sizes = st.integers(0, 1 << 40)
@@ -118,14 +119,14 @@ def comparable(readings: Sequence[DeviceReading]) -> list[DeviceReading]:
     return [
         dataclasses.replace(
             reading,
-            kind=Kind.FAKE,
+            kind=DeviceKind.FAKE,
             health_reasons=tuple(dataclasses.replace(reason, message="") for reason in reading.health_reasons),
         )
         for reading in readings
     ]
 
 
-def unaddressed(inventory: Inventory) -> list[str]:
+def unaddressed(inventory: DeviceInventory) -> list[str]:
     """Notes on GPUs; calls that a driver does not know are noted only where there is a driver."""
     return [note for note in inventory.notes if "does not know" not in note]
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from footlights.devices.driver import Device, Unanswered
+from footlights.devices.driver import DriverDevice, Unanswered
 from footlights.devices.fake import FakeDriver
 from footlights.devices.fake_state import FakeGpu, FakeState
-from footlights.devices.reading import Health, Kind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth
 from footlights.devices.tracker import TrackedDevices
 from tests.devices.conftest import Clock
 
@@ -31,7 +32,7 @@ class EnumeratesWhenOpened(FakeDriver):
             self.opened += 1
             self._listed = {gpu.uuid for gpu in self._state().gpus}
 
-    def gpus(self) -> Sequence[Device | Unanswered]:
+    def gpus(self) -> Sequence[DriverDevice | Unanswered]:
         return [gpu for gpu in super().gpus() if not isinstance(gpu, Unanswered) and gpu.uuid() in self._listed]
 
 
@@ -40,10 +41,10 @@ def test_a_lost_gpu_is_looked_for_in_a_while() -> None:
     states = [FakeState(gpus=(A, B))]
     clock = Clock()
     driver = EnumeratesWhenOpened(states)
-    devices = TrackedDevices(driver, gpu_kind=Kind.FAKE, instance_kind=Kind.FAKE, clock=clock)
+    devices = TrackedDevices(driver, gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, clock=clock)
 
     def lost() -> list[str]:
-        return [d.uuid for d in devices.read().devices if d.health is Health.LOST]
+        return [d.uuid for d in devices.read().devices if d.health is DeviceHealth.LOST]
 
     for _ in range(3):
         clock.now += 100
@@ -75,7 +76,7 @@ def test_a_hanging_driver_does_not_hang_everybody() -> None:
         go_on.wait(timeout=20)
         return FakeState(gpus=(A,))
 
-    devices = TrackedDevices(FakeDriver(slow), gpu_kind=Kind.FAKE, instance_kind=Kind.FAKE, patience_s=0.05)
+    devices = TrackedDevices(FakeDriver(slow), gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, patience_s=0.05)
     stuck = threading.Thread(target=devices.read)
     stuck.start()
     assert inside.wait(timeout=20)

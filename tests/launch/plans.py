@@ -11,8 +11,9 @@ from footlights.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import Version
 from google.protobuf.duration_pb2 import Duration
 
+from footlights.devices.kinds import traits_of_kind
 from footlights.launch import plan as plans
-from footlights.launch.launcher import Plan, Ports
+from footlights.launch.launcher import DeviceAccess, LaunchPlan, Ports
 
 CLUSTER = f"test-{uuid.uuid4()}"
 """The mark of this run: nothing that carries it may be left at its end."""
@@ -32,7 +33,7 @@ def make_plan(
     grace_s: float = 5.0,
     public_address: str = "127.0.0.1",
     launch_id: str = "",
-) -> Plan:
+) -> LaunchPlan:
     """Render one launch of ``version`` in a directory of its own below ``root``."""
     launch_id = launch_id or f"l-{uuid.uuid4()}"
     assignment = Assignment(
@@ -50,11 +51,16 @@ def make_plan(
         assignment,
         ports=ports,
         public_address=public_address,
-        device_index=device_index,
-        device_kind=device_kind,
+        device=access(device_kind, device_index),
         directory=root / launch_id,
         cluster_id=CLUSTER,
     )
+
+
+def access(kind: str, index: int = 0) -> DeviceAccess:
+    """How an application gets at a device of a kind, as the agent says it."""
+    traits = traits_of_kind(kind)
+    return DeviceAccess(kind, index, traits.variables, traits.cdi_class)
 
 
 def command(*tokens: str) -> Version:

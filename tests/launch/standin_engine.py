@@ -216,6 +216,7 @@ def application(engine: StandinEngine) -> web.Application:
     routes = web.RouteTableDef()
 
     @routes.get("/version")
+    @routes.get("/{v}/version")
     async def version(request: web.Request) -> web.Response:
         return web.json_response({"Version": "28.2.2", "ApiVersion": "1.50", "MinAPIVersion": "1.24"})
 

@@ -16,14 +16,15 @@ import pytest
 from google.protobuf import json_format
 
 from footlights.launch.container.docker import DockerEngine, container_config
-from footlights.launch.container.launcher import ContainerLauncher, EngineError, Spec, detect
+from footlights.launch.container.engine import ContainerSpec, EngineError
+from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.podman import PodmanEngine, create_arguments
-from footlights.launch.launcher import LaunchError, Phase, Plan
+from footlights.launch.launcher import LaunchError, LaunchPlan, Phase
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
 from tests.launch.waiting import ended, logged
 
-SPEC = Spec(
+SPEC = ContainerSpec(
     name="footlights-x",
     image="img:1",
     command=("cmd", "arg"),
@@ -44,22 +45,29 @@ class Around:
     launcher: ContainerLauncher
     root: Path
 
-    def plan(self, container: dict[str, Any], text: str = "echo up; exec sleep 60", **members: Any) -> Plan:
+    def plan(self, container: dict[str, Any], text: str = "echo up; exec sleep 60", **members: Any) -> LaunchPlan:
         version = script(text)
         json_format.ParseDict({"container": {"image": "app:1", **container}}, version)
         return make_plan(version, self.root, **members)
+
+
+def podman_program(directory: Path, socket: Path) -> str:
+    """Make a stand-in for podman's command, over the stand-in engine at ``socket``."""
+    program = directory / "podman"
+    standin = Path(__file__).with_name("standin_podman.py")
+    program.write_text(f'#!/bin/sh\nSTANDIN_SOCKET={socket} exec {sys.executable} -I -S {standin} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
 
 
 @pytest.fixture(params=["docker", "podman"])
 async def around(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> AsyncIterator[Around]:
     engine = StandinEngine()
     runner = await serve(engine, socket := tmp_path / "engine.sock")
-    program = tmp_path / "podman"
-    standin = Path(__file__).with_name("standin_podman.py")
-    program.write_text(f'#!/bin/sh\nSTANDIN_SOCKET={socket} exec {sys.executable} -I -S {standin} "$@"\n')
-    program.chmod(0o755)
-    chosen = DockerEngine(socket) if request.param == "docker" else PodmanEngine(program=str(program))
-    launcher = ContainerLauncher(root, engine=chosen)
+    chosen = (
+        DockerEngine(socket) if request.param == "docker" else PodmanEngine(program=podman_program(tmp_path, socket))
+    )
+    launcher = ContainerLauncher(root, [chosen])
     yield Around(engine, launcher, root)
     await launcher.close()
     await runner.cleanup()
@@ -196,7 +204,7 @@ async def test_created_but_not_started(around: Around) -> None:
 async def test_engine_is_gone(kind: str, root: Path, tmp_path: Path) -> None:
     """An engine that does not answer is told from a container that is not there: nothing is known, and it is said."""
     engine = DockerEngine(tmp_path / "no.sock") if kind == "docker" else PodmanEngine(program=str(tmp_path / "no"))
-    launcher = ContainerLauncher(root, engine=engine)
+    launcher = ContainerLauncher(root, [engine])
     version = script("exit 0")
     version.container.image = "app:1"
     plan = make_plan(version, root)
@@ -210,19 +218,46 @@ async def test_engine_is_gone(kind: str, root: Path, tmp_path: Path) -> None:
     await launcher.close()
 
 
-async def test_detect(tmp_path: Path) -> None:
-    """Docker's socket is preferred, then podman's command; without either the node is not fit, and it is said why."""
-    (tmp_path / "podman").write_text("#!/bin/sh\n")
-    (tmp_path / "podman").chmod(0o755)
+async def test_an_engine_that_does_not_answer_makes_the_launcher_unavailable(root: Path, tmp_path: Path) -> None:
+    """It says which engine and why; with an engine that answers there is nothing to say."""
+    launcher = ContainerLauncher(root, [DockerEngine(tmp_path / "engine.sock")])
+    assert "docker: " in await launcher.unavailable()
+    engine = StandinEngine()
+    runner = await serve(engine, tmp_path / "engine.sock")
+    assert await launcher.unavailable() == ""
+    await launcher.close()
+    await runner.cleanup()
+    assert "docker: " in await launcher.unavailable()
+
+
+async def test_a_container_belongs_to_the_engine_that_started_it(root: Path, tmp_path: Path) -> None:
+    """When another engine is preferred later, the container is still asked, and ended, at its own."""
     engine = StandinEngine()
     runner = await serve(engine, socket := tmp_path / "engine.sock")
+    podman = PodmanEngine(program=podman_program(tmp_path, socket))
+    other = StandinEngine()
+    other_runner = await serve(other, other_socket := tmp_path / "other.sock")
+    version = script("echo up; exec sleep 60")
+    version.container.image = "app:1"
+    plan = make_plan(version, root)
+    first = ContainerLauncher(root, [DockerEngine(tmp_path / "none.sock"), podman])
+    await first.start(plan, b"")
+    await first.close()
 
-    assert detect(docker_socket=socket, path=str(tmp_path)).name == "docker"
-    assert detect(docker_socket=tmp_path / "none", path=str(tmp_path)).name == "podman"
-    with pytest.raises(LaunchError, match="no container engine") as caught:
-        detect(docker_socket=tmp_path / "none", path="/nowhere")
-    assert caught.value.rejected
-    await runner.cleanup()
+    second = ContainerLauncher(root, [DockerEngine(other_socket), podman])
+    assert await second.unavailable() == ""
+    assert (await second.status(plan)).phase is Phase.RUNNING
+    assert plan.launch_id in await second.find(CLUSTER)
+    await second.stop(plan, kill=True)
+    await ended(second, plan)
+    await second.discard(plan)
+    assert (await second.log(plan)).lines == ("up",)
+
+    await second.close()
+    for each in (runner, other_runner):
+        await each.cleanup()
+    for standin in (engine, other):
+        await standin.close()
 
 
 def test_registry_credentials(tmp_path: Path) -> None:

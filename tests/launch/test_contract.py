@@ -16,7 +16,7 @@ from footlights.launch.container.docker import DockerEngine
 from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.podman import PodmanEngine
 from footlights.launch.fake import FakeLauncher
-from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan
+from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase
 from footlights.launch.process.launcher import ProcessLauncher
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
@@ -38,10 +38,10 @@ class World:
     """Whether there are processes to find."""
     launcher: Launcher
 
-    def plan(self, behavior: str, grace_s: float = 5.0) -> Plan:
+    def plan(self, behavior: str, grace_s: float = 5.0) -> LaunchPlan:
         return make_plan(self.version(behavior), self.root, grace_s=grace_s)
 
-    async def start(self, behavior: str, grace_s: float = 5.0) -> Plan:
+    async def start(self, behavior: str, grace_s: float = 5.0) -> LaunchPlan:
         plan = self.plan(behavior, grace_s)
         await self.launcher.prepare(plan)
         await self.launcher.start(plan, b"{}")
@@ -76,8 +76,8 @@ async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> A
     program.chmod(0o755)
     makers: dict[str, Callable[[], Launcher]] = {
         "process": lambda: ProcessLauncher(root),
-        "docker": lambda: ContainerLauncher(root, engine=DockerEngine(socket)),
-        "podman": lambda: ContainerLauncher(root, engine=PodmanEngine(program=str(program))),
+        "docker": lambda: ContainerLauncher(root, [DockerEngine(socket)]),
+        "podman": lambda: ContainerLauncher(root, [PodmanEngine(program=str(program))]),
         "fake": lambda: FakeLauncher(root),
     }
     make = makers[request.param]

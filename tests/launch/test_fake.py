@@ -9,7 +9,7 @@ from footlights.v1.application_pb2 import FakeBehavior, Version
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.fake import STATE, FakeLauncher
-from footlights.launch.launcher import LaunchError, Phase, Plan
+from footlights.launch.launcher import LaunchError, LaunchPlan, Phase
 from tests.launch.plans import make_plan
 
 
@@ -33,7 +33,7 @@ def launcher(root: Path, clock: Clock) -> FakeLauncher:
     return FakeLauncher(root, clock=clock)
 
 
-def fake_plan(root: Path, fake: FakeBehavior, grace_s: float = 10.0) -> Plan:
+def fake_plan(root: Path, fake: FakeBehavior, grace_s: float = 10.0) -> LaunchPlan:
     return make_plan(Version(fake=fake), root, grace_s=grace_s, device_uuid="FAKE-7")
 
 

@@ -14,7 +14,7 @@ import pytest
 from footlights.v1.application_pb2 import Version
 
 from footlights import recipes
-from footlights.launch.launcher import LogPart, Phase, Plan, Ports
+from footlights.launch.launcher import LaunchPlan, LogPart, Phase, Ports
 from footlights.launch.probes.readiness import presence, ready
 from footlights.launch.process import ownership
 from footlights.launch.process.launcher import ProcessLauncher
@@ -67,7 +67,7 @@ def versions(generation: str, kit: Path = Path("/opt/kit-app")) -> dict[str, Ver
     return {version.version: version for version in manifest.versions}
 
 
-def kit_plan(version: Version, root: Path, ports: Ports, public_address: str = "192.0.2.7") -> Plan:
+def kit_plan(version: Version, root: Path, ports: Ports, public_address: str = "192.0.2.7") -> LaunchPlan:
     return make_plan(
         version,
         root,

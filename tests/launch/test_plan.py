@@ -14,8 +14,9 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.launch.launcher import LaunchError, Plan, Ports
+from footlights.launch.launcher import LaunchError, LaunchPlan, Ports
 from footlights.launch.plan import PATH, from_json, render, resolve_command, to_json
+from tests.launch.plans import access
 
 PORTS = Ports(signal=1, media=2, http=3)
 RECIPE: dict[str, Any] = {
@@ -30,7 +31,7 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def rendered(recipe: dict[str, Any] = RECIPE, kind: str = "GPU", **members: Any) -> Plan:
+def rendered(recipe: dict[str, Any] = RECIPE, kind: str = "GPU", **members: Any) -> LaunchPlan:
     assignment = Assignment(
         launch_id="l-1",
         session_id="s-1",
@@ -44,8 +45,7 @@ def rendered(recipe: dict[str, Any] = RECIPE, kind: str = "GPU", **members: Any)
         assignment,
         ports=PORTS,
         public_address="192.0.2.1",
-        device_index=4,
-        device_kind=kind,
+        device=access(kind, 4),
         directory=Path("/run/l-1"),
         cluster_id="c-1",
     )
@@ -137,8 +137,7 @@ def test_a_value_adds_no_part_to_a_mount() -> None:
             assignment,
             ports=PORTS,
             public_address="2001:db8::1",
-            device_index=0,
-            device_kind="GPU",
+            device=access("GPU"),
             directory=Path("/run/l-1"),
             cluster_id="c-1",
         )
@@ -164,7 +163,7 @@ def test_own_scripts_are_found_beside_the_interpreter(tmp_path: Path) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 PORT = st.integers(1, 65535)
 PLANS = st.builds(
-    Plan,
+    LaunchPlan,
     launch_id=TEXT,
     session_id=TEXT,
     cluster_id=TEXT,
@@ -190,17 +189,17 @@ PLANS = st.builds(
 
 
 @given(PLANS)
-def test_round_trip(plan: Plan) -> None:
+def test_round_trip(plan: LaunchPlan) -> None:
     """A plan that went through the journal is the same plan."""
     assert from_json(to_json(plan)) == plan
 
 
 @given(PLANS, st.data())
-def test_a_broken_journal_is_an_error(plan: Plan, data: st.DataObject) -> None:
+def test_a_broken_journal_is_an_error(plan: LaunchPlan, data: st.DataObject) -> None:
     """A plan with a member missing, or cut short, is a ValueError and nothing else."""
     text = to_json(plan)
     value = json.loads(text)
-    del value[data.draw(st.sampled_from(sorted(set(value) - {"mounts"})))]
+    del value[data.draw(st.sampled_from(sorted(set(value) - {"mounts", "cdi_device"})))]
 
     for broken in (json.dumps(value), text[: data.draw(st.integers(0, len(text) - 1))], "[]", "null"):
         with pytest.raises(ValueError, match="not a plan"):

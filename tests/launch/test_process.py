@@ -19,7 +19,7 @@ import pytest
 from footlights.launch.launcher import LaunchError, Phase
 from footlights.launch.process import shim
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
-from footlights.linux import procfs
+from footlights.linux import files, procfs
 from tests.launch.plans import CLUSTER, command, make_plan, script
 from tests.launch.waiting import ended, logged, until
 
@@ -303,7 +303,7 @@ async def test_reused_pid(launcher: ProcessLauncher, root: Path) -> None:
     assert identity is not None
     plan.directory.mkdir()
     stale = {**identity.to_json(), "start_ticks": identity.start_ticks - 1}
-    shim.write_atomically(plan.directory / shim.STATE, {"shim": stale, "application": stale})
+    files.replace_json(plan.directory / shim.STATE, {"shim": stale, "application": stale})
 
     assert (await launcher.status(plan)).phase is Phase.EXITED
     await launcher.stop(plan)
@@ -320,7 +320,7 @@ async def test_other_boot(launcher: ProcessLauncher, root: Path) -> None:
     plan = make_plan(script("exec sleep 60"), root)
     plan.directory.mkdir()
     old = {"pid": os.getpid(), "start_ticks": 1, "boot_id": "another"}
-    shim.write_atomically(plan.directory / shim.STATE, {"shim": old, "application": old})
+    files.replace_json(plan.directory / shim.STATE, {"shim": old, "application": old})
 
     status = await launcher.status(plan)
 

@@ -13,7 +13,7 @@ from footlights.v1.application_pb2 import Presence as PresenceRecipe
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.fake import FakeLauncher
-from footlights.launch.launcher import LogPart, Plan, Ports
+from footlights.launch.launcher import LaunchPlan, LogPart, Ports
 from footlights.launch.probes.readiness import UNKNOWN, presence, ready
 from tests.launch.plans import make_plan
 
@@ -54,7 +54,7 @@ async def serve() -> AsyncIterator[Serve]:
         await server.wait_closed()
 
 
-def plan_for(root: Path, version: Version, *, signal: int = 9, http: int = 9) -> Plan:
+def plan_for(root: Path, version: Version, *, signal: int = 9, http: int = 9) -> LaunchPlan:
     version.command[:] = ["/bin/true"]
     return replace(make_plan(version, root), ports=Ports(signal=signal, media=9, http=http))
 

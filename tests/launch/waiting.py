@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from footlights.launch.launcher import Launcher, Phase, Plan, Status
+from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
@@ -24,12 +24,12 @@ async def until(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], *,
         await asyncio.sleep(0.01)
 
 
-async def ended(launcher: Launcher, plan: Plan) -> Status:
+async def ended(launcher: Launcher, plan: LaunchPlan) -> Status:
     """Wait until the launch has ended."""
     return await until(lambda: launcher.status(plan), lambda status: status.phase is Phase.EXITED)
 
 
-async def logged(launcher: Launcher, plan: Plan, text: str) -> tuple[str, ...]:
+async def logged(launcher: Launcher, plan: LaunchPlan, text: str) -> tuple[str, ...]:
     """Wait until a line of the output holds ``text``."""
     part = await until(lambda: launcher.log(plan), lambda part: any(text in line for line in part.lines))
     return part.lines

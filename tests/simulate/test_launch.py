@@ -11,7 +11,7 @@ from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 from footlights.agent.clock import BootClock
 from footlights.agent.launches.record import Record
-from footlights.agent.launches.step import Ending
+from footlights.agent.launches.step import LaunchEnding
 from footlights.launch.launcher import Ports
 from footlights.lifecycle import LaunchState
 from footlights.simulate.launch import REFUSED, SimulatedLaunch
@@ -77,7 +77,7 @@ async def test_a_launch_starts_is_watched_and_is_stopped() -> None:
     await seen.until("READY", viewers=0)
     seen.told.clear()
     again = await seen.until("READY", viewers=1)
-    seen.launch.end(Ending(LaunchState.EXITED, "STOPPED"))
+    seen.launch.end(LaunchEnding(LaunchState.EXITED, "STOPPED"))
     final = await seen.until("EXITED")
 
     assert again.ever_connected

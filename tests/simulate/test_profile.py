@@ -78,7 +78,7 @@ def test_a_file_of_ones_own_is_a_profile(tmp_path: Path, suffix: str) -> None:
     assert loaded.start.cold_s == Spread(median=2, p99=5)
     assert loaded.start.warm_s == Spread(constant=1)
     assert loaded.nodes.link_lost.per_hour == 3
-    assert loaded.gpus == profile.Profile("other").gpus
+    assert loaded.gpus == profile.SimulationProfile("other").gpus
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import random
 import pytest
 
 from footlights.errors import InvalidArgument
-from footlights.simulate.profile import Profile
+from footlights.simulate.profile import SimulationProfile
 from footlights.simulate.report import Report
 from footlights.simulate.settings import Simulation
 from footlights.simulate.tally import Tally, Times
 
-SIMULATION = Simulation(Profile("mine"), ("127.0.0.1:1",), nodes=1200, gpus=4, sessions_per_s=5.0)
+SIMULATION = Simulation(SimulationProfile("mine"), ("127.0.0.1:1",), nodes=1200, gpus=4, sessions_per_s=5.0)
 
 
 def report(tally: Tally, **members: object) -> Report:
@@ -110,7 +110,7 @@ def test_a_simulation_that_cannot_be_is_refused(members: dict[str, object], name
     """
     A wrong option is named with its value and what would do.
     """
-    values: dict[str, object] = {"profile": Profile("mine"), "servers": ("127.0.0.1:1",), **members}
+    values: dict[str, object] = {"profile": SimulationProfile("mine"), "servers": ("127.0.0.1:1",), **members}
 
     with pytest.raises(InvalidArgument) as caught:
         Simulation(**values)  # type: ignore[arg-type]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
 from footlights.agent.devices.inventory import off_loop
 from footlights.devices.detect import detect
 from footlights.errors import FailedPrecondition, InvalidArgument
+from footlights.launch.launchers import LAUNCHERS, LauncherSettings
+from footlights.linux.files import lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,23 +42,13 @@ async def make_devices(config: AgentConfig) -> Devices:
 
 
 def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
-    """Make the launchers that the operator enabled. Each is imported only where it is: containers need a client."""
-    root = config.data_dir.absolute() / "launches"
-    launchers: dict[str, Launcher] = {}
-    for name in config.launchers:
-        if name == "process":
-            from footlights.launch.process.launcher import ProcessLauncher
-
-            launchers[name] = ProcessLauncher(root)
-        elif name == "container":
-            from footlights.launch.container.launcher import ContainerLauncher
-
-            launchers[name] = ContainerLauncher(root)
-        elif name == "fake":
-            from footlights.launch.fake import FakeLauncher
-
-            launchers[name] = FakeLauncher(root)
-    return launchers
+    """Make the launchers that the operator enabled; others are not even imported."""
+    settings = LauncherSettings(
+        root=config.data_dir.absolute() / "launches",
+        container_engine=config.container_engine,
+        container_socket=config.container_socket,
+    )
+    return {name: LAUNCHERS[name].open(settings) for name in config.launchers}
 
 
 @contextlib.contextmanager
@@ -68,15 +59,14 @@ def locked(directory: Path) -> Iterator[None]:
         FailedPrecondition: another agent holds it.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedPrecondition(
-                f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
-                reason="DATA_DIR_LOCKED",
-            ) from error
+        descriptor = lock_file(directory / "agent.lock")
+    except BlockingIOError as error:
+        raise FailedPrecondition(
+            f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
+            reason="DATA_DIR_LOCKED",
+        ) from error
+    try:
         yield
     finally:
         os.close(descriptor)

@@ -11,8 +11,9 @@ from types import MappingProxyType
 
 from footlights.errors import InvalidArgument
 from footlights.ids import check_node, is_loopback
+from footlights.launch.launchers import LAUNCHERS
 
-LAUNCHERS = ("process", "container", "fake")
+CONTAINER_ENGINES = ("auto", "docker", "podman", "none")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _EPHEMERAL = 32768
 """Where Linux's ephemeral ports begin by default (ip(7), ip_local_port_range)."""
@@ -52,6 +53,10 @@ class AgentConfig:
     """How many software renderers; None is one a core."""
     slots_per_device: int = 1
     launchers: tuple[str, ...] = ("process",)
+    container_engine: str = "auto"
+    """What runs containers: ``docker``, ``podman``, ``auto`` (Docker where it answers, else podman) or ``none``."""
+    container_socket: str = ""
+    """Docker's Unix socket; empty is the one that DOCKER_HOST names, else /var/run/docker.sock."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     foreign_memory_bytes: int = 256 << 20
     """A process of somebody else's that draws with no more than this is tolerated."""
@@ -129,9 +134,16 @@ class AgentConfig:
         return token
 
     def _check_launchers(self) -> None:
+        choices = ", ".join(LAUNCHERS)
         for name in self.launchers:
-            _check(name in LAUNCHERS, "launchers", f"{name!r} is none. Give some of {', '.join(LAUNCHERS)}.")
-        _check(bool(self.launchers), "launchers", f"is empty. Give some of {', '.join(LAUNCHERS)}.")
+            _check(name in LAUNCHERS, "launchers", f"unknown launcher {name!r}; choose from {choices}.")
+        _check(bool(self.launchers), "launchers", f"is empty. Give at least one of {choices}.")
+        engine = self.container_engine
+        text = f"unknown container engine {engine!r}; choose from {', '.join(CONTAINER_ENGINES)}."
+        _check(engine in CONTAINER_ENGINES, "container_engine", text)
+        if self.container_socket:
+            text = f"{self.container_socket!r} is not an absolute path. Give the path of Docker's Unix socket."
+            _check(self.container_socket.startswith("/"), "container_socket", text)
 
     def _check_server(self) -> None:
         for server in self.servers:

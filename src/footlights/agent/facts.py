@@ -1,4 +1,4 @@
-"""What the agent says of its machine."""
+"""What the agent says of its node: the machine, what it offers, its devices, and notes for an operator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,81 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import footlights
+from footlights.agent.devices.inventory import worth_telling
+from footlights.v1.agent_pb2 import Inventory
 from footlights.v1.node_pb2 import NodeFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from footlights.agent.config import AgentConfig
+    from footlights.agent.devices.inventory import DeviceWatch
+    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.offer import LauncherOffer
+
+
+class NodeDescription:
+    """The node as it is, and as it was last told."""
+
+    def __init__(
+        self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: LaunchTable, *, port_blocks: int
+    ) -> None:
+        """Describe a node by its parts.
+
+        Args:
+            config: What is configured.
+            devices: Its devices.
+            offer: Its launchers.
+            table: Its launches, whose processes are not foreign.
+            port_blocks: How many launches its ports allow at once.
+        """
+        self._config, self._devices, self._offer, self._table = config, devices, offer, table
+        self._port_blocks = port_blocks
+        self._notes = list(config.warnings)
+        self._told = Inventory()
+
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Add sentences for an operator that hold from now on."""
+        self._notes += notes
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for an operator, as they hold now."""
+        silence = self._devices.silence
+        return [
+            *self._notes,
+            *self._offer.notes,
+            *self._devices.inventory.notes,
+            *([silence] if silence else []),
+        ]
+
+    def facts(self) -> NodeFacts:
+        """What is configured, and what the machine is."""
+        return node_facts(
+            self._config,
+            driver_version=self._devices.inventory.driver_version or "",
+            launchers=self._offer.names,
+            notes=self.notes,
+            port_blocks=self._port_blocks,
+        )
+
+    def inventory(self) -> Inventory:
+        """Everything, as it was last read."""
+        devices = self._devices.to_protos(self._table.known_pids)
+        self._told = Inventory(devices=devices, facts=self.facts())
+        return self._told
+
+    async def news(self) -> Inventory | None:
+        """Everything, where it has changed by more than the noise of its figures since it was last told."""
+        pids = self._table.known_pids
+        if self._devices.unexplained(pids):
+            # A child that an application has just made is on the device before it is counted as ours.
+            pids = await self._table.own_pids()
+        now = Inventory(devices=self._devices.to_protos(pids), facts=self.facts())
+        if now.facts == self._told.facts and not worth_telling(list(self._told.devices), list(now.devices)):
+            return None
+        self._told = now
+        return now
 
 
 def node_facts(

@@ -10,40 +10,41 @@ import structlog
 
 from footlights.agent.assembly import locked, make_devices, make_launchers
 from footlights.agent.clock import BootClock, Clock
-from footlights.agent.devices.admission import Admission
-from footlights.agent.devices.inventory import DeviceWatch, Silent, off_loop, worth_telling
+from footlights.agent.devices.admission import Admission, PlanRenderer
+from footlights.agent.devices.inventory import DeviceWatch, Silent, off_loop
 from footlights.agent.devices.ports import PortBlocks
-from footlights.agent.facts import node_facts
+from footlights.agent.facts import NodeDescription
+from footlights.agent.launches import log_retention, orphans
+from footlights.agent.launches.abandonment import Abandonment
 from footlights.agent.launches.journal import Journal
 from footlights.agent.launches.launches import Launches
-from footlights.agent.launches.observer import Surroundings
-from footlights.agent.launches.orphans import Orphans, mark
+from footlights.agent.launches.log_retention import LogRetention
+from footlights.agent.launches.observer import LaunchTools
+from footlights.agent.launches.orphans import Orphans
 from footlights.agent.launches.probes import ApplicationProbes, Probes
-from footlights.agent.launches.retired import Retired
-from footlights.agent.launches.step import Ending
-from footlights.agent.link import cluster
-from footlights.agent.link.link import PROTOCOL_VERSION, Link, Peer
-from footlights.agent.link.log_tails import LogTails
+from footlights.agent.launches.step import LaunchEnding
+from footlights.agent.launches.table import LaunchTable
+from footlights.agent.link.cluster import KnownCluster
+from footlights.agent.link.link import Link
+from footlights.agent.link.log_tails import LogSource, LogTails
 from footlights.agent.link.outbox import Outbox
+from footlights.agent.link.protocol import NodeProtocol
+from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
+from footlights.agent.offer import LauncherOffer
 from footlights.ids import new_id
-from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
-from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
+from footlights.supervision import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from footlights.agent.config import AgentConfig
-    from footlights.agent.launches.record import Record
     from footlights.agent.link.backoff import Pace
-    from footlights.devices.reading import DeviceReading, Devices
-    from footlights.launch.launcher import Launcher, Plan, Ports
-    from footlights.v1.node_pb2 import Device, NodeFacts
+    from footlights.devices.reading import Devices
+    from footlights.launch.launcher import Launcher
 
 _FLUSH_S: Final = 3.0
 _STOP_SLACK_S: Final = 10.0
-_ABANDON_CHECK_S: Final = 1.0
-_AGAIN_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -57,8 +58,7 @@ async def run(config: AgentConfig, stop: asyncio.Event) -> None:
     """
     with locked(config.data_dir):
         devices = await make_devices(config)
-        launchers = make_launchers(config)
-        agent = Agent(config, devices=devices, launchers=launchers, probes=ApplicationProbes())
+        agent = Agent(config, devices=devices, launchers=make_launchers(config), probes=ApplicationProbes())
         await agent.run(stop)
 
 
@@ -73,24 +73,22 @@ class Agent:
         launchers: Mapping[str, Launcher],
         probes: Probes,
         clock: Clock | None = None,
-        ports: PortBlocks | None = None,
         pids_visible: bool | None = None,
         pace: Pace | None = None,
     ) -> None:
         """Put the parts together; nothing happens until ``run``."""
         self.config = config
         self.incarnation = new_id()
-        self._clock = clock or BootClock()
-        self._cluster_file = config.data_dir / "cluster.json"
-        self._cluster = cluster.load(self._cluster_file)
+        self.supervisor = Supervisor()
+        clock = clock or BootClock()
         self._devices_source = devices
-        self._launchers = dict(launchers)
-        self._ports = ports or PortBlocks(config.first_port, config.last_port)
+        self._launchers = launchers
+        self._cluster = KnownCluster(config.data_dir / "cluster.json", config.node)
+        self._retention = LogRetention(config.data_dir / "launches", clock)
+        self._ports = PortBlocks(config.first_port, config.last_port)
+        self.offer = LauncherOffer(launchers)
         self.journal = Journal(config.data_dir / "journal")
-        self._retired = Retired(config.data_dir / "launches", self._clock)
-        self._notes: tuple[str, ...] = config.warnings
-        self._told: list[Device] = []
-        self._unlinked_since = self._clock.now()
+        self.table = LaunchTable()
         self.devices = DeviceWatch(
             devices,
             timeout_s=config.device_timeout_s,
@@ -98,221 +96,122 @@ class Agent:
             slots_per_device=config.slots_per_device,
             pids_visible=pids_visible,
         )
-        self.launches = Launches(self.journal, self._retired)
-        self._outbox = Outbox(self._report)
-        self._logs = LogTails(self._log_source, self._is_over, self._outbox)
-        peer = Peer(self._hello, self._welcomed, self._received, self._beat)
-        self.link = Link(config, peer, self._outbox, self._logs, pace=pace)
-        admission = Admission(
-            config,
-            devices=self.devices,
-            launchers=self._launchers,
-            ports=self._ports,
-            roster=self.launches,
-            render=self._render,
+        self._outbox = Outbox(self.table.report, self.supervisor)
+        self._orphans = Orphans(
+            launchers.values(), mark=lambda: self._cluster.mark, is_known=self.table.knows, clock=clock
         )
-        surroundings = Surroundings(
-            admission=admission,
-            clock=self._clock,
+        renderer = PlanRenderer(config.public_address, self._retention, self._cluster)
+        tools = LaunchTools(
+            admission=Admission(
+                self.devices, self.offer, self._ports, self.table, renderer, slots_per_device=config.slots_per_device
+            ),
+            clock=clock,
             devices=self.devices,
             journal=self.journal,
-            launchers=self._launchers,
+            launchers=launchers,
             ports=self._ports,
             probes=probes,
-            changed=lambda record: self._outbox.changed(record.launch_id),
+            reports=self._outbox,
+            supervisor=self.supervisor,
         )
-        self._orphans = Orphans(
-            self._launchers.values(),
-            mark=self._mark,
-            is_known=self._is_known,
-            clock=self._clock,
-            linked=self.link.connected.is_set,
+        self.launches = Launches(self.table, tools, self._retention, self._orphans)
+        self._description = NodeDescription(
+            config, self.devices, self.offer, self.table, port_blocks=self._ports.capacity
         )
-        self.launches.furnish(surroundings, tell_lost=self._outbox.lost, end_traces=self._orphans.end)
+        protocol = NodeProtocol(
+            config.node,
+            self.incarnation,
+            description=self._description,
+            cluster=self._cluster,
+            table=self.table,
+            launches=self.launches,
+            supervisor=self.supervisor,
+        )
+        self._logs = LogTails(LogSource(self.table, self._retention, launchers), self._outbox)
+        self.link = Link(config, protocol, self._outbox, self._logs, pace=pace)
+        self._abandonment = Abandonment(self.table, self.link, self._cluster, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then end the launches or leave them, as configured."""
         structlog.contextvars.bind_contextvars(node=self.config.node)
         log = _log.bind(incarnation=self.incarnation)
-        restored = await asyncio.to_thread(self.journal.restore)
-        for problem in restored.quarantined:
-            log.error("journal_entry_quarantined", problem=problem)
-        self._notes += tuple(f"journal: {problem}" for problem in restored.quarantined)
-        with contextlib.suppress(Silent):
-            await self.devices.refresh()
-        for note in (*self._notes, *self.devices.inventory.notes):
-            log.info("note", note=note)
-        await self.launches.restore(restored.entries)
-        log.info("agent_started", launches=len(restored.entries), devices=len(self.devices.inventory.devices))
-        parts: dict[str, Callable[[], Awaitable[None]]] = {
-            "devices": self._watch_devices,
-            "abandon": self._watch_link,
-            "sweep": lambda: self._retired.sweep(self.config.log_retention_s, self._is_known),
-            "orphans": self._orphans.watch,
-            "link": self.link.run,
-        }
-        work = [asyncio.create_task(_keep(name, part), name=name) for name, part in parts.items()]
-        stopping = asyncio.create_task(stop.wait(), name="stop")
+        loops: list[asyncio.Task[None]] = []
         try:
-            await stopping
+            await self._start()
+            log.info("agent_started", launches=len(self.table.records), devices=len(self.devices.inventory.devices))
+            loops = self._loops()
+            await stop.wait()
+            log.info("agent_stopping", launches=len(self.table.alive), drain=self.config.drain_on_stop)
             if self.config.drain_on_stop:
                 await self._drain()
-            log.info("agent_stopped", left_running=len(self.launches.alive))
+            await self.link.close()
+            log.info("agent_stopped", left_running=len(self.table.alive))
         finally:
-            for task in (*work, stopping):
-                task.cancel()
-            self._logs.cancel_all()
-            await asyncio.gather(*work, stopping, return_exceptions=True)
-            await self.launches.close()
-            for launcher in self._launchers.values():
+            await self._close(loops)
+
+    async def _start(self) -> None:
+        restored = await asyncio.to_thread(self.journal.restore)
+        for problem in restored.quarantined:
+            _log.error("journal_entry_quarantined", problem=problem)
+        self._description.add_notes(f"journal: {problem}" for problem in restored.quarantined)
+        await self.offer.refresh()
+        with contextlib.suppress(Silent):
+            await self.devices.refresh()
+        for note in self._description.notes:
+            _log.info("note", note=note)
+        await self.launches.restore(restored.entries)
+
+    def _loops(self) -> list[asyncio.Task[None]]:
+        supervise = self.supervisor.supervise
+        retention_s = self.config.log_retention_s
+        loops = {
+            "devices": supervise("devices", self._watch_devices, every_s=self.config.device_interval_s),
+            "launchers": supervise("launchers", self.offer.refresh, every_s=OFFER_CHECK_S),
+            "abandonment": supervise("abandonment", self._abandonment.look, every_s=0, wake=self._abandonment.wait),
+            "log_retention": supervise(
+                "log_retention",
+                lambda: self._retention.sweep(retention_s, self.table.knows),
+                every_s=min(log_retention.SWEEP_S, retention_s),
+            ),
+            "orphans": supervise("orphans", self._look_for_orphans, every_s=orphans.EVERY_S),
+            "link": supervise("link", self.link.hold, every_s=0),
+        }
+        return [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+
+    async def _close(self, loops: list[asyncio.Task[None]]) -> None:
+        """Let go of everything, in order: the loops, the launches' watchers, the launchers, the devices."""
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await self._logs.close()
+        await self.launches.close()
+        for name, launcher in self._launchers.items():
+            with self.supervisor.isolated("stopping", launcher=name):
                 await launcher.close()
-            with contextlib.suppress(TimeoutError):
-                await off_loop(self._devices_source.close, 1.0)
-
-    # What the link speaks for
-
-    def _hello(self) -> Hello:
-        self._told = self._device_protos()
-        return Hello(
-            node=self.config.node,
-            incarnation=self.incarnation,
-            facts=self._facts(),
-            inventory=Inventory(devices=self._told, facts=self._facts()),
-            launches=[record.report() for record in self.launches.records],
-            protocol_version=PROTOCOL_VERSION,
-        )
-
-    def _welcomed(self, welcome: Welcome) -> None:
-        said = cluster.Cluster.of(welcome)
-        if said != self._cluster:
-            self._cluster = said
-            cluster.save(self._cluster_file, said)
-
-    def _received(self, message: LinkResponse) -> None:
-        kind = message.WhichOneof("message")
-        if kind == "assignments":
-            self.launches.assign_all(message.assignments.assignments, self._mark())
-        elif kind == "assignment":
-            self.launches.assign(message.assignment)
-        elif kind == "forget":
-            self.launches.forget(message.forget.launch_id)
-        elif kind == "notice":
-            _log.warning("notice", reason=message.notice.reason, message=message.notice.message)
-        else:
-            _log.warning("message_not_understood", kind=kind)
-
-    def _beat(self) -> list[LaunchReport]:
-        # Ends that are not acknowledged are told again and again: a report is a state, not an event.
-        return [record.report() for record in self.launches.records]
-
-    def _report(self, launch_id: str) -> LaunchReport | None:
-        record = self.launches.get(launch_id)
-        return None if record is None else record.report()
-
-    # What the parts ask
-
-    def _render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> Plan:
-        return render(
-            assignment,
-            ports=ports,
-            public_address=self.config.public_address,
-            device_index=reading.index,
-            device_kind=reading.kind.value,
-            directory=self._retired.directory(assignment.launch_id),
-            cluster_id=self._mark(),
-        )
-
-    def _log_source(self, launch_id: str) -> tuple[Launcher, Plan] | None:
-        record = self.launches.get(launch_id)
-        plan = record.plan if record is not None else self._retired.plan(launch_id)
-        if plan is None:
-            return None
-        launcher = self._launchers.get(Admission.launcher_name(Assignment(version=plan.version)))
-        return None if launcher is None else (launcher, plan)
-
-    def _mark(self) -> str:
-        return mark(self._cluster.cluster_id, self.config.node) if self._cluster.cluster_id else ""
-
-    def _is_over(self, launch_id: str) -> bool:
-        record = self.launches.get(launch_id)
-        return record is None or record.state.final
-
-    def _is_known(self, launch_id: str) -> bool:
-        return self.launches.get(launch_id) is not None
-
-    def _facts(self) -> NodeFacts:
-        inventory = self.devices.inventory
-        notes = [*self._notes, *inventory.notes]
-        if self.devices.silence:
-            notes.append(self.devices.silence)
-        return node_facts(
-            self.config,
-            driver_version=inventory.driver_version or "",
-            launchers=tuple(self._launchers),
-            notes=notes,
-            port_blocks=self._ports.capacity,
-        )
-
-    def _device_protos(self) -> list[Device]:
-        return self.devices.to_protos(self.launches.known_pids)
-
-    async def _fresh_device_protos(self) -> list[Device]:
-        # A child that an application has just made is on the device before it is counted as ours.
-        if self.devices.unexplained(self.launches.known_pids):
-            return self.devices.to_protos(await self.launches.own_pids())
-        return self._device_protos()
-
-    # Loops
+        with contextlib.suppress(TimeoutError):
+            await off_loop(self._devices_source.close, 1.0)
 
     async def _watch_devices(self) -> None:
-        silence = ""
-        while True:
-            await asyncio.sleep(self.config.device_interval_s)
-            with contextlib.suppress(Silent):
-                await self.devices.refresh()
-            now = await self._fresh_device_protos()
-            if worth_telling(self._told, now) or silence != self.devices.silence:
-                silence = self.devices.silence
-                self._told = now
-                self._outbox.inventory(Inventory(devices=now, facts=self._facts()))
+        with contextlib.suppress(Silent):
+            await self.devices.refresh()
+        if (news := await self._description.news()) is not None:
+            self._outbox.inventory(news)
 
-    async def _watch_link(self) -> None:
-        """Without a link for long, end what nobody is connected to: nobody is left to do it."""
-        while True:
-            await asyncio.sleep(min(_ABANDON_CHECK_S, self._cluster.abandon_after_s / 4))
-            now = self._clock.now()
-            if self.link.connected.is_set():
-                self._unlinked_since = now
-            elif now - self._unlinked_since >= self._cluster.abandon_after_s:
-                text = f"The node had no link to the control plane for {self._cluster.abandon_after_s:g} s, and nobody "
-                ending = Ending(LaunchState.EXITED, "ABANDONED", text + "was connected.")
-                self.launches.end_all(ending, unless=_may_be_watched)
+    async def _look_for_orphans(self) -> None:
+        if self.link.connected.is_set():
+            await self._orphans.look()
 
     async def _drain(self) -> None:
         self.launches.close_to_new("The node's agent is being stopped.")
-        alive = self.launches.alive
+        alive = self.table.alive
         grace = max((runner.record.grace for runner in alive), default=0.0)
         for runner in alive:
             served = runner.record.state is LaunchState.READY
             state = LaunchState.EXITED if served else LaunchState.FAILED
-            runner.end(Ending(state, "AGENT_STOPPED", "The node's agent was stopped, and its launches with it."))
+            runner.end(LaunchEnding(state, "AGENT_STOPPED", "The node's agent was stopped, and its launches with it."))
         if not await self.launches.over(grace + _STOP_SLACK_S):
-            _log.error("stopped_with_launches", launches=[r.record.launch_id for r in self.launches.alive])
+            _log.error("stopped_with_launches", launches=[runner.record.launch_id for runner in self.table.alive])
         if self.link.connected.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_S):
-                    await self.launches.none_left.wait()
-
-
-async def _keep(name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """Run a part of the agent for ever: one that fails is begun anew, and hurts no other."""
-    while True:
-        try:
-            await part()
-        except Exception:
-            _log.exception("part_failed", part=name)
-        await asyncio.sleep(_AGAIN_S)
-
-
-def _may_be_watched(record: Record) -> bool:
-    return record.state is LaunchState.READY and record.viewers != 0
+                    await self.table.none_left.wait()

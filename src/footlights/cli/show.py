@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from footlights.cli.durations import show_duration
 from footlights.cli.output import details, table
+from footlights.launch.launchers import traits_of
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -198,7 +199,7 @@ def version_rows(versions: Sequence[application_pb2.Version], now_s: float) -> l
     rows = [
         (
             version.version,
-            "fake" if version.HasField("fake") else "container" if version.HasField("container") else "process",
+            traits_of(version).name,
             ", ".join(argument.name for argument in version.arguments) or "-",
             age(version.created_time, now_s),
             version.description,

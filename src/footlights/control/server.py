@@ -26,6 +26,7 @@ from footlights.control.assembly import Plane, assemble
 from footlights.control.present import Origin
 from footlights.control.settings import ServerSettings, split_address
 from footlights.errors import Error, FailedPrecondition
+from footlights.linux.files import replace_file
 from footlights.logging import set_up_logging
 from footlights.store import Store, open_store
 
@@ -226,6 +227,4 @@ def _bracketed(host: str) -> str:
 
 
 def _write_endpoints(path: Path, endpoints: dict[str, str]) -> None:
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(endpoints))
-    draft.replace(path)
+    replace_file(path, json.dumps(endpoints).encode(), mode=0o644, durable=False)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from footlights.devices.foreign import Foreign, Occupancy
-from footlights.devices.reading import DeviceReading, Health, Kind
+from footlights.devices.reading import DeviceHealth, DeviceReading
 
 _GIB = 1 << 30
 _MIB = 1 << 20
@@ -27,7 +27,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class DeviceRefusal:
     """Why not. ``str()`` is one line for people: ``FOREIGN_PROCESS 3.1 GiB pid 123 python``."""
 
     reason: str
@@ -39,33 +39,33 @@ class Refusal:
         return f"{self.reason} {self.message}" if self.message else self.reason
 
 
-def admit(reading: DeviceReading | None, need: Need, occupants: Foreign | None = None) -> Refusal | None:
-    """The first reason to refuse, or None. Only what is known refuses: unsaid memory or unknown occupancy
-    does not.
+def admit(reading: DeviceReading | None, need: Need, occupants: Foreign | None = None) -> DeviceRefusal | None:
+    """The first reason to refuse, or None. Only what is known refuses: unknown memory or occupancy does not.
 
     Args:
         reading: the device as read just now; None where `Devices.read_one` found none.
+        need: what the version asks of it.
         occupants: what `foreign.foreign` made of the same reading.
     """
     if reading is None:
-        return Refusal("MISSING", "no such device on this node any more")
-    if reading.health in (Health.LOST, Health.UNHEALTHY):
+        return DeviceRefusal("MISSING", "no such device on this node any more")
+    if reading.health in (DeviceHealth.LOST, DeviceHealth.UNHEALTHY):
         reasons = "; ".join(f"{r.reason}: {r.message}" for r in reading.health_reasons)
-        return Refusal(reading.health.value, reasons)
-    if need.hardware and reading.kind is Kind.SOFTWARE:
-        return Refusal("NO_HARDWARE", f"{reading.name} renders on the CPU")
+        return DeviceRefusal(reading.health.value, reasons)
+    if need.hardware and not reading.kind.traits.hardware:
+        return DeviceRefusal("NO_HARDWARE", f"{reading.name} renders on the CPU")
     if need.graphics and not reading.graphics:
-        return Refusal("NO_GRAPHICS", f"{reading.name} cannot draw")
+        return DeviceRefusal("NO_GRAPHICS", f"{reading.name} cannot draw")
     if need.encoder and not reading.encoder:
-        return Refusal("NO_ENCODER", f"{reading.name} has no hardware video encoder")
+        return DeviceRefusal("NO_ENCODER", f"{reading.name} has no hardware video encoder")
     if occupants is not None and occupants.occupancy is Occupancy.FOREIGN:
         worst = occupants.processes[0]
         size = "?" if worst.used_memory_bytes is None else _size(worst.used_memory_bytes)
         more = f" and {len(occupants.processes) - 1} more" if len(occupants.processes) > 1 else ""
-        return Refusal("FOREIGN_PROCESS", f"{size} pid {worst.pid} {worst.name or ''}".rstrip() + more)
+        return DeviceRefusal("FOREIGN_PROCESS", f"{size} pid {worst.pid} {worst.name or ''}".rstrip() + more)
     free = reading.memory_free_bytes
     if free is not None and free < need.min_memory_bytes:
-        return Refusal("MEMORY", _less(free, need.min_memory_bytes))
+        return DeviceRefusal("MEMORY", _less(free, need.min_memory_bytes))
     return None
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from footlights.devices import capabilities, health
+from footlights.devices import capabilities, driver, health
 from footlights.devices.driver import (
-    Device,
     DriverError,
     DriverGoneError,
     Memory,
@@ -15,10 +14,13 @@ from footlights.devices.driver import (
     RemappedRows,
     UnsupportedError,
 )
-from footlights.devices.reading import DeviceProcess, DeviceReading, Health, HealthReason, Kind, ProcessKind
+from footlights.devices.reading import DeviceHealth, DeviceProcess, DeviceReading, HealthReason, ProcessKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from footlights.devices.driver import DriverDevice, Question
+    from footlights.devices.kinds import DeviceKind
 
 T = TypeVar("T")
 
@@ -42,29 +44,28 @@ class Answers:
     retired_pages_pending: bool | None = None
     remapped_rows: RemappedRows | None = None
     recovery_action: str | None = None
-    mig: MigAttributes | None = None
+    mig_attributes: MigAttributes | None = None
     unsupported: set[str] = field(default_factory=set)
     """Names of the fields above that this device says it does not support."""
     failures: dict[str, DriverError] = field(default_factory=dict)
     """Names of the fields above whose question failed, with the error."""
 
-    def ask(self, name: str, question: Callable[[], T]) -> T | None:
-        """Put one question and remember how it went. A lost GPU is not asked again: each call may take
-        seconds.
+    def ask(self, device: DriverDevice, question: Question[T]) -> T | None:
+        """Put one question and remember how it went. A lost GPU is not asked again: each call may take seconds.
 
         Raises:
-            DriverGoneError: there is nobody left to answer anything.
+            DriverGoneError: the driver as a whole does not answer.
         """
         if self.lost:
             return None
         try:
-            return question()
+            return device.ask(question)
         except DriverGoneError:
             raise
         except UnsupportedError:
-            self.unsupported.add(name)
+            self.unsupported.add(question.name)
         except DriverError as error:
-            self.failures[name] = error
+            self.failures[question.name] = error
         return None
 
     @property
@@ -73,34 +74,41 @@ class Answers:
         return any(error.code == "GPU_IS_LOST" for error in self.failures.values())
 
 
-def gather(device: Device) -> Answers:
+_LOAD: Final = (
+    driver.MEMORY,
+    driver.UTILIZATION_PERCENT,
+    driver.ENCODER_SESSIONS,
+    driver.COMPUTE,
+    driver.GRAPHICS,
+)
+_GPU: Final = (
+    driver.NAME,
+    driver.PCI_BUS_ID,
+    *_LOAD,
+    driver.ENCODER_CAPACITY,
+    driver.GRAPHICS_ALLOWED,
+    driver.ECC_CORRECTED,
+    driver.ECC_UNCORRECTED,
+    driver.RETIRED_PAGES,
+    driver.RETIRED_PAGES_PENDING,
+    driver.REMAPPED_ROWS,
+    driver.RECOVERY_ACTION,
+)
+_INSTANCE: Final = (driver.NAME, driver.MIG_ATTRIBUTES, *_LOAD)
+"""What can be asked of a MIG instance; error counters are kept by its GPU."""
+
+
+def gather(device: DriverDevice) -> Answers:
     """Ask a whole GPU everything but its MIG layout."""
-    answers = Answers()
-    ask = answers.ask
-    answers.name = ask("name", device.name)
-    answers.pci_bus_id = ask("pci_bus_id", device.pci_bus_id)
-    _ask_load(device, answers)
-    answers.encoder_capacity = ask("encoder_capacity", device.encoder_capacity)
-    answers.graphics_allowed = ask("graphics_allowed", device.graphics_allowed)
-    answers.ecc_corrected = ask("ecc_corrected", device.ecc_corrected)
-    answers.ecc_uncorrected = ask("ecc_uncorrected", device.ecc_uncorrected)
-    answers.retired_pages = ask("retired_pages", device.retired_pages)
-    answers.retired_pages_pending = ask("retired_pages_pending", device.retired_pages_pending)
-    answers.remapped_rows = ask("remapped_rows", device.remapped_rows)
-    answers.recovery_action = ask("recovery_action", device.recovery_action)
-    return answers
+    return _gather(device, _GPU)
 
 
-def gather_instance(instance: Device) -> Answers:
-    """Ask a MIG instance what can be asked of one; error counters are kept by its GPU."""
-    answers = Answers()
-    answers.name = answers.ask("name", instance.name)
-    answers.mig = answers.ask("mig", instance.mig_attributes)
-    _ask_load(instance, answers)
-    return answers
+def gather_instance(instance: DriverDevice) -> Answers:
+    """Ask a MIG instance everything that it can be asked."""
+    return _gather(instance, _INSTANCE)
 
 
-def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: Kind, xids: Sequence[int]) -> DeviceReading:
+def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: DeviceKind, xids: Sequence[int]) -> DeviceReading:
     """Judge a whole GPU's answers."""
     name = answers.name or "NVIDIA GPU"
     verdict, reasons = health.judge(answers, xids)
@@ -123,10 +131,10 @@ def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: Kind, xids: Se
     )
 
 
-def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind: Kind) -> DeviceReading:
+def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind: DeviceKind) -> DeviceReading:
     """Judge a MIG instance's answers. It is as healthy as the GPU it was cut from, at best."""
     verdict, reasons = health.judge(answers, ())
-    profile = answers.mig.profile if answers.mig else None
+    profile = answers.mig_attributes.profile if answers.mig_attributes else None
     return replace(
         parent,
         uuid=uuid,
@@ -138,7 +146,7 @@ def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind
         encoder_sessions=answers.encoder_sessions,
         processes=_processes(answers),
         graphics=profile is not None and capabilities.profile_draws(profile),
-        encoder=answers.mig is not None and answers.mig.encoders > 0,
+        encoder=answers.mig_attributes is not None and answers.mig_attributes.encoders > 0,
         health=health.worst(parent.health, verdict),
         health_reasons=parent.health_reasons + tuple(r for r in reasons if r not in parent.health_reasons),
         parent_uuid=parent.uuid,
@@ -146,7 +154,7 @@ def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind
     )
 
 
-def last_known(last_seen: DeviceReading, verdict: Health, reason: HealthReason) -> DeviceReading:
+def last_known(last_seen: DeviceReading, verdict: DeviceHealth, reason: HealthReason) -> DeviceReading:
     """A device that cannot be read now: who it was, and nothing that it measured then."""
     return replace(
         last_seen,
@@ -159,13 +167,11 @@ def last_known(last_seen: DeviceReading, verdict: Health, reason: HealthReason) 
     )
 
 
-def _ask_load(device: Device, answers: Answers) -> None:
-    ask = answers.ask
-    answers.memory = ask("memory", device.memory)
-    answers.utilization_percent = ask("utilization_percent", device.utilization_percent)
-    answers.encoder_sessions = ask("encoder_sessions", device.encoder_sessions)
-    answers.compute = ask("compute", device.compute_processes)
-    answers.graphics = ask("graphics", device.graphics_processes)
+def _gather(device: DriverDevice, questions: Sequence[Question[Any]]) -> Answers:
+    answers = Answers()
+    for question in questions:
+        setattr(answers, question.name, answers.ask(device, question))
+    return answers
 
 
 def _processes(answers: Answers) -> tuple[DeviceProcess, ...] | None:

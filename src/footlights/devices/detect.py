@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from footlights.devices.fake import FakeDevices
-from footlights.devices.reading import DeviceReading, Devices, Inventory
+from footlights.devices.reading import DeviceInventory, DeviceReading, Devices
 from footlights.devices.software import SoftwareDevices
 
 
@@ -17,8 +17,8 @@ def detect(choice: str = "auto", *, identity: str | None = None, software_count:
     where there are none. ``software``. ``fake:FILE``: simulated, see `fake`.
 
     Args:
-        identity: what the uuids of software and simulated devices are made from; an agent gives its node's
-        name.
+        choice: as above.
+        identity: what the uuids of software and simulated devices are made from; an agent gives its node's name.
         software_count: how many software renderers; by default one a core.
 
     Raises:
@@ -41,7 +41,7 @@ def detect(choice: str = "auto", *, identity: str | None = None, software_count:
 
 
 def _nvml() -> Devices:
-    from footlights.devices.nvml import NvmlDevices  # its binding may be the wrong one
+    from footlights.devices.nvml.driver import NvmlDevices  # its binding may be the wrong one
 
     return NvmlDevices()
 
@@ -68,9 +68,9 @@ class _Noted:
         self._devices = devices
         self._notes = notes
 
-    def read(self) -> Inventory:
+    def read(self) -> DeviceInventory:
         found = self._devices.read()
-        return Inventory(found.devices, found.driver_version, found.library_version, (*self._notes, *found.notes))
+        return DeviceInventory(found.devices, found.driver_version, found.library_version, (*self._notes, *found.notes))
 
     def read_one(self, uuid: str) -> DeviceReading:
         return self._devices.read_one(uuid)

@@ -1,16 +1,16 @@
-"""The seam between a driver and what we make of its answers: who can be asked what, and how a driver says
-no.
-"""
+"""What a driver can be asked, and how it says no."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from footlights.devices.reading import DeviceProcess
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +64,51 @@ class DriverGoneError(DriverError):
     """
 
 
-class Device(Protocol):
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """One thing that a device can be asked; its answer has the type of the question."""
+
+    name: str
+
+
+NAME: Final[Question[str]] = Question("name")
+PCI_BUS_ID: Final[Question[str]] = Question("pci_bus_id")
+MEMORY: Final[Question[Memory]] = Question("memory")
+UTILIZATION_PERCENT: Final[Question[int]] = Question("utilization_percent")
+ENCODER_SESSIONS: Final[Question[int]] = Question("encoder_sessions")
+ENCODER_CAPACITY: Final[Question[int]] = Question("encoder_capacity")
+GRAPHICS_ALLOWED: Final[Question[bool]] = Question("graphics_allowed")
+COMPUTE: Final[Question[Sequence[DeviceProcess]]] = Question("compute")
+"""Processes that compute on it."""
+GRAPHICS: Final[Question[Sequence[DeviceProcess]]] = Question("graphics")
+"""Processes that draw on it."""
+ECC_CORRECTED: Final[Question[int]] = Question("ecc_corrected")
+ECC_UNCORRECTED: Final[Question[int]] = Question("ecc_uncorrected")
+RETIRED_PAGES: Final[Question[int]] = Question("retired_pages")
+RETIRED_PAGES_PENDING: Final[Question[bool]] = Question("retired_pages_pending")
+REMAPPED_ROWS: Final[Question[RemappedRows]] = Question("remapped_rows")
+RECOVERY_ACTION: Final[Question[str]] = Question("recovery_action")
+MIG_ENABLED: Final[Question[bool]] = Question("mig_enabled")
+MIG_ATTRIBUTES: Final[Question[MigAttributes]] = Question("mig_attributes")
+
+
+class DriverDevice(Protocol):
     """One GPU or MIG instance that can be asked. Every method may raise `DriverError`.
 
-    Each method is one question to the driver; nothing is remembered between them.
+    Each call is one question to the driver; nothing is remembered between them.
     """
 
-    def uuid(self) -> str: ...
-    def name(self) -> str: ...
-    def pci_bus_id(self) -> str: ...
-    def memory(self) -> Memory: ...
-    def utilization_percent(self) -> int: ...
-    def encoder_sessions(self) -> int: ...
-    def encoder_capacity(self) -> int: ...
-    def graphics_allowed(self) -> bool: ...
-    def compute_processes(self) -> Sequence[DeviceProcess]: ...
-    def graphics_processes(self) -> Sequence[DeviceProcess]: ...
-    def ecc_corrected(self) -> int: ...
-    def ecc_uncorrected(self) -> int: ...
-    def retired_pages(self) -> int: ...
-    def retired_pages_pending(self) -> bool: ...
-    def remapped_rows(self) -> RemappedRows: ...
-    def recovery_action(self) -> str: ...
-    def mig_enabled(self) -> bool: ...
-    def mig_instances(self) -> Sequence[Device]: ...
-    def mig_attributes(self) -> MigAttributes: ...
+    def uuid(self) -> str:
+        """Who the device is."""
+        ...
+
+    def ask(self, question: Question[T]) -> T:
+        """Put one question to the driver."""
+        ...
+
+    def mig_instances(self) -> Sequence[DriverDevice]:
+        """The instances that a GPU in MIG mode is cut into."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +138,7 @@ class Driver(Protocol):
         """Version of the driver and of its library."""
         ...
 
-    def gpus(self) -> Sequence[Device | Unanswered]:
+    def gpus(self) -> Sequence[DriverDevice | Unanswered]:
         """The GPUs in the driver's order.
 
         Raises:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from footlights.devices.driver import (
-    Device,
+    DriverDevice,
     DriverError,
     DriverGoneError,
     Memory,
     MigAttributes,
-    RemappedRows,
+    Question,
     Unanswered,
     UnsupportedError,
 )
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState, load
-from footlights.devices.reading import DeviceProcess, Kind, ProcessKind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceProcess, ProcessKind
 from footlights.devices.tracker import TrackedDevices
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class FakeDevices(TrackedDevices):
         self, source: FakeState | Callable[[], FakeState] | Path, *, machine: str = "fake", **tracking: Any
     ) -> None:
         driver = FakeDriver(_StateFile(source, machine) if isinstance(source, Path) else source)
-        super().__init__(driver, gpu_kind=Kind.FAKE, instance_kind=Kind.FAKE, **tracking)
+        super().__init__(driver, gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, **tracking)
 
 
 class FakeDriver:
@@ -55,19 +56,23 @@ class FakeDriver:
         self._xids_told: dict[str, int] = {}
 
     def open(self) -> None:
+        """Begin with the state as it is now."""
         if self._opened is None:
             self._opened = self._state()
             self._xids_told = {}
 
     def close(self) -> None:
+        """Forget the state."""
         self._opened = None
 
     def versions(self) -> tuple[str | None, str | None]:
+        """As the state says."""
         state = self._state()
         return state.driver_version, state.library_version
 
-    def gpus(self) -> Sequence[Device | Unanswered]:
-        found: list[Device | Unanswered] = []
+    def gpus(self) -> Sequence[DriverDevice | Unanswered]:
+        """The GPUs of the state."""
+        found: list[DriverDevice | Unanswered] = []
         for index, gpu in enumerate(self._state().gpus):
             try:
                 _ask(gpu, "nvmlDeviceGetHandleByIndex", gpu.uuid)
@@ -80,6 +85,7 @@ class FakeDriver:
         return found
 
     def critical_events(self) -> Sequence[tuple[str, int]]:
+        """The XIDs that came into the state since the last call."""
         found: list[tuple[str, int]] = []
         for gpu in self._state().gpus:
             told = self._xids_told.get(gpu.uuid)
@@ -89,6 +95,7 @@ class FakeDriver:
         return found
 
     def notes(self) -> Sequence[str]:
+        """What is wrong with the state's file."""
         complaint = self._source.complaint if isinstance(self._source, _StateFile) else ""
         return [complaint] if complaint else []
 
@@ -101,94 +108,69 @@ class FakeDriver:
         return state
 
 
+_FUNCTIONS = {
+    "name": "nvmlDeviceGetName",
+    "pci_bus_id": "nvmlDeviceGetPciInfo",
+    "memory": "nvmlDeviceGetMemoryInfo",
+    "utilization_percent": "nvmlDeviceGetUtilizationRates",
+    "encoder_sessions": "nvmlDeviceGetEncoderStats",
+    "encoder_capacity": "nvmlDeviceGetEncoderCapacity",
+    "graphics_allowed": "nvmlDeviceGetGpuOperationMode",
+    "compute": "nvmlDeviceGetComputeRunningProcesses",
+    "graphics": "nvmlDeviceGetGraphicsRunningProcesses",
+    "ecc_corrected": "nvmlDeviceGetTotalEccErrors",
+    "ecc_uncorrected": "nvmlDeviceGetTotalEccErrors",
+    "retired_pages": "nvmlDeviceGetRetiredPages",
+    "retired_pages_pending": "nvmlDeviceGetRetiredPagesPendingStatus",
+    "remapped_rows": "nvmlDeviceGetRemappedRows",
+    "recovery_action": "nvmlDeviceGetFieldValues",
+    "mig_enabled": "nvmlDeviceGetMigMode",
+    "mig_attributes": "nvmlDeviceGetAttributes",
+}
+"""NVML's function for each question: simulated errors are set by its name."""
+
+
 class _FakeDevice:
-    def __init__(self, gpu: FakeGpu) -> None:
+    """A simulated GPU; each question is answered by the member of `FakeGpu` of its name, but for those below."""
+
+    def __init__(self, gpu: FakeGpu, cut: MigAttributes | None = None) -> None:
         self._gpu = gpu
+        self._cut = cut
 
     def uuid(self) -> str:
         return _ask(self._gpu, "nvmlDeviceGetUUID", self._gpu.uuid)
 
-    def name(self) -> str:
-        return _ask(self._gpu, "nvmlDeviceGetName", self._gpu.name)
+    def ask(self, question: Question[T]) -> T:
+        gpu, total = self._gpu, self._gpu.memory_total_bytes
+        answers: dict[str, Any] = {
+            "memory": None if total is None else Memory(total, max(0, total - gpu.memory_used_bytes)),
+            "compute": _of_kind(gpu.processes, ProcessKind.COMPUTE),
+            "graphics": _of_kind(gpu.processes, ProcessKind.GRAPHICS),
+            "mig_enabled": gpu.mig is not None,
+            "mig_attributes": self._cut,
+        }
+        answer = answers[question.name] if question.name in answers else getattr(gpu, question.name)
+        return cast("T", _ask(gpu, _FUNCTIONS[question.name], answer))
 
-    def pci_bus_id(self) -> str:
-        return _ask(self._gpu, "nvmlDeviceGetPciInfo", self._gpu.pci_bus_id)
-
-    def memory(self) -> Memory:
-        total = _ask(self._gpu, "nvmlDeviceGetMemoryInfo", self._gpu.memory_total_bytes)
-        return Memory(total, max(0, total - self._gpu.memory_used_bytes))
-
-    def utilization_percent(self) -> int:
-        return _ask(self._gpu, "nvmlDeviceGetUtilizationRates", self._gpu.utilization_percent)
-
-    def encoder_sessions(self) -> int:
-        return _ask(self._gpu, "nvmlDeviceGetEncoderStats", self._gpu.encoder_sessions)
-
-    def encoder_capacity(self) -> int:
-        return _ask(self._gpu, "nvmlDeviceGetEncoderCapacity", self._gpu.encoder_capacity)
-
-    def graphics_allowed(self) -> bool:
-        return _ask(self._gpu, "nvmlDeviceGetGpuOperationMode", self._gpu.graphics_allowed)
-
-    def compute_processes(self) -> Sequence[DeviceProcess]:
-        processes = _ask(self._gpu, "nvmlDeviceGetComputeRunningProcesses", self._gpu.processes)
-        return _of_kind(processes, ProcessKind.COMPUTE)
-
-    def graphics_processes(self) -> Sequence[DeviceProcess]:
-        processes = _ask(self._gpu, "nvmlDeviceGetGraphicsRunningProcesses", self._gpu.processes)
-        return _of_kind(processes, ProcessKind.GRAPHICS)
-
-    def ecc_corrected(self) -> int:
-        return _ask(self._gpu, "nvmlDeviceGetTotalEccErrors", self._gpu.ecc_corrected)
-
-    def ecc_uncorrected(self) -> int:
-        return _ask(self._gpu, "nvmlDeviceGetTotalEccErrors", self._gpu.ecc_uncorrected)
-
-    def retired_pages(self) -> int:
-        return _ask(self._gpu, "nvmlDeviceGetRetiredPages", self._gpu.retired_pages)
-
-    def retired_pages_pending(self) -> bool:
-        return _ask(self._gpu, "nvmlDeviceGetRetiredPagesPendingStatus", self._gpu.retired_pages_pending)
-
-    def remapped_rows(self) -> RemappedRows:
-        return _ask(self._gpu, "nvmlDeviceGetRemappedRows", self._gpu.remapped_rows)
-
-    def recovery_action(self) -> str:
-        return _ask(self._gpu, "nvmlDeviceGetFieldValues", self._gpu.recovery_action)
-
-    def mig_enabled(self) -> bool:
-        return _ask(self._gpu, "nvmlDeviceGetMigMode", self._gpu.mig is not None)
-
-    def mig_instances(self) -> Sequence[Device]:
+    def mig_instances(self) -> Sequence[DriverDevice]:
         instances = _ask(self._gpu, "nvmlDeviceGetMigDeviceHandleByIndex", self._gpu.mig or ())
-        return [_FakeInstanceDevice(self._gpu, instance) for instance in instances]
-
-    def mig_attributes(self) -> MigAttributes:
-        raise UnsupportedError("nvmlDeviceGetAttributes", "NOT_SUPPORTED")
+        return [_instance_of(self._gpu, instance) for instance in instances]
 
 
-class _FakeInstanceDevice(_FakeDevice):
+def _instance_of(parent: FakeGpu, instance: FakeInstance) -> _FakeDevice:
     """An instance is asked as a GPU of its size; counters and modes are its parent's."""
-
-    def __init__(self, parent: FakeGpu, instance: FakeInstance) -> None:
-        super().__init__(
-            FakeGpu(
-                uuid=instance.uuid,
-                name=f"{parent.name} MIG {instance.profile}",
-                memory_total_bytes=instance.memory_total_bytes,
-                memory_used_bytes=instance.memory_used_bytes,
-                utilization_percent=None,
-                encoder_sessions=None,
-                processes=instance.processes,
-                lost=parent.lost,
-                errors=parent.errors,
-            )
-        )
-        self._instance = instance
-
-    def mig_attributes(self) -> MigAttributes:
-        cut = MigAttributes(self._instance.profile, self._instance.encoders)
-        return _ask(self._gpu, "nvmlDeviceGetAttributes", cut)
+    gpu = FakeGpu(
+        uuid=instance.uuid,
+        name=f"{parent.name} MIG {instance.profile}",
+        memory_total_bytes=instance.memory_total_bytes,
+        memory_used_bytes=instance.memory_used_bytes,
+        utilization_percent=None,
+        encoder_sessions=None,
+        processes=instance.processes,
+        lost=parent.lost,
+        errors=parent.errors,
+    )
+    return _FakeDevice(gpu, MigAttributes(instance.profile, instance.encoders))
 
 
 class _StateFile:
@@ -228,5 +210,7 @@ def _ask(gpu: FakeGpu, function: str, answer: T | None) -> T:
     return answer
 
 
-def _of_kind(processes: Sequence[FakeProcess], kind: ProcessKind) -> Sequence[DeviceProcess]:
+def _of_kind(processes: Sequence[FakeProcess] | None, kind: ProcessKind) -> Sequence[DeviceProcess] | None:
+    if processes is None:
+        return None
     return [DeviceProcess(p.pid, p.kind, p.used_memory_bytes, p.name) for p in processes if p.kind is kind]

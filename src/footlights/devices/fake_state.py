@@ -37,6 +37,8 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class FakeProcess:
+    """A process on a simulated device."""
+
     pid: int
     kind: ProcessKind = ProcessKind.COMPUTE
     used_memory_bytes: int | None = 0

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from footlights.devices.reading import DeviceProcess, DeviceReading, Kind, ProcessKind
+from footlights.devices.reading import DeviceProcess, DeviceReading, ProcessKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
@@ -33,6 +33,8 @@ class Occupancy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
+    """The judgement on one device."""
+
     occupancy: Occupancy
     processes: tuple[ForeignProcess, ...] = ()
     """Those that certainly are foreign, the largest first."""
@@ -53,16 +55,17 @@ def foreign(
     launches' trees: a desktop's own X server with little memory is not.
 
     Args:
+        reading: the device as read just now.
         own_pids: pids of all our launches' trees on this node, in the namespace that we see.
         foreign_memory_bytes: a graphics process up to this much is tolerated.
         pids_visible: whether our pids are the driver's (`pids.are_the_hosts`). Where not, ours cannot be told
         from others.
     """
-    if reading.kind is Kind.SOFTWARE:
+    if not reading.kind.traits.lists_processes:
         return Foreign(Occupancy.FREE)
     if reading.processes is None:
         return Foreign(Occupancy.UNKNOWN, why="the driver does not list the processes on this device")
-    if pids_visible is not True and reading.kind is not Kind.FAKE:
+    if pids_visible is not True and not reading.kind.traits.simulated:
         return Foreign(
             Occupancy.UNKNOWN,
             why="the driver's process ids are the host's, ours are not: run the agent with the host's pids",

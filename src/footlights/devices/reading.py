@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from footlights.devices.kinds import DeviceKind
 
 
-class Kind(enum.Enum):
-    """What sort of thing a session runs on."""
-
-    GPU = "GPU"
-    MIG = "MIG"
-    SOFTWARE = "SOFTWARE"
-    FAKE = "FAKE"
-
-
-class Health(enum.Enum):
+class DeviceHealth(enum.Enum):
     """Whether a device may be given to a session."""
 
     OK = "OK"
@@ -29,6 +23,8 @@ class Health(enum.Enum):
 
 
 class ProcessKind(enum.Enum):
+    """What a process does on a device."""
+
     COMPUTE = "COMPUTE"
     GRAPHICS = "GRAPHICS"
 
@@ -47,6 +43,8 @@ class DeviceProcess:
 
 @dataclass(frozen=True, slots=True)
 class HealthReason:
+    """Why a device is not in order."""
+
     reason: str
     """UPPER_SNAKE, stable: ``GPU_IS_LOST``, ``ECC_UNCORRECTED``, ``ROW_REMAP_FAILED``, ``PAGES_PENDING``,
     ..."""
@@ -58,7 +56,7 @@ class DeviceReading:
     """One device at one moment. ``None`` means "the driver does not say": never zero, never a guess."""
 
     uuid: str
-    kind: Kind
+    kind: DeviceKind
     name: str
     index: int
     """Position in the driver's enumeration at this moment; display only, never a key."""
@@ -72,7 +70,7 @@ class DeviceReading:
     """Whether it can draw (a MIG instance cannot)."""
     encoder: bool = True
     """Whether it has a hardware video encoder (an H100 has none)."""
-    health: Health = Health.OK
+    health: DeviceHealth = DeviceHealth.OK
     health_reasons: tuple[HealthReason, ...] = ()
     parent_uuid: str | None = None
     """The GPU that a MIG instance was cut from."""
@@ -82,7 +80,7 @@ class DeviceReading:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class DeviceInventory:
     """Everything one node offers, as read once."""
 
     devices: tuple[DeviceReading, ...]
@@ -98,7 +96,7 @@ class Devices(Protocol):
     Calls block (ctypes, files): the agent makes them off its event loop.
     """
 
-    def read(self) -> Inventory:
+    def read(self) -> DeviceInventory:
         """Read every device now. One failing device or unsupported call never hides the others.
 
         Raises:

@@ -7,7 +7,8 @@ import platform
 import uuid
 from pathlib import Path
 
-from footlights.devices.reading import DeviceReading, Inventory, Kind
+from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceInventory, DeviceReading
 
 _NAMESPACE = uuid.UUID("b3a0c5de-4a55-5f0f-8f0a-7d1f6f2f9c01")
 
@@ -35,7 +36,7 @@ class SoftwareDevices:
         self._readings = tuple(
             DeviceReading(
                 uuid=f"SOFT-{uuid.uuid5(_NAMESPACE, f'{identity}/{index}')}",
-                kind=Kind.SOFTWARE,
+                kind=DeviceKind.SOFTWARE,
                 name="Software renderer",
                 index=index,
                 processes=(),
@@ -45,10 +46,12 @@ class SoftwareDevices:
             for index in range(count or _cores())
         )
 
-    def read(self) -> Inventory:
-        return Inventory(self._readings)
+    def read(self) -> DeviceInventory:
+        """Every renderer: they never change."""
+        return DeviceInventory(self._readings)
 
     def read_one(self, uuid: str) -> DeviceReading:
+        """One renderer. Raises LookupError."""
         for reading in self._readings:
             if reading.uuid == uuid:
                 return reading

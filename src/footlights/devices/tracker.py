@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from footlights.devices import answers, health
-from footlights.devices.driver import Device, Driver, DriverError, DriverGoneError, Unanswered
-from footlights.devices.reading import DeviceReading, Health, HealthReason, Inventory, Kind
+from footlights.devices.driver import MIG_ENABLED, Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
+from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, HealthReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from footlights.devices.kinds import DeviceKind
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ class TrackedDevices:
         self,
         driver: Driver,
         *,
-        gpu_kind: Kind,
-        instance_kind: Kind,
+        gpu_kind: DeviceKind,
+        instance_kind: DeviceKind,
         patience_s: float = 30.0,
         reopen_after_s: float = 30.0,
         xid_quarantine_s: float = 600.0,
@@ -63,7 +65,7 @@ class TrackedDevices:
         self._reopen_at: float | None = None
         """When to open the driver again, while a GPU is missing."""
 
-    def read(self) -> Inventory:
+    def read(self) -> DeviceInventory:
         """Read every device now; see `Devices.read`. Without a driver the notes say why there is no GPU."""
         with self._my_turn():
             return self._read(only=None)
@@ -103,7 +105,7 @@ class TrackedDevices:
         finally:
             self._turn.release()
 
-    def _read(self, only: str | None) -> Inventory:
+    def _read(self, only: str | None) -> DeviceInventory:
         if self._reopen_at is not None and self._clock() >= self._reopen_at:
             self._reopen_at = None
             self._driver.close()
@@ -119,9 +121,9 @@ class TrackedDevices:
                 return self._read_open(only)
         except DriverGoneError as error:
             self._driver.close()
-            return Inventory(devices=tuple(self._lost(frozenset(), only)), notes=(str(error),))
+            return DeviceInventory(devices=tuple(self._lost(frozenset(), only)), notes=(str(error),))
 
-    def _read_open(self, only: str | None) -> Inventory:
+    def _read_open(self, only: str | None) -> DeviceInventory:
         notes: list[str] = []
         driver_version, library_version = self._driver.versions()
         devices: list[DeviceReading] = []
@@ -137,15 +139,15 @@ class TrackedDevices:
                 devices.extend(found)
         self._remember(devices, present, only)
         lost = self._lost(present, only)
-        missing = self._lost(present, None) or any(d.health is Health.LOST for d in devices)
+        missing = self._lost(present, None) or any(d.health is DeviceHealth.LOST for d in devices)
         if not missing:
             self._reopen_at = None
         elif self._reopen_at is None:
             self._reopen_at = self._clock() + self._reopen_after_s
         notes.extend(self._driver.notes())
-        return Inventory((*devices, *lost), driver_version, library_version, tuple(notes))
+        return DeviceInventory((*devices, *lost), driver_version, library_version, tuple(notes))
 
-    def _gpus(self, notes: list[str]) -> Sequence[Device | Unanswered]:
+    def _gpus(self, notes: list[str]) -> Sequence[DriverDevice | Unanswered]:
         try:
             return self._driver.gpus()
         except DriverGoneError:
@@ -155,12 +157,12 @@ class TrackedDevices:
             return ()
 
     def _survey(
-        self, uuid: str, index: int, device: Device, only: str | None, notes: list[str]
+        self, uuid: str, index: int, device: DriverDevice, only: str | None, notes: list[str]
     ) -> list[DeviceReading] | None:
         """Readings of one GPU or of its instances; None where it counts as missing."""
         known_instances = [r for r in self._seen.values() if r.parent_uuid == uuid]
         mode = answers.Answers()
-        enabled = mode.ask("mig_enabled", device.mig_enabled)
+        enabled = mode.ask(device, MIG_ENABLED)
         if enabled is None and mode.failures:
             # Offering the whole of a GPU that may be cut up would be a guess: it stays what it was.
             enabled = self._mig_enabled.get(uuid, False)
@@ -175,7 +177,7 @@ class TrackedDevices:
                 if error.code == "GPU_IS_LOST":
                     return None
                 reason = HealthReason("QUERY_FAILED", str(error))
-                return [answers.last_known(r, Health.UNHEALTHY, reason) for r in known_instances]
+                return [answers.last_known(r, DeviceHealth.UNHEALTHY, reason) for r in known_instances]
         else:
             instances = []
         if only not in (None, uuid, *(found for found, _ in instances), *(r.uuid for r in known_instances)):
@@ -184,10 +186,10 @@ class TrackedDevices:
         gathered.failures.update(mode.failures)
         xids = self._current_xids(uuid)
         whole = answers.gpu_reading(uuid, index, gathered, kind=self._gpu_kind, xids=xids)
-        if whole.health is Health.LOST:
+        if whole.health is DeviceHealth.LOST:
             if known_instances:
                 return None
-            return [answers.last_known(self._seen.get(uuid, whole), Health.LOST, whole.health_reasons[0])]
+            return [answers.last_known(self._seen.get(uuid, whole), DeviceHealth.LOST, whole.health_reasons[0])]
         if not enabled:
             return [whole] if only in (None, uuid) else []
         return [
@@ -202,12 +204,12 @@ class TrackedDevices:
             for known, reading in list(self._seen.items()):
                 if (reading.parent_uuid or known) in present:
                     del self._seen[known]
-        self._seen.update((d.uuid, d) for d in devices if d.health is not Health.LOST or d.uuid not in self._seen)
+        self._seen.update((d.uuid, d) for d in devices if d.health is not DeviceHealth.LOST or d.uuid not in self._seen)
 
     def _lost(self, present: frozenset[str] | set[str], only: str | None) -> list[DeviceReading]:
         reason = HealthReason("GPU_IS_LOST", "was here and is not listed by the driver any more; see dmesg")
         return [
-            answers.last_known(reading, Health.LOST, reason)
+            answers.last_known(reading, DeviceHealth.LOST, reason)
             for known, reading in self._seen.items()
             if (reading.parent_uuid or known) not in present and only in (None, known)
         ]
@@ -226,7 +228,7 @@ class TrackedDevices:
         return sorted(kept)
 
 
-def _identify(index: int, device: Device | Unanswered, notes: list[str]) -> str | None:
+def _identify(index: int, device: DriverDevice | Unanswered, notes: list[str]) -> str | None:
     if isinstance(device, Unanswered):
         notes.append(f"GPU {index} cannot be addressed: {device.error}")
         return None
@@ -239,8 +241,8 @@ def _identify(index: int, device: Device | Unanswered, notes: list[str]) -> str 
         return None
 
 
-def _identified_instances(device: Device, notes: list[str]) -> list[tuple[str, Device]]:
-    found: list[tuple[str, Device]] = []
+def _identified_instances(device: DriverDevice, notes: list[str]) -> list[tuple[str, DriverDevice]]:
+    found: list[tuple[str, DriverDevice]] = []
     for position, instance in enumerate(device.mig_instances()):
         uuid = _identify(position, instance, notes)
         if uuid is not None:

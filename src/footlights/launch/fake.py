@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
+from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
+from footlights.launch.recipe.checks import check_duration, refuse
+from footlights.linux.files import replace_file
 from footlights.linux.procfs import boot_id
 from footlights.protocol.times import seconds
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from footlights.v1.application_pb2 import FakeBehavior
+    from footlights.v1.application_pb2 import FakeBehavior, Version
 
 STATE = "fake.json"
 SIGTERM, SIGKILL = -15, -9
@@ -65,14 +66,18 @@ class FakeLauncher:
         self._boot_id = boot_id()
         self._known: dict[Path, _Times] = {}
 
-    async def prepare(self, plan: Plan) -> None:
+    async def unavailable(self) -> str:
+        """Nothing is needed."""
+        return ""
+
+    async def prepare(self, plan: LaunchPlan) -> None:
         """Refuse the devices that the version refuses, as an agent does that finds a device taken."""
         if plan.device_uuid in plan.version.fake.rejected_devices:
             raise LaunchError(
                 "FOREIGN_PROCESS", f"device {plan.device_uuid} is taken, says the fake version.", rejected=True
             )
 
-    async def start(self, plan: Plan, secrets: bytes) -> None:
+    async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Note the time."""
         if self._times(plan) is not None:
             return
@@ -82,7 +87,7 @@ class FakeLauncher:
         plan.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._note(plan, _Times(self._boot_id, plan.cluster_id, plan.launch_id, self._clock()))
 
-    async def status(self, plan: Plan) -> Status:
+    async def status(self, plan: LaunchPlan) -> Status:
         """Say what follows from the times."""
         times = self._times(plan)
         if times is None:
@@ -94,7 +99,7 @@ class FakeLauncher:
             return Status(Phase.RUNNING)
         return Status(Phase.EXITED, exit_code=code, message=f"exited with status {code}.")
 
-    async def stop(self, plan: Plan, *, kill: bool = False) -> None:
+    async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
         """Note the time of the first order to stop, and the earliest time of a kill."""
         times, now = self._times(plan), self._clock()
         if times is None or now >= times.end(plan.version.fake)[0]:
@@ -105,14 +110,14 @@ class FakeLauncher:
         if changed != times:
             self._note(plan, changed)
 
-    async def log(self, plan: Plan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
+    async def log(self, plan: LaunchPlan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
         """Give the version's lines, once."""
         lines = tuple(plan.version.fake.log_lines) if self._times(plan) is not None else ()
         first = int(cursor) if cursor.isascii() and cursor.isdigit() and not tail_lines else 0
         first = max(first, len(lines) - tail_lines) if tail_lines > 0 else first
         return LogPart(lines[first:], truncated=tail_lines > 0 and first > 0, cursor=str(max(first, len(lines))))
 
-    async def discard(self, plan: Plan) -> None:
+    async def discard(self, plan: LaunchPlan) -> None:
         """Forget the times."""
         self._known.pop(plan.directory, None)
         (plan.directory / STATE).unlink(missing_ok=True)
@@ -127,7 +132,7 @@ class FakeLauncher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _times(self, plan: Plan) -> _Times | None:
+    def _times(self, plan: LaunchPlan) -> _Times | None:
         known = self._known.get(plan.directory)
         if known is None:
             known = _read(plan.directory)
@@ -135,15 +140,26 @@ class FakeLauncher:
                 self._known[plan.directory] = known
         return known
 
-    def _note(self, plan: Plan, times: _Times) -> None:
+    def _note(self, plan: LaunchPlan, times: _Times) -> None:
         self._known[plan.directory] = times
-        temporary = plan.directory / f".{STATE}.{os.getpid()}"
-        # Not synced: what a power cut takes away here ran nothing.
-        temporary.write_text(json.dumps(asdict(times)))
-        temporary.replace(plan.directory / STATE)
+        # Not durable: what a power cut takes away here ran nothing.
+        replace_file(plan.directory / STATE, json.dumps(asdict(times)).encode(), durable=False)
 
 
-def is_ready(plan: Plan, *, clock: Callable[[], float] = boot_time) -> bool:
+def validate(version: Version) -> None:
+    """Check the fake of a version. Raises InvalidArgument, as `recipe.validate` does."""
+    fake = version.fake
+    for name in ("ready_after", "exit_after", "stop_after"):
+        if fake.HasField(name):
+            check_duration(f"version.fake.{name}", getattr(fake, name), least=0)
+    if fake.HasField("viewers") and fake.viewers < 0:
+        raise refuse("version.fake.viewers", f"{fake.viewers} is negative: give a number of viewers.")
+    for number, line in enumerate(fake.log_lines):
+        if "\n" in line:
+            raise refuse(f"version.fake.log_lines[{number}]", f"{line!r} holds a line break: write two lines.")
+
+
+def is_ready(plan: LaunchPlan, *, clock: Callable[[], float] = boot_time) -> bool:
     """Say whether a fake launch is ready now."""
     fake, times = plan.version.fake, _read(plan.directory)
     if times is None or fake.never_ready:
@@ -151,7 +167,7 @@ def is_ready(plan: Plan, *, clock: Callable[[], float] = boot_time) -> bool:
     return times.started + seconds(fake.ready_after) <= clock() < times.end(fake)[0]
 
 
-def viewers(plan: Plan) -> int | None:
+def viewers(plan: LaunchPlan) -> int | None:
     """Say how many viewers a fake launch claims; None where it does not know."""
     return plan.version.fake.viewers if plan.version.fake.HasField("viewers") else None
 

@@ -23,7 +23,21 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DeviceAccess:
+    """How an application gets at its device, and at no other."""
+
+    kind: str
+    """``GPU``, ``MIG``, ``SOFTWARE`` or ``FAKE``, as in the proto."""
+    index: int = 0
+    """Its place in the driver's list, now. Kit's ``activeGpu`` counts in Vulkan's order."""
+    variables: tuple[str, ...] = ()
+    """The environment variables that narrow what an application sees down to the UUIDs in them."""
+    cdi_class: str = ""
+    """What container engines know its kind as (``nvidia.com/gpu``); empty where it needs no device node."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
     """One launch, rendered: everything that is needed to start it, and nothing that is secret.
 
     The agent journals the plan before it starts it, so ``to_json``/``from_json`` in ``launch.plan`` must round-trip.
@@ -49,6 +63,8 @@ class Plan:
     """The recipe that this was rendered from (container, fake behaviour, readiness, presence, signalling)."""
     mounts: tuple[str, ...] = ()
     """The container's mounts, rendered: ``SOURCE:TARGET[:ro]``."""
+    cdi_device: str = ""
+    """The device's name for container engines, such as ``nvidia.com/gpu=GPU-…``; empty where it needs none."""
 
 
 class Phase(enum.Enum):
@@ -122,11 +138,15 @@ class Launcher(Protocol):
     name: str
     """``process``, ``container`` or ``fake``."""
 
-    async def prepare(self, plan: Plan) -> None:
+    async def unavailable(self) -> str:
+        """Why nothing can be started on this node now, such as no container engine; empty where it can."""
+        ...
+
+    async def prepare(self, plan: LaunchPlan) -> None:
         """Fetch what the start needs (pull an image). Repeatable. Raises LaunchError."""
         ...
 
-    async def start(self, plan: Plan, secrets: bytes) -> None:
+    async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Start the application. Returns when its process runs; a second call for the same plan starts nothing.
 
         Args:
@@ -138,7 +158,7 @@ class Launcher(Protocol):
         """
         ...
 
-    async def status(self, plan: Plan) -> Status:
+    async def status(self, plan: LaunchPlan) -> Status:
         """Say how the launch is now; also for one that was started by an agent before this one.
 
         Where that cannot be told now (a container engine that does not answer) this raises, as ``stop``, ``log``,
@@ -146,15 +166,15 @@ class Launcher(Protocol):
         """
         ...
 
-    async def stop(self, plan: Plan, *, kill: bool = False) -> None:
+    async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
         """Begin to end it (SIGTERM, then SIGKILL after the plan's grace; at once with ``kill``). Returns at once."""
         ...
 
-    async def log(self, plan: Plan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
+    async def log(self, plan: LaunchPlan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
         """Read output: the last ``tail_lines``, or what came after ``cursor``. At most 1 MiB a call."""
         ...
 
-    async def discard(self, plan: Plan) -> None:
+    async def discard(self, plan: LaunchPlan) -> None:
         """Remove every trace of an ended launch but its output directory, which the agent removes by age."""
         ...
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
-from footlights.launch.launcher import LaunchError, Plan, Ports
+from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
+from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.launch.recipe.template import TemplateError, parse
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The search path of an application whose version sets none: the same on every node, whatever the agent's is."""
 DEFAULT_STOP_GRACE_S = 10.0
-CONTAINER_SESSION_FILE = "/run/footlights/session.json"
-"""Where a container finds its session file."""
-GPU_KINDS = ("GPU", "MIG")
+OWN_FILES_SESSION_FILE = "/run/footlights/session.json"
+"""Where an application that sees a file system of its own finds its session file."""
 
 
 def render(
@@ -40,11 +40,10 @@ def render(
     *,
     ports: Ports,
     public_address: str,
-    device_index: int,
-    device_kind: str,
+    device: DeviceAccess,
     directory: Path,
     cluster_id: str,
-) -> Plan:
+) -> LaunchPlan:
     """Fill in the recipe for one launch.
 
     Arguments and the stage are converted and checked again, as the control plane did: a node trusts no command line
@@ -54,8 +53,7 @@ def render(
         assignment: What the control plane wants; its secrets are only checked, and are not part of the plan.
         ports: The ports that this launch holds.
         public_address: The address that viewers send media to.
-        device_index: The device's place in the driver's list, now. Kit's ``activeGpu`` counts in Vulkan's order.
-        device_kind: ``GPU``, ``MIG``, ``SOFTWARE`` or ``FAKE``.
+        device: How the application gets at its device.
         directory: The launch's own directory.
         cluster_id: The mark on everything that is started.
 
@@ -64,24 +62,33 @@ def render(
     """
     version = assignment.version
     try:
-        values = _values(assignment, ports, public_address, device_index)
+        values = _values(assignment, ports, public_address, device.index)
         argv = tuple(parse(token).render_token(values) for token in version.command)
         mounts = tuple(_mount(mount, values) for mount in version.container.mounts)
         own = {name: parse(text).render(values) for name, text in version.environment.items()}
     except (TemplateError, InvalidArgument) as error:
         raise LaunchError("BAD_RECIPE", str(error)) from None
-    environment = {**_environment(assignment, device_kind, directory, cluster_id), **own}
-    in_container = version.HasField("container")
-    if argv and not in_container and not version.HasField("fake"):
+    own_files = traits_of(version).own_files
+    session_file = OWN_FILES_SESSION_FILE if own_files else str(directory / "session.json")
+    environment = {
+        "FOOTLIGHTS_SESSION_ID": assignment.session_id,
+        "FOOTLIGHTS_LAUNCH_ID": assignment.launch_id,
+        "FOOTLIGHTS_CLUSTER_ID": cluster_id,
+        "FOOTLIGHTS_SESSION_FILE": session_file,
+        **({} if own_files else {"PATH": PATH, "HOME": str(directory), "LANG": "C.UTF-8"}),
+        **dict.fromkeys(device.variables, assignment.device_uuid),
+        **own,
+    }
+    if argv and not own_files:
         argv = (resolve_command(argv[0], environment["PATH"]), *argv[1:])
     grace = assignment.limits.stop_grace_period
-    return Plan(
+    return LaunchPlan(
         launch_id=assignment.launch_id,
         session_id=assignment.session_id,
         cluster_id=cluster_id,
         device_uuid=assignment.device_uuid,
-        device_index=device_index,
-        device_kind=device_kind,
+        device_index=device.index,
+        device_kind=device.kind,
         ports=ports,
         argv=argv,
         environment=tuple(sorted(environment.items())),
@@ -92,6 +99,7 @@ def render(
         directory=directory,
         version=version,
         mounts=mounts,
+        cdi_device=f"{device.cdi_class}={assignment.device_uuid}" if device.cdi_class else "",
     )
 
 
@@ -114,7 +122,7 @@ def resolve_command(command: str, path: str) -> str:
     return command
 
 
-def to_json(plan: Plan) -> str:
+def to_json(plan: LaunchPlan) -> str:
     """Write a plan for the journal; ``from_json`` reads it."""
     return json.dumps(
         {
@@ -132,11 +140,12 @@ def to_json(plan: Plan) -> str:
             "directory": str(plan.directory),
             "version": json_format.MessageToDict(plan.version, preserving_proto_field_name=True),
             "mounts": plan.mounts,
+            "cdi_device": plan.cdi_device,
         }
     )
 
 
-def from_json(text: str) -> Plan:
+def from_json(text: str) -> LaunchPlan:
     """Read what ``to_json`` wrote.
 
     Members that a later release added to the version are ignored. Raises ValueError where it is not a plan.
@@ -144,7 +153,7 @@ def from_json(text: str) -> Plan:
     try:
         value = json.loads(text)
         signal, media, http = value["ports"]
-        return Plan(
+        return LaunchPlan(
             launch_id=value["launch_id"],
             session_id=value["session_id"],
             cluster_id=value["cluster_id"],
@@ -159,6 +168,7 @@ def from_json(text: str) -> Plan:
             directory=Path(value["directory"]),
             version=json_format.ParseDict(value["version"], Version(), ignore_unknown_fields=True),
             mounts=tuple(value.get("mounts", ())),
+            cdi_device=value.get("cdi_device", ""),
         )
     except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
         raise ValueError(f"not a plan: {type(error).__name__}: {error}") from error
@@ -200,20 +210,3 @@ def _mount(mount: str, values: Mapping[str, str]) -> str:
     if rendered.count(":") != mount.count(":"):
         raise TemplateError(f"the mount {mount!r} became {rendered!r}: a value with ':' cannot stand in a mount.")
     return rendered
-
-
-def _environment(assignment: Assignment, device_kind: str, directory: Path, cluster_id: str) -> dict[str, str]:
-    environment = {
-        "FOOTLIGHTS_SESSION_ID": assignment.session_id,
-        "FOOTLIGHTS_LAUNCH_ID": assignment.launch_id,
-        "FOOTLIGHTS_CLUSTER_ID": cluster_id,
-        "FOOTLIGHTS_SESSION_FILE": str(directory / "session.json"),
-    }
-    if assignment.version.HasField("container"):
-        # PATH, HOME and LANG are the image's own.
-        environment["FOOTLIGHTS_SESSION_FILE"] = CONTAINER_SESSION_FILE
-    else:
-        environment.update(PATH=PATH, HOME=str(directory), LANG="C.UTF-8")
-    if device_kind in GPU_KINDS:
-        environment.update(NVIDIA_VISIBLE_DEVICES=assignment.device_uuid, CUDA_VISIBLE_DEVICES=assignment.device_uuid)
-    return environment

@@ -44,6 +44,7 @@ class Identity:
         return cls(pid, ticks, boot)
 
     def to_json(self) -> dict[str, object]:
+        """Plain values, for ``from_json``."""
         return {"pid": self.pid, "start_ticks": self.start_ticks, "boot_id": self.boot_id}
 
     def alive(self) -> bool:

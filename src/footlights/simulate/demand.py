@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from footlights.client import Client
-    from footlights.simulate.model import Arrival, Model
-    from footlights.simulate.profile import Application
+    from footlights.simulate.model import Model, SimulatedArrival
+    from footlights.simulate.profile import SimulatedApplication
 
 _MOST_UNDER_WAY: Final = 2000
 """How many creations may wait for their answer; more are not sent, and counted."""
@@ -39,7 +39,7 @@ _READY: Final = frozenset({_STATES.READY, _STATES.ACTIVE})
 class _Owned:
     """A session that the control plane has acknowledged."""
 
-    arrival: Arrival
+    arrival: SimulatedArrival
     state: session_pb2.Session.State.ValueType = session_pb2.Session.PENDING
     ending: bool = False
     timer: asyncio.TimerHandle | None = None
@@ -148,7 +148,7 @@ class Demand:
 
     # One session's way
 
-    async def _create(self, arrival: Arrival) -> None:
+    async def _create(self, arrival: SimulatedArrival) -> None:
         request = session_pb2.CreateSessionRequest(
             application=arrival.application,
             application_version=_version(self._run),
@@ -250,7 +250,7 @@ class Demand:
         task.add_done_callback(self._tasks.discard)
 
 
-def _manifest(application: Application, run: str) -> application_pb2.ApplyApplicationRequest:
+def _manifest(application: SimulatedApplication, run: str) -> application_pb2.ApplyApplicationRequest:
     limits = application_pb2.Limits(
         start_timeout=times.duration(application.start_timeout_s),
         never_connected_timeout=times.duration(application.never_connected_s),

@@ -29,7 +29,7 @@ _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
 
 
-class Fleet:
+class SimulatedFleet:
     """The nodes of one simulation. Started once, ended once."""
 
     def __init__(self, simulation: Simulation, clients: Sequence[Client], run: str) -> None:

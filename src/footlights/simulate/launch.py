@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from footlights.agent.launches.record import Record, seconds
-from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Ending, Facts, Ready, decide
-from footlights.launch.launcher import Phase, Plan, Ports
+from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, LaunchEnding, Ready, decide
+from footlights.devices.kinds import DeviceKind
+from footlights.launch.launcher import LaunchPlan, Phase, Ports
 from footlights.lifecycle import LaunchState, Stage
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ class SimulatedLaunch:
         self._started_at = math.inf
         self._exits_at = math.inf
         self._exit_code = 0
-        self._stop_asked_at: float | None = None
-        self._killed_at: float | None = None
         self._machine_gone = False
         self.doubled = ""
         """Which launch held its slot when it was assigned: the control plane gave one slot away twice."""
@@ -68,10 +67,9 @@ class SimulatedLaunch:
         """Whether it has reached its end."""
         return self.record.state.final
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: LaunchEnding) -> None:
         """Have it end so; the first word counts."""
-        if self.record.ending is None and not self.over:
-            self.record.ending = ending
+        if self.record.decide(ending):
             self.turn()
 
     def machine_gone(self) -> None:
@@ -90,7 +88,7 @@ class SimulatedLaunch:
             if step.do is Do.WAIT:
                 self._wait()
                 return
-            self._perform(step.do, step.ending or Ending(LaunchState.EXITED))
+            self._perform(step.do, step.ending or LaunchEnding(LaunchState.EXITED))
 
     def cancel(self) -> None:
         """Never be woken again."""
@@ -115,7 +113,8 @@ class SimulatedLaunch:
         since = (record.ready_for or 0.0) + _LEAST_S  # a timer may be a hair early
         viewers = sum(come <= since < leave for come, leave in self.fate.visits)
         if record.observe(viewers, 0.0 if viewers else None):
-            record.ever_connected = record.ever_connected or viewers > 0
+            if viewers:
+                record.confirm_viewer()
             self._changed(self)
 
     def _facts(self) -> Facts:
@@ -125,20 +124,10 @@ class SimulatedLaunch:
             phase = Phase.EXITED if now >= self._exits_at else Phase.RUNNING
             if self._machine_gone or (record.ending is not None and math.isinf(self._started_at)):
                 phase = Phase.UNKNOWN
-        return Facts(
-            state=record.state,
-            ending=record.ending,
-            admitted=record.plan is not None,
-            prepared=record.prepared,
-            begun=record.begun,
+        return record.facts(
             phase=phase,
             exit_code=self._exit_code if phase is Phase.EXITED else None,
             ready=Ready.READY if now >= self._started_at + self.fate.ready_s else Ready.NOT_YET,
-            starting_for=record.starting_for,
-            start_timeout=record.start_timeout,
-            stopping_for=None if self._stop_asked_at is None else now - self._stop_asked_at,
-            grace=record.grace,
-            killed_for=None if self._killed_at is None else now - self._killed_at,
             same_boot=not self._machine_gone,
         )
 
@@ -151,21 +140,21 @@ class SimulatedLaunch:
         elif record.state is LaunchState.READY and record.ready_for is not None:
             ready_at = now - record.ready_for
             moments += [ready_at + moment for visit in self.fate.visits for moment in visit]
-        elif self._stop_asked_at is not None:
-            moments.append((self._killed_at or self._stop_asked_at + record.grace) + KILL_AFTER_GRACE_S + _LEAST_S)
+        elif record.stop_asked_at is not None:
+            moments.append((record.killed_at or record.stop_asked_at + record.grace) + KILL_AFTER_GRACE_S + _LEAST_S)
         due = min((moment for moment in moments if moment > now), default=math.inf)
         if due < math.inf:
             self._timer = asyncio.get_running_loop().call_later(max(_LEAST_S, due - now), self.turn)
 
     # What is done about it
 
-    def _perform(self, do: Do, ending: Ending) -> None:
+    def _perform(self, do: Do, ending: LaunchEnding) -> None:
         record, now = self.record, self._clock.now()
         match do:
             case Do.ADMIT:
                 self._admit()
             case Do.PREPARE:
-                record.prepared = True
+                record.prepare()
             case Do.START:
                 self._start()
             case Do.BECOME_READY:
@@ -174,14 +163,14 @@ class SimulatedLaunch:
                     self._exit_at(now + self.fate.exit_s, self.fate.exit_code)
                 self._changed(self)
             case Do.END:
-                record.ending = record.ending or ending
+                record.decide(ending)
             case Do.STOP:
-                self._stop_asked_at = now
+                record.ask_to_stop()
                 record.move(LaunchState.STOPPING)
                 self._exit_at(min(now + self.fate.stop_s, self._exits_at), 0)
                 self._changed(self)
             case Do.KILL:
-                self._killed_at = now
+                record.ask_to_kill()
                 self._exit_at(now, -9)
             case Do.PROVE | Do.FINISH:
                 exited = do is Do.PROVE and not self._machine_gone and self._exits_at <= now
@@ -194,22 +183,22 @@ class SimulatedLaunch:
         if held_by:
             self.doubled = held_by
             text = f"a slot of {assignment.device_uuid} is held by launch {held_by}, whose end is not proved"
-            record.conclude(Ending(LaunchState.REJECTED, "SLOT_HELD", text), None, ())
+            record.conclude(LaunchEnding(LaunchState.REJECTED, "SLOT_HELD", text), None, ())
             self._changed(self)
             return
         if self.fate.refused:
             text = f"{assignment.device_uuid}: somebody else's process is on the device, says the profile"
-            record.conclude(Ending(LaunchState.REJECTED, REFUSED, text), None, ())
+            record.conclude(LaunchEnding(LaunchState.REJECTED, REFUSED, text), None, ())
             self._changed(self)
             return
-        record.claimed = True
-        record.plan = Plan(
+        record.claim()
+        plan = LaunchPlan(
             launch_id=assignment.launch_id,
             session_id=assignment.session_id,
             cluster_id="",
             device_uuid=assignment.device_uuid,
             device_index=0,
-            device_kind="FAKE",
+            device_kind=DeviceKind.FAKE.value,
             ports=self._ports,
             argv=(),
             environment=(),
@@ -218,15 +207,15 @@ class SimulatedLaunch:
             directory=_NOWHERE,
             version=assignment.version,
         )
+        record.admit(plan)
 
     def _start(self) -> None:
         record, now = self.record, self._clock.now()
-        record.begun = True
-        record.move(LaunchState.STARTING)
-        record.assignment.ClearField("secrets")
+        record.begin()
+        record.take_secrets()
         if self.fate.start_error:
             text = "The application cannot be started, says the profile."
-            record.ending = Ending(LaunchState.FAILED, "START_ERROR", text)
+            record.decide(LaunchEnding(LaunchState.FAILED, "START_ERROR", text))
             self._changed(self)
             return
         self._started_at = now

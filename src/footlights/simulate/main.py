@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.errors import Error, FailedPrecondition
 from footlights.simulate.demand import Demand
-from footlights.simulate.fleet import Fleet
+from footlights.simulate.fleet import SimulatedFleet
 from footlights.simulate.model import Model
 from footlights.simulate.report import Report
 from footlights.simulate.tally import Tally
@@ -42,7 +42,7 @@ async def simulate(simulation: Simulation, clients: Sequence[Client], stop: asyn
         footlights.errors.Error: it cannot be begun, or one of its processes has ended.
     """
     run = secrets.token_hex(3)
-    fleet = Fleet(simulation, clients, run)
+    fleet = SimulatedFleet(simulation, clients, run)
     demand = Demand(Model(simulation.profile, simulation.seed), clients, run)
     course = _Course(simulation, fleet, demand, show)
     showing = asyncio.create_task(course.show())
@@ -63,7 +63,7 @@ async def simulate(simulation: Simulation, clients: Sequence[Client], stop: asyn
 class _Course:
     """The phases of one simulation, and its figures at any moment."""
 
-    def __init__(self, simulation: Simulation, fleet: Fleet, demand: Demand, show: Show) -> None:
+    def __init__(self, simulation: Simulation, fleet: SimulatedFleet, demand: Demand, show: Show) -> None:
         self._simulation, self._fleet, self._demand, self._show = simulation, fleet, demand, show
         self._began: float | None = None
         self._elapsed_s: float | None = None

@@ -11,17 +11,17 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from footlights.simulate.profile import Application, Gpu, Profile
+from footlights.simulate.profile import Gpu, SimulatedApplication, SimulationProfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_Weighted = TypeVar("_Weighted", Application, Gpu)
+_Weighted = TypeVar("_Weighted", SimulatedApplication, Gpu)
 _MOST_VISITS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class SimulatedArrival:
     """A session that will be asked for. Times are seconds."""
 
     number: int
@@ -69,12 +69,12 @@ class Blow:
 class Model:
     """A profile and a seed."""
 
-    def __init__(self, profile: Profile, seed: int) -> None:
+    def __init__(self, profile: SimulationProfile, seed: int) -> None:
         """Draw from ``profile``."""
         self.profile = profile
         self.seed = seed
 
-    def arrivals(self, per_s: float) -> Iterator[Arrival]:
+    def arrivals(self, per_s: float) -> Iterator[SimulatedArrival]:
         """Yield the demand in the order of its times: a Poisson process, without end."""
         dice = self._dice("arrivals")
         at_s, number = 0.0, 0
@@ -141,13 +141,13 @@ class Model:
             yield blow
             at_s += blow.for_s
 
-    def _arrival(self, number: int, at_s: float) -> Arrival:
+    def _arrival(self, number: int, at_s: float) -> SimulatedArrival:
         dice = self._dice("session", number)
         sessions = self.profile.sessions
         application = _choose(self.profile.applications, dice)
         length_s, patience_s = sessions.length_s.draw(dice), sessions.patience_s.draw(dice)
         abandoned = dice.random() < sessions.abandoned
-        return Arrival(number, at_s, application.name, math.inf if abandoned else length_s, patience_s)
+        return SimulatedArrival(number, at_s, application.name, math.inf if abandoned else length_s, patience_s)
 
     def _visits(self, dice: random.Random, within_s: float) -> tuple[tuple[float, float], ...]:
         sessions = self.profile.sessions

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from footlights.agent.facts import node_facts
+from footlights.agent.launches.launches import STOPPED, UNASSIGNED, Tombstones
 from footlights.agent.launches.record import Record
-from footlights.agent.launches.step import Ending
-from footlights.agent.link.link import PROTOCOL_VERSION, Link, Peer
+from footlights.agent.link.link import Link
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
+from footlights.agent.link.protocol import PROTOCOL_VERSION
 from footlights.ids import new_id
 from footlights.launch.launcher import Ports
 from footlights.lifecycle import LaunchState
 from footlights.simulate.launch import SimulatedLaunch
+from footlights.supervision import Supervisor
 from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
 from footlights.v1.node_pb2 import Device, NodeFacts
 
@@ -59,14 +60,15 @@ class SimulatedNode:
         self._clock, self._tally, self._rate = clock, tally, rate
         self._incarnation = new_id()
         self._launches: dict[str, SimulatedLaunch] = {}
-        self._over: OrderedDict[str, LaunchReport] = OrderedDict()
+        self._tombstones = Tombstones(_TOMBSTONES)
         self._told_at: dict[str, float] = {}
         self._tries: dict[str, int] = {}
         self._warm: dict[str, float] = {}
         self._next_port = 0
         self._devices = list(self._make_devices(gpus))
-        self._outbox = Outbox(self._report)
-        self._link = self._make_link()
+        self._supervisor = Supervisor()
+        self._outbox = Outbox(self._report, self._supervisor)
+        self._link = Link(config, self, self._outbox, LogTails(_NoOutput(), self._outbox))
         self.met = False
         """Whether it was ever welcomed."""
         self._dialling_since = 0.0
@@ -90,7 +92,7 @@ class SimulatedNode:
             while True:
                 blow = next(blows, None)
                 self._dialling_since = loop.time()
-                link = asyncio.create_task(self._link.run())
+                link = asyncio.create_task(self._supervisor.supervise("link", self._link.hold, every_s=0))
                 try:
                     if blow is None:
                         await link
@@ -112,22 +114,25 @@ class SimulatedNode:
 
     # What the link speaks for
 
-    def _hello(self) -> Hello:
+    def hello(self) -> Hello:
+        """Say who the node is, what it has, and every launch that it knows."""
         return Hello(
             node=self._config.node,
             incarnation=self._incarnation,
             facts=self._facts(),
             inventory=Inventory(devices=self._devices, facts=self._facts()),
-            launches=self._beat(),
+            launches=self.reports(),
             protocol_version=PROTOCOL_VERSION,
         )
 
-    def _welcomed(self, welcome: Welcome) -> None:
+    def welcomed(self, welcome: Welcome) -> None:
+        """Count it."""
         self.met = True
         self._tally.count("links_opened")
         self._tally.time("welcome_s", asyncio.get_running_loop().time() - self._dialling_since)
 
-    def _received(self, message: LinkResponse) -> None:
+    def received(self, message: LinkResponse) -> None:
+        """Bring about what is assigned."""
         match message.WhichOneof("message"):
             case "assignments":
                 self._assign_all(list(message.assignments.assignments))
@@ -138,14 +143,15 @@ class SimulatedNode:
             case "notice":
                 self._tally.count(f"notice {message.notice.reason}")
 
-    def _beat(self) -> list[LaunchReport]:
+    def reports(self) -> list[LaunchReport]:
+        """Say how every launch is."""
         return [launch.report() for launch in self._launches.values()]
 
     def _report(self, launch_id: str) -> LaunchReport | None:
         launch = self._launches.get(launch_id)
         return None if launch is None else launch.report()
 
-    # What is wanted: the rules of agent.launches, which keeps journals and a task for each launch
+    # What is wanted: the rules of agent.launches, without journals and a task for each launch
 
     def _assign_all(self, assignments: list[Assignment]) -> None:
         wanted = {assignment.launch_id for assignment in assignments}
@@ -153,8 +159,7 @@ class SimulatedNode:
             self._assign(assignment)
         for launch in self.launches:
             if launch.record.launch_id not in wanted and not launch.over:
-                text = "The control plane no longer assigns the launch to this node."
-                launch.end(Ending(LaunchState.EXITED, "UNASSIGNED", text))
+                launch.end(UNASSIGNED)
 
     def _assign(self, assignment: Assignment) -> None:
         launch = self._launches.get(assignment.launch_id)
@@ -167,27 +172,27 @@ class SimulatedNode:
         if launch.over:
             self._outbox.changed(record.launch_id)
         elif assignment.desired == Assignment.STOPPED:
-            record.assignment.epoch = assignment.epoch
-            launch.end(Ending(LaunchState.EXITED, "STOPPED"))
+            record.renew_epoch(assignment.epoch)
+            launch.end(STOPPED)
         else:
-            record.assignment = _own(assignment)
+            record.reassign(assignment)
             launch.turn()
 
     def _assign_unknown(self, assignment: Assignment) -> None:
-        buried = self._over.get(assignment.launch_id)
-        if buried is None and assignment.desired == Assignment.STOPPED:
-            buried = LaunchReport(
+        ended = self._tombstones.get(assignment.launch_id)
+        if ended is None and assignment.desired == Assignment.STOPPED:
+            ended = LaunchReport(
                 launch_id=assignment.launch_id,
                 epoch=assignment.epoch,
                 state=LaunchReport.LOST,
                 reason="UNKNOWN_LAUNCH",
                 message="The agent does not know the launch.",
             )
-            self._bury(buried)
-        if buried is not None:
-            self._outbox.lost(buried)
+            self._tombstones.add(ended)
+        if ended is not None:
+            self._outbox.lost(ended)
             return
-        self._begin(_own(assignment))
+        self._begin(assignment)
 
     def _begin(self, assignment: Assignment) -> None:
         number = assignment.arguments.fields.get(NUMBER)
@@ -198,7 +203,11 @@ class SimulatedNode:
         self._warm[application] = now + self._model.profile.start.warm_for_s
         fate = self._model.fate(session=session, node=f"{self._number}.{nth}", warm=warm)
         launch = SimulatedLaunch(
-            Record(assignment, self._clock), fate, ports=self._ports(), holder=self._holder, changed=self._changed
+            Record.assigned(assignment, self._clock),
+            fate,
+            ports=self._ports(),
+            holder=self._holder,
+            changed=self._changed,
         )
         self._launches[assignment.launch_id] = launch
         self._tally.count("assigned")
@@ -224,15 +233,10 @@ class SimulatedNode:
         if launch is None or not launch.over:
             return
         del self._launches[launch_id]
-        self._bury(launch.record.report())
+        self._tombstones.add(launch.record.report())
         told_at = self._told_at.pop(launch_id, None)
         if told_at is not None:
             self._tally.time("end_recorded_s", self._clock.now() - told_at)
-
-    def _bury(self, report: LaunchReport) -> None:
-        self._over[report.launch_id] = report
-        while len(self._over) > _TOMBSTONES:
-            self._over.popitem(last=False)
 
     def _holder(self, record: Record) -> str:
         wanted = record.assignment
@@ -245,11 +249,6 @@ class SimulatedNode:
         return ""
 
     # What it is
-
-    def _make_link(self) -> Link:
-        peer = Peer(self._hello, self._welcomed, self._received, self._beat)
-        logs = LogTails(lambda _launch: None, lambda _launch: True, self._outbox)
-        return Link(self._config, peer, self._outbox, logs)
 
     def _restart_machine(self) -> None:
         self._incarnation = new_id()
@@ -287,7 +286,11 @@ class SimulatedNode:
             )
 
 
-def _own(assignment: Assignment) -> Assignment:
-    fresh = Assignment()
-    fresh.CopyFrom(assignment)
-    return fresh
+class _NoOutput:
+    """The output of launches that run nothing."""
+
+    def find(self, launch_id: str) -> None:
+        return None
+
+    def is_over(self, launch_id: str) -> bool:
+        return True

@@ -31,7 +31,7 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Application:
+class SimulatedApplication:
     """Something that is asked for."""
 
     name: str
@@ -71,7 +71,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Sessions:
+class SessionBehavior:
     """How sessions end, and who watches them."""
 
     length_s: Spread = field(default_factory=lambda: Spread(median=900.0, p99=7200.0))
@@ -124,15 +124,15 @@ class Mishaps:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class SimulationProfile:
     """All of it."""
 
     name: str
     description: str = ""
     gpus: tuple[Gpu, ...] = (Gpu("NVIDIA L40S", 48.0),)
-    applications: tuple[Application, ...] = (Application("simulated"),)
+    applications: tuple[SimulatedApplication, ...] = (SimulatedApplication("simulated"),)
     start: Start = field(default_factory=Start)
-    sessions: Sessions = field(default_factory=Sessions)
+    sessions: SessionBehavior = field(default_factory=SessionBehavior)
     nodes: Mishaps = field(default_factory=Mishaps)
 
     def __post_init__(self) -> None:
@@ -147,7 +147,7 @@ def built_in() -> dict[str, str]:
     return {name: load(name).description for name in _shipped()}
 
 
-def load(choice: str) -> Profile:
+def load(choice: str) -> SimulationProfile:
     """Read a profile: a built-in one by its name, or a ``.yaml``, ``.yml`` or ``.toml`` file.
 
     Raises:
@@ -171,10 +171,10 @@ def load(choice: str) -> Profile:
     return read({"name": path.stem, **found})
 
 
-def read(values: Mapping[str, Any]) -> Profile:
+def read(values: Mapping[str, Any]) -> SimulationProfile:
     """Make a profile of plain values, as ``dataclasses.asdict`` gives them. Raises InvalidArgument as ``load``."""
-    made = _record(Profile, values, "")
-    assert isinstance(made, Profile)
+    made = _record(SimulationProfile, values, "")
+    assert isinstance(made, SimulationProfile)
     return made
 
 

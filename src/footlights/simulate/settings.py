@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from footlights.errors import InvalidArgument
-from footlights.simulate.profile import Profile
+from footlights.simulate.profile import SimulationProfile
 
 MOST_NODES = 20_000
 NODES_A_PROCESS = 500
@@ -21,7 +21,7 @@ class Simulation:
         InvalidArgument: a member will not do; names it, the value and the fix.
     """
 
-    profile: Profile
+    profile: SimulationProfile
     servers: tuple[str, ...]
     """The control plane's gRPC addresses: nodes and requests are dealt out among them."""
     nodes: int = 100

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.devices.ports import PortBlocks, PortsExhausted
 from footlights.agent.launches.journal import is_safe
-from footlights.devices.admission import Need, Refusal, admit
+from footlights.devices.admission import DeviceRefusal, Need, admit
 from footlights.devices.reading import DeviceReading
-from footlights.launch.launcher import Launcher, LaunchError, Plan, Ports
+from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
+from footlights.launch.launchers import traits_of
+from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
 from footlights.v1.agent_pb2 import Assignment
 
 if TYPE_CHECKING:
-    from footlights.agent.config import AgentConfig
+    from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.record import Record
-    from footlights.v1.application_pb2 import Version
+    from footlights.agent.link.cluster import KnownCluster
 
 _AGAIN_S = 0.2
 
@@ -34,7 +35,7 @@ class Rejected(Exception):
         self.state = state
 
 
-class Roster(Protocol):
+class NodeLaunches(Protocol):
     """The other launches of the node."""
 
     def holder(self, device_uuid: str, slot: int, apart_from: str) -> str:
@@ -46,8 +47,46 @@ class Roster(Protocol):
         ...
 
 
-Renderer = Callable[[Assignment, DeviceReading, Ports], Plan]
-"""Makes a plan. Raises LaunchError where the recipe cannot be rendered."""
+class Offer(Protocol):
+    """The launchers of the node."""
+
+    def why_not(self, name: str) -> str:
+        """Why a launcher is not offered; empty where it is."""
+        ...
+
+
+class PlanRenderer:
+    """Makes a launch's plan of what this node knows."""
+
+    def __init__(self, public_address: str, retention: LogRetention, cluster: KnownCluster) -> None:
+        """Render for a node.
+
+        Args:
+            public_address: Where viewers send media to.
+            retention: Knows the launches' directories.
+            cluster: Knows the mark on everything that is started.
+        """
+        self._public_address, self._retention, self._cluster = public_address, retention, cluster
+
+    def render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> LaunchPlan:
+        """Fill in the recipe. Raises LaunchError where it cannot be rendered."""
+        traits = reading.kind.traits
+        return render(
+            assignment,
+            ports=ports,
+            public_address=self._public_address,
+            device=DeviceAccess(reading.kind.value, reading.index, traits.variables, traits.cdi_class),
+            directory=self._retention.directory(assignment.launch_id),
+            cluster_id=self._cluster.mark,
+        )
+
+
+class Renderer(Protocol):
+    """Makes plans; `PlanRenderer` is the one."""
+
+    def render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> LaunchPlan:
+        """Fill in the recipe. Raises LaunchError where it cannot be rendered."""
+        ...
 
 
 class Admission:
@@ -55,28 +94,19 @@ class Admission:
 
     def __init__(
         self,
-        config: AgentConfig,
-        *,
         devices: DeviceWatch,
-        launchers: Mapping[str, Launcher],
+        offer: Offer,
         ports: PortBlocks,
-        roster: Roster,
-        render: Renderer,
+        others: NodeLaunches,
+        renderer: Renderer,
+        *,
+        slots_per_device: int,
     ) -> None:
         """Judge by what is given; nothing is looked up elsewhere."""
-        self._config = config
-        self._devices = devices
-        self._launchers = launchers
-        self._ports = ports
-        self._roster = roster
-        self._render = render
+        self._devices, self._offer, self._ports, self._others = devices, offer, ports, others
+        self._renderer, self._slots_per_device = renderer, slots_per_device
 
-    @staticmethod
-    def launcher_name(assignment: Assignment) -> str:
-        """Which launcher a version is for."""
-        return launcher_name(assignment.version)
-
-    async def admit(self, record: Record) -> Plan:
+    async def admit(self, record: Record) -> LaunchPlan:
         """Take a launch on: on return its ports are held.
 
         Raises:
@@ -84,7 +114,7 @@ class Admission:
         """
         assignment = record.assignment
         self._check_node(assignment)
-        record.claimed = True  # before anything is awaited: of two launches for one slot the second is refused
+        record.claim()  # before anything is awaited: of two launches for one slot the second is refused
         reading = await self._check_device(assignment)
         try:
             # Binding some sockets is quick, but not when most of a wide range is taken.
@@ -92,7 +122,7 @@ class Admission:
         except PortsExhausted as error:
             raise Rejected("NO_PORTS", str(error)) from error
         try:
-            return self._render(assignment, reading, ports)
+            return self._renderer.render(assignment, reading, ports)
         except LaunchError as error:
             self._ports.release(record.launch_id)
             state = LaunchState.REJECTED if error.rejected else LaunchState.FAILED
@@ -104,14 +134,12 @@ class Admission:
     def _check_node(self, assignment: Assignment) -> None:
         if not is_safe(assignment.launch_id):
             raise Rejected("BAD_ASSIGNMENT", f"the launch id {assignment.launch_id!r} cannot name a directory")
-        name = self.launcher_name(assignment)
-        if name not in self._launchers:
-            had = ", ".join(sorted(self._launchers))
-            raise Rejected("NO_LAUNCHER", f"this node does not offer the launcher {name}, but {had}")
+        if why := self._offer.why_not(traits_of(assignment.version).name):
+            raise Rejected("NO_LAUNCHER", why)
         for slot in assignment.slots:
-            if not 0 <= slot < self._config.slots_per_device:
-                raise Rejected("NO_SLOT", f"slot {slot} does not exist: devices have {self._config.slots_per_device}")
-            holder = self._roster.holder(assignment.device_uuid, slot, apart_from=assignment.launch_id)
+            if not 0 <= slot < self._slots_per_device:
+                raise Rejected("NO_SLOT", f"slot {slot} does not exist: devices have {self._slots_per_device}")
+            holder = self._others.holder(assignment.device_uuid, slot, apart_from=assignment.launch_id)
             if holder:
                 text = f"slot {slot} of {assignment.device_uuid} is held by launch {holder}, whose end is not proved"
                 raise Rejected("SLOT_HELD", text)
@@ -128,14 +156,14 @@ class Admission:
             raise Rejected("MISSING", f"{assignment.device_uuid}: no such device on this node any more")
         return reading
 
-    async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, Refusal | None]:
+    async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, DeviceRefusal | None]:
         try:
             reading = await self._devices.read_one(assignment.device_uuid)
         except Silent as error:
             raise Rejected("DEVICE_SILENT", f"{assignment.device_uuid}: {error}") from error
         occupants = None
         if reading is not None:
-            occupants = self._devices.foreign(reading, await self._roster.own_pids())
+            occupants = self._devices.foreign(reading, await self._others.own_pids())
         needs = assignment.needs
         need = Need(
             min_memory_bytes=needs.min_memory_bytes,
@@ -144,12 +172,3 @@ class Admission:
             hardware=needs.gpu,
         )
         return reading, admit(reading, need, occupants)
-
-
-def launcher_name(version: Version) -> str:
-    """Which launcher a version is for: its ``fake``, its ``container``, else a process."""
-    if version.HasField("fake"):
-        return "fake"
-    if version.HasField("container"):
-        return "container"
-    return "process"

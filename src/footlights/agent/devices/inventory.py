@@ -12,7 +12,7 @@ import structlog
 from footlights.agent.launches.step import OnDevice
 from footlights.devices.foreign import Foreign, foreign
 from footlights.devices.pids import are_the_hosts
-from footlights.devices.reading import DeviceReading, Devices, Health, Inventory, Kind
+from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.v1.node_pb2 import Device
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ class DeviceWatch:
         self._pids_visible = are_the_hosts() if pids_visible is None else pids_visible
         self._present: deque[frozenset[str]] = deque(maxlen=_LOST_AFTER)
         self._reading = asyncio.Lock()
-        self.inventory = Inventory(())
+        self.inventory = DeviceInventory(())
         self.serial = 0
         """Grows with every reading."""
         self.silence = ""
         """Why the newest reading failed; empty where it did not."""
 
-    async def refresh(self) -> Inventory:
+    async def refresh(self) -> DeviceInventory:
         """Read every device now, one reader at a time.
 
         Raises:
@@ -156,14 +156,14 @@ class DeviceWatch:
             return frozenset()
         return frozenset(pids & {process.pid for process in reading.processes})
 
-    def locate(self, uuid: str, pids: Set[int], inventory: Inventory | None = None) -> tuple[OnDevice, str]:
+    def locate(self, uuid: str, pids: Set[int], inventory: DeviceInventory | None = None) -> tuple[OnDevice, str]:
         """Where the driver lists a launch's processes, and a sentence for a wrong place."""
         inventory = self.inventory if inventory is None else inventory
         elsewhere = ""
         here = False
         known = False
         for reading in inventory.devices:
-            if reading.kind is Kind.SOFTWARE or reading.processes is None or not self._pids_are_ours(reading):
+            if not reading.kind.traits.lists_processes or reading.processes is None or not self._pids_are_ours(reading):
                 continue
             known = known or reading.uuid == uuid
             ours = self.lists(reading, pids)
@@ -192,11 +192,11 @@ class DeviceWatch:
         )
 
     def _pids_are_ours(self, reading: DeviceReading) -> bool:
-        return self._pids_visible is True or reading.kind is Kind.FAKE
+        return self._pids_visible is True or reading.kind.traits.simulated
 
-    def _take(self, found: Inventory) -> None:
+    def _take(self, found: DeviceInventory) -> None:
         if found.driver_version is not None:
-            self._present.append(frozenset(r.uuid for r in found.devices if r.health is not Health.LOST))
+            self._present.append(frozenset(r.uuid for r in found.devices if r.health is not DeviceHealth.LOST))
         self.inventory = found
         self.serial += 1
 
@@ -220,7 +220,7 @@ class DeviceWatch:
             value = getattr(reading, name)
             if value is not None:
                 setattr(device, name, value)
-        if self.silence and reading.health in (Health.OK, Health.DEGRADED):
+        if self.silence and reading.health in (DeviceHealth.OK, DeviceHealth.DEGRADED):
             device.health = Device.UNHEALTHY
             device.health_reasons.add(reason="DRIVER_SILENT", message=self.silence)
         for reason in reading.health_reasons:

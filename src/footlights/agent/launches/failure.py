@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from footlights.agent.launches.step import Ending
+from footlights.agent.launches.step import LaunchEnding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ _LONGEST = 2000
 _ITS_OWN_END = ("", "EXITED_EARLY")
 
 
-def application_failure(log_tail: Sequence[str], ending: Ending) -> Ending:
+def application_failure(log_tail: Sequence[str], ending: LaunchEnding) -> LaunchEnding:
     """Tell ``ending`` in the application's words, where it ended by itself and has said why.
 
     A line that does not keep to the contract is output like any other.
@@ -37,5 +37,5 @@ def application_failure(log_tail: Sequence[str], ending: Ending) -> Ending:
             return ending
         if not isinstance(reason, str) or not isinstance(message, str) or not _REASON.fullmatch(reason):
             return ending
-        return Ending(ending.state, reason, message[:_LONGEST])
+        return LaunchEnding(ending.state, reason, message[:_LONGEST])
     return ending

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import json_format
 
 from footlights.launch.plan import from_json, to_json
+from footlights.linux import files
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan
 
 _FORMAT = 1
 _STRIPES = 64
@@ -35,12 +36,12 @@ _LAUNCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """All that the next agent must know of a launch."""
 
     assignment: Assignment
     """As last told, without its secrets and notice."""
-    plan: Plan
+    plan: LaunchPlan
     begun: bool = False
     """Whether the launcher may have been asked to start it: then nobody asks again."""
     boot_id: str = ""
@@ -63,7 +64,7 @@ class Entry:
 class Restored:
     """What was found on disk."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[JournalEntry, ...]
     quarantined: tuple[str, ...]
     """A sentence for every file that could not be understood and was moved aside."""
 
@@ -91,7 +92,7 @@ class Journal:
         Raises:
             JournalError: the directory cannot be made or read.
         """
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         quarantined: list[str] = []
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ class Journal:
         except OSError as error:
             raise JournalError(f"the journal in {self._directory} cannot be read: {error}") from error
         for path in paths:
-            if path.suffix == ".new":
+            if files.is_draft(path) or path.suffix == ".new":
                 with contextlib.suppress(OSError):
                     path.unlink()  # a write that was cut off before its rename: never acted on
             elif path.suffix == ".json":
@@ -109,7 +110,7 @@ class Journal:
                     quarantined.append(f"{path.name}: {error}; moved to {self._quarantine(path)}")
         return Restored(tuple(entries), tuple(quarantined))
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: JournalEntry) -> None:
         """Put an entry on disk, in place of the launch's former one. On return it is durable.
 
         Raises:
@@ -117,7 +118,10 @@ class Journal:
         """
         path = self._path(entry.launch_id)
         with self._turn(entry.launch_id):
-            self._write(path, _encode(entry))
+            try:
+                files.replace_file(path, _encode(entry))
+            except OSError as error:
+                raise JournalError(f"the journal in {self._directory} cannot be written: {error}") from error
 
     def remove(self, launch_id: str) -> None:
         """Forget a launch; one that is not there is forgotten already.
@@ -129,7 +133,7 @@ class Journal:
         try:
             with self._turn(launch_id):
                 path.unlink(missing_ok=True)
-                self._sync_directory()
+                files.sync_directory(self._directory)
         except OSError as error:
             raise JournalError(f"{launch_id} cannot be removed from the journal: {error}") from error
 
@@ -137,34 +141,10 @@ class Journal:
         """The lock of one launch's writes; others sync beside them."""
         return self._turns[hash(launch_id) % _STRIPES]
 
-    def _write(self, path: Path, content: bytes) -> None:
-        temporary = path.with_suffix(".new")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                with open(descriptor, "wb", closefd=False) as file:
-                    file.write(content)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.replace(temporary, path)
-            self._sync_directory()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise JournalError(f"the journal in {self._directory} cannot be written: {error}") from error
-
     def _path(self, launch_id: str) -> Path:
         if not is_safe(launch_id):
             raise JournalError(f"launch id {launch_id!r} cannot be a file's name")
         return self._directory / f"{launch_id}.json"
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _quarantine(self, path: Path) -> Path:
         place = self._directory / "quarantine"
@@ -175,7 +155,7 @@ class Journal:
         return target
 
 
-def _encode(entry: Entry) -> bytes:
+def _encode(entry: JournalEntry) -> bytes:
     assignment = Assignment()
     assignment.CopyFrom(entry.assignment)
     assignment.ClearField("secrets")
@@ -194,7 +174,7 @@ def _encode(entry: Entry) -> bytes:
     return json.dumps({"sha256": _digest(body), "entry": body}, indent=1, sort_keys=True).encode()
 
 
-def _read(path: Path) -> Entry:
+def _read(path: Path) -> JournalEntry:
     document = json.loads(path.read_bytes())
     if not isinstance(document, dict) or not isinstance(document.get("entry"), dict):
         raise ValueError("is not an entry")
@@ -203,7 +183,7 @@ def _read(path: Path) -> Entry:
         raise ValueError("its checksum is wrong")
     if body["format"] != _FORMAT:
         raise ValueError(f"has format {body['format']}, this agent knows {_FORMAT}")
-    entry = Entry(
+    entry = JournalEntry(
         assignment=json_format.ParseDict(body["assignment"], Assignment(), ignore_unknown_fields=True),
         plan=from_json(json.dumps(body["plan"])),
         begun=body["begun"],
@@ -218,10 +198,6 @@ def _read(path: Path) -> Entry:
     if path.stem != entry.launch_id:
         raise ValueError(f"holds launch {entry.launch_id!r}")
     return entry
-
-
-def _report(value: dict[str, Any] | None) -> LaunchReport | None:
-    return None if value is None else json_format.ParseDict(value, LaunchReport(), ignore_unknown_fields=True)
 
 
 def _to_dict(message: Message) -> dict[str, Any]:

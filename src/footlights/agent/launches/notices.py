@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from footlights.agent.launches.record import Record, seconds
-from footlights.launch.probes.notice import Heard, Notice
+from footlights.launch.probes.notice import Heard, SessionNotice
 from footlights.lifecycle import EndReason
 from footlights.protocol import times
 from footlights.v1.agent_pb2 import ViewerNotice
@@ -31,25 +31,27 @@ class Notices:
         self._said: tuple[str, str, float | None] = ("", "", None)
         self._deaf = False
 
-    def due(self) -> Notice | None:
+    def due(self) -> SessionNotice | None:
         """Return what the application is to be told now; None where it knows, or does not listen."""
         notice = self._now()
         if self._deaf or self._same(notice):
             return None
         return notice
 
-    def told(self, notice: Notice, heard: Heard) -> None:
+    def told(self, notice: SessionNotice, heard: Heard) -> None:
         """Take in what became of a notice."""
         if heard is Heard.YES:
             self._said = (notice.reason, notice.message, self._end(notice))
         self._deaf = heard is Heard.NEVER
 
-    def _now(self) -> Notice:
+    def _now(self) -> SessionNotice:
         """Whatever ends the session first."""
         found = [notice for notice in (self._from_control_plane(), self._from_limits()) if notice.reason]
-        return min(found, key=lambda notice: inf if notice.ends_in_s is None else notice.ends_in_s, default=Notice())
+        return min(
+            found, key=lambda notice: inf if notice.ends_in_s is None else notice.ends_in_s, default=SessionNotice()
+        )
 
-    def _from_control_plane(self) -> Notice:
+    def _from_control_plane(self) -> SessionNotice:
         given = self._record.assignment.notice
         if given != self._given:
             # What was sent is how long it was then: from here on our own clock counts.
@@ -58,21 +60,21 @@ class Notices:
             ends_in = times.seconds(given.ends_in)
             self._given_end = self._clock.now() + ends_in if given.HasField("ends_in") else None
         left = None if self._given_end is None else max(0.0, self._given_end - self._clock.now())
-        return Notice(given.reason, given.message, left)
+        return SessionNotice(given.reason, given.message, left)
 
-    def _from_limits(self) -> Notice:
+    def _from_limits(self) -> SessionNotice:
         longest, ready_for = seconds(self._record.assignment.limits, "max_duration"), self._record.ready_for
         if longest is None or ready_for is None or longest - ready_for > min(AHEAD_S, longest / 5):
-            return Notice()
+            return SessionNotice()
         text = "The session reaches its maximum duration. It can be extended."
-        return Notice(EndReason.MAX_DURATION.value, text, max(0.0, longest - ready_for))
+        return SessionNotice(EndReason.MAX_DURATION.value, text, max(0.0, longest - ready_for))
 
-    def _same(self, notice: Notice) -> bool:
+    def _same(self, notice: SessionNotice) -> bool:
         reason, message, end = self._said
         if (reason, message) != (notice.reason, notice.message):
             return False
         now = self._end(notice)
         return now is end or (now is not None and end is not None and abs(now - end) <= _SHIFT_S)
 
-    def _end(self, notice: Notice) -> float | None:
+    def _end(self, notice: SessionNotice) -> float | None:
         return None if notice.ends_in_s is None else self._clock.now() + notice.ends_in_s

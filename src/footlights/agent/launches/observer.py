@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -14,18 +14,21 @@ from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.step import Facts, OnDevice, Ready
-from footlights.devices.reading import Kind
-from footlights.launch.launcher import Launcher, Phase, Plan, Status
+from footlights.devices.kinds import traits_of_kind
+from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
+from footlights.launch.launchers import traits_of
 from footlights.lifecycle import LaunchState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from footlights.agent.clock import Clock
     from footlights.agent.devices.ports import PortBlocks
     from footlights.agent.launches.journal import Journal
     from footlights.agent.launches.probes import Probes
     from footlights.agent.launches.record import Record
+    from footlights.supervision import Supervisor
+    from footlights.v1.agent_pb2 import LaunchReport
 
 _READY_FIRST_S: Final = 0.1
 _READY_LAST_S: Final = 1.0
@@ -39,9 +42,21 @@ _UNUSED: Final = "The driver lists no process of the application on its device: 
 _log = structlog.get_logger(__name__)
 
 
+class Reports(Protocol):
+    """Takes what is worth telling the control plane at once."""
+
+    def changed(self, launch_id: str) -> None:
+        """Have a launch reported as it is."""
+        ...
+
+    def lost(self, report: LaunchReport) -> None:
+        """Have a launch reported that is not known here any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a launch is run with."""
+class LaunchTools:
+    """What a launch is run with; the same for every launch of an agent."""
 
     admission: Admission
     clock: Clock
@@ -50,21 +65,21 @@ class Surroundings:
     launchers: Mapping[str, Launcher]
     ports: PortBlocks
     probes: Probes
-    changed: Callable[[Record], None]
-    """Called when something about a launch is worth telling at once."""
+    reports: Reports
+    supervisor: Supervisor
 
 
 class Observer:
-    """Looks at one launch, and wakes whoever acts on it.
+    """Looks at one launch, and wakes its runner.
 
     Readiness and presence are asked for in the background: an application that does not answer must not hide its own
     exit.
     """
 
-    def __init__(self, record: Record, around: Surroundings, wake: Callable[[], None]) -> None:
+    def __init__(self, record: Record, tools: LaunchTools, wake: Callable[[], None]) -> None:
         """Look at ``record``."""
         self._record = record
-        self._around = around
+        self._tools = tools
         self._wake = wake
         self._exits = ExitWatch(wake)
         self._blind = False
@@ -73,7 +88,7 @@ class Observer:
         self._ready_delay = _READY_FIRST_S
         self._due = 0.0
         self._probe: asyncio.Task[None] | None = None
-        self._notices = Notices(record, around.clock)
+        self._notices = Notices(record, tools.clock)
         self._suspect: tuple[float, int] | None = None
         self._overdue = ""
         self.status: Status | None = None
@@ -83,13 +98,13 @@ class Observer:
     @property
     def launcher(self) -> Launcher | None:
         """Who starts launches of this kind here."""
-        return self._around.launchers.get(Admission.launcher_name(self._record.assignment))
+        return self._tools.launchers.get(traits_of(self._record.assignment.version).name)
 
     @property
     def on_gpu(self) -> bool:
         """Whether a driver knows who is on the launch's device."""
         plan = self._record.plan
-        return plan is not None and plan.device_kind in (Kind.GPU.value, Kind.MIG.value, Kind.FAKE.value)
+        return plan is not None and traits_of_kind(plan.device_kind).lists_processes
 
     @property
     def next_look(self) -> float:
@@ -106,17 +121,17 @@ class Observer:
         if self._record.begun:
             await self.look()
         running = self.status is not None and self.status.phase is Phase.RUNNING
-        if running and (self._probe is None or self._probe.done()) and self._around.clock.now() >= self._due:
+        if running and (self._probe is None or self._probe.done()) and self._tools.clock.now() >= self._due:
             if self._record.state is LaunchState.STARTING and self._record.ending is None:
-                self._probe = asyncio.create_task(self._check_ready())
+                self._probe = asyncio.create_task(self._probe_once(self._check_ready))
             elif self._record.state is LaunchState.READY:
-                self._probe = asyncio.create_task(self._check_presence())
+                self._probe = asyncio.create_task(self._probe_once(self._check_presence))
         self._note_device()
         overdue = self._record.overdue()
         if overdue != self._overdue:
             self._overdue = overdue
             if overdue:
-                self._around.changed(self._record)
+                self._tools.reports.changed(self._record.launch_id)
 
     async def look(self) -> None:
         """Ask the launcher how the launch is."""
@@ -143,39 +158,25 @@ class Observer:
             self._record.seen(self.status.pids)
             self._exits.watch(self.status.pids)
 
-    def facts(self, *, stop_asked_at: float | None, killed_at: float | None) -> Facts:
+    def facts(self) -> Facts:
         """All that a decision may depend on, now."""
-        record, status = self._record, self.status
-        now = self._around.clock.now()
-        uuid = record.assignment.device_uuid
-        return Facts(
-            state=record.state,
-            ending=record.ending,
-            admitted=record.plan is not None,
-            prepared=record.prepared,
-            begun=record.begun,
+        status, uuid = self.status, self._record.assignment.device_uuid
+        return self._record.facts(
             phase=status.phase if status else None,
             exit_code=status.exit_code if status else None,
             said=status.message if status else "",
             ready=self._ready,
-            on_device=self._placement(now),
+            on_device=self._placement(self._tools.clock.now()),
             detail=self._detail,
-            device_lost=self._around.devices.lost(uuid) if self.on_gpu else "",
-            starting_for=record.starting_for,
-            start_timeout=record.start_timeout,
-            stopping_for=None if stop_asked_at is None else now - stop_asked_at,
-            grace=record.grace,
-            killed_for=None if killed_at is None else now - killed_at,
-            same_boot=record.same_boot,
+            device_lost=self._tools.devices.lost(uuid) if self.on_gpu else "",
         )
 
     def say(self, message: str) -> None:
         """Note what a person should know of a launch that is not over."""
-        if self._record.message != message:
-            self._record.message = message
+        if self._record.say(message):
             if message:
                 self._log.warning("launch_note", message=message)
-            self._around.changed(self._record)
+            self._tools.reports.changed(self._record.launch_id)
 
     def settled(self) -> None:
         """The launch is ready: what was detail of its start is past."""
@@ -189,7 +190,7 @@ class Observer:
             self._probe.cancel()
 
     def _placement(self, now: float) -> OnDevice:
-        devices = self._around.devices
+        devices = self._tools.devices
         if not self._record.begun or not self._record.pids or not self.on_gpu:
             return OnDevice.UNKNOWN
         found, detail = devices.locate(self._record.assignment.device_uuid, self._record.pids)
@@ -209,19 +210,24 @@ class Observer:
         if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
             return
         plan, pids = self._record.plan, self._record.pids
-        if plan is None or not pids or plan.device_kind not in (Kind.GPU.value, Kind.MIG.value):
+        if plan is None or not pids or not self.on_gpu or traits_of_kind(plan.device_kind).simulated:
             return
-        where, _ = self._around.devices.locate(plan.device_uuid, pids)
+        where, _ = self._tools.devices.locate(plan.device_uuid, pids)
         if where is OnDevice.NOWHERE and not self._record.message:
             self.say(_UNUSED)
         elif where is not OnDevice.NOWHERE and self._record.message == _UNUSED:
             self.say("")
 
+    async def _probe_once(self, probe: Callable[[], Awaitable[None]]) -> None:
+        self._due = self._tools.clock.now() + _READY_LAST_S  # for a probe that fails before it says when the next is
+        with self._tools.supervisor.isolated("probe", launch_id=self._record.launch_id):
+            await probe()
+
     async def _check_ready(self) -> None:
         plan, launcher = self._record.plan, self.launcher
         if plan is None or launcher is None:
             return
-        probes = self._around.probes
+        probes = self._tools.probes
         intruder = await self._intruder(launcher, plan)
         ready = not intruder and await probes.ready(launcher, plan)
         if ready:
@@ -231,29 +237,29 @@ class Observer:
         elif ready:
             if self.on_gpu and self._record.pids:
                 with contextlib.suppress(Silent):
-                    await self._around.devices.refresh()
+                    await self._tools.devices.refresh()
             self._ready = Ready.READY
         else:
-            self._due = self._around.clock.now() + self._ready_delay
+            self._due = self._tools.clock.now() + self._ready_delay
             self._ready_delay = min(_READY_LAST_S, self._ready_delay * _READY_GROWTH)
         self._wake()
 
-    async def _intruder(self, launcher: Launcher, plan: Plan) -> str:
+    async def _intruder(self, launcher: Launcher, plan: LaunchPlan) -> str:
         """Who has a port of the launch. Asked twice: a child that was just forked is not yet counted as ours."""
-        found = await self._around.probes.strangers(launcher, plan, self._record.pids)
+        found = await self._tools.probes.strangers(launcher, plan, self._record.pids)
         if not found:
             return ""
         await self.look()
-        return await self._around.probes.strangers(launcher, plan, self._record.pids)
+        return await self._tools.probes.strangers(launcher, plan, self._record.pids)
 
     async def _check_presence(self) -> None:
         plan, launcher = self._record.plan, self.launcher
         if plan is None or launcher is None:
             return
-        self._due = self._around.clock.now() + _PRESENCE_S
+        self._due = self._tools.clock.now() + _PRESENCE_S
         if (notice := self._notices.due()) is not None:
-            self._notices.told(notice, await self._around.probes.tell(plan, notice))
-        found = await self._around.probes.presence(plan)
+            self._notices.told(notice, await self._tools.probes.tell(plan, notice))
+        found = await self._tools.probes.presence(plan)
         if self._record.observe(found.viewers, found.idle_s):
-            self._around.changed(self._record)
+            self._tools.reports.changed(self._record.launch_id)
             self._wake()

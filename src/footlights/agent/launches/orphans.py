@@ -1,7 +1,7 @@
 """Processes of ours that no launch claims: found by their mark, given time to be claimed, then ended.
 
 They come from a journal entry that was lost. Only what carries this node's own mark in this cluster is looked at, and
-never on first contact: whoever has just started may be claimed in the next moment.
+never on first contact: what has just started may be claimed in the next moment.
 """
 
 from __future__ import annotations
@@ -17,16 +17,11 @@ if TYPE_CHECKING:
     from footlights.agent.clock import Clock
     from footlights.launch.launcher import Launcher
 
-_EVERY_S: Final = 15.0
+EVERY_S: Final = 15.0
 _GRACE_S: Final = 60.0
 _GIVE_UP_S: Final = 30.0
 _AGAIN_S: Final = 0.2
 _log = structlog.get_logger(__name__)
-
-
-def mark(cluster_id: str, node: str) -> str:
-    """What every process carries that an agent of this node started: two agents of one machine must not meet."""
-    return f"{cluster_id}/{node}"
 
 
 class Orphans:
@@ -39,32 +34,23 @@ class Orphans:
         mark: Callable[[], str],
         is_known: Callable[[str], bool],
         clock: Clock,
-        linked: Callable[[], bool] = lambda: True,
-        every_s: float = _EVERY_S,
         grace_s: float = _GRACE_S,
     ) -> None:
-        """Look for ``mark``, empty while it is not known; what ``is_known`` knows is no orphan.
-
-        Only while ``linked``: without a link nobody could have claimed what is found.
-        """
-        self._linked = linked
+        """Look for ``mark``, empty while it is not known; what ``is_known`` knows is no orphan."""
         self._launchers = tuple(launchers)
         self._mark = mark
         self._is_known = is_known
         self._clock = clock
-        self._every_s = every_s
         self._grace_s = grace_s
         self._first_seen: dict[str, float] = {}
 
-    async def watch(self) -> None:
-        """Look from time to time, for ever, until cancelled."""
-        while True:
-            await asyncio.sleep(self._every_s)
-            if self._mark() and self._linked():
-                await self.look()
-
     async def look(self) -> None:
-        """Look once; end what has been an orphan for longer than its grace."""
+        """Look once; end what has been an orphan for longer than its grace.
+
+        To be called only while there is a link: without one, no assignment could have claimed what is found.
+        """
+        if not self._mark():
+            return
         now = self._clock.now()
         found = {launch_id for launcher in self._launchers for launch_id in await self._find(launcher)}
         orphans = {launch_id for launch_id in found if not self._is_known(launch_id)}

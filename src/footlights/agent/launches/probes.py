@@ -5,38 +5,36 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
-from footlights.launch.probes.notice import Heard, Notice, tell
+from footlights.launch.probes.notice import Heard, SessionNotice, tell
 from footlights.launch.process import ownership
 
 if TYPE_CHECKING:
-    from footlights.launch.launcher import Launcher, LogPart, Plan
-    from footlights.launch.probes.readiness import Presence
-
-_OWN_USER = ("process",)
-"""Launchers whose applications run as the agent's own user: whoever cannot be looked into is none of theirs."""
+    from footlights.launch.launcher import Launcher, LaunchPlan, LogPart
+    from footlights.launch.probes.readiness import ViewerPresence
 
 
 class Probes(Protocol):
     """Each call has a deadline of its own and answers what it could learn within it; none raises."""
 
-    async def ready(self, launcher: Launcher, plan: Plan) -> bool:
+    async def ready(self, launcher: Launcher, plan: LaunchPlan) -> bool:
         """Whether the application says that it can be connected to, by the version's readiness check."""
         ...
 
-    async def presence(self, plan: Plan) -> Presence:
+    async def presence(self, plan: LaunchPlan) -> ViewerPresence:
         """Who is connected, by the version's presence source."""
         ...
 
-    async def tell(self, plan: Plan, notice: Notice) -> Heard:
+    async def tell(self, plan: LaunchPlan, notice: SessionNotice) -> Heard:
         """Tell the application what its viewers should know."""
         ...
 
-    async def strangers(self, launcher: Launcher, plan: Plan, pids: frozenset[int]) -> str:
+    async def strangers(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Who listens on the launch's ports without being of its tree; empty where nobody is known to."""
         ...
 
-    async def left_over(self, plan: Plan, pids: frozenset[int]) -> str:
+    async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """What of the launch's own still listens on its ports; empty where nothing is known to."""
         ...
 
@@ -44,7 +42,7 @@ class Probes(Protocol):
 class ApplicationProbes:
     """Asks the application itself, and the kernel."""
 
-    async def ready(self, launcher: Launcher, plan: Plan) -> bool:
+    async def ready(self, launcher: Launcher, plan: LaunchPlan) -> bool:
         """Make the version's readiness check once."""
 
         async def read(cursor: str) -> LogPart:
@@ -52,23 +50,23 @@ class ApplicationProbes:
 
         return await readiness.ready(plan, read)
 
-    async def presence(self, plan: Plan) -> Presence:
+    async def presence(self, plan: LaunchPlan) -> ViewerPresence:
         """Ask the application, or count connections."""
         return await readiness.presence(plan)
 
-    async def tell(self, plan: Plan, notice: Notice) -> Heard:
+    async def tell(self, plan: LaunchPlan, notice: SessionNotice) -> Heard:
         """Post the notice to the application's http port."""
         return await tell(plan, notice)
 
-    async def strangers(self, launcher: Launcher, plan: Plan, pids: frozenset[int]) -> str:
+    async def strangers(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Find listeners outside the tree. Where the launcher cannot tell the tree, nobody can tell them apart."""
         if not pids:
             return ""
         found = await asyncio.to_thread(ownership.listeners_outside, plan.ports, pids)
-        certain = [one for one in found if one.pid is not None or launcher.name in _OWN_USER]
+        certain = [one for one in found if one.pid is not None or not traits_of(plan.version).own_user]
         return "; ".join(str(listener) for listener in certain)
 
-    async def left_over(self, plan: Plan, pids: frozenset[int]) -> str:
+    async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Find listeners of the tree as it was last seen."""
         if not pids:
             return ""

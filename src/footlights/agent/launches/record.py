@@ -6,15 +6,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from footlights.agent.launches.journal import Entry
-from footlights.agent.launches.step import Ending
+from footlights.agent.launches.journal import JournalEntry
+from footlights.agent.launches.step import Facts, LaunchEnding, OnDevice, Ready
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
 from footlights.protocol import times
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
     from footlights.agent.clock import Clock
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan, Phase
     from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
@@ -28,14 +28,14 @@ _TOLD = (Stage.PULLING, Stage.PROCESS_UP, Stage.APPLICATION_READY, Stage.FIRST_V
 
 @dataclass(slots=True)
 class Record:
-    """One launch. Its runner is the only one that changes it, but for ``assignment`` and ``ending``."""
+    """One launch. It is changed by its own methods only."""
 
     assignment: Assignment
     """As last told; its secrets only until it is started."""
     clock: Clock
-    plan: Plan | None = None
+    plan: LaunchPlan | None = None
     state: LaunchState = LaunchState.ASSIGNED
-    ending: Ending | None = None
+    ending: LaunchEnding | None = None
     message: str = ""
     """What a person should know while it is not over."""
     claimed: bool = False
@@ -56,15 +56,22 @@ class Record:
     former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
     """Pids that were of its tree at any time, the newest last: what the driver may still list when they are gone."""
     final: LaunchReport | None = None
-    journalled: bool = False
-    """Whether the journal has an entry of it."""
+    stop_asked_at: float | None = None
+    """When it was asked to end, on the clock."""
+    killed_at: float | None = None
+    """When it was last asked to be killed."""
 
     def __post_init__(self) -> None:
         """Belong to this boot, unless restored otherwise."""
         self.boot_id = self.boot_id or self.clock.boot_id
 
     @classmethod
-    def restore(cls, entry: Entry, clock: Clock) -> Record:
+    def assigned(cls, assignment: Assignment, clock: Clock) -> Record:
+        """Take on a launch that was not known."""
+        return cls(_copy(assignment), clock)
+
+    @classmethod
+    def restore(cls, entry: JournalEntry, clock: Clock) -> Record:
         """Take up what an earlier agent wrote down."""
         same_boot = entry.boot_id == clock.boot_id
         marks = dict(entry.marks) if same_boot else {}
@@ -80,11 +87,10 @@ class Record:
             ever_connected=entry.ever_connected,
             active_at=clock.now(),
             final=entry.final,
-            journalled=True,
         )
         if entry.ending is not None:
             state, reason, message = entry.ending
-            record.ending = Ending(LaunchState(state), reason, message)
+            record.ending = LaunchEnding(LaunchState(state), reason, message)
         if entry.final is not None:
             record.state = LaunchState(LaunchReport.State.Name(entry.final.state))
         elif record.ending is not None:
@@ -114,6 +120,68 @@ class Record:
     def grace(self) -> float:
         """Seconds from the polite signal to the other one."""
         return 0.0 if self.plan is None else self.plan.stop_grace_s
+
+    def reassign(self, assignment: Assignment) -> None:
+        """Take in what is wanted of it now; secrets are dropped once it is begun."""
+        self.assignment = _copy(assignment)
+        if self.begun:
+            self.assignment.ClearField("secrets")
+
+    def renew_epoch(self, epoch: int) -> None:
+        """Be under a newer lease."""
+        self.assignment.epoch = epoch
+
+    def claim(self) -> None:
+        """Have its slots, until it is over."""
+        self.claimed = True
+
+    def admit(self, plan: LaunchPlan) -> None:
+        """Be taken on by the node."""
+        self.plan = plan
+
+    def prepare(self) -> None:
+        """Have all that the start needs."""
+        self.prepared = True
+
+    def begin(self) -> None:
+        """Be handed to the launcher: from here on it may run."""
+        self.begun = True
+        self.move(LaunchState.STARTING)
+
+    def take_back(self) -> None:
+        """Undo ``begin`` where the launcher was not asked after all."""
+        self.begun = False
+
+    def take_secrets(self) -> bytes:
+        """Hand out the secrets, once."""
+        secrets = bytes(self.assignment.secrets)
+        self.assignment.ClearField("secrets")
+        return secrets
+
+    def confirm_viewer(self) -> None:
+        """Note that the journal knows of a first viewer."""
+        self.ever_connected = True
+
+    def decide(self, ending: LaunchEnding) -> bool:
+        """Decide how it ends; the first word counts. Return whether this was it."""
+        if self.ending is not None or self.state.final:
+            return False
+        self.ending = ending
+        return True
+
+    def ask_to_stop(self) -> None:
+        """Note that it is asked to end now."""
+        self.stop_asked_at = self.clock.now()
+
+    def ask_to_kill(self) -> None:
+        """Note that it is asked to be killed now."""
+        self.killed_at = self.clock.now()
+
+    def say(self, message: str) -> bool:
+        """Note what a person should know of it; return whether that is new."""
+        changed = self.message != message
+        self.message = message
+        return changed
 
     def seen(self, pids: frozenset[int]) -> None:
         """Take in its process tree as it is now."""
@@ -180,6 +248,41 @@ class Record:
             self.active_at = now if arrived or last_input_s is None else max(self.active_at, now - last_input_s)
         return before != viewers
 
+    def facts(
+        self,
+        *,
+        phase: Phase | None,
+        exit_code: int | None = None,
+        said: str = "",
+        ready: Ready = Ready.NOT_YET,
+        detail: str = "",
+        on_device: OnDevice = OnDevice.UNKNOWN,
+        device_lost: str = "",
+        same_boot: bool | None = None,
+    ) -> Facts:
+        """All that the next step may depend on: what is known here, and what was seen just now (`step.Facts`)."""
+        now = self.clock.now()
+        return Facts(
+            state=self.state,
+            ending=self.ending,
+            admitted=self.plan is not None,
+            prepared=self.prepared,
+            begun=self.begun,
+            phase=phase,
+            exit_code=exit_code,
+            said=said,
+            ready=ready,
+            detail=detail,
+            on_device=on_device,
+            device_lost=device_lost,
+            starting_for=self.starting_for,
+            start_timeout=self.start_timeout,
+            stopping_for=None if self.stop_asked_at is None else now - self.stop_asked_at,
+            grace=self.grace,
+            killed_for=None if self.killed_at is None else now - self.killed_at,
+            same_boot=self.same_boot if same_boot is None else same_boot,
+        )
+
     def overdue(self) -> str:
         """Name the session timer that has run out; empty while none has."""
         ready_for = self.ready_for
@@ -196,12 +299,12 @@ class Record:
         )
         return "" if found is None else found[0].value
 
-    def entry(self) -> Entry:
+    def entry(self) -> JournalEntry:
         """What the journal is to keep."""
         if self.plan is None:
             raise ValueError(f"launch {self.launch_id} has no plan to journal")
         ending = self.ending
-        return Entry(
+        return JournalEntry(
             assignment=self.assignment,
             plan=self.plan,
             begun=self.begun,
@@ -243,7 +346,7 @@ class Record:
             report.idle_for.CopyFrom(times.duration(idle_for))
         return report
 
-    def conclude(self, ending: Ending, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
+    def conclude(self, ending: LaunchEnding, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
         """Reach the final state and make the report that is told from now on."""
         self.viewers = None
         self.ending = ending
@@ -263,6 +366,12 @@ class Record:
             age = self.since(stage)
             if age is not None:
                 report.steps.add(stage=stage.value, age=times.duration(age))
+
+
+def _copy(assignment: Assignment) -> Assignment:
+    copied = Assignment()
+    copied.CopyFrom(assignment)
+    return copied
 
 
 def seconds(limits: Limits, name: str) -> float | None:

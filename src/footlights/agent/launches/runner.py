@@ -12,15 +12,17 @@ from footlights.agent.devices.admission import Rejected
 from footlights.agent.devices.inventory import Silent
 from footlights.agent.launches.failure import application_failure
 from footlights.agent.launches.journal import JournalError
-from footlights.agent.launches.observer import Observer, Surroundings
-from footlights.agent.launches.step import Do, Ending, Step, decide
-from footlights.launch.launcher import Launcher, LaunchError, Phase, Plan, Status, node_error
+from footlights.agent.launches.observer import Observer
+from footlights.agent.launches.step import Do, LaunchEnding, Step, decide
+from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
+from footlights.launch.launchers import traits_of
 from footlights.lifecycle import LaunchState, Stage
 from footlights.linux import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from footlights.agent.launches.observer import LaunchTools
     from footlights.agent.launches.record import Record
 
 _POLL_S: Final = 0.25
@@ -33,21 +35,20 @@ _PROOF_LAST_S: Final = 2.0
 _TAIL_LINES: Final = 20
 _LOG_TIMEOUT_S: Final = 10.0
 _LAUNCHER_TIMEOUT_S: Final = 30.0
-_AFTER_ERROR_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
 class Runner:
     """Brings one launch about, or to its end."""
 
-    def __init__(self, record: Record, around: Surroundings) -> None:
+    def __init__(self, record: Record, tools: LaunchTools) -> None:
         """Take charge of ``record``; nothing happens until ``run``."""
         self.record = record
-        self._around = around
+        self._tools = tools
         self._wake = asyncio.Event()
-        self._seen = Observer(record, around, self._wake.set)
-        self._stop_asked_at: float | None = None
-        self._killed_at: float | None = None
+        self._seen = Observer(record, tools, self._wake.set)
+        self._idle = False
+        self._over = asyncio.Event()
         self._proof_delay = _POLL_S
         self._quick_until = 0.0
         self._journal_error = ""
@@ -57,23 +58,20 @@ class Runner:
 
     async def run(self) -> None:
         """Go on until the launch is over. Cancelling leaves the application alone."""
+        supervise = self._tools.supervisor.supervise
+        name = f"launch {self.record.launch_id}"
+        work = asyncio.create_task(supervise(name, self._turn, every_s=_POLL_S, wake=self._wait_for_work))
         try:
-            while not self.record.state.final:
-                try:
-                    await self._turn()
-                except Exception:
-                    # A launch that nobody watches any more would hold its slot for ever: say it, and go on.
-                    self._log.exception("turn_failed")
-                    self._seen.say("The agent met an error of its own; see its log.")
-                    await asyncio.sleep(_AFTER_ERROR_S)
+            await self._over.wait()
         finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
             self.observed.set()
             self._seen.close()
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: LaunchEnding) -> None:
         """Have the launch end so; the first word counts."""
-        if self.record.ending is None and not self.record.state.final:
-            self.record.ending = ending
+        if self.record.decide(ending):
             self._wake.set()
 
     def wake(self) -> None:
@@ -86,21 +84,38 @@ class Runner:
         return self._seen.status or Status(Phase.RUNNING, pids=self.record.pids)
 
     async def _turn(self) -> None:
+        """Look, decide, and do one thing."""
+        self._idle = False
+        try:
+            await self._look_and_do()
+        except Exception:
+            # The launch is tried again, with pauses: one that is given up would hold its slot indefinitely.
+            self._seen.say("The agent met an error of its own; see its log.")
+            self.observed.set()
+            raise
+        finally:
+            if self.record.state.final:
+                self._over.set()
+
+    async def _look_and_do(self) -> None:
         self._wake.clear()
         await self._seen.observe()
         if self.record.arrived and not self.record.ever_connected:
             await self._save()
-            self.record.ever_connected = True
+            self.record.confirm_viewer()
             self._tell()
-        step = decide(self._seen.facts(stop_asked_at=self._stop_asked_at, killed_at=self._killed_at))
+        step = decide(self._seen.facts())
         if step.do is Do.WAIT:
+            self._idle = True
             self.observed.set()
-            await self._pause()
         else:
             await self._perform(step)
 
-    async def _pause(self) -> None:
-        now = self._around.clock.now()
+    async def _wait_for_work(self, _longest_s: float) -> None:
+        """Return when there is something to look at: at once after a step that was done."""
+        if not self._idle:
+            return
+        now = self._tools.clock.now()
         served = self.record.state is LaunchState.READY and self.record.ending is None
         steady = _STEADY_S if served and self._seen.notices_exits else _POLL_S
         delay = _QUICK_S if now < self._quick_until else steady
@@ -111,12 +126,12 @@ class Runner:
             async with asyncio.timeout(delay):
                 await self._wake.wait()
                 # Woken, perhaps by an exit that the shim is still writing down: look more often for a moment.
-                self._quick_until = self._around.clock.now() + _QUICK_FOR_S
+                self._quick_until = self._tools.clock.now() + _QUICK_FOR_S
 
     # Doing
 
     async def _perform(self, step: Step) -> None:
-        deeds: dict[Do, Callable[[Ending], Awaitable[None]]] = {
+        deeds: dict[Do, Callable[[LaunchEnding], Awaitable[None]]] = {
             Do.ADMIT: self._admit,
             Do.PREPARE: self._prepare,
             Do.START: self._start,
@@ -127,21 +142,21 @@ class Runner:
             Do.PROVE: self._prove,
             Do.FINISH: self._finish,
         }
-        await deeds[step.do](step.ending or Ending(LaunchState.EXITED))
+        await deeds[step.do](step.ending or LaunchEnding(LaunchState.EXITED))
 
-    async def _admit(self, _: Ending) -> None:
+    async def _admit(self, _: LaunchEnding) -> None:
         try:
-            self.record.plan = await self._around.admission.admit(self.record)
+            self.record.admit(await self._tools.admission.admit(self.record))
         except Rejected as refusal:
-            await self._finish(Ending(refusal.state, refusal.reason, refusal.message))
+            await self._finish(LaunchEnding(refusal.state, refusal.reason, refusal.message))
         except Exception as error:
             self._log.exception("admission_failed")
             text = f"The agent met an error of its own: {error or type(error).__name__}; see its log."
-            await self._finish(Ending(LaunchState.REJECTED, "AGENT_ERROR", text))
+            await self._finish(LaunchEnding(LaunchState.REJECTED, "AGENT_ERROR", text))
 
-    async def _prepare(self, _: Ending) -> None:
+    async def _prepare(self, _: LaunchEnding) -> None:
         plan, launcher = self._ready_to_launch()
-        pulls = plan.version.HasField("container")
+        pulls = traits_of(plan.version).pulls
         if pulls:
             if not await self._must_save():
                 return
@@ -158,17 +173,15 @@ class Runner:
         except Exception as error:
             await self._finish(self._unexpected(error))
         else:
-            self.record.prepared = True
+            self.record.prepare()
 
-    async def _start(self, _: Ending) -> None:
+    async def _start(self, _: LaunchEnding) -> None:
         plan, launcher = self._ready_to_launch()
-        self.record.begun = True
-        self.record.move(LaunchState.STARTING)
+        self.record.begin()
         if not await self._must_save():
             return
         self._tell()
-        secrets = bytes(self.record.assignment.secrets)
-        self.record.assignment.ClearField("secrets")
+        secrets = self.record.take_secrets()
         try:
             # Not cut short by a wish to end it: a start that is half done is known to nobody.
             async with asyncio.timeout(max(1.0, self.record.start_timeout - self.record.starting_for)):
@@ -177,7 +190,7 @@ class Runner:
             self.end(_launch_error(error))
         except TimeoutError:
             text = f"The launcher did not start the application within {self.record.start_timeout:g} s."
-            self.end(Ending(LaunchState.FAILED, "START_TIMEOUT", text))
+            self.end(LaunchEnding(LaunchState.FAILED, "START_TIMEOUT", text))
         except Exception as error:
             self.end(self._unexpected(error))
         else:
@@ -185,7 +198,7 @@ class Runner:
             self._log.info("application_started", signal_port=plan.ports.signal, device=plan.device_uuid)
             self._tell()
 
-    async def _become_ready(self, _: Ending) -> None:
+    async def _become_ready(self, _: LaunchEnding) -> None:
         # Journalled before it is told: the next agent must not say that it is still starting.
         self.record.mark(Stage.APPLICATION_READY)
         await self._save()
@@ -194,18 +207,17 @@ class Runner:
         self._tell()
         self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
 
-    async def _adopt_ending(self, ending: Ending) -> None:
-        if self.record.ending is None:
-            self.record.ending = ending
+    async def _adopt_ending(self, ending: LaunchEnding) -> None:
+        self.record.decide(ending)
 
-    async def _stop(self, _: Ending) -> None:
-        self._stop_asked_at = self._around.clock.now()
+    async def _stop(self, _: LaunchEnding) -> None:
+        self.record.ask_to_stop()
         self._enter_stopping()
         await self._save()
         await self._ask_to_stop(kill=False)
 
-    async def _kill(self, _: Ending) -> None:
-        self._killed_at = self._around.clock.now()
+    async def _kill(self, _: LaunchEnding) -> None:
+        self.record.ask_to_kill()
         self._seen.say("The application outlives its grace period; it is being killed.")
         await self._ask_to_stop(kill=True)
 
@@ -217,9 +229,9 @@ class Runner:
         except Exception as error:
             self._seen.say(f"The launcher cannot end the application: {error or type(error).__name__}.")
 
-    async def _prove(self, ending: Ending) -> None:
+    async def _prove(self, ending: LaunchEnding) -> None:
         """Finish where the end is proved; otherwise say what is missing, and try again later."""
-        self.record.ending = ending
+        self.record.decide(ending)
         if self._seen.status is not None and self._seen.status.phase is Phase.UNKNOWN:
             # What an agent that died was about to start may be on its way still: without traces, but with our mark.
             await self._ask_to_stop(kill=True)
@@ -238,23 +250,23 @@ class Runner:
         if plan is None:
             return ""
         pids = frozenset(self.record.former_pids)
-        left = await self._around.probes.left_over(plan, pids)
+        left = await self._tools.probes.left_over(plan, pids)
         if left:
             return f"The application has exited, but {left}."
         if not pids or not self._seen.on_gpu:
             return ""
         try:
-            reading = await self._around.devices.read_one(plan.device_uuid)
+            reading = await self._tools.devices.read_one(plan.device_uuid)
         except Silent as error:
             return f"The application has exited; whether it still holds its device cannot be told: {error}."
-        listed = self._around.devices.lists(reading, pids) if reading else frozenset()
+        listed = self._tools.devices.lists(reading, pids) if reading else frozenset()
         # The tree is gone, so a pid of it that lives is somebody else's by now.
         still = sorted(pid for pid in listed if not procfs.read_stat(pid))
         if still:
             return f"The application has exited, but the driver still lists its pid {still[0]} on the device."
         return ""
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: LaunchEnding) -> None:
         record, plan, launcher = self.record, self.record.plan, self._seen.launcher
         exit_code: int | None = None
         tail: tuple[str, ...] = ()
@@ -264,7 +276,7 @@ class Runner:
             ending = application_failure(tail, ending)
         report = record.conclude(ending, exit_code, tail)
         saved = await self._save()
-        self._around.ports.release(record.launch_id)
+        self._tools.ports.release(record.launch_id)
         self._tell()
         state = record.state.value
         self._log.info("launch_ended", state=state, reason=report.reason, exit_code=exit_code, message=report.message)
@@ -276,7 +288,7 @@ class Runner:
             except Exception as error:
                 self._log.warning("discard_failed", error=str(error))
 
-    async def _tail(self, launcher: Launcher, plan: Plan) -> tuple[str, ...]:
+    async def _tail(self, launcher: Launcher, plan: LaunchPlan) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(_LOG_TIMEOUT_S):
                 return (await launcher.log(plan, tail_lines=_TAIL_LINES)).lines
@@ -304,7 +316,7 @@ class Runner:
                 woken.cancel()
         return True
 
-    def _ready_to_launch(self) -> tuple[Plan, Launcher]:
+    def _ready_to_launch(self) -> tuple[LaunchPlan, Launcher]:
         plan, launcher = self.record.plan, self._seen.launcher
         if plan is None or launcher is None:
             raise RuntimeError(f"launch {self.record.launch_id} was not admitted")
@@ -315,21 +327,21 @@ class Runner:
             self.record.move(LaunchState.STOPPING)
             self._tell()
 
-    def _unexpected(self, error: Exception) -> Ending:
+    def _unexpected(self, error: Exception) -> LaunchEnding:
         self._log.error("start_failed", exc_info=error)
         lacking = node_error(error.errno, f"{error}.") if isinstance(error, OSError) else None
         if lacking is not None:
             return _launch_error(lacking)
         text = f"The launcher failed to start the application: {error or type(error).__name__}."
-        return Ending(LaunchState.FAILED, "START_FAILED", text)
+        return LaunchEnding(LaunchState.FAILED, "START_FAILED", text)
 
     async def _must_save(self) -> bool:
         """Put the launch on disk before it is acted on; where that fails, refuse it."""
         if await self._save():
             return True
-        self.record.begun = False
+        self.record.take_back()
         text = f"Nothing may be started on the node: {self._journal_error}. Look at the disk of its data directory."
-        await self._finish(Ending(LaunchState.REJECTED, "JOURNAL_UNAVAILABLE", text))
+        await self._finish(LaunchEnding(LaunchState.REJECTED, "JOURNAL_UNAVAILABLE", text))
         return False
 
     async def _save(self) -> bool:
@@ -337,18 +349,17 @@ class Runner:
             return False
         entry = self.record.entry()
         try:
-            await asyncio.to_thread(self._around.journal.write, entry)
+            await asyncio.to_thread(self._tools.journal.write, entry)
         except JournalError as error:
             self._journal_error = str(error)
             self._log.error("journal_failed", error=self._journal_error)
             return False
-        self.record.journalled = True
         return True
 
     def _tell(self) -> None:
-        self._around.changed(self.record)
+        self._tools.reports.changed(self.record.launch_id)
 
 
-def _launch_error(error: LaunchError) -> Ending:
+def _launch_error(error: LaunchError) -> LaunchEnding:
     state = LaunchState.REJECTED if error.rejected else LaunchState.FAILED
-    return Ending(state, error.reason, error.message)
+    return LaunchEnding(state, error.reason, error.message)

@@ -17,7 +17,7 @@ KILL_AFTER_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class LaunchEnding:
     """How a launch is going to end, or has: decided once, told when proved."""
 
     state: LaunchState
@@ -53,7 +53,7 @@ class Facts:
     """All that a decision may depend on. Times are seconds."""
 
     state: LaunchState
-    ending: Ending | None = None
+    ending: LaunchEnding | None = None
     """Set once its end is decided, by whomever."""
     admitted: bool = False
     """Whether the node has taken it on: it has its ports and its plan."""
@@ -106,7 +106,7 @@ class Step:
     """One thing to do."""
 
     do: Do
-    ending: Ending | None = None
+    ending: LaunchEnding | None = None
 
 
 def decide(facts: Facts) -> Step:
@@ -123,7 +123,7 @@ def decide(facts: Facts) -> Step:
         return _ending(facts)
     if facts.said:
         state = LaunchState.EXITED if facts.state is LaunchState.READY else LaunchState.FAILED
-        return Step(Do.END, Ending(state, "SHIM_LOST", f"The application cannot go on: {facts.said}"))
+        return Step(Do.END, LaunchEnding(state, "SHIM_LOST", f"The application cannot go on: {facts.said}"))
     if facts.state is LaunchState.READY:
         return _ready(facts)
     return _starting(facts)
@@ -141,11 +141,11 @@ def _before_start(facts: Facts) -> Step:
 
 def _starting(facts: Facts) -> Step:
     if facts.device_lost:
-        return Step(Do.END, Ending(LaunchState.FAILED, "GPU_LOST", facts.device_lost))
+        return Step(Do.END, LaunchEnding(LaunchState.FAILED, "GPU_LOST", facts.device_lost))
     if facts.ready is Ready.PORT_TAKEN:
-        return Step(Do.END, Ending(LaunchState.FAILED, "PORT_TAKEN", facts.detail))
+        return Step(Do.END, LaunchEnding(LaunchState.FAILED, "PORT_TAKEN", facts.detail))
     if facts.on_device is OnDevice.WRONG:
-        return Step(Do.END, Ending(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
+        return Step(Do.END, LaunchEnding(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
     if facts.ready is Ready.READY and facts.on_device is not OnDevice.SUSPECT:
         return Step(Do.BECOME_READY)
     if facts.starting_for >= facts.start_timeout:
@@ -155,9 +155,9 @@ def _starting(facts: Facts) -> Step:
 
 def _ready(facts: Facts) -> Step:
     if facts.device_lost:
-        return Step(Do.END, Ending(LaunchState.EXITED, "GPU_LOST", facts.device_lost))
+        return Step(Do.END, LaunchEnding(LaunchState.EXITED, "GPU_LOST", facts.device_lost))
     if facts.on_device is OnDevice.WRONG:
-        return Step(Do.END, Ending(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
+        return Step(Do.END, LaunchEnding(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
     return Step(Do.WAIT)
 
 
@@ -170,7 +170,7 @@ def _ending(facts: Facts) -> Step:
     return Step(Do.WAIT)
 
 
-def _own_end(facts: Facts) -> Ending:
+def _own_end(facts: Facts) -> LaunchEnding:
     """How a launch ended that nobody asked to end."""
     was_ready = facts.state is LaunchState.READY
     if facts.phase is Phase.UNKNOWN:
@@ -178,16 +178,20 @@ def _own_end(facts: Facts) -> Ending:
         # Nobody was connected yet where it was not ready, and nothing of it runs: it may be begun anew, elsewhere too.
         state = LaunchState.EXITED if was_ready else LaunchState.REJECTED
         reason = "TRACES_GONE" if facts.same_boot else "NODE_RESTARTED"
-        return Ending(state, reason, f"The application no longer runs, and {why}: its exit status cannot be known.")
+        return LaunchEnding(
+            state, reason, f"The application no longer runs, and {why}: its exit status cannot be known."
+        )
     if was_ready:
         unknown = f"The application has ended: {facts.said}" if facts.exit_code is None and facts.said else ""
-        return Ending(LaunchState.EXITED, "", unknown)
-    return Ending(LaunchState.FAILED, "EXITED_EARLY", f"The application {_how(facts.exit_code)} before it was ready.")
+        return LaunchEnding(LaunchState.EXITED, "", unknown)
+    return LaunchEnding(
+        LaunchState.FAILED, "EXITED_EARLY", f"The application {_how(facts.exit_code)} before it was ready."
+    )
 
 
-def _start_timeout(facts: Facts, what: str) -> Ending:
+def _start_timeout(facts: Facts, what: str) -> LaunchEnding:
     text = f"The application was not ready within {facts.start_timeout:g} s of its start: {what}."
-    return Ending(LaunchState.FAILED, "START_TIMEOUT", text)
+    return LaunchEnding(LaunchState.FAILED, "START_TIMEOUT", text)
 
 
 def _how(exit_code: int | None) -> str:

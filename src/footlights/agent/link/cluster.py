@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights.linux.files import replace_file
 from footlights.protocol import times
 
 if TYPE_CHECKING:
@@ -33,6 +34,37 @@ class Cluster:
         return cls(welcome.cluster_id, after)
 
 
+class KnownCluster:
+    """The cluster of this agent, as it was last told; kept over restarts."""
+
+    def __init__(self, path: Path, node: str) -> None:
+        """Begin with what is in the file."""
+        self._path, self._node = path, node
+        self._told = load(path)
+
+    @property
+    def mark(self) -> str:
+        """What every process of this node carries; empty while the cluster is not known."""
+        return mark(self._told.cluster_id, self._node) if self._told.cluster_id else ""
+
+    @property
+    def abandon_after_s(self) -> float:
+        """How long launches that no viewer uses may go on without a link."""
+        return self._told.abandon_after_s
+
+    def learn(self, welcome: Welcome) -> None:
+        """Take in what the control plane says."""
+        told = Cluster.of(welcome)
+        if told != self._told:
+            self._told = told
+            save(self._path, told)
+
+
+def mark(cluster_id: str, node: str) -> str:
+    """What every process carries that an agent of this node started: two agents of one machine must not meet."""
+    return f"{cluster_id}/{node}"
+
+
 def load(path: Path) -> Cluster:
     """Read what an earlier agent was told. What cannot be read is as if nothing was told: the next welcome says it."""
     try:
@@ -47,9 +79,7 @@ def load(path: Path) -> Cluster:
 
 def save(path: Path, cluster: Cluster) -> None:
     """Keep it. Blocks on the disk; not synced, for losing it costs nothing that the next welcome does not mend."""
-    temporary = path.with_suffix(".new")
     try:
-        temporary.write_text(json.dumps(asdict(cluster)), encoding="utf-8")
-        temporary.replace(path)
+        replace_file(path, json.dumps(asdict(cluster)).encode(), durable=False)
     except OSError as error:
         _log.warning("cluster_not_kept", path=str(path), error=str(error))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
@@ -14,19 +14,18 @@ from grpc import aio
 from footlights.agent.link.backoff import Backoff, Pace
 from footlights.errors import InvalidArgument
 from footlights.protocol import times
-from footlights.v1.agent_pb2 import Heartbeat, Hello, LaunchReport, LinkRequest, LinkResponse, Welcome
+from footlights.v1.agent_pb2 import Heartbeat, LinkRequest, LinkResponse, Welcome
 from footlights.v1.agent_pb2_grpc import AgentServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from footlights.agent.config import AgentConfig
     from footlights.agent.link.log_tails import LogTails
     from footlights.agent.link.outbox import Outbox
+    from footlights.agent.link.protocol import LinkHandler
 
-PROTOCOL_VERSION: Final = 1
 _WELCOME_TIMEOUT_S: Final = 20.0
 _WRITE_TIMEOUT_S: Final = 30.0
+_GOODBYE_S: Final = 3.0
 _DEFAULT_HEARTBEAT_S: Final = 5.0
 _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
@@ -52,19 +51,6 @@ _log = structlog.get_logger(__name__)
 Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What the link speaks for."""
-
-    hello: Callable[[], Hello]
-    """The full state, at the moment of dialling."""
-    welcomed: Callable[[Welcome], None]
-    received: Callable[[LinkResponse], None]
-    """Assignments and forgets."""
-    beat: Callable[[], list[LaunchReport]]
-    """What a heartbeat is to carry."""
-
-
 class Broken(Exception):
     """The link is over; the message says why."""
 
@@ -79,12 +65,18 @@ class Link:
     """One agent's link."""
 
     def __init__(
-        self, config: AgentConfig, peer: Peer, outbox: Outbox, logs: LogTails, *, pace: Pace | None = None
+        self,
+        config: AgentConfig,
+        handler: LinkHandler,
+        outbox: Outbox,
+        logs: LogTails,
+        *,
+        pace: Pace | None = None,
     ) -> None:
-        """Speak for ``peer``; nothing happens until ``run``."""
+        """Speak for ``handler``; nothing happens until ``hold``."""
         self._config = config
         self._backoff = Backoff(pace or Pace())
-        self._peer = peer
+        self._handler = handler
         self._outbox = outbox
         self._logs = logs
         self._said = ""
@@ -92,6 +84,9 @@ class Link:
         self._refusals = 0
         # Agents spread over the replicas, each always in the same way.
         self._next = zlib.crc32(config.node.encode()) % len(config.servers)
+        self._closing = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.connected = asyncio.Event()
         """Set while there is a link that was welcomed."""
         self.epoch = 0
@@ -102,27 +97,42 @@ class Link:
         """The server that it has its link to, or dials next."""
         return self._config.servers[self._next]
 
-    async def run(self) -> None:
-        """Hold the link, for ever, until cancelled."""
-        while True:
-            self._welcomed = False
-            refused = False
-            try:
-                await self._hold()
-            except InvalidArgument as error:
-                refused = True
-                self._say("the agent cannot dial", error.message)
-            except Broken as error:
-                meaning = _REFUSALS.get(error.code) if error.code else None
-                refused = meaning is not None
+    async def hold(self) -> None:
+        """Dial once, hold the link until it breaks, and wait until it is time to dial again."""
+        if self._closing.is_set():
+            await asyncio.Event().wait()
+        self._welcomed = False
+        refused = False
+        self._idle.clear()
+        try:
+            await self._hold()
+        except InvalidArgument as error:
+            refused = True
+            self._say("the agent cannot dial", error.message)
+        except Broken as error:
+            meaning = _REFUSALS.get(error.code) if error.code else None
+            refused = meaning is not None
+            if not self._closing.is_set():
                 self._say(meaning or "the link is broken", str(error))
-            if self._welcomed:
-                self._backoff.welcomed()
-            self._refusals = self._refusals + 1 if refused else 0
-            self._next = (self._next + 1) % len(self._config.servers)
-            # What one server refuses another one may take: it has no part in links, or is not up to date.
-            everywhere = self._refusals >= len(self._config.servers)
-            await asyncio.sleep(self._backoff.next(refused=everywhere))
+        finally:
+            self._idle.set()
+        if self._welcomed:
+            self._backoff.welcomed()
+        self._refusals = self._refusals + 1 if refused else 0
+        self._next = (self._next + 1) % len(self._config.servers)
+        # What one server refuses another one may take: it has no part in links, or is not up to date.
+        everywhere = self._refusals >= len(self._config.servers)
+        await asyncio.sleep(self._backoff.next(refused=everywhere))
+
+    async def close(self) -> None:
+        """Send what waits, end the stream in order, and dial no more. Takes a few seconds at most."""
+        self._closing.set()
+        if not self.connected.is_set():
+            return
+        self._outbox.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._idle.wait()
 
     async def _hold(self) -> None:
         metadata = (("authorization", f"Bearer {self._config.read_token()}"),)
@@ -144,7 +154,7 @@ class Link:
         self._outbox.clear()  # the hello says it all
         try:
             async with asyncio.timeout(_WELCOME_TIMEOUT_S):
-                await call.write(LinkRequest(hello=self._peer.hello()))
+                await call.write(LinkRequest(hello=self._handler.hello()))
                 answer = await call.read()
         except TimeoutError as error:
             raise Broken(None, f"no welcome within {_WELCOME_TIMEOUT_S:g} s") from error
@@ -155,7 +165,7 @@ class Link:
         self._welcomed = True
         self._said = ""
         self.epoch = answer.welcome.epoch
-        self._peer.welcomed(answer.welcome)
+        self._handler.welcomed(answer.welcome)
         self.connected.set()
         _log.info("linked", server=self.server, epoch=self.epoch)
         return answer.welcome
@@ -168,6 +178,8 @@ class Link:
             done, _ = await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if self._closing.is_set():
+                await reading  # the control plane ends the stream when it has read everything
         finally:
             for task in (reading, writing):
                 task.cancel()
@@ -182,15 +194,18 @@ class Link:
             if answer.WhichOneof("message") == "log_request":
                 self._logs.request(answer.log_request)
             else:
-                self._peer.received(answer)
+                self._handler.received(answer)
 
     async def _write(self, call: Call, interval: float) -> None:
         loop = asyncio.get_running_loop()
         beat_at = loop.time() + interval
         while True:
             message = await self._outbox.next(max(0.0, beat_at - loop.time()))
+            if message is None and self._closing.is_set():
+                await call.done_writing()
+                return
             if message is None:
-                message = LinkRequest(heartbeat=Heartbeat(reports=self._peer.beat()))
+                message = LinkRequest(heartbeat=Heartbeat(reports=self._handler.reports()))
                 beat_at = loop.time() + interval
             try:
                 async with asyncio.timeout(_WRITE_TIMEOUT_S):

@@ -1,18 +1,22 @@
-"""Output of launches for whoever asks over the link: the last lines, and then each new one until cancelled."""
+"""Output of launches, as the control plane asks for it: the last lines, and then each new one until cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from footlights.launch.launchers import traits_of
 from footlights.v1.agent_pb2 import LogPart, LogRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from footlights.agent.launches.log_retention import LogRetention
+    from footlights.agent.launches.table import LaunchTable
     from footlights.agent.link.outbox import Outbox
-    from footlights.launch.launcher import Launcher, Plan
+    from footlights.launch.launcher import Launcher, LaunchPlan
 
 _MOST_REQUESTS = 32
 _DEFAULT_LINES = 100
@@ -23,17 +27,44 @@ _FOLLOW_S = 0.25
 _READ_TIMEOUT_S = 15.0
 _log = structlog.get_logger(__name__)
 
-Source = Callable[[str], "tuple[Launcher, Plan] | None"]
-"""Where a launch's output is, by launch id; None where it is not known."""
+
+class Source(Protocol):
+    """Where the output of launches is."""
+
+    def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
+        """Who can read a launch's output; None where the node has none."""
+        ...
+
+    def is_over(self, launch_id: str) -> bool:
+        """Whether a launch writes no more."""
+        ...
+
+
+class LogSource:
+    """The output of launches that run, that are over, and that are forgotten while their output is kept."""
+
+    def __init__(self, table: LaunchTable, retention: LogRetention, launchers: Mapping[str, Launcher]) -> None:
+        """Look in ``table`` first, then in ``retention``."""
+        self._table, self._retention, self._launchers = table, retention, launchers
+
+    def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
+        """Who can read a launch's output; None where the node has none."""
+        record = self._table.get(launch_id)
+        plan = record.plan if record is not None else self._retention.plan(launch_id)
+        launcher = None if plan is None else self._launchers.get(traits_of(plan.version).name)
+        return None if plan is None or launcher is None else (launcher, plan)
+
+    def is_over(self, launch_id: str) -> bool:
+        """Whether a launch writes no more."""
+        return self._table.is_over(launch_id)
 
 
 class LogTails:
     """The requests that are being answered."""
 
-    def __init__(self, source: Source, over: Callable[[str], bool], outbox: Outbox) -> None:
-        """Read from ``source``, answer into ``outbox``; ``over`` says whether a launch writes no more."""
+    def __init__(self, source: Source, outbox: Outbox) -> None:
+        """Read from ``source``, answer into ``outbox``."""
         self._source = source
-        self._over = over
         self._outbox = outbox
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -51,9 +82,15 @@ class LogTails:
         task.add_done_callback(lambda _task: self._tasks.pop(request.request_id, None))
 
     def cancel_all(self) -> None:
-        """End every request: who asked is gone."""
+        """End every request: the link that asked is gone."""
         for task in self._tasks.values():
             task.cancel()
+
+    async def close(self) -> None:
+        """End every request, and wait for it."""
+        tasks = list(self._tasks.values())
+        self.cancel_all()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, request: LogRequest) -> None:
         error = ""
@@ -75,12 +112,12 @@ class LogTails:
         wanted = min(request.tail_lines or _DEFAULT_LINES, _MOST_LINES)
         cursor = ""
         while True:
-            found = self._source(request.launch_id)
+            found = self._source.find(request.launch_id)
             if found is None:
                 raise LookupError(f"the node has no output of launch {request.launch_id}")
             launcher, plan = found
             # Asked before reading: what was written before the end is read after it is known.
-            over = self._over(request.launch_id)
+            over = self._source.is_over(request.launch_id)
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 part = await launcher.log(plan, tail_lines=0 if cursor else wanted, cursor=cursor)
             await self._send(request.request_id, part.lines, truncated=part.truncated)

@@ -15,20 +15,23 @@ from footlights.v1.agent_pb2 import Inventory, LaunchReport, LinkRequest, LogPar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from footlights.supervision import Supervisor
+
 _MOST_LOG_PARTS = 64
 
 
 class Outbox:
     """The messages that wait, in the order of their importance: ends and changes, devices, output."""
 
-    def __init__(self, report: Callable[[str], LaunchReport | None]) -> None:
-        """Take reports from ``report``, by launch id, when they are sent."""
-        self._report = report
+    def __init__(self, report: Callable[[str], LaunchReport | None], supervisor: Supervisor) -> None:
+        """Take reports from ``report``, by launch id, when they are sent; one that cannot be made is skipped."""
+        self._report, self._supervisor = report, supervisor
         self._changed: dict[str, None] = {}
         self._lost: dict[str, LaunchReport] = {}
         self._inventory: Inventory | None = None
         self._logs: deque[LogPart] = deque()
         self._filled = asyncio.Event()
+        self._closed = False
         self._room = asyncio.Event()
         self._room.set()
 
@@ -55,8 +58,13 @@ class Outbox:
             self._room.clear()
         self._filled.set()
 
+    def close(self) -> None:
+        """Let who takes messages know that no more will come than wait now."""
+        self._closed = True
+        self._filled.set()
+
     def clear(self) -> None:
-        """Drop everything: the next hello says it anew."""
+        """Drop everything: the next hello says it again."""
         self._changed.clear()
         self._lost.clear()
         self._inventory = None
@@ -70,13 +78,15 @@ class Outbox:
         return not (self._changed or self._lost or self._logs or self._inventory is not None)
 
     async def next(self, timeout: float) -> LinkRequest | None:
-        """Take the next message; None where there was none for ``timeout`` seconds."""
+        """Take the next message; None where there was none for ``timeout`` seconds, or is to be none."""
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     message = self._take()
                     if message is not None:
                         return message
+                    if self._closed:
+                        return None
                     self._filled.clear()
                     await self._filled.wait()
         except TimeoutError:
@@ -86,7 +96,9 @@ class Outbox:
         while self._changed:
             launch_id = next(iter(self._changed))
             del self._changed[launch_id]
-            report = self._report(launch_id)
+            report = None
+            with self._supervisor.isolated("reports", launch_id=launch_id):
+                report = self._report(launch_id)
             if report is not None:
                 return LinkRequest(report=report)
         if self._lost:

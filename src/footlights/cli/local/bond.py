@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Collection, MutableMapping
 from typing import Final
 
+from footlights.linux import prctl
+
 PARENT: Final = "FOOTLIGHTS_PARENT_PID"
 """The variable with the pid of the process that a child ends with."""
-
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def die_with_parent(environ: MutableMapping[str, str]) -> None:
@@ -24,14 +22,16 @@ def die_with_parent(environ: MutableMapping[str, str]) -> None:
     parent = environ.pop(PARENT, "")
     if not parent:
         return
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    with contextlib.suppress(OSError):
+        prctl.signal_on_parent_death(signal.SIGTERM)
     if os.getppid() != int(parent):
         raise SystemExit(0)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends, so that they can be found and ended (Linux)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux)."""
+    with contextlib.suppress(OSError):
+        prctl.become_subreaper()
 
 
 def reap_orphans(own: Collection[int]) -> bool:
@@ -50,8 +50,3 @@ def reap_orphans(own: Collection[int]) -> bool:
             return True
         with contextlib.suppress(ChildProcessError):
             os.waitpid(ended.si_pid, os.WNOHANG)
-
-
-def _prctl(option: int, argument: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)

@@ -25,6 +25,7 @@ from footlights.cli.local.children import Child, end_descendants
 from footlights.cli.local.waits import POLL_S, first_to_end, poll, unless_stopped, while_alive
 from footlights.control.settings import ServerSettings
 from footlights.errors import NotFound, Unavailable
+from footlights.linux.files import replace_file
 
 if TYPE_CHECKING:
     from footlights.client import Client
@@ -200,15 +201,17 @@ async def _node_token(setup: LocalSetup, client: Client) -> Path:
 def describe(node: node_pb2.Node) -> list[str]:
     """Describe what the node offers, and why."""
     from footlights.cli.show import name_of
+    from footlights.devices.kinds import traits_of_kind
 
     kinds: dict[str, int] = {}
     for device in node.devices:
-        software = name_of(device, "kind") == "SOFTWARE"
+        software = not traits_of_kind(name_of(device, "kind")).hardware
         label = f"software device ({device.name})" if software else device.name or name_of(device, "kind")
         kinds[label] = kinds.get(label, 0) + 1
     offered = ", ".join(f"{count} x {label}" for label, count in kinds.items()) or "no device"
     lines = [f"the node '{node.node}' is ready and offers {offered}"]
-    if not any(name_of(device, "kind") in ("GPU", "MIG") for device in node.devices):
+    kinds_offered = [traits_of_kind(name_of(device, "kind")) for device in node.devices]
+    if not any(kind.hardware and not kind.simulated for kind in kinds_offered):
         lines.append("no GPU is offered; sessions render in software")
     else:
         lines.append("usd-viewer renders on the CPU even with a GPU; applications that need a GPU render on it")
@@ -240,8 +243,7 @@ async def _ready_node(client: Client) -> node_pb2.Node | None:
 
 
 def _write_secret(path: Path, secret: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-        file.write(f"{secret}\n")
+    replace_file(path, f"{secret}\n".encode("ascii"))
 
 
 def _healthy(url: str) -> bool | None:

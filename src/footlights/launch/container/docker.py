@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from footlights.launch.container.launcher import EngineError, Spec, State
+from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,10 +36,15 @@ class DockerEngine:
             auth_file: Docker's ``config.json`` with the registries' credentials; the agent user's own where None.
                 Credential helpers in it are not asked.
         """
-        self._socket = socket
+        self.socket = socket
         folder = os.environ.get("DOCKER_CONFIG", "")
         self._auth_file = auth_file or (Path(folder) if folder else Path.home() / ".docker") / "config.json"
         self._client: Any = None
+
+    async def ping(self) -> None:
+        """Ask for the engine's version."""
+        async with self._asking() as docker:
+            await docker.version()
 
     async def has_image(self, image: str) -> bool:
         async with self._asking() as docker:
@@ -56,7 +61,7 @@ class DockerEngine:
         async with self._asking(timeout_s=None) as docker:
             await docker.images.pull(image, auth=self._auth(image))
 
-    async def create(self, spec: Spec) -> None:
+    async def create(self, spec: ContainerSpec) -> None:
         async with self._asking() as docker:
             try:
                 await docker.containers.create(container_config(spec), name=spec.name)
@@ -68,7 +73,7 @@ class DockerEngine:
         async with self._asking() as docker:
             await docker.containers.container(name).start()
 
-    async def inspect(self, name: str) -> State | None:
+    async def inspect(self, name: str) -> ContainerState | None:
         async with self._asking() as docker:
             try:
                 found = await docker.containers.container(name).show()
@@ -80,7 +85,7 @@ class DockerEngine:
         message = str(state.get("Error") or "")
         if state.get("OOMKilled"):
             message = "it was killed for want of memory."
-        return State(
+        return ContainerState(
             status=str(state["Status"]),
             running=bool(state["Running"]),
             pid=int(state.get("Pid") or 0),
@@ -136,7 +141,7 @@ class DockerEngine:
         if self._client is None:
             import aiodocker
 
-            self._client = aiodocker.Docker(url=f"unix://{self._socket}")
+            self._client = aiodocker.Docker(url=f"unix://{self.socket}")
         try:
             async with asyncio.timeout(timeout_s):
                 yield self._client
@@ -162,7 +167,7 @@ class DockerEngine:
         return {"username": user, "password": password, "serveraddress": registry} if user else None
 
 
-def container_config(spec: Spec) -> dict[str, object]:
+def container_config(spec: ContainerSpec) -> dict[str, object]:
     """Write the body of ``POST /containers/create``."""
     return {
         "Image": spec.image,

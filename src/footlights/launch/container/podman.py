@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from footlights.launch.container import log_lines
-from footlights.launch.container.launcher import EngineError, Spec, State
+from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +31,10 @@ class PodmanEngine:
         """Run ``program`` for every call."""
         self._program = program
 
+    async def ping(self) -> None:
+        """Have podman open its storage and find its runtime."""
+        await self._must("info", "--format", "{{.Version.Version}}")
+
     async def has_image(self, image: str) -> bool:
         code, _, complaint = await self._run("image", "exists", image)
         if code not in (0, 1):
@@ -41,14 +45,14 @@ class PodmanEngine:
         # Without a deadline here: a Kit image is tens of gigabytes. Whoever waits has one.
         await self._must("pull", "--quiet", image, timeout_s=None)
 
-    async def create(self, spec: Spec) -> None:
+    async def create(self, spec: ContainerSpec) -> None:
         if await self.inspect(spec.name) is None:
             await self._must(*create_arguments(spec))
 
     async def start(self, name: str) -> None:
         await self._must("start", name)
 
-    async def inspect(self, name: str) -> State | None:
+    async def inspect(self, name: str) -> ContainerState | None:
         code, said, complaint = await self._run("container", "inspect", name)
         if code != 0:
             if _is_absent(complaint):
@@ -56,7 +60,7 @@ class PodmanEngine:
             raise EngineError(complaint, status=500)
         state = _json(said)[0]["State"]
         message = "it was killed for want of memory." if state.get("OOMKilled") else str(state.get("Error") or "")
-        return State(
+        return ContainerState(
             # podman has states of its own on the way: a container that was never started is any of these.
             status="created" if state["Status"] in ("created", "configured", "initialized") else str(state["Status"]),
             running=bool(state["Running"]) or state["Status"] in ("stopping", "paused"),
@@ -130,7 +134,7 @@ class PodmanEngine:
         return process.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace").strip()
 
 
-def create_arguments(spec: Spec) -> list[str]:
+def create_arguments(spec: ContainerSpec) -> list[str]:
     """Write the command line of ``podman create``. Nothing in it is secret."""
     arguments = [
         "create",

@@ -14,17 +14,18 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
 
 if TYPE_CHECKING:
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan
 
 PATH = "/v1/streaming/notice"
 TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class SessionNotice:
     """What viewers are told; the empty one takes it back."""
 
     reason: str = ""
@@ -45,9 +46,9 @@ class Heard(enum.Enum):
     """It does not offer this."""
 
 
-async def tell(plan: Plan, notice: Notice, *, timeout_s: float = TIMEOUT_S) -> Heard:
+async def tell(plan: LaunchPlan, notice: SessionNotice, *, timeout_s: float = TIMEOUT_S) -> Heard:
     """Tell an application once."""
-    if plan.version.HasField("fake"):
+    if traits_of(plan.version).answers is not None:
         return Heard.NEVER
     ends = None if notice.ends_in_s is None else round(notice.ends_in_s, 1)
     body = {"reason": notice.reason, "message": notice.message, "ends_in_seconds": ends}

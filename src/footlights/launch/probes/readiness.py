@@ -13,8 +13,8 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from footlights.launch import fake
-from footlights.launch.launcher import LogPart, Plan
+from footlights.launch.launcher import LaunchPlan, LogPart
+from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
 from footlights.launch.process import ownership
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
@@ -30,7 +30,7 @@ LogReader = Callable[[str], Awaitable[LogPart]]
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class ViewerPresence:
     """Who is there. None is unknown, which is not nobody."""
 
     viewers: int | None
@@ -38,10 +38,10 @@ class Presence:
     """Seconds since the last input, where the application says it."""
 
 
-UNKNOWN = Presence(viewers=None, idle_s=None)
+UNKNOWN = ViewerPresence(viewers=None, idle_s=None)
 
 
-async def ready(plan: Plan, log_reader: LogReader, *, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+async def ready(plan: LaunchPlan, log_reader: LogReader, *, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     """Make the version's readiness check once.
 
     Args:
@@ -50,8 +50,8 @@ async def ready(plan: Plan, log_reader: LogReader, *, timeout_s: float = PROBE_T
         timeout_s: How long the check may take.
     """
     version = plan.version
-    if version.HasField("fake"):
-        return fake.is_ready(plan)
+    if answers := traits_of(version).answers:
+        return answers().is_ready(plan)
     try:
         async with asyncio.timeout(timeout_s):
             match version.readiness.check:
@@ -66,7 +66,7 @@ async def ready(plan: Plan, log_reader: LogReader, *, timeout_s: float = PROBE_T
         return False
 
 
-async def presence(plan: Plan, *, timeout_s: float = PROBE_TIMEOUT_S) -> Presence:
+async def presence(plan: LaunchPlan, *, timeout_s: float = PROBE_TIMEOUT_S) -> ViewerPresence:
     """Ask who is connected, by the version's source.
 
     An application's own word (``{"viewers": 1, "last_input_seconds_ago": 2.5}``) comes first; connections to the
@@ -75,8 +75,8 @@ async def presence(plan: Plan, *, timeout_s: float = PROBE_TIMEOUT_S) -> Presenc
     version, source = plan.version, plan.version.presence.source
     if source == PresenceRecipe.NONE:
         return UNKNOWN
-    if version.HasField("fake"):
-        return Presence(viewers=fake.viewers(plan), idle_s=None)
+    if answers := traits_of(version).answers:
+        return ViewerPresence(viewers=answers().viewers(plan), idle_s=None)
     if source != PresenceRecipe.CONNECTIONS:
         try:
             async with asyncio.timeout(timeout_s):
@@ -90,10 +90,10 @@ async def presence(plan: Plan, *, timeout_s: float = PROBE_TIMEOUT_S) -> Presenc
         if source == PresenceRecipe.HTTP:
             return UNKNOWN
     count = await asyncio.to_thread(ownership.connections, plan.ports.signal)
-    return Presence(viewers=count, idle_s=None)
+    return ViewerPresence(viewers=count, idle_s=None)
 
 
-def _said(body: bytes) -> Presence:
+def _said(body: bytes) -> ViewerPresence:
     """Read an application's own word; raises ValueError where it makes no sense."""
     value = json.loads(body)
     if not isinstance(value, dict):
@@ -103,7 +103,7 @@ def _said(body: bytes) -> Presence:
         raise ValueError(f"viewers is {viewers!r}")
     if isinstance(idle, bool) or not isinstance(idle, int | float) or not math.isfinite(idle) or idle < 0:
         idle = None
-    return Presence(viewers=viewers, idle_s=None if idle is None else float(idle))
+    return ViewerPresence(viewers=viewers, idle_s=None if idle is None else float(idle))
 
 
 async def _accepts(port: int) -> bool:

@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 import footlights
-from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status, node_error
+from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
 from footlights.launch.process import output, shim
-from footlights.linux import procfs
+from footlights.linux import files, procfs
 
 SESSION_FILE = "session.json"
 CLUSTER_MARK, LAUNCH_MARK = "FOOTLIGHTS_CLUSTER_ID", "FOOTLIGHTS_LAUNCH_ID"
@@ -48,7 +48,11 @@ class ProcessLauncher:
         self._segment_bytes = segment_bytes
         self._segments = segments
 
-    async def prepare(self, plan: Plan) -> None:
+    async def unavailable(self) -> str:
+        """Nothing is needed that a node could lack."""
+        return ""
+
+    async def prepare(self, plan: LaunchPlan) -> None:
         """Check that the command is here, which is all that a process needs."""
         command = plan.argv[0] if plan.argv else ""
         if not command:
@@ -59,7 +63,7 @@ class ProcessLauncher:
                 f"command {command!r} is not on this node: install it, or correct the version's command.",
             )
 
-    async def start(self, plan: Plan, secrets: bytes) -> None:
+    async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Start the application under a new shim; returns when it is executed."""
         directory = self._directory(plan)
         if (directory / shim.STATE).exists() or (directory / shim.EXIT).exists():
@@ -92,19 +96,19 @@ class ProcessLauncher:
             reason, message = str(answer["reason"]), str(answer["message"])
             raise node_error(answer.get("errno"), message) or LaunchError(reason, message)
 
-    async def status(self, plan: Plan) -> Status:
+    async def status(self, plan: LaunchPlan) -> Status:
         """Read the exit status, or find the tree."""
         return await asyncio.to_thread(self._status, plan)
 
-    async def stop(self, plan: Plan, *, kill: bool = False) -> None:
+    async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
         """Tell the shim; where it is gone, SIGKILL whatever still carries the launch's mark."""
         await asyncio.to_thread(self._stop, plan, kill)
 
-    async def log(self, plan: Plan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
+    async def log(self, plan: LaunchPlan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
         """Read output by its place in the stream; a malformed cursor is its beginning."""
         return await asyncio.to_thread(self._log, plan, tail_lines, cursor)
 
-    async def discard(self, plan: Plan) -> None:
+    async def discard(self, plan: LaunchPlan) -> None:
         """Remove the launch's directory but for its output."""
         await asyncio.to_thread(self._discard, plan)
 
@@ -119,17 +123,17 @@ class ProcessLauncher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _directory(self, plan: Plan) -> Path:
+    def _directory(self, plan: LaunchPlan) -> Path:
         directory = plan.directory.absolute()
         if not directory.is_relative_to(self._root) or directory == self._root or ".." in directory.parts:
             raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {self._root}: the plan is another agent's.")
         return directory
 
-    def _write_order(self, plan: Plan, directory: Path, secrets: bytes) -> None:
+    def _write_order(self, plan: LaunchPlan, directory: Path, secrets: bytes) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_session_file(directory / SESSION_FILE, secrets)
         command = _executable(plan, plan.argv[0]) or plan.argv[0]
-        shim.write_atomically(
+        files.replace_json(
             directory / shim.ORDER,
             {
                 "argv": [command, *plan.argv[1:]],
@@ -141,7 +145,7 @@ class ProcessLauncher:
             },
         )
 
-    def _status(self, plan: Plan) -> Status:
+    def _status(self, plan: LaunchPlan) -> Status:
         directory = plan.directory
         ended = _read_json(directory / shim.EXIT)
         if ended is not None:
@@ -164,7 +168,7 @@ class ProcessLauncher:
             return Status(Phase.RUNNING, pids=pids, message="its shim is gone: end it, its output is lost.")
         return Status(Phase.EXITED, message="its shim was killed: its exit status is lost.")
 
-    def _stop(self, plan: Plan, kill: bool) -> None:
+    def _stop(self, plan: LaunchPlan, kill: bool) -> None:
         if (plan.directory / shim.EXIT).exists():
             return
         identity = _shim_identity(plan.directory)
@@ -173,7 +177,7 @@ class ProcessLauncher:
         if identity is not None or kill:
             _kill_marked(plan.cluster_id, plan.launch_id)
 
-    def _log(self, plan: Plan, tail_lines: int, cursor: str) -> LogPart:
+    def _log(self, plan: LaunchPlan, tail_lines: int, cursor: str) -> LogPart:
         directory = plan.directory / shim.OUTPUT
         identity = _shim_identity(plan.directory)
         complete = identity is None or not identity.alive()
@@ -184,7 +188,7 @@ class ProcessLauncher:
             lines, truncated, end = output.read_after(directory, start, complete=complete)
         return LogPart(lines=lines, truncated=truncated, cursor=str(end))
 
-    def _discard(self, plan: Plan) -> None:
+    def _discard(self, plan: LaunchPlan) -> None:
         try:
             entries = list(os.scandir(self._directory(plan)))
         except FileNotFoundError:
@@ -200,10 +204,10 @@ class ProcessLauncher:
 
 def write_session_file(path: Path, secrets: bytes) -> None:
     """Write the session file: the secrets as they are, or an empty object. Mode 0600 from its first byte."""
-    shim.replace_file(path, secrets or b"{}")
+    files.replace_file(path, secrets or b"{}")
 
 
-def _executable(plan: Plan, command: str) -> str | None:
+def _executable(plan: LaunchPlan, command: str) -> str | None:
     """Find the command as the application's own PATH has it, never as the agent's."""
     path = dict(plan.environment).get("PATH", os.defpath)
     if os.sep in command and not os.path.isabs(command):
@@ -211,7 +215,7 @@ def _executable(plan: Plan, command: str) -> str | None:
     return shutil.which(command, path=path)
 
 
-def _shim_environment(plan: Plan) -> dict[str, str]:
+def _shim_environment(plan: LaunchPlan) -> dict[str, str]:
     source = str(Path(footlights.__path__[0]).parent)
     return {
         "PATH": os.defpath,

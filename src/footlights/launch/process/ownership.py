@@ -67,14 +67,14 @@ def connections(port: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _SocketRow:
     port: int
     state: str
     inode: str
     unconnected: bool
 
 
-def _rows(protocol: str) -> Iterator[_Row]:
+def _rows(protocol: str) -> Iterator[_SocketRow]:
     for name in (protocol, f"{protocol}6"):
         try:
             lines = (procfs.PROC / "net" / name).read_text().splitlines()[1:]
@@ -82,7 +82,7 @@ def _rows(protocol: str) -> Iterator[_Row]:
             continue  # without IPv6 there is no tcp6
         for line in lines:
             fields = line.split()
-            yield _Row(
+            yield _SocketRow(
                 port=int(fields[1].rpartition(":")[2], 16),
                 state=fields[3],
                 inode=fields[9],

@@ -21,8 +21,6 @@ half alive. Children of the application are found by their mark (`process`) and 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import json
 import os
 import select
@@ -33,7 +31,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from footlights.launch.process.output import OutputWriter
-from footlights.linux import procfs
+from footlights.linux import files, prctl, procfs
 
 ORDER, STATE, EXIT, LOCK, OUTPUT = "order.json", "shim.json", "exit.json", "shim.lock", "output"
 RESERVED = "exit.reserved"
@@ -41,27 +39,9 @@ RESERVED = "exit.reserved"
 _RESERVED_BYTES = 512
 _EXIT_PATIENCE_S, _EXIT_AGAIN_S = 60.0, 0.2
 LEFTOVER_GRACE_S = 2.0
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _KILL_AGAIN_S = 0.05
 _KILL_AGAIN_MOST_S = 1.0
 _NO_STATUS = 255
-
-
-def write_atomically(path: Path, value: object) -> None:
-    """Write JSON as ``replace_file`` does."""
-    replace_file(path, json.dumps(value).encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or the one before, also after a power cut. Mode 0600."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync(path.parent)
 
 
 def _reserve(path: Path) -> None:
@@ -80,15 +60,7 @@ def _fill_in(reserved: Path, path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(reserved, path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync_directory(path.parent)
 
 
 def main(arguments: list[str]) -> int:
@@ -142,12 +114,6 @@ def _redirect(directory: Path) -> None:
     os.chdir("/")
 
 
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option})")
-
-
 class Shim:
     """One application from its exec to the end of the last process of its tree."""
 
@@ -169,7 +135,7 @@ class Shim:
             if not self._is_first():
                 _say(self._say, "already")
                 return 0
-            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            prctl.become_subreaper()
             wake = self._catch_signals()
             if not self._start():
                 return 0
@@ -182,9 +148,8 @@ class Shim:
 
     def _is_first(self) -> bool:
         """Hold the directory, for as long as this process lives; False where it was started before."""
-        lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock_file(self._directory / LOCK)
         except BlockingIOError:
             return False
         return not (self._directory / STATE).exists() and not (self._directory / EXIT).exists()
@@ -224,7 +189,7 @@ class Shim:
         try:
             if shim is None or application is None:
                 raise RuntimeError("the application's process ended before it was executed")
-            write_atomically(self._directory / STATE, {"shim": shim.to_json(), "application": application.to_json()})
+            files.replace_json(self._directory / STATE, {"shim": shim.to_json(), "application": application.to_json()})
             os.write(let_go, b"g")
         finally:
             os.close(let_go)
@@ -243,7 +208,7 @@ class Shim:
         """Become the application. Runs in the child; the pipes that stay open close on exec."""
         try:
             os.setsid()
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            prctl.signal_on_parent_death(signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_DFL)

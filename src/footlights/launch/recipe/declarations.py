@@ -10,6 +10,7 @@ from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
 from footlights.launch.recipe.arguments import PUBLISHED, convert_value
+from footlights.launch.recipe.checks import refuse
 from footlights.launch.recipe.template import BUILT_IN, NAME
 from footlights.v1.application_pb2 import Argument
 
@@ -57,11 +58,6 @@ def usable_in_template(argument: Argument, field: str) -> None:
         raise refuse(
             field, f"it uses {{{name}}}, which may be without a value: give it a default_value or make it required."
         )
-
-
-def refuse(field: str, problem: str) -> InvalidArgument:
-    """Make the error of a malformed recipe."""
-    return InvalidArgument(field, problem, reason="VERSION_INVALID")
 
 
 def _name(argument: Argument, field: str, seen: set[str]) -> None:

@@ -6,26 +6,19 @@ which can be had from here too.
 
 from __future__ import annotations
 
-import math
 import posixpath
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import semver
 
+from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.launch.recipe import declarations
 from footlights.launch.recipe.arguments import convert_arguments
-from footlights.launch.recipe.declarations import refuse
+from footlights.launch.recipe.checks import MAX_DURATION_S, check_duration, refuse
 from footlights.launch.recipe.stages import StageError, parse_root, parse_stage, resolve_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
-from footlights.protocol import times
-from footlights.v1.application_pb2 import Container, Limits, Readiness, Version
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from google.protobuf.duration_pb2 import Duration
+from footlights.v1.application_pb2 import Limits, Readiness, Version
 
 __all__ = ["convert_arguments", "resolve_stage", "validate"]
 
@@ -34,11 +27,8 @@ MAX_TOKEN_CHARACTERS = 8192
 MAX_VARIABLES = 256
 MAX_RECIPE_BYTES = 256 << 10
 RESERVED_PREFIX = "FOOTLIGHTS_"
-PULL_POLICIES = ("missing", "always", "never")
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "ash", "busybox", "fish")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}")
-_USER = re.compile(r"\d{1,10}(:\d{1,10})?")
 _URL_PATH = re.compile(r"/[!-~]*")
 _LIMITS = (
     "start_timeout",
@@ -48,7 +38,6 @@ _LIMITS = (
     "stop_grace_period",
     "queue_timeout",
 )
-_MAX_DURATION_S = 366 * 86400
 _MAX_GRACE_S = 3600
 
 
@@ -67,15 +56,12 @@ def validate(version: Version) -> None:
     _command(version)
     _environment(version)
     _working_directory(version.working_directory)
-    if version.HasField("container"):
-        _container(version.container)
     _stages(version)
     _needs(version)
     _limits(version.limits)
     _readiness(version.readiness)
     for name in ("whep_path", "websocket_path"):
         _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
-    _fake(version)
 
 
 def _semantic(version: str) -> None:
@@ -86,11 +72,14 @@ def _semantic(version: str) -> None:
 
 
 def _what_runs(version: Version) -> None:
-    container, fake = version.HasField("container"), version.HasField("fake")
-    if container and fake:
-        raise refuse("version.fake", "a version has a container or a fake, not both: remove one of them.")
-    if not version.command and not container and not fake:
+    asked = [name for name, traits in LAUNCHERS.items() if traits.member and version.HasField(traits.member)]  # type: ignore[arg-type]
+    if len(asked) > 1:
+        names = " or a ".join(asked)
+        raise refuse(f"version.{asked[-1]}", f"a version has a {names}, not both: remove one of them.")
+    traits = traits_of(version)
+    if traits.needs_command and not version.command:
         raise refuse("version.command", "it is empty: give a command, a container or a fake.")
+    traits.validate(version)
 
 
 def _command(version: Version) -> None:
@@ -160,35 +149,6 @@ def _working_directory(directory: str) -> None:
         raise refuse("version.working_directory", f"{directory!r} is no absolute path: write one without '..'.")
 
 
-def _container(container: Container) -> None:
-    if _IMAGE.fullmatch(container.image) is None:
-        raise refuse(
-            "version.container.image",
-            f"{container.image!r} is no image: write it as registry/name:tag or name@sha256:….",
-        )
-    if container.pull_policy and container.pull_policy not in PULL_POLICIES:
-        choices = ", ".join(PULL_POLICIES)
-        raise refuse("version.container.pull_policy", f"{container.pull_policy!r} is unknown: choose one of {choices}.")
-    if container.user and _USER.fullmatch(container.user) is None:
-        raise refuse("version.container.user", f"{container.user!r} is no user: write uid or uid:gid in digits.")
-    if container.shm_size_bytes < 0:
-        raise refuse("version.container.shm_size_bytes", f"{container.shm_size_bytes} is negative: give a size.")
-    if len(container.mounts) > 64:
-        raise refuse("version.container.mounts", f"it has {len(container.mounts)} mounts: at most 64 are allowed.")
-    for number, mount in enumerate(container.mounts):
-        field = f"version.container.mounts[{number}]"
-        try:
-            names = parse(mount, BUILT_IN).names
-        except TemplateError as error:
-            raise refuse(field, str(error)) from None
-        if "usd_stage_uri" in names:
-            raise refuse(field, f"{mount!r} lets a session choose what is mounted: mount its root instead.")
-        source, _, rest = mount.partition(":")
-        target, _, mode = rest.partition(":")
-        if not source or not target.startswith("/") or mode not in ("", "ro") or ".." in mount.split("/"):
-            raise refuse(field, f"{mount!r} is no mount: write SOURCE:TARGET or SOURCE:TARGET:ro, the target absolute.")
-
-
 def _stages(version: Version) -> None:
     for number, root in enumerate(version.allowed_stage_roots):
         try:
@@ -215,15 +175,8 @@ def _needs(version: Version) -> None:
 def _limits(limits: Limits) -> None:
     for name in _LIMITS:
         if limits.HasField(name):  # type: ignore[arg-type]  # the names are the message's own
-            most = _MAX_GRACE_S if name == "stop_grace_period" else _MAX_DURATION_S
-            _duration(f"version.limits.{name}", getattr(limits, name), least=0.001, most=most)
-
-
-def _duration(field: str, duration: Duration, *, least: float, most: float) -> None:
-    seconds = times.seconds(duration)
-    if not math.isfinite(seconds) or not least <= seconds <= most:
-        wanted = "more than 0 s" if least > 0 else "0 s or more"
-        raise refuse(field, f"{seconds:g}s is out of bounds: give {wanted} and at most {most}s.")
+            most = _MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
+            check_duration(f"version.limits.{name}", getattr(limits, name), least=0.001, most=most)
 
 
 def _readiness(readiness: Readiness) -> None:
@@ -237,19 +190,3 @@ def _readiness(readiness: Readiness) -> None:
 def _url_path(field: str, path: str) -> None:
     if path and (_URL_PATH.fullmatch(path) is None or "#" in path or len(path) > 1024):
         raise refuse(field, f"{path!r} is no path of a URL: begin it with '/', in ASCII without spaces or '#'.")
-
-
-def _fake(version: Version) -> None:
-    fake = version.fake
-    for name in ("ready_after", "exit_after", "stop_after"):
-        if fake.HasField(name):
-            _duration(f"version.fake.{name}", getattr(fake, name), least=0, most=_MAX_DURATION_S)
-    if fake.HasField("viewers") and fake.viewers < 0:
-        raise refuse("version.fake.viewers", f"{fake.viewers} is negative: give a number of viewers.")
-    _one_line_each("version.fake.log_lines", fake.log_lines)
-
-
-def _one_line_each(field: str, lines: Iterable[str]) -> None:
-    for number, line in enumerate(lines):
-        if "\n" in line:
-            raise refuse(f"{field}[{number}]", f"{line!r} holds a line break: write two lines.")

@@ -30,7 +30,7 @@ class StageError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageAddress:
     """An address in parts that can be compared."""
 
     scheme: str
@@ -43,7 +43,7 @@ class Stage:
     text: str
     """The address as the application is given it."""
 
-    def below(self, root: Stage) -> bool:
+    def below(self, root: StageAddress) -> bool:
         """Whether this lies in ``root`` or is it."""
         own = (self.scheme, self.host, self.port)
         return own == (root.scheme, root.host, root.port) and self.segments[: len(root.segments)] == root.segments
@@ -83,7 +83,7 @@ def resolve_stage(version: Version, uri: str) -> str:
     )
 
 
-def parse_stage(uri: str) -> Stage:
+def parse_stage(uri: str) -> StageAddress:
     """Parse one address.
 
     Raises:
@@ -118,7 +118,7 @@ def parse_stage(uri: str) -> Stage:
     segments = _segments(uri, parts.path or "/", encoded=True)
     authority = host if port is None else f"{host}:{port}"
     text = f"{parts.scheme}://{authority}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
-    return Stage(
+    return StageAddress(
         scheme=parts.scheme,
         host=host,
         port=_PORTS.get(parts.scheme) if port is None else port,
@@ -128,20 +128,22 @@ def parse_stage(uri: str) -> Stage:
     )
 
 
-def parse_root(root: str) -> Stage:
+def parse_root(root: str) -> StageAddress:
     """Parse an allowed root: an absolute directory or a URL prefix. Raises StageError."""
     stage = parse_stage(root)
     if stage.query or "?" in root:
         raise StageError(f"{root!r} has a query: a root is a directory or a URL prefix.")
-    return Stage(stage.scheme, stage.host, stage.port, tuple(part for part in stage.segments if part), "", stage.text)
+    return StageAddress(
+        stage.scheme, stage.host, stage.port, tuple(part for part in stage.segments if part), "", stage.text
+    )
 
 
-def _path(uri: str, path: str, *, encoded: bool) -> Stage:
+def _path(uri: str, path: str, *, encoded: bool) -> StageAddress:
     if not path.startswith("/"):
         raise StageError(f"{uri!r} is neither an absolute path nor a URL: write /path or scheme://host/path.")
     segments = tuple(part for part in _segments(uri, path, encoded=encoded) if part)
     text = posixpath.join("/", *segments)
-    return Stage(scheme="", host="", port=None, segments=segments, query="", text=text)
+    return StageAddress(scheme="", host="", port=None, segments=segments, query="", text=text)
 
 
 def _segments(uri: str, path: str, *, encoded: bool) -> tuple[str, ...]:

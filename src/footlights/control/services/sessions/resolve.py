@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from footlights import errors
 from footlights.control import present
+from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.protocol import times
@@ -35,9 +36,7 @@ class Resolved:
     @property
     def launcher(self) -> str:
         """``fake``, ``container`` or ``process``."""
-        if self.version.HasField("fake"):
-            return "fake"
-        return "container" if self.version.HasField("container") else "process"
+        return traits_of(self.version).name
 
 
 @dataclass(frozen=True, slots=True)

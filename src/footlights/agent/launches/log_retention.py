@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from footlights.agent.clock import Clock
-    from footlights.launch.launcher import Plan
+    from footlights.launch.launcher import LaunchPlan
 
 _NAME = "retired.json"
 _SINCE = "retired.since"
-_SWEEP_S = 600.0
+SWEEP_S = 600.0
 _SETTLED_S = 3600.0
 """After a start, the wall clock is given so long to be set right before an age is reckoned by it."""
 _log = structlog.get_logger(__name__)
 
 
-class Retired:
+class LogRetention:
     """One directory a launch. One that is forgotten keeps its plan beside its output, so that it can still be read."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
@@ -39,16 +39,16 @@ class Retired:
         """A launch's own directory."""
         return self._root / launch_id
 
-    def retire(self, plan: Plan) -> None:
+    def keep(self, plan: LaunchPlan) -> None:
         """Keep a forgotten launch's plan. Blocks on the disk; losing it costs a log, so errors are only said."""
         try:
             if plan.directory.is_dir():
                 (plan.directory / _NAME).write_text(to_json(plan), encoding="utf-8")
                 (plan.directory / _SINCE).write_text(f"{self._clock.boot_id} {self._clock.now()}", encoding="utf-8")
         except OSError as error:
-            _log.warning("retire_failed", launch_id=plan.launch_id, error=str(error))
+            _log.warning("log_not_kept", launch_id=plan.launch_id, error=str(error))
 
-    def plan(self, launch_id: str) -> Plan | None:
+    def plan(self, launch_id: str) -> LaunchPlan | None:
         """The plan of a forgotten launch; None where it is not kept any more."""
         if not is_safe(launch_id):
             return None
@@ -58,12 +58,10 @@ class Retired:
             return None
 
     async def sweep(self, retention_s: float, is_known: Callable[[str], bool]) -> None:
-        """Remove what is older than ``retention_s``, for ever, until cancelled."""
-        while True:
-            for path in await asyncio.to_thread(self._older_than, retention_s):
-                if not is_known(path.name):
-                    await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-            await asyncio.sleep(min(_SWEEP_S, retention_s))
+        """Remove what has been forgotten for longer than ``retention_s``."""
+        for path in await asyncio.to_thread(self._older_than, retention_s):
+            if not is_known(path.name):
+                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     def _older_than(self, retention_s: float) -> list[Path]:
         found: list[Path] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from footlights.agent.launches.retired import Retired
+from footlights.agent.launches.log_retention import LogRetention
 from tests.launch.plans import command, make_plan
 
 DAY_S = 86_400.0
@@ -28,10 +28,10 @@ class Hand:
 
 def forgotten(root: Path, clock: Hand, launch_id: str = "launch-1") -> Path:
     """A launch whose output is kept."""
-    retired = Retired(root, clock)
+    retired = LogRetention(root, clock)
     directory = retired.directory(launch_id)
     directory.mkdir(parents=True)
-    retired.retire(make_plan(command("true"), root, launch_id=launch_id))
+    retired.keep(make_plan(command("true"), root, launch_id=launch_id))
     return directory
 
 
@@ -46,10 +46,10 @@ def test_a_wall_clock_that_was_set_removes_nothing(tmp_path: Path, restarted: bo
     """On the same boot the span is measured, by the next agent too."""
     clock = Hand()
     directory = forgotten(tmp_path, clock)
-    retired = Retired(tmp_path, clock)
+    retired = LogRetention(tmp_path, clock)
     set_wall(directory, 31 * DAY_S)
     if restarted:
-        retired = Retired(tmp_path, clock)
+        retired = LogRetention(tmp_path, clock)
 
     clock.at += DAY_S - 1
     kept = retired._older_than(DAY_S)
@@ -64,7 +64,7 @@ def test_after_a_reboot_the_wall_clock_counts_once_it_has_had_time_to_be_set(tmp
     directory = forgotten(tmp_path, Hand())
     set_wall(directory, 31 * DAY_S)
     clock = Hand("another boot", 5.0)
-    retired = Retired(tmp_path, clock)
+    retired = LogRetention(tmp_path, clock)
 
     at_once = retired._older_than(DAY_S)
     clock.at += 3600
@@ -76,7 +76,7 @@ def test_after_a_reboot_the_wall_clock_counts_once_it_has_had_time_to_be_set(tmp
 def test_a_directory_that_nobody_retired_goes_by_the_wall_clock(tmp_path: Path) -> None:
     """What an agent left behind that died is removed in the end, too."""
     clock = Hand()
-    retired = Retired(tmp_path, clock)
+    retired = LogRetention(tmp_path, clock)
     left = tmp_path / "left"
     left.mkdir()
     clock.at += 3600

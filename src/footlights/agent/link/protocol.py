@@ -1,0 +1,109 @@
+"""What a node says over its link, and what it does with what it is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+
+from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+
+if TYPE_CHECKING:
+    from footlights.agent.facts import NodeDescription
+    from footlights.agent.launches.launches import Launches
+    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.link.cluster import KnownCluster
+    from footlights.supervision import Supervisor
+
+PROTOCOL_VERSION: Final = 1
+_log = structlog.get_logger(__name__)
+
+
+class LinkHandler(Protocol):
+    """What a link speaks for."""
+
+    def hello(self) -> Hello:
+        """The full state, at the moment of dialling."""
+        ...
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """Take in how the control plane answered."""
+        ...
+
+    def received(self, message: LinkResponse) -> None:
+        """Take in a message: assignments, what to forget, notices."""
+        ...
+
+    def reports(self) -> list[LaunchReport]:
+        """What a heartbeat is to carry: how every launch is."""
+        ...
+
+
+class NodeProtocol:
+    """The agent's side; keeps `LinkHandler`."""
+
+    def __init__(
+        self,
+        node: str,
+        incarnation: str,
+        *,
+        description: NodeDescription,
+        cluster: KnownCluster,
+        table: LaunchTable,
+        launches: Launches,
+        supervisor: Supervisor,
+    ) -> None:
+        """Speak for one node's agent.
+
+        Args:
+            node: Its name.
+            incarnation: Which run of the agent this is.
+            description: What is said of the node.
+            cluster: Whom it belongs to.
+            table: Its launches.
+            launches: Takes in what is assigned.
+            supervisor: Keeps a launch that cannot be told, or taken in, from holding up the others.
+        """
+        self._node, self._incarnation = node, incarnation
+        self._description, self._cluster = description, cluster
+        self._table, self._launches, self._supervisor = table, launches, supervisor
+
+    def hello(self) -> Hello:
+        """Say who the node is, what it has, and every launch that it knows."""
+        inventory = self._description.inventory()
+        return Hello(
+            node=self._node,
+            incarnation=self._incarnation,
+            facts=inventory.facts,
+            inventory=inventory,
+            launches=self.reports(),
+            protocol_version=PROTOCOL_VERSION,
+        )
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """Remember the cluster."""
+        self._cluster.learn(welcome)
+
+    def received(self, message: LinkResponse) -> None:
+        """Have it done. A message that cannot be taken in is logged, and costs the link nothing."""
+        kind = message.WhichOneof("message")
+        with self._supervisor.isolated("link", message=kind):
+            match kind:
+                case "assignments":
+                    self._launches.assign_all(message.assignments.assignments, self._cluster.mark)
+                case "assignment":
+                    self._launches.assign(message.assignment)
+                case "forget":
+                    self._launches.forget(message.forget.launch_id)
+                case "notice":
+                    _log.warning("notice", reason=message.notice.reason, message=message.notice.message)
+                case _:
+                    _log.warning("message_not_understood", kind=kind)
+
+    def reports(self) -> list[LaunchReport]:
+        """Say how every launch is. Ends that are not acknowledged are told again: a report is a state, not an event."""
+        found: list[LaunchReport] = []
+        for record in self._table.records:
+            with self._supervisor.isolated("reports", launch_id=record.launch_id):
+                found.append(record.report())
+        return found

@@ -1,0 +1,60 @@
+"""The kinds of devices there are, and what each one is like: the one place that tells them apart.
+
+A new kind is an entry here, a value of ``Device.Kind`` in the protocol, its own source of readings, and a choice in
+`detect` (`docs/adding.md`).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTraits:
+    """What the rest of the house has to know of a kind of device."""
+
+    hardware: bool = True
+    """Whether it is a GPU, and not a renderer on the CPU."""
+    lists_processes: bool = True
+    """Whether its driver can say which processes are on it; where not, every device of the kind is free of others."""
+    simulated: bool = False
+    """Whether it is made up: nothing is drawn on it, and the process ids it lists are this machine's."""
+    variables: tuple[str, ...] = ()
+    """The environment variables that narrow what an application sees down to the UUIDs in them."""
+    cdi_class: str = ""
+    """What container engines know it as (``nvidia.com/gpu``); empty where it needs no device node."""
+
+
+_NVIDIA: Final = DeviceTraits(variables=("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"), cdi_class="nvidia.com/gpu")
+
+
+class DeviceKind(enum.Enum):
+    """What sort of thing a session runs on. The values are the protocol's."""
+
+    GPU = "GPU"
+    MIG = "MIG"
+    SOFTWARE = "SOFTWARE"
+    FAKE = "FAKE"
+
+    @property
+    def traits(self) -> DeviceTraits:
+        """What the kind is like."""
+        return _TRAITS[self]
+
+
+_TRAITS: Final[Mapping[DeviceKind, DeviceTraits]] = {
+    DeviceKind.GPU: _NVIDIA,
+    DeviceKind.MIG: _NVIDIA,
+    DeviceKind.SOFTWARE: DeviceTraits(hardware=False, lists_processes=False),
+    DeviceKind.FAKE: DeviceTraits(simulated=True),
+}
+
+
+def traits_of_kind(name: str) -> DeviceTraits:
+    """What the kind of that name is like; one that this release does not know is taken for a GPU."""
+    return DeviceKind[name].traits if name in DeviceKind.__members__ else DeviceTraits()

@@ -1,0 +1,124 @@
+"""The launchers there are, and what each one is like: the one place that knows which of them a version is for.
+
+A new launcher is an entry here, the member of ``Version`` that asks for it, and its own module (`docs/adding.md`).
+Each launcher's module is imported only when it is used: the control plane, which reads only what a launcher is like,
+loads none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from footlights.launch.launcher import Launcher, LaunchPlan
+    from footlights.v1.application_pb2 import Version
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherSettings:
+    """What an operator may set of a node's launchers."""
+
+    root: Path
+    """The directory that every launch's own directory lies in."""
+    container_engine: str = "auto"
+    container_socket: str = ""
+
+
+class ApplicationAnswers(Protocol):
+    """What is known of applications that cannot be asked themselves."""
+
+    def is_ready(self, plan: LaunchPlan) -> bool:
+        """Whether the launch can be connected to."""
+        ...
+
+    def viewers(self, plan: LaunchPlan) -> int | None:
+        """How many viewers it has; None where that is not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherTraits:
+    """What the rest of the house has to know of a launcher."""
+
+    name: str
+    """As in ``--launchers``, in a node's facts and in placement."""
+    open: Callable[[LauncherSettings], Launcher]
+    member: str = ""
+    """The member of ``Version`` that asks for it; empty for the one that runs a plain command."""
+    needs_command: bool = False
+    """Whether a version must say what to run."""
+    pulls: bool = False
+    """Whether preparing may download much: it is then shown as the stage PULLING, and counts as starting."""
+    own_files: bool = False
+    """Whether applications see a file system of their own: PATH, HOME and commands are those of their image."""
+    own_user: bool = False
+    """Whether applications run as another user than the agent: a process that cannot be looked into may be theirs."""
+    answers: Callable[[], ApplicationAnswers] | None = None
+    """Who says whether an application is ready and watched; None where it is asked by its ports."""
+    validate: Callable[[Version], None] = lambda _version: None
+    """Checks ``member`` when a version is registered. Raises InvalidArgument."""
+
+
+def traits_of(version: Version) -> LauncherTraits:
+    """Which launcher a version is for."""
+    for traits in LAUNCHERS.values():
+        if traits.member and version.HasField(traits.member):  # type: ignore[arg-type]  # the names are the message's
+            return traits
+    return PROCESS
+
+
+def _open_process(settings: LauncherSettings) -> Launcher:
+    from footlights.launch.process.launcher import ProcessLauncher
+
+    return ProcessLauncher(settings.root)
+
+
+def _open_container(settings: LauncherSettings) -> Launcher:
+    from footlights.launch.container.engines import choose_engines
+    from footlights.launch.container.launcher import ContainerLauncher
+
+    return ContainerLauncher(settings.root, choose_engines(settings.container_engine, settings.container_socket))
+
+
+def _validate_container(version: Version) -> None:
+    from footlights.launch.container.recipe import validate
+
+    validate(version)
+
+
+def _open_fake(settings: LauncherSettings) -> Launcher:
+    from footlights.launch.fake import FakeLauncher
+
+    return FakeLauncher(settings.root)
+
+
+def _validate_fake(version: Version) -> None:
+    from footlights.launch.fake import validate
+
+    validate(version)
+
+
+def _fake_answers() -> ApplicationAnswers:
+    from footlights.launch import fake
+
+    return fake
+
+
+PROCESS: Final = LauncherTraits(name="process", open=_open_process, needs_command=True)
+CONTAINER: Final = LauncherTraits(
+    name="container",
+    member="container",
+    open=_open_container,
+    validate=_validate_container,
+    pulls=True,
+    own_files=True,
+    own_user=True,
+)
+FAKE: Final = LauncherTraits(
+    name="fake", member="fake", open=_open_fake, validate=_validate_fake, answers=_fake_answers, own_user=True
+)
+LAUNCHERS: Final[Mapping[str, LauncherTraits]] = {traits.name: traits for traits in (PROCESS, CONTAINER, FAKE)}

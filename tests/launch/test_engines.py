@@ -1,0 +1,76 @@
+"""Which container engine is used: the operator's choice, or the first that answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footlights.launch.container.docker import DockerEngine
+from footlights.launch.container.engine import EngineError
+from footlights.launch.container.engines import DOCKER_SOCKET, ContainerEngines, choose_engines
+from footlights.launch.container.podman import PodmanEngine
+from tests.launch.standin_engine import StandinEngine, serve
+from tests.launch.test_container import podman_program
+
+
+def test_choices() -> None:
+    """Each choice has its engines, in order; an unknown one is named with what there is."""
+    names = {choice: [engine.name for engine in choose_engines(choice)] for choice in ("auto", "docker", "podman")}
+    assert names == {"auto": ["docker", "podman"], "docker": ["docker"], "podman": ["podman"]}
+    assert choose_engines("none") == ()
+    with pytest.raises(ValueError, match="'containerd'; choose from docker, podman, auto, none"):
+        choose_engines("containerd")
+
+
+@pytest.mark.parametrize(
+    ("socket", "host", "expected"),
+    [
+        ("", "", str(DOCKER_SOCKET)),
+        ("", "unix:///run/user/1000/docker.sock", "/run/user/1000/docker.sock"),
+        ("/srv/docker.sock", "unix:///run/user/1000/docker.sock", "/srv/docker.sock"),
+        ("", "tcp://127.0.0.1:2375", str(DOCKER_SOCKET)),
+    ],
+)
+def test_the_socket(socket: str, host: str, expected: str) -> None:
+    """An own socket wins over DOCKER_HOST, which wins over the default; another host's Docker is never used."""
+    (docker,) = choose_engines("docker", socket, environ={"DOCKER_HOST": host})
+    assert isinstance(docker, DockerEngine)
+    assert str(docker.socket) == expected
+
+
+async def test_the_first_that_answers(tmp_path: Path) -> None:
+    """Asked afresh each time: one that comes is taken up, one that goes is given up, the order is kept."""
+    docker_socket, other_socket = tmp_path / "docker.sock", tmp_path / "other.sock"
+    podman = PodmanEngine(program=podman_program(tmp_path, other_socket))
+    engines = ContainerEngines([DockerEngine(docker_socket), podman])
+
+    problem = await engines.check()
+    assert "docker: " in problem
+    assert "podman: " in problem
+    with pytest.raises(EngineError, match="podman: "):
+        await engines.current()
+
+    standin = StandinEngine()
+    runner = await serve(standin, other_socket)
+    assert await engines.check() == ""
+    assert (await engines.current()).name == "podman"
+
+    docker = await serve(standin, docker_socket)
+    assert await engines.check() == ""
+    assert (await engines.current()).name == "docker"
+
+    await docker.cleanup()
+    docker_socket.unlink(missing_ok=True)
+    assert await engines.check() == ""
+    assert (await engines.current()).name == "podman"
+    await runner.cleanup()
+    await engines.close()
+    await standin.close()
+
+
+async def test_none_and_an_engine_that_is_not_used_any_more() -> None:
+    """Without an engine that is said; a container of an engine that is not configured is not guessed about."""
+    assert "--container-engine none" in await ContainerEngines(()).check()
+    with pytest.raises(EngineError, match="started by docker"):
+        ContainerEngines([PodmanEngine()]).named("docker")
