@@ -11,7 +11,7 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
 from footlights.gateway import streaming
-from footlights.gateway.decode.jsontext import decode_utf8
+from footlights.gateway.decode.json_text import decode_utf8
 from footlights.gateway.decode.names import json_name, own_name, proto_name
 from footlights.gateway.decode.query import check_path, parse_query
 from footlights.gateway.encode.writer import WriteError, Writer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf import message as protobuf
 from google.rpc import status_pb2
 
-from footlights.gateway.decode.jsontext import decode_utf8, first_value
+from footlights.gateway.decode.json_text import decode_utf8
 from footlights.gateway.decode.splitter import Splitter
 from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
 
@@ -175,10 +175,7 @@ class Upload:
                 self.watch.start()
 
     def _message(self, data: bytes) -> protobuf.Message:
-        text = decode_utf8(data)
-        place = first_value(text)
-        assert place is not None, "the splitter gives no blanks"
-        return self._endpoint.streamed(text[place[0] : place[1]])
+        return self._endpoint.streamed(decode_utf8(data))
 
     def _cancel(self) -> None:
         if self.watch is not None:
