@@ -117,7 +117,7 @@ class Gateway:
             and exchange.method == "OPTIONS"
             and exchange.header(b"access-control-request-method")
         ):
-            await self._preflight(exchange)
+            await exchange.answer_preflight(self._router.methods(exchange.path))
             return
         route = self._router.plain(exchange.method, exchange.path)
         if route is None or (exchange.method == "POST" and exchange.headers.get(b"content-type") == FORM):
@@ -201,18 +201,6 @@ class Gateway:
 
     async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
         return parse_query(await read_body(exchange.receive, self.options))
-
-    async def _preflight(self, exchange: Exchange) -> None:
-        allowed = self._router.methods(exchange.path)
-        headers: HeaderList = [(b"vary", b"access-control-request-headers")]
-        if allowed:
-            asked = exchange.headers.get(b"access-control-request-headers", b"")
-            headers += [
-                (b"access-control-allow-methods", ", ".join(allowed).encode()),
-                (b"access-control-allow-headers", asked or b"authorization, content-type"),
-                (b"access-control-max-age", b"600"),
-            ]
-        await exchange.answer(204 if allowed else 404, headers, b"", "")
 
     # Calls
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import message_factory
 
-from footlights.gateway.decode.body import BodyReader
+from footlights.gateway.decode.body_reader import BodyReader
 from footlights.gateway.decode.parameters import set_parameters, set_path
 from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, Refusal
