@@ -26,7 +26,7 @@ import httpx2
 import psutil
 from google.protobuf import json_format
 
-from footlights.gateway.decode.codec import fill
+from footlights.gateway.decode.message_reader import STRICT
 from footlights.gateway.decode.names import descriptor_of, own_name
 from footlights.gateway.encode.writer import Writer
 from tests.bench import gateway_apps
@@ -105,7 +105,7 @@ def _codec() -> list[Figure]:
 
     def our_message() -> object:
         made = request_type()
-        assert fill(text, made)
+        STRICT.read_text(text, made)
         return made
 
     def their_message() -> object:

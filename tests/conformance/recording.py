@@ -1,4 +1,8 @@
-"""The recording: requests byte for byte, what grpc-gateway v2 answered, and how an answer is compared with it."""
+"""The recording: requests byte for byte, what grpc-gateway v2 answered, and how an answer is compared with it.
+
+Compared are status, code, details, the decoded request, headers and the shape of bodies; the wording of errors only
+where the server behind the gateway said it.
+"""
 
 from __future__ import annotations
 
@@ -113,6 +117,10 @@ def observed(case: Case, status: int, headers: Pairs, text: str) -> dict[str, An
 
 
 def _finish(case: Case, answer: dict[str, Any], headers: Pairs) -> dict[str, Any]:
+    error = answer.get("json")
+    if answer["status"] >= 400 and isinstance(error, dict) and "error" not in error and case.group != "error":
+        # The gateway said it, since what the server says on a stream is wrapped. Any words will do.
+        error["message"] = bool(error["message"])
     for name in ("grpc-metadata-x-head", "www-authenticate", "content-type"):
         if case.method != "HEAD" or name != "content-type":
             answer[name] = sorted(value for key, value in headers if key == name)

@@ -21,7 +21,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 def test_answer(running: Running, case: Case) -> None:
     """
-    The answer, wording included, is the reference's; or it is listed as a deviation and differs.
+    Status, code, decoded request and shape are the reference's; or the case is listed as a deviation and differs.
     """
     got = observed(case, *send(running.port, case))
 

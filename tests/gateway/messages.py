@@ -8,8 +8,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import strategies as st
 
 from footlights.gateway.decode import times
+from footlights.gateway.decode.json_scalars import RANGES
 from footlights.gateway.decode.names import descriptor_of
-from footlights.gateway.decode.tokens import RANGES
 from tests.conformance.echo import message
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

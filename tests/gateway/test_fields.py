@@ -1,4 +1,4 @@
-"""Text to fields, as Go's strconv, time and base64 read it."""
+"""Text to fields, as Go's strconv, time and base64 read it; covers parameters, query, text_scalars and times."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.gateway.decode import times
-from footlights.gateway.decode.fields import set_parameters, set_path
 from footlights.gateway.decode.names import descriptor_of
+from footlights.gateway.decode.parameters import set_parameters, set_path
 from footlights.gateway.decode.query import parse_query
-from footlights.gateway.decode.scalars import decode_base64, parse_bytes, parse_float, parse_int
-from footlights.gateway.errors import Malformed, Refusal
+from footlights.gateway.decode.text_scalars import decode_base64, parse_bytes, parse_float, parse_int
+from footlights.gateway.errors import GatewayError, Malformed
 from tests.conformance.echo import message
 
 FIELDS = [field.name for field in descriptor_of(message("Everything")()).fields]
@@ -25,16 +25,16 @@ def outcome(call: Callable[[], object]) -> int | None:
     """The HTTP status that a call refuses with, or None."""
     try:
         call()
-    except Refusal as refusal:
+    except GatewayError as refusal:
         return refusal.http_status
     return None
 
 
-def refused(call: Any, *arguments: Any, **named: Any) -> Malformed:
-    """What a parser says about a text."""
+def wanted(call: Any, *arguments: Any, **named: Any) -> str:
+    """What a parser wants instead of a text that it refuses."""
     with pytest.raises(Malformed) as caught:
         call(*arguments, **named)
-    return caught.value
+    return caught.value.wanted
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("-1", -1), ("+7", 7), ("007", 7), ("2147483647", 2**31 - 1)])
@@ -50,7 +50,7 @@ def test_no_int(text: str) -> None:
     """
     Nothing else is one.
     """
-    assert "invalid syntax" in str(refused(parse_int, text, 32, signed=True, base0=False))
+    assert "an integer" in wanted(parse_int, text, 32, signed=True, base0=False)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_no_base0(text: str) -> None:
     """
     But it must be one.
     """
-    assert "invalid syntax" in str(refused(parse_int, text, 32, signed=True, base0=True))
+    assert "an integer" in wanted(parse_int, text, 32, signed=True, base0=True)
 
 
 @pytest.mark.parametrize(("text", "bits", "signed"), [("2147483648", 32, True), ("-1" + "0" * 500, 64, True),
@@ -77,14 +77,14 @@ def test_int_range(text: str, bits: int, signed: bool) -> None:
     """
     What does not fit is out of range, however long it is.
     """
-    assert "value out of range" in str(refused(parse_int, text, bits, signed=signed, base0=False))
+    assert "an integer from" in wanted(parse_int, text, bits, signed=signed, base0=False)
 
 
 def test_unsigned_has_no_sign() -> None:
     """
     An unsigned integer has no sign.
     """
-    assert "ParseUint" in str(refused(parse_int, "-1", 32, signed=False, base0=False))
+    assert wanted(parse_int, "-1", 32, signed=False, base0=False) == "an integer from 0 to 4294967295"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_no_float(text: str) -> None:
     """
     Nothing else is one.
     """
-    assert "invalid syntax" in str(refused(parse_float, text, 64))
+    assert wanted(parse_float, text, 64) == "a number"
 
 
 def test_nan() -> None:
@@ -120,7 +120,7 @@ def test_float_range(text: str, bits: int) -> None:
     """
     An overflow is out of range.
     """
-    assert "value out of range" in str(refused(parse_float, text, bits))
+    assert wanted(parse_float, text, bits) == f"a number that fits {bits} bits"
 
 
 @given(st.binary(max_size=30), st.booleans())
@@ -136,14 +136,20 @@ def test_base64_inverse(data: bytes, url: bool) -> None:
     assert decode_base64(encoded.rstrip("="), url=url, padded=False) == data
 
 
-@pytest.mark.parametrize(
-    ("text", "offset"), [("YWJjZA", 4), ("-_8", 0), ("YW!j", 2), ("YWJj=", 4), ("Y===", 1), ("YQ=", 3), ("YQ==x", 4)]
-)
-def test_base64_offset(text: str, offset: int) -> None:
+@pytest.mark.parametrize("text", ["YWJjZA", "-_8", "YW!j", "YWJj=", "Y===", "YQ=", "YQ==x", "+_8=", "é==="])
+def test_no_base64(text: str) -> None:
     """
-    What is no base64 is refused with the offset that Go names.
+    What is no padded base64 of one alphabet is refused.
     """
-    assert str(refused(parse_bytes, text)) == f"illegal base64 data at input byte {offset}"
+    assert wanted(parse_bytes, text) == "base64 with its padding"
+
+
+@pytest.mark.parametrize("text", ["Y\nQ=\r\n=", "YR=="])
+def test_base64_leniences(text: str) -> None:
+    """
+    Line ends are skipped and trailing bits not checked, as Go does.
+    """
+    assert parse_bytes(text) == b"a"
 
 
 @pytest.mark.parametrize(
@@ -160,36 +166,35 @@ def test_go_duration(text: str, nanos: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("", 'invalid duration ""'), ("3", "missing unit"), ("1d", 'unknown unit "d"'), ("s", "invalid duration"),
-     ("1e3s", 'unknown unit "e"'), ("9999999h", "invalid duration")],
-)  # fmt: skip
-def test_no_go_duration(text: str, said: str) -> None:
+    "text", ["", "3", "1d", "s", "1e3s", "9999999h", "+", "-", ".s", "1.5.5s", "--1s", "1h2", "1µ"]
+)
+def test_no_go_duration(text: str) -> None:
     """
-    Nothing else is one.
+    Nothing else is one, and none is longer than 64 bits of nanoseconds.
     """
-    assert said in str(refused(times.parse_go_duration, text))
+    assert wanted(times.parse_go_duration, text) == times.A_GO_DURATION
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    "text",
     [
-        ("", 'cannot parse "" as "2006"'),
-        ("2020-1-1T00:00:00Z", 'cannot parse "1-1T00:00:00Z" as "01"'),
-        ("2020-13-01T00:00:00Z", "month out of range"),
-        ("2020-02-30T00:00:00Z", "day out of range"),
-        ("2020-01-01T24:00:00Z", "hour out of range"),
-        ("2020-01-01T00:00:60Z", "second out of range"),
-        ("2020-01-01t00:00:00Z", 'cannot parse "t00:00:00Z" as "T"'),
-        ("2020-01-01T00:00:00", 'cannot parse "" as "Z07:00"'),
-        ("2020-01-01T00:00:00Zx", 'extra text: "x"'),
+        "",
+        "2020-1-1T00:00:00Z",
+        "2020-13-01T00:00:00Z",
+        "2020-02-30T00:00:00Z",
+        "2020-01-01T24:00:00Z",
+        "2020-01-01T00:00:60Z",
+        "2020-01-01t00:00:00Z",
+        "2020-01-01T00:00:00",
+        "2020-01-01T00:00:00Zx",
+        "2020-01-01T00:00:00+25:00",
     ],
 )
-def test_no_time(text: str, said: str) -> None:
+def test_no_time(text: str) -> None:
     """
-    What is no RFC 3339 time is refused where Go refuses it.
+    What is no RFC 3339 time is refused.
     """
-    assert str(refused(times.parse_time, text)).endswith(said)
+    assert wanted(times.parse_time, text) == times.A_TIME
 
 
 @given(st.integers(times.MIN_SECONDS, times.MAX_SECONDS), st.integers(0, 10**9 - 1))
@@ -278,8 +283,8 @@ def test_strict_words(parameters: dict[str, list[str]], named: list[str]) -> Non
     """
     In strict mode a refusal names the parameter, the value and what would do.
     """
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(GatewayError) as caught:
         set_parameters(message("Everything")(), parameters, skip=["parent"], strict=True)
 
-    assert all(word in caught.value.plain for word in named), caught.value.plain
+    assert all(word in caught.value.message for word in named), caught.value.message
     assert caught.value.field == next(iter(parameters))

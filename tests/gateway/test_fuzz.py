@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from footlights.gateway.decode.reader import BodyError, read_text
+from footlights.gateway.decode.json_scalars import MemberError
+from footlights.gateway.decode.message_reader import LENIENT
+from footlights.gateway.errors import GatewayError
 from tests.conformance.echo import message
 from tests.conformance.recording import cases
 
@@ -28,8 +30,8 @@ def test_codec_equals_json_format(way: str, tmp_path: Path) -> None:
     for index, case in enumerate(cases()):
         made = message("Everything")()
         try:
-            read_text(made, case.body, ignore_unknown=True)
-        except BodyError:
+            LENIENT.read_text(case.body, made)
+        except (MemberError, GatewayError):
             continue
         data = case.body.encode() if way == "from" else made.SerializeToString()
         (corpus / str(index)).write_bytes(data)

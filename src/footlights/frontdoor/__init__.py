@@ -1,21 +1,25 @@
-"""A viewer's way to its session's signalling, over the public origin.
+"""The public way of viewers to the signalling of their session; media never passes here.
 
-The front door owns exactly two routes: ``/stream/{session_id}/whep[/{resource}]`` (HTTP) and
-``/stream/{session_id}/sign_in`` (WebSocket). It checks the viewer's grant, asks where the session runs, and passes
-the request to the node's signal port. Media never comes this way.
+The front door owns two routes: ``/stream/{session_id}/whep[/{resource}]`` (HTTP) and ``/stream/{session_id}/sign_in``
+(WebSocket). A request passes these steps:
 
-Invariants:
+1. ``app`` finds the route and counts the request; ``credentials`` takes the viewer's grant out of it.
+2. ``checks`` verifies the grant, finds the session and refuses one that cannot be connected to.
+3. ``whep_proxy`` or ``websocket_proxy`` passes the request to the application on its node, through ``node_client``.
+4. ``answers`` gives errors and answers their form.
 
-* A grant, and only a grant, opens a route, and only for the session it names. It goes no further than this: it is taken
-  out of header, query and subprotocol before anything is passed on, and out of the scope before the server logs it.
-* Auth and state are never 400: players read 400 as "try otherwise".
-* Everything is bounded: bodies, messages, waits, requests and sockets at once.
-* Nothing is stored. A WHEP resource carries its own signature, so any replica can serve it, also after a restart.
+What must hold:
 
-``dial`` is the one function that reaches a node; a tunnel over the agent's link would replace it.
+* Only a grant opens a route, and only for the session that it names. It is removed from header, query and subprotocol
+  before anything is passed on or logged.
+* Errors of authentication and of state are never 400: players take a 400 as a hint to try another protocol.
+* Bodies, messages, waits, concurrent requests and sockets are bounded.
+* Nothing is stored. A WHEP resource id carries its own signature, so any replica serves it, also after a restart.
+
+``node_client.dial`` is the one function that reaches a node; a tunnel over the agent's link would replace it.
 """
 
 from footlights.frontdoor.app import FrontDoor
-from footlights.frontdoor.ways import Grant, Grants, Limits, Resolve, Target
+from footlights.frontdoor.interfaces import GrantVerifier, Limits, Resolve, Target, ViewerGrant
 
-__all__ = ["FrontDoor", "Grant", "Grants", "Limits", "Resolve", "Target"]
+__all__ = ["FrontDoor", "GrantVerifier", "Limits", "Resolve", "Target", "ViewerGrant"]

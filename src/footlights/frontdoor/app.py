@@ -1,4 +1,4 @@
-"""The front door as an ASGI application: two routes, and what is refused around them."""
+"""The front door as an ASGI application: its two routes, and the errors for all other requests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import structlog
 from footlights.errors import Error as FootlightsError
 from footlights.errors import InvalidArgument, NotFound
 from footlights.frontdoor import credentials as credential
-from footlights.frontdoor.answers import Answer, Cors, Refusal, header, refused
-from footlights.frontdoor.entry import Entry, full
-from footlights.frontdoor.resources import Resources
-from footlights.frontdoor.sockets import Sockets
-from footlights.frontdoor.ways import Grants, Limits, Resolve
-from footlights.frontdoor.whep import Whep
-from footlights.ids import request_id
+from footlights.frontdoor.answers import Answer, FrontDoorError, error_answer
+from footlights.frontdoor.checks import ViewerChecks, overloaded
+from footlights.frontdoor.interfaces import GrantVerifier, Limits, Resolve
+from footlights.frontdoor.websocket_proxy import WebSocketProxy
+from footlights.frontdoor.whep_proxy import WhepProxy
+from footlights.frontdoor.whep_resources import WhepResources
+from footlights.http.cors import Cors
+from footlights.http.request_ids import request_id
+from footlights.http.scope import header, path_below_mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -27,38 +29,44 @@ if TYPE_CHECKING:
 
 _PATH: Final = re.compile(r"/stream/(?P<session_id>[^/]+)/(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))")
 
+_EXPOSED: Final = (
+    "Location", "Link", "ETag", "Retry-After", "Accept-Post", "Accept-Patch", "WWW-Authenticate", "X-Request-Id",
+)  # fmt: skip
+_METHODS: Final = ("OPTIONS", "POST", "PATCH", "DELETE")
+_REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "If-Match", "If-None-Match")
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class FrontDoor:
-    """Lets viewers with a grant through to their session's signalling."""
+    """Passes viewers with a grant on to the signalling of their session.
+
+    Args:
+        resolve: finds where a session runs.
+        grants: verifies grants.
+        key: signs WHEP resources, 32 bytes, the same in every replica: ``ClusterKey.derive("frontdoor")``. Without one,
+            resources do not outlive the process.
+        allow_origin: ``"*"``, or the origins whose pages may use this.
+        now: the wall clock, aware.
+        limits: bounds of sizes, waits and concurrency.
+    """
 
     def __init__(
         self,
         resolve: Resolve,
-        grants: Grants,
+        grants: GrantVerifier,
         *,
         key: bytes | None = None,
         allow_origin: str | Collection[str] = "*",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         limits: Limits | None = None,
     ) -> None:
-        """Stand between viewers and nodes.
-
-        Args:
-            resolve: says where a session is.
-            grants: verifies grants.
-            key: signs WHEP resources, 32 bytes, the same in every replica: ``ClusterKey.derive("frontdoor")``.
-                Without one resources do not outlive the process.
-            allow_origin: ``"*"``, or the origins whose pages may use this.
-            now: the wall clock, aware.
-            limits: how much is too much.
-        """
         self._limits = limits or Limits()
-        self._cors = Cors(allow_origin)
-        entry = Entry(resolve, grants, now)
-        self._whep = Whep(entry, Resources(key or secrets.token_bytes(32)), self._limits)
-        self._sockets = Sockets(entry, self._limits)
+        origins = [allow_origin] if isinstance(allow_origin, str) else allow_origin
+        self._cors = Cors(origins, expose=_EXPOSED, request_headers=_REQUEST_HEADERS)
+        checks = ViewerChecks(resolve, grants, now)
+        self._whep = WhepProxy(checks, WhepResources(key or secrets.token_bytes(32)), self._limits)
+        self._sockets = WebSocketProxy(checks, self._limits)
         self._requests = 0
         self._open_sockets = 0
 
@@ -69,15 +77,15 @@ class FrontDoor:
 
     @staticmethod
     def owns(scope: Scope) -> bool:
-        """Whether this request is the front door's: what is not belongs to whoever stands beside it."""
-        return scope["type"] in ("http", "websocket") and _PATH.fullmatch(_path(scope)) is not None
+        """Whether a request has one of the front door's two routes."""
+        return scope["type"] in ("http", "websocket") and _PATH.fullmatch(path_below_mount(scope)) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket (ASGI 3). Its id is in every line of the log, and in an HTTP answer."""
         if scope["type"] not in ("http", "websocket"):
-            raise ValueError(f"The front door serves http and websocket, not {scope['type']}.")
-        name = request_id(header(scope, b"x-request-id").decode("latin-1"))
-        match = _PATH.fullmatch(_path(scope))
+            raise ValueError(f"the scope must be http or websocket (got {scope['type']}).")
+        name = request_id(header(scope, b"x-request-id"))
+        match = _PATH.fullmatch(path_below_mount(scope))
         session_id = match["session_id"] if match else ""
         with structlog.contextvars.bound_contextvars(request_id=name, session_id=session_id):
             if scope["type"] == "http":
@@ -87,33 +95,48 @@ class FrontDoor:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         if scope["method"] == "OPTIONS":
-            await self._cors.preflight(scope)(send)
+            await self._options(scope)(send)
             return
         try:
             if self._requests >= self._limits.requests:
-                raise full()
+                raise overloaded()
             self._requests += 1
             try:
                 answer = await self._route(scope, receive)
             finally:
                 self._requests -= 1
-        except Refusal as refusal:
+        except FrontDoorError as refusal:
             _log.info("viewer_refused", path=scope["path"], reason=refusal.error.reason, status=refusal.http_status)
-            answer = refused(refusal)
-        headers = (*answer.headers, *self._cors.headers(scope), (b"x-request-id", name.encode("ascii")))
+            answer = error_answer(refusal)
+        headers = (
+            *answer.headers,
+            *self._cors.headers(header(scope, b"origin")),
+            (b"x-request-id", name.encode("ascii")),
+        )
         await Answer(answer.status, headers, answer.body)(send)
+
+    def _options(self, scope: Scope) -> Answer:
+        """The answer to OPTIONS, with and without a browser's preflight (WHEP, section 4.1)."""
+        requested = header(scope, b"access-control-request-headers")
+        headers = (
+            *self._cors.headers(header(scope, b"origin")),
+            *self._cors.preflight(_METHODS, requested),
+            (b"accept-post", b"application/sdp"),
+            (b"allow", ", ".join(_METHODS).encode()),
+        )
+        return Answer(204, headers)
 
     async def _route(self, scope: Scope, receive: Receive) -> Answer:
         given = credential.take(scope)
-        match = _PATH.fullmatch(_path(scope))
+        match = _PATH.fullmatch(path_below_mount(scope))
         if match is None:
-            raise Refusal(NotFound(f"There is nothing at {_path(scope)}.", reason="ROUTE_NOT_FOUND"))
+            raise FrontDoorError(NotFound(f"There is nothing at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND"))
         session_id, resource = match["session_id"], match["resource"]
         if match["sign_in"]:
             error = InvalidArgument(
                 "upgrade", "this route is a WebSocket: connect with one", reason="WEBSOCKET_REQUIRED"
             )
-            raise Refusal(error, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
+            raise FrontDoorError(error, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         allowed = ("PATCH", "DELETE") if resource else ("POST",)
         if scope["method"] not in allowed:
             raise _wrong_method(scope["method"], allowed)
@@ -123,26 +146,28 @@ class FrontDoor:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = credential.take(scope)
-        match = _PATH.fullmatch(_path(scope))
+        match = _PATH.fullmatch(path_below_mount(scope))
         try:
             if match is None or not match["sign_in"]:
-                raise Refusal(NotFound(f"There is no WebSocket at {_path(scope)}.", reason="ROUTE_NOT_FOUND"))
+                raise FrontDoorError(
+                    NotFound(f"There is no WebSocket at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND")
+                )
             if self._open_sockets >= self._limits.sockets:
-                raise full()
+                raise overloaded()
             self._open_sockets += 1
             try:
                 await self._sockets.sign_in(scope, receive, send, match["session_id"], given)
             finally:
                 self._open_sockets -= 1
-        except Refusal as refusal:
+        except FrontDoorError as refusal:
             _log.info("viewer_refused", path=scope["path"], reason=refusal.error.reason, status=refusal.http_status)
             await self._deny(scope, receive, send, refusal)
 
-    async def _deny(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
+    async def _deny(self, scope: Scope, receive: Receive, send: Send, refusal: FrontDoorError) -> None:
         await receive()  # websocket.connect
         if "websocket.http.response" in (scope.get("extensions") or {}):
-            answer = refused(refusal)
-            await Answer(answer.status, (*answer.headers, *self._cors.headers(scope)), answer.body)(
+            answer = error_answer(refusal)
+            await Answer(answer.status, (*answer.headers, *self._cors.headers(header(scope, b"origin"))), answer.body)(
                 send, websocket=True
             )
         else:
@@ -155,8 +180,8 @@ def _path(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
-def _wrong_method(method: str, allowed: tuple[str, ...]) -> Refusal:
+def _wrong_method(method: str, allowed: tuple[str, ...]) -> FrontDoorError:
     error: FootlightsError = InvalidArgument(
         "method", f"{method} is not for this route: use {' or '.join(allowed)}", reason="METHOD_NOT_ALLOWED"
     )
-    return Refusal(error, 405, {"Allow": ", ".join(("OPTIONS", *allowed))})
+    return FrontDoorError(error, 405, {"Allow": ", ".join(("OPTIONS", *allowed))})

@@ -11,7 +11,7 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
 from footlights.gateway import streaming
-from footlights.gateway.decode.jsontext import decode_utf8
+from footlights.gateway.decode.json_text import decode_utf8
 from footlights.gateway.decode.names import json_name, own_name, proto_name
 from footlights.gateway.decode.query import check_path, parse_query
 from footlights.gateway.encode.writer import WriteError, Writer
@@ -34,7 +34,6 @@ from footlights.gateway.routing.router import Route, Router, VerbAlone
 from footlights.gateway.sweep import Sweep
 from footlights.gateway.upstream import metadata
 from footlights.gateway.upstream.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
-from footlights.protocol.headers import field_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +117,7 @@ class Gateway:
             and exchange.method == "OPTIONS"
             and exchange.header(b"access-control-request-method")
         ):
-            await self._preflight(exchange)
+            await exchange.answer_preflight(self._router.methods(exchange.path))
             return
         route = self._router.plain(exchange.method, exchange.path)
         if route is None or (exchange.method == "POST" and exchange.headers.get(b"content-type") == FORM):
@@ -202,18 +201,6 @@ class Gateway:
 
     async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
         return parse_query(await read_body(exchange.receive, self.options))
-
-    async def _preflight(self, exchange: Exchange) -> None:
-        allowed = self._router.methods(exchange.path)
-        headers: HeaderList = [(b"vary", b"access-control-request-headers")]
-        if allowed:
-            asked = field_names(exchange.headers.get(b"access-control-request-headers", b""))
-            headers += [
-                (b"access-control-allow-methods", ", ".join(allowed).encode()),
-                (b"access-control-allow-headers", asked or b"authorization, content-type"),
-                (b"access-control-max-age", b"600"),
-            ]
-        await exchange.answer(204 if allowed else 404, headers, b"", "")
 
     # Calls
 

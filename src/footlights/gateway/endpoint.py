@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import message_factory
 
-from footlights.gateway.decode.codec import fill
-from footlights.gateway.decode.fields import set_parameters, set_path
-from footlights.gateway.decode.jsontext import first_value, skip_space
-from footlights.gateway.decode.mask import implied_paths, mask_field
-from footlights.gateway.decode.reader import KIND, BodyError, read
+from footlights.gateway.decode.body_reader import BodyReader
+from footlights.gateway.decode.parameters import set_parameters, set_path
 from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, Refusal
 from footlights.gateway.reply import Replier
 from footlights.gateway.routing.binding import HTTP_BODY, Binding, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import grpc.aio
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
     from footlights.gateway.options import Options
-
-_GO_TYPES: Final = {"float": "float32", "double": "float64", "sint32": "int32", "sfixed32": "int32",
-                    "fixed32": "uint32", "sint64": "int64", "sfixed64": "int64", "fixed64": "uint64"}  # fmt: skip
-_JSON_KINDS: Final = {"{": "object", "[": "array", '"': "string", "t": "bool", "f": "bool"}
 
 
 class Endpoint:
@@ -49,10 +41,7 @@ class Endpoint:
         # Requests are made here and forgotten, so the in-process channel need not copy them.
         self.call: Any = call if rpc.client_streaming else getattr(call, "give", call)
         body = binding.body
-        self._body_field: FieldDescriptor | None = walk(rpc.input_type, body)[0] if body not in ("", "*") else None
-        self._mask_field = mask_field(binding)
-        # The rest of a request is set after the body, so a body that fills a field may be retried as a whole.
-        self._fills = self._filler()
+        self._body = BodyReader(binding, strict=options.strict)
         self._skip = [*(v.field_path for v in binding.template.variables), *([body] if body not in ("", "*") else ())]
         self._answer_field: FieldDescriptor | None = None
         answer_type: Descriptor | None = rpc.output_type
@@ -85,7 +74,7 @@ class Endpoint:
         """
         request = self._request()
         if text:
-            self._read_body(request, text)
+            self._body.read(text, request)
         for variable, value in variables.items():
             set_path(request, variable, value)
         if parameters:
@@ -107,8 +96,7 @@ class Endpoint:
             Refusal: the value is not that message.
         """
         request = self._request()
-        if not fill(text, request):
-            self._read(request, text)
+        self._body.read(text, request)
         return request
 
     def encode(self, message: Message) -> tuple[bytes, str]:
@@ -123,85 +111,4 @@ class Endpoint:
         try:
             return self._write(message).encode("utf-8", "surrogatepass"), "application/json"
         except WriteError as error:
-            raise Refusal(
-                UNKNOWN, f"proto: {error}", plain=f"the answer has no JSON: {error}", reason="ANSWER_NOT_JSON"
-            ) from None
-
-    def _filler(self) -> Callable[[str, Message], bool] | None:
-        """The fast way for bodies of this binding, if there is one."""
-        field = self._body_field
-        if field is None:
-            return fill if self.binding.body else None
-        if field.message_type is None or field.is_repeated or self._mask_field is not None:
-            return None
-        name = field.name
-
-        def fill_member(text: str, request: Message) -> bool:
-            member = getattr(request, name)
-            member.SetInParent()
-            if fill(text, member):
-                return True
-            request.ClearField(name)
-            return False
-
-        return fill_member
-
-    def _read_body(self, request: Message, text: str) -> None:
-        if self._fills is not None and self._fills(text, request):
-            return
-        place = first_value(text)
-        if place is None:
-            return
-        begin, end = place
-        if self._strict and (after := skip_space(text, end)) < len(text):
-            raise Refusal(
-                INVALID_ARGUMENT, "trailing data", reason="INVALID_JSON",
-                plain=f"more follows the JSON value in the body, at character {after + 1}; send one value",
-            )  # fmt: skip
-        value = text[begin:end]
-        field = self._body_field
-        if field is None:
-            self._read(request, value)
-        elif field.message_type is not None and not field.is_repeated:
-            member = getattr(request, field.name)
-            member.SetInParent()
-            self._read(member, value)
-            mask = self._mask_field
-            if mask is not None and not getattr(request, mask.name).paths:
-                getattr(request, mask.name).paths.extend(implied_paths(value, field.message_type))
-        else:
-            self._read_field(request, field, value)
-
-    def _read_field(self, request: Message, field: FieldDescriptor, value: str) -> None:
-        """A body that is a scalar, list or map field: read as the one member of an object."""
-        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-        kind = _JSON_KINDS.get(value[0], "number")
-        if field.is_repeated and value != "null" and kind != ("object" if is_map else "array"):
-            go_type = "map[string]jsontext.Value" if is_map else "[]jsontext.Value"
-            raise self._bad_body(
-                f"json: cannot unmarshal {kind} into Go value of type {go_type}",
-                f"the body wants {'an object' if is_map else 'an array'}, not {value[:100]}",
-            )
-        try:
-            read(f'{{"{field.json_name}":{value}}}', request, ignore_unknown=not self._strict)
-        except BodyError as error:
-            reference = error.reference
-            if field.message_type is None and field.enum_type is None and not field.is_repeated:
-                name = KIND[field.type]
-                reference = f"json: cannot unmarshal {kind} into Go value of type {_GO_TYPES.get(name, name)}"
-            raise self._bad_body(reference, error.plain) from None
-
-    def _read(self, message: Message, text: str) -> None:
-        try:
-            read(text, message, ignore_unknown=not self._strict)
-        except BodyError as error:
-            raise self._bad_body(error.reference, error.plain, error.field) from None
-
-    def _bad_body(self, reference: str, plain: str, field: str = "") -> Refusal:
-        known = re.search(r"unknown field|duplicate field", reference)
-        reason = {"unknown field": "UNKNOWN_MEMBER", "duplicate field": "DUPLICATE_MEMBER"}.get(
-            known.group() if known else "", "INVALID_MEMBER"
-        )
-        return Refusal(
-            INVALID_ARGUMENT, reference, plain=plain, field=field or self.binding.body.strip("*"), reason=reason
-        )
+            raise Refusal(UNKNOWN, f"the answer has no JSON: {error}", reason="ANSWER_NOT_JSON") from None

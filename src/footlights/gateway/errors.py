@@ -1,70 +1,52 @@
-"""Refusals: the answers that the gateway gives by itself.
+"""The answers that the gateway gives by itself: a status with its details, and how values are shown in messages.
 
-A refusal knows two wordings: the reference's, word for word, and a plain one that strict mode gives with
-``google.rpc`` details. Modules below ``app`` raise refusals and know nothing of HTTP beyond the status.
+Modules below ``app`` raise ``GatewayError`` and know nothing of HTTP beyond the status.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from typing import TYPE_CHECKING
 
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+
+from footlights.http import status as http
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 1, 2, 3, 4, 5
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 8, 12, 13, 14, 16
-
-HTTP_STATUS: Final = {
-    0: 200,
-    1: 499,
-    2: 500,
-    3: 400,
-    4: 504,
-    5: 404,
-    6: 409,
-    7: 403,
-    8: 429,
-    9: 400,
-    10: 409,
-    11: 400,
-    12: 501,
-    13: 500,
-    14: 503,
-    15: 500,
-    16: 401,
-}
-"""HTTP status by gRPC code, as grpc-gateway maps them (FAILED_PRECONDITION is 400, not 412)."""
+HTTP_STATUS = http.HTTP_STATUS
+_MAX_QUOTED = 100
 
 
 class Malformed(ValueError):
-    """A text that does not stand for a value of its type.
+    """A text that is not a value of its type.
 
     Attributes:
-        reference: why, in the reference's words.
-        wanted: what would do, as a noun phrase ("an integer").
+        wanted: what the text must be, as a noun phrase ("an integer").
     """
 
-    def __init__(self, reference: str, wanted: str) -> None:
-        super().__init__(reference)
-        self.reference, self.wanted = reference, wanted
+    def __init__(self, wanted: str) -> None:
+        super().__init__(f"must be {wanted}")
+        self.wanted = wanted
 
 
-class Refusal(Exception):
+class GatewayError(Exception):
     """A request that the gateway answers by itself.
 
     Args:
         code: the gRPC code.
-        message: the reference's words.
-        plain: our words, for strict mode; the same as ``message`` when empty.
+        message: what is wrong, and the fix.
+        plain: takes the place of ``message`` where it is given.
         reason: ErrorInfo.reason, UPPER_SNAKE_CASE.
-        field: the request field at fault, if one is.
+        field: the request field at fault, if there is one.
         http_status: where it differs from the code's.
         headers: more response headers, lower case.
         retry_after_s: when to try again, for overload.
-        text: a plain-text body that the reference has instead of a status.
+        text: a plain-text body that the default dialect has instead of a status.
     """
 
     def __init__(
@@ -80,31 +62,35 @@ class Refusal(Exception):
         retry_after_s: int | None = None,
         text: str = "",
     ) -> None:
-        super().__init__(message)
-        self.code, self.message, self.plain = code, message, plain or message
-        self.reason, self.field = reason, field
+        self.message = plain or message
+        super().__init__(self.message)
+        self.code, self.reason, self.field = code, reason, field
         self.http_status = HTTP_STATUS[code] if http_status is None else http_status
         self.headers = list(headers)
         self.retry_after_s, self.text = retry_after_s, text
 
     def status(self, *, strict: bool, domain: str) -> status_pb2.Status:
-        """The refusal as the message that becomes the body."""
+        """The error as the message that becomes the body; strict mode adds ``google.rpc`` details."""
+        status = status_pb2.Status(code=self.code, message=self.message)
         if not strict:
-            return status_pb2.Status(code=self.code, message=self.message)
-        status = status_pb2.Status(code=self.code, message=self.plain)
+            return status
         info = error_details_pb2.ErrorInfo(reason=self.reason, domain=domain)
         if self.field:
             info.metadata["field"] = self.field
         status.details.append(_packed(info))
         if self.field:
             violation = error_details_pb2.BadRequest.FieldViolation(
-                field=self.field, description=self.plain, reason=self.reason
+                field=self.field, description=self.message, reason=self.reason
             )
             status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
         if self.retry_after_s is not None:
             delay = duration_pb2.Duration(seconds=self.retry_after_s)
             status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
         return status
+
+
+Refusal = GatewayError
+"""The former name, for modules that still import it."""
 
 
 def _packed(
@@ -115,19 +101,7 @@ def _packed(
     return packed
 
 
-def go_quote(text: str) -> str:
-    """``text`` as Go's strconv.Quote prints it, which is how the reference shows values."""
-    return '"' + "".join(_ESCAPES.get(char) or _escape(char) for char in text) + '"'
-
-
-_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r",
-                   "\t": "\\t", "\v": "\\v"}  # fmt: skip
-
-
-def _escape(char: str) -> str:
-    if char.isprintable():
-        return char
-    point = ord(char)
-    if point < 0x80:
-        return f"\\x{point:02x}"
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+def quoted(text: str) -> str:
+    """``text`` for a message: in double quotes, shortened, with escapes for what cannot be printed."""
+    shown = text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 1] + "…"
+    return json.dumps(shown, ensure_ascii=not shown.isprintable())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-import uuid_utils
+from footlights.http.cors import Cors
+from footlights.http.request_ids import request_id
+from footlights.http.scope import path_below_mount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,28 +18,23 @@ if TYPE_CHECKING:
 
 HeaderList = list[tuple[bytes, bytes]]
 FORM: Final = b"application/x-www-form-urlencoded"
-_SOUND: Final = re.compile(rb"[!-~]{1,128}")
-"""Printable ASCII and short enough to log."""
-_EXPOSED: Final = (b"etag", b"location", b"retry-after", b"x-request-id")
+_EXPOSED: Final = ("etag", "location", "retry-after", "x-request-id")
 
 
 class Exchange:
     """A request with its headers looked up once, and an answer that is started once."""
 
-    __slots__ = ("_options", "headers", "method", "path", "receive", "request_id", "scope", "send", "started")
+    __slots__ = ("_cors", "headers", "method", "path", "receive", "request_id", "scope", "send", "started")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, options: Options) -> None:
         self.scope, self.receive, self.send = scope, receive, send
         self.method: str = scope["method"]
-        self.path = _path(scope)
-        # Later values lose, as with Go's Header.Get.
+        self.path = path_below_mount(scope)
+        # The first value of a name counts, as with Go's Header.Get.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.started = False
-        self._options = options
-        self.request_id = ""
-        if options.strict:
-            given = self.headers.get(b"x-request-id", b"")
-            self.request_id = given.decode("ascii") if _SOUND.fullmatch(given) else str(uuid_utils.uuid4())
+        self._cors = _cors(options.cors_origins, options.expose_headers)
+        self.request_id = request_id(self.headers.get(b"x-request-id", b"")) if options.strict else ""
 
     @property
     def has_form(self) -> bool:
@@ -75,8 +72,7 @@ class Exchange:
         self.started = True
         if self.request_id:
             headers.append((b"x-request-id", self.request_id.encode("ascii")))
-        if self._options.cors_origins:
-            headers += self.cors()
+        headers += self._cors.headers(self.headers.get(b"origin"))
         return {"type": "http.response.start", "status": status, "headers": headers}
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
@@ -84,30 +80,17 @@ class Exchange:
         message: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": more}
         await self.send(message)
 
-    def cors(self) -> HeaderList:
-        """CORS headers for the request's origin, if it has one that is allowed."""
-        origin = self.headers.get(b"origin")
-        allowed = self._options.cors_origins
-        if origin is None:
-            return []
-        if "*" in allowed:
-            # Nothing here is authorised by cookie, so the wildcard gives away nothing.
-            found: HeaderList = [(b"access-control-allow-origin", b"*")]
-        elif origin.decode("latin1") in allowed:
-            found = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
-        else:
-            return [(b"vary", b"origin")]
-        exposed = b", ".join(dict.fromkeys((*_EXPOSED, *(name.encode() for name in self._options.expose_headers))))
-        return [*found, (b"access-control-expose-headers", exposed)]
+    async def answer_preflight(self, methods: Sequence[str]) -> None:
+        """Answer a CORS preflight: 204 with the methods of the path, or 404 where it has none."""
+        requested = self.headers.get(b"access-control-request-headers", b"")
+        await self.answer(204 if methods else 404, self._cors.preflight(methods, requested) if methods else (), b"", "")
 
 
-def _path(scope: Scope) -> str:
-    """The path below where the gateway is mounted."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :] or "/"
-    return path
+@lru_cache(maxsize=8)
+def _cors(origins: tuple[str, ...], expose: tuple[str, ...]) -> Cors:
+    """The CORS headers of a gateway, made once."""
+    names = dict.fromkeys((*_EXPOSED, *expose))
+    return Cors(origins, expose=names, request_headers=("authorization", "content-type"))
 
 
 def typed(content_type: str) -> tuple[bytes, bytes]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from footlights.gateway.decode.fields import set_path
+from footlights.gateway.decode.parameters import set_path
 from footlights.gateway.routing.binding import Binding, BindingError, walk
 
 if TYPE_CHECKING:

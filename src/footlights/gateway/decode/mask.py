@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from footlights.gateway.decode.names import names
-from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
+from footlights.gateway.decode.names import names, own_name
+from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError
 from footlights.gateway.routing.binding import Binding, walk
 
 if TYPE_CHECKING:
@@ -28,25 +27,26 @@ def mask_field(binding: Binding) -> FieldDescriptor | None:
     return masks[0] if len(masks) == 1 and body.message_type is not None and not body.is_repeated else None
 
 
-def implied_paths(text: str, message: Descriptor) -> list[str]:
-    """Sorted leaf paths, in proto names, of a JSON object; repeated and map fields end a path.
+def implied_paths(value: object, message: Descriptor) -> list[str]:
+    """Sorted leaf paths, in proto names, of a JSON value that is a message; repeated and map fields end a path.
 
     Raises:
-        Refusal: a member that the message does not have.
+        GatewayError: a member that the message does not have.
     """
     paths: list[str] = []
-    _collect(json.loads(text), message, "", paths)
+    if isinstance(value, dict):
+        _collect(value, message, "", paths)
     return sorted(paths)
 
 
-def _collect(node: Any, message: Descriptor, prefix: str, paths: list[str]) -> None:
+def _collect(node: dict[str, Any], message: Descriptor, prefix: str, paths: list[str]) -> None:
     for name, value in node.items():
         field = names(message).get(name)
         if field is None:
-            raise Refusal(
+            known = ", ".join(sorted({own_name(known) for known in message.fields}))
+            raise GatewayError(
                 INVALID_ARGUMENT,
-                f'could not find field "{name}" in "{message.full_name}"',
-                plain=f"there is no member {name!r} in {prefix or 'the body'}",
+                f"{prefix}{name} is not a known member; choose from {known}.",
                 field=prefix + name,
                 reason="UNKNOWN_MEMBER",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
+from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ _BLANK: Final = b" \t\r\n"
 
 
 class Splitter:
-    """Cuts concatenated or white-space separated JSON values apart; whether each is sound is for its reader to say.
+    """Cuts concatenated or white-space separated JSON values apart; the message reader decides whether each is valid.
 
     Args:
         limit: the most bytes of one value.
@@ -33,7 +33,7 @@ class Splitter:
         """The values that ``chunk`` completes.
 
         Raises:
-            Refusal: a value exceeds the limit.
+            GatewayError: a value exceeds the limit.
         """
         self._buffer += chunk
         while (end := self._end()) is not None:
@@ -54,8 +54,8 @@ class Splitter:
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            plain = f"a message of the stream is larger than {self._limit} bytes"
-            raise Refusal(INVALID_ARGUMENT, plain, http_status=413, reason="BODY_TOO_LARGE")
+            message = f"a message of the stream must have at most {self._limit} bytes."
+            raise GatewayError(INVALID_ARGUMENT, message, http_status=413, reason="BODY_TOO_LARGE")
 
     def _end(self) -> int | None:
         """The end of the first whole value in the buffer; remembers how far it has looked."""

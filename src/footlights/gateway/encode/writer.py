@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 
 from footlights.gateway.decode import times
 from footlights.gateway.decode.names import descriptor_of, json_name
-from footlights.gateway.errors import go_quote
+from footlights.gateway.errors import quoted
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
@@ -255,9 +255,9 @@ def _mask(message: Any) -> str:
             invalid = (
                 "irreversible value" if path and path.replace(".", "").replace("_", "").isalnum() else "invalid path"
             )
-            raise WriteError(f"google.protobuf.FieldMask.paths contains {invalid}: {go_quote(path)}"
+            raise WriteError(f"google.protobuf.FieldMask.paths contains {invalid}: {quoted(path)}"
                              if invalid == "invalid path" else
-                             f"google.protobuf.FieldMask.paths contains {invalid} {go_quote(path)}")  # fmt: skip
+                             f"google.protobuf.FieldMask.paths contains {invalid} {quoted(path)}")  # fmt: skip
         printed.append(camel)
     return quote(",".join(printed))
 

@@ -11,8 +11,8 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldOptions
 
+from footlights.gateway.decode.json_scalars import RANGES
 from footlights.gateway.decode.names import own_name
-from footlights.gateway.decode.tokens import RANGES
 from footlights.http.v1 import annotations_pb2
 
 if TYPE_CHECKING:

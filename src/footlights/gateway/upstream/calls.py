@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf import message as protobuf
 from google.rpc import status_pb2
 
-from footlights.gateway.decode.jsontext import decode_utf8, first_value
+from footlights.gateway.decode.json_text import decode_utf8
 from footlights.gateway.decode.splitter import Splitter
 from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
+from footlights.http import bodies
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Callable
 
     import grpc.aio
-    from starlette.types import Message, Receive
+    from starlette.types import Receive
 
     from footlights.gateway.endpoint import Endpoint
     from footlights.gateway.options import Options
@@ -72,79 +73,32 @@ async def read_body(receive: Receive, options: Options) -> bytes:
         Refusal: it is too large (413) or pauses too long (408).
         ConnectionResetError: the client left.
     """
-    message: Message
-    reading: Any = receive()
     try:
-        # Most bodies are there already: then one step is all, and no deadline has to be set.
-        waits_for = reading.send(None)
-    except StopIteration as stop:
-        message = stop.value
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError from None
-    else:
-        message = await _chunk(_Resumed(reading, waits_for), options)
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        chunks, size = [body], len(body)
-        while size <= options.max_body_bytes and message.get("more_body", False):
-            message = await _chunk(receive(), options)
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-        body = b"".join(chunks)
-    if len(body) > options.max_body_bytes:
-        raise too_large(options)
-    return body
+        return await bodies.read_body(receive, max_bytes=options.max_body_bytes, pause_s=options.body_timeout_s)
+    except bodies.BodyTooLarge:
+        raise too_large(options) from None
+    except bodies.BodyTooSlow:
+        raise _too_slow(options) from None
 
 
 async def body_chunks(receive: Receive, options: Options) -> AsyncIterator[bytes]:
-    """The body as it comes; raises as ``read_body`` but for the size."""
-    more = True
-    while more:
-        message = await _chunk(receive(), options)
-        if chunk := message.get("body", b""):
-            yield chunk
-        more = message.get("more_body", False)
-
-
-async def _chunk(reading: Awaitable[Message], options: Options) -> Message:
+    """The body as it comes; raises as ``read_body``, except for the size."""
     try:
-        async with asyncio.timeout(options.body_timeout_s):
-            message = await reading
-    except TimeoutError:
-        plain = f"the body paused for more than {options.body_timeout_s:g} s"
-        raise Refusal(
-            INVALID_ARGUMENT, "body read timeout", http_status=408, reason="BODY_TIMEOUT", plain=plain
-        ) from None
-    if message["type"] == "http.disconnect":
-        raise ConnectionResetError
-    return message
+        async for piece in bodies.body_pieces(receive, pause_s=options.body_timeout_s):
+            yield piece
+    except bodies.BodyTooSlow:
+        raise _too_slow(options) from None
 
 
-class _Resumed:
-    """A coroutine that has been run up to its first wait, to be awaited from there."""
-
-    def __init__(self, coroutine: Any, waits_for: Any) -> None:
-        self._coroutine, self._waits_for = coroutine, waits_for
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """What awaiting the whole coroutine gives."""
-        waits_for = self._waits_for
-        try:
-            while True:
-                try:
-                    sent = yield waits_for
-                except BaseException as error:
-                    waits_for = self._coroutine.throw(error)
-                else:
-                    waits_for = self._coroutine.send(sent)
-        except StopIteration as stop:
-            return stop.value
+def _too_slow(options: Options) -> Refusal:
+    message = f"the body must not pause for more than {options.body_timeout_s:g} s."
+    return Refusal(INVALID_ARGUMENT, message, http_status=408, reason="BODY_TIMEOUT")
 
 
 def too_large(options: Options) -> Refusal:
     """413."""
-    plain = f"the body is larger than {options.max_body_bytes} bytes"
-    return Refusal(INVALID_ARGUMENT, plain, http_status=413, reason="BODY_TOO_LARGE")
+    message = f"the body must have at most {options.max_body_bytes} bytes."
+    return Refusal(INVALID_ARGUMENT, message, http_status=413, reason="BODY_TOO_LARGE")
 
 
 class Upload:
@@ -175,10 +129,7 @@ class Upload:
                 self.watch.start()
 
     def _message(self, data: bytes) -> protobuf.Message:
-        text = decode_utf8(data)
-        place = first_value(text)
-        assert place is not None, "the splitter gives no blanks"
-        return self._endpoint.streamed(text[place[0] : place[1]])
+        return self._endpoint.streamed(decode_utf8(data))
 
     def _cancel(self) -> None:
         if self.watch is not None:

@@ -7,21 +7,23 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from footlights.gateway.decode.scalars import decode_base64
-from footlights.gateway.errors import DEADLINE_EXCEEDED, INVALID_ARGUMENT, Malformed, Refusal, go_quote
+from footlights.gateway.decode.text_scalars import decode_base64
+from footlights.gateway.errors import DEADLINE_EXCEEDED, INVALID_ARGUMENT, GatewayError, Malformed, quoted
 
 if TYPE_CHECKING:
     from footlights.gateway.options import Options
 
 
-class Entry(NamedTuple):
-    """An entry of metadata that gRPC can carry, with grpc's names: checked where it is made."""
+class MetadataEntry(NamedTuple):
+    """An entry of metadata that gRPC can carry, with grpc's attribute names."""
 
     key: str
     value: str | bytes
 
 
-Metadata = list[Entry]
+Entry = MetadataEntry
+"""The former name, for modules that still import it."""
+Metadata = list[MetadataEntry]
 Headers = Sequence[tuple[bytes, bytes]]
 
 _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
@@ -31,7 +33,7 @@ _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
     b"user-agent", b"via", b"warning",
 )}  # fmt: skip
 _AUTHORIZATION: Final = "grpcgateway-authorization"
-_SETTLED: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
+_SET_BY_GATEWAY: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
 _PREFIX: Final = b"grpc-metadata-"
 _new: Final = tuple.__new__
 _REPEATED: Final = _PERMANENT.keys() | {b"content-length", b"accept-encoding", b"connection"}
@@ -51,14 +53,14 @@ class Incoming:
     def __init__(self, options: Options) -> None:
         self._passed = {name.encode("latin1"): name for name in options.forward_headers}
         self._strict = options.strict
-        self._known: dict[tuple[bytes, bytes], tuple[Entry, ...]] = {}
-        self._around: dict[tuple[str, str], tuple[Entry, ...]] = {}
+        self._known: dict[tuple[bytes, bytes], tuple[MetadataEntry, ...]] = {}
+        self._around: dict[tuple[str, str], tuple[MetadataEntry, ...]] = {}
 
     def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
-        """The metadata; ``request_id``, where one was settled on, stands for whatever the client sent.
+        """The metadata; a ``request_id`` takes the place of the one that the client sent.
 
         Raises:
-            Refusal: a binary header that is not base64.
+            GatewayError: a binary header that is not base64.
         """
         metadata: Metadata = []
         forwarded_for, host = "", ""
@@ -81,13 +83,13 @@ class Incoming:
         forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
         metadata += self._around.get((host, forwarded_for)) or self._surroundings(host, forwarded_for)
         if request_id:
-            metadata.append(_new(Entry, ("x-request-id", request_id)))
+            metadata.append(_new(MetadataEntry, ("x-request-id", request_id)))
         return metadata
 
-    def _surroundings(self, host: str, forwarded_for: str) -> tuple[Entry, ...]:
-        """Who asked whom; remembered, because a connection asks often."""
+    def _surroundings(self, host: str, forwarded_for: str) -> tuple[MetadataEntry, ...]:
+        """The forwarded host and addresses; cached, because they are the same for all requests of a connection."""
         found = tuple(
-            Entry(key, value)
+            MetadataEntry(key, value)
             for key, value in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for))
             if value and value.isascii() and value.isprintable()
         )
@@ -97,23 +99,23 @@ class Incoming:
             self._around[host, forwarded_for] = found
         return found
 
-    def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[Entry, ...]:
-        """What one header becomes; remembered for those that clients send again and again."""
+    def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[MetadataEntry, ...]:
+        """What one header becomes; cached for the headers that clients repeat."""
         found: Metadata = []
         prefixed = _PERMANENT.get(raw_name)
         if prefixed is not None:
             value = raw_value.decode("latin1")
             if value.isascii() and value.isprintable():
                 if prefixed == _AUTHORIZATION:
-                    found.append(Entry("authorization", value))
-                found.append(Entry(prefixed, value))
+                    found.append(MetadataEntry("authorization", value))
+                found.append(MetadataEntry(prefixed, value))
         elif raw_name[:14] == _PREFIX:
             _add(found, raw_name[14:].decode("latin1"), raw_value, raw_name)
         if raw_name in self._passed:
             _add(found, self._passed[raw_name], raw_value, raw_name)
         if self._strict:
-            # What the gateway vouches for is not for clients to say.
-            found = [entry for entry in found if entry.key not in _SETTLED]
+            # The gateway itself sets these, so clients may not.
+            found = [entry for entry in found if entry.key not in _SET_BY_GATEWAY]
         entries = tuple(found)
         if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
@@ -126,22 +128,23 @@ def timeout(value: str | None, options: Options) -> float | None:
     """Seconds that a call may take: Grpc-Timeout, else the default; never above the maximum.
 
     Raises:
-        Refusal: a Grpc-Timeout that does not parse, or one that has passed.
+        GatewayError: a Grpc-Timeout that does not parse, or one that has passed.
     """
     seconds = options.default_timeout_s
     if value is not None:
         found = re.fullmatch(r"([+-]?[0-9]{1,19})([HMSmun])", value)
         if found is None:
-            raise Refusal(
+            raise GatewayError(
                 INVALID_ARGUMENT,
-                f"invalid grpc-timeout: {value}",
-                plain=f"Grpc-Timeout: {go_quote(value)} is not a number with one of the units H M S m u n",
+                f"grpc-timeout must be a number with one of the units H, M, S, m, u and n (got {quoted(value)}).",
                 reason="INVALID_HEADER",
                 field="grpc-timeout",
             )
         asked = int(found.group(1)) * _TIMEOUT_UNITS[found.group(2)]
         if asked < 0:
-            raise Refusal(DEADLINE_EXCEEDED, "context deadline exceeded", reason="DEADLINE_EXCEEDED")
+            raise GatewayError(
+                DEADLINE_EXCEEDED, "the deadline has passed: grpc-timeout is negative.", reason="DEADLINE_EXCEEDED"
+            )
         seconds = asked or seconds
     if options.max_timeout_s is not None and (seconds is None or seconds > options.max_timeout_s):
         return options.max_timeout_s if seconds is not None or value is not None else seconds
@@ -157,14 +160,14 @@ class Outgoing:
 
     def __init__(self, options: Options) -> None:
         self._names = {key: key.encode("latin1") for key in options.expose_headers}
-        # Strict mode answers with the request id that it has settled on.
-        self._settled = "x-request-id" if options.strict and "x-request-id" in self._names else ""
+        # Strict mode answers with the request id that it chose itself.
+        self._request_id_key = "x-request-id" if options.strict and "x-request-id" in self._names else ""
 
     def __call__(self, metadata: Sequence[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
         """The headers."""
         headers = []
         for key, value in metadata:
-            if key == self._settled:
+            if key == self._request_id_key:
                 continue
             text = b64encode(value) if isinstance(value, bytes) else value.encode("latin1", "replace")
             headers.append((self._names.get(key) or b"grpc-metadata-" + key.encode("latin1"), text))
@@ -178,15 +181,14 @@ def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> Non
     value = raw_value.decode("latin1")
     if key.endswith("-bin"):
         try:
-            metadata.append(Entry(key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
-        except Malformed as error:
+            metadata.append(MetadataEntry(key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
+        except Malformed:
             name = "-".join(part.capitalize() for part in raw_name.decode("latin1").split("-"))
-            raise Refusal(
+            raise GatewayError(
                 INVALID_ARGUMENT,
-                f"invalid binary header {name}: {error.reference}",
-                plain=f"header {name}: {go_quote(value)} is not base64",
+                f"the header {name} must be base64 (got {quoted(value)}).",
                 reason="INVALID_HEADER",
                 field=name,
             ) from None
     elif value.isascii() and value.isprintable():
-        metadata.append(Entry(key, value))
+        metadata.append(MetadataEntry(key, value))

@@ -1,4 +1,4 @@
-"""What the front door needs to know of the world: where a session is, what a grant says, how much is too much."""
+"""What the front door is given: where a session runs, what verifies grants, and its bounds."""
 
 from __future__ import annotations
 
@@ -26,46 +26,53 @@ class Target:
 
 
 class Resolve(Protocol):
+    """Finds where a session runs."""
+
     async def __call__(self, session_id: str) -> Target | None:
         """Where the session is; None where there is no such session. May raise an ``errors.Error``."""
 
 
-class Grant(Protocol):
+class ViewerGrant(Protocol):
     """What a verified grant says; ``auth.grants.Grant`` is one."""
 
     @property
-    def session_id(self) -> str: ...
+    def session_id(self) -> str:
+        """The one session that it opens."""
+
     @property
-    def subject(self) -> str: ...
+    def subject(self) -> str:
+        """The user who asked for it."""
+
     @property
-    def nonce(self) -> str: ...
+    def nonce(self) -> str:
+        """What makes it different from every other grant."""
 
 
-class Grants(Protocol):
+class GrantVerifier(Protocol):
     """Verifies grants; ``auth.grants.Grants`` is one. Both raise ``errors.Unauthenticated``."""
 
-    def verify(self, text: str, now: datetime) -> Grant:
-        """The grant in ``text``, refused where its time is over."""
+    def verify(self, text: str, now: datetime) -> ViewerGrant:
+        """The grant in ``text``; an expired one is refused."""
 
-    def read(self, text: str) -> Grant:
-        """The grant in ``text``, also when its time is over."""
+    def read(self, text: str) -> ViewerGrant:
+        """The grant in ``text``, expired or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much the front door takes, in bytes, seconds and at once."""
+    """The front door's bounds: bytes, seconds, and how many at the same time."""
 
     body_bytes: int = 256 * 1024
     """An SDP or a trickle fragment, either way."""
     message_bytes: int = 4 * 1024 * 1024
     """A WebSocket message, either way."""
     body_timeout_s: float = 10.0
-    """For a client to send its body."""
+    """For a client to send its whole body."""
     connect_timeout_s: float = 5.0
     """For a node to take a connection."""
     answer_timeout_s: float = 15.0
     """For an application to answer a request or a handshake."""
     requests: int = 256
-    """HTTP requests in flight."""
+    """Concurrent HTTP requests."""
     sockets: int = 4096
-    """WebSockets open."""
+    """Open WebSockets."""

@@ -1,4 +1,4 @@
-"""Lets a request in: its grant, its session, and whether that can be connected to."""
+"""What is checked before a request is passed on: its grant, its session, and whether that can be connected to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from footlights.errors import Error, FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
-from footlights.frontdoor.answers import Refusal
+from footlights.frontdoor.answers import FrontDoorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from footlights.frontdoor.ways import Grant, Grants, Resolve, Target
+    from footlights.frontdoor.interfaces import GrantVerifier, Resolve, Target, ViewerGrant
 
 _WAITING: Final = frozenset({"PENDING", "STARTING"})
 _OPEN: Final = frozenset({"READY", "ACTIVE"})
@@ -20,21 +20,22 @@ _RETRY_AFTER_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Checks requests at the door."""
+class ViewerChecks:
+    """Checks the grant and the session of a request."""
 
     resolve: Resolve
-    grants: Grants
+    grants: GrantVerifier
     now: Callable[[], datetime]
 
-    def admit(self, text: str, session_id: str, *, also_expired: bool = False) -> Grant:
-        """The grant in ``text``, proved and for this session.
+    def admit(self, text: str, session_id: str, *, also_expired: bool = False) -> ViewerGrant:
+        """The grant in ``text``, verified and for this session.
 
         Raises:
-            Refusal: 401 ``GRANT_MISSING``, ``GRANT_INVALID``, ``GRANT_EXPIRED``; 403 ``GRANT_FOR_ANOTHER_SESSION``.
+            FrontDoorError: 401 ``GRANT_MISSING``, ``GRANT_INVALID`` or ``GRANT_EXPIRED``; or 403
+                ``GRANT_FOR_ANOTHER_SESSION``.
         """
         if not text:
-            raise Refusal(
+            raise FrontDoorError(
                 Unauthenticated(
                     "The request has no grant: ask for one with POST /stream/{session_id}:connect and send it as "
                     "Authorization: Bearer, as ?access_token= or as the subprotocol Authorization-Bearer.<grant>.",
@@ -44,9 +45,9 @@ class Entry:
         try:
             grant = self.grants.read(text) if also_expired else self.grants.verify(text, self.now())
         except Error as error:
-            raise Refusal(error) from None
+            raise FrontDoorError(error) from None
         if grant.session_id != session_id:
-            raise Refusal(
+            raise FrontDoorError(
                 PermissionDenied(
                     "The grant is for another session: ask for one with POST /stream/{session_id}:connect of this one.",
                     reason="GRANT_FOR_ANOTHER_SESSION",
@@ -59,14 +60,14 @@ class Entry:
         """Where the session is, whatever its state.
 
         Raises:
-            Refusal: 404 ``SESSION_NOT_FOUND``, or what ``resolve`` raised.
+            FrontDoorError: 404 ``SESSION_NOT_FOUND``, or what ``resolve`` raised.
         """
         try:
             target = await self.resolve(session_id)
         except Error as error:
-            raise Refusal(error) from None
+            raise FrontDoorError(error) from None
         if target is None:
-            raise Refusal(
+            raise FrontDoorError(
                 NotFound(
                     f"There is no session {session_id}.",
                     reason="SESSION_NOT_FOUND",
@@ -80,11 +81,11 @@ def require_open(target: Target, session_id: str) -> None:
     """Refuse a session that cannot be connected to.
 
     Raises:
-        Refusal: 503 ``SESSION_NOT_READY`` with Retry-After, or 409 ``SESSION_ENDED``.
+        FrontDoorError: 503 ``SESSION_NOT_READY`` with Retry-After, or 409 ``SESSION_ENDED``.
     """
     metadata = {"session_id": session_id, "state": target.state}
     if target.state in _WAITING or (target.state in _OPEN and not (target.address and target.signal_port)):
-        raise Refusal(
+        raise FrontDoorError(
             Unavailable(
                 f"Session {session_id} is {target.state}: watch it until it is READY, then connect.",
                 reason="SESSION_NOT_READY",
@@ -93,7 +94,7 @@ def require_open(target: Target, session_id: str) -> None:
             )
         )
     if target.state not in _OPEN:
-        raise Refusal(
+        raise FrontDoorError(
             FailedPrecondition(
                 f"Session {session_id} is {target.state} and takes no viewers: create another one.",
                 reason="SESSION_ENDED",
@@ -102,17 +103,17 @@ def require_open(target: Target, session_id: str) -> None:
         )
 
 
-def not_offered(session_id: str, what: str) -> Refusal:
+def not_offered(session_id: str, what: str) -> FrontDoorError:
     """404: the application does not speak this kind of signalling."""
     error = NotFound(
         f"The application of session {session_id} offers no {what}: see its version's signaling.",
         reason="SIGNALING_NOT_OFFERED",
         metadata={"session_id": session_id, "signaling": what},
     )
-    return Refusal(error)
+    return FrontDoorError(error)
 
 
-def full() -> Refusal:
+def overloaded() -> FrontDoorError:
     """503: as many requests or sockets are open as may be."""
-    error = Unavailable("The front door is full: try again.", reason="FRONT_DOOR_FULL", retry_after_s=1.0)
-    return Refusal(error)
+    error = Unavailable("The front door is overloaded: try again.", reason="FRONT_DOOR_FULL", retry_after_s=1.0)
+    return FrontDoorError(error)

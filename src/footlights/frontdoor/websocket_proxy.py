@@ -1,4 +1,4 @@
-"""A viewer's WebSocket, joined to the application's: both ways, with back-pressure and close codes."""
+"""A viewer's WebSocket joined to the application's: both ways, with back-pressure and close codes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Origin, Subprotocol
 
 from footlights.errors import Unavailable
-from footlights.frontdoor.answers import Refusal
-from footlights.frontdoor.entry import Entry, not_offered, require_open
-from footlights.frontdoor.node import dial, invalid_answer
+from footlights.frontdoor.answers import FrontDoorError
+from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
+from footlights.frontdoor.node_client import dial, invalid_answer
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from footlights.frontdoor.credentials import Credentials
-    from footlights.frontdoor.ways import Limits, Target
+    from footlights.frontdoor.interfaces import Limits, Target
 
 _NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _TOO_BIG, _BAD_GATEWAY = 1000, 1001, 1005, 1006, 1009, 1014
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -27,11 +27,11 @@ _CLOSE_TIMEOUT_S: Final = 5.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Sockets:
+class WebSocketProxy:
     """Joins WebSockets of viewers to those of their applications."""
 
-    def __init__(self, entry: Entry, limits: Limits) -> None:
-        self._entry = entry
+    def __init__(self, checks: ViewerChecks, limits: Limits) -> None:
+        self._checks = checks
         self._limits = limits
 
     async def sign_in(
@@ -43,10 +43,10 @@ class Sockets:
         subprotocol is the viewer's.
 
         Raises:
-            Refusal: before anything is accepted, where the viewer is not let in or the application not reached.
+            FrontDoorError: before anything is accepted: the viewer is refused, or the application cannot be reached.
         """
-        grant = self._entry.admit(credentials.grant, session_id)
-        target = await self._entry.find(session_id)
+        grant = self._checks.admit(credentials.grant, session_id)
+        target = await self._checks.find(session_id)
         require_open(target, session_id)
         if not target.websocket_path:
             raise not_offered(session_id, "WebSocket signalling")
@@ -94,7 +94,7 @@ class Sockets:
                 reason="NODE_UNREACHABLE",
                 retry_after_s=1,
             )
-            raise Refusal(error, 504) from None
+            raise FrontDoorError(error, 504) from None
         except (OSError, EOFError) as problem:
             raise invalid_answer(f"the connection broke in the WebSocket handshake ({problem})") from None
 
@@ -117,7 +117,7 @@ class Sockets:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 if _lost(message):
-                    # The application shall see what it would see without us: a loss, not a farewell.
+                    # The application must see what it would see without us: a lost connection, not a close frame.
                     upstream.transport.abort()
                 else:
                     await upstream.close(_sendable(message.get("code"), _GOING_AWAY), message.get("reason") or "")

@@ -1,4 +1,4 @@
-"""WebSockets through the front door, over real sockets."""
+"""WebSockets through the front door, over real sockets; also covers ``credentials`` and ``node_client``."""
 
 from __future__ import annotations
 

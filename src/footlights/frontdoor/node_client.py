@@ -1,4 +1,4 @@
-"""Reaches an application on its node: the one function that dials, and one bounded HTTP exchange over it."""
+"""Connections to an application on its node, and one bounded HTTP exchange over such a connection."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 import httptools
 
 from footlights.errors import Unavailable
-from footlights.frontdoor.answers import Refusal
+from footlights.frontdoor.answers import FrontDoorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from footlights.frontdoor.ways import Limits, Target
+    from footlights.frontdoor.interfaces import Limits, Target
 
 
 async def dial(target: Target, limits: Limits) -> socket.socket:
     """A connection to the application's signal port, non-blocking and kept alive by TCP.
 
     Raises:
-        Refusal: 502 or 504, ``NODE_UNREACHABLE``.
+        FrontDoorError: 502 or 504, ``NODE_UNREACHABLE``.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -62,7 +62,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, target: Target) -> tuple[str
 
 
 @dataclass(slots=True)
-class Reply:
+class NodeReply:
     """What an application answered."""
 
     status: int = 0
@@ -75,28 +75,32 @@ class Reply:
         return next((value for name, value in self.headers if name == wanted), "")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Httptools found a header."""
+        """Add a header (called by httptools)."""
         self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
 
     def on_body(self, body: bytes) -> None:
-        """Httptools found a part of the body."""
+        """Add a part of the body (called by httptools)."""
         self.body += body
 
     def on_message_complete(self) -> None:
-        """Httptools found the end."""
+        """Note the end (called by httptools)."""
         self.complete = True
 
 
 async def exchange(
     target: Target, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, limits: Limits
-) -> Reply:
+) -> NodeReply:
     """One request to the application, over a connection of its own.
 
     Raises:
-        Refusal: 502 or 504, ``NODE_UNREACHABLE`` or ``APPLICATION_ANSWER_INVALID``.
+        FrontDoorError: 502 or 504, ``NODE_UNREACHABLE`` or ``APPLICATION_ANSWER_INVALID``.
     """
     connection = await dial(target, limits)
-    reader, writer = await asyncio.open_connection(sock=connection)
+    try:
+        reader, writer = await asyncio.open_connection(sock=connection)
+    except BaseException:
+        connection.close()
+        raise
     try:
         async with asyncio.timeout(limits.answer_timeout_s):
             writer.write(_request(target, method, path, headers, body))
@@ -118,8 +122,8 @@ def _request(target: Target, method: str, path: str, headers: Sequence[tuple[str
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-async def _read(reader: asyncio.StreamReader, limits: Limits) -> Reply:
-    reply = Reply()
+async def _read(reader: asyncio.StreamReader, limits: Limits) -> NodeReply:
+    reply = NodeReply()
     parser = httptools.HttpResponseParser(reply)
     received = 0
     while not reply.complete:
@@ -140,13 +144,13 @@ async def _read(reader: asyncio.StreamReader, limits: Limits) -> Reply:
     return reply
 
 
-def invalid_answer(problem: str) -> Refusal:
+def invalid_answer(problem: str) -> FrontDoorError:
     """502: the application answered something that cannot be passed on."""
     error = Unavailable(
         f"The application's answer cannot be passed on: {problem}. See the session's log.",
         reason="APPLICATION_ANSWER_INVALID",
     )
-    return Refusal(error, 502)
+    return FrontDoorError(error, 502)
 
 
 def _status(parser: httptools.HttpResponseParser) -> int:
@@ -159,11 +163,11 @@ def _why(problem: OSError) -> str:
     return os.strerror(problem.errno) if problem.errno and problem.errno > 0 else type(problem).__name__
 
 
-def _unreachable(target: Target, problem: str, http_status: int) -> Refusal:
+def _unreachable(target: Target, problem: str, http_status: int) -> FrontDoorError:
     error = Unavailable(
-        f"The session's node cannot be reached for signalling: {problem}. Try again; if it stays so, look at the node.",
+        f"The session's node cannot be reached for signalling: {problem}. Try again; if it persists, check the node.",
         reason="NODE_UNREACHABLE",
         metadata={"signal_port": str(target.signal_port)},
         retry_after_s=1,
     )
-    return Refusal(error, http_status)
+    return FrontDoorError(error, http_status)

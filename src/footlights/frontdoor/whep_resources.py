@@ -21,7 +21,7 @@ _ENCODED = "~"
 _MAC_BYTES = 16
 
 
-class Resource(NamedTuple):
+class WhepResource(NamedTuple):
     """A resource as the application knows it."""
 
     target: str
@@ -30,7 +30,7 @@ class Resource(NamedTuple):
     """The nonce of the grant that it was made with."""
 
 
-class Resources:
+class WhepResources:
     """Names WHEP resources, and reads the names it gave."""
 
     def __init__(self, key: bytes) -> None:
@@ -44,7 +44,7 @@ class Resources:
         name = below if below != target and _PLAIN.fullmatch(below) else _ENCODED + _base64(target.encode())
         return f"{name}.{nonce}.{self._mac(session_id, name, nonce)}"
 
-    def read(self, session_id: str, whep_path: str, resource: str) -> Resource:
+    def read(self, session_id: str, whep_path: str, resource: str) -> WhepResource:
         """The resource of an id.
 
         Raises:
@@ -60,8 +60,8 @@ class Resources:
             )
         if name.startswith(_ENCODED):
             word = name.removeprefix(_ENCODED)
-            return Resource(base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode(), nonce)
-        return Resource(f"{whep_path.rstrip('/')}/{name}", nonce)
+            return WhepResource(base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode(), nonce)
+        return WhepResource(f"{whep_path.rstrip('/')}/{name}", nonce)
 
     def _mac(self, session_id: str, name: str, nonce: str) -> str:
         text = "\0".join(("footlights.whep.v1", session_id, name, nonce)).encode()

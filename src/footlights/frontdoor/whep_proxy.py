@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from footlights.errors import InvalidArgument, NotFound
-from footlights.frontdoor.answers import Answer, Refusal
-from footlights.frontdoor.entry import Entry, not_offered, require_open
-from footlights.frontdoor.node import Reply, exchange, invalid_answer
+from footlights.frontdoor.answers import Answer, FrontDoorError
+from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
+from footlights.frontdoor.node_client import NodeReply, exchange, invalid_answer
+from footlights.http.bodies import BodyTooLarge, BodyTooSlow, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from footlights.frontdoor.credentials import Credentials
-    from footlights.frontdoor.resources import Resources
-    from footlights.frontdoor.ways import Grant, Limits, Target
+    from footlights.frontdoor.interfaces import Limits, Target, ViewerGrant
+    from footlights.frontdoor.whep_resources import WhepResources
 
 _FORWARDED: Final = frozenset({b"content-type", b"accept", b"if-match", b"if-none-match", b"user-agent"})
 _RETURNED: Final = frozenset({"content-type", "etag", "retry-after", "accept-patch", "accept-post", "allow"})
@@ -29,11 +30,11 @@ _ICE_LINK: Final = re.compile(r"<(?:stun|turn)s?:[^>]*>[^<]*", re.IGNORECASE)
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Whep:
+class WhepProxy:
     """Passes WHEP requests to the application of a session."""
 
-    def __init__(self, entry: Entry, resources: Resources, limits: Limits) -> None:
-        self._entry = entry
+    def __init__(self, checks: ViewerChecks, resources: WhepResources, limits: Limits) -> None:
+        self._checks = checks
         self._resources = resources
         self._limits = limits
 
@@ -41,14 +42,14 @@ class Whep:
         """Pass on an offer; the answer's Location leads back here.
 
         Raises:
-            Refusal: where the request is not let in or cannot be passed on.
+            FrontDoorError: the request is refused, or cannot be passed on.
         """
-        grant = self._entry.admit(credentials.grant, session_id)
-        target = await self._entry.find(session_id)
+        grant = self._checks.admit(credentials.grant, session_id)
+        target = await self._checks.find(session_id)
         require_open(target, session_id)
         if not target.whep_path:
             raise not_offered(session_id, "WHEP")
-        body = await read_body(receive, self._limits)
+        body = await _read_body(receive, self._limits)
         path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
         reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
         _log.info("viewer_offer_answered", session_id=session_id, subject=grant.subject, status=reply.status)
@@ -60,28 +61,28 @@ class Whep:
         """Pass on a PATCH or DELETE of what an offer made. A grant may DELETE its own also after it expired.
 
         Raises:
-            Refusal: where the request is not let in or cannot be passed on.
+            FrontDoorError: the request is refused, or cannot be passed on.
         """
         method: str = scope["method"]
         ending = method == "DELETE"
-        grant = self._entry.admit(credentials.grant, session_id, also_expired=ending)
-        target = await self._entry.find(session_id)
+        grant = self._checks.admit(credentials.grant, session_id, also_expired=ending)
+        target = await self._checks.find(session_id)
         try:
             found = self._resources.read(session_id, target.whep_path, resource)
         except NotFound as error:
-            raise Refusal(error) from None
+            raise FrontDoorError(error) from None
         if ending and found.nonce != grant.nonce:
-            self._entry.admit(credentials.grant, session_id)
+            self._checks.admit(credentials.grant, session_id)
         if ending and (not target.signal_port or target.state in ("TERMINATING", "TERMINATED", "FAILED")):
-            # It went with its session: what the viewer wants is the case.
+            # It ended with its session, so there is nothing left to end.
             return Answer(200)
         require_open(target, session_id)
-        body = await read_body(receive, self._limits)
+        body = await _read_body(receive, self._limits)
         reply = await exchange(target, method, found.target, _forwarded(scope), body, self._limits)
         _log.info("viewer_resource_answered", session_id=session_id, method=method, status=reply.status)
         return self._answer(reply, scope, session_id, grant, target)
 
-    def _answer(self, reply: Reply, scope: Scope, session_id: str, grant: Grant, target: Target) -> Answer:
+    def _answer(self, reply: NodeReply, scope: Scope, session_id: str, grant: ViewerGrant, target: Target) -> Answer:
         if not 200 <= reply.status < 600:
             raise invalid_answer(f"HTTP status {reply.status}")
         headers = [(name, value) for name, value in reply.headers if name in _RETURNED]
@@ -93,40 +94,32 @@ class Whep:
         return Answer(reply.status, encoded, bytes(reply.body))
 
 
-async def read_body(receive: Receive, limits: Limits) -> bytes:
+async def _read_body(receive: Receive, limits: Limits) -> bytes:
     """The request's body.
 
     Raises:
-        Refusal: 413 ``BODY_TOO_LARGE``, 408 ``BODY_TOO_SLOW``.
+        FrontDoorError: 413 ``BODY_TOO_LARGE``, 408 ``BODY_TOO_SLOW`` or ``BODY_CUT_OFF``.
     """
-    body = bytearray()
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _bad_body("BODY_CUT_OFF", "it ended early: send all of it", 408)
-                body += message.get("body", b"")
-                if len(body) > limits.body_bytes:
-                    fix = f"it has more than {limits.body_bytes} bytes: send a smaller offer"
-                    raise _bad_body("BODY_TOO_LARGE", fix, 413)
-                if not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError:
-        raise _bad_body(
-            "BODY_TOO_SLOW", f"it took more than {limits.body_timeout_s:g} s: send it faster", 408
-        ) from None
+            return await read_body(receive, max_bytes=limits.body_bytes, pause_s=limits.body_timeout_s)
+    except BodyTooLarge:
+        raise _bad_body("BODY_TOO_LARGE", f"must have at most {limits.body_bytes} bytes", 413) from None
+    except (BodyTooSlow, TimeoutError):
+        raise _bad_body("BODY_TOO_SLOW", f"must arrive within {limits.body_timeout_s:g} s", 408) from None
+    except ConnectionResetError:
+        raise _bad_body("BODY_CUT_OFF", "ended early: send all of it", 408) from None
 
 
-def _bad_body(reason: str, problem: str, http_status: int) -> Refusal:
-    return Refusal(InvalidArgument("body", problem, reason=reason), http_status)
+def _bad_body(reason: str, problem: str, http_status: int) -> FrontDoorError:
+    return FrontDoorError(InvalidArgument("body", problem, reason=reason), http_status)
 
 
 def _forwarded(scope: Scope) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"] if name in _FORWARDED]
 
 
-def _ice_links(reply: Reply) -> Iterable[str]:
+def _ice_links(reply: NodeReply) -> Iterable[str]:
     """The Link headers that name ICE servers; others lead to the node, where a viewer cannot go."""
     for name, value in reply.headers:
         if name == "link":

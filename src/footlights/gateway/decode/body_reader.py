@@ -1,0 +1,71 @@
+"""The body of a request to one binding, read into the request message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from footlights.gateway.decode.json_scalars import MemberError
+from footlights.gateway.decode.json_text import has_more, parse_first
+from footlights.gateway.decode.mask import implied_paths, mask_field
+from footlights.gateway.decode.message_reader import LENIENT, STRICT
+from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError
+from footlights.gateway.routing.binding import Binding, walk
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import FieldDescriptor
+    from google.protobuf.message import Message
+
+
+class BodyReader:
+    """Reads bodies as a binding's ``body`` rule says: into the whole request, or into one field of it.
+
+    Args:
+        binding: the binding.
+        strict: refuse unknown members, and anything after the value.
+    """
+
+    def __init__(self, binding: Binding, *, strict: bool) -> None:
+        self._reader = STRICT if strict else LENIENT
+        self._strict = strict
+        is_field = binding.body not in ("", "*")
+        self._name = binding.body if is_field else ""
+        self._field: FieldDescriptor | None = walk(binding.rpc.input_type, binding.body)[0] if is_field else None
+        self._mask_field = mask_field(binding)
+
+    def read(self, text: str, request: Message) -> None:
+        """Fill an empty request from a body; a blank body leaves it as it is.
+
+        Raises:
+            GatewayError: the body is no JSON, or not what the rule wants.
+        """
+        parsed = parse_first(text)
+        if parsed is None:
+            return
+        value, end = parsed
+        if self._strict and has_more(text, end):
+            raise GatewayError(
+                INVALID_ARGUMENT,
+                f"the body must be one JSON value: more follows it at character {end + 1}.",
+                reason="INVALID_JSON",
+            )
+        try:
+            self._fill(request, value)
+        except MemberError as error:
+            subject = error.field or self._name or "the body"
+            raise GatewayError(
+                INVALID_ARGUMENT, f"{subject} {error.problem}", field=error.field or self._name, reason=error.reason
+            ) from None
+
+    def _fill(self, request: Message, value: Any) -> None:
+        field = self._field
+        if field is None:
+            self._reader.read(value, request)
+        elif field.message_type is None or field.is_repeated:
+            self._reader.read({field.json_name: value}, request)
+        else:
+            member = getattr(request, field.name)
+            member.SetInParent()
+            self._reader.read(value, member)
+            mask = self._mask_field
+            if mask is not None and not getattr(request, mask.name).paths:
+                getattr(request, mask.name).paths.extend(implied_paths(value, field.message_type))

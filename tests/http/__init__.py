@@ -1,0 +1,1 @@
+# noqa: A005  tests mirror the packages
