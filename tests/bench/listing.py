@@ -20,7 +20,7 @@ from sqlalchemy import select
 from footlights.lifecycle import SessionState
 from footlights.store import Store, Transaction, open_store
 from footlights.store.engines.opening import opened, upgrade
-from footlights.store.schema import SESSION, Session
+from footlights.store.schema import SESSION, SessionRow
 from footlights.store.sessions import listing
 from footlights.store.sessions.listing import Filter, Order, Page
 from tests.bench.figures import Bench, Figure
@@ -82,7 +82,7 @@ def _place(tx: Transaction, wanted: Filter, order: Order) -> str:
         keys.insert(0, SESSION.c.username)
     places = [key.desc() if order.descending else key.asc() for key in keys]
     found = select(SESSION.c.session_id).order_by(*places).offset(900_000).limit(1).scalar_subquery()
-    row = tx.one(select(SESSION).where(SESSION.c.session_id == found), Session)
+    row = tx.one(select(SESSION).where(SESSION.c.session_id == found), SessionRow)
     assert row is not None
     return listing._token(row, wanted, order)
 
@@ -143,13 +143,13 @@ def _seed(directory: Path, uri: str) -> None:
     directory.mkdir()
     with opened(directory, uri) as engine:
         upgrade(engine, "0001")
-        with engine.begin() as connection:
-            connection.exec_driver_sql(_statement(connection.dialect.name == "postgresql"))
+        with engine.writer.begin() as connection:
+            connection.exec_driver_sql(_statement(engine.shared))
         upgrade(engine)
         if uri:
-            with engine.connect() as connection:
+            with engine.writer.connect() as connection:
                 plain = connection.execution_options(isolation_level="AUTOCOMMIT")
-                for table in ("session", "session_term", "term"):
+                for table in ("session", "session_term"):
                     plain.exec_driver_sql(f"VACUUM ANALYZE {table}")
 
 

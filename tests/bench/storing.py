@@ -91,7 +91,7 @@ async def _create(store: Store) -> float:
     async def caller() -> None:
         for _ in range(INSERTS // BURSTS // IN_FLIGHT):
             creation = Creation({"session_id": ids.new_id(), **_ROW}, datetime.now(UTC), 1_000)
-            await store.write_joint(create.SESSIONS, creation)
+            await store.write_batched(create.SESSIONS, creation)
 
     took = 0.0
     for _ in range(BURSTS):

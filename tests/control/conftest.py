@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from footlights.store import Store, open_store
-from footlights.store.engines.opening import DATABASE_FILE
+from footlights.store.engines.sqlite import DATABASE_FILE
 from tests.control.harness import Control, control
 from tests.store.databases import clean, postgres
 

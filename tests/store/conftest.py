@@ -39,7 +39,7 @@ def store(_opened: Store) -> Iterator[Store]:
     """An open store without a row."""
     clean(_opened)
     yield _opened
-    for engine in {_opened._writer, _opened._reader}:
+    for engine in {_opened.engine.writer, _opened.engine.reader}:
         assert engine.pool.checkedout() == 0, "a connection was not given back"  # type: ignore[attr-defined]
 
 

@@ -70,7 +70,7 @@ def _programs(uri: str) -> Path:
 
 def clean(store: Store) -> None:
     """Remove every row."""
-    engine: Engine = store._writer
+    engine: Engine = store.engine.writer
     with engine.begin() as connection:
         for table in reversed(metadata.sorted_tables):
             connection.execute(table.delete())

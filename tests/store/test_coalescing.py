@@ -10,7 +10,7 @@ import pytest
 
 from footlights import errors
 from footlights.store import Store, Transaction, Unit, open_store
-from footlights.store.coalescing import Gathered
+from footlights.store.coalescing import Coalescer
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
-def doubling(store: Store, read: list[list[int]]) -> Gathered[int, int]:
+def doubling(store: Store, read: list[list[int]]) -> Coalescer[int, int]:
     """Answers with the double, and notes what was read together."""
 
     def unit(questions: Sequence[int]) -> Unit[list[int]]:
@@ -33,7 +33,7 @@ def doubling(store: Store, read: list[list[int]]) -> Gathered[int, int]:
 
         return answers
 
-    return Gathered(store, unit)
+    return Coalescer(store, unit)
 
 
 async def test_questions_of_one_instant_are_one_reading_and_each_has_its_answer(store: Store) -> None:

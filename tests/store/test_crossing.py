@@ -14,11 +14,11 @@ from sqlalchemy import insert, text, update
 from footlights import errors
 from footlights.store import Store, Transaction, applications, open_store
 from footlights.store.nodes import node_rows
-from footlights.store.schema import NODE, Node
+from footlights.store.schema import NODE, NodeRow
 from footlights.store.sessions import create as creating
 from footlights.store.sessions import session_rows
 from tests.store.databases import Postgres
-from tests.store.rows import NOW, add_version, create, creation_of, join, read
+from tests.store.rows import add_version, create, creation_of, join, read
 from tests.system.stack import until
 
 
@@ -83,8 +83,8 @@ async def test_a_change_that_another_was_faster_with_is_made_on_what_is_there_th
         session = read(tx, session_id)
         runs.append(session.revision)
         if len(runs) == 1:
-            with shared._writer.begin() as connection:
-                other = Transaction(connection)
+            with shared.engine.writer.begin() as connection:
+                other = Transaction(connection, shared.engine)
                 session_rows.update_session(other, read(other, session_id), status_message="the other's")
         session_rows.update_session(tx, session, username="mine")
 
@@ -108,21 +108,22 @@ async def test_what_stays_untrue_is_told_at_last(shared: Store) -> None:
 
     with pytest.raises(errors.Conflict, match="was changed at the same time"):
         await shared.write(stale)
-    assert len(runs) == 1 + Store.MAX_CROSSINGS
+    assert len(runs) == 1 + Store.MAX_RETRIES
 
 
 async def test_what_another_made_at_the_same_time_is_found(shared: Store) -> None:
     """Both would make it; the one that comes second looks again."""
     runs: list[bool] = []
+    made: list[NodeRow] = []
 
     def make(tx: Transaction) -> None:
         known = node_rows.get(tx, "node-a") is not None
         runs.append(known)
         if len(runs) == 1:
-            with shared._writer.begin() as connection:
-                join(Transaction(connection), "node-a")
+            with shared.engine.writer.begin() as connection:
+                made.append(join(Transaction(connection, shared.engine), "node-a"))
         if not known:
-            tx.execute(insert(NODE), [Node(node="node-a", created_time=NOW).model_dump()])
+            tx.execute(insert(NODE), [made[0]._asdict()])
 
     await shared.write(make)
 
@@ -137,8 +138,8 @@ async def test_a_version_is_not_removed_under_a_session_that_is_being_created(sh
         applications.remove_version(tx, "fake", "1.0.0")
         return applications.live_session_count(tx, "fake", "1.0.0")
 
-    with shared._writer.connect() as connection:
-        creating.create(Transaction(connection), creation_of())
+    with shared.engine.writer.connect() as connection:
+        creating.create(Transaction(connection, shared.engine), creation_of())
         removal = asyncio.create_task(shared.write(remove))
         await until(lambda: shared.read(lambda tx: waiting(tx) == 1), what="the removal waits for the session")
         connection.commit()

@@ -33,8 +33,8 @@ def clock() -> Clock:
 @contextmanager
 def transaction(store: Store) -> Iterator[Transaction]:
     """Another replica's, that ends when the block does."""
-    with store._writer.begin() as connection:
-        yield Transaction(connection)
+    with store.engine.writer.begin() as connection:
+        yield Transaction(connection, store.engine)
 
 
 async def begin(store: Store, clock: Clock) -> Feed:
@@ -122,7 +122,7 @@ async def test_a_long_transaction_elsewhere_does_not_let_the_overlap_grow_for_ev
     """A backup that runs for hours holds up what is known for certain; after a minute it is taken for granted."""
     only_postgres(store)
     feed = await begin(store, clock)
-    with store._writer.begin() as connection:
+    with store.engine.writer.begin() as connection:
         # As pg_dump does it, and with an id of its own.
         connection.execute(text("SELECT pg_current_xact_id()"))
         first = await made(store)

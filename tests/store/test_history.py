@@ -5,16 +5,16 @@ from __future__ import annotations
 from footlights.lifecycle import LaunchState
 from footlights.store import Store, Transaction
 from footlights.store.nodes import device_history, inventory, node_rows
-from footlights.store.nodes.inventory import Inventory, Reading
+from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
 from tests.store.rows import NOW, S, join, observe, running
 
 
-def sick(uuid: str = "GPU-0", reason: str = "XID_79") -> Reading:
-    return Reading(uuid, 2, b"", sick=True, reason=reason, message="fell off")
+def sick(uuid: str = "GPU-0", reason: str = "XID_79") -> ReportedDevice:
+    return ReportedDevice(uuid, 2, b"", sick=True, reason=reason, message="fell off")
 
 
-async def report(store: Store, *readings: Reading) -> None:
-    await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", readings, NOW)]))
+async def report(store: Store, *readings: ReportedDevice) -> None:
+    await store.write(lambda tx: inventory.replace(tx, [ReportedDevices("node-a", readings, NOW)]))
 
 
 def reasons(tx: Transaction) -> list[tuple[str, str]]:
@@ -24,7 +24,7 @@ def reasons(tx: Transaction) -> list[tuple[str, str]]:
 async def test_becoming_sick_and_well_again_are_events_and_staying_so_is_none(store: Store) -> None:
     """One each, whatever is reported in between; other devices are not concerned."""
     await store.write(lambda tx: join(tx, "node-a", "GPU-0", "GPU-1"))
-    well = [Reading("GPU-0", 2, b""), Reading("GPU-1", 2, b"")]
+    well = [ReportedDevice("GPU-0", 2, b""), ReportedDevice("GPU-1", 2, b"")]
     for readings in (well, [sick(), well[1]], [sick(), well[1]], well, well):
         await report(store, *readings)
 
@@ -36,7 +36,7 @@ async def test_becoming_sick_and_well_again_are_events_and_staying_so_is_none(st
 async def test_a_sick_device_that_went_and_came_back_well_has_recovered(store: Store) -> None:
     """Otherwise it would be sick for ever in its history."""
     await store.write(lambda tx: join(tx))
-    for readings in ([sick()], [], [Reading("GPU-0", 2, b"")], [], [Reading("GPU-0", 2, b"")]):
+    for readings in ([sick()], [], [ReportedDevice("GPU-0", 2, b"")], [], [ReportedDevice("GPU-0", 2, b"")]):
         await report(store, *readings)
 
     assert await store.read(reasons) == [("GPU-0", "XID_79"), ("GPU-0", "RECOVERED")]
@@ -74,7 +74,7 @@ async def test_a_history_is_bounded_and_keeps_the_newest(store: Store) -> None:
 async def test_a_forgotten_nodes_devices_have_no_history(store: Store) -> None:
     """A new machine may get its name."""
     await store.write(lambda tx: join(tx))
-    await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", [sick()], NOW)]))
+    await store.write(lambda tx: inventory.replace(tx, [ReportedDevices("node-a", [sick()], NOW)]))
 
     await store.write(lambda tx: node_rows.forget(tx, "node-a", now=NOW))
 

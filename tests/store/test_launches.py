@@ -16,7 +16,7 @@ from footlights.store import Store, Transaction, open_store
 from footlights.store.launches import launch_rows
 from footlights.store.launches.launch_rows import Observation
 from footlights.store.nodes import fleet
-from footlights.store.schema import Launch, Session
+from footlights.store.schema import LaunchRow, SessionRow
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running
 
 L = LaunchState
@@ -53,7 +53,7 @@ async def test_a_freed_slot_can_be_leased_at_once(store: Store) -> None:
     """Released leases are history and in nobody's way."""
     _, launch = await running(store)
 
-    def take_over(tx: Transaction) -> Launch:
+    def take_over(tx: Transaction) -> LaunchRow:
         observe(tx, launch, L.EXITED, exit_code=0)
         return begin(tx, create(tx))
 
@@ -76,8 +76,8 @@ async def test_a_session_that_has_changed_is_not_placed(store: Store) -> None:
     assert len(await store.read(launch_rows.live_leases)) == 1
 
 
-async def _race(stores: list[Store], rows: list[Session], slots: list[int]) -> list[Any]:
-    def placing(number: int) -> Callable[[Transaction], Launch]:
+async def _race(stores: list[Store], rows: list[SessionRow], slots: list[int]) -> list[Any]:
+    def placing(number: int) -> Callable[[Transaction], LaunchRow]:
         return lambda tx: begin(tx, rows[number], slots[number])
 
     calls = (stores[number % len(stores)].write(placing(number)) for number in range(len(rows)))
@@ -198,7 +198,7 @@ async def test_reports_of_an_older_epoch_or_another_node_are_void(store: Store) 
     """A lease's epoch and its node fence what may be said of a launch."""
     _, launch = await running(store)
 
-    def speak(tx: Transaction) -> tuple[Launch | None, Launch | None, Launch | None]:
+    def speak(tx: Transaction) -> tuple[LaunchRow | None, LaunchRow | None, LaunchRow | None]:
         old = Observation(launch.launch_id, launch.epoch - 1, L.EXITED)
         strange = Observation(launch.launch_id, launch.epoch, L.EXITED)
         unknown = Observation("unknown", 1, L.EXITED)

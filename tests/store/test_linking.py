@@ -7,17 +7,17 @@ import asyncio
 from footlights import errors
 from footlights.store import Store, Transaction
 from footlights.store.nodes import inventory, links, node_rows
-from footlights.store.nodes.inventory import Inventory, Reading
-from footlights.store.nodes.links import Arrival, Departure
+from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
+from footlights.store.nodes.links import LinkClosing, LinkOpening
 from tests.store.rows import NOW, S, read, running
 
 
-def arrival(node: str, incarnation: str = "one", *devices: str, after: int | None = None) -> Arrival:
-    readings = [Reading(uuid, 2, b"") for uuid in devices or ("GPU-0",)]
-    return Arrival(node, incarnation, b"facts", readings, NOW + S, hub="replica-a", after_epoch=after)
+def arrival(node: str, incarnation: str = "one", *devices: str, after: int | None = None) -> LinkOpening:
+    readings = [ReportedDevice(uuid, 2, b"") for uuid in devices or ("GPU-0",)]
+    return LinkOpening(node, incarnation, b"facts", readings, NOW + S, hub="replica-a", after_epoch=after)
 
 
-async def link_all(store: Store, *arrivals: Arrival) -> list[int | errors.Error]:
+async def link_all(store: Store, *arrivals: LinkOpening) -> list[int | errors.Error]:
     return await store.write(lambda tx: links.link_all(tx, arrivals))
 
 
@@ -55,7 +55,7 @@ async def test_whoever_looked_too_early_is_refused_alone(store: Store) -> None:
     await link_all(store, arrival("b", "two"))
 
     together = await asyncio.gather(
-        *(store.write_joint(links.ARRIVALS, arrival(node, "three", after=1)) for node in ("a", "b", "c")),
+        *(store.write_batched(links.OPENINGS, arrival(node, "three", after=1)) for node in ("a", "b", "c")),
         return_exceptions=True,
     )
 
@@ -80,7 +80,7 @@ async def test_links_that_end_together_end_only_their_own(store: Store) -> None:
     await link_all(store, arrival("b", "two"))
 
     await asyncio.gather(
-        *(store.write_joint(links.DEPARTURES, Departure(node, 1, NOW + 2 * S)) for node in ("a", "b", "c"))
+        *(store.write_batched(links.CLOSINGS, LinkClosing(node, 1, NOW + 2 * S)) for node in ("a", "b", "c"))
     )
 
     assert [(node, connected) for node, _, _, _, connected in await store.read(shown)] == [
@@ -93,10 +93,12 @@ async def test_links_that_end_together_end_only_their_own(store: Store) -> None:
 async def test_devices_of_many_nodes_are_replaced_each_by_its_own(store: Store) -> None:
     """One name of a device on two nodes is two devices, and each has its own health."""
     await link_all(store, arrival("a", "one", "X", "Y"), arrival("b", "one", "X"))
-    sick = Reading("X", 3, b"new", sick=True, reason="XID_79")
+    sick = ReportedDevice("X", 3, b"new", sick=True, reason="XID_79")
 
     await store.write(
-        lambda tx: inventory.replace(tx, [Inventory("a", [sick], NOW), Inventory("b", [Reading("X", 2, b"")], NOW)])
+        lambda tx: inventory.replace(
+            tx, [ReportedDevices("a", [sick], NOW), ReportedDevices("b", [ReportedDevice("X", 2, b"")], NOW)]
+        )
     )
 
     found = await store.read(node_rows.devices)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from footlights import errors
 from footlights.lifecycle import EndReason, LaunchState
 from footlights.store import Store, Transaction
-from footlights.store.schema import Session
+from footlights.store.schema import SessionRow
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.listing import Filter, Order, Page
 from tests.store.databases import clean
@@ -72,8 +72,8 @@ def test_pages_by_token_are_the_same_list_as_pages_by_offset(
     asyncio.run(both())
 
 
-async def _people(store: Store) -> dict[str, Session]:
-    def write(tx: Transaction) -> dict[str, Session]:
+async def _people(store: Store) -> dict[str, SessionRow]:
+    def write(tx: Transaction) -> dict[str, SessionRow]:
         made = {
             "a": create(tx, username="ann", application="viewer", now=NOW),
             "b": create(tx, username="bob", application="viewer", now=NOW + S),
@@ -211,7 +211,7 @@ async def test_changes_are_told_in_the_order_of_their_revisions(store: Store) ->
     rows = await _people(store)
 
     def changed(tx: Transaction, after: int, **members: Any) -> list[str]:
-        found = listing.changed_since(tx, after, **members)
+        found = listing.changes_since(tx, after, **members).rows
         assert [row.revision for row in found] == sorted(row.revision for row in found)
         return [row.session_id for row in found]
 

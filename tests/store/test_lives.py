@@ -15,14 +15,14 @@ from sqlalchemy import event
 from footlights import errors
 from footlights import ids as names
 from footlights.lifecycle import EndReason, LaunchState, Stage
-from footlights.store import Joint, Store, Transaction, open_store
+from footlights.store import BatchWrite, Store, Transaction, open_store
 from footlights.store.launches import launch_rows, ledger
-from footlights.store.launches.launch_rows import Grant, Observation
-from footlights.store.launches.slots import Placement
+from footlights.store.launches.launch_rows import Observation, PlacementDecision
+from footlights.store.launches.slots import ChosenSlots
 from footlights.store.nodes import node_rows
-from footlights.store.schema import Launch, Session
+from footlights.store.schema import LaunchRow, SessionRow
 from footlights.store.sessions import session_rows
-from footlights.store.sessions.derivation import Lives
+from footlights.store.sessions.derivation import SessionStates
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running
 
 L = LaunchState
@@ -37,9 +37,9 @@ LIFE: list[tuple[LaunchState, dict[str, Any]]] = [
 """What an agent says of a launch that ends by itself."""
 
 
-def note(tx: Transaction, seen: Sequence[Observation]) -> list[Launch | None]:
+def note(tx: Transaction, seen: Sequence[Observation]) -> list[LaunchRow | None]:
     """Record what the agent of node-a says of several launches."""
-    lives = Lives.of_launches(tx, [each.launch_id for each in seen])
+    lives = SessionStates.of_launches(tx, [each.launch_id for each in seen])
     found = [launch_rows.note(lives, "node-a", each, now=NOW + 9 * S) for each in seen]
     lives.write()
     return found
@@ -47,7 +47,7 @@ def note(tx: Transaction, seen: Sequence[Observation]) -> list[Launch | None]:
 
 def end(tx: Transaction, session_ids: Sequence[str]) -> list[str]:
     """Ask for the ends of several sessions."""
-    lives = Lives.of_sessions(tx, session_ids)
+    lives = SessionStates.of_sessions(tx, session_ids)
     for session_id in session_ids:
         session = lives.session(session_id)
         assert session is not None
@@ -56,14 +56,14 @@ def end(tx: Transaction, session_ids: Sequence[str]) -> list[str]:
     return list(session_ids)
 
 
-NOTES: Joint[Observation, Launch | None] = Joint("notes", note)
-ENDS: Joint[str, str] = Joint("ends", end)
+NOTES: BatchWrite[Observation, LaunchRow | None] = BatchWrite("notes", note)
+ENDS: BatchWrite[str, str] = BatchWrite("ends", end)
 
 
-async def many(store: Store, count: int) -> list[Launch]:
+async def many(store: Store, count: int) -> list[LaunchRow]:
     """Begin so many launches on node-a."""
 
-    def write(tx: Transaction) -> list[Launch]:
+    def write(tx: Transaction) -> list[LaunchRow]:
         join(tx, "node-a", *(f"GPU-{number}" for number in range(count)))
         return [begin(tx, create(tx), device=f"GPU-{number}") for number in range(count)]
 
@@ -78,18 +78,18 @@ def counted(store: Store) -> Iterator[list[str]]:
     def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         statements.append(statement)
 
-    event.listen(store._writer, "before_cursor_execute", count)
+    event.listen(store.engine.writer, "before_cursor_execute", count)
     try:
         yield statements
     finally:
-        event.remove(store._writer, "before_cursor_execute", count)
+        event.remove(store.engine.writer, "before_cursor_execute", count)
 
 
 async def test_reports_of_one_launch_together_are_the_same_as_one_after_the_other(store: Store) -> None:
     """In every column but the revision, of which the session gets one for all of them."""
     together, apart = await many(store, 2)
 
-    def report(launch: Launch) -> list[Observation]:
+    def report(launch: LaunchRow) -> list[Observation]:
         return [Observation(launch.launch_id, launch.epoch, state, **members) for state, members in LIFE]
 
     before = await store.read(lambda tx: read(tx, together.session_id))
@@ -97,14 +97,14 @@ async def test_reports_of_one_launch_together_are_the_same_as_one_after_the_othe
     for each in report(apart):
         await store.write(partial(note, seen=[each]))
 
-    def look(tx: Transaction) -> list[tuple[Launch | None, Session]]:
+    def look(tx: Transaction) -> list[tuple[LaunchRow | None, SessionRow]]:
         return [(launch_rows.get(tx, each.launch_id), read(tx, each.session_id)) for each in (together, apart)]
 
     (one, first), (two, second) = await store.read(look)
     assert found[-1] == one
     assert [launch.state for launch in found if launch] == [state.value for state, _ in LIFE]
-    for table, mine, other in ((Launch, one, two), (Session, first, second)):
-        for name in set(table.model_fields) - {"launch_id", "session_id", "device", "revision"}:
+    for table, mine, other in ((LaunchRow, one, two), (SessionRow, first, second)):
+        for name in set(table._fields) - {"launch_id", "session_id", "device", "revision"}:
             assert getattr(mine, name) == getattr(other, name), name
     assert (first.state, first.end_reason) == ("TERMINATED", "COMPLETED")
     assert first.revision > before.revision
@@ -115,7 +115,7 @@ async def test_a_batch_costs_as_many_statements_as_one(store: Store) -> None:
     """Forty lives, or one: reports, ends and proofs are read and written by the same few statements."""
     one, *others = await many(store, 41)
 
-    async def life(part: Sequence[Launch]) -> list[str]:
+    async def life(part: Sequence[LaunchRow]) -> list[str]:
         with counted(store) as statements:
             for state, members in LIFE[:4]:
                 seen = [Observation(each.launch_id, each.epoch, state, **members) for each in part]
@@ -182,16 +182,16 @@ async def test_replicas_that_change_the_same_sessions_lose_nothing(store: Store,
     begun = await many(store, 30)
     other = open_store(tmp_path, database) if database else store
 
-    async def live(launch: Launch) -> None:
+    async def live(launch: LaunchRow) -> None:
         for state, members in LIFE[:4]:
             seen = Observation(launch.launch_id, launch.epoch, state, **members)
-            await other.write_joint(NOTES, seen)
+            await other.write_batched(NOTES, seen)
 
     try:
         lives = [live(each) for each in begun]
-        ends = [store.write_joint(ENDS, each.session_id) for each in reversed(begun)]
+        ends = [store.write_batched(ENDS, each.session_id) for each in reversed(begun)]
         await asyncio.gather(*lives, *ends)
-        gone = [other.write_joint(NOTES, Observation(each.launch_id, 1, L.EXITED, exit_code=0)) for each in begun]
+        gone = [other.write_batched(NOTES, Observation(each.launch_id, 1, L.EXITED, exit_code=0)) for each in begun]
         await asyncio.gather(*gone)
     finally:
         if other is not store:
@@ -201,7 +201,7 @@ async def test_replicas_that_change_the_same_sessions_lose_nothing(store: Store,
         row = await store.read(partial(read, session_id=launch.session_id))
         assert (row.state, row.end_reason, row.status_message) == ("TERMINATED", "USER_TERMINATED", "by ann")
         assert [stage for stage, _ in row.timeline].count("ENDING") == 1
-        assert (await store.read(partial(ledger.entry, session_id=row.session_id, now=NOW + 20 * S))).balanced
+        assert (await store.read(partial(ledger.account, session_id=row.session_id, now=NOW + 20 * S))).balanced
     assert await store.read(launch_rows.live_leases) == []
 
 
@@ -211,7 +211,7 @@ async def test_what_fails_fails_alone(store: Store) -> None:
     ids = [launch.session_id for launch in begun]
 
     answers = await asyncio.gather(
-        *(store.write_joint(ENDS, each) for each in [*ids[:2], "unknown", *ids[2:]]), return_exceptions=True
+        *(store.write_batched(ENDS, each) for each in [*ids[:2], "unknown", *ids[2:]]), return_exceptions=True
     )
 
     assert [isinstance(answer, BaseException) for answer in answers] == [False, False, True, False, False, False]
@@ -224,7 +224,7 @@ async def test_what_has_changed_meanwhile_is_not_overwritten(store: Store) -> No
     row = await store.write(create)
 
     def write(tx: Transaction) -> None:
-        lives = Lives.of_sessions(tx, [row.session_id])
+        lives = SessionStates.of_sessions(tx, [row.session_id])
         session_rows.update_session(tx, row, priority=1)
         known = lives.session(row.session_id)
         assert known is not None
@@ -243,7 +243,7 @@ async def test_a_session_that_has_ended_is_settled_for_good(store: Store) -> Non
     await store.write(lambda tx: observe(tx, launch, L.EXITED, exit_code=0))
     ended = await store.read(lambda tx: read(tx, row.session_id))
 
-    await store.write(lambda tx: session_rows.resettle(tx, [row.session_id], now=NOW + 60 * S))
+    await store.write(lambda tx: session_rows.derive(tx, [row.session_id], now=NOW + 60 * S))
 
     assert await store.read(lambda tx: read(tx, row.session_id)) == ended
 
@@ -254,7 +254,7 @@ async def test_a_session_that_has_ended_is_settled_for_good(store: Store) -> Non
 async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) -> None:
     """Placed; a slot that is taken, before or by a neighbour; a session that has changed, or twice; a closed node."""
 
-    def prepare(tx: Transaction) -> list[Session]:
+    def prepare(tx: Transaction) -> list[SessionRow]:
         join(tx, "node-a", "GPU-0", "GPU-1")
         join(tx, "node-b")
         node_rows.set_placing(tx, "node-b", cordoned=True, draining=False, drain_time=None, now=NOW)
@@ -264,9 +264,9 @@ async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) ->
     a, b, c, d, e, f = await store.write(prepare)
     await store.write(lambda tx: session_rows.update_session(tx, d, priority=3))
 
-    def grant(row: Session, *slots: int, node: str = "node-a", device: str = "GPU-0") -> Grant:
+    def grant(row: SessionRow, *slots: int, node: str = "node-a", device: str = "GPU-0") -> PlacementDecision:
         ids = tuple(names.new_id() for _ in slots)
-        return Grant(row.session_id, row.revision, Placement(node, device, slots, names.new_id(), ids))
+        return PlacementDecision(row.session_id, row.revision, ChosenSlots(node, device, slots, names.new_id(), ids))
 
     grants = [
         grant(a, 0),
@@ -299,18 +299,18 @@ async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) ->
 async def test_a_pass_costs_as_many_statements_as_one_placement(store: Store) -> None:
     """A queue that is let in at once does not hold up the writer."""
 
-    def prepare(tx: Transaction) -> list[Session]:
+    def prepare(tx: Transaction) -> list[SessionRow]:
         join(tx, "node-a", *(f"GPU-{number}" for number in range(40)))
         return [create(tx) for _ in range(40)]
 
     one, *others = await store.write(prepare)
 
-    async def place(rows: Sequence[Session], first: int) -> int:
+    async def place(rows: Sequence[SessionRow], first: int) -> int:
         grants = [
-            Grant(
+            PlacementDecision(
                 row.session_id,
                 row.revision,
-                Placement("node-a", f"GPU-{number}", (0,), names.new_id(), (names.new_id(),)),
+                ChosenSlots("node-a", f"GPU-{number}", (0,), names.new_id(), (names.new_id(),)),
             )
             for number, row in enumerate(rows, first)
         ]

@@ -9,14 +9,14 @@ from footlights.store import Store, Transaction
 from footlights.store.cluster import database_time
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import inventory, links, node_rows
-from footlights.store.nodes.inventory import Inventory, Reading
-from footlights.store.schema import Node
+from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
+from footlights.store.schema import NodeRow
 from tests.store.rows import NOW, S, begin, create, join, read, running
 
 L = LaunchState
 
 
-def known(tx: Transaction) -> Node:
+def known(tx: Transaction) -> NodeRow:
     found = node_rows.get(tx, "node-a")
     assert found is not None
     return found
@@ -106,14 +106,16 @@ async def test_the_inventory_is_replaced_as_a_whole(store: Store) -> None:
         join(tx, "node-a", "GPU-0", "GPU-1")
         join(tx, "node-b", "GPU-9")
         begin(tx, create(tx), 0, device="GPU-1")
-        inventory.replace(tx, [Inventory("node-a", [Reading("GPU-1", 4, b"new"), Reading("GPU-2", 1, b"")], NOW)])
+        inventory.replace(
+            tx, [ReportedDevices("node-a", [ReportedDevice("GPU-1", 4, b"new"), ReportedDevice("GPU-2", 1, b"")], NOW)]
+        )
         return [(row.uuid, row.slots, row.reading) for row in node_rows.devices(tx, "node-a")]
 
     assert await store.write(write) == [("GPU-1", 4, b"new"), ("GPU-2", 1, b"")]
     assert [row.uuid for row in await store.read(node_rows.devices)] == ["GPU-1", "GPU-2", "GPU-9"]
     assert len(await store.read(lambda tx: node_rows.live_leases(tx, "node-a"))) == 1
 
-    await store.write(lambda tx: inventory.replace(tx, [Inventory("node-a", [], NOW)]))
+    await store.write(lambda tx: inventory.replace(tx, [ReportedDevices("node-a", [], NOW)]))
     assert await store.read(lambda tx: node_rows.devices(tx, "node-a")) == []
 
 
@@ -122,7 +124,9 @@ async def test_a_device_that_is_reported_twice_is_one_device(store: Store) -> No
     await store.write(join)
 
     await store.write(
-        lambda tx: inventory.replace(tx, [Inventory("node-a", [Reading("X", 1, b"a"), Reading("X", 2, b"b")], NOW)])
+        lambda tx: inventory.replace(
+            tx, [ReportedDevices("node-a", [ReportedDevice("X", 1, b"a"), ReportedDevice("X", 2, b"b")], NOW)]
+        )
     )
 
     assert [(row.uuid, row.slots) for row in await store.read(node_rows.devices)] == [("X", 2)]

@@ -11,9 +11,9 @@ from sqlalchemy import func, select, text
 
 from footlights import errors
 from footlights.store import Store, Transaction
-from footlights.store.cluster import replica_rows
+from footlights.store.cluster import leader_leases, replica_rows
 from footlights.store.nodes import links, node_rows
-from footlights.store.nodes.links import Arrival
+from footlights.store.nodes.links import LinkOpening
 from footlights.store.schema import NODE
 from tests.store.rows import NOW, S, join
 from tests.system.stack import until
@@ -24,7 +24,7 @@ def enter(tx: Transaction, name: str, address: str = "") -> None:
 
 
 def link(tx: Transaction, node: str, hub: str) -> int:
-    return links.link(tx, Arrival(node, f"of {node}", b"", (), NOW, hub=hub))
+    return links.link(tx, LinkOpening(node, f"of {node}", b"", (), NOW, hub=hub))
 
 
 def link_by_an_old_version(tx: Transaction, node: str) -> None:
@@ -68,14 +68,14 @@ async def test_what_a_gone_replica_had_is_nobodys(store: Store) -> None:
     await store.write(lambda tx: enter(tx, "two"))
     for node, hub in (("node-a", "one"), ("node-b", "two")):
         await store.write(lambda tx, node=node, hub=hub: link(tx, node, hub))  # type: ignore[misc]
-    await store.write(lambda tx: replica_rows.claim(tx, "placing", "one"))
-    await store.write(lambda tx: replica_rows.claim(tx, "reaping", "two"))
+    await store.write(lambda tx: leader_leases.claim(tx, "placing", "one"))
+    await store.write(lambda tx: leader_leases.claim(tx, "reaping", "two"))
 
     await store.write(lambda tx: replica_rows.leave(tx, "one"))
 
     assert await store.read(connected) == {"node-a": False, "node-b": True}
-    assert await store.write(lambda tx: replica_rows.claim(tx, "placing", "two")) == 2
-    assert await store.write(lambda tx: replica_rows.claim(tx, "reaping", "one")) is None
+    assert await store.write(lambda tx: leader_leases.claim(tx, "placing", "two")) == 2
+    assert await store.write(lambda tx: leader_leases.claim(tx, "reaping", "one")) is None
 
 
 async def test_a_link_to_a_version_without_replicas_is_not_cut_with_one(store: Store) -> None:
@@ -84,7 +84,7 @@ async def test_a_link_to_a_version_without_replicas_is_not_cut_with_one(store: S
     await store.write(lambda tx: link(tx, "node-a", "one"))
     linked = await store.read(lambda tx: replica_rows.address_of_hub(tx, "node-a"))
     await store.write(lambda tx: link_by_an_old_version(tx, "node-a"))
-    [presence] = await store.read(node_rows.presences)
+    [presence] = await store.read(node_rows.link_statuses)
     await store.write(lambda tx: replica_rows.leave(tx, "one"))
 
     assert linked == ("one", "10.0.0.1:50051")
@@ -102,7 +102,7 @@ async def test_a_reclaimed_node_is_its_replicas_again(store: Store) -> None:
 
     assert not await store.write(lambda tx: node_rows.reclaim(tx, "node-a", epoch - 1, "one", now=NOW))
     assert await store.write(lambda tx: node_rows.reclaim(tx, "node-a", epoch, "one", now=NOW + S))
-    [presence] = await store.read(node_rows.presences)
+    [presence] = await store.read(node_rows.link_statuses)
     assert (presence.hub, presence.connected, presence.reachable) == ("one", True, True)
 
 
@@ -110,14 +110,14 @@ async def test_work_is_one_replicas_until_it_is_removed(store: Store) -> None:
     """Nobody takes it from one that is known, every claim draws a greater token, and older ones guard nothing."""
     for name in ("one", "two"):
         await store.write(lambda tx, name=name: enter(tx, name))  # type: ignore[misc]
-    first = await store.write(lambda tx: replica_rows.claim(tx, "placing", "one"))
-    refused = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
-    again = await store.write(lambda tx: replica_rows.claim(tx, "placing", "one"))
+    first = await store.write(lambda tx: leader_leases.claim(tx, "placing", "one"))
+    refused = await store.write(lambda tx: leader_leases.claim(tx, "placing", "two"))
+    again = await store.write(lambda tx: leader_leases.claim(tx, "placing", "one"))
     await store.write(lambda tx: replica_rows.leave(tx, "one"))
-    taken = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
+    taken = await store.write(lambda tx: leader_leases.claim(tx, "placing", "two"))
 
     assert (first, refused, again, taken) == (1, None, 2, 3)
-    assert [await store.write(lambda tx, t=t: replica_rows.holds(tx, "placing", t)) for t in (1, 2, 3)] == [  # type: ignore[misc]
+    assert [await store.write(lambda tx, t=t: leader_leases.holds(tx, "placing", t)) for t in (1, 2, 3)] == [  # type: ignore[misc]
         False,
         False,
         True,
@@ -129,22 +129,22 @@ async def test_a_claim_skips_what_another_claims_at_this_moment(store: Store) ->
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
     await store.write(lambda tx: enter(tx, "one"))
-    await store.write(lambda tx: replica_rows.claim(tx, "placing", "nobody that is known"))
-    with store._writer.begin() as connection:
-        claimed = replica_rows.claim(Transaction(connection), "placing", "one")
-        skipped = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
+    await store.write(lambda tx: leader_leases.claim(tx, "placing", "nobody that is known"))
+    with store.engine.writer.begin() as connection:
+        claimed = leader_leases.claim(Transaction(connection, store.engine), "placing", "one")
+        skipped = await store.write(lambda tx: leader_leases.claim(tx, "placing", "two"))
 
     assert (claimed, skipped) == (2, None)
-    assert await store.write(lambda tx: replica_rows.claim(tx, "placing", "two")) is None
+    assert await store.write(lambda tx: leader_leases.claim(tx, "placing", "two")) is None
 
 
 async def test_of_two_first_claims_one_succeeds_and_the_other_is_no_error(store: Store) -> None:
     """The row that both would make is made once."""
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
-    with store._writer.begin() as connection:
-        first = replica_rows.claim(Transaction(connection), "placing", "one")
-        other = asyncio.create_task(store.write(lambda tx: replica_rows.claim(tx, "placing", "two")))
+    with store.engine.writer.begin() as connection:
+        first = leader_leases.claim(Transaction(connection, store.engine), "placing", "one")
+        other = asyncio.create_task(store.write(lambda tx: leader_leases.claim(tx, "placing", "two")))
         await until(lambda: store.read(_somebody_waits), what="the other one waits")
 
     assert (first, await other) == (1, None)
@@ -159,16 +159,16 @@ async def test_a_token_is_the_newest_until_the_write_under_it_is_done(store: Sto
     """Whoever takes the work over in the middle of a write skips it, and takes it afterwards."""
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
-    await store.write(lambda tx: replica_rows.claim(tx, "placing", "somebody who was removed"))
-    with store._writer.begin() as connection:
-        tx = Transaction(connection)
-        assert replica_rows.holds(tx, "placing", 1)
+    await store.write(lambda tx: leader_leases.claim(tx, "placing", "somebody who was removed"))
+    with store.engine.writer.begin() as connection:
+        tx = Transaction(connection, store.engine)
+        assert leader_leases.holds(tx, "placing", 1)
         join(tx, "node-a")
-        during = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
-    after = await store.write(lambda tx: replica_rows.claim(tx, "placing", "two"))
+        during = await store.write(lambda tx: leader_leases.claim(tx, "placing", "two"))
+    after = await store.write(lambda tx: leader_leases.claim(tx, "placing", "two"))
 
     assert (during, after) == (None, 2)
-    assert not await store.write(lambda tx: replica_rows.holds(tx, "placing", 1))
+    assert not await store.write(lambda tx: leader_leases.holds(tx, "placing", 1))
 
 
 async def test_a_transaction_that_stands_still_is_ended(store: Store) -> None:

@@ -13,14 +13,14 @@ from footlights.lifecycle.derivation import MAX_LAUNCHES
 from footlights.store import Store, Transaction
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
-from footlights.store.schema import Session
+from footlights.store.schema import SessionRow
 from footlights.store.sessions import session_rows
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running, values
 
 L = LaunchState
 
 
-def stages(session: Session) -> list[str]:
+def stages(session: SessionRow) -> list[str]:
     return [stage for stage, _ in session.timeline]
 
 
@@ -165,7 +165,7 @@ async def test_a_refused_launch_sends_its_session_back_to_its_place_in_the_queue
 async def test_failures_that_are_not_the_applications_are_retried_a_bounded_number_of_times(store: Store) -> None:
     """MAX_LAUNCHES launches, each its own, then the session fails with what it met."""
 
-    def attempt(tx: Transaction) -> Session:
+    def attempt(tx: Transaction) -> SessionRow:
         launch = begin(tx, read(tx, row.session_id))
         observe(tx, launch, L.FAILED, reason="PORT_TAKEN", message="port 47995 is taken")
         return read(tx, row.session_id)
@@ -260,7 +260,7 @@ async def test_every_way_through_a_session_is_timed(store: Store) -> None:
     """Steps keep the first moment at which they were reached; ready_time is the moment of readiness."""
     row, launch = await running(store, state=L.ASSIGNED)
 
-    def life(tx: Transaction) -> Session:
+    def life(tx: Transaction) -> SessionRow:
         observe(tx, launch, L.STARTING, steps={Stage.PROCESS_UP: NOW + S}, now=NOW + 2 * S)
         steps = {Stage.PROCESS_UP: NOW + 9 * S, Stage.APPLICATION_READY: NOW + 4 * S}
         observe(tx, launch, L.READY, steps=steps, now=NOW + 5 * S)

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
-from footlights.store import Joint, Store, Transaction, open_store
+from footlights.store import BatchWrite, Store, Transaction, open_store
 from footlights.store.cluster.revisions import last_revision
 from footlights.store.schema import SESSION
 from footlights.store.sessions import session_rows
@@ -193,7 +193,7 @@ async def test_rows_that_are_read_cannot_be_changed(store: Store) -> None:
     row = await store.write(create)
 
     with pytest.raises(AttributeError):
-        row.state = "READY"
+        row.state = "READY"  # type: ignore[misc]  # mypy refuses it too
 
 
 async def test_closing_finishes_what_was_accepted_and_refuses_the_rest(fresh: tuple[Path, str]) -> None:
@@ -224,7 +224,7 @@ async def test_closing_finishes_what_was_accepted_and_refuses_the_rest(fresh: tu
 
 async def test_a_queue_that_is_full_refuses_instead_of_growing(store: Store) -> None:
     """Writes that would wait behind too many others are told when to come back."""
-    small = type("Small", (Store,), {"MAX_QUEUED": 2})(store._writer, store._reader)
+    small = type("Small", (Store,), {"MAX_QUEUED": 2})(store.engine)
     async with Gate(small):
         tasks = [asyncio.create_task(small.write(create)) for _ in range(5)]
         await asyncio.sleep(0)
@@ -241,7 +241,7 @@ async def test_a_queue_that_is_full_refuses_instead_of_growing(store: Store) -> 
 # Joints
 
 
-def joint(calls: list[list[str]], *, bad: str = "") -> Joint[str, str]:
+def joint(calls: list[list[str]], *, bad: str = "") -> BatchWrite[str, str]:
     """A joint that creates sessions by id and breaks the whole call at a bad one."""
 
     def write_all(tx: Transaction, items: Sequence[str]) -> list[str | errors.Error]:
@@ -252,7 +252,7 @@ def joint(calls: list[list[str]], *, bad: str = "") -> Joint[str, str]:
                 raise ValueError(item)
         return [errors.FailedPrecondition("no") if item == "refused" else item for item in items]
 
-    return Joint("a test", write_all)
+    return BatchWrite("a test", write_all)
 
 
 async def together(store: Store, *writes: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -275,10 +275,10 @@ async def test_the_items_of_a_joint_are_written_by_one_call(store: Store) -> Non
     answers = await together(
         store,
         lambda: store.write(unit),
-        lambda: store.write_joint(one, "a"),
-        lambda: store.write_joint(two, "b"),
+        lambda: store.write_batched(one, "a"),
+        lambda: store.write_batched(two, "b"),
         lambda: store.write(unit),
-        lambda: store.write_joint(one, "c"),
+        lambda: store.write_batched(one, "c"),
     )
 
     assert answers == ["unit", "a", "b", "unit", "c"]
@@ -293,9 +293,9 @@ async def test_an_item_that_breaks_its_joint_fails_alone(store: Store) -> None:
 
     answers = await together(
         store,
-        lambda: store.write_joint(broken, "a"),
-        lambda: store.write_joint(broken, "bad"),
-        lambda: store.write_joint(broken, "b"),
+        lambda: store.write_batched(broken, "a"),
+        lambda: store.write_batched(broken, "bad"),
+        lambda: store.write_batched(broken, "b"),
         lambda: store.write(once("unit")),
     )
 
@@ -309,7 +309,9 @@ async def test_an_error_among_the_answers_is_raised_to_its_own_caller(store: Sto
     calls: list[list[str]] = []
     picky = joint(calls)
 
-    answers = await together(store, lambda: store.write_joint(picky, "a"), lambda: store.write_joint(picky, "refused"))
+    answers = await together(
+        store, lambda: store.write_batched(picky, "a"), lambda: store.write_batched(picky, "refused")
+    )
 
     assert answers[0] == "a"
     assert isinstance(answers[1], errors.FailedPrecondition)
@@ -319,23 +321,23 @@ async def test_an_error_among_the_answers_is_raised_to_its_own_caller(store: Sto
 async def test_an_item_alone_in_its_commit_is_undone_where_its_joint_fails(store: Store) -> None:
     """The path without a savepoint is as strict."""
     with pytest.raises(ValueError, match="bad"):
-        await store.write_joint(joint([], bad="bad"), "bad")
+        await store.write_batched(joint([], bad="bad"), "bad")
 
     assert await store.read(count) == 0
 
 
 async def test_a_joint_that_answers_for_too_few_fails(store: Store) -> None:
     """Nobody is given another's answer."""
-    short: Joint[str, str] = Joint("short", lambda tx, items: [])
+    short: BatchWrite[str, str] = BatchWrite("short", lambda tx, items: [])
 
     with pytest.raises(RuntimeError, match="short gave 0 answers to 1 items"):
-        await store.write_joint(short, "a")
+        await store.write_batched(short, "a")
 
 
 def test_an_error_of_the_engine_shows_no_values(store: Store) -> None:
     """It is logged as it is, and what was to be written may be anybody's name, argument or digest."""
     statement = text("SELECT no_such_column FROM session WHERE username = :username")
-    for engine in (store._writer, store._reader):
+    for engine in (store.engine.writer, store.engine.reader):
         with engine.connect() as connection, pytest.raises(SQLAlchemyError, match="no_such_column") as caught:
             connection.execute(statement, {"username": "hush"})
         assert "hush" not in str(caught.value)

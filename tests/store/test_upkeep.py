@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from footlights.cli.app import app
 from footlights.store import admin, open_store
-from footlights.store.engines.opening import DATABASE_FILE, newest
+from footlights.store.engines.opening import newest
+from footlights.store.engines.sqlite import DATABASE_FILE
 from footlights.store.schema import LAUNCH
 from footlights.store.sessions import session_rows
 from tests.store.databases import Postgres
@@ -155,7 +156,7 @@ def test_without_pg_dump_a_copy_of_postgres_is_one_clear_line(
     refused = db("backup", (tmp_path, a_postgres.create()), str(tmp_path / "copy"))
 
     assert refused.exit_code == 1
-    assert "pg_dump is not installed here. Install Postgres' client programs" in refused.output
+    assert "pg_dump is not installed. Install Postgres' client programs" in refused.output
     assert not (tmp_path / "copy").exists()
 
 
@@ -167,7 +168,7 @@ async def test_a_copy_never_overwrites(tmp_path: Path) -> None:
     refused = db("backup", (tmp_path, ""), str(tmp_path / "copy"))
 
     assert refused.exit_code == 1
-    assert "cannot be made: File exists. Give a new one." in refused.output
+    assert "cannot be created: File exists. Give a new one." in refused.output
     assert (tmp_path / "copy").read_text() == "precious"
 
 

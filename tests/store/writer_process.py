@@ -7,9 +7,11 @@ for all names that are there.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
+import structlog
 from sqlalchemy import insert, select
 
 from footlights import errors
@@ -34,6 +36,8 @@ async def answer(store: Store, name: str) -> str:
 
 
 async def main() -> None:
+    # Standard output is for answers alone.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     store = open_store(Path(sys.argv[1]))
     print("open", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):

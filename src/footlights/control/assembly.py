@@ -186,7 +186,7 @@ async def assemble(
     bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
-    store.on_commit = metrics.committed
+    store.observe_commits(metrics.committed)
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
     brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
     replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, clock, shared_wall.read)

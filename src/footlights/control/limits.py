@@ -9,10 +9,10 @@ from footlights.protocol import times
 from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
-    from footlights.store.schema import Session
+    from footlights.store.schema import SessionRow
 
 
-def of_session(row: Session) -> application_pb2.Limits:
+def of_session(row: SessionRow) -> application_pb2.Limits:
     """Return the limits that apply to a session."""
     return application_pb2.Limits.FromString(row.limits)
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from footlights.control import limits as limits_of
 from footlights.control.scheduling import node_conditions
 from footlights.protocol.times import duration, timestamp
-from footlights.store.schema import Application, Device, Launch, Lease, Node, Release, Session, Token, moment
+from footlights.store.schema import (
+    ApplicationRow,
+    DeviceRow,
+    LaunchRow,
+    LeaseRow,
+    NodeRow,
+    ReleaseRow,
+    SessionRow,
+    TokenRow,
+    moment,
+)
 from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
@@ -31,8 +41,8 @@ class Origin:
 
 
 def session(
-    row: Session,
-    launch: Launch | None = None,
+    row: SessionRow,
+    launch: LaunchRow | None = None,
     facts: node_pb2.NodeFacts | None = None,
     device_name: str = "",
     *,
@@ -89,8 +99,8 @@ def _queue(message: session_pb2.Session, queue: Mapping[str, Any]) -> None:
 
 def _launch(
     message: session_pb2.Session,
-    row: Session,
-    launch: Launch,
+    row: SessionRow,
+    launch: LaunchRow,
     facts: node_pb2.NodeFacts | None,
     device_name: str,
     origin: Origin,
@@ -109,7 +119,7 @@ def _launch(
         message.log_tail.extend(launch.log_tail)
 
 
-def _routes(message: session_pb2.Session, launch: Launch, facts: node_pb2.NodeFacts, origin: Origin) -> None:
+def _routes(message: session_pb2.Session, launch: LaunchRow, facts: node_pb2.NodeFacts, origin: Origin) -> None:
     node_host = facts.public_address
     signaling = (node_host, launch.signal_port) if origin.direct_routes else (origin.host, origin.port)
     for description, protocol, (host, source), destination in (
@@ -121,7 +131,7 @@ def _routes(message: session_pb2.Session, launch: Launch, facts: node_pb2.NodeFa
         )
 
 
-def application(row: Application, releases: Iterable[Release]) -> application_pb2.Application:
+def application(row: ApplicationRow, releases: Iterable[ReleaseRow]) -> application_pb2.Application:
     """Return an application with its releases."""
     return application_pb2.Application(
         application=row.application,
@@ -133,7 +143,7 @@ def application(row: Application, releases: Iterable[Release]) -> application_pb
     )
 
 
-def release(row: Release) -> application_pb2.Release:
+def release(row: ReleaseRow) -> application_pb2.Release:
     """Return a release."""
     return application_pb2.Release(
         application=row.application,
@@ -160,7 +170,7 @@ def recipe(message: application_pb2.Version) -> bytes:
     return bare.SerializeToString(deterministic=True)
 
 
-def token(row: Token) -> token_pb2.Token:
+def token(row: TokenRow) -> token_pb2.Token:
     """Return a token, without its secret."""
     message = token_pb2.Token(
         token_id=row.token_id,
@@ -176,7 +186,7 @@ def token(row: Token) -> token_pb2.Token:
     return message
 
 
-def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease], *, now: datetime) -> node_pb2.Node:
+def node(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseRow], *, now: datetime) -> node_pb2.Node:
     """Return a node with its devices and who holds them."""
     message = node_pb2.Node(
         node=row.node,
@@ -208,7 +218,7 @@ def node(row: Node, devices: Sequence[Device], leases: Sequence[Lease], *, now: 
     return message
 
 
-def node_state(row: Node, busy: bool) -> node_pb2.Node.State.ValueType:
+def node_state(row: NodeRow, busy: bool) -> node_pb2.Node.State.ValueType:
     """Return how a node is; ``busy`` is whether any of its slots is leased."""
     if not row.reachable:
         return node_pb2.Node.UNREACHABLE

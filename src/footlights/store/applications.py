@@ -12,28 +12,28 @@ from footlights.store.schema import (
     RELEASE,
     SESSION,
     VERSION,
-    Application,
-    Profile,
-    Release,
-    Version,
+    ApplicationRow,
+    ProfileRow,
+    ReleaseRow,
+    VersionRow,
 )
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 
-def get(tx: Transaction, application: str) -> Application | None:
+def get(tx: Transaction, application: str) -> ApplicationRow | None:
     """Return one application."""
-    return tx.one(select(APPLICATION).where(APPLICATION.c.application == application), Application)
+    return tx.one(select(APPLICATION).where(APPLICATION.c.application == application), ApplicationRow)
 
 
-def page(tx: Transaction, after: str, limit: int) -> list[Application]:
+def page(tx: Transaction, after: str, limit: int) -> list[ApplicationRow]:
     """Return up to ``limit`` applications whose id comes after ``after``, by id."""
     return tx.all(
         select(APPLICATION).where(APPLICATION.c.application > after).order_by(APPLICATION.c.application).limit(limit),
-        Application,
+        ApplicationRow,
     )
 
 
@@ -65,14 +65,14 @@ def live_session_count(tx: Transaction, application: str, version: str | None = 
     return int(tx.execute(statement).scalar_one())
 
 
-def version(tx: Transaction, application: str, name: str) -> Version | None:
+def version(tx: Transaction, application: str, name: str) -> VersionRow | None:
     """Return one version."""
-    return tx.one(select(VERSION).where(VERSION.c.application == application, VERSION.c.version == name), Version)
+    return tx.one(select(VERSION).where(VERSION.c.application == application, VERSION.c.version == name), VersionRow)
 
 
-def versions(tx: Transaction, application: str) -> list[Version]:
+def versions(tx: Transaction, application: str) -> list[VersionRow]:
     """Return an application's versions, in no particular order."""
-    return tx.all(select(VERSION).where(VERSION.c.application == application), Version)
+    return tx.all(select(VERSION).where(VERSION.c.application == application), VersionRow)
 
 
 def add_version(tx: Transaction, application: str, name: str, recipe: bytes, *, now: datetime) -> None:
@@ -85,14 +85,14 @@ def remove_version(tx: Transaction, application: str, name: str) -> bool:
     return bool(tx.changed(delete(VERSION).where(VERSION.c.application == application, VERSION.c.version == name)))
 
 
-def releases(tx: Transaction, application: str) -> list[Release]:
+def releases(tx: Transaction, application: str) -> list[ReleaseRow]:
     """Return an application's releases, by name."""
-    return tx.all(select(RELEASE).where(RELEASE.c.application == application).order_by(RELEASE.c.release), Release)
+    return tx.all(select(RELEASE).where(RELEASE.c.application == application).order_by(RELEASE.c.release), ReleaseRow)
 
 
-def release(tx: Transaction, application: str, name: str) -> Release | None:
+def release(tx: Transaction, application: str, name: str) -> ReleaseRow | None:
     """Return one release."""
-    return tx.one(select(RELEASE).where(RELEASE.c.application == application, RELEASE.c.release == name), Release)
+    return tx.one(select(RELEASE).where(RELEASE.c.application == application, RELEASE.c.release == name), ReleaseRow)
 
 
 def point(tx: Transaction, application: str, name: str, version_name: str, *, now: datetime) -> bool:
@@ -118,14 +118,14 @@ def remove_release(tx: Transaction, application: str, name: str) -> bool:
     return bool(tx.changed(delete(RELEASE).where(RELEASE.c.application == application, RELEASE.c.release == name)))
 
 
-def profile(tx: Transaction, name: str) -> Profile | None:
+def profile(tx: Transaction, name: str) -> ProfileRow | None:
     """Return one profile."""
-    return tx.one(select(PROFILE).where(PROFILE.c.profile == name), Profile)
+    return tx.one(select(PROFILE).where(PROFILE.c.profile == name), ProfileRow)
 
 
-def profiles(tx: Transaction) -> list[Profile]:
+def profiles(tx: Transaction) -> list[ProfileRow]:
     """Return all profiles, by name."""
-    return tx.all(select(PROFILE).order_by(PROFILE.c.profile), Profile)
+    return tx.all(select(PROFILE).order_by(PROFILE.c.profile), ProfileRow)
 
 
 def put_profile(tx: Transaction, name: str, definition: bytes, *, now: datetime) -> None:

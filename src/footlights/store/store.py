@@ -1,183 +1,191 @@
-"""Units of work: read beside each other, written in group commits."""
+"""Runs units of work: reads beside each other, writes in group commits."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy.exc import SQLAlchemyError
+import structlog
 
 from footlights import errors
-from footlights.store import writer as batches
-from footlights.store.engines.notify import Wakeups
-from footlights.store.unit import Answer, Item, Joint, Transaction, Unit
-from footlights.store.writer import Undone, Work
+from footlights.store import writer
+from footlights.store.unit import Answer, BatchWrite, Item, Transaction, Unit
+from footlights.store.writer import Undone, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Engine
+    from footlights.store.engines.engine import DatabaseEngine
+    from footlights.store.engines.notify import Wakeups
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
 class Store:
-    """Runs units. Belongs to no loop; every method may be awaited on any.
+    """Runs units. It belongs to no event loop; every method may be awaited on any.
 
-    Raises from ``read`` and ``write`` what the unit raises, ``errors.Unavailable`` where the database fails, and
-    ``errors.Conflict`` where a unit breaks a constraint.
+    Raises from ``read`` and ``write`` what the unit raises, ``errors.Unavailable`` where the database fails,
+    ``errors.Conflict`` where a unit breaks a constraint, ``errors.Internal`` where the database refuses a statement.
     """
 
     MAX_BATCH = 256
     MAX_QUEUED = 10_000
-    MAX_CROSSINGS = 5
-    """How often a write is run again that crossed another process's."""
+    MAX_RETRIES = 5
+    """How often a write is run again that had a serialization conflict with another process."""
 
-    def __init__(
-        self, writer: Engine, reader: Engine, *, readers: int = 4, on_close: Callable[[], None] | None = None
-    ) -> None:
-        """Start the threads. ``writer`` begins immediate transactions, ``reader`` deferred ones."""
-        self._writer, self._reader = writer, reader
+    def __init__(self, engine: DatabaseEngine, *, readers: int = 4, on_close: Callable[[], None] | None = None) -> None:
+        """Start the threads."""
+        self.engine = engine
         self._on_close = on_close
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="store-read")
         self._thread = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
-        self._closed = False
-        self.on_commit: Callable[[float], None] | None = None
-        """Told, in the writer's thread, how many seconds each group of writes took until its commit was on disk."""
+        self._accepting = threading.Lock()
+        """Held while work is accepted, and while it is decided that no more is."""
+        self._closing = False
+        self._closed = threading.Event()
+        self._observers: list[Callable[[float], None]] = []
         self._thread.start()
-
-    @property
-    def dialect(self) -> str:
-        """``sqlite`` or ``postgresql``."""
-        return self._writer.dialect.name
 
     @property
     def shared(self) -> bool:
         """Whether other replicas may use the same database: on SQLite one server has it alone."""
-        return self.dialect == "postgresql"
+        return self.engine.shared
 
     @property
     def queued(self) -> int:
         """How many writes wait."""
         return self._queue.qsize()
 
+    def observe_commits(self, observer: Callable[[float], None]) -> None:
+        """Call ``observer`` in the writer's thread with the seconds that each group of writes took."""
+        self._observers.append(observer)
+
     def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:
         """Return the way to wake other replicas; only of a shared database."""
-        return Wakeups(self._writer.url, heard=heard, missed=missed)
+        return self.engine.wakeups(heard=heard, missed=missed)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that changes nothing on one consistent state of the database."""
-        if self._closed:
-            raise _stopping()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read_now, unit)
+        with self._accepting:
+            self._check_open()
+            future = asyncio.get_running_loop().run_in_executor(self._pool, self._read_now, unit)
+        return await future
 
     async def write(self, unit: Unit[T]) -> T:
-        """Run a unit and return its answer once it is on disk. What it raises undoes it alone."""
+        """Run a unit and return its answer once it is on disk. A unit that raises is undone alone."""
         return cast("T", await self._accept(unit, None))
 
-    async def write_joint(self, joint: Joint[Item, Answer], item: Item) -> Answer:
-        """Write an item together with those of the same joint that share its commit; return its answer once on disk."""
-        return cast("Answer", await self._accept(joint, item))
+    async def write_batched(self, batch: BatchWrite[Item, Answer], item: Item) -> Answer:
+        """Write an item together with those of the same kind that share its commit; return once it is on disk."""
+        return cast("Answer", await self._accept(batch, item))
 
     async def close(self) -> None:
         """Finish what was accepted, then release everything."""
         await asyncio.to_thread(self.close_now)
 
     def close_now(self) -> None:
-        """Close without an event loop."""
-        if self._closed:
+        """Close without an event loop; return once it is closed."""
+        with self._accepting:
+            first, self._closing = not self._closing, True
+            if first:
+                self._queue.put(None)
+        if not first:
+            self._closed.wait()
             return
-        self._closed = True
-        self._queue.put(None)
-        self._thread.join()
-        self._pool.shutdown()
-        self._reader.dispose()
-        self._writer.dispose()
-        if self._on_close:
-            self._on_close()
+        try:
+            self._thread.join()
+            self._pool.shutdown()
+            self.engine.dispose()
+            if self._on_close:
+                self._on_close()
+        finally:
+            self._closed.set()
 
-    def _accept(self, task: Unit[Any] | Joint[Any, Any], item: Any) -> asyncio.Future[Any]:
+    def _check_open(self) -> None:
+        if self._closing:
+            raise errors.Unavailable("The store is closed: the server is stopping.", reason="STOPPING")
+
+    def _accept(self, task: Unit[Any] | BatchWrite[Any, Any], item: Any) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        if self._closed:
-            raise _stopping()
-        if self._queue.qsize() >= self.MAX_QUEUED:
-            raise errors.Unavailable(
-                f"{self.MAX_QUEUED} writes are waiting for the disk. Try again in a moment.",
-                reason="STORE_OVERLOADED",
-                retry_after_s=2,
-            )
-        work = Work(task, item, loop.create_future(), loop)
-        self._queue.put(work)
-        return work.future
+        write = Write(task, item, loop.create_future(), loop)
+        with self._accepting:
+            self._check_open()
+            if self._queue.qsize() >= self.MAX_QUEUED:
+                raise errors.Unavailable(
+                    f"{self.MAX_QUEUED} writes are waiting for the disk. Try again in a moment.",
+                    reason="STORE_OVERLOADED",
+                    retry_after_s=2,
+                )
+            self._queue.put(write)
+        return write.future
 
     def _read_now(self, unit: Unit[T]) -> T:
         try:
-            with self._reader.connect() as connection:
-                return unit(Transaction(connection))
+            with self.engine.reader.connect() as connection:
+                return unit(Transaction(connection, self.engine))
         except Exception as error:
-            if batches.is_failure(error):
-                raise batches.unavailable(error) from error
-            raise
+            told = writer.translate(error)
+            if told is error:
+                raise
+            raise told from error
 
     def _write_loop(self) -> None:
         stopping = False
         while not stopping:
-            batch: list[Work] = []
-            work = self._queue.get()
-            while work is not None:
-                batch.append(work)
+            batch: list[Write] = []
+            write = self._queue.get()
+            while write is not None:
+                batch.append(write)
                 if len(batch) == self.MAX_BATCH:
                     break
                 try:
-                    work = self._queue.get_nowait()
+                    write = self._queue.get_nowait()
                 except queue.Empty:
                     break
-            stopping = work is None
+            stopping = write is None
             if batch:
                 started = time.perf_counter()
                 self._write_batch(batch)
-                if self.on_commit is not None:
-                    self.on_commit(time.perf_counter() - started)
+                self._observed(time.perf_counter() - started)
 
-    def _write_batch(self, batch: Sequence[Work]) -> None:
+    def _observed(self, took_s: float) -> None:
+        for observer in self._observers:
+            try:
+                observer(took_s)
+            except Exception:
+                # The writer's thread must live on: every write waits for it.
+                log.exception("commit_observer_failed")
+
+    def _write_batch(self, batch: Sequence[Write]) -> None:
         self._commit(batch)
-        crossed = [work for work in batch if work.crossed]
-        batches.deliver([work for work in batch if not work.crossed])
-        if crossed:
+        conflicts = [write for write in batch if write.conflicts]
+        writer.deliver([write for write in batch if not write.conflicts])
+        if conflicts:
             # One replica writes what was asked for and another what is reported of the same session.
-            log.debug("Writes crossed those of another process", extra={"action": "crossed", "count": len(crossed)})
-        for work in crossed:
-            for _ in range(self.MAX_CROSSINGS):
-                if work.crossed:
-                    work.renew()
-                    self._commit([work])
-        batches.deliver(crossed)
+            log.debug("serialization_conflict", count=len(conflicts))
+        for write in conflicts:
+            for _ in range(self.MAX_RETRIES):
+                if write.conflicts:
+                    write.reset()
+                    self._commit([write])
+        writer.deliver(conflicts)
 
-    def _commit(self, batch: Sequence[Work]) -> None:
+    def _commit(self, batch: Sequence[Write]) -> None:
         try:
-            with self._writer.begin() as connection:
-                batches.run(connection, batch)
+            with self.engine.writer.begin() as connection:
+                writer.run(Transaction(connection, self.engine), batch)
         except Undone:
             pass
-        except SQLAlchemyError as error:
-            log.exception("A commit failed", extra={"action": "commit_failed"})
-            for work in batch:
-                work.failure = batches.unavailable(error)
         except BaseException as error:
-            log.exception("The writer failed", extra={"action": "commit_failed"})
-            for work in batch:
-                work.failure = batches.translate(error) if isinstance(error, Exception) else error
+            log.exception("commit_failed", count=len(batch))
+            for write in batch:
+                write.failure = writer.translate(error) if isinstance(error, Exception) else error
 
 
-def _stopping() -> errors.Unavailable:
-    return errors.Unavailable("The store is closed: the server is stopping.", reason="STOPPING")
-
-
-__all__ = ["Joint", "Store", "Transaction", "Unit"]
+__all__ = ["BatchWrite", "Store", "Transaction", "Unit"]

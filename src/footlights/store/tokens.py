@@ -6,29 +6,29 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from footlights.store.schema import TOKEN, Token
+from footlights.store.schema import TOKEN, TokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 
-def get(tx: Transaction, token_id: str) -> Token | None:
+def get(tx: Transaction, token_id: str) -> TokenRow | None:
     """Return one token."""
-    return tx.one(select(TOKEN).where(TOKEN.c.token_id == token_id), Token)
+    return tx.one(select(TOKEN).where(TOKEN.c.token_id == token_id), TokenRow)
 
 
-def some(tx: Transaction, token_ids: Sequence[str]) -> list[Token | None]:
+def some(tx: Transaction, token_ids: Sequence[str]) -> list[TokenRow | None]:
     """Return tokens in the order of their ids; None for one that is not there."""
-    known = {row.token_id: row for row in tx.all(select(TOKEN).where(TOKEN.c.token_id.in_(token_ids)), Token)}
+    known = {row.token_id: row for row in tx.all(select(TOKEN).where(TOKEN.c.token_id.in_(token_ids)), TokenRow)}
     return [known.get(token_id) for token_id in token_ids]
 
 
-def everything(tx: Transaction) -> list[Token]:
+def everything(tx: Transaction) -> list[TokenRow]:
     """Return all tokens, newest first."""
-    return tx.all(select(TOKEN).order_by(TOKEN.c.created_time.desc(), TOKEN.c.token_id), Token)
+    return tx.all(select(TOKEN).order_by(TOKEN.c.created_time.desc(), TOKEN.c.token_id), TokenRow)
 
 
 def add(
@@ -56,7 +56,7 @@ def add(
     )
 
 
-def revoke(tx: Transaction, token_id: str, *, now: datetime) -> Token | None:
+def revoke(tx: Transaction, token_id: str, *, now: datetime) -> TokenRow | None:
     """Revoke a token; the first time stays. None where there is no such token."""
     tx.execute(
         update(TOKEN).where(TOKEN.c.token_id == token_id, TOKEN.c.revoked_time.is_(None)).values(revoked_time=now)

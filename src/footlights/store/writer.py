@@ -1,169 +1,184 @@
-"""One commit: the units and joint items that share it, each undone alone where it fails.
+"""One commit: the units and batch items that share it, each undone alone where it fails.
 
-Order. Units run in the order in which they came; so do the items of one joint among themselves. All items of a joint
-run at the place of the first of them, so one that came later may overtake units that came before it. Nobody who waits
-for an answer before the next write can tell: what has been answered is committed.
+Order: units run in the order in which they came; so do the items of one batch write among themselves. All items of a
+batch write run at the place of the first of them, so one that came later may overtake units that came before it. A
+caller that waits for an answer before its next write cannot tell: what has been answered is committed.
 """
 
 from __future__ import annotations
 
-import logging
+import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
+import structlog
+from sqlalchemy.exc import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    PendingRollbackError,
+    SQLAlchemyError,
+    TimeoutError,  # noqa: A004  # the pool's
+)
 
 from footlights import errors
-from footlights.store.unit import Changed, Joint, Transaction, Unit
+from footlights.store.unit import BatchWrite, Changed, Transaction, Unit
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+log = structlog.get_logger(__name__)
 
-log = logging.getLogger(__name__)
-T = TypeVar("T")
+_DEADLOCK, _CONFLICTS = "40P01", frozenset({"40P01", "40001", "23505"})
+"""PostgreSQL, appendix A: deadlock_detected; with it serialization_failure and unique_violation."""
 
-_DEADLOCK, _NOT_UNIQUE = "40P01", "23505"
-"""PostgreSQL, appendix A: deadlock_detected, unique_violation."""
-
-
-_FAILURES = (OperationalError, InternalError, InterfaceError)
-"""Postgres calls the end of a transaction that stood still an internal error."""
+_FAILURES = (OperationalError, InternalError, InterfaceError, PendingRollbackError, TimeoutError)
+"""Postgres calls a standby's refusal to write, and the end of a transaction that stood still, internal errors."""
 
 
 @dataclass(slots=True, eq=False)
-class Work:
-    """What one caller waits for: a unit, or an item of a joint."""
+class Write:
+    """What one caller waits for: a unit, or an item of a batch write."""
 
-    task: Unit[Any] | Joint[Any, Any]
+    task: Unit[Any] | BatchWrite[Any, Any]
     item: Any
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
     answer: Any = None
     failure: BaseException | None = None
-    crossed: bool = False
-    """Whether it failed because another process wrote at the same time: it can be run again, and sees that."""
+    conflicts: bool = False
+    """Whether it failed because another process wrote at the same time: run again, it sees what that wrote."""
 
     def fail(self, error: Exception) -> None:
-        """Note why it failed."""
-        self.failure, self.crossed = translate(error), _is_crossing(error)
+        """Record why it failed."""
+        self.failure, self.conflicts = translate(error), _is_conflict(error)
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         """Forget that it failed."""
-        self.failure, self.crossed = None, False
+        self.failure, self.conflicts = None, False
 
 
 class Undone(Exception):
-    """Rolls back a commit whose only piece of work has failed; the work says why."""
+    """Rolls back a commit whose only write has failed; the write says why."""
 
 
-def run(connection: Connection, batch: Sequence[Work]) -> None:
-    """Run everything in one open transaction, and note each answer or failure on its work.
+def run(transaction: Transaction, batch: Sequence[Write]) -> None:
+    """Run everything in one open transaction, and record each answer or failure on its write.
 
     Raises:
-        Undone: the batch is one piece of work and failed; whatever encloses the transaction must roll it back.
+        Undone: the batch is one write and failed; the caller must roll the transaction back.
     """
-    transaction = Transaction(connection)
     if len(batch) == 1:
-        # Nobody shares the commit, so its own rollback is enough: no savepoint.
-        [work] = batch
+        # Nothing else shares the commit, so its own rollback is enough: no savepoint.
+        [write] = batch
         try:
-            _settle(batch, _call(transaction, work.task, batch))
+            _record(batch, _call(transaction, write.task, batch))
         except Exception as error:
-            work.fail(error)
-        if work.failure is not None:
+            write.fail(error)
+        if write.failure is not None:
             raise Undone
         return
-    for task, works in _grouped(batch):
-        failure = _attempt(transaction, task, works)
+    for task, writes in _grouped(batch):
+        failure = _attempt(transaction, task, writes)
         if failure is None:
             continue
-        if len(works) == 1 or _sqlstate(failure) == _DEADLOCK:
-            for work in works:
-                work.fail(failure)
+        if len(writes) == 1 or _sqlstate(failure) == _DEADLOCK:
+            for write in writes:
+                write.fail(failure)
             continue
-        log.info(
-            "A joint write failed; its items are tried one by one",
-            extra={"action": "joint_split", "count": len(works), "error": str(failure)},
-        )
-        for work in works:
-            alone = _attempt(transaction, task, [work])
+        log.info("batch_write_split", count=len(writes), error=str(failure))
+        for write in writes:
+            alone = _attempt(transaction, task, [write])
             if alone is not None:
-                work.fail(alone)
+                write.fail(alone)
 
 
-def deliver(batch: Sequence[Work]) -> None:
-    """Wake whoever waits, each loop once."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Work]] = {}
-    for work in batch:
-        by_loop.setdefault(work.loop, []).append(work)
-    for loop, works in by_loop.items():
+def deliver(batch: Sequence[Write]) -> None:
+    """Wake the callers, each event loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Write]] = {}
+    for write in batch:
+        by_loop.setdefault(write.loop, []).append(write)
+    for loop, writes in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_wake, works)
+            loop.call_soon_threadsafe(_wake, writes)
         except RuntimeError:
-            # The callers' loop is closed: nobody waits any more.
-            log.warning("A write finished after its loop was closed", extra={"action": "write_orphaned"})
+            # The callers' loop is closed: no caller waits any more.
+            log.warning("write_orphaned", count=len(writes))
 
 
 def translate(error: Exception) -> Exception:
-    """Return what a caller is told of an error of the engine's; other errors as they are."""
-    if is_failure(error):
-        return unavailable(error)
+    """Return what a caller is told of an error of the database; other errors as they are."""
+    if _is_failure(error):
+        return _unavailable(error)
     if isinstance(error, IntegrityError):
-        # Units look before they write, so only somebody who wrote at the same time can have made it untrue.
+        # Units look before they write, so only a write at the same time can have made it untrue.
         conflict = errors.Conflict("The same was written at the same time. Read again and retry.")
         conflict.__cause__ = error
         return conflict
+    if isinstance(error, SQLAlchemyError):
+        refused = errors.Internal(f"The database refuses a statement: {_cause(error)}", reason="STORE_REFUSED")
+        refused.__cause__ = error
+        return refused
     return error
 
 
-def is_failure(error: Exception) -> bool:
-    """Say whether the engine has failed, rather than refused what it was asked for; also while it was connected to."""
-    return isinstance(error, _FAILURES) or type(error).__module__.partition(".")[0] == "psycopg"
+def _is_failure(error: Exception) -> bool:
+    """Say whether the database has failed, rather than refused a statement; also while it was connected to."""
+    driver = isinstance(error, sqlite3.Error) or type(error).__module__.partition(".")[0] == "psycopg"
+    # A file that is damaged, or is no database, is the base class and nothing more.
+    return driver or isinstance(error, _FAILURES) or type(error) is DatabaseError
 
 
-def unavailable(error: Exception) -> errors.Unavailable:
-    """Return what a caller is told of an engine that fails."""
-    cause = getattr(error, "orig", None) or error
+def _unavailable(error: Exception) -> errors.Unavailable:
     outcome = "Nothing was changed."
     if getattr(error, "connection_invalidated", False):
         # A commit that was cut off may come to light when the database is next recovered.
         outcome = "Whether anything was changed is not known: look, or try again with the same request_id."
-    return errors.Unavailable(
-        f"The store cannot be used: {cause}. {outcome}", reason="STORE_UNAVAILABLE", retry_after_s=2
+    unavailable = errors.Unavailable(
+        f"The store cannot be used: {_cause(error)}. {outcome}", reason="STORE_UNAVAILABLE", retry_after_s=2
     )
+    unavailable.__cause__ = error
+    return unavailable
 
 
-def _is_crossing(error: Exception) -> bool:
-    return isinstance(error, Changed) or _sqlstate(error) in (_DEADLOCK, _NOT_UNIQUE)
+def _cause(error: Exception) -> str:
+    """Return the database's own words in one line, without the statement that some drivers quote."""
+    return str(getattr(error, "orig", None) or error).partition("\nLINE ")[0].replace("\n", " ").strip()
+
+
+def _is_conflict(error: Exception) -> bool:
+    return isinstance(error, Changed) or _sqlstate(error) in _CONFLICTS
 
 
 def _sqlstate(error: Exception) -> str:
-    """Return Postgres' own name of an error of its; empty for all others."""
+    """Return Postgres' own name of one of its errors; empty for all others."""
     return str(getattr(getattr(error, "orig", None), "sqlstate", "") or "")
 
 
-def _grouped(batch: Sequence[Work]) -> list[tuple[Unit[Any] | Joint[Any, Any], list[Work]]]:
-    groups: list[tuple[Unit[Any] | Joint[Any, Any], list[Work]]] = []
-    joints: dict[Joint[Any, Any], list[Work]] = {}
-    for work in batch:
-        if not isinstance(work.task, Joint):
-            groups.append((work.task, [work]))
-        elif work.task in joints:
-            joints[work.task].append(work)
+def _grouped(batch: Sequence[Write]) -> list[tuple[Unit[Any] | BatchWrite[Any, Any], list[Write]]]:
+    groups: list[tuple[Unit[Any] | BatchWrite[Any, Any], list[Write]]] = []
+    batch_writes: dict[BatchWrite[Any, Any], list[Write]] = {}
+    for write in batch:
+        if not isinstance(write.task, BatchWrite):
+            groups.append((write.task, [write]))
+        elif write.task in batch_writes:
+            batch_writes[write.task].append(write)
         else:
-            joints[work.task] = [work]
-            groups.append((work.task, joints[work.task]))
+            batch_writes[write.task] = [write]
+            groups.append((write.task, batch_writes[write.task]))
     return groups
 
 
-def _attempt(transaction: Transaction, task: Unit[Any] | Joint[Any, Any], works: Sequence[Work]) -> Exception | None:
+def _attempt(
+    transaction: Transaction, task: Unit[Any] | BatchWrite[Any, Any], writes: Sequence[Write]
+) -> Exception | None:
     """Run in a savepoint; return what undid it."""
     savepoint = transaction.connection.begin_nested()
     try:
-        answers = _call(transaction, task, works)
+        answers = _call(transaction, task, writes)
         savepoint.commit()
     except Exception as error:
         try:
@@ -175,35 +190,32 @@ def _attempt(transaction: Transaction, task: Unit[Any] | Joint[Any, Any], works:
             # So it is where the connection is gone: nothing else of the batch can succeed on it.
             raise
         return error
-    _settle(works, answers)
+    _record(writes, answers)
     return None
 
 
-def _call(transaction: Transaction, task: Unit[Any] | Joint[Any, Any], works: Sequence[Work]) -> Sequence[Any]:
-    if not isinstance(task, Joint):
+def _call(transaction: Transaction, task: Unit[Any] | BatchWrite[Any, Any], writes: Sequence[Write]) -> Sequence[Any]:
+    if not isinstance(task, BatchWrite):
         return [task(transaction)]
-    answers = task.write_all(transaction, [work.item for work in works])
-    if len(answers) != len(works):
-        raise RuntimeError(f"{task.name} gave {len(answers)} answers to {len(works)} items")
+    answers = task.write_all(transaction, [write.item for write in writes])
+    if len(answers) != len(writes):
+        raise RuntimeError(f"{task.name} gave {len(answers)} answers to {len(writes)} items")
     return answers
 
 
-def _settle(works: Sequence[Work], answers: Sequence[Any]) -> None:
-    for work, answer in zip(works, answers, strict=True):
-        if isinstance(work.task, Joint) and isinstance(answer, errors.Error):
-            work.failure = answer
+def _record(writes: Sequence[Write], answers: Sequence[Any]) -> None:
+    for write, answer in zip(writes, answers, strict=True):
+        if isinstance(write.task, BatchWrite) and isinstance(answer, errors.Error):
+            write.failure = answer
         else:
-            work.answer = answer
+            write.answer = answer
 
 
-def _wake(works: Sequence[Work]) -> None:
-    for work in works:
-        if work.future.done():
+def _wake(writes: Sequence[Write]) -> None:
+    for write in writes:
+        if write.future.done():
             continue
-        if work.failure is None:
-            work.future.set_result(work.answer)
+        if write.failure is None:
+            write.future.set_result(write.answer)
         else:
-            work.future.set_exception(work.failure)
-
-
-__all__ = ["Undone", "Work", "deliver", "run", "translate", "unavailable"]
+            write.future.set_exception(write.failure)

@@ -11,7 +11,7 @@ from footlights.v1 import agent_pb2, node_pb2, session_pb2
 from footlights import errors
 from footlights.control.dispatch.link import Hub, OpenLink
 from footlights.store.nodes import links
-from footlights.store.nodes.links import Arrival
+from footlights.store.nodes.links import LinkOpening
 from tests.control.harness import Agent, Control, Report, State, known
 
 
@@ -260,7 +260,7 @@ async def test_a_stranger_waits_anew_once_the_first_was_back(plane: Control) -> 
     assignment = await first.assignment(session_id)
     with pytest.raises(errors.AlreadyExists):
         await stranger(plane, first)
-    arrival = Arrival(
+    arrival = LinkOpening(
         "node-a", "one", node_pb2.NodeFacts(boot_id="boot-1").SerializeToString(), (), plane.clock(), hub="another"
     )
     epoch = await plane.store.write(lambda tx: links.link(tx, arrival))

@@ -13,7 +13,7 @@ from footlights.control.dispatch import reports
 from footlights.control.dispatch.reports import MOST_REPORTS, Report
 from footlights.store import Transaction, open_store
 from footlights.store.nodes import node_rows
-from footlights.store.schema import Launch
+from footlights.store.schema import LaunchRow
 from tests.store.rows import NOW, S, begin, create, join, read
 
 
@@ -22,7 +22,7 @@ def _limited(seconds: int) -> bytes:
     return limits.SerializeToString()
 
 
-def _report(launch: Launch, state: Report.State.ValueType, ready_for_s: int = 0) -> Report:
+def _report(launch: LaunchRow, state: Report.State.ValueType, ready_for_s: int = 0) -> Report:
     return Report(
         launch_id=launch.launch_id,
         epoch=1,
@@ -36,7 +36,7 @@ async def test_each_link_is_answered_for_what_its_own_agent_said(tmp_path: Path)
     """One that is void, one whose session has had its time, and one that tells nothing new."""
     store = open_store(tmp_path)
 
-    def prepare(tx: Transaction) -> dict[str, Launch]:
+    def prepare(tx: Transaction) -> dict[str, LaunchRow]:
         made = {}
         for name in ("node-a", "node-b", "node-c"):
             join(tx, name)
@@ -44,7 +44,7 @@ async def test_each_link_is_answered_for_what_its_own_agent_said(tmp_path: Path)
         join(tx, "node-c")  # another link, of a new epoch
         return made
 
-    def heard(launch: Launch, *states: tuple[Report.State.ValueType, int]) -> reports._Heard:
+    def heard(launch: LaunchRow, *states: tuple[Report.State.ValueType, int]) -> reports._Heard:
         return reports._Heard(launch.node, 1, [_report(launch, *state) for state in states], NOW + 70 * S)
 
     try:
@@ -73,7 +73,7 @@ async def test_more_reports_than_a_statement_takes_are_all_recorded(tmp_path: Pa
     """Thousands of launches may be told of in one instant, when a server was away: in their order, none forgotten."""
     store = open_store(tmp_path)
 
-    def prepare(tx: Transaction) -> Launch:
+    def prepare(tx: Transaction) -> LaunchRow:
         join(tx, "node-a")
         return begin(tx, create(tx))
 

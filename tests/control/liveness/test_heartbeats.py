@@ -15,8 +15,8 @@ from footlights.control.replication.membership import Replicas
 from footlights.control.replication.signals import Bus
 from footlights.store import Store, Transaction
 from footlights.store.nodes import links, node_rows
-from footlights.store.nodes.links import Arrival
-from footlights.store.schema import NODE, Node
+from footlights.store.nodes.links import LinkOpening
+from footlights.store.schema import NODE, NodeRow
 
 HEARTBEAT_S = 5.0
 PATIENCE_S = 3 * HEARTBEAT_S
@@ -53,7 +53,7 @@ class Judge:
 
     async def record(self, node: str, hub: str) -> int:
         """Record a link to some replica; return its epoch."""
-        arrival = Arrival(node, f"of {node}", b"", (), self.clock(), hub=hub)
+        arrival = LinkOpening(node, f"of {node}", b"", (), self.clock(), hub=hub)
         return await self.store.write(lambda tx: links.link(tx, arrival))
 
     async def link(self, node: str, interval_s: float = HEARTBEAT_S) -> OpenLink:
@@ -63,7 +63,7 @@ class Judge:
         self.hub.add(link)
         return link
 
-    async def node(self, name: str = "node-a") -> Node:
+    async def node(self, name: str = "node-a") -> NodeRow:
         row = await self.store.read(lambda tx: node_rows.get(tx, name))
         assert row is not None
         return row

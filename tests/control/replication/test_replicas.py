@@ -13,7 +13,7 @@ from footlights.control.replication.membership import Replicas, Superseded, Work
 from footlights.store import Store, Transaction, open_store
 from footlights.store.cluster import replica_rows
 from footlights.store.nodes import links, node_rows
-from footlights.store.nodes.links import Arrival
+from footlights.store.nodes.links import LinkOpening
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -151,7 +151,7 @@ async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     await one.work.claim()
 
     def link(tx: Transaction) -> int:
-        return links.link(tx, Arrival("node-a", "of node-a", b"", (), NOW, hub="one"))
+        return links.link(tx, LinkOpening("node-a", "of node-a", b"", (), NOW, hub="one"))
 
     await shared.write(link)
     await one.replicas.leave()
@@ -169,11 +169,11 @@ async def test_others_can_show_why_the_reaping_of_one_pauses(shared: Store) -> N
     one.brake.failed("The disk is full.")
     await one.replicas.beat_once()
     await two.replicas.beat_once()
-    shown = await shared.read(replica_rows.brake)
+    shown = await shared.read(replica_rows.active_guard)
     await one.replicas.leave()
 
-    assert shown == replica_rows.Brake("STORE_UNAVAILABLE", "The disk is full.", NOW)
-    assert await shared.read(replica_rows.brake) is None
+    assert shown == replica_rows.ActiveGuard("STORE_UNAVAILABLE", "The disk is full.", NOW)
+    assert await shared.read(replica_rows.active_guard) is None
 
 
 async def test_who_has_no_part_in_the_work_never_claims_it(shared: Store) -> None:

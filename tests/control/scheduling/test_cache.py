@@ -14,8 +14,8 @@ from footlights.control.scheduling.cache import Board
 from footlights.scheduler import Placement, Wish
 from footlights.store import Store, open_store
 from footlights.store.nodes import links
-from footlights.store.nodes.inventory import Reading
-from footlights.store.nodes.links import Arrival
+from footlights.store.nodes.inventory import ReportedDevice
+from footlights.store.nodes.links import LinkOpening
 from tests.control.harness import gpu
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -42,7 +42,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def join(store: Store, name: str) -> None:
     """Link a node with one GPU, and tell nobody."""
     facts = node_pb2.NodeFacts(launchers=["fake"]).SerializeToString()
-    arrival = Arrival(name, f"of {name}", facts, [Reading(f"GPU of {name}", 1, gpu().SerializeToString())], NOW)
+    arrival = LinkOpening(
+        name, f"of {name}", facts, [ReportedDevice(f"GPU of {name}", 1, gpu().SerializeToString())], NOW
+    )
     await store.write(lambda tx: links.link(tx, arrival))
 
 

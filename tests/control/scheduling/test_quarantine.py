@@ -8,7 +8,7 @@ import pytest
 from footlights.v1 import agent_pb2, node_pb2, session_pb2
 
 from footlights.control.scheduling import quarantine
-from footlights.store.schema import DeviceEvent
+from footlights.store.schema import DeviceEventRow
 from tests.control.harness import Agent, Control, State, gpu
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -144,7 +144,7 @@ async def test_the_api_shows_the_last_events_only(plane: Control) -> None:
 def test_how_long_a_history_means(history: list[tuple[float, str]], left_s: float | None) -> None:
     """Pairs of (seconds ago, reason)."""
     events = [
-        DeviceEvent(node="n", uuid="u", number=number, time=NOW - timedelta(seconds=ago), reason=reason)
+        DeviceEventRow(node="n", uuid="u", number=number, time=NOW - timedelta(seconds=ago), reason=reason, message="")
         for number, (ago, reason) in enumerate(history)
     ]
 

@@ -9,7 +9,7 @@ from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
 from sqlalchemy import select
 
 from footlights.store import Transaction
-from footlights.store.schema import TERM
+from footlights.store.schema import SESSION_LABEL
 from tests.control.harness import Control, State, gpu, known, seconds, version
 
 Session = session_pb2.Session
@@ -243,6 +243,6 @@ async def test_what_only_old_sessions_had_is_removed_after_them(plane: Control) 
     await plane.reap()
 
     def tickets(tx: Transaction) -> list[str]:
-        return list(tx.execute(select(TERM.c.text).where(TERM.c.key == "ticket")).scalars())
+        return list(tx.execute(select(SESSION_LABEL.c.text).where(SESSION_LABEL.c.key == "ticket")).scalars())
 
     assert await plane.store.read(tickets) == ["new"]

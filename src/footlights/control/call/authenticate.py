@@ -12,13 +12,13 @@ from footlights.auth import tokens
 from footlights.auth.roles import Caller, Role
 from footlights.store import Store
 from footlights.store import tokens as rows
-from footlights.store.coalescing import Gathered
+from footlights.store.coalescing import Coalescer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from footlights.store.schema import Token
+    from footlights.store.schema import TokenRow
 
 _REPLICA = Caller("replica", Role.REPLICA, "")
 
@@ -35,8 +35,8 @@ class Authentication:
         ``replica_proof`` is what other replicas present; empty where there are none.
         """
         self._key, self._clock, self._replica_proof = key, clock, replica_proof
-        self._rows: Gathered[str, Token | None] = Gathered(store, lambda ids: lambda tx: rows.some(tx, ids))
-        self._proved: OrderedDict[str, tuple[float, Token]] = OrderedDict()
+        self._rows: Coalescer[str, TokenRow | None] = Coalescer(store, lambda ids: lambda tx: rows.some(tx, ids))
+        self._proved: OrderedDict[str, tuple[float, TokenRow]] = OrderedDict()
 
     async def caller(self, authorization: str) -> Caller:
         """Return who presents an ``Authorization`` header.
@@ -68,7 +68,7 @@ class Authentication:
         for text in [text for text, (_, row) in self._proved.items() if row.token_id == token_id]:
             del self._proved[text]
 
-    async def _prove(self, text: str) -> Token:
+    async def _prove(self, text: str) -> TokenRow:
         now = time.monotonic()
         known = self._proved.get(text)
         if known is not None and now - known[0] < self.TTL_S:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from footlights.auth.secrets import Box
     from footlights.control.dispatch.link import Fingerprint
-    from footlights.store.launches.launch_rows import Running
-    from footlights.store.schema import Launch, Session
+    from footlights.store.launches.launch_rows import RunningLaunch
+    from footlights.store.schema import LaunchRow, SessionRow
 
 DRAIN = "DRAIN"
 """The reason of the notice that a drain will end a session."""
 
 
-def fingerprints(running: Sequence[Running]) -> dict[str, dict[str, Fingerprint]]:
+def fingerprints(running: Sequence[RunningLaunch]) -> dict[str, dict[str, Fingerprint]]:
     """Return what the assignments of living launches follow from, by node and launch."""
     found: dict[str, dict[str, Fingerprint]] = defaultdict(dict)
     for each in running:
@@ -69,12 +69,14 @@ def _notice(drain_time: datetime, now: datetime) -> agent_pb2.ViewerNotice:
     return agent_pb2.ViewerNotice(reason=DRAIN, message=text, ends_in=left)
 
 
-def fingerprint(launch: Launch, session: Session) -> Fingerprint:
+def fingerprint(launch: LaunchRow, session: SessionRow) -> Fingerprint:
     """Return what the assignment of a launch that has just begun follows from: no node is placed on that is drained."""
     return launch.desired, launch.epoch, session.limits, None
 
 
-def assignment(launch: Launch, session: Session, version: application_pb2.Version, box: Box) -> agent_pb2.Assignment:
+def assignment(
+    launch: LaunchRow, session: SessionRow, version: application_pb2.Version, box: Box
+) -> agent_pb2.Assignment:
     """Return what an agent is told of a launch."""
     stopped = launch.desired == "STOPPED"
     message = agent_pb2.Assignment(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors
-from footlights.store.coalescing import Gathered
+from footlights.store.coalescing import Coalescer
 from footlights.store.nodes import node_rows
 from footlights.v1 import agent_pb2, node_pb2
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.link import Hub
     from footlights.control.replication.peers import Peers
     from footlights.store import Store, Transaction
-    from footlights.store.nodes.node_rows import Living
-    from footlights.store.schema import Node
+    from footlights.store.nodes.node_rows import LivingLaunch
+    from footlights.store.schema import NodeRow
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +50,10 @@ _CLAIM_SLACK = 1.2
 class _Known:
     """What the store has of a node."""
 
-    row: Node | None
-    living: Sequence[Living]
+    row: NodeRow | None
+    living: Sequence[LivingLaunch]
 
-    def beyond(self, hello: agent_pb2.Hello) -> list[Living]:
+    def beyond(self, hello: agent_pb2.Hello) -> list[LivingLaunch]:
         """What runs there that the agent does not know."""
         if not self.living:
             return []
@@ -80,7 +80,7 @@ class Duplicates:
         self._patience_s = min(_SPEAK_HEARTBEATS * heartbeat_s, _SPEAK_TIMEOUT_S)
         self._claim_after_s = abandon_after_s * _CLAIM_SLACK
         self._clock, self._monotonic = clock, monotonic
-        self._known: Gathered[str, _Known] = Gathered(store, lambda names: lambda tx: _look(tx, names))
+        self._known: Coalescer[str, _Known] = Coalescer(store, lambda names: lambda tx: _look(tx, names))
         self._strangers: dict[str, tuple[int, float]] = {}
         """By node, its epoch and since when a stranger wants in: it waits anew once the first one was back."""
 
@@ -108,7 +108,7 @@ class Duplicates:
         self._strangers.pop(hello.node, None)
         return 0 if row is None else row.epoch
 
-    def _is_stranger(self, row: Node, hello: agent_pb2.Hello, unknown: Sequence[Living]) -> bool:
+    def _is_stranger(self, row: NodeRow, hello: agent_pb2.Hello, unknown: Sequence[LivingLaunch]) -> bool:
         before = node_pb2.NodeFacts.FromString(row.facts).boot_id
         now = hello.facts.boot_id
         if row.incarnation == hello.incarnation or (before and before == now):
@@ -129,7 +129,7 @@ class Duplicates:
             metadata={"node": hello.node, "incarnation": incarnation},
         )
 
-    async def _refuse_stranger(self, hello: agent_pb2.Hello, row: Node, unknown: Sequence[Living]) -> None:
+    async def _refuse_stranger(self, hello: agent_pb2.Hello, row: NodeRow, unknown: Sequence[LivingLaunch]) -> None:
         count = len(unknown)
         await self._note(
             hello,

@@ -7,20 +7,20 @@ from datetime import datetime, timedelta
 from footlights.lifecycle import LaunchState, Stage
 from footlights.protocol import times
 from footlights.store.launches.launch_rows import Observation
-from footlights.store.nodes.inventory import Reading
+from footlights.store.nodes.inventory import ReportedDevice
 from footlights.v1 import agent_pb2, node_pb2
 
 _SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
 
 
-def readings(inventory: agent_pb2.Inventory) -> list[Reading]:
+def readings(inventory: agent_pb2.Inventory) -> list[ReportedDevice]:
     """Return an agent's devices as they are stored."""
     return [_reading(device) for device in inventory.devices]
 
 
-def _reading(device: node_pb2.Device) -> Reading:
+def _reading(device: node_pb2.Device) -> ReportedDevice:
     why = device.health_reasons[0] if device.health_reasons else node_pb2.Device.HealthReason()
-    return Reading(
+    return ReportedDevice(
         uuid=device.uuid,
         slots=max(1, device.slots),
         reading=device.SerializeToString(),

@@ -11,9 +11,9 @@ from footlights.control import limits
 from footlights.control.dispatch import observations
 from footlights.lifecycle import LaunchState, SessionClock, due
 from footlights.protocol import times
-from footlights.store import Joint, Store, Transaction
+from footlights.store import BatchWrite, Store, Transaction
 from footlights.store.launches import launch_rows, ledger
-from footlights.store.sessions.derivation import Lives
+from footlights.store.sessions.derivation import SessionStates
 from footlights.v1 import agent_pb2
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.link import OpenLink
     from footlights.control.observability.metrics import Metrics
     from footlights.control.replication.signals import Bus
-    from footlights.store.schema import Launch
+    from footlights.store.schema import LaunchRow
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class _Heard:
 class _Recorded:
     """What was made of it."""
 
-    launches: tuple[Launch | None, ...]
+    launches: tuple[LaunchRow | None, ...]
     changed: bool
     """Whether any of the sessions is other than it was."""
     over: bool
@@ -74,7 +74,7 @@ class Observing:
         if not fresh:
             return
         now = self._clock()
-        recorded = await self._store.write_joint(_REPORTS, _Heard(link.node, link.epoch, fresh, now))
+        recorded = await self._store.write_batched(_REPORTS, _Heard(link.node, link.epoch, fresh, now))
         ended = False
         counted: set[str] = set()
         for report, launch in zip(fresh, recorded.launches, strict=False):
@@ -93,7 +93,7 @@ class Observing:
         if ended or recorded.over:
             self._bus.assigned(link.node)
 
-    def _count(self, launch: Launch) -> None:
+    def _count(self, launch: LaunchRow) -> None:
         log.info(
             "launch_ended",
             node=launch.node,
@@ -141,8 +141,8 @@ def _record(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
 
 def _record_some(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
     launch_ids = {report.launch_id for each in heard for report in each.reports}
-    lives = Lives.of_launches(tx, launch_ids, nodes={each.node for each in heard})
-    found: list[tuple[list[Launch | None], bool]] = []
+    lives = SessionStates.of_launches(tx, launch_ids, nodes={each.node for each in heard})
+    found: list[tuple[list[LaunchRow | None], bool]] = []
     for each in heard:
         node, rows, over = lives.node(each.node), [], False
         if node is not None and node.epoch == each.epoch:
@@ -158,7 +158,7 @@ def _record_some(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
     ]
 
 
-def _end_if_due(lives: Lives, launch: Launch, report: Report, now: datetime) -> bool:
+def _end_if_due(lives: SessionStates, launch: LaunchRow, report: Report, now: datetime) -> bool:
     if launch.state != "READY" or launch.desired == "STOPPED":
         return False
     session = lives.session(launch.session_id)
@@ -178,4 +178,4 @@ def _session_clock(report: Report) -> SessionClock:
     )
 
 
-_REPORTS = Joint("the recording of reports", _record)
+_REPORTS = BatchWrite("the recording of reports", _record)

@@ -19,7 +19,7 @@ from footlights.control import limits
 from footlights.control.dispatch import assignments
 from footlights.control.dispatch.assignments import Live
 from footlights.control.dispatch.link import Fingerprint, Hub, OpenLink
-from footlights.store.coalescing import Gathered
+from footlights.store.coalescing import Coalescer
 from footlights.store.launches import launch_rows
 from footlights.v1 import agent_pb2, application_pb2
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from footlights.auth.secrets import Box
     from footlights.store import Store, Transaction, Unit
-    from footlights.store.schema import Launch, Session
+    from footlights.store.schema import LaunchRow, SessionRow
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ class Telling:
     def __init__(self, store: Store, hub: Hub, box: Box, me: str, clock: Callable[[], datetime]) -> None:
         """Take what it reads, whom it tells, what opens secrets, which replica this is, and the time."""
         self._store, self._hub, self._box, self._me, self._clock = store, hub, box, me, clock
-        self._first: Gathered[OpenLink, _News] = Gathered(store, self._untold)
+        self._first: Coalescer[OpenLink, _News] = Coalescer(store, self._untold)
 
     async def run(self) -> None:
         """Tell until cancelled."""
@@ -91,7 +91,7 @@ class Telling:
             self._hub.wake(link.node)
         return agent_pb2.Assignments(assignments=told)
 
-    def tell_now(self, launch: Launch, session: Session, version: application_pb2.Version) -> bool:
+    def tell_now(self, launch: LaunchRow, session: SessionRow, version: application_pb2.Version) -> bool:
         """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.
 
         It saves a reading. Where a reading was under way, the agent may be told once more: that says nothing new.

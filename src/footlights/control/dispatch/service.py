@@ -18,8 +18,8 @@ from footlights.control.dispatch.reports import Observing
 from footlights.control.liveness.heartbeats import heartbeat_interval_s
 from footlights.protocol import times
 from footlights.store.nodes import inventory, links, node_rows
-from footlights.store.nodes.inventory import Inventory
-from footlights.store.nodes.links import Arrival, Departure
+from footlights.store.nodes.inventory import ReportedDevices
+from footlights.store.nodes.links import LinkClosing, LinkOpening
 from footlights.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 return await self._admit(hello, peer)
 
     async def _admit(self, hello: agent_pb2.Hello, peer: str) -> OpenLink:
-        arrival = Arrival(
+        arrival = LinkOpening(
             hello.node,
             hello.incarnation,
             hello.facts.SerializeToString(),
@@ -151,7 +151,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             hub=self._me,
             after_epoch=await self._duplicates.check(hello),
         )
-        epoch = await self._store.write_joint(links.ARRIVALS, arrival)
+        epoch = await self._store.write_batched(links.OPENINGS, arrival)
         known = {report.launch_id for report in hello.launches}
         interval_s = heartbeat_interval_s(self._settings.heartbeat_interval_s, self._hub.fleet_size)
         link = OpenLink(hello.node, hello.incarnation, epoch, known, peer=peer, interval_s=interval_s)
@@ -170,8 +170,8 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         removed = self._hub.remove(link)
         self._metrics.linked(len(self._hub))
         if removed:
-            departure = Departure(link.node, link.epoch, self._clock())
-            await self._store.write_joint(links.DEPARTURES, departure)
+            departure = LinkClosing(link.node, link.epoch, self._clock())
+            await self._store.write_batched(links.CLOSINGS, departure)
             log.info("link_ended", node=link.node, epoch=link.epoch)
             self._bus.waiting(link.node)
 
@@ -234,7 +234,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             row = node_rows.get(tx, link.node)
             if row is None or row.epoch != link.epoch:
                 return
-            inventory.replace(tx, [Inventory(link.node, readings, now)])
+            inventory.replace(tx, [ReportedDevices(link.node, readings, now)])
             if facts is not None:
                 node_rows.set_facts(tx, link.node, facts)
 

@@ -20,8 +20,8 @@ from footlights.lifecycle import EndReason
 from footlights.protocol import times
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
-from footlights.store.sessions import idempotency, search, session_rows
-from footlights.store.sessions.derivation import Lives
+from footlights.store.sessions import idempotency, session_rows
+from footlights.store.sessions.derivation import SessionStates
 from footlights.store.sessions.feed import BATCH, Feed
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from footlights.control.replication.signals import Bus
     from footlights.control.settings import ServerSettings
     from footlights.store import Store, Transaction
-    from footlights.store.schema import Session
+    from footlights.store.schema import SessionRow
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +77,6 @@ class Reaping:
         self.passes = 0
         """How many passes were made to their end."""
         self._pruned = -math.inf
-        self._tidied = 0
         """The last term that was looked at."""
         self._looked = False
         self._countdowns = Countdowns(monotonic)
@@ -134,15 +133,7 @@ class Reaping:
             if await self._work.write(lambda tx: session_rows.prune(tx, before=before)) < session_rows.PRUNED_AT_ONCE:
                 break
         await self._work.write(lambda tx: idempotency.forget_old(tx, now=certain))
-        await self._forget_terms()
         await asyncio.to_thread(self._clock.keep)
-
-    async def _forget_terms(self) -> None:
-        """Remove texts that no session has any more, a part each time: labels may be new with every session."""
-        after = self._tidied
-        unused, self._tidied = await self._store.read(lambda tx: search.unused_terms(tx, after))
-        if unused:
-            await self._work.write(lambda tx: search.forget_terms(tx, unused))
 
     async def _end_overdue(self, now: datetime) -> None:
         # A drain that was set before this server was started ends no earlier for a gap that nobody has seen pass.
@@ -245,7 +236,7 @@ class _Deadline:
 
 def _end(tx: Transaction, wishes: Sequence[tuple[_Deadline, str]], now: datetime) -> set[str]:
     """End sessions whose time is up; return the nodes that have to end something, "" where a session only waited."""
-    lives = Lives.of_sessions(tx, {session_id for _, session_id in wishes})
+    lives = SessionStates.of_sessions(tx, {session_id for _, session_id in wishes})
     touched = set()
     for deadline, session_id in wishes:
         session = lives.session(session_id)
@@ -273,7 +264,7 @@ def _deadlines(tx: Transaction, age_s: Callable[[datetime], float], drains_from:
     return found
 
 
-def _queue_deadline(row: Session, age_s: float) -> _Deadline:
+def _queue_deadline(row: SessionRow, age_s: float) -> _Deadline:
     limit = times.seconds(limits.of_session(row).queue_timeout)
     left = min(limit, limit - age_s)
     why = ", ".join(row.queue.get("reasons", ())) or "no device was free"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from footlights.control.replication.membership import Replicas
     from footlights.control.replication.signals import Bus
     from footlights.store import Store
-    from footlights.store.nodes.node_rows import Presence
+    from footlights.store.nodes.node_rows import LinkStatus
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Silences:
         self._judged_at = started
         # Before the store is read: what these links wrote is seen by it.
         links = self._hub.links
-        known = await self._store.read(node_rows.presences)
+        known = await self._store.read(node_rows.link_statuses)
         self._brake.late(self._monotonic() - started)
         self._hub.fleet_size = sum(1 for row in known if row.connected)
         names = {row.node for row in known}
@@ -103,12 +103,12 @@ class Silences:
         await self._record()
         return held
 
-    def _is_ours(self, row: Presence, orphans: bool) -> bool:
+    def _is_ours(self, row: LinkStatus, orphans: bool) -> bool:
         if row.hub == self._replicas.me or self._hub.knows(row.node, row.epoch):
             return True
         return orphans and row.hub not in self._replicas.living
 
-    def _silence(self, row: Presence) -> Silence:
+    def _silence(self, row: LinkStatus) -> Silence:
         if self._hub.knows(row.node, row.epoch):
             self._signs.pop(row.node, None)
             link = self._hub.get(row.node)
@@ -124,7 +124,7 @@ class Silences:
         linked = row.connected or self._hub.linked(row.node)
         return Silence(max(0.0, self._monotonic() - known[1] - between), linked)
 
-    async def _mark(self, judged: Sequence[Presence], silences: dict[str, Silence]) -> None:
+    async def _mark(self, judged: Sequence[LinkStatus], silences: dict[str, Silence]) -> None:
         now = self._clock()
         for row in judged:
             if silences[row.node].seconds <= self.patience_s:
@@ -138,7 +138,7 @@ class Silences:
                 log.warning("node_unreachable", node=row.node)
                 self._bus.node_changed(row.node)
 
-    async def _correct(self, links: Sequence[OpenLink], known: dict[str, Presence]) -> None:
+    async def _correct(self, links: Sequence[OpenLink], known: dict[str, LinkStatus]) -> None:
         """Hold what others wrote of our nodes against our links: we may have been taken for gone, a node for silent."""
         for link in links:
             row = known.get(link.node)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from footlights import __version__, errors
-from footlights.store.cluster import database_time, replica_rows
+from footlights.store.cluster import database_time, leader_leases, replica_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from footlights.control.liveness.mass_loss import Brake
     from footlights.control.observability.metrics import Metrics
     from footlights.store import Store, Transaction
-    from footlights.store.schema import Replica
+    from footlights.store.schema import ReplicaRow
     from footlights.store.store import Unit
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,7 @@ class Replicas:
         """
         self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
         self._metrics, self._brake, self._clock, self._on_time = metrics, brake, clock, on_time
-        self._seen: dict[str, tuple[Replica, int]] = {}
+        self._seen: dict[str, tuple[ReplicaRow, int]] = {}
         self._beats: int | None = None
         """How often it has beaten; None where it is not known what became of the last one."""
         self.doubled = False
@@ -94,9 +94,9 @@ class Replicas:
     async def beat_once(self) -> None:
         """Beat, look at the others, and remove who is gone."""
         hold = self._brake.hold
-        held = None if hold is None else replica_rows.Brake(hold.cause.value, hold.message, hold.since)
+        held = None if hold is None else replica_rows.ActiveGuard(hold.cause.value, hold.message, hold.since)
         beats, self._beats = self._beats, None
-        if await self._store.write(lambda tx: replica_rows.beat(tx, self.me, brake=held)):
+        if await self._store.write(lambda tx: replica_rows.beat(tx, self.me, guard=held)):
             self._beats = None if beats is None else beats + 1
         else:
             log.warning("replica_back", replica=self.me)
@@ -183,7 +183,7 @@ class Work:
             self._term = self._replicas.term
             me = self._replicas.me
             self._token = await self._store.write(
-                lambda tx: replica_rows.claim(tx, self._name, me) if self._replicas.joined else None
+                lambda tx: leader_leases.claim(tx, self._name, me) if self._replicas.joined else None
             )
             if self._token is not None:
                 log.info("work_claimed", work=self._name, token=self._token)
@@ -197,7 +197,7 @@ class Work:
         token = self._token
 
         def checked(tx: Transaction) -> T:
-            if token is None or not replica_rows.holds(tx, self._name, token):
+            if token is None or not leader_leases.holds(tx, self._name, token):
                 raise Superseded(f"Another replica does the work {self._name!r} by now.")
             return unit(tx)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from footlights.control.replication.signals import Bus
     from footlights.store import Store, Transaction
-    from footlights.store.nodes.fleet import Member
+    from footlights.store.nodes.fleet import FleetNode
 
 
 class Board:
@@ -48,7 +48,7 @@ class Board:
     def forget(self) -> None:
         """Forget everything: another replica places from now on, or did until now."""
         self._index = Index()
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, FleetNode] = {}
         self._written: list[Placement] = []
         self._touched: set[str] = set()
         self._quarantined: Mapping[tuple[str, str], str] = {}
@@ -81,7 +81,7 @@ class Board:
         now = self._clock()
         touched, self._touched = self._touched, set()
 
-        def read(tx: Transaction) -> tuple[list[Member], dict[tuple[str, str], str], Crashes]:
+        def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], str], Crashes]:
             found = fleet.members(tx, None if sweep else sorted(names)) if sweep or names else []
             if not guard:
                 return found, dict(self._quarantined), self._crashes

@@ -17,7 +17,7 @@ from footlights.control.replication.membership import Superseded, Work
 from footlights.control.scheduling import pending
 from footlights.control.scheduling.pending import Outlook, Queue
 from footlights.store.launches import launch_rows, slots
-from footlights.store.launches.launch_rows import Grant
+from footlights.store.launches.launch_rows import PlacementDecision
 from footlights.store.sessions import session_rows
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from footlights.control.replication.signals import Bus
     from footlights.control.scheduling.cache import Board
     from footlights.store import Store
-    from footlights.store.schema import Launch, Session
+    from footlights.store.schema import LaunchRow, SessionRow
 
 log = structlog.get_logger(__name__)
 
@@ -124,13 +124,13 @@ class Placing:
         self._metrics.placed(time.perf_counter() - started)
         return placed
 
-    async def _begin(self, rows: Mapping[str, Session], placements: Sequence[scheduler.Placement]) -> int:
+    async def _begin(self, rows: Mapping[str, SessionRow], placements: Sequence[scheduler.Placement]) -> int:
         """Write the placements of a pass together; return how many were written."""
         if not placements:
             return 0
         grants = [self._grant(rows[placement.session_id], placement) for placement in placements]
         now = self._clock()
-        answers: Sequence[Launch | errors.Conflict] = ()
+        answers: Sequence[LaunchRow | errors.Conflict] = ()
         try:
             answers = await self._work.write(lambda tx: launch_rows.begin(tx, grants, now=now))
         finally:
@@ -150,13 +150,13 @@ class Placing:
             self._bus.assigned(launch.node)
         return len(begun)
 
-    def _grant(self, row: Session, placement: scheduler.Placement) -> Grant:
+    def _grant(self, row: SessionRow, placement: scheduler.Placement) -> PlacementDecision:
         lease_ids = tuple(self._new_id() for _ in placement.slots)
-        where = slots.Placement(placement.node, placement.device, placement.slots, self._new_id(), lease_ids)
-        return Grant(row.session_id, row.revision, where)
+        where = slots.ChosenSlots(placement.node, placement.device, placement.slots, self._new_id(), lease_ids)
+        return PlacementDecision(row.session_id, row.revision, where)
 
     async def _tell_queue(
-        self, queue: Queue, rows: Mapping[str, Session], left: Sequence[scheduler.Waiting], now: datetime
+        self, queue: Queue, rows: Mapping[str, SessionRow], left: Sequence[scheduler.Waiting], now: datetime
     ) -> bool:
         """Tell those who wait their place, for how long, and why."""
         everybody = self._monotonic() - self._outlook_at >= self.OUTLOOK_S

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from footlights.control.scheduling.crash_loops import Crashes
     from footlights.store import Transaction
-    from footlights.store.schema import Launch, Session
+    from footlights.store.schema import LaunchRow, SessionRow
 
 REFUSAL_TTL = timedelta(seconds=30)
 """How long a session is not offered again to a device that refused it."""
@@ -32,7 +32,7 @@ MAX_QUEUE = 2000
 class Queue:
     """The sessions that wait, in the order in which they are to be placed."""
 
-    waiting: tuple[Session, ...]
+    waiting: tuple[SessionRow, ...]
     avoid: Mapping[str, Mapping[tuple[str, str], str]]
     """Session id -> the devices that refused it of late, and why."""
 
@@ -79,7 +79,7 @@ def outlook(tx: Transaction, *, now: datetime) -> Outlook:
     return Outlook(tuple(left), median(starts) if starts else None)
 
 
-def _avoid(refused: Sequence[Launch]) -> dict[str, dict[tuple[str, str], str]]:
+def _avoid(refused: Sequence[LaunchRow]) -> dict[str, dict[tuple[str, str], str]]:
     avoid: dict[str, dict[tuple[str, str], str]] = {}
     for launch in refused:
         why = f"{launch.reason}: {launch.message}" if launch.message else launch.reason

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from footlights.store import Transaction
-    from footlights.store.schema import DeviceEvent
+    from footlights.store.schema import DeviceEventRow
     from footlights.v1 import node_pb2
 
 HURT = Patience(failures=1, window_s=600, first_s=60, longest_s=3600)
@@ -51,7 +51,7 @@ def load(tx: Transaction, *, now: datetime) -> dict[Key, str]:
     return found
 
 
-def explain(events: Sequence[DeviceEvent], now: datetime) -> str:
+def explain(events: Sequence[DeviceEventRow], now: datetime) -> str:
     """Say why a device with this history, oldest first, is in quarantine now; empty where it is not."""
     bad = _episodes(events, now)
     blocks = [
@@ -80,7 +80,7 @@ def show(tx: Transaction, nodes: Iterable[node_pb2.Node], *, now: datetime, node
                 device.events.add(time=times.timestamp(event.time), reason=event.reason, message=event.message)
 
 
-def _episodes(events: Sequence[DeviceEvent], now: datetime) -> list[_Bad]:
+def _episodes(events: Sequence[DeviceEventRow], now: datetime) -> list[_Bad]:
     """Turn a history into what was bad and for how long: until the device was well again."""
     closed: list[_Bad] = []
     open_: list[_Bad] = []

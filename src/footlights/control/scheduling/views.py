@@ -12,13 +12,13 @@ from footlights.v1 import application_pb2, node_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from footlights.store.nodes.fleet import Member
-    from footlights.store.schema import Session
+    from footlights.store.nodes.fleet import FleetNode
+    from footlights.store.schema import SessionRow
 
 _SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
 
 
-def node_view(member: Member, quarantined: Mapping[tuple[str, str], str]) -> scheduler.NodeView:
+def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> scheduler.NodeView:
     """Return a node as placing sees it; ``quarantined`` is (node, device uuid) -> why."""
     facts = node_pb2.NodeFacts.FromString(member.facts)
     held: dict[str, set[int]] = {}
@@ -92,7 +92,7 @@ def _foreign(reading: node_pb2.Device) -> str:
     return f"{used}pid {first.pid} {first.name}".strip() + others
 
 
-def wish(row: Session, avoid: Mapping[tuple[str, str], str], crashes: Mapping[str, str]) -> scheduler.Wish:
+def wish(row: SessionRow, avoid: Mapping[tuple[str, str], str], crashes: Mapping[str, str]) -> scheduler.Wish:
     """Return a session as placing sees it."""
     version = row.application, row.application_version
     needs = application_pb2.Needs.FromString(row.needs)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from footlights.control.liveness.mass_loss import Brake
     from footlights.control.replication.signals import Bus
     from footlights.store import Store, Transaction
-    from footlights.store.schema import Node
+    from footlights.store.schema import NodeRow
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
         """Return all nodes."""
         now = self._clock()
 
-        def read(tx: Transaction) -> tuple[list[node_pb2.Node], replica_rows.Brake | None]:
+        def read(tx: Transaction) -> tuple[list[node_pb2.Node], replica_rows.ActiveGuard | None]:
             devices, leases = defaultdict(list), defaultdict(list)
             for device in rows.devices(tx):
                 devices[device.node].append(device)
@@ -51,7 +51,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
                 leases[lease.node].append(lease)
             found = [present.node(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
             quarantine.show(tx, found, now=now)
-            return found, replica_rows.brake(tx)
+            return found, replica_rows.active_guard(tx)
 
         items, elsewhere = await self._store.read(read)
         answer = node_pb2.ListNodesResponse(items=items)
@@ -118,7 +118,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
         return node
 
 
-def _find(tx: Transaction, name: str) -> Node:
+def _find(tx: Transaction, name: str) -> NodeRow:
     row = rows.get(tx, name)
     if row is None:
         raise errors.NotFound(

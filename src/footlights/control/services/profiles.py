@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.control.replication.signals import Bus
-    from footlights.store.schema import Profile
+    from footlights.store.schema import ProfileRow
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -76,7 +76,7 @@ class Profiles(profile_pb2_grpc.ProfileServiceServicer):
         return _message(row)
 
 
-def _message(row: Profile) -> profile_pb2.Profile:
+def _message(row: ProfileRow) -> profile_pb2.Profile:
     profile = profile_pb2.Profile.FromString(row.definition)
     profile.updated_time.CopyFrom(times.timestamp(row.updated_time))
     return profile

@@ -1,4 +1,4 @@
-"""What the store knows of the time: when it was last written, as far as its moments say, and its server's clock."""
+"""What the database knows of the time: its server's clock, and the latest moment that was written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from footlights.store.schema import NODE, SESSION
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
+
+
+def of_the_server(tx: Transaction) -> datetime | None:
+    """Return the time of the database's server; None where the database has no server and its clock is ours."""
+    return tx.engine.server_time(tx.connection)
 
 
 def newest(tx: Transaction) -> datetime | None:
@@ -20,11 +25,3 @@ def newest(tx: Transaction) -> datetime | None:
     last = select(SESSION.c.created_time, SESSION.c.ended_time).order_by(SESSION.c.revision.desc()).limit(1)
     changed = tx.execute(last).first()
     return max((each for each in (heard, *(changed or ())) if each is not None), default=None)
-
-
-def of_the_server(tx: Transaction) -> datetime | None:
-    """Return the database server's own moment; None where the database is no server, and its clock is ours."""
-    if tx.dialect != "postgresql":
-        return None
-    moment: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
-    return moment

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import insert, select
 
 from footlights import errors
-from footlights.store.schema import COUNTER, SESSION, revisions
+from footlights.store.schema import COUNTER, SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
-_REVISION = "revision"
 _CLUSTER = "cluster"
 _KEY = "cluster_key"
-_NEXT = select(revisions.next_value()).select_from(func.generate_series(1, bindparam("count")))
-_BUMP = (
-    update(COUNTER)
-    .where(COUNTER.c.name == _REVISION)
-    .values(value=COUNTER.c.value + bindparam("count"))
-    .returning(COUNTER.c.value)
-)
 
 
 def next_revision(tx: Transaction) -> int:
@@ -34,13 +26,7 @@ def next_revision(tx: Transaction) -> int:
 
 def allocate(tx: Transaction, count: int) -> Sequence[int]:
     """Return ``count`` revisions, growing, by one statement."""
-    if tx.dialect == "postgresql":
-        return sorted(tx.execute(_NEXT, {"count": count}).scalars())
-    last = tx.execute(_BUMP, {"count": count}).scalar_one_or_none()
-    if last is None:
-        tx.execute(insert(COUNTER).values(name=_REVISION, value=count, text=""))
-        last = count
-    return range(int(last) - count + 1, int(last) + 1)
+    return tx.engine.next_revisions(tx.connection, count)
 
 
 def last_revision(tx: Transaction) -> int:
@@ -59,18 +45,18 @@ def cluster_id(tx: Transaction, candidate: str) -> str:
 
 
 def check_key(tx: Transaction, fingerprint: str) -> None:
-    """Hold the cluster key's fingerprint against the database's; the first one is kept.
+    """Compare the cluster key's fingerprint with the database's; the first one is kept.
 
     Raises:
-        errors.FailedPrecondition: the database was begun with another key.
+        errors.FailedPrecondition: the database was created with another key.
     """
     known = tx.execute(select(COUNTER.c.text).where(COUNTER.c.name == _KEY)).scalar_one_or_none()
     if known is None:
         tx.execute(insert(COUNTER).values(name=_KEY, value=0, text=fingerprint))
     elif known != fingerprint:
         raise errors.FailedPrecondition(
-            "This server has another cluster key than the database was begun with: no token and no secret in it could "
-            "be read. Give all replicas the same FOOTLIGHTS_CLUSTER_KEY, or copy cluster.key into their data "
+            "The cluster key differs from the one that the database was created with: no token and no secret in it "
+            "could be read. Give all replicas the same FOOTLIGHTS_CLUSTER_KEY, or copy cluster.key into their data "
             "directories.",
             reason="CLUSTER_KEY_DIFFERS",
         )

@@ -1,63 +1,64 @@
-"""Wake-ups between replicas, by Postgres' LISTEN and NOTIFY: hints, of which any may be lost.
+"""Wake-ups between replicas, by Postgres' LISTEN and NOTIFY: hints, any of which may be lost.
 
-One connection listens, another one tells. What is told while either is away is lost; when the listener is back, it is
-told that something may have been.
+One connection listens, another one sends. What is sent while either is down is lost; when the listener is back, it
+calls ``missed``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     import psycopg
-    from sqlalchemy import URL
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 CHANNEL = "footlights"
 MAX_BYTES = 7900
 """What one notification may carry (PostgreSQL, NOTIFY: "shorter than 8000 bytes")."""
 
-_AGAIN_S = 1.0
-_OPTIONS: dict[str, Any] = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-}
+_RETRY_S = 1.0
 
 
 class Wakeups:
-    """Tells other replicas, and hears them."""
+    """Sends notifications to all replicas, and receives theirs."""
 
     MAX_WAITING = 1000
 
-    def __init__(self, url: URL, *, heard: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """Take the database, and whom to call with what was told and when something may have been missed."""
-        self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    def __init__(
+        self, parameters: Mapping[str, Any], *, heard: Callable[[str], None], missed: Callable[[], None]
+    ) -> None:
+        """Create without connecting.
+
+        Args:
+            parameters: How the store's own connections are made; all of the URL's options are among them.
+            heard: Called with the text of each notification, those of this replica included.
+            missed: Called when some may have been lost.
+        """
+        self._parameters: dict[str, Any] = {"application_name": "footlights-wakeups", **parameters, "autocommit": True}
         self._heard, self._missed = heard, missed
         self._waiting: asyncio.Queue[str] = asyncio.Queue(self.MAX_WAITING)
         self.listening = asyncio.Event()
-        """Set while it hears."""
+        """Set while notifications are received."""
 
     def tell(self, text: str) -> None:
-        """Tell all replicas, this one included; lost where nobody takes it or too much waits."""
+        """Notify all replicas; dropped where too many notifications wait."""
         with contextlib.suppress(asyncio.QueueFull):
             self._waiting.put_nowait(text)
 
     async def run(self) -> None:
-        """Hear and tell until cancelled."""
+        """Receive and send until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._for_ever(self._hear), name="wakeups-hear")
-            group.create_task(self._for_ever(self._tell), name="wakeups-tell")
+            group.create_task(self._keep_up(self._receive), name="wakeups-receive")
+            group.create_task(self._keep_up(self._send), name="wakeups-send")
 
-    async def _for_ever(self, part: Callable[[psycopg.AsyncConnection], Awaitable[None]]) -> None:
+    async def _keep_up(self, part: Callable[[psycopg.AsyncConnection], Awaitable[None]]) -> None:
         import psycopg
 
         while True:
@@ -65,23 +66,22 @@ class Wakeups:
                 async with self._connected() as connection:
                     await part(connection)
             except (psycopg.Error, OSError) as error:
-                cause = " ".join(str(error).split())
-                log.warning("Wake-ups between replicas are interrupted: %s", cause, extra={"action": "wakeups_lost"})
-            await asyncio.sleep(_AGAIN_S)
+                log.warning("wakeups_interrupted", error=" ".join(str(error).split()))
+            except Exception:
+                log.exception("wakeups_interrupted")
+            await asyncio.sleep(_RETRY_S)
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection]:
         import psycopg
 
-        connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, application_name="footlights-wakeups", **_OPTIONS
-        )
+        connection = await psycopg.AsyncConnection.connect(**self._parameters)
         try:
             yield connection
         finally:
             await connection.close()
 
-    async def _hear(self, connection: psycopg.AsyncConnection) -> None:
+    async def _receive(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute(f"LISTEN {CHANNEL}".encode())
         self._missed()
         self.listening.set()
@@ -91,7 +91,7 @@ class Wakeups:
         finally:
             self.listening.clear()
 
-    async def _tell(self, connection: psycopg.AsyncConnection) -> None:
+    async def _send(self, connection: psycopg.AsyncConnection) -> None:
         while True:
             text = await self._waiting.get()
             await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, text))

@@ -10,30 +10,30 @@ from sqlalchemy import ColumnElement, case, func, select
 from footlights import errors
 from footlights.lifecycle import LaunchState, SessionState, Stage, merge
 from footlights.store.launches import slots
-from footlights.store.launches.slots import Placement, Taking
+from footlights.store.launches.slots import ChosenSlots, SlotClaim
 from footlights.store.nodes import device_history
-from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, Launch, Lease, Session
+from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, LaunchRow, LeaseRow, SessionRow
 from footlights.store.sessions import session_rows
-from footlights.store.sessions.derivation import Lives
+from footlights.store.sessions.derivation import SessionStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 DEVICE_REASONS = ("GPU_LOST", "WRONG_DEVICE")
 """The ends of launches that go into their device's history."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class PlacementDecision:
     """A decision of the scheduler's, to be written."""
 
     session_id: str
     revision: int
     """Of the session when it was read."""
-    placement: Placement
+    placement: ChosenSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +53,39 @@ class Observation:
     log_tail: Sequence[str] = ()
 
 
-def get(tx: Transaction, launch_id: str) -> Launch | None:
+def get(tx: Transaction, launch_id: str) -> LaunchRow | None:
     """Return one launch."""
-    return tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == launch_id), Launch)
+    return tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == launch_id), LaunchRow)
 
 
-def some(tx: Transaction, launch_ids: Sequence[str]) -> dict[str, Launch]:
+def some(tx: Transaction, launch_ids: Sequence[str]) -> dict[str, LaunchRow]:
     """Return the launches with these ids, by id."""
     if not launch_ids:
         return {}
-    return {row.launch_id: row for row in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id.in_(launch_ids)), Launch)}
+    return {row.launch_id: row for row in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id.in_(launch_ids)), LaunchRow)}
 
 
-def last(tx: Transaction, session_id: str) -> Launch | None:
+def last(tx: Transaction, session_id: str) -> LaunchRow | None:
     """Return a session's last launch."""
     return tx.one(
-        select(LAUNCH).where(LAUNCH.c.session_id == session_id).order_by(LAUNCH.c.created_time.desc()).limit(1), Launch
+        select(LAUNCH).where(LAUNCH.c.session_id == session_id).order_by(LAUNCH.c.created_time.desc()).limit(1),
+        LaunchRow,
     )
 
 
-def begin(tx: Transaction, grants: Sequence[Grant], *, now: datetime) -> list[Launch | errors.Conflict]:
+def begin(tx: Transaction, grants: Sequence[PlacementDecision], *, now: datetime) -> list[LaunchRow | errors.Conflict]:
     """Lease the slots of placements and begin their launches; answer for each, and leave no trace of a conflict.
 
     A conflict: the session has changed, one of the slots is leased, or the node takes no sessions any more.
     """
     nodes = {grant.placement.node for grant in grants}
-    lives = Lives.of_sessions(tx, [grant.session_id for grant in grants], nodes=nodes)
+    states = SessionStates.of_sessions(tx, [grant.session_id for grant in grants], nodes=nodes)
     open_nodes = slots.open_nodes(tx, nodes)
-    answers: dict[int, Launch | errors.Conflict] = {}
-    takings: dict[int, Taking] = {}
+    answers: dict[int, LaunchRow | errors.Conflict] = {}
+    takings: dict[int, SlotClaim] = {}
     chosen = set()
     for number, grant in enumerate(grants):
-        session, node = lives.session(grant.session_id), grant.placement.node
+        session, node = states.session(grant.session_id), grant.placement.node
         changed = session is None or session.revision != grant.revision or session.state != SessionState.PENDING
         if changed or grant.session_id in chosen:
             answers[number] = errors.Conflict(f"Session {grant.session_id} has changed since it was placed.")
@@ -92,39 +93,39 @@ def begin(tx: Transaction, grants: Sequence[Grant], *, now: datetime) -> list[La
             answers[number] = errors.Conflict(f"Node {node} takes no sessions any more.")
         else:
             chosen.add(grant.session_id)
-            takings[number] = Taking(grant.session_id, grant.placement, now)
+            takings[number] = SlotClaim(grant.session_id, grant.placement, now)
     begun = slots.take(tx, list(takings.values()))
     for number, taking in takings.items():
         place = taking.placement
-        launch, session = begun.get(place.launch_id), lives.session(taking.session_id)
+        launch, session = begun.get(place.launch_id), states.session(taking.session_id)
         if launch is None:
             answers[number] = errors.Conflict(f"A slot of {place.device} on {place.node} is leased already.")
         elif session is not None:
-            lives.begin(session, launch, now=now)
+            states.begin(session, launch, now=now)
             answers[number] = launch
-    lives.write()
+    states.write()
     return [answers[number] for number in range(len(grants))]
 
 
-def live_on(tx: Transaction, *nodes: str) -> list[tuple[Launch, Session]]:
+def live_on(tx: Transaction, *nodes: str) -> list[tuple[LaunchRow, SessionRow]]:
     """Return the launches of some nodes that have not ended, with their sessions."""
     return _with_sessions(tx, LAUNCH.c.node.in_(nodes))
 
 
-def living(tx: Transaction, launch_ids: Sequence[str]) -> list[tuple[Launch, Session]]:
+def living(tx: Transaction, launch_ids: Sequence[str]) -> list[tuple[LaunchRow, SessionRow]]:
     """Return those of some launches that have not ended, with their sessions."""
     return _with_sessions(tx, LAUNCH.c.launch_id.in_(launch_ids))
 
 
-def _with_sessions(tx: Transaction, which: ColumnElement[bool]) -> list[tuple[Launch, Session]]:
+def _with_sessions(tx: Transaction, which: ColumnElement[bool]) -> list[tuple[LaunchRow, SessionRow]]:
     statement = select(LAUNCH).where(which, LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id)
-    launches = tx.all(statement, Launch)
+    launches = tx.all(statement, LaunchRow)
     owners = {session.session_id: session for session in session_rows.some(tx, [row.session_id for row in launches])}
-    return [(launch, owners[launch.session_id]) for launch in launches]
+    return [(launch, owners[launch.session_id]) for launch in launches if launch.session_id in owners]
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningLaunch:
     """What an agent is told of a launch, as far as it may change."""
 
     node: str
@@ -136,17 +137,17 @@ class Running:
     """When a drain of its node ends it."""
 
 
-def running_at(tx: Transaction, hub: str) -> list[Running]:
+def running_at(tx: Transaction, hub: str) -> list[RunningLaunch]:
     """Return the launches that have not ended on the nodes that have their links to one replica."""
     return _running(tx, NODE.c.hub == hub)
 
 
-def running_on(tx: Transaction, nodes: Sequence[str]) -> list[Running]:
+def running_on(tx: Transaction, nodes: Sequence[str]) -> list[RunningLaunch]:
     """Return the launches that have not ended on some nodes."""
     return _running(tx, LAUNCH.c.node.in_(nodes))
 
 
-def _running(tx: Transaction, which: ColumnElement[bool]) -> list[Running]:
+def _running(tx: Transaction, which: ColumnElement[bool]) -> list[RunningLaunch]:
     statement = (
         select(
             LAUNCH.c.node,
@@ -160,15 +161,15 @@ def _running(tx: Transaction, which: ColumnElement[bool]) -> list[Running]:
         .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
         .where(LAUNCH.c.ended_time.is_(None), which)
     )
-    return [Running(*row) for row in tx.execute(statement)]
+    return [RunningLaunch(*row) for row in tx.execute(statement)]
 
 
-def live_leases(tx: Transaction) -> list[Lease]:
+def live_leases(tx: Transaction) -> list[LeaseRow]:
     """Return every lease that is held."""
-    return tx.all(select(LEASE).where(LEASE.c.released_time.is_(None)), Lease)
+    return tx.all(select(LEASE).where(LEASE.c.released_time.is_(None)), LeaseRow)
 
 
-def refusals(tx: Transaction, session_ids: Sequence[str], *, since: datetime) -> list[Launch]:
+def refusals(tx: Transaction, session_ids: Sequence[str], *, since: datetime) -> list[LaunchRow]:
     """Return the launches of these sessions that were refused since a moment."""
     if not session_ids:
         return []
@@ -178,7 +179,7 @@ def refusals(tx: Transaction, session_ids: Sequence[str], *, since: datetime) ->
             LAUNCH.c.state == LaunchState.REJECTED.value,
             LAUNCH.c.ended_time >= since,
         ),
-        Launch,
+        LaunchRow,
     )
 
 
@@ -247,21 +248,21 @@ def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
 _MOST_LOOKED_AT = 1000
 
 
-def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> Launch | None:
+def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> LaunchRow | None:
     """Record what a node's agent says of one launch; see ``note``."""
-    lives = Lives.of_launches(tx, [seen.launch_id])
-    launch = note(lives, node, seen, now=now)
-    lives.write()
+    states = SessionStates.of_launches(tx, [seen.launch_id])
+    launch = note(states, node, seen, now=now)
+    states.write()
     return launch
 
 
-def note(lives: Lives, node: str, seen: Observation, *, now: datetime) -> Launch | None:
+def note(states: SessionStates, node: str, seen: Observation, *, now: datetime) -> LaunchRow | None:
     """Change what a node's agent says of a launch, and what follows; return the launch as it is now.
 
     None where the launch is not that node's. An observation of an older epoch, or of a launch whose end is recorded,
     changes nothing.
     """
-    launch = lives.launch(seen.launch_id)
+    launch = states.launch(seen.launch_id)
     if launch is None or launch.node != node:
         return None
     if launch.ended_time is not None or seen.epoch < launch.epoch:
@@ -269,22 +270,22 @@ def note(lives: Lives, node: str, seen: Observation, *, now: datetime) -> Launch
     changes = _changes(launch, seen, now)
     changed = {name: value for name, value in changes.items() if getattr(launch, name) != value}
     if changed:
-        lives.change_launch(launch, **changed, reported_time=now)
+        states.change_launch(launch, **changed, reported_time=now)
     if "ended_time" in changed:
-        lives.release(launch.launch_id, now=now)
+        states.release(launch.launch_id, now=now)
         if seen.reason in DEVICE_REASONS:
-            device_history.record(lives.tx, node, launch.device, seen.reason, seen.message, now=now)
-    session = lives.session(launch.session_id)
+            device_history.record(states.tx, node, launch.device, seen.reason, seen.message, now=now)
+    session = states.session(launch.session_id)
     if (changed or seen.steps) and session is not None and session.launch_id == launch.launch_id:
         if "start_s" in changed:
-            lives.warmed(session, node, now=now)
-        lives.settle(session.session_id, now=now, steps=seen.steps)
+            states.warmed(session, node, now=now)
+        states.derive(session.session_id, now=now, steps=seen.steps)
         if set(changed) & _SHOWN:
-            lives.touch(session.session_id)
-    return lives.launch(launch.launch_id)
+            states.touch(session.session_id)
+    return states.launch(launch.launch_id)
 
 
-def _changes(launch: Launch, seen: Observation, now: datetime) -> dict[str, Any]:
+def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, Any]:
     state = merge(LaunchState(launch.state), seen.state)
     changes: dict[str, Any] = {
         "state": state.value,
@@ -304,22 +305,22 @@ def _changes(launch: Launch, seen: Observation, now: datetime) -> dict[str, Any]
     return changes
 
 
-def ending(tx: Transaction) -> list[tuple[Launch, Session]]:
+def ending(tx: Transaction) -> list[tuple[LaunchRow, SessionRow]]:
     """Return the launches whose end was asked for or seen and is not proved, with their sessions."""
-    found = tx.all(select(LAUNCH).where(LAUNCH.c.ended_time.is_(None), LAUNCH.c.ending_time.is_not(None)), Launch)
+    found = tx.all(select(LAUNCH).where(LAUNCH.c.ended_time.is_(None), LAUNCH.c.ending_time.is_not(None)), LaunchRow)
     owners = {session.session_id: session for session in session_rows.some(tx, [row.session_id for row in found])}
-    return [(launch, owners[launch.session_id]) for launch in found]
+    return [(launch, owners[launch.session_id]) for launch in found if launch.session_id in owners]
 
 
 def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:
     """Record that a launch should have been proved gone long ago; its session says so. False where that was known."""
-    lives = Lives.of_launches(tx, [launch_id])
-    launch = lives.launch(launch_id)
+    states = SessionStates.of_launches(tx, [launch_id])
+    launch = states.launch(launch_id)
     if launch is None or launch.ended_time is not None or launch.overdue:
         return False
-    lives.change_launch(launch, overdue=True)
-    lives.settle(launch.session_id, now=now)
-    lives.write()
+    states.change_launch(launch, overdue=True)
+    states.derive(launch.session_id, now=now)
+    states.write()
     return True
 
 

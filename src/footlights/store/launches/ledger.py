@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from footlights.lifecycle import Phases, phases
-from footlights.store.schema import LAUNCH, LEASE, Launch, Lease
+from footlights.store.schema import LAUNCH, LEASE, LaunchRow, LeaseRow
 
 if TYPE_CHECKING:
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SlotAccount:
     """One session's account, in slot-seconds."""
 
     leased: float
@@ -28,17 +28,17 @@ class Entry:
         return abs(self.leased - self.spent.total) < 1e-6
 
 
-def entry(tx: Transaction, session_id: str, *, now: datetime) -> Entry:
+def account(tx: Transaction, session_id: str, *, now: datetime) -> SlotAccount:
     """Return a session's account; what is still held counts until ``now``."""
-    leases = tx.all(select(LEASE).where(LEASE.c.session_id == session_id), Lease)
-    launches = tx.all(select(LAUNCH).where(LAUNCH.c.session_id == session_id), Launch)
+    leases = tx.all(select(LEASE).where(LEASE.c.session_id == session_id), LeaseRow)
+    launches = tx.all(select(LAUNCH).where(LAUNCH.c.session_id == session_id), LaunchRow)
     leased = sum(
         (max(timedelta(0), (lease.released_time or now) - lease.acquired_time) for lease in leases), timedelta(0)
     )
-    return Entry(leased.total_seconds(), sum((spent(launch, now=now) for launch in launches), Phases()))
+    return SlotAccount(leased.total_seconds(), sum((spent(launch, now=now) for launch in launches), Phases()))
 
 
-def spent(launch: Launch, *, now: datetime) -> Phases:
+def spent(launch: LaunchRow, *, now: datetime) -> Phases:
     """Return what a launch's slots were held for, in slot-seconds."""
     ready = None if launch.start_s is None else launch.created_time + timedelta(seconds=launch.start_s)
     return phases(launch.created_time, ready, launch.ending_time, launch.ended_time or now) * len(launch.slots)

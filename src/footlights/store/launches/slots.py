@@ -1,4 +1,4 @@
-"""Slots: how launches take them, whoever chose them. Each lease is decided by the database, by its unique index."""
+"""Slots: how launches take them. Each lease is decided by the database, by its unique index."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, select
 
-from footlights.store.bulk_insert import Inserter, Rows
-from footlights.store.schema import LAUNCH, LEASE, NODE, Launch
+from footlights.lifecycle import LaunchState
+from footlights.store.bulk import Inserter
+from footlights.store.schema import LAUNCH, LEASE, NODE, LaunchRow, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class ChosenSlots:
     """Slots that were chosen for a session before it was written."""
 
     node: str
@@ -30,51 +31,49 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class Taking:
-    """A session, whose row is there, that is to get the slots of a placement."""
+class SlotClaim:
+    """A session that exists already and is to get the slots that were chosen for it."""
 
     session_id: str
-    placement: Placement
+    placement: ChosenSlots
     now: datetime
 
 
 def open_nodes(tx: Transaction, nodes: Iterable[str]) -> set[str]:
-    """Return those of some nodes that take sessions at this moment."""
+    """Return which of some nodes take sessions."""
     return set(tx.execute(_OPEN, {"nodes": list(nodes)}).scalars())
 
 
-def take(tx: Transaction, takings: Sequence[Taking]) -> Mapping[str, Launch]:
+def take(tx: Transaction, claims: Sequence[SlotClaim]) -> Mapping[str, LaunchRow]:
     """Begin a launch for each with all of its slots; return the launches that were begun, by id.
 
-    Of a launch that is not among them, because one of its slots is leased, nothing is left behind.
+    A launch is not among them where one of its slots is leased; nothing of it is left behind.
     """
     launches, leases = {}, []
-    for taking in takings:
-        found = taking.placement
-        launches[found.launch_id] = _launches.new(
-            {
-                "launch_id": found.launch_id,
-                "session_id": taking.session_id,
-                "node": found.node,
-                "device": found.device,
-                "slots": list(found.slots),
-                "created_time": taking.now,
-            }
+    for claim in claims:
+        found = claim.placement
+        launches[found.launch_id] = _NEW._replace(
+            launch_id=found.launch_id,
+            session_id=claim.session_id,
+            node=found.node,
+            device=found.device,
+            slots=list(found.slots),
+            created_time=claim.now,
         )
         leases += [
-            (lease_id, found.launch_id, taking.session_id, found.node, found.device, slot, taking.now, None)
+            (lease_id, found.launch_id, claim.session_id, found.node, found.device, slot, claim.now, None)
             for lease_id, slot in zip(found.lease_ids, found.slots, strict=True)
         ]
     _insert_launches(tx, launches.values())
-    # In one order everywhere, so that two replicas never wait for each other's slots crosswise.
+    # In one order everywhere, so that two replicas never deadlock.
     leases.sort(key=lambda lease: lease[3:6])
     if _insert_leases(tx, leases) < len(leases):
-        for lost in _take_back(tx, [taking.placement for taking in takings]):
+        for lost in _take_back(tx, [claim.placement for claim in claims]):
             del launches[lost]
     return launches
 
 
-def _take_back(tx: Transaction, placements: Sequence[Placement]) -> set[str]:
+def _take_back(tx: Transaction, placements: Sequence[ChosenSlots]) -> set[str]:
     """Remove what was written of the placements that did not get all of their slots; return their launches."""
     ids = [found.launch_id for found in placements]
     held = select(LEASE.c.launch_id, func.count()).where(LEASE.c.launch_id.in_(ids)).group_by(LEASE.c.launch_id)
@@ -85,7 +84,31 @@ def _take_back(tx: Transaction, placements: Sequence[Placement]) -> set[str]:
     return lost
 
 
-_launches = Rows(Launch, LAUNCH)
+_NEW = LaunchRow(
+    launch_id="",
+    session_id="",
+    node="",
+    device="",
+    slots=[],
+    epoch=1,
+    desired="RUNNING",
+    created_time=moment(0),
+    state=LaunchState.ASSIGNED.value,
+    reason="",
+    message="",
+    exit_code=None,
+    signal_port=0,
+    media_port=0,
+    http_port=0,
+    viewers=None,
+    ever_connected=False,
+    start_s=None,
+    log_tail=[],
+    ending_time=None,
+    overdue=False,
+    reported_time=None,
+    ended_time=None,
+)
 _insert_launches, _insert_leases = Inserter(LAUNCH), Inserter(LEASE, skip_conflicts=True)
 _OPEN = select(NODE.c.node).where(
     NODE.c.node.in_(bindparam("nodes", expanding=True)),

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, insert, select
 
-from footlights.store.schema import DEVICE_EVENT, DeviceEvent
+from footlights.store.schema import DEVICE_EVENT, DeviceEventRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 MOST_EVENTS = 50
 """How many events of one device are kept."""
@@ -32,14 +32,14 @@ def record(tx: Transaction, node: str, uuid: str, reason: str, message: str, *, 
     tx.execute(delete(DEVICE_EVENT).where(*mine, DEVICE_EVENT.c.number <= number - MOST_EVENTS))
 
 
-def events(tx: Transaction, *, node: str | None = None, since: datetime | None = None) -> list[DeviceEvent]:
+def events(tx: Transaction, *, node: str | None = None, since: datetime | None = None) -> list[DeviceEventRow]:
     """Return what happened to all devices, or to those of one node, since a moment: by device, oldest first."""
     statement = select(DEVICE_EVENT).order_by(DEVICE_EVENT.c.node, DEVICE_EVENT.c.uuid, DEVICE_EVENT.c.number)
     if node is not None:
         statement = statement.where(DEVICE_EVENT.c.node == node)
     if since is not None:
         statement = statement.where(DEVICE_EVENT.c.time >= since)
-    return tx.all(statement, DeviceEvent)
+    return tx.all(statement, DeviceEventRow)
 
 
 def last(tx: Transaction, nodes: Collection[str]) -> dict[tuple[str, str], str]:

@@ -1,4 +1,4 @@
-"""The fleet as placing reads it: nodes with their devices and what is held of them, a few statements for all."""
+"""The fleet as the scheduler reads it: nodes with their devices and leases, in a few statements for all."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, delete, func, select
 
-from footlights.store.bulk_insert import Inserter
+from footlights.store.bulk import Inserter
 from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, WARM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class FleetNode:
     """One node. Two that are equal are placed on alike."""
 
     node: str
@@ -38,8 +38,8 @@ class Member:
     """(application, version) of what has become ready there before."""
 
 
-def members(tx: Transaction, names: Sequence[str] | None = None) -> list[Member]:
-    """Return some nodes, or all, by name; one that is not known is not among them."""
+def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNode]:
+    """Return some nodes, or all, by name."""
 
     def among(column: Any) -> list[ColumnElement[bool]]:
         return [] if names is None else [column.in_(names)]
@@ -61,7 +61,7 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[Member]
     for node, application, version in tx.execute(select(*WARM_KEY).where(*among(WARM.c.node))):
         warm[node].add((application, version))
     return [
-        Member(
+        FleetNode(
             node,
             connected,
             cordoned,
@@ -78,7 +78,7 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[Member]
 
 def warmed(tx: Transaction, ready: Mapping[tuple[str, str, str], datetime]) -> None:
     """Record which versions have become ready where, and when, by (node, application, version); what is known stays."""
-    # In one order everywhere, so that two replicas never wait for each other's rows crosswise.
+    # In one order everywhere, so that two replicas never deadlock.
     _insert_warm(tx, [(*key, now) for key, now in sorted(ready.items())])
 
 

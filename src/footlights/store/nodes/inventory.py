@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from footlights.store.nodes import device_history
-from footlights.store.schema import DEVICE, Device
+from footlights.store.schema import DEVICE, DeviceRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReportedDevice:
     """A device as its agent reports it; ``reading`` is the serialized ``footlights.v1.Device``."""
 
     uuid: str
@@ -32,22 +32,22 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class ReportedDevices:
     """All devices of a node, as reported at a moment."""
 
     node: str
-    readings: Sequence[Reading]
+    readings: Sequence[ReportedDevice]
     now: datetime
 
 
-def replace(tx: Transaction, inventories: Sequence[Inventory]) -> None:
+def replace(tx: Transaction, inventories: Sequence[ReportedDevices]) -> None:
     """Replace what is known of nodes' devices; what becomes sick, or well again, goes into their history.
 
     Each node is named once. What is reported as it is known is not written.
     """
-    known: defaultdict[str, dict[str, Device]] = defaultdict(dict)
+    known: defaultdict[str, dict[str, DeviceRow]] = defaultdict(dict)
     names = [each.node for each in inventories]
-    for row in tx.all(select(DEVICE).where(DEVICE.c.node.in_(names)), Device):
+    for row in tx.all(select(DEVICE).where(DEVICE.c.node.in_(names)), DeviceRow):
         known[row.node][row.uuid] = row
     unknown = {each.node for each in inventories if any(one.uuid not in known[each.node] for one in each.readings)}
     last = device_history.last(tx, unknown)
@@ -72,7 +72,7 @@ def replace(tx: Transaction, inventories: Sequence[Inventory]) -> None:
 
 
 def _note_health(
-    tx: Transaction, inventory: Inventory, rows: Mapping[str, Device], last: Mapping[tuple[str, str], str]
+    tx: Transaction, inventory: ReportedDevices, rows: Mapping[str, DeviceRow], last: Mapping[tuple[str, str], str]
 ) -> None:
     node, now = inventory.node, inventory.now
     sick = {uuid: row.sick for uuid, row in rows.items()}
@@ -87,7 +87,7 @@ def _note_health(
         sick[uuid] = reading.sick
 
 
-def _values(node: str, reading: Reading) -> dict[str, Any]:
+def _values(node: str, reading: ReportedDevice) -> dict[str, Any]:
     return {
         "node": node,
         "uuid": reading.uuid,

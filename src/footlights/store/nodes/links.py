@@ -1,4 +1,4 @@
-"""The beginnings and the ends of links: those that share a commit are read and written together.
+"""Links opened and closed: those that share a commit are read and written together.
 
 Thousands of agents come back in the same seconds after a restart; each one alone would take a dozen statements.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, update
 
 from footlights import errors
+from footlights.store.bulk import Inserter
 from footlights.store.nodes import inventory, node_rows
-from footlights.store.nodes.inventory import Inventory, Reading
-from footlights.store.schema import NODE, Node
-from footlights.store.unit import Joint, Transaction
+from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
+from footlights.store.schema import NODE, NodeRow
+from footlights.store.unit import BatchWrite, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,22 +23,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class LinkOpening:
     """An agent that opens its link to one replica."""
 
     node: str
     incarnation: str
     facts: bytes
-    readings: Sequence[Reading]
+    readings: Sequence[ReportedDevice]
     now: datetime
     hub: str = ""
     """The replica."""
     after_epoch: int | None = None
-    """The node's epoch when it was looked at; None where nobody looked."""
+    """The node's epoch when it was read; None where it was not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class LinkClosing:
     """A link that has ended."""
 
     node: str
@@ -45,126 +46,129 @@ class Departure:
     now: datetime
 
 
-def link(tx: Transaction, arrival: Arrival) -> int:
+def link(tx: Transaction, opening: LinkOpening) -> int:
     """Record that an agent has opened its link: a new epoch begins, and older links are void. Return the epoch.
 
     Raises:
         errors.Conflict: another agent has opened a link under this name since ``after_epoch`` was looked at.
     """
-    [answer] = link_all(tx, [arrival])
+    [answer] = link_all(tx, [opening])
     if isinstance(answer, errors.Error):
         raise answer
     return answer
 
 
-def link_all(tx: Transaction, arrivals: Sequence[Arrival]) -> list[int | errors.Error]:
-    """Record arrivals in their order and answer for each: what ``link`` returns, or what it raises.
+def link_all(tx: Transaction, openings: Sequence[LinkOpening]) -> list[int | errors.Error]:
+    """Record openings in their order and answer for each: what ``link`` returns, or what it raises.
 
     Raises:
-        errors.Conflict: one of several nodes was linked elsewhere in between, which only each alone can tell.
+        errors.Conflict: one of several nodes was linked elsewhere in between; each alone can tell whether it was it.
     """
-    answers: list[int | errors.Error] = [0] * len(arrivals)
-    left = list(range(len(arrivals)))
+    answers: list[int | errors.Error] = [0] * len(openings)
+    left = list(range(len(openings)))
     while left:
-        # Of several that come under one name, each is to find what the one before it has written.
+        # Of several under one name, each finds what the one before it has written.
         turn: dict[str, int] = {}
         for number in left:
-            turn.setdefault(arrivals[number].node, number)
-        # By name, so that two replicas never wait for each other's nodes crosswise.
+            turn.setdefault(openings[number].node, number)
+        # By name, so that two replicas never deadlock.
         chosen = [turn[node] for node in sorted(turn)]
-        epochs = _link_each_once(tx, [arrivals[number] for number in chosen])
+        epochs = _link_each_once(tx, [openings[number] for number in chosen])
         for number, epoch in zip(chosen, epochs, strict=True):
             answers[number] = epoch
-        left = [number for number in left if turn[arrivals[number].node] != number]
+        left = [number for number in left if turn[openings[number].node] != number]
     return answers
 
 
 def unlink(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
     """Record that a link has ended, unless a newer one has begun."""
-    return bool(tx.changed(_END, [_end(Departure(node, epoch, now))]))
+    return bool(tx.changed(_END, [_end(LinkClosing(node, epoch, now))]))
 
 
-def unlink_all(tx: Transaction, departures: Sequence[Departure]) -> list[None]:
+def unlink_all(tx: Transaction, closings: Sequence[LinkClosing]) -> list[None]:
     """Record that links have ended, each unless a newer one has begun."""
-    tx.execute(_END, [_end(each) for each in sorted(departures, key=lambda each: each.node)])
-    return [None] * len(departures)
+    tx.execute(_END, [_end(each) for each in sorted(closings, key=lambda each: each.node)])
+    return [None] * len(closings)
 
 
-ARRIVALS: Joint[Arrival, int] = Joint("the opening of links", link_all)
-"""Opens links together: ``await store.write_joint(linking.ARRIVALS, Arrival(...))``."""
+OPENINGS: BatchWrite[LinkOpening, int] = BatchWrite("open links", link_all)
+"""Opens links together: ``await store.write_batched(linking.ARRIVALS, Arrival(...))``."""
 
-DEPARTURES: Joint[Departure, None] = Joint("the end of links", unlink_all)
-"""Ends links together."""
+CLOSINGS: BatchWrite[LinkClosing, None] = BatchWrite("close links", unlink_all)
+"""Closes links together."""
 
 
-def _link_each_once(tx: Transaction, arrivals: Sequence[Arrival]) -> list[int | errors.Error]:
-    known = node_rows.some(tx, [arrival.node for arrival in arrivals])
+def _link_each_once(tx: Transaction, openings: Sequence[LinkOpening]) -> list[int | errors.Error]:
+    known = node_rows.some(tx, [opening.node for opening in openings])
     answers: list[int | errors.Error] = []
-    linked: list[Arrival] = []
-    fresh: list[dict[str, Any]] = []
+    linked: list[LinkOpening] = []
+    fresh: list[NodeRow] = []
     again: list[dict[str, Any]] = []
-    for arrival in arrivals:
-        row = known.get(arrival.node)
+    for opening in openings:
+        row = known.get(opening.node)
         seen = 0 if row is None else row.epoch
-        if arrival.after_epoch is not None and arrival.after_epoch != seen:
-            answers.append(_late(arrival.node))
+        if opening.after_epoch is not None and opening.after_epoch != seen:
+            answers.append(_late(opening.node))
             continue
         answers.append(seen + 1)
-        linked.append(arrival)
+        linked.append(opening)
         if row is None:
-            fresh.append(_first(arrival))
+            fresh.append(_first(opening))
         else:
-            again.append(_next(arrival, seen))
-    if fresh:
-        tx.execute(insert(NODE), fresh)
+            again.append(_next(opening, seen))
+    _insert_nodes(tx, fresh)
     if again and tx.changed(_BEGIN, again) < len(again):
-        # Which of them another replica was faster with is not known here: each is tried alone.
+        # Which of them another replica was faster with is not known: each is tried alone.
         raise _late(again[0]["of_node"])
-    inventory.replace(tx, [Inventory(each.node, each.readings, each.now) for each in linked])
-    for arrival in linked:
-        row = known.get(arrival.node)
+    inventory.replace(tx, [ReportedDevices(each.node, each.readings, each.now) for each in linked])
+    for opening in linked:
+        row = known.get(opening.node)
         if row is not None and not row.reachable:
-            node_rows.resettle_all(tx, arrival.node, arrival.now)
+            node_rows.derive_all(tx, opening.node, opening.now)
     return answers
 
 
-def _first(arrival: Arrival) -> dict[str, Any]:
-    row = Node(
-        node=arrival.node,
-        incarnation=arrival.incarnation,
+def _first(opening: LinkOpening) -> NodeRow:
+    return NodeRow(
+        node=opening.node,
+        incarnation=opening.incarnation,
         epoch=1,
         connected=True,
         reachable=True,
-        facts=arrival.facts,
-        created_time=arrival.now,
-        connected_time=arrival.now,
-        last_seen_time=arrival.now,
-        hub=arrival.hub,
+        cordoned=False,
+        draining=False,
+        drain_time=None,
+        facts=opening.facts,
+        created_time=opening.now,
+        connected_time=opening.now,
+        last_seen_time=opening.now,
+        notices={},
+        hub=opening.hub,
         hub_epoch=1,
     )
-    return row.model_dump()
 
 
-def _next(arrival: Arrival, seen: int) -> dict[str, Any]:
+def _next(opening: LinkOpening, seen: int) -> dict[str, Any]:
     return {
-        "of_node": arrival.node,
+        "of_node": opening.node,
         "seen": seen,
         "next": seen + 1,
-        "by": arrival.incarnation,
-        "with_facts": arrival.facts,
-        "moment": arrival.now,
-        "at": arrival.hub,
+        "by": opening.incarnation,
+        "with_facts": opening.facts,
+        "moment": opening.now,
+        "at": opening.hub,
     }
 
 
-def _end(departure: Departure) -> dict[str, Any]:
-    return {"of_node": departure.node, "of_epoch": departure.epoch, "moment": departure.now}
+def _end(closing: LinkClosing) -> dict[str, Any]:
+    return {"of_node": closing.node, "of_epoch": closing.epoch, "moment": closing.now}
 
 
 def _late(node: str) -> errors.Conflict:
-    return errors.Conflict(f"Another agent has opened a link as {node} at this moment.")
+    return errors.Conflict(f"Another agent has just opened a link as {node}.")
 
 
+_insert_nodes = Inserter(NODE)
 _BEGIN = (
     update(NODE)
     .where(NODE.c.node == bindparam("of_node"), NODE.c.epoch == bindparam("seen"))
@@ -187,4 +191,4 @@ _END = (
 )
 
 
-__all__ = ["ARRIVALS", "DEPARTURES", "Arrival", "Departure", "link", "link_all", "unlink", "unlink_all"]
+__all__ = ["CLOSINGS", "OPENINGS", "LinkClosing", "LinkOpening", "link", "link_all", "unlink", "unlink_all"]

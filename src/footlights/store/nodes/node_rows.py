@@ -11,60 +11,60 @@ from footlights.lifecycle import LaunchState
 from footlights.store.launches import launch_rows
 from footlights.store.launches.launch_rows import Observation
 from footlights.store.nodes import device_history, fleet
-from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, Device, Lease, Node, microseconds
+from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, DeviceRow, LeaseRow, NodeRow, microseconds
 from footlights.store.sessions import session_rows
-from footlights.store.sessions.derivation import Lives
+from footlights.store.sessions.derivation import SessionStates
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Transaction
 
 
-def get(tx: Transaction, node: str) -> Node | None:
+def get(tx: Transaction, node: str) -> NodeRow | None:
     """Return one node."""
-    return tx.one(select(NODE).where(NODE.c.node == node), Node)
+    return tx.one(select(NODE).where(NODE.c.node == node), NodeRow)
 
 
-def some(tx: Transaction, names: Sequence[str]) -> dict[str, Node]:
+def some(tx: Transaction, names: Sequence[str]) -> dict[str, NodeRow]:
     """Return those of some nodes that are known, by name."""
-    return {row.node: row for row in tx.all(select(NODE).where(NODE.c.node.in_(names)), Node)}
+    return {row.node: row for row in tx.all(select(NODE).where(NODE.c.node.in_(names)), NodeRow)}
 
 
 @dataclass(frozen=True, slots=True)
-class Living:
+class LivingLaunch:
     """A launch that has not ended."""
 
     launch_id: str
     state: str
 
 
-def living(tx: Transaction, names: Sequence[str]) -> dict[str, list[Living]]:
+def living(tx: Transaction, names: Sequence[str]) -> dict[str, list[LivingLaunch]]:
     """Return what has not ended on some nodes, by node."""
     columns = (LAUNCH.c.node, LAUNCH.c.launch_id, LAUNCH.c.state)
-    found: dict[str, list[Living]] = {}
+    found: dict[str, list[LivingLaunch]] = {}
     for node, launch_id, state in tx.execute(
         select(*columns).where(LAUNCH.c.node.in_(names), LAUNCH.c.ended_time.is_(None))
     ):
-        found.setdefault(node, []).append(Living(launch_id, state))
+        found.setdefault(node, []).append(LivingLaunch(launch_id, state))
     return found
 
 
-def everyone(tx: Transaction) -> list[Node]:
+def everyone(tx: Transaction) -> list[NodeRow]:
     """Return all nodes, by name."""
-    return tx.all(select(NODE).order_by(NODE.c.node), Node)
+    return tx.all(select(NODE).order_by(NODE.c.node), NodeRow)
 
 
-def draining(tx: Transaction) -> list[Node]:
+def draining(tx: Transaction) -> list[NodeRow]:
     """Return the nodes that are being drained, by name."""
-    return tx.all(select(NODE).where(NODE.c.draining).order_by(NODE.c.node), Node)
+    return tx.all(select(NODE).where(NODE.c.draining).order_by(NODE.c.node), NodeRow)
 
 
-def devices(tx: Transaction, node: str | None = None) -> list[Device]:
+def devices(tx: Transaction, node: str | None = None) -> list[DeviceRow]:
     """Return the devices of one node or of all, by node and in the agent's order."""
     statement = select(DEVICE).order_by(DEVICE.c.node, DEVICE.c.uuid)
-    return tx.all(statement if node is None else statement.where(DEVICE.c.node == node), Device)
+    return tx.all(statement if node is None else statement.where(DEVICE.c.node == node), DeviceRow)
 
 
 def facts(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
@@ -84,9 +84,9 @@ def readings(tx: Transaction, wanted: Collection[tuple[str, str]]) -> dict[tuple
     return {(row[0], row[1]): row[2] for row in found}
 
 
-def standings(tx: Transaction) -> list[Node]:
+def standings(tx: Transaction) -> list[NodeRow]:
     """Return of every node whether it can be used: its name, and ``reachable``, ``draining`` and ``cordoned``."""
-    return tx.all(select(NODE.c.node, NODE.c.reachable, NODE.c.draining, NODE.c.cordoned), Node)
+    return tx.all(select(NODE.c.node, NODE.c.reachable, NODE.c.draining, NODE.c.cordoned), NodeRow)
 
 
 def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:
@@ -96,9 +96,9 @@ def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:
     return [(node, uuid, slots, sick, reading) for node, uuid, slots, sick, reading in found]
 
 
-def live_leases(tx: Transaction, node: str) -> list[Lease]:
+def live_leases(tx: Transaction, node: str) -> list[LeaseRow]:
     """Return the leases that are held on a node."""
-    return tx.all(select(LEASE).where(LEASE.c.node == node, LEASE.c.released_time.is_(None)), Lease)
+    return tx.all(select(LEASE).where(LEASE.c.node == node, LEASE.c.released_time.is_(None)), LeaseRow)
 
 
 def set_facts(tx: Transaction, node: str, facts: bytes) -> None:
@@ -119,12 +119,12 @@ def reclaim(tx: Transaction, node: str, epoch: int, hub: str, *, now: datetime) 
     mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
     met = tx.changed(mine.values(connected=True, reachable=True, hub=hub, hub_epoch=epoch, last_seen_time=now))
     if met:
-        resettle_all(tx, node, now)
+        derive_all(tx, node, now)
     return bool(met)
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class LinkStatus:
     """What is known of a node's link."""
 
     node: str
@@ -136,12 +136,12 @@ class Presence:
     last_seen_time: datetime | None
 
 
-def presences(tx: Transaction) -> list[Presence]:
+def link_statuses(tx: Transaction) -> list[LinkStatus]:
     """Return what is known of every node's link, by name."""
     table = NODE.c
     hub = case((table.hub_epoch == table.epoch, table.hub))
     columns = (table.node, hub, table.epoch, table.connected, table.reachable, table.last_seen_time)
-    return [Presence(*row) for row in tx.execute(select(*columns).order_by(table.node))]
+    return [LinkStatus(*row) for row in tx.execute(select(*columns).order_by(table.node))]
 
 
 def seen(tx: Transaction, heard: Sequence[tuple[str, int]], *, now: datetime) -> None:
@@ -162,13 +162,13 @@ def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool
     mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
     met = tx.changed(mine.values(reachable=False, connected=False))
     if met:
-        resettle_all(tx, node, now)
+        derive_all(tx, node, now)
     return bool(met)
 
 
-def resettle_all(tx: Transaction, node: str, now: datetime) -> None:
+def derive_all(tx: Transaction, node: str, now: datetime) -> None:
     """Let the sessions on a node show how it is now."""
-    session_rows.resettle(tx, session_rows.live_on(tx, node), now=now)
+    session_rows.derive(tx, session_rows.live_on(tx, node), now=now)
 
 
 def notice(tx: Transaction, node: str, reason: str, message: str, *, now: datetime) -> None:
@@ -186,18 +186,18 @@ def set_placing(
     tx.execute(
         update(NODE).where(NODE.c.node == node).values(cordoned=cordoned, draining=draining, drain_time=drain_time)
     )
-    resettle_all(tx, node, now)
+    derive_all(tx, node, now)
 
 
 def forget(tx: Transaction, node: str, *, now: datetime) -> int:
     """Remove a node that will not come back; its sessions end as NODE_LOST. Return how many."""
     message = f"An operator said that node {node} will not come back."
     running = [launch for launch, _ in launch_rows.live_on(tx, node)]
-    lives = Lives.of_launches(tx, [launch.launch_id for launch in running])
+    states = SessionStates.of_launches(tx, [launch.launch_id for launch in running])
     for launch in running:
         lost = Observation(launch.launch_id, launch.epoch, LaunchState.LOST, reason="NODE_FORGOTTEN", message=message)
-        launch_rows.note(lives, node, lost, now=now)
-    lives.write()
+        launch_rows.note(states, node, lost, now=now)
+    states.write()
     device_history.forget(tx, node)
     fleet.forget(tx, [node])
     tx.execute(delete(DEVICE).where(DEVICE.c.node == node))

@@ -10,13 +10,13 @@ from sqlalchemy import bindparam, delete, func, select, tuple_
 
 from footlights import errors
 from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
-from footlights.store.bulk_insert import Inserter, Rows
+from footlights.store.bulk import Inserter
 from footlights.store.cluster.revisions import allocate
 from footlights.store.launches import slots
-from footlights.store.launches.slots import Placement, Taking
-from footlights.store.schema import SESSION, VERSION, Launch, Session, microseconds
+from footlights.store.launches.slots import ChosenSlots, SlotClaim
+from footlights.store.schema import SESSION, VERSION, LaunchRow, SessionRow, microseconds, moment
 from footlights.store.sessions import idempotency
-from footlights.store.unit import Joint, Transaction
+from footlights.store.unit import BatchWrite, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +30,12 @@ class Creation:
     """A session to be created."""
 
     values: Mapping[str, Any]
-    """The columns that its servicer gives; the others get their defaults."""
+    """The columns that are not as in ``NEW_SESSION``."""
     now: datetime
     queue_limit: int
     """How many sessions may wait, this one included."""
     request: Request | None = None
-    placement: Placement | None = None
+    placement: ChosenSlots | None = None
     """Where it is to be launched at once; None lets it wait for placing."""
     certain: datetime | None = None
     """The moment up to which time is known to have passed, which makes a request's key old; None is ``now``."""
@@ -59,8 +59,8 @@ class Created:
     """The session as it was written, or found; and its launch where it was placed."""
 
     outcome: Outcome
-    session: Session
-    launch: Launch | None = None
+    session: SessionRow
+    launch: LaunchRow | None = None
 
 
 def create(tx: Transaction, creation: Creation) -> Created:
@@ -92,8 +92,8 @@ def create_all(tx: Transaction, creations: Sequence[Creation]) -> list[Created |
     return batch.answered()
 
 
-SESSIONS: Joint[Creation, Created] = Joint("the creation of sessions", create_all)
-"""Creates sessions together: ``await store.write_joint(creating.SESSIONS, Creation(...))``."""
+SESSIONS: BatchWrite[Creation, Created] = BatchWrite("the creation of sessions", create_all)
+"""Creates sessions together: ``await store.write_batched(create.SESSIONS, Creation(...))``."""
 
 
 class _Batch:
@@ -141,7 +141,7 @@ class _Batch:
             self._waiting = waiting
         for missing in wanted - there:
             for number in [each for each in self._open if self._version(each) == missing]:
-                self._answer(number, errors.Conflict("The version was deleted at this moment. Choose another."))
+                self._answer(number, errors.Conflict("The version has just been deleted. Choose another."))
 
     def insert_placed(self) -> None:
         placed = [(n, found) for n in self._open if (found := self._creations[n].placement) is not None]
@@ -152,7 +152,7 @@ class _Batch:
         self._give_revisions([number for number, _ in placed])
         written = {number: self._row(number, found) for number, found in placed}
         _insert_sessions(self._tx, written.values())
-        takings = [Taking(written[n].session_id, found, self._creations[n].now) for n, found in placed]
+        takings = [SlotClaim(written[n].session_id, found, self._creations[n].now) for n, found in placed]
         begun = slots.take(self._tx, takings)
         displaced = []
         for number, found in placed:
@@ -217,7 +217,7 @@ class _Batch:
         if lacking:
             self._revisions.update(zip(lacking, allocate(self._tx, len(lacking)), strict=True))
 
-    def _row(self, number: int, placement: Placement | None) -> Session:
+    def _row(self, number: int, placement: ChosenSlots | None) -> SessionRow:
         creation = self._creations[number]
         row = {
             **creation.values,
@@ -229,7 +229,7 @@ class _Batch:
             row["timeline"].append([Stage.PLACED.value, microseconds(creation.now)])
             row |= {"launch_id": placement.launch_id, "launch_count": 1}
             row |= {"state": _PLACED.state.value, "status_message": _PLACED.message}
-        return _sessions.new(row)
+        return NEW_SESSION._replace(**row)
 
 
 def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
@@ -242,7 +242,41 @@ def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
 
 
 _PLACED = settle(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
-_sessions = Rows(Session, SESSION)
+NEW_SESSION = SessionRow(
+    session_id="",
+    application="",
+    application_version="",
+    username="",
+    created_by="",
+    profile="",
+    priority=0,
+    request_id="",
+    arguments={},
+    usd_stage_uri="",
+    secrets=b"",
+    labels={},
+    needs=b"",
+    limits=b"",
+    max_total_s=None,
+    launcher="process",
+    created_time=moment(0),
+    intent=Intent.RUN.value,
+    wish="",
+    wish_message="",
+    launch_id=None,
+    launch_count=0,
+    failures=0,
+    queue={},
+    state=SessionState.PENDING.value,
+    condition="OK",
+    end_reason="",
+    status_message="",
+    timeline=[],
+    ready_time=None,
+    ended_time=None,
+    revision=0,
+)
+"""What a new session has in the columns that its creation does not give."""
 _insert_sessions = Inserter(SESSION)
 
 _WAITING = (
@@ -255,7 +289,7 @@ _WAITING = (
     )
     .scalar_subquery()
 )
-# Whoever removes a version waits for those who look at it, and counts the sessions that they have made of it.
+# Removing a version waits for those that read it here, and then counts the sessions that were created of it.
 _LOOK = (
     select(VERSION.c.application, VERSION.c.version, _WAITING)
     .where(tuple_(VERSION.c.application, VERSION.c.version).in_(bindparam("wanted", expanding=True)))
@@ -263,4 +297,4 @@ _LOOK = (
 )
 
 
-__all__ = ["SESSIONS", "Created", "Creation", "Outcome", "Placement", "create", "create_all"]
+__all__ = ["NEW_SESSION", "SESSIONS", "Created", "Creation", "Outcome", "create", "create_all"]

@@ -1,26 +1,25 @@
-"""Lives: sessions and their launches, read at once, changed in memory, and written at once.
+"""Deriving the state of sessions: some sessions and their launches, read at once, changed in memory, written at once.
 
-A session's state follows from its intent and its launch. Whoever changes one of them settles the session here and
+A session's state follows from its intent and its launch. Code that changes one of them derives the state here and
 writes all that has become different: a few statements, however many sessions share them.
 
-On Postgres the sessions are locked when they are read, in one order everywhere, so that nobody changes them or what
-belongs to them until they are written; SQLite has one writer anyhow. Every session that is other than it was gets one
-new revision, and is found by its old one.
+On Postgres the sessions are locked when they are read, in one order everywhere, so that no other transaction changes
+them or what belongs to them until they are written; SQLite has one writer anyhow. Every session that has changed gets
+one new revision, and is found by its old one.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
 from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, Stage, settle
-from footlights.store.bulk_insert import Rows
-from footlights.store.bulk_update import Updater
+from footlights.store.bulk import Updater
 from footlights.store.cluster.revisions import allocate
 from footlights.store.nodes import fleet
-from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, Launch, Node, Session, microseconds
+from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, LaunchRow, SessionRow, microseconds
 from footlights.store.unit import Changed, Transaction
 
 if TYPE_CHECKING:
@@ -28,66 +27,76 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-class Lives:
+class DerivationNode(NamedTuple):
+    """What of a node bears on the state of the sessions on it."""
+
+    node: str
+    epoch: int
+    reachable: bool
+    draining: bool
+    drain_time: datetime | None
+
+
+class SessionStates:
     """Some sessions, their current launches, and the nodes that these are on; as they are now, and as they become.
 
-    What is not there is None. Nothing that is changed is in the database before ``write``.
+    What does not exist, or cannot be decoded, is None. No change is in the database before ``write``.
     """
 
     def __init__(self, tx: Transaction) -> None:
         """Begin with none."""
         self.tx = tx
-        self._sessions: dict[str, Session] = {}
-        self._launches: dict[str, Launch] = {}
-        self._nodes: dict[str, Node] = {}
-        self._sessions_before: dict[str, Session] = {}
-        self._launches_before: dict[str, Launch] = {}
+        self._sessions: dict[str, SessionRow] = {}
+        self._launches: dict[str, LaunchRow] = {}
+        self._nodes: dict[str, DerivationNode] = {}
+        self._sessions_before: dict[str, SessionRow] = {}
+        self._launches_before: dict[str, LaunchRow] = {}
         self._touched: set[str] = set()
         self._released: dict[str, datetime] = {}
         self._warmed: dict[tuple[str, str, str], datetime] = {}
 
     @classmethod
-    def of_sessions(cls, tx: Transaction, session_ids: Iterable[str], *, nodes: Iterable[str] = ()) -> Lives:
+    def of_sessions(cls, tx: Transaction, session_ids: Iterable[str], *, nodes: Iterable[str] = ()) -> SessionStates:
         """Read these sessions."""
-        lives = cls(tx)
-        lives._read_sessions(tx.all(_SESSIONS_BY_ID, Session, {"ids": list(set(session_ids))}))
-        lives._read_launches(())
-        lives._read_nodes(nodes)
-        return lives
+        states = cls(tx)
+        states._read_sessions(tx.all(_SESSIONS_BY_ID, SessionRow, {"ids": list(set(session_ids))}))
+        states._read_launches(())
+        states._read_nodes(nodes)
+        return states
 
     @classmethod
-    def of_launches(cls, tx: Transaction, launch_ids: Iterable[str], *, nodes: Iterable[str] = ()) -> Lives:
+    def of_launches(cls, tx: Transaction, launch_ids: Iterable[str], *, nodes: Iterable[str] = ()) -> SessionStates:
         """Read these launches, whether they are current or not, and the sessions that they are of."""
-        lives = cls(tx)
+        states = cls(tx)
         ids = set(launch_ids)
-        lives._read_sessions(tx.all(_SESSIONS_BY_LAUNCH, Session, {"ids": list(ids)}))
-        lives._read_launches(ids)
-        lives._read_nodes(nodes)
-        return lives
+        states._read_sessions(tx.all(_SESSIONS_BY_LAUNCH, SessionRow, {"ids": list(ids)}))
+        states._read_launches(ids)
+        states._read_nodes(nodes)
+        return states
 
-    def session(self, session_id: str) -> Session | None:
+    def session(self, session_id: str) -> SessionRow | None:
         """Return a session."""
         return self._sessions.get(session_id)
 
-    def launch(self, launch_id: str | None) -> Launch | None:
+    def launch(self, launch_id: str | None) -> LaunchRow | None:
         """Return a launch."""
         return None if launch_id is None else self._launches.get(launch_id)
 
-    def node(self, name: str) -> Node | None:
+    def node(self, name: str) -> DerivationNode | None:
         """Return a node: one that a launch which has not ended is on, or that was asked for."""
         return self._nodes.get(name)
 
-    def launch_of(self, session: Session) -> Launch | None:
+    def launch_of(self, session: SessionRow) -> LaunchRow | None:
         """Return a session's current launch."""
         return self.launch(session.launch_id)
 
-    def begin(self, session: Session, launch: Launch, *, now: datetime) -> None:
+    def begin(self, session: SessionRow, launch: LaunchRow, *, now: datetime) -> None:
         """Give a session a launch that was written this moment."""
         self._launches[launch.launch_id] = self._launches_before[launch.launch_id] = launch
         self.change_session(session, launch_id=launch.launch_id, launch_count=session.launch_count + 1)
-        self.settle(session.session_id, now=now, steps={Stage.PLACED: now})
+        self.derive(session.session_id, now=now, steps={Stage.PLACED: now})
 
-    def end(self, session: Session, reason: EndReason, message: str, *, now: datetime) -> None:
+    def end(self, session: SessionRow, reason: EndReason, message: str, *, now: datetime) -> None:
         """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
         if session.intent == Intent.END or session.ended_time is not None:
             return
@@ -101,10 +110,10 @@ class Lives:
         launch = self.launch_of(session)
         if launch is not None and launch.ended_time is None:
             self.change_launch(launch, desired="STOPPED", ending_time=launch.ending_time or now)
-        self.settle(session.session_id, now=now)
+        self.derive(session.session_id, now=now)
 
-    def settle(self, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None) -> None:
-        """Change what follows from a session's intent and launch: state, reason, message, timeline; none once it ended.
+    def derive(self, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None) -> None:
+        """Change what follows from a session's intent and launch: state, reason, message, timeline. Final once ended.
 
         Args:
             session_id: The session, one of whose inputs was changed.
@@ -116,52 +125,52 @@ class Lives:
             return
         launch = self.launch_of(session)
         node = self._nodes.get(launch.node) if launch is not None and launch.ended_time is None else None
-        settled = _settled(session, launch, node)
+        derived = _derived(session, launch, node)
         holds = launch is not None and launch.ended_time is None
         changes: dict[str, Any] = {
-            "state": settled.state.value,
-            "status_message": settled.message,
+            "state": derived.state.value,
+            "status_message": derived.message,
             "condition": "OK" if not holds or (node is not None and node.reachable) else "UNREACHABLE",
         }
-        timeline = _advance(session, settled.state, steps or {}, now)
-        if settled.state is SessionState.PENDING and launch is not None:
+        timeline = _advance(session, derived.state, steps or {}, now)
+        if derived.state is SessionState.PENDING and launch is not None:
             # A launch that was refused or failed without the application's fault: back to its old place in the queue.
             changes |= {"launch_id": None, "failures": session.failures + (launch.state == LaunchState.FAILED)}
             timeline = timeline[:1]
-        if settled.state is not SessionState.PENDING:
+        if derived.state is not SessionState.PENDING:
             changes["queue"] = {}
-        if settled.state in (SessionState.READY, SessionState.ACTIVE) and session.ready_time is None:
+        if derived.state in (SessionState.READY, SessionState.ACTIVE) and session.ready_time is None:
             changes["ready_time"] = (steps or {}).get(Stage.APPLICATION_READY, now)
-        if settled.state.ended:
-            changes |= {"end_reason": settled.end_reason.value if settled.end_reason else "", "ended_time": now}
+        if derived.state.ended:
+            changes |= {"end_reason": derived.end_reason.value if derived.end_reason else "", "ended_time": now}
             changes["secrets"] = b""
         self.change_session(session, **changes, timeline=timeline)
 
-    def change_session(self, session: Session, **changes: Any) -> None:
+    def change_session(self, session: SessionRow, **changes: Any) -> None:
         """Change members of a session."""
-        self._sessions[session.session_id] = _sessions.changed(session, **changes)
+        self._sessions[session.session_id] = session._replace(**changes)
 
-    def change_launch(self, launch: Launch, **changes: Any) -> None:
+    def change_launch(self, launch: LaunchRow, **changes: Any) -> None:
         """Change members of a launch."""
-        self._launches[launch.launch_id] = _launches.changed(launch, **changes)
+        self._launches[launch.launch_id] = launch._replace(**changes)
 
     def touch(self, session_id: str) -> None:
-        """Give a session a new revision in any case: what it shows of its launch has changed."""
+        """Give a session a new revision in any case: what is shown of its launch has changed."""
         self._touched.add(session_id)
 
     def release(self, launch_id: str, *, now: datetime) -> None:
         """Free the slots of a launch that is proved to be over."""
         self._released[launch_id] = now
 
-    def warmed(self, session: Session, node: str, *, now: datetime) -> None:
-        """Note that a session's version has become ready on a node."""
+    def warmed(self, session: SessionRow, node: str, *, now: datetime) -> None:
+        """Record that a session's version has become ready on a node."""
         self._warmed[node, session.application, session.application_version] = now
 
     def write(self) -> frozenset[str]:
-        """Write what has changed; return the sessions that are other than they were.
+        """Write what has changed; return the sessions that have.
 
         Raises:
-            Changed: somebody has changed one of them meanwhile.
+            Changed: another process has changed one of them.
         """
         changed = self._write_sessions()
         launches = [(row, _differing(self._launches_before[key], row)) for key, row in sorted(self._launches.items())]
@@ -190,29 +199,29 @@ class Lives:
             session = self._sessions[session_id]
             values = [getattr(session, name) for name in columns]
             by_columns[(*columns, "revision")].append([*values, revision, session_id, session.revision])
-            self._sessions[session_id] = _sessions.changed(session, revision=revision)
+            self._sessions[session_id] = session._replace(revision=revision)
         met = sum(_update_sessions(self.tx, columns, rows) for columns, rows in by_columns.items())
         if met < len(changes):
             raise Changed("A session was changed at the same time. Read it again and retry.")
         return frozenset(changes)
 
-    def _read_sessions(self, found: Iterable[Session]) -> None:
+    def _read_sessions(self, found: Iterable[SessionRow]) -> None:
         self._sessions = {row.session_id: row for row in found}
         self._sessions_before = dict(self._sessions)
 
     def _read_launches(self, launch_ids: Iterable[str]) -> None:
         ids = {*launch_ids, *(row.launch_id for row in self._sessions.values() if row.launch_id is not None)}
-        found = self.tx.all(_LAUNCHES, Launch, {"ids": list(ids)}) if ids else []
+        found = self.tx.all(_LAUNCHES, LaunchRow, {"ids": list(ids)}) if ids else []
         self._launches = {row.launch_id: row for row in found}
         self._launches_before = dict(self._launches)
 
     def _read_nodes(self, names: Iterable[str]) -> None:
         wanted = {*names, *(row.node for row in self._launches.values() if row.ended_time is None)}
-        found = self.tx.all(_NODES, Node, {"names": list(wanted)}) if wanted else []
+        found = self.tx.all(_NODES, DerivationNode, {"names": list(wanted)}) if wanted else []
         self._nodes = {row.node: row for row in found}
 
 
-def _settled(session: Session, launch: Launch | None, node: Node | None) -> Settled:
+def _derived(session: SessionRow, launch: LaunchRow | None, node: DerivationNode | None) -> Settled:
     facts = None
     if launch is not None:
         facts = LaunchFacts(
@@ -234,13 +243,15 @@ def _settled(session: Session, launch: Launch | None, node: Node | None) -> Sett
     )
 
 
-def _drains(node: Node | None) -> str:
+def _drains(node: DerivationNode | None) -> str:
     if node is None or not node.draining or node.drain_time is None:
         return ""
     return f"The node is being drained; the session ends at {node.drain_time:%H:%M:%S} UTC."
 
 
-def _advance(session: Session, state: SessionState, steps: Mapping[Stage, datetime], now: datetime) -> list[list[Any]]:
+def _advance(
+    session: SessionRow, state: SessionState, steps: Mapping[Stage, datetime], now: datetime
+) -> list[list[Any]]:
     known = {stage for stage, _ in session.timeline}
     fresh = [_mark(stage, when) for stage, when in steps.items() if stage.value not in known]
     if state.ended and Stage.ENDED.value not in known:
@@ -261,7 +272,6 @@ def _differing(before: Any, after: Any) -> tuple[str, ...]:
     )
 
 
-_sessions, _launches = Rows(Session, SESSION), Rows(Launch, LAUNCH)
 _update_sessions, _update_launches = Updater(SESSION, "session_id", "revision"), Updater(LAUNCH, "launch_id")
 
 _SESSIONS = select(SESSION).order_by(SESSION.c.session_id).with_for_update(key_share=True)

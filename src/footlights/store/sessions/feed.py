@@ -14,16 +14,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import String, cast, func, select
-
 from footlights.store.cluster.revisions import last_revision
-from footlights.store.schema import Session
+from footlights.store.schema import SessionRow
 from footlights.store.sessions import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.store.store import Transaction
+    from footlights.store.unit import Readable, Transaction
 
 BATCH = 500
 OVERLAP = 1000
@@ -44,7 +42,7 @@ class _Mark:
     """Every transaction that had drawn a smaller one has a smaller id than this."""
 
 
-Change = TypeVar("Change", Session, listing.End)
+Change = TypeVar("Change", SessionRow, listing.SessionEnd)
 
 
 class Feed:
@@ -67,47 +65,45 @@ class Feed:
     def now(cls, tx: Transaction, monotonic: Callable[[], float]) -> Feed:
         """Begin with what this transaction does not see."""
         feed = cls(last_revision(tx), monotonic)
-        if _is_shared(tx):
-            rows = listing.changed_since(tx, feed._low, limit=OVERLAP)
+        if tx.engine.shared:
+            rows = listing.changes_since(tx, feed._low, limit=OVERLAP).rows
             feed._seen = {row.session_id: row.revision for row in rows}
         return feed
 
-    def read(self, tx: Transaction, *, username: str = "", application: str = "") -> list[Session]:
+    def read(self, tx: Transaction, *, username: str = "", application: str = "") -> list[SessionRow]:
         """Return what has changed and was not read yet, oldest change first: at most ``BATCH``, else there is more."""
         return self._read(
             tx,
-            lambda after: listing.changed_since(tx, after, username=username, application=application, limit=BATCH),
+            lambda after: listing.changes_since(tx, after, username=username, application=application, limit=BATCH),
         )
 
-    def read_ends(self, tx: Transaction) -> list[listing.End]:
+    def read_ends(self, tx: Transaction) -> list[listing.SessionEnd]:
         """Return the ends that were not read yet, as ``read`` does; a feed is read by one of the two only."""
         return self._read(tx, lambda after: listing.ended_since(tx, after, limit=BATCH))
 
-    def _read(self, tx: Transaction, changes: Callable[[int], list[Change]]) -> list[Change]:
-        shared = _is_shared(tx)
+    def _read(self, tx: Transaction, changes: Callable[[int], Readable[Change]]) -> list[Change]:
+        transactions = tx.engine.transactions(tx.connection)
         fresh: list[Change] = []
         newest = last_revision(tx)
-        after = self._low if shared else self.revision
+        after = self.revision if transactions is None else self._low
         while True:
-            rows = changes(after)
-            fresh += [row for row in rows if self._seen.get(row.session_id) != row.revision]
-            if len(rows) < BATCH or len(fresh) >= BATCH:
+            read = changes(after)
+            fresh += [row for row in read.rows if self._seen.get(row.session_id) != row.revision]
+            if read.found < BATCH or not read.rows or len(fresh) >= BATCH:
                 break
-            after = rows[-1].revision
+            after = read.rows[-1].revision
         # Where all was read, what is of no concern here has been seen, too.
-        whole = len(rows) < BATCH and len(fresh) <= BATCH
+        whole = read.found < BATCH and len(fresh) <= BATCH
         fresh = fresh[:BATCH]
         self.revision = newest if whole else max([self.revision, *(row.revision for row in fresh)])
-        if shared:
+        if transactions is not None:
             self._seen.update((row.session_id, row.revision) for row in fresh)
-            self._advance(tx)
+            self._advance(transactions)
         return fresh
 
-    def _advance(self, tx: Transaction) -> None:
+    def _advance(self, transactions: tuple[int, int]) -> None:
         now = self._monotonic()
-        snapshot = func.pg_current_snapshot()
-        bounds = (func.pg_snapshot_xmin(snapshot), func.pg_snapshot_xmax(snapshot))
-        oldest, next_ = (int(value) for value in tx.execute(select(*(cast(bound, String) for bound in bounds))).one())
+        oldest, next_ = transactions
         for mark in self._marks:
             if mark.transaction is None and now - mark.at >= _DRAWN_S:
                 mark.transaction = next_
@@ -123,7 +119,3 @@ class Feed:
     @staticmethod
     def _over(mark: _Mark, oldest: int, now: float) -> bool:
         return (mark.transaction is not None and oldest >= mark.transaction) or now - mark.at >= _ENDED_S
-
-
-def _is_shared(tx: Transaction) -> bool:
-    return tx.dialect == "postgresql"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, delete, select, tuple_
 
 from footlights import errors
-from footlights.store.bulk_insert import Inserter
-from footlights.store.schema import REQUEST_KEY, SESSION, RequestKey, Session
+from footlights.store.bulk import Inserter
+from footlights.store.schema import REQUEST_KEY, SESSION, RequestKeyRow, SessionRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,36 +36,36 @@ class Request:
 
 def claim(
     tx: Transaction, wanted: Sequence[tuple[Request, str]], *, now: datetime, certain: datetime
-) -> dict[tuple[str, str], Session | errors.Error]:
+) -> dict[tuple[str, str], SessionRow | errors.Error]:
     """Note which session each request creates, and return what is known of those that came before.
 
     Args:
         tx: The transaction in which the sessions are created.
         wanted: Requests with keys that differ, and the ids of the sessions that they are to create.
         now: This moment.
-        certain: The moment up to which time is known to have passed: it makes keys old.
+        certain: The moment up to which time has certainly passed: it makes keys old.
 
     Returns:
         By key, of requests that are not new: the session that the request created, or ``errors.AlreadyExists`` where
         the key was used for another request. A key that is out of date, or whose session is gone, is new.
     """
-    # In one order everywhere, so that two replicas never wait for each other's keys crosswise.
+    # In one order everywhere, so that two replicas never deadlock.
     rows = sorted((*request.key, request.body_digest, session_id, now) for request, session_id in wanted)
     if _insert(tx, rows) == len(rows):
         return {}
     ours = {session_id for _, session_id in wanted}
     there = {
         (key.subject, key.request_id): key
-        for key in tx.all(select(REQUEST_KEY).where(_keys([request.key for request, _ in wanted])), RequestKey)
+        for key in tx.all(select(REQUEST_KEY).where(_keys([request.key for request, _ in wanted])), RequestKeyRow)
         if key.session_id not in ours
     }
     made = {
         row.session_id: row
         for row in tx.all(
-            select(SESSION).where(SESSION.c.session_id.in_([key.session_id for key in there.values()])), Session
+            select(SESSION).where(SESSION.c.session_id.in_([key.session_id for key in there.values()])), SessionRow
         )
     }
-    known: dict[tuple[str, str], Session | errors.Error] = {}
+    known: dict[tuple[str, str], SessionRow | errors.Error] = {}
     void = []
     for request, _ in wanted:
         key = there.get(request.key)

@@ -12,15 +12,15 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from footlights import errors
 from footlights.lifecycle import SessionState
-from footlights.store.schema import SESSION, SESSION_TERM, Session, microseconds, moment
+from footlights.store.schema import SESSION, SESSION_LABEL, SessionRow, microseconds, moment
 from footlights.store.sessions import search as searching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from footlights.store.sessions.search import Way
-    from footlights.store.unit import Transaction
+    from footlights.store.sessions.search import IndexPath
+    from footlights.store.unit import Readable, Transaction
 
 COUNT_CAP = 10_000
 SEARCH_COUNT_CAP = 1000
@@ -33,8 +33,8 @@ _EVERY_STATE = frozenset(state.value for state in SessionState)
 class Filter:
     """Which sessions. ``states`` empty: those that have not ended.
 
-    ``labels`` are keys and values that a session must have all of. ``search`` is the beginning of its id, or a part of
-    its application, username, message or one of its labels' values.
+    ``labels`` are keys and values that a session must have all of. ``search`` is a part of its application, its
+    username, the value of one of its labels, or, from six characters on, its id.
     """
 
     states: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Order:
 class Page:
     """One page. ``next_page_token`` is empty on the last one."""
 
-    items: tuple[Session, ...]
+    items: tuple[SessionRow, ...]
     count: int
     count_is_capped: bool
     next_page_token: str
@@ -80,38 +80,40 @@ def page(
         errors.InvalidArgument: the page token is not one of ours, or is of another list.
     """
     after = _open_token(page_token, wanted, order) if page_token else None
-    ways = _ways(tx, wanted, order, offset)
-    found: dict[str, Session] = {}
-    for way in ways:
-        statement = _statement(wanted, order, way, after)
-        # Each way gives its own first rows, so the first of all of them are the first of the list.
-        rows = tx.all(
-            statement.limit(limit + 1 + (offset if len(ways) > 1 else 0)).offset(offset if len(ways) == 1 else 0),
-            Session,
-        )
-        found.update((row.session_id, row) for row in rows)
+    paths = _paths(tx, wanted, order, offset)
+    found: dict[str, SessionRow] = {}
+    skipped = False
+    for path in paths:
+        statement = _statement(wanted, order, path, after)
+        # Each path gives its own first rows, so the first of all of them are the first of the list.
+        skip, most = (offset, limit + 1) if len(paths) == 1 else (0, offset + limit + 1)
+        read = tx.readable(statement.limit(most).offset(skip), SessionRow)
+        found.update((row.session_id, row) for row in read.rows)
+        skipped |= read.found == most and read.skipped > 0
     listed = list(found.values())
-    if len(ways) > 1:
+    if len(paths) > 1:
         listed.sort(key=lambda row: _place(row, order), reverse=order.descending)
         listed = listed[offset:]
     cap = min(count_cap, SEARCH_COUNT_CAP) if wanted.labels or wanted.search else count_cap
-    count, capped = _count(tx, wanted, ways, cap)
+    count, capped = _count(tx, wanted, paths, cap)
     items = tuple(listed[:limit])
-    return Page(items, count, capped, _token(items[-1], wanted, order) if len(listed) > limit else "")
-
-
-def changed_since(
-    tx: Transaction, revision: int, *, username: str = "", application: str = "", limit: int = 500
-) -> list[Session]:
-    """Return the sessions whose last change came after ``revision``, oldest change first."""
-    conditions = _owned(username, application)
-    return tx.all(
-        select(SESSION).where(SESSION.c.revision > revision, *conditions).order_by(SESSION.c.revision).limit(limit),
-        Session,
+    return Page(
+        items, count, capped, _token(items[-1], wanted, order) if items and (skipped or len(listed) > limit) else ""
     )
 
 
-class End(NamedTuple):
+def changes_since(
+    tx: Transaction, revision: int, *, username: str = "", application: str = "", limit: int = 500
+) -> Readable[SessionRow]:
+    """Return the sessions whose last change came after ``revision``, oldest change first."""
+    conditions = _owned(username, application)
+    return tx.readable(
+        select(SESSION).where(SESSION.c.revision > revision, *conditions).order_by(SESSION.c.revision).limit(limit),
+        SessionRow,
+    )
+
+
+class SessionEnd(NamedTuple):
     """The end of a session."""
 
     session_id: str
@@ -119,19 +121,19 @@ class End(NamedTuple):
     end_reason: str
 
 
-def ended_since(tx: Transaction, revision: int, *, limit: int = 500) -> list[End]:
+def ended_since(tx: Transaction, revision: int, *, limit: int = 500) -> Readable[SessionEnd]:
     """Return the ends of sessions that were written after ``revision``, oldest first."""
     ends = select(SESSION.c.session_id, SESSION.c.revision, SESSION.c.end_reason).where(
         SESSION.c.revision > revision, SESSION.c.ended_time.is_not(None)
     )
-    return [End(*row) for row in tx.execute(ends.order_by(SESSION.c.revision).limit(limit))]
+    return tx.readable(ends.order_by(SESSION.c.revision).limit(limit), SessionEnd)
 
 
-def living(tx: Transaction, *, username: str = "", application: str = "") -> list[Session]:
+def living(tx: Transaction, *, username: str = "", application: str = "") -> list[SessionRow]:
     """Return the sessions that have not ended, oldest change first."""
     conditions = _owned(username, application)
     # Sorted here: asked for in this order, SQLite goes through all that ever was, by the index on revisions.
-    found = tx.all(select(SESSION).where(SESSION.c.ended_time.is_(None), *conditions), Session)
+    found = tx.all(select(SESSION).where(SESSION.c.ended_time.is_(None), *conditions), SessionRow)
     return sorted(found, key=lambda row: row.revision)
 
 
@@ -150,24 +152,24 @@ def _owned(username: str, application: str, *, indexed: bool = True) -> list[Col
     return [(column if indexed else _unindexed(column)) == value for column, value in wanted if value]
 
 
-def _ways(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[Way]:
-    """Return the ways on which all that is wanted is met, each in the order of an index."""
-    # Each of several ways would have to give all rows before the offset: far out, one is walked alone.
+def _paths(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[IndexPath]:
+    """Return the paths along which all that is wanted is found, each in the order of an index."""
+    # Each of several paths would have to give all rows before the offset: far out, one is taken alone.
     beside = order.by == "created_time" and offset <= searching.FEW
-    ways = searching.ways(tx, wanted.labels, wanted.search, living=not wanted.states, by_creation=beside)
+    paths = searching.index_paths(tx, wanted.labels, wanted.search, living=not wanted.states, by_creation=beside)
     state = SESSION.c.state
     if not wanted.states:
-        return [replace(way, conditions=(*way.conditions, SESSION.c.ended_time.is_(None))) for way in ways]
+        return [replace(path, conditions=(*path.conditions, SESSION.c.ended_time.is_(None))) for path in paths]
     if set(wanted.states) >= _EVERY_STATE:
-        return ways
-    if len(ways) != 1 or ways[0].via_term:
-        return [replace(way, conditions=(*way.conditions, state.in_(wanted.states))) for way in ways]
-    [way] = ways
+        return paths
+    if len(paths) != 1 or paths[0].by_label:
+        return [replace(path, conditions=(*path.conditions, state.in_(wanted.states))) for path in paths]
+    [path] = paths
     alone = beside or (order.by == "created_time" and len(wanted.states) == 1)
-    if way.named or (not alone and not _rare(tx, wanted.states)):
+    if path.named or (not alone and not _rare(tx, wanted.states)):
         # An index on the state would leave most of the table to be sorted: the list's own order is met as fast.
-        return [replace(way, conditions=(*way.conditions, _unindexed(state).in_(wanted.states)))]
-    return [replace(way, conditions=(*way.conditions, state == each)) for each in wanted.states]
+        return [replace(path, conditions=(*path.conditions, _unindexed(state).in_(wanted.states)))]
+    return [replace(path, conditions=(*path.conditions, state == each)) for each in wanted.states]
 
 
 def _unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
@@ -180,8 +182,8 @@ def _rare(tx: Transaction, states: Sequence[str]) -> bool:
     return len(tx.execute(some).all()) <= searching.FEW
 
 
-def _statement(wanted: Filter, order: Order, way: Way, after: Sequence[Any] | None) -> Select[Any]:
-    statement, keys = _selected(select(SESSION), wanted, way), _keys(order, way)
+def _statement(wanted: Filter, order: Order, path: IndexPath, after: Sequence[Any] | None) -> Select[Any]:
+    statement, keys = _selected(select(SESSION), wanted, path), _keys(order, path)
     if after is not None:
         # The values are typed as the columns are: a moment is not stored as the driver would write it.
         place, last = tuple_(*keys), tuple_(*after, types=[key.type for key in keys])
@@ -189,54 +191,54 @@ def _statement(wanted: Filter, order: Order, way: Way, after: Sequence[Any] | No
     return statement.order_by(*(key.desc() if order.descending else key.asc() for key in keys))
 
 
-def _selected(statement: Select[Any], wanted: Filter, way: Way) -> Select[Any]:
-    conditions = _owned(wanted.username, "", indexed=not way.named)
+def _selected(statement: Select[Any], wanted: Filter, path: IndexPath) -> Select[Any]:
+    conditions = _owned(wanted.username, "", indexed=not path.named)
     # Those that live are few, and have an index of their own: by its application's, all that ever was is gone through.
-    conditions += _owned("", wanted.application, indexed=not way.named and bool(wanted.states))
-    time = SESSION_TERM.c.created_time if way.via_term else SESSION.c.created_time
+    conditions += _owned("", wanted.application, indexed=not path.named and bool(wanted.states))
+    time = SESSION_LABEL.c.created_time if path.by_label else SESSION.c.created_time
     if wanted.from_time is not None:
         conditions.append(time >= wanted.from_time)
     if wanted.to_time is not None:
         conditions.append(time < wanted.to_time)
-    if way.via_term:
-        statement = statement.join_from(SESSION_TERM, SESSION, SESSION.c.session_id == SESSION_TERM.c.session_id)
-    return statement.where(*way.conditions, *conditions)
+    if path.by_label:
+        statement = statement.join_from(SESSION_LABEL, SESSION, SESSION.c.session_id == SESSION_LABEL.c.session_id)
+    return statement.where(*path.conditions, *conditions)
 
 
-def _keys(order: Order, way: Way) -> tuple[Any, ...]:
+def _keys(order: Order, path: IndexPath) -> tuple[Any, ...]:
     table = SESSION.c
     if order.by == "username":
         return table.username, table.created_time, table.session_id
-    if way.via_term:
-        return SESSION_TERM.c.created_time, SESSION_TERM.c.session_id
+    if path.by_label:
+        return SESSION_LABEL.c.created_time, SESSION_LABEL.c.session_id
     return table.created_time, table.session_id
 
 
-def _place(row: Session, order: Order) -> tuple[Any, ...]:
+def _place(row: SessionRow, order: Order) -> tuple[Any, ...]:
     place = (row.created_time, row.session_id)
     return (row.username, *place) if order.by == "username" else place
 
 
-def _count(tx: Transaction, wanted: Filter, ways: Sequence[Way], cap: int) -> tuple[int, bool]:
+def _count(tx: Transaction, wanted: Filter, paths: Sequence[IndexPath], cap: int) -> tuple[int, bool]:
     """Count up to the cap: an exact count of a long history would cost more than the page."""
-    if len(ways) == 1 or not (wanted.labels or wanted.search):
+    if len(paths) == 1 or not (wanted.labels or wanted.search):
         # Ways that differ in the state alone have no session in common.
         count = 0
-        for way in ways:
-            some = _selected(select(SESSION.c.session_id), wanted, way).limit(cap + 1 - count)
+        for path in paths:
+            some = _selected(select(SESSION.c.session_id), wanted, path).limit(cap + 1 - count)
             count += int(tx.execute(select(func.count()).select_from(some.subquery())).scalar_one())
             if count > cap:
                 break
         return min(count, cap), count > cap
     met: set[str] = set()
-    for way in ways:
-        met.update(tx.execute(_selected(select(SESSION.c.session_id), wanted, way).limit(cap + 1)).scalars())
+    for path in paths:
+        met.update(tx.execute(_selected(select(SESSION.c.session_id), wanted, path).limit(cap + 1)).scalars())
         if len(met) > cap:
             break
     return min(len(met), cap), len(met) > cap
 
 
-def _token(last: Session, wanted: Filter, order: Order) -> str:
+def _token(last: SessionRow, wanted: Filter, order: Order) -> str:
     place: list[Any] = [microseconds(last.created_time), last.session_id]
     if order.by == "username":
         place.insert(0, last.username)
@@ -271,4 +273,4 @@ def _checksum(wanted: Filter, order: Order) -> str:
     return hashlib.sha256(repr((wanted, order)).encode()).hexdigest()[:12]
 
 
-__all__ = ["COUNT_CAP", "Filter", "Order", "Page", "changed_since", "living", "page", "state_counts"]
+__all__ = ["COUNT_CAP", "Filter", "Order", "Page", "changes_since", "living", "page", "state_counts"]

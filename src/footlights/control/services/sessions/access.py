@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from footlights.auth.roles import Caller
     from footlights.control.present import Origin
     from footlights.store import Transaction
-    from footlights.store.schema import Session
+    from footlights.store.schema import SessionRow
 
 
-def find(tx: Transaction, caller: Caller, session_id: str) -> Session:
+def find(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:
     """Return a session that the caller may see.
 
     Raises:
@@ -31,7 +31,7 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> Session:
     return checked(row, caller, session_id)
 
 
-def checked(row: Session | None, caller: Caller, session_id: str) -> Session:
+def checked(row: SessionRow | None, caller: Caller, session_id: str) -> SessionRow:
     """Return the session that was found under an id; raise as ``find`` does."""
     if row is None or not (caller.may("sessions.all") or row.username == caller.subject):
         raise errors.NotFound(
@@ -42,7 +42,7 @@ def checked(row: Session | None, caller: Caller, session_id: str) -> Session:
     return row
 
 
-def show(tx: Transaction, rows: Sequence[Session], origin: Origin) -> list[session_pb2.Session]:
+def show(tx: Transaction, rows: Sequence[SessionRow], origin: Origin) -> list[session_pb2.Session]:
     """Return sessions as messages."""
     found = launch_rows.some(tx, [row.launch_id for row in rows if row.launch_id])
     routed = {launch.node for launch in found.values() if launch.signal_port and launch.ended_time is None}
@@ -59,6 +59,6 @@ def show(tx: Transaction, rows: Sequence[Session], origin: Origin) -> list[sessi
     return shown
 
 
-def show_one(tx: Transaction, row: Session, origin: Origin) -> session_pb2.Session:
+def show_one(tx: Transaction, row: SessionRow, origin: Origin) -> session_pb2.Session:
     """Return one session as its message."""
     return show(tx, [row], origin)[0]

@@ -14,8 +14,9 @@ from footlights.control import limits, present
 from footlights.control.call import context
 from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
+from footlights.store.launches.slots import ChosenSlots
 from footlights.store.sessions import create, session_rows
-from footlights.store.sessions.create import Created, Creation, Outcome, Placement
+from footlights.store.sessions.create import Created, Creation, Outcome
 from footlights.store.sessions.idempotency import Request
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.settings import ServerSettings
     from footlights.store import Store, Transaction
-    from footlights.store.schema import Session
+    from footlights.store.schema import SessionRow
     from footlights.v1 import session_pb2
 
 log = structlog.get_logger(__name__)
@@ -144,26 +145,26 @@ class Creating:
             views.needs_wish(session_id, version, resolved.launcher, resolved.needs, {}, blocks)
         )
 
-    def _placement(self, choice: scheduler.Placement) -> Placement:
+    def _placement(self, choice: scheduler.Placement) -> ChosenSlots:
         lease_ids = tuple(self._new_id() for _ in choice.slots)
-        return Placement(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
+        return ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
 
     async def _write(self, creation: Creation, choice: scheduler.Placement | None) -> Created:
         made: Created | None = None
         try:
             try:
-                made = await self._store.write_joint(create.SESSIONS, creation)
+                made = await self._store.write_batched(create.SESSIONS, creation)
             except errors.Conflict:
                 if creation.request is None:
                     raise
                 # Another replica took the same request at this moment: what it made is there now.
-                made = await self._store.write_joint(create.SESSIONS, creation)
+                made = await self._store.write_batched(create.SESSIONS, creation)
         finally:
             if choice is not None:
                 self._placing.settled(choice, made.outcome is Outcome.PLACED if made is not None else None)
         return made
 
-    async def _first_decision(self, created: Session) -> session_pb2.Session:
+    async def _first_decision(self, created: SessionRow) -> session_pb2.Session:
         """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""
         session_id = created.session_id
         with self._bus.decisions.expected(session_id) as decided:

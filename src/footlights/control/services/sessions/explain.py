@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from footlights.control.scheduling.pending import Outlook, Queue
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.store import Transaction
-    from footlights.store.nodes.fleet import Member
+    from footlights.store.nodes.fleet import FleetNode
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What an explanation is made from, as it was read."""
 
-    members: Sequence[Member]
+    members: Sequence[FleetNode]
     queue: Queue
     outlook: Outlook
     crashes: Crashes

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.services.sessions.terminate import Ending
     from footlights.control.settings import ServerSettings
-    from footlights.store.schema import Session
+    from footlights.store.schema import SessionRow
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +162,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
         """Grant one viewer the way to a session's picture."""
         caller = calls.current().caller
 
-        def read(tx: Transaction) -> tuple[Session, application_pb2.Signaling]:
+        def read(tx: Transaction) -> tuple[SessionRow, application_pb2.Signaling]:
             row = access.find(tx, caller, request.session_id)
             version = applications.version(tx, row.application, row.application_version)
             recipe = application_pb2.Version.FromString(version.recipe if version else b"")

@@ -10,8 +10,8 @@ import structlog
 from footlights import errors, ids
 from footlights.control.services.sessions import access
 from footlights.lifecycle import EndReason
-from footlights.store import Joint, Store, Transaction
-from footlights.store.sessions.derivation import Lives
+from footlights.store import BatchWrite, Store, Transaction
+from footlights.store.sessions.derivation import SessionStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ class Ending:
         Raises:
             errors.NotFound: there is none that the caller may see.
         """
-        node = await self._store.write_joint(_WISHES, _Wish(caller, session_id, self._clock()))
+        node = await self._store.write_batched(_WISHES, _Wish(caller, session_id, self._clock()))
         self._bus.watchers()
         if node:
             # Its slots are free when its agent has proved its end: until then there is nothing to place.
@@ -57,7 +57,7 @@ class Ending:
 
 def _end_all(tx: Transaction, wishes: Sequence[_Wish]) -> list[str | errors.Error]:
     """Answer for each with the node that has to end something; empty where none has."""
-    lives = Lives.of_sessions(tx, {wish.session_id for wish in wishes if ids.is_uuid(wish.session_id)})
+    lives = SessionStates.of_sessions(tx, {wish.session_id for wish in wishes if ids.is_uuid(wish.session_id)})
     answers: list[str | errors.Error] = []
     for wish in wishes:
         try:
@@ -72,4 +72,4 @@ def _end_all(tx: Transaction, wishes: Sequence[_Wish]) -> list[str | errors.Erro
     return answers
 
 
-_WISHES = Joint("the ends of sessions", _end_all)
+_WISHES = BatchWrite("the ends of sessions", _end_all)

@@ -1,0 +1,137 @@
+"""SQLite: one file that one server has alone; readers never wait for its one writer (WAL)."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Table, bindparam, create_engine, event, insert, update
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from footlights import errors
+from footlights.store.engines.engine import DatabaseEngine
+from footlights.store.schema import COUNTER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from sqlalchemy.engine import ExceptionContext
+
+    from footlights.store.engines.notify import Wakeups
+
+DATABASE_FILE = "footlights.db"
+
+_REVISION = "revision"
+_BUMP = (
+    update(COUNTER)
+    .where(COUNTER.c.name == _REVISION)
+    .values(value=COUNTER.c.value + bindparam("count"))
+    .returning(COUNTER.c.value)
+)
+
+
+class SqliteEngine(DatabaseEngine):
+    """A database file, which no other server may use: see ``opening.lock``."""
+
+    name = "sqlite"
+    shared = False
+    positional = SQLiteDialect_pysqlite(paramstyle="qmark")
+
+    def __init__(self, path: Path) -> None:
+        """Use a file, which is made where it is missing."""
+        self._path = path
+        url = URL.create("sqlite", database=str(path))
+        writer, reader = (create_engine(url, hide_parameters=True) for _ in range(2))
+        for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
+            event.listen(engine, "connect", _set_up)
+            event.listen(engine, "begin", _beginner(begin))
+            event.listen(engine, "handle_error", _drop_after_io_error)
+        event.listen(writer, "connect", _checkpoint)
+        super().__init__(writer, reader)
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Do nothing: the data directory is locked."""
+
+    def next_revisions(self, connection: Connection, count: int) -> Sequence[int]:
+        """Count in a row: without gaps, in commit order."""
+        last = connection.execute(_BUMP, {"count": count}).scalar_one_or_none()
+        if last is None:
+            connection.execute(insert(COUNTER).values(name=_REVISION, value=count, text=""))
+            last = count
+        return range(int(last) - count + 1, int(last) + 1)
+
+    def insert_many(
+        self, connection: Connection, table: Table, statement: str, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Insert by ``executemany``."""
+        connection.exec_driver_sql(statement, list(rows))
+
+    def server_time(self, connection: Connection) -> None:
+        """Return None: its clock is this process's."""
+
+    def transactions(self, connection: Connection) -> None:
+        """Return None: there is one writer."""
+
+    def damage(self, connection: Connection) -> Iterator[str]:
+        """Check pages, and references from table to table."""
+        for row in connection.exec_driver_sql("PRAGMA quick_check(20)"):
+            if row[0] != "ok":
+                yield f"damaged: {row[0]}"
+        for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            yield f"{row[0]} row {row[1]} refers to a {row[2]} that does not exist"
+
+    def back_up(self, target: Path) -> None:
+        """Write another SQLite file, which can take the place of the first."""
+        try:
+            connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                connection.execute("VACUUM INTO ?", (str(target.absolute()),))
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise errors.Unavailable(
+                f"The database {self._path} cannot be copied: {error}", reason="STORE_UNAVAILABLE"
+            ) from error
+
+    def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:
+        """Raise: no other replica can use the database."""
+        raise NotImplementedError("a SQLite database has no other replicas")
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    # The driver's own transactions begin too late and too weakly: ours are begun by the ``begin`` event.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "busy_timeout = 5000",
+        "wal_autocheckpoint = 4000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _checkpoint(connection: Any, _record: object) -> None:
+    """Bring what an interrupted writer has left to the disk before anything builds on it.
+
+    A commit whose sync has failed may appear when the log is next read, and be in memory only: the kernel reports once
+    that it could not write a page. Copied into the database it is synced again, or this fails and nothing is begun.
+    """
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("the log of changes could not be brought to the disk: others are reading it")
+
+
+def _drop_after_io_error(context: ExceptionContext) -> None:
+    """Drop a connection whose disk has failed: what it has in memory may differ from what is on the disk."""
+    code = getattr(context.original_exception, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        context.is_disconnect = True
+
+
+def _beginner(statement: str) -> Callable[[Connection], None]:
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin

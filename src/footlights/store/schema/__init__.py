@@ -1,0 +1,65 @@
+"""The tables, each declared with SQLModel, and the records that their rows are read as.
+
+A table has two classes: ``XTable`` declares it, and statements are written on its Core table ``X``; ``XRow`` is what a
+row of it is once read, a named tuple that cannot be changed. They are compared when they are imported. Times are
+microseconds since the epoch in UTC, so that both engines sort alike.
+"""
+
+from footlights.store.schema.catalog import (
+    APPLICATION,
+    PROFILE,
+    RELEASE,
+    TOKEN,
+    VERSION,
+    ApplicationRow,
+    ProfileRow,
+    ReleaseRow,
+    TokenRow,
+    VersionRow,
+)
+from footlights.store.schema.cluster import COUNTER, LEADER_LEASE, REPLICA, REVISIONS, LeaderLeaseRow, ReplicaRow
+from footlights.store.schema.columns import Instant, RowT, metadata, microseconds, moment, table_of
+from footlights.store.schema.fleet import DEVICE, DEVICE_EVENT, NODE, WARM, DeviceEventRow, DeviceRow, NodeRow
+from footlights.store.schema.launches import LAUNCH, LEASE, LaunchRow, LeaseRow
+from footlights.store.schema.sessions import REQUEST_KEY, SESSION, SESSION_LABEL, RequestKeyRow, SessionRow
+
+__all__ = [
+    "APPLICATION",
+    "COUNTER",
+    "DEVICE",
+    "DEVICE_EVENT",
+    "LAUNCH",
+    "LEADER_LEASE",
+    "LEASE",
+    "NODE",
+    "PROFILE",
+    "RELEASE",
+    "REPLICA",
+    "REQUEST_KEY",
+    "REVISIONS",
+    "SESSION",
+    "SESSION_LABEL",
+    "TOKEN",
+    "VERSION",
+    "WARM",
+    "ApplicationRow",
+    "DeviceEventRow",
+    "DeviceRow",
+    "Instant",
+    "LaunchRow",
+    "LeaderLeaseRow",
+    "LeaseRow",
+    "NodeRow",
+    "ProfileRow",
+    "ReleaseRow",
+    "ReplicaRow",
+    "RequestKeyRow",
+    "RowT",
+    "SessionRow",
+    "TokenRow",
+    "VersionRow",
+    "metadata",
+    "microseconds",
+    "moment",
+    "table_of",
+]

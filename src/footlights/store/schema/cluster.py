@@ -1,0 +1,77 @@
+"""The control plane itself: its replicas, the leases on work that one of them does for all, and counters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Sequence
+from sqlmodel import SQLModel
+
+from footlights.store.schema.columns import KEY, BigInt, JsonList, Moment, Strings, metadata, table
+
+REVISIONS = Sequence("revision_seq", metadata=metadata)
+"""Where revisions come from on Postgres; SQLite counts in ``counter``."""
+
+
+class CounterTable(SQLModel, table=True):
+    """Numbers that only grow, on SQLite; the cluster's id and the schema's floor on both engines."""
+
+    __tablename__ = "counter"
+
+    name: str = KEY
+    value: BigInt
+    text: str
+
+
+class ReplicaTable(SQLModel, table=True):
+    """Declares the table of ``ReplicaRow``."""
+
+    __tablename__ = "replica"
+
+    replica: str = KEY
+    roles: Strings
+    peer_address: str
+    version: str
+    beat: BigInt
+    brake: JsonList
+    started_time: Moment
+
+
+class ReplicaRow(NamedTuple):
+    """A control-plane process. Written by that process; removed by others once it is gone."""
+
+    replica: str
+    roles: Strings
+    peer_address: str
+    """Where other replicas reach its gRPC, ``HOST:PORT``."""
+    version: str
+    beat: BigInt
+    """Grows while it lives; observers measure with their own clocks for how long it has not."""
+    brake: JsonList
+    """Why its mass-loss guard is active: cause, message, microseconds since the epoch; empty while it is not."""
+    started_time: Moment
+
+
+class LeaderLeaseTable(SQLModel, table=True):
+    """Declares the table of ``LeaderLeaseRow``."""
+
+    __tablename__ = "work"
+
+    work: str = KEY
+    holder: str
+    token: BigInt
+
+
+class LeaderLeaseRow(NamedTuple):
+    """The lease on work that one replica does for all."""
+
+    work: str
+    holder: str
+    """A replica; empty where the lease is free."""
+    token: BigInt
+    """The fencing token. It grows at every claim: a write under an older one is refused."""
+
+
+COUNTER = table(CounterTable)
+REPLICA = table(ReplicaTable, ReplicaRow)
+LEADER_LEASE = table(LeaderLeaseTable, LeaderLeaseRow)
