@@ -29,9 +29,8 @@ from footlights.control.liveness.mass_loss import Brake
 from footlights.control.observability import certificates, loop_lag
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Replicas, Work
-from footlights.control.replication.notifications import Passing
+from footlights.control.replication.notifications import NotificationRelay
 from footlights.control.replication.peers import Peers, ReplicaService
-from footlights.control.replication.signals import Bus
 from footlights.control.scheduling.cache import Board
 from footlights.control.scheduling.loop import Placing
 from footlights.control.services import tokens
@@ -43,6 +42,7 @@ from footlights.control.services.sessions.create import Creating
 from footlights.control.services.sessions.service import Sessions
 from footlights.control.services.sessions.terminate import Ending
 from footlights.control.services.tokens import Tokens
+from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor, Resolve, Target
 from footlights.gateway import Gateway, Options, docs
@@ -54,6 +54,7 @@ from footlights.store.cluster.revisions import check_key, cluster_id
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import session_rows
+from footlights.supervision import Supervisor
 from footlights.v1 import (
     agent_pb2_grpc,
     application_pb2,
@@ -119,10 +120,10 @@ class Plane:
     telling: Telling
     replicas: Replicas
     peers: Peers
-    passing: Passing | None
+    notifications: NotificationRelay | None
     """None where there can be no other replica."""
     channel: Channel
-    bus: Bus
+    signals: Signals
     brake: Brake
     metrics: Metrics
 
@@ -137,8 +138,8 @@ class Plane:
                 ("lag", partial(loop_lag.watch, self.metrics.lagged)),
             ):
                 group.create_task(loop(), name=name)
-            if self.passing is not None:
-                group.create_task(self.passing.run(), name="passing")
+            if self.notifications is not None:
+                group.create_task(self.notifications.run(), name="notifications")
 
     async def leave(self) -> None:
         """Let other replicas take over at once; after the loops have ended."""
@@ -183,11 +184,11 @@ async def assemble(
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
-    bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
+    signals, hub, metrics, box = Signals(), Hub(monotonic), Metrics(), key.box()
+    supervisor = Supervisor(metrics.loop_failed)
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
     store.on_commit = metrics.committed
-    bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
     brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
     replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, clock, shared_wall.read)
     if not store.shared:
@@ -196,12 +197,12 @@ async def assemble(
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock, proof)
     interceptor = CallInterceptor(authentication, metrics)
-    telling = Telling(store, hub, box, replicas.me, clock)
-    silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
+    telling = Telling(store, signals, hub, box=box, me=replicas.me, clock=clock)
+    silences = Silences(store, signals, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
     loops = "loops" in settings.roles
-    board = Board(store, bus, clock, monotonic)
+    board = Board(store, signals, clock, monotonic)
     work = Work("placing", store, replicas, may=loops)
-    placing = Placing(store, bus, work, board, metrics, clock, monotonic=monotonic)
+    placing = Placing(store, signals, work, board, metrics, clock, monotonic=monotonic)
 
     duplicates = Duplicates(
         store,
@@ -214,8 +215,8 @@ async def assemble(
     )
     creating = Creating(
         store,
-        bus,
-        Catalogue(store, bus, monotonic),
+        signals,
+        Catalogue(store, signals, monotonic),
         board,
         placing,
         telling,
@@ -225,9 +226,9 @@ async def assemble(
         clock,
         decision_wait_s=decision_wait_s,
     )
-    agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
-    ending = Ending(store, bus, clock)
-    streaming = Sessions(store, bus, peers, creating, ending, grants, settings, origin, public_url, clock)
+    agents = Agents(store, signals, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
+    ending = Ending(store, signals, clock)
+    streaming = Sessions(store, signals, peers, creating, ending, grants, settings, origin, public_url, clock)
 
     def register(server: Any) -> None:
         replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)
@@ -236,9 +237,9 @@ async def assemble(
         if "api" not in settings.roles:
             return
         session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
-        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, bus, clock), server)
-        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, bus, clock), server)
-        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, bus, brake, clock), server)
+        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, signals, clock), server)
+        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, signals, clock), server)
+        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, signals, brake, clock), server)
         token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
 
     handlers = Handlers()
@@ -267,7 +268,7 @@ async def assemble(
         placing=placing,
         reaping=Reaping(
             store,
-            bus,
+            signals,
             Work("reaping", store, replicas, may=loops),
             silences,
             metrics,
@@ -279,9 +280,13 @@ async def assemble(
         telling=telling,
         replicas=replicas,
         peers=peers,
-        passing=Passing(store, bus, replicas.me, metrics) if store.shared else None,
+        notifications=NotificationRelay(
+            store, signals, replica=replicas.me, linked=hub, metrics=metrics, supervisor=supervisor
+        )
+        if store.shared
+        else None,
         channel=channel,
-        bus=bus,
+        signals=signals,
         brake=brake,
         metrics=metrics,
     )

@@ -12,7 +12,7 @@ from footlights.control.liveness.heartbeats import SEEN_PERIOD_S, Silences, hear
 from footlights.control.liveness.mass_loss import Brake
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Replicas
-from footlights.control.replication.signals import Bus
+from footlights.control.signals import Signals
 from footlights.store import Store, Transaction
 from footlights.store.nodes import links, node_rows
 from footlights.store.nodes.links import Arrival
@@ -29,11 +29,11 @@ class Judge:
         self.store, self.name = store, name
         self.span, self.start = 1000.0, datetime(2026, 3, 1, tzinfo=UTC)
         metrics = Metrics()
-        self.hub, self.bus = Hub(self.monotonic), Bus()
+        self.hub, self.signals = Hub(self.monotonic), Signals()
         brake = Brake(PATIENCE_S, metrics, self.clock, self.monotonic)
         self.replicas = Replicas(store, name, ("hub",), metrics, brake, self.clock)
         self.silences = Silences(
-            store, self.bus, self.hub, self.replicas, brake, HEARTBEAT_S, self.clock, self.monotonic
+            store, self.signals, self.hub, self.replicas, brake, HEARTBEAT_S, self.clock, self.monotonic
         )
 
     def monotonic(self) -> float:

@@ -195,10 +195,6 @@ class Hub:
         """How many were heard in all."""
         self.fleet_size = 0
         """How many nodes have a link to any replica, as last counted."""
-        self.stale: set[str] = set()
-        """Nodes that may have to be told something."""
-        self.woken = asyncio.Event()
-        """Set where there are such nodes."""
 
     def add(self, link: OpenLink) -> None:
         """Make ``link`` its node's link; an older one is ended."""
@@ -238,19 +234,6 @@ class Hub:
             closed.cancel()
         return link if speaking.is_set() and not closing.is_set() else None
 
-    def wake(self, node: str) -> bool:
-        """Note that what a node is to run may have changed; False where its link is not here."""
-        if node not in self._links:
-            return False
-        self.stale.add(node)
-        self.woken.set()
-        return True
-
-    def wake_all(self) -> None:
-        """Note that it may have changed for every node."""
-        self.stale.update(self._links)
-        self.woken.set()
-
     def remove(self, link: OpenLink) -> bool:
         """Forget a link; False where a newer one has taken its place."""
         link.close()
@@ -271,6 +254,10 @@ class Hub:
     def get(self, node: str) -> OpenLink | None:
         """Return a node's link."""
         return self._links.get(node)
+
+    def __contains__(self, node: object) -> bool:
+        """Return whether a node's link is here."""
+        return node in self._links
 
     def __len__(self) -> int:
         """Return how many links are open."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from footlights.control.dispatch.link import OpenLink
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
     from footlights.store.schema import Launch
 
 log = structlog.get_logger(__name__)
@@ -61,9 +61,9 @@ class _Recorded:
 class Observing:
     """Records reports; those of all links that share a commit by the same few statements."""
 
-    def __init__(self, store: Store, bus: Bus, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, signals: Signals, metrics: Metrics, clock: Callable[[], datetime]) -> None:
         """Take what it writes to, whom it wakes, and where it counts."""
-        self._store, self._bus, self._metrics, self._clock = store, bus, metrics, clock
+        self._store, self._signals, self._metrics, self._clock = store, signals, metrics, clock
 
     async def record(self, link: OpenLink, reports: Sequence[Report]) -> None:
         """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good."""
@@ -87,11 +87,11 @@ class Observing:
                 counted.add(launch.launch_id)
                 self._count(launch)
         if recorded.changed:
-            self._bus.watchers()
+            self._signals.watchers()
         if ended:
-            self._bus.waiting(link.node)
+            self._signals.waiting(link.node)
         if ended or recorded.over:
-            self._bus.assigned(link.node)
+            self._signals.assigned(link.node)
 
     def _count(self, launch: Launch) -> None:
         log.info(

@@ -7,7 +7,6 @@ living launches follow from is compared with what was told, so a lost wake-up co
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.auth.secrets import Box
+    from footlights.control.signals import Batch, Signals
     from footlights.store import Store, Transaction, Unit
     from footlights.store.schema import Launch, Session
 
@@ -44,17 +44,23 @@ class Telling:
     MOST_NODES = 100
     """Read at once."""
 
-    def __init__(self, store: Store, hub: Hub, box: Box, me: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, signals: Signals, hub: Hub, *, box: Box, me: str, clock: Callable[[], datetime]
+    ) -> None:
         """Take what it reads, whom it tells, what opens secrets, which replica this is, and the time."""
-        self._store, self._hub, self._box, self._me, self._clock = store, hub, box, me, clock
+        self._store, self._signals, self._hub, self._box, self._me, self._clock = store, signals, hub, box, me, clock
+        self._changes = signals.assignments.subscribe()
+        self._stale: set[str] = set()
+        """Nodes that may have to be told something."""
         self._first: Gathered[OpenLink, _News] = Gathered(store, self._untold)
 
     async def run(self) -> None:
         """Tell until cancelled."""
         looked = time.monotonic()
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hub.woken.wait(), max(0.0, looked + self.PERIOD_S - time.monotonic()))
+            changes = await self._changes.next(max(0.0, looked + self.PERIOD_S - time.monotonic()))
+            if changes is not None:
+                self._note(changes)
             try:
                 await self.tell_once()
                 if time.monotonic() - looked >= self.PERIOD_S:
@@ -62,14 +68,14 @@ class Telling:
                     await self.look_once()
             except errors.Error as error:
                 log.warning("telling_failed", error=str(error))
-                self._hub.wake_all()
+                self._stale.update(link.node for link in self._hub.links)
                 await asyncio.sleep(0.5)
 
     async def tell_once(self) -> None:
         """Tell the nodes for which there was a wake-up."""
-        self._hub.woken.clear()
-        while self._hub.stale:
-            nodes = [self._hub.stale.pop() for _ in range(min(self.MOST_NODES, len(self._hub.stale)))]
+        self._note(self._changes.take())
+        while self._stale:
+            nodes = [self._stale.pop() for _ in range(min(self.MOST_NODES, len(self._stale)))]
             links = [link for node in nodes if (link := self._hub.get(node)) is not None]
             for link in links:
                 link.passed_over |= not link.welcomed
@@ -80,7 +86,7 @@ class Telling:
         running = assignments.fingerprints(await self._store.read(lambda tx: launch_rows.running_at(tx, self._me)))
         for link in self._hub.links:
             if running.get(link.node, {}) != link.told:
-                self._hub.wake(link.node)
+                self._signals.assigned(link.node)
 
     async def full_set(self, link: OpenLink) -> agent_pb2.Assignments:
         """Return all that a node is to run, for a link that has just opened; from now on it is told what changes."""
@@ -88,8 +94,13 @@ class Telling:
         told = _take(link, running, found)
         link.welcomed = True
         if link.passed_over:
-            self._hub.wake(link.node)
+            self._signals.assigned(link.node)
         return agent_pb2.Assignments(assignments=told)
+
+    def _note(self, changes: Batch[str]) -> None:
+        self._stale |= changes.items
+        if changes.everything:
+            self._stale.update(link.node for link in self._hub.links)
 
     def tell_now(self, launch: Launch, session: Session, version: application_pb2.Version) -> bool:
         """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.identity import Duplicates
     from footlights.control.dispatch.sender import Telling
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.signals import Bus
     from footlights.control.settings import ServerSettings
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
     def __init__(
         self,
         store: Store,
-        bus: Bus,
+        signals: Signals,
         hub: Hub,
         telling: Telling,
         duplicates: Duplicates,
@@ -60,10 +60,10 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         clock: Callable[[], datetime],
     ) -> None:
         """Take what it writes to, whom it wakes, who tells agents and who refuses them, and which replica this is."""
-        self._store, self._bus, self._hub, self._telling = store, bus, hub, telling
+        self._store, self._signals, self._hub, self._telling = store, signals, hub, telling
         self._duplicates, self._metrics = duplicates, metrics
         self._settings, self._me, self._cluster_id, self._clock = settings, me, cluster_id, clock
-        self._observing = Observing(store, bus, metrics, clock)
+        self._observing = Observing(store, signals, metrics, clock)
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def Link(  # type: ignore[override]
@@ -81,8 +81,8 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         try:
             await self._observing.record(link, list(hello.launches))
             del hello
-            self._bus.watchers()
-            self._bus.waiting(link.node)
+            self._signals.watchers()
+            self._signals.waiting(link.node)
             await context.write(self._welcome(link))
             await context.write(agent_pb2.LinkResponse(assignments=await self._telling.full_set(link)))
             await link.hold(context.write, lambda: self._read(link, context))
@@ -173,7 +173,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             departure = Departure(link.node, link.epoch, self._clock())
             await self._store.write_joint(links.DEPARTURES, departure)
             log.info("link_ended", node=link.node, epoch=link.epoch)
-            self._bus.waiting(link.node)
+            self._signals.waiting(link.node)
 
     async def _read(self, link: OpenLink, context: Context) -> None:
         """Hear the agent. What it says is recorded by a task that lives only while there is something to record."""
@@ -239,7 +239,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 node_rows.set_facts(tx, link.node, facts)
 
         await self._store.write(write)
-        self._bus.waiting(link.node)
+        self._signals.waiting(link.node)
 
 
 async def _next(context: Context) -> agent_pb2.LinkRequest | None:

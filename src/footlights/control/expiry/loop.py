@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from footlights.control.liveness.heartbeats import Silences
     from footlights.control.liveness.mass_loss import Brake
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.signals import Bus
     from footlights.control.settings import ServerSettings
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.schema import Session
 
@@ -60,7 +60,7 @@ class Reaping:
     def __init__(
         self,
         store: Store,
-        bus: Bus,
+        bus: Signals,
         work: Work,
         silences: Silences,
         metrics: Metrics,

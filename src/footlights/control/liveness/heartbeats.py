@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.control.replication.membership import Replicas
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
     from footlights.store import Store
     from footlights.store.nodes.node_rows import Presence
 
@@ -55,7 +55,7 @@ class Silences:
     def __init__(
         self,
         store: Store,
-        bus: Bus,
+        signals: Signals,
         hub: Hub,
         replicas: Replicas,
         brake: Brake,
@@ -64,7 +64,7 @@ class Silences:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what it reads and writes, whom it wakes, who was heard, who else lives, and what stops it."""
-        self._store, self._bus, self._hub, self._replicas = store, bus, hub, replicas
+        self._store, self._signals, self._hub, self._replicas = store, signals, hub, replicas
         self._brake, self._heartbeat_s = brake, heartbeat_s
         self._clock, self._monotonic = clock, monotonic
         self._signs: dict[str, tuple[object, float]] = {}
@@ -136,7 +136,7 @@ class Silences:
             silence = partial(node_rows.set_silent, node=row.node, epoch=row.epoch, now=now)
             if await self._store.write(silence):
                 log.warning("node_unreachable", node=row.node)
-                self._bus.node_changed(row.node)
+                self._signals.node_changed(row.node)
 
     async def _correct(self, links: Sequence[OpenLink], known: dict[str, Presence]) -> None:
         """Hold what others wrote of our nodes against our links: we may have been taken for gone, a node for silent."""
@@ -158,7 +158,7 @@ class Silences:
                 )
                 if await self._store.write(again):
                     log.warning("node_reclaimed", node=link.node)
-                    self._bus.node_changed(link.node)
+                    self._signals.node_changed(link.node)
 
     async def _record(self) -> None:
         """Record now and then whom we have heard since the last time."""

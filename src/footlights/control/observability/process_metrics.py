@@ -20,6 +20,19 @@ SHED = ("CALLS", "LINKS", "STORE", "QUEUE")
 
 WAKEUPS = ("notify", "poll")
 
+LOOPS = (
+    "scheduling",
+    "expiry",
+    "liveness",
+    "assignments",
+    "reports",
+    "membership",
+    "notifications",
+    "loop_lag",
+    "certificate",
+)
+"""The names under which loops are supervised."""
+
 _COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -58,14 +71,22 @@ class ProcessMetrics:
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
+        self._loop_failures = Counter(
+            "footlights_loop_failures_total",
+            "Passes of a loop that failed, and items that were skipped.",
+            ("loop",),
+            registry=registry,
+        )
         self._certificate = Gauge(
             "footlights_certificate_expiry_timestamp_seconds",
-            "When the certificate that is served with ceases to be good, in seconds since 1970; 0 without one.",
+            "Expiry of the serving certificate (Unix seconds); 0 without TLS.",
             registry=registry,
         )
         info = Gauge("footlights_build_info", "1, with the version that runs.", ("version",), registry=registry)
         info.labels(__version__).set(1)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
+        for loop in LOOPS:
+            self._loop_failures.labels(loop)
         for reason in SHED:
             self._shed.labels(reason)
         for source in WAKEUPS:
@@ -96,6 +117,10 @@ class ProcessMetrics:
     def woken(self, source: Literal["notify", "poll"]) -> None:
         """Count one look at the store that a notification, or the clock, was the reason for."""
         self._wakeups.labels(source).inc()
+
+    def loop_failed(self, loop: str) -> None:
+        """Count a failed pass of a loop, or an item that it skipped."""
+        self._loop_failures.labels(loop).inc()
 
     def certified(self, until: datetime) -> None:
         """Say until when the certificate is good that this process serves with."""

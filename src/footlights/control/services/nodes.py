@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from footlights.control.liveness.mass_loss import Brake
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.schema import Node
 
@@ -35,7 +35,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Nodes(node_pb2_grpc.NodeServiceServicer):
     """Serves nodes."""
 
-    def __init__(self, store: Store, bus: Bus, brake: Brake, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, bus: Signals, brake: Brake, clock: Callable[[], datetime]) -> None:
         """Take what it reads and writes, whom it wakes, whether reaping pauses, and the clock."""
         self._store, self._bus, self._brake, self._clock = store, bus, brake, clock
 
