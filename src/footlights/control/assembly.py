@@ -18,19 +18,22 @@ from footlights.control.call.authenticate import Authentication
 from footlights.control.call.pacing import Pacing
 from footlights.control.call.pipeline import CallInterceptor
 from footlights.control.clock import Machine, SharedWall, steady
-from footlights.control.dispatch.identity import Duplicates
-from footlights.control.dispatch.link import Hub
-from footlights.control.dispatch.sender import Telling
-from footlights.control.dispatch.service import Agents
+from footlights.control.dispatch.identity import DuplicateIdentities
+from footlights.control.dispatch.log_streams import LogStreams
+from footlights.control.dispatch.registry import LinkRegistry
+from footlights.control.dispatch.reports import ReportRecorder
+from footlights.control.dispatch.sender import AssignmentSender
+from footlights.control.dispatch.service import AgentService, Welcome
 from footlights.control.expiry.loop import Reaping
 from footlights.control.http import Api, ASGIApp, web
-from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, Silences
-from footlights.control.liveness.mass_loss import Brake
+from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
+from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
 from footlights.control.observability.metrics import Metrics
-from footlights.control.replication.membership import Replicas, Work
+from footlights.control.replication.membership import Membership
 from footlights.control.replication.notifications import NotificationRelay
 from footlights.control.replication.peers import Peers, ReplicaService
+from footlights.control.replication.work_lease import LeaderLease
 from footlights.control.scheduling.cache import Board
 from footlights.control.scheduling.loop import Placing
 from footlights.control.services import tokens
@@ -70,6 +73,7 @@ from footlights.v1 import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from footlights.auth.secrets import ClusterKey
     from footlights.control.present import Origin
@@ -117,15 +121,17 @@ class Plane:
     app: ASGIApp
     placing: Placing
     reaping: Reaping
-    telling: Telling
-    replicas: Replicas
+    sender: AssignmentSender
+    replicas: Membership
     peers: Peers
     notifications: NotificationRelay | None
     """None where there can be no other replica."""
     channel: Channel
     signals: Signals
-    brake: Brake
+    guard: MassLossGuard
     metrics: Metrics
+    supervisor: Supervisor
+    certificate: Path | None
 
     async def loops(self) -> None:
         """Run everything that goes on by itself until cancelled; whose work it is, each finds out."""
@@ -133,11 +139,15 @@ class Plane:
             for name, loop in (
                 ("placing", self.placing.run),
                 ("reaping", self.reaping.run),
-                ("telling", self.telling.run),
-                ("replicas", self.replicas.run),
-                ("lag", partial(loop_lag.watch, self.metrics.lagged)),
+                ("assignments", self.sender.run),
+                ("membership", self.replicas.run),
+                ("peers", self.peers.run),
+                ("loop_lag", partial(loop_lag.watch, self.metrics.lagged, supervisor=self.supervisor)),
             ):
                 group.create_task(loop(), name=name)
+            if self.certificate is not None:
+                watch = certificates.watch(self.certificate, self.metrics, supervisor=self.supervisor)
+                group.create_task(watch, name="certificate")
             if self.notifications is not None:
                 group.create_task(self.notifications.run(), name="notifications")
 
@@ -184,29 +194,57 @@ async def assemble(
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
-    signals, hub, metrics, box = Signals(), Hub(monotonic), Metrics(), key.box()
+    signals, links, metrics, box = Signals(), LinkRegistry(monotonic), Metrics(), key.box()
     supervisor = Supervisor(metrics.loop_failed)
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
     store.on_commit = metrics.committed
-    brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
-    replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, clock, shared_wall.read)
+    guard = MassLossGuard(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
+    replicas = Membership(
+        store,
+        replica or ids.new_id(),
+        settings.roles,
+        metrics=metrics,
+        clock=clock,
+        supervisor=supervisor,
+        pause=guard.shown,
+        observe_time=shared_wall.read,
+    )
     if not store.shared:
         await store.write(node_rows.disconnect_all)
-    peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)
+    logs = LogStreams(links)
+    peers = Peers(
+        store,
+        replicas,
+        links=links,
+        logs=logs,
+        proof=proof,
+        supervisor=supervisor,
+        certificate=settings.tls_cert,
+    )
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock, proof)
     interceptor = CallInterceptor(authentication, metrics)
-    telling = Telling(store, signals, hub, box=box, me=replicas.me, clock=clock)
-    silences = Silences(store, signals, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
+    sender = AssignmentSender(store, signals, links, box=box, replica=replicas.me, clock=clock, supervisor=supervisor)
+    judge = LivenessJudge(
+        store,
+        signals,
+        links,
+        membership=replicas,
+        guard=guard,
+        heartbeat_s=settings.heartbeat_interval_s,
+        clock=clock,
+        supervisor=supervisor,
+        monotonic=monotonic,
+    )
     loops = "loops" in settings.roles
     board = Board(store, signals, clock, monotonic)
-    work = Work("placing", store, replicas, may=loops)
+    work = LeaderLease("placing", store, replicas, may=loops)
     placing = Placing(store, signals, work, board, metrics, clock, monotonic=monotonic)
 
-    duplicates = Duplicates(
+    duplicates = DuplicateIdentities(
         store,
-        hub,
+        links,
         peers,
         heartbeat_s=settings.heartbeat_interval_s,
         abandon_after_s=settings.abandon_after_s,
@@ -219,19 +257,31 @@ async def assemble(
         Catalogue(store, signals, monotonic),
         board,
         placing,
-        telling,
+        sender,
         box,
         origin,
         settings,
         clock,
         decision_wait_s=decision_wait_s,
     )
-    agents = Agents(store, signals, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
+    agents = AgentService(
+        store,
+        signals,
+        links,
+        sender=sender,
+        recorder=ReportRecorder(store, signals, metrics, clock=clock, supervisor=supervisor),
+        duplicates=duplicates,
+        logs=logs,
+        metrics=metrics,
+        welcome=Welcome(cluster, settings.heartbeat_interval_s, settings.abandon_after_s),
+        replica=replicas.me,
+        clock=clock,
+    )
     ending = Ending(store, signals, clock)
     streaming = Sessions(store, signals, peers, creating, ending, grants, settings, origin, public_url, clock)
 
     def register(server: Any) -> None:
-        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)
+        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(links, logs), server)
         if "hub" in settings.roles:
             agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         if "api" not in settings.roles:
@@ -239,7 +289,7 @@ async def assemble(
         session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
         application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, signals, clock), server)
         profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, signals, clock), server)
-        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, signals, brake, clock), server)
+        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, signals, guard, clock), server)
         token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
 
     handlers = Handlers()
@@ -252,7 +302,7 @@ async def assemble(
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=clock,
     )
-    options = _options(settings, Pacing(lambda: len(hub), lambda: hub.messages))
+    options = _options(settings, Pacing(lambda: len(links), lambda: links.messages))
     gateway = Gateway(channel, REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
     api = Api(gateway, console(), docs.routes(openapi_document()))
     return Plane(
@@ -269,26 +319,28 @@ async def assemble(
         reaping=Reaping(
             store,
             signals,
-            Work("reaping", store, replicas, may=loops),
-            silences,
+            LeaderLease("reaping", store, replicas, may=loops),
+            judge,
             metrics,
             settings,
-            brake,
+            guard,
             clock,
             monotonic,
         ),
-        telling=telling,
+        sender=sender,
         replicas=replicas,
         peers=peers,
         notifications=NotificationRelay(
-            store, signals, replica=replicas.me, linked=hub, metrics=metrics, supervisor=supervisor
+            store, signals, replica=replicas.me, linked=links, metrics=metrics, supervisor=supervisor
         )
         if store.shared
         else None,
         channel=channel,
         signals=signals,
-        brake=brake,
+        guard=guard,
         metrics=metrics,
+        supervisor=supervisor,
+        certificate=settings.tls_cert,
     )
 
 

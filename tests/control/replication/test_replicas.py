@@ -7,30 +7,40 @@ from pathlib import Path
 
 import pytest
 
-from footlights.control.liveness.mass_loss import Brake
+from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability.metrics import Metrics
-from footlights.control.replication.membership import Replicas, Superseded, Work
+from footlights.control.replication.membership import Membership
+from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
 from footlights.store import Store, Transaction, open_store
 from footlights.store.cluster import replica_rows
 from footlights.store.nodes import links, node_rows
 from footlights.store.nodes.links import Arrival
+from footlights.supervision import Supervisor
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class Process:
-    """One replica and its work."""
+    """One replica and its lease."""
 
     def __init__(self, store: Store, name: str, *, may: bool = True) -> None:
         self.metrics = Metrics()
-        self.brake = Brake(15, self.metrics, lambda: NOW, lambda: 0.0)
-        self.replicas = Replicas(store, name, ("hub", "loops"), self.metrics, self.brake, lambda: NOW)
-        self.work = Work("placing", store, self.replicas, may=may)
+        self.guard = MassLossGuard(15, self.metrics, lambda: NOW, lambda: 0.0)
+        self.replicas = Membership(
+            store,
+            name,
+            ("hub", "loops"),
+            metrics=self.metrics,
+            clock=lambda: NOW,
+            supervisor=Supervisor(),
+            pause=self.guard.shown,
+        )
+        self.lease = LeaderLease("placing", store, self.replicas, may=may)
         self.store = store
 
     async def write(self) -> str:
-        """Write something under the work's token; return who wrote."""
-        return await self.store.write(self.work.guarded(lambda _: self.replicas.me))
+        """Write something under the lease; return who wrote."""
+        return await self.store.write(self.lease.guarded(lambda _: self.replicas.me))
 
 
 async def joined(shared: Store, *names: str) -> list[Process]:
@@ -38,7 +48,7 @@ async def joined(shared: Store, *names: str) -> list[Process]:
     for process in found:
         await process.replicas.join("")
     for process in found:
-        await process.replicas.beat_once()
+        await process.replicas.heartbeat_once()
     return found
 
 
@@ -49,12 +59,12 @@ async def known(shared: Store) -> list[str]:
 async def test_one_that_beats_no_more_is_removed(shared: Store) -> None:
     """After so many looks, not one earlier; who beats stays."""
     one, two, _three = await joined(shared, "one", "two", "three")
-    for _ in range(Replicas.GONE_LOOKS - 1):
-        await one.replicas.beat_once()
-        await two.replicas.beat_once()
+    for _ in range(Membership.GONE_LOOKS - 1):
+        await one.replicas.heartbeat_once()
+        await two.replicas.heartbeat_once()
     living, before = set(one.replicas.living), await known(shared)
     for process in (one, two, one, two):
-        await process.replicas.beat_once()
+        await process.replicas.heartbeat_once()
 
     assert (living, before) == ({"one", "two", "three"}, ["one", "three", "two"])
     assert one.replicas.living == two.replicas.living == {"one", "two"}
@@ -65,32 +75,32 @@ async def test_one_that_beats_no_more_is_removed(shared: Store) -> None:
 async def test_one_that_stood_still_takes_nobody_for_gone(shared: Store) -> None:
     """It has seen nothing meanwhile: one late look is one look, however long ago the last one was."""
     one, two = await joined(shared, "one", "two")
-    assert await two.work.claim()
+    assert await two.lease.claim()
     for _ in range(3):
-        await two.replicas.beat_once()
+        await two.replicas.heartbeat_once()
     for _ in range(3):
-        await one.replicas.beat_once()
+        await one.replicas.heartbeat_once()
 
     assert await known(shared) == ["one", "two"]
     assert "two" in one.replicas.living
-    assert not await one.work.claim()
+    assert not await one.lease.claim()
 
 
 async def test_one_that_was_taken_for_gone_comes_back(shared: Store) -> None:
     """It is known again, the work that it had is not its own any more, and nothing is written under its old token."""
     one, two = await joined(shared, "one", "two")
-    assert await one.work.claim()
-    assert not await two.work.claim()
-    for _ in range(Replicas.GONE_LOOKS + 1):
-        await two.replicas.beat_once()
-    assert await two.work.claim()
-    with pytest.raises(Superseded):
+    assert await one.lease.claim()
+    assert not await two.lease.claim()
+    for _ in range(Membership.GONE_LOOKS + 1):
+        await two.replicas.heartbeat_once()
+    assert await two.lease.claim()
+    with pytest.raises(LeaseSuperseded):
         await one.write()
-    held = one.work.held
-    await one.replicas.beat_once()
-    after = await one.work.claim()
+    held = one.lease.held
+    await one.replicas.heartbeat_once()
+    after = await one.lease.claim()
 
-    assert (held, after, one.work.held) == (True, False, False)
+    assert (held, after, one.lease.held) == (True, False, False)
     assert await two.write() == "two"
     assert await known(shared) == ["one", "two"]
 
@@ -98,15 +108,15 @@ async def test_one_that_was_taken_for_gone_comes_back(shared: Store) -> None:
 async def test_work_is_claimed_anew_after_a_return(shared: Store) -> None:
     """Also where nobody took it meanwhile: what was under way under the old token is refused."""
     one, two = await joined(shared, "one", "two")
-    await one.work.claim()
-    under_way = one.work.guarded(lambda _: "written")
-    for _ in range(Replicas.GONE_LOOKS + 1):
-        await two.replicas.beat_once()
-    await one.replicas.beat_once()
+    await one.lease.claim()
+    under_way = one.lease.guarded(lambda _: "written")
+    for _ in range(Membership.GONE_LOOKS + 1):
+        await two.replicas.heartbeat_once()
+    await one.replicas.heartbeat_once()
 
-    assert await one.work.claim()
+    assert await one.lease.claim()
     assert await one.write() == "one"
-    with pytest.raises(Superseded):
+    with pytest.raises(LeaseSuperseded):
         await shared.write(under_way)
 
 
@@ -115,29 +125,29 @@ async def test_one_that_has_just_come_is_not_robbed_by_who_has_not_seen_it(share
     [one] = await joined(shared, "one")
     late = Process(shared, "late")
     await late.replicas.join("")
-    assert await late.work.claim()
+    assert await late.lease.claim()
 
     assert "late" not in one.replicas.living
-    assert not await one.work.claim()
+    assert not await one.lease.claim()
     assert await late.write() == "late"
 
 
 async def test_a_copy_of_a_replica_is_told_from_it(shared: Store) -> None:
     """Both learn it, whichever began first; one that is alone never does, also after it was taken for gone."""
     one, two = await joined(shared, "one", "two")
-    for _ in range(Replicas.GONE_LOOKS + 1):
-        await two.replicas.beat_once()
-    await one.replicas.beat_once()
-    await one.replicas.beat_once()
+    for _ in range(Membership.GONE_LOOKS + 1):
+        await two.replicas.heartbeat_once()
+    await one.replicas.heartbeat_once()
+    await one.replicas.heartbeat_once()
     alone = one.replicas.doubled
     copy = Process(shared, "one")
     await copy.replicas.join("")
     for _ in range(2):
-        await one.replicas.beat_once()
-        await copy.replicas.beat_once()
+        await one.replicas.heartbeat_once()
+        await copy.replicas.heartbeat_once()
     both = one.replicas.doubled, copy.replicas.doubled
     for _ in range(2):
-        await one.replicas.beat_once()
+        await one.replicas.heartbeat_once()
 
     assert not alone
     assert both == (True, True)
@@ -148,7 +158,7 @@ async def test_a_copy_of_a_replica_is_told_from_it(shared: Store) -> None:
 async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     """Its work is free and its nodes have no link, without a look."""
     one, two = await joined(shared, "one", "two")
-    await one.work.claim()
+    await one.lease.claim()
 
     def link(tx: Transaction) -> int:
         return links.link(tx, Arrival("node-a", "of node-a", b"", (), NOW, hub="one"))
@@ -156,8 +166,8 @@ async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     await shared.write(link)
     await one.replicas.leave()
 
-    assert await two.work.claim()
-    assert not await one.work.claim()
+    assert await two.lease.claim()
+    assert not await one.lease.claim()
     row = await shared.read(lambda tx: node_rows.get(tx, "node-a"))
     assert row is not None
     assert not row.connected
@@ -166,9 +176,9 @@ async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
 async def test_others_can_show_why_the_reaping_of_one_pauses(shared: Store) -> None:
     """While it does, and while it lives."""
     one, two = await joined(shared, "one", "two")
-    one.brake.failed("The disk is full.")
-    await one.replicas.beat_once()
-    await two.replicas.beat_once()
+    one.guard.failed("The disk is full.")
+    await one.replicas.heartbeat_once()
+    await two.replicas.heartbeat_once()
     shown = await shared.read(replica_rows.brake)
     await one.replicas.leave()
 
@@ -181,7 +191,7 @@ async def test_who_has_no_part_in_the_work_never_claims_it(shared: Store) -> Non
     idle = Process(shared, "idle", may=False)
     await idle.replicas.join("")
 
-    assert not await idle.work.claim()
+    assert not await idle.lease.claim()
 
 
 async def test_the_only_server_on_sqlite_does_everything_and_writes_nothing_of_it(tmp_path: Path) -> None:
@@ -190,7 +200,7 @@ async def test_the_only_server_on_sqlite_does_everything_and_writes_nothing_of_i
     try:
         process = Process(alone, "one")
         await process.replicas.join("")
-        assert await process.work.claim()
+        assert await process.lease.claim()
         assert await process.write() == "one"
         assert process.replicas.living == {"one"}
         assert await known(alone) == []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors, ids, scheduler
-from footlights.control.replication.membership import Superseded, Work
+from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
 from footlights.control.scheduling import pending
 from footlights.control.scheduling.pending import Outlook, Queue
 from footlights.store.launches import launch_rows, slots
@@ -49,7 +49,7 @@ class Placing:
         self,
         store: Store,
         bus: Signals,
-        work: Work,
+        work: LeaderLease,
         board: Board,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -74,7 +74,7 @@ class Placing:
                     if not held:
                         self._board.forget()
                     await self.place_once()
-            except Superseded:
+            except LeaseSuperseded:
                 self._work.lost()
             except errors.Error as error:
                 log.warning("placing_failed", error=str(error))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from footlights.auth.secrets import Box
     from footlights.control.clock import SteadyClock
-    from footlights.control.dispatch.sender import Telling
+    from footlights.control.dispatch.sender import AssignmentSender
     from footlights.control.present import Origin
     from footlights.control.scheduling.cache import Board
     from footlights.control.scheduling.loop import Placing
@@ -48,7 +48,7 @@ class Creating:
         catalogue: Catalogue,
         board: Board,
         placing: Placing,
-        telling: Telling,
+        telling: AssignmentSender,
         box: Box,
         origin: Origin,
         settings: ServerSettings,
@@ -103,7 +103,7 @@ class Creating:
             device=made.launch.device if made.launch else "",
         )
         if choice is not None and made.launch is not None:
-            if not self._telling.tell_now(made.launch, made.session, resolved.version):
+            if not self._telling.send_now(made.launch, made.session, resolved.version):
                 self._bus.assigned(choice.node)
             self._bus.watchers()
             name = self._board.device_name(choice)
