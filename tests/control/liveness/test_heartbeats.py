@@ -17,8 +17,9 @@ from footlights.control.signals import Signals
 from footlights.store import Store, Transaction
 from footlights.store.nodes import links, node_rows
 from footlights.store.nodes.links import Arrival
-from footlights.store.schema import NODE, Node
+from footlights.store.schema import LAUNCH, NODE, Node
 from footlights.supervision import Supervisor
+from tests.store.rows import begin, create
 
 HEARTBEAT_S = 5.0
 TIMEOUT_S = 3 * HEARTBEAT_S
@@ -33,7 +34,8 @@ class Judge:
         metrics = Metrics()
         self.links, self.signals = LinkRegistry(self.monotonic), Signals()
         guard = MassLossGuard(TIMEOUT_S, metrics, self.clock, self.monotonic)
-        supervisor = Supervisor()
+        self.skipped: set[str] = set()
+        supervisor = Supervisor(self.skipped.add)
         self.replicas = Membership(store, name, ("hub",), metrics=metrics, clock=self.clock, supervisor=supervisor)
         self.liveness = LivenessJudge(
             store,
@@ -219,6 +221,26 @@ async def test_who_speaks_less_often_is_given_longer(me: Judge) -> None:
     assert (first, patient, await me.reachable("node-b")) == ((False, True), True, False)
     assert "Nothing was heard for 15 s" in str(often.close_reason)
     assert "Nothing was heard for 60 s" in str(seldom.close_reason)
+
+
+async def test_a_node_that_cannot_be_marked_hides_no_other(me: Judge) -> None:
+    """Facts that do not parse do not matter here; a launch in no known state keeps its own node from being marked."""
+    broken, silent = await me.link("node-a"), await me.link("node-b")
+    well = [await me.link(f"node-{number}") for number in range(5)]
+
+    def damage(tx: Transaction) -> None:
+        tx.execute(NODE.update().values(facts=b"\xff\xff"))
+        made = begin(tx, create(tx), node="node-a")
+        tx.execute(LAUNCH.update().where(LAUNCH.c.launch_id == made.launch_id).values(state="NONSENSE"))
+
+    await me.store.write(damage)
+    for _ in range(int(TIMEOUT_S) + 1):
+        for link in well:
+            me.links.touch(link)
+        await me.judge(1, orphans=False)
+
+    assert [await me.reachable(link.node) for link in (broken, silent)] == [True, False]
+    assert me.skipped == {"liveness"}
 
 
 async def test_it_is_recorded_now_and_then_who_was_heard(me: Judge) -> None:
