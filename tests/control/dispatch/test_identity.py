@@ -9,8 +9,6 @@ import pytest
 from footlights.v1 import agent_pb2, node_pb2, session_pb2
 
 from footlights import errors
-from footlights.control.dispatch.link import AgentLink
-from footlights.control.dispatch.registry import LinkRegistry
 from footlights.store.nodes import links
 from footlights.store.nodes.links import Arrival
 from tests.control.harness import Agent, Control, Report, State, known
@@ -50,18 +48,6 @@ async def test_a_second_agent_is_refused_while_the_first_is_alive(plane: Control
     assert (node.epoch, node.facts.hostname) == (1, "")
     assert second.assigned == {}
     assert (await plane.get(made.session_id)).state == State.READY
-
-
-async def test_two_that_ask_at_once_whether_an_agent_is_alive_both_learn_it() -> None:
-    """As two other replicas do, each with a second agent."""
-    registry = LinkRegistry()
-    link = AgentLink("node-a", "one", 1, set())
-    registry.add(link)
-    asking = [asyncio.create_task(registry.find_other("node-a", name, 10)) for name in ("two", "three")]
-    await asyncio.sleep(0)
-    registry.touch(link)
-
-    assert await asyncio.gather(*asking) == [link, link]
 
 
 async def test_any_word_of_the_first_shows_that_it_lives(plane: Control) -> None:

@@ -1,4 +1,4 @@
-"""Sending assignments: one that cannot be made hides none of the others, and its owner is told. Also: assignments."""
+"""The sender and its assignments: one that cannot be made hides none of the others, and its owner is told."""
 
 from __future__ import annotations
 
@@ -73,6 +73,23 @@ async def test_what_cannot_be_assigned_ends_and_all_other_nodes_hear_theirs(
     metrics = (await plane.rest("GET", "/metrics")).text
     assert 'footlights_loop_failures_total{loop="assignments"}' in metrics
     assert 'footlights_loop_failures_total{loop="assignments"} 0.0' not in metrics
+
+
+async def test_what_fails_for_an_unknown_reason_is_tried_again(plane: Control) -> None:
+    """It may be a bug of ours, so nothing is ended for it; all others hear theirs, and it does when it can be made."""
+    agent = await plane.agent("node-a", gpu("GPU-0", slots=2))
+    bad = await plane.create()
+    arguments = SESSION.update().where(SESSION.c.session_id == bad.session_id)
+    await _damage(plane, arguments.values(arguments=["no mapping"]))
+    await plane.place()
+    good = await plane.running(agent)
+    state = (await plane.get(good.session_id)).state
+    early = {each.session_id for each in agent.assigned.values()}
+    await _damage(plane, arguments.values(arguments={}))
+    await plane.plane.sender.compare_once()
+
+    assert (state, early) == (State.READY, {good.session_id})
+    assert (await agent.assignment(bad.session_id)).desired == agent_pb2.Assignment.RUNNING
 
 
 async def test_a_link_opens_although_something_cannot_be_assigned(plane: Control) -> None:

@@ -1,4 +1,7 @@
-"""Fleet metrics: what is counted, also of devices whose reading does not parse. Served by: metrics, process_metrics."""
+"""Fleet metrics: what is counted, also of devices whose reading does not parse.
+
+Which figures `metrics` and `process_metrics` export is held against the dashboard in tests/deploy/test_figures.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from footlights import supervision
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.notifications import MAX_NAMES, Notification, NotificationRelay, decode, encode
-from footlights.control.signals import Signals
+from footlights.control.signals import Batch, Signals
 from footlights.store import Store
 from footlights.store.engines.notify import MAX_BYTES
 from footlights.supervision import Supervisor
@@ -135,3 +137,63 @@ async def test_after_an_interruption_every_reader_looks_at_everything(
 
     assert [reader.take().everything for reader in readers] == [True, True, True]
     assert not relay.collect()
+
+
+class _Unsure(set[str]):
+    """Links about which nothing can be said at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def __contains__(self, node: object) -> bool:
+        self.asked += 1
+        if self.asked == 1:
+            raise RuntimeError("a bug")
+        return super().__contains__(node)
+
+
+async def test_replicas_hear_each_other_also_after_a_failure(shared: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one publishes the other hears, once; a failure loses one notification, which is a hint."""
+    monkeypatch.setattr(supervision, "FIRST_PAUSE_S", 0.001)
+    failures = asyncio.Queue[str]()
+    here, there = Signals(), Signals()
+    relays = [
+        NotificationRelay(
+            shared,
+            signals,
+            replica=name,
+            linked=linked,
+            metrics=Metrics(),
+            supervisor=Supervisor(failures.put_nowait),
+        )
+        for name, signals, linked in (("here", here, _Unsure()), ("there", there, set[str]()))
+    ]
+    hearing = there.assignments.subscribe()
+    running = [asyncio.create_task(relay.run()) for relay in relays]
+    try:
+        async with asyncio.timeout(20):
+            # Both listen: each is told that it may have missed something.
+            while not (await hearing.next() or Batch()).everything:
+                pass
+            here.assigned("node-a")
+            failed = await failures.get()
+            heard = None
+            while heard is None or not heard.items:
+                here.assigned("node-b")
+                heard = await hearing.next(0.2)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for relay in relays:
+            relay.close()
+
+    assert failed == "notifications"
+    assert heard.items == {"node-b"}
+
+
+async def test_a_notification_that_cannot_be_read_is_skipped(shared: Store, relay: NotificationRelay) -> None:
+    """Also where reading it fails in a way that nobody has thought of."""
+    relay._on_payload("[" * 100_000)
+    relay._on_payload('{"from": "other", "sessions": true}')

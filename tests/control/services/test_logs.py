@@ -10,9 +10,6 @@ import pytest
 from footlights.v1 import agent_pb2, session_pb2
 
 from footlights import errors
-from footlights.control.dispatch.link import AgentLink
-from footlights.control.dispatch.log_streams import MAX_LOG_PARTS, LogStreams
-from footlights.control.dispatch.registry import LinkRegistry
 from tests.control.harness import Agent, Control, gpu
 
 Session = session_pb2.Session
@@ -99,34 +96,6 @@ async def test_an_agent_cannot_answer_for_another(plane: Control) -> None:
     await agent.say(log_part=agent_pb2.LogPart(request_id=request.request_id, lines=["true"], last=True))
 
     assert (await asking).json()["lines"] == ["true"]
-
-
-async def test_a_slow_reader_of_a_log_loses_the_oldest_and_is_told(plane: Control) -> None:
-    """Memory is bounded, the gap is marked, the end arrives."""
-    registry, link = LinkRegistry(), AgentLink("n", "one", 1, set())
-    registry.add(link)
-    logs, sent = LogStreams(registry), asyncio.Queue[agent_pb2.LinkResponse]()
-    holding = asyncio.create_task(link.hold(sent.put, asyncio.Event().wait))
-    reading = logs.read("n", "launch", tail_lines=1, follow=False)
-
-    async def read() -> list[agent_pb2.LogPart]:
-        return [part async for part in reading]
-
-    asking = asyncio.create_task(read())
-    request_id = (await sent.get()).log_request.request_id
-    count = MAX_LOG_PARTS + 10
-    for number in range(count):
-        part = agent_pb2.LogPart(request_id=request_id, lines=[str(number)], last=number == count - 1)
-        logs.add(link, part)
-
-    parts = await asking
-    link.close()
-    await holding
-
-    assert len(parts) == MAX_LOG_PARTS
-    assert (list(parts[0].lines), parts[0].truncated) == (["10"], True)
-    assert not any(part.truncated for part in parts[1:])
-    assert parts[-1].last
 
 
 async def test_the_last_lines_of_what_ended_are_kept(plane: Control) -> None:

@@ -1,63 +1,26 @@
-"""A replica among others: who is taken for gone, and whose work it is; each look is made by the test."""
+"""A replica among others: which ones are taken for gone, and what that means for leases; each look is the test's."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from footlights.control.liveness.mass_loss import MassLossGuard
+from footlights import supervision
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Membership
-from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
+from footlights.control.replication.work_lease import LeaseSuperseded
 from footlights.store import Store, Transaction, open_store
 from footlights.store.cluster import replica_rows
 from footlights.store.nodes import links, node_rows
 from footlights.store.nodes.links import Arrival
 from footlights.supervision import Supervisor
-
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-class Process:
-    """One replica and its lease."""
-
-    def __init__(self, store: Store, name: str, *, may: bool = True) -> None:
-        self.metrics = Metrics()
-        self.guard = MassLossGuard(15, self.metrics, lambda: NOW, lambda: 0.0)
-        self.replicas = Membership(
-            store,
-            name,
-            ("hub", "loops"),
-            metrics=self.metrics,
-            clock=lambda: NOW,
-            supervisor=Supervisor(),
-            pause=self.guard.shown,
-        )
-        self.lease = LeaderLease("placing", store, self.replicas, may=may)
-        self.store = store
-
-    async def write(self) -> str:
-        """Write something under the lease; return who wrote."""
-        return await self.store.write(self.lease.guarded(lambda _: self.replicas.me))
+from tests.control.replication.processes import NOW, Process, joined, known
 
 
-async def joined(shared: Store, *names: str) -> list[Process]:
-    found = [Process(shared, name) for name in names]
-    for process in found:
-        await process.replicas.join("")
-    for process in found:
-        await process.replicas.heartbeat_once()
-    return found
-
-
-async def known(shared: Store) -> list[str]:
-    return [row.replica for row in await shared.read(replica_rows.everyone)]
-
-
-async def test_one_that_beats_no_more_is_removed(shared: Store) -> None:
-    """After so many looks, not one earlier; who beats stays."""
+async def test_a_replica_without_heartbeats_is_removed(shared: Store) -> None:
+    """After so many looks, not one earlier; one that sends them stays."""
     one, two, _three = await joined(shared, "one", "two", "three")
     for _ in range(Membership.GONE_LOOKS - 1):
         await one.replicas.heartbeat_once()
@@ -103,33 +66,6 @@ async def test_one_that_was_taken_for_gone_comes_back(shared: Store) -> None:
     assert (held, after, one.lease.held) == (True, False, False)
     assert await two.write() == "two"
     assert await known(shared) == ["one", "two"]
-
-
-async def test_work_is_claimed_anew_after_a_return(shared: Store) -> None:
-    """Also where nobody took it meanwhile: what was under way under the old token is refused."""
-    one, two = await joined(shared, "one", "two")
-    await one.lease.claim()
-    under_way = one.lease.guarded(lambda _: "written")
-    for _ in range(Membership.GONE_LOOKS + 1):
-        await two.replicas.heartbeat_once()
-    await one.replicas.heartbeat_once()
-
-    assert await one.lease.claim()
-    assert await one.write() == "one"
-    with pytest.raises(LeaseSuperseded):
-        await shared.write(under_way)
-
-
-async def test_one_that_has_just_come_is_not_robbed_by_who_has_not_seen_it(shared: Store) -> None:
-    """The holder is looked up where it is known to all, not in what was seen a moment ago."""
-    [one] = await joined(shared, "one")
-    late = Process(shared, "late")
-    await late.replicas.join("")
-    assert await late.lease.claim()
-
-    assert "late" not in one.replicas.living
-    assert not await one.lease.claim()
-    assert await late.write() == "late"
 
 
 async def test_a_copy_of_a_replica_is_told_from_it(shared: Store) -> None:
@@ -186,12 +122,40 @@ async def test_others_can_show_why_the_reaping_of_one_pauses(shared: Store) -> N
     assert await shared.read(replica_rows.brake) is None
 
 
-async def test_who_has_no_part_in_the_work_never_claims_it(shared: Store) -> None:
-    """Also where nobody else does it."""
-    idle = Process(shared, "idle", may=False)
-    await idle.replicas.join("")
+async def test_a_failure_that_is_none_of_ours_costs_one_heartbeat(
+    shared: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted, and the next one is sent: the others take nobody for gone."""
+    monkeypatch.setattr(supervision, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(Membership, "HEARTBEAT_S", 0.01)
+    outcomes: list[Exception | None] = [RuntimeError("a bug"), None, ValueError("another"), None]
+    failures, done = list[str](), asyncio.Event()
 
-    assert not await idle.lease.claim()
+    def pause() -> None:
+        if not outcomes:
+            done.set()
+        elif (error := outcomes.pop(0)) is not None:
+            raise error
+
+    replica = Membership(
+        shared,
+        "one",
+        ("hub",),
+        metrics=Metrics(),
+        clock=lambda: NOW,
+        supervisor=Supervisor(failures.append),
+        pause=pause,
+    )
+    await replica.join("")
+    running = asyncio.create_task(replica.run())
+    async with asyncio.timeout(10):
+        await done.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert failures == ["membership", "membership"]
+    [row] = await shared.read(replica_rows.everyone)
+    assert row.beat > 2
 
 
 async def test_the_only_server_on_sqlite_does_everything_and_writes_nothing_of_it(tmp_path: Path) -> None:
