@@ -188,7 +188,7 @@ class AgentLink:
     async def responds(self, timeout_s: float) -> bool:
         """Ask the agent something and say whether it is alive: it says anything in time, and does not close.
 
-        It is asked for a log that nobody has, which it answers at once, so that its next heartbeat need not be awaited.
+        It is asked for a log that does not exist, which it answers at once: its next heartbeat need not be awaited.
         """
         self._spoken = self._spoken or asyncio.Event()
         spoken, closed = self._spoken, self.closed()
