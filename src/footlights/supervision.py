@@ -55,6 +55,7 @@ class Supervisor:
         every_s: float,
         wake: Wake = asyncio.sleep,
         expected: tuple[type[Exception], ...] = (),
+        longest_pause_s: float | None = None,
     ) -> None:
         """Call ``once`` until cancelled.
 
@@ -64,6 +65,7 @@ class Supervisor:
             every_s: The longest time between two passes, in seconds.
             wake: Waits for work before each pass.
             expected: Failures that are logged without a traceback, such as a database that is not reachable.
+            longest_pause_s: The longest pause after a failure, where the usual one would be noticed.
         """
         self._in_a_row[name] = 0
         try:
@@ -72,7 +74,7 @@ class Supervisor:
                 try:
                     await once()
                 except Exception as error:
-                    await self._back_off(name, error, expected)
+                    await self._back_off(name, error, expected, longest_pause_s)
                 else:
                     self._in_a_row[name] = 0
         finally:
@@ -95,10 +97,13 @@ class Supervisor:
             self._failed(name)
             log.exception("item_skipped", loop=name, **fields)
 
-    async def _back_off(self, name: str, error: Exception, expected: tuple[type[Exception], ...]) -> None:
+    async def _back_off(
+        self, name: str, error: Exception, expected: tuple[type[Exception], ...], longest_pause_s: float | None
+    ) -> None:
         self._in_a_row[name] += 1
         self._failed(name)
-        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._in_a_row[name] - 1, 10))
+        bound = LONGEST_PAUSE_S if longest_pause_s is None else longest_pause_s
+        longest = min(bound, FIRST_PAUSE_S * 2 ** min(self._in_a_row[name] - 1, 10))
         pause_s = random.uniform(longest / 2, longest)  # noqa: S311 - spreads retries, guards nothing
         known = isinstance(error, expected)
         log.warning(

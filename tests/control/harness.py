@@ -425,12 +425,12 @@ async def control(
         transport = httpx2.ASGITransport(app=plane.app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
             # What a test would otherwise have to do after every word: everything else that goes on, it does itself.
-            telling = asyncio.create_task(plane.telling.run(), name="telling")
+            sending = asyncio.create_task(plane.sender.run(), name="assignments")
             running = Control(configured, store, clock, plane, admin, key, http)
             try:
                 yield running
             finally:
-                telling.cancel()
+                sending.cancel()
                 for agent in running.agents:
                     await agent.close()
                 await plane.channel.close(2)

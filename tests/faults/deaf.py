@@ -1,30 +1,31 @@
-"""Footlights whose wake-ups can be lost: ``python -m tests.faults.deaf server …``.
+"""Footlights whose signals can be lost: ``python -m tests.faults.deaf server …``.
 
-While the file that ``FOOTLIGHTS_DEAF`` names is there, nobody in the process is woken, as when a notification between
-processes is lost: whatever is to happen must come by each loop's own looking.
+While the file that ``FOOTLIGHTS_DEAF`` names is there, no subscription in the process hears anything, as when a
+notification between processes is lost: whatever is to happen must come by each loop's own looking.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from footlights.cli import main
-from footlights.control.replication.signals import Changes
+from footlights.control.signals import Topic
 
 VARIABLE = "FOOTLIGHTS_DEAF"
 
 
-def lose_wakeups(path: Path) -> None:
-    heard = Changes.wake
+def lose_signals(path: Path) -> None:
+    publish = Topic.publish
 
-    def wake(self: Changes) -> None:
+    def lossy(self: Topic[Any], *items: Any, **options: Any) -> None:
         if not path.exists():
-            heard(self)
+            publish(self, *items, **options)
 
-    Changes.wake = wake  # type: ignore[method-assign]  # the fault
+    Topic.publish = lossy  # type: ignore[method-assign]  # the fault
 
 
 if __name__ == "__main__":
-    lose_wakeups(Path(os.environ[VARIABLE]))
+    lose_signals(Path(os.environ[VARIABLE]))
     main()

@@ -18,20 +18,22 @@ from footlights.control.call.authenticate import Authentication
 from footlights.control.call.pacing import Pacing
 from footlights.control.call.pipeline import CallInterceptor
 from footlights.control.clock import Machine, SharedWall, steady
-from footlights.control.dispatch.identity import Duplicates
-from footlights.control.dispatch.link import Hub
-from footlights.control.dispatch.sender import Telling
-from footlights.control.dispatch.service import Agents
+from footlights.control.dispatch.identity import DuplicateIdentities
+from footlights.control.dispatch.log_streams import LogStreams
+from footlights.control.dispatch.registry import LinkRegistry
+from footlights.control.dispatch.reports import ReportRecorder
+from footlights.control.dispatch.sender import AssignmentSender
+from footlights.control.dispatch.service import AgentService, Welcome
 from footlights.control.expiry.loop import Reaping
 from footlights.control.http import Api, ASGIApp, web
-from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, Silences
-from footlights.control.liveness.mass_loss import Brake
+from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
+from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
 from footlights.control.observability.metrics import Metrics
-from footlights.control.replication.membership import Replicas, Work
-from footlights.control.replication.notifications import Passing
+from footlights.control.replication.membership import Membership
+from footlights.control.replication.notifications import NotificationRelay
 from footlights.control.replication.peers import Peers, ReplicaService
-from footlights.control.replication.signals import Bus
+from footlights.control.replication.work_lease import LeaderLease
 from footlights.control.scheduling.cache import Board
 from footlights.control.scheduling.loop import Placing
 from footlights.control.services import tokens
@@ -43,6 +45,7 @@ from footlights.control.services.sessions.create import Creating
 from footlights.control.services.sessions.service import Sessions
 from footlights.control.services.sessions.terminate import Ending
 from footlights.control.services.tokens import Tokens
+from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor, Resolve, Target
 from footlights.gateway import Gateway, Options, docs
@@ -54,6 +57,7 @@ from footlights.store.cluster.revisions import check_key, cluster_id
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import session_rows
+from footlights.supervision import Supervisor
 from footlights.v1 import (
     agent_pb2_grpc,
     application_pb2,
@@ -69,6 +73,7 @@ from footlights.v1 import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from footlights.auth.secrets import ClusterKey
     from footlights.control.present import Origin
@@ -116,15 +121,17 @@ class Plane:
     app: ASGIApp
     placing: Placing
     reaping: Reaping
-    telling: Telling
-    replicas: Replicas
+    sender: AssignmentSender
+    replicas: Membership
     peers: Peers
-    passing: Passing | None
+    notifications: NotificationRelay | None
     """None where there can be no other replica."""
     channel: Channel
-    bus: Bus
-    brake: Brake
+    signals: Signals
+    guard: MassLossGuard
     metrics: Metrics
+    supervisor: Supervisor
+    certificate: Path | None
 
     async def loops(self) -> None:
         """Run everything that goes on by itself until cancelled; whose work it is, each finds out."""
@@ -132,13 +139,17 @@ class Plane:
             for name, loop in (
                 ("placing", self.placing.run),
                 ("reaping", self.reaping.run),
-                ("telling", self.telling.run),
-                ("replicas", self.replicas.run),
-                ("lag", partial(loop_lag.watch, self.metrics.lagged)),
+                ("assignments", self.sender.run),
+                ("membership", self.replicas.run),
+                ("peers", self.peers.run),
+                ("loop_lag", partial(loop_lag.watch, self.metrics.lagged, supervisor=self.supervisor)),
             ):
                 group.create_task(loop(), name=name)
-            if self.passing is not None:
-                group.create_task(self.passing.run(), name="passing")
+            if self.certificate is not None:
+                watch = certificates.watch(self.certificate, self.metrics, supervisor=self.supervisor)
+                group.create_task(watch, name="certificate")
+            if self.notifications is not None:
+                group.create_task(self.notifications.run(), name="notifications")
 
     async def leave(self) -> None:
         """Let other replicas take over at once; after the loops have ended."""
@@ -183,29 +194,57 @@ async def assemble(
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
-    bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
+    signals, links, metrics, box = Signals(), LinkRegistry(monotonic), Metrics(), key.box()
+    supervisor = Supervisor(metrics.loop_failed)
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
     store.observe_commits(metrics.committed)
-    bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
-    brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
-    replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, clock, shared_wall.read)
+    guard = MassLossGuard(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
+    replicas = Membership(
+        store,
+        replica or ids.new_id(),
+        settings.roles,
+        metrics=metrics,
+        clock=clock,
+        supervisor=supervisor,
+        pause=guard.shown,
+        observe_time=shared_wall.read,
+    )
     if not store.shared:
         await store.write(node_rows.disconnect_all)
-    peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)
+    logs = LogStreams(links)
+    peers = Peers(
+        store,
+        replicas,
+        links=links,
+        logs=logs,
+        proof=proof,
+        supervisor=supervisor,
+        certificate=settings.tls_cert,
+    )
     grants = Grants(key.derive("grants"))
     authentication = Authentication(store, token_key, clock, proof)
     interceptor = CallInterceptor(authentication, metrics)
-    telling = Telling(store, hub, box, replicas.me, clock)
-    silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
-    loops = "loops" in settings.roles
-    board = Board(store, bus, clock, monotonic)
-    work = Work("placing", store, replicas, may=loops)
-    placing = Placing(store, bus, work, board, metrics, clock, monotonic=monotonic)
-
-    duplicates = Duplicates(
+    sender = AssignmentSender(store, signals, links, box=box, replica=replicas.me, clock=clock, supervisor=supervisor)
+    judge = LivenessJudge(
         store,
-        hub,
+        signals,
+        links,
+        membership=replicas,
+        guard=guard,
+        heartbeat_s=settings.heartbeat_interval_s,
+        clock=clock,
+        supervisor=supervisor,
+        monotonic=monotonic,
+    )
+    loops = "loops" in settings.roles
+    board = Board(store, signals, clock, monotonic)
+    work = LeaderLease("placing", store, replicas, may=loops)
+    placing = Placing(store, signals, work, board, metrics, clock, monotonic=monotonic)
+
+    duplicates = DuplicateIdentities(
+        store,
+        links,
         peers,
         heartbeat_s=settings.heartbeat_interval_s,
         abandon_after_s=settings.abandon_after_s,
@@ -214,31 +253,43 @@ async def assemble(
     )
     creating = Creating(
         store,
-        bus,
-        Catalogue(store, bus, monotonic),
+        signals,
+        Catalogue(store, signals, monotonic),
         board,
         placing,
-        telling,
+        sender,
         box,
         origin,
         settings,
         clock,
         decision_wait_s=decision_wait_s,
     )
-    agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
-    ending = Ending(store, bus, clock)
-    streaming = Sessions(store, bus, peers, creating, ending, grants, settings, origin, public_url, clock)
+    agents = AgentService(
+        store,
+        signals,
+        links,
+        sender=sender,
+        recorder=ReportRecorder(store, signals, metrics, clock=clock, supervisor=supervisor),
+        duplicates=duplicates,
+        logs=logs,
+        metrics=metrics,
+        welcome=Welcome(cluster, settings.heartbeat_interval_s, settings.abandon_after_s),
+        replica=replicas.me,
+        clock=clock,
+    )
+    ending = Ending(store, signals, clock)
+    streaming = Sessions(store, signals, peers, creating, ending, grants, settings, origin, public_url, clock)
 
     def register(server: Any) -> None:
-        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)
+        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(links, logs), server)
         if "hub" in settings.roles:
             agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         if "api" not in settings.roles:
             return
         session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
-        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, bus, clock), server)
-        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, bus, clock), server)
-        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, bus, brake, clock), server)
+        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, signals, clock), server)
+        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, signals, clock), server)
+        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, signals, guard, clock), server)
         token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
 
     handlers = Handlers()
@@ -251,7 +302,7 @@ async def assemble(
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=clock,
     )
-    options = _options(settings, Pacing(lambda: len(hub), lambda: hub.messages))
+    options = _options(settings, Pacing(lambda: len(links), lambda: links.messages))
     gateway = Gateway(channel, REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
     api = Api(gateway, console(), docs.routes(openapi_document()))
     return Plane(
@@ -267,23 +318,29 @@ async def assemble(
         placing=placing,
         reaping=Reaping(
             store,
-            bus,
-            Work("reaping", store, replicas, may=loops),
-            silences,
+            signals,
+            LeaderLease("reaping", store, replicas, may=loops),
+            judge,
             metrics,
             settings,
-            brake,
+            guard,
             clock,
             monotonic,
         ),
-        telling=telling,
+        sender=sender,
         replicas=replicas,
         peers=peers,
-        passing=Passing(store, bus, replicas.me, metrics) if store.shared else None,
+        notifications=NotificationRelay(
+            store, signals, replica=replicas.me, linked=links, metrics=metrics, supervisor=supervisor
+        )
+        if store.shared
+        else None,
         channel=channel,
-        bus=bus,
-        brake=brake,
+        signals=signals,
+        guard=guard,
         metrics=metrics,
+        supervisor=supervisor,
+        certificate=settings.tls_cert,
     )
 
 

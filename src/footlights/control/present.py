@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from footlights.control import limits as limits_of
-from footlights.control.scheduling import node_conditions
+from footlights.control import node_conditions
 from footlights.protocol.times import duration, timestamp
 from footlights.store.schema import (
     ApplicationRow,

@@ -1,4 +1,4 @@
-"""Recording reports: those of all links that share a commit, each answered for itself."""
+"""Recording reports and observations: those of all links that share a commit, each answered for itself."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ async def test_each_link_is_answered_for_what_its_own_agent_said(tmp_path: Path)
         join(tx, "node-c")  # another link, of a new epoch
         return made
 
-    def heard(launch: LaunchRow, *states: tuple[Report.State.ValueType, int]) -> reports._Heard:
-        return reports._Heard(launch.node, 1, [_report(launch, *state) for state in states], NOW + 70 * S)
+    def heard(launch: LaunchRow, *states: tuple[Report.State.ValueType, int]) -> reports._LinkReports:
+        return reports._LinkReports(launch.node, 1, [_report(launch, *state) for state in states], NOW + 70 * S)
 
     try:
         made = await store.write(prepare)
@@ -83,7 +83,7 @@ async def test_more_reports_than_a_statement_takes_are_all_recorded(tmp_path: Pa
         many = [other] * (MOST_REPORTS - 1)
         states = (Report.STARTING, Report.READY, Report.EXITED)
         items = [
-            reports._Heard("node-a", 1, [*many, _report(launch, state)], NOW + number * timedelta(seconds=1))
+            reports._LinkReports("node-a", 1, [*many, _report(launch, state)], NOW + number * timedelta(seconds=1))
             for number, state in enumerate(states)
         ]
         found = await store.write(lambda tx: reports._record(tx, items))

@@ -1,4 +1,4 @@
-"""The mass-loss brake: when most nodes are gone at once, or we have stood still, nothing is marked and nothing ends."""
+"""The mass-loss guard: when most nodes are gone at once, or we have stood still, nothing is marked and nothing ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
 
-from footlights.control.liveness.mass_loss import MAX_MASS_LOSS_S, Brake, Silence
+from footlights.control.liveness.mass_loss import MAX_MASS_LOSS_S, MassLossGuard, NodeSilence
 from footlights.control.observability.metrics import Metrics
 from footlights.store.nodes import links
 from footlights.store.nodes.links import LinkOpening
@@ -59,7 +59,7 @@ async def test_most_nodes_at_once_are_not_called_silent(plane: Control) -> None:
     assert 'footlights_brake{reason="MASS_LOSS"} 0.0' in (await plane.rest("GET", "/metrics")).text
 
 
-async def test_nobodys_time_runs_out_while_the_brake_holds(plane: Control) -> None:
+async def test_no_deadline_passes_while_expiry_pauses(plane: Control) -> None:
     """A queue's deadline is put off by as long as it held."""
     limits = application_pb2.Limits(queue_timeout=seconds(60))
     await plane.apply(version("2.0.0", limits=limits, needs=application_pb2.Needs(slots=4)))
@@ -100,7 +100,7 @@ async def test_after_a_stall_everybody_gets_the_full_time_to_be_heard(plane: Con
 
     assert (braked.brake.reason, braked.brake.message) == (
         "STALLED",
-        "This server stood still for 59 s and heard nobody.",
+        "This server stood still for 59 s and heard no node.",
     )
     assert still == "STALLED"
     assert not over.HasField("brake")
@@ -158,7 +158,7 @@ async def test_the_loop_measures_its_own_lateness(plane: Control) -> None:
     try:
         await _until(lambda: plane.plane.reaping.passes > 1)
         plane.clock.pass_s(60)
-        await _until(lambda: plane.plane.brake.hold is not None)
+        await _until(lambda: plane.plane.guard.pause is not None)
     finally:
         loop.cancel()
 
@@ -188,36 +188,36 @@ async def _until(true: Callable[[], bool]) -> None:
     ],
 )
 def test_more_than_half_and_at_least_two_are_a_mass(silences: list[float], holds: bool) -> None:
-    """Those that lapse within the same window count together; patience is 15 s."""
-    brake = Brake(15, Metrics(), lambda: NOW, lambda: 0.0)
+    """Those that are over within the same window count together; the timeout is 15 s."""
+    guard = MassLossGuard(15, Metrics(), lambda: NOW, lambda: 0.0)
 
-    assert brake.judge({str(n): Silence(s, linked=True) for n, s in enumerate(silences)}) is holds
+    assert guard.judge({str(n): NodeSilence(s, linked=True) for n, s in enumerate(silences)}) is holds
 
 
 def test_a_silence_that_lasts_is_believed() -> None:
-    """A server that was well all the while does not show dead nodes as well for ever."""
+    """A server that was well all the while does not show dead nodes as well indefinitely."""
     now = [0.0]
-    brake = Brake(15, Metrics(), lambda: NOW, lambda: now[0])
-    gone = {str(number): Silence(100, linked=True) for number in range(4)}
+    guard = MassLossGuard(15, Metrics(), lambda: NOW, lambda: now[0])
+    gone = {str(number): NodeSilence(100, linked=True) for number in range(4)}
 
-    assert brake.judge(gone)
+    assert guard.judge(gone)
     now[0] = MAX_MASS_LOSS_S
-    assert brake.judge(gone)
+    assert guard.judge(gone)
     now[0] += 1
-    assert not brake.judge(gone)
+    assert not guard.judge(gone)
 
 
 def test_a_store_that_fails_holds_until_agents_had_time() -> None:
     """Their links broke with it."""
     now = [0.0]
-    brake = Brake(15, Metrics(), lambda: NOW, lambda: now[0])
+    guard = MassLossGuard(15, Metrics(), lambda: NOW, lambda: now[0])
 
-    brake.failed("The store cannot be used: disk full.")
+    guard.failed("The store cannot be used: disk full.")
 
-    assert brake.hold is not None
-    assert brake.hold.cause == "STORE_UNAVAILABLE"
+    assert guard.pause is not None
+    assert guard.pause.cause == "STORE_UNAVAILABLE"
     now[0] = 14
-    assert brake.judge({})
+    assert guard.judge({})
     now[0] = 15
-    assert not brake.judge({})
-    assert brake.hold is None
+    assert not guard.judge({})
+    assert guard.pause is None

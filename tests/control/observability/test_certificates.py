@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from cryptography import x509
 
+from footlights import supervision
+from footlights.control.observability import certificates
 from footlights.control.observability.certificates import expiry, name
-from footlights.control.replication.peers import Peers
+from footlights.control.observability.metrics import Metrics
 from footlights.errors import InvalidArgument
+from footlights.supervision import Supervisor
 from tests.client.test_tls import identity
 from tests.control.harness import control
 
@@ -56,28 +59,30 @@ async def test_a_server_says_it(tmp_path: Path, migrated: Path) -> None:
     assert shown == [ends, 0]
 
 
-@pytest.mark.parametrize("names", [["localhost"], ["*.example.com"]], ids=["plain", "wildcard"])
-async def test_replicas_find_each_other_by_address(tmp_path: Path, names: list[str]) -> None:
-    """Over TLS a replica reaches another at an address that no certificate names, for both serve with the same one."""
-    mine, other = identity(*names), identity(*names)
-    (tmp_path / "tls.crt").write_bytes(mine.certificate)
-    peers = Peers(None, None, None, "proof", tmp_path / "tls.crt")  # type: ignore[arg-type]  # none of them is asked
+async def test_the_metric_follows_a_renewed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a restart; a file that is no certificate for a moment is read again."""
+    monkeypatch.setattr(supervision, "FIRST_PAUSE_S", 0.001)
+    failures, shown = asyncio.Queue[str](), asyncio.Queue[datetime]()
+
+    class Shown(Metrics):
+        def certified(self, until: datetime) -> None:
+            shown.put_nowait(until)
+
+    (tmp_path / "tls.crt").write_text("half a certif")
+    supervisor = Supervisor(failures.put_nowait)
+    watching = asyncio.create_task(
+        certificates.watch(tmp_path / "tls.crt", Shown(), supervisor=supervisor, period_s=0.001)
+    )
     try:
-        for served, reached in ((mine, True), (other, False)):
-            server = grpc.aio.server()
-            port = server.add_secure_port(
-                "127.0.0.1:0", grpc.ssl_server_credentials([(served.key, served.certificate)])
-            )
-            await server.start()
-            ready = asyncio.wait_for(peers._channel(f"127.0.0.1:{port}").channel_ready(), 10 if reached else 1)
-            if reached:
-                await ready
-            else:
-                with pytest.raises(TimeoutError):
-                    await ready
-            await server.stop(0)
+        async with asyncio.timeout(10):
+            failed = await failures.get()
+            (tmp_path / "tls.crt").write_bytes(identity().certificate)
+            until = await shown.get()
     finally:
-        await peers.close()
+        watching.cancel()
+
+    assert failed == "certificate"
+    assert until == expiry(tmp_path / "tls.crt")
 
 
 def test_a_certificate_may_name_nobody(tmp_path: Path) -> None:

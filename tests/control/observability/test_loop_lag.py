@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from footlights.control.observability import loop_lag
+from footlights.supervision import Supervisor
 
 
 async def test_a_loop_that_stands_still_is_late() -> None:
@@ -12,7 +13,7 @@ async def test_a_loop_that_stands_still_is_late() -> None:
     told: asyncio.Queue[float] = asyncio.Queue()
     moments = iter([10.0, 10.25, 20.0, 23.25, 30.0, 30.0])
     watching = asyncio.create_task(
-        loop_lag.watch(told.put_nowait, period_s=0.25, monotonic=lambda: next(moments, 40.0))
+        loop_lag.watch(told.put_nowait, supervisor=Supervisor(), period_s=0.25, monotonic=lambda: next(moments, 40.0))
     )
     try:
         async with asyncio.timeout(10):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from footlights.v1 import node_pb2
 
-from footlights.control.replication.signals import Bus
 from footlights.control.scheduling.cache import Board
+from footlights.control.signals import Signals
 from footlights.scheduler import Placement, Wish
 from footlights.store import Store, open_store
 from footlights.store.nodes import links
@@ -55,7 +55,7 @@ def choice(board: Board) -> Placement | None:
 async def test_a_node_of_which_nobody_told_is_found_although_a_reading_took_very_long(store: Store) -> None:
     """As where the machine slept in the middle of it: what a reading costs bounds how often, but not for hours."""
     span = Span()
-    board = Board(store, Bus(), lambda: NOW, span)
+    board = Board(store, Signals(), lambda: NOW, span)
     span.step = 3600.0
     await board.read()
     span.step = 0.0

@@ -98,35 +98,6 @@ async def test_an_agent_cannot_answer_for_another(plane: Control) -> None:
     assert (await asking).json()["lines"] == ["true"]
 
 
-async def test_a_slow_reader_of_a_log_loses_the_oldest_and_is_told(plane: Control) -> None:
-    """Memory is bounded, the gap is marked, the end arrives."""
-    from footlights.control.dispatch.link import Hub, OpenLink
-
-    hub, link = Hub(), OpenLink("n", "one", 1, set())
-    hub.add(link)
-    reading = hub.log("n", "launch", tail_lines=1, follow=False)
-
-    async def read() -> list[agent_pb2.LogPart]:
-        return [part async for part in reading]
-
-    asking = asyncio.create_task(read())
-    while not link.outbox:  # noqa: ASYNC110 (nothing is set where a link is not held)
-        await asyncio.sleep(0)
-    message = link.outbox.popleft()
-    request_id = message.log_request.request_id
-    count = Hub.MAX_LOG_PARTS + 10
-    for number in range(count):
-        part = agent_pb2.LogPart(request_id=request_id, lines=[str(number)], last=number == count - 1)
-        hub.log_part(link, part)
-
-    parts = await asking
-
-    assert len(parts) == Hub.MAX_LOG_PARTS
-    assert (list(parts[0].lines), parts[0].truncated) == (["10"], True)
-    assert not any(part.truncated for part in parts[1:])
-    assert parts[-1].last
-
-
 async def test_the_last_lines_of_what_ended_are_kept(plane: Control) -> None:
     """Where the agent is gone, they are the log; in a failure they are in the session, too."""
     agent = await plane.agent()

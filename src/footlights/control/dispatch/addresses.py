@@ -1,4 +1,4 @@
-"""Where an agent says that its node can be reached: the front door dials it, so it must be the node's to give."""
+"""The addresses of a node, as its agent gives them: the front door dials them, so they must be the node's own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def check(facts: node_pb2.NodeFacts, peer: str) -> None:
-    """Refuse addresses that would make the control plane call itself, or nobody in particular.
+    """Refuse addresses at which the control plane would reach itself, or no single machine.
 
     Args:
-        facts: What the agent says.
-        peer: Where its link comes from, as gRPC says it: ``ipv4:10.0.0.7:40312``, ``unix:…``, ``inproc:``.
+        facts: The agent's facts.
+        peer: The origin of its link in gRPC's form: ``ipv4:10.0.0.7:40312``, ``unix:…``, ``inproc:``.
 
     Raises:
-        InvalidArgument: names the member, the address and the fix.
+        InvalidArgument: an address is refused.
     """
     local = not peer.startswith(("ipv4:", "ipv6:")) or is_loopback(_host(peer))
     for name in ("public_address", "signal_address"):
@@ -28,7 +28,7 @@ def check(facts: node_pb2.NodeFacts, peer: str) -> None:
         if not address:
             continue
         if is_loopback(address):
-            refused = "" if local else "is the control plane itself, as seen from there"
+            refused = "" if local else "is the control plane itself when it is dialled from there"
         else:
             refused = _special(address)
         if refused:
@@ -47,8 +47,8 @@ def _special(address: str) -> str:
     except ValueError:
         return ""
     if parsed.is_unspecified or parsed.is_multicast:
-        return "is no one machine's address"
-    return "is good on one link only" if parsed.is_link_local else ""
+        return "is not the address of one machine"
+    return "is valid on one network link only" if parsed.is_link_local else ""
 
 
 def _host(peer: str) -> str:

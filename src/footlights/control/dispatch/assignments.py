@@ -1,4 +1,4 @@
-"""From launches and their sessions to what agents are told."""
+"""From launches and their sessions to the assignments that agents are sent."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from footlights import errors
 from footlights.control import limits, present
+from footlights.lifecycle import EndReason
 from footlights.protocol import times
 from footlights.store import Transaction, applications
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
+from footlights.store.sessions.derivation import SessionStates
 from footlights.v1 import agent_pb2, application_pb2
 
 if TYPE_CHECKING:
@@ -25,6 +28,24 @@ if TYPE_CHECKING:
 DRAIN = "DRAIN"
 """The reason of the notice that a drain will end a session."""
 
+_BEGUN = ("READY", "STOPPING")
+"""States in which the application runs: an agent needs its secrets no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchAssignment:
+    """What a node is to bring about or to end."""
+
+    message: agent_pb2.Assignment
+    state: str
+    """Of its launch, as observed."""
+
+    def copy(self) -> LaunchAssignment:
+        """Return one of its own for another link: what is made of it depends on what the agent knows."""
+        message = agent_pb2.Assignment()
+        message.CopyFrom(self.message)
+        return LaunchAssignment(message, self.state)
+
 
 def fingerprints(running: Sequence[RunningLaunch]) -> dict[str, dict[str, Fingerprint]]:
     """Return what the assignments of living launches follow from, by node and launch."""
@@ -34,65 +55,97 @@ def fingerprints(running: Sequence[RunningLaunch]) -> dict[str, dict[str, Finger
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What a node is to bring about or to end."""
-
-    assignment: agent_pb2.Assignment
-    state: str
-    """Of its launch, as observed."""
-
-
-def live(tx: Transaction, launch_ids: Sequence[str], box: Box, *, now: datetime) -> dict[str, Live]:
-    """Return what these launches' nodes are told of them; one that has ended is not among them."""
-    if not launch_ids:
-        return {}
-    drains = {row.node: row.drain_time for row in node_rows.draining(tx)}
-    recipes: dict[tuple[str, str], application_pb2.Version] = {}
-    found: dict[str, Live] = {}
-    for launch, session in launch_rows.living(tx, launch_ids):
-        key = (session.application, session.application_version)
-        if key not in recipes:
-            row = applications.version(tx, *key)
-            assert row is not None, "a version that a living session runs cannot be deleted"
-            recipes[key] = present.version(session.application, row.recipe, row.created_time)
-        message, drain_time = assignment(launch, session, recipes[key], box), drains.get(launch.node)
-        if drain_time is not None and message.desired == agent_pb2.Assignment.RUNNING:
-            message.notice.CopyFrom(_notice(drain_time, now))
-        found[launch.launch_id] = Live(message, launch.state)
-    return found
-
-
-def _notice(drain_time: datetime, now: datetime) -> agent_pb2.ViewerNotice:
-    text = f"The machine is taken out of use; the session ends at {drain_time:%H:%M:%S} UTC."
-    left = times.duration(max(0.0, (drain_time - now).total_seconds()))
-    return agent_pb2.ViewerNotice(reason=DRAIN, message=text, ends_in=left)
-
-
 def fingerprint(launch: LaunchRow, session: SessionRow) -> Fingerprint:
-    """Return what the assignment of a launch that has just begun follows from: no node is placed on that is drained."""
+    """Return what the assignment of a new launch follows from: nothing is placed on a node that is drained."""
     return launch.desired, launch.epoch, session.limits, None
 
 
-def assignment(
-    launch: LaunchRow, session: SessionRow, version: application_pb2.Version, box: Box
+def of_launches(
+    tx: Transaction, launch_ids: Sequence[str], box: Box, *, now: datetime
+) -> tuple[dict[str, LaunchAssignment], dict[str, Exception]]:
+    """Return the assignments of those launches that have not ended, and why some of them cannot be made.
+
+    One that cannot be made, because a secret cannot be opened or a recipe does not parse, hides none of the others.
+    """
+    found: dict[str, LaunchAssignment] = {}
+    failed: dict[str, Exception] = {}
+    if not launch_ids:
+        return found, failed
+    drains = {row.node: row.drain_time for row in node_rows.draining(tx)}
+    recipes: dict[tuple[str, str], application_pb2.Version] = {}
+    for launch, session in launch_rows.living(tx, launch_ids):
+        try:
+            version = None
+            if launch.desired != "STOPPED":
+                key = (session.application, session.application_version)
+                version = recipes[key] = recipes.get(key) or _version(tx, *key)
+            message = of_launch(launch, session, version, box)
+        except Exception as error:
+            failed[launch.launch_id] = error
+            continue
+        drain_time = drains.get(launch.node)
+        if drain_time is not None and message.desired == agent_pb2.Assignment.RUNNING:
+            message.notice.CopyFrom(_drain_notice(drain_time, now))
+        found[launch.launch_id] = LaunchAssignment(message, launch.state)
+    return found, failed
+
+
+def of_launch(
+    launch: LaunchRow, session: SessionRow, version: application_pb2.Version | None, box: Box
 ) -> agent_pb2.Assignment:
-    """Return what an agent is told of a launch."""
-    stopped = launch.desired == "STOPPED"
+    """Return what an agent is told of a launch.
+
+    Args:
+        launch: The launch.
+        session: Its session.
+        version: The version that it runs; None where it is to stop: it does not matter then what it was.
+        box: Opens the session's secrets.
+    """
     message = agent_pb2.Assignment(
         launch_id=launch.launch_id,
         session_id=launch.session_id,
         epoch=launch.epoch,
-        desired=agent_pb2.Assignment.STOPPED if stopped else agent_pb2.Assignment.RUNNING,
+        desired=agent_pb2.Assignment.STOPPED,
         device_uuid=launch.device,
         slots=launch.slots,
-        version=version,
-        usd_stage_uri=session.usd_stage_uri,
-        needs=application_pb2.Needs.FromString(session.needs),
-        limits=limits.of_session(session),
     )
+    if launch.desired == "STOPPED" or version is None:
+        return message
+    message.desired = agent_pb2.Assignment.RUNNING
+    message.version.CopyFrom(version)
+    message.usd_stage_uri = session.usd_stage_uri
+    message.needs.MergeFromString(session.needs)
+    message.limits.CopyFrom(limits.of_session(session))
     declared = {argument.name for argument in version.arguments if not argument.secret}
     message.arguments.update({name: value for name, value in session.arguments.items() if name in declared})
-    if session.secrets and not stopped:
+    if session.secrets and launch.state not in _BEGUN:
         message.secrets = box.open(session.secrets, session.session_id.encode())
     return message
+
+
+def end_unassignable(tx: Transaction, launch_id: str, error: Exception, *, now: datetime) -> str:
+    """End the session of a launch whose assignment cannot be made, so that its owner sees why.
+
+    Return its node, whose agent is then told to stop it; empty where there is nothing to end.
+    """
+    why = error.message if isinstance(error, errors.Error) else f"its recipe is damaged ({error})"
+    lives = SessionStates.of_launches(tx, [launch_id])
+    launch = lives.launch(launch_id)
+    session = None if launch is None else lives.session(launch.session_id)
+    if launch is None or session is None or session.launch_id != launch_id or launch.ended_time is not None:
+        return ""
+    lives.end(session, EndReason.LAUNCH_FAILED, f"The application cannot be assigned to its node: {why}", now=now)
+    lives.write()
+    return str(launch.node)
+
+
+def _version(tx: Transaction, application: str, version: str) -> application_pb2.Version:
+    row = applications.version(tx, application, version)
+    assert row is not None, "a version that a living session runs cannot be deleted"
+    return present.version(application, row.recipe, row.created_time)
+
+
+def _drain_notice(drain_time: datetime, now: datetime) -> agent_pb2.ViewerNotice:
+    text = f"The machine is taken out of use; the session ends at {drain_time:%H:%M:%S} UTC."
+    left = times.duration(max(0.0, (drain_time - now).total_seconds()))
+    return agent_pb2.ViewerNotice(reason=DRAIN, message=text, ends_in=left)

@@ -1,11 +1,11 @@
-"""Two agents with one identity: a machine that was cloned with its name and token.
+"""Duplicate identities: two agents with one name and token, as where a machine was cloned.
 
 The one that was there first has the node's sessions. So a second agent is refused
 
-* while the first one is alive, whichever replica has its link (it is asked, and says something);
-* while sessions run under this name that the second one knows nothing of, and it is on another machine or in another
-  boot: the first one may only be cut off. It is told what to do; after ``claim_after_s`` it is believed, since by then
-  the first one has ended by itself what nobody watches.
+* while the first one is alive, whichever replica has its link (it is asked, and responds);
+* while sessions run under this name that the second one does not know, and it is on another machine or in another
+  boot: the first one may only be cut off. The second agent is told what to do. After ``claim_after_s`` it is let in,
+  because by then the first one has ended by itself what it could not report.
 
 An agent that was killed and started again on its machine is neither: its old link ends, and its journal, or at least
 its boot, is the same.
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from footlights import errors
 from footlights.store.coalescing import Coalescer
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from footlights.control.dispatch.link import Hub
+    from footlights.control.dispatch.registry import LinkRegistry
     from footlights.control.replication.peers import Peers
     from footlights.store import Store, Transaction
     from footlights.store.nodes.node_rows import LivingLaunch
@@ -38,12 +39,12 @@ log = structlog.get_logger(__name__)
 
 REASON = "DUPLICATE_IDENTITY"
 
-_SPEAK_HEARTBEATS = 1.5
-"""An agent that lives is heard within so many heartbeats."""
-_SPEAK_TIMEOUT_S = 12.0
-"""But a new agent does not wait for ever for its welcome."""
+_RESPONSE_HEARTBEATS = 1.5
+"""An agent that is alive is heard within so many heartbeats."""
+_RESPONSE_TIMEOUT_S = 12.0
+"""The longest that a new agent waits for its welcome."""
 _CLAIM_SLACK = 1.2
-"""The first one counts its own time without a link; it began a little later to count."""
+"""The first agent counts its own time without a link; it began to count a little later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +55,20 @@ class _Known:
     living: Sequence[LivingLaunch]
 
     def beyond(self, hello: agent_pb2.Hello) -> list[LivingLaunch]:
-        """What runs there that the agent does not know."""
+        """Return what runs there that the agent does not know."""
         if not self.living:
             return []
         claimed = {report.launch_id for report in hello.launches}
         return [each for each in self.living if each.launch_id not in claimed]
 
 
-class Duplicates:
+class DuplicateIdentities:
     """Refuses second agents."""
 
     def __init__(
         self,
         store: Store,
-        hub: Hub,
+        links: LinkRegistry,
         peers: Peers,
         *,
         heartbeat_s: float,
@@ -75,49 +76,61 @@ class Duplicates:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take where it looks, whom it asks, and for how long an agent without a link keeps its sessions."""
-        self._store, self._hub, self._peers = store, hub, peers
-        self._patience_s = min(_SPEAK_HEARTBEATS * heartbeat_s, _SPEAK_TIMEOUT_S)
+        """Create it.
+
+        Args:
+            store: Where nodes and what they run are read.
+            links: The links of this process.
+            peers: The other replicas, which may have a node's link.
+            heartbeat_s: The shortest heartbeat interval.
+            abandon_after_s: For how long an agent without a link keeps its sessions.
+            clock: The time.
+            monotonic: The clock that measures how long a second agent has waited.
+        """
+        self._store, self._links, self._peers = store, links, peers
+        self._timeout_s = min(_RESPONSE_HEARTBEATS * heartbeat_s, _RESPONSE_TIMEOUT_S)
         self._claim_after_s = abandon_after_s * _CLAIM_SLACK
         self._clock, self._monotonic = clock, monotonic
         self._known: Coalescer[str, _Known] = Coalescer(store, lambda names: lambda tx: _look(tx, names))
-        self._strangers: dict[str, tuple[int, float]] = {}
-        """By node, its epoch and since when a stranger wants in: it waits anew once the first one was back."""
+        self._waiting: dict[str, tuple[int, float]] = {}
+        """By node, its epoch and since when a second agent waits: it starts over once the first one was back."""
 
     async def check(self, hello: agent_pb2.Hello) -> int:
-        """Return the node's epoch as it was looked at; a link that begins on it is its newest.
+        """Return the node's epoch as it was read; a link that begins on it is its newest.
 
         Raises:
             errors.AlreadyExists: another agent has this name; both are told.
         """
         known = await self._known(hello.node)
         row, unknown = known.row, known.beyond(hello)
-        # Whom somebody else's link shows to be alive is told over it.
+        # An agent whose link shows that it is alive is told over it.
         notice = agent_pb2.Notice(reason=REASON, message=_notice(hello))
-        rival = await self._hub.rival(hello.node, hello.incarnation, self._patience_s)
-        if rival is not None:
-            rival.say(agent_pb2.LinkResponse(notice=notice))
-            await self._refuse(hello, rival.incarnation)
-        # Whose own link is the newest one has no rival, and need not wait for a replica that may be gone. A node that
-        # is not known has its link nowhere: where that has changed since, the link's beginning finds another epoch.
-        others = row is not None and row.incarnation != hello.incarnation
-        if others and (other := await self._peers.rival(hello.node, hello.incarnation, self._patience_s, notice)):
-            await self._refuse(hello, other)
-        if row is not None and unknown and self._is_stranger(row, hello, unknown):
-            await self._refuse_stranger(hello, row, unknown)
-        self._strangers.pop(hello.node, None)
+        other = await self._links.find_other(hello.node, hello.incarnation, self._timeout_s)
+        if other is not None:
+            other.send(agent_pb2.LinkResponse(notice=notice))
+            await self._refuse(hello, other.incarnation)
+        # The agent whose own link is the newest one need not wait for a replica that may be gone. A node that is not
+        # known has its link nowhere: where that has changed since, the link's beginning finds another epoch.
+        elsewhere = row is not None and row.incarnation != hello.incarnation
+        if elsewhere and (
+            incarnation := await self._peers.find_other(hello.node, hello.incarnation, self._timeout_s, notice)
+        ):
+            await self._refuse(hello, incarnation)
+        if row is not None and unknown and self._must_wait(row, hello, unknown):
+            await self._refuse_for_now(hello, row, unknown)
+        self._waiting.pop(hello.node, None)
         return 0 if row is None else row.epoch
 
-    def _is_stranger(self, row: NodeRow, hello: agent_pb2.Hello, unknown: Sequence[LivingLaunch]) -> bool:
-        before = node_pb2.NodeFacts.FromString(row.facts).boot_id
-        now = hello.facts.boot_id
+    def _must_wait(self, row: NodeRow, hello: agent_pb2.Hello, unknown: Sequence[LivingLaunch]) -> bool:
+        """Say whether an agent that does not know what runs on its node may be on another machine."""
+        before, now = _boot_id(row), hello.facts.boot_id
         if row.incarnation == hello.incarnation or (before and before == now):
             return False
         if all(launch.state == "ASSIGNED" for launch in unknown):
             return False
-        epoch, since = self._strangers.get(hello.node, (0, 0.0))
+        epoch, since = self._waiting.get(hello.node, (0, 0.0))
         if epoch != row.epoch:
-            epoch, since = self._strangers[hello.node] = row.epoch, self._monotonic()
+            epoch, since = self._waiting[hello.node] = row.epoch, self._monotonic()
         return self._monotonic() - since < self._claim_after_s
 
     async def _refuse(self, hello: agent_pb2.Hello, incarnation: str) -> None:
@@ -129,15 +142,15 @@ class Duplicates:
             metadata={"node": hello.node, "incarnation": incarnation},
         )
 
-    async def _refuse_stranger(self, hello: agent_pb2.Hello, row: NodeRow, unknown: Sequence[LivingLaunch]) -> None:
+    async def _refuse_for_now(self, hello: agent_pb2.Hello, row: NodeRow, unknown: Sequence[LivingLaunch]) -> None:
         count = len(unknown)
         await self._note(
             hello,
-            f"{_notice(hello)} It knows nothing of the {count} sessions that run as {hello.node}, whose agent has no "
+            f"{_notice(hello)} It does not know the {count} sessions that run as {hello.node}, whose agent has no "
             "link now. If that machine is gone for good, forget the node: its sessions end.",
         )
         raise errors.AlreadyExists(
-            f"{count} sessions run as {hello.node} that this agent knows nothing of: they may run on another machine "
+            f"{count} sessions run as {hello.node} that this agent does not know: they may run on another machine "
             "that is cut off. If this machine was cloned, give it its own node name and token. If its disk was "
             f"replaced, say that they are gone: footlights nodes forget {hello.node}. Otherwise it is let in "
             f"{self._claim_after_s:.0f} s after its first try.",
@@ -155,6 +168,15 @@ def _look(tx: Transaction, names: Sequence[str]) -> list[_Known]:
     """Return nodes as they are known, and what runs there."""
     rows, living = node_rows.some(tx, names), node_rows.living(tx, names)
     return [_Known(rows.get(name), living.get(name, ())) for name in names]
+
+
+def _boot_id(row: NodeRow) -> str:
+    """Return in which boot a node was when its last link began; empty where that is not known."""
+    try:
+        return node_pb2.NodeFacts.FromString(row.facts).boot_id
+    except DecodeError:
+        log.warning("node_facts_unreadable", node=row.node)
+        return ""
 
 
 def _notice(hello: agent_pb2.Hello) -> str:

@@ -1,53 +1,76 @@
-"""The agents' links: each one's state in this process, and what is asked of agents over them."""
+"""One agent's link: what was said over it, what is to be said next, and whether it is still heard.
+
+A link owns its protocol. It is GREETING until its hello is recorded, then its agent is sent the FULL_SET of
+assignments, and from then on, LIVE, what changes. Once CLOSED it stays so.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
 from collections import deque
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from footlights import errors, ids
+from footlights.control import limits
+from footlights.lifecycle import SessionClock, due
+from footlights.protocol import times
 from footlights.v1 import agent_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from footlights.control.dispatch.assignments import LaunchAssignment
     from footlights.lifecycle import TimeLimits
 
 Fingerprint = tuple[str, int, bytes, datetime | None]
 """What an assignment follows from that may change while its launch lives."""
 
-MAX_UNSAID = 1000
-"""Messages that wait for one agent; then it is told no more until it has taken some."""
+MAX_UNSENT = 1000
+"""Messages that wait for one agent; one that does not take them is closed."""
+
+LAST_WORDS_S = 0.25
+"""Where this process stood still, the last words of a dead agent and its end are read together: wait for both."""
 
 
-class OpenLink:
-    """One agent's open stream. Thousands of them are open, so it holds as little as can be while nothing is said."""
+class LinkState(enum.Enum):
+    """How far a link has come."""
+
+    GREETING = enum.auto()
+    FULL_SET = enum.auto()
+    LIVE = enum.auto()
+    CLOSED = enum.auto()
+
+
+class AgentLink:
+    """One agent's open stream. Thousands are open, so it holds as little as can be while nothing is said.
+
+    Tasks and queues exist only while there is something to send, events only while a caller waits for them.
+    """
 
     __slots__ = (
+        "_changed",
+        "_close_reason",
+        "_closed",
         "_holder",
+        "_known",
+        "_limits",
+        "_monotonic",
+        "_outbox",
+        "_reported",
+        "_spoken",
+        "_state",
+        "_told",
+        "_touched",
         "_write",
-        "closed",
+        "_writer",
         "epoch",
-        "farewell",
-        "gone",
-        "heard",
         "incarnation",
         "interval_s",
-        "known",
-        "limits",
         "node",
-        "outbox",
-        "over",
-        "passed_over",
         "peer",
-        "reported",
-        "speaker",
-        "spoke",
-        "told",
-        "welcomed",
     )
 
     def __init__(
@@ -59,337 +82,276 @@ class OpenLink:
         *,
         peer: str = "inproc:",
         interval_s: float = 5.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take whose link it is.
+        """Create a link that is heard at this moment.
 
         Args:
             node: The node.
             incarnation: Of the agent.
             epoch: The link's.
-            known: The launches that the agent said it knows; those that are assigned over this link are added.
+            known: The launches that the agent says it knows. The link keeps the set and adds to it.
             peer: Where it comes from, as gRPC says it.
-            interval_s: How often it was told to say that it lives.
+            interval_s: How often the agent sends a heartbeat.
+            monotonic: The clock that measures silence.
         """
-        self.node, self.incarnation, self.epoch, self.known = node, incarnation, epoch, known
+        self.node, self.incarnation, self.epoch = node, incarnation, epoch
         self.peer, self.interval_s = peer, interval_s
-        self.heard = 0.0
-        """When it was last heard, on the hub's monotonic clock."""
-        self.outbox: deque[agent_pb2.LinkResponse] | None = None
-        """What to say next; None where there is nothing."""
-        self.speaker: asyncio.Task[None] | None = None
-        """Says it; lives only while there is something to say."""
-        self._write: Callable[[agent_pb2.LinkResponse], Awaitable[None]] | None = None
-        self._holder: asyncio.Task[Any] | None = None
-        self.told: dict[str, Fingerprint] = {}
+        self._monotonic = monotonic
+        self._touched = monotonic()
+        self._state = LinkState.GREETING
+        self._close_reason: Exception | None = None
+        self._known = known
+        self._told: dict[str, Fingerprint] = {}
         """By launch, what the assignment that the agent has follows from."""
-        self.limits: dict[str, TimeLimits] = {}
-        self.reported: dict[str, bytes] = {}
-        """The last report of each launch without its durations: equal ones need not be recorded."""
-        self.welcomed = False
-        """Whether it was told the full set."""
-        self.passed_over = False
-        """Whether it was not told something because it had not been told the full set."""
-        self.over = False
-        self.farewell: Exception | None = None
-        """Why it is over, for the agent; None where it was the agent's own wish."""
-        self.gone = False
-        """Whether it is no longer its node's link."""
-        self.closed: asyncio.Event | None = None
-        """Set once it is gone; made by whoever waits for that."""
-        self.spoke: asyncio.Event | None = None
-        """Set when it is heard; made by whoever waits for that."""
+        self._limits: dict[str, TimeLimits] = {}
+        self._reported: dict[str, bytes] = {}
+        """The last report of each launch without its durations."""
+        self._changed = False
+        """Whether assignments have changed before it was live."""
+        self._outbox: deque[agent_pb2.LinkResponse] | None = None
+        self._write: Callable[[agent_pb2.LinkResponse], Awaitable[None]] | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._holder: asyncio.Task[Any] | None = None
+        self._closed: asyncio.Event | None = None
+        self._spoken: asyncio.Event | None = None
 
-    def say(self, message: agent_pb2.LinkResponse) -> bool:
-        """Queue a message; False where the agent does not keep up."""
-        if self.outbox is None:
-            self.outbox = deque()
-        if len(self.outbox) >= MAX_UNSAID:
-            return False
-        self.outbox.append(message)
-        self._begin_to_speak()
-        return True
+    # Its life
+
+    @property
+    def state(self) -> LinkState:
+        """How far it has come."""
+        return self._state
+
+    @property
+    def close_reason(self) -> Exception | None:
+        """Why it was closed, for the agent; None where the agent itself ended it."""
+        return self._close_reason
 
     async def hold(
-        self, write: Callable[[agent_pb2.LinkResponse], Awaitable[None]], listen: Callable[[], Awaitable[None]]
+        self, write: Callable[[agent_pb2.LinkResponse], Awaitable[None]], listen: Callable[[], Awaitable[object]]
     ) -> None:
-        """Say with ``write`` whatever is queued, until ``listen`` returns or the link is ended.
+        """Send with ``write`` what is queued, until ``listen`` returns or the link is closed.
 
         Raises:
-            errors.Error: the farewell, where the link was ended for a reason.
+            Exception: the close reason, where there is one.
         """
         task = asyncio.current_task()
         assert task is not None
         self._write, self._holder = write, task
-        self._begin_to_speak()
+        self._start_writer()
         try:
-            if not self.over:
+            if self._state is not LinkState.CLOSED:
                 await listen()
         except asyncio.CancelledError:
-            # Ended by us, unless the stream itself is gone.
-            if not self.over or task.uncancel():
+            # Cancelled by `close`, unless the stream itself is gone.
+            if self._state is not LinkState.CLOSED or task.uncancel():
                 raise
         finally:
             self._write = self._holder = None
-            if self.speaker is not None:
-                self.speaker.cancel()
-        if self.farewell is not None:
-            raise self.farewell
+            if self._writer is not None:
+                self._writer.cancel()
+        if self._close_reason is not None:
+            raise self._close_reason
 
-    def _begin_to_speak(self) -> None:
-        if self._write is not None and self.outbox and self.speaker is None:
-            self.speaker = asyncio.create_task(self._speak(self._write), name=f"speak-{self.node}")
+    def close(self, reason: Exception | None = None) -> None:
+        """Close it, for a reason that the agent is told; the first reason stays."""
+        if self._state is LinkState.CLOSED:
+            return
+        self._state, self._close_reason = LinkState.CLOSED, reason
+        if self._holder is not None:
+            self._holder.cancel()
+        if self._closed is not None:
+            self._closed.set()
 
-    async def _speak(self, write: Callable[[agent_pb2.LinkResponse], Awaitable[None]]) -> None:
+    def closed(self) -> asyncio.Event:
+        """Return what is set once it is closed."""
+        if self._closed is None:
+            self._closed = asyncio.Event()
+            if self._state is LinkState.CLOSED:
+                self._closed.set()
+        return self._closed
+
+    # Being heard
+
+    def touch(self) -> None:
+        """Note that it was heard at this moment."""
+        if self._spoken is not None:
+            self._spoken.set()
+            self._spoken = None
+        self._touched = self._monotonic()
+
+    def silent_for(self) -> float:
+        """Return for how many seconds nothing was heard."""
+        return self._monotonic() - self._touched
+
+    async def responds(self, timeout_s: float) -> bool:
+        """Ask the agent something and say whether it is alive: it says anything in time, and does not close.
+
+        It is asked for a log that does not exist, which it answers at once: its next heartbeat need not be awaited.
+        """
+        self._spoken = self._spoken or asyncio.Event()
+        spoken, closed = self._spoken, self.closed()
+        self.send(agent_pb2.LinkResponse(log_request=agent_pb2.LogRequest(request_id=ids.new_id())))
+        waits = asyncio.ensure_future(spoken.wait()), asyncio.ensure_future(closed.wait())
         try:
-            while self.outbox:
-                await write(self.outbox.popleft())
-            self.outbox = None
-        except Exception as error:
-            self.end(errors.Unavailable(f"The link is broken: {error}", reason="LINK_BROKEN"))
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if spoken.is_set():
+                await asyncio.wait(waits[1:], timeout=LAST_WORDS_S)
         finally:
-            self.speaker = None
+            for wait in waits:
+                wait.cancel()
+        return spoken.is_set() and not closed.is_set()
 
-    def end(self, farewell: Exception | None) -> None:
-        """End the link, for a reason that the agent is told."""
-        if not self.over:
-            self.over, self.farewell = True, farewell
-            if self._holder is not None:
-                self._holder.cancel()
+    # Assignments
 
-    def close(self) -> None:
-        """Note that it is no longer its node's link: whoever waits for an answer over it waits in vain."""
-        self.end(None)
-        self.gone = True
-        if self.closed is not None:
-            self.closed.set()
+    def begin_full_set(self) -> None:
+        """Note that the hello is recorded: the full set is next."""
+        if self._state is LinkState.GREETING:
+            self._state = LinkState.FULL_SET
 
-    def closing(self) -> asyncio.Event:
-        """Return what is set once it is no longer its node's link."""
-        if self.closed is None:
-            self.closed = asyncio.Event()
-            if self.gone:
-                self.closed.set()
-        return self.closed
-
-    def speaking(self) -> asyncio.Event:
-        """Return what is set when it is heard next."""
-        self.spoke = self.spoke or asyncio.Event()
-        return self.spoke
-
-
-class Hub:
-    """The links of this process, by node."""
-
-    LOG_TIMEOUT_S = 10.0
-    MAX_LOG_PARTS = 64
-    LAST_WORDS_S = 0.25
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Begin without a link."""
-        self._monotonic = monotonic
-        self._links: dict[str, OpenLink] = {}
-        self._logs: dict[str, _Parts] = {}
-        self._silent_since: dict[str, tuple[int, float]] = {}
-        self._started = monotonic()
-        self.messages = 0
-        """How many were heard in all."""
-        self.fleet_size = 0
-        """How many nodes have a link to any replica, as last counted."""
-        self.stale: set[str] = set()
-        """Nodes that may have to be told something."""
-        self.woken = asyncio.Event()
-        """Set where there are such nodes."""
-
-    def add(self, link: OpenLink) -> None:
-        """Make ``link`` its node's link; an older one is ended."""
-        older = self._links.get(link.node)
-        self._links[link.node] = link
-        self.hear(link)
-        self._silent_since.pop(link.node, None)
-        if older is not None:
-            older.end(replaced(link.node, link.incarnation))
-            older.close()
-
-    async def rival(self, node: str, incarnation: str, patience_s: float) -> OpenLink | None:
-        """Return the link of another agent under this name that is alive; None where the way is free.
-
-        An agent that was restarted leaves a link behind that ends, or says nothing more. One that still speaks is
-        another agent, and of the two it has the node's launches. It is asked something, so that it need not wait for
-        its next heartbeat: whoever knows no such launch says so at once.
+    def full_set(
+        self, running: Mapping[str, Fingerprint], found: Mapping[str, LaunchAssignment]
+    ) -> agent_pb2.Assignments:
+        """Return all that the node is to run, as the agent is to be told it; from now on it is told what changes.
 
         Args:
-            node: The name under which a new link is to be opened.
-            incarnation: Of the agent that opens it.
-            patience_s: How long a link may take to speak; what was silent for longer before is not asked.
+            running: What all assignments of the node follow from.
+            found: The assignments; one that is missing could not be made and is not told.
         """
-        link = self._links.get(node)
-        if link is None or link.incarnation == incarnation or self._monotonic() - link.heard > patience_s:
-            return None
-        closing, speaking = link.closing(), link.speaking()
-        link.say(agent_pb2.LinkResponse(log_request=agent_pb2.LogRequest(request_id=ids.new_id())))
-        spoke, closed = asyncio.ensure_future(speaking.wait()), asyncio.ensure_future(closing.wait())
-        try:
-            await asyncio.wait((spoke, closed), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-            if spoke.done():
-                # Where we stood still ourselves, the last words of a dead agent and its end are read together.
-                await asyncio.wait((closed,), timeout=self.LAST_WORDS_S)
-        finally:
-            spoke.cancel()
-            closed.cancel()
-        return link if speaking.is_set() and not closing.is_set() else None
+        fresh = self._take(running, found)
+        if self._state is not LinkState.CLOSED:
+            self._state = LinkState.LIVE
+        return agent_pb2.Assignments(assignments=fresh)
 
-    def wake(self, node: str) -> bool:
-        """Note that what a node is to run may have changed; False where its link is not here."""
-        if node not in self._links:
+    def offer(self, running: Mapping[str, Fingerprint], found: Mapping[str, LaunchAssignment]) -> None:
+        """Tell the agent what it was not told yet of what its node is to run; arguments as in ``full_set``."""
+        for message in self._take(running, found):
+            if not self.send(agent_pb2.LinkResponse(assignment=message)):
+                self.close(errors.Unavailable("The agent does not read what it is sent.", reason="LINK_SLOW"))
+
+    def offer_new(self, message: agent_pb2.Assignment, fingerprint: Fingerprint) -> bool:
+        """Tell the agent of one launch that was just begun; False where that has to wait for the assignment sender."""
+        if self._state is not LinkState.LIVE:
             return False
-        self.stale.add(node)
-        self.woken.set()
+        if message.launch_id in self._known:
+            # It was told already, and what was told since may be newer.
+            return True
+        if not self.send(agent_pb2.LinkResponse(assignment=message)):
+            return False
+        self._known.add(message.launch_id)
+        self._limits[message.launch_id] = limits.time_limits(message.limits)
+        self._told[message.launch_id] = fingerprint
         return True
 
-    def wake_all(self) -> None:
-        """Note that it may have changed for every node."""
-        self.stale.update(self._links)
-        self.woken.set()
+    def outdated(self, running: Mapping[str, Fingerprint]) -> list[str]:
+        """Return which of these launches the agent was not told in this form."""
+        return [launch_id for launch_id, fingerprint in running.items() if self._told.get(launch_id) != fingerprint]
 
-    def remove(self, link: OpenLink) -> bool:
-        """Forget a link; False where a newer one has taken its place."""
-        link.close()
-        if self._links.get(link.node) is not link:
-            return False
-        del self._links[link.node]
-        self._silent_since[link.node] = (link.epoch, self._monotonic())
-        return True
+    def was_told(self, running: Mapping[str, Fingerprint]) -> bool:
+        """Say whether the agent was told exactly this."""
+        return self._told == running
 
-    def hear(self, link: OpenLink) -> None:
-        """Note that a link was heard at this moment."""
-        if link.spoke is not None:
-            link.spoke.set()
-            link.spoke = None
-        self.messages += 1
-        link.heard = self._monotonic()
+    def knows(self, launch_id: str) -> bool:
+        """Say whether the agent knows a launch."""
+        return launch_id in self._known
 
-    def get(self, node: str) -> OpenLink | None:
-        """Return a node's link."""
-        return self._links.get(node)
-
-    def __len__(self) -> int:
-        """Return how many links are open."""
-        return len(self._links)
+    def note_change(self) -> bool:
+        """Note that assignments have changed; False where it is not live yet, and is looked at when it is."""
+        if self._state is LinkState.LIVE:
+            return True
+        self._changed = True
+        return False
 
     @property
-    def links(self) -> list[OpenLink]:
-        """The links that are open."""
-        return list(self._links.values())
+    def changed_early(self) -> bool:
+        """Whether assignments changed before it was live."""
+        return self._changed
 
-    def keep(self, nodes: set[str]) -> None:
-        """Forget how long it is since any other node was heard: it was forgotten."""
-        for gone in self._silent_since.keys() - nodes:
-            del self._silent_since[gone]
+    def _take(
+        self, running: Mapping[str, Fingerprint], found: Mapping[str, LaunchAssignment]
+    ) -> list[agent_pb2.Assignment]:
+        """Note what the node is to run, and return what the agent was not told yet."""
+        fresh, told = [], {}
+        for launch_id, fingerprint in running.items():
+            if self._told.get(launch_id) == fingerprint:
+                told[launch_id] = fingerprint
+                continue
+            launch = found.get(launch_id)
+            if launch is None:
+                continue
+            told[launch_id] = fingerprint
+            self._limits[launch_id] = limits.time_limits(launch.message.limits)
+            if launch_id not in self._known:
+                if launch.state == "ASSIGNED":
+                    self._known.add(launch_id)
+                else:
+                    # It was begun over an earlier link and the agent does not know it: it must not begin a second time.
+                    launch.message.desired = agent_pb2.Assignment.STOPPED
+            fresh.append(launch.message)
+        self._told = told
+        for launch_id in self._limits.keys() - running.keys():
+            del self._limits[launch_id]
+        return fresh
 
-    def linked(self, node: str) -> bool:
-        """Say whether a node has had a link to this process."""
-        return node in self._links or node in self._silent_since
+    # Reports
 
-    def knows(self, node: str, epoch: int) -> bool:
-        """Say whether the newest link of a node, by its epoch, is or was one of this process."""
-        link = self._links.get(node)
-        if link is not None:
-            return link.epoch == epoch
-        return node in self._silent_since and self._silent_since[node][0] == epoch
+    def accept(self, report: agent_pb2.LaunchReport) -> bool:
+        """Take a report; False where it says no more than the last one of its launch, and no time limit is over."""
+        bare = agent_pb2.LaunchReport()
+        bare.CopyFrom(report)
+        for name in ("ready_for", "idle_for", "starting_for"):
+            bare.ClearField(name)
+        for step in bare.steps:
+            step.ClearField("age")
+        text = bare.SerializeToString(deterministic=True)
+        bounds = self._limits.get(report.launch_id)
+        expired = bounds is not None and report.state == report.READY and due(session_clock(report), bounds) is not None
+        if self._reported.get(report.launch_id) == text and not expired:
+            return False
+        self._reported[report.launch_id] = text
+        return True
 
-    def silence_s(self, node: str) -> float:
-        """Return for how many seconds nothing was heard of a node, at most since this process began."""
-        link = self._links.get(node)
-        since = link.heard if link is not None else self._silent_since.get(node, (0, self._started))[1]
-        return self._monotonic() - since
+    def expect_again(self, launch_id: str) -> None:
+        """Accept the next report of a launch whatever it says."""
+        self._reported.pop(launch_id, None)
 
-    def log_part(self, link: OpenLink, part: agent_pb2.LogPart) -> None:
-        """Hand a part of a log to whoever asked for it over this link."""
-        waiting = self._logs.get(part.request_id)
-        if waiting is not None and waiting.link is link:
-            waiting.add(part)
+    def retry(self, launch_id: str) -> None:
+        """Have the agent told of a launch again, and accept what it then reports: its last report was lost here."""
+        self._told.pop(launch_id, None)
+        self.expect_again(launch_id)
 
-    async def log(
-        self, node: str, launch_id: str, *, tail_lines: int, follow: bool
-    ) -> AsyncIterator[agent_pb2.LogPart]:
-        """Ask an agent for a launch's output.
+    # Sending
 
-        Raises:
-            errors.Unavailable: the agent is not connected, does not answer, or its link ends before the log does.
-            errors.NotFound: the agent has no output of the launch any more.
-        """
-        link = self._links.get(node)
-        request = agent_pb2.LogRequest(
-            request_id=ids.new_id(), launch_id=launch_id, tail_lines=tail_lines, follow=follow
-        )
-        if link is None or not link.say(agent_pb2.LinkResponse(log_request=request)):
-            raise unreachable(node)
-        parts = self._logs[request.request_id] = _Parts(link, self.MAX_LOG_PARTS)
+    def send(self, message: agent_pb2.LinkResponse) -> bool:
+        """Queue a message; False where the agent does not keep up."""
+        if self._outbox is None:
+            self._outbox = deque()
+        if len(self._outbox) >= MAX_UNSENT:
+            return False
+        self._outbox.append(message)
+        self._start_writer()
+        return True
+
+    def _start_writer(self) -> None:
+        if self._write is not None and self._outbox and self._writer is None:
+            self._writer = asyncio.create_task(self._send_all(self._write), name=f"link-{self.node}")
+
+    async def _send_all(self, write: Callable[[agent_pb2.LinkResponse], Awaitable[None]]) -> None:
         try:
-            patience: float | None = self.LOG_TIMEOUT_S
-            while True:
-                part = await parts.next(patience)
-                if part is None:
-                    raise unreachable(node)
-                if part.error:
-                    raise errors.NotFound(f"The log cannot be read: {part.error}", reason="LOG_NOT_FOUND")
-                yield part
-                if part.last:
-                    return
-                if follow:
-                    # An application may be silent for ever; the link's end ends the wait.
-                    patience = None
+            while self._outbox:
+                await write(self._outbox.popleft())
+            self._outbox = None
+        except Exception as error:
+            self.close(errors.Unavailable(f"The link is broken: {error}", reason="LINK_BROKEN"))
         finally:
-            del self._logs[request.request_id]
-            if follow:
-                cancel = agent_pb2.LogRequest(request_id=request.request_id, launch_id=launch_id, cancel=True)
-                link.say(agent_pb2.LinkResponse(log_request=cancel))
+            self._writer = None
 
 
-class _Parts:
-    """What an agent has answered to one request for a log and was not read yet: the newest so many parts."""
-
-    def __init__(self, link: OpenLink, most: int) -> None:
-        self.link = link
-        self._most = most
-        self._parts: deque[agent_pb2.LogPart] = deque()
-        self._more = asyncio.Event()
-
-    def add(self, part: agent_pb2.LogPart) -> None:
-        """Keep a part. A slow reader loses the oldest, is told so, and always learns of the end."""
-        self._parts.append(part)
-        if len(self._parts) > self._most:
-            self._parts.popleft()
-            self._parts[0].truncated = True
-        self._more.set()
-
-    async def next(self, timeout_s: float | None) -> agent_pb2.LogPart | None:
-        """Return the next part; None where the link has ended or nothing came for ``timeout_s`` seconds."""
-        if not self._parts:
-            self._more.clear()
-            waits = [asyncio.ensure_future(self._more.wait()), asyncio.ensure_future(self.link.closing().wait())]
-            try:
-                await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-        return self._parts.popleft() if self._parts else None
-
-
-def replaced(node: str, incarnation: str) -> errors.AlreadyExists:
-    """Return what an agent is told whose node has a newer link."""
-    return errors.AlreadyExists(
-        f"Node {node} has opened another link. If two machines have this name, rename one of them.",
-        reason="LINK_REPLACED",
-        metadata={"node": node, "incarnation": incarnation},
-    )
-
-
-def unreachable(node: str) -> errors.Unavailable:
-    """Return what is said where a node's agent cannot be asked."""
-    return errors.Unavailable(
-        f"Node {node} cannot be asked: its agent is not connected or does not answer. Try again in a moment.",
-        reason="NODE_UNREACHABLE",
-        metadata={"node": node},
-        retry_after_s=5,
+def session_clock(report: agent_pb2.LaunchReport) -> SessionClock:
+    """Return how long a session is ready and idle, as its agent measures it."""
+    return SessionClock(
+        ready_for_s=times.seconds(report.ready_for),
+        ever_connected=report.ever_connected,
+        idle_for_s=times.seconds(report.idle_for) if report.HasField("idle_for") else None,
     )

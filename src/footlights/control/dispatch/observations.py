@@ -31,9 +31,9 @@ def _reading(device: node_pb2.Device) -> ReportedDevice:
 
 
 def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
-    """Return an agent's report with its ages turned into moments of our own clock.
+    """Return an agent's report with its ages turned into times of this server's clock.
 
-    What it says in an application's words may hold NUL, which Postgres takes in no text: U+FFFD stands for it.
+    An application's message may hold NUL, which Postgres does not store in text: it is replaced by U+FFFD.
     """
     steps = {}
     for step in report.steps:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights import errors
 from footlights.control import limits
 from footlights.control.dispatch import observations
-from footlights.lifecycle import LaunchState, SessionClock, due
-from footlights.protocol import times
+from footlights.control.dispatch.link import session_clock
+from footlights.lifecycle import LaunchState, due
 from footlights.store import BatchWrite, Store, Transaction
 from footlights.store.launches import launch_rows, ledger
 from footlights.store.sessions.derivation import SessionStates
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from footlights.control.dispatch.link import OpenLink
+    from footlights.control.dispatch.link import AgentLink
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
     from footlights.store.schema import LaunchRow
+    from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
 Report = agent_pb2.LaunchReport
+
+LOOP = "reports"
 
 MOST_REPORTS = 2000
 """So many are written by the same statements: engines bound how many values one may have."""
@@ -37,8 +41,8 @@ _STATES = frozenset(number for name, number in Report.State.items() if name in L
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """What one agent said."""
+class _LinkReports:
+    """What one agent has reported."""
 
     node: str
     epoch: int
@@ -49,49 +53,89 @@ class _Heard:
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """What was made of it."""
+    """What follows from it."""
 
     launches: tuple[LaunchRow | None, ...]
     changed: bool
-    """Whether any of the sessions is other than it was."""
+    """Whether any of the sessions has changed."""
     over: bool
     """Whether a session was told to end."""
 
 
-class Observing:
+class ReportRecorder:
     """Records reports; those of all links that share a commit by the same few statements."""
 
-    def __init__(self, store: Store, bus: Bus, metrics: Metrics, clock: Callable[[], datetime]) -> None:
-        """Take what it writes to, whom it wakes, and where it counts."""
-        self._store, self._bus, self._metrics, self._clock = store, bus, metrics, clock
+    def __init__(
+        self,
+        store: Store,
+        signals: Signals,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], datetime],
+        supervisor: Supervisor,
+    ) -> None:
+        """Create it.
 
-    async def record(self, link: OpenLink, reports: Sequence[Report]) -> None:
-        """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good."""
+        Args:
+            store: Where reports are recorded.
+            signals: Say what has changed by them.
+            metrics: Counts the launches that have ended.
+            clock: The time.
+            supervisor: Logs and counts reports that cannot be recorded.
+        """
+        self._store, self._signals, self._metrics = store, signals, metrics
+        self._clock, self._supervisor = clock, supervisor
+
+    async def record(self, link: AgentLink, reports: Sequence[Report]) -> None:
+        """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good.
+
+        A report that cannot be recorded is skipped, and accepted again when the agent repeats it.
+
+        Raises:
+            errors.Unavailable: the store fails: nothing is recorded.
+        """
         known = [report for report in reports if report.state in _STATES]
         if len(known) < len(reports):
             log.warning("link_odd", node=link.node)
-        fresh = [report for report in known if _is_news(link, report)]
+        fresh = [report for report in known if link.accept(report)]
         if not fresh:
             return
+        try:
+            await self._record(link, fresh)
+        except errors.Unavailable:
+            raise
+        except Exception:
+            # In their order, each on its own: the one that is to blame hides none of the others.
+            for report in fresh:
+                recorded = False
+                with self._supervisor.isolated(
+                    LOOP, through=(errors.Unavailable,), node=link.node, launch_id=report.launch_id
+                ):
+                    await self._record(link, [report])
+                    recorded = True
+                if not recorded:
+                    link.retry(report.launch_id)
+
+    async def _record(self, link: AgentLink, reports: Sequence[Report]) -> None:
         now = self._clock()
-        recorded = await self._store.write_batched(_REPORTS, _Heard(link.node, link.epoch, fresh, now))
+        recorded = await self._store.write_batched(_REPORTS, _LinkReports(link.node, link.epoch, reports, now))
         ended = False
         counted: set[str] = set()
-        for report, launch in zip(fresh, recorded.launches, strict=False):
+        for report, launch in zip(reports, recorded.launches, strict=False):
             if launch is None or launch.ended_time is not None:
                 ended = True
-                link.reported.pop(report.launch_id, None)
+                link.expect_again(report.launch_id)
                 if report.state >= Report.EXITED:
-                    link.say(agent_pb2.LinkResponse(forget=agent_pb2.Forget(launch_id=report.launch_id)))
+                    link.send(agent_pb2.LinkResponse(forget=agent_pb2.Forget(launch_id=report.launch_id)))
             if launch is not None and launch.ended_time == now and launch.launch_id not in counted:
                 counted.add(launch.launch_id)
                 self._count(launch)
         if recorded.changed:
-            self._bus.watchers()
+            self._signals.watchers()
         if ended:
-            self._bus.waiting(link.node)
+            self._signals.waiting(link.node)
         if ended or recorded.over:
-            self._bus.assigned(link.node)
+            self._signals.assigned(link.node)
 
     def _count(self, launch: LaunchRow) -> None:
         log.info(
@@ -111,27 +155,10 @@ class Observing:
             self._metrics.started(launch.start_s)
 
 
-def _is_news(link: OpenLink, report: Report) -> bool:
-    """Say whether a report tells more than the last one did, but for durations that have run out no limit."""
-    bare = Report()
-    bare.CopyFrom(report)
-    for name in ("ready_for", "idle_for", "starting_for"):
-        bare.ClearField(name)
-    for step in bare.steps:
-        step.ClearField("age")
-    text = bare.SerializeToString(deterministic=True)
-    limits = link.limits.get(report.launch_id)
-    expired = limits is not None and report.state == Report.READY and due(_session_clock(report), limits)
-    if link.reported.get(report.launch_id) == text and not expired:
-        return False
-    link.reported[report.launch_id] = text
-    return True
-
-
-def _record(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
+def _record(tx: Transaction, batch: Sequence[_LinkReports]) -> list[_Recorded]:
     recorded: list[_Recorded] = []
-    some: list[_Heard] = []
-    for each in heard:
+    some: list[_LinkReports] = []
+    for each in batch:
         if some and sum(len(one.reports) for one in some) + len(each.reports) > MOST_REPORTS:
             recorded += _record_some(tx, some)
             some = []
@@ -139,11 +166,11 @@ def _record(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
     return recorded + _record_some(tx, some)
 
 
-def _record_some(tx: Transaction, heard: Sequence[_Heard]) -> list[_Recorded]:
-    launch_ids = {report.launch_id for each in heard for report in each.reports}
-    lives = SessionStates.of_launches(tx, launch_ids, nodes={each.node for each in heard})
+def _record_some(tx: Transaction, batch: Sequence[_LinkReports]) -> list[_Recorded]:
+    launch_ids = {report.launch_id for each in batch for report in each.reports}
+    lives = SessionStates.of_launches(tx, launch_ids, nodes={each.node for each in batch})
     found: list[tuple[list[LaunchRow | None], bool]] = []
-    for each in heard:
+    for each in batch:
         node, rows, over = lives.node(each.node), [], False
         if node is not None and node.epoch == each.epoch:
             for report in each.reports:
@@ -164,18 +191,10 @@ def _end_if_due(lives: SessionStates, launch: LaunchRow, report: Report, now: da
     session = lives.session(launch.session_id)
     if session is None or session.launch_id != launch.launch_id:
         return False
-    why = due(_session_clock(report), limits.time_limits(limits.of_session(session)))
+    why = due(session_clock(report), limits.time_limits(limits.of_session(session)))
     if why is not None:
         lives.end(session, *why, now=now)
     return why is not None
-
-
-def _session_clock(report: Report) -> SessionClock:
-    return SessionClock(
-        ready_for_s=times.seconds(report.ready_for),
-        ever_connected=report.ever_connected,
-        idle_for_s=times.seconds(report.idle_for) if report.HasField("idle_for") else None,
-    )
 
 
 _REPORTS = BatchWrite("the recording of reports", _record)

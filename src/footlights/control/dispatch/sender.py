@@ -1,173 +1,225 @@
-"""Telling agents what to run: one loop for all links of this process.
+"""Sends agents what their nodes are to run: one loop for all links of this process.
 
-A wake-up names a node; what many nodes are to run is read at once. A period guarantees it: what the assignments of all
-living launches follow from is compared with what was told, so a lost wake-up costs seconds and never an assignment.
+A signal names a node; what many nodes are to run is read at once. A period guarantees it: what the assignments of all
+living launches follow from is compared with what was told, so a lost signal costs seconds and never an assignment.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
+from google.protobuf.message import DecodeError
 
 from footlights import errors
-from footlights.control import limits
 from footlights.control.dispatch import assignments
-from footlights.control.dispatch.assignments import Live
-from footlights.control.dispatch.link import Fingerprint, Hub, OpenLink
+from footlights.control.dispatch.link import AgentLink, LinkState
 from footlights.store.coalescing import Coalescer
 from footlights.store.launches import launch_rows
-from footlights.v1 import agent_pb2, application_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from footlights.auth.secrets import Box
+    from footlights.control.dispatch.assignments import LaunchAssignment
+    from footlights.control.dispatch.link import Fingerprint
+    from footlights.control.dispatch.registry import LinkRegistry
+    from footlights.control.signals import Batch, Signals
     from footlights.store import Store, Transaction, Unit
     from footlights.store.schema import LaunchRow, SessionRow
+    from footlights.supervision import Supervisor
+    from footlights.v1 import agent_pb2, application_pb2
 
-log = structlog.get_logger(__name__)
+LOOP = "assignments"
 
-_News = tuple[dict[str, Fingerprint], dict[str, Live]]
-"""What a node is to run, and those of it that its link was not told yet."""
+_LONGEST_PAUSE_S = 2.0
+"""After a failure: sessions are to end soon after the database is back."""
 
 
-class Telling:
-    """Tells agents."""
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a node is to run, and those assignments of it that its link was not told yet."""
+
+    running: Mapping[str, Fingerprint]
+    found: Mapping[str, LaunchAssignment]
+    failed: Mapping[str, Exception]
+    """Why assignments cannot be made."""
+
+
+class AssignmentSender:
+    """Sends assignments."""
 
     PERIOD_S = 5.0
     MOST_NODES = 100
     """Read at once."""
 
-    def __init__(self, store: Store, hub: Hub, box: Box, me: str, clock: Callable[[], datetime]) -> None:
-        """Take what it reads, whom it tells, what opens secrets, which replica this is, and the time."""
-        self._store, self._hub, self._box, self._me, self._clock = store, hub, box, me, clock
-        self._first: Coalescer[OpenLink, _News] = Coalescer(store, self._untold)
+    def __init__(
+        self,
+        store: Store,
+        signals: Signals,
+        links: LinkRegistry,
+        *,
+        box: Box,
+        replica: str,
+        clock: Callable[[], datetime],
+        supervisor: Supervisor,
+    ) -> None:
+        """Create the sender; it hears signals from now on.
+
+        Args:
+            store: Where launches are read.
+            signals: Say whose assignments have changed.
+            links: Those that are told.
+            box: Opens secrets.
+            replica: This replica's id.
+            clock: The time.
+            supervisor: Runs the loop.
+        """
+        self._store, self._signals, self._links = store, signals, links
+        self._box, self._replica, self._clock, self._supervisor = box, replica, clock, supervisor
+        self._changes = signals.assignments.subscribe()
+        self._stale: set[str] = set()
+        """Nodes that may have to be told something."""
+        self._compared = time.monotonic()
+        self._first: Coalescer[AgentLink, _Reading] = Coalescer(store, self._untold)
 
     async def run(self) -> None:
-        """Tell until cancelled."""
-        looked = time.monotonic()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hub.woken.wait(), max(0.0, looked + self.PERIOD_S - time.monotonic()))
+        """Send until cancelled."""
+        await self._supervisor.supervise(
+            LOOP,
+            self._pass,
+            every_s=self.PERIOD_S,
+            wake=self._wait,
+            expected=(errors.Unavailable,),
+            longest_pause_s=_LONGEST_PAUSE_S,
+        )
+
+    async def send_once(self) -> None:
+        """Tell the nodes for which there was a signal."""
+        self._note(self._changes.take())
+        while self._stale:
+            nodes = [self._stale.pop() for _ in range(min(self.MOST_NODES, len(self._stale)))]
+            links = [link for node in nodes if (link := self._links.get(node)) is not None and link.note_change()]
             try:
-                await self.tell_once()
-                if time.monotonic() - looked >= self.PERIOD_S:
-                    looked = time.monotonic()
-                    await self.look_once()
-            except errors.Error as error:
-                log.warning("telling_failed", error=str(error))
-                self._hub.wake_all()
-                await asyncio.sleep(0.5)
+                await self._tell(links)
+            except BaseException:
+                self._stale.update(nodes)
+                raise
 
-    async def tell_once(self) -> None:
-        """Tell the nodes for which there was a wake-up."""
-        self._hub.woken.clear()
-        while self._hub.stale:
-            nodes = [self._hub.stale.pop() for _ in range(min(self.MOST_NODES, len(self._hub.stale)))]
-            links = [link for node in nodes if (link := self._hub.get(node)) is not None]
-            for link in links:
-                link.passed_over |= not link.welcomed
-            await self._tell([link for link in links if link.welcomed])
-
-    async def look_once(self) -> None:
+    async def compare_once(self) -> None:
         """Find the links that have not been told the newest."""
-        running = assignments.fingerprints(await self._store.read(lambda tx: launch_rows.running_at(tx, self._me)))
-        for link in self._hub.links:
-            if running.get(link.node, {}) != link.told:
-                self._hub.wake(link.node)
+        running = assignments.fingerprints(await self._store.read(lambda tx: launch_rows.running_at(tx, self._replica)))
+        for link in self._links.links:
+            if not link.was_told(running.get(link.node, {})):
+                self._signals.assigned(link.node)
 
-    async def full_set(self, link: OpenLink) -> agent_pb2.Assignments:
-        """Return all that a node is to run, for a link that has just opened; from now on it is told what changes."""
-        running, found = await self._first(link)
-        told = _take(link, running, found)
-        link.welcomed = True
-        if link.passed_over:
-            self._hub.wake(link.node)
-        return agent_pb2.Assignments(assignments=told)
+    async def full_set(self, link: AgentLink) -> agent_pb2.Assignments:
+        """Return all that a node is to run, for a link that has just opened; from now on it is told what changes.
 
-    def tell_now(self, launch: LaunchRow, session: SessionRow, version: application_pb2.Version) -> bool:
+        Raises:
+            Exception: an assignment of a launch that the agent knows cannot be made. Left out of the set, it would be
+                ended.
+        """
+        try:
+            reading = await self._first(link)
+        except errors.Unavailable:
+            raise
+        except Exception:
+            # It was read together with others, and one of them may be the reason.
+            [reading] = await self._store.read(self._untold([link]))
+        if reading.failed:
+            await self._end_failed(link, reading.failed)
+            [reading] = await self._store.read(self._untold([link]))
+        for launch_id, error in reading.failed.items():
+            if link.knows(launch_id):
+                raise error
+        message = link.full_set(reading.running, reading.found)
+        if link.changed_early:
+            self._signals.assigned(link.node)
+        return message
+
+    def send_now(self, launch: LaunchRow, session: SessionRow, version: application_pb2.Version) -> bool:
         """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.
 
         It saves a reading. Where a reading was under way, the agent may be told once more: that says nothing new.
         """
-        link = self._hub.get(launch.node)
-        if link is None or not link.welcomed or link.over:
+        link = self._links.get(launch.node)
+        if link is None or link.state is not LinkState.LIVE:
             return False
-        if launch.launch_id in link.known:
-            # Somebody was faster, and what was told since may be newer.
-            return True
-        assignment = assignments.assignment(launch, session, version, self._box)
-        if not link.say(agent_pb2.LinkResponse(assignment=assignment)):
-            return False
-        link.known.add(launch.launch_id)
-        link.limits[launch.launch_id] = limits.time_limits(assignment.limits)
-        link.told[launch.launch_id] = assignments.fingerprint(launch, session)
-        return True
+        with self._supervisor.isolated(LOOP, node=launch.node, launch_id=launch.launch_id):
+            message = assignments.of_launch(launch, session, version, self._box)
+            return link.offer_new(message, assignments.fingerprint(launch, session))
+        return False
 
-    async def _tell(self, links: list[OpenLink]) -> None:
+    async def _wait(self, _: float) -> None:
+        left_s = self._compared + self.PERIOD_S - time.monotonic()
+        if left_s > 0 and not self._stale and (changes := await self._changes.next(left_s)) is not None:
+            self._note(changes)
+
+    async def _pass(self) -> None:
+        await self.send_once()
+        if time.monotonic() - self._compared >= self.PERIOD_S:
+            self._compared = time.monotonic()
+            await self.compare_once()
+
+    def _note(self, changes: Batch[str]) -> None:
+        self._stale |= changes.items
+        if changes.everything:
+            self._stale.update(link.node for link in self._links.links)
+
+    async def _tell(self, links: Sequence[AgentLink]) -> None:
+        try:
+            await self._tell_together(links)
+        except errors.Unavailable:
+            raise
+        except Exception:
+            for link in links:
+                with self._supervisor.isolated(LOOP, through=(errors.Unavailable,), node=link.node):
+                    await self._tell_together([link])
+
+    async def _tell_together(self, links: Sequence[AgentLink]) -> None:
         if not links:
             return
-        for link, assignment in await self._news(links):
-            if not link.say(agent_pb2.LinkResponse(assignment=assignment)):
-                link.end(errors.Unavailable("The agent does not take what it is told.", reason="LINK_SLOW"))
+        readings = await self._store.read(self._untold(links))
+        for link, reading in zip(links, readings, strict=True):
+            with self._supervisor.isolated(LOOP, node=link.node):
+                link.offer(reading.running, reading.found)
+            await self._end_failed(link, reading.failed)
 
-    async def _news(self, links: list[OpenLink]) -> list[tuple[OpenLink, agent_pb2.Assignment]]:
-        """Return what links were not told yet, and note that they are told it now."""
-        found = await self._store.read(self._untold(links))
-        return [(link, each) for link, news in zip(links, found, strict=True) for each in _take(link, *news)]
+    async def _end_failed(self, link: AgentLink, failed: Mapping[str, Exception]) -> None:
+        """End the sessions whose data are damaged. Any other failure is tried again with the next comparison."""
+        for launch_id, error in failed.items():
+            with self._supervisor.isolated(LOOP, node=link.node, launch_id=launch_id):
+                raise error
+            if not isinstance(error, errors.Error | DecodeError):
+                continue
+            with self._supervisor.isolated(LOOP, through=(errors.Unavailable,), node=link.node, launch_id=launch_id):
+                node = await self._store.write(self._end_unassignable(launch_id, error))
+                if node:
+                    self._signals.session_changed(node)
 
-    def _untold(self, links: Sequence[OpenLink]) -> Unit[list[_News]]:
+    def _end_unassignable(self, launch_id: str, error: Exception) -> Unit[str]:
+        now = self._clock()
+        return lambda tx: assignments.end_unassignable(tx, launch_id, error, now=now)
+
+    def _untold(self, links: Sequence[AgentLink]) -> Unit[list[_Reading]]:
         now = self._clock()
 
-        def read(tx: Transaction) -> list[_News]:
+        def read(tx: Transaction) -> list[_Reading]:
             running = assignments.fingerprints(launch_rows.running_on(tx, [link.node for link in links]))
             # A node has many launches, and one of them is new: only that is looked at closely.
-            fresh = {
-                link: [each for each, fingerprint in running[link.node].items() if link.told.get(each) != fingerprint]
-                for link in links
-                if link.node in running
-            }
-            found = assignments.live(tx, [each for some in fresh.values() for each in some], self._box, now=now)
-            # Each has its own, also where two are of one node: what is made of it depends on what the agent knows.
+            fresh = {link: link.outdated(running[link.node]) for link in links if link.node in running}
+            wanted = [each for some in fresh.values() for each in some]
+            found, failed = assignments.of_launches(tx, wanted, self._box, now=now)
             return [
-                (
+                _Reading(
                     dict(running.get(link.node, {})),
-                    {each: _own(found[each]) for each in fresh.get(link, ()) if each in found},
+                    {each: found[each].copy() for each in fresh.get(link, ()) if each in found},
+                    {each: failed[each] for each in fresh.get(link, ()) if each in failed},
                 )
                 for link in links
             ]
 
         return read
-
-
-def _own(live: Live) -> Live:
-    assignment = agent_pb2.Assignment()
-    assignment.CopyFrom(live.assignment)
-    return replace(live, assignment=assignment)
-
-
-def _take(link: OpenLink, running: dict[str, Fingerprint], found: dict[str, Live]) -> list[agent_pb2.Assignment]:
-    """Note what a link's node is to run, and return what it was not told yet."""
-    fresh = []
-    for launch_id, fingerprint in running.items():
-        live = found.get(launch_id)
-        if live is None or link.told.get(launch_id) == fingerprint:
-            continue
-        link.limits[launch_id] = limits.time_limits(live.assignment.limits)
-        if launch_id not in link.known:
-            if live.state == "ASSIGNED":
-                link.known.add(launch_id)
-            else:
-                # It was begun over an earlier link and the agent does not know it: it must not begin a second time.
-                live.assignment.desired = agent_pb2.Assignment.STOPPED
-        fresh.append(live.assignment)
-    link.told = running
-    for launch_id in link.limits.keys() - running.keys():
-        del link.limits[launch_id]
-    return fresh

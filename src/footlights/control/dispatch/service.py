@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import grpc
@@ -13,9 +14,8 @@ from footlights import errors, ids
 from footlights.auth.roles import Role
 from footlights.control.call import context as calls
 from footlights.control.dispatch import addresses, observations
-from footlights.control.dispatch.link import Hub, OpenLink
-from footlights.control.dispatch.reports import Observing
-from footlights.control.liveness.heartbeats import heartbeat_interval_s
+from footlights.control.dispatch.link import AgentLink
+from footlights.control.dispatch.registry import heartbeat_interval_s
 from footlights.protocol import times
 from footlights.store.nodes import inventory, links, node_rows
 from footlights.store.nodes.inventory import ReportedDevices
@@ -26,78 +26,121 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
-    from footlights.control.dispatch.identity import Duplicates
-    from footlights.control.dispatch.sender import Telling
+    from footlights.control.dispatch.identity import DuplicateIdentities
+    from footlights.control.dispatch.log_streams import LogStreams
+    from footlights.control.dispatch.registry import LinkRegistry
+    from footlights.control.dispatch.reports import ReportRecorder
+    from footlights.control.dispatch.sender import AssignmentSender
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.signals import Bus
-    from footlights.control.settings import ServerSettings
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
 
 log = structlog.get_logger(__name__)
 
 PROTOCOL_VERSION = 1
 
-Context = grpc.aio.ServicerContext[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
-_HELLO_TIMEOUT_S = 10.0
 MAX_UNRECORDED = 1000
 """Messages of one agent that wait for the store; then its stream is held back."""
 
+_HELLO_TIMEOUT_S = 10.0
 
-class Agents(agent_pb2_grpc.AgentServiceServicer):
+Context = grpc.aio.ServicerContext[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
+
+
+class LinkStream(Protocol):
+    """Both directions of one agent's stream."""
+
+    async def read(self) -> agent_pb2.LinkRequest | None:
+        """Return the agent's next message; None once it has ended the stream."""
+
+    async def write(self, message: agent_pb2.LinkResponse, /) -> None:
+        """Send the agent a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What every agent is told when its link opens."""
+
+    cluster_id: str
+    heartbeat_interval_s: float
+    """The shortest: a large fleet sends them less often."""
+    abandon_after_s: float
+    """How long an agent keeps unwatched sessions without a link."""
+
+
+class AgentService(agent_pb2_grpc.AgentServiceServicer):
     """Serves agents' links."""
 
     def __init__(
         self,
         store: Store,
-        bus: Bus,
-        hub: Hub,
-        telling: Telling,
-        duplicates: Duplicates,
+        signals: Signals,
+        registry: LinkRegistry,
+        *,
+        sender: AssignmentSender,
+        recorder: ReportRecorder,
+        duplicates: DuplicateIdentities,
+        logs: LogStreams,
         metrics: Metrics,
-        settings: ServerSettings,
-        me: str,
-        cluster_id: str,
+        welcome: Welcome,
+        replica: str,
         clock: Callable[[], datetime],
     ) -> None:
-        """Take what it writes to, whom it wakes, who tells agents and who refuses them, and which replica this is."""
-        self._store, self._bus, self._hub, self._telling = store, bus, hub, telling
-        self._duplicates, self._metrics = duplicates, metrics
-        self._settings, self._me, self._cluster_id, self._clock = settings, me, cluster_id, clock
-        self._observing = Observing(store, bus, metrics, clock)
+        """Create the service.
+
+        Args:
+            store: Where links are recorded.
+            signals: Say that a node has changed.
+            registry: The links of this process.
+            sender: Sends assignments.
+            recorder: Records reports.
+            duplicates: Refuses second agents of one identity.
+            logs: Takes parts of logs.
+            metrics: Counts links.
+            welcome: What agents are told at first.
+            replica: This replica's id.
+            clock: The time.
+        """
+        self._store, self._signals, self._registry = store, signals, registry
+        self._sender, self._recorder, self._duplicates, self._logs = sender, recorder, duplicates, logs
+        self._metrics, self._welcome, self._replica, self._clock = metrics, welcome, replica, clock
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def Link(  # type: ignore[override]
+    async def Link(  # type: ignore[override]  # noqa: N802 - gRPC's name
         self, _requests: AsyncIterator[agent_pb2.LinkRequest], context: Context
     ) -> None:
         """Hold one agent's link.
 
-        It reads and writes through the context: each generator that a link goes through instead costs it kibibytes,
-        as does a hello that somebody still refers to.
+        It reads and writes through the context: a generator between would cost each link kibibytes.
         """
-        hello = await self._hello(context)
-        peer = context.peer()
+        await self._hold(_ContextStream(context), context.peer())
+
+    async def _hold(self, stream: LinkStream, peer: str) -> None:
+        hello = await self._read_hello(stream)
         addresses.check(hello.facts, peer)
         link = await self._open(hello, peer)
         try:
-            await self._observing.record(link, list(hello.launches))
+            await self._recorder.record(link, list(hello.launches))
+            # It would stay in memory for as long as the link does.
             del hello
-            self._bus.watchers()
-            self._bus.waiting(link.node)
-            await context.write(self._welcome(link))
-            await context.write(agent_pb2.LinkResponse(assignments=await self._telling.full_set(link)))
-            await link.hold(context.write, lambda: self._read(link, context))
+            self._signals.watchers()
+            self._signals.waiting(link.node)
+            await stream.write(self._welcome_message(link))
+            link.begin_full_set()
+            await stream.write(agent_pb2.LinkResponse(assignments=await self._sender.full_set(link)))
+            await link.hold(stream.write, lambda: self._read(link, stream))
         finally:
             await self._close(link)
 
-    async def _hello(self, context: Context) -> agent_pb2.Hello:
+    async def _read_hello(self, stream: LinkStream) -> agent_pb2.Hello:
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
-                first = await _next(context)
+                first = await stream.read()
         except TimeoutError:
             first = None
         if first is None:
             raise errors.FailedPrecondition(
-                f"The link said nothing within {_HELLO_TIMEOUT_S:g} s. Its first message must be a hello.",
+                f"The agent sent nothing within {_HELLO_TIMEOUT_S:g} s. The first message of a link must be a hello.",
                 reason="HELLO_MISSING",
             ) from None
         if first.WhichOneof("message") != "hello":
@@ -122,17 +165,17 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             )
         return hello
 
-    def _welcome(self, link: OpenLink) -> agent_pb2.LinkResponse:
+    def _welcome_message(self, link: AgentLink) -> agent_pb2.LinkResponse:
         return agent_pb2.LinkResponse(
             welcome=agent_pb2.Welcome(
                 epoch=link.epoch,
                 heartbeat_interval=times.duration(link.interval_s),
-                cluster_id=self._cluster_id,
-                abandon_after=times.duration(self._settings.abandon_after_s),
+                cluster_id=self._welcome.cluster_id,
+                abandon_after=times.duration(self._welcome.abandon_after_s),
             )
         )
 
-    async def _open(self, hello: agent_pb2.Hello, peer: str) -> OpenLink:
+    async def _open(self, hello: agent_pb2.Hello, peer: str) -> AgentLink:
         # One at a time: of two that come in the same instant, the second one finds the first one's link.
         async with self._arriving.setdefault(hello.node, asyncio.Lock()):
             try:
@@ -141,50 +184,58 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 # The other one came to another replica, which can be asked now.
                 return await self._admit(hello, peer)
 
-    async def _admit(self, hello: agent_pb2.Hello, peer: str) -> OpenLink:
+    async def _admit(self, hello: agent_pb2.Hello, peer: str) -> AgentLink:
         arrival = LinkOpening(
             hello.node,
             hello.incarnation,
             hello.facts.SerializeToString(),
             observations.readings(hello.inventory),
             self._clock(),
-            hub=self._me,
+            hub=self._replica,
             after_epoch=await self._duplicates.check(hello),
         )
         epoch = await self._store.write_batched(links.OPENINGS, arrival)
         known = {report.launch_id for report in hello.launches}
-        interval_s = heartbeat_interval_s(self._settings.heartbeat_interval_s, self._hub.fleet_size)
-        link = OpenLink(hello.node, hello.incarnation, epoch, known, peer=peer, interval_s=interval_s)
-        self._hub.add(link)
-        self._metrics.linked(len(self._hub))
+        interval_s = heartbeat_interval_s(self._welcome.heartbeat_interval_s, self._registry.fleet_size)
+        link = AgentLink(
+            hello.node,
+            hello.incarnation,
+            epoch,
+            known,
+            peer=peer,
+            interval_s=interval_s,
+            monotonic=self._registry.monotonic,
+        )
+        self._registry.add(link)
+        self._metrics.linked(len(self._registry))
         log.info(
             "link_opened",
             node=link.node,
             epoch=link.epoch,
             devices=len(arrival.readings),
-            launches=len(known),
+            launches=len(hello.launches),
         )
         return link
 
-    async def _close(self, link: OpenLink) -> None:
-        removed = self._hub.remove(link)
-        self._metrics.linked(len(self._hub))
+    async def _close(self, link: AgentLink) -> None:
+        removed = self._registry.remove(link)
+        self._metrics.linked(len(self._registry))
         if removed:
             departure = LinkClosing(link.node, link.epoch, self._clock())
             await self._store.write_batched(links.CLOSINGS, departure)
-            log.info("link_ended", node=link.node, epoch=link.epoch)
-            self._bus.waiting(link.node)
+            log.info("link_closed", node=link.node, epoch=link.epoch)
+            self._signals.waiting(link.node)
 
-    async def _read(self, link: OpenLink, context: Context) -> None:
+    async def _read(self, link: AgentLink, stream: LinkStream) -> None:
         """Hear the agent. What it says is recorded by a task that lives only while there is something to record."""
         unrecorded: list[agent_pb2.LinkRequest] = []
         recorder: asyncio.Task[None] | None = None
         try:
-            while (request := await _next(context)) is not None:
-                self._hub.hear(link)
+            while (request := await stream.read()) is not None:
+                self._registry.touch(link)
                 kind = request.WhichOneof("message")
                 if kind == "log_part":
-                    self._hub.log_part(link, request.log_part)
+                    self._logs.add(link, request.log_part)
                 elif kind != "heartbeat" or request.heartbeat.reports:
                     if recorder is not None and (recorder.done() or len(unrecorded) >= MAX_UNRECORDED):
                         await recorder
@@ -193,6 +244,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                     recorder = recorder or asyncio.create_task(
                         self._record(link, unrecorded), name=f"record-{link.node}"
                     )
+                # It would stay in memory until the next one arrives.
                 del request
             if recorder is not None:
                 await recorder
@@ -200,7 +252,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             if recorder is not None:
                 recorder.cancel()
 
-    async def _record(self, link: OpenLink, unrecorded: list[agent_pb2.LinkRequest]) -> None:
+    async def _record(self, link: AgentLink, unrecorded: list[agent_pb2.LinkRequest]) -> None:
         """Record what the agent said; what arrives while one write is under way shares the next."""
         while unrecorded:
             requests, unrecorded[:] = list(unrecorded), []
@@ -217,17 +269,17 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                     case _:
                         log.warning("link_odd", node=link.node)
             try:
-                await self._observing.record(link, reports)
-                for told in inventories:
-                    await self._inventory(link, told)
+                await self._recorder.record(link, reports)
+                for inventory_message in inventories:
+                    await self._record_inventory(link, inventory_message)
             except Exception as error:
-                link.end(error)
+                link.close(error)
                 return
 
-    async def _inventory(self, link: OpenLink, told: agent_pb2.Inventory) -> None:
-        readings = observations.readings(told)
-        addresses.check(told.facts, link.peer)
-        facts = told.facts.SerializeToString() if told.HasField("facts") else None
+    async def _record_inventory(self, link: AgentLink, message: agent_pb2.Inventory) -> None:
+        readings = observations.readings(message)
+        addresses.check(message.facts, link.peer)
+        facts = message.facts.SerializeToString() if message.HasField("facts") else None
         now = self._clock()
 
         def write(tx: Transaction) -> None:
@@ -239,10 +291,17 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
                 node_rows.set_facts(tx, link.node, facts)
 
         await self._store.write(write)
-        self._bus.waiting(link.node)
+        self._signals.waiting(link.node)
 
 
-async def _next(context: Context) -> agent_pb2.LinkRequest | None:
-    """Return what the agent says next; None once it has ended the stream."""
-    message: Any = await context.read()
-    return None if message is grpc.aio.EOF else message
+class _ContextStream:
+    """A link's stream as gRPC has it."""
+
+    __slots__ = ("_context", "write")
+
+    def __init__(self, context: Context) -> None:
+        self._context, self.write = context, context.write
+
+    async def read(self) -> agent_pb2.LinkRequest | None:
+        message: Any = await self._context.read()
+        return None if message is grpc.aio.EOF else message

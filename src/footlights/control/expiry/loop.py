@@ -15,7 +15,7 @@ import structlog
 from footlights import errors
 from footlights.control import limits
 from footlights.control.observability import fleet_metrics
-from footlights.control.replication.membership import Superseded, Work
+from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
 from footlights.lifecycle import EndReason
 from footlights.protocol import times
 from footlights.store.launches import launch_rows
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from footlights.control.clock import SteadyClock
-    from footlights.control.liveness.heartbeats import Silences
-    from footlights.control.liveness.mass_loss import Brake
+    from footlights.control.liveness.heartbeats import LivenessJudge
+    from footlights.control.liveness.mass_loss import MassLossGuard
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.signals import Bus
     from footlights.control.settings import ServerSettings
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.schema import SessionRow
 
@@ -60,12 +60,12 @@ class Reaping:
     def __init__(
         self,
         store: Store,
-        bus: Bus,
-        work: Work,
-        silences: Silences,
+        bus: Signals,
+        work: LeaderLease,
+        silences: LivenessJudge,
         metrics: Metrics,
         settings: ServerSettings,
-        brake: Brake,
+        brake: MassLossGuard,
         clock: SteadyClock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,7 +91,7 @@ class Reaping:
             started = self._monotonic()
             try:
                 await self.reap_once(late_s=started - due)
-            except Superseded:
+            except LeaseSuperseded:
                 self._work.lost()
             except errors.Error as error:
                 self._brake.failed(str(error))

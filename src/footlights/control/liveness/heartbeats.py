@@ -1,8 +1,8 @@
-"""Silence: which nodes have said nothing for too long.
+"""Heartbeats: which nodes have been silent for too long.
 
 Each replica judges the nodes whose links it has, or had last: it alone knows when they were heard. The nodes of a
-replica that is gone, or of a version without replicas, are judged by whoever does the reaping, by whether anything of
-them still changes in the store. Everything is measured on this process's monotonic clock.
+replica that is gone, or of a version without replicas, are judged by the replica that holds the lease of expiry, by
+whether anything of them still changes in the store. Everything is measured on this process's monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,157 +15,172 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors
-from footlights.control.dispatch.link import Hub, OpenLink, replaced
-from footlights.control.liveness.mass_loss import Brake, Silence
+from footlights.control.dispatch.link import AgentLink, LinkState
+from footlights.control.dispatch.registry import LinkRegistry, replaced
+from footlights.control.liveness.mass_loss import MassLossGuard, NodeSilence
 from footlights.store.nodes import node_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from footlights.control.replication.membership import Replicas
-    from footlights.control.replication.signals import Bus
+    from footlights.control.replication.membership import Membership
+    from footlights.control.signals import Signals
     from footlights.store import Store
     from footlights.store.nodes.node_rows import LinkStatus
+    from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
 MISSED_HEARTBEATS = 3
-"""So many missed make a node UNREACHABLE."""
+"""So many missed ones make a node UNREACHABLE."""
 
 SEEN_PERIOD_S = 15.0
-"""How often it is recorded that a node was heard."""
+"""How often it is recorded which nodes were heard."""
 
-NODES_LOOKED_AT_A_SECOND = 1000
-"""Large fleets are looked at less often: they are given more time, too."""
+NODES_JUDGED_PER_S = 1000
+"""Large fleets are judged less often: they are given more time, too."""
 LONGEST_LOOK_S = 5.0
 
-NODES_A_HEARTBEAT_SECOND = 400
-"""Heartbeats that one fleet sends a second at most: 2,000 nodes every 5 s, more nodes less often."""
+LOOP = "liveness"
 
 
-def heartbeat_interval_s(shortest_s: float, nodes: int) -> float:
-    """Return how often each of so many nodes is to say that it lives."""
-    return max(shortest_s, nodes / NODES_A_HEARTBEAT_SECOND)
-
-
-class Silences:
-    """Marks nodes that are silent, and takes back the mark from those that are not."""
+class LivenessJudge:
+    """Marks nodes that are silent, and takes the mark back from those that are not."""
 
     def __init__(
         self,
         store: Store,
-        bus: Bus,
-        hub: Hub,
-        replicas: Replicas,
-        brake: Brake,
+        signals: Signals,
+        links: LinkRegistry,
+        *,
+        membership: Membership,
+        guard: MassLossGuard,
         heartbeat_s: float,
         clock: Callable[[], datetime],
+        supervisor: Supervisor,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, who was heard, who else lives, and what stops it."""
-        self._store, self._bus, self._hub, self._replicas = store, bus, hub, replicas
-        self._brake, self._heartbeat_s = brake, heartbeat_s
+        """Create it.
+
+        Args:
+            store: Where nodes are read and marked.
+            signals: Say that a node has changed.
+            links: The links of this process.
+            membership: Which replicas are alive.
+            guard: Says whether silence may be believed.
+            heartbeat_s: The shortest heartbeat interval.
+            clock: The time.
+            supervisor: Logs and counts nodes that cannot be handled.
+            monotonic: The clock that measures silence.
+        """
+        self._store, self._signals, self._links, self._membership = store, signals, links, membership
+        self._guard, self._heartbeat_s, self._supervisor = guard, heartbeat_s, supervisor
         self._clock, self._monotonic = clock, monotonic
         self._signs: dict[str, tuple[object, float]] = {}
+        """By node, what was last seen of it in the store, and when it was first seen."""
         self._recorded = monotonic()
         self._judged_at = -math.inf
 
     @property
-    def patience_s(self) -> float:
+    def timeout_s(self) -> float:
         """The silence after which a node is called unreachable, at the shortest interval."""
         return MISSED_HEARTBEATS * self._heartbeat_s
 
     async def judge_once(self, *, orphans: bool) -> bool:
-        """Make one pass; return whether the brake holds, and nothing was marked.
+        """Make one pass; return whether expiry pauses, and nothing was marked.
 
         Args:
             orphans: Whether the nodes of replicas that are gone are this one's to judge.
         """
         started = self._monotonic()
-        pause = self._hub.fleet_size // NODES_LOOKED_AT_A_SECOND
+        pause = self._links.fleet_size // NODES_JUDGED_PER_S
         if started - self._judged_at < min(LONGEST_LOOK_S, pause):
-            return self._brake.hold is not None
+            return self._guard.pause is not None
         self._judged_at = started
         # Before the store is read: what these links wrote is seen by it.
-        links = self._hub.links
+        links = self._links.links
         known = await self._store.read(node_rows.link_statuses)
-        self._brake.late(self._monotonic() - started)
-        self._hub.fleet_size = sum(1 for row in known if row.connected)
+        self._guard.late(self._monotonic() - started)
+        self._links.note_fleet_size(sum(1 for row in known if row.connected))
         names = {row.node for row in known}
-        self._hub.keep(names)
+        self._links.keep(names)
         for gone in self._signs.keys() - names:
             del self._signs[gone]
         silences = {row.node: self._silence(row) for row in known if row.reachable and self._is_ours(row, orphans)}
-        if not (held := self._brake.judge(silences)):
-            await self._mark([row for row in known if row.node in silences], silences)
+        if not (held := self._guard.judge(silences)):
+            await self._mark([row for row in known if row.node in silences])
         await self._correct(links, {row.node: row for row in known})
         await self._record()
         return held
 
     def _is_ours(self, row: LinkStatus, orphans: bool) -> bool:
-        if row.hub == self._replicas.me or self._hub.knows(row.node, row.epoch):
+        if row.hub == self._membership.me or self._links.has_epoch(row.node, row.epoch):
             return True
-        return orphans and row.hub not in self._replicas.living
+        return orphans and row.hub not in self._membership.living
 
-    def _silence(self, row: LinkStatus) -> Silence:
-        if self._hub.knows(row.node, row.epoch):
+    def _silence(self, row: LinkStatus) -> NodeSilence:
+        if self._links.has_epoch(row.node, row.epoch):
             self._signs.pop(row.node, None)
-            link = self._hub.get(row.node)
-            # The brake compares all nodes with one patience: whoever was told a longer interval is heard less often.
+            link = self._links.get(row.node)
+            # The guard compares all nodes with one timeout: a node that was told a longer interval is heard less often.
             scale = self._heartbeat_s / link.interval_s if link is not None else 1.0
-            return Silence(self._hub.silence_s(row.node) * scale, linked=True)
+            return NodeSilence(self._links.silent_for(row.node) * scale, linked=True)
         sign = row.epoch, row.connected, row.last_seen_time
         known = self._signs.get(row.node)
         if known is None or known[0] != sign:
             self._signs[row.node] = known = sign, self._monotonic()
-        # Where it has a link, that is to a process which we cannot ask, and which says now and then that it was heard.
+        # Where it has a link, that is to a process that cannot be asked, and that records now and then whom it heard.
         between = SEEN_PERIOD_S if row.connected else 0.0
-        linked = row.connected or self._hub.linked(row.node)
-        return Silence(max(0.0, self._monotonic() - known[1] - between), linked)
+        linked = row.connected or self._links.has_met(row.node)
+        return NodeSilence(max(0.0, self._monotonic() - known[1] - between), linked)
 
-    async def _mark(self, judged: Sequence[LinkStatus], silences: dict[str, Silence]) -> None:
+    async def _mark(self, judged: Sequence[LinkStatus]) -> None:
         now = self._clock()
         for row in judged:
-            if silences[row.node].seconds <= self.patience_s:
+            # It may have been heard while the ones before it were written.
+            if self._silence(row).seconds <= self.timeout_s:
                 continue
-            link = self._hub.get(row.node)
+            link = self._links.get(row.node)
             if link is not None and link.epoch == row.epoch:
                 why = f"Nothing was heard for {MISSED_HEARTBEATS * link.interval_s:g} s. Open the link again."
-                link.end(errors.Unavailable(why, reason="LINK_SILENT"))
+                link.close(errors.Unavailable(why, reason="LINK_SILENT"))
             silence = partial(node_rows.set_silent, node=row.node, epoch=row.epoch, now=now)
-            if await self._store.write(silence):
-                log.warning("node_unreachable", node=row.node)
-                self._bus.node_changed(row.node)
+            with self._supervisor.isolated(LOOP, through=(errors.Unavailable,), node=row.node):
+                if await self._store.write(silence):
+                    log.warning("node_unreachable", node=row.node)
+                    self._signals.node_changed(row.node)
 
-    async def _correct(self, links: Sequence[OpenLink], known: dict[str, LinkStatus]) -> None:
-        """Hold what others wrote of our nodes against our links: we may have been taken for gone, a node for silent."""
+    async def _correct(self, links: Sequence[AgentLink], known: dict[str, LinkStatus]) -> None:
+        """Compare what others wrote of our nodes with our links: they may have taken us for gone, a node for silent."""
         for link in links:
             row = known.get(link.node)
-            if link.over:
+            if link.state is LinkState.CLOSED:
                 continue
             if row is None:
-                # What its agent runs is nobody's any more: it is told so at its next link.
+                # What its agent runs is of no session any more: it is told so at its next link.
                 why = f"Node {link.node} was forgotten. Open the link again."
-                link.end(errors.Unavailable(why, reason="NODE_FORGOTTEN"))
+                link.close(errors.Unavailable(why, reason="NODE_FORGOTTEN"))
             elif row.epoch != link.epoch:
-                link.end(replaced(link.node, link.incarnation))
-            elif not (row.connected and row.reachable and row.hub == self._replicas.me):
-                if self._monotonic() - link.heard > link.interval_s * 1.5:
+                link.close(replaced(link.node, link.incarnation))
+            elif not (row.connected and row.reachable and row.hub == self._membership.me):
+                if link.silent_for() > link.interval_s * 1.5:
                     continue
                 again = partial(
-                    node_rows.reclaim, node=link.node, epoch=link.epoch, hub=self._replicas.me, now=self._clock()
+                    node_rows.reclaim, node=link.node, epoch=link.epoch, hub=self._membership.me, now=self._clock()
                 )
-                if await self._store.write(again):
-                    log.warning("node_reclaimed", node=link.node)
-                    self._bus.node_changed(link.node)
+                with self._supervisor.isolated(LOOP, through=(errors.Unavailable,), node=link.node):
+                    if await self._store.write(again):
+                        log.warning("node_reclaimed", node=link.node)
+                        self._signals.node_changed(link.node)
 
     async def _record(self) -> None:
-        """Record now and then whom we have heard since the last time."""
-        if self._monotonic() - self._recorded < SEEN_PERIOD_S:
+        """Record now and then which nodes were heard since the last time."""
+        since_s = self._monotonic() - self._recorded
+        if since_s < SEEN_PERIOD_S:
             return
-        before, self._recorded = self._recorded, self._monotonic()
-        heard = [(link.node, link.epoch) for link in self._hub.links if link.heard > before]
+        self._recorded = self._monotonic()
+        heard = [(link.node, link.epoch) for link in self._links.links if link.silent_for() < since_s]
         if heard:
             now = self._clock()
             await self._store.write(lambda tx: node_rows.seen(tx, heard, now=now))

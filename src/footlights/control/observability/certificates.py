@@ -1,4 +1,4 @@
-"""What the certificate that is served with says of itself."""
+"""The certificate chain that this process serves with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,24 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from footlights.control.observability.metrics import Metrics
+    from footlights.supervision import Supervisor
+
+LOOP = "certificate"
+PERIOD_S = 60.0
+
+
+async def watch(path: Path, metrics: Metrics, *, supervisor: Supervisor, period_s: float = PERIOD_S) -> None:
+    """Keep the expiry metric that of the file, which may be renewed, until cancelled."""
+
+    async def once() -> None:
+        metrics.certified(expiry(path))
+
+    await supervisor.supervise(LOOP, once, every_s=period_s)
+
 
 def expiry(path: Path) -> datetime:
-    """Return when a chain ceases to be good: the first moment (UTC) at which one of its certificates does.
+    """Return when a chain expires (UTC): the earliest expiry of one of its certificates.
 
     Raises:
         InvalidArgument: ``tls_cert`` cannot be read, or holds no certificate.
@@ -23,7 +38,7 @@ def expiry(path: Path) -> datetime:
 
 
 def name(path: Path) -> str:
-    """Return a name that the first certificate is good for; empty where it names none.
+    """Return a name that the first certificate is valid for; empty where it has none.
 
     Raises:
         InvalidArgument: as ``expiry``.

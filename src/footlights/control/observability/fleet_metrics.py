@@ -1,10 +1,12 @@
-"""How the fleet is, in numbers, for metrics."""
+"""Fleet metrics: sessions, slots and nodes, counted in the store."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
 
 from footlights.control import present
 from footlights.store.launches import launch_rows
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetCounts:
     """Numbers of one moment."""
 
     sessions: Mapping[tuple[str, str], int]
@@ -30,19 +32,28 @@ class Fleet:
     """By state."""
 
 
-def fleet(tx: Transaction) -> Fleet:
+def fleet(tx: Transaction) -> FleetCounts:
     """Count sessions, slots and nodes."""
     leased = Counter((lease.node, lease.device) for lease in launch_rows.live_leases(tx))
     slots: Counter[tuple[str, str]] = Counter()
     for node, uuid, count, sick, raw in node_rows.capacities(tx):
-        kind = _KINDS.get(node_pb2.Device.FromString(raw).kind, "KIND_UNSPECIFIED")
+        kind = _kind(raw)
         held = leased[(node, uuid)]
         slots[(kind, "leased")] += held
         slots[(kind, "unusable" if sick else "free")] += count - held
     busy = {node for node, _ in leased}
     states = Counter(present.node_state(row, row.node in busy) for row in node_rows.standings(tx))
     named = {node_pb2.Node.State.Name(state): count for state, count in states.items()}
-    return Fleet(listing.state_counts(tx), dict(slots), named)
+    return FleetCounts(listing.state_counts(tx), dict(slots), named)
 
 
+def _kind(reading: bytes) -> str:
+    try:
+        return _KINDS.get(node_pb2.Device.FromString(reading).kind, _UNKNOWN)
+    except DecodeError:
+        # Its slots count all the same.
+        return _UNKNOWN
+
+
+_UNKNOWN = "KIND_UNSPECIFIED"
 _KINDS = {number: name for name, number in node_pb2.Device.Kind.items()}

@@ -9,14 +9,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from footlights.supervision import Supervisor
+
+LOOP = "loop_lag"
 PERIOD_S = 0.25
 
 
 async def watch(
-    told: Callable[[float], None], *, period_s: float = PERIOD_S, monotonic: Callable[[], float] = time.monotonic
+    observe: Callable[[float], None],
+    *,
+    supervisor: Supervisor,
+    period_s: float = PERIOD_S,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Sleep for ``period_s`` again and again, and tell by how many seconds each sleep was too long, until cancelled."""
-    while True:
+    """Measure until cancelled.
+
+    Args:
+        observe: Takes by how many seconds a sleep was too long.
+        supervisor: Runs the loop.
+        period_s: How long each sleep is to be.
+        monotonic: The clock that measures.
+    """
+
+    async def once() -> None:
         started = monotonic()
         await asyncio.sleep(period_s)
-        told(max(0.0, monotonic() - started - period_s))
+        observe(max(0.0, monotonic() - started - period_s))
+
+    await supervisor.supervise(LOOP, once, every_s=0)

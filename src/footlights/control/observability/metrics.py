@@ -1,8 +1,8 @@
-"""What Prometheus is told. Base units, no label that grows with users or sessions.
+"""The metrics of the control plane, in base units and without labels that grow with users or sessions.
 
-Counters and histograms count what this process did: of several replicas they are added up. The gauges of the fleet
-(sessions, slots, nodes, what is stuck) are read from the store, so every replica says the same of them: of several
-they are not added up, but the greatest is taken. What one process is like itself is in ``process_metrics``.
+Counters and histograms count what this process did: add them up over replicas. The gauges of the fleet (sessions,
+slots, nodes, stuck sessions) are read from the store, so every replica shows the same: take their maximum. What
+concerns one process alone is in ``process_metrics``.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from footlights.lifecycle import EndReason, Phases
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 REFUSALS = ("FOREIGN_PROCESS", "MEMORY", "UNHEALTHY", "MISSING", "NO_PORTS", "NO_SLOT", "SLOT_HELD", "UNKNOWN")
-"""The reasons that agents give most."""
+"""The most frequent reasons."""
 
-BRAKES = ("MASS_LOSS", "STALLED", "STORE_UNAVAILABLE", "STARTED")
-"""Why reaping may pause."""
+PAUSE_CAUSES = ("MASS_LOSS", "STALLED", "STORE_UNAVAILABLE", "STARTED")
+"""Why expiry may pause."""
 
 _START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900)
 
 
 class Metrics(ProcessMetrics):
-    """The figures of one control plane, in a registry of their own."""
+    """The metrics of one control plane, in a registry of their own."""
 
     def __init__(self) -> None:
-        """Begin at zero."""
+        """Create the metrics."""
         super().__init__(CollectorRegistry())
         self._handled = Counter(
             "grpc_server_handled_total",
-            "Calls that were answered.",
+            "Calls that ended, by gRPC status code.",
             ("grpc_service", "grpc_method", "grpc_code"),
             registry=self.registry,
         )
         self._handling = Histogram(
             "grpc_server_handling_seconds",
-            "How long calls took; streams until their end.",
+            "Duration of calls; of streams until their end.",
             ("grpc_service", "grpc_method"),
             registry=self.registry,
         )
@@ -46,7 +46,7 @@ class Metrics(ProcessMetrics):
         )
         self._start = Histogram(
             "footlights_session_start_seconds",
-            "From placed to ready.",
+            "Time from the placement of a launch until it was ready.",
             buckets=_START_BUCKETS,
             registry=self.registry,
         )
@@ -59,25 +59,25 @@ class Metrics(ProcessMetrics):
         self._slots = Gauge("footlights_slots", "Slots of all devices.", ("kind", "state"), registry=self.registry)
         self._nodes = Gauge("footlights_nodes", "Nodes.", ("state",), registry=self.registry)
         self._pass = Histogram(
-            "footlights_placing_seconds", "How long one pass of placing took.", registry=self.registry
+            "footlights_placing_seconds", "Duration of a pass of the scheduler.", registry=self.registry
         )
         self._refused = Counter(
             "footlights_launches_refused_total", "Launches that a node refused.", ("reason",), registry=self.registry
         )
         self._stuck = Gauge(
             "footlights_stuck_sessions",
-            "Sessions whose end is overdue: their slots are withheld.",
+            "Sessions whose end is overdue; their slots are withheld.",
             registry=self.registry,
         )
         self._slot_seconds = Counter(
             "footlights_slot_seconds_total",
-            "How long slots were held by launches that have ended.",
+            "Time that slots were held by launches that have ended, by phase.",
             ("phase",),
             registry=self.registry,
         )
         self.spent(Phases())
         self._brake = Gauge(
-            "footlights_brake", "1 where reaping pauses for this reason.", ("reason",), registry=self.registry
+            "footlights_brake", "1 while expiry pauses for this reason.", ("reason",), registry=self.registry
         )
         self.brake(None)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
@@ -87,7 +87,7 @@ class Metrics(ProcessMetrics):
             self._refused.labels(reason)
 
     def call(self, method: str, code: str, seconds: float) -> None:
-        """Count one answered call; ``method`` is ``/package.Service/Method``."""
+        """Count a call that ended; ``method`` is ``/package.Service/Method``."""
         service, _, name = method.removeprefix("/").partition("/")
         self._handled.labels(service, name, code).inc()
         self._handling.labels(service, name).observe(seconds)
@@ -105,11 +105,11 @@ class Metrics(ProcessMetrics):
         self._refused.labels(reason or "UNKNOWN").inc()
 
     def placed(self, seconds: float) -> None:
-        """Count one pass of placing."""
+        """Count a pass of the scheduler."""
         self._pass.observe(seconds)
 
     def stuck(self, count: int) -> None:
-        """Say how many sessions' ends are overdue."""
+        """Set how many sessions' ends are overdue."""
         self._stuck.set(count)
 
     def spent(self, spent: Phases) -> None:
@@ -119,8 +119,8 @@ class Metrics(ProcessMetrics):
         self._slot_seconds.labels("ending").inc(spent.ending)
 
     def brake(self, reason: str | None) -> None:
-        """Say why reaping pauses; None where it goes on."""
-        for each in BRAKES:
+        """Set why expiry pauses; None while it goes on."""
+        for each in PAUSE_CAUSES:
             self._brake.labels(each).set(each == reason)
 
     def fleet(
@@ -140,7 +140,7 @@ class Metrics(ProcessMetrics):
             self._nodes.labels(state).set(count)
 
     def no_fleet(self) -> None:
-        """Say nothing of the fleet: another replica does from now on, and old figures would outlive the truth."""
+        """Clear the gauges of the fleet: another replica sets them from now on."""
         self.fleet({}, {}, {})
         self.stuck(0)
 

@@ -1,7 +1,6 @@
-"""What one server process says of itself: its links, its share of the store, how late it is, what it turns away.
+"""The metrics of one server process: its links, its use of the store, the lag of its event loop, what it turns away.
 
-Of several replicas each says its own, so it is added up, or shown by ``instance``. Only ``footlights_replicas`` is what
-all of them see.
+Add them up over replicas, or show them by ``instance``. Only ``footlights_replicas`` is the same for all.
 """
 
 from __future__ import annotations
@@ -20,22 +19,36 @@ SHED = ("CALLS", "LINKS", "STORE", "QUEUE")
 
 WAKEUPS = ("notify", "poll")
 
+LOOPS = (
+    "scheduling",
+    "expiry",
+    "liveness",
+    "assignments",
+    "reports",
+    "membership",
+    "notifications",
+    "peers",
+    "loop_lag",
+    "certificate",
+)
+"""The names under which loops are supervised."""
+
 _COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class ProcessMetrics:
-    """The figures of one process."""
+    """The metrics of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Begin at zero, in ``registry``."""
+        """Create the metrics in ``registry``."""
         self.registry = registry
         # CPU, memory, open descriptors, start time: the names that every Prometheus client gives them.
         ProcessCollector(registry=registry)
         self._links = Gauge("footlights_links", "Open links of agents to this process.", registry=registry)
         self._commit = Histogram(
             "footlights_store_commit_seconds",
-            "How long one group of writes took, its commit included.",
+            "Duration of one group of writes, its commit included.",
             buckets=_COMMIT_BUCKETS,
             registry=registry,
         )
@@ -45,27 +58,40 @@ class ProcessMetrics:
         )
         self._replicas = Gauge(
             "footlights_replicas",
-            "Server processes on this store, as this one sees them.",
+            "Server processes on this store, as seen by this one.",
             ("state",),
             registry=registry,
         )
         self._wakeups = Counter(
-            "footlights_wakeups_total", "What made this process look at the store.", ("source",), registry=registry
+            "footlights_wakeups_total",
+            "Reads of the store by what caused them: a notification or a period.",
+            ("source",),
+            registry=registry,
         )
         self._lag = Histogram(
             "footlights_loop_lag_seconds",
-            "How much later than asked the event loop came back.",
+            "Lag of the event loop: how much longer a sleep took than asked.",
             buckets=_LAG_BUCKETS,
+            registry=registry,
+        )
+        self._loop_failures = Counter(
+            "footlights_loop_failures_total",
+            "Passes of a loop that failed, and items that were skipped.",
+            ("loop",),
             registry=registry,
         )
         self._certificate = Gauge(
             "footlights_certificate_expiry_timestamp_seconds",
-            "When the certificate that is served with ceases to be good, in seconds since 1970; 0 without one.",
+            "Expiry of the serving certificate (Unix seconds); 0 without TLS.",
             registry=registry,
         )
-        info = Gauge("footlights_build_info", "1, with the version that runs.", ("version",), registry=registry)
+        info = Gauge(
+            "footlights_build_info", "1, with the version of the software as a label.", ("version",), registry=registry
+        )
         info.labels(__version__).set(1)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
+        for loop in LOOPS:
+            self._loop_failures.labels(loop)
         for reason in SHED:
             self._shed.labels(reason)
         for source in WAKEUPS:
@@ -73,15 +99,15 @@ class ProcessMetrics:
         self.replicas(live=1, gone=0)
 
     def linked(self, count: int) -> None:
-        """Say how many links are open."""
+        """Set how many links are open."""
         self._links.set(count)
 
     def committed(self, seconds: float) -> None:
-        """Count one group commit; ``seconds`` from its first statement to its answer."""
+        """Count a group commit; ``seconds`` from its first statement to its answer."""
         self._commit.observe(seconds)
 
     def queued(self, count: int) -> None:
-        """Say how many writes wait for the store."""
+        """Set how many writes wait for the store."""
         self._queued.set(count)
 
     def shed(self, reason: str) -> None:
@@ -89,18 +115,22 @@ class ProcessMetrics:
         self._shed.labels(reason).inc()
 
     def replicas(self, *, live: int, gone: int) -> None:
-        """Say how many replicas the store knows: those that beat, and those that fell silent and are not forgotten."""
+        """Set how many replicas the store knows: those that are alive, and those that are gone and not removed yet."""
         self._replicas.labels("live").set(live)
         self._replicas.labels("gone").set(gone)
 
     def woken(self, source: Literal["notify", "poll"]) -> None:
-        """Count one look at the store that a notification, or the clock, was the reason for."""
+        """Count a read of the store that a notification, or a period, was the reason for."""
         self._wakeups.labels(source).inc()
 
+    def loop_failed(self, loop: str) -> None:
+        """Count a failed pass of a loop, or an item that it skipped."""
+        self._loop_failures.labels(loop).inc()
+
     def certified(self, until: datetime) -> None:
-        """Say until when the certificate is good that this process serves with."""
+        """Set the expiry of the serving certificate."""
         self._certificate.set(until.timestamp())
 
     def lagged(self, seconds: float) -> None:
-        """Count one measurement of how late the event loop is."""
+        """Count one measurement of the event loop's lag."""
         self._lag.observe(seconds)

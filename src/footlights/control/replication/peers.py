@@ -1,12 +1,13 @@
-"""Asking other replicas: a node's link is open to one of them only."""
+"""Asks other replicas: a node's link is open to one of them only."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
-from footlights.control.dispatch.link import Hub, unreachable
 from footlights.control.observability import certificates
 from footlights.gateway.upstream.calls import status_of
 from footlights.protocol import times
@@ -15,12 +16,21 @@ from footlights.store.cluster import replica_rows
 from footlights.v1 import agent_pb2, replica_pb2, replica_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from footlights.control.replication.membership import Membership
     from footlights.store import Store
+    from footlights.supervision import Supervisor
 
-_RIVAL_SLACK_S = 3.0
+LOOP = "peers"
+PERIOD_S = 30.0
+
+_DUPLICATE_SLACK_S = 3.0
+_LOG_TIMEOUT_S = 20.0
+"""Twice what the replica that has the link gives the agent."""
+_CLOSE_S = 5.0
+"""What calls that are under way on a channel have left when it is closed."""
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.max_receive_message_length", 4 << 20),
@@ -28,46 +38,104 @@ _OPTIONS = (
 )
 
 
+class LocalLinks(Protocol):
+    """The links of this replica."""
+
+    def __contains__(self, node: object, /) -> bool:
+        """Return whether a node's link is here."""
+
+    async def warn_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:
+        """Send a notice to another live agent under this name; return its incarnation, empty where there is none."""
+
+
+class LocalLogs(Protocol):
+    """The logs that can be read over the links of this replica."""
+
+    def read(
+        self, node: str, launch_id: str, *, tail_lines: int, follow: bool
+    ) -> AsyncGenerator[agent_pb2.LogPart, None]:
+        """Read a launch's output from an agent that is linked here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    connection: grpc.aio.Channel
+    stub: replica_pb2_grpc.ReplicaServiceAsyncStub
+
+
 class Peers:
     """The other replicas, by what may be asked of them."""
 
-    def __init__(self, store: Store, hub: Hub, me: str, proof: str, certificate: Path | None = None) -> None:
-        """Take where nodes' links are, which replica this is, what proves it, and the certificate that all serve with.
+    def __init__(
+        self,
+        store: Store,
+        membership: Membership,
+        *,
+        links: LocalLinks,
+        logs: LocalLogs,
+        proof: str,
+        supervisor: Supervisor,
+        certificate: Path | None = None,
+    ) -> None:
+        """Create it without a connection.
 
         Args:
             store: Says which replica has a node's link.
-            hub: The links of this one.
-            me: This one.
-            proof: What others know it by.
-            certificate: That all of them serve with; None without TLS.
+            membership: Who this replica is, and which others there are.
+            links: The links of this one.
+            logs: The logs of those links.
+            proof: What others know this replica by.
+            supervisor: Runs the loop that drops connections.
+            certificate: The chain that all replicas serve with; None without TLS.
         """
-        self._store, self._hub, self._me = store, hub, me
+        self._store, self._membership, self._links, self._logs = store, membership, links, logs
         self._metadata = (("authorization", f"Bearer {proof}"),)
+        self._supervisor = supervisor
         self._certificate = certificate
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._chain = b""
+        """What the certificate's file held when the connections were made."""
+        self._channels: dict[str, _Channel] = {}
+
+    async def run(self) -> None:
+        """Drop connections that are of no more use, until cancelled."""
+        await self._supervisor.supervise(LOOP, self.prune, every_s=PERIOD_S)
+
+    async def prune(self) -> None:
+        """Close the connections to replicas that are gone, and all of them where the certificate was renewed."""
+        kept = self._membership.addresses
+        if self._certificate is not None and self._channels and self._certificate.read_bytes() != self._chain:
+            # A connection trusts the chain that it was made with; the next call makes another one.
+            kept = frozenset()
+        gone = [self._channels.pop(address) for address in self._channels.keys() - kept]
+        for channel in gone:
+            await channel.connection.close(_CLOSE_S)
 
     async def close(self) -> None:
         """Close the connections."""
-        for channel in self._channels.values():
-            await channel.close()
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.connection.close()
 
     async def log(
         self, node: str, launch_id: str, *, tail_lines: int, follow: bool
-    ) -> AsyncIterator[agent_pb2.LogPart]:
-        """Read a launch's output from its node's agent, wherever its link is.
+    ) -> AsyncGenerator[agent_pb2.LogPart, None]:
+        """Read a launch's output from its node's agent, whichever replica has its link.
 
         Raises:
-            errors.Unavailable: nobody has the agent's link, or it does not answer.
+            errors.Unavailable: no replica has the agent's link, or it does not answer.
             errors.NotFound: the agent has no output of the launch any more.
         """
-        stub = None if self._hub.get(node) is not None else await self._replica_of(node)
+        stub = None if node in self._links else await self._replica_of(node)
         if stub is None:
-            async for part in self._hub.log(node, launch_id, tail_lines=tail_lines, follow=follow):
-                yield part
+            async with contextlib.aclosing(
+                self._logs.read(node, launch_id, tail_lines=tail_lines, follow=follow)
+            ) as parts:
+                async for part in parts:
+                    yield part
             return
         request = replica_pb2.ReadLogRequest(node=node, launch_id=launch_id, tail_lines=tail_lines, follow=follow)
         # A log that is followed has no end that could be waited for; the first call's caller has a deadline of its own.
-        call = stub.ReadLog(request, metadata=self._metadata, timeout=None if follow else Hub.LOG_TIMEOUT_S * 2)
+        call = stub.ReadLog(request, metadata=self._metadata, timeout=None if follow else _LOG_TIMEOUT_S)
         try:
             async for part in call:
                 yield part
@@ -76,75 +144,77 @@ class Peers:
         finally:
             call.cancel()
 
-    async def rival(self, node: str, incarnation: str, patience_s: float, notice: agent_pb2.Notice) -> str:
-        """Ask the replica that has a node's link whether its agent is alive; return its incarnation, or nothing.
+    async def find_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:
+        """Ask the replica that has a node's link whether another agent than this one is alive there, and warn it.
 
-        A replica that does not answer has no link that lives.
+        Return its incarnation; empty where there is none. A replica that does not answer has no link that is alive.
         """
         stub = await self._replica_of(node)
         if stub is None:
             return ""
         request = replica_pb2.FindRivalRequest(
-            node=node, incarnation=incarnation, patience=times.duration(patience_s), notice=notice
+            node=node, incarnation=incarnation, patience=times.duration(timeout_s), notice=notice
         )
         try:
-            answer = await stub.FindRival(request, metadata=self._metadata, timeout=patience_s + _RIVAL_SLACK_S)
+            answer = await stub.FindRival(request, metadata=self._metadata, timeout=timeout_s + _DUPLICATE_SLACK_S)
         except grpc.aio.AioRpcError:
             return ""
         return str(answer.incarnation)
 
     async def _replica_of(self, node: str) -> replica_pb2_grpc.ReplicaServiceAsyncStub | None:
         replica, address = await self._store.read(lambda tx: replica_rows.address_of_hub(tx, node))
-        if not address or replica == self._me:
+        if not address or replica == self._membership.me:
             return None
-        return replica_pb2_grpc.ReplicaServiceStub(self._channel(address))
+        return self._channel(address).stub
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
+    def _channel(self, address: str) -> _Channel:
         if address not in self._channels:
             if self._certificate is None:
-                channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+                connection = grpc.aio.insecure_channel(address, options=_OPTIONS)
             else:
-                credentials = grpc.ssl_channel_credentials(self._certificate.read_bytes())
-                # Replicas are dialled by address, which certificates rarely name. What is trusted is our own chain, so
-                # whoever answers under its name is one of us.
-                name = certificates.name(self._certificate)
-                override = (("grpc.ssl_target_name_override", name),) if name else ()
-                channel = grpc.aio.secure_channel(address, credentials, options=(*_OPTIONS, *override))
-            self._channels[address] = channel
+                if not self._channels:
+                    self._chain = self._certificate.read_bytes()
+                connection = _secure_channel(address, self._certificate)
+            self._channels[address] = _Channel(connection, replica_pb2_grpc.ReplicaServiceStub(connection))
         return self._channels[address]
 
 
 class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
     """Answers other replicas from the links of this one."""
 
-    MAX_PATIENCE_S = 30.0
+    MAX_TIMEOUT_S = 30.0
 
-    def __init__(self, hub: Hub) -> None:
-        """Take the links."""
-        self._hub = hub
+    def __init__(self, links: LocalLinks, logs: LocalLogs) -> None:
+        """Create it on the links of this replica, and the logs that can be read over them."""
+        self._links, self._logs = links, logs
 
-    async def ReadLog(
+    async def ReadLog(  # noqa: N802 - gRPC's name
         self,
         request: replica_pb2.ReadLogRequest,
         context: grpc.aio.ServicerContext[replica_pb2.ReadLogRequest, agent_pb2.LogPart],
-    ) -> AsyncIterator[agent_pb2.LogPart]:
+    ) -> AsyncGenerator[agent_pb2.LogPart, None]:
         """Read a launch's output from an agent that is linked here."""
-        async for part in self._hub.log(
-            request.node, request.launch_id, tail_lines=request.tail_lines, follow=request.follow
-        ):
-            yield part
+        async with contextlib.aclosing(
+            self._logs.read(request.node, request.launch_id, tail_lines=request.tail_lines, follow=request.follow)
+        ) as parts:
+            async for part in parts:
+                yield part
 
-    async def FindRival(
+    async def FindRival(  # noqa: N802 - gRPC's name
         self,
         request: replica_pb2.FindRivalRequest,
         context: grpc.aio.ServicerContext[replica_pb2.FindRivalRequest, replica_pb2.FindRivalResponse],
     ) -> replica_pb2.FindRivalResponse:
-        """Say whether the agent that is linked here under this name is alive and another one."""
-        if self._hub.get(request.node) is None:
-            raise unreachable(request.node)
-        patience = min(times.seconds(request.patience), self.MAX_PATIENCE_S)
-        rival = await self._hub.rival(request.node, request.incarnation, patience)
-        if rival is None:
-            return replica_pb2.FindRivalResponse()
-        rival.say(agent_pb2.LinkResponse(notice=request.notice))
-        return replica_pb2.FindRivalResponse(incarnation=rival.incarnation)
+        """Say whether the agent that is linked here under this name is alive and another one, and warn it."""
+        timeout_s = min(times.seconds(request.patience), self.MAX_TIMEOUT_S)
+        incarnation = await self._links.warn_other(request.node, request.incarnation, timeout_s, request.notice)
+        return replica_pb2.FindRivalResponse(incarnation=incarnation)
+
+
+def _secure_channel(address: str, certificate: Path) -> grpc.aio.Channel:
+    # Replicas are dialled by address, which certificates rarely name. What is trusted is our own chain, so a server
+    # that answers under its name is one of us.
+    name = certificates.name(certificate)
+    override = (("grpc.ssl_target_name_override", name),) if name else ()
+    credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+    return grpc.aio.secure_channel(address, credentials, options=(*_OPTIONS, *override))

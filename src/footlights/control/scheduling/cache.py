@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.nodes.fleet import FleetNode
 
@@ -39,10 +39,13 @@ class Board:
     """A board that was read longer ago is not believed by whoever does not read it first."""
 
     def __init__(
-        self, store: Store, bus: Bus, clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+        self, store: Store, bus: Signals, clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         """Begin without a node."""
         self._store, self._bus, self._clock, self._monotonic = store, bus, clock, monotonic
+        self._changes = bus.placing.subscribe()
+        self._changed: set[str] = set()
+        """Nodes of which the newest is not known."""
         self.forget()
 
     def forget(self) -> None:
@@ -73,7 +76,11 @@ class Board:
             self._index.confirm(placement)
         self._written.clear()
         started = self._monotonic()
-        names, self._bus.fleet = self._bus.fleet, set()
+        changes = self._changes.take()
+        self._changed |= changes.items
+        if changes.everything:
+            self._swept_at = -1e9
+        names = set(self._changed)
         sweep = started - self._swept_at >= self._sweep_s or len(names) > self.MOST_NAMED
         guard = sweep or started - self._guarded_at >= (self._guard_s if names else self.GUARD_S)
         if not (sweep or names or guard):
@@ -90,9 +97,9 @@ class Board:
         try:
             found, quarantined, self._crashes = await self._store.read(read)
         except BaseException:
-            self._bus.fleet |= names
             self._touched |= touched
             raise
+        self._changed -= names
         # Where the index was told of a placement, it knows more than what was read before: that is compared no more.
         stale = {member.node for member in found if self._members.get(member.node) != member}
         read_again = touched & {member.node for member in found}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors, ids, scheduler
-from footlights.control.replication.membership import Superseded, Work
+from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
 from footlights.control.scheduling import pending
 from footlights.control.scheduling.pending import Outlook, Queue
 from footlights.store.launches import launch_rows, slots
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.signals import Bus
     from footlights.control.scheduling.cache import Board
+    from footlights.control.signals import Signals
     from footlights.store import Store
     from footlights.store.schema import LaunchRow, SessionRow
 
@@ -48,8 +48,8 @@ class Placing:
     def __init__(
         self,
         store: Store,
-        bus: Bus,
-        work: Work,
+        bus: Signals,
+        work: LeaderLease,
         board: Board,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -59,15 +59,14 @@ class Placing:
         """Take what it reads and writes, whom it wakes, whose work it is, the board, and the clocks."""
         self._store, self._bus, self._work, self._board = store, bus, work, board
         self._metrics, self._clock, self._new_id, self._monotonic = metrics, clock, new_id, monotonic
+        self._changes = bus.placing.subscribe(pending=True)
         self._outlook, self._outlook_at = Outlook(), -1e9
         self._waiting = True
 
     async def run(self) -> None:
         """Place until cancelled."""
-        seen = -1
         while True:
-            known, seen = seen, await self._bus.placing.wait(seen, self.PERIOD_S)
-            if seen == known:
+            if await self._changes.next(self.PERIOD_S) is None:
                 self._metrics.woken("poll")
             try:
                 held = self._work.held
@@ -75,7 +74,7 @@ class Placing:
                     if not held:
                         self._board.forget()
                     await self.place_once()
-            except Superseded:
+            except LeaseSuperseded:
                 self._work.lost()
             except errors.Error as error:
                 log.warning("placing_failed", error=str(error))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from footlights import scheduler
-from footlights.control.scheduling import node_conditions
+from footlights.control import node_conditions
 from footlights.v1 import application_pb2, node_pb2
 
 if TYPE_CHECKING:

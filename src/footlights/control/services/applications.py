@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
+
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -30,7 +31,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Applications(application_pb2_grpc.ApplicationServiceServicer):
     """Serves applications, versions and releases."""
 
-    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime]) -> None:
         """Take what it reads and writes, whom it wakes, and the clock."""
         self._store, self._bus, self._clock = store, bus, clock
 

@@ -16,8 +16,8 @@ from footlights.v1 import application_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.control.replication.signals import Bus
     from footlights.control.services.sessions.resolve import Resolved
+    from footlights.control.signals import Signals
     from footlights.store import Store
 
 
@@ -27,11 +27,12 @@ class Catalogue:
     TTL_S = 1.0
     MOST = 1000
 
-    def __init__(self, store: Store, bus: Bus, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, bus: Signals, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Take where it looks, and what says that something has changed there."""
-        self._store, self._bus, self._monotonic = store, bus, monotonic
+        self._store, self._changes, self._monotonic = store, bus.catalogue.subscribe(), monotonic
         self._known: dict[tuple[str, str, str], tuple[float, Resolved]] = {}
-        self._seen = bus.catalogue.count
+        self._generation = 0
+        """Grows with every change that was heard: what was read before it is not remembered."""
 
     async def resolve(self, application: str, version: str, profile: str) -> Resolved:
         """Return what ``resolving.resolve`` returns; its needs and limits are the caller's own.
@@ -40,16 +41,17 @@ class Catalogue:
             errors.NotFound: the application, version or profile is unknown.
             errors.FailedPrecondition: the profile is not for this version.
         """
-        if self._seen != self._bus.catalogue.count or len(self._known) >= self.MOST:
+        if self._changes.pending or len(self._known) >= self.MOST:
+            self._changes.take()
             self._known.clear()
-            self._seen = self._bus.catalogue.count
+            self._generation += 1
         key, now = (application, version, profile), self._monotonic()
         known = self._known.get(key)
         if known is None or now - known[0] >= self.TTL_S:
-            seen = self._seen
+            generation = self._generation
             found = await self._store.read(lambda tx: resolve.resolve(tx, *key))
             known = now, found
-            if seen == self._bus.catalogue.count:
+            if not self._changes.pending and generation == self._generation:
                 self._known[key] = known
         needs, limits = application_pb2.Needs(), application_pb2.Limits()
         needs.CopyFrom(known[1].needs)

@@ -22,8 +22,8 @@ from footlights.v1 import node_pb2, node_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.control.liveness.mass_loss import Brake
-    from footlights.control.replication.signals import Bus
+    from footlights.control.liveness.mass_loss import MassLossGuard
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.schema import NodeRow
 
@@ -35,7 +35,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Nodes(node_pb2_grpc.NodeServiceServicer):
     """Serves nodes."""
 
-    def __init__(self, store: Store, bus: Bus, brake: Brake, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, bus: Signals, brake: MassLossGuard, clock: Callable[[], datetime]) -> None:
         """Take what it reads and writes, whom it wakes, whether reaping pauses, and the clock."""
         self._store, self._bus, self._brake, self._clock = store, bus, brake, clock
 
@@ -56,7 +56,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
         items, elsewhere = await self._store.read(read)
         answer = node_pb2.ListNodesResponse(items=items)
         # Each replica judges the silence of its own nodes, and this one may have none.
-        if (hold := self._brake.hold) is not None:
+        if (hold := self._brake.pause) is not None:
             _show_brake(answer.brake, hold.cause.value, hold.message, hold.since)
         elif elsewhere is not None:
             _show_brake(answer.brake, elsewhere.cause, elsewhere.message, elsewhere.since)

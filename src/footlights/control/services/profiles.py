@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
     from footlights.store.schema import ProfileRow
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Profiles(profile_pb2_grpc.ProfileServiceServicer):
     """Serves profiles."""
 
-    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime]) -> None:
         """Take what it reads and writes, whom it wakes, and the clock."""
         self._store, self._bus, self._clock = store, bus, clock
 

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from footlights.auth.secrets import Box
     from footlights.control.clock import SteadyClock
-    from footlights.control.dispatch.sender import Telling
+    from footlights.control.dispatch.sender import AssignmentSender
     from footlights.control.present import Origin
-    from footlights.control.replication.signals import Bus
     from footlights.control.scheduling.cache import Board
     from footlights.control.scheduling.loop import Placing
     from footlights.control.services.catalog import Catalogue
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.settings import ServerSettings
+    from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.schema import SessionRow
     from footlights.v1 import session_pb2
@@ -45,11 +45,11 @@ class Creating:
     def __init__(
         self,
         store: Store,
-        bus: Bus,
+        bus: Signals,
         catalogue: Catalogue,
         board: Board,
         placing: Placing,
-        telling: Telling,
+        telling: AssignmentSender,
         box: Box,
         origin: Origin,
         settings: ServerSettings,
@@ -104,7 +104,7 @@ class Creating:
             device=made.launch.device if made.launch else "",
         )
         if choice is not None and made.launch is not None:
-            if not self._telling.tell_now(made.launch, made.session, resolved.version):
+            if not self._telling.send_now(made.launch, made.session, resolved.version):
                 self._bus.assigned(choice.node)
             self._bus.watchers()
             name = self._board.device_name(choice)
@@ -167,7 +167,7 @@ class Creating:
     async def _first_decision(self, created: SessionRow) -> session_pb2.Session:
         """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""
         session_id = created.session_id
-        with self._bus.decisions.expected(session_id) as decided:
+        with self._bus.decisions.expect(session_id) as decided:
             self._bus.session_changed()
             # In time or not, what is read next is what is true now.
             with contextlib.suppress(TimeoutError):

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from footlights.auth.grants import Grants
     from footlights.control.present import Origin
     from footlights.control.replication.peers import Peers
-    from footlights.control.replication.signals import Bus
     from footlights.control.services.sessions.create import Creating
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.services.sessions.terminate import Ending
     from footlights.control.settings import ServerSettings
+    from footlights.control.signals import Signals
     from footlights.store.schema import SessionRow
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
     def __init__(
         self,
         store: Store,
-        bus: Bus,
+        bus: Signals,
         peers: Peers,
         creating: Creating,
         ending: Ending,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.auth.roles import Caller
-    from footlights.control.replication.signals import Bus
+    from footlights.control.signals import Signals
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class _Wish:
 class Ending:
     """Ends sessions."""
 
-    def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime]) -> None:
         """Take what it writes to, and whom it wakes."""
         self._store, self._bus, self._clock = store, bus, clock
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from footlights.v1 import agent_pb2, session_pb2
+from google.protobuf.duration_pb2 import Duration
 
 from footlights import errors
 from tests.control.harness import Control, Report, State, gpu, known, seconds
@@ -179,6 +180,24 @@ async def test_a_state_that_only_a_newer_agent_knows_is_passed_over(plane: Contr
     await agent.settled()
 
     assert (await plane.get(made.session_id)).state == State.ACTIVE
+
+
+async def test_a_report_that_cannot_be_recorded_hides_no_other(plane: Control) -> None:
+    """The link goes on, what else was reported with it is recorded, and the report is taken when it can be."""
+    agent = await plane.agent("node-a", gpu("GPU-0", slots=2))
+    one, two = await plane.running(agent), await plane.running(agent)
+    first, second = [await agent.assignment(each.session_id) for each in (one, two)]
+    beyond_time = Report.Step(stage="PROCESS_UP", age=Duration(seconds=10**15))
+    bad = known(first, viewers=1, steps=[beyond_time])
+
+    await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[bad, known(second, viewers=1)]))
+    await agent.settled()
+    states = [(await plane.get(each.session_id)).state for each in (one, two)]
+    await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[known(first, viewers=1)]))
+    await agent.settled()
+
+    assert states == [State.READY, State.ACTIVE]
+    assert (await plane.get(one.session_id)).state == State.ACTIVE
 
 
 # Silence

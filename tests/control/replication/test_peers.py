@@ -1,0 +1,121 @@
+"""Connections to other replicas: over TLS by address, dropped when they are of no more use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+
+from footlights.control.dispatch.log_streams import LogStreams
+from footlights.control.dispatch.registry import LinkRegistry
+from footlights.control.observability.metrics import Metrics
+from footlights.control.replication.membership import Membership
+from footlights.control.replication.peers import Peers
+from footlights.store import Store, open_store
+from footlights.supervision import Supervisor
+from tests.client.test_tls import identity
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def membership(store: Store, name: str) -> Membership:
+    return Membership(store, name, ("hub",), metrics=Metrics(), clock=lambda: NOW, supervisor=Supervisor())
+
+
+def peers(store: Store, replica: Membership, certificate: Path | None = None) -> Peers:
+    links = LinkRegistry()
+    return Peers(
+        store,
+        replica,
+        links=links,
+        logs=LogStreams(links),
+        proof="proof",
+        supervisor=Supervisor(),
+        certificate=certificate,
+    )
+
+
+@pytest.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[Store]:
+    store = open_store(tmp_path)
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("names", [["localhost"], ["*.example.com"]], ids=["plain", "wildcard"])
+async def test_replicas_find_each_other_by_address(tmp_path: Path, alone: Store, names: list[str]) -> None:
+    """Over TLS a replica reaches another at an address that no certificate names, for both serve with the same one."""
+    mine, other = identity(*names), identity(*names)
+    (tmp_path / "tls.crt").write_bytes(mine.certificate)
+    asking = peers(alone, membership(alone, "me"), tmp_path / "tls.crt")
+    try:
+        for served, reached in ((mine, True), (other, False)):
+            server = grpc.aio.server()
+            port = server.add_secure_port(
+                "127.0.0.1:0", grpc.ssl_server_credentials([(served.key, served.certificate)])
+            )
+            await server.start()
+            connection = asking._channel(f"127.0.0.1:{port}").connection
+            ready = asyncio.wait_for(connection.channel_ready(), 10 if reached else 1)
+            if reached:
+                await ready
+            else:
+                with pytest.raises(TimeoutError):
+                    await ready
+            await server.stop(0)
+    finally:
+        await asking.close()
+
+
+async def test_the_connection_to_a_replica_that_is_gone_is_dropped(shared: Store) -> None:
+    """That of a living one is kept."""
+    me, other = membership(shared, "me"), membership(shared, "other")
+    await me.join("127.0.0.1:1")
+    await other.join("127.0.0.1:2")
+    await me.heartbeat_once()
+    asking = peers(shared, me)
+    try:
+        known = asking._channel("127.0.0.1:2")
+        await asking.prune()
+        kept = asking._channel("127.0.0.1:2")
+        await other.leave()
+        await me.heartbeat_once()
+        await asking.prune()
+
+        assert kept is known
+        assert asking._channels == {}
+        assert known.connection.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    finally:
+        await asking.close()
+
+
+async def test_a_renewed_certificate_is_trusted_without_a_restart(tmp_path: Path, shared: Store) -> None:
+    """All replicas renew it together; connections that were made with the old one are dropped."""
+    old, new = identity(), identity()
+    certificate = tmp_path / "tls.crt"
+    certificate.write_bytes(old.certificate)
+    server = grpc.aio.server()
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(new.key, new.certificate)]))
+    address = f"127.0.0.1:{port}"
+    await server.start()
+    me, other = membership(shared, "me"), membership(shared, "other")
+    await me.join("127.0.0.1:1")
+    await other.join(address)
+    await me.heartbeat_once()
+    asking = peers(shared, me, certificate)
+    try:
+        before = asking._channel(address)
+        await asking.prune()
+        unchanged = asking._channel(address) is before
+        certificate.write_bytes(new.certificate)
+        await asking.prune()
+
+        assert unchanged
+        await asyncio.wait_for(asking._channel(address).connection.channel_ready(), 10)
+    finally:
+        await asking.close()
+        await server.stop(0)
