@@ -17,12 +17,12 @@ from footlights.control import clock
 from footlights.control.call.authenticate import Authentication
 from footlights.control.call.pacing import Pacing
 from footlights.control.call.pipeline import CallInterceptor
-from footlights.control.clock import Machine, SharedWall, steady
+from footlights.control.clock import CautiousClock, DatabaseClock
 from footlights.control.dispatch.identity import Duplicates
 from footlights.control.dispatch.link import Hub
 from footlights.control.dispatch.sender import Telling
 from footlights.control.dispatch.service import Agents
-from footlights.control.expiry.loop import Reaping
+from footlights.control.expiry.loop import ExpiryLoop
 from footlights.control.http import Api, ASGIApp, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, Silences
 from footlights.control.liveness.mass_loss import Brake
@@ -32,8 +32,8 @@ from footlights.control.replication.membership import Replicas, Work
 from footlights.control.replication.notifications import Passing
 from footlights.control.replication.peers import Peers, ReplicaService
 from footlights.control.replication.signals import Bus
-from footlights.control.scheduling.cache import Board
-from footlights.control.scheduling.loop import Placing
+from footlights.control.scheduling.cache import FleetCache
+from footlights.control.scheduling.loop import PlacementLoop
 from footlights.control.services import tokens
 from footlights.control.services.applications import Applications
 from footlights.control.services.catalog import Catalogue
@@ -54,6 +54,7 @@ from footlights.store.cluster.revisions import check_key, cluster_id
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import session_rows
+from footlights.supervision import Supervisor
 from footlights.v1 import (
     agent_pb2_grpc,
     application_pb2,
@@ -114,8 +115,8 @@ class Plane:
     services: tuple[str, ...]
     """Their names."""
     app: ASGIApp
-    placing: Placing
-    reaping: Reaping
+    placing: PlacementLoop
+    reaping: ExpiryLoop
     telling: Telling
     replicas: Replicas
     peers: Peers
@@ -155,7 +156,6 @@ async def assemble(
     wall: Callable[[], datetime] = clock.utc_now,
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
-    machine: Machine | None = None,
     *,
     replica: str = "",
 ) -> Plane:
@@ -167,18 +167,19 @@ async def assemble(
         key: The cluster's key.
         origin: Where viewers reach this control plane, for routes.
         public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
-        wall: The wall clock, which may jump: what is stored and reckoned with comes from a steady one.
+        wall: The wall clock, for moments; not used where the database has a clock of its own.
         monotonic: The clock that only measures spans, in seconds.
         decision_wait_s: How long the answer to a creation waits for placing's first decision.
-        machine: What the steady clock is kept by; None is this machine's boot-time clock.
         replica: Which replica this is, the same after a restart; empty for a new one.
 
     Raises:
         errors.FailedPrecondition: the database is another cluster key's.
     """
-    shared_wall = SharedWall(wall)
-    shared_wall.read(await store.read(database_time.of_the_server))
-    clock = steady(shared_wall, machine or Machine.here(), settings.data_dir, await store.read(database_time.newest))
+    clock = DatabaseClock(wall, monotonic)
+    clock.read(await store.read(database_time.of_the_server))
+    newest = await store.read(database_time.newest)
+    cautious = CautiousClock(clock, monotonic, newest=newest, file=settings.data_dir / "clock")
+    supervisor = Supervisor()
     cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
@@ -189,7 +190,7 @@ async def assemble(
     store.on_commit = metrics.committed
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
     brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
-    replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, clock, shared_wall.read)
+    replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, clock, clock.read)
     if not store.shared:
         await store.write(node_rows.disconnect_all)
     peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)
@@ -199,9 +200,18 @@ async def assemble(
     telling = Telling(store, hub, box, replicas.me, clock)
     silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
     loops = "loops" in settings.roles
-    board = Board(store, bus, clock, monotonic)
+    board = FleetCache(store, bus, clock, supervisor=supervisor, monotonic=monotonic)
     work = Work("placing", store, replicas, may=loops)
-    placing = Placing(store, bus, work, board, metrics, clock, monotonic=monotonic)
+    placing = PlacementLoop(
+        store=store,
+        bus=bus,
+        work=work,
+        cache=board,
+        metrics=metrics,
+        clock=clock,
+        supervisor=supervisor,
+        monotonic=monotonic,
+    )
 
     duplicates = Duplicates(
         store,
@@ -265,16 +275,18 @@ async def assemble(
             front_door=front_door if "frontdoor" in settings.roles else None,
         ),
         placing=placing,
-        reaping=Reaping(
-            store,
-            bus,
-            Work("reaping", store, replicas, may=loops),
-            silences,
-            metrics,
-            settings,
-            brake,
-            clock,
-            monotonic,
+        reaping=ExpiryLoop(
+            store=store,
+            bus=bus,
+            work=Work("reaping", store, replicas, may=loops),
+            silences=silences,
+            brake=brake,
+            metrics=metrics,
+            retention_days=settings.retention_days,
+            clock=clock,
+            cautious=cautious,
+            supervisor=supervisor,
+            monotonic=monotonic,
         ),
         telling=telling,
         replicas=replicas,

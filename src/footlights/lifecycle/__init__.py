@@ -6,7 +6,7 @@ transaction. Launch states only grow, and among final ones the first wins, so th
 out of order.
 """
 
-from footlights.lifecycle.blocking import Block, Failure, Patience, blocked
+from footlights.lifecycle.blocking import BackoffPolicy, Block, Failure, blocked
 from footlights.lifecycle.derivation import LaunchFacts, Settled, may_retry, settle
 from footlights.lifecycle.phases import Phases, phases
 from footlights.lifecycle.states import (
@@ -28,7 +28,7 @@ __all__ = [
     "LIVE_STATES",
     "LaunchFacts",
     "LaunchState",
-    "Patience",
+    "BackoffPolicy",
     "Phases",
     "SessionClock",
     "SessionState",

@@ -18,7 +18,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class BackoffPolicy:
     """How many failures in which time are too many, and what follows; in seconds."""
 
     failures: int
@@ -38,7 +38,7 @@ class Block:
     left_s: float
 
 
-def blocked(failures: Iterable[Failure], patience: Patience) -> Block | None:
+def blocked(failures: Iterable[Failure], policy: BackoffPolicy) -> Block | None:
     """Say whether the failures since the last success forbid another try now; None where it may be made.
 
     A failure that began before a block did is a part of what caused it; only one that began after it is a failed try
@@ -50,12 +50,12 @@ def blocked(failures: Iterable[Failure], patience: Patience) -> Block | None:
         if blocks:
             met = failure.began_s < since
         else:
-            recent = [each for each in order[: number + 1] if each.ended_s - failure.ended_s < patience.window_s]
-            met = len(recent) >= patience.failures
+            recent = [each for each in order[: number + 1] if each.ended_s - failure.ended_s < policy.window_s]
+            met = len(recent) >= policy.failures
         if met:
             blocks, since = blocks + 1, failure.ended_s
     if not blocks:
         return None
-    length = min(patience.longest_s, patience.first_s * 2 ** min(blocks - 1, 30))
+    length = min(policy.longest_s, policy.first_s * 2 ** min(blocks - 1, 30))
     left = length - since
     return Block(len(order), order[0].ended_s - order[-1].ended_s, left) if left > 0 else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class SlotChoice:
     """The wish gets these slots."""
 
     session_id: str

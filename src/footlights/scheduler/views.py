@@ -75,7 +75,7 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Verdict:
     """Why a node or device will not do: a stable reason, and a sentence with its figures."""
 
     reason: str

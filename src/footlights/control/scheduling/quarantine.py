@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from footlights.lifecycle import Block, Failure, Patience, blocked
+from footlights.lifecycle import BackoffPolicy, Block, Failure, blocked
 from footlights.protocol import times
 from footlights.store.launches.launch_rows import DEVICE_REASONS
 from footlights.store.nodes import device_history
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from footlights.store.schema import DeviceEvent
     from footlights.v1 import node_pb2
 
-HURT = Patience(failures=1, window_s=600, first_s=60, longest_s=3600)
-FLAPPED = Patience(failures=3, window_s=600, first_s=120, longest_s=3600)
+HURT = BackoffPolicy(failures=1, window_s=600, first_s=60, longest_s=3600)
+FLAPPED = BackoffPolicy(failures=3, window_s=600, first_s=120, longest_s=3600)
 MEMORY = timedelta(hours=24)
 INCIDENT_S = 30.0
 """What happens to one device within so long is one incident: a lost GPU ends every session on it."""
@@ -105,5 +105,5 @@ def _episodes(events: Sequence[DeviceEvent], now: datetime) -> list[_Bad]:
     return closed + open_
 
 
-def _block(bad: Iterable[_Bad], patience: Patience) -> Block | None:
-    return blocked([Failure(each.began_s + INCIDENT_S, each.ended_s) for each in bad], patience)
+def _block(bad: Iterable[_Bad], policy: BackoffPolicy) -> Block | None:
+    return blocked([Failure(each.began_s + INCIDENT_S, each.ended_s) for each in bad], policy)

@@ -37,8 +37,6 @@ class Creation:
     request: Request | None = None
     placement: Placement | None = None
     """Where it is to be launched at once; None lets it wait for placing."""
-    certain: datetime | None = None
-    """The moment up to which time is known to have passed, which makes a request's key old; None is ``now``."""
 
 
 class Outcome(Enum):
@@ -122,8 +120,7 @@ class _Batch:
         if not wanted:
             return
         now = max(each.now for each in self._creations)
-        certain = min(each.certain or each.now for each in self._creations)
-        known = idempotency.claim(self._tx, wanted, now=now, certain=certain)
+        known = idempotency.claim(self._tx, wanted, now=now)
         for key, found in known.items():
             number = self._claimed[key]
             self._answers[number] = found if isinstance(found, errors.Error) else Created(Outcome.KNOWN, found)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, select, tuple_, update
 
 from footlights.lifecycle import EndReason, SessionState
 from footlights.store.bulk_insert import Rows
@@ -78,18 +78,42 @@ def update_session(tx: Transaction, session: Session, **changes: Any) -> Session
     return _rows.changed(session, **changes, revision=revision)
 
 
-def pending(tx: Transaction, limit: int) -> list[Session]:
-    """Return the sessions that wait for a device, in the order in which they are to be placed."""
-    return tx.all(
-        select(SESSION)
-        .where(SESSION.c.state == SessionState.PENDING.value)
-        .order_by(SESSION.c.priority.desc(), SESSION.c.created_time, SESSION.c.session_id)
-        .limit(limit),
-        Session,
-    )
+class PendingSession(NamedTuple):
+    """What is read of a session that waits for a device."""
+
+    session_id: str
+    revision: int
+    priority: int
+    created_time: datetime
+    application: str
+    application_version: str
+    launcher: str
+    needs: bytes
+    """The serialized ``footlights.v1.Needs``."""
+    limits: bytes
+    """The serialized ``footlights.v1.Limits``."""
+    queue: Mapping[str, Any]
 
 
-def set_queue(tx: Transaction, places: Sequence[tuple[Session, Mapping[str, Any]]]) -> None:
+def pending(tx: Transaction, limit: int, after: PendingSession | None = None) -> list[PendingSession]:
+    """Return a page of the sessions that wait for a device, in the order in which they are to be placed.
+
+    Args:
+        tx: The transaction.
+        limit: The most sessions to return.
+        after: The last session of the page before; None for the first page.
+    """
+    if after is None:
+        return [PendingSession(*row) for row in tx.execute(_PENDING.limit(limit))]
+    # Two exact ranges of the index: one condition over a descending and two ascending columns would be a scan.
+    key = {"priority": after.priority, "created_time": after.created_time, "session_id": after.session_id}
+    rows = list(tx.execute(_PENDING_AFTER.limit(limit), key))
+    if len(rows) < limit:
+        rows += tx.execute(_PENDING_BELOW.limit(limit - len(rows)), {"priority": after.priority})
+    return [PendingSession(*row) for row in rows]
+
+
+def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[str, Any]]]) -> None:
     """Write what is known of the place of sessions that wait, and have not changed since they were read."""
     revisions = allocate(tx, len(places))
     tx.execute(
@@ -148,3 +172,14 @@ def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> 
 
 _rows = Rows(Session, SESSION)
 _BY_ID = select(SESSION).where(SESSION.c.session_id == bindparam("session_id"))
+_PENDING = (
+    select(*(SESSION.c[name] for name in PendingSession._fields))
+    .where(SESSION.c.state == SessionState.PENDING.value)
+    .order_by(SESSION.c.priority.desc(), SESSION.c.created_time, SESSION.c.session_id)
+)
+_PENDING_AFTER = _PENDING.where(
+    SESSION.c.priority == bindparam("priority"),
+    tuple_(SESSION.c.created_time, SESSION.c.session_id)
+    > tuple_(bindparam("created_time", type_=SESSION.c.created_time.type), bindparam("session_id")),
+)
+_PENDING_BELOW = _PENDING.where(SESSION.c.priority < bindparam("priority"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
-from zlib import crc32
 
 from footlights.scheduler.checks import room_refusal, standing_refusal
 from footlights.scheduler.nodesets import NodeSets, lowest
@@ -14,8 +13,8 @@ from footlights.scheduler.views import DeviceView, NodeView, Wish
 if TYPE_CHECKING:
     from collections.abc import Set
 
-    from footlights.scheduler.cells import Cell, Kind
-    from footlights.scheduler.decisions import Placement
+    from footlights.scheduler.decisions import SlotChoice
+    from footlights.scheduler.device_cells import DeviceCell, DeviceModel
 
 K = TypeVar("K")
 READY = ""
@@ -26,13 +25,13 @@ LAST = ("NO_PORTS", "NO_DEVICE")
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class KnownDevice:
     """A device, and which of its slots are taken."""
 
     view: DeviceView
-    kind: Kind | None
+    kind: DeviceModel | None
     """None while it is sick."""
-    cell: Cell | None
+    cell: DeviceCell | None
     """None while it is in none: just come, or gone."""
     known: set[int]
     """The slots that are leased as far as was told."""
@@ -41,7 +40,7 @@ class Held:
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class KnownNode:
     """A node."""
 
     view: NodeView
@@ -52,12 +51,12 @@ class Member:
     launches: int = 0
     """Those, and the placements on their way into the store."""
     standing: str = READY
-    devices: dict[str, Held] = field(default_factory=dict)
+    devices: dict[str, KnownDevice] = field(default_factory=dict)
     """By uuid, in the order of these."""
-    holds: list[Placement] = field(default_factory=list)
+    holds: list[SlotChoice] = field(default_factory=list)
     """Placements on their way into the store."""
 
-    def alike(self, cell: Cell) -> int:
+    def alike(self, cell: DeviceCell) -> int:
         """Count its devices in a cell."""
         return [held.cell for held in self.devices.values()].count(cell)
 
@@ -70,15 +69,14 @@ class Member:
         )
 
 
-class Roster:
+class NodeTable:
     """Nodes in the order in which equal ones are taken, and sets of them."""
 
-    def __init__(self, salt: str) -> None:
-        """Start without any; ``salt`` shuffles the order, none leaves it to the names."""
-        self.members: list[Member] = []
-        self.by_name: dict[str, Member] = {}
-        self._salt = salt
-        self._order: list[tuple[int, str]] = []
+    def __init__(self) -> None:
+        """Start without any."""
+        self.members: list[KnownNode] = []
+        self.by_name: dict[str, KnownNode] = {}
+        self._order: list[str] = []
         self._standing: NodeSets[str] = NodeSets()
         self._launchers: NodeSets[str] = NodeSets()
         self._labels: NodeSets[tuple[str, str]] = NodeSets()
@@ -89,10 +87,6 @@ class Roster:
         self._sets = (self._standing, self._launchers, self._labels, self._warm, self._busy)
 
     # What it is asked
-
-    def sort_key(self, name: str) -> tuple[int, str]:
-        """Return where a node stands among those that are equal to it."""
-        return (crc32((self._salt + name).encode()) if self._salt else 0, name)
 
     def everyone(self) -> int:
         """Return all nodes."""
@@ -117,7 +111,7 @@ class Roster:
                 nodes |= 1 << member.position
         return nodes
 
-    def least_busy(self, nodes: int) -> Member:
+    def least_busy(self, nodes: int) -> KnownNode:
         """Return the one with the fewest launches, the first of equals, of a set that is not empty."""
         busy = self._busy.by_key
         for load in self._loads:
@@ -150,24 +144,23 @@ class Roster:
 
     # What it is told
 
-    def join(self, name: str) -> Member:
+    def join(self, name: str) -> KnownNode:
         """Take in a node that is not known, with nothing on it; the caller has made room for it elsewhere."""
-        key = self.sort_key(name)
-        position = bisect_left(self._order, key)
+        position = bisect_left(self._order, name)
         if position < len(self.members):
             for nodes in self._sets:
                 nodes.widen(position)
             for later in self.members[position:]:
                 later.position += 1
-        self._order.insert(position, key)
-        member = Member(_nothing(name), position)
+        self._order.insert(position, name)
+        member = KnownNode(_nothing(name), position)
         self.members.insert(position, member)
         self.by_name[name] = member
         self._standing.add(READY, position)
         self._add_load(0, position)
         return member
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: KnownNode) -> None:
         """Let a node go whose devices were taken out everywhere else."""
         self.tell(member, _nothing(member.view.name))
         self._standing.discard(member.standing, member.position)
@@ -178,7 +171,7 @@ class Roster:
             later.position -= 1
         del self.members[member.position], self._order[member.position], self.by_name[member.view.name]
 
-    def tell(self, member: Member, view: NodeView) -> None:
+    def tell(self, member: KnownNode, view: NodeView) -> None:
         """Replace what a node says of itself, but for its launches."""
         position, before = member.position, member.view
         member.view = view
@@ -187,7 +180,7 @@ class Roster:
         _move(self._warm, position, before.warm, view.warm)
         self._stand(member)
 
-    def load(self, member: Member, launches: int) -> None:
+    def load(self, member: KnownNode, launches: int) -> None:
         """Say how many launches a node has."""
         if launches == member.launches:
             return
@@ -199,7 +192,7 @@ class Roster:
         if full != (launches >= limit):
             self._stand(member)
 
-    def _stand(self, member: Member) -> None:
+    def _stand(self, member: KnownNode) -> None:
         refusal = standing_refusal(member.view) or room_refusal(member.view, member.launches)
         standing = refusal.reason if refusal else READY
         if standing != member.standing:

@@ -24,7 +24,7 @@ _FEW = 256
 """So many cells are never worth a clean-up."""
 
 
-class Kind:
+class DeviceModel:
     """Devices that can do the same."""
 
     __slots__ = ("cells", "hardware", "memory_gib", "sample")
@@ -34,15 +34,15 @@ class Kind:
         self.sample = sample
         self.hardware = sample.kind in HARDWARE
         self.memory_gib = memory_gib(sample)
-        self.cells: dict[tuple[int, bool, int], Cell] = {}
+        self.cells: dict[tuple[int, bool, int], DeviceCell] = {}
 
 
-class Cell:
+class DeviceCell:
     """Alike devices, as the nodes that have them."""
 
     __slots__ = ("foreign", "free", "kind", "layers", "memory", "sick")
 
-    def __init__(self, kind: Kind | None, sick: str, free: int, foreign: bool, memory: int) -> None:
+    def __init__(self, kind: DeviceModel | None, sick: str, free: int, foreign: bool, memory: int) -> None:
         """Start empty. ``kind`` is None where the devices are ``sick``, for this reason; ``memory`` is a step."""
         self.kind, self.sick = kind, sick
         self.free, self.foreign, self.memory = free, foreign, memory
@@ -74,49 +74,49 @@ def memory_gib(device: DeviceView) -> int:
     return round((device.memory_total_bytes or 0) / GIB)
 
 
-class Cells:
+class DeviceCells:
     """All cells."""
 
     def __init__(self) -> None:
         """Start without any."""
         self.made = 0
         """Grows whenever a cell comes or goes: what was matched against fewer is matched again."""
-        self._kinds: dict[tuple[object, ...], Kind] = {}
-        self._sick: dict[str, Cell] = {}
+        self._kinds: dict[tuple[object, ...], DeviceModel] = {}
+        self._sick: dict[str, DeviceCell] = {}
         self._steps = [_LEAST, 0]
         self._count, self._clean_at = 0, _FEW
 
-    def __iter__(self) -> Iterator[Cell]:
+    def __iter__(self) -> Iterator[DeviceCell]:
         """Go through all cells, in no order."""
         yield from self._sick.values()
         for kind in self._kinds.values():
             yield from kind.cells.values()
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[DeviceModel]:
         """Return every kind there is."""
         return list(self._kinds.values())
 
-    def kind(self, device: DeviceView) -> Kind:
+    def kind(self, device: DeviceView) -> DeviceModel:
         """Return what a device can do, as a kind that all who can do the same share."""
         does = (device.name, device.kind, device.slots, device.graphics, device.encoder, memory_gib(device))
         known = self._kinds.get(does)
         if known is None:
-            known = self._kinds[does] = Kind(device)
+            known = self._kinds[does] = DeviceModel(device)
             self.made += 1
         return known
 
-    def sick(self, device: DeviceView) -> Cell | None:
+    def sick(self, device: DeviceView) -> DeviceCell | None:
         """Return the cell of a device that nobody is given; None for one that is well."""
         refusal = condition_refusal(device)
         if refusal is None:
             return None
         known = self._sick.get(refusal.reason)
         if known is None:
-            known = self._sick[refusal.reason] = Cell(None, refusal.reason, 0, False, _LEAST)
+            known = self._sick[refusal.reason] = DeviceCell(None, refusal.reason, 0, False, _LEAST)
             self._grown()
         return known
 
-    def well(self, kind: Kind, device: DeviceView, free: int) -> Cell:
+    def well(self, kind: DeviceModel, device: DeviceView, free: int) -> DeviceCell:
         """Return the cell of a device that is well and has so many slots free."""
         foreign = bool(device.foreign)
         memory = _LEAST
@@ -127,7 +127,7 @@ class Cells:
         key = (max(0, free), foreign, memory)
         known = kind.cells.get(key)
         if known is None:
-            known = kind.cells[key] = Cell(kind, "", *key)
+            known = kind.cells[key] = DeviceCell(kind, "", *key)
             self._grown()
         return known
 
@@ -143,7 +143,7 @@ class Cells:
         insort(self._steps, memory)
         return below
 
-    def raise_memory(self, cell: Cell, memory: int) -> bool:
+    def raise_memory(self, cell: DeviceCell, memory: int) -> bool:
         """Say of a whole cell that its devices have at least so much, unless there is one that has: then do nothing."""
         assert cell.kind is not None
         known = cell.kind.cells
@@ -156,7 +156,7 @@ class Cells:
         return True
 
     def forget_steps(self) -> None:
-        """Tell no size apart any more that is not asked for again. Cells that are finer than that do no harm."""
+        """Tell no size apart any more that is not asked for again. DeviceCells that are finer than that do no harm."""
         self._steps = [_LEAST, 0]
 
     def clean(self) -> None:
