@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from footlights.control.replication.signals import Bus
     from footlights.store import Store, Transaction
     from footlights.store.schema import Node, Session
-    from footlights.store.sessions.session_rows import PendingSession
+    from footlights.store.sessions.session_rows import PendingPage, PendingSession, QueuePlace
     from footlights.supervision import Supervisor
 
 CONCERNS_ALL = (Superseded, errors.Unavailable)
@@ -78,8 +78,8 @@ class Deadlines:
         self._retries: Countdowns[str] = Countdowns(monotonic)
         self._failed: set[str] = set()
         self._timeouts: dict[bytes, float | None] = {}
-        self._last: PendingSession | None = None
-        """The last session of the page that was read last; None where the next page is the first."""
+        self._after: QueuePlace | None = None
+        """Where the next page begins; None for the first."""
         self._seen: set[str] = set()
         """The sessions that were read since the first page."""
         self._looked = False
@@ -92,7 +92,7 @@ class Deadlines:
     async def end_overdue(self, now: datetime) -> None:
         """Read the next page of deadlines, and end every session whose deadline has passed."""
         page, draining = await self._store.read(
-            lambda tx: (session_rows.pending(tx, self.PAGE, self._last), node_rows.draining(tx))
+            lambda tx: (session_rows.pending_page(tx, self.PAGE, after=self._after), node_rows.draining(tx))
         )
         self._watch_queue(page)
         self._watch_drains(draining, now)
@@ -104,14 +104,14 @@ class Deadlines:
         self._retries.keep(self._failed)
         await self._end([each for each in overdue if each.session_id not in self._failed], now)
 
-    def _watch_queue(self, page: Sequence[PendingSession]) -> None:
-        for row in page:
+    def _watch_queue(self, page: PendingPage) -> None:
+        for row in page.sessions:
             self._seen.add(row.session_id)
             timeout = self._timeout(row)
             if timeout is not None:
                 self._queue.start(row.session_id, timeout - self._cautious.age_s(row.created_time))
-        self._last = page[-1] if len(page) == self.PAGE else None
-        if self._last is None:
+        self._after = page.following
+        if self._after is None:
             self._queue.keep(self._seen)
             self._seen = set()
 

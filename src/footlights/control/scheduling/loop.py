@@ -124,11 +124,10 @@ class PlacementLoop:
             decisions = list(queue.decide(page))
             placed += await self._begin([(each.row, each.choice) for each in decisions if each.choice is not None])
             changed |= await self._tell(queue, page, decisions, now)
-            ended = len(page.rows) < pending.PAGE
-            if ended or not whole:
+            if page.following is None or not whole:
                 break
-            last = page.rows[-1]
-        self._waiting = queue.waiting > 0 or not ended
+            last = page.following
+        self._waiting = queue.waiting > 0 or page.following is not None
         if whole:
             self._whole_at, self._whole_took = began, 0.0 if last is None else time.perf_counter() - started
             self._places.end_of_queue()

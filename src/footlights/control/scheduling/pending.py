@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from footlights.scheduler import SlotChoice, Wish
     from footlights.store import Transaction
     from footlights.store.schema import Launch
-    from footlights.store.sessions.session_rows import PendingSession
+    from footlights.store.sessions.session_rows import PendingSession, QueuePlace
     from footlights.supervision import Supervisor
 
 REFUSAL_TTL = timedelta(seconds=30)
@@ -54,28 +54,30 @@ class QueuePage:
     """Some sessions that wait, in the order in which they are to be placed."""
 
     rows: Sequence[PendingSession]
+    following: QueuePlace | None
+    """Where the next page begins; None where this is the last."""
     avoid: Mapping[str, Avoid]
     """Session id -> the devices that refused it a moment ago, and why."""
 
 
-def read_page(tx: Transaction, after: PendingSession | None, *, now: datetime, limit: int = PAGE) -> QueuePage:
-    """Read the page of the queue that follows a session; the first page where that is None."""
-    rows = session_rows.pending(tx, limit, after)
-    refused = launch_rows.refusals(tx, [row.session_id for row in rows], since=now - REFUSAL_TTL)
+def read_page(tx: Transaction, after: QueuePlace | None, *, now: datetime) -> QueuePage:
+    """Read the page of the queue that follows a place; the first page where that is None."""
+    page = session_rows.pending_page(tx, PAGE, after=after)
+    refused = launch_rows.refusals(tx, [row.session_id for row in page.sessions], since=now - REFUSAL_TTL)
     # A refusal of the future was stored before the clock was set back, and would be avoided until then.
-    return QueuePage(rows, _avoid([launch for launch in refused if launch.ended_time and launch.ended_time <= now]))
+    avoid = _avoid([launch for launch in refused if launch.ended_time and launch.ended_time <= now])
+    return QueuePage(page.sessions, page.following, avoid)
 
 
 def read_all(tx: Transaction, *, now: datetime) -> QueuePage:
     """Read the whole queue."""
-    rows: list[PendingSession] = []
-    avoid: dict[str, Avoid] = {}
-    while True:
-        page = read_page(tx, rows[-1] if rows else None, now=now)
+    page = read_page(tx, None, now=now)
+    rows, avoid = [*page.rows], {**page.avoid}
+    while page.following is not None:
+        page = read_page(tx, page.following, now=now)
         rows += page.rows
         avoid |= page.avoid
-        if len(page.rows) < PAGE:
-            return QueuePage(rows, avoid)
+    return QueuePage(rows, None, avoid)
 
 
 class Wishes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, select, tuple_, update
@@ -95,22 +96,42 @@ class PendingSession(NamedTuple):
     queue: Mapping[str, Any]
 
 
-def pending(tx: Transaction, limit: int, after: PendingSession | None = None) -> list[PendingSession]:
-    """Return a page of the sessions that wait for a device, in the order in which they are to be placed.
+class QueuePlace(NamedTuple):
+    """Where a waiting session is in the order of placement: higher priorities first, then older sessions."""
 
-    Args:
-        tx: The transaction.
-        limit: The most sessions to return.
-        after: The last session of the page before; None for the first page.
-    """
+    priority: int
+    created_time: datetime
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingPage:
+    """Some of the sessions that wait, in the order of placement."""
+
+    sessions: list[PendingSession]
+    following: QueuePlace | None
+    """Where the next page begins; None where this is the last."""
+
+
+def pending(tx: Transaction, limit: int) -> list[PendingSession]:
+    """Return the sessions that wait for a device, in the order of placement."""
+    return pending_page(tx, limit).sessions
+
+
+def pending_page(tx: Transaction, limit: int, *, after: QueuePlace | None = None) -> PendingPage:
+    """Return up to ``limit`` sessions that wait for a device and come after a place, in the order of placement."""
     if after is None:
-        return [PendingSession(*row) for row in tx.execute(_PENDING.limit(limit))]
-    # Two exact ranges of the index: one condition over a descending and two ascending columns would be a scan.
-    key = {"priority": after.priority, "created_time": after.created_time, "session_id": after.session_id}
-    rows = list(tx.execute(_PENDING_AFTER.limit(limit), key))
-    if len(rows) < limit:
-        rows += tx.execute(_PENDING_BELOW.limit(limit - len(rows)), {"priority": after.priority})
-    return [PendingSession(*row) for row in rows]
+        rows = list(tx.execute(_PENDING.limit(limit)))
+    else:
+        # Two exact ranges of the index: one condition over a descending and two ascending columns would be a scan.
+        rows = list(tx.execute(_PENDING_AFTER.limit(limit), after._asdict()))
+        if len(rows) < limit:
+            rows += tx.execute(_PENDING_BELOW.limit(limit - len(rows)), {"priority": after.priority})
+    found = [PendingSession(*row) for row in rows]
+    if len(found) < limit or not found:
+        return PendingPage(found, None)
+    last = found[-1]
+    return PendingPage(found, QueuePlace(last.priority, last.created_time, last.session_id))
 
 
 def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[str, Any]]]) -> None:

@@ -57,7 +57,11 @@ def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.Explai
     # Its place is behind those of its own priority; what is behind it can take nothing from it.
     ahead = sum(1 for row in seen.queue.rows if row.priority >= priority)
     before = replace(seen.queue, rows=seen.queue.rows[:ahead])
-    return explanation(nodes, wish, pending.Wishes(Supervisor()).of_page(before, seen.crashes), seen.outlook)
+    wishes = pending.Wishes(Supervisor()).of_page(before, seen.crashes)
+    answer = explanation(nodes, wish, wishes, seen.outlook)
+    if not answer.fits:
+        answer.queue_position += ahead - len(wishes)  # those that cannot be read wait as well
+    return answer
 
 
 def explanation(
@@ -75,12 +79,13 @@ def explanation(
                 reason=device.verdict.reason,
                 message=device.verdict.message,
             )
-    decision = index.place_all([*ahead, wish])[-1]
-    if isinstance(decision, scheduler.SlotChoice):
-        answer.fits, answer.node, answer.device = True, decision.node, decision.device
+    waiting = sum(index.place(each) is None for each in ahead)
+    choice = index.place(wish)
+    if choice is not None:
+        answer.fits, answer.node, answer.device = True, choice.node, choice.device
         return answer
-    answer.queue_position = decision.position
-    eta = outlook.eta_s(decision.position)
+    answer.queue_position = waiting + 1
+    eta = outlook.eta_s(answer.queue_position)
     if eta is not None:
         answer.eta.CopyFrom(times.duration(eta))
     return answer
