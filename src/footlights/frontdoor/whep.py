@@ -12,6 +12,7 @@ from footlights.errors import InvalidArgument, NotFound
 from footlights.frontdoor.answers import Answer, Refusal
 from footlights.frontdoor.entry import Entry, not_offered, require_open
 from footlights.frontdoor.node import Reply, exchange, invalid_answer
+from footlights.lifecycle import SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +73,7 @@ class Whep:
             raise Refusal(error) from None
         if ending and found.nonce != grant.nonce:
             self._entry.admit(credentials.grant, session_id)
-        if ending and (not target.signal_port or target.state in ("TERMINATING", "TERMINATED", "FAILED")):
+        if ending and (not target.signal_port or SessionState(target.state).is_over):
             # It went with its session: what the viewer wants is the case.
             return Answer(200)
         require_open(target, session_id)

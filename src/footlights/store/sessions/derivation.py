@@ -130,7 +130,7 @@ class Lives:
             timeline = timeline[:1]
         if settled.state is not SessionState.PENDING:
             changes["queue"] = {}
-        if settled.state in (SessionState.READY, SessionState.ACTIVE) and session.ready_time is None:
+        if settled.state.has_picture and session.ready_time is None:
             changes["ready_time"] = (steps or {}).get(Stage.APPLICATION_READY, now)
         if settled.state.ended:
             changes |= {"end_reason": settled.end_reason.value if settled.end_reason else "", "ended_time": now}
