@@ -49,7 +49,7 @@ class _Indexed:
         self.slots = sum(device.slots for node in self.fleet for device in node.devices)
 
     def fill(self, share: float) -> None:
-        """NodeDevice until so much is taken."""
+        """Place until so much is taken."""
         taken = sum(len(placement.slots) for placement in self.live)
         refused = 0
         while taken < share * self.slots:

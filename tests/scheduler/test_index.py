@@ -1,4 +1,7 @@
-"""The placement index against the exhaustive choice, whatever happens to the fleet."""
+"""The placement index against the exhaustive choice, whatever happens to the fleet.
+
+Covers what it is made of: `fleet_state`, `node_table`, `nodesets`, `device_cells`, `wish_shapes`.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,14 @@
-"""The life of sessions and launches: states, their transitions, and what follows from what. Pure.
+"""The life of sessions and launches: their states, and what follows from what. Pure: no clock, no store.
 
-A session's state is never set: it *follows* from what is wanted of it (intent), and from what its current launch
-was last observed to do. ``settle`` is that function; whoever changes one of its inputs stores its answer in the same
-transaction. Launch states only grow, and among final ones the first wins, so that reports may arrive late, twice or
-out of order.
+* `states` names the states, intents, end reasons and stages as the API does, and says which states have a picture,
+  await one, or are over.
+* `derivation` derives a session's state. It is never set: it follows from what is wanted of the session (its intent)
+  and from what its current launch was last observed to do. A writer that changes one of these inputs stores the
+  derived state in the same transaction.
+* `timers` says which limit of a ready session has been reached; `blocking` for how long something that failed is left
+  alone; `phases` how long a launch started, was used and ended.
+
+Launch states only grow, and among final ones the first wins, so reports may arrive late, twice or out of order.
 """
 
 from footlights.lifecycle.blocking import BackoffPolicy, Block, Failure, blocked

@@ -1,4 +1,4 @@
-"""How long what has failed is left alone: a growing time, and then another try. Durations only; no clock is read."""
+"""For how long something that has failed is left alone: a growing time, then another try. No clock is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class BackoffPolicy:
-    """How many failures in which time are too many, and what follows; in seconds."""
+    """How many failures in which time are too many, and for how long they block; in seconds."""
 
     failures: int
     window_s: float
@@ -30,7 +30,7 @@ class BackoffPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What is left alone, and for how long."""
+    """A block that holds now."""
 
     failures: int
     span_s: float

@@ -1,4 +1,4 @@
-"""The checks, in the order in which their refusals are said."""
+"""Why a node or device is refused: the checks, in the order in which they are reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def node_refusal(wish: Wish, node: NodeView) -> Verdict | None:
 
 
 def standing_refusal(node: NodeView) -> Verdict | None:
-    """Say why the node takes nothing from anybody, whatever else it has."""
+    """Say why the node takes no session at all."""
     if not node.connected:
         return Verdict("UNREACHABLE", "the node's agent is not connected")
     if node.draining:
@@ -42,7 +42,7 @@ def device_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Verdict | 
 
 
 def condition_refusal(device: DeviceView) -> Verdict | None:
-    """Say why the device is given to nobody, free or not."""
+    """Say why the device is given to no session, free or not."""
     if not device.usable:
         reason = device.health_reason.partition(":")[0] or "UNHEALTHY"
         return Verdict(reason, device.health_reason or "the device is unhealthy")

@@ -1,4 +1,4 @@
-"""What placing decides."""
+"""The outputs of placement."""
 
 from __future__ import annotations
 

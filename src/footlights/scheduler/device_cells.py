@@ -1,9 +1,8 @@
-"""Devices by what they are and how they stand: all that one cell holds are alike to every wish.
+"""Devices in cells of equals: to every wish, all devices of one cell are the same.
 
-A wish is matched against cells, of which there are tens, instead of devices, of which there may be 80,000. What makes
-two devices different is what a check looks at: what they can do (their kind), how many slots are free, whether
-something foreign runs there, and their free memory. Memory is told apart only where it has to be: in steps, one for
-each size that was ever wished for.
+A wish is matched against cells, of which there are tens, instead of devices, of which there may be 80,000. Two devices
+differ in what a check looks at: what they can do (their model), how many slots are free, whether something foreign
+runs there, and their free memory. Memory is divided into steps, one for each size that a wish has asked for.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ _FEW = 256
 
 
 class DeviceModel:
-    """Devices that can do the same."""
+    """A model of device: those that can do the same."""
 
     __slots__ = ("cells", "hardware", "memory_gib", "sample")
 
     def __init__(self, sample: DeviceView) -> None:
-        """Take one device of the kind; what it can do counts, nothing else."""
+        """Start from one device of the model; only what it can do counts."""
         self.sample = sample
         self.hardware = sample.kind in HARDWARE
         self.memory_gib = memory_gib(sample)
@@ -38,12 +37,20 @@ class DeviceModel:
 
 
 class DeviceCell:
-    """Alike devices, as the nodes that have them."""
+    """Equal devices, as the set of the nodes that have them."""
 
     __slots__ = ("foreign", "free", "kind", "layers", "memory", "sick")
 
     def __init__(self, kind: DeviceModel | None, sick: str, free: int, foreign: bool, memory: int) -> None:
-        """Start empty. ``kind`` is None where the devices are ``sick``, for this reason; ``memory`` is a step."""
+        """Start empty.
+
+        Args:
+            kind: Their model; None for devices that are sick.
+            sick: The reason for which no session gets them; empty where they are well.
+            free: How many of their slots are free.
+            foreign: Whether something foreign runs there.
+            memory: The step of their free memory.
+        """
         self.kind, self.sick = kind, sick
         self.free, self.foreign, self.memory = free, foreign, memory
         self.layers = [0]
@@ -93,11 +100,11 @@ class DeviceCells:
             yield from kind.cells.values()
 
     def kinds(self) -> list[DeviceModel]:
-        """Return every kind there is."""
+        """Return every model."""
         return list(self._kinds.values())
 
     def kind(self, device: DeviceView) -> DeviceModel:
-        """Return what a device can do, as a kind that all who can do the same share."""
+        """Return the model of a device."""
         does = (device.name, device.kind, device.slots, device.graphics, device.encoder, memory_gib(device))
         known = self._kinds.get(does)
         if known is None:
@@ -106,7 +113,7 @@ class DeviceCells:
         return known
 
     def sick(self, device: DeviceView) -> DeviceCell | None:
-        """Return the cell of a device that nobody is given; None for one that is well."""
+        """Return the cell of a device that no session is given; None for one that is well."""
         refusal = condition_refusal(device)
         if refusal is None:
             return None
@@ -120,7 +127,7 @@ class DeviceCells:
         """Return the cell of a device that is well and has so many slots free."""
         foreign = bool(device.foreign)
         memory = _LEAST
-        # Checks come in an order: memory is not looked at where an earlier one speaks against everybody.
+        # Checks come in an order: memory is not looked at where an earlier one refuses every wish.
         if free > 0 and not foreign:
             have = device.memory_free_bytes
             memory = _MOST if have is None else self._steps[bisect_right(self._steps, have) - 1]
@@ -134,7 +141,7 @@ class DeviceCells:
     def tell_apart(self, memory: int) -> int | None:
         """Make a step at a size; None where there is one.
 
-        Otherwise return the step below: every device in a cell from there up to the size must be put anew.
+        Otherwise return the step below: every device in a cell from there up to the size must be put in its cell again.
         """
         at = bisect_right(self._steps, memory)
         below = self._steps[at - 1]
@@ -144,7 +151,7 @@ class DeviceCells:
         return below
 
     def raise_memory(self, cell: DeviceCell, memory: int) -> bool:
-        """Say of a whole cell that its devices have at least so much, unless there is one that has: then do nothing."""
+        """Move a whole cell up to a step of memory; return False, and do nothing, where there is such a cell."""
         assert cell.kind is not None
         known = cell.kind.cells
         if (cell.free, cell.foreign, memory) in known:
@@ -156,11 +163,11 @@ class DeviceCells:
         return True
 
     def forget_steps(self) -> None:
-        """Tell no size apart any more that is not asked for again. DeviceCells that are finer than that do no harm."""
+        """Forget the steps of memory. Cells that are finer than needed do no harm."""
         self._steps = [_LEAST, 0]
 
     def clean(self) -> None:
-        """Forget what is empty, once there is much of it. Not between asking for a cell and putting a device in."""
+        """Forget empty cells, once there are many. Do not call it between asking for a cell and putting a device in."""
         if self._count < self._clean_at:
             return
         self._sick = {reason: cell for reason, cell in self._sick.items() if cell.layers[0]}

@@ -1,4 +1,4 @@
-"""The fleet in memory: as it was told, and with what is held for placements on their way into the store."""
+"""The fleet in memory: the last views of its nodes, and the slots held for placements on their way into the store."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NodeDevice = tuple[KnownNode, KnownDevice]
 class FleetState:
     """Nodes and devices, kept as sets by everything that a choice asks for.
 
-    A device's taken slots are those that are known to be leased, from views and single news, and those that are held
-    here. A hold that the store has told of already is not counted twice.
+    A device's taken slots are those that are known to be leased, by views and single updates, and those that are held
+    here. A hold that a view shows already is not counted twice.
     """
 
     def __init__(self, nodes: Iterable[NodeView] = ()) -> None:
@@ -37,7 +37,7 @@ class FleetState:
             self.set_node(view)
 
     def set_node(self, view: NodeView) -> None:
-        """Learn of a node, or replace all that is known of it but for the slots that are held. Idempotent."""
+        """Add a node, or replace everything that is known of it except the slots that are held. Idempotent."""
         self._cells.clean()
         member = self._table.by_name.get(view.name)
         if member is None:
@@ -55,7 +55,7 @@ class FleetState:
         self._changed(freed=True)
 
     def remove_node(self, name: str) -> None:
-        """Forget a node and what is held there; one that is not known is no error."""
+        """Remove a node and what is held there; an unknown one is no error."""
         member = self._table.by_name.get(name)
         if member is None:
             return
@@ -66,7 +66,7 @@ class FleetState:
         self._changed(freed=False)
 
     def take(self, node: str, device: str, slots: Iterable[int]) -> None:
-        """Learn that a launch has begun on these slots. What is not known, or known already, changes nothing."""
+        """Note that a launch has begun on these slots; nothing for an unknown device, or where that is known."""
         member, held = self._find(node, device)
         fresh = set(slots)
         if member is None or held is None or fresh <= held.known:
@@ -76,7 +76,7 @@ class FleetState:
         self._settle(member, held, freed=False)
 
     def release(self, node: str, device: str, slots: Iterable[int]) -> None:
-        """Learn that the launch on these slots has ended. What is not known, or free already, changes nothing."""
+        """Note that the launch on these slots has ended; nothing for an unknown device, or where they are free."""
         member, held = self._find(node, device)
         ended = set(slots)
         if member is None or held is None or not ended & held.known:
@@ -86,7 +86,7 @@ class FleetState:
         self._settle(member, held, freed=True)
 
     def confirm(self, placement: SlotChoice) -> None:
-        """Learn that a placement is in the store: from now on views say what became of it."""
+        """Note that a placement is in the store: from now on views show what became of it."""
         if not self._unhold(placement):
             return
         member, held = self._find(placement.node, placement.device)
@@ -95,7 +95,7 @@ class FleetState:
             member.known_launches += 1
 
     def withdraw(self, placement: SlotChoice) -> None:
-        """Learn that a placement came to nothing: its slots are what the node's last view said they were."""
+        """Note that a placement was not written: its slots are as the node's last view shows them."""
         if not self._unhold(placement):
             return
         member, held = self._find(placement.node, placement.device)
@@ -103,7 +103,7 @@ class FleetState:
             self._settle(member, held, freed=True)
 
     def nodes(self) -> Iterator[NodeView]:
-        """Return every node as it stands now, with what was placed since it was told of: for ``verdicts``."""
+        """Return every node as it is now, including what was placed since its last view: for ``verdicts``."""
         return (self._view(member) for member in self._table.members)
 
     def _view(self, member: KnownNode) -> NodeView:
@@ -163,7 +163,7 @@ class FleetState:
         launches = member.known_launches
         for hold in member.holds:
             held = member.devices.get(hold.device)
-            # The store may have told of a placement that nobody has confirmed yet.
+            # A view may show a placement that is not confirmed yet.
             launches += held is not None and not held.known.issuperset(hold.slots)
         self._table.load(member, launches)
 

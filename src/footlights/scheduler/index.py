@@ -24,14 +24,14 @@ NO_NODE = "NO_NODE: no node has joined"
 EXPLAINED = 100
 """How many nodes an explanation shows one by one."""
 _SHAPES = 4096
-"""How many shapes of wishes are remembered; beyond it all are forgotten and learned anew."""
+"""How many shapes of wishes are remembered; beyond it all are forgotten."""
 _SAID = 256
-"""How many answers are remembered of one shape, by the nodes that were closed to the wish."""
+"""How many answers are remembered for one shape, by the nodes that were blocked for the wish."""
 _NOWHERE: frozenset[str] = frozenset()
 
 
 class Index(FleetState):
-    """Chooses devices for wishes, among nodes that it was told of.
+    """Chooses devices for wishes, among the nodes that it knows.
 
     A choice is the best of all devices that fit, in this order:
 
@@ -45,20 +45,19 @@ class Index(FleetState):
     Warmth comes before packing because it is what a user feels, and costs little: on simulated fleets it had 1.4 to 4
     times as many starts on warm nodes as when it only broke ties, for 1.3 points more of refusals at the most.
 
-    It is one process's memory of the fleet, not its truth: that a slot is given once at all is decided by the store.
-    Whoever keeps one calls
+    It is one process's memory of the fleet: that a slot is given only once is enforced by the store. Its owner calls
 
-    * ``set_node`` for every node at first and for each that has changed in anything since, whatever it was;
-      ``remove_node`` for one that was forgotten;
-    * ``place`` for a wish, which also holds the slots until ``confirm`` (the store has them) or ``withdraw`` (it has
-      not) says how it went;
-    * ``take`` and ``release``, where it learns of single launches that began or ended, before the node's next view.
+    * ``set_node`` for every node at first and for each that has changed since in any way; ``remove_node`` for one that
+      is gone;
+    * ``place`` for a wish, which also holds the slots until ``confirm`` (the store has them) or ``withdraw`` (it does
+      not have them);
+    * ``take`` and ``release``, where it learns of single launches before the node's next view.
 
     Every placement must be confirmed or withdrawn. Its hold outlives ``set_node``, so that a view which was read before
-    the placement was written does not give its slots away again; after ``confirm`` such a view would. So tell no view
+    the placement was written does not give its slots away again; after ``confirm`` such a view would. So pass no view
     that is older than a confirmed write: the simplest way is to collect what was written, and to confirm it right
-    before the next views are read. After a refused write, ``withdraw``, and tell the node anew before placing on: what
-    refused it is news about that node.
+    before the next views are read. Where it is not known whether a write succeeded, do the same, and read the node
+    again.
 
     Not for use by several threads at once.
     """
@@ -76,7 +75,7 @@ class Index(FleetState):
         return placement
 
     def place_all(self, wishes: Iterable[Wish]) -> list[SlotChoice | Waiting]:
-        """NodeDevice a queue, in order; later wishes see what earlier ones took.
+        """Place a queue, in order; later wishes see what earlier ones took.
 
         Work-conserving: a wish waits only if nothing fits it, and a smaller one behind it may overtake it. The reasons
         of those that wait are as the fleet stands at the end.

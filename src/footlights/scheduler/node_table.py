@@ -1,4 +1,4 @@
-"""The nodes that an index knows, by everything that a wish asks of a node."""
+"""The nodes of an index, as sets by everything that a wish asks of a node."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 READY = ""
 FIRST = ("UNREACHABLE", "DRAINING", "CORDONED")
-"""The standings that are said before it is looked at what the node offers."""
+"""The standings that are reported before what the node offers is looked at."""
 LAST = ("NO_PORTS", "NO_DEVICE")
-"""Those that are said after."""
+"""Those that are reported after."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +34,7 @@ class KnownDevice:
     cell: DeviceCell | None
     """None while it is in none: just come, or gone."""
     known: set[int]
-    """The slots that are leased as far as was told."""
+    """The slots that are leased, as far as is known."""
     leased: set[int]
     """Those, and the slots that are held for placements on their way into the store."""
 
@@ -44,10 +44,10 @@ class KnownNode:
     """A node."""
 
     view: NodeView
-    """As last told; what it says of leases and launches is out of date when something was placed since."""
+    """The last one; its leases and launches are out of date when something was placed since."""
     position: int
     known_launches: int = 0
-    """As far as was told."""
+    """As far as is known."""
     launches: int = 0
     """Those, and the placements on their way into the store."""
     standing: str = READY
@@ -61,7 +61,7 @@ class KnownNode:
         return [held.cell for held in self.devices.values()].count(cell)
 
     def is_as(self, view: NodeView) -> bool:
-        """Say whether the view has no news."""
+        """Say whether the view shows nothing new."""
         return (
             self.view == view
             and self.known_launches == view.launches
@@ -70,7 +70,7 @@ class KnownNode:
 
 
 class NodeTable:
-    """Nodes in the order in which equal ones are taken, and sets of them."""
+    """Nodes in the order of their names, in which equal ones are taken, and sets of them."""
 
     def __init__(self) -> None:
         """Start without any."""
@@ -86,25 +86,25 @@ class NodeTable:
         """The numbers of launches that nodes have, each once, ascending."""
         self._sets = (self._standing, self._launchers, self._labels, self._warm, self._busy)
 
-    # What it is asked
+    # Queries
 
     def everyone(self) -> int:
         """Return all nodes."""
         return (1 << len(self.members)) - 1
 
     def ready_for(self, wish: Wish) -> int:
-        """Return the nodes whose devices may be looked at, but for what crashed there."""
+        """Return the nodes whose devices may be looked at, crash loops aside."""
         nodes = self._standing.get(READY) & self._launchers.get(wish.launcher)
         for label in wish.node_labels.items():
             nodes &= self._labels.get(label)
         return nodes
 
     def warm_for(self, wish: Wish) -> int:
-        """Return the nodes on which what is wished for has been ready before."""
+        """Return the nodes on which the wished version has been ready before."""
         return self._warm.get((wish.application, wish.application_version)) if wish.application else 0
 
     def among(self, names: frozenset[str]) -> int:
-        """Return the nodes of these names that there are."""
+        """Return the known nodes among these names."""
         nodes = 0
         for name in names:
             if member := self.by_name.get(name):
@@ -112,7 +112,7 @@ class NodeTable:
         return nodes
 
     def least_busy(self, nodes: int) -> KnownNode:
-        """Return the one with the fewest launches, the first of equals, of a set that is not empty."""
+        """Return the node with the fewest launches of a set that is not empty; the first of equals."""
         busy = self._busy.by_key
         for load in self._loads:
             if idle := nodes & busy[load]:
@@ -120,7 +120,7 @@ class NodeTable:
         raise AssertionError("every node has a number of launches")
 
     def refused(self, wish: Wish, crashed: frozenset[str]) -> dict[str, int]:
-        """Return the nodes that are out of the question, by reason, each by the first that applies."""
+        """Return the nodes that are refused as a whole, by reason, each by the first that applies."""
         found = {}
         left = self.everyone()
 
@@ -142,10 +142,10 @@ class NodeTable:
             refuse(reason, left & self._standing.get(reason))
         return found
 
-    # What it is told
+    # Changes
 
     def join(self, name: str) -> KnownNode:
-        """Take in a node that is not known, with nothing on it; the caller has made room for it elsewhere."""
+        """Add an unknown node without devices. The caller makes room for it in every other set."""
         position = bisect_left(self._order, name)
         if position < len(self.members):
             for nodes in self._sets:
@@ -161,7 +161,7 @@ class NodeTable:
         return member
 
     def leave(self, member: KnownNode) -> None:
-        """Let a node go whose devices were taken out everywhere else."""
+        """Remove a node whose devices were removed everywhere else."""
         self.tell(member, _nothing(member.view.name))
         self._standing.discard(member.standing, member.position)
         self._remove_load(member.launches, member.position)
@@ -172,7 +172,7 @@ class NodeTable:
         del self.members[member.position], self._order[member.position], self.by_name[member.view.name]
 
     def tell(self, member: KnownNode, view: NodeView) -> None:
-        """Replace what a node says of itself, but for its launches."""
+        """Replace the view of a node, except its launches."""
         position, before = member.position, member.view
         member.view = view
         _move(self._launchers, position, before.launchers, view.launchers)

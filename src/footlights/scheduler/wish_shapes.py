@@ -15,7 +15,7 @@ Key = tuple[object, ...]
 
 
 def key_of(wish: Wish) -> Key:
-    """Return what wishes of one shape have in common: everything but whose they are and where they may not go."""
+    """Return what wishes of one shape have in common: everything except the session and what it avoids."""
     return (
         wish.launcher,
         wish.slots,
@@ -34,13 +34,13 @@ class WishShape:
     Attributes:
         classes: The cells whose devices would do, best first. One class holds devices that differ in nothing that
             comes before warmth in the rank; a tier of it, devices that differ in nothing but their node.
-        refused: The wishes that were refused, by the nodes that were closed to them, with the index's count of what
-            became free at that moment.
+        refused: The wishes that were refused, by the nodes that were blocked for them, with the index's count of what
+            had become free at that moment.
         said: The reasons that were given, by the same nodes, and the index's count of changes at that moment.
     """
 
     def __init__(self, wish: Wish) -> None:
-        """Take any wish of the shape."""
+        """Start from any wish of the shape."""
         self.wish = wish
         self.classes: list[list[list[DeviceCell]]] = []
         self.refused: dict[frozenset[str], int] = {}

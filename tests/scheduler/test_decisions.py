@@ -1,4 +1,4 @@
-"""Which wish gets which slots."""
+"""Which wish gets which slots (`decisions`, `views`), and how long the others wait (`eta`)."""
 
 from __future__ import annotations
 

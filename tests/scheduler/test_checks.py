@@ -1,4 +1,4 @@
-"""Why a node or device will not do: every reason once, with its figures."""
+"""Why a node or device is refused (`checks`, `explanation`): every reason once, with its figures."""
 
 from __future__ import annotations
 

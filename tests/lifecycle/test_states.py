@@ -1,4 +1,4 @@
-"""The states have the names that the API gives them."""
+"""The states (`states`) have the names that the API gives them."""
 
 from __future__ import annotations
 
