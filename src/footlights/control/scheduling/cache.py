@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from footlights.control.scheduling import crash_loops, quarantine, views
-from footlights.control.scheduling.crash_loops import Crashes
+from footlights.control.scheduling.crash_loops import CrashBlocks
 from footlights.scheduler import Index, SlotChoice, Wish
 from footlights.store.nodes import fleet
 
@@ -76,7 +76,7 @@ class FleetCache:
         self._written: list[SlotChoice] = []
         self._touched: set[str] = set()
         self._quarantined: Mapping[tuple[str, str], str] = {}
-        self._crashes = Crashes()
+        self._crashes = CrashBlocks()
         self._swept_at = self._guarded_at = self._read_at = -1e9
         self._sweep_s, self._guard_s = self.SWEEP_S, 0.0
 
@@ -86,7 +86,7 @@ class FleetCache:
         return self._monotonic() - self._read_at < self.FRESH_S
 
     @property
-    def crashes(self) -> Crashes:
+    def crashes(self) -> CrashBlocks:
         """Which applications have failed too often recently, as last looked at."""
         return self._crashes
 
@@ -105,7 +105,7 @@ class FleetCache:
         now = self._clock()
         touched, self._touched = self._touched, set()
 
-        def read(tx: Transaction) -> tuple[list[Member], dict[tuple[str, str], str], Crashes]:
+        def read(tx: Transaction) -> tuple[list[Member], dict[tuple[str, str], str], CrashBlocks]:
             found = fleet.members(tx, None if sweep else sorted(names)) if sweep or names else []
             if not guard:
                 return found, dict(self._quarantined), self._crashes

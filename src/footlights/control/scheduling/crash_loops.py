@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from footlights.store.launches.launch_rows import FailedStart
 
 REASONS = ("", "EXITED_EARLY", "START_TIMEOUT", "START_FAILED", "SHIM_LOST", "PORT_TAKEN")
-"""What an agent says of a start that failed, in its own words."""
+"""The reasons that an agent gives for a start that failed, as opposed to those that an application reports."""
 
 ON_A_NODE = BackoffPolicy(failures=3, window_s=60, first_s=40, longest_s=900)
 EVERYWHERE = BackoffPolicy(failures=6, window_s=60, first_s=40, longest_s=900)
@@ -32,8 +32,8 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Crashes:
-    """What is blocked now, each with a sentence."""
+class CrashBlocks:
+    """What is blocked now, and why."""
 
     versions: Mapping[Key, str] = field(default_factory=dict)
     """By (application, version)."""
@@ -47,11 +47,11 @@ class Crashes:
         return found if everywhere is None else {"": everywhere, **found}
 
 
-def load(tx: Transaction, *, now: datetime) -> Crashes:
+def load(tx: Transaction, *, now: datetime) -> CrashBlocks:
     """Read what has failed recently and say what is blocked."""
     failed = launch_rows.failed_starts(tx, REASONS, since=now - MEMORY)
     if len(failed) < ON_A_NODE.failures:
-        return Crashes()
+        return CrashBlocks()
     by_version: dict[Key, list[FailedStart]] = defaultdict(list)
     by_node: dict[Key, list[FailedStart]] = defaultdict(list)
     for each in failed:
@@ -63,7 +63,7 @@ def load(tx: Transaction, *, now: datetime) -> Crashes:
     for application, version, node, began in launch_rows.last_good_starts(tx, names, since=now - MEMORY):
         for well, key in ((version_well, (application, version)), (node_well, (application, node))):
             well[key] = max(began, well.get(key, began))
-    return Crashes(
+    return CrashBlocks(
         versions=_blocks(by_version, version_well, EVERYWHERE, now), nodes=_blocks(by_node, node_well, ON_A_NODE, now)
     )
 

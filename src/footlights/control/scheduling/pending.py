@@ -19,7 +19,7 @@ from footlights.v1 import application_pb2
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
-    from footlights.control.scheduling.crash_loops import Crashes
+    from footlights.control.scheduling.crash_loops import CrashBlocks
     from footlights.scheduler import SlotChoice, Wish
     from footlights.store import Transaction
     from footlights.store.schema import Launch
@@ -88,7 +88,7 @@ class Wishes:
         self._supervisor = supervisor
         self._needs: dict[bytes, application_pb2.Needs | None] = {}
 
-    def of(self, row: PendingSession, avoid: Avoid, crashes: Crashes) -> Wish | None:
+    def of(self, row: PendingSession, avoid: Avoid, crashes: CrashBlocks) -> Wish | None:
         """Return what a session wants; None where that cannot be read."""
         needs = self._parsed(row)
         if needs is None:
@@ -96,7 +96,7 @@ class Wishes:
         version = row.application, row.application_version
         return views.needs_wish(row.session_id, version, row.launcher, needs, avoid, crashes.of(*version))
 
-    def of_page(self, page: QueuePage, crashes: Crashes) -> list[Wish]:
+    def of_page(self, page: QueuePage, crashes: CrashBlocks) -> list[Wish]:
         """Return what the sessions of a page want, without those that cannot be read."""
         wishes = (self.of(row, page.avoid.get(row.session_id, {}), crashes) for row in page.rows)
         return [wish for wish in wishes if wish is not None]
@@ -115,7 +115,7 @@ class Chooser(Protocol):
     """What chooses slots: the fleet's cache."""
 
     @property
-    def crashes(self) -> Crashes:
+    def crashes(self) -> CrashBlocks:
         """The applications that are blocked."""
         ...
 

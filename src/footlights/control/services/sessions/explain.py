@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from footlights.control.scheduling.crash_loops import Crashes
+    from footlights.control.scheduling.crash_loops import CrashBlocks
     from footlights.control.scheduling.pending import Outlook, QueuePage
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.store import Transaction
@@ -33,7 +33,7 @@ class Seen:
     members: Sequence[Member]
     queue: QueuePage
     outlook: Outlook
-    crashes: Crashes
+    crashes: CrashBlocks
     quarantined: Mapping[tuple[str, str], str]
 
 
