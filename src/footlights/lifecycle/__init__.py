@@ -12,7 +12,7 @@ Launch states only grow, and among final ones the first wins, so reports may arr
 """
 
 from footlights.lifecycle.blocking import BackoffPolicy, Block, Failure, blocked
-from footlights.lifecycle.derivation import LaunchFacts, Settled, may_retry, settle
+from footlights.lifecycle.derivation import DerivedState, LaunchFacts, derive_state, may_retry
 from footlights.lifecycle.phases import Phases, phases
 from footlights.lifecycle.states import (
     LIVE_STATES,
@@ -37,7 +37,7 @@ __all__ = [
     "Phases",
     "SessionClock",
     "SessionState",
-    "Settled",
+    "DerivedState",
     "Stage",
     "TimeLimits",
     "blocked",
@@ -45,5 +45,5 @@ __all__ = [
     "may_retry",
     "merge",
     "phases",
-    "settle",
+    "derive_state",
 ]

@@ -135,4 +135,4 @@ class ExpiryLoop:
             raise
 
     def _part(self, name: str) -> contextlib.AbstractContextManager[None]:
-        return self._supervisor.isolated(self.NAME, through=(*CONCERNS_ALL, errors.Error), part=name)
+        return self._supervisor.isolated(self.NAME, through=CONCERNS_ALL, part=name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, func, select, tuple_
 
 from footlights import errors
-from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
+from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, derive_state
 from footlights.store.bulk_insert import Inserter, Rows
 from footlights.store.cluster.revisions import allocate
 from footlights.store.launches import slots
@@ -238,7 +238,7 @@ def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
     )
 
 
-_PLACED = settle(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
+_PLACED = derive_state(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
 _sessions = Rows(Session, SESSION)
 _insert_sessions = Inserter(SESSION)
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select, update
 
-from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, Stage, settle
+from footlights.lifecycle import (
+    DerivedState,
+    EndReason,
+    Intent,
+    LaunchFacts,
+    LaunchState,
+    SessionState,
+    Stage,
+    derive_state,
+)
 from footlights.store.bulk_insert import Rows
 from footlights.store.bulk_update import Updater
 from footlights.store.cluster.revisions import allocate
@@ -212,7 +221,7 @@ class Lives:
         self._nodes = {row.node: row for row in found}
 
 
-def _settled(session: Session, launch: Launch | None, node: Node | None) -> Settled:
+def _settled(session: Session, launch: Launch | None, node: Node | None) -> DerivedState:
     facts = None
     if launch is not None:
         facts = LaunchFacts(
@@ -224,7 +233,7 @@ def _settled(session: Session, launch: Launch | None, node: Node | None) -> Sett
             reason=launch.reason,
             message=launch.message,
         )
-    return settle(
+    return derive_state(
         Intent(session.intent),
         EndReason(session.wish) if session.wish else None,
         facts,
