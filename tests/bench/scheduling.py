@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from footlights.scheduler import Index, Placement, Waiting, Wish
+from footlights.scheduler import Index, SlotChoice, Waiting, Wish
 from tests.bench.figures import Bench, Figure
 from tests.scheduler import exhaustive, generated
 
@@ -45,7 +45,7 @@ class _Indexed:
         self.fleet = generated.nodes(random, nodes)
         self.wishes = generated.Wishes(random)
         self.index = Index(self.fleet)
-        self.live: list[Placement] = []
+        self.live: list[SlotChoice] = []
         self.slots = sum(device.slots for node in self.fleet for device in node.devices)
 
     def fill(self, share: float) -> None:
@@ -61,14 +61,14 @@ class _Indexed:
             self.live.append(placement)
             taken += len(placement.slots)
 
-    def place(self, wish: Wish) -> Placement | None:
+    def place(self, wish: Wish) -> SlotChoice | None:
         """Decide, as if the store agreed at once."""
         placement = self.index.place(wish)
         if placement is not None:
             self.index.confirm(placement)
         return placement
 
-    def end(self, placement: Placement) -> None:
+    def end(self, placement: SlotChoice) -> None:
         """End a launch."""
         self.index.release(placement.node, placement.device, placement.slots)
 
@@ -79,14 +79,14 @@ class _Searched:
     def __init__(self, start: _Indexed) -> None:
         self._board = {node.name: node for node in start.index.nodes()}
 
-    def place(self, wish: Wish) -> Placement | None:
+    def place(self, wish: Wish) -> SlotChoice | None:
         """Decide."""
         placement = exhaustive.choose(wish, self._board.values())
         if placement is not None:
             self._board[placement.node] = exhaustive.taken(self._board[placement.node], placement)
         return placement
 
-    def end(self, placement: Placement) -> None:
+    def end(self, placement: SlotChoice) -> None:
         """End a launch."""
         self._board[placement.node] = exhaustive.freed(self._board[placement.node], placement)
 
@@ -131,8 +131,8 @@ def _speed() -> list[Figure]:
 
 def _seconds(
     state: _Indexed,
-    end: Callable[[Placement], None],
-    place: Callable[[Wish], Placement | None],
+    end: Callable[[SlotChoice], None],
+    place: Callable[[Wish], SlotChoice | None],
     operations: int,
     *,
     seed: int,
@@ -193,9 +193,9 @@ def _quality() -> list[Figure]:
 
 def _decide(
     state: _Indexed,
-    end: Callable[[Placement], None],
-    place: Callable[[Wish], Placement | None],
-    live: list[Placement],
+    end: Callable[[SlotChoice], None],
+    place: Callable[[Wish], SlotChoice | None],
+    live: list[SlotChoice],
     sequence: list[Wish],
 ) -> _Outcome:
     random = Random(len(sequence))
@@ -213,7 +213,7 @@ def _decide(
     return outcome
 
 
-def _pop(live: list[Placement], random: Random) -> Placement:
+def _pop(live: list[SlotChoice], random: Random) -> SlotChoice:
     chosen = random.randrange(len(live))
     live[chosen], live[-1] = live[-1], live[chosen]
     return live.pop()

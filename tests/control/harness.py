@@ -23,7 +23,6 @@ from google.protobuf.message import Message
 from footlights import errors
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
-from footlights.control.clock import Machine
 from footlights.control.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream.calls import status_of
@@ -44,7 +43,6 @@ class Clock:
     def __init__(self) -> None:
         self.wall = datetime(2026, 3, 1, 12, tzinfo=UTC)
         self.span = 1000.0
-        self.boot_id = "the first boot"
 
     def __call__(self) -> datetime:
         return self.wall
@@ -57,9 +55,9 @@ class Clock:
         self.wall += timedelta(seconds=seconds)
         self.span += seconds
 
-    def reboot(self, boot_id: str = "the second boot") -> None:
-        """Start the machine again: what is measured begins anew, and only the wall goes on."""
-        self.span, self.boot_id = 7.0, boot_id
+    def reboot(self) -> None:
+        """Start the machine again: the monotonic clock starts again, and only the wall clock goes on."""
+        self.span = 7.0
 
     def jump_s(self, seconds: float) -> None:
         """Set the wall clock, as an operator or NTP does."""
@@ -378,7 +376,7 @@ class Control:
 
     async def reap(self) -> None:
         """Make one pass of reaping."""
-        await self.plane.reaping.reap_once()
+        await self.plane.reaping.expire_once()
 
 
 def known(assignment: agent_pb2.Assignment, state: str = "READY", **members: Any) -> Report:
@@ -417,10 +415,7 @@ async def control(
     store = open_store(directory)
     try:
         origin = Origin("streams.example.com", 443, configured.direct_routes)
-        machine = Machine(clock.boot_id, clock.monotonic)
-        plane = await assemble(
-            configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic, decision_wait_s=0, machine=machine
-        )
+        plane = await assemble(configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic, decision_wait_s=0)
         admin = (directory / "admin.token").read_text().strip()
         transport = httpx2.ASGITransport(app=plane.app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:

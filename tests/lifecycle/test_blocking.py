@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from footlights.lifecycle.blocking import Block, Failure, Patience, blocked
+from footlights.lifecycle.blocking import BackoffPolicy, Block, Failure, blocked
 
-PATIENCE = Patience(failures=3, window_s=60, first_s=30, longest_s=900)
+PATIENCE = BackoffPolicy(failures=3, window_s=60, first_s=30, longest_s=900)
 BURST = [(90_102, 90_100), (90_092, 90_090), (90_082, 90_080)]
 HOURLY = [(hours * 3600 + 1, hours * 3600) for hours in range(20, 0, -1)]
 
@@ -51,4 +51,4 @@ def test_a_block_says_what_caused_it() -> None:
 
 def test_one_failure_may_be_enough() -> None:
     """As for a device that was lost."""
-    assert blocked([Failure(5, 5)], Patience(1, 60, 60, 3600)) == Block(1, 0, 55)
+    assert blocked([Failure(5, 5)], BackoffPolicy(1, 60, 60, 3600)) == Block(1, 0, 55)

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, merge, settle
+from footlights.lifecycle import (
+    DerivedState,
+    EndReason,
+    Intent,
+    LaunchFacts,
+    LaunchState,
+    SessionState,
+    derive_state,
+    merge,
+)
 from footlights.lifecycle.derivation import MAX_LAUNCHES
 
 states = st.sampled_from(LaunchState)
@@ -47,7 +56,7 @@ class Life(RuleBasedStateMachine):
         self.launch: LaunchFacts | None = None
         self.failures = 0
         self.launches = 0
-        self.settled = Settled(SessionState.PENDING)
+        self.settled = DerivedState(SessionState.PENDING)
         self.was = self.settled
 
     intent: Intent
@@ -57,7 +66,7 @@ class Life(RuleBasedStateMachine):
         self.was = self.settled
         if self.was.state.ended:
             return
-        self.settled = settle(self.intent, self.wish, self.launch, failures=self.failures)
+        self.settled = derive_state(self.intent, self.wish, self.launch, failures=self.failures)
         if self.settled.state is SessionState.PENDING and self.launch is not None:
             self.failures += self.launch.state is LaunchState.FAILED
             self.launch = None

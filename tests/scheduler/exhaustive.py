@@ -9,7 +9,7 @@ from dataclasses import replace
 from footlights.scheduler import (
     DeviceView,
     NodeView,
-    Placement,
+    SlotChoice,
     Waiting,
     Wish,
     device_refusal,
@@ -20,7 +20,7 @@ from footlights.scheduler import (
 GIB = 1 << 30
 
 
-def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[Placement | Waiting]:
+def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[SlotChoice | Waiting]:
     """Decide for every wish, in order; later wishes see the slots that earlier ones took."""
     board = {node.name: node for node in nodes}
     decided = []
@@ -29,7 +29,7 @@ def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[Placement |
         if placement is not None:
             board[placement.node] = taken(board[placement.node], placement)
         decided.append((wish, placement))
-    decisions: list[Placement | Waiting] = []
+    decisions: list[SlotChoice | Waiting] = []
     waiting = 0
     for wish, placement in decided:
         waiting += placement is None
@@ -37,14 +37,14 @@ def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[Placement |
     return decisions
 
 
-def choose(wish: Wish, nodes: Iterable[NodeView]) -> Placement | None:
+def choose(wish: Wish, nodes: Iterable[NodeView]) -> SlotChoice | None:
     """Return the best of all devices that fit."""
     found = min(_candidates(wish, nodes), key=lambda candidate: candidate[0], default=None)
     if found is None:
         return None
     _, node, device = found
     slots = tuple(slot for slot in range(device.slots) if slot not in device.leased)[: wish.slots]
-    return Placement(wish.session_id, node.name, device.uuid, slots)
+    return SlotChoice(wish.session_id, node.name, device.uuid, slots)
 
 
 def rank(wish: Wish, node: NodeView, device: DeviceView) -> tuple[object, ...]:
@@ -60,12 +60,12 @@ def rank(wish: Wish, node: NodeView, device: DeviceView) -> tuple[object, ...]:
     )
 
 
-def taken(node: NodeView, placement: Placement) -> NodeView:
+def taken(node: NodeView, placement: SlotChoice) -> NodeView:
     """Return the node with the placement's slots leased and one more launch."""
     return _leased(node, placement.device, lambda leased: leased | set(placement.slots), 1)
 
 
-def freed(node: NodeView, placement: Placement) -> NodeView:
+def freed(node: NodeView, placement: SlotChoice) -> NodeView:
     """Return the node with the placement's slots free and one launch less."""
     return _leased(node, placement.device, lambda leased: leased - set(placement.slots), -1)
 

@@ -1,4 +1,7 @@
-"""The placement index against the exhaustive choice, whatever happens to the fleet."""
+"""The placement index against the exhaustive choice, whatever happens to the fleet.
+
+Covers what it is made of: `fleet_state`, `node_table`, `nodesets`, `device_cells`, `wish_shapes`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from footlights.scheduler import Index, NodeView, Placement, Wish, verdicts
+from footlights.scheduler import Index, NodeView, SlotChoice, Wish, verdicts
 from tests.scheduler import exhaustive, generated
 from tests.scheduler.fleets import GIB, device, fleets, node, nodes, queues, wish, wishes
 
@@ -21,14 +24,14 @@ NAMES = ("node-0", "node-1", "node-2", "node-3", "node-4")
 class Fleet(RuleBasedStateMachine):
     """An index, and beside it a plain model of what it was told: views, and holds on top of them."""
 
-    placements = Bundle[Placement]("placements")
+    placements = Bundle[SlotChoice]("placements")
 
     def __init__(self) -> None:
         """Start with an index that knows nothing."""
         super().__init__()
         self.index = Index()
         self.told: dict[str, NodeView] = {}
-        self.holds: list[Placement] = []
+        self.holds: list[SlotChoice] = []
         self.standing: list[Wish] = []
 
     def board(self) -> dict[str, NodeView]:
@@ -71,7 +74,7 @@ class Fleet(RuleBasedStateMachine):
         self.index.remove_node(name)
 
     @rule(target=placements, wanted=wishes("s"))
-    def place(self, wanted: Wish) -> Placement:
+    def place(self, wanted: Wish) -> SlotChoice:
         """The index takes what the exhaustive choice takes."""
         expected = exhaustive.choose(wanted, self.board().values())
 
@@ -83,7 +86,7 @@ class Fleet(RuleBasedStateMachine):
         return expected
 
     @rule(placement=consumes(placements))
-    def confirm(self, placement: Placement) -> None:
+    def confirm(self, placement: SlotChoice) -> None:
         """The store has a placement."""
         self.index.confirm(placement)
         if placement in self.holds:
@@ -91,7 +94,7 @@ class Fleet(RuleBasedStateMachine):
             self._take(placement)
 
     @rule(placement=consumes(placements))
-    def withdraw(self, placement: Placement) -> None:
+    def withdraw(self, placement: SlotChoice) -> None:
         """The store has refused a placement."""
         self.index.withdraw(placement)
         if placement in self.holds:
@@ -100,14 +103,14 @@ class Fleet(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), number=st.integers(0, 2), slots=st.frozensets(st.integers(0, 3), min_size=1))
     def take(self, name: str, number: int, slots: frozenset[int]) -> None:
         """Somebody else's launch has begun."""
-        begun = Placement("other", name, f"GPU-{name}-{number}", tuple(slots))
+        begun = SlotChoice("other", name, f"GPU-{name}-{number}", tuple(slots))
         self.index.take(begun.node, begun.device, begun.slots)
         self._take(begun)
 
     @rule(name=st.sampled_from(NAMES), number=st.integers(0, 2), slots=st.frozensets(st.integers(0, 3), min_size=1))
     def release(self, name: str, number: int, slots: frozenset[int]) -> None:
         """Somebody's launch has ended."""
-        ended = Placement("other", name, f"GPU-{name}-{number}", tuple(slots))
+        ended = SlotChoice("other", name, f"GPU-{name}-{number}", tuple(slots))
         self.index.release(ended.node, ended.device, ended.slots)
         home = self.told.get(name)
         if home is not None and any(each.leased & slots for each in home.devices if each.uuid == ended.device):
@@ -133,17 +136,17 @@ class Fleet(RuleBasedStateMachine):
             assert len(shown) == min(2, len(known))
             assert all(verdict in known for verdict in shown)
 
-    def _take(self, placement: Placement) -> None:
+    def _take(self, placement: SlotChoice) -> None:
         home = self.told.get(placement.node)
         if _has(home, placement) and home is not None and not _leases(home, placement):
             self.told[placement.node] = exhaustive.taken(home, placement)
 
 
-def _has(home: NodeView | None, placement: Placement) -> bool:
+def _has(home: NodeView | None, placement: SlotChoice) -> bool:
     return home is not None and any(each.uuid == placement.device for each in home.devices)
 
 
-def _leases(home: NodeView, placement: Placement) -> bool:
+def _leases(home: NodeView, placement: SlotChoice) -> bool:
     return any(each.uuid == placement.device and each.leased >= set(placement.slots) for each in home.devices)
 
 
@@ -165,7 +168,7 @@ def test_a_busy_fleet_is_filled_as_by_looking_at_everything(seed: int) -> None:
     fleet = generated.nodes(random, 24)
     wanted = generated.Wishes(random)
     board, index = {each.name: each for each in fleet}, Index(fleet)
-    live: list[Placement] = []
+    live: list[SlotChoice] = []
     refused = 0
     for _ in range(400):
         wanted_now = next(wanted)
@@ -213,21 +216,6 @@ def test_no_gpu_is_spent_for_warmth() -> None:
     index = Index([node("gpu", device("1"), warm=warm), node("software", device("2", kind="SOFTWARE"))])
 
     assert _node(index.place(wish(application="usd-viewer", application_version="1.0.0"))) == "software"
-
-
-# Order among equals
-
-
-def test_replicas_with_salts_of_their_own_do_not_reach_for_the_same_node() -> None:
-    """Among equal nodes each has its own order; a better one is still every one's first."""
-    fleet = [node(f"node-{number}", device()) for number in range(20)]
-    best = node("least", device(memory_total_bytes=8 * GIB))
-    choices = Counter(_node(Index(fleet, salt=f"replica-{number}").choose(wish())) for number in range(20))
-
-    assert len(choices) > 5
-    assert Counter(_node(Index([*fleet, best], salt=str(number)).choose(wish())) for number in range(20)) == {
-        "least": 20
-    }
 
 
 # Explaining
@@ -337,5 +325,5 @@ def test_what_is_remembered_is_bounded_and_forgetting_changes_no_answer() -> Non
     assert len(list(index._cells)) <= 600
 
 
-def _node(placement: Placement | None) -> str | None:
+def _node(placement: SlotChoice | None) -> str | None:
     return placement.node if placement else None

@@ -170,7 +170,7 @@ async def test_a_version_that_was_deleted_starts_nothing(store: Store) -> None:
 
 
 async def test_the_same_request_finds_its_session(store: Store) -> None:
-    """Per subject, with the same body, for 24 hours; and nothing is created or leased for it."""
+    """Per subject, with the same body, until it is forgotten after 24 hours; and nothing is created or leased for it."""
     [first] = await create_all(store, creation_of(request=Request("ann", "k1", b"body")))
 
     async def again(subject: str, key: str, body: bytes = b"body", later: timedelta = timedelta(0)) -> str:
@@ -185,6 +185,8 @@ async def test_the_same_request_finds_its_session(store: Store) -> None:
     assert await again("ann", "k1", b"other") == "REQUEST_ID_REUSED"
     assert await again("ann", "k2") == "WAITING"
     assert await again("bob", "k1") == "WAITING"
+    assert await again("ann", "k1", b"other", later=DAY + S) == "REQUEST_ID_REUSED"
+    await store.write(lambda tx: idempotency.forget_old(tx, now=NOW + DAY + S))
     assert await again("ann", "k1", b"other", later=DAY + S) == "WAITING"
 
 
@@ -220,7 +222,7 @@ async def test_a_request_does_not_share_the_refusal_of_another(store: Store) -> 
 async def test_a_key_whose_session_is_gone_can_be_used_again(store: Store) -> None:
     """Otherwise its owner could neither find the session nor make another."""
     asked = Request("ann", "k1", b"body")
-    await store.write(lambda tx: idempotency.claim(tx, [(asked, "pruned")], now=NOW, certain=NOW))
+    await store.write(lambda tx: idempotency.claim(tx, [(asked, "pruned")], now=NOW))
 
     first, second = await create_all(store, creation_of(request=asked), creation_of(request=asked))
 

@@ -17,14 +17,14 @@ from footlights.control import clock
 from footlights.control.call.authenticate import Authentication
 from footlights.control.call.pacing import Pacing
 from footlights.control.call.pipeline import CallInterceptor
-from footlights.control.clock import Machine, SharedWall, steady
+from footlights.control.clock import CautiousClock, DatabaseClock
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
 from footlights.control.dispatch.reports import ReportRecorder
 from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentService, Welcome
-from footlights.control.expiry.loop import Reaping
+from footlights.control.expiry.loop import ExpiryLoop
 from footlights.control.http import Api, ASGIApp, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
@@ -34,8 +34,8 @@ from footlights.control.replication.membership import Membership
 from footlights.control.replication.notifications import NotificationRelay
 from footlights.control.replication.peers import Peers, ReplicaService
 from footlights.control.replication.work_lease import LeaderLease
-from footlights.control.scheduling.cache import Board
-from footlights.control.scheduling.loop import Placing
+from footlights.control.scheduling.cache import FleetCache
+from footlights.control.scheduling.loop import PlacementLoop
 from footlights.control.services import tokens
 from footlights.control.services.applications import Applications
 from footlights.control.services.catalog import Catalogue
@@ -119,8 +119,8 @@ class Plane:
     services: tuple[str, ...]
     """Their names."""
     app: ASGIApp
-    placing: Placing
-    reaping: Reaping
+    placing: PlacementLoop
+    reaping: ExpiryLoop
     sender: AssignmentSender
     replicas: Membership
     peers: Peers
@@ -166,7 +166,6 @@ async def assemble(
     wall: Callable[[], datetime] = clock.utc_now,
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
-    machine: Machine | None = None,
     *,
     replica: str = "",
 ) -> Plane:
@@ -178,18 +177,18 @@ async def assemble(
         key: The cluster's key.
         origin: Where viewers reach this control plane, for routes.
         public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
-        wall: The wall clock, which may jump: what is stored and reckoned with comes from a steady one.
+        wall: The wall clock, for moments; not used where the database has a clock of its own.
         monotonic: The clock that only measures spans, in seconds.
         decision_wait_s: How long the answer to a creation waits for placing's first decision.
-        machine: What the steady clock is kept by; None is this machine's boot-time clock.
         replica: Which replica this is, the same after a restart; empty for a new one.
 
     Raises:
         errors.FailedPrecondition: the database is another cluster key's.
     """
-    shared_wall = SharedWall(wall)
-    shared_wall.read(await store.read(database_time.of_the_server))
-    clock = steady(shared_wall, machine or Machine.here(), settings.data_dir, await store.read(database_time.newest))
+    clock = DatabaseClock(wall, monotonic)
+    clock.read(await store.read(database_time.of_the_server))
+    newest = await store.read(database_time.newest)
+    cautious = CautiousClock(clock, monotonic, newest=newest, file=settings.data_dir / "clock")
     cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
@@ -208,7 +207,7 @@ async def assemble(
         clock=clock,
         supervisor=supervisor,
         pause=guard.shown,
-        observe_time=shared_wall.read,
+        observe_time=clock.read,
     )
     if not store.shared:
         await store.write(node_rows.disconnect_all)
@@ -238,9 +237,18 @@ async def assemble(
         monotonic=monotonic,
     )
     loops = "loops" in settings.roles
-    board = Board(store, signals, clock, monotonic)
+    board = FleetCache(store, signals, clock, supervisor=supervisor, monotonic=monotonic)
     work = LeaderLease("placing", store, replicas, may=loops)
-    placing = Placing(store, signals, work, board, metrics, clock, monotonic=monotonic)
+    placing = PlacementLoop(
+        store=store,
+        bus=signals,
+        work=work,
+        cache=board,
+        metrics=metrics,
+        clock=clock,
+        supervisor=supervisor,
+        monotonic=monotonic,
+    )
 
     duplicates = DuplicateIdentities(
         store,
@@ -316,16 +324,18 @@ async def assemble(
             front_door=front_door if "frontdoor" in settings.roles else None,
         ),
         placing=placing,
-        reaping=Reaping(
-            store,
-            signals,
-            LeaderLease("reaping", store, replicas, may=loops),
-            judge,
-            metrics,
-            settings,
-            guard,
-            clock,
-            monotonic,
+        reaping=ExpiryLoop(
+            store=store,
+            bus=signals,
+            work=LeaderLease("reaping", store, replicas, may=loops),
+            silences=judge,
+            brake=guard,
+            metrics=metrics,
+            retention_days=settings.retention_days,
+            clock=clock,
+            cautious=cautious,
+            supervisor=supervisor,
+            monotonic=monotonic,
         ),
         sender=sender,
         replicas=replicas,

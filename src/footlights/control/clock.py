@@ -1,192 +1,128 @@
-"""The control plane's clock: it takes the time from the wall once, and is kept by a clock that does not jump.
+"""The control plane's clocks.
 
-Everything that is stored as a moment, and every age that is reckoned from one, comes from here. A wall clock that is
-set while the server runs changes nothing: small differences are made good slowly, a large one is believed after the
-wall has kept to it for an hour. A server that is started again on the same boot of its machine goes on where it was.
+There are two kinds, and neither replaces the other:
 
-At a first start, and after a reboot, the wall is all there is. Time never begins before what the store has seen; and
-where the wall says that long has passed since then, it may be right, so it is followed, but nothing is pruned,
-forgotten or ended for it: that ``gap`` is not counted for the next day.
+* *Moments* that are stored or shown come from the wall clock. Replicas that share a Postgres use the wall clock of
+  their database (`DatabaseClock`), so that their moments are comparable.
+* *Spans* that this process waits for are measured by the monotonic clock, which does not jump.
+
+The age of a stored moment needs both: the wall clock may jump between two readings. Where an age makes something end
+or disappear, it is measured from `CautiousClock`.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 log = structlog.get_logger(__name__)
 
-STEP_S = 10.0
-"""A difference from the wall that is made good slowly; more is a step."""
-SLEW = 0.01
-"""How much of the time that passes is used to make a difference good."""
-BELIEVE_AFTER_S = 3600.0
-"""How long the wall has to keep to a step."""
-STRANGE_S = 3600.0
-"""How long a server may have been away before the wall's word for it is doubted."""
-DOUBT_S = 86_400.0
-"""How long a gap is not counted."""
-
 Wall = Callable[[], datetime]
-_FILE = "clock.json"
-_KEEP_S = 1.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The clock of the machine that never jumps."""
-
-    boot_id: str
-    """Which run of the machine its seconds belong to."""
-    since_boot: Callable[[], float]
-    """Seconds since the machine was started, the time that it slept included."""
-
-    @classmethod
-    def here(cls) -> Machine:
-        """This machine: random(4)'s boot id, and CLOCK_BOOTTIME (clock_gettime(2))."""
-        try:
-            boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        except OSError:
-            boot_id = ""  # never the same as another: each start takes the time from the wall
-        boot_time = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-        return cls(boot_id, lambda: time.clock_gettime(boot_time))
-
-
-class SharedWall:
-    """The wall clock of several replicas: that of the database they share, so that their moments are one clock's.
-
-    Between two readings of it the machine's own wall goes on from there.
-    """
-
-    def __init__(self, wall: Wall) -> None:
-        """Begin with the machine's own."""
-        self._wall, self._ahead = wall, timedelta(0)
-
-    def __call__(self) -> datetime:
-        """Return this moment."""
-        return self._wall() + self._ahead
-
-    def read(self, moment: datetime | None) -> None:
-        """Take what the database's clock says now; None where it has none of its own."""
-        if moment is not None:
-            self._ahead = moment - self._wall()
-
-
-class SteadyClock:
-    """Moments that go on evenly whatever the wall does. Calling it returns this moment."""
-
-    def __init__(self, wall: Wall, machine: Machine, file: Path | None = None, newest: datetime | None = None) -> None:
-        """Go on from where ``file`` says, where it is of this boot; else begin.
-
-        Args:
-            wall: The wall clock.
-            machine: What this clock is kept by.
-            file: Where it is kept for the next start; None to forget it.
-            newest: The last moment that the store has.
-        """
-        self._wall, self._machine, self._file = wall, machine, file
-        self._seen = machine.since_boot()
-        self._step: tuple[float, float] | None = None
-        self._gap, self._doubted_until = timedelta(0), self._seen
-        kept = _read(file, machine.boot_id)
-        self._kept = kept
-        self._booted = self._begin(wall(), newest) if kept is None else kept
-        self.started = self()
-        """The moment at which this clock was begun."""
-
-    def __call__(self) -> datetime:
-        """Return this moment."""
-        seen = self._machine.since_boot()
-        passed, self._seen = max(0.0, seen - self._seen), seen
-        ahead = (self._wall() - _EPOCH).total_seconds() - (self._booted + seen)
-        if abs(ahead) <= STEP_S:
-            self._step = None
-            most = SLEW * passed
-            self._booted += max(-most, min(most, ahead))
-        else:
-            self._consider(ahead, seen)
-        return _EPOCH + timedelta(seconds=self._booted + seen)
-
-    @property
-    def gap(self) -> timedelta:
-        """The time of which only the wall says that it has passed; zero once that has stood for a day."""
-        return self._gap if self._machine.since_boot() < self._doubted_until else timedelta(0)
-
-    def age_s(self, moment: datetime) -> float:
-        """Return the seconds since a stored moment of which this cluster knows that they have passed."""
-        age = self() - moment
-        return (age - self.gap if moment < self.started else age).total_seconds()
-
-    def keep(self) -> None:
-        """Write where the clock is, if that is not known yet, for the next start on this boot. Blocks on the disk."""
-        booted = self._booted
-        if self._file is None or not self._machine.boot_id:
-            return
-        if self._kept is not None and abs(booted - self._kept) < _KEEP_S:
-            return
-        draft = self._file.with_suffix(".tmp")
-        try:
-            draft.write_text(json.dumps({"boot_id": self._machine.boot_id, "booted": booted}))
-            draft.replace(self._file)
-        except OSError as error:
-            log.warning("clock_not_kept", error=str(error))
-            return
-        self._kept = booted
-
-    def _begin(self, wall: datetime, newest: datetime | None) -> float:
-        now = wall
-        if newest is not None and newest > wall:
-            now = newest
-        elif newest is not None and (wall - newest).total_seconds() > STRANGE_S:
-            self._doubt(wall - newest)
-        return (now - _EPOCH).total_seconds() - self._seen
-
-    def _consider(self, ahead: float, seen: float) -> None:
-        """Look at a step of the wall: whether it is new, or has stood for long enough."""
-        if self._step is None or abs(self._step[0] - ahead) > STEP_S:
-            self._step = ahead, seen
-            log.warning(
-                "clock_stepped",
-                seconds=round(ahead, 1),
-                believed_in_s=BELIEVE_AFTER_S,
-            )
-        elif seen - self._step[1] >= BELIEVE_AFTER_S:
-            log.warning("clock_believed", seconds=round(ahead, 1))
-            self._step = None
-            self._booted += ahead
-            self.started = _EPOCH + timedelta(seconds=self._booted + seen)
-            self._doubt(timedelta(seconds=max(0.0, ahead)))
-
-    def _doubt(self, gap: timedelta) -> None:
-        self._gap = gap
-        self._doubted_until = self._machine.since_boot() + DOUBT_S
+Monotonic = Callable[[], float]
 
 
 def utc_now() -> datetime:
-    """Return this moment, the default clock."""
+    """Return this machine's wall clock."""
     return datetime.now(UTC)
 
 
-def steady(wall: Wall, machine: Machine, data_dir: Path, newest: datetime | None) -> SteadyClock:
-    """Return the clock of a control plane with this data directory, kept there for the next start."""
-    clock = SteadyClock(wall, machine, data_dir / _FILE, newest)
-    clock.keep()
-    return clock
+class DatabaseClock:
+    """The wall clock of the database server; this machine's where the database has no clock of its own (SQLite).
+
+    Between two readings it advances with this machine's monotonic clock.
+    """
+
+    def __init__(self, wall: Wall, monotonic: Monotonic) -> None:
+        """Create a clock that has not been read yet and returns ``wall()``."""
+        self._wall, self._monotonic = wall, monotonic
+        self._read: tuple[datetime, float] | None = None
+
+    def __call__(self) -> datetime:
+        """Return the current moment."""
+        if self._read is None:
+            return self._wall()
+        moment, at = self._read
+        return moment + timedelta(seconds=self._monotonic() - at)
+
+    def read(self, moment: datetime | None) -> None:
+        """Set the clock to the database server's moment; None, for a database without a clock, changes nothing."""
+        if moment is not None:
+            self._read = moment, self._monotonic()
 
 
-def _read(file: Path | None, boot_id: str) -> float | None:
-    """Return when this boot began by the clock that was kept; None where it is of another boot, or not to be read."""
-    if file is None or not boot_id:
-        return None
+class CautiousClock:
+    """A moment that has certainly passed: never later than the wall clock, and unmoved by its jumps.
+
+    It is the lowest that the wall clock has been during the last day, carried forward by the monotonic clock. So a
+    jump forward counts only after it has lasted a day, and time that a machine slept does not count for a day.
+
+    It is kept in a file for the next start, which believes a gap of up to an hour; of a longer one only what the
+    monotonic clock measures from then on counts, for a day. Without a file, the newest moment in the store is used.
+
+    What this guarantees: no age that is measured from here is longer than the time that really passed, plus that hour
+    at a start. It may be shorter. What it does not: a wall clock that stays wrong for a day is believed, and so is a
+    store that was written under a wrong clock by a process whose file is gone.
+    """
+
+    WINDOW_H = 24
+    BELIEVED_GAP = timedelta(hours=1)
+
+    def __init__(self, wall: Wall, monotonic: Monotonic, *, newest: datetime | None = None, file: Path | None = None):
+        """Start the clock.
+
+        Args:
+            wall: The wall clock.
+            monotonic: The monotonic clock, in seconds.
+            newest: The newest moment in the store; None for an empty store.
+            file: Where the moment is kept for the next start; None to keep it nowhere.
+        """
+        self._wall, self._monotonic, self._file = wall, monotonic, file
+        self._lowest: dict[int, datetime] = {}
+        """By the hour of monotonic time: the lowest wall clock, minus the monotonic clock."""
+        start, kept = wall(), (file and _read(file)) or newest
+        if kept is not None and start - kept > self.BELIEVED_GAP:
+            log.warning("clock_gap", seconds=round((start - kept).total_seconds()), counted_after_h=self.WINDOW_H)
+            start = kept
+        self._note(start)
+
+    def __call__(self) -> datetime:
+        """Return the moment. Call it at least every few minutes: it remembers the wall clock at each call."""
+        now = self._note(self._wall())
+        return min(self._lowest.values()) + timedelta(seconds=now)
+
+    def age_s(self, moment: datetime) -> float:
+        """Return for how many seconds a stored moment has certainly been in the past; 0 where that is not known."""
+        return max(0.0, (self() - moment).total_seconds())
+
+    def keep(self, moment: datetime) -> None:
+        """Write a moment that this clock has returned, for the next start. Blocks on the disk."""
+        if self._file is None:
+            return
+        draft = self._file.with_suffix(".tmp")
+        try:
+            draft.write_text(moment.isoformat(), encoding="ascii")
+            draft.replace(self._file)
+        except OSError as error:
+            log.warning("clock_not_kept", error=str(error))
+
+    def _note(self, wall: datetime) -> float:
+        now = self._monotonic()
+        hour, origin = int(now // 3600), wall - timedelta(seconds=now)
+        if hour not in self._lowest:
+            self._lowest = {each: low for each, low in self._lowest.items() if each >= hour - self.WINDOW_H}
+        self._lowest[hour] = min(origin, self._lowest.get(hour, origin))
+        return now
+
+
+def _read(file: Path) -> datetime | None:
     try:
-        kept = json.loads(file.read_text())
-        return float(kept["booted"]) if kept["boot_id"] == boot_id else None
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = datetime.fromisoformat(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
         return None
+    return kept if kept.tzinfo is not None else None

@@ -1,6 +1,6 @@
-"""Nodes that are cordoned by what ails one of their devices: its driver wants the whole machine rebooted.
+"""Nodes that are cordoned by the condition of a device: its driver asks for a reboot of the machine.
 
-It follows from the last readings and nothing is stored: once no reboot is asked for, the node is placed on again.
+It follows from the last readings, and nothing is stored: once no driver asks for a reboot, the node is used again.
 """
 
 from __future__ import annotations

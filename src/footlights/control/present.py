@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from footlights.control import limits as limits_of
 from footlights.control import node_conditions
+from footlights.lifecycle import SessionState
 from footlights.protocol.times import duration, timestamp
 from footlights.store.schema import (
     ApplicationRow,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 NOTICE_TTL = timedelta(minutes=2)
 """How long a notice is shown: what lasts is met again within less."""
-
-_ROUTED = ("READY", "ACTIVE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def session(
         message.idle_timeout.CopyFrom(applied.idle_timeout)
     for stage, when in row.timeline:
         message.timeline.add(stage=session_pb2.Session.Milestone.Stage.Value(stage), time=timestamp(moment(when)))
-    if row.state == "PENDING":
+    if row.state == SessionState.PENDING:
         _queue(message, row.queue)
     if launch is not None:
         _launch(message, row, launch, facts, device_name, origin)
@@ -110,12 +109,12 @@ def _launch(
     message.device_name = device_name
     if launch.exit_code is not None:
         message.exit_code = launch.exit_code
-    if row.state in _ROUTED:
+    if SessionState(row.state).has_picture:
         if launch.viewers is not None:
             message.viewers = launch.viewers
         if facts is not None and launch.signal_port:
             _routes(message, launch, facts, origin)
-    if row.state == "FAILED":
+    if row.state == SessionState.FAILED:
         message.log_tail.extend(launch.log_tail)
 
 

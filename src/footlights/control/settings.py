@@ -1,4 +1,7 @@
-"""What a control plane can be told, in one frozen record that is passed down by constructor."""
+"""The settings of a control plane process: one frozen record, checked when it is made.
+
+Each field is an option of ``footlights server``; its docstring is the option's help.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,25 @@ from footlights.ids import is_loopback
 
 ROLES = ("api", "frontdoor", "hub", "loops")
 
+_DAY_S = 86_400.0
+_BOUNDS: dict[str, tuple[float, float, str]] = {
+    "heartbeat_interval_s": (0.1, 300.0, "three missed heartbeats make a node UNREACHABLE"),
+    "abandon_after_s": (1.0, 366 * _DAY_S, "it is a time span"),
+    "queue_limit": (1, 100_000, "placement reads the whole queue, which takes seconds beyond that"),
+    "max_concurrent_calls": (1, 10_000, "no more writes than that may wait for the disk"),
+    "retention_days": (1, 3650, "history is kept in the database"),
+    "grant_ttl_s": (1.0, _DAY_S, "a grant cannot be revoked"),
+    "turn_ttl_s": (1.0, 366 * _DAY_S, "a password for the relay cannot be revoked"),
+}
+"""Setting -> least, most, and why it is bounded."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """A control plane's settings.
 
     Raises:
-        InvalidArgument: a setting cannot be; ``field`` names it as the command line does.
+        InvalidArgument: a setting is out of bounds or contradicts another; ``field`` names it as the command line does.
     """
 
     data_dir: Path
@@ -29,7 +44,7 @@ class ServerSettings:
     """Empty for SQLite in the data directory, or ``postgresql://USER@HOST/NAME``."""
     roles: tuple[str, ...] = ROLES
     """What this process does, of several on one Postgres: ``api`` (gRPC, REST, console), ``frontdoor`` (viewers'
-    signalling), ``hub`` (agents' links), ``loops`` (placing, reaping). Repeat, or separate by commas."""
+    signalling), ``hub`` (agents' links), ``loops`` (placement, expiry). Repeat, or separate by commas."""
     peer_address: str = ""
     """Where other replicas reach this one's gRPC, ``HOST:PORT``; empty: that of ``grpc_listen``, unless it is every
     address of this machine."""
@@ -40,19 +55,19 @@ class ServerSettings:
     tls_cert: Path | None = None
     """The certificate chain (PEM) for gRPC and HTTP."""
     tls_key: Path | None = None
-    """Its key (PEM)."""
+    """The private key of the certificate (PEM)."""
     direct_routes: bool = False
     """Whether a session's routes name the node for signalling too, for clients that dial nodes."""
     cors_origins: tuple[str, ...] = ("*",)
     """The origins whose pages may call. No cookie ever authorises, so all may by default."""
     heartbeat_interval_s: float = 5.0
-    """How often agents say that they are alive; three missed make a node UNREACHABLE."""
+    """How often each agent sends a heartbeat; three missed make a node UNREACHABLE."""
     abandon_after_s: float = 1800.0
-    """How long an agent keeps unwatched sessions without a link."""
+    """How long an agent keeps sessions without viewers while it has no link."""
     queue_limit: int = 1000
-    """How many sessions may wait for a device."""
+    """How many sessions may wait for a device, at most 100,000."""
     max_concurrent_calls: int = 2000
-    """How many calls may be under way at once; more are shed with 503."""
+    """How many calls may be in progress at once, at most 10,000; more are answered with 503."""
     retention_days: int = 30
     """How long ended sessions are kept."""
     grant_ttl_s: float = 300.0
@@ -60,11 +75,11 @@ class ServerSettings:
     ice_servers: tuple[str, ...] = ()
     """``stun:`` or ``turn:`` URLs that viewers are given."""
     turn_urls: tuple[str, ...] = ()
-    """``turn:`` or ``turns:`` URLs of a relay that knows ``turn_secret_file``; each viewer has its own password."""
+    """``turn:`` or ``turns:`` URLs of a relay that shares ``turn_secret_file``; each viewer has its own password."""
     turn_secret_file: Path | None = None
     """The secret that is shared with the relay (coturn: static-auth-secret)."""
     turn_ttl_s: float = 86400.0
-    """How long a viewer's password for the relay is good; longer than a session may last."""
+    """How long a viewer's password for the relay is valid; longer than a session may last."""
     log_format: str = "console"
     """``console`` or ``json``."""
     log_level: str = "info"
@@ -73,47 +88,23 @@ class ServerSettings:
     def __post_init__(self) -> None:
         """Check what can be checked without touching anything."""
         self._check_roles()
-        for name, value in (("grpc_listen", self.grpc_listen), ("http_listen", self.http_listen)):
-            host, _ = split_address(name, value)
-            if not self.insecure and self.tls_cert is None and not is_loopback(host):
-                raise InvalidArgument(
-                    name,
-                    f"{value!r} listens beyond this machine without TLS, and tokens would travel in the clear. "
-                    "Give --tls-cert and --tls-key, or say --insecure where something in front ends TLS.",
-                )
-        if self.peer_address:
-            split_address("peer_address", self.peer_address)
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise InvalidArgument("tls_key", "a certificate and its key go together. Give both or neither.")
-        for name, number in (
-            ("heartbeat_interval_s", self.heartbeat_interval_s),
-            ("abandon_after_s", self.abandon_after_s),
-            ("queue_limit", self.queue_limit),
-            ("max_concurrent_calls", self.max_concurrent_calls),
-            ("retention_days", self.retention_days),
-            ("grant_ttl_s", self.grant_ttl_s),
-            ("turn_ttl_s", self.turn_ttl_s),
-        ):
-            if not number > 0:
-                raise InvalidArgument(name, f"{number!r} is not above 0.")
-        for url in self.turn_urls:
-            if not url.startswith(("turn:", "turns:")):
-                raise InvalidArgument("turn_urls", f"{url!r} must start with turn: or turns:, as in turn:HOST:3478.")
-        if bool(self.turn_urls) != (self.turn_secret_file is not None):
-            raise InvalidArgument("turn_secret_file", "a relay's URLs and secret go together. Give both or neither.")
-        if self.log_format not in ("console", "json"):
-            raise InvalidArgument("log_format", f"{self.log_format!r} is neither 'console' nor 'json'.")
-        if self.log_level not in ("debug", "info", "warning", "error"):
-            raise InvalidArgument("log_level", f"{self.log_level!r} is none of debug, info, warning, error.")
+        self._check_listeners()
+        for name, (least, most, why) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InvalidArgument(name, f"must be from {least:g} to {most:g} (got {value:g}): {why}.")
+        self._check_relay()
+        _check_choice("log_format", self.log_format, ("console", "json"))
+        _check_choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
-            raise InvalidArgument("public_url", f"{self.public_url!r} must start with http:// or https://.")
+            raise InvalidArgument("public_url", f"must start with http:// or https:// (got {self.public_url!r}).")
 
     def reached_at(self, port: int) -> str:
-        """Return where other replicas reach its gRPC, that listens on ``port``; empty where nobody can tell."""
+        """Return where other replicas reach the gRPC that listens on ``port``; empty where that is not known."""
         if self.peer_address:
             return self.peer_address
         host, _ = split_address("grpc_listen", self.grpc_listen)
-        if host in ("0.0.0.0", "::"):  # noqa: S104  # whoever dials it reaches itself
+        if host in ("0.0.0.0", "::"):  # noqa: S104  # another machine that dials it reaches itself
             return ""
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -121,16 +112,36 @@ class ServerSettings:
         roles = tuple(part.strip() for given in self.roles for part in given.split(","))
         object.__setattr__(self, "roles", roles)
         for role in roles:
-            if role not in ROLES:
-                raise InvalidArgument("roles", f"{role!r} is no role. Give some of {', '.join(ROLES)}.")
+            _check_choice("roles", role, ROLES)
         if not self.database and set(roles) != set(ROLES):
             raise InvalidArgument(
                 "roles",
-                f"{','.join(roles)} leaves the rest to other processes, and SQLite can be used by one only. Leave it "
-                "out, or give --database postgresql://….",
+                f"{','.join(roles)} leaves the rest to other processes, but only one process can use SQLite. "
+                "Leave the option out, or give --database postgresql://….",
             )
+
+    def _check_listeners(self) -> None:
+        for name, value in (("grpc_listen", self.grpc_listen), ("http_listen", self.http_listen)):
+            host, _ = split_address(name, value)
+            if not self.insecure and self.tls_cert is None and not is_loopback(host):
+                raise InvalidArgument(
+                    name,
+                    f"{value!r} listens beyond this machine without TLS, and tokens would travel in the clear. "
+                    "Give --tls-cert and --tls-key, or --insecure where a proxy in front ends TLS.",
+                )
         if self.peer_address:
             split_address("peer_address", self.peer_address)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InvalidArgument("tls_key", "a certificate needs its key. Give both or neither.")
+
+    def _check_relay(self) -> None:
+        for url in self.turn_urls:
+            if not url.startswith(("turn:", "turns:")):
+                raise InvalidArgument(
+                    "turn_urls", f"must start with turn: or turns:, as in turn:HOST:3478 (got {url!r})."
+                )
+        if bool(self.turn_urls) != (self.turn_secret_file is not None):
+            raise InvalidArgument("turn_secret_file", "a relay needs its URLs and its secret. Give both or neither.")
 
 
 def split_address(field: str, text: str) -> tuple[str, int]:
@@ -138,5 +149,10 @@ def split_address(field: str, text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise InvalidArgument(field, f"{text!r} is not HOST:PORT, such as 127.0.0.1:8080.")
+        raise InvalidArgument(field, f"must be HOST:PORT, as in 127.0.0.1:8080 (got {text!r}).")
     return host, int(port)
+
+
+def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidArgument(field, f"unknown value {value!r}; choose from {', '.join(choices)}.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.errors import Error, FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
+from footlights.lifecycle import SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from footlights.frontdoor.interfaces import GrantVerifier, Resolve, Target, ViewerGrant
 
-_WAITING: Final = frozenset({"PENDING", "STARTING"})
-_OPEN: Final = frozenset({"READY", "ACTIVE"})
 _RETRY_AFTER_S: Final = 2.0
 
 
@@ -84,7 +83,8 @@ def require_open(target: Target, session_id: str) -> None:
         FrontDoorError: 503 ``SESSION_NOT_READY`` with Retry-After, or 409 ``SESSION_ENDED``.
     """
     metadata = {"session_id": session_id, "state": target.state}
-    if target.state in _WAITING or (target.state in _OPEN and not (target.address and target.signal_port)):
+    state = SessionState(target.state)
+    if state.awaits_picture or (state.has_picture and not (target.address and target.signal_port)):
         raise FrontDoorError(
             Unavailable(
                 f"Session {session_id} is {target.state}: watch it until it is READY, then connect.",
@@ -93,7 +93,7 @@ def require_open(target: Target, session_id: str) -> None:
                 retry_after_s=_RETRY_AFTER_S,
             )
         )
-    if target.state not in _OPEN:
+    if not state.has_picture:
         raise FrontDoorError(
             FailedPrecondition(
                 f"Session {session_id} is {target.state} and takes no viewers: create another one.",

@@ -1,13 +1,18 @@
-"""The life of sessions and launches: states, their transitions, and what follows from what. Pure.
+"""The life of sessions and launches: their states, and what follows from what. Pure: no clock, no store.
 
-A session's state is never set: it *follows* from what is wanted of it (intent), and from what its current launch
-was last observed to do. ``settle`` is that function; whoever changes one of its inputs stores its answer in the same
-transaction. Launch states only grow, and among final ones the first wins, so that reports may arrive late, twice or
-out of order.
+* `states` names the states, intents, end reasons and stages as the API does, and says which states have a picture,
+  await one, or are over.
+* `derivation` derives a session's state. It is never set: it follows from what is wanted of the session (its intent)
+  and from what its current launch was last observed to do. A writer that changes one of these inputs stores the
+  derived state in the same transaction.
+* `timers` says which limit of a ready session has been reached; `blocking` for how long something that failed is left
+  alone; `phases` how long a launch started, was used and ended.
+
+Launch states only grow, and among final ones the first wins, so reports may arrive late, twice or out of order.
 """
 
-from footlights.lifecycle.blocking import Block, Failure, Patience, blocked
-from footlights.lifecycle.derivation import LaunchFacts, Settled, may_retry, settle
+from footlights.lifecycle.blocking import BackoffPolicy, Block, Failure, blocked
+from footlights.lifecycle.derivation import DerivedState, LaunchFacts, derive_state, may_retry
 from footlights.lifecycle.phases import Phases, phases
 from footlights.lifecycle.states import (
     LIVE_STATES,
@@ -28,11 +33,11 @@ __all__ = [
     "LIVE_STATES",
     "LaunchFacts",
     "LaunchState",
-    "Patience",
+    "BackoffPolicy",
     "Phases",
     "SessionClock",
     "SessionState",
-    "Settled",
+    "DerivedState",
     "Stage",
     "TimeLimits",
     "blocked",
@@ -40,5 +45,5 @@ __all__ = [
     "may_retry",
     "merge",
     "phases",
-    "settle",
+    "derive_state",
 ]

@@ -1,4 +1,4 @@
-"""How long what has failed is left alone: a growing time, and then another try. Durations only; no clock is read."""
+"""For how long something that has failed is left alone: a growing time, then another try. No clock is read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How many failures in which time are too many, and what follows; in seconds."""
+class BackoffPolicy:
+    """How many failures in which time are too many, and for how long they block; in seconds."""
 
     failures: int
     window_s: float
@@ -30,7 +30,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What is left alone, and for how long."""
+    """A block that holds now."""
 
     failures: int
     span_s: float
@@ -38,7 +38,7 @@ class Block:
     left_s: float
 
 
-def blocked(failures: Iterable[Failure], patience: Patience) -> Block | None:
+def blocked(failures: Iterable[Failure], policy: BackoffPolicy) -> Block | None:
     """Say whether the failures since the last success forbid another try now; None where it may be made.
 
     A failure that began before a block did is a part of what caused it; only one that began after it is a failed try
@@ -50,12 +50,12 @@ def blocked(failures: Iterable[Failure], patience: Patience) -> Block | None:
         if blocks:
             met = failure.began_s < since
         else:
-            recent = [each for each in order[: number + 1] if each.ended_s - failure.ended_s < patience.window_s]
-            met = len(recent) >= patience.failures
+            recent = [each for each in order[: number + 1] if each.ended_s - failure.ended_s < policy.window_s]
+            met = len(recent) >= policy.failures
         if met:
             blocks, since = blocks + 1, failure.ended_s
     if not blocks:
         return None
-    length = min(patience.longest_s, patience.first_s * 2 ** min(blocks - 1, 30))
+    length = min(policy.longest_s, policy.first_s * 2 ** min(blocks - 1, 30))
     left = length - since
     return Block(len(order), order[0].ended_s - order[-1].ended_s, left) if left > 0 else None

@@ -26,7 +26,7 @@ class LaunchFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class DerivedState:
     """What follows: the state, and for an ended session why."""
 
     state: SessionState
@@ -34,7 +34,7 @@ class Settled:
     message: str = ""
 
 
-def settle(
+def derive_state(
     intent: Intent,
     wish: EndReason | None,
     launch: LaunchFacts | None,
@@ -42,7 +42,7 @@ def settle(
     wish_message: str = "",
     failures: int = 0,
     notice: str = "",
-) -> Settled:
+) -> DerivedState:
     """Say where a session stands.
 
     Args:
@@ -55,7 +55,7 @@ def settle(
     """
     if launch is None:
         if intent is Intent.RUN:
-            return Settled(SessionState.PENDING)
+            return DerivedState(SessionState.PENDING)
         return _ended(wish or EndReason.USER_TERMINATED, wish_message)
     if not launch.state.final:
         return _live(intent, launch, wish_message, notice)
@@ -88,24 +88,26 @@ _BY_REASON = {
 """What an agent says of an end that was not the application's own doing -> why the session ended."""
 
 
-def _live(intent: Intent, launch: LaunchFacts, wish_message: str, notice: str) -> Settled:
+def _live(intent: Intent, launch: LaunchFacts, wish_message: str, notice: str) -> DerivedState:
     if intent is Intent.END or launch.stopping or launch.state is LaunchState.STOPPING:
         if launch.overdue:
             why = launch.message or "its agent has not said why"
-            return Settled(SessionState.TERMINATING, message=f"{_OVERDUE}: {why}")
-        return Settled(SessionState.TERMINATING, message=launch.message or wish_message)
+            return DerivedState(SessionState.TERMINATING, message=f"{_OVERDUE}: {why}")
+        return DerivedState(SessionState.TERMINATING, message=launch.message or wish_message)
     if launch.state is LaunchState.READY:
-        return Settled(SessionState.ACTIVE if launch.viewers else SessionState.READY, message=notice or launch.message)
-    return Settled(SessionState.STARTING, message=notice or launch.message)
+        return DerivedState(
+            SessionState.ACTIVE if launch.viewers else SessionState.READY, message=notice or launch.message
+        )
+    return DerivedState(SessionState.STARTING, message=notice or launch.message)
 
 
-def _ended(reason: EndReason, message: str) -> Settled:
-    return Settled(reason.state, reason, message)
+def _ended(reason: EndReason, message: str) -> DerivedState:
+    return DerivedState(reason.state, reason, message)
 
 
-def _ended_by_itself(launch: LaunchFacts, failures: int) -> Settled:
+def _ended_by_itself(launch: LaunchFacts, failures: int) -> DerivedState:
     if may_retry(launch, failures):
-        return Settled(SessionState.PENDING, message=launch.message)
+        return DerivedState(SessionState.PENDING, message=launch.message)
     if launch.state is LaunchState.LOST:
         return _ended(EndReason.NODE_LOST, launch.message or "The node no longer knows the launch.")
     if launch.reason in _BY_REASON:

@@ -24,8 +24,23 @@ class SessionState(enum.StrEnum):
     FAILED = "FAILED"
 
     @property
+    def awaits_picture(self) -> bool:
+        """Whether viewers cannot connect yet."""
+        return self in (SessionState.PENDING, SessionState.STARTING)
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether viewers may connect."""
+        return self in (SessionState.READY, SessionState.ACTIVE)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether viewers cannot connect any more; it may still hold its slots."""
+        return not self.awaits_picture and not self.has_picture
+
+    @property
     def ended(self) -> bool:
-        """Whether nothing will ever happen to the session again."""
+        """Whether the session holds nothing and never changes again."""
         return self in (SessionState.TERMINATED, SessionState.FAILED)
 
 

@@ -9,7 +9,7 @@ from footlights.lifecycle.states import EndReason
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """A session's limits, in seconds; None is without end."""
+    """A session's limits, in seconds; None is no limit."""
 
     never_connected_s: float | None = None
     idle_s: float | None = None
@@ -23,7 +23,7 @@ class SessionClock:
     ready_for_s: float
     ever_connected: bool
     idle_for_s: float | None
-    """None where the application does not say whether anybody is there: then its absence is not punished."""
+    """None where the application does not report its viewers: then it is never idle."""
 
 
 def due(clock: SessionClock, limits: TimeLimits) -> tuple[EndReason, str] | None:

@@ -1,19 +1,23 @@
-"""Placing: wishes and nodes -> decisions with reasons. Pure: no clock, no store, no third party.
+"""Placement: wishes and nodes in, decisions with reasons out. Pure: no clock, no store, no third party.
 
-``Index`` keeps the fleet in memory and chooses in microseconds among tens of thousands of devices; ``place`` is the
-same for a fleet that is not kept. ``verdicts`` explains one wish against every device with the checks that the index
-was made from, and tests hold every choice and every reason of the index against a search through all devices. A slot
-is given at most once by one index; that it is given at most once *at all* is the store's unique index, not this
-package's memory.
+* `Index` (`index`, on top of `fleet_state`) keeps the fleet in memory and chooses in microseconds among tens of
+  thousands of devices: nodes as sets of bits (`nodesets`, `node_table`), devices in cells of equals (`device_cells`),
+  and wishes that ask for the same matched once (`wish_shapes`).
+* `checks` says why a node or device is refused, in one fixed order; `explanation` applies them to one wish and every
+  device. The index is built from the same checks, and tests compare each of its choices and reasons with a search
+  through all devices.
+* `eta` estimates how long a place in the queue means waiting.
+
+An index gives a slot at most once. That a slot is given at most once *at all* is enforced by the store's unique
+index, not by this package's memory.
 """
 
 from footlights.scheduler.checks import device_refusal, node_refusal
-from footlights.scheduler.decisions import Placement, Waiting
-from footlights.scheduler.explaining import DeviceVerdict, NodeVerdict, verdicts
+from footlights.scheduler.decisions import SlotChoice, Waiting
+from footlights.scheduler.eta import eta_s
+from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, verdicts
 from footlights.scheduler.index import Index
-from footlights.scheduler.placing import place
-from footlights.scheduler.queueing import eta_s
-from footlights.scheduler.views import DeviceView, NodeView, Refusal, Wish
+from footlights.scheduler.views import DeviceView, NodeView, Verdict, Wish
 
 __all__ = [
     "DeviceVerdict",
@@ -21,13 +25,12 @@ __all__ = [
     "Index",
     "NodeVerdict",
     "NodeView",
-    "Placement",
-    "Refusal",
+    "SlotChoice",
+    "Verdict",
     "Waiting",
     "Wish",
     "device_refusal",
     "eta_s",
     "node_refusal",
-    "place",
     "verdicts",
 ]

@@ -1,92 +1,92 @@
-"""The checks, in the order in which their refusals are said."""
+"""Why a node or device is refused: the checks, in the order in which they are reported."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from footlights.scheduler.views import DeviceView, NodeView, Refusal, Wish
+from footlights.scheduler.views import DeviceView, NodeView, Verdict, Wish
 
 GIB = 1 << 30
 HARDWARE = ("GPU", "MIG")
 """The kinds of device that count as a GPU."""
 
 
-def node_refusal(wish: Wish, node: NodeView) -> Refusal | None:
+def node_refusal(wish: Wish, node: NodeView) -> Verdict | None:
     """Say why no device of the node will do; None where its devices may be looked at."""
     return standing_refusal(node) or _wish_refusal(wish, node) or room_refusal(node, node.launches)
 
 
-def standing_refusal(node: NodeView) -> Refusal | None:
-    """Say why the node takes nothing from anybody, whatever else it has."""
+def standing_refusal(node: NodeView) -> Verdict | None:
+    """Say why the node takes no session at all."""
     if not node.connected:
-        return Refusal("UNREACHABLE", "the node's agent is not connected")
+        return Verdict("UNREACHABLE", "the node's agent is not connected")
     if node.draining:
-        return Refusal("DRAINING", "the node is being drained")
+        return Verdict("DRAINING", "the node is being drained")
     if node.cordoned:
-        return Refusal("CORDONED", "the node is cordoned")
+        return Verdict("CORDONED", "the node is cordoned")
     return None
 
 
-def room_refusal(node: NodeView, launches: int) -> Refusal | None:
+def room_refusal(node: NodeView, launches: int) -> Verdict | None:
     """Say why the node has no room for one more launch beside so many."""
     if launches >= node.port_blocks:
-        return Refusal("NO_PORTS", f"all {node.port_blocks} port blocks are in use")
+        return Verdict("NO_PORTS", f"all {node.port_blocks} port blocks are in use")
     if not node.devices:
-        return Refusal("NO_DEVICE", "the node reports no device")
+        return Verdict("NO_DEVICE", "the node reports no device")
     return None
 
 
-def device_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Refusal | None:
+def device_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Verdict | None:
     """Say why the device will not do; None where the wish fits."""
     return condition_refusal(device) or capability_refusal(wish, device) or _use_refusal(wish, node, device)
 
 
-def condition_refusal(device: DeviceView) -> Refusal | None:
-    """Say why the device is given to nobody, free or not."""
+def condition_refusal(device: DeviceView) -> Verdict | None:
+    """Say why the device is given to no session, free or not."""
     if not device.usable:
         reason = device.health_reason.partition(":")[0] or "UNHEALTHY"
-        return Refusal(reason, device.health_reason or "the device is unhealthy")
+        return Verdict(reason, device.health_reason or "the device is unhealthy")
     if device.quarantine:
-        return Refusal("QUARANTINED", device.quarantine)
+        return Verdict("QUARANTINED", device.quarantine)
     return None
 
 
-def capability_refusal(wish: Wish, device: DeviceView) -> Refusal | None:
+def capability_refusal(wish: Wish, device: DeviceView) -> Verdict | None:
     """Say why the device would not do if it were free: by what does not change while it is there."""
     if wish.gpu and device.kind not in HARDWARE:
-        return Refusal("NO_GPU", f"needs a GPU; this is a {device.kind.lower()} device")
+        return Verdict("NO_GPU", f"needs a GPU; this is a {device.kind.lower()} device")
     if wish.graphics and not device.graphics:
-        return Refusal("NO_GRAPHICS", "needs a device that can draw")
+        return Verdict("NO_GRAPHICS", "needs a device that can draw")
     if wish.encoder and not device.encoder:
-        return Refusal("NO_ENCODER", "needs a hardware video encoder")
+        return Verdict("NO_ENCODER", "needs a hardware video encoder")
     if wish.device_names and not any(fnmatchcase(device.name, pattern) for pattern in wish.device_names):
-        return Refusal("DEVICE_NAME", f"needs {' or '.join(wish.device_names)}; this is {device.name}")
+        return Verdict("DEVICE_NAME", f"needs {' or '.join(wish.device_names)}; this is {device.name}")
     if wish.slots > device.slots:
-        return Refusal("SLOTS", f"needs {wish.slots} slots; the device has {device.slots}")
+        return Verdict("SLOTS", f"needs {wish.slots} slots; the device has {device.slots}")
     return None
 
 
-def _wish_refusal(wish: Wish, node: NodeView) -> Refusal | None:
+def _wish_refusal(wish: Wish, node: NodeView) -> Verdict | None:
     if wish.launcher not in node.launchers:
         offered = ", ".join(sorted(node.launchers)) or "none"
-        return Refusal("NO_LAUNCHER", f"the version needs the {wish.launcher} launcher; the node offers {offered}")
+        return Verdict("NO_LAUNCHER", f"the version needs the {wish.launcher} launcher; the node offers {offered}")
     for key, value in wish.node_labels.items():
         if node.labels.get(key) != value:
-            return Refusal("LABEL", f"needs the label {key}={value}; the node has {node.labels.get(key, 'none')!r}")
+            return Verdict("LABEL", f"needs the label {key}={value}; the node has {node.labels.get(key, 'none')!r}")
     if crash := wish.crashes.get("") or wish.crashes.get(node.name):
-        return Refusal("CRASH_LOOP", crash)
+        return Verdict("CRASH_LOOP", crash)
     return None
 
 
-def _use_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Refusal | None:
+def _use_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Verdict | None:
     free = device.slots - len(device.leased)
     if wish.slots > free:
-        return Refusal("NO_SLOT", f"{len(device.leased)} of {device.slots} slots are leased")
+        return Verdict("NO_SLOT", f"{len(device.leased)} of {device.slots} slots are leased")
     if device.foreign:
-        return Refusal("FOREIGN_PROCESS", device.foreign)
+        return Verdict("FOREIGN_PROCESS", device.foreign)
     if device.memory_free_bytes is not None and device.memory_free_bytes < wish.min_memory_bytes:
         have, need = device.memory_free_bytes / GIB, wish.min_memory_bytes / GIB
-        return Refusal("MEMORY", f"{have:.1f}<{need:.1f} GiB free")
+        return Verdict("MEMORY", f"{have:.1f}<{need:.1f} GiB free")
     if why := wish.avoid.get((node.name, device.uuid)):
-        return Refusal("REFUSED", f"it refused this session a moment ago: {why}")
+        return Verdict("REFUSED", f"it refused this session a moment ago: {why}")
     return None

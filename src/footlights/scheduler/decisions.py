@@ -1,4 +1,4 @@
-"""What placing decides."""
+"""The outputs of placement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class SlotChoice:
     """The wish gets these slots."""
 
     session_id: str

@@ -6,16 +6,16 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from footlights.scheduler.board import Board, Place
-from footlights.scheduler.decisions import Placement, Waiting
-from footlights.scheduler.explaining import NodeVerdict, counted, verdicts
+from footlights.scheduler.decisions import SlotChoice, Waiting
+from footlights.scheduler.explanation import NodeVerdict, counted, verdicts
+from footlights.scheduler.fleet_state import FleetState, NodeDevice
 from footlights.scheduler.nodesets import positions, sample
-from footlights.scheduler.shapes import Key, Shape, key_of
+from footlights.scheduler.wish_shapes import Key, WishShape, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from footlights.scheduler.cells import Cell
+    from footlights.scheduler.device_cells import DeviceCell
     from footlights.scheduler.views import NodeView, Wish
 
 V = TypeVar("V")
@@ -24,14 +24,14 @@ NO_NODE = "NO_NODE: no node has joined"
 EXPLAINED = 100
 """How many nodes an explanation shows one by one."""
 _SHAPES = 4096
-"""How many shapes of wishes are remembered; beyond it all are forgotten and learned anew."""
+"""How many shapes of wishes are remembered; beyond it all are forgotten."""
 _SAID = 256
-"""How many answers are remembered of one shape, by the nodes that were closed to the wish."""
+"""How many answers are remembered for one shape, by the nodes that were blocked for the wish."""
 _NOWHERE: frozenset[str] = frozenset()
 
 
-class Index(Board):
-    """Chooses devices for wishes, among nodes that it was told of.
+class Index(FleetState):
+    """Chooses devices for wishes, among the nodes that it knows.
 
     A choice is the best of all devices that fit, in this order:
 
@@ -45,44 +45,43 @@ class Index(Board):
     Warmth comes before packing because it is what a user feels, and costs little: on simulated fleets it had 1.4 to 4
     times as many starts on warm nodes as when it only broke ties, for 1.3 points more of refusals at the most.
 
-    It is one process's memory of the fleet, not its truth: that a slot is given once at all is decided by the store.
-    Whoever keeps one calls
+    It is one process's memory of the fleet: that a slot is given only once is enforced by the store. Its owner calls
 
-    * ``set_node`` for every node at first and for each that has changed in anything since, whatever it was;
-      ``remove_node`` for one that was forgotten;
-    * ``place`` for a wish, which also holds the slots until ``confirm`` (the store has them) or ``withdraw`` (it has
-      not) says how it went;
-    * ``take`` and ``release``, where it learns of single launches that began or ended, before the node's next view.
+    * ``set_node`` for every node at first and for each that has changed since in any way; ``remove_node`` for one that
+      is gone;
+    * ``place`` for a wish, which also holds the slots until ``confirm`` (the store has them) or ``withdraw`` (it does
+      not have them);
+    * ``take`` and ``release``, where it learns of single launches before the node's next view.
 
     Every placement must be confirmed or withdrawn. Its hold outlives ``set_node``, so that a view which was read before
-    the placement was written does not give its slots away again; after ``confirm`` such a view would. So tell no view
+    the placement was written does not give its slots away again; after ``confirm`` such a view would. So pass no view
     that is older than a confirmed write: the simplest way is to collect what was written, and to confirm it right
-    before the next views are read. After a refused write, ``withdraw``, and tell the node anew before placing on: what
-    refused it is news about that node.
+    before the next views are read. Where it is not known whether a write succeeded, do the same, and read the node
+    again.
 
     Not for use by several threads at once.
     """
 
-    def __init__(self, nodes: Iterable[NodeView] = (), salt: str = "") -> None:
-        """Take the nodes that are known at first, and what shuffles equal ones: see ``Board``."""
-        super().__init__(nodes, salt)
-        self._shapes: dict[Key, Shape] = {}
+    def __init__(self, nodes: Iterable[NodeView] = ()) -> None:
+        """Start with some nodes."""
+        super().__init__(nodes)
+        self._shapes: dict[Key, WishShape] = {}
 
-    def place(self, wish: Wish) -> Placement | None:
+    def place(self, wish: Wish) -> SlotChoice | None:
         """Choose slots for a wish and hold them; None where it fits nowhere."""
         placement = self.choose(wish)
         if placement is not None:
             self._hold(placement)
         return placement
 
-    def place_all(self, wishes: Iterable[Wish]) -> list[Placement | Waiting]:
+    def place_all(self, wishes: Iterable[Wish]) -> list[SlotChoice | Waiting]:
         """Place a queue, in order; later wishes see what earlier ones took.
 
         Work-conserving: a wish waits only if nothing fits it, and a smaller one behind it may overtake it. The reasons
         of those that wait are as the fleet stands at the end.
         """
         decided = [(wish, self.place(wish)) for wish in wishes]
-        decisions: list[Placement | Waiting] = []
+        decisions: list[SlotChoice | Waiting] = []
         waiting = 0
         for wish, placement in decided:
             if placement is None:
@@ -90,15 +89,15 @@ class Index(Board):
             decisions.append(placement or Waiting(wish.session_id, waiting, self.reasons(wish)))
         return decisions
 
-    def choose(self, wish: Wish) -> Placement | None:
+    def choose(self, wish: Wish) -> SlotChoice | None:
         """Say where a wish would be placed now, without taking anything."""
-        shape, crashed = self._shape(wish), _crashed(wish)
+        shape, crashed = self._shape_of(wish), _crashed(wish)
         if "" in crashed or shape.refused.get(crashed) == self._freed:
             return None
         shape.match(self._cells)
-        nodes = self._roster.ready_for(wish)
+        nodes = self._table.ready_for(wish)
         if crashed:
-            nodes &= ~self._roster.among(crashed)
+            nodes &= ~self._table.among(crashed)
         found = self._best(wish, shape, nodes)
         if found is None:
             if not wish.avoid:
@@ -106,15 +105,15 @@ class Index(Board):
             return None
         member, held = found
         free = (slot for slot in range(held.view.slots) if slot not in held.leased)
-        return Placement(wish.session_id, member.view.name, held.view.uuid, tuple(islice(free, wish.slots)))
+        return SlotChoice(wish.session_id, member.view.name, held.view.uuid, tuple(islice(free, wish.slots)))
 
     def reasons(self, wish: Wish) -> tuple[str, ...]:
         """Count the reasons against a wish over all devices, most frequent first: ``NO_SLOT: 3 devices``."""
-        shape, crashed = self._shape(wish), _crashed(wish)
+        shape, crashed = self._shape_of(wish), _crashed(wish)
         said = shape.said.get(crashed)
         if not wish.avoid and said is not None and said[0] == self._changes:
             return said[1]
-        reasons = counted(self._tally(wish, shape, crashed)) if self._roster.members else (NO_NODE,)
+        reasons = counted(self._tally(wish, shape, crashed)) if self._table.members else (NO_NODE,)
         if not wish.avoid:
             _remember(shape.said, crashed, (self._changes, reasons))
         return reasons
@@ -126,12 +125,12 @@ class Index(Board):
         fits, those of which no device does, and those that are refused as a whole, by each reason. ``reasons`` has the
         counts over all nodes.
         """
-        shape, crashed = self._shape(wish), _crashed(wish)
+        shape, crashed = self._shape_of(wish), _crashed(wish)
         shape.match(self._cells)
         chosen = self.choose(wish)
-        best = 1 << self._roster.by_name[chosen.node].position if chosen else 0
-        nodes = self._roster.everyone()
-        refused = self._roster.refused(wish, crashed)
+        best = 1 << self._table.by_name[chosen.node].position if chosen else 0
+        nodes = self._table.everyone()
+        refused = self._table.refused(wish, crashed)
         for out in refused.values():
             nodes ^= out
         fitting = 0
@@ -140,10 +139,10 @@ class Index(Board):
                 fitting |= cell.layers[0] & nodes
         groups = (fitting ^ best, nodes ^ fitting, *refused.values())
         shown = best | sample(groups, limit - best.bit_count())
-        return verdicts(wish, (self._view(self._roster.members[position]) for position in positions(shown)))
+        return verdicts(wish, (self._view(self._table.members[position]) for position in positions(shown)))
 
-    def _best(self, wish: Wish, shape: Shape, nodes: int) -> Place | None:
-        warm = nodes & self._roster.warm_for(wish)
+    def _best(self, wish: Wish, shape: WishShape, nodes: int) -> NodeDevice | None:
+        warm = nodes & self._table.warm_for(wish)
         for tiers in shape.classes:
             for among in (warm, nodes) if warm else (nodes,):
                 for tier in tiers:
@@ -151,23 +150,23 @@ class Index(Board):
                         return found
         return None
 
-    def _first(self, wish: Wish, tier: list[Cell], among: int) -> Place | None:
+    def _first(self, wish: Wish, tier: list[DeviceCell], among: int) -> NodeDevice | None:
         nodes = 0
         for cell in tier:
             nodes |= cell.layers[0] & among
         while nodes:
-            member = self._roster.least_busy(nodes)
+            member = self._table.least_busy(nodes)
             for held in member.devices.values():
                 if held.cell in tier and not (wish.avoid and wish.avoid.get((member.view.name, held.view.uuid))):
                     return member, held
             nodes ^= 1 << member.position
         return None
 
-    def _tally(self, wish: Wish, shape: Shape, crashed: frozenset[str]) -> Counter[tuple[str, str]]:
+    def _tally(self, wish: Wish, shape: WishShape, crashed: frozenset[str]) -> Counter[tuple[str, str]]:
         shape.match(self._cells)
         counts: Counter[tuple[str, str]] = Counter()
-        nodes = self._roster.everyone()
-        for reason, refused in self._roster.refused(wish, crashed).items():
+        nodes = self._table.everyone()
+        for reason, refused in self._table.refused(wish, crashed).items():
             counts[reason, "node"] += refused.bit_count()
             nodes ^= refused
         for cell in self._cells:
@@ -182,14 +181,14 @@ class Index(Board):
                 counts["REFUSED", "device"] += 1
         return counts
 
-    def _shape(self, wish: Wish) -> Shape:
+    def _shape_of(self, wish: Wish) -> WishShape:
         key = key_of(wish)
         shape = self._shapes.get(key)
         if shape is None:
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
                 self._cells.forget_steps()
-            shape = self._shapes[key] = Shape(wish)
+            shape = self._shapes[key] = WishShape(wish)
             self._know_size(wish.min_memory_bytes)
         return shape
 

@@ -66,7 +66,7 @@ class NodeSets(Generic[K]):
         self.by_key[key] = self.by_key.get(key, 0) | 1 << position
 
     def discard(self, key: K, position: int) -> None:
-        """Take a node out that is in."""
+        """Take out a node of the set."""
         left = self.by_key[key] ^ 1 << position
         if left:
             self.by_key[key] = left

@@ -1,4 +1,4 @@
-"""What placing sees: wishes, nodes and devices, as frozen facts of one moment."""
+"""The inputs of placement: wishes, nodes and devices, as frozen facts of one moment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Wish:
     avoid: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(node, device uuid) -> why that device refused this session a moment ago."""
     crashes: Mapping[str, str] = field(default_factory=dict)
-    """Node -> how the application has failed there of late; under the empty name, everywhere."""
+    """Node -> how the application has failed there recently; under the empty name, everywhere."""
     application: str = ""
     application_version: str = ""
     """With the application, what a node is warm for; empty is warm nowhere."""
@@ -75,8 +75,8 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a node or device will not do: a stable reason, and a sentence with its figures."""
+class Verdict:
+    """What is said of a node or device: a stable reason, and a sentence with its figures."""
 
     reason: str
     message: str

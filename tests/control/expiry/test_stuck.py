@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from footlights.v1 import agent_pb2, application_pb2
+from structlog.testing import capture_logs
 
-from tests.control.harness import Agent, Control, State, seconds, version
+from tests.control.harness import Agent, Control, State, gpu, seconds, version
+from tests.control.scheduling.test_loop import GARBAGE, change, skipped
 
 OVERDUE = "The end is overdue, and its slots are withheld until the application is proved gone: "
 
@@ -53,6 +55,22 @@ async def test_a_session_that_does_not_end_is_raised_with_the_agents_reason(plan
     assert "footlights_stuck_sessions 0.0" in await metrics(plane)
     assert await plane.place() == 1
     assert (await plane.get(waiting.session_id)).state == State.STARTING
+
+
+async def test_a_launch_whose_limits_cannot_be_read_keeps_no_other_from_being_raised(plane: Control) -> None:
+    """It is reported once; one that does not end is stuck, whatever ends beside it."""
+    await plane.apply(version("2.0.0", limits=application_pb2.Limits(stop_grace_period=seconds(20))))
+    agent = await plane.agent("node-a", gpu("A"), gpu("B"))
+    made, bad = await plane.running(agent), await plane.running(agent)
+    for each in (made, bad):
+        await plane.terminate(each.session_id)
+    await change(plane, bad.session_id, limits=GARBAGE)
+    with capture_logs() as logs:
+        await pass_s(plane, agent, 60)
+
+    text = await metrics(plane)
+    assert "footlights_stuck_sessions 1.0" in text
+    assert [entry["session_id"] for entry in skipped(logs)] == [bad.session_id]
 
 
 async def test_a_clock_that_jumps_raises_nobody(plane: Control) -> None:

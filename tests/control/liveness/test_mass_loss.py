@@ -86,7 +86,7 @@ async def test_after_a_stall_everybody_gets_the_full_time_to_be_heard(plane: Con
     """A server that was stopped for a minute calls nobody silent for it, also a single node."""
     [agent] = await fleet(plane, 1)
     plane.clock.pass_s(60)
-    await plane.plane.reaping.reap_once(late_s=59)
+    await plane.plane.reaping.expire_once(late_s=59)
     braked = await listed(plane)
     await beat(agent)
     plane.clock.pass_s(14)

@@ -1,4 +1,4 @@
-"""The board of a process that places: it knows the fleet after a bounded time, whatever it was not told."""
+"""The fleet cache of a process that places: it knows the fleet after a bounded time, whatever it was not told."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from footlights.v1 import node_pb2
 
-from footlights.control.scheduling.cache import Board
+from footlights.control.scheduling.cache import FleetCache
 from footlights.control.signals import Signals
-from footlights.scheduler import Placement, Wish
+from footlights.scheduler import SlotChoice, Wish
 from footlights.store import Store, open_store
 from footlights.store.nodes import links
 from footlights.store.nodes.inventory import ReportedDevice
 from footlights.store.nodes.links import LinkOpening
+from footlights.supervision import Supervisor
 from tests.control.harness import gpu
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -48,21 +49,21 @@ async def join(store: Store, name: str) -> None:
     await store.write(lambda tx: links.link(tx, arrival))
 
 
-def choice(board: Board) -> Placement | None:
+def choice(board: FleetCache) -> SlotChoice | None:
     return board.place(Wish("somebody's", "fake"))
 
 
 async def test_a_node_of_which_nobody_told_is_found_although_a_reading_took_very_long(store: Store) -> None:
     """As where the machine slept in the middle of it: what a reading costs bounds how often, but not for hours."""
     span = Span()
-    board = Board(store, Signals(), lambda: NOW, span)
+    board = FleetCache(store, Signals(), lambda: NOW, supervisor=Supervisor(), monotonic=span)
     span.step = 3600.0
     await board.read()
     span.step = 0.0
     await join(store, "node-a")
     before = choice(board)
-    span.now += Board.LONGEST_SWEEP_S
+    span.now += FleetCache.LONGEST_SWEEP_S
     await board.read()
 
     assert before is None
-    assert choice(board) == Placement("somebody's", "node-a", "GPU of node-a", (0,))
+    assert choice(board) == SlotChoice("somebody's", "node-a", "GPU of node-a", (0,))

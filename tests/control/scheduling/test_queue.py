@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from footlights.v1 import application_pb2, node_pb2, session_pb2
 
-from footlights.control.expiry.loop import Countdowns
 from tests.control.harness import GIB, Control, State, gpu, seconds, version
 
 Limits = application_pb2.Limits
@@ -178,22 +177,6 @@ async def test_a_wall_clock_that_jumps_ends_nobodys_wait(plane: Control, jump: i
     await plane.reap()
 
     assert (await plane.get(made.session_id)).state == State.FAILED
-
-
-def test_a_countdown_counts_from_when_it_was_first_seen() -> None:
-    """What is left counts once; forgotten ones begin anew."""
-    now = [100.0]
-    countdowns = Countdowns(lambda: now[0])
-
-    assert not countdowns.over("a", 10)
-    now[0] += 9
-    assert not countdowns.over("a", 0)
-    now[0] += 1
-    assert countdowns.over("a", 1000)
-    countdowns.keep(set())
-    assert not countdowns.over("a", 10)
-    assert countdowns.over("b", 0)
-    assert countdowns.over("c", -5)
 
 
 async def test_terminating_a_waiting_session_takes_it_out_of_the_queue(plane: Control) -> None:

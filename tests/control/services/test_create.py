@@ -44,6 +44,7 @@ async def test_the_same_request_twice_is_one_session(plane: Control) -> None:
     assert await _all(plane) == 1
 
     plane.clock.pass_s(1000)
+    await plane.reap()
     assert (await plane.create(request_id="k")).session_id != first.session_id
 
 

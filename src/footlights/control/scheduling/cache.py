@@ -1,30 +1,46 @@
-"""The board: the fleet in the memory of the process that places, ready to answer what fits where.
+"""The fleet in the memory of the process that places, ready to answer what fits where.
 
-It is fed from the store: nodes that a wake-up names are read again, and now and then all are, which guarantees it. What
-it chooses is decided by the database: a slot that somebody else was faster to take makes the choice void.
+It is fed from the store: nodes that a signal names are read again, and now and then all are, which guarantees it. The
+database decides on what it proposes: where somebody else has taken a slot first, the proposal is void.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from footlights.control.scheduling import crash_loops, quarantine, views
-from footlights.control.scheduling.crash_loops import Crashes
-from footlights.scheduler import Index, Placement, Waiting, Wish
+from footlights.control.scheduling.crash_loops import CrashBlocks
+from footlights.scheduler import Index, SlotChoice, Wish
 from footlights.store.nodes import fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.nodes.fleet import FleetNode
+    from footlights.supervision import Supervisor
 
 
-class Board:
-    """Knows the fleet; chooses and holds slots."""
+@dataclass(slots=True)
+class Hold:
+    """Slots that are held for a session while its leases are written."""
+
+    choice: SlotChoice | None
+    """None where nothing fits or nothing may be chosen."""
+    confirmed: bool = False
+
+    def confirm(self) -> None:
+        """Say that the leases are in the store. Without it nothing is known, and the node is read again."""
+        self.confirmed = True
+
+
+class FleetCache:
+    """Knows the fleet; chooses slots and holds them."""
 
     SWEEP_S = 10.0
     """All nodes are read at least so often, unless reading them takes more than a fiftieth of it."""
@@ -36,13 +52,20 @@ class Board:
     MOST_NAMED = 2000
     """So many nodes are read by name; beyond it all are."""
     FRESH_S = 3.0
-    """A board that was read longer ago is not believed by whoever does not read it first."""
+    """Slots are not held for a creation on what was read longer ago."""
 
     def __init__(
-        self, store: Store, bus: Signals, clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        bus: Signals,
+        clock: Callable[[], datetime],
+        *,
+        supervisor: Supervisor,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin without a node."""
+        """Start without a node; ``supervisor`` reports nodes that cannot be read."""
         self._store, self._bus, self._clock, self._monotonic = store, bus, clock, monotonic
+        self._supervisor = supervisor
         self._changes = bus.placing.subscribe()
         self._changed: set[str] = set()
         """Nodes of which the newest is not known."""
@@ -52,10 +75,11 @@ class Board:
         """Forget everything: another replica places from now on, or did until now."""
         self._index = Index()
         self._members: dict[str, FleetNode] = {}
-        self._written: list[Placement] = []
+        self._unreadable: dict[str, FleetNode] = {}
+        self._written: list[SlotChoice] = []
         self._touched: set[str] = set()
         self._quarantined: Mapping[tuple[str, str], str] = {}
-        self._crashes = Crashes()
+        self._crashes = CrashBlocks()
         self._swept_at = self._guarded_at = self._read_at = -1e9
         self._sweep_s, self._guard_s = self.SWEEP_S, 0.0
 
@@ -65,15 +89,15 @@ class Board:
         return self._monotonic() - self._read_at < self.FRESH_S
 
     @property
-    def crashes(self) -> Crashes:
-        """Which applications have failed too often of late, as last looked at."""
+    def crashes(self) -> CrashBlocks:
+        """Which applications have failed too often recently, as last looked at."""
         return self._crashes
 
     async def read(self) -> None:
         """Learn what has changed since the last time."""
         # What was written before this reading is seen by it; what is written meanwhile stays held until the next.
-        for placement in self._written:
-            self._index.confirm(placement)
+        for choice in self._written:
+            self._index.confirm(choice)
         self._written.clear()
         started = self._monotonic()
         changes = self._changes.take()
@@ -88,7 +112,7 @@ class Board:
         now = self._clock()
         touched, self._touched = self._touched, set()
 
-        def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], str], Crashes]:
+        def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], str], CrashBlocks]:
             found = fleet.members(tx, None if sweep else sorted(names)) if sweep or names else []
             if not guard:
                 return found, dict(self._quarantined), self._crashes
@@ -105,17 +129,18 @@ class Board:
         read_again = touched & {member.node for member in found}
         self._touched |= touched - read_again
         stale |= read_again
-        # A quarantine's text counts down, so a node that is in one is told anew each time.
+        # A quarantine's text counts down, so a node that is in one is updated each time.
         stale |= {node for node, _ in (*self._quarantined, *quarantined)}
         gone = (self._members.keys() if sweep else names) - {member.node for member in found}
         self._members.update((member.node, member) for member in found)
         self._quarantined = quarantined
         for name in gone:
             self._members.pop(name, None)
+            self._unreadable.pop(name, None)
             self._index.remove_node(name)
         # In the index's own order: each that is new is its last then, and moves none of the others.
         for name in sorted(stale & self._members.keys()):
-            self._index.set_node(views.node_view(self._members[name], quarantined))
+            self._update(self._members[name])
         self._read_at = started
         took = self._monotonic() - started
         if guard:
@@ -124,30 +149,48 @@ class Board:
             self._swept_at = started
             self._sweep_s = min(max(self.SWEEP_S, 50 * took), self.LONGEST_SWEEP_S)
 
-    def place(self, wish: Wish) -> Placement | None:
-        """Choose slots for a wish and hold them."""
+    def place(self, wish: Wish) -> SlotChoice | None:
+        """Choose slots for a wish and hold them until ``holding`` ends."""
         return self._index.place(wish)
 
-    def place_all(self, wishes: list[Wish]) -> list[Placement | Waiting]:
-        """Choose and hold slots for a queue, in order."""
-        return self._index.place_all(wishes)
+    def reasons(self, wish: Wish) -> tuple[str, ...]:
+        """Count the reasons against a wish over all devices, most frequent first."""
+        return self._index.reasons(wish)
 
-    def written(self, placement: Placement) -> None:
-        """Note that a placement is in the store."""
-        self._touched.add(placement.node)
-        self._written.append(placement)
+    @contextlib.contextmanager
+    def holding(self, choices: Sequence[SlotChoice | None]) -> Iterator[list[Hold]]:
+        """Hold chosen slots while the body writes their leases and confirms what it has written.
 
-    def refused(self, placement: Placement) -> None:
-        """Note that the store refused a placement: somebody has these slots, and the node is looked at again."""
-        self._touched.add(placement.node)
-        self._index.withdraw(placement)
-        self._index.take(placement.node, placement.device, placement.slots)
-        self._bus.waiting(placement.node)
+        They stay held after it until their nodes have been read again: what was confirmed is in the store then, and of
+        the rest it is seen what became of it.
+        """
+        holds = [Hold(choice) for choice in choices]
+        try:
+            yield holds
+        finally:
+            for hold in holds:
+                if hold.choice is None:
+                    continue
+                self._touched.add(hold.choice.node)
+                self._written.append(hold.choice)
+                if not hold.confirmed:
+                    self._bus.waiting(hold.choice.node)
 
-    def device_name(self, placement: Placement) -> str:
+    def device_name(self, choice: SlotChoice) -> str:
         """Return what the device is called."""
-        member = self._members.get(placement.node)
+        member = self._members.get(choice.node)
         for uuid, _, reading in member.devices if member is not None else ():
-            if uuid == placement.device:
+            if uuid == choice.device:
                 return views.device_name(reading)
         return ""
+
+    def _update(self, member: FleetNode) -> None:
+        """Tell the index of a node; one that cannot be read is reported once and placed on no more."""
+        if self._unreadable.get(member.node) == member:
+            return
+        with self._supervisor.isolated("placement", node=member.node):
+            self._index.set_node(views.node_view(member, self._quarantined))
+            self._unreadable.pop(member.node, None)
+            return
+        self._unreadable[member.node] = member
+        self._index.remove_node(member.node)

@@ -1,13 +1,14 @@
-"""Placing: load, decide, write. Level-triggered; woken when a session waits or a slot is free.
+"""The placement loop: load, decide, write. Level-triggered; woken when a session waits or a slot is free.
 
-A session that is being created is placed at once where nobody waits: its slots are chosen on the board and its leases
-are written with it. Everything else goes through the queue, in passes.
+A queue of one page is decided on as a whole in each pass. A longer one is looked at as a whole as often as that costs
+no more than a fifth of the time, and its first page in the passes between.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,129 +16,154 @@ import structlog
 from footlights import errors, ids, scheduler
 from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
 from footlights.control.scheduling import pending
-from footlights.control.scheduling.pending import Outlook, Queue
+from footlights.control.scheduling.pending import Outlook, QueuePass, Wishes
+from footlights.control.scheduling.queue_places import QueuePlaces
 from footlights.store.launches import launch_rows, slots
-from footlights.store.launches.launch_rows import PlacementDecision
 from footlights.store.sessions import session_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.scheduling.cache import Board
+    from footlights.control.scheduling.cache import FleetCache, Hold
+    from footlights.control.scheduling.pending import Decision, QueuePage
     from footlights.control.signals import Signals
     from footlights.store import Store
-    from footlights.store.schema import LaunchRow, SessionRow
+    from footlights.store.launches.launch_rows import PlacementDecision
+    from footlights.store.schema import LaunchRow
+    from footlights.store.sessions.session_rows import PendingSession
+    from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
-_ETA_CHANGE = 0.2
-"""An estimate is written anew when it differs by more than this share of itself: watchers are not woken for less."""
+_CONCERNS_ALL = (LeaseSuperseded, errors.Unavailable)
+"""Failures that would meet every other session of a pass as well."""
 
 
-class Placing:
+class PlacementLoop:
     """Gives slots to waiting sessions."""
 
+    NAME = "placement"
     PERIOD_S = 2.0
     OUTLOOK_S = 2.0
     """When slots become free is looked at, and told to those whose place is far behind, at most so often."""
-    NEAR = 50
-    """Whoever is so near to the front is told of every step."""
+    WHOLE_QUEUE_SHARE = 5.0
+    """A queue of several pages is looked at as a whole when so many times what that took last has passed."""
+    RETRY_S = 60.0
+    """A session that could not be placed for a fault of its own is tried again after so long."""
 
     def __init__(
         self,
+        *,
         store: Store,
         bus: Signals,
         work: LeaderLease,
-        board: Board,
+        cache: FleetCache,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        supervisor: Supervisor,
         new_id: Callable[[], str] = ids.new_id,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, whose work it is, the board, and the clocks."""
-        self._store, self._bus, self._work, self._board = store, bus, work, board
+        """Create the loop.
+
+        Args:
+            store: The store.
+            bus: Wakes it, and is told which sessions and nodes have changed.
+            work: The lease of what one replica does for all.
+            cache: The fleet.
+            metrics: Where passes are counted.
+            clock: The wall clock.
+            supervisor: Runs the loop and isolates what fails within a pass.
+            new_id: Makes ids of launches and leases.
+            monotonic: The clock that measures spans.
+        """
+        self._store, self._bus, self._work, self._cache = store, bus, work, cache
         self._metrics, self._clock, self._new_id, self._monotonic = metrics, clock, new_id, monotonic
-        self._changes = bus.placing.subscribe(pending=True)
+        self._supervisor, self._wishes = supervisor, Wishes(supervisor)
         self._outlook, self._outlook_at = Outlook(), -1e9
+        self._whole_at, self._whole_took = -1e9, 0.0
+        self._places = QueuePlaces()
+        self._failed: dict[str, float] = {}
+        """Session -> when it is tried again."""
         self._waiting = True
+        """Whether any session waits, as far as is known."""
+        self._changes = bus.placing.subscribe(pending=True)
 
     async def run(self) -> None:
         """Place until cancelled."""
-        while True:
-            if await self._changes.next(self.PERIOD_S) is None:
-                self._metrics.woken("poll")
-            try:
-                held = self._work.held
-                if await self._work.claim():
-                    if not held:
-                        self._board.forget()
-                    await self.place_once()
-            except LeaseSuperseded:
-                self._work.lost()
-            except errors.Error as error:
-                log.warning("placing_failed", error=str(error))
-                await asyncio.sleep(0.5)
+        await self._supervisor.supervise(
+            self.NAME, self._pass, every_s=self.PERIOD_S, wake=self._wake, expected=(errors.Error,)
+        )
 
-    def choose(self, wish: scheduler.Wish) -> scheduler.Placement | None:
-        """Choose slots for a session that is being created, and hold them; say with ``settled`` how it went.
+    @contextlib.contextmanager
+    def hold(self, wish: scheduler.Wish) -> Iterator[Hold]:
+        """Choose slots for a session that is being created, and hold them while the body writes it.
 
-        None where it is not this process that places, where somebody waits already, or where nothing fits.
+        Nothing is chosen where another process places, where any session waits already, or where nothing fits. The
+        body calls ``confirm`` once the leases are in the store; without it they may be or not, and the node is read
+        again.
         """
-        if self._waiting or not self._work.held or not self._board.fresh:
-            return None
-        return self._board.place(wish)
-
-    def settled(self, placement: scheduler.Placement, written: bool | None) -> None:
-        """Note whether the slots of a choice were written; None where that is not known. Its node is to be told."""
-        if written is None:
-            # They stay held until the node was read again.
-            self._board.written(placement)
-            self._bus.waiting(placement.node)
-        elif written:
-            self._board.written(placement)
-        else:
-            self._board.refused(placement)
+        may = not self._waiting and self._work.held and self._cache.fresh
+        with self._cache.holding([self._cache.place(wish) if may else None]) as [hold]:
+            yield hold
 
     async def place_once(self) -> int:
         """Make one pass; return how many sessions were placed."""
-        started = time.perf_counter()
-        now = self._clock()
-        await self._board.read()
-        queue = await self._store.read(lambda tx: pending.queue(tx, now=now))
-        self._waiting = bool(queue.waiting)
-        if not queue.waiting:
-            return 0
-        decisions = self._board.place_all(queue.wishes(self._board.crashes))
-        placements = [decision for decision in decisions if isinstance(decision, scheduler.Placement)]
-        left = [decision for decision in decisions if isinstance(decision, scheduler.Waiting)]
-        rows = {row.session_id: row for row in queue.waiting}
-        placed = await self._begin(rows, placements)
-        changed = await self._tell_queue(queue, rows, left, now)
-        self._waiting = bool(left)
-        # Those that were told before wait for their turn, and nobody for a word of them.
-        self._bus.decided([name for name, row in rows.items() if not row.queue])
+        started, began, now = time.perf_counter(), self._monotonic(), self._clock()
+        await self._cache.read()
+        self._failed = {name: until for name, until in self._failed.items() if until > began}
+        whole = began - self._whole_at >= self.WHOLE_QUEUE_SHARE * self._whole_took
+        queue = QueuePass(self._cache, self._wishes, self._failed.keys())
+        self._places.start(far=whole and self._outlook_due)
+        placed, changed, last = 0, False, None
+        while True:
+            page = await self._store.read(partial(pending.read_page, after=last, now=now))
+            self._waiting = self._waiting or bool(page.rows)
+            decisions = list(queue.decide(page))
+            placed += await self._begin([(each.row, each.choice) for each in decisions if each.choice is not None])
+            changed |= await self._tell(queue, page, decisions, now)
+            if page.following is None or not whole:
+                break
+            last = page.following
+        self._waiting = queue.waiting > 0 or page.following is not None
+        if whole:
+            self._whole_at, self._whole_took = began, 0.0 if last is None else time.perf_counter() - started
+            self._places.end_of_queue()
         if placed or changed:
             self._bus.watchers()
-        self._metrics.placed(time.perf_counter() - started)
+        if placed or queue.waiting:
+            self._metrics.placed(time.perf_counter() - started)
         return placed
 
-    async def _begin(self, rows: Mapping[str, SessionRow], placements: Sequence[scheduler.Placement]) -> int:
-        """Write the placements of a pass together; return how many were written."""
-        if not placements:
-            return 0
-        grants = [self._grant(rows[placement.session_id], placement) for placement in placements]
-        now = self._clock()
-        answers: Sequence[LaunchRow | errors.Conflict] = ()
+    async def _wake(self, every_s: float) -> None:
+        if await self._changes.next(every_s) is None:
+            self._metrics.woken("poll")
+
+    async def _pass(self) -> None:
         try:
-            answers = await self._work.write(lambda tx: launch_rows.begin(tx, grants, now=now))
-        finally:
-            for number, placement in enumerate(placements):
-                # Where somebody was faster the next pass sees what they did.
-                written = not isinstance(answers[number], errors.Conflict) if answers else None
-                self.settled(placement, written=written)
-        begun = [answer for answer in answers if not isinstance(answer, errors.Conflict)]
+            held = self._work.held
+            if await self._work.claim():
+                if not held:
+                    self._cache.forget()
+                await self.place_once()
+        except LeaseSuperseded:
+            self._work.lost()
+
+    async def _begin(self, chosen: Sequence[tuple[PendingSession, scheduler.SlotChoice]]) -> int:
+        """Write the placements of a page together; return how many were written."""
+        if not chosen:
+            return 0
+        grants = [self._grant(row, choice) for row, choice in chosen]
+        begun = []
+        with self._cache.holding([choice for _, choice in chosen]) as holds:
+            answers = await self._write(grants, self._clock())
+            for hold, answer in zip(holds, answers, strict=True):
+                # Where somebody else was first, the next pass sees what they did.
+                if answer is not None and not isinstance(answer, errors.Conflict):
+                    hold.confirm()
+                    begun.append(answer)
         for launch in begun:
             log.info(
                 "session_placed",
@@ -149,40 +175,43 @@ class Placing:
             self._bus.assigned(launch.node)
         return len(begun)
 
-    def _grant(self, row: SessionRow, placement: scheduler.Placement) -> PlacementDecision:
-        lease_ids = tuple(self._new_id() for _ in placement.slots)
-        where = slots.ChosenSlots(placement.node, placement.device, placement.slots, self._new_id(), lease_ids)
+    async def _write(
+        self, grants: Sequence[PlacementDecision], now: datetime
+    ) -> Sequence[LaunchRow | errors.Conflict | None]:
+        try:
+            return await self._work.write(lambda tx: launch_rows.begin(tx, grants, now=now))
+        except _CONCERNS_ALL:
+            raise
+        except Exception:  # one of them cannot be placed: each by itself tells which
+            return [await self._write_alone(grant, now) for grant in grants]
+
+    async def _write_alone(self, grant: PlacementDecision, now: datetime) -> LaunchRow | errors.Conflict | None:
+        self._failed[grant.session_id] = self._monotonic() + self.RETRY_S
+        with self._supervisor.isolated(self.NAME, through=_CONCERNS_ALL, session_id=grant.session_id):
+            [answer] = await self._work.write(lambda tx: launch_rows.begin(tx, [grant], now=now))
+            del self._failed[grant.session_id]
+            return answer
+        return None
+
+    def _grant(self, row: PendingSession, choice: scheduler.SlotChoice) -> PlacementDecision:
+        lease_ids = tuple(self._new_id() for _ in choice.slots)
+        where = slots.ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
         return PlacementDecision(row.session_id, row.revision, where)
 
-    async def _tell_queue(
-        self, queue: Queue, rows: Mapping[str, SessionRow], left: Sequence[scheduler.Waiting], now: datetime
-    ) -> bool:
-        """Tell those who wait their place, for how long, and why."""
-        everybody = self._monotonic() - self._outlook_at >= self.OUTLOOK_S
-        if left and everybody:
+    @property
+    def _outlook_due(self) -> bool:
+        return self._monotonic() - self._outlook_at >= self.OUTLOOK_S
+
+    async def _tell(self, queue: QueuePass, page: QueuePage, decisions: Sequence[Decision], now: datetime) -> bool:
+        """Tell sessions that wait their place, for how long, and why; return whether any was told something new."""
+        left = [each for each in decisions if each.choice is None]
+        if left and self._outlook_due:
             self._outlook_at = self._monotonic()
-            self._outlook = await self._store.read(lambda tx: pending.outlook(tx, now=now))
-        fresh = []
-        for decision in left:
-            row = rows[decision.session_id]
-            if row.queue and not everybody and decision.position > self.NEAR:
-                continue
-            place = {
-                "position": decision.position,
-                "eta_s": self._outlook.eta_s(decision.position),
-                "reasons": list(decision.reasons),
-            }
-            if _differs(row.queue, place):
-                fresh.append((row, place))
-        if fresh:
-            await self._work.write(lambda tx: session_rows.set_queue(tx, fresh))
-        return bool(fresh)
-
-
-def _differs(known: Mapping[str, object], fresh: Mapping[str, object]) -> bool:
-    if not known or (known["position"], known["reasons"]) != (fresh["position"], fresh["reasons"]):
-        return True
-    before, after = known["eta_s"], fresh["eta_s"]
-    if not isinstance(before, int | float) or not isinstance(after, int | float):
-        return before is not after
-    return abs(after - before) > _ETA_CHANGE * max(before, 1.0)
+            self._outlook = await self._store.read(partial(pending.outlook, now=now))
+        news = self._places.news(left, self._outlook, lambda row: queue.reasons(row, page.avoid.get(row.session_id)))
+        if news:
+            await self._work.write(lambda tx: session_rows.set_queue(tx, news))
+        told = {row.session_id for row, _ in news}
+        fresh = (each for each in decisions if not each.row.queue)
+        self._bus.decided([each.row.session_id for each in fresh if each.choice or each.row.session_id in told])
+        return bool(news)

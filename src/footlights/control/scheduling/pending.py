@@ -1,11 +1,13 @@
-"""Who waits for a device, and what is known of for how long."""
+"""The queue: sessions that wait for a device, read by pages and decided on group by group."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from google.protobuf.message import DecodeError
 
 from footlights import scheduler
 from footlights.control import limits
@@ -15,73 +17,215 @@ from footlights.store.sessions import session_rows
 from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
-    from footlights.control.scheduling.crash_loops import Crashes
+    from footlights.control.scheduling.crash_loops import CrashBlocks
+    from footlights.scheduler import SlotChoice, Wish
     from footlights.store import Transaction
-    from footlights.store.schema import LaunchRow, SessionRow
+    from footlights.store.schema import LaunchRow
+    from footlights.store.sessions.session_rows import PendingSession, QueuePlace
+    from footlights.supervision import Supervisor
 
 REFUSAL_TTL = timedelta(seconds=30)
 """How long a session is not offered again to a device that refused it."""
 
-MAX_QUEUE = 2000
-"""How many waiting sessions one pass looks at."""
+PAGE = 1000
+"""Waiting sessions that are read at once."""
+
+UNREADABLE = ("NEEDS_UNREADABLE: what the session needs cannot be read; terminate it and create it again",)
+FAILED = ("PLACEMENT_FAILED: the session could not be placed; the server's log says why",)
+
+Avoid = dict[tuple[str, str], str]
+"""(node, device) -> why that device refused a session."""
+
+Group = tuple[str, str, str, bytes]
+"""What sessions have in common that fit on the same devices: application, version, launcher, needs."""
+
+_MOST_GROUPS = 4096
+
+
+def group_of(row: PendingSession) -> Group:
+    """Return the group of a session that no device has refused."""
+    return row.application, row.application_version, row.launcher, row.needs
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """The sessions that wait, in the order in which they are to be placed."""
+class QueuePage:
+    """Some sessions that wait, in the order in which they are to be placed."""
 
-    waiting: tuple[SessionRow, ...]
-    avoid: Mapping[str, Mapping[tuple[str, str], str]]
-    """Session id -> the devices that refused it of late, and why."""
-
-    def wishes(self, crashes: Crashes) -> list[scheduler.Wish]:
-        """Return what they want, in their order."""
-        return [
-            views.wish(row, self.avoid.get(row.session_id, {}), crashes.of(row.application, row.application_version))
-            for row in self.waiting
-        ]
+    rows: Sequence[PendingSession]
+    following: QueuePlace | None
+    """Where the next page begins; None where this is the last."""
+    avoid: Mapping[str, Avoid]
+    """Session id -> the devices that refused it a moment ago, and why."""
 
 
-def queue(tx: Transaction, *, now: datetime) -> Queue:
-    """Read who waits."""
-    waiting = session_rows.pending(tx, MAX_QUEUE)
-    refused = launch_rows.refusals(tx, [row.session_id for row in waiting], since=now - REFUSAL_TTL)
-    return Queue(tuple(waiting), _avoid(refused))
+def read_page(tx: Transaction, after: QueuePlace | None, *, now: datetime) -> QueuePage:
+    """Read the page of the queue that follows a place; the first page where that is None."""
+    page = session_rows.pending_page(tx, PAGE, after=after)
+    refused = launch_rows.refusals(tx, [row.session_id for row in page.sessions], since=now - REFUSAL_TTL)
+    # A refusal of the future was stored before the clock was set back, and would be avoided until then.
+    avoid = _avoid([launch for launch in refused if launch.ended_time and launch.ended_time <= now])
+    return QueuePage(page.sessions, page.following, avoid)
+
+
+def read_all(tx: Transaction, *, now: datetime) -> QueuePage:
+    """Read the whole queue."""
+    page = read_page(tx, None, now=now)
+    rows, avoid = [*page.rows], {**page.avoid}
+    while page.following is not None:
+        page = read_page(tx, page.following, now=now)
+        rows += page.rows
+        avoid |= page.avoid
+    return QueuePage(rows, None, avoid)
+
+
+class Wishes:
+    """Turns waiting sessions into wishes; needs that many have in common are parsed once."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        """Create it; ``supervisor`` reports needs that cannot be read, once for each group."""
+        self._supervisor = supervisor
+        self._needs: dict[bytes, application_pb2.Needs | None] = {}
+
+    def of(self, row: PendingSession, avoid: Avoid, crashes: CrashBlocks) -> Wish | None:
+        """Return what a session wants; None where that cannot be read."""
+        needs = self._parsed(row)
+        if needs is None:
+            return None
+        version = row.application, row.application_version
+        return views.needs_wish(row.session_id, version, row.launcher, needs, avoid, crashes.of(*version))
+
+    def of_page(self, page: QueuePage, crashes: CrashBlocks) -> list[Wish]:
+        """Return what the sessions of a page want, without those that cannot be read."""
+        wishes = (self.of(row, page.avoid.get(row.session_id, {}), crashes) for row in page.rows)
+        return [wish for wish in wishes if wish is not None]
+
+    def _parsed(self, row: PendingSession) -> application_pb2.Needs | None:
+        if row.needs not in self._needs:
+            if len(self._needs) >= _MOST_GROUPS:
+                self._needs.clear()
+            self._needs[row.needs] = None
+            with self._supervisor.isolated("placement", session_id=row.session_id):
+                self._needs[row.needs] = application_pb2.Needs.FromString(row.needs)
+        return self._needs[row.needs]
+
+
+class Chooser(Protocol):
+    """What chooses slots: the fleet's cache."""
+
+    @property
+    def crashes(self) -> CrashBlocks:
+        """The applications that are blocked."""
+        ...
+
+    def place(self, wish: Wish) -> SlotChoice | None:
+        """Choose slots for a wish and hold them; None where it fits nowhere."""
+        ...
+
+    def reasons(self, wish: Wish) -> tuple[str, ...]:
+        """Count the reasons against a wish."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a pass has decided on one session."""
+
+    row: PendingSession
+    choice: SlotChoice | None
+    """The slots that are held for it; None where it waits."""
+    position: int = 0
+    """Among those that wait; 1 is next."""
+
+
+class QueuePass:
+    """One pass over the queue: decides on its pages, in order.
+
+    Within a pass slots only become fewer. So once a session of a group fits nowhere, the others of that group, which
+    want the same, are not tried: a pass over 50,000 of them costs little more than reading them.
+    """
+
+    def __init__(self, chooser: Chooser, wishes: Wishes, failed: Container[str] = ()) -> None:
+        """Start at the front of the queue; sessions in ``failed`` are not placed."""
+        self._chooser, self._wishes, self._failed = chooser, wishes, failed
+        self._full: set[Group] = set()
+        self._reasons: dict[Group, tuple[str, ...]] = {}
+        self.waiting = 0
+        """How many have been told to wait so far."""
+
+    def decide(self, page: QueuePage) -> Iterator[Decision]:
+        """Decide on the next page; slots are held for each choice as it is returned."""
+        self._reasons.clear()
+        for row in page.rows:
+            choice = self._choose(row, page.avoid.get(row.session_id))
+            if choice is None:
+                self.waiting += 1
+            yield Decision(row, choice, self.waiting)
+
+    def reasons(self, row: PendingSession, avoid: Avoid | None) -> tuple[str, ...]:
+        """Say why a session of the page that was decided on last waits."""
+        if row.session_id in self._failed:
+            return FAILED
+        group = group_of(row)
+        if avoid or group not in self._reasons:
+            wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
+            reasons = UNREADABLE if wish is None else self._chooser.reasons(wish)
+            if avoid:
+                return reasons
+            self._reasons[group] = reasons
+        return self._reasons[group]
+
+    def _choose(self, row: PendingSession, avoid: Avoid | None) -> SlotChoice | None:
+        group = group_of(row)
+        if group in self._full or row.session_id in self._failed:
+            return None
+        wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
+        choice = self._chooser.place(wish) if wish is not None else None
+        if choice is None and not avoid:
+            self._full.add(group)
+        return choice
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What is known of when slots become free."""
 
-    remaining_s: tuple[float | None, ...] = ()
-    """For every session that holds slots, how long it has left at most; None for one without an end."""
+    ends_s: tuple[float, ...] = ()
+    """For each session that holds slots and has a maximum duration, how long it has left at most; ascending."""
     start_s: float | None = None
     """The median of the last measured times from placed to ready."""
 
     def eta_s(self, position: int) -> float | None:
         """Estimate the seconds until the session at ``position`` in the queue is ready."""
-        return scheduler.eta_s(position, self.remaining_s, self.start_s)
+        return scheduler.eta_s(position, self.ends_s, self.start_s)
 
 
 def outlook(tx: Transaction, *, now: datetime) -> Outlook:
     """Read when slots become free."""
     starts = launch_rows.recent_start_times(tx)
     most: dict[bytes, float | None] = {}
-    left: list[float | None] = []
+    ends: list[float] = []
     for packed, ready_time in session_rows.holding(tx):
         if packed not in most:
-            most[packed] = limits.time_limits(application_pb2.Limits.FromString(packed)).max_s
+            most[packed] = _max_duration_s(packed)
         limit = most[packed]
-        running = (now - ready_time).total_seconds() if ready_time else 0.0
-        left.append(None if limit is None else max(0.0, limit - running))
-    return Outlook(tuple(left), median(starts) if starts else None)
+        if limit is not None:
+            running = (now - ready_time).total_seconds() if ready_time else 0.0
+            ends.append(max(0.0, limit - running))
+    return Outlook(tuple(sorted(ends)), median(starts) if starts else None)
 
 
-def _avoid(refused: Sequence[LaunchRow]) -> dict[str, dict[tuple[str, str], str]]:
-    avoid: dict[str, dict[tuple[str, str], str]] = {}
+def _max_duration_s(packed: bytes) -> float | None:
+    try:
+        return limits.time_limits(application_pb2.Limits.FromString(packed)).max_s
+    except DecodeError:
+        return None  # an estimate may do without it; expiry reports it
+
+
+def _avoid(refused: Sequence[LaunchRow]) -> dict[str, Avoid]:
+    avoid: dict[str, Avoid] = {}
     for launch in refused:
         why = f"{launch.reason}: {launch.message}" if launch.message else launch.reason
-        avoid.setdefault(launch.session_id, {})[(launch.node, launch.device)] = why
+        avoid.setdefault(launch.session_id, {})[launch.node, launch.device] = why
     return avoid

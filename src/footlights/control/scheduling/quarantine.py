@@ -1,7 +1,7 @@
-"""Quarantine: a device that has hurt sessions, or comes and goes, is left alone for a growing time.
+"""Quarantine: a device that has ended sessions, or that comes and goes, is not placed on for a growing time.
 
-It follows from the device's history and nothing else is stored: the time counts from when the device was well again,
-every agent reading in between is the probe, and when it is over the device is placed again by itself.
+It follows from the device's history, and nothing else is stored. The time counts from when the device was well again;
+each reading by the agent in between is a probe, and after it sessions are placed on the device again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from footlights.lifecycle import Block, Failure, Patience, blocked
+from footlights.lifecycle import BackoffPolicy, Block, Failure, blocked
 from footlights.protocol import times
 from footlights.store.launches.launch_rows import DEVICE_REASONS
 from footlights.store.nodes import device_history
@@ -23,21 +23,23 @@ if TYPE_CHECKING:
     from footlights.store.schema import DeviceEventRow
     from footlights.v1 import node_pb2
 
-HURT = Patience(failures=1, window_s=600, first_s=60, longest_s=3600)
-FLAPPED = Patience(failures=3, window_s=600, first_s=120, longest_s=3600)
+ENDED_SESSIONS = BackoffPolicy(failures=1, window_s=600, first_s=60, longest_s=3600)
+CAME_AND_WENT = BackoffPolicy(failures=3, window_s=600, first_s=120, longest_s=3600)
 MEMORY = timedelta(hours=24)
 INCIDENT_S = 30.0
-"""What happens to one device within so long is one incident: a lost GPU ends every session on it."""
+"""Events of one device within so long are one incident: a lost GPU ends every session on it."""
 SHOWN = 20
+"""How many events of a device the API shows."""
 
 Key = tuple[str, str]
 
 
 @dataclass(slots=True)
-class _Bad:
-    """Something bad, by how long ago it began and ended, in seconds."""
+class _Episode:
+    """A time in which the device was not well, by how long ago it began and ended, in seconds."""
 
     of_launch: bool
+    """Whether it ended a session."""
     began_s: float
     ended_s: float
 
@@ -55,8 +57,8 @@ def explain(events: Sequence[DeviceEventRow], now: datetime) -> str:
     """Say why a device with this history, oldest first, is in quarantine now; empty where it is not."""
     bad = _episodes(events, now)
     blocks = [
-        (_block((each for each in bad if each.of_launch), HURT), "ended sessions"),
-        (_block((each for each in bad if not each.of_launch), FLAPPED), "came and went"),
+        (_block((each for each in bad if each.of_launch), ENDED_SESSIONS), "ended sessions"),
+        (_block((each for each in bad if not each.of_launch), CAME_AND_WENT), "came and went"),
     ]
     found = [(block.left_s, block, what) for block, what in blocks if block is not None]
     if not found:
@@ -67,7 +69,7 @@ def explain(events: Sequence[DeviceEventRow], now: datetime) -> str:
 
 
 def show(tx: Transaction, nodes: Iterable[node_pb2.Node], *, now: datetime, node: str | None = None) -> None:
-    """Add to the devices of nodes what happened to them, and whether they are in quarantine."""
+    """Add to the devices of node messages their last events, and whether they are in quarantine."""
     known = {
         key: list(group)
         for key, group in groupby(device_history.events(tx, node=node), lambda event: (event.node, event.uuid))
@@ -80,15 +82,15 @@ def show(tx: Transaction, nodes: Iterable[node_pb2.Node], *, now: datetime, node
                 device.events.add(time=times.timestamp(event.time), reason=event.reason, message=event.message)
 
 
-def _episodes(events: Sequence[DeviceEventRow], now: datetime) -> list[_Bad]:
-    """Turn a history into what was bad and for how long: until the device was well again."""
-    closed: list[_Bad] = []
-    open_: list[_Bad] = []
+def _episodes(events: Sequence[DeviceEventRow], now: datetime) -> list[_Episode]:
+    """Turn a history into the times in which the device was not well."""
+    closed: list[_Episode] = []
+    open_: list[_Episode] = []
     sick = False
     for event in events:
         age = (now - event.time).total_seconds()
         if not sick:
-            # What a launch said, and no sick reading followed.
+            # Reported by a launch, and no sick reading followed.
             closed += [each for each in open_ if each.began_s - age > INCIDENT_S]
             open_ = [each for each in open_ if each.began_s - age <= INCIDENT_S]
         if event.reason == device_history.RECOVERED:
@@ -98,12 +100,12 @@ def _episodes(events: Sequence[DeviceEventRow], now: datetime) -> list[_Bad]:
             continue
         of_launch = event.reason in DEVICE_REASONS
         sick = sick or not of_launch
-        open_.append(_Bad(of_launch, age, age))
+        open_.append(_Episode(of_launch, age, age))
     if sick:
         for each in open_:
             each.ended_s = 0.0
     return closed + open_
 
 
-def _block(bad: Iterable[_Bad], patience: Patience) -> Block | None:
-    return blocked([Failure(each.began_s + INCIDENT_S, each.ended_s) for each in bad], patience)
+def _block(bad: Iterable[_Episode], policy: BackoffPolicy) -> Block | None:
+    return blocked([Failure(each.began_s + INCIDENT_S, each.ended_s) for each in bad], policy)

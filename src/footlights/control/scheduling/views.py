@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
 
 from footlights import scheduler
 from footlights.control import node_conditions
 from footlights.v1 import application_pb2, node_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from footlights.store.nodes.fleet import FleetNode
-    from footlights.store.schema import SessionRow
 
 _SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
 
 
+def node_views(members: Iterable[FleetNode], quarantined: Mapping[tuple[str, str], str]) -> list[scheduler.NodeView]:
+    """Return nodes as placement sees them, without those that cannot be read: nothing is placed on these."""
+    found = []
+    for member in members:
+        with contextlib.suppress(DecodeError):
+            found.append(node_view(member, quarantined))
+    return found
+
+
 def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> scheduler.NodeView:
-    """Return a node as placing sees it; ``quarantined`` is (node, device uuid) -> why."""
+    """Return a node as placement sees it.
+
+    Args:
+        member: The node's rows.
+        quarantined: (node, device uuid) -> why the device is in quarantine.
+
+    Raises:
+        DecodeError: its facts or a reading cannot be read.
+    """
     facts = node_pb2.NodeFacts.FromString(member.facts)
     held: dict[str, set[int]] = {}
     for device, slot in member.leased:
         held.setdefault(device, set()).add(slot)
     readings = {uuid: node_pb2.Device.FromString(raw) for uuid, _, raw in member.devices}
-    ailment = node_conditions.needs_reboot(readings.values())
+    reboot = node_conditions.needs_reboot(readings.values())
     seen = (
         _device_view(
             uuid,
@@ -39,7 +58,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
     return scheduler.NodeView(
         name=member.node,
         devices=tuple(
-            _barred(device, f"{node_conditions.REASON}: {ailment}") if ailment else device for device in seen
+            _unusable(device, f"{node_conditions.REASON}: {reboot}") if reboot else device for device in seen
         ),
         connected=member.connected,
         cordoned=member.cordoned,
@@ -52,7 +71,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
     )
 
 
-def _barred(device: scheduler.DeviceView, why: str) -> scheduler.DeviceView:
+def _unusable(device: scheduler.DeviceView, why: str) -> scheduler.DeviceView:
     return replace(device, usable=False, health_reason=why) if device.usable else device
 
 
@@ -92,13 +111,6 @@ def _foreign(reading: node_pb2.Device) -> str:
     return f"{used}pid {first.pid} {first.name}".strip() + others
 
 
-def wish(row: SessionRow, avoid: Mapping[tuple[str, str], str], crashes: Mapping[str, str]) -> scheduler.Wish:
-    """Return a session as placing sees it."""
-    version = row.application, row.application_version
-    needs = application_pb2.Needs.FromString(row.needs)
-    return needs_wish(row.session_id, version, row.launcher, needs, avoid, crashes)
-
-
 def needs_wish(
     session_id: str,
     version: tuple[str, str],
@@ -107,7 +119,7 @@ def needs_wish(
     avoid: Mapping[tuple[str, str], str],
     crashes: Mapping[str, str],
 ) -> scheduler.Wish:
-    """Return needs of a version, given as (application, version), as placing sees them."""
+    """Return needs of a version, given as (application, version), as placement sees them."""
     return scheduler.Wish(
         session_id=session_id,
         application=version[0],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, func, select, tuple_
 
 from footlights import errors
-from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, settle
+from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, derive_state
 from footlights.store.bulk import Inserter
 from footlights.store.cluster.revisions import allocate
 from footlights.store.launches import slots
@@ -37,8 +37,6 @@ class Creation:
     request: Request | None = None
     placement: ChosenSlots | None = None
     """Where it is to be launched at once; None lets it wait for placing."""
-    certain: datetime | None = None
-    """The moment up to which time is known to have passed, which makes a request's key old; None is ``now``."""
 
 
 class Outcome(Enum):
@@ -122,8 +120,7 @@ class _Batch:
         if not wanted:
             return
         now = max(each.now for each in self._creations)
-        certain = min(each.certain or each.now for each in self._creations)
-        known = idempotency.claim(self._tx, wanted, now=now, certain=certain)
+        known = idempotency.claim(self._tx, wanted, now=now)
         for key, found in known.items():
             number = self._claimed[key]
             self._answers[number] = found if isinstance(found, errors.Error) else Created(Outcome.KNOWN, found)
@@ -241,7 +238,7 @@ def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
     )
 
 
-_PLACED = settle(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
+_PLACED = derive_state(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
 NEW_SESSION = SessionRow(
     session_id="",
     application="",

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
-from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, Stage, settle
+from footlights.lifecycle import (
+    DerivedState,
+    EndReason,
+    Intent,
+    LaunchFacts,
+    LaunchState,
+    SessionState,
+    Stage,
+    derive_state,
+)
 from footlights.store.bulk import Updater
 from footlights.store.cluster.revisions import allocate
 from footlights.store.nodes import fleet
@@ -139,7 +148,7 @@ class SessionStates:
             timeline = timeline[:1]
         if derived.state is not SessionState.PENDING:
             changes["queue"] = {}
-        if derived.state in (SessionState.READY, SessionState.ACTIVE) and session.ready_time is None:
+        if derived.state.has_picture and session.ready_time is None:
             changes["ready_time"] = (steps or {}).get(Stage.APPLICATION_READY, now)
         if derived.state.ended:
             changes |= {"end_reason": derived.end_reason.value if derived.end_reason else "", "ended_time": now}
@@ -221,7 +230,7 @@ class SessionStates:
         self._nodes = {row.node: row for row in found}
 
 
-def _derived(session: SessionRow, launch: LaunchRow | None, node: DerivationNode | None) -> Settled:
+def _derived(session: SessionRow, launch: LaunchRow | None, node: DerivationNode | None) -> DerivedState:
     facts = None
     if launch is not None:
         facts = LaunchFacts(
@@ -233,7 +242,7 @@ def _derived(session: SessionRow, launch: LaunchRow | None, node: DerivationNode
             reason=launch.reason,
             message=launch.message,
         )
-    return settle(
+    return derive_state(
         Intent(session.intent),
         EndReason(session.wish) if session.wish else None,
         facts,

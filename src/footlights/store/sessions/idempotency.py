@@ -1,4 +1,4 @@
-"""Idempotency keys: which session a request created, for 24 hours."""
+"""Idempotency keys: which session a request created, for at least 24 hours, until ``forget_old`` removes them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Request:
 
 
 def claim(
-    tx: Transaction, wanted: Sequence[tuple[Request, str]], *, now: datetime, certain: datetime
+    tx: Transaction, wanted: Sequence[tuple[Request, str]], *, now: datetime
 ) -> dict[tuple[str, str], SessionRow | errors.Error]:
     """Note which session each request creates, and return what is known of those that came before.
 
@@ -43,11 +43,10 @@ def claim(
         tx: The transaction in which the sessions are created.
         wanted: Requests with keys that differ, and the ids of the sessions that they are to create.
         now: This moment.
-        certain: The moment up to which time has certainly passed: it makes keys old.
 
     Returns:
         By key, of requests that are not new: the session that the request created, or ``errors.AlreadyExists`` where
-        the key was used for another request. A key that is out of date, or whose session is gone, is new.
+        the key was used for another request. A key whose session is gone, or that ``forget_old`` removed, is new.
     """
     # In one order everywhere, so that two replicas never deadlock.
     rows = sorted((*request.key, request.body_digest, session_id, now) for request, session_id in wanted)
@@ -71,7 +70,7 @@ def claim(
         key = there.get(request.key)
         if key is None:
             continue
-        if key.session_id not in made or key.created_time < certain - TTL:
+        if key.session_id not in made:
             void.append(request.key)
         elif key.body_digest != request.body_digest:
             known[request.key] = reused(request.request_id, key.session_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 
 from footlights.lifecycle import EndReason, SessionState
 from footlights.store.cluster.revisions import allocate, next_revision
@@ -90,8 +90,25 @@ def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> Sess
     return session._replace(**changes, revision=revision)
 
 
+class PendingSession(NamedTuple):
+    """What is read of a session that waits for a device."""
+
+    session_id: str
+    revision: int
+    priority: int
+    created_time: datetime
+    application: str
+    application_version: str
+    launcher: str
+    needs: bytes
+    """The serialized ``footlights.v1.Needs``."""
+    limits: bytes
+    """The serialized ``footlights.v1.Limits``."""
+    queue: Mapping[str, Any]
+
+
 class QueuePlace(NamedTuple):
-    """Where a waiting session is in the order of placing: higher priorities first, then older sessions."""
+    """Where a waiting session is in the order of placement: higher priorities first, then older sessions."""
 
     priority: int
     created_time: datetime
@@ -100,45 +117,50 @@ class QueuePlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PendingPage:
-    """Some of the sessions that wait, in the order of placing."""
+    """Some of the sessions that wait, in the order of placement."""
 
-    sessions: list[SessionRow]
+    sessions: list[PendingSession]
     following: QueuePlace | None
     """Where the next page begins; None where this is the last."""
 
 
-def pending(tx: Transaction, limit: int) -> list[SessionRow]:
-    """Return the sessions that wait for a device, in the order of placing."""
+def pending(tx: Transaction, limit: int) -> list[PendingSession]:
+    """Return the sessions that wait for a device, in the order of placement."""
     return pending_page(tx, limit).sessions
 
 
 def pending_page(tx: Transaction, limit: int, *, after: QueuePlace | None = None) -> PendingPage:
-    """Return up to ``limit`` sessions that wait for a device and come after a place, in the order of placing."""
-    table = SESSION.c
-    waiting = select(SESSION).where(table.state == SessionState.PENDING.value)
-    if after is not None:
-        later = tuple_(table.created_time, table.session_id) > tuple_(
-            after.created_time, after.session_id, types=[table.created_time.type, table.session_id.type]
-        )
-        # The first condition is what an index is entered by.
-        waiting = waiting.where(table.priority <= after.priority, or_(table.priority < after.priority, later))
-    read = tx.readable(
-        waiting.order_by(table.priority.desc(), table.created_time, table.session_id).limit(limit), SessionRow
-    )
-    if read.found < limit or not read.rows:
-        return PendingPage(read.rows, None)
-    last = read.rows[-1]
-    return PendingPage(read.rows, QueuePlace(last.priority, last.created_time, last.session_id))
+    """Return up to ``limit`` sessions that wait for a device and come after a place, in the order of placement."""
+    if after is None:
+        found, rows = _read_pending(tx, _PENDING.limit(limit))
+    else:
+        # Two exact ranges of the index: one condition over a descending and two ascending columns would be a scan.
+        found, rows = _read_pending(tx, _PENDING_AFTER.limit(limit), after._asdict())
+        if found < limit:
+            below, more = _read_pending(tx, _PENDING_BELOW.limit(limit - found), {"priority": after.priority})
+            found, rows = found + below, rows + more
+    if found < limit or not rows:
+        return PendingPage(rows, None)
+    last = rows[-1]
+    return PendingPage(rows, QueuePlace(last.priority, last.created_time, last.session_id))
 
 
-def pending_count(tx: Transaction) -> int:
-    """Return how many sessions wait for a device."""
-    waiting = select(func.count()).select_from(SESSION).where(SESSION.c.state == SessionState.PENDING.value)
-    return int(tx.execute(waiting).scalar_one())
+def _read_pending(
+    tx: Transaction, statement: Select[Any], parameters: Mapping[str, Any] | None = None
+) -> tuple[int, list[PendingSession]]:
+    """Return how many rows there are, and those that can be decoded."""
+    try:
+        rows = [PendingSession(*row) for row in tx.execute(statement, parameters)]
+    except UNREADABLE:
+        read = tx.readable(statement.with_only_columns(*SESSION.c), SessionRow, parameters)
+        return read.found, [
+            PendingSession(*(getattr(row, name) for name in PendingSession._fields)) for row in read.rows
+        ]
+    return len(rows), rows
 
 
-def set_queue(tx: Transaction, places: Sequence[tuple[SessionRow, Mapping[str, Any]]]) -> None:
-    """Write the queue positions of sessions that wait and have not changed since they were read."""
+def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[str, Any]]]) -> None:
+    """Write what is known of the place of sessions that wait, and have not changed since they were read."""
     revisions = allocate(tx, len(places))
     tx.execute(
         _SET_QUEUE,
@@ -195,3 +217,14 @@ def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> 
 
 
 _BY_ID = select(SESSION).where(SESSION.c.session_id == bindparam("session_id"))
+_PENDING = (
+    select(*(SESSION.c[name] for name in PendingSession._fields))
+    .where(SESSION.c.state == SessionState.PENDING.value)
+    .order_by(SESSION.c.priority.desc(), SESSION.c.created_time, SESSION.c.session_id)
+)
+_PENDING_AFTER = _PENDING.where(
+    SESSION.c.priority == bindparam("priority"),
+    tuple_(SESSION.c.created_time, SESSION.c.session_id)
+    > tuple_(bindparam("created_time", type_=SESSION.c.created_time.type), bindparam("session_id")),
+)
+_PENDING_BELOW = _PENDING.where(SESSION.c.priority < bindparam("priority"))

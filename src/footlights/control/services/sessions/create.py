@@ -21,13 +21,13 @@ from footlights.store.sessions.idempotency import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from footlights.auth.secrets import Box
-    from footlights.control.clock import SteadyClock
     from footlights.control.dispatch.sender import AssignmentSender
     from footlights.control.present import Origin
-    from footlights.control.scheduling.cache import Board
-    from footlights.control.scheduling.loop import Placing
+    from footlights.control.scheduling.cache import FleetCache
+    from footlights.control.scheduling.loop import PlacementLoop
     from footlights.control.services.catalog import Catalogue
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.settings import ServerSettings
@@ -47,13 +47,13 @@ class Creating:
         store: Store,
         bus: Signals,
         catalogue: Catalogue,
-        board: Board,
-        placing: Placing,
+        board: FleetCache,
+        placing: PlacementLoop,
         telling: AssignmentSender,
         box: Box,
         origin: Origin,
         settings: ServerSettings,
-        clock: SteadyClock,
+        clock: Callable[[], datetime],
         new_id: Callable[[], str] = ids.new_id,
         decision_wait_s: float = 0.25,
     ) -> None:
@@ -79,19 +79,19 @@ class Creating:
             request_checks.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
         resolved = await self._catalogue.resolve(request.application, request.application_version, request.profile)
         values = self._values(request, resolved, username, caller.subject)
-        choice = self._choose(values["session_id"], request.application, resolved)
-        now = self._clock()
-        creation = Creation(
-            values,
-            now,
-            self._settings.queue_limit,
-            request=Request(caller.subject, request.request_id, request_checks.digest(request))
-            if request.request_id
-            else None,
-            placement=None if choice is None else self._placement(choice),
-            certain=now - self._clock.gap,
-        )
-        made = await self._write(creation, choice)
+        with self._placing.hold(self._wish(values["session_id"], request.application, resolved)) as hold:
+            creation = Creation(
+                values,
+                self._clock(),
+                self._settings.queue_limit,
+                request=Request(caller.subject, request.request_id, request_checks.digest(request))
+                if request.request_id
+                else None,
+                placement=None if hold.choice is None else self._placement(hold.choice),
+            )
+            made = await self._write(creation)
+            if made.outcome is Outcome.PLACED:
+                hold.confirm()
         if made.outcome is Outcome.KNOWN:
             return await self._store.read(lambda tx: access.show_one(tx, made.session, self._origin))
         log.info(
@@ -103,11 +103,11 @@ class Creating:
             node=made.launch.node if made.launch else "",
             device=made.launch.device if made.launch else "",
         )
-        if choice is not None and made.launch is not None:
+        if hold.choice is not None and made.launch is not None:
             if not self._telling.send_now(made.launch, made.session, resolved.version):
-                self._bus.assigned(choice.node)
+                self._bus.assigned(hold.choice.node)
             self._bus.watchers()
-            name = self._board.device_name(choice)
+            name = self._board.device_name(hold.choice)
             return present.session(made.session, made.launch, device_name=name, origin=self._origin)
         return await self._first_decision(made.session)
 
@@ -138,31 +138,23 @@ class Creating:
             "launcher": resolved.launcher,
         }
 
-    def _choose(self, session_id: str, application: str, resolved: Resolved) -> scheduler.Placement | None:
+    def _wish(self, session_id: str, application: str, resolved: Resolved) -> scheduler.Wish:
         version = application, resolved.version.version
         blocks = self._board.crashes.of(*version)
-        return self._placing.choose(
-            views.needs_wish(session_id, version, resolved.launcher, resolved.needs, {}, blocks)
-        )
+        return views.needs_wish(session_id, version, resolved.launcher, resolved.needs, {}, blocks)
 
-    def _placement(self, choice: scheduler.Placement) -> ChosenSlots:
+    def _placement(self, choice: scheduler.SlotChoice) -> ChosenSlots:
         lease_ids = tuple(self._new_id() for _ in choice.slots)
         return ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
 
-    async def _write(self, creation: Creation, choice: scheduler.Placement | None) -> Created:
-        made: Created | None = None
+    async def _write(self, creation: Creation) -> Created:
         try:
-            try:
-                made = await self._store.write_batched(create.SESSIONS, creation)
-            except errors.Conflict:
-                if creation.request is None:
-                    raise
-                # Another replica took the same request at this moment: what it made is there now.
-                made = await self._store.write_batched(create.SESSIONS, creation)
-        finally:
-            if choice is not None:
-                self._placing.settled(choice, made.outcome is Outcome.PLACED if made is not None else None)
-        return made
+            return await self._store.write_batched(create.SESSIONS, creation)
+        except errors.Conflict:
+            if creation.request is None:
+                raise
+            # Another replica took the same request at this moment: what it made is there now.
+            return await self._store.write_batched(create.SESSIONS, creation)
 
     async def _first_decision(self, created: SessionRow) -> session_pb2.Session:
         """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""

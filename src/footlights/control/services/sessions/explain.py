@@ -5,21 +5,22 @@ Of a large fleet an answer shows some nodes of every sort; their counts are over
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from footlights import scheduler
 from footlights.control.scheduling import crash_loops, pending, quarantine, views
 from footlights.protocol import times
 from footlights.store.nodes import fleet
+from footlights.supervision import Supervisor
 from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from footlights.control.scheduling.crash_loops import Crashes
-    from footlights.control.scheduling.pending import Outlook, Queue
+    from footlights.control.scheduling.crash_loops import CrashBlocks
+    from footlights.control.scheduling.pending import Outlook, QueuePage
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.store import Transaction
     from footlights.store.nodes.fleet import FleetNode
@@ -30,9 +31,9 @@ class Seen:
     """What an explanation is made from, as it was read."""
 
     members: Sequence[FleetNode]
-    queue: Queue
+    queue: QueuePage
     outlook: Outlook
-    crashes: Crashes
+    crashes: CrashBlocks
     quarantined: Mapping[tuple[str, str], str]
 
 
@@ -40,7 +41,7 @@ def read(tx: Transaction, *, now: datetime) -> Seen:
     """Read the fleet and the queue. What is made of a large fleet takes longer than a transaction may stand still."""
     return Seen(
         fleet.members(tx),
-        pending.queue(tx, now=now),
+        pending.read_all(tx, now=now),
         pending.outlook(tx, now=now),
         crash_loops.load(tx, now=now),
         quarantine.load(tx, now=now),
@@ -49,13 +50,18 @@ def read(tx: Transaction, *, now: datetime) -> Seen:
 
 def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
     """Explain what would happen to a session of a version."""
-    nodes = [views.node_view(member, seen.quarantined) for member in seen.members]
+    nodes = views.node_views(seen.members, seen.quarantined)
     version = resolved.version.application, resolved.version.version
     blocks = seen.crashes.of(*version)
     wish = views.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
     # Its place is behind those of its own priority; what is behind it can take nothing from it.
-    ahead = sum(1 for row in seen.queue.waiting if row.priority >= priority)
-    return explanation(nodes, wish, seen.queue.wishes(seen.crashes)[:ahead], seen.outlook)
+    ahead = sum(1 for row in seen.queue.rows if row.priority >= priority)
+    before = replace(seen.queue, rows=seen.queue.rows[:ahead])
+    wishes = pending.Wishes(Supervisor()).of_page(before, seen.crashes)
+    answer = explanation(nodes, wish, wishes, seen.outlook)
+    if not answer.fits:
+        answer.queue_position += ahead - len(wishes)  # those that cannot be read wait as well
+    return answer
 
 
 def explanation(
@@ -73,12 +79,13 @@ def explanation(
                 reason=device.verdict.reason,
                 message=device.verdict.message,
             )
-    decision = index.place_all([*ahead, wish])[-1]
-    if isinstance(decision, scheduler.Placement):
-        answer.fits, answer.node, answer.device = True, decision.node, decision.device
+    waiting = sum(index.place(each) is None for each in ahead)
+    choice = index.place(wish)
+    if choice is not None:
+        answer.fits, answer.node, answer.device = True, choice.node, choice.device
         return answer
-    answer.queue_position = decision.position
-    eta = outlook.eta_s(decision.position)
+    answer.queue_position = waiting + 1
+    eta = outlook.eta_s(answer.queue_position)
     if eta is not None:
         answer.eta.CopyFrom(times.duration(eta))
     return answer

@@ -170,7 +170,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
 
         row, signaling = await self._store.read(read)
         state = SessionState(row.state)
-        if state in (SessionState.PENDING, SessionState.STARTING):
+        if state.awaits_picture:
             raise errors.Unavailable(
                 f"The session is {row.state} and has no picture yet. Wait until it is READY: "
                 f"GET /stream/{row.session_id}:watch.",
@@ -178,7 +178,7 @@ class Sessions(session_pb2_grpc.StreamingServiceServicer):
                 metadata={"state": row.state},
                 retry_after_s=1,
             )
-        if state not in (SessionState.READY, SessionState.ACTIVE):
+        if not state.has_picture:
             raise errors.FailedPrecondition(
                 f"The session is {row.state} and has no picture any more. Create a new one.",
                 reason="SESSION_ENDED",

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from footlights.scheduler.checks import capability_refusal
 
 if TYPE_CHECKING:
-    from footlights.scheduler.cells import Cell, Cells, Kind
+    from footlights.scheduler.device_cells import DeviceCell, DeviceCells, DeviceModel
     from footlights.scheduler.views import Wish
 
 Key = tuple[object, ...]
 
 
 def key_of(wish: Wish) -> Key:
-    """Return what wishes of one shape have in common: everything but whose they are and where they may not go."""
+    """Return what wishes of one shape have in common: everything except the session and what it avoids."""
     return (
         wish.launcher,
         wish.slots,
@@ -28,27 +28,27 @@ def key_of(wish: Wish) -> Key:
     )
 
 
-class Shape:
+class WishShape:
     """What wishes of one shape find among the cells.
 
     Attributes:
         classes: The cells whose devices would do, best first. One class holds devices that differ in nothing that
             comes before warmth in the rank; a tier of it, devices that differ in nothing but their node.
-        refused: The wishes that were refused, by the nodes that were closed to them, with the index's count of what
-            became free at that moment.
+        refused: The wishes that were refused, by the nodes that were blocked for them, with the index's count of what
+            had become free at that moment.
         said: The reasons that were given, by the same nodes, and the index's count of changes at that moment.
     """
 
     def __init__(self, wish: Wish) -> None:
-        """Take any wish of the shape."""
+        """Start from any wish of the shape."""
         self.wish = wish
-        self.classes: list[list[list[Cell]]] = []
+        self.classes: list[list[list[DeviceCell]]] = []
         self.refused: dict[frozenset[str], int] = {}
         self.said: dict[frozenset[str], tuple[int, tuple[str, ...]]] = {}
-        self._incapable: dict[Kind, str] = {}
+        self._incapable: dict[DeviceModel, str] = {}
         self._made = -1
 
-    def match(self, cells: Cells) -> None:
+    def match(self, cells: DeviceCells) -> None:
         """Look at the cells again if there are others than the last time."""
         if self._made == cells.made:
             return
@@ -63,7 +63,7 @@ class Shape:
             for _, members in groupby(ranked, key=lambda found: found[0][0])
         ]
 
-    def refusal(self, cell: Cell) -> str:
+    def refusal(self, cell: DeviceCell) -> str:
         """Say why the devices of a cell will not do: the reason alone, by the order of the checks; empty if they will.
 
         ``match`` comes first.
@@ -78,11 +78,11 @@ class Shape:
             return "FOREIGN_PROCESS"
         return "MEMORY" if cell.memory < self.wish.min_memory_bytes else ""
 
-    def _check(self, kind: Kind) -> str:
+    def _check(self, kind: DeviceModel) -> str:
         refusal = capability_refusal(self.wish, kind.sample)
         return refusal.reason if refusal else ""
 
-    def _rank(self, cell: Cell) -> tuple[bool, int, int]:
+    def _rank(self, cell: DeviceCell) -> tuple[bool, int, int]:
         kind = cell.kind
         assert kind is not None
         return (kind.hardware and not self.wish.gpu, cell.free, kind.memory_gib)

@@ -1,10 +1,10 @@
-"""Why a node or device will not do: every reason once, with its figures."""
+"""Why a node or device is refused (`checks`, `explanation`): every reason once, with its figures."""
 
 from __future__ import annotations
 
 import pytest
 
-from footlights.scheduler import DeviceView, NodeView, Refusal, Wish, device_refusal, node_refusal
+from footlights.scheduler import DeviceView, NodeView, Verdict, Wish, device_refusal, node_refusal
 from tests.scheduler.exhaustive import reasons
 from tests.scheduler.fleets import GIB, device, node, wish
 
@@ -94,4 +94,4 @@ def test_reasons_are_counted_over_the_fleet_most_frequent_first() -> None:
 
 def test_a_refusal_is_a_value() -> None:
     """Two equal refusals are equal, so that explanations can be compared."""
-    assert Refusal("A", "b") == Refusal("A", "b")
+    assert Verdict("A", "b") == Verdict("A", "b")

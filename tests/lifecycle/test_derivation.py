@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from footlights.lifecycle import EndReason, Intent, LaunchFacts, LaunchState, SessionState, Settled, may_retry, settle
+from footlights.lifecycle import (
+    DerivedState,
+    EndReason,
+    Intent,
+    LaunchFacts,
+    LaunchState,
+    SessionState,
+    derive_state,
+    may_retry,
+)
 from footlights.lifecycle.derivation import MAX_LAUNCHES
 
 RUN, END = Intent.RUN, Intent.END
@@ -27,8 +36,8 @@ S, L, R = SessionState, LaunchState, EndReason
 )
 def test_a_session_that_is_to_run_follows_its_launch(launch: LaunchFacts | None, state: SessionState) -> None:
     """While nobody wants its end, a session stands where its launch stands."""
-    assert settle(RUN, None, launch).state is state
-    assert settle(RUN, None, launch).end_reason is None
+    assert derive_state(RUN, None, launch).state is state
+    assert derive_state(RUN, None, launch).end_reason is None
 
 
 @pytest.mark.parametrize(
@@ -37,27 +46,27 @@ def test_a_session_that_is_to_run_follows_its_launch(launch: LaunchFacts | None,
 )
 def test_a_session_whose_end_is_overdue_says_why(message: str, why: str) -> None:
     """It is still TERMINATING: only proof frees its slots."""
-    settled = settle(END, R.USER_TERMINATED, LaunchFacts(L.STOPPING, overdue=True, message=message))
+    derived = derive_state(END, R.USER_TERMINATED, LaunchFacts(L.STOPPING, overdue=True, message=message))
 
-    assert settled.state is S.TERMINATING
+    assert derived.state is S.TERMINATING
     assert (
-        settled.message == f"The end is overdue, and its slots are withheld until the application is proved gone: {why}"
+        derived.message == f"The end is overdue, and its slots are withheld until the application is proved gone: {why}"
     )
 
 
 @pytest.mark.parametrize("state", [state for state in L if not state.final])
 def test_a_session_that_is_to_end_is_terminating_until_its_launch_is_gone(state: LaunchState) -> None:
     """Wanting the end frees nothing: only proof does."""
-    settled = settle(END, R.USER_TERMINATED, LaunchFacts(state, viewers=1), wish_message="Terminated by ann.")
+    derived = derive_state(END, R.USER_TERMINATED, LaunchFacts(state, viewers=1), wish_message="Terminated by ann.")
 
-    assert settled == Settled(S.TERMINATING, message="Terminated by ann.")
+    assert derived == DerivedState(S.TERMINATING, message="Terminated by ann.")
 
 
 @pytest.mark.parametrize("wish", list(R))
 @pytest.mark.parametrize("launch", [None, *(LaunchFacts(state, exit_code=9) for state in L if state.final)])
 def test_the_wish_explains_an_end_that_was_asked_for(wish: EndReason, launch: LaunchFacts | None) -> None:
     """However the launch went once its end was wanted, the session ended for what was wished."""
-    assert settle(END, wish, launch, wish_message="why") == Settled(wish.state, wish, "why")
+    assert derive_state(END, wish, launch, wish_message="why") == DerivedState(wish.state, wish, "why")
 
 
 @pytest.mark.parametrize(
@@ -83,10 +92,10 @@ def test_the_wish_explains_an_end_that_was_asked_for(wish: EndReason, launch: La
 )
 def test_an_end_that_nobody_asked_for_has_its_own_reason(launch: LaunchFacts, reason: EndReason, says: str) -> None:
     """A session never ends without a reason and a sentence for its owner."""
-    settled = settle(RUN, None, launch)
+    derived = derive_state(RUN, None, launch)
 
-    assert (settled.state, settled.end_reason) == (reason.state, reason)
-    assert says in settled.message
+    assert (derived.state, derived.end_reason) == (reason.state, reason)
+    assert says in derived.message
 
 
 @pytest.mark.parametrize("failures", [0, 1, MAX_LAUNCHES, 10 * MAX_LAUNCHES])
@@ -94,7 +103,7 @@ def test_a_refusal_sends_a_session_back_to_the_queue_however_often(failures: int
     """A node that refuses has run nothing: it costs the session none of its launches."""
     refused = LaunchFacts(L.REJECTED, reason="FOREIGN_PROCESS", message="3.1 GiB by pid 4711")
 
-    assert settle(RUN, None, refused, failures=failures) == Settled(S.PENDING, message="3.1 GiB by pid 4711")
+    assert derive_state(RUN, None, refused, failures=failures) == DerivedState(S.PENDING, message="3.1 GiB by pid 4711")
 
 
 @pytest.mark.parametrize(("reason", "end"), [("PORT_TAKEN", R.LAUNCH_FAILED), ("AGENT_STOPPED", R.DRAINED)])
@@ -104,10 +113,10 @@ def test_a_failure_that_another_launch_may_not_meet_is_retried_a_bounded_number_
     """So a session gets MAX_LAUNCHES launches and then ends for what it met last."""
     failed = LaunchFacts(L.FAILED, reason=reason, message="taken")
 
-    outcomes = [settle(RUN, None, failed, failures=before).state for before in range(MAX_LAUNCHES)]
+    outcomes = [derive_state(RUN, None, failed, failures=before).state for before in range(MAX_LAUNCHES)]
 
     assert outcomes == [S.PENDING] * (MAX_LAUNCHES - 1) + [end.state]
-    assert settle(RUN, None, failed, failures=MAX_LAUNCHES - 1).end_reason is end
+    assert derive_state(RUN, None, failed, failures=MAX_LAUNCHES - 1).end_reason is end
 
 
 @pytest.mark.parametrize("state", [L.EXITED, L.FAILED, L.LOST])

@@ -1,9 +1,8 @@
-"""Devices by what they are and how they stand: all that one cell holds are alike to every wish.
+"""Devices in cells of equals: to every wish, all devices of one cell are the same.
 
-A wish is matched against cells, of which there are tens, instead of devices, of which there may be 80,000. What makes
-two devices different is what a check looks at: what they can do (their kind), how many slots are free, whether
-something foreign runs there, and their free memory. Memory is told apart only where it has to be: in steps, one for
-each size that was ever wished for.
+A wish is matched against cells, of which there are tens, instead of devices, of which there may be 80,000. Two devices
+differ in what a check looks at: what they can do (their model), how many slots are free, whether something foreign
+runs there, and their free memory. Memory is divided into steps, one for each size that a wish has asked for.
 """
 
 from __future__ import annotations
@@ -24,26 +23,34 @@ _FEW = 256
 """So many cells are never worth a clean-up."""
 
 
-class Kind:
-    """Devices that can do the same."""
+class DeviceModel:
+    """A model of device: those that can do the same."""
 
     __slots__ = ("cells", "hardware", "memory_gib", "sample")
 
     def __init__(self, sample: DeviceView) -> None:
-        """Take one device of the kind; what it can do counts, nothing else."""
+        """Start from one device of the model; only what it can do counts."""
         self.sample = sample
         self.hardware = sample.kind in HARDWARE
         self.memory_gib = memory_gib(sample)
-        self.cells: dict[tuple[int, bool, int], Cell] = {}
+        self.cells: dict[tuple[int, bool, int], DeviceCell] = {}
 
 
-class Cell:
-    """Alike devices, as the nodes that have them."""
+class DeviceCell:
+    """Equal devices, as the set of the nodes that have them."""
 
     __slots__ = ("foreign", "free", "kind", "layers", "memory", "sick")
 
-    def __init__(self, kind: Kind | None, sick: str, free: int, foreign: bool, memory: int) -> None:
-        """Start empty. ``kind`` is None where the devices are ``sick``, for this reason; ``memory`` is a step."""
+    def __init__(self, kind: DeviceModel | None, sick: str, free: int, foreign: bool, memory: int) -> None:
+        """Start empty.
+
+        Args:
+            kind: Their model; None for devices that are sick.
+            sick: The reason for which no session gets them; empty where they are well.
+            free: How many of their slots are free.
+            foreign: Whether something foreign runs there.
+            memory: The step of their free memory.
+        """
         self.kind, self.sick = kind, sick
         self.free, self.foreign, self.memory = free, foreign, memory
         self.layers = [0]
@@ -74,67 +81,67 @@ def memory_gib(device: DeviceView) -> int:
     return round((device.memory_total_bytes or 0) / GIB)
 
 
-class Cells:
+class DeviceCells:
     """All cells."""
 
     def __init__(self) -> None:
         """Start without any."""
         self.made = 0
         """Grows whenever a cell comes or goes: what was matched against fewer is matched again."""
-        self._kinds: dict[tuple[object, ...], Kind] = {}
-        self._sick: dict[str, Cell] = {}
+        self._kinds: dict[tuple[object, ...], DeviceModel] = {}
+        self._sick: dict[str, DeviceCell] = {}
         self._steps = [_LEAST, 0]
         self._count, self._clean_at = 0, _FEW
 
-    def __iter__(self) -> Iterator[Cell]:
+    def __iter__(self) -> Iterator[DeviceCell]:
         """Go through all cells, in no order."""
         yield from self._sick.values()
         for kind in self._kinds.values():
             yield from kind.cells.values()
 
-    def kinds(self) -> list[Kind]:
-        """Return every kind there is."""
+    def kinds(self) -> list[DeviceModel]:
+        """Return every model."""
         return list(self._kinds.values())
 
-    def kind(self, device: DeviceView) -> Kind:
-        """Return what a device can do, as a kind that all who can do the same share."""
+    def kind(self, device: DeviceView) -> DeviceModel:
+        """Return the model of a device."""
         does = (device.name, device.kind, device.slots, device.graphics, device.encoder, memory_gib(device))
         known = self._kinds.get(does)
         if known is None:
-            known = self._kinds[does] = Kind(device)
+            known = self._kinds[does] = DeviceModel(device)
             self.made += 1
         return known
 
-    def sick(self, device: DeviceView) -> Cell | None:
-        """Return the cell of a device that nobody is given; None for one that is well."""
+    def sick(self, device: DeviceView) -> DeviceCell | None:
+        """Return the cell of a device that no session is given; None for one that is well."""
         refusal = condition_refusal(device)
         if refusal is None:
             return None
         known = self._sick.get(refusal.reason)
         if known is None:
-            known = self._sick[refusal.reason] = Cell(None, refusal.reason, 0, False, _LEAST)
+            known = self._sick[refusal.reason] = DeviceCell(None, refusal.reason, 0, False, _LEAST)
             self._grown()
         return known
 
-    def well(self, kind: Kind, device: DeviceView, free: int) -> Cell:
+    def well(self, kind: DeviceModel, device: DeviceView, free: int) -> DeviceCell:
         """Return the cell of a device that is well and has so many slots free."""
         foreign = bool(device.foreign)
         memory = _LEAST
-        # Checks come in an order: memory is not looked at where an earlier one speaks against everybody.
+        # Checks come in an order: memory is not looked at where an earlier one refuses every wish.
         if free > 0 and not foreign:
             have = device.memory_free_bytes
             memory = _MOST if have is None else self._steps[bisect_right(self._steps, have) - 1]
         key = (max(0, free), foreign, memory)
         known = kind.cells.get(key)
         if known is None:
-            known = kind.cells[key] = Cell(kind, "", *key)
+            known = kind.cells[key] = DeviceCell(kind, "", *key)
             self._grown()
         return known
 
     def tell_apart(self, memory: int) -> int | None:
         """Make a step at a size; None where there is one.
 
-        Otherwise return the step below: every device in a cell from there up to the size must be put anew.
+        Otherwise return the step below: every device in a cell from there up to the size must be put in its cell again.
         """
         at = bisect_right(self._steps, memory)
         below = self._steps[at - 1]
@@ -143,8 +150,8 @@ class Cells:
         insort(self._steps, memory)
         return below
 
-    def raise_memory(self, cell: Cell, memory: int) -> bool:
-        """Say of a whole cell that its devices have at least so much, unless there is one that has: then do nothing."""
+    def raise_memory(self, cell: DeviceCell, memory: int) -> bool:
+        """Move a whole cell up to a step of memory; return False, and do nothing, where there is such a cell."""
         assert cell.kind is not None
         known = cell.kind.cells
         if (cell.free, cell.foreign, memory) in known:
@@ -156,11 +163,11 @@ class Cells:
         return True
 
     def forget_steps(self) -> None:
-        """Tell no size apart any more that is not asked for again. Cells that are finer than that do no harm."""
+        """Forget the steps of memory. Cells that are finer than needed do no harm."""
         self._steps = [_LEAST, 0]
 
     def clean(self) -> None:
-        """Forget what is empty, once there is much of it. Not between asking for a cell and putting a device in."""
+        """Forget empty cells, once there are many. Do not call it between asking for a cell and putting a device in."""
         if self._count < self._clean_at:
             return
         self._sick = {reason: cell for reason, cell in self._sick.items() if cell.layers[0]}

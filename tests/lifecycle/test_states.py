@@ -1,4 +1,4 @@
-"""The states have the names that the API gives them."""
+"""The states (`states`) have the names that the API gives them."""
 
 from __future__ import annotations
 
@@ -48,3 +48,10 @@ def test_every_end_reason_says_in_which_state_a_session_ends() -> None:
         EndReason.WRONG_DEVICE,
     }
     assert all(reason.state is SessionState.TERMINATED for reason in set(EndReason) - failures)
+
+
+def test_a_session_has_no_picture_yet_has_one_or_had_one() -> None:
+    """In each state exactly one of the three, in this order."""
+    told = [(state.awaits_picture, state.has_picture, state.is_over) for state in SessionState]
+
+    assert told == [(True, False, False)] * 2 + [(False, True, False)] * 2 + [(False, False, True)] * 3

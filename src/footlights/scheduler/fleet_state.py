@@ -1,4 +1,4 @@
-"""The fleet in memory: as it was told, and with what is held for placements on their way into the store."""
+"""The fleet in memory: the last views of its nodes, and the slots held for placements on their way into the store."""
 
 from __future__ import annotations
 
@@ -6,53 +6,47 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from footlights.scheduler.cells import Cell, Cells
-from footlights.scheduler.roster import Held, Member, Roster
+from footlights.scheduler.device_cells import DeviceCell, DeviceCells
+from footlights.scheduler.node_table import KnownDevice, KnownNode, NodeTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from footlights.scheduler.decisions import Placement
+    from footlights.scheduler.decisions import SlotChoice
     from footlights.scheduler.views import NodeView
 
-Place = tuple[Member, Held]
+NodeDevice = tuple[KnownNode, KnownDevice]
 
 
-class Board:
+class FleetState:
     """Nodes and devices, kept as sets by everything that a choice asks for.
 
-    A device's taken slots are those that are known to be leased, from views and single news, and those that are held
-    here. A hold that the store has told of already is not counted twice.
+    A device's taken slots are those that are known to be leased, by views and single updates, and those that are held
+    here. A hold that a view shows already is not counted twice.
     """
 
-    def __init__(self, nodes: Iterable[NodeView] = (), salt: str = "") -> None:
-        """Take the nodes that are known at first, all at once: that is faster than one by one.
-
-        Args:
-            nodes: As for ``set_node``.
-            salt: Shuffles the order in which equal nodes are taken. Replicas that place side by side give each its
-                own, so that they do not all reach for the same one; without it, names decide.
-        """
-        self._roster = Roster(salt)
-        self._cells = Cells()
+    def __init__(self, nodes: Iterable[NodeView] = ()) -> None:
+        """Start with some nodes, as for ``set_node``: all at once is faster than one by one."""
+        self._table = NodeTable()
+        self._cells = DeviceCells()
         self._changes = 0
         """Grows whenever anything changes."""
         self._freed = 0
         """Grows whenever something may have become free."""
-        for view in sorted(nodes, key=lambda node: self._roster.sort_key(node.name)):
+        for view in sorted(nodes, key=lambda node: node.name):
             self.set_node(view)
 
     def set_node(self, view: NodeView) -> None:
-        """Learn of a node, or replace all that is known of it but for the slots that are held. Idempotent."""
+        """Add a node, or replace everything that is known of it except the slots that are held. Idempotent."""
         self._cells.clean()
-        member = self._roster.by_name.get(view.name)
+        member = self._table.by_name.get(view.name)
         if member is None:
-            member = self._roster.join(view.name)
-            if member.position < len(self._roster.members) - 1:
+            member = self._table.join(view.name)
+            if member.position < len(self._table.members) - 1:
                 self._cells.widen(member.position)
         elif member.is_as(view):
             return
-        self._roster.tell(member, view)
+        self._table.tell(member, view)
         self._set_devices(member, view)
         member.known_launches = view.launches
         for held in member.devices.values():
@@ -61,18 +55,18 @@ class Board:
         self._changed(freed=True)
 
     def remove_node(self, name: str) -> None:
-        """Forget a node and what is held there; one that is not known is no error."""
-        member = self._roster.by_name.get(name)
+        """Remove a node and what is held there; an unknown one is no error."""
+        member = self._table.by_name.get(name)
         if member is None:
             return
         for held in member.devices.values():
             self._move(member, held, None)
-        self._roster.leave(member)
+        self._table.leave(member)
         self._cells.narrow(member.position)
         self._changed(freed=False)
 
     def take(self, node: str, device: str, slots: Iterable[int]) -> None:
-        """Learn that a launch has begun on these slots. What is not known, or known already, changes nothing."""
+        """Note that a launch has begun on these slots; nothing for an unknown device, or where that is known."""
         member, held = self._find(node, device)
         fresh = set(slots)
         if member is None or held is None or fresh <= held.known:
@@ -82,7 +76,7 @@ class Board:
         self._settle(member, held, freed=False)
 
     def release(self, node: str, device: str, slots: Iterable[int]) -> None:
-        """Learn that the launch on these slots has ended. What is not known, or free already, changes nothing."""
+        """Note that the launch on these slots has ended; nothing for an unknown device, or where they are free."""
         member, held = self._find(node, device)
         ended = set(slots)
         if member is None or held is None or not ended & held.known:
@@ -91,8 +85,8 @@ class Board:
         member.known_launches -= 1
         self._settle(member, held, freed=True)
 
-    def confirm(self, placement: Placement) -> None:
-        """Learn that a placement is in the store: from now on views say what became of it."""
+    def confirm(self, placement: SlotChoice) -> None:
+        """Note that a placement is in the store: from now on views show what became of it."""
         if not self._unhold(placement):
             return
         member, held = self._find(placement.node, placement.device)
@@ -100,8 +94,8 @@ class Board:
             held.known.update(placement.slots)
             member.known_launches += 1
 
-    def withdraw(self, placement: Placement) -> None:
-        """Learn that a placement came to nothing: its slots are what the node's last view said they were."""
+    def withdraw(self, placement: SlotChoice) -> None:
+        """Note that a placement was not written: its slots are as the node's last view shows them."""
         if not self._unhold(placement):
             return
         member, held = self._find(placement.node, placement.device)
@@ -109,33 +103,33 @@ class Board:
             self._settle(member, held, freed=True)
 
     def nodes(self) -> Iterator[NodeView]:
-        """Return every node as it stands now, with what was placed since it was told of: for ``verdicts``."""
-        return (self._view(member) for member in self._roster.members)
+        """Return every node as it is now, including what was placed since its last view: for ``verdicts``."""
+        return (self._view(member) for member in self._table.members)
 
-    def _view(self, member: Member) -> NodeView:
+    def _view(self, member: KnownNode) -> NodeView:
         devices = tuple(
             held.view if held.view.leased == held.leased else replace(held.view, leased=frozenset(held.leased))
             for held in member.devices.values()
         )
         return replace(member.view, devices=devices, launches=member.launches)
 
-    def _hold(self, placement: Placement) -> None:
-        member = self._roster.by_name[placement.node]
+    def _hold(self, placement: SlotChoice) -> None:
+        member = self._table.by_name[placement.node]
         member.holds.append(placement)
         self._settle(member, member.devices[placement.device], freed=False)
 
-    def _unhold(self, placement: Placement) -> bool:
-        member = self._roster.by_name.get(placement.node)
+    def _unhold(self, placement: SlotChoice) -> bool:
+        member = self._table.by_name.get(placement.node)
         if member is None or placement not in member.holds:
             return False
         member.holds.remove(placement)
         return True
 
-    def _find(self, node: str, device: str) -> tuple[Member | None, Held | None]:
-        member = self._roster.by_name.get(node)
+    def _find(self, node: str, device: str) -> tuple[KnownNode | None, KnownDevice | None]:
+        member = self._table.by_name.get(node)
         return member, member.devices.get(device) if member else None
 
-    def _set_devices(self, member: Member, view: NodeView) -> None:
+    def _set_devices(self, member: KnownNode, view: NodeView) -> None:
         stay = {device.uuid for device in view.devices}
         for uuid, held in member.devices.items():
             if uuid not in stay:
@@ -144,17 +138,17 @@ class Board:
         for device in sorted(view.devices, key=lambda device: device.uuid):
             kind = None if self._cells.sick(device) else self._cells.kind(device)
             known = set(device.leased)
-            held = member.devices.get(device.uuid) or Held(device, kind, None, known, known)
+            held = member.devices.get(device.uuid) or KnownDevice(device, kind, None, known, known)
             held.view, held.kind, held.known = device, kind, known
             devices[device.uuid] = held
         member.devices = devices
 
-    def _settle(self, member: Member, held: Held, *, freed: bool) -> None:
+    def _settle(self, member: KnownNode, held: KnownDevice, *, freed: bool) -> None:
         self._settle_device(member, held)
         self._settle_launches(member)
         self._changed(freed=freed)
 
-    def _settle_device(self, member: Member, held: Held) -> None:
+    def _settle_device(self, member: KnownNode, held: KnownDevice) -> None:
         held.leased = held.known
         for hold in member.holds:
             if hold.device == held.view.uuid:
@@ -165,15 +159,15 @@ class Board:
             cell = self._cells.well(held.kind, held.view, held.view.slots - len(held.leased))
         self._move(member, held, cell)
 
-    def _settle_launches(self, member: Member) -> None:
+    def _settle_launches(self, member: KnownNode) -> None:
         launches = member.known_launches
         for hold in member.holds:
             held = member.devices.get(hold.device)
-            # The store may have told of a placement that nobody has confirmed yet.
+            # A view may show a placement that is not confirmed yet.
             launches += held is not None and not held.known.issuperset(hold.slots)
-        self._roster.load(member, launches)
+        self._table.load(member, launches)
 
-    def _move(self, member: Member, held: Held, cell: Cell | None) -> None:
+    def _move(self, member: KnownNode, held: KnownDevice, cell: DeviceCell | None) -> None:
         before = held.cell
         if before is cell:
             return
@@ -188,7 +182,7 @@ class Board:
         below = self._cells.tell_apart(memory)
         if below is None:
             return
-        balance: Counter[Cell] = Counter()
+        balance: Counter[DeviceCell] = Counter()
         for _, held in self._between(below, memory):
             assert held.cell is not None
             balance[held.cell] += 1 if _has(held, memory) else -1
@@ -198,8 +192,8 @@ class Board:
             if held.cell in balance and _has(held, memory) != (held.cell in raised):
                 self._settle_device(member, held)
 
-    def _between(self, low: int, high: int) -> Iterator[Place]:
-        for member in self._roster.members:
+    def _between(self, low: int, high: int) -> Iterator[NodeDevice]:
+        for member in self._table.members:
             for held in member.devices.values():
                 if held.cell is not None and low <= held.cell.memory < high:
                     yield member, held
@@ -209,5 +203,5 @@ class Board:
         self._freed += freed
 
 
-def _has(held: Held, memory: int) -> bool:
+def _has(held: KnownDevice, memory: int) -> bool:
     return (held.view.memory_free_bytes or 0) >= memory

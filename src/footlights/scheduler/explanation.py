@@ -6,25 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from footlights.scheduler.checks import device_refusal, node_refusal
-from footlights.scheduler.views import NodeView, Refusal, Wish
+from footlights.scheduler.views import NodeView, Verdict, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-FITS = Refusal("FITS", "would be taken")
+FITS = Verdict("FITS", "would be taken")
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceVerdict:
+    """A device, and why it is not taken, or that it fits."""
+
     uuid: str
     name: str
-    verdict: Refusal
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class NodeVerdict:
+    """A node, and why it is not taken, or that one of its devices fits."""
+
     node: str
-    verdict: Refusal
+    verdict: Verdict
     devices: tuple[DeviceVerdict, ...]
     """Empty where the node itself will not do."""
 
@@ -41,7 +45,7 @@ def verdicts(wish: Wish, nodes: Iterable[NodeView]) -> list[NodeVerdict]:
             for device in node.devices
         )
         fits = any(device.verdict is FITS for device in devices)
-        found.append(NodeVerdict(node.name, FITS if fits else Refusal("NO_DEVICE_FITS", "no device fits"), devices))
+        found.append(NodeVerdict(node.name, FITS if fits else Verdict("NO_DEVICE_FITS", "no device fits"), devices))
     return found
 
 

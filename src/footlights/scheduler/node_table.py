@@ -1,11 +1,10 @@
-"""The nodes that an index knows, by everything that a wish asks of a node."""
+"""The nodes of an index, as sets by everything that a wish asks of a node."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
-from zlib import crc32
 
 from footlights.scheduler.checks import room_refusal, standing_refusal
 from footlights.scheduler.nodesets import NodeSets, lowest
@@ -14,55 +13,55 @@ from footlights.scheduler.views import DeviceView, NodeView, Wish
 if TYPE_CHECKING:
     from collections.abc import Set
 
-    from footlights.scheduler.cells import Cell, Kind
-    from footlights.scheduler.decisions import Placement
+    from footlights.scheduler.decisions import SlotChoice
+    from footlights.scheduler.device_cells import DeviceCell, DeviceModel
 
 K = TypeVar("K")
 READY = ""
 FIRST = ("UNREACHABLE", "DRAINING", "CORDONED")
-"""The standings that are said before it is looked at what the node offers."""
+"""The standings that are reported before what the node offers is looked at."""
 LAST = ("NO_PORTS", "NO_DEVICE")
-"""Those that are said after."""
+"""Those that are reported after."""
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class KnownDevice:
     """A device, and which of its slots are taken."""
 
     view: DeviceView
-    kind: Kind | None
+    kind: DeviceModel | None
     """None while it is sick."""
-    cell: Cell | None
+    cell: DeviceCell | None
     """None while it is in none: just come, or gone."""
     known: set[int]
-    """The slots that are leased as far as was told."""
+    """The slots that are leased, as far as is known."""
     leased: set[int]
     """Those, and the slots that are held for placements on their way into the store."""
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class KnownNode:
     """A node."""
 
     view: NodeView
-    """As last told; what it says of leases and launches is out of date when something was placed since."""
+    """The last one; its leases and launches are out of date when something was placed since."""
     position: int
     known_launches: int = 0
-    """As far as was told."""
+    """As far as is known."""
     launches: int = 0
     """Those, and the placements on their way into the store."""
     standing: str = READY
-    devices: dict[str, Held] = field(default_factory=dict)
+    devices: dict[str, KnownDevice] = field(default_factory=dict)
     """By uuid, in the order of these."""
-    holds: list[Placement] = field(default_factory=list)
+    holds: list[SlotChoice] = field(default_factory=list)
     """Placements on their way into the store."""
 
-    def alike(self, cell: Cell) -> int:
+    def alike(self, cell: DeviceCell) -> int:
         """Count its devices in a cell."""
         return [held.cell for held in self.devices.values()].count(cell)
 
     def is_as(self, view: NodeView) -> bool:
-        """Say whether the view has no news."""
+        """Say whether the view shows nothing new."""
         return (
             self.view == view
             and self.known_launches == view.launches
@@ -70,15 +69,14 @@ class Member:
         )
 
 
-class Roster:
-    """Nodes in the order in which equal ones are taken, and sets of them."""
+class NodeTable:
+    """Nodes in the order of their names, in which equal ones are taken, and sets of them."""
 
-    def __init__(self, salt: str) -> None:
-        """Start without any; ``salt`` shuffles the order, none leaves it to the names."""
-        self.members: list[Member] = []
-        self.by_name: dict[str, Member] = {}
-        self._salt = salt
-        self._order: list[tuple[int, str]] = []
+    def __init__(self) -> None:
+        """Start without any."""
+        self.members: list[KnownNode] = []
+        self.by_name: dict[str, KnownNode] = {}
+        self._order: list[str] = []
         self._standing: NodeSets[str] = NodeSets()
         self._launchers: NodeSets[str] = NodeSets()
         self._labels: NodeSets[tuple[str, str]] = NodeSets()
@@ -88,37 +86,33 @@ class Roster:
         """The numbers of launches that nodes have, each once, ascending."""
         self._sets = (self._standing, self._launchers, self._labels, self._warm, self._busy)
 
-    # What it is asked
-
-    def sort_key(self, name: str) -> tuple[int, str]:
-        """Return where a node stands among those that are equal to it."""
-        return (crc32((self._salt + name).encode()) if self._salt else 0, name)
+    # Queries
 
     def everyone(self) -> int:
         """Return all nodes."""
         return (1 << len(self.members)) - 1
 
     def ready_for(self, wish: Wish) -> int:
-        """Return the nodes whose devices may be looked at, but for what crashed there."""
+        """Return the nodes whose devices may be looked at, crash loops aside."""
         nodes = self._standing.get(READY) & self._launchers.get(wish.launcher)
         for label in wish.node_labels.items():
             nodes &= self._labels.get(label)
         return nodes
 
     def warm_for(self, wish: Wish) -> int:
-        """Return the nodes on which what is wished for has been ready before."""
+        """Return the nodes on which the wished version has been ready before."""
         return self._warm.get((wish.application, wish.application_version)) if wish.application else 0
 
     def among(self, names: frozenset[str]) -> int:
-        """Return the nodes of these names that there are."""
+        """Return the known nodes among these names."""
         nodes = 0
         for name in names:
             if member := self.by_name.get(name):
                 nodes |= 1 << member.position
         return nodes
 
-    def least_busy(self, nodes: int) -> Member:
-        """Return the one with the fewest launches, the first of equals, of a set that is not empty."""
+    def least_busy(self, nodes: int) -> KnownNode:
+        """Return the node with the fewest launches of a set that is not empty; the first of equals."""
         busy = self._busy.by_key
         for load in self._loads:
             if idle := nodes & busy[load]:
@@ -126,7 +120,7 @@ class Roster:
         raise AssertionError("every node has a number of launches")
 
     def refused(self, wish: Wish, crashed: frozenset[str]) -> dict[str, int]:
-        """Return the nodes that are out of the question, by reason, each by the first that applies."""
+        """Return the nodes that are refused as a whole, by reason, each by the first that applies."""
         found = {}
         left = self.everyone()
 
@@ -148,27 +142,26 @@ class Roster:
             refuse(reason, left & self._standing.get(reason))
         return found
 
-    # What it is told
+    # Changes
 
-    def join(self, name: str) -> Member:
-        """Take in a node that is not known, with nothing on it; the caller has made room for it elsewhere."""
-        key = self.sort_key(name)
-        position = bisect_left(self._order, key)
+    def join(self, name: str) -> KnownNode:
+        """Add an unknown node without devices. The caller makes room for it in every other set."""
+        position = bisect_left(self._order, name)
         if position < len(self.members):
             for nodes in self._sets:
                 nodes.widen(position)
             for later in self.members[position:]:
                 later.position += 1
-        self._order.insert(position, key)
-        member = Member(_nothing(name), position)
+        self._order.insert(position, name)
+        member = KnownNode(_nothing(name), position)
         self.members.insert(position, member)
         self.by_name[name] = member
         self._standing.add(READY, position)
         self._add_load(0, position)
         return member
 
-    def leave(self, member: Member) -> None:
-        """Let a node go whose devices were taken out everywhere else."""
+    def leave(self, member: KnownNode) -> None:
+        """Remove a node whose devices were removed everywhere else."""
         self.tell(member, _nothing(member.view.name))
         self._standing.discard(member.standing, member.position)
         self._remove_load(member.launches, member.position)
@@ -178,8 +171,8 @@ class Roster:
             later.position -= 1
         del self.members[member.position], self._order[member.position], self.by_name[member.view.name]
 
-    def tell(self, member: Member, view: NodeView) -> None:
-        """Replace what a node says of itself, but for its launches."""
+    def tell(self, member: KnownNode, view: NodeView) -> None:
+        """Replace the view of a node, except its launches."""
         position, before = member.position, member.view
         member.view = view
         _move(self._launchers, position, before.launchers, view.launchers)
@@ -187,7 +180,7 @@ class Roster:
         _move(self._warm, position, before.warm, view.warm)
         self._stand(member)
 
-    def load(self, member: Member, launches: int) -> None:
+    def load(self, member: KnownNode, launches: int) -> None:
         """Say how many launches a node has."""
         if launches == member.launches:
             return
@@ -199,7 +192,7 @@ class Roster:
         if full != (launches >= limit):
             self._stand(member)
 
-    def _stand(self, member: Member) -> None:
+    def _stand(self, member: KnownNode) -> None:
         refusal = standing_refusal(member.view) or room_refusal(member.view, member.launches)
         standing = refusal.reason if refusal else READY
         if standing != member.standing:

@@ -1,0 +1,79 @@
+"""What sessions that wait are told: their position, an estimate, and the reasons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from footlights.control.scheduling.pending import Decision, Outlook
+    from footlights.store.sessions.session_rows import PendingSession
+
+NEAR = 50
+"""Sessions so near to the front are told of every step."""
+
+ETA_CHANGE = 0.2
+"""An estimate is told again when it differs by more than this share of itself: watchers are not woken for less."""
+
+
+class QueuePlaces:
+    """Chooses who is told what in a pass, so that every session is told and the writes of a pass are bounded.
+
+    Told in each pass: sessions near the front, and up to ``MOST_TOLD`` that were never told anything. Of the others up
+    to ``MOST_TOLD`` in a pass over the whole queue; the next such pass goes on behind them.
+    """
+
+    MOST_TOLD = 1000
+
+    def __init__(self) -> None:
+        """Start at the front."""
+        self._told_until = 0
+        """The position until which those far behind were told in this round."""
+        self._new_left = self._far_left = 0
+
+    def start(self, *, far: bool) -> None:
+        """Begin a pass; ``far`` is whether those far behind are told in it."""
+        self._new_left, self._far_left = self.MOST_TOLD, self.MOST_TOLD if far else 0
+
+    def end_of_queue(self) -> None:
+        """End a pass over the whole queue: a round that came to its end begins at the front again."""
+        if self._far_left > 0:
+            self._told_until = 0
+
+    def news(
+        self, waiting: Iterable[Decision], outlook: Outlook, reasons: Callable[[PendingSession], tuple[str, ...]]
+    ) -> list[tuple[PendingSession, dict[str, Any]]]:
+        """Return what sessions are to be told: ``position``, ``eta_s`` and ``reasons``, where that has changed.
+
+        Args:
+            waiting: Sessions that were decided on, in the order of the queue.
+            outlook: What is known of when slots become free.
+            reasons: Says why a session waits.
+        """
+        found = []
+        for decision in waiting:
+            row, position = decision.row, decision.position
+            far = position > NEAR and bool(row.queue)
+            if far and (self._far_left <= 0 or position <= self._told_until):
+                continue
+            if not row.queue and position > NEAR and self._new_left <= 0:
+                continue
+            place = {"position": position, "eta_s": outlook.eta_s(position), "reasons": list(reasons(row))}
+            if far:
+                self._told_until = position
+            if not _differs(row.queue, place):
+                continue
+            found.append((row, place))
+            self._far_left -= far
+            self._new_left -= not row.queue
+        return found
+
+
+def _differs(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+    if not known or (known["position"], known["reasons"]) != (fresh["position"], fresh["reasons"]):
+        return True
+    before, after = known["eta_s"], fresh["eta_s"]
+    if not isinstance(before, int | float) or not isinstance(after, int | float):
+        return before is not after
+    return bool(abs(after - before) > ETA_CHANGE * max(before, 1.0))
