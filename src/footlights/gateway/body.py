@@ -1,76 +1,31 @@
-"""A call's surroundings: its client may leave, its upload comes in pieces, its failure is a status."""
+"""Request bodies: whole, or as a stream of messages, bounded in size and in time."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
-
-from google.protobuf import message as protobuf
-from google.rpc import status_pb2
+from typing import TYPE_CHECKING, Any
 
 from footlights.gateway.decode.jsontext import decode_utf8, first_value
 from footlights.gateway.decode.splitter import Splitter
 from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Generator
 
-    import grpc.aio
+    from google.protobuf import message as protobuf
     from starlette.types import Message, Receive
 
+    from footlights.gateway.disconnect import DisconnectWatch
     from footlights.gateway.endpoint import Endpoint
     from footlights.gateway.options import Options
-    from footlights.gateway.sweep import Sweep
-
-_DETAILS: Final = "grpc-status-details-bin"
-
-
-class Watch:
-    """Notices that the client has left, by reading on after the body, and cancels the call then.
-
-    Most calls end before it begins, which is when the sweep finds them: those need no watching.
-    """
-
-    __slots__ = ("_cancel", "_receive", "_sweep", "_task", "gone")
-
-    def __init__(self, receive: Receive, cancel: Callable[[], object], sweep: Sweep) -> None:
-        self.gone = False
-        self._receive, self._cancel, self._sweep = receive, cancel, sweep
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin soon; the body must have been read, or not be wanted."""
-        self._sweep.add(self)
-
-    def stop(self) -> None:
-        """End; must be called when the call is over."""
-        self._sweep.discard(self)
-        if self._task is not None:
-            self._task.cancel()
-
-    def leave(self) -> None:
-        """The client has left."""
-        self.gone = True
-        self._cancel()
-
-    def linger(self) -> None:
-        """The call takes a while."""
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.leave()
-                return
 
 
 async def read_body(receive: Receive, options: Options) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Raises:
         Refusal: it is too large (413) or pauses too long (408).
-        ConnectionResetError: the client left.
+        ConnectionResetError: the client has disconnected.
     """
     message: Message
     reading: Any = receive()
@@ -97,7 +52,7 @@ async def read_body(receive: Receive, options: Options) -> bytes:
 
 
 async def body_chunks(receive: Receive, options: Options) -> AsyncIterator[bytes]:
-    """The body as it comes; raises as ``read_body`` but for the size."""
+    """Yield the body as it arrives; raises as ``read_body`` does, except for the size."""
     more = True
     while more:
         message = await _chunk(receive(), options)
@@ -127,7 +82,7 @@ class _Resumed:
         self._coroutine, self._waits_for = coroutine, waits_for
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """What awaiting the whole coroutine gives."""
+        """Give what awaiting the whole coroutine gives."""
         waits_for = self._waits_for
         try:
             while True:
@@ -142,21 +97,20 @@ class _Resumed:
 
 
 def too_large(options: Options) -> Refusal:
-    """413."""
+    """Return the refusal of a body that is too large: 413."""
     plain = f"the body is larger than {options.max_body_bytes} bytes"
     return Refusal(INVALID_ARGUMENT, plain, http_status=413, reason="BODY_TOO_LARGE")
 
 
 class Upload:
-    """A body as a stream of messages. A body that cannot be read cancels the call and leaves the refusal here."""
+    """A body as a stream of messages. A body that cannot be read ends the call and leaves the refusal here."""
 
-    def __init__(self, endpoint: Endpoint, receive: Receive, options: Options) -> None:
+    def __init__(self, endpoint: Endpoint, receive: Receive, options: Options, watch: DisconnectWatch) -> None:
         self.refusal: Refusal | None = None
-        self.watch: Watch | None = None
-        self._endpoint, self._receive, self._options = endpoint, receive, options
+        self._endpoint, self._receive, self._options, self._watch = endpoint, receive, options, watch
 
     async def messages(self) -> AsyncIterator[protobuf.Message]:
-        """One message a JSON value."""
+        """Yield one message for each JSON value."""
         splitter = Splitter(self._options.max_body_bytes)
         try:
             async for chunk in body_chunks(self._receive, self._options):
@@ -166,44 +120,18 @@ class Upload:
                 yield self._message(value)
         except Refusal as refusal:
             self.refusal = refusal
-            self._cancel()
         except ConnectionResetError:
-            if self.watch is not None:
-                self.watch.leave()
+            pass
         else:
-            if self.watch is not None:
-                self.watch.start()
+            # The body has been read, so what comes next can only be the end of the connection.
+            self._watch.start()
+            return
+        self._watch.cancel()
+        # To end here would look like the end of the upload: the server must see a cancelled call instead.
+        await asyncio.get_running_loop().create_future()
 
     def _message(self, data: bytes) -> protobuf.Message:
         text = decode_utf8(data)
         place = first_value(text)
         assert place is not None, "the splitter gives no blanks"
         return self._endpoint.streamed(text[place[0] : place[1]])
-
-    def _cancel(self) -> None:
-        if self.watch is not None:
-            self.watch._cancel()  # noqa: SLF001  they belong together
-
-
-def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    """The status of a failed call with the details the server attached."""
-    for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS:
-            try:
-                status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin1"))
-            except protobuf.DecodeError:
-                break
-            if status.code == error.code().value[0]:
-                return status
-    return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
-
-
-async def initial(call: Any) -> list[tuple[str, str | bytes]] | tuple[tuple[str, str | bytes], ...]:
-    """A call's initial metadata as pairs; asks a call of the in-process channel without going through grpc's type."""
-    known: tuple[tuple[str, str | bytes], ...] | None = getattr(call, "initial_entries", None)
-    return pairs(await call.initial_metadata()) if known is None else known
-
-
-def pairs(metadata: Any) -> list[tuple[str, str | bytes]]:
-    """Metadata as pairs, whichever of grpc's types it has."""
-    return [(key, value) for key, value in metadata] if metadata else []
