@@ -1,4 +1,4 @@
-"""One control plane, put together: who knows whom. Nothing listens here."""
+"""One control plane, put together: who knows whom, room by room. Nothing listens here."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf import descriptor_pool
+
 from footlights import __version__, ids
 from footlights.auth.grants import Grants
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
-from footlights.control import clock
-from footlights.control.call.authenticate import Authentication
+from footlights.control.call.authenticate import TokenAuthenticator
+from footlights.control.call.grpc_adapter import grpc_handlers
+from footlights.control.call.local import LocalCalls
 from footlights.control.call.pacing import Pacing
-from footlights.control.call.pipeline import CallInterceptor
-from footlights.control.clock import CautiousClock, DatabaseClock
+from footlights.control.call.pipeline import Pipeline
+from footlights.control.call.registry import Registry, Service
+from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
@@ -25,7 +29,7 @@ from footlights.control.dispatch.reports import ReportRecorder
 from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentService, Welcome
 from footlights.control.expiry.loop import ExpiryLoop
-from footlights.control.http import Api, ASGIApp, web
+from footlights.control.http import Api, ASGIApp, Readiness, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
@@ -37,19 +41,19 @@ from footlights.control.replication.work_lease import LeaderLease
 from footlights.control.scheduling.cache import FleetCache
 from footlights.control.scheduling.loop import PlacementLoop
 from footlights.control.services import tokens
-from footlights.control.services.applications import Applications
-from footlights.control.services.catalog import Catalogue
-from footlights.control.services.nodes import Nodes
-from footlights.control.services.profiles import Profiles
-from footlights.control.services.sessions.create import Creating
-from footlights.control.services.sessions.service import Sessions
-from footlights.control.services.sessions.terminate import Ending
-from footlights.control.services.tokens import Tokens
+from footlights.control.services.applications import ApplicationService
+from footlights.control.services.catalog import Catalog
+from footlights.control.services.nodes import NodeService
+from footlights.control.services.profiles import ProfileService
+from footlights.control.services.sessions.connect import SessionConnector
+from footlights.control.services.sessions.create import SessionCreator
+from footlights.control.services.sessions.service import StreamingService
+from footlights.control.services.sessions.terminate import SessionTerminator
+from footlights.control.services.tokens import TokenService
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor, Resolve, Target
-from footlights.gateway import Gateway, Options, docs
-from footlights.gateway.inprocess import Channel, Handlers
+from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
 from footlights.store import Store, Transaction, applications
 from footlights.store.cluster import database_time
@@ -58,40 +62,35 @@ from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import session_rows
 from footlights.supervision import Supervisor
-from footlights.v1 import (
-    agent_pb2_grpc,
-    application_pb2,
-    application_pb2_grpc,
-    node_pb2,
-    node_pb2_grpc,
-    profile_pb2_grpc,
-    replica_pb2_grpc,
-    session_pb2_grpc,
-    token_pb2_grpc,
-)
+from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
+    import grpc
+
     from footlights.auth.secrets import ClusterKey
-    from footlights.control.present import Origin
+    from footlights.control.services.sessions.present import Origin
     from footlights.control.settings import ServerSettings
 
-REST_SERVICES = (
-    "footlights.v1.TokenService",
-    "footlights.v1.NodeService",
-    "footlights.v1.ProfileService",
-    "footlights.v1.ApplicationService",
-    "footlights.v1.StreamingService",
+REST_SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (token_pb2, "TokenService"),
+        (node_pb2, "NodeService"),
+        (profile_pb2, "ProfileService"),
+        (application_pb2, "ApplicationService"),
+        (session_pb2, "StreamingService"),
+    )
 )
 """The services that have a REST form: the role ``api``."""
 
-AGENT_SERVICE = "footlights.v1.AgentService"
+AGENT_SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 """The role ``hub``."""
 
-REPLICA_SERVICE = "footlights.v1.ReplicaService"
+REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 """Every role."""
 
 SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
@@ -109,16 +108,18 @@ GATEWAY_OPTIONS = Options(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plane:
-    """What the outside needs of a control plane."""
+    """What the process needs of a control plane."""
 
-    interceptor: CallInterceptor
-    register: Callable[[Any], None]
-    """Adds every servicer of its roles to a gRPC server, or to what behaves like one."""
-    services: tuple[str, ...]
-    """Their names."""
     app: ASGIApp
+    """All of HTTP."""
+    registry: Registry
+    pipeline: Pipeline
+    local: LocalCalls
+    """Calls without a socket: the gateway's, and those of tests."""
+    readiness: Readiness
+    supervisor: Supervisor
     placing: PlacementLoop
     reaping: ExpiryLoop
     sender: AssignmentSender
@@ -126,15 +127,19 @@ class Plane:
     peers: Peers
     notifications: NotificationRelay | None
     """None where there can be no other replica."""
-    channel: Channel
     signals: Signals
     guard: MassLossGuard
     metrics: Metrics
-    supervisor: Supervisor
     certificate: Path | None
+    """The one that is served with, watched for renewal."""
+
+    @property
+    def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What a gRPC server serves."""
+        return grpc_handlers(self.registry, self.pipeline)
 
     async def loops(self) -> None:
-        """Run everything that goes on by itself until cancelled; whose work it is, each finds out."""
+        """Run the background loops until cancelled; each finds out whether it leads among the replicas."""
         async with asyncio.TaskGroup() as group:
             for name, loop in (
                 ("placing", self.placing.run),
@@ -151,6 +156,11 @@ class Plane:
             if self.notifications is not None:
                 group.create_task(self.notifications.run(), name="notifications")
 
+    def stop(self) -> None:
+        """Turn readiness, refuse new calls and end running streams; unary calls go on."""
+        self.readiness.stop()
+        self.pipeline.stop()
+
     async def leave(self) -> None:
         """Let other replicas take over at once; after the loops have ended."""
         await self.replicas.leave()
@@ -163,27 +173,27 @@ async def assemble(
     key: ClusterKey,
     origin: Origin,
     public_url: str,
-    wall: Callable[[], datetime] = clock.utc_now,
-    monotonic: Callable[[], float] = time.monotonic,
-    decision_wait_s: float = 0.25,
     *,
     replica: str = "",
+    wall: Callable[[], datetime] = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
+    decision_wait_s: float = 0.25,
 ) -> Plane:
     """Put a control plane together on an open store.
 
     Args:
-        settings: As given by the operator.
+        settings: The operator's.
         store: Open, with its tables up to date.
         key: The cluster's key.
         origin: Where viewers reach this control plane, for routes.
         public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
+        replica: The id of this replica, the same after a restart; empty for a new one.
         wall: The wall clock, for moments; not used where the database has a clock of its own.
-        monotonic: The clock that only measures spans, in seconds.
-        decision_wait_s: How long the answer to a creation waits for placing's first decision.
-        replica: Which replica this is, the same after a restart; empty for a new one.
+        monotonic: The clock that measures spans, in seconds.
+        decision_wait_s: How long the answer to a creation waits for the first scheduling decision.
 
     Raises:
-        errors.FailedPrecondition: the database is another cluster key's.
+        errors.FailedPrecondition: The database belongs to another cluster key.
     """
     clock = DatabaseClock(wall, monotonic)
     clock.read(await store.read(database_time.of_the_server))
@@ -193,11 +203,19 @@ async def assemble(
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
     await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
+    if not store.shared:
+        await store.write(node_rows.disconnect_all)
+
+    # What all rooms share.
     signals, links, metrics, box = Signals(), LinkRegistry(monotonic), Metrics(), key.box()
     supervisor = Supervisor(metrics.loop_failed)
+    logs = LogStreams(links)
+    grants = Grants(key.derive("grants"))
+    store.observe_commits(metrics.committed)
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
-    store.observe_commits(metrics.committed)
+
+    # liveness/ and replication/
     guard = MassLossGuard(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
     replicas = Membership(
         store,
@@ -209,9 +227,6 @@ async def assemble(
         pause=guard.shown,
         observe_time=clock.read,
     )
-    if not store.shared:
-        await store.write(node_rows.disconnect_all)
-    logs = LogStreams(links)
     peers = Peers(
         store,
         replicas,
@@ -221,10 +236,6 @@ async def assemble(
         supervisor=supervisor,
         certificate=settings.tls_cert,
     )
-    grants = Grants(key.derive("grants"))
-    authentication = Authentication(store, token_key, clock, proof)
-    interceptor = CallInterceptor(authentication, metrics)
-    sender = AssignmentSender(store, signals, links, box=box, replica=replicas.me, clock=clock, supervisor=supervisor)
     judge = LivenessJudge(
         store,
         signals,
@@ -236,73 +247,110 @@ async def assemble(
         supervisor=supervisor,
         monotonic=monotonic,
     )
+    relay = NotificationRelay(store, signals, replica=replicas.me, linked=links, metrics=metrics, supervisor=supervisor)
+
+    # scheduling/ and expiry/
     loops = "loops" in settings.roles
-    board = FleetCache(store, signals, clock, supervisor=supervisor, monotonic=monotonic)
-    work = LeaderLease("placing", store, replicas, may=loops)
+    fleet = FleetCache(store, signals, clock, supervisor=supervisor, monotonic=monotonic)
     placing = PlacementLoop(
         store=store,
         bus=signals,
-        work=work,
-        cache=board,
+        work=LeaderLease("placing", store, replicas, may=loops),
+        cache=fleet,
         metrics=metrics,
         clock=clock,
         supervisor=supervisor,
         monotonic=monotonic,
     )
-
-    duplicates = DuplicateIdentities(
-        store,
-        links,
-        peers,
-        heartbeat_s=settings.heartbeat_interval_s,
-        abandon_after_s=settings.abandon_after_s,
+    reaping = ExpiryLoop(
+        store=store,
+        bus=signals,
+        work=LeaderLease("reaping", store, replicas, may=loops),
+        silences=judge,
+        brake=guard,
+        metrics=metrics,
+        retention_days=settings.retention_days,
         clock=clock,
+        cautious=cautious,
+        supervisor=supervisor,
         monotonic=monotonic,
     )
-    creating = Creating(
-        store,
-        signals,
-        Catalogue(store, signals, monotonic),
-        board,
-        placing,
-        sender,
-        box,
-        origin,
-        settings,
-        clock,
-        decision_wait_s=decision_wait_s,
-    )
+
+    # dispatch/
+    sender = AssignmentSender(store, signals, links, box=box, replica=replicas.me, clock=clock, supervisor=supervisor)
     agents = AgentService(
         store,
         signals,
         links,
         sender=sender,
         recorder=ReportRecorder(store, signals, metrics, clock=clock, supervisor=supervisor),
-        duplicates=duplicates,
+        duplicates=DuplicateIdentities(
+            store,
+            links,
+            peers,
+            heartbeat_s=settings.heartbeat_interval_s,
+            abandon_after_s=settings.abandon_after_s,
+            clock=clock,
+            monotonic=monotonic,
+        ),
         logs=logs,
         metrics=metrics,
         welcome=Welcome(cluster, settings.heartbeat_interval_s, settings.abandon_after_s),
         replica=replicas.me,
         clock=clock,
     )
-    ending = Ending(store, signals, clock)
-    streaming = Sessions(store, signals, peers, creating, ending, grants, settings, origin, public_url, clock)
 
-    def register(server: Any) -> None:
-        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(links, logs), server)
-        if "hub" in settings.roles:
-            agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
-        if "api" not in settings.roles:
-            return
-        session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
-        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, signals, clock), server)
-        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, signals, clock), server)
-        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, signals, guard, clock), server)
-        token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
+    # call/ and services/
+    authenticator = TokenAuthenticator(store, token_key, clock, proof)
+    sessions = StreamingService(
+        store,
+        signals,
+        creator=SessionCreator(
+            store,
+            signals,
+            catalog=Catalog(store, signals, monotonic),
+            board=fleet,
+            placing=placing,
+            telling=sender,
+            box=box,
+            origin=origin,
+            settings=settings,
+            clock=clock,
+            decision_wait_s=decision_wait_s,
+        ),
+        terminator=SessionTerminator(store, signals, clock),
+        connector=SessionConnector(store, grants, settings, public_url, clock),
+        peers=peers,
+        origin=origin,
+        clock=clock,
+    )
+    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs))]
+    if "hub" in settings.roles:
+        services.append(_service(AGENT_SERVICE, agents))
+    if "api" in settings.roles:
+        handlers: tuple[object, ...] = (
+            TokenService(store, authenticator, token_key, clock),
+            NodeService(store, signals, guard, clock),
+            ProfileService(store, signals, clock),
+            ApplicationService(store, signals, clock),
+            sessions,
+        )
+        services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
+    registry, pipeline = Registry(services), Pipeline(authenticator, metrics)
+    local = LocalCalls(registry, pipeline)
 
-    handlers = Handlers()
-    register(handlers)
-    channel = Channel(handlers, [interceptor])
+    # HTTP
+    readiness = Readiness(store, supervisor)
+    api = Api(
+        Gateway(
+            LocalUpstream(local),
+            REST_SERVICES,
+            _options(settings, Pacing(lambda: len(links), lambda: links.messages)),
+            on_overload=partial(metrics.shed, "CALLS"),
+        ),
+        console(),
+        docs.routes(openapi_document()),
+    )
     front_door = FrontDoor(
         _resolver(store),
         grants,
@@ -310,53 +358,35 @@ async def assemble(
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=clock,
     )
-    options = _options(settings, Pacing(lambda: len(links), lambda: links.messages))
-    gateway = Gateway(channel, REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
-    api = Api(gateway, console(), docs.routes(openapi_document()))
+    app = web(
+        store,
+        metrics,
+        readiness,
+        api=api if "api" in settings.roles else None,
+        front_door=front_door if "frontdoor" in settings.roles else None,
+    )
     return Plane(
-        interceptor=interceptor,
-        register=register,
-        services=_services(settings),
-        app=web(
-            store,
-            metrics,
-            api=api if "api" in settings.roles else None,
-            front_door=front_door if "frontdoor" in settings.roles else None,
-        ),
+        app=app,
+        registry=registry,
+        pipeline=pipeline,
+        local=local,
+        readiness=readiness,
+        supervisor=supervisor,
         placing=placing,
-        reaping=ExpiryLoop(
-            store=store,
-            bus=signals,
-            work=LeaderLease("reaping", store, replicas, may=loops),
-            silences=judge,
-            brake=guard,
-            metrics=metrics,
-            retention_days=settings.retention_days,
-            clock=clock,
-            cautious=cautious,
-            supervisor=supervisor,
-            monotonic=monotonic,
-        ),
+        reaping=reaping,
         sender=sender,
         replicas=replicas,
         peers=peers,
-        notifications=NotificationRelay(
-            store, signals, replica=replicas.me, linked=links, metrics=metrics, supervisor=supervisor
-        )
-        if store.shared
-        else None,
-        channel=channel,
+        notifications=relay if store.shared else None,
         signals=signals,
         guard=guard,
         metrics=metrics,
-        supervisor=supervisor,
         certificate=settings.tls_cert,
     )
 
 
-def _services(settings: ServerSettings) -> tuple[str, ...]:
-    found = REST_SERVICES if "api" in settings.roles else ()
-    return (*found, *((AGENT_SERVICE,) if "hub" in settings.roles else ()), REPLICA_SERVICE)
+def _service(name: str, handlers: object) -> Service:
+    return Service(descriptor_pool.Default().FindServiceByName(name), handlers)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -382,7 +412,7 @@ def _options(settings: ServerSettings, pace: Pacing) -> Options:
 
 def _resolver(store: Store) -> Resolve:
     async def resolve(session_id: str) -> Target | None:
-        """Say where a session's signalling is."""
+        """Return where a session's signalling is."""
 
         def read(tx: Transaction) -> Target | None:
             row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-import grpc
 import structlog
 
 from footlights import errors, ids
 from footlights.auth.roles import Role
-from footlights.control.call import context as calls
 from footlights.control.dispatch import addresses, observations
 from footlights.control.dispatch.link import AgentLink
 from footlights.control.dispatch.registry import heartbeat_interval_s
@@ -20,12 +18,13 @@ from footlights.protocol import times
 from footlights.store.nodes import inventory, links, node_rows
 from footlights.store.nodes.inventory import ReportedDevices
 from footlights.store.nodes.links import LinkClosing, LinkOpening
-from footlights.v1 import agent_pb2, agent_pb2_grpc
+from footlights.v1 import agent_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from datetime import datetime
 
+    from footlights.control.call.context import Call, MessageStream
     from footlights.control.dispatch.identity import DuplicateIdentities
     from footlights.control.dispatch.log_streams import LogStreams
     from footlights.control.dispatch.registry import LinkRegistry
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
 
+    LinkStream = MessageStream[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
+
 log = structlog.get_logger(__name__)
 
 PROTOCOL_VERSION = 1
@@ -43,18 +44,6 @@ MAX_UNRECORDED = 1000
 """Messages of one agent that wait for the store; then its stream is held back."""
 
 _HELLO_TIMEOUT_S = 10.0
-
-Context = grpc.aio.ServicerContext[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
-
-
-class LinkStream(Protocol):
-    """Both directions of one agent's stream."""
-
-    async def read(self) -> agent_pb2.LinkRequest | None:
-        """Return the agent's next message; None once it has ended the stream."""
-
-    async def write(self, message: agent_pb2.LinkResponse, /) -> None:
-        """Send the agent a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +57,7 @@ class Welcome:
     """How long an agent keeps unwatched sessions without a link."""
 
 
-class AgentService(agent_pb2_grpc.AgentServiceServicer):
+class AgentService:
     """Serves agents' links."""
 
     def __init__(
@@ -106,19 +95,14 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         self._metrics, self._welcome, self._replica, self._clock = metrics, welcome, replica, clock
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def Link(  # type: ignore[override]  # noqa: N802 - gRPC's name
-        self, _requests: AsyncIterator[agent_pb2.LinkRequest], context: Context
-    ) -> None:
+    async def link(self, stream: LinkStream, call: Call) -> None:
         """Hold one agent's link.
 
-        It reads and writes through the context: a generator between would cost each link kibibytes.
+        It reads and writes through the stream: a generator between would cost each link kibibytes.
         """
-        await self._hold(_ContextStream(context), context.peer())
-
-    async def _hold(self, stream: LinkStream, peer: str) -> None:
-        hello = await self._read_hello(stream)
-        addresses.check(hello.facts, peer)
-        link = await self._open(hello, peer)
+        hello = await self._read_hello(stream, call)
+        addresses.check(hello.facts, call.peer)
+        link = await self._open(hello, call.peer)
         try:
             await self._recorder.record(link, list(hello.launches))
             # It would stay in memory for as long as the link does.
@@ -132,7 +116,7 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         finally:
             await self._close(link)
 
-    async def _read_hello(self, stream: LinkStream) -> agent_pb2.Hello:
+    async def _read_hello(self, stream: LinkStream, call: Call) -> agent_pb2.Hello:
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
                 first = await stream.read()
@@ -149,7 +133,7 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         ids.check_node("hello.node", hello.node)
         if not hello.incarnation:
             raise errors.InvalidArgument("hello.incarnation", "is missing. Mint one when the agent starts.")
-        caller = calls.current().caller
+        caller = call.caller
         if caller.role is not Role.NODE or caller.subject != hello.node:
             raise errors.PermissionDenied(
                 f"The token is for {caller.subject!r}, not for node {hello.node!r}. Create one with: "
@@ -292,16 +276,3 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
 
         await self._store.write(write)
         self._signals.waiting(link.node)
-
-
-class _ContextStream:
-    """A link's stream as gRPC has it."""
-
-    __slots__ = ("_context", "write")
-
-    def __init__(self, context: Context) -> None:
-        self._context, self.write = context, context.write
-
-    async def read(self) -> agent_pb2.LinkRequest | None:
-        message: Any = await self._context.read()
-        return None if message is grpc.aio.EOF else message

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 
 from footlights.control.observability import certificates
-from footlights.gateway.upstream.calls import status_of
+from footlights.gateway.upstream.grpc import status_of
 from footlights.protocol import times
 from footlights.status import from_status
 from footlights.store.cluster import replica_rows
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from footlights.control.call.context import Call
     from footlights.control.replication.membership import Membership
     from footlights.store import Store
     from footlights.supervision import Supervisor
@@ -179,7 +180,7 @@ class Peers:
         return self._channels[address]
 
 
-class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
+class ReplicaService:
     """Answers other replicas from the links of this one."""
 
     MAX_TIMEOUT_S = 30.0
@@ -188,10 +189,8 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
         """Create it on the links of this replica, and the logs that can be read over them."""
         self._links, self._logs = links, logs
 
-    async def ReadLog(  # noqa: N802 - gRPC's name
-        self,
-        request: replica_pb2.ReadLogRequest,
-        context: grpc.aio.ServicerContext[replica_pb2.ReadLogRequest, agent_pb2.LogPart],
+    async def read_log(
+        self, request: replica_pb2.ReadLogRequest, call: Call
     ) -> AsyncGenerator[agent_pb2.LogPart, None]:
         """Read a launch's output from an agent that is linked here."""
         async with contextlib.aclosing(
@@ -200,11 +199,7 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
             async for part in parts:
                 yield part
 
-    async def FindRival(  # noqa: N802 - gRPC's name
-        self,
-        request: replica_pb2.FindRivalRequest,
-        context: grpc.aio.ServicerContext[replica_pb2.FindRivalRequest, replica_pb2.FindRivalResponse],
-    ) -> replica_pb2.FindRivalResponse:
+    async def find_rival(self, request: replica_pb2.FindRivalRequest, call: Call) -> replica_pb2.FindRivalResponse:
         """Say whether the agent that is linked here under this name is alive and another one, and warn it."""
         timeout_s = min(times.seconds(request.patience), self.MAX_TIMEOUT_S)
         incarnation = await self._links.warn_other(request.node, request.incarnation, timeout_s, request.notice)

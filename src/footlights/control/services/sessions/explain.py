@@ -1,6 +1,6 @@
 """What would happen to a session, from the fleet as it is now.
 
-Of a large fleet an answer shows some nodes of every sort; their counts are over all.
+Of a large fleet an answer shows some nodes for each verdict; the counts are over all nodes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FleetSnapshot:
     """What an explanation is made from, as it was read."""
 
     members: Sequence[FleetNode]
@@ -37,9 +37,9 @@ class Seen:
     quarantined: Mapping[tuple[str, str], str]
 
 
-def read(tx: Transaction, *, now: datetime) -> Seen:
-    """Read the fleet and the queue. What is made of a large fleet takes longer than a transaction may stand still."""
-    return Seen(
+def read(tx: Transaction, *, now: datetime) -> FleetSnapshot:
+    """Read the fleet and the queue. The explanation is made outside the transaction: of a large fleet it takes long."""
+    return FleetSnapshot(
         fleet.members(tx),
         pending.read_all(tx, now=now),
         pending.outlook(tx, now=now),
@@ -48,17 +48,17 @@ def read(tx: Transaction, *, now: datetime) -> Seen:
     )
 
 
-def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
+def explain(snapshot: FleetSnapshot, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
     """Explain what would happen to a session of a version."""
-    nodes = views.node_views(seen.members, seen.quarantined)
+    nodes = views.node_views(snapshot.members, snapshot.quarantined)
     version = resolved.version.application, resolved.version.version
-    blocks = seen.crashes.of(*version)
+    blocks = snapshot.crashes.of(*version)
     wish = views.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
-    # Its place is behind those of its own priority; what is behind it can take nothing from it.
-    ahead = sum(1 for row in seen.queue.rows if row.priority >= priority)
-    before = replace(seen.queue, rows=seen.queue.rows[:ahead])
-    wishes = pending.Wishes(Supervisor()).of_page(before, seen.crashes)
-    answer = explanation(nodes, wish, wishes, seen.outlook)
+    # A session waits behind those of its own priority; those behind it cannot delay it.
+    ahead = sum(1 for row in snapshot.queue.rows if row.priority >= priority)
+    before = replace(snapshot.queue, rows=snapshot.queue.rows[:ahead])
+    wishes = pending.Wishes(Supervisor()).of_page(before, snapshot.crashes)
+    answer = explanation(nodes, wish, wishes, snapshot.outlook)
     if not answer.fits:
         answer.queue_position += ahead - len(wishes)  # those that cannot be read wait as well
     return answer
@@ -67,7 +67,7 @@ def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.Explai
 def explanation(
     nodes: Sequence[scheduler.NodeView], wish: scheduler.Wish, ahead: Sequence[scheduler.Wish], outlook: Outlook
 ) -> session_pb2.ExplainPlacementResponse:
-    """Return verdicts on a wish, some of every sort, their counts over all, and its place and wait if it must wait."""
+    """Return verdicts on a wish, some for each outcome, counts over all nodes, and the place and wait in the queue."""
     index = scheduler.Index(nodes)
     answer = session_pb2.ExplainPlacementResponse(node_count=len(nodes), reasons=index.reasons(wish))
     for node in index.explain(wish):
