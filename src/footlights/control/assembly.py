@@ -247,7 +247,11 @@ async def assemble(
         supervisor=supervisor,
         monotonic=monotonic,
     )
-    relay = NotificationRelay(store, signals, replica=replicas.me, linked=links, metrics=metrics, supervisor=supervisor)
+    relay = (
+        NotificationRelay(store, signals, replica=replicas.me, linked=links, metrics=metrics, supervisor=supervisor)
+        if store.shared
+        else None
+    )
 
     # scheduling/ and expiry/
     loops = "loops" in settings.roles
@@ -377,7 +381,7 @@ async def assemble(
         sender=sender,
         replicas=replicas,
         peers=peers,
-        notifications=relay if store.shared else None,
+        notifications=relay,
         signals=signals,
         guard=guard,
         metrics=metrics,
