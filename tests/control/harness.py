@@ -445,7 +445,7 @@ async def control(
                 sending.cancel()
                 for agent in running.agents:
                     await agent.close()
-                plane.stop()
+                plane.pipeline.stop()
                 await plane.pipeline.finished(2)
     finally:
         await store.close()

@@ -22,7 +22,8 @@ async def test_a_probe_learns_whether_the_server_is_of_use(plane: Control) -> No
 
 async def test_a_process_that_stops_is_not_ready_and_lives(plane: Control) -> None:
     """Readiness turns first, so that nothing new is sent here; liveness stays, so that nothing kills it early."""
-    plane.plane.stop()
+    plane.plane.readiness.stop()
+    plane.plane.pipeline.stop()
 
     ready, live = await plane.rest("GET", "/readyz", ""), await plane.rest("GET", "/livez", "")
 

@@ -156,11 +156,6 @@ class Plane:
             if self.notifications is not None:
                 group.create_task(self.notifications.run(), name="notifications")
 
-    def stop(self) -> None:
-        """Turn readiness, refuse new calls and end running streams; unary calls go on."""
-        self.readiness.stop()
-        self.pipeline.stop()
-
     async def leave(self) -> None:
         """Let other replicas take over at once; after the loops have ended."""
         await self.replicas.leave()

@@ -1,4 +1,13 @@
-"""The server process: opens the store, listens, and stops in order."""
+"""The server process: opens the store, listens, and stops in order.
+
+Stopping, after SIGTERM or SIGINT:
+
+1. Readiness and grpc.health turn. The server goes on for ``stop_delay_s``, so that load balancers see it.
+2. New calls are refused with UNAVAILABLE and a retry hint, and HTTP connections are closed after their next answer.
+   Streams, watches and agents' links end with UNAVAILABLE and a retry hint. Calls that are under way are finished.
+3. The listeners close.
+4. The loops end, other replicas may take over, and the store closes last.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +18,31 @@ import json
 import os
 import resource
 import signal
-import socket
-import ssl
 import sys
 from typing import TYPE_CHECKING
 
-import grpc
 import structlog
-import uvicorn
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from footlights import ids
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
+from footlights.control.listeners import GrpcListener, HttpListener
 from footlights.control.services.sessions.present import Origin
-from footlights.control.settings import ServerSettings, split_address
-from footlights.errors import Error, FailedPrecondition
+from footlights.errors import Error
 from footlights.linux.files import replace_file
 from footlights.logging import set_up_logging
 from footlights.store import Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from footlights.control.settings import ServerSettings
 
 log = structlog.get_logger(__name__)
 
-_GRACE_S = 5.0
-
-_OPTIONS = (
-    # The library's default refuses a third of the agents that come back all at once after a restart.
-    ("grpc.server.max_pending_requests", 50_000),
-    ("grpc.server.max_pending_requests_hard_limit", 100_000),
-    # They would rather wait than be refused after 30 s, dial again, and stand at the end of the line.
-    ("grpc.server_max_unrequested_time_in_server", 120),
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", 4 << 20),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
+CALLS_TIMEOUT_S = 10.0
+"""How long calls that are under way may take once the server stops."""
 
 
 def run(settings: ServerSettings) -> None:
@@ -62,13 +54,13 @@ def run(settings: ServerSettings) -> None:
     import uvloop
 
     set_up_logging(settings.log_format, settings.log_level)
-    # Each agent, viewer and watcher is an open file, and the usual soft limit is 1024.
+    # Each agent, viewer and watch is an open file, and the usual soft limit is 1024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # Whoever waits for the interpreter while another thread works gets it after so long: a fifth of the default.
+    # How long a thread waits for the interpreter while another one works: a fifth of the default.
     sys.setswitchinterval(0.001)
-    # A full collection stands still for as long as it takes to look at a whole fleet; there is little to find.
+    # A full collection takes as long as it takes to look at a whole fleet; there is little to find.
     gc.set_threshold(50_000, 50, 1000)
     uvloop.run(_main(settings))
 
@@ -95,115 +87,67 @@ async def serve(settings: ServerSettings, stop: asyncio.Event) -> None:
 
 async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) -> None:
     key = ClusterKey.load_or_create(settings.data_dir / "cluster.key", os.environ)
-    with contextlib.closing(_listen(settings.http_listen)) as http_socket:
+    with contextlib.closing(HttpListener(settings)) as http:
         scheme = "https" if settings.tls_cert else "http"
-        host, port = http_socket.getsockname()[:2]
+        host, port = http.address
         public_url = (settings.public_url or f"{scheme}://{_bracketed(host)}:{port}").rstrip("/")
-        replica = await asyncio.to_thread(_replica, settings.data_dir / "replica")
+        replica = await asyncio.to_thread(_replica_id, settings.data_dir / "replica")
         plane = await assemble(settings, store, key, _origin(public_url, settings), public_url, replica=replica)
-        grpc_server, grpc_port = await _grpc(settings, plane)
-        grpc_host, _ = split_address("grpc_listen", settings.grpc_listen)
-        if not (peer_address := settings.reached_at(grpc_port)) and store.shared:
+        grpc = GrpcListener(settings, plane.registry.services)
+        grpc.server.add_generic_rpc_handlers(plane.grpc_handlers)
+        if not (peer_address := settings.reached_at(grpc.port)) and store.shared:
             log.warning(
-                "peer_address_missing",
+                "peer_address_missing", consequence="other replicas cannot reach this one", option="peer-address"
             )
-        # Others may ask from now on, and agents may link: not before this replica is known, and its old links are void.
+        # Peers may ask and agents may link as soon as it listens: this replica must be known by then.
         await plane.replicas.join(peer_address)
-        await grpc_server.start()
-        http_server = _http(settings, plane)
-        http_task = asyncio.create_task(http_server.serve(sockets=[http_socket]), name="http")
-        loops = asyncio.create_task(plane.loops(), name="loops")
-        stopped = asyncio.create_task(stop.wait(), name="stop")
-        endpoints = {"grpc": f"{_bracketed(grpc_host)}:{grpc_port}", "http": f"{scheme}://{_bracketed(host)}:{port}"}
-        await asyncio.to_thread(_write_endpoints, settings.data_dir / "endpoints.json", endpoints)
+        await grpc.start()
+        tasks = {
+            "http": asyncio.create_task(http.serve(plane.app), name="http"),
+            "loops": asyncio.create_task(plane.loops(), name="loops"),
+            "stop": asyncio.create_task(stop.wait(), name="stop"),
+        }
+        endpoints = {"grpc": f"{_bracketed(grpc.host)}:{grpc.port}", "http": f"{scheme}://{_bracketed(host)}:{port}"}
+        await asyncio.to_thread(
+            replace_file,
+            settings.data_dir / "endpoints.json",
+            json.dumps(endpoints).encode(),
+            mode=0o644,
+            durable=False,
+        )
         log.info("serving", **endpoints)
         try:
-            done, _ = await asyncio.wait((http_task, loops, stopped), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            log.info("stopping")
-            stopped.cancel()
-            http_server.should_exit = True
-            loops.cancel()
-            # Streams would hold a server open for ever: agents and watchers come back by themselves.
-            plane.stop()
-            await grpc_server.stop(_GRACE_S if not stop.is_set() else 0.5)
-            await asyncio.gather(http_task, loops, stopped, return_exceptions=True)
-            with contextlib.suppress(Error):
-                await plane.leave()
+            await _stop(settings, plane, http, grpc, tasks)
 
 
-async def _grpc(settings: ServerSettings, plane: Plane) -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers(plane.grpc_handlers)
-    status = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    for service in ("", *plane.registry.services):
-        await status.set(service, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection(
-        (*plane.registry.services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-    try:
-        if settings.tls_cert and settings.tls_key:
-            chain, key = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
-            credentials = grpc.ssl_server_credentials([(key, chain)])
-            port = server.add_secure_port(settings.grpc_listen, credentials)
-        else:
-            port = server.add_insecure_port(settings.grpc_listen)
-    except RuntimeError as error:
-        raise _cannot_listen("grpc-listen", settings.grpc_listen, str(error)) from error
-    return server, port
-
-
-class _HttpServer(uvicorn.Server):
-    """Uvicorn without its own signal handlers: this process has one way to stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _http(settings: ServerSettings, plane: Plane) -> uvicorn.Server:
-    config = uvicorn.Config(
-        plane.app,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        # Whoever stands in front says who called by the gateway's own rules, once.
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        timeout_keep_alive=30,
-        ws="websockets-sansio",
-    )
-    if settings.tls_cert and settings.tls_key:
-        config.ssl_certfile, config.ssl_keyfile = str(settings.tls_cert), str(settings.tls_key)
-        config.ssl_version = ssl.PROTOCOL_TLS_SERVER
-    return _HttpServer(config)
-
-
-def _listen(address: str) -> socket.socket:
-    host, port = split_address("http_listen", address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(2048)
-    except OSError as error:
-        listening.close()
-        raise _cannot_listen("http-listen", address, error.strerror or str(error)) from error
-    listening.setblocking(False)
-    return listening
-
-
-def _cannot_listen(option: str, address: str, why: str) -> FailedPrecondition:
-    return FailedPrecondition(
-        f"Cannot listen on {address}: {why}. Stop what listens there, or give another --{option}.",
-        reason="CANNOT_LISTEN",
-        metadata={"address": address},
-    )
+async def _stop(
+    settings: ServerSettings,
+    plane: Plane,
+    http: HttpListener,
+    grpc: GrpcListener,
+    tasks: Mapping[str, asyncio.Task[object]],
+) -> None:
+    """Stop in order; see the module's docstring."""
+    log.info("stopping")
+    plane.readiness.stop()
+    await grpc.turn_unhealthy()
+    if not tasks["http"].done() and not tasks["loops"].done():
+        await asyncio.sleep(settings.stop_delay_s)
+    http.refuse_to_keep_connections()
+    plane.pipeline.stop()
+    await plane.pipeline.finished(CALLS_TIMEOUT_S)
+    await http.stop()
+    await grpc.stop()
+    for name in ("loops", "stop"):
+        tasks[name].cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    with contextlib.suppress(Error):
+        await plane.leave()
+    log.info("stopped")
 
 
 def _origin(public_url: str, settings: ServerSettings) -> Origin:
@@ -215,8 +159,8 @@ def _origin(public_url: str, settings: ServerSettings) -> Origin:
     return Origin(authority.strip("[]"), 443 if scheme == "https" else 80, settings.direct_routes)
 
 
-def _replica(path: Path) -> str:
-    """Return which replica has this data directory: the same after a restart, so that what it held is its own again."""
+def _replica_id(path: Path) -> str:
+    """Return the replica's id: the same after a restart, so that its leases are its own again."""
     if path.exists() and ids.is_uuid(known := path.read_text(encoding="ascii", errors="replace").strip()):
         return known
     replica = ids.new_id()
@@ -226,7 +170,3 @@ def _replica(path: Path) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _write_endpoints(path: Path, endpoints: dict[str, str]) -> None:
-    replace_file(path, json.dumps(endpoints).encode(), mode=0o644, durable=False)

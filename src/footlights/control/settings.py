@@ -22,6 +22,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "retention_days": (1, 3650, "history is kept in the database"),
     "grant_ttl_s": (1.0, _DAY_S, "a grant cannot be revoked"),
     "turn_ttl_s": (1.0, 366 * _DAY_S, "a password for the relay cannot be revoked"),
+    "stop_delay_s": (0.0, 300.0, "a server that stops would seem to hang"),
 }
 """Setting -> least, most, and why it is bounded."""
 
@@ -80,6 +81,8 @@ class ServerSettings:
     """The secret that is shared with the relay (coturn: static-auth-secret)."""
     turn_ttl_s: float = 86400.0
     """How long a viewer's password for the relay is valid; longer than a session may last."""
+    stop_delay_s: float = 0.0
+    """How long a server that stops goes on serving once it says that it is not ready, for load balancers to notice."""
     log_format: str = "console"
     """``console`` or ``json``."""
     log_level: str = "info"

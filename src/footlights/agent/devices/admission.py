@@ -9,17 +9,17 @@ from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.devices.ports import PortBlocks, PortsExhausted
 from footlights.agent.launches.journal import is_safe
 from footlights.devices.admission import DeviceRefusal, Need, admit
-from footlights.devices.reading import DeviceReading
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
 from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
-from footlights.v1.agent_pb2 import Assignment
 
 if TYPE_CHECKING:
     from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.record import Record
     from footlights.agent.link.cluster import KnownCluster
+    from footlights.devices.reading import DeviceReading
+    from footlights.v1.agent_pb2 import Assignment
 
 _AGAIN_S = 0.2
 

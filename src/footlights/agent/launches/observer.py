@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from footlights.agent.devices.admission import Admission
 from footlights.agent.devices.inventory import DeviceWatch, Silent
 from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from footlights.agent.clock import Clock
+    from footlights.agent.devices.admission import Admission
     from footlights.agent.devices.ports import PortBlocks
     from footlights.agent.launches.journal import Journal
     from footlights.agent.launches.probes import Probes

@@ -13,11 +13,12 @@ from footlights.auth.roles import Caller, Role
 from footlights.store import Store
 from footlights.store import tokens as rows
 from footlights.store.coalescing import Coalescer
-from footlights.store.schema import TokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from footlights.store.schema import TokenRow
 
 
 _REPLICA = Caller("replica", Role.REPLICA, "")

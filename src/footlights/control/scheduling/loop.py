@@ -19,6 +19,7 @@ from footlights.control.scheduling import pending
 from footlights.control.scheduling.pending import Outlook, QueuePass, Wishes
 from footlights.control.scheduling.queue_places import QueuePlaces
 from footlights.store.launches import launch_rows, slots
+from footlights.store.launches.launch_rows import PlacementDecision
 from footlights.store.sessions import session_rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from footlights.control.scheduling.pending import Decision, QueuePage
     from footlights.control.signals import Signals
     from footlights.store import Store
-    from footlights.store.launches.launch_rows import PlacementDecision
     from footlights.store.schema import LaunchRow
     from footlights.store.sessions.session_rows import PendingSession
     from footlights.supervision import Supervisor
