@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from footlights.devices import pids
 from footlights.devices.fake_state import GIB, FakeGpu, FakeProcess, FakeState
 from footlights.devices.reading import ProcessKind
 from tests.devices.standin import Standin, build
@@ -47,6 +48,9 @@ async def test_the_api_shows_what_nvml_says(stack: Stack, machine: Standin) -> N
     assert (await stack.get("/nodes/gpu-node"))["facts"]["driver_version"]
 
 
+@pytest.mark.skipif(
+    pids.are_the_hosts() is not True, reason="in a pid namespace of its own an agent cannot tell who is on a GPU"
+)
 async def test_a_gpu_in_use_by_somebody_else_is_not_taken(stack: Stack, machine: Standin) -> None:
     """A foreign compute process keeps sessions off its GPU; with both taken they wait, and the reason says why."""
     taken = FakeProcess(pid=1, used_memory_bytes=3 * GIB, name="python")
