@@ -1,4 +1,4 @@
-"""``footlights up`` as a person runs it: real processes, a real control plane, a real agent."""
+"""``footlights up`` as a user runs it: real processes, a real control plane, a real agent (`up`, `waits`)."""
 
 from __future__ import annotations
 
