@@ -352,7 +352,7 @@ def test_session_is_extended_and_terminated(opened: Page, server: Server) -> Non
     opened.get_by_test_id("confirm-terminate").click()
 
     expect(opened.locator("header").get_by_test_id("session-state")).to_have_attribute("data-state", "TERMINATED")
-    expect(opened.get_by_test_id("ended")).to_contain_text("terminated by a call")
+    expect(opened.get_by_test_id("ended")).to_contain_text("terminated by a user")
 
 
 def test_embedding_shows_calls_without_secrets(opened: Page, server: Server) -> None:
@@ -423,7 +423,9 @@ def test_nodes_show_what_pauses_and_what_is_left_alone(opened: Page, server: Ser
     opened.get_by_test_id("nav-nodes").click()
 
     expect(opened.get_by_test_id("brake")).to_contain_text("MASS_LOSS: 4 of 5 nodes fell silent.")
-    expect(opened.get_by_test_id("drains")).to_have_text(re.compile(r"2 sessions left, will be ended in (4 min|3 min \d+ s)"))
+    expect(opened.get_by_test_id("drains")).to_have_text(
+        re.compile(r"2 sessions left, will be ended in (4 min|3 min \d+ s)")
+    )
     expect(opened.get_by_test_id("node-notice")).to_contain_text("DUPLICATE_IDENTITY A second agent tries.")
     expect(opened.get_by_test_id("quarantine")).to_contain_text(
         "In quarantine: GPU_LOST: ended sessions, 1 times; returns"
