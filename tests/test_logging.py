@@ -1,4 +1,4 @@
-"""What the server's log says of a failure, and what it never says."""
+"""Logs have one event per line, and no secrets (`logging`, `redaction`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors as google.rpc.Status and back."""
+"""Errors survive the way to a `google.rpc.Status` and back (`errors`, `status`)."""
 
 from __future__ import annotations
 

@@ -4,21 +4,21 @@
 #     docker build -f deploy/docker/agent.Dockerfile -t footlights/agent .
 #
 # Run it with `init: true`: applications outlive the process that started them and are adopted by pid 1.
-# What the `process` launcher starts lives in this container and ends with it; what `container` starts does not.
+# Applications of the `process` launcher run in this container and end with it; those of `container` do not.
 #
-# Linted with hadolint; the steps of its first stage have been run by hand. It has never been built by an engine.
+# Linted with hadolint; the steps of its first stage have been run by hand. Not yet built by an engine.
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# Without pip: what runs installs nothing.
+# Without pip: nothing is installed at run time.
 RUN python -m venv --without-pip /opt/footlights
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY gen gen
-# The versions that Footlights is tested with, and wheels alone: nothing is compiled, here or later.
+# The versions that Footlights is tested with, and only wheels: nothing is compiled.
 RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[viewer,container]"
 
 FROM ${PYTHON_IMAGE}
@@ -30,7 +30,7 @@ LABEL org.opencontainers.image.title="Footlights agent" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# libX11: the viewer's software rasteriser links it, though it opens no display.
+# libX11: the viewer's software rasteriser links it, although it opens no display.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libx11-6 \
@@ -41,11 +41,11 @@ RUN apt-get update \
 COPY --from=build /opt/footlights /opt/footlights
 ENV PATH=/opt/footlights/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     FOOTLIGHTS_DATA_DIR=/data FOOTLIGHTS_LOG_FORMAT=json
-# By number, so that an orchestrator can see that it is not root.
+# A number, so that an orchestrator can see that it is not root.
 USER ${UID}:${UID}
 VOLUME /data
-# An agent listens nowhere. What says that it lives is its lock on the data directory, which is looked up and never
-# tried: whoever holds it for a moment keeps an agent from starting.
+# An agent listens on no port. The check looks up its lock on the data directory, without taking it: that would keep an
+# agent from starting.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
   CMD ["python", "-c", "import os, sys; end = f\":{os.stat('/data/agent.lock').st_ino}\"; locks = [line.split() for line in open('/proc/locks')]; sys.exit(not any(lock[1] == 'FLOCK' and lock[5].endswith(end) for lock in locks))"]
 STOPSIGNAL SIGTERM

@@ -3,20 +3,20 @@
 #
 #     docker build -f deploy/docker/control-plane.Dockerfile -t footlights/control-plane .
 #
-# Linted with hadolint; the steps of its first stage have been run by hand. It has never been built by an engine.
+# Linted with hadolint; the steps of its first stage have been run by hand. Not yet built by an engine.
 # Pin it for a release: --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:…
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# Without pip: what runs installs nothing.
+# Without pip: nothing is installed at run time.
 RUN python -m venv --without-pip /opt/footlights
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY gen gen
-# The versions that Footlights is tested with, and wheels alone: nothing is compiled, here or later.
+# The versions that Footlights is tested with, and only wheels: nothing is compiled.
 RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[postgres]"
 
 FROM ${PYTHON_IMAGE}
@@ -34,16 +34,16 @@ RUN groupadd --system --gid "${UID}" footlights \
 COPY --from=build /opt/footlights /opt/footlights
 ENV PATH=/opt/footlights/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     FOOTLIGHTS_DATA_DIR=/data FOOTLIGHTS_LOG_FORMAT=json
-# By number, so that an orchestrator can see that it is not root.
+# A number, so that an orchestrator can see that it is not root.
 USER ${UID}:${UID}
 VOLUME /data
 EXPOSE 8080 50051
-# Reading the store is part of the answer. With TLS on, what is probed is this machine's own end of it, so the name in
-# the certificate does not matter here.
+# The answer includes reading the store. With TLS, the probe connects to this machine itself, so the name in the
+# certificate does not matter.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python", "-c", "import json, ssl, urllib.request as r; u = json.load(open('/data/endpoints.json'))['http'].replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:'); r.urlopen(u + '/healthz', timeout=4, context=ssl._create_unverified_context())"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["footlights"]
-# Listening beyond the container needs --tls-cert and --tls-key, or --insecure behind something that ends TLS: given
-# by whoever runs it, never by default.
+# Listening beyond the container needs --tls-cert and --tls-key, or --insecure behind a TLS proxy: set by the
+# operator, never by default.
 CMD ["server"]

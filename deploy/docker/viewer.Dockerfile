@@ -1,25 +1,25 @@
 # syntax=docker/dockerfile:1
-# The reference application alone: for versions that run in a container, and a template for your own renderer.
+# Only the reference application: for versions that run in a container, and a template for your own renderer.
 #
 #     docker build -f deploy/docker/viewer.Dockerfile -t footlights/viewer .
 #     docker run --rm --network host footlights/viewer
 #
-# The agent gives it its ports as arguments: a version's `container` names this image and its arguments are those of
+# The agent passes the ports as arguments: a version's `container` names this image and its arguments are those of
 # `footlights-viewer --help`. Without arguments it serves a sample stage on the ports below.
 #
-# Linted with hadolint; the steps of its first stage have been run by hand. It has never been built by an engine.
+# Linted with hadolint; the steps of its first stage have been run by hand. Not yet built by an engine.
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# Without pip: what runs installs nothing.
+# Without pip: nothing is installed at run time.
 RUN python -m venv --without-pip /opt/footlights
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY gen gen
-# The versions that Footlights is tested with, and wheels alone: nothing is compiled, here or later.
+# The versions that Footlights is tested with, and only wheels: nothing is compiled.
 RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[viewer]"
 
 FROM ${PYTHON_IMAGE}
@@ -31,7 +31,7 @@ LABEL org.opencontainers.image.title="Footlights viewer" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# libX11: the software rasteriser links it, though it opens no display.
+# libX11: the software rasteriser links it, although it opens no display.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libx11-6 \
@@ -40,7 +40,7 @@ RUN apt-get update \
  && useradd --system --uid "${UID}" --gid "${UID}" --create-home --shell /usr/sbin/nologin footlights
 COPY --from=build /opt/footlights /opt/footlights
 ENV PATH=/opt/footlights/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# By number, so that an orchestrator can see that it is not root.
+# A number, so that an orchestrator can see that it is not root.
 USER ${UID}:${UID}
 WORKDIR /home/footlights
 EXPOSE 8010/tcp 8011/udp 8012/tcp

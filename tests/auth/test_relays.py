@@ -1,4 +1,4 @@
-"""Passwords for a relay, by a reference of its own and by coturn itself where it is there."""
+"""Relay credentials, checked with an independent reference and, if it is installed, with coturn itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``footlights apps | profiles | nodes | tokens`` against a real gRPC server."""
+"""``footlights apps | profiles | nodes | tokens`` against a real gRPC server.
+
+The modules `commands.apps`, `commands.nodes` and `commands.tokens`, with `calls` and `output`.
+"""
 
 from __future__ import annotations
 

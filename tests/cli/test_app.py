@@ -1,4 +1,7 @@
-"""The command line as a program: help, imports, version, and options made from records."""
+"""The command line as a program: help, imports, version, and options made from records.
+
+The modules `app`, `options`, `exits`, `commands.serve`, `commands.db` and `commands.simulate`.
+"""
 
 from __future__ import annotations
 

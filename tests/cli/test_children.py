@@ -1,4 +1,4 @@
-"""The processes that ``footlights up`` runs."""
+"""The processes that ``footlights up`` runs, and how they are tied together (`bond`)."""
 
 from __future__ import annotations
 

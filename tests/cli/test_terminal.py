@@ -1,4 +1,4 @@
-"""The command line on a terminal: a live line while it waits, colours, and how it is interrupted."""
+"""The command line on a terminal: a live line while it waits, colours, interruption (`live`, `progress`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``footlights up`` as a person runs it: real processes, a real control plane, a real agent."""
+"""``footlights up`` as a user runs it: real processes, a real control plane, a real agent (`up`, `waits`)."""
 
 from __future__ import annotations
 
@@ -174,11 +174,11 @@ def test_busy_ports_are_replaced(tmp_path: Path) -> None:
             ports.append(str(listener.getsockname()[1]))
         command = [*FOOTLIGHTS, "up", "--data-dir", str(tmp_path / "data")]
         command += ["--http-port", ports[0], "--grpc-port", ports[1], "--devices", "software"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        process.terminate()
-        assert process.wait(60) == 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            process.terminate()
+            assert process.wait(60) == 0
 
     assert "/stream" in line
     assert f":{ports[0]}/" not in line

@@ -61,7 +61,8 @@ class Standin:
 
     def serve(self, credentials: grpc.ServerCredentials | None = None) -> Iterator[Standin]:
         """Serve on a free port until the generator is closed (a fixture's body); TLS where credentials are given."""
-        server = grpc.server(ThreadPoolExecutor(8))
+        pool = ThreadPoolExecutor(8)
+        server = grpc.server(pool)
         for file in FILES:
             for service in file.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self._handler(method) for method in service.methods}
@@ -76,6 +77,7 @@ class Standin:
         finally:
             self.stopping.set()
             server.stop(0).wait(5)
+            pool.shutdown()
 
     def _handler(self, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
         request = message_factory.GetMessageClass(method.input_type)

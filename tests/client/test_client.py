@@ -1,4 +1,7 @@
-"""The SDK against a real gRPC server with scripted answers."""
+"""The SDK against a real gRPC server with scripted answers.
+
+The modules `client`, `connection`, `errors`, `sessions`, `applications` and `fleet`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the console's files are served."""
+"""How the console's files are read and served (`app`, `assets`)."""
 
 from __future__ import annotations
 

@@ -262,10 +262,10 @@ def test_form_forecasts_the_placing(opened: Page, server: Server) -> None:
     """
     opened.goto(server.page("start/usd-viewer"))
     forecast = opened.get_by_test_id("forecast")
-    expect(forecast).to_contain_text("It starts at once on stage-a")
+    expect(forecast).to_contain_text("It can start now on stage-a")
 
     opened.get_by_test_id("start-application").select_option("huge")
-    expect(forecast).to_contain_text("It waits, number 3 in the queue, about 4 min 12 s")
+    expect(forecast).to_contain_text("It will wait, number 3 in the queue, about 4 min 12 s")
     expect(forecast).to_contain_text("48 GiB, needs 80 GiB")
 
 
@@ -352,7 +352,7 @@ def test_session_is_extended_and_terminated(opened: Page, server: Server) -> Non
     opened.get_by_test_id("confirm-terminate").click()
 
     expect(opened.locator("header").get_by_test_id("session-state")).to_have_attribute("data-state", "TERMINATED")
-    expect(opened.get_by_test_id("ended")).to_contain_text("terminated by a call")
+    expect(opened.get_by_test_id("ended")).to_contain_text("terminated by a user")
 
 
 def test_embedding_shows_calls_without_secrets(opened: Page, server: Server) -> None:
@@ -423,10 +423,12 @@ def test_nodes_show_what_pauses_and_what_is_left_alone(opened: Page, server: Ser
     opened.get_by_test_id("nav-nodes").click()
 
     expect(opened.get_by_test_id("brake")).to_contain_text("MASS_LOSS: 4 of 5 nodes fell silent.")
-    expect(opened.get_by_test_id("drains")).to_have_text(re.compile(r"2 sessions left, ended in (4 min|3 min \d+ s)"))
+    expect(opened.get_by_test_id("drains")).to_have_text(
+        re.compile(r"2 sessions left, will be ended in (4 min|3 min \d+ s)")
+    )
     expect(opened.get_by_test_id("node-notice")).to_contain_text("DUPLICATE_IDENTITY A second agent tries.")
     expect(opened.get_by_test_id("quarantine")).to_contain_text(
-        "Left alone: GPU_LOST: ended sessions, 1 times; returns"
+        "In quarantine: GPU_LOST: ended sessions, 1 times; returns"
     )
     opened.get_by_test_id("device-history").locator("summary").click()
     expect(opened.get_by_test_id("device-history")).to_contain_text("GPU_LOST The device is lost.")

@@ -34,8 +34,8 @@ async def test_upgrade_says_from_which_to_which(fresh: Fresh) -> None:
     first, second = db("upgrade", fresh), db("upgrade", fresh)
 
     assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
-    assert first.output == f"Upgraded the database from nothing to migration {newest()}.\n"
-    assert second.output == f"The database is at migration {newest()} already.\n"
+    assert first.output == f"Upgraded the database from an empty one to migration {newest()}.\n"
+    assert second.output == f"The database is already at migration {newest()}.\n"
 
 
 async def test_a_running_server_keeps_an_upgrade_out_of_sqlite_alone(fresh: Fresh) -> None:
@@ -64,7 +64,7 @@ async def test_check_finds_a_sound_database_sound(fresh: Fresh) -> None:
 
     assert checked.exit_code == 0, checked.output
     assert f"is at migration {newest()}." in checked.output
-    assert checked.output.endswith("It is sound.\n")
+    assert checked.output.endswith("No problems were found.\n")
 
 
 async def test_check_names_what_breaks_a_promise(fresh: Fresh) -> None:

@@ -4,8 +4,9 @@ This package holds the files under ``static/`` and serves them (``assets`` reads
 nothing else. The page is plain ES modules without a build step. It uses only the public REST API of its own origin,
 with the user's token: it can do only what that token allows, and the server has no console-only route.
 
-In ``static/``: ``views/`` are the pages, by subject (``sessions/``, ``fleet/``, ``catalog/``); ``api/`` talks to the
-server, ``ui/`` holds what all pages share, ``stream/`` plays a session and sends input.
+In ``static/``: ``main.js``, ``router.js`` and ``shell.js`` are the frame; ``views/`` has the pages, by subject
+(``sessions/``, ``fleet/``, ``catalog/``, ``account/``); ``api/`` calls the server and keeps the watched sessions;
+``ui/`` has what all pages share; ``stream/`` plays a session and sends input.
 
 What must hold:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -225,7 +226,7 @@ def _profile(source: str) -> profile_pb2.Profile:
     from footlights.v1 import profile_pb2
 
     try:
-        text = sys.stdin.read() if source == "-" else open(source, encoding="utf-8").read()  # noqa: SIM115  # read at once
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         if not isinstance(content, dict):
             raise InvalidArgument(source, "not a profile; it must have a member 'profile: NAME'.")

@@ -6,7 +6,7 @@ import { Icon, Mark } from "./ui/icons.js";
 import { words } from "./ui/format.js";
 import { route, to } from "./router.js";
 import { hasEnded, link, sessions } from "./api/watch.js";
-import { useNews } from "./failures.js";
+import { useFailures } from "./failures.js";
 
 const PLACES = [
   { view: "sessions", name: "Sessions", permission: "sessions.read" },
@@ -19,7 +19,7 @@ export function Shell({ children }) {
   const { caller } = useCell(identity);
   const { view, parts } = useCell(route);
   const live = [...useCell(sessions).values()].filter((session) => !hasEnded(session)).length;
-  useNews();
+  useFailures();
   useEffect(() => {
     document.title = `${PLACES.find((place) => place.view === view)?.name ?? "Start a session"} · Footlights`;
     document.getElementById("view")?.scrollTo(0, 0);
@@ -59,7 +59,7 @@ export function Shell({ children }) {
 
 function Link() {
   const { state, reason } = useCell(link);
-  const text = { live: "Live", connecting: "Connecting…", waiting: "Not live: trying again" }[state];
+  const text = { live: "Live", connecting: "Connecting…", waiting: "Not live: reconnecting" }[state];
   return html`<div class=${`link link-${state}`} role="status" title=${reason} data-testid="link"><i></i><span>${text}</span></div>`;
 }
 

@@ -52,7 +52,7 @@ export function signOut(reason = "") {
 
 export const may = (permission) => Boolean(identity.value.caller?.permissions?.includes(permission));
 
-/** Call the API; gives the answer's JSON. Raises ApiError, or a plain Error where the server cannot be reached. */
+/** Call the API; gives the answer's JSON. Raises ApiError, or a plain Error if the server cannot be reached. */
 export async function call(method, path, { body, query, signal } = {}) {
   const response = await send(method, path, { body, query, signal, accept: "application/json" });
   const text = await response.text();
@@ -103,7 +103,7 @@ async function send(method, path, { body, query, signal, accept }) {
   learn(response.headers.get("date"));
   if (response.ok) return response;
   const failure = new ApiError(response.status, await statusOf(response));
-  // Only the token that was refused is thrown away: the person may have signed in anew meanwhile.
+  // Only the token that was refused is thrown away: the user may have signed in again meanwhile.
   if (response.status === 401 && token && token === identity.value.token) signOut(failure.message);
   throw failure;
 }

@@ -14,7 +14,7 @@ export const hasEnded = (session) => ENDED_STATES.has(session.state);
 
 const FIRST_DELAY = 500;
 const LAST_DELAY = 10_000;
-// A browser opens six HTTP/1.1 connections to an origin: a page that nobody looks at gives its own back.
+// A browser opens six HTTP/1.1 connections to an origin: a hidden page closes its own.
 const HIDDEN_FOR = 20_000;
 
 // A stream that has lasted this long has sent all that there was at its start.
@@ -41,7 +41,7 @@ export async function watch(signal) {
     const live = () => (link.value = { state: "live", reason: "" });
     // A server may send its headers only with the first message, and without sessions there is none.
     const presumed = setTimeout(live, SETTLED_AFTER);
-    const begun = performance.now();
+    const began = performance.now();
     let seen = settled;
     try {
       await follow("/stream:watch", {
@@ -62,7 +62,7 @@ export async function watch(signal) {
       clearTimeout(presumed);
       stopWhenHidden();
     }
-    if (performance.now() - begun > SETTLED_AFTER) {
+    if (performance.now() - began > SETTLED_AFTER) {
       settled = seen;
       delay = FIRST_DELAY;
     }
@@ -71,7 +71,7 @@ export async function watch(signal) {
   }
 }
 
-// The stream cannot say "there are none"; a list can.
+// An empty list shows that there are no sessions; a stream cannot.
 async function list(signal) {
   for (let delay = FIRST_DELAY; !signal.aborted; delay = Math.min(delay * 2, LAST_DELAY)) {
     try {
@@ -80,7 +80,7 @@ async function list(signal) {
       loaded.value = true;
       return;
     } catch {
-      // The watch fails for the same reason, and says it.
+      // The watch fails for the same reason, and reports it.
       await pause(delay, signal);
     }
   }
@@ -90,7 +90,7 @@ async function list(signal) {
 export function put(session) {
   const before = known.get(session.session_id);
   if (before && BigInt(before.revision ?? 0) > BigInt(session.revision ?? 0)) return;
-  // The order of the map is the order of the news.
+  // The map is in the order of the changes.
   known.delete(session.session_id);
   known.set(session.session_id, session);
   // A thousand sessions arrive at once at the start: draw them once.

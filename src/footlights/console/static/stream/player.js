@@ -1,9 +1,9 @@
-// A WHEP player: one session's picture in, its viewer's input out. Knows nothing of the console and can be taken alone.
+// A WHEP player: one session's picture in, its viewer's input out. Independent of the console, and usable alone.
 //
 //   const player = new Player(video, async () => ({ whep_url, token, ice_servers }));
 //   player.addEventListener("state", ({ detail }) => …);    // {state, reason, attempt}
 //   player.addEventListener("stats", ({ detail }) => …);    // once a second while it plays
-//   player.addEventListener("message", ({ detail }) => …);  // what the application says on the data channel
+//   player.addEventListener("message", ({ detail }) => …);  // messages of the application on the data channel
 //   player.start(); player.send({ type: "ping", t: 1 }); player.stop();
 //
 // WHEP is draft-ietf-wish-whep: POST an offer, 201 with the answer and a Location, DELETE that when done. There is no
@@ -37,7 +37,7 @@ export class Player extends EventTarget {
   #resource = null;
   #roundTrip = null;
 
-  /** `connect` is called anew for every attempt, for a grant does not live long. */
+  /** `connect` is called for every attempt, because a grant expires soon. */
   constructor(video, connect) {
     super();
     this.#video = video;
@@ -60,7 +60,7 @@ export class Player extends EventTarget {
     this.#say("stopped");
   }
 
-  /** Send a message to the application; false where there is no channel, or it is full. */
+  /** Send a message to the application; false if there is no channel, or it is full. */
   send(message) {
     if (this.#channel?.readyState !== "open" || this.#channel.bufferedAmount > 65_536) return false;
     this.#channel.send(JSON.stringify(message));
@@ -87,12 +87,12 @@ export class Player extends EventTarget {
     }
   }
 
-  /** Connect and play; gives the error that ended it, once it had begun. */
+  /** Connect and play; returns the error that ended it. */
   async #play(ending) {
     checkBrowser();
     const { whep_url: url, token, ice_servers: iceServers } = await this.#connect();
     if (ending.aborted) throw new PlayerError("stopped");
-    if (!url) throw new PlayerError("This application does not offer its picture by WHEP.", { final: true });
+    if (!url) throw new PlayerError("This application does not support WHEP.", { final: true });
     const peer = new RTCPeerConnection({ iceServers: iceServers ?? [], bundlePolicy: "max-bundle" });
     this.#peer = peer;
     const lost = new Promise((resolve) => {
@@ -139,7 +139,7 @@ export class Player extends EventTarget {
       });
     } catch (error) {
       if (error.name === "TimeoutError") throw new PlayerError(`The application did not answer the offer within ${ANSWER_LIMIT / 1000} s.`);
-      throw new PlayerError("The front door cannot be reached: the offer was not delivered.");
+      throw new PlayerError("The front door cannot be reached: the offer was not sent.");
     }
     if (response.status !== 201) throw new PlayerError(`The offer was refused: ${await refusal(response)}`);
     const location_ = response.headers.get("Location");
@@ -239,7 +239,7 @@ function gathered(peer) {
 
 /** Resolve with an error as soon as the peer is not, or no longer, connected. */
 function watchPeer(peer, ending, resolve) {
-  const noPath = new PlayerError("No way for the picture: UDP between this browser and the node's media port is blocked.");
+  const noPath = new PlayerError("No media connection: UDP between this browser and the node's media port is blocked.");
   let timer = setTimeout(() => peer.connectionState !== "connected" && resolve(noPath), GATHERING_LIMIT + ANSWER_LIMIT + CONNECT_LIMIT);
   ending.addEventListener("abort", () => clearTimeout(timer), { once: true });
   peer.addEventListener("connectionstatechange", () => {
@@ -247,14 +247,14 @@ function watchPeer(peer, ending, resolve) {
     if (peer.connectionState === "failed") resolve(noPath);
     else if (peer.connectionState === "closed") resolve(new PlayerError("The application closed the connection."));
     else if (peer.connectionState === "disconnected") {
-      timer = setTimeout(() => resolve(new PlayerError("The application is not heard any more.")), DISCONNECTED_FOR);
+      timer = setTimeout(() => resolve(new PlayerError("The connection to the application was lost.")), DISCONNECTED_FOR);
     } else if (peer.connectionState === "connecting") timer = setTimeout(() => resolve(noPath), CONNECT_LIMIT);
   });
 }
 
 function firstPicture(video, ending) {
   return new Promise((resolve, reject) => {
-    const missing = new PlayerError(`No picture came within ${PICTURE_LIMIT / 1000} s.`);
+    const missing = new PlayerError(`No picture was received within ${PICTURE_LIMIT / 1000} s.`);
     const timer = setTimeout(() => reject(missing), PICTURE_LIMIT);
     const done = () => {
       clearTimeout(timer);

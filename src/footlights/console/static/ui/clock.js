@@ -1,4 +1,4 @@
-// Time as the server tells it, so that "12 s" is right on a machine whose clock is wrong.
+// The server's time, so that "12 s" is right on a machine with a wrong clock.
 import { cell, useCell } from "./cell.js";
 import { useEffect } from "./html.js";
 
@@ -15,7 +15,7 @@ export function learn(dateHeader) {
 /** Milliseconds since the epoch, on the server's clock. */
 export const now = () => Date.now() + offset;
 
-/** A cell that changes every `period` ms while anybody follows it. */
+/** A cell that changes every `period` ms while it has followers. */
 function ticker(period) {
   const ticks = cell(0);
   let timer = 0;

@@ -75,5 +75,5 @@ export function basename(uri) {
 /** The start of an id that tells it from its neighbours: ids are time-ordered, so the end varies most. */
 export const shortId = (id) => (id && id.length > 12 ? `…${id.slice(-8)}` : id ?? "");
 
-/** Whether a session's end should have been proved long ago, by what the control plane says of it. */
-export const overdue = ({ state, status_message: message }) => state === "TERMINATING" && (message ?? "").startsWith("The end is overdue");
+/** Whether the end of a session is overdue, by its status message. */
+export const overdue = ({ state, status_message: message }) => state === "TERMINATING" && /\boverdue\b/i.test(message ?? "");

@@ -1,9 +1,9 @@
-// Reading something for a view: once, again on demand, or again and again while somebody looks.
+// Reading data for a view: once, again on demand, or regularly while the page is visible.
 import { html, useCallback, useEffect, useRef, useState } from "./html.js";
 import { Skeleton, Trouble } from "./parts.js";
 
 /**
- * Read by `read(signal)`, anew when `keys` change, and every `every` ms while the page is visible.
+ * Read by `read(signal)`, again when `keys` change, and every `every` ms while the page is visible.
  * What was read stays in view while it is read again, also when that fails: then `error` says so.
  */
 export function useRead(read, keys, { every = 0 } = {}) {
@@ -44,7 +44,7 @@ export function useRead(read, keys, { every = 0 } = {}) {
   return { ...state, again };
 }
 
-/** Draw what was read, or that it is being read, or why it was not. */
+/** Show the data, or that it is loading, or the error. */
 export const Loaded = ({ of, rows, children }) => {
   if (of.value !== null) return children(of.value);
   if (of.error) return html`<${Trouble} error=${of.error} onRetry=${of.again} />`;

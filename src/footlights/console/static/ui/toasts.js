@@ -1,4 +1,4 @@
-// Short news in a corner. What went wrong stays until it is dismissed; what went well leaves by itself.
+// Short messages in a corner. Errors stay until they are dismissed; others disappear by themselves.
 import { cell, useCell } from "./cell.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";

@@ -58,18 +58,18 @@ function Create({ onClose, onDone }) {
     }
   };
   if (made) {
-    return html`<${Dialog} title="The token is made" onClose=${onClose} testid="token-secret">
-      <p>Copy it now: this is the only time it is shown. Only a hash of it is kept.</p>
+    return html`<${Dialog} title="Token created" onClose=${onClose} testid="token-secret">
+      <p>Copy it now: it is shown only once. Only a hash of it is stored.</p>
       <div class="secret"><${Copy} text=${made.secret} label="Copy the token" /></div>
       <div class="dialog-end"><button class="button primary" onClick=${onClose}>Done</button></div></${Dialog}>`;
   }
   return html`<${Dialog} title="Create a token" onClose=${onClose} testid="token-dialog"><form onSubmit=${create} novalidate>
     <${Field} name="Role" hint=${ROLES.find(([role]) => role === form.role)[1]} problem=${problem("role")}><select class="input" value=${form.role} onChange=${change("role")} data-testid="token-role">
       ${ROLES.map(([role]) => html`<option key=${role} value=${role}>${words(role)}</option>`)}</select></${Field}>
-    <${Field} name=${form.role === "NODE" ? "Node" : "Whose"} problem=${problem("subject")}><input class="input" value=${form.subject} onInput=${change("subject")} data-testid="token-subject"
+    <${Field} name=${form.role === "NODE" ? "Node" : "Holder"} problem=${problem("subject")}><input class="input" value=${form.subject} onInput=${change("subject")} data-testid="token-subject"
       placeholder=${form.role === "NODE" ? "the node's name" : "a user or service"} /></${Field}>
-    <${Field} name="What for" problem=${problem("description")}><input class="input" value=${form.description} onInput=${change("description")} /></${Field}>
-    <${Field} name="Good for" problem=${problem("ttl")}><select class="input" value=${form.ttl} onChange=${change("ttl")}>${TTLS.map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}</select></${Field}>
+    <${Field} name="Description" problem=${problem("description")}><input class="input" value=${form.description} onInput=${change("description")} /></${Field}>
+    <${Field} name="Valid for" problem=${problem("ttl")}><select class="input" value=${form.ttl} onChange=${change("ttl")}>${TTLS.map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}</select></${Field}>
     ${error && html`<p class="field-error" role="alert">${error.message} ${error.reason && html`<code>${error.reason}</code>`}</p>`}
     <div class="dialog-end"><button type="button" class="button" onClick=${onClose}>Cancel</button>
       <button class="button primary" disabled=${busy || !form.subject.trim()} data-testid="confirm-create-token">Create</button></div></form></${Dialog}>`;
@@ -82,7 +82,7 @@ function Revoke({ token, onClose, onDone }) {
     setBusy(true);
     try {
       await call("DELETE", `/tokens/${encodeURIComponent(token.token_id)}`);
-      say(`${token.token_id} is refused from now on.`);
+      say(`${token.token_id} is revoked.`);
       onClose();
       onDone();
     } catch (error) {
@@ -91,8 +91,8 @@ function Revoke({ token, onClose, onDone }) {
     }
   };
   return html`<${Dialog} title="Revoke this token?" onClose=${onClose} testid="revoke-dialog">
-    <p><code>${token.token_id}</code> of <strong>${token.subject}</strong> is refused from now on; this cannot be undone.
-      ${own?.includes(token.token_id) ? " It is the token that you use now: you will have to sign in with another." : ""}</p>
+    <p><code>${token.token_id}</code> of <strong>${token.subject}</strong> will be refused from now on; this cannot be undone.
+      ${own?.includes(token.token_id) ? " You are using this token: you will have to sign in with another one." : ""}</p>
     <div class="dialog-end"><button class="button" onClick=${onClose}>Cancel</button>
       <button class="button danger solid" disabled=${busy} onClick=${revoke} data-testid="confirm-revoke">Revoke</button></div></${Dialog}>`;
 }

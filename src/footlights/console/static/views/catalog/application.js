@@ -1,4 +1,4 @@
-// One application: its releases, and its versions in full, for a version is a command on every node.
+// One application: its releases and its versions.
 import { call, may } from "../../api/api.js";
 import { html, useState } from "../../ui/html.js";
 import { bytes, seconds, span, words } from "../../ui/format.js";
@@ -21,7 +21,7 @@ export function Application({ id }) {
       <header class="head"><div><h1>${application.display_name || application.application}</h1>
           <span class="under">${application.description}</span></div>
         <div class="head-end">${may("sessions.create") && html`<a class="button primary" href=${to("start", [id])}><${Icon} name="play" /> Start</a>`}</div></header>
-      <section class="block"><h2>Releases</h2>${releases.length ? html`<div class="table-frame"><table class="table"><thead><tr><th>Release</th><th>Version</th><th class="end">Pointed</th></tr></thead>
+      <section class="block"><h2>Releases</h2>${releases.length ? html`<div class="table-frame"><table class="table"><thead><tr><th>Release</th><th>Version</th><th class="end">Changed</th></tr></thead>
         <tbody>${releases.map((release) => html`<tr key=${release.release}><td><strong>${release.release}</strong></td>
           <td><${Target} path=${path} release=${release} versions=${versions} onDone=${all.again} /></td>
           <td class="end"><${Ago} time=${release.updated_time} /></td></tr>`)}</tbody></table></div>`
@@ -39,7 +39,7 @@ function Target({ path, release, versions, onDone }) {
     setBusy(true);
     try {
       await call("PUT", `${path}/releases/${encodeURIComponent(release.release)}`, { body: { version } });
-      say(`${release.release} points at ${version}. New sessions get it; those that run keep theirs.`);
+      say(`${release.release} points at ${version}. New sessions use it; running ones keep their version.`);
       onDone();
     } catch (error) {
       complain(error, { title: "Not changed" });
@@ -54,10 +54,10 @@ const Version = ({ of, id, open, releases }) => html`<details class="card versio
   <summary><strong>${of.version}</strong> ${releases.map((release) => html`<span class="tag tag-accent" key=${release}>${release}</span>`)}
     <span class="faint">${of.description}</span><span class="version-age"><${Ago} time=${of.created_time} /></span></summary>
   <dl class="facts wide-facts">
-    <dt>Runs</dt><dd>${of.container ? html`container <code>${of.container.image}</code>` : of.fake ? "nothing: a fake, for tests" : "a process of the node"}</dd>
+    <dt>Runs</dt><dd>${of.container ? html`container <code>${of.container.image}</code>` : of.fake ? "nothing (fake launcher, for tests)" : "a process on the node"}</dd>
     ${of.command?.length > 0 && html`<dt>Command</dt><dd><pre class="command" tabindex="0">${of.command.map(quoted).join(" ")}</pre></dd>`}
-    <dt>Stage</dt><dd>${of.default_usd_stage_uri ? html`<code>${of.default_usd_stage_uri}</code>` : html`<span class="faint">none of its own</span>`}</dd>
-    <dt>Stages from</dt><dd>${of.allowed_stage_roots?.length ? of.allowed_stage_roots.map((root) => html`<code key=${root} class="line">${root}</code>`) : html`<span class="faint">its own stage only</span>`}</dd>
+    <dt>Stage</dt><dd>${of.default_usd_stage_uri ? html`<code>${of.default_usd_stage_uri}</code>` : html`<span class="faint">none</span>`}</dd>
+    <dt>Stage sources</dt><dd>${of.allowed_stage_roots?.length ? of.allowed_stage_roots.map((root) => html`<code key=${root} class="line">${root}</code>`) : html`<span class="faint">only its own stage</span>`}</dd>
     <dt>Needs</dt><dd>${needs(of.needs)}</dd>
     <dt>Limits</dt><dd>${limits(of.limits)}</dd>
     <dt>Arguments</dt><dd>${of.arguments?.length ? html`<table class="mini"><tbody>${of.arguments.map((one) => html`<tr key=${one.name}>
@@ -81,5 +81,5 @@ function needs(of) {
 function limits(of) {
   const names = [["start_timeout", "start"], ["never_connected_timeout", "first viewer"], ["idle_timeout", "idle"], ["max_duration", "at most"], ["queue_timeout", "queue"]];
   const parts = names.filter(([name]) => seconds(of?.[name])).map(([name, text]) => `${text} ${span(seconds(of[name]))}`);
-  return parts.length ? parts.join(", ") : html`<span class="faint">the usual ones</span>`;
+  return parts.length ? parts.join(", ") : html`<span class="faint">defaults</span>`;
 }

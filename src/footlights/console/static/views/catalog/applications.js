@@ -1,4 +1,4 @@
-// What can be started.
+// The applications that can be started.
 import { call, may } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { count } from "../../ui/format.js";
@@ -17,7 +17,7 @@ export function Applications() {
       <div class="cards" data-testid="applications">${items.map((one) => html`<${Card} key=${one.application} of=${one}
         live=${living.filter(({ application }) => application === one.application).length} />`)}</div>`
       : html`<${Empty} art=${html`<${EmptyStage} />`} title="No application is registered">
-          An operator registers them: <code>footlights apps apply -f FILE.yaml</code></${Empty}>`)}</${Loaded}>`;
+          Operators register them: <code>footlights apps apply -f FILE.yaml</code></${Empty}>`)}</${Loaded}>`;
 }
 
 const Card = ({ of, live }) => html`<article class="card application">
@@ -28,6 +28,6 @@ const Card = ({ of, live }) => html`<article class="card application">
     ${Object.entries(of.releases ?? {}).map(([name, version]) => html`<span class="pair" key=${name}><span>${name}</span><code>${version}</code></span>`)}
     ${(of.tags ?? []).map((tag) => html`<span class="tag" key=${tag}>${tag}</span>`)}
   </div>
-  <div class="application-end"><span class="faint">${live ? `${count(live, "live session")}` : "No live session"}</span>
+  <div class="application-end"><span class="faint">${live ? `${count(live, "active session")}` : "No active session"}</span>
     ${may("sessions.create") && html`<a class="button" href=${to("start", [of.application])} data-testid=${`start-${of.application}`}><${Icon} name="play" size=${14} /> Start</a>`}</div>
 </article>`;

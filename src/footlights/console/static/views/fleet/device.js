@@ -1,4 +1,4 @@
-// One device: how full, how busy, how well, and who holds it.
+// One device: memory, utilization, health, and its sessions.
 import { bytes, count, shortId, words } from "../../ui/format.js";
 import { html } from "../../ui/html.js";
 import { Icon } from "../../ui/icons.js";
@@ -24,7 +24,7 @@ export function Device({ of }) {
       <span class="under" title=${of.uuid}>${[kind(of), of.pci_bus_id, of.kind === "SOFTWARE" ? "" : shortId(of.uuid)].filter(Boolean).join(" · ")}</span></div>
     <div class="device-health"><${State} state=${of.health} /></div>
     <div class="device-figure">${total ? html`<span class="figure-text">${bytes(used)} <span class="faint">of ${bytes(total)}</span></span>
-      <${Meter} value=${used / total} label="Memory" tone=${used / total > 0.95 ? "tone-wait" : ""} />` : html`<span class="faint">no memory of its own</span>`}</div>
+      <${Meter} value=${used / total} label="Memory" tone=${used / total > 0.95 ? "tone-wait" : ""} />` : html`<span class="faint">no memory</span>`}</div>
     <div class="device-figure"><${Use} of=${of} /></div>
     <${Slots} of=${of} />
     <${Remarks} of=${of} foreign=${foreign} />
@@ -32,7 +32,7 @@ export function Device({ of }) {
 }
 
 function Use({ of }) {
-  if (of.utilization_percent == null) return html`<span class="faint">use unknown</span>`;
+  if (of.utilization_percent == null) return html`<span class="faint">utilization unknown</span>`;
   const encoding = of.encoder_sessions ? `, ${of.encoder_sessions} encoding` : "";
   return html`<span class="figure-text">${of.utilization_percent} % <span class="faint">busy${encoding}</span></span>
     <${Curve} of=${busyness.get(of.uuid) ?? []} />`;
@@ -44,17 +44,17 @@ function Slots({ of }) {
   const { slots = 0, slots_leased: leased = 0, sessions = [] } = of;
   const barred = of.health === "UNHEALTHY" || of.health === "LOST" || Boolean(of.quarantine) || of.foreign_processes?.length > 0;
   const pips = Array.from({ length: Math.min(slots, 16) }, (_, at) => html`<i key=${at} class=${at < leased ? "taken" : ""}></i>`);
-  return html`<div class="device-slots"><span class="pips" role="img" aria-label=${`${leased} of ${slots} slots taken`} title=${`${leased} of ${slots} slots taken`}>${pips}</span>
-    <span class="slot-text">${leased === 0 && barred ? html`<span class="faint">not placed</span>` : leased === 0 ? html`<span class="faint">free</span>`
+  return html`<div class="device-slots"><span class="pips" role="img" aria-label=${`${leased} of ${slots} slots leased`} title=${`${leased} of ${slots} slots leased`}>${pips}</span>
+    <span class="slot-text">${leased === 0 && barred ? html`<span class="faint">not used</span>` : leased === 0 ? html`<span class="faint">free</span>`
       : sessions.length ? sessions.map((id) => html`<a key=${id} href=${to("sessions", [id])} title=${id}>${shortId(id)}</a> `)
-      : html`<span class="faint">${leased} of ${slots} taken</span>`}</span></div>`;
+      : html`<span class="faint">${leased} of ${slots} leased</span>`}</span></div>`;
 }
 
 const Remarks = ({ of, foreign }) => html`${(of.health_reasons ?? []).map(({ reason, message }) => html`
     <p class=${`device-note ${of.health === "DEGRADED" ? "wait" : "bad"}`} key=${reason}><${Icon} name="warning" size=${14} /> <span><code>${reason}</code> ${message}</span></p>`)}
   ${foreign.length > 0 && html`<${Foreign} of=${foreign} />`}
   ${of.processes_known === false && of.kind !== "SOFTWARE" && of.kind !== "FAKE" && html`<p class="device-note"><${Icon} name="info" size=${14} /> The processes on it cannot be read.</p>`}
-  ${of.quarantine && html`<p class="device-note wait" data-testid="quarantine"><${Icon} name="warning" size=${14} /> <span>Left alone: ${of.quarantine}.</span></p>`}
+  ${of.quarantine && html`<p class="device-note wait" data-testid="quarantine"><${Icon} name="warning" size=${14} /> <span>In quarantine: ${of.quarantine}.</span></p>`}
   ${of.events?.length > 0 && html`<${History} of=${of.events} />`}
   ${of.note && html`<p class="device-note"><${Icon} name="info" size=${14} /> ${of.note}</p>`}`;
 

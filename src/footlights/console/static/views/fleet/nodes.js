@@ -1,4 +1,4 @@
-// The machines, their devices, and who holds them: read every two seconds while somebody looks.
+// The nodes, their devices and sessions: read every two seconds while the page is visible.
 import { call, may } from "../../api/api.js";
 import { count } from "../../ui/format.js";
 import { html, useMemo, useState } from "../../ui/html.js";
@@ -20,10 +20,10 @@ export function Nodes() {
   const [search, setSearch] = useState("");
   const [most, setMost] = useState(FIRST);
   return html`<header class="head"><h1>Nodes</h1>${nodes.value && html`<${Sum} of=${nodes.value} />`}</header>
-    ${nodes.error && nodes.value && html`<div class="note note-wait" role="status"><${Icon} name="warning" /><span>${nodes.error.message} This is what was last read.</span></div>`}
+    ${nodes.error && nodes.value && html`<div class="note note-wait" role="status"><${Icon} name="warning" /><span>${nodes.error.message} This is the last known state.</span></div>`}
     ${nodes.value?.brake && html`<div class="note note-wait" role="status" data-testid="brake"><${Icon} name="warning" />
-      <span>Reaping pauses since <${Ago} time=${nodes.value.brake.since_time} /> <code>${nodes.value.brake.reason}</code>: ${nodes.value.brake.message}
-      No node is called unreachable and no session ends by time; it goes on by itself.</span></div>`}
+      <span>Expiry is paused since <${Ago} time=${nodes.value.brake.since_time} /> <code>${nodes.value.brake.reason}</code>: ${nodes.value.brake.message}
+      No node becomes unreachable and no session ends by a timeout; it resumes by itself.</span></div>`}
     <${Loaded} of=${nodes} rows=${5}>${(items) => {
       if (!items.length) {
         return html`<${Empty} art=${html`<${EmptyStage} />`} title="No node has joined">
@@ -47,7 +47,7 @@ function Sum({ of }) {
   const slots = devices.reduce((sum, device) => sum + (device.slots ?? 0), 0);
   const leased = devices.reduce((sum, device) => sum + (device.slots_leased ?? 0), 0);
   const unwell = devices.filter((device) => device.health === "UNHEALTHY" || device.health === "LOST").length;
-  return html`<p class="sum">${count(of.length, "node")}, ${count(devices.length, "device")}, <strong>${leased}</strong> of ${slots} slots taken${unwell ? html`, <span class="bad">${unwell} not usable</span>` : ""}</p>`;
+  return html`<p class="sum">${count(of.length, "node")}, ${count(devices.length, "device")}, <strong>${leased}</strong> of ${slots} slots leased${unwell ? html`, <span class="bad">${unwell} not usable</span>` : ""}</p>`;
 }
 
 function Node({ node, onChange }) {
@@ -58,16 +58,16 @@ function Node({ node, onChange }) {
     <header class="node-head">
       <div><h2>${node.node}</h2><span class="under">${kinds}</span></div>
       <${State} state=${node.state} testid="node-state" />
-      ${node.state === "DRAINING" && node.drain_time && html`<span class="faint" data-testid="drains">${count(node.session_count ?? 0, "session")} left, ended <${Until} time=${node.drain_time} /></span>`}
-      ${node.state === "UNREACHABLE" && html`<span class="bad">last heard <${Ago} time=${node.last_seen_time} /></span>`}
+      ${node.state === "DRAINING" && node.drain_time && html`<span class="faint" data-testid="drains">${count(node.session_count ?? 0, "session")} left, will be ended <${Until} time=${node.drain_time} /></span>`}
+      ${node.state === "UNREACHABLE" && html`<span class="bad">last report <${Ago} time=${node.last_seen_time} /></span>`}
       <div class="head-end"><${Actions} node=${node} onChange=${onChange} /></div>
     </header>
-    ${node.state === "DRAINING" && !node.drain_time && html`<p class="node-note"><${Icon} name="info" size=${14} /> ${count(node.session_count ?? 0, "session")} left; each ends by itself.</p>`}
+    ${node.state === "DRAINING" && !node.drain_time && html`<p class="node-note"><${Icon} name="info" size=${14} /> ${count(node.session_count ?? 0, "session")} left; they end by themselves.</p>`}
     ${(node.notices ?? []).map(({ reason, message, time }) => html`<p class="node-note bad" key=${reason} data-testid="node-notice"><${Icon} name="warning" size=${14} />
       <span><code>${reason}</code> ${message}${time && html` <span class="faint"><${Ago} time=${time} /></span>`}</span></p>`)}
     ${(facts?.notes ?? []).map((note) => html`<p class="node-note" key=${note}><${Icon} name="info" size=${14} /> ${note}</p>`)}
     ${devices.length ? html`<div class="devices" role="list">${devices.map((device) => html`<${Device} key=${device.uuid} of=${device} />`)}</div>`
-      : html`<p class="hint">It offers no device.</p>`}
+      : html`<p class="hint">It has no devices.</p>`}
     <footer class="node-facts">
       ${sentences(facts ?? {}).map((text) => html`<span key=${text}>${text}</span>`)}
       ${Object.keys(facts?.labels ?? {}).length > 0 && html`<${Pairs} of=${facts.labels} />`}
@@ -104,22 +104,22 @@ function Actions({ node, onChange }) {
     setBusy(false);
   };
   const cordoned = ["CORDONED", "DRAINING", "DRAINED"].includes(node.state);
-  const drain = (deadline, when) => act("POST", ":drain", deadline === null ? {} : { deadline }, `${node.node} drains${when}.`);
+  const drain = (deadline, when) => act("POST", ":drain", deadline === null ? {} : { deadline }, `${node.node} is draining${when}.`);
   return html`
-    ${node.state === "READY" && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":cordon", {}, `${node.node} takes no new sessions.`)}>Cordon</button>`}
-    ${cordoned && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":uncordon", {}, `${node.node} takes sessions again.`)}>Uncordon</button>`}
+    ${node.state === "READY" && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":cordon", {}, `${node.node} accepts no new sessions.`)}>Cordon</button>`}
+    ${cordoned && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":uncordon", {}, `${node.node} accepts sessions again.`)}>Uncordon</button>`}
     ${(node.state === "READY" || node.state === "CORDONED") && html`<button class="button small" disabled=${busy} onClick=${() => setAsking("drain")}>Drain…</button>`}
     ${node.state === "UNREACHABLE" && html`<button class="button small danger" disabled=${busy} onClick=${() => setAsking("forget")}>Forget…</button>`}
     ${asking === "drain" && html`<${Dialog} title=${`Drain ${node.node}?`} onClose=${() => setAsking(null)}>
-      <p>It takes no new sessions. ${node.session_count
-        ? `${count(node.session_count, "session")} ${node.session_count === 1 ? "runs there: when may it" : "run there: when may they"} be ended?`
+      <p>It accepts no new sessions. ${node.session_count
+        ? `${count(node.session_count, "session")} ${node.session_count === 1 ? "runs" : "run"} there. When should ${node.session_count === 1 ? "it" : "they"} end?`
         : "No session runs there."}</p>
       <div class="dialog-end"><button class="button" onClick=${() => setAsking(null)}>Cancel</button>
         <button class="button danger" disabled=${busy} onClick=${() => drain("0s", " now")}>Now</button>
         <button class="button" disabled=${busy} onClick=${() => drain("3600s", ", within an hour")}>In an hour</button>
-        <button class="button primary" disabled=${busy} onClick=${() => drain(null, " as its sessions end")}>Let them end by themselves</button></div></${Dialog}>`}
+        <button class="button primary" disabled=${busy} onClick=${() => drain(null, " as its sessions end")}>When they end by themselves</button></div></${Dialog}>`}
     ${asking === "forget" && html`<${Dialog} title=${`Forget ${node.node}?`} onClose=${() => setAsking(null)}>
-      <p>Only for a machine that will not come back: ${node.session_count ? `${count(node.session_count, "session")} ${node.session_count === 1 ? "ends" : "end"} as NODE_LOST, and ` : ""}its devices are gone from here.</p>
+      <p>Only for a machine that will not return: ${node.session_count ? `${count(node.session_count, "session")} ${node.session_count === 1 ? "ends" : "end"} as NODE_LOST, and ` : ""}its devices are removed.</p>
       <div class="dialog-end"><button class="button" onClick=${() => setAsking(null)}>Cancel</button>
-        <button class="button danger solid" disabled=${busy} onClick=${() => act("DELETE", "", null, `${node.node} is forgotten.`)}>Forget</button></div></${Dialog}>`}`;
+        <button class="button danger solid" disabled=${busy} onClick=${() => act("DELETE", "", null, `${node.node} is removed.`)}>Forget</button></div></${Dialog}>`}`;
 }

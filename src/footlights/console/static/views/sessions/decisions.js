@@ -1,4 +1,4 @@
-// The two decisions about a session that runs: end it, or let it run longer.
+// The two actions on a running session: terminate and extend.
 import { call, sessionPath } from "../../api/api.js";
 import { html, useState } from "../../ui/html.js";
 import { seconds, span } from "../../ui/format.js";
@@ -22,8 +22,8 @@ export function Terminate({ session, onClose }) {
   };
   const watched = session.viewers > 0;
   return html`<${Dialog} title="Terminate this session?" onClose=${onClose} testid="terminate-dialog">
-    <p>${session.application} of <strong>${session.username}</strong> ends${session.node ? html` on ${session.node}` : ""}, and its device is freed.
-      What the application has not saved is lost.${watched ? ` ${session.viewers === 1 ? "One viewer is" : `${session.viewers} viewers are`} connected now.` : ""}</p>
+    <p>${session.application} of <strong>${session.username}</strong> ends${session.node ? html` on ${session.node}` : ""}, and its device becomes free.
+      Unsaved changes in the application are lost.${watched ? ` ${session.viewers === 1 ? "One viewer is" : `${session.viewers} viewers are`} connected now.` : ""}</p>
     <div class="dialog-end">
       <button class="button" onClick=${onClose}>Keep it running</button>
       <button class="button danger solid" onClick=${terminate} disabled=${busy} data-testid="confirm-terminate">Terminate</button>
@@ -46,9 +46,9 @@ export function Extend({ session, onClose }) {
       setBusy(false);
     }
   };
-  return html`<${Dialog} title="Let it run longer" onClose=${onClose} testid="extend-dialog">
-    <p>It may run for ${span(seconds(session.max_duration))} from when it was ready. Longer by:</p>
-    <div class="chips" role="group" aria-label="Longer by">${EXTENSIONS.map(([value, name]) => html`
+  return html`<${Dialog} title="Extend this session" onClose=${onClose} testid="extend-dialog">
+    <p>Its maximum duration is ${span(seconds(session.max_duration))}, from ready. Extend it by:</p>
+    <div class="chips" role="group" aria-label="Extend by">${EXTENSIONS.map(([value, name]) => html`
       <button key=${value} class="chip" aria-pressed=${by === value} onClick=${() => setBy(value)}>${name}</button>`)}</div>
     ${error && html`<p class="field-error" role="alert">${error.message} ${error.reason && html`<code>${error.reason}</code>`}</p>`}
     <div class="dialog-end"><button class="button" onClick=${onClose}>Cancel</button>

@@ -1,4 +1,4 @@
-// How a developer does the same without this page: the calls behind it, filled in for this session.
+// The same without this page: the calls behind it, filled in for this session.
 import { apiAddress } from "../../api/api.js";
 import { html } from "../../ui/html.js";
 import { Copy, Dialog } from "../../ui/parts.js";
@@ -6,14 +6,14 @@ import { Copy, Dialog } from "../../ui/parts.js";
 export function Embed({ session, onClose }) {
   const address = apiAddress();
   const { application, application_version, application_arguments } = session;
-  const wish = JSON.stringify({ application, application_version, application_arguments });
+  const body = JSON.stringify({ application, application_version, application_arguments });
   const auth = '-H "Authorization: Bearer $TOKEN"';
-  const start = `curl ${auth} -H 'Content-Type: application/json' \\\n  -d '${wish.replaceAll("'", "'\\''")}' \\\n  '${address}/stream'`;
+  const start = `curl ${auth} -H 'Content-Type: application/json' \\\n  -d '${body.replaceAll("'", "'\\''")}' \\\n  '${address}/stream'`;
   const connect = `curl -X POST ${auth} -d '{}' \\\n  '${address}/stream/${session.session_id}:connect'`;
   return html`<${Dialog} title="Embed this in your own page" onClose=${onClose} testid="embed-dialog" wide>
     <h3>Start a session like this one</h3><${Snippet} text=${start} />
-    <h3>Get a viewer's grant, on your own server: the API token never goes to a browser</h3><${Snippet} text=${connect} />
-    <h3>Play it, in the browser, with that grant; any WHEP player does</h3><${Snippet} text=${PLAY} />
+    <h3>Get a grant for a viewer, on your own server: never send the API token to a browser</h3><${Snippet} text=${connect} />
+    <h3>Play it in the browser with that grant, with any WHEP player</h3><${Snippet} text=${PLAY} />
     <div class="dialog-end"><button class="button primary" onClick=${onClose}>Done</button></div></${Dialog}>`;
 }
 

@@ -5,26 +5,26 @@ import { Icon } from "../../ui/icons.js";
 import { Busy } from "../../ui/parts.js";
 
 const SAYS = {
-  USER_TERMINATED: "It was terminated by a call.",
+  USER_TERMINATED: "It was terminated by a user.",
   COMPLETED: "The application finished by itself.",
   CRASHED: "The application ended with an error.",
   LAUNCH_FAILED: "The application could not be launched.",
   START_TIMEOUT: "The application was not ready in time.",
-  NEVER_CONNECTED: "Nobody connected in time.",
-  IDLE_TIMEOUT: "Nobody was connected, or gave input, for too long.",
-  MAX_DURATION: "Its time was up.",
+  NEVER_CONNECTED: "No viewer connected in time.",
+  IDLE_TIMEOUT: "There was no viewer or no input for too long.",
+  MAX_DURATION: "Its maximum duration was reached.",
   QUEUE_TIMEOUT: "No device became free in time.",
-  NODE_LOST: "Its node is gone.",
+  NODE_LOST: "Its node was lost.",
   GPU_LOST: "Its GPU failed.",
   DRAINED: "Its node was drained.",
   WRONG_DEVICE: "The application ran on another device than its own.",
 };
 const HELPS = {
-  START_TIMEOUT: "A first start may be slow while shaders are compiled: starting again is often faster. The log shows how far it came.",
-  NEVER_CONNECTED: "If somebody tried to connect, UDP to the node's media port may be blocked.",
+  START_TIMEOUT: "A first start may be slow while shaders are compiled: starting again is often faster. The log shows its progress.",
+  NEVER_CONNECTED: "If a viewer tried to connect, UDP to the node's media port may be blocked.",
   QUEUE_TIMEOUT: "The Nodes view shows what holds the devices.",
-  LAUNCH_FAILED: "The message and the log's last lines say what to change.",
-  WRONG_DEVICE: "The version must bind the application to the device it is given.",
+  LAUNCH_FAILED: "The message and the last lines of the log describe the cause.",
+  WRONG_DEVICE: "The version must restrict the application to its device.",
 };
 
 export function Ended({ session }) {
@@ -32,10 +32,10 @@ export function Ended({ session }) {
     if (overdue(session)) {
       return html`<div class="stage waiting" role="alert" data-testid="overdue"><${Icon} name="warning" size=${22} /><h2>It does not end</h2>
         <p class="waiting-why">${session.status_message}</p>
-        <p class="dim">Somebody has to look at ${session.node || "its node"}; the agent goes on trying.</p></div>`;
+        <p class="dim">An operator must check ${session.node || "its node"}; the agent keeps trying.</p></div>`;
     }
     return html`<div class="stage waiting" role="status"><${Busy} /><h2>Terminating</h2>
-      <p class="waiting-why">${session.status_message || "The application is being ended and its device freed."}</p></div>`;
+      <p class="waiting-why">${session.status_message || "The application is ending and its device will be free."}</p></div>`;
   }
   const failed = session.state === "FAILED";
   const lasted = (Date.parse(session.ended_time) - Date.parse(session.created_time)) / 1000;

@@ -22,14 +22,14 @@ export function Log({ session }) {
     setFollows(scrollHeight - scrollTop - clientHeight < 24);
   };
   return html`<section class="card log" aria-label="Log">
-    <div class="log-head"><h2>Log</h2><span class="faint">${lines.length > 0 ? count(lines.length, "line") : ""}${truncated ? ", earlier ones left out" : ""}</span>
+    <div class="log-head"><h2>Log</h2><span class="faint">${lines.length > 0 ? count(lines.length, "line") : ""}${truncated ? ", earlier lines omitted" : ""}</span>
       <span class="log-tools">
         <button class="chip" aria-pressed=${wrap} onClick=${() => setWrap(!wrap)}>Wrap</button>
         <button class="chip" aria-pressed=${follows} onClick=${() => setFollows(true)}>Follow</button>
         ${lines.length > 0 && html`<${Copy} text=${lines.join("\n")} label="Copy the log"><span></span></${Copy}>`}
       </span></div>
     <pre ref=${frame} class=${`log-lines ${wrap ? "wrap" : ""}`} tabindex="0" onScroll=${scrolled} data-testid="log">${
-      lines.length ? lines.join("\n") : html`<span class="faint">${problem || (session.state === "PENDING" ? "Its output appears here once it runs." : "No output yet.")}</span>`}</pre>
+      lines.length ? lines.join("\n") : html`<span class="faint">${problem || (session.state === "PENDING" ? "The output appears here when the application runs." : "No output yet.")}</span>`}</pre>
   </section>`;
 }
 

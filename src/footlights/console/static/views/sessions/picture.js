@@ -57,7 +57,7 @@ function Playing({ id }) {
     playing.addEventListener("message", ({ detail }) => {
       if (detail.type === "hello") setHello(detail);
       if (detail.type === "notice") {
-        // One with a reason stands until it is taken back; one without is a remark, or takes the last one back.
+        // A notice with a reason stays until it is withdrawn; one without is a remark, or withdraws the last one.
         setEnding(detail.reason ? { message: String(detail.message ?? ""), at: endOf(detail) } : null);
         if (!detail.reason) setNotice(String(detail.message ?? ""));
       }
@@ -77,7 +77,7 @@ function Playing({ id }) {
 
   const plays = status.state === "playing";
   const whole = () => (document.fullscreenElement ? document.exitFullscreen() : frame.current.requestFullscreen()).catch(() => undefined);
-  // A tap on the picture is not a wish to type: a tablet's keyboard comes only when it is asked for.
+  // A tap on the picture must not open a tablet's keyboard: it opens only on request.
   const type = () => {
     keyboard.current.blur();
     keyboard.current.inputMode = types ? "none" : "text";
@@ -89,7 +89,7 @@ function Playing({ id }) {
       <video ref=${video} data-testid="stream-video" autoplay muted playsinline disablepictureinpicture
         aria-label=${hello?.title ? `Live picture: ${hello.title}` : "Live picture"}></video>
       <textarea ref=${keyboard} class="keyboard" data-testid="keyboard" rows="1" autocapitalize="off" autocomplete="off" autocorrect="off" spellcheck=${false}
-        inputmode=${types ? "text" : "none"} aria-label="Control the application. Keys go to it; Escape gives them back."></textarea>
+        inputmode=${types ? "text" : "none"} aria-label="Control the application. It receives the keys; Escape releases them."></textarea>
     </div>
     ${!plays && html`<${Connecting} status=${status} onRetry=${() => setRound(round + 1)} />`}
     ${plays && html`<span class="hint-chip" aria-hidden="true">${controls ? "Esc to release" : "Click to control"}</span>`}
@@ -115,7 +115,7 @@ function Ending({ message, at }) {
 
 const Connecting = ({ status, onRetry }) => html`<div class="connecting" role="status" data-testid="connecting">
   ${status.state !== "failed" && html`<${Busy} />`}
-  <h2>${{ connecting: status.attempt > 1 ? "Connecting again" : "Connecting", waiting: "The picture is lost", failed: "No picture", stopped: "Disconnected" }[status.state]}</h2>
+  <h2>${{ connecting: status.attempt > 1 ? "Connecting again" : "Connecting", waiting: "Connection lost", failed: "No picture", stopped: "Disconnected" }[status.state]}</h2>
   ${status.reason && html`<p class="waiting-why">${status.reason}</p>`}
   ${status.state === "waiting" && html`<p class="dim">Trying again in ${status.retryIn} s.</p>`}
   ${status.state === "failed" && html`<button class="button on-dark" onClick=${onRetry}><${Icon} name="again" /> Try again</button>`}

@@ -1,4 +1,4 @@
-// One session: its picture, its start, its log, and what can be done to it.
+// One session: its picture, its start, its log, and its actions.
 import { call, identity, may } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { html, useEffect, useState } from "../../ui/html.js";
@@ -23,14 +23,14 @@ export function Session({ id }) {
   useEffect(() => {
     const ending = new AbortController();
     setError(null);
-    // The watch brings what lives; what ended before the page was opened, or long ago, must be asked for.
+    // The watch has sessions that have not ended; others must be requested.
     read(id, ending.signal).catch((failure) => !ending.signal.aborted && setError(failure));
     return () => ending.abort();
   }, [id, round, Boolean(session)]);
   if (session) return html`<${Details} session=${session} />`;
   if (error?.status === 404) {
     return html`<${Back} /><${Empty} title="No such session" action=${html`<a class="button" href=${to("sessions")}>All sessions</a>`}>
-      <code>${id}</code> does not exist, or it is not yours to see.</${Empty}>`;
+      <code>${id}</code> does not exist, or you have no access to it.</${Empty}>`;
   }
   if (error) return html`<${Back} /><${Trouble} error=${error} onRetry=${() => setRound(round + 1)} />`;
   return html`<${Back} /><${Skeleton} rows=${6} />`;
@@ -63,8 +63,8 @@ function Details({ session }) {
       </div>
     </header>
     ${session.condition === "UNREACHABLE" && html`<div class="note note-wait" role="status"><${Icon} name="warning" />
-      <span>The node <strong>${session.node}</strong> is silent. The session goes on there and is not started a second time
-      elsewhere; this page shows what was last heard.</span></div>`}
+      <span>The node <strong>${session.node}</strong> does not report. The session continues there and is not started
+      elsewhere; this page shows the last report.</span></div>`}
     ${viewable && session.status_message && html`<div class="note note-wait" role="status" data-testid="session-says"><${Icon} name="info" /><span>${session.status_message}</span></div>`}
     <div class="session">
       <div class="session-main">
@@ -77,7 +77,7 @@ function Details({ session }) {
       </div>
       <aside class="session-side">
         <section class="card"><h2>Start</h2><${Timeline} session=${session} />
-          ${session.launch_count > 1 && html`<p class="hint">Launched ${session.launch_count} times: an earlier launch was refused or failed.</p>`}
+          ${session.launch_count > 1 && html`<p class="hint">Launched ${session.launch_count} times: earlier launches were refused or failed.</p>`}
         </section>
         <section class="card"><h2>Facts</h2><${Facts} session=${session} /></section>
       </aside>
@@ -87,7 +87,7 @@ function Details({ session }) {
     ${asking === "extend" && html`<${Extend} session=${session} onClose=${() => setAsking(null)} />`}`;
 }
 
-/** The same wish once more; where a secret is needed, which no answer holds, by way of the form. */
+/** Start the same again; if a secret is needed, which no answer contains, in the form. */
 function StartAgain({ session }) {
   const [busy, setBusy] = useState(false);
   const { application, application_version, application_arguments, profile } = session;
@@ -125,8 +125,8 @@ function Facts({ session }) {
     ${session.viewers != null && html`<dt>Viewers</dt><dd>${session.viewers}</dd>`}
     ${session.profile && html`<dt>Profile</dt><dd>${session.profile}</dd>`}
     ${session.priority ? html`<dt>Priority</dt><dd>${session.priority}</dd>` : null}
-    <dt>At most</dt><dd><${Limit} of=${session.max_duration} /></dd>
-    <dt>When idle</dt><dd><${Limit} of=${session.idle_timeout} /></dd>
+    <dt>Max duration</dt><dd><${Limit} of=${session.max_duration} /></dd>
+    <dt>Idle timeout</dt><dd><${Limit} of=${session.idle_timeout} /></dd>
     <dt>Created</dt><dd>${moment(session.created_time)}</dd>
     ${session.ready_time && html`<dt>Ready</dt><dd>${moment(session.ready_time)}</dd>`}
     ${session.ended_time && html`<dt>Ended</dt><dd>${moment(session.ended_time)}</dd>`}

@@ -1,4 +1,4 @@
-// All sessions: those that live, as they change; those that ended, page by page.
+// All sessions: active ones, as they change; ended ones, page by page.
 import { call, may } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { useNow } from "../../ui/clock.js";
@@ -10,8 +10,8 @@ import { go, refine, route, to } from "../../router.js";
 import { hasEnded, loaded, sessions } from "../../api/watch.js";
 import { Progress } from "./timeline.js";
 
-const LIVING = ["PENDING", "STARTING", "READY", "ACTIVE", "TERMINATING"];
-const GONE = ["FAILED", "TERMINATED"];
+const ACTIVE = ["PENDING", "STARTING", "READY", "ACTIVE", "TERMINATING"];
+const ENDED = ["FAILED", "TERMINATED"];
 const PAGE = 50;
 const FIRST_ROWS = 200;
 
@@ -35,20 +35,20 @@ const StartButton = () => html`
 function Live({ query }) {
   const all = useCell(sessions);
   const ready = useCell(loaded);
-  const living = useMemo(
+  const active = useMemo(
     () => [...all.values()].filter((session) => !hasEnded(session))
       .sort((one, other) => (one.created_time < other.created_time ? 1 : -1)),
     [all],
   );
-  const found = living.filter((session) => matches(session, query));
+  const found = active.filter((session) => matches(session, query));
   const [most, setMost] = useState(FIRST_ROWS);
-  if (!ready && !living.length) return html`<${Skeleton} rows=${5} />`;
-  if (!living.length) {
+  if (!ready && !active.length) return html`<${Skeleton} rows=${5} />`;
+  if (!active.length) {
     return html`<${Empty} art=${html`<${EmptyStage} />`} title="The stage is dark"
       action=${may("sessions.create") && html`<${StartButton} />`}>
       No session is running. Start an application, and its picture appears here.</${Empty}>`;
   }
-  return html`<${Filters} query=${query} of=${living} states=${LIVING} />
+  return html`<${Filters} query=${query} of=${active} states=${ACTIVE} />
     ${found.length ? html`<${Table} of=${found.slice(0, most)} />` : html`<${NothingMatches} />`}
     ${found.length > most && html`<div class="more"><button class="button" onClick=${() => setMost(most + FIRST_ROWS)}>Show more (${found.length - most})</button></div>`}`;
 }
@@ -77,7 +77,7 @@ function History({ query }) {
       const answer = await call("GET", "/stream", {
         signal,
         query: {
-          state: state ? [state] : GONE, application, username: user, search: (search ?? "").length > 2 ? search : "",
+          state: state ? [state] : ENDED, application, username: user, search: (search ?? "").length > 2 ? search : "",
           limit: PAGE, order: "DESC", page_token: before.next,
         },
       });
@@ -96,23 +96,23 @@ function History({ query }) {
   }, [state, application, user, search]);
 
   const { items, next, busy, error } = pages;
-  return html`<${Filters} query=${query} of=${items} states=${GONE} exactUser
+  return html`<${Filters} query=${query} of=${items} states=${ENDED} exactUser
       note=${pages.count === null ? "" : `${pages.capped ? "more than " : ""}${count(pages.count, "session")}`} />
     ${error && html`<${Trouble} error=${error} onRetry=${() => more(pages)} />`}
     ${items.length > 0 && html`<${Table} of=${items} past />`}
     ${busy && !items.length && html`<${Skeleton} rows=${6} />`}
     ${!busy && !error && !items.length && (state || application || user || search
       ? html`<${NothingMatches} />`
-      : html`<${Empty} art=${html`<${EmptyStage} />`} title="No history yet">Sessions that have ended are kept here, with the reason.</${Empty}>`)}
+      : html`<${Empty} art=${html`<${EmptyStage} />`} title="No history yet">Ended sessions are listed here, with the reason.</${Empty}>`)}
     ${next && html`<div class="more"><button class="button" disabled=${busy} onClick=${() => more(pages)}>Show more</button></div>`}`;
 }
 
-// A filter while it is typed: into the address once the hand rests.
-function useTyped(name, query, patience) {
+// A filter that is being typed: it goes into the address after a pause.
+function useTyped(name, query, delay) {
   const [text, setText] = useState(query[name] ?? "");
   useEffect(() => {
     if (text === (query[name] ?? "")) return undefined;
-    const timer = setTimeout(() => refine({ [name]: text }), patience);
+    const timer = setTimeout(() => refine({ [name]: text }), delay);
     return () => clearTimeout(timer);
   }, [text]);
   useEffect(() => setText(query[name] ?? ""), [query[name]]);
@@ -120,10 +120,10 @@ function useTyped(name, query, patience) {
 }
 
 function Filters({ query, of, states, note = "", exactUser = false }) {
-  // Asking the server at every letter would be rude; filtering here costs nothing.
-  const patience = exactUser ? 400 : 0;
-  const [user, setUser] = useTyped("user", query, patience);
-  const [search, setSearch] = useTyped("search", query, patience);
+  // The server is asked only after a pause in typing; filtering here costs nothing.
+  const delay = exactUser ? 400 : 0;
+  const [user, setUser] = useTyped("user", query, delay);
+  const [search, setSearch] = useTyped("search", query, delay);
   const applications = [...new Set([...of.map((session) => session.application), query.application].filter(Boolean))].sort();
   return html`<div class="filters" role="search">
     <div class="chips" role="group" aria-label="State">
@@ -168,7 +168,7 @@ function Row({ session, past }) {
     <td><${State} state=${session.state} testid="session-state" />
       ${session.condition === "UNREACHABLE" && html`<${State} state="UNREACHABLE" />`}</td>
     <td class="row-what">${past ? html`<${End} session=${session} />` : html`<${Doing} session=${session} />`}</td>
-    <td>${session.node ? html`${session.node}<span class="under">${session.device_name}</span>` : html`<span class="faint">nowhere yet</span>`}</td>
+    <td>${session.node ? html`${session.node}<span class="under">${session.device_name}</span>` : html`<span class="faint">not placed yet</span>`}</td>
     <td class="row-user">${session.username}</td>
     <td class="end"><${Ago} time=${past ? session.ended_time : session.created_time} /></td>
   </tr>`;
@@ -184,7 +184,7 @@ function Doing({ session }) {
   }
   if (state === "STARTING") return html`<${Progress} session=${session} />`;
   if (state === "ACTIVE" || state === "READY") {
-    return html`<span>${viewers == null ? "Viewers unknown" : viewers ? count(viewers, "viewer") : "Nobody is watching"}</span>
+    return html`<span>${viewers == null ? "Viewers unknown" : viewers ? count(viewers, "viewer") : "No viewers"}</span>
       ${session.status_message && html`<span class="under" title=${session.status_message}>${session.status_message}</span>`}`;
   }
   return html`<span class=${overdue(session) ? "bad" : "faint"} title=${session.status_message}>${session.status_message}</span>`;

@@ -27,8 +27,8 @@ export function StageField({ application, recipe, value, onChange, problem }) {
   const offered = suggestionsFor(recipe, application, [...all.values()]);
   const links = roots.map((root, at) => html`${at ? ", " : ""}
     <button type="button" class="root" key=${root} onClick=${() => onChange(root)}>${root}</button>`);
-  const hint = recipe && !roots.length ? "This version opens its own stage only."
-    : html`${standard && html`Empty opens <code>${basename(standard)}</code>. `}${roots.length > 0 && html`Stages may come from ${links}`}`;
+  const hint = recipe && !roots.length ? "This version opens only its own stage."
+    : html`${standard && html`Empty opens <code>${basename(standard)}</code>. `}${roots.length > 0 && html`Allowed sources: ${links}`}`;
   return html`<${Field} name="Stage" problem=${problem} hint=${hint}>
     <input class="input mono" data-testid="start-stage" list="stages" spellcheck=${false} autocomplete="off" value=${value}
       placeholder=${standard || "path or URL of a USD stage"} onInput=${(event) => onChange(event.target.value)} />

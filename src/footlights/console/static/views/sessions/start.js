@@ -1,4 +1,4 @@
-// Starting a session: what to start on the left, what would happen on the right.
+// Starting a session: the form on the left, the expected placement on the right.
 import { call, identity, may } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { count, span, seconds } from "../../ui/format.js";
@@ -13,7 +13,7 @@ import { StageField } from "./stagefield.js";
 import { Verdicts } from "./verdicts.js";
 
 const LAST = "footlights.application";
-const DURATIONS = [["", "the version's own"], ["900s", "15 min"], ["3600s", "1 h"], ["14400s", "4 h"], ["86400s", "1 d"]];
+const DURATIONS = [["", "default of the version"], ["900s", "15 min"], ["3600s", "1 h"], ["14400s", "4 h"], ["86400s", "1 d"]];
 
 export function Start() {
   const { parts, query } = useCell(route);
@@ -107,13 +107,13 @@ function Recipe({ application, known, query }) {
           ${profiles.length > 0 && html`<${Field} name="Profile" problem=${problems.profile}>
             <select class="input" value=${extra.profile} onChange=${change("profile")} data-testid="start-profile"><option value="">none</option>
               ${profiles.map((one) => html`<option key=${one.profile} value=${one.profile}>${one.display_name || one.profile}</option>`)}</select></${Field}>`}
-          <${Field} name="At most" problem=${problems.max_duration}>
+          <${Field} name="Max duration" problem=${problems.max_duration}>
             <select class="input" value=${extra.max_duration} onChange=${change("max_duration")}>${DURATIONS.map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}</select></${Field}>
-          <${Field} name="End when idle for" problem=${problems.idle_timeout}>
+          <${Field} name="Idle timeout" problem=${problems.idle_timeout}>
             <select class="input" value=${extra.idle_timeout} onChange=${change("idle_timeout")}>${DURATIONS.map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}</select></${Field}>
           ${may("sessions.priority") && html`<${Field} name="Priority" problem=${problems.priority}>
             <input class="input" type="number" min="-100" max="100" placeholder="0" value=${extra.priority} onInput=${change("priority")} /></${Field}>`}
-          ${may("sessions.create_for_others") && html`<${Field} name="For user" problem=${problems.username}>
+          ${may("sessions.create_for_others") && html`<${Field} name="User" problem=${problems.username}>
             <input class="input" placeholder=${identity.value.caller?.subject} value=${extra.username} onInput=${change("username")} /></${Field}>`}
         </div>
       </details>
@@ -139,7 +139,7 @@ function problemsOf(error) {
   return problems;
 }
 
-/** What the placing would do with it now, asked again as the form changes and every few seconds. */
+/** Where it would be placed now; requested again as the form changes and every few seconds. */
 function Forecast({ application, version, profile, priority }) {
   const [asked, setAsked] = useState({ application, version, profile, priority });
   useEffect(() => {
@@ -154,14 +154,14 @@ function Forecast({ application, version, profile, priority }) {
   const position = value?.queue_position;
   const place = position > 0 && html`, <strong>${position === 1 ? "next" : `number ${position}`}</strong> in the queue`;
   return html`<aside class="card forecast" aria-live="polite" data-testid="forecast">
-    <h2>What would happen</h2>
+    <h2>Expected placement</h2>
     ${!value && !error && html`<${Skeleton} rows=${2} />`}
     ${error && html`<p class="hint">No forecast: ${error.message}</p>`}
     ${value && (value.fits
-      ? html`<p class="forecast-line good"><${Icon} name="check" /> <span>It starts at once on <strong>${value.node}</strong>.</span></p>`
-      : html`<p class="forecast-line wait"><${Icon} name="clock" /> <span>It waits${place}${wait !== null && html`, about <strong>${span(Math.round(wait))}</strong>`}.</span></p>`)}
+      ? html`<p class="forecast-line good"><${Icon} name="check" /> <span>It can start now on <strong>${value.node}</strong>.</span></p>`
+      : html`<p class="forecast-line wait"><${Icon} name="clock" /> <span>It will wait${place}${wait !== null && html`, about <strong>${span(Math.round(wait))}</strong>`}.</span></p>`)}
     ${value && (value.nodes?.length
-      ? html`<p class="hint">${count(value.node_count ?? value.nodes.length, "node")} looked at${value.node_count > value.nodes.length && ` (${value.nodes.length} shown): ${value.reasons.join(", ")}`}</p><${Verdicts} of=${value.nodes} />`
-      : html`<p class="hint">There is no node yet: start an agent.</p>`)}
+      ? html`<p class="hint">${count(value.node_count ?? value.nodes.length, "node")} checked${value.node_count > value.nodes.length && ` (${value.nodes.length} shown): ${value.reasons.join(", ")}`}</p><${Verdicts} of=${value.nodes} />`
+      : html`<p class="hint">There are no nodes yet: start an agent.</p>`)}
   </aside>`;
 }

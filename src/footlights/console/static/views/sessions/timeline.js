@@ -1,4 +1,4 @@
-// Where a session's start has come to, and where the time went.
+// The steps of a session's start, and how long each took.
 import { now, useNow } from "../../ui/clock.js";
 import { moment, span, words } from "../../ui/format.js";
 import { html } from "../../ui/html.js";
@@ -11,7 +11,7 @@ const WAITING_FOR = {
   PROCESS_UP: "Starting the process",
   APPLICATION_READY: "The application is loading",
   FIRST_VIEWER: "Waiting for the first viewer",
-  ENDED: "Freeing the device",
+  ENDED: "Releasing the device",
 };
 
 /** The steps of a session: `{stage, at, took, status}` with times in ms; `status` is done, now, failed, or ahead. */

@@ -11,7 +11,7 @@ import { stepsOf } from "./timeline.js";
 
 const SAYS = {
   PLACED: "Waiting for a device",
-  PULLING: "Handing over to the node",
+  PULLING: "Sending to the node",
   PROCESS_UP: "Starting the process",
   APPLICATION_READY: "Loading the stage",
 };
@@ -21,11 +21,11 @@ export function Waiting({ session }) {
   const current = stepsOf(session).find(({ status }) => status === "now");
   const pulling = session.timeline?.at(-1)?.stage === "PULLING";
   const title = session.state === "PENDING" ? SAYS.PLACED : pulling ? "Fetching the container image" : SAYS[current?.stage] ?? "Starting";
-  const begun = Date.parse(session.created_time);
+  const began = Date.parse(session.created_time);
   return html`<div class="stage waiting" role="status" data-testid="waiting">
     <div class="footlamps" aria-hidden="true"><i></i><i></i><i></i></div>
     <h2>${title}</h2>
-    <p class="waiting-time">${span((time - begun) / 1000)}</p>
+    <p class="waiting-time">${span((time - began) / 1000)}</p>
     ${session.state === "PENDING" ? html`<${Queue} session=${session} />` : html`
       <p class="waiting-why">${session.status_message || (session.node ? `On ${session.node}${session.device_name ? `, ${session.device_name}` : ""}` : "")}</p>`}
   </div>`;
@@ -52,7 +52,7 @@ function Queue({ session }) {
     ${session.status_message && html`<p class="waiting-why">${session.status_message}</p>`}
     ${reasons.length > 0 && html`<ul class="reasons">${reasons.map((reason) => html`<li key=${reason}><${Reason} text=${reason} /></li>`)}</ul>`}
     ${may("sessions.create") && !answer && html`<button class="button on-dark" onClick=${explain} disabled=${busy}>
-      ${busy ? html`<${Busy} />` : html`<${Icon} name="info" />`} Explain, device by device</button>`}
+      ${busy ? html`<${Busy} />` : html`<${Icon} name="info" />`} Explain for each device</button>`}
     ${answer && html`<${Verdicts} of=${answer.nodes} />`}
   </div>`;
 }
