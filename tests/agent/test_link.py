@@ -1,4 +1,7 @@
-"""The link: dialling, being refused, breaking, and agreeing again."""
+"""The link: dialling, being refused, breaking, and agreeing again.
+
+Also the tests of ``cluster``, ``backoff`` and ``abandonment``.
+"""
 
 from __future__ import annotations
 

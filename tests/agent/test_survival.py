@@ -1,4 +1,7 @@
-"""What dies and what lives on: agents and shims that are killed, journals that are lost, disks that refuse."""
+"""What dies and what lives on: agents and shims that are killed, journals that are lost, disks that refuse.
+
+Also the tests of ``orphans`` and ``clock``.
+"""
 
 from __future__ import annotations
 

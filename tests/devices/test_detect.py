@@ -1,4 +1,7 @@
-"""Where a node's devices come from, and the sources that need no driver."""
+"""Where a node's devices come from, and the sources that need no driver.
+
+Also the tests of ``software``.
+"""
 
 from __future__ import annotations
 

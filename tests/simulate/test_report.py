@@ -1,4 +1,7 @@
-"""What is counted and timed, and what the report makes of it."""
+"""What is counted and timed, and what the report makes of it.
+
+Also the tests of ``tally``.
+"""
 
 from __future__ import annotations
 

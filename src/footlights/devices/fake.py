@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from footlights.devices.driver import (
     DriverDevice,
@@ -18,7 +18,7 @@ from footlights.devices.driver import (
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState, load
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.reading import DeviceProcess, ProcessKind
-from footlights.devices.tracker import TrackedDevices
+from footlights.devices.tracker import TrackedDevices, Tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class FakeDevices(TrackedDevices):
     """
 
     def __init__(
-        self, source: FakeState | Callable[[], FakeState] | Path, *, machine: str = "fake", **tracking: Any
+        self, source: FakeState | Callable[[], FakeState] | Path, *, machine: str = "fake", **tracking: Unpack[Tracking]
     ) -> None:
         driver = FakeDriver(_StateFile(source, machine) if isinstance(source, Path) else source)
         super().__init__(driver, gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, **tracking)
@@ -131,7 +131,7 @@ _FUNCTIONS = {
 
 
 class _FakeDevice:
-    """A simulated GPU; each question is answered by the member of `FakeGpu` of its name, but for those below."""
+    """A simulated GPU; each question is answered by the member of `FakeGpu` of its name, except those below."""
 
     def __init__(self, gpu: FakeGpu, cut: MigAttributes | None = None) -> None:
         self._gpu = gpu

@@ -66,7 +66,7 @@ class Demand:
 
     @property
     def states(self) -> Counter[str]:
-        """How many sessions are in each state, as last told."""
+        """How many sessions are in each state, as last reported."""
         return +self._states
 
     @property
@@ -208,7 +208,7 @@ class Demand:
     def _note(self, session: session_pb2.Session) -> None:
         owned = self._owned.get(session.session_id)
         if owned is None:
-            # Told before the answer to its creation came; or that answer was lost, and it is nobody's.
+            # Told before the answer to its creation came; or that answer was lost.
             self._early[session.session_id] = session
             return
         before, owned.state = owned.state, session.state
@@ -242,7 +242,7 @@ class Demand:
                     request.after_revision = max(request.after_revision, session.revision)
                     self._note(session)
             except Error:
-                self.tally.count("watch_begun_anew")
+                self.tally.count("watch_restarted")
             await asyncio.sleep(_AGAIN_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

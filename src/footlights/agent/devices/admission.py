@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from footlights.agent.devices.inventory import DeviceWatch, Silent
+from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
 from footlights.agent.devices.ports import PortBlocks, PortsExhausted
 from footlights.agent.launches.journal import is_safe
 from footlights.devices.admission import DeviceRefusal, Need, admit
-from footlights.devices.reading import DeviceReading
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
 from footlights.launch.plan import render
 from footlights.lifecycle import LaunchState
-from footlights.v1.agent_pb2 import Assignment
 
 if TYPE_CHECKING:
     from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.record import Record
     from footlights.agent.link.cluster import KnownCluster
+    from footlights.devices.reading import DeviceReading
+    from footlights.v1.agent_pb2 import Assignment
 
 _AGAIN_S = 0.2
 
@@ -62,7 +62,7 @@ class PlanRenderer:
         """Render for a node.
 
         Args:
-            public_address: Where viewers send media to.
+            public_address: The address that viewers send media to.
             retention: Knows the launches' directories.
             cluster: Knows the mark on everything that is started.
         """
@@ -147,19 +147,19 @@ class Admission:
     async def _check_device(self, assignment: Assignment) -> DeviceReading:
         reading, refusal = await self._look(assignment)
         if refusal is not None and refusal.reason == "FOREIGN_PROCESS":
-            # A child that an application of ours has just made may have been listed before it was counted as ours.
+            # A new child of one of our applications may have been listed before it was counted as ours.
             await asyncio.sleep(_AGAIN_S)
             reading, refusal = await self._look(assignment)
         if refusal is not None:
             raise Rejected(refusal.reason, f"{assignment.device_uuid}: {refusal}")
         if reading is None:
-            raise Rejected("MISSING", f"{assignment.device_uuid}: no such device on this node any more")
+            raise Rejected("MISSING", f"{assignment.device_uuid}: no such device on this node")
         return reading
 
     async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, DeviceRefusal | None]:
         try:
             reading = await self._devices.read_one(assignment.device_uuid)
-        except Silent as error:
+        except DevicesSilent as error:
             raise Rejected("DEVICE_SILENT", f"{assignment.device_uuid}: {error}") from error
         occupants = None
         if reading is not None:

@@ -61,7 +61,7 @@ class Tombstones:
 
 
 class Launches:
-    """Takes in what is wanted, and has it brought about."""
+    """Takes in what is assigned, and has it run."""
 
     def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: Traces) -> None:
         """Run launches with ``tools`` and keep them in ``table``.
@@ -186,7 +186,7 @@ class Launches:
 
     async def _lose(self, launch_id: str, epoch: int) -> None:
         """Say that a launch is unknown, once nothing of it runs: its record may be all that was lost."""
-        while not await self._traces.end(launch_id):
+        while not await self._traces.end(launch_id):  # noqa: ASYNC110 - processes give no event
             await asyncio.sleep(_TRACES_AGAIN_S)
         assignment = Assignment(launch_id=launch_id, epoch=epoch)
         self._conclude(assignment, LaunchReport.LOST, "UNKNOWN_LAUNCH", "The agent does not know the launch.")

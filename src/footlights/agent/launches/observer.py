@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from footlights.agent.devices.admission import Admission
-from footlights.agent.devices.inventory import DeviceWatch, Silent
+from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
 from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.step import Facts, OnDevice, Ready
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from footlights.agent.clock import Clock
+    from footlights.agent.devices.admission import Admission
     from footlights.agent.devices.ports import PortBlocks
     from footlights.agent.launches.journal import Journal
     from footlights.agent.launches.probes import Probes
@@ -43,14 +43,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Reports(Protocol):
-    """Takes what is worth telling the control plane at once."""
+    """Takes what the control plane should learn at once."""
 
     def changed(self, launch_id: str) -> None:
         """Have a launch reported as it is."""
         ...
 
     def lost(self, report: LaunchReport) -> None:
-        """Have a launch reported that is not known here any more."""
+        """Have the end of a launch reported that is no longer known here."""
         ...
 
 
@@ -140,7 +140,7 @@ class Observer:
             return
         if launcher is None:
             self.status = None
-            self.say("The agent no longer offers the launcher that the application was started with: offer it again.")
+            self.say("The agent no longer has the launcher that started the application: enable it again.")
             return
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):
@@ -172,7 +172,7 @@ class Observer:
         )
 
     def say(self, message: str) -> None:
-        """Note what a person should know of a launch that is not over."""
+        """Set the note that operators and owners see on a launch that is not over."""
         if self._record.say(message):
             if message:
                 self._log.warning("launch_note", message=message)
@@ -236,7 +236,7 @@ class Observer:
             self._ready, self._detail = Ready.PORT_TAKEN, intruder
         elif ready:
             if self.on_gpu and self._record.pids:
-                with contextlib.suppress(Silent):
+                with contextlib.suppress(DevicesSilent):
                     await self._tools.devices.refresh()
             self._ready = Ready.READY
         else:
@@ -246,11 +246,11 @@ class Observer:
 
     async def _intruder(self, launcher: Launcher, plan: LaunchPlan) -> str:
         """Who has a port of the launch. Asked twice: a child that was just forked is not yet counted as ours."""
-        found = await self._tools.probes.strangers(launcher, plan, self._record.pids)
+        found = await self._tools.probes.port_intruders(launcher, plan, self._record.pids)
         if not found:
             return ""
         await self.look()
-        return await self._tools.probes.strangers(launcher, plan, self._record.pids)
+        return await self._tools.probes.port_intruders(launcher, plan, self._record.pids)
 
     async def _check_presence(self) -> None:
         plan, launcher = self._record.plan, self.launcher
@@ -258,7 +258,7 @@ class Observer:
             return
         self._due = self._tools.clock.now() + _PRESENCE_S
         if (notice := self._notices.due()) is not None:
-            self._notices.told(notice, await self._tools.probes.tell(plan, notice))
+            self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice))
         found = await self._tools.probes.presence(plan)
         if self._record.observe(found.viewers, found.idle_s):
             self._tools.reports.changed(self._record.launch_id)

@@ -1,4 +1,4 @@
-"""What the agent knows of one launch, and how it tells it."""
+"""What the agent knows of one launch, and its report."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Record:
     """One launch. It is changed by its own methods only."""
 
     assignment: Assignment
-    """As last told; its secrets only until it is started."""
+    """As last assigned; its secrets only until it is started."""
     clock: Clock
     plan: LaunchPlan | None = None
     state: LaunchState = LaunchState.ASSIGNED
     ending: LaunchEnding | None = None
     message: str = ""
-    """What a person should know while it is not over."""
+    """A note for operators and owners while it is not over."""
     claimed: bool = False
     """Whether its slots are its own on this node, until it is over."""
     prepared: bool = False
@@ -47,11 +47,11 @@ class Record:
     marks: dict[str, float] = field(default_factory=dict)
     viewers: int | None = None
     arrived: bool = False
-    """Whether a first viewer was seen whom the journal may not know yet."""
+    """Whether a first viewer was seen that the journal may not know yet."""
     ever_connected: bool = False
-    """The same once it is on disk: what is told, the next agent must not deny."""
+    """The same once it is on disk: what was reported, the next agent must not take back."""
     active_at: float = 0.0
-    """When somebody was last known to be there."""
+    """When a viewer was last known to be active."""
     pids: frozenset[int] = frozenset()
     """Its process tree when it was last seen running."""
     former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
@@ -179,7 +179,7 @@ class Record:
         self.killed_at = self.clock.now()
 
     def say(self, message: str) -> bool:
-        """Note what a person should know of it; return whether that is new."""
+        """Set its note for operators and owners; return whether that is new."""
         changed = self.message != message
         self.message = message
         return changed
@@ -232,13 +232,13 @@ class Record:
 
     @property
     def idle_for(self) -> float | None:
-        """Seconds nobody has been there; None where that cannot be known."""
+        """Seconds without an active viewer; None where that cannot be known."""
         if self.viewers is None or self.state is not LaunchState.READY:
             return None
         return max(0.0, self.clock.now() - self.active_at)
 
     def observe(self, viewers: int | None, last_input_s: float | None) -> bool:
-        """Take in who is there; return whether something worth telling at once has changed."""
+        """Take in who is connected; return whether the number of viewers has changed."""
         now = self.clock.now()
         before = self.viewers
         self.viewers = viewers
@@ -317,7 +317,7 @@ class Record:
         )
 
     def report(self) -> LaunchReport:
-        """Say how it is now."""
+        """Make its report."""
         if self.final is not None:
             report = LaunchReport()
             report.CopyFrom(self.final)
@@ -348,7 +348,7 @@ class Record:
         return report
 
     def conclude(self, ending: LaunchEnding, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
-        """Reach the final state and make the report that is told from now on."""
+        """Reach the final state and make the report that is sent from now on."""
         self.viewers = None
         self.ending = ending
         self.message = ""
@@ -362,7 +362,7 @@ class Record:
         return report
 
     def _add_steps(self, report: LaunchReport) -> None:
-        del report.steps[:]  # ages go on growing, also in a report that is told late
+        del report.steps[:]  # ages go on growing, also in a report that is sent late
         for stage in _TOLD:
             age = self.since(stage)
             if age is not None:

@@ -34,7 +34,7 @@ class Cluster:
 
 
 class KnownCluster:
-    """The cluster of this agent, as it was last told; kept over restarts."""
+    """The cluster of this agent, as the newest welcome said; kept over restarts."""
 
     def __init__(self, path: Path, node: str) -> None:
         """Begin with what is in the file."""
@@ -65,7 +65,7 @@ def mark(cluster_id: str, node: str) -> str:
 
 
 def load(path: Path) -> Cluster:
-    """Read what an earlier agent was told. What cannot be read is as if nothing was told: the next welcome says it."""
+    """Read what an earlier agent kept. An unreadable file counts as none: the next welcome says it again."""
     try:
         found = json.loads(path.read_bytes())
         return Cluster(str(found["cluster_id"]), float(found["abandon_after_s"]))

@@ -43,7 +43,7 @@ _REFUSALS: Final = {
     grpc.StatusCode.ALREADY_EXISTS: "another agent is linked under this node's name",
     grpc.StatusCode.INVALID_ARGUMENT: "the control plane does not accept this agent's hello",
     grpc.StatusCode.FAILED_PRECONDITION: "the control plane does not take this agent now",
-    grpc.StatusCode.UNIMPLEMENTED: "the server is no control plane that agents can link to",
+    grpc.StatusCode.UNIMPLEMENTED: "the server is not a control plane that agents can link to",
 }
 _log = structlog.get_logger(__name__)
 
@@ -160,7 +160,7 @@ class Link:
         if answer is aio.EOF:
             raise Broken(await call.code(), await call.details() or "closed before the welcome")
         if not isinstance(answer, LinkResponse) or answer.WhichOneof("message") != "welcome":
-            raise Broken(None, "the first answer is no welcome")
+            raise Broken(None, "the first answer is not a welcome")
         self._welcomed = True
         self._said = ""
         self.epoch = answer.welcome.epoch

@@ -109,7 +109,7 @@ class ProcessLauncher:
         return await asyncio.to_thread(self._log, plan, tail_lines, cursor)
 
     async def discard(self, plan: LaunchPlan) -> None:
-        """Remove the launch's directory but for its output."""
+        """Remove the launch's directory except its output."""
         await asyncio.to_thread(self._discard, plan)
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:

@@ -30,10 +30,10 @@ class Listener:
     pid: int | None
     """None where no process that we may look into holds it."""
     name: str = ""
-    """The process's name; empty where it cannot be told."""
+    """The process's name; empty where it is unknown."""
 
     def __str__(self) -> str:
-        who = f"pid {self.pid} ({self.name})" if self.pid is not None else "a process that cannot be told"
+        who = f"pid {self.pid} ({self.name})" if self.pid is not None else "an unknown process"
         return f"{self.protocol} port {self.port} belongs to {who}"
 
 
@@ -50,15 +50,6 @@ def listeners_inside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...
     """Find who of a launch's tree listens on its ports: none of them is what TERMINATED needs. Blocking."""
     inside = [(socket, socket.holders & {*pids}) for socket in _sockets(ports, pids)]
     return tuple(_listener(socket, holders) for socket, holders in inside if holders)
-
-
-def owns(ports: Ports, pids: Collection[int]) -> bool:
-    """Say whether the tree listens on both its signalling and its http port, and nobody else does. Blocking."""
-    sockets = [socket for socket in _sockets(ports, pids) if socket.protocol == "TCP"]
-    return all(socket.holders & {*pids} for socket in sockets) and {socket.port for socket in sockets} == {
-        ports.signal,
-        ports.http,
-    }
 
 
 def connections(port: int) -> int:
