@@ -113,7 +113,7 @@ def test_good() -> None:
         ("readiness", {"check": "LOG"}, "version.readiness.log_text", "needs the text"),
         ("readiness.log_text", "up", "version.readiness.log_text", "only for the check LOG"),
         ("signaling.whep_path", "whep", "version.signaling.whep_path", "start it with '/'"),
-        ("container.image", "--privileged", "version.container.image", "is no image"),
+        ("container.image", "--privileged", "version.container.image", "is not an image"),
         ("container.pull_policy", "often", "version.container.pull_policy", "missing, always, never"),
         ("container.user", "root", "version.container.user", "uid or uid:gid"),
         ("container.mounts.0", "/a", "version.container.mounts[0]", "SOURCE:TARGET"),

@@ -94,7 +94,7 @@ def test_a_file_of_ones_own_is_a_profile(tmp_path: Path, suffix: str) -> None:
         ("gpus: [{memory_gib: 4}]", "gpus[0].name: is missing"),
         ("gpus: [{name: A, memory_gib: many}]", "gpus[0].memory_gib: 'many' is not a number"),
         ("gpus: []", "gpus: has none"),
-        ("nodes: {link_lost: {per_hour: -1}}", "nodes.link_lost.per_hour: -1 is negative"),
+        ("nodes: {link_lost: {per_hour: -1}}", "nodes.link_lost.per_hour: must not be negative (got -1)"),
         ("[1, 2]", "holds no mapping"),
         ("a: [", "is not what its name says"),
     ],

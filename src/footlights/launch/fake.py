@@ -17,12 +17,11 @@ from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, 
 from footlights.launch.recipe.checks import check_duration, refuse
 from footlights.linux.files import replace_file
 from footlights.linux.procfs import boot_id
+from footlights.protocol.times import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from google.protobuf.duration_pb2 import Duration
 
     from footlights.v1.application_pb2 import FakeBehavior, Version
 
@@ -50,8 +49,8 @@ class _Times:
 
     def end(self, fake: FakeBehavior) -> tuple[float, int]:
         """Say when it ends, and with which status; never is infinity."""
-        exits = self.started + _seconds(fake.exit_after) if fake.HasField("exit_after") else math.inf
-        ends = math.inf if fake.ignore_stop else self.stop + _seconds(fake.stop_after)
+        exits = self.started + seconds(fake.exit_after) if fake.HasField("exit_after") else math.inf
+        ends = math.inf if fake.ignore_stop else self.stop + seconds(fake.stop_after)
         return min((exits, fake.exit_code), (ends, 0), (self.kill, SIGKILL), key=lambda end: end[0])
 
 
@@ -165,7 +164,7 @@ def is_ready(plan: LaunchPlan, *, clock: Callable[[], float] = boot_time) -> boo
     fake, times = plan.version.fake, _read(plan.directory)
     if times is None or fake.never_ready:
         return False
-    return times.started + _seconds(fake.ready_after) <= clock() < times.end(fake)[0]
+    return times.started + seconds(fake.ready_after) <= clock() < times.end(fake)[0]
 
 
 def viewers(plan: LaunchPlan) -> int | None:
@@ -178,7 +177,3 @@ def _read(directory: Path) -> _Times | None:
         return _Times(**json.loads((directory / STATE).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9

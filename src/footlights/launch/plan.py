@@ -21,6 +21,7 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.launch.recipe.template import TemplateError, parse
+from footlights.protocol.times import seconds
 from footlights.v1.application_pb2 import Version
 
 if TYPE_CHECKING:
@@ -93,11 +94,7 @@ def render(
         argv=argv,
         environment=tuple(sorted(environment.items())),
         working_directory=version.working_directory,
-        stop_grace_s=(
-            grace.ToTimedelta().total_seconds()
-            if assignment.limits.HasField("stop_grace_period")
-            else DEFAULT_STOP_GRACE_S
-        ),
+        stop_grace_s=(seconds(grace) if assignment.limits.HasField("stop_grace_period") else DEFAULT_STOP_GRACE_S),
         directory=directory,
         version=version,
         mounts=mounts,

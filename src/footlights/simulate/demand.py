@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from google.protobuf import duration_pb2
-
 from footlights.errors import Error, NotFound, Unavailable
+from footlights.protocol.times import duration
 from footlights.simulate.fleet import AT_ONCE, LABEL
 from footlights.simulate.node import NUMBER
 from footlights.simulate.tally import Tally
@@ -253,10 +252,10 @@ class Demand:
 
 def _manifest(application: SimulatedApplication, run: str) -> application_pb2.ApplyApplicationRequest:
     limits = application_pb2.Limits(
-        start_timeout=_seconds(application.start_timeout_s),
-        never_connected_timeout=_seconds(application.never_connected_s),
-        idle_timeout=_seconds(application.idle_s),
-        max_duration=_seconds(application.max_s),
+        start_timeout=duration(application.start_timeout_s),
+        never_connected_timeout=duration(application.never_connected_s),
+        idle_timeout=duration(application.idle_s),
+        max_duration=duration(application.max_s),
     )
     needs = application_pb2.Needs(
         slots=application.slots, min_memory_bytes=int(application.memory_gib * (1 << 30)), node_labels={LABEL: run}
@@ -278,9 +277,3 @@ def _manifest(application: SimulatedApplication, run: str) -> application_pb2.Ap
 def _version(run: str) -> str:
     """Each simulation's own: it can only be placed on its own nodes."""
     return f"1.0.0-r{run}"
-
-
-def _seconds(value: float) -> duration_pb2.Duration:
-    found = duration_pb2.Duration()
-    found.FromNanoseconds(round(value * 1e9))
-    return found

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from footlights.agent.launches.record import Record, seconds
+from footlights.agent.launches.record import Record, limit_s
 from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, LaunchEnding, Ready, decide
 from footlights.devices.kinds import DeviceKind
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
@@ -203,7 +203,7 @@ class SimulatedLaunch:
             argv=(),
             environment=(),
             working_directory="",
-            stop_grace_s=seconds(assignment.limits, "stop_grace_period") or _DEFAULT_GRACE_S,
+            stop_grace_s=limit_s(assignment.limits, "stop_grace_period") or _DEFAULT_GRACE_S,
             directory=_NOWHERE,
             version=assignment.version,
         )

@@ -91,7 +91,7 @@ WRONG = [
              "application_arguments.usd_stage_uri", "5 is not text"),
     creating(Create(application="fake", application_arguments=struct(nucleus_connection_config="x")),
              {"application": "fake", "application_arguments": {"nucleus_connection_config": "x"}},
-             "application_arguments.nucleus_connection_config", "no list of objects"),
+             "application_arguments.nucleus_connection_config", "not a list of objects"),
     creating(Create(application="fake", max_duration=Duration()), {"application": "fake", "max_duration": "0s"},
              "max_duration", "0s is not above 0"),
     creating(Create(application="fake", max_duration=seconds(40_000_000)),

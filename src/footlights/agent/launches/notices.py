@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from footlights.agent.launches.record import Record, seconds
+from footlights.agent.launches.record import Record, limit_s
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice
 from footlights.lifecycle import EndReason
+from footlights.protocol.times import seconds
 from footlights.v1.agent_pb2 import ViewerNotice
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ class Notices:
             # What was sent is how long it was then: from here on our own clock counts.
             self._given = ViewerNotice()
             self._given.CopyFrom(given)
-            ends_in = given.ends_in.ToNanoseconds() / 1e9
+            ends_in = seconds(given.ends_in)
             self._given_end = self._clock.now() + ends_in if given.HasField("ends_in") else None
         left = None if self._given_end is None else max(0.0, self._given_end - self._clock.now())
         return SessionNotice(given.reason, given.message, left)
 
     def _from_limits(self) -> SessionNotice:
-        longest, ready_for = seconds(self._record.assignment.limits, "max_duration"), self._record.ready_for
+        longest, ready_for = limit_s(self._record.assignment.limits, "max_duration"), self._record.ready_for
         if longest is None or ready_for is None or longest - ready_for > min(AHEAD_S, longest / 5):
             return SessionNotice()
         text = "The session reaches its maximum duration. It can be extended."

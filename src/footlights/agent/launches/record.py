@@ -6,14 +6,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from google.protobuf.duration_pb2 import Duration
-
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding, OnDevice, Ready
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
+from footlights.protocol.times import duration, seconds
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+
     from footlights.agent.clock import Clock
     from footlights.launch.launcher import LaunchPlan, Phase
     from footlights.v1.application_pb2 import Limits
@@ -115,7 +116,7 @@ class Record:
     @property
     def start_timeout(self) -> float:
         """Seconds from its start until it must be ready."""
-        return seconds(self.assignment.limits, "start_timeout") or DEFAULT_START_TIMEOUT_S
+        return limit_s(self.assignment.limits, "start_timeout") or DEFAULT_START_TIMEOUT_S
 
     @property
     def grace(self) -> float:
@@ -293,9 +294,9 @@ class Record:
         found = due(
             SessionClock(ready_for, self.ever_connected, self.idle_for),
             TimeLimits(
-                never_connected_s=seconds(limits, "never_connected_timeout"),
-                idle_s=seconds(limits, "idle_timeout"),
-                max_s=seconds(limits, "max_duration"),
+                never_connected_s=limit_s(limits, "never_connected_timeout"),
+                idle_s=limit_s(limits, "idle_timeout"),
+                max_s=limit_s(limits, "max_duration"),
             ),
         )
         return "" if found is None else found[0].value
@@ -375,16 +376,9 @@ def _copy(assignment: Assignment) -> Assignment:
     return copied
 
 
-def duration(value: float) -> Duration:
-    """Seconds as a message."""
-    message = Duration()
-    message.FromNanoseconds(round(value * 1e9))
-    return message
-
-
-def seconds(limits: Limits, name: str) -> float | None:
+def limit_s(limits: Limits, name: str) -> float | None:
     """A limit in seconds; None where it is unset."""
     if not limits.HasField(name):  # type: ignore[arg-type]
         return None
     found: Duration = getattr(limits, name)
-    return found.ToNanoseconds() / 1e9
+    return seconds(found)

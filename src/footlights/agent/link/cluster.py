@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights.linux.files import replace_file
+from footlights.protocol.times import seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ class Cluster:
     @classmethod
     def of(cls, welcome: Welcome) -> Cluster:
         """Take it from a welcome."""
-        after = welcome.abandon_after.ToNanoseconds() / 1e9 if welcome.HasField("abandon_after") else DEFAULT_ABANDON_S
+        after = seconds(welcome.abandon_after) if welcome.HasField("abandon_after") else DEFAULT_ABANDON_S
         return cls(welcome.cluster_id, after)
 
 
