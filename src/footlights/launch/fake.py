@@ -67,7 +67,7 @@ class FakeLauncher:
         self._known: dict[Path, _Times] = {}
 
     async def unavailable(self) -> str:
-        """Nothing is needed."""
+        """Always empty."""
         return ""
 
     async def prepare(self, plan: LaunchPlan) -> None:

@@ -93,7 +93,7 @@ class LaunchError(Exception):
     """The application could not be started: final for this launch."""
 
     def __init__(self, reason: str, message: str, *, rejected: bool = False) -> None:
-        """Say why.
+        """Make the error.
 
         Args:
             reason: UPPER_SNAKE and stable (``COMMAND_NOT_FOUND``, ``IMAGE_PULL_FAILED``).
@@ -112,7 +112,7 @@ _NODE_ERRNOS = frozenset(
 
 
 def node_error(number: int | None, message: str) -> LaunchError | None:
-    """Return what to say where it was the node that failed (its disk, its memory, its descriptors): another may do.
+    """Make the error where it was the node that failed (its disk, its memory, its descriptors): another may do.
 
     None where the error number says nothing of the node.
     """

@@ -68,7 +68,7 @@ class SimulatedLaunch:
         return self.record.state.final
 
     def end(self, ending: LaunchEnding) -> None:
-        """Have it end so; the first word counts."""
+        """End it this way; the first decision counts."""
         if self.record.decide(ending):
             self.turn()
 

@@ -28,7 +28,7 @@ class Rejected(Exception):
     """The launch does not begin."""
 
     def __init__(self, reason: str, message: str, state: LaunchState = LaunchState.REJECTED) -> None:
-        """Say why. REJECTED: this node or device will not do, another may. FAILED: none would."""
+        """Make the error. REJECTED: this node or device will not do, another may. FAILED: none would."""
         super().__init__(message)
         self.reason = reason
         self.message = message

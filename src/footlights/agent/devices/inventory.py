@@ -67,7 +67,7 @@ async def off_loop(call: Callable[[], T], timeout: float) -> T:
 
 
 class DeviceWatch:
-    """The newest reading of every device, and what follows from a row of them."""
+    """The newest reading of every device, and judgements over several readings."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class DeviceWatch:
         return next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
 
     def lost(self, uuid: str) -> str:
-        """Why a launch cannot go on on a device; empty while it can, or while the driver says nothing at all.
+        """Why a launch cannot continue on a device; empty while it can, or while the driver does not answer.
 
         A driver that does not answer is no proof: applications live through an upgrade of its library.
         """

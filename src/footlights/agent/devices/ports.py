@@ -17,7 +17,7 @@ _TRIES = 256
 
 
 class PortsExhausted(Exception):
-    """No block can be had now; the message says who has them."""
+    """No block is free now; the message says why."""
 
 
 def why_taken(ports: Ports) -> str:
@@ -94,7 +94,7 @@ class PortBlocks:
         self._holders[ports] = holder
 
     def release(self, holder: str) -> None:
-        """Let go of everything that ``holder`` has."""
+        """Release every block that ``holder`` has."""
         for ports in [ports for ports, who in self._holders.items() if who == holder]:
             del self._holders[ports]
 

@@ -129,7 +129,7 @@ class Launches:
             runner.wake()
 
     def forget(self, launch_id: str) -> None:
-        """Drop a launch whose end is recorded. One that is not over is kept, whatever is said."""
+        """Drop a launch whose end is recorded. One that is not over is kept."""
         record = self._table.get(launch_id)
         if record is None:
             return
@@ -145,7 +145,7 @@ class Launches:
         self._closed = why
 
     async def over(self, timeout: float) -> bool:
-        """Wait until every launch is over, at most ``timeout`` seconds; return whether it came to that."""
+        """Wait until every launch is over, at most ``timeout`` seconds; return whether all are."""
         tasks = [self._tasks[runner.record.launch_id] for runner in self._table.alive]
         if not tasks:
             return True

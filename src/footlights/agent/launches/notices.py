@@ -21,10 +21,10 @@ _SHIFT_S: Final = 2.0
 
 
 class Notices:
-    """The notices of one launch: what applies now, and what was said last."""
+    """The notices of one launch: what applies now, and what was sent last."""
 
     def __init__(self, record: Record, clock: Clock) -> None:
-        """Begin with nothing said."""
+        """Start with no notice sent."""
         self._record, self._clock = record, clock
         self._given = ViewerNotice()
         self._given_end: float | None = None

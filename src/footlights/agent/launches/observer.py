@@ -97,12 +97,12 @@ class Observer:
 
     @property
     def launcher(self) -> Launcher | None:
-        """Who starts launches of this kind here."""
+        """What starts launches of this kind here."""
         return self._tools.launchers.get(traits_of(self._record.assignment.version).name)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a driver knows who is on the launch's device."""
+        """Whether a driver knows which processes are on the launch's device."""
         plan = self._record.plan
         return plan is not None and traits_of_kind(plan.device_kind).lists_processes
 
@@ -178,13 +178,13 @@ class Observer:
                 self._log.warning("launch_note", message=message)
             self._tools.reports.changed(self._record.launch_id)
 
-    def settled(self) -> None:
-        """The launch is ready: what was detail of its start is past."""
+    def became_ready(self) -> None:
+        """Drop the details of its start: the launch is ready."""
         self._detail = ""
         self._due = 0.0
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._exits.close()
         if self._probe is not None:
             self._probe.cancel()
@@ -205,7 +205,7 @@ class Observer:
         return OnDevice.WRONG if lasting else OnDevice.SUSPECT
 
     def _note_device(self) -> None:
-        """Say it where an application that is ready uses no device, though it has one: it draws on the CPU."""
+        """Add a note where a ready application does not use its device: it draws on the CPU."""
         ready_for = self._record.ready_for
         if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
             return
@@ -245,7 +245,7 @@ class Observer:
         self._wake()
 
     async def _intruder(self, launcher: Launcher, plan: LaunchPlan) -> str:
-        """Who has a port of the launch. Asked twice: a child that was just forked is not yet counted as ours."""
+        """Which other process has a port of the launch. Asked twice: a new child is not yet counted as ours."""
         found = await self._tools.probes.port_intruders(launcher, plan, self._record.pids)
         if not found:
             return ""

@@ -64,7 +64,7 @@ class Record:
     """When it was last asked to be killed."""
 
     def __post_init__(self) -> None:
-        """Belong to this boot, unless restored otherwise."""
+        """Take this boot's id, unless restored with another."""
         self.boot_id = self.boot_id or self.clock.boot_id
 
     @classmethod
@@ -74,7 +74,7 @@ class Record:
 
     @classmethod
     def restore(cls, entry: JournalEntry, clock: Clock) -> Record:
-        """Take up what an earlier agent wrote down."""
+        """Make a record from an earlier agent's journal entry."""
         same_boot = entry.boot_id == clock.boot_id
         marks = dict(entry.marks) if same_boot else {}
         record = cls(
@@ -120,7 +120,7 @@ class Record:
 
     @property
     def grace(self) -> float:
-        """Seconds from the polite signal to the other one."""
+        """Seconds from SIGTERM to SIGKILL."""
         return 0.0 if self.plan is None else self.plan.stop_grace_s
 
     def reassign(self, assignment: Assignment) -> None:
@@ -130,23 +130,23 @@ class Record:
             self.assignment.ClearField("secrets")
 
     def renew_epoch(self, epoch: int) -> None:
-        """Be under a newer lease."""
+        """Note the epoch of a newer lease."""
         self.assignment.epoch = epoch
 
     def claim(self) -> None:
-        """Have its slots, until it is over."""
+        """Count its slots as its own, until it is over."""
         self.claimed = True
 
     def admit(self, plan: LaunchPlan) -> None:
-        """Be taken on by the node."""
+        """Note that the node admits it, with this plan."""
         self.plan = plan
 
     def prepare(self) -> None:
-        """Have all that the start needs."""
+        """Note that what the start needs is here."""
         self.prepared = True
 
     def begin(self) -> None:
-        """Be handed to the launcher: from here on it may run."""
+        """Note that the launcher is asked to start it: from here on it may run."""
         self.begun = True
         self.move(LaunchState.STARTING)
 
@@ -155,7 +155,7 @@ class Record:
         self.begun = False
 
     def take_secrets(self) -> bytes:
-        """Hand out the secrets, once."""
+        """Return the secrets and forget them."""
         secrets = bytes(self.assignment.secrets)
         self.assignment.ClearField("secrets")
         return secrets
@@ -165,7 +165,7 @@ class Record:
         self.ever_connected = True
 
     def decide(self, ending: LaunchEnding) -> bool:
-        """Decide how it ends; the first word counts. Return whether this was it."""
+        """Decide how it ends; the first decision counts. Return whether this was it."""
         if self.ending is not None or self.state.final:
             return False
         self.ending = ending

@@ -42,7 +42,7 @@ class Runner:
     """Starts one launch, and follows it to its end."""
 
     def __init__(self, record: Record, tools: LaunchTools) -> None:
-        """Take charge of ``record``; nothing happens until ``run``."""
+        """Run ``record``'s launch; nothing happens until ``run``."""
         self.record = record
         self._tools = tools
         self._wake = asyncio.Event()
@@ -70,7 +70,7 @@ class Runner:
             self._seen.close()
 
     def end(self, ending: LaunchEnding) -> None:
-        """Have the launch end so; the first word counts."""
+        """End the launch this way; the first decision counts."""
         if self.record.decide(ending):
             self._wake.set()
 
@@ -203,7 +203,7 @@ class Runner:
         self.record.mark(Stage.APPLICATION_READY)
         await self._save()
         self.record.move(LaunchState.READY)
-        self._seen.settled()
+        self._seen.became_ready()
         self._report()
         self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
 

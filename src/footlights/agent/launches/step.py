@@ -83,7 +83,7 @@ class Facts:
 
 
 class Do(enum.Enum):
-    """What there is to do."""
+    """The kinds of steps."""
 
     ADMIT = "ADMIT"
     """Look at the device, take ports, render and journal the plan."""

@@ -55,7 +55,7 @@ class Broken(Exception):
     """The link is over; the message says why."""
 
     def __init__(self, code: grpc.StatusCode | None, details: str) -> None:
-        """Say why."""
+        """Make the error."""
         super().__init__(f"{code.name if code else 'ENDED'}: {details}")
         self.code = code
         self.details = details

@@ -156,7 +156,7 @@ class ContainerLauncher:
             await engine.remove(name)
 
     async def close(self) -> None:
-        """Let go of the engine; an orderly stop that is under way is the engine's, or is asked for again."""
+        """Release the engines; an orderly stop that is under way is completed by its engine, or is asked for again."""
         for task in list(self._stopping.values()):
             task.cancel()
         await asyncio.gather(*self._stopping.values(), return_exceptions=True)

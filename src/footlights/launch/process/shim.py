@@ -45,7 +45,7 @@ _NO_STATUS = 255
 
 
 def _reserve(path: Path) -> None:
-    """Take up the space that ``_fill_in`` needs, and see it on disk."""
+    """Reserve the space that ``_fill_in`` needs, on disk."""
     with path.open("wb") as file:
         file.write(b" " * _RESERVED_BYTES)
         file.flush()
@@ -53,7 +53,7 @@ def _reserve(path: Path) -> None:
 
 
 def _fill_in(reserved: Path, path: Path, content: bytes) -> None:
-    """Write into space that is had already, and only then give the file its name. JSON does not mind the rest."""
+    """Write into reserved space, and only then give the file its name. JSON ignores the blanks after it."""
     if reserved.exists():
         with reserved.open("r+b") as file:
             file.write(content.ljust(_RESERVED_BYTES))
@@ -103,7 +103,7 @@ def _become_shim(directory: Path, say: int) -> NoReturn:
 
 
 def _redirect(directory: Path) -> None:
-    """Let go of everything of the agent's, so that its pipes close when it dies and not when we do."""
+    """Close everything of the agent's, so that its pipes close when it dies and not when the shim does."""
     null = os.open(os.devnull, os.O_RDWR)
     words = os.open(directory / "shim.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(null, 0)
