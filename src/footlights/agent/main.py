@@ -26,7 +26,7 @@ from footlights.agent.launches.step import LaunchEnding
 from footlights.agent.launches.table import LaunchTable
 from footlights.agent.link.cluster import KnownCluster
 from footlights.agent.link.link import Link
-from footlights.agent.link.log_tails import LogSource, LogTails
+from footlights.agent.link.log_tails import LogTails, NodeOutput
 from footlights.agent.link.outbox import Outbox
 from footlights.agent.link.protocol import NodeProtocol
 from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
@@ -127,7 +127,7 @@ class Agent:
             launches=self.launches,
             supervisor=self.supervisor,
         )
-        self._logs = LogTails(LogSource(self.table, self._retention, launchers), self._outbox)
+        self._logs = LogTails(NodeOutput(self.table, self._retention, launchers), self._outbox)
         self.link = Link(config, protocol, self._outbox, self._logs, pace=pace)
         self._abandonment = Abandonment(self.table, self.link, self._cluster, clock)
 

@@ -23,7 +23,7 @@ class ForeignProcess:
 
 
 class Occupancy(enum.Enum):
-    """Whether strangers are on a device."""
+    """Whether foreign processes are on a device."""
 
     FREE = "FREE"
     FOREIGN = "FOREIGN"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Tracking(TypedDict, total=False):
+class TrackingSettings(TypedDict, total=False):
     """The settings of `TrackedDevices` that every source of devices hands on."""
 
     timeout_s: float

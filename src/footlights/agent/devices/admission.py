@@ -47,7 +47,7 @@ class NodeLaunches(Protocol):
         ...
 
 
-class Offer(Protocol):
+class OfferedLaunchers(Protocol):
     """The launchers of the node."""
 
     def why_not(self, name: str) -> str:
@@ -81,24 +81,16 @@ class PlanRenderer:
         )
 
 
-class Renderer(Protocol):
-    """Makes plans; `PlanRenderer` is the one."""
-
-    def render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> LaunchPlan:
-        """Fill in the recipe. Raises LaunchError where it cannot be rendered."""
-        ...
-
-
 class Admission:
     """Looks at everything a launch needs of the node, takes its ports, and renders its plan."""
 
     def __init__(
         self,
         devices: DeviceWatch,
-        offer: Offer,
+        offer: OfferedLaunchers,
         ports: PortBlocks,
         others: NodeLaunches,
-        renderer: Renderer,
+        renderer: PlanRenderer,
         *,
         slots_per_device: int,
     ) -> None:

@@ -33,7 +33,7 @@ UNASSIGNED: Final = LaunchEnding(
 _log = structlog.get_logger(__name__)
 
 
-class Traces(Protocol):
+class LaunchTraces(Protocol):
     """Ends what runs of a launch that has no record."""
 
     async def end(self, launch_id: str) -> bool:
@@ -63,7 +63,7 @@ class Tombstones:
 class Launches:
     """Takes in what is assigned, and has it run."""
 
-    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: Traces) -> None:
+    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: LaunchTraces) -> None:
         """Run launches with ``tools`` and keep them in ``table``.
 
         Args:

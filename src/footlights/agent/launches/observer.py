@@ -42,7 +42,7 @@ _UNUSED: Final = "The driver lists no process of the application on its device: 
 _log = structlog.get_logger(__name__)
 
 
-class Reports(Protocol):
+class LaunchReports(Protocol):
     """Takes what the control plane should learn at once."""
 
     def changed(self, launch_id: str) -> None:
@@ -65,7 +65,7 @@ class LaunchTools:
     launchers: Mapping[str, Launcher]
     ports: PortBlocks
     probes: Probes
-    reports: Reports
+    reports: LaunchReports
     supervisor: Supervisor
 
 

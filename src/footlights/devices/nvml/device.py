@@ -14,7 +14,7 @@ from footlights.devices.reading import DeviceProcess, ProcessKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from footlights.devices.driver import Question
+    from footlights.devices.driver import DriverQuestion
 
 T = TypeVar("T")
 Handle: TypeAlias = ctypes.c_void_p
@@ -60,7 +60,7 @@ class NvmlDevice:
         """Who the device is."""
         return str(self._ask(pynvml.nvmlDeviceGetUUID))
 
-    def ask(self, question: Question[T]) -> T:
+    def ask(self, question: DriverQuestion[T]) -> T:
         """Put one question to the driver."""
         answer: Callable[[], T] = getattr(self, f"_ask_{question.name}")
         return answer()

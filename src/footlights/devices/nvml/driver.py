@@ -23,7 +23,7 @@ from footlights.devices.driver import (
 )
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.nvml.device import CODES, NvmlDevice, address_of
-from footlights.devices.tracker import TrackedDevices, Tracking
+from footlights.devices.tracker import TrackedDevices, TrackingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ class NvmlDevices(TrackedDevices):
         ImportError: the module ``pynvml`` is not NVIDIA's; says how to put that right.
     """
 
-    def __init__(self, *, pids_visible: bool | None = None, **tracking: Unpack[Tracking]) -> None:
+    def __init__(self, *, pids_visible: bool | None = None, **tracking: Unpack[TrackingSettings]) -> None:
         complaint = wrong_binding(pynvml)
         if complaint:
             raise ImportError(complaint)

@@ -234,7 +234,7 @@ class Shim:
         while True:
             for descriptor, _ in poll.poll(self._wait_ms()):
                 if descriptor == wake:
-                    self._heed(os.read(wake, 4096))
+                    self._handle_signals(os.read(wake, 4096))
                 elif not self._copy(1):
                     poll.unregister(self._pipe)
             if not self._reap():
@@ -251,7 +251,7 @@ class Shim:
     def _wait_ms(self) -> int | None:
         return None if self._kill_at is None else max(0, int((self._kill_at - time.monotonic()) * 1000) + 1)
 
-    def _heed(self, numbers: bytes) -> None:
+    def _handle_signals(self, numbers: bytes) -> None:
         if signal.SIGUSR1 in numbers:
             self._end(0.0)
         elif signal.SIGTERM in numbers:
