@@ -1,4 +1,8 @@
-"""The agent over a real link, with simulated applications and devices: what it does with what it is told."""
+"""The agent over a real link, with simulated applications and devices: what it does with what it is told.
+
+Also the tests of ``main``, ``assembly``, ``launches``, ``record``, ``runner``, ``observer``, ``failure`` and
+``admission``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Devices: what is told of them, and what their faults do to launches."""
+"""Devices: what is told of them, and what their faults do to launches.
+
+Also the tests of ``inventory``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from footlights.v1.node_pb2 import Device
 
 from footlights.agent.assembly import make_launchers
 from footlights.agent.config import AgentConfig
-from footlights.agent.devices.inventory import DeviceWatch, Silent, off_loop, worth_telling
+from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch, off_loop, worth_reporting
 from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.launches.step import OnDevice
 from footlights.agent.main import Agent
@@ -130,12 +133,12 @@ async def test_a_stuck_driver_stops_nothing_else(stuck: Stuck) -> None:
             await asyncio.sleep(0)
 
     turning = asyncio.create_task(turn())
-    with pytest.raises(Silent):
+    with pytest.raises(DevicesSilent):
         await watched.refresh()
     turning.cancel()
     assert turns > 100
     assert "0.2 s" in watched.silence
-    with pytest.raises(Silent):
+    with pytest.raises(DevicesSilent):
         await watched.read_one("x")
     stuck.free()
     await watched.refresh()
@@ -245,14 +248,14 @@ def test_noise_is_not_told() -> None:
             setattr(device, name, value)
         return [device]
 
-    assert not worth_telling([before], changed(memory_free_bytes=(40 << 30) - 32 * MIB, utilization_percent=60))
-    assert worth_telling([before], changed(memory_free_bytes=30 << 30))
-    assert worth_telling([before], changed(utilization_percent=80))
-    assert worth_telling([before], changed(health=Device.UNHEALTHY))
-    assert worth_telling([before], [])
+    assert not worth_reporting([before], changed(memory_free_bytes=(40 << 30) - 32 * MIB, utilization_percent=60))
+    assert worth_reporting([before], changed(memory_free_bytes=30 << 30))
+    assert worth_reporting([before], changed(utilization_percent=80))
+    assert worth_reporting([before], changed(health=Device.UNHEALTHY))
+    assert worth_reporting([before], [])
     stranger = changed()
     stranger[0].foreign_processes.add(pid=1, used_memory_bytes=5)
-    assert worth_telling([before], stranger)
+    assert worth_reporting([before], stranger)
     grown = changed()
     grown[0].foreign_processes.add(pid=1, used_memory_bytes=6)
-    assert not worth_telling(stranger, grown)
+    assert not worth_reporting(stranger, grown)

@@ -1,4 +1,7 @@
-"""What viewers are to be told reaches the application: once, again where it changes, and not where it is not wanted."""
+"""What viewers are to be told reaches the application: once, again where it changes, and not where it is not wanted.
+
+Also the tests of ``notice``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from footlights.v1.agent_pb2 import Assignment, LaunchReport, ViewerNotice
 
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.record import Record
-from footlights.launch.probes.notice import Heard, SessionNotice
+from footlights.launch.probes.notice import NoticeOutcome, SessionNotice
 from footlights.lifecycle import LaunchState
 from tests.agent.conftest import Applications, Node
 from tests.agent.hub import Hub
@@ -127,7 +130,7 @@ class Told:
     """A launch that is ready, and what its application hears."""
 
     clock: Hand = field(default_factory=Hand)
-    heard: Heard = Heard.YES
+    outcome: NoticeOutcome = NoticeOutcome.DELIVERED
 
     def __post_init__(self) -> None:
         self.record = Record(Assignment(launch_id="launch-1"), self.clock)
@@ -138,7 +141,7 @@ class Told:
         self.clock.at += after_s
         notice = self.notices.due()
         if notice is not None:
-            self.notices.told(notice, self.heard)
+            self.notices.sent(notice, self.outcome)
         return notice
 
 
@@ -172,7 +175,7 @@ def test_what_ends_the_session_first_is_told() -> None:
 
 def test_the_time_is_counted_from_when_it_was_told() -> None:
     """What the control plane sent is how long it was then; the same notice again changes nothing."""
-    launch = Told(heard=Heard.NOT_NOW)
+    launch = Told(outcome=NoticeOutcome.NOT_NOW)
     launch.record.assignment.CopyFrom(drains(launch.record.assignment, 60))
 
     left = [notice.ends_in_s for notice in (launch.look(), launch.look(20), launch.look(50)) if notice]

@@ -23,7 +23,7 @@ from tests.launch.standin_engine import StandinEngine, serve
 
 
 async def test_an_engine_that_comes_and_goes(hub: Hub, config: AgentConfig, machine: Machine, tmp_path: Path) -> None:
-    """Without an engine the node offers no containers, says why, and refuses one; it takes an engine up, and gives it up.
+    """Without an engine the node offers no containers and says why; an engine that comes is used, one that goes is not.
 
     The control plane is told each time.
     """

@@ -1,4 +1,7 @@
-"""The agent with real processes: shims, ports, output, and what is left when the agent itself is gone."""
+"""The agent with real processes: shims, ports, output, and what is left when the agent itself is gone.
+
+Also the tests of ``log_tails``, ``probes`` and ``exits``.
+"""
 
 from __future__ import annotations
 

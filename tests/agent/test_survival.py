@@ -1,4 +1,7 @@
-"""What dies and what lives on: agents and shims that are killed, journals that are lost, disks that refuse."""
+"""What dies and what lives on: agents and shims that are killed, journals that are lost, disks that refuse.
+
+Also the tests of ``orphans`` and ``clock``.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +98,7 @@ async def test_an_agent_that_is_killed_is_followed_by_one_that_adopts(
     links = len(hub.connections)
     second = await spawn(drain_on_stop=True)
     await hub.until(lambda: len(hub.connections) > links)
+    assert not hub.connections[0].half_closed  # which a stop in order does: see test_stopping
     assert [launch.state for launch in hub.link.hello.launches] == [LaunchReport.READY]
     assert await started(hub, "launch-1") == pid
     second.send_signal(signal.SIGTERM)

@@ -66,7 +66,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     clock = Clock()
     if request.param == "nvml":
         standin: Standin = request.getfixturevalue("standin")
-        nvml = NvmlDevices(pids_visible=True, clock=clock, patience_s=5)
+        nvml = NvmlDevices(pids_visible=True, clock=clock, timeout_s=5)
         yield Machine(nvml, standin.set, clock)
         nvml.close()
         with pytest.raises(pynvml.NVMLError):

@@ -38,7 +38,7 @@ RESET = (HealthReason("RESET_REQUIRED", "reset it"),)
         (L40S, {"memory_free_bytes": 16 * GIB - 1}, Need(16 * GIB), "MEMORY 15.9<16 GiB"),
         (L40S, {"memory_free_bytes": 0}, Need(300 << 20), "MEMORY 0<300 MiB"),
         (L40S, {"memory_free_bytes": None}, Need(16 * GIB), None),
-        (L40S, {"graphics": False}, Need(graphics=True), "NO_GRAPHICS NVIDIA L40S cannot draw"),
+        (L40S, {"graphics": False}, Need(graphics=True), "NO_GRAPHICS NVIDIA L40S has no graphics"),
         (L40S, {"encoder": False}, Need(encoder=True), "NO_ENCODER NVIDIA L40S has no hardware video encoder"),
         (L40S, {"graphics": False, "encoder": False}, Need(), None),
         (SOFTWARE, {}, Need(16 * GIB, graphics=True), None),

@@ -1,4 +1,7 @@
-"""Where a node's devices come from, and the sources that need no driver."""
+"""Where a node's devices come from, and the sources that need no driver.
+
+Also the tests of ``software``.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def test_software_and_fake(tmp_path: Path) -> None:
 @pytest.mark.parametrize("choice", ["", "cuda", "fake", "fake:"])
 def test_unknown_choice(choice: str) -> None:
     """Anything else is refused with what there is."""
-    with pytest.raises(ValueError, match=f"{choice!r}: give auto, nvml, software or fake:FILE"):
+    with pytest.raises(ValueError, match=f"unknown choice {choice!r}; choose from auto, nvml, software and fake:FILE"):
         detect(choice)
 
 

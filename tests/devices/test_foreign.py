@@ -1,4 +1,7 @@
-"""Who counts as a stranger on a device."""
+"""Who counts as a stranger on a device.
+
+Also the tests of ``pids``.
+"""
 
 from __future__ import annotations
 

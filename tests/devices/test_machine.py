@@ -1,4 +1,7 @@
-"""What `TrackedDevices` makes of a machine: the same through NVML's binding as simulated."""
+"""What `TrackedDevices` makes of a machine: the same through NVML's binding as simulated.
+
+Also the tests of ``answers``, ``health``, ``reading`` and ``capabilities``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is NVML's alone: its binding, its loader, old drivers, names of processes."""
+"""What is NVML's alone: its binding, its loader, old drivers, names of processes.
+
+Also the tests of ``driver`` and ``device``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The fake and NVML's binding on the stand-in agree on every state: what holds for one holds for the other."""
+"""The fake and NVML's binding on the stand-in agree on every state: what holds for one holds for the other.
+
+Also the tests of ``fake`` and ``driver``.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_a_hanging_driver_does_not_hang_everybody() -> None:
         go_on.wait(timeout=20)
         return FakeState(gpus=(A,))
 
-    devices = TrackedDevices(FakeDriver(slow), gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, patience_s=0.05)
+    devices = TrackedDevices(FakeDriver(slow), gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, timeout_s=0.05)
     stuck = threading.Thread(target=devices.read)
     stuck.start()
     assert inside.wait(timeout=20)

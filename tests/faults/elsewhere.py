@@ -8,6 +8,6 @@ from footlights.agent import facts
 from footlights.cli import main
 
 if __name__ == "__main__":
-    boot_id = str(uuid.uuid4())
-    facts._boot_id = lambda: boot_id
+    another = str(uuid.uuid4())
+    facts.boot_id = lambda: another  # type: ignore[attr-defined]
     main()

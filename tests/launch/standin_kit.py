@@ -89,7 +89,7 @@ def parse(generation: str, arguments: list[str]) -> dict[str, str | int | bool]:
         if kind is bool and value not in ("true", "false"):
             refuse(f"{flag!r} is neither true nor false")
         if kind is int and not value.isdigit():
-            refuse(f"{flag!r} is no number")
+            refuse(f"{flag!r} is not a number")
         settings[path] = value == "true" if kind is bool else kind(value)
     if enabled != EXTENSIONS[generation]:
         refuse(f"extensions {sorted(enabled)} are not those of a stream")

@@ -1,4 +1,7 @@
-"""What is particular to containers: images, devices, mounts, and what the engine is asked."""
+"""What is particular to containers: images, devices, mounts, and what the engine is asked.
+
+Also the tests of ``docker``, ``podman`` and ``engine``.
+"""
 
 from __future__ import annotations
 

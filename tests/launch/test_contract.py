@@ -1,4 +1,7 @@
-"""What every launcher keeps: processes, containers by both engines' stand-ins, and the fake."""
+"""What every launcher keeps: processes, containers by both engines' stand-ins, and the fake.
+
+Also the tests of ``launcher``.
+"""
 
 from __future__ import annotations
 

@@ -112,11 +112,11 @@ def test_the_versions_own_environment_wins() -> None:
     ("members", "problem"),
     [
         ({"stage": "/etc/passwd"}, "not below a root"),
-        ({"arguments": {"frames": 1.5}}, "no whole number"),
+        ({"arguments": {"frames": 1.5}}, "not a whole number"),
         ({"arguments": {"frames": -5}}, "would be read as an option"),
         ({"arguments": {"other": 1}}, "no such argument"),
         ({"secrets": b""}, "required"),
-        ({"secrets": b"[1]"}, "no JSON object"),
+        ({"secrets": b"[1]"}, "not a JSON object"),
     ],
 )
 def test_checked_again(members: dict[str, Any], problem: str) -> None:

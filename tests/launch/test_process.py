@@ -1,4 +1,7 @@
-"""The process launcher and its shim, on real processes."""
+"""The process launcher and its shim, on real processes.
+
+Also the tests of ``shim``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Is it ready, and who is there?"""
+"""Is it ready, and who is there?
+
+Also the tests of ``loopback`` and ``notice``.
+"""
 
 from __future__ import annotations
 

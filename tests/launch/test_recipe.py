@@ -1,4 +1,7 @@
-"""Versions are checked before they are kept."""
+"""Versions are checked before they are kept.
+
+Also the tests of ``checks`` and ``declarations``.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def test_good() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "field", "problem"),
     [
-        ("version", "1.0", "version.version", "'1.0' is no semantic version"),
+        ("version", "1.0", "version.version", "'1.0' is not a semantic version"),
         ("version", "v1.0.0", "version.version", "write it as 1.4.0"),
         ("version", "", "version.version", "it is required"),
         ("command", [], "version.command", "give a command, a container or a fake"),
@@ -76,10 +79,10 @@ def test_good() -> None:
         ("command.2", "a" * 9000, "version.command[2]", "9000 characters long"),
         ("command", ["a"] * 600, "version.command", "600 tokens"),
         ("environment", {"A": "{token}"}, "version.environment['A']", "which is a secret"),
-        ("environment", {"A B": "x"}, "version.environment['A B']", "no name of a variable"),
+        ("environment", {"A B": "x"}, "version.environment['A B']", "not the name of a variable"),
         ("environment", {"FOOTLIGHTS_X": "x"}, "version.environment['FOOTLIGHTS_X']", "Footlights' own"),
-        ("working_directory", "srv", "version.working_directory", "no absolute path"),
-        ("arguments.0.name", "Quality", "version.arguments[0].name", "no name"),
+        ("working_directory", "srv", "version.working_directory", "not an absolute path"),
+        ("arguments.0.name", "Quality", "version.arguments[0].name", "not a name"),
         ("arguments.0.name", "frames", "version.arguments[1].name", "declared twice"),
         ("arguments.0.name", "usd_stage_uri", "version.arguments[0].name", "taken by Footlights"),
         ("arguments.0.name", "signal_port", "version.arguments[0].name", "taken by Footlights"),
@@ -87,13 +90,13 @@ def test_good() -> None:
         ("arguments.0.default_value", "medium", "version.arguments[0].default_value", "'medium' is not allowed"),
         ("arguments.0.default_value", None, "version.command[4]", "may be without a value"),
         ("arguments.0.pattern", "(?=a)", "version.arguments[0].pattern", "no look-around"),
-        ("arguments.0.pattern", r"(a)\1", "version.arguments[0].pattern", "no regular expression of RE2"),
-        ("arguments.0.pattern", "[", "version.arguments[0].pattern", "no regular expression of RE2"),
+        ("arguments.0.pattern", r"(a)\1", "version.arguments[0].pattern", "not a regular expression of RE2"),
+        ("arguments.0.pattern", "[", "version.arguments[0].pattern", "not a regular expression of RE2"),
         ("arguments.0.pattern", "a" * 600, "version.arguments[0].pattern", "600 characters"),
         ("arguments.0.minimum", 1, "version.arguments[0].minimum", "for INTEGER and NUMBER only"),
         ("arguments.0.max_length", -1, "version.arguments[0].max_length", "-1 is not between"),
-        ("arguments.1.default_value", 50, "version.arguments[1].default_value", "50.0 is too great"),
-        ("arguments.1.default_value", 1.5, "version.arguments[1].default_value", "1.5 is no whole number"),
+        ("arguments.1.default_value", 50, "version.arguments[1].default_value", "50.0 is too large"),
+        ("arguments.1.default_value", 1.5, "version.arguments[1].default_value", "1.5 is not a whole number"),
         ("arguments.1.minimum", 11, "version.arguments[1].minimum", "11 is above the maximum 10"),
         ("arguments.1.pattern", "a", "version.arguments[1].pattern", "STRING only"),
         ("arguments.2.default_value", "x", "version.arguments[2].default_value", "a secret has none"),
@@ -105,12 +108,12 @@ def test_good() -> None:
         ("limits.start_timeout", "0s", "version.limits.start_timeout", "0s is out of bounds"),
         ("limits.idle_timeout", "-5s", "version.limits.idle_timeout", "-5s is out of bounds"),
         ("limits.stop_grace_period", "7200s", "version.limits.stop_grace_period", "at most 3600s"),
-        ("readiness.path", "ready", "version.readiness.path", "begin it with '/'"),
-        ("readiness.path", "/a b", "version.readiness.path", "no path of a URL"),
+        ("readiness.path", "ready", "version.readiness.path", "start it with '/'"),
+        ("readiness.path", "/a b", "version.readiness.path", "not the path of a URL"),
         ("readiness", {"check": "LOG"}, "version.readiness.log_text", "needs the text"),
         ("readiness.log_text", "up", "version.readiness.log_text", "only for the check LOG"),
-        ("signaling.whep_path", "whep", "version.signaling.whep_path", "begin it with '/'"),
-        ("container.image", "--privileged", "version.container.image", "is no image"),
+        ("signaling.whep_path", "whep", "version.signaling.whep_path", "start it with '/'"),
+        ("container.image", "--privileged", "version.container.image", "is not an image"),
         ("container.pull_policy", "often", "version.container.pull_policy", "missing, always, never"),
         ("container.user", "root", "version.container.user", "uid or uid:gid"),
         ("container.mounts.0", "/a", "version.container.mounts[0]", "SOURCE:TARGET"),

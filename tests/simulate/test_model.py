@@ -31,7 +31,7 @@ def test_the_same_seed_draws_the_same() -> None:
     assert list(itertools.islice(one.arrivals(10.0), 200)) == list(itertools.islice(two.arrivals(10.0), 200))
     assert fates(one, 50) == fates(two, 50)
     assert [one.gpu(node) for node in range(50)] == [two.gpu(node) for node in range(50)]
-    assert list(itertools.islice(one.blows(7), 20)) == list(itertools.islice(two.blows(7), 20))
+    assert list(itertools.islice(one.interruptions(7), 20)) == list(itertools.islice(two.interruptions(7), 20))
 
 
 def test_another_seed_draws_another() -> None:
@@ -98,14 +98,14 @@ def test_mishaps_do_not_overlap_and_have_their_rate() -> None:
     """
     nodes = profile.load("rough").nodes
     rate = sum(each.per_hour for each in (nodes.link_lost, nodes.agent_restarted, nodes.machine_gone))
-    blows = list(itertools.takewhile(lambda blow: blow.at_s < 3_600_000, model(3).blows(1)))
+    interruptions = list(itertools.takewhile(lambda each: each.at_s < 3_600_000, model(3).interruptions(1)))
 
-    assert all(one.at_s + one.for_s <= two.at_s for one, two in itertools.pairwise(blows))
-    assert len(blows) / 1000 == pytest.approx(rate, rel=0.1)
+    assert all(one.at_s + one.for_s <= two.at_s for one, two in itertools.pairwise(interruptions))
+    assert len(interruptions) / 1000 == pytest.approx(rate, rel=0.1)
 
 
 def test_nothing_befalls_the_nodes_of_a_steady_profile() -> None:
     """
     A profile without mishaps has none.
     """
-    assert list(model(1, "steady").blows(1)) == []
+    assert list(model(1, "steady").interruptions(1)) == []

@@ -1,4 +1,7 @@
-"""The whole simulator against a real server: twenty nodes in two processes, and everything that can go wrong."""
+"""The whole simulator against a real server: twenty nodes in two processes, and everything that can go wrong.
+
+Also the tests of ``main``, ``worker``, ``descriptors``, ``settings``, ``demand``, ``node`` and ``fleet``.
+"""
 
 from __future__ import annotations
 

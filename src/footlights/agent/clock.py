@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Protocol
+
+from footlights.linux import procfs
 
 
 class Clock(Protocol):
@@ -21,14 +22,14 @@ class Clock(Protocol):
 
 
 class BootClock:
-    """CLOCK_BOOTTIME (clock_gettime(2)); the wall clock may jump as it likes."""
+    """CLOCK_BOOTTIME (clock_gettime(2)); the wall clock may jump."""
 
     def __init__(self) -> None:
         """Read which boot this is."""
         try:
-            self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            self._boot_id = procfs.boot_id()
         except OSError:
-            # Without it marks cannot be told from those of another boot; a process's own start is the safe choice.
+            # Unknown: with an id of this process's own, no mark is taken for one of this boot.
             self._boot_id = f"unknown-{time.time_ns()}"
         self._clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from footlights.devices.detect import is_choice
 from footlights.errors import InvalidArgument
 from footlights.ids import check_node, is_loopback
 from footlights.launch.launchers import LAUNCHERS
@@ -39,10 +40,10 @@ class AgentConfig:
     the agent links to one of them, and to the next when that one is gone."""
     token: str = field(default="", repr=False)
     token_file: Path | None = None
-    """Read anew at every dial, so that a rotated token is taken up. Wins over ``token``."""
+    """Read again at every dial, so that a rotated token is used. Wins over ``token``."""
     node: str = field(default_factory=default_node)
     public_address: str = "127.0.0.1"
-    """Where viewers send media to."""
+    """The address that viewers send media to."""
     signal_address: str = ""
     """Where the front door reaches the node's ports; empty is the public address."""
     first_port: int = 20000
@@ -59,7 +60,7 @@ class AgentConfig:
     """Docker's Unix socket; empty is the one that DOCKER_HOST names, else /var/run/docker.sock."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     foreign_memory_bytes: int = 256 << 20
-    """A process of somebody else's that draws with no more than this is tolerated."""
+    """A foreign process that draws is tolerated up to this much GPU memory."""
     ca_file: Path | None = None
     """PEM certificates that the server's must lead to; None with ``tls`` is the system's."""
     tls: bool = False
@@ -77,30 +78,28 @@ class AgentConfig:
         check_node("node", self.node)
         self._check_server()
         _check(bool(self.public_address), "public_address", "is empty. Give the address that viewers can reach.")
-        _check(
-            1024 <= self.first_port <= self.last_port <= 65535,
-            "first_port",
-            f"{self.first_port}..{self.last_port} is no range. Give ports from 1024 to 65535, the first one first.",
-        )
-        _check(
-            self.last_port - self.first_port >= 2,
-            "last_port",
-            f"{self.first_port}..{self.last_port} has no room for the three ports of one launch. Widen it.",
-        )
-        _check(self.slots_per_device >= 1, "slots_per_device", f"{self.slots_per_device}; give a number from 1.")
-        _check(self.slots_per_device <= 64, "slots_per_device", f"{self.slots_per_device}; give at most 64.")
-        if self.software_devices is not None:
-            _check(self.software_devices >= 1, "software_devices", f"{self.software_devices}; give a number from 1.")
-        choice = self.devices in ("auto", "nvml", "software") or re.fullmatch(r"fake:.+", self.devices)
-        _check(bool(choice), "devices", f"{self.devices!r}; give auto, nvml, software or fake:FILE.")
+        ports = f"{self.first_port}..{self.last_port}"
+        in_range = 1024 <= self.first_port <= self.last_port <= 65535
+        _check(in_range, "first_port", f"{ports} is not a range. Give ports from 1024 to 65535, the first one first.")
+        room = self.last_port - self.first_port >= 2
+        _check(room, "last_port", f"{ports} has no room for the three ports of one launch. Widen it.")
+        slots = self.slots_per_device
+        _check(1 <= slots <= 64, "slots_per_device", f"must be from 1 to 64 (got {slots}).")
+        software = self.software_devices
+        _check(software is None or software >= 1, "software_devices", f"must be at least 1 (got {software}).")
+        text = f"unknown choice {self.devices!r}; choose from auto, nvml, software and fake:FILE."
+        _check(is_choice(self.devices), "devices", text)
         self._check_launchers()
         for name, value in self.labels.items():
-            _check(bool(_LABEL.fullmatch(name)), "labels", f"{name!r} is no label's name. Use letters, digits, ._/-.")
-            _check(len(value) <= 63, "labels", f"{name} has {len(value)} characters; give at most 63.")
-        _check(self.foreign_memory_bytes >= 0, "foreign_memory_bytes", f"{self.foreign_memory_bytes} is negative.")
+            text = f"{name!r} is not a valid label name. Use letters, digits, ._/-."
+            _check(bool(_LABEL.fullmatch(name)), "labels", text)
+            text = f"the value of {name} has {len(value)} characters; at most 63 are allowed."
+            _check(len(value) <= 63, "labels", text)
+        memory = self.foreign_memory_bytes
+        _check(memory >= 0, "foreign_memory_bytes", f"must not be negative (got {memory}).")
         for name in ("log_retention_s", "device_interval_s", "device_timeout_s"):
             value_s: float = getattr(self, name)
-            _check(value_s > 0, name, f"{value_s:g}; give seconds above 0.")
+            _check(value_s > 0, name, f"must be more than 0 seconds (got {value_s:g}).")
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -109,7 +108,7 @@ class AgentConfig:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences for an operator on what is allowed and unwise."""
+        """Notes for an operator on settings that are allowed but unwise."""
         if self.last_port >= _EPHEMERAL:
             return (
                 f"ports {self.first_port}..{self.last_port} reach into Linux's ephemeral range from {_EPHEMERAL}: "
@@ -151,7 +150,11 @@ class AgentConfig:
                 continue
             host, separator, port = server.rpartition(":")
             good = separator and host and port.isdigit() and 0 < int(port) < 65536
-            _check(bool(good), "server", f"{server!r}; give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.")
+            _check(
+                bool(good),
+                "server",
+                f"{server!r} is not an address. Give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.",
+            )
             if not (self.tls or self.ca_file is not None or self.insecure or is_loopback(host)):
                 raise InvalidArgument(
                     "server",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import footlights
-from footlights.agent.devices.inventory import worth_telling
+from footlights.agent.devices.inventory import worth_reporting
+from footlights.linux.procfs import boot_id
 from footlights.v1.agent_pb2 import Inventory
 from footlights.v1.node_pb2 import NodeFacts
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NodeDescription:
-    """The node as it is, and as it was last told."""
+    """The node as it is, and as it was last reported."""
 
     def __init__(
         self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: LaunchTable, *, port_blocks: int
@@ -72,13 +72,13 @@ class NodeDescription:
         return self._told
 
     async def news(self) -> Inventory | None:
-        """Everything, where it has changed by more than the noise of its figures since it was last told."""
+        """Everything, where it has changed by more than the noise of its figures since it was last reported."""
         pids = self._table.known_pids
         if self._devices.unexplained(pids):
             # A child that an application has just made is on the device before it is counted as ours.
             pids = await self._table.own_pids()
         now = Inventory(devices=self._devices.to_protos(pids), facts=self.facts())
-        if now.facts == self._told.facts and not worth_telling(list(self._told.devices), list(now.devices)):
+        if now.facts == self._told.facts and not worth_reporting(list(self._told.devices), list(now.devices)):
             return None
         self._told = now
         return now
@@ -104,16 +104,8 @@ def node_facts(
         labels=dict(config.labels),
         notes=notes,
         port_blocks=port_blocks,
-        boot_id=_boot_id(),
+        boot_id=boot_id(),
     )
-
-
-def _boot_id() -> str:
-    """What the kernel calls this boot (proc_sys_kernel(5)); empty where it does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def _os() -> str:

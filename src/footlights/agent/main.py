@@ -11,7 +11,7 @@ import structlog
 from footlights.agent.assembly import locked, make_devices, make_launchers
 from footlights.agent.clock import BootClock, Clock
 from footlights.agent.devices.admission import Admission, PlanRenderer
-from footlights.agent.devices.inventory import DeviceWatch, Silent, off_loop
+from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch, off_loop
 from footlights.agent.devices.ports import PortBlocks
 from footlights.agent.facts import NodeDescription
 from footlights.agent.launches import log_retention, orphans
@@ -26,7 +26,7 @@ from footlights.agent.launches.step import LaunchEnding
 from footlights.agent.launches.table import LaunchTable
 from footlights.agent.link.cluster import KnownCluster
 from footlights.agent.link.link import Link
-from footlights.agent.link.log_tails import LogSource, LogTails
+from footlights.agent.link.log_tails import LogTails, NodeOutput
 from footlights.agent.link.outbox import Outbox
 from footlights.agent.link.protocol import NodeProtocol
 from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
@@ -76,7 +76,7 @@ class Agent:
         pids_visible: bool | None = None,
         pace: Pace | None = None,
     ) -> None:
-        """Put the parts together; nothing happens until ``run``."""
+        """Build the parts; nothing happens until ``run``."""
         self.config = config
         self.incarnation = new_id()
         self.supervisor = Supervisor()
@@ -127,7 +127,7 @@ class Agent:
             launches=self.launches,
             supervisor=self.supervisor,
         )
-        self._logs = LogTails(LogSource(self.table, self._retention, launchers), self._outbox)
+        self._logs = LogTails(NodeOutput(self.table, self._retention, launchers), self._outbox)
         self.link = Link(config, protocol, self._outbox, self._logs, pace=pace)
         self._abandonment = Abandonment(self.table, self.link, self._cluster, clock)
 
@@ -155,7 +155,7 @@ class Agent:
             _log.error("journal_entry_quarantined", problem=problem)
         self._description.add_notes(f"journal: {problem}" for problem in restored.quarantined)
         await self.offer.refresh()
-        with contextlib.suppress(Silent):
+        with contextlib.suppress(DevicesSilent):
             await self.devices.refresh()
         for note in self._description.notes:
             _log.info("note", note=note)
@@ -192,7 +192,7 @@ class Agent:
             await off_loop(self._devices_source.close, 1.0)
 
     async def _watch_devices(self) -> None:
-        with contextlib.suppress(Silent):
+        with contextlib.suppress(DevicesSilent):
             await self.devices.refresh()
         if (news := await self._description.news()) is not None:
             self._outbox.inventory(news)

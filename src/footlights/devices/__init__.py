@@ -1,23 +1,18 @@
 """What a node can run sessions on: NVIDIA GPUs and MIG instances, software renderers, and simulated GPUs.
 
-Owns: reading devices (``reading``), and the pure judgements on a reading: is it healthy (``health``), what
-can it do (``capabilities``), who else is on it (``foreign``), may a session start on it now (``admission``).
+What is in here
+    ``kinds`` says which kinds of devices there are and what each is like. ``detect`` chooses the source: ``nvml``,
+    ``software`` or ``fake``. ``reading`` is what can be known of a device; pure judgements on a reading are its
+    ``health``, its ``capabilities``, who else is on it (``foreign``) and whether a session may start (``admission``).
 
-How a reading comes about, one way::
+How a reading comes about
+    Driver (``nvml`` | ``fake``) ── answers, or why not ──> ``answers`` ──> health, capabilities ──> DeviceReading
+    ``tracker`` remembers what it saw, so that a GPU which disappears is reported LOST instead of forgotten.
 
-    Driver (nvml | fake) ── answers, or why not ──> gather ──> Answers ──> health, capabilities ──>
-                                                      DeviceReading └── TrackedDevices remembers what it saw,
-                                                          so that a GPU which disappears is reported LOST
-                                                          instead of forgotten
-
-Invariants:
-
-* ``None`` means that the driver does not say. It is never turned into zero, nor into a guess.
-* A device is keyed by its UUID. An index is for display.
-* One failing GPU, or one call the driver does not know, costs that GPU's value or health and nothing else.
-* The fake and NVML share everything above the driver, and take the same knobs: ``fake.FakeState`` is also
-  what the tests' stand-in for NVIDIA's library is set by, so that one suite holds for both.
-* Only ``nvml`` imports ``pynvml``; nothing here imports the rest of Footlights.
+What must hold
+    * ``None`` means that the driver does not say. It is never turned into zero, nor into a guess.
+    * A device is keyed by its UUID. An index is for display.
+    * One failing GPU, or one call the driver does not know, costs that GPU's value or health and nothing else.
+    * The fake and NVML share everything above the driver and take the same settings, so one test suite holds for both.
+    * Only ``nvml`` imports ``pynvml``; nothing here imports the rest of Footlights.
 """
-
-from __future__ import annotations

@@ -48,14 +48,14 @@ def admit(reading: DeviceReading | None, need: Need, occupants: Foreign | None =
         occupants: what `foreign.foreign` made of the same reading.
     """
     if reading is None:
-        return DeviceRefusal("MISSING", "no such device on this node any more")
+        return DeviceRefusal("MISSING", "no such device on this node")
     if reading.health in (DeviceHealth.LOST, DeviceHealth.UNHEALTHY):
         reasons = "; ".join(f"{r.reason}: {r.message}" for r in reading.health_reasons)
         return DeviceRefusal(reading.health.value, reasons)
     if need.hardware and not reading.kind.traits.hardware:
         return DeviceRefusal("NO_HARDWARE", f"{reading.name} renders on the CPU")
     if need.graphics and not reading.graphics:
-        return DeviceRefusal("NO_GRAPHICS", f"{reading.name} cannot draw")
+        return DeviceRefusal("NO_GRAPHICS", f"{reading.name} has no graphics")
     if need.encoder and not reading.encoder:
         return DeviceRefusal("NO_ENCODER", f"{reading.name} has no hardware video encoder")
     if occupants is not None and occupants.occupancy is Occupancy.FOREIGN:

@@ -19,7 +19,7 @@ from footlights.devices.reading import DeviceHealth, DeviceProcess, DeviceReadin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from footlights.devices.driver import DriverDevice, Question
+    from footlights.devices.driver import DriverDevice, DriverQuestion
     from footlights.devices.kinds import DeviceKind
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Answers:
     failures: dict[str, DriverError] = field(default_factory=dict)
     """Names of the fields above whose question failed, with the error."""
 
-    def ask(self, device: DriverDevice, question: Question[T]) -> T | None:
+    def ask(self, device: DriverDevice, question: DriverQuestion[T]) -> T | None:
         """Put one question and remember how it went. A lost GPU is not asked again: each call may take seconds.
 
         Raises:
@@ -167,7 +167,7 @@ def last_known(last_seen: DeviceReading, verdict: DeviceHealth, reason: HealthRe
     )
 
 
-def _gather(device: DriverDevice, questions: Sequence[Question[Any]]) -> Answers:
+def _gather(device: DriverDevice, questions: Sequence[DriverQuestion[Any]]) -> Answers:
     answers = Answers()
     for question in questions:
         setattr(answers, question.name, answers.ask(device, question))

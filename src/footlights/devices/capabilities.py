@@ -20,7 +20,7 @@ def has_encoder(name: str, *, refused: bool) -> bool:
     """Whether a GPU has a hardware video encoder.
 
     ``refused``: the driver answered "not supported" to ``nvmlDeviceGetEncoderCapacity`` for H.264, which is
-    its documented word for a device without one. Its other answers do not tell (a capacity of 0 is also a
+    its documented word for a device without one. Its other answers are no proof (a capacity of 0 is also a
     busy encoder, and statistics are zero on boards without any), so boards known to have none are named here.
     A board that is neither is believed to have one: a wrong yes fails visibly at the launch, a wrong no hides
     a working GPU.

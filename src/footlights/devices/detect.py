@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from footlights.devices.fake import FakeDevices
-from footlights.devices.reading import DeviceInventory, DeviceReading, Devices
-from footlights.devices.software import SoftwareDevices
+if TYPE_CHECKING:
+    from footlights.devices.reading import DeviceInventory, DeviceReading, Devices
+
+_FILE = "fake:"
 
 
 def detect(choice: str = "auto", *, identity: str | None = None, software_count: int | None = None) -> Devices:
@@ -26,18 +29,24 @@ def detect(choice: str = "auto", *, identity: str | None = None, software_count:
         OSError: the file cannot be read.
         ImportError: for ``nvml``, the wrong Python binding is installed.
     """
+    if not is_choice(choice):
+        raise ValueError(f"unknown choice {choice!r}; choose from auto, nvml, software and fake:FILE")
     if choice == "auto":
         return _auto(identity, software_count)
     if choice == "nvml":
         return _nvml()
     if choice == "software":
-        note = "software renderers, as asked for"
-        return _Noted(SoftwareDevices(software_count, identity=identity), (note,))
-    if choice.startswith("fake:") and len(choice) > len("fake:"):
-        path = Path(choice.removeprefix("fake:")).expanduser()
-        note = f"simulated GPUs from {path}"
-        return _Noted(FakeDevices(path, machine=identity or "fake"), (note,))
-    raise ValueError(f"devices {choice!r}: give auto, nvml, software or fake:FILE")
+        return _software(identity, software_count, ("software renderers, as asked for",))
+    from footlights.devices.fake import FakeDevices  # each source is imported where it is used: a command asks first
+
+    path = Path(choice.removeprefix(_FILE)).expanduser()
+    note = f"simulated GPUs from {path}"
+    return _Noted(FakeDevices(path, machine=identity or "fake"), (note,))
+
+
+def is_choice(choice: str) -> bool:
+    """Whether ``detect`` knows a choice."""
+    return choice in ("auto", "nvml", "software") or (choice.startswith(_FILE) and choice != _FILE)
 
 
 def _nvml() -> Devices:
@@ -58,6 +67,12 @@ def _auto(identity: str | None, software_count: int | None) -> Devices:
         devices.close()
         why = list(found.notes) or ["the NVIDIA driver lists no GPU"]
     notes = (*why, "no GPU to offer: software renderers are offered instead")
+    return _software(identity, software_count, notes)
+
+
+def _software(identity: str | None, software_count: int | None, notes: tuple[str, ...]) -> Devices:
+    from footlights.devices.software import SoftwareDevices
+
     return _Noted(SoftwareDevices(software_count, identity=identity), notes)
 
 
@@ -70,7 +85,7 @@ class _Noted:
 
     def read(self) -> DeviceInventory:
         found = self._devices.read()
-        return DeviceInventory(found.devices, found.driver_version, found.library_version, (*self._notes, *found.notes))
+        return replace(found, notes=(*self._notes, *found.notes))
 
     def read_one(self, uuid: str) -> DeviceReading:
         return self._devices.read_one(uuid)

@@ -65,31 +65,31 @@ class DriverGoneError(DriverError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[T]):
+class DriverQuestion(Generic[T]):
     """One thing that a device can be asked; its answer has the type of the question."""
 
     name: str
 
 
-NAME: Final[Question[str]] = Question("name")
-PCI_BUS_ID: Final[Question[str]] = Question("pci_bus_id")
-MEMORY: Final[Question[Memory]] = Question("memory")
-UTILIZATION_PERCENT: Final[Question[int]] = Question("utilization_percent")
-ENCODER_SESSIONS: Final[Question[int]] = Question("encoder_sessions")
-ENCODER_CAPACITY: Final[Question[int]] = Question("encoder_capacity")
-GRAPHICS_ALLOWED: Final[Question[bool]] = Question("graphics_allowed")
-COMPUTE: Final[Question[Sequence[DeviceProcess]]] = Question("compute")
+NAME: Final[DriverQuestion[str]] = DriverQuestion("name")
+PCI_BUS_ID: Final[DriverQuestion[str]] = DriverQuestion("pci_bus_id")
+MEMORY: Final[DriverQuestion[Memory]] = DriverQuestion("memory")
+UTILIZATION_PERCENT: Final[DriverQuestion[int]] = DriverQuestion("utilization_percent")
+ENCODER_SESSIONS: Final[DriverQuestion[int]] = DriverQuestion("encoder_sessions")
+ENCODER_CAPACITY: Final[DriverQuestion[int]] = DriverQuestion("encoder_capacity")
+GRAPHICS_ALLOWED: Final[DriverQuestion[bool]] = DriverQuestion("graphics_allowed")
+COMPUTE: Final[DriverQuestion[Sequence[DeviceProcess]]] = DriverQuestion("compute")
 """Processes that compute on it."""
-GRAPHICS: Final[Question[Sequence[DeviceProcess]]] = Question("graphics")
+GRAPHICS: Final[DriverQuestion[Sequence[DeviceProcess]]] = DriverQuestion("graphics")
 """Processes that draw on it."""
-ECC_CORRECTED: Final[Question[int]] = Question("ecc_corrected")
-ECC_UNCORRECTED: Final[Question[int]] = Question("ecc_uncorrected")
-RETIRED_PAGES: Final[Question[int]] = Question("retired_pages")
-RETIRED_PAGES_PENDING: Final[Question[bool]] = Question("retired_pages_pending")
-REMAPPED_ROWS: Final[Question[RemappedRows]] = Question("remapped_rows")
-RECOVERY_ACTION: Final[Question[str]] = Question("recovery_action")
-MIG_ENABLED: Final[Question[bool]] = Question("mig_enabled")
-MIG_ATTRIBUTES: Final[Question[MigAttributes]] = Question("mig_attributes")
+ECC_CORRECTED: Final[DriverQuestion[int]] = DriverQuestion("ecc_corrected")
+ECC_UNCORRECTED: Final[DriverQuestion[int]] = DriverQuestion("ecc_uncorrected")
+RETIRED_PAGES: Final[DriverQuestion[int]] = DriverQuestion("retired_pages")
+RETIRED_PAGES_PENDING: Final[DriverQuestion[bool]] = DriverQuestion("retired_pages_pending")
+REMAPPED_ROWS: Final[DriverQuestion[RemappedRows]] = DriverQuestion("remapped_rows")
+RECOVERY_ACTION: Final[DriverQuestion[str]] = DriverQuestion("recovery_action")
+MIG_ENABLED: Final[DriverQuestion[bool]] = DriverQuestion("mig_enabled")
+MIG_ATTRIBUTES: Final[DriverQuestion[MigAttributes]] = DriverQuestion("mig_attributes")
 
 
 class DriverDevice(Protocol):
@@ -102,7 +102,7 @@ class DriverDevice(Protocol):
         """Who the device is."""
         ...
 
-    def ask(self, question: Question[T]) -> T:
+    def ask(self, question: DriverQuestion[T]) -> T:
         """Put one question to the driver."""
         ...
 

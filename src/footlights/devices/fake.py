@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from footlights.devices.driver import (
     DriverDevice,
     DriverError,
     DriverGoneError,
+    DriverQuestion,
     Memory,
     MigAttributes,
-    Question,
     Unanswered,
     UnsupportedError,
 )
 from footlights.devices.fake_state import FakeGpu, FakeInstance, FakeProcess, FakeState, load
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.reading import DeviceProcess, ProcessKind
-from footlights.devices.tracker import TrackedDevices
+from footlights.devices.tracker import TrackedDevices, TrackingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,11 @@ class FakeDevices(TrackedDevices):
     """
 
     def __init__(
-        self, source: FakeState | Callable[[], FakeState] | Path, *, machine: str = "fake", **tracking: Any
+        self,
+        source: FakeState | Callable[[], FakeState] | Path,
+        *,
+        machine: str = "fake",
+        **tracking: Unpack[TrackingSettings],
     ) -> None:
         driver = FakeDriver(_StateFile(source, machine) if isinstance(source, Path) else source)
         super().__init__(driver, gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, **tracking)
@@ -131,7 +135,7 @@ _FUNCTIONS = {
 
 
 class _FakeDevice:
-    """A simulated GPU; each question is answered by the member of `FakeGpu` of its name, but for those below."""
+    """A simulated GPU; each question is answered by the member of `FakeGpu` of its name, except those below."""
 
     def __init__(self, gpu: FakeGpu, cut: MigAttributes | None = None) -> None:
         self._gpu = gpu
@@ -140,7 +144,7 @@ class _FakeDevice:
     def uuid(self) -> str:
         return _ask(self._gpu, "nvmlDeviceGetUUID", self._gpu.uuid)
 
-    def ask(self, question: Question[T]) -> T:
+    def ask(self, question: DriverQuestion[T]) -> T:
         gpu, total = self._gpu, self._gpu.memory_total_bytes
         answers: dict[str, Any] = {
             "memory": None if total is None else Memory(total, max(0, total - gpu.memory_used_bytes)),

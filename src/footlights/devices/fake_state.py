@@ -129,7 +129,7 @@ def parse(given: Any, *, machine: str = "fake") -> FakeState:
         gpu = dict(_mapping(f"gpus[{position}]", entry))
         count = gpu.pop("count", 1)
         if type(count) is not int or count < 1 or (count > 1 and "uuid" in gpu):
-            raise ValueError(f"gpus[{position}].count: {count!r}; give a number from 1, and no uuid above 1")
+            raise ValueError(f"gpus[{position}].count: must be at least 1, and 1 with a uuid (got {count!r})")
         for _ in range(count):
             uuid = f"GPU-{uuids.uuid5(_NAMESPACE, f'{machine}/{len(gpus)}')}"
             gpus.append(_gpu(f"gpus[{position}]", {"uuid": uuid, **gpu}))
@@ -193,7 +193,7 @@ def _scalar(where: str, declared: str, name: str, value: Any) -> Any:
     if name.endswith("_bytes") and isinstance(value, str):
         number = value.removesuffix("GiB").strip()
         if not value.endswith("GiB") or not number.replace(".", "", 1).isdigit():
-            raise ValueError(f"{where}: {value!r}; give bytes, or a size such as 48GiB")
+            raise ValueError(f"{where}: {value!r} is not a size; give bytes, or a size such as 48GiB")
         return int(float(number) * GIB)
     options = [option.strip() for option in declared.split("|")]
     plain = {"int": int, "str": str, "bool": bool}

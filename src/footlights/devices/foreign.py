@@ -23,12 +23,12 @@ class ForeignProcess:
 
 
 class Occupancy(enum.Enum):
-    """Whether strangers are on a device."""
+    """Whether foreign processes are on a device."""
 
     FREE = "FREE"
     FOREIGN = "FOREIGN"
     UNKNOWN = "UNKNOWN"
-    """It cannot be told, and nobody guesses; ``Foreign.why`` says what is missing."""
+    """It is unknown, and is not guessed; ``Foreign.why`` says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def foreign(
     foreign_memory_bytes: int,
     pids_visible: bool | None,
 ) -> Foreign:
-    """Judge who else is on a device.
+    """Judge which other processes are on a device.
 
     Foreign is a compute process, or any process above ``foreign_memory_bytes``, that is not in one of our
     launches' trees: a desktop's own X server with little memory is not.
@@ -58,8 +58,8 @@ def foreign(
         reading: the device as read just now.
         own_pids: pids of all our launches' trees on this node, in the namespace that we see.
         foreign_memory_bytes: a graphics process up to this much is tolerated.
-        pids_visible: whether our pids are the driver's (`pids.are_the_hosts`). Where not, ours cannot be told
-        from others.
+        pids_visible: whether our pids are the driver's (`pids.are_the_hosts`). Where not, ours cannot be
+        distinguished from others.
     """
     if not reading.kind.traits.lists_processes:
         return Foreign(Occupancy.FREE)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTraits:
-    """What the rest of the house has to know of a kind of device."""
+    """What the other packages have to know of a kind of device."""
 
     hardware: bool = True
     """Whether it is a GPU, and not a renderer on the CPU."""

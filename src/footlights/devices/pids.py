@@ -1,4 +1,4 @@
-"""Whether the process ids that a GPU driver reports mean anything to us. The driver speaks of the host's."""
+"""Whether the process ids that a GPU driver reports, which are the host's, are ours too."""
 
 from __future__ import annotations
 

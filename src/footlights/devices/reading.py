@@ -65,7 +65,7 @@ class DeviceReading:
     utilization_percent: int | None = None
     encoder_sessions: int | None = None
     processes: tuple[DeviceProcess, ...] | None = None
-    """None where processes cannot be read: then "foreign" cannot be judged and nobody guesses."""
+    """None where processes cannot be read: then "foreign" cannot be judged, and is not guessed."""
     graphics: bool = True
     """Whether it can draw (a MIG instance cannot)."""
     encoder: bool = True

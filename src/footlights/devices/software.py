@@ -31,7 +31,7 @@ class SoftwareDevices:
 
     def __init__(self, count: int | None = None, *, identity: str | None = None) -> None:
         if count is not None and count < 1:
-            raise ValueError(f"software devices: {count}; give a number from 1")
+            raise ValueError(f"software devices must be at least 1 (got {count})")
         identity = identity or _machine_id()
         self._readings = tuple(
             DeviceReading(

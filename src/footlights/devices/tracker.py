@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from footlights.devices import answers, health
 from footlights.devices.driver import MIG_ENABLED, Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class TrackingSettings(TypedDict, total=False):
+    """The settings of `TrackedDevices` that every source of devices hands on."""
+
+    timeout_s: float
+    reopen_after_s: float
+    xid_quarantine_s: float
+    clock: Callable[[], float]
+
+
 class TrackedDevices:
     """`Devices` over a `Driver`.
 
@@ -32,7 +41,7 @@ class TrackedDevices:
     Args:
         driver: asked by one thread at a time.
         gpu_kind, instance_kind: the kinds that readings carry.
-        patience_s: how long a caller waits for another one that is inside the driver, before `TimeoutError`.
+        timeout_s: how long a caller waits for another one that is inside the driver, before `TimeoutError`.
         reopen_after_s: how often, at most, the driver is reopened to look for lost GPUs: it enumerates only
         when opened.
         xid_quarantine_s: how long after its last critical error (XID) a GPU that reads well otherwise stays
@@ -46,7 +55,7 @@ class TrackedDevices:
         *,
         gpu_kind: DeviceKind,
         instance_kind: DeviceKind,
-        patience_s: float = 30.0,
+        timeout_s: float = 30.0,
         reopen_after_s: float = 30.0,
         xid_quarantine_s: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
@@ -54,7 +63,7 @@ class TrackedDevices:
         self._driver = driver
         self._gpu_kind = gpu_kind
         self._instance_kind = instance_kind
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._reopen_after_s = reopen_after_s
         self._xid_quarantine_s = xid_quarantine_s
         self._clock = clock
@@ -96,9 +105,9 @@ class TrackedDevices:
 
     @contextmanager
     def _my_turn(self) -> Iterator[None]:
-        if not self._turn.acquire(timeout=self._patience_s):
+        if not self._turn.acquire(timeout=self._timeout_s):
             raise TimeoutError(
-                f"the GPU driver has not answered an earlier read for {self._patience_s:g} s; it may hang, see dmesg"
+                f"the GPU driver has not answered an earlier read for {self._timeout_s:g} s; it may hang, see dmesg"
             )
         try:
             yield
@@ -114,7 +123,7 @@ class TrackedDevices:
             try:
                 return self._read_open(only)
             except DriverGoneError as error:
-                # A driver that was restarted refuses whoever opened it before; opened again it may well answer.
+                # A driver that was restarted refuses handles from before; opened again it may well answer.
                 _log.info("reopening the GPU driver: %s", error)
                 self._driver.close()
                 self._driver.open()

@@ -1,6 +1,6 @@
 """Runs nothing and behaves as its version says: for tests, and for simulated fleets of thousands of sessions.
 
-What a launch of it is at any moment follows from when it was started and told to stop, so there are no tasks and no
+What a launch of it is at any moment follows from when it was started and asked to stop, so there are no tasks and no
 timers. Those times are kept in memory and in one small file of the launch's directory, where another agent, and
 `readiness`, find them.
 """
@@ -43,15 +43,15 @@ class _Times:
     launch_id: str
     started: float
     stop: float = math.inf
-    """When it was told to stop."""
+    """When it was asked to stop."""
     kill: float = math.inf
     """When it is killed, whatever it does."""
 
     def end(self, fake: FakeBehavior) -> tuple[float, int]:
         """Say when it ends, and with which status; never is infinity."""
         exits = self.started + seconds(fake.exit_after) if fake.HasField("exit_after") else math.inf
-        heeds = math.inf if fake.ignore_stop else self.stop + seconds(fake.stop_after)
-        return min((exits, fake.exit_code), (heeds, 0), (self.kill, SIGKILL), key=lambda end: end[0])
+        ends = math.inf if fake.ignore_stop else self.stop + seconds(fake.stop_after)
+        return min((exits, fake.exit_code), (ends, 0), (self.kill, SIGKILL), key=lambda end: end[0])
 
 
 class FakeLauncher:
@@ -67,7 +67,7 @@ class FakeLauncher:
         self._known: dict[Path, _Times] = {}
 
     async def unavailable(self) -> str:
-        """Nothing is needed."""
+        """Always empty."""
         return ""
 
     async def prepare(self, plan: LaunchPlan) -> None:

@@ -68,6 +68,8 @@ class LaunchPlan:
 
 
 class Phase(enum.Enum):
+    """How far a launch is, as its launcher sees it."""
+
     RUNNING = "RUNNING"
     EXITED = "EXITED"
     """Proved: every process of the tree is gone and the exit status is known."""
@@ -83,7 +85,7 @@ class Status:
     exit_code: int | None = None
     """The application's exit status; -N where signal N killed it; None where it cannot be known."""
     pids: frozenset[int] = frozenset()
-    """The process tree, in the node's pid namespace; empty where the launcher cannot tell."""
+    """The process tree, in the node's pid namespace; empty where the launcher does not know."""
     message: str = ""
 
 
@@ -91,11 +93,11 @@ class LaunchError(Exception):
     """The application could not be started: final for this launch."""
 
     def __init__(self, reason: str, message: str, *, rejected: bool = False) -> None:
-        """Say why.
+        """Make the error.
 
         Args:
             reason: UPPER_SNAKE and stable (``COMMAND_NOT_FOUND``, ``IMAGE_PULL_FAILED``).
-            message: The same for a person, with the value and the fix.
+            message: The same as a sentence, with the value and the fix.
             rejected: Whether only this node or device will not do, so that another one may be tried.
         """
         super().__init__(message)
@@ -110,15 +112,14 @@ _NODE_ERRNOS = frozenset(
 
 
 def node_error(number: int | None, message: str) -> LaunchError | None:
-    """Return what to say where it was the node that failed (its disk, its memory, its descriptors): another may do.
+    """Make the error where it was the node that failed (its disk, its memory, its descriptors): another may do.
 
     None where the error number says nothing of the node.
     """
     if number not in _NODE_ERRNOS:
         return None
-    return LaunchError(
-        "NODE_RESOURCES", f"The node lacks what a start takes: {message} See to the node.", rejected=True
-    )
+    text = f"The node lacks resources that a start needs: {message} Check its disk, memory and file limits."
+    return LaunchError("NODE_RESOURCES", text, rejected=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Launcher(Protocol):
     async def status(self, plan: LaunchPlan) -> Status:
         """Say how the launch is now; also for one that was started by an agent before this one.
 
-        Where that cannot be told now (a container engine that does not answer) this raises, as ``stop``, ``log``,
+        Where that is unknown now (a container engine that does not answer) this raises, as ``stop``, ``log``,
         ``discard``, ``find`` and ``end_orphan`` do: nothing is known then, and the call is made again.
         """
         ...
@@ -175,7 +176,7 @@ class Launcher(Protocol):
         ...
 
     async def discard(self, plan: LaunchPlan) -> None:
-        """Remove every trace of an ended launch but its output directory, which the agent removes by age."""
+        """Remove every trace of an ended launch except its output directory, which the agent removes by age."""
         ...
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:

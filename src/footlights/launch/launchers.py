@@ -42,7 +42,7 @@ class ApplicationAnswers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherTraits:
-    """What the rest of the house has to know of a launcher."""
+    """What the other packages have to know of a launcher."""
 
     name: str
     """As in ``--launchers``, in a node's facts and in placement."""

@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
@@ -20,7 +21,7 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.launch.recipe.template import TemplateError, parse
-from footlights.protocol import times
+from footlights.protocol.times import seconds
 from footlights.v1.application_pb2 import Version
 
 if TYPE_CHECKING:
@@ -93,9 +94,7 @@ def render(
         argv=argv,
         environment=tuple(sorted(environment.items())),
         working_directory=version.working_directory,
-        stop_grace_s=(
-            times.seconds(grace) if assignment.limits.HasField("stop_grace_period") else DEFAULT_STOP_GRACE_S
-        ),
+        stop_grace_s=(seconds(grace) if assignment.limits.HasField("stop_grace_period") else DEFAULT_STOP_GRACE_S),
         directory=directory,
         version=version,
         mounts=mounts,
@@ -107,7 +106,7 @@ def resolve_command(command: str, path: str) -> str:
     """Say which file a process's command means.
 
     A name without a slash is looked up in the application's own ``path``, then among the console scripts beside the
-    agent's interpreter, so that ``footlights-viewer`` runs from a virtual environment that nobody activated. Our own
+    agent's interpreter, so that ``footlights-viewer`` runs from a virtual environment that is not activated. Our own
     scripts (``footlights-*``) are looked up there first: the agent's release and theirs belong together. A name that
     is in neither place is returned as it is, and the launcher says COMMAND_NOT_FOUND.
     """
@@ -124,52 +123,33 @@ def resolve_command(command: str, path: str) -> str:
 
 def to_json(plan: LaunchPlan) -> str:
     """Write a plan for the journal; ``from_json`` reads it."""
-    return json.dumps(
-        {
-            "launch_id": plan.launch_id,
-            "session_id": plan.session_id,
-            "cluster_id": plan.cluster_id,
-            "device_uuid": plan.device_uuid,
-            "device_index": plan.device_index,
-            "device_kind": plan.device_kind,
-            "ports": [plan.ports.signal, plan.ports.media, plan.ports.http],
-            "argv": plan.argv,
-            "environment": plan.environment,
-            "working_directory": plan.working_directory,
-            "stop_grace_s": plan.stop_grace_s,
-            "directory": str(plan.directory),
-            "version": json_format.MessageToDict(plan.version, preserving_proto_field_name=True),
-            "mounts": plan.mounts,
-            "cdi_device": plan.cdi_device,
-        }
+    value: dict[str, Any] = {field.name: getattr(plan, field.name) for field in fields(plan)}
+    value.update(
+        ports=[plan.ports.signal, plan.ports.media, plan.ports.http],
+        directory=str(plan.directory),
+        version=json_format.MessageToDict(plan.version, preserving_proto_field_name=True),
     )
+    return json.dumps(value)
 
 
 def from_json(text: str) -> LaunchPlan:
     """Read what ``to_json`` wrote.
 
-    Members that a later release added to the version are ignored. Raises ValueError where it is not a plan.
+    Members that a later release added are ignored. Raises ValueError where it is not a plan.
     """
     try:
-        value = json.loads(text)
+        given = json.loads(text)
+        value = {field.name: given[field.name] for field in fields(LaunchPlan) if field.name in given}
         signal, media, http = value["ports"]
-        return LaunchPlan(
-            launch_id=value["launch_id"],
-            session_id=value["session_id"],
-            cluster_id=value["cluster_id"],
-            device_uuid=value["device_uuid"],
-            device_index=value["device_index"],
-            device_kind=value["device_kind"],
+        value.update(
             ports=Ports(signal=signal, media=media, http=http),
             argv=tuple(value["argv"]),
             environment=tuple((name, text) for name, text in value["environment"]),
-            working_directory=value["working_directory"],
-            stop_grace_s=value["stop_grace_s"],
             directory=Path(value["directory"]),
             version=json_format.ParseDict(value["version"], Version(), ignore_unknown_fields=True),
             mounts=tuple(value.get("mounts", ())),
-            cdi_device=value.get("cdi_device", ""),
         )
+        return LaunchPlan(**value)
     except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
         raise ValueError(f"not a plan: {type(error).__name__}: {error}") from error
 
@@ -199,7 +179,9 @@ def _secrets(secrets: bytes) -> dict[str, object]:
         value = None
     if not isinstance(value, dict):
         # Without its content: it is secret.
-        raise LaunchError("BAD_RECIPE", "the assignment's secrets are no JSON object: the control plane is at fault.")
+        raise LaunchError(
+            "BAD_RECIPE", "the assignment's secrets are not a JSON object (a fault of the control plane)."
+        )
     return value
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PRIVATE = 0o600
-PRIVATE_DIRECTORY = 0o700
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from footlights.errors import Error, NotFound, Unavailable
-from footlights.protocol import times
+from footlights.protocol.times import duration, unix_seconds
 from footlights.simulate.fleet import AT_ONCE, LABEL
 from footlights.simulate.node import NUMBER
 from footlights.simulate.tally import Tally
@@ -65,7 +65,7 @@ class Demand:
 
     @property
     def states(self) -> Counter[str]:
-        """How many sessions are in each state, as last told."""
+        """How many sessions are in each state, as last reported."""
         return +self._states
 
     @property
@@ -207,7 +207,7 @@ class Demand:
     def _note(self, session: session_pb2.Session) -> None:
         owned = self._owned.get(session.session_id)
         if owned is None:
-            # Told before the answer to its creation came; or that answer was lost, and it is nobody's.
+            # Told before the answer to its creation came; or that answer was lost.
             self._early[session.session_id] = session
             return
         before, owned.state = owned.state, session.state
@@ -224,13 +224,13 @@ class Demand:
     def _time(self, session: session_pb2.Session) -> None:
         """Time its way by the control plane's own clock, which wrote both ends."""
         reached = {milestone.stage: milestone.time for milestone in session.timeline}
-        created = times.unix_seconds(session.created_time)
+        created = unix_seconds(session.created_time)
         for stage, name in (
             (session_pb2.Session.Milestone.PLACED, "placed_s"),
             (session_pb2.Session.Milestone.APPLICATION_READY, "ready_s"),
         ):
             if stage in reached:
-                self.tally.time(name, times.unix_seconds(reached[stage]) - created)
+                self.tally.time(name, unix_seconds(reached[stage]) - created)
 
     async def _follow(self) -> None:
         request = session_pb2.WatchSessionsRequest(username=self._username)
@@ -241,7 +241,7 @@ class Demand:
                     request.after_revision = max(request.after_revision, session.revision)
                     self._note(session)
             except Error:
-                self.tally.count("watch_begun_anew")
+                self.tally.count("watch_restarted")
             await asyncio.sleep(_AGAIN_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -252,10 +252,10 @@ class Demand:
 
 def _manifest(application: SimulatedApplication, run: str) -> application_pb2.ApplyApplicationRequest:
     limits = application_pb2.Limits(
-        start_timeout=times.duration(application.start_timeout_s),
-        never_connected_timeout=times.duration(application.never_connected_s),
-        idle_timeout=times.duration(application.idle_s),
-        max_duration=times.duration(application.max_s),
+        start_timeout=duration(application.start_timeout_s),
+        never_connected_timeout=duration(application.never_connected_s),
+        idle_timeout=duration(application.idle_s),
+        max_duration=duration(application.max_s),
     )
     needs = application_pb2.Needs(
         slots=application.slots, min_memory_bytes=int(application.memory_gib * (1 << 30)), node_labels={LABEL: run}

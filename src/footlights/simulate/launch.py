@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from footlights.agent.launches.record import Record, seconds
+from footlights.agent.launches.record import Record, limit_s
 from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, LaunchEnding, Ready, decide
 from footlights.devices.kinds import DeviceKind
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
@@ -46,7 +46,7 @@ class SimulatedLaunch:
             fate: What its application does.
             ports: The ports it says it has.
             holder: Which other launch of the node holds a slot of this one; empty for none.
-            changed: Called when something is worth telling at once.
+            changed: Called when something should be reported at once.
         """
         self.record = record
         self.fate = fate
@@ -68,7 +68,7 @@ class SimulatedLaunch:
         return self.record.state.final
 
     def end(self, ending: LaunchEnding) -> None:
-        """Have it end so; the first word counts."""
+        """End it this way; the first decision counts."""
         if self.record.decide(ending):
             self.turn()
 
@@ -96,7 +96,7 @@ class SimulatedLaunch:
             self._timer.cancel()
 
     def report(self) -> LaunchReport:
-        """Say how it is now: somebody who is connected is at work, not idle."""
+        """Say how it is now: a connected viewer counts as active, not idle."""
         if self.record.viewers:
             self.record.observe(self.record.viewers, 0.0)
         return self.record.report()
@@ -110,7 +110,7 @@ class SimulatedLaunch:
             self._changed(self)
         if record.state is not LaunchState.READY:
             return
-        since = (record.ready_for or 0.0) + _LEAST_S  # a timer may be a hair early
+        since = (record.ready_for or 0.0) + _LEAST_S  # a timer may be slightly early
         viewers = sum(come <= since < leave for come, leave in self.fate.visits)
         if record.observe(viewers, 0.0 if viewers else None):
             if viewers:
@@ -187,7 +187,7 @@ class SimulatedLaunch:
             self._changed(self)
             return
         if self.fate.refused:
-            text = f"{assignment.device_uuid}: somebody else's process is on the device, says the profile"
+            text = f"{assignment.device_uuid}: another process is on the device, says the profile"
             record.conclude(LaunchEnding(LaunchState.REJECTED, REFUSED, text), None, ())
             self._changed(self)
             return
@@ -203,7 +203,7 @@ class SimulatedLaunch:
             argv=(),
             environment=(),
             working_directory="",
-            stop_grace_s=seconds(assignment.limits, "stop_grace_period") or _DEFAULT_GRACE_S,
+            stop_grace_s=limit_s(assignment.limits, "stop_grace_period") or _DEFAULT_GRACE_S,
             directory=_NOWHERE,
             version=assignment.version,
         )

@@ -30,7 +30,7 @@ _DRAIN_S: Final = 20.0
 
 
 async def simulate(simulation: Simulation, clients: Sequence[Client], stop: asyncio.Event, show: Show) -> Report:
-    """Run a simulation until its duration is over or ``stop`` is set; leave nothing behind unless told to.
+    """Run a simulation until its duration is over or ``stop`` is set; leave nothing behind unless asked to.
 
     Args:
         simulation: What to simulate.

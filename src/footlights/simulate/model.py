@@ -29,7 +29,7 @@ class SimulatedArrival:
     """Since the demand began."""
     application: str
     length_s: float
-    """From ready until its owner ends it; infinite where nobody does."""
+    """From ready until its owner ends it; infinite where the owner never does."""
     patience_s: float
     """From created until its owner ends what is not ready."""
 
@@ -52,12 +52,12 @@ class Fate:
     stop_s: float
     """From the order to stop."""
     visits: tuple[tuple[float, float], ...]
-    """When somebody comes and goes, from ready."""
+    """When viewers connect and disconnect, from ready."""
 
 
 @dataclass(frozen=True, slots=True)
-class Blow:
-    """What befalls a node, and when."""
+class Interruption:
+    """An interruption of a node, and when it happens."""
 
     at_s: float
     """Since the node was first begun."""
@@ -88,12 +88,12 @@ class Model:
         return _choose(self.profile.gpus, self._dice("gpu", node))
 
     def fate(self, *, session: str, node: str, warm: bool) -> Fate:
-        """Draw what a launch of a session will do on a node; another node, or another try, is another throw.
+        """Draw what a launch of a session will do on a node; another node, or another try, is another draw.
 
         Args:
             session: What names the session the same in every run: the number of its arrival.
             node: The node, and which of the session's tries there it is.
-            warm: Whether the node has run the application of late.
+            warm: Whether the node has run the application recently.
         """
         start, sessions = self.profile.start, self.profile.sessions
         dice = self._dice("launch", session, node)
@@ -125,21 +125,21 @@ class Model:
             visits=self._visits(dice, within_s=min(exit_s, self._longest_s())),
         )
 
-    def blows(self, node: int) -> Iterator[Blow]:
-        """Yield what befalls a node, in the order of its times; a blow begins only after the last one is over."""
+    def interruptions(self, node: int) -> Iterator[Interruption]:
+        """Yield a node's interruptions in order of time; one begins only after the last one is over."""
         rates = {
             kind: (mishap.per_hour / 3600, mishap.for_s)
             for kind in ("link_lost", "agent_restarted", "machine_gone")
             if (mishap := getattr(self.profile.nodes, kind)).per_hour > 0
         }
-        dice = self._dice("blows", node)
+        dice = self._dice("interruptions", node)
         at_s, total = 0.0, sum(rate for rate, _ in rates.values())
         while rates:
             at_s += dice.expovariate(total)
             kind = dice.choices(list(rates), [rate for rate, _ in rates.values()])[0]
-            blow = Blow(at_s, kind, rates[kind][1].draw(dice))
-            yield blow
-            at_s += blow.for_s
+            interruption = Interruption(at_s, kind, rates[kind][1].draw(dice))
+            yield interruption
+            at_s += interruption.for_s
 
     def _arrival(self, number: int, at_s: float) -> SimulatedArrival:
         dice = self._dice("session", number)

@@ -40,7 +40,7 @@ NUMBER: Final = "number"
 
 
 class SimulatedNode:
-    """Keeps a node's side of the protocol: what is assigned is brought about, or ended, and told."""
+    """Keeps a node's side of the protocol: what is assigned is started, or ended, and reported."""
 
     def __init__(
         self, number: int, config: AgentConfig, model: Model, clock: Clock, tally: Tally, *, gpus: int, rate: float
@@ -49,12 +49,12 @@ class SimulatedNode:
 
         Args:
             number: Its place in the fleet; its devices and mishaps are drawn from it.
-            config: Its name, token, and whom it dials.
+            config: Its name, token and servers.
             model: What its launches do.
             clock: What launches are timed by.
             tally: Where is counted what it sees.
             gpus: How many devices it has.
-            rate: How many times as often as the profile says mishaps befall it.
+            rate: How many times as often as the profile says it is interrupted.
         """
         self._number, self._config, self._model = number, config, model
         self._clock, self._tally, self._rate = clock, tally, rate
@@ -84,35 +84,35 @@ class SimulatedNode:
         return list(self._launches.values())
 
     async def run(self) -> None:
-        """Hold the link and suffer what befalls it, until cancelled."""
+        """Hold the link, with its interruptions, until cancelled."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        blows = self._model.blows(self._number) if self._rate > 0 else iter(())
+        interruptions = self._model.interruptions(self._number) if self._rate > 0 else iter(())
         try:
             while True:
-                blow = next(blows, None)
+                interruption = next(interruptions, None)
                 self._dialling_since = loop.time()
                 link = asyncio.create_task(self._supervisor.supervise("link", self._link.hold, every_s=0))
                 try:
-                    if blow is None:
+                    if interruption is None:
                         await link
                         return
-                    await asyncio.wait({link}, timeout=max(0.0, began + blow.at_s / self._rate - loop.time()))
+                    await asyncio.wait({link}, timeout=max(0.0, began + interruption.at_s / self._rate - loop.time()))
                 finally:
                     link.cancel()
                     with suppress(asyncio.CancelledError):
                         await link
-                self._tally.count(blow.kind)
-                if blow.kind == "agent_restarted":
+                self._tally.count(interruption.kind)
+                if interruption.kind == "agent_restarted":
                     self._incarnation = new_id()
-                await asyncio.sleep(blow.for_s)
-                if blow.kind == "machine_gone":
+                await asyncio.sleep(interruption.for_s)
+                if interruption.kind == "machine_gone":
                     self._restart_machine()
         finally:
             for launch in self._launches.values():
                 launch.cancel()
 
-    # What the link speaks for
+    # The link's handler
 
     def hello(self) -> Hello:
         """Say who the node is, what it has, and every launch that it knows."""
@@ -132,7 +132,7 @@ class SimulatedNode:
         self._tally.time("welcome_s", asyncio.get_running_loop().time() - self._dialling_since)
 
     def received(self, message: LinkResponse) -> None:
-        """Bring about what is assigned."""
+        """Start and end what is assigned."""
         match message.WhichOneof("message"):
             case "assignments":
                 self._assign_all(list(message.assignments.assignments))

@@ -48,12 +48,12 @@ class SimulatedApplication:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How launches start. The probabilities exclude each other and are drawn for each launch anew."""
+    """How launches start. The probabilities exclude each other and are drawn again for each launch."""
 
     process_s: Spread = field(default_factory=lambda: Spread(constant=0.3))
     """From the order until its process is up."""
     cold_s: Spread = field(default_factory=lambda: Spread(median=30.0, p99=90.0))
-    """Until it is ready where the node has not run the application of late."""
+    """Until it is ready where the node has not run the application recently."""
     warm_s: Spread = field(default_factory=lambda: Spread(median=8.0, p99=20.0))
     """Until it is ready where the node has."""
     warm_for_s: float = 3600.0
@@ -83,17 +83,17 @@ class SessionBehavior:
     crashed: float = 0.0
     """It crashes at a moment within its length."""
     abandoned: float = 0.0
-    """Nobody ends it: its timers have to."""
+    """Its owner never ends it: its timers have to."""
     stop_s: Spread = field(default_factory=lambda: Spread(constant=0.5))
     """How long an application takes to stop."""
     unwatched: float = 0.0
-    """Nobody ever connects."""
+    """No viewer ever connects."""
     connect_s: Spread = field(default_factory=lambda: Spread(median=3.0, p99=20.0))
     """From ready to the first viewer."""
     visit_s: Spread = field(default_factory=lambda: Spread(median=600.0, p99=3600.0))
     """How long a viewer stays at a time."""
     away_s: Spread = field(default_factory=lambda: Spread(median=120.0, p99=900.0))
-    """How long nobody is there before somebody comes back."""
+    """How long until a viewer comes back."""
 
     def __post_init__(self) -> None:
         """Check the probabilities."""
@@ -103,24 +103,24 @@ class SessionBehavior:
 
 @dataclass(frozen=True, slots=True)
 class Mishap:
-    """Something that befalls nodes, each on its own."""
+    """One kind of interruption; it happens to each node independently."""
 
     per_hour: float = 0.0
-    """How often it befalls one node, in the mean."""
+    """How often it happens to one node, on average."""
     for_s: Spread = field(default_factory=lambda: Spread(constant=10.0))
     """How long the node has no link then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mishaps:
-    """What befalls nodes."""
+    """Interruptions of nodes."""
 
     link_lost: Mishap = field(default_factory=Mishap)
     """The link is cut; launches go on."""
     agent_restarted: Mishap = field(default_factory=Mishap)
     """Another incarnation, which has adopted the launches."""
     machine_gone: Mishap = field(default_factory=Mishap)
-    """The machine dies with its launches, and is started anew."""
+    """The machine dies with its launches, and is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +142,19 @@ class SimulationProfile:
                 raise InvalidArgument(name, "has none with a weight above 0. Give at least one.")
 
 
-def built_in() -> dict[str, str]:
-    """Name and description of the profiles that ship with Footlights."""
-    return {name: load(name).description for name in _shipped()}
-
-
 def load(choice: str) -> SimulationProfile:
     """Read a profile: a built-in one by its name, or a ``.yaml``, ``.yml`` or ``.toml`` file.
 
     Raises:
         InvalidArgument: there is none such, or a member of it will not do; names the member by its path.
     """
-    if choice in _shipped():
+    if choice in built_in():
         text = resources.files(_PACKAGE).joinpath("profiles", f"{choice}.yaml").read_text(encoding="utf-8")
         return read({"name": choice, **yaml.safe_load(text)})
     path = Path(choice)
     if path.suffix not in (".yaml", ".yml", ".toml"):
-        raise InvalidArgument("profile", f"{choice!r}; give {', '.join(_shipped())}, or a YAML or TOML file.")
+        text = f"unknown profile {choice!r}; choose from {', '.join(built_in())}, or give a YAML or TOML file."
+        raise InvalidArgument("profile", text)
     try:
         text = path.read_text(encoding="utf-8")
         found = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
@@ -178,7 +174,8 @@ def read(values: Mapping[str, Any]) -> SimulationProfile:
     return made
 
 
-def _shipped() -> list[str]:
+def built_in() -> list[str]:
+    """The names of the profiles that ship with Footlights."""
     folder = resources.files(_PACKAGE).joinpath("profiles")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
@@ -187,12 +184,12 @@ def _record(kind: type, value: Any, path: str) -> Any:
     if kind is Spread and isinstance(value, int | float) and not isinstance(value, bool):
         value = {"constant": value}
     if not isinstance(value, Mapping):
-        raise InvalidArgument(path or "profile", f"{value!r} is no mapping.")
+        raise InvalidArgument(path or "profile", f"{value!r} is not a mapping.")
     hints = typing.get_type_hints(kind)
     unknown = [str(name) for name in value if name not in hints]
     if unknown:
         at = f"{path}.{unknown[0]}" if path else unknown[0]
-        raise InvalidArgument(at, f"is no member. There are {', '.join(hints)}.")
+        raise InvalidArgument(at, f"is not a member; choose from {', '.join(hints)}.")
     members = {name: _member(hints[name], each, f"{path}.{name}" if path else name) for name, each in value.items()}
     try:
         return kind(**members)
@@ -206,7 +203,7 @@ def _record(kind: type, value: Any, path: str) -> Any:
 def _member(hint: Any, value: Any, path: str) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise InvalidArgument(path, f"{value!r} is no list.")
+            raise InvalidArgument(path, f"{value!r} is not a list.")
         return tuple(_record(typing.get_args(hint)[0], each, f"{path}[{at}]") for at, each in enumerate(value))
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
@@ -217,9 +214,9 @@ def _member(hint: Any, value: Any, path: str) -> Any:
         hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
     wanted = (int, float) if hint is float else hint
     if not isinstance(value, wanted) or isinstance(value, bool):
-        raise InvalidArgument(path, f"{value!r} is no {'number' if hint is float else hint.__name__}.")
+        raise InvalidArgument(path, f"{value!r} is not a {'number' if hint is float else hint.__name__}.")
     if isinstance(value, int | float) and value < 0:
-        raise InvalidArgument(path, f"{value!r} is negative.")
+        raise InvalidArgument(path, f"must not be negative (got {value!r}).")
     return value
 
 

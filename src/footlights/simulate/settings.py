@@ -1,4 +1,4 @@
-"""What a simulation can be told."""
+"""The settings of a simulation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Simulation:
     keep: bool = False
     """Whether nodes, tokens and sessions are left as they are at the end."""
     mishap_rate: float = 1.0
-    """How many times as often as the profile says mishaps befall nodes; 0 for never."""
+    """How many times as often as the profile says nodes are interrupted; 0 for never."""
     tls: bool = False
     ca_file: str = ""
     insecure: bool = False
@@ -45,14 +45,14 @@ class Simulation:
     def __post_init__(self) -> None:
         """Check every member."""
         _check(bool(self.servers) and all(self.servers), "server", "is empty. Give HOST:PORT, or several with commas.")
-        _check(1 <= self.nodes <= MOST_NODES, "nodes", f"{self.nodes}; give a number from 1 to {MOST_NODES}.")
-        _check(1 <= self.gpus <= 64, "gpus", f"{self.gpus}; give a number from 1 to 64.")
-        _check(1 <= self.slots_per_gpu <= 64, "slots-per-gpu", f"{self.slots_per_gpu}; give a number from 1 to 64.")
-        _check(0 <= self.processes <= 64, "processes", f"{self.processes}; give a number from 0 to 64.")
+        _check(1 <= self.nodes <= MOST_NODES, "nodes", f"must be from 1 to {MOST_NODES} (got {self.nodes}).")
+        _check(1 <= self.gpus <= 64, "gpus", f"must be from 1 to 64 (got {self.gpus}).")
+        _check(1 <= self.slots_per_gpu <= 64, "slots-per-gpu", f"must be from 1 to 64 (got {self.slots_per_gpu}).")
+        _check(0 <= self.processes <= 64, "processes", f"must be from 0 to 64 (got {self.processes}).")
         rate, usual = self.sessions_per_s, 0 <= self.sessions_per_s <= 10_000
-        _check(usual, "sessions-per-s", f"{rate:g}; give a number from 0 to 10000.")
-        _check(self.duration_s > 0, "duration", f"{self.duration_s:g}; give seconds above 0.")
-        _check(0 <= self.mishap_rate <= 1000, "mishap-rate", f"{self.mishap_rate:g}; give a number from 0 to 1000.")
+        _check(usual, "sessions-per-s", f"must be from 0 to 10000 (got {rate:g}).")
+        _check(self.duration_s > 0, "duration", f"must be more than 0 seconds (got {self.duration_s:g}).")
+        _check(0 <= self.mishap_rate <= 1000, "mishap-rate", f"must be from 0 to 1000 (got {self.mishap_rate:g}).")
 
     @property
     def workers(self) -> int:

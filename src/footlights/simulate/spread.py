@@ -45,7 +45,7 @@ class Spread:
             )
         for name in given:
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InvalidArgument(name, f"{getattr(self, name)!r}; give seconds from 0.")
+                raise InvalidArgument(name, f"must be at least 0 seconds (got {getattr(self, name)!r}).")
         for low, high in (("median", "p99"), ("least", "most")):
             if low in given and getattr(self, low) > getattr(self, high):
                 raise InvalidArgument(high, f"{getattr(self, high):g} is below {low}, {getattr(self, low):g}.")

@@ -1,7 +1,7 @@
-"""A process that holds some of the nodes; ``python -m footlights.simulate.worker``, told what to do on stdin.
+"""A process that holds some of the nodes; ``python -m footlights.simulate.worker``, which gets its task on stdin.
 
-The first line is its ``Task``; then it tells what it has seen, a line a second. An empty line, or the end of stdin (its
-parent has died), ends it: its last line has ``"last": true``.
+The first line is its ``Task``; then it reports what it has seen, a line a second. An empty line, or the end of stdin
+(its parent has died), ends it: its last line has ``"last": true``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class NodeTask:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker is to do; plain values but for ``nodes``."""
+    """What a worker is to do; plain values except ``nodes``."""
 
     profile: dict[str, Any]
     seed: int
@@ -69,7 +69,7 @@ class Task:
 
 
 def main() -> None:
-    """Be a worker until told to end."""
+    """Be a worker until asked to end."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
     import structlog

@@ -88,10 +88,10 @@ WRONG = [
              "declares no such argument", "ARGUMENT_UNKNOWN"),
     creating(Create(application="fake", application_arguments=struct(usd_stage_uri=5)),
              {"application": "fake", "application_arguments": {"usd_stage_uri": 5}},
-             "application_arguments.usd_stage_uri", "5 is no text"),
+             "application_arguments.usd_stage_uri", "5 is not text"),
     creating(Create(application="fake", application_arguments=struct(nucleus_connection_config="x")),
              {"application": "fake", "application_arguments": {"nucleus_connection_config": "x"}},
-             "application_arguments.nucleus_connection_config", "no list of objects"),
+             "application_arguments.nucleus_connection_config", "not a list of objects"),
     creating(Create(application="fake", max_duration=Duration()), {"application": "fake", "max_duration": "0s"},
              "max_duration", "0s is not above 0"),
     creating(Create(application="fake", max_duration=seconds(40_000_000)),
@@ -370,4 +370,4 @@ async def test_arguments_have_the_types_that_the_version_declares(plane: Control
     assert {name: shown[name] for name in given} == given
     assert '"count":5.0' not in answer.text.replace(" ", "")
     assert problem(refused)["field"] == "application_arguments.count"
-    assert "5.5 is no whole number" in problem(refused)["message"]
+    assert "5.5 is not a whole number" in problem(refused)["message"]

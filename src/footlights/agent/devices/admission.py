@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from footlights.agent.devices.inventory import DeviceWatch, Silent
+from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
 from footlights.agent.devices.ports import PortBlocks, PortsExhausted
 from footlights.agent.launches.journal import is_safe
 from footlights.devices.admission import DeviceRefusal, Need, admit
@@ -28,7 +28,7 @@ class Rejected(Exception):
     """The launch does not begin."""
 
     def __init__(self, reason: str, message: str, state: LaunchState = LaunchState.REJECTED) -> None:
-        """Say why. REJECTED: this node or device will not do, another may. FAILED: none would."""
+        """Make the error. REJECTED: this node or device will not do, another may. FAILED: none would."""
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -47,7 +47,7 @@ class NodeLaunches(Protocol):
         ...
 
 
-class Offer(Protocol):
+class OfferedLaunchers(Protocol):
     """The launchers of the node."""
 
     def why_not(self, name: str) -> str:
@@ -62,7 +62,7 @@ class PlanRenderer:
         """Render for a node.
 
         Args:
-            public_address: Where viewers send media to.
+            public_address: The address that viewers send media to.
             retention: Knows the launches' directories.
             cluster: Knows the mark on everything that is started.
         """
@@ -81,24 +81,16 @@ class PlanRenderer:
         )
 
 
-class Renderer(Protocol):
-    """Makes plans; `PlanRenderer` is the one."""
-
-    def render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> LaunchPlan:
-        """Fill in the recipe. Raises LaunchError where it cannot be rendered."""
-        ...
-
-
 class Admission:
     """Looks at everything a launch needs of the node, takes its ports, and renders its plan."""
 
     def __init__(
         self,
         devices: DeviceWatch,
-        offer: Offer,
+        offer: OfferedLaunchers,
         ports: PortBlocks,
         others: NodeLaunches,
-        renderer: Renderer,
+        renderer: PlanRenderer,
         *,
         slots_per_device: int,
     ) -> None:
@@ -147,19 +139,19 @@ class Admission:
     async def _check_device(self, assignment: Assignment) -> DeviceReading:
         reading, refusal = await self._look(assignment)
         if refusal is not None and refusal.reason == "FOREIGN_PROCESS":
-            # A child that an application of ours has just made may have been listed before it was counted as ours.
+            # A new child of one of our applications may have been listed before it was counted as ours.
             await asyncio.sleep(_AGAIN_S)
             reading, refusal = await self._look(assignment)
         if refusal is not None:
             raise Rejected(refusal.reason, f"{assignment.device_uuid}: {refusal}")
         if reading is None:
-            raise Rejected("MISSING", f"{assignment.device_uuid}: no such device on this node any more")
+            raise Rejected("MISSING", f"{assignment.device_uuid}: no such device on this node")
         return reading
 
     async def _look(self, assignment: Assignment) -> tuple[DeviceReading | None, DeviceRefusal | None]:
         try:
             reading = await self._devices.read_one(assignment.device_uuid)
-        except Silent as error:
+        except DevicesSilent as error:
             raise Rejected("DEVICE_SILENT", f"{assignment.device_uuid}: {error}") from error
         occupants = None
         if reading is not None:

@@ -27,8 +27,8 @@ _LOST_AFTER = 2
 _log = structlog.get_logger(__name__)
 
 
-class Silent(Exception):
-    """Nothing can be said of devices now; the message says why."""
+class DevicesSilent(Exception):
+    """The devices cannot be read now; the message says why."""
 
 
 async def off_loop(call: Callable[[], T], timeout: float) -> T:
@@ -37,7 +37,7 @@ async def off_loop(call: Callable[[], T], timeout: float) -> T:
     The thread is a daemon: a call that is stuck in a driver holds up neither the loop nor the process's exit.
 
     Raises:
-        TimeoutError: it did not answer in time, and goes on by itself.
+        TimeoutError: it did not answer in time; the call goes on in its thread.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
@@ -59,7 +59,7 @@ async def off_loop(call: Callable[[], T], timeout: float) -> T:
         try:
             loop.call_soon_threadsafe(settle, result, error)
         except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            return  # the loop is closed: the caller is gone
 
     threading.Thread(target=run, name="footlights-off-loop", daemon=True).start()
     async with asyncio.timeout(timeout):
@@ -67,7 +67,7 @@ async def off_loop(call: Callable[[], T], timeout: float) -> T:
 
 
 class DeviceWatch:
-    """The newest reading of every device, and what follows from a row of them."""
+    """The newest reading of every device, and judgements over several readings."""
 
     def __init__(
         self,
@@ -96,18 +96,18 @@ class DeviceWatch:
         """Read every device now, one reader at a time.
 
         Raises:
-            Silent: nothing can be said of the devices now.
+            DevicesSilent: nothing can be said of the devices now.
         """
         async with self._reading:
             try:
                 found = await off_loop(self._devices.read, self._timeout_s)
             except TimeoutError as error:
                 self.silence = f"the device driver has not answered for {self._timeout_s:g} s; see dmesg"
-                raise Silent(self.silence) from error
+                raise DevicesSilent(self.silence) from error
             except Exception as error:
                 _log.exception("devices_unreadable")
                 self.silence = f"the devices cannot be read: {error or type(error).__name__}"
-                raise Silent(self.silence) from error
+                raise DevicesSilent(self.silence) from error
             self.silence = ""
             self._take(found)
             return found
@@ -116,20 +116,20 @@ class DeviceWatch:
         """Read one device afresh; None where there is no such device.
 
         Raises:
-            Silent: nothing can be said of it now.
+            DevicesSilent: nothing can be said of it now.
         """
         try:
             return await off_loop(lambda: self._devices.read_one(uuid), self._timeout_s)
         except LookupError:
             return None
         except TimeoutError as error:
-            raise Silent(f"the driver has not answered for {self._timeout_s:g} s; see dmesg") from error
+            raise DevicesSilent(f"the driver has not answered for {self._timeout_s:g} s; see dmesg") from error
         except Exception as error:
             _log.exception("device_unreadable", device=uuid)
-            raise Silent(f"the device cannot be read: {error or type(error).__name__}") from error
+            raise DevicesSilent(f"the device cannot be read: {error or type(error).__name__}") from error
 
     def foreign(self, reading: DeviceReading, own_pids: Set[int]) -> Foreign:
-        """Judge who else is on a device."""
+        """Judge which other processes are on a device."""
         return foreign(
             reading, own_pids, foreign_memory_bytes=self._foreign_memory_bytes, pids_visible=self._pids_visible
         )
@@ -139,7 +139,7 @@ class DeviceWatch:
         return next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
 
     def lost(self, uuid: str) -> str:
-        """Why a launch cannot go on on a device; empty while it can, or while the driver says nothing at all.
+        """Why a launch cannot continue on a device; empty while it can, or while the driver does not answer.
 
         A driver that does not answer is no proof: applications live through an upgrade of its library.
         """
@@ -186,7 +186,7 @@ class DeviceWatch:
         self._devices.forget(uuid)
 
     def unexplained(self, own_pids: Set[int]) -> bool:
-        """Whether somebody is on a device who is not among ``own_pids``."""
+        """Whether a process that is not among ``own_pids`` is on a device."""
         return any(
             process.pid not in own_pids for reading in self.inventory.devices for process in reading.processes or ()
         )
@@ -236,11 +236,11 @@ class DeviceWatch:
         return device
 
 
-def worth_telling(told: list[Device], now: list[Device]) -> bool:
+def worth_reporting(reported: list[Device], now: list[Device]) -> bool:
     """Whether devices have changed by more than the noise of their figures."""
-    if len(told) != len(now):
+    if len(reported) != len(now):
         return True
-    return any(_differs(before, after) for before, after in zip(told, now, strict=True))
+    return any(_differs(before, after) for before, after in zip(reported, now, strict=True))
 
 
 def _differs(before: Device, after: Device) -> bool:

@@ -17,11 +17,11 @@ _TRIES = 256
 
 
 class PortsExhausted(Exception):
-    """No block can be had now; the message says who has them."""
+    """No block is free now; the message says why."""
 
 
 def why_taken(ports: Ports) -> str:
-    """Say which of the ports somebody else has, by binding each on every address; empty where all are free."""
+    """Say which of the ports are taken, by binding each on every address; empty where all are free."""
     for port, kind, name in (
         (ports.signal, socket.SOCK_STREAM, "TCP"),
         (ports.media, socket.SOCK_DGRAM, "UDP"),
@@ -29,7 +29,7 @@ def why_taken(ports: Ports) -> str:
     ):
         with socket.socket(socket.AF_INET, kind) as probe:
             if kind == socket.SOCK_STREAM:
-                # Connections in TIME_WAIT do not hinder a listener; one that listens still does.
+                # Connections in TIME_WAIT do not prevent a listener; another listener does.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("", port))
@@ -54,7 +54,7 @@ class PortBlocks:
         self._holders: dict[Ports, str] = {}
         self._next = 0
         self.skipped: dict[Ports, str] = {}
-        """Blocks that somebody else was found on when they were last tried, and where."""
+        """Blocks that were found in use when they were last tried, and by which port."""
 
     @property
     def capacity(self) -> int:
@@ -62,7 +62,7 @@ class PortBlocks:
         return self._count
 
     def take(self, holder: str) -> Ports:
-        """Take a free block whose ports nobody listens on.
+        """Take a free block whose ports are not in use.
 
         Raises:
             PortsExhausted: none is left.
@@ -94,7 +94,7 @@ class PortBlocks:
         self._holders[ports] = holder
 
     def release(self, holder: str) -> None:
-        """Let go of everything that ``holder`` has."""
+        """Release every block that ``holder`` has."""
         for ports in [ports for ports, who in self._holders.items() if who == holder]:
             del self._holders[ports]
 

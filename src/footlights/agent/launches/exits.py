@@ -17,7 +17,7 @@ class ExitWatch:
     """Calls back when any of a set of processes ends.
 
     A hint only: a pid that is another process by now calls back for that one, and where the kernel or the namespace
-    gives no pidfd, nothing calls back. Whoever is woken looks for himself, and looks from time to time anyway.
+    gives no pidfd, nothing calls back. The receiver looks for itself, and also at intervals.
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ _ITS_OWN_END = ("", "EXITED_EARLY")
 
 
 def application_failure(log_tail: Sequence[str], ending: LaunchEnding) -> LaunchEnding:
-    """Tell ``ending`` in the application's words, where it ended by itself and has said why.
+    """Give ``ending`` the application's own reason, where it ended by itself and has said why.
 
     A line that does not keep to the contract is output like any other.
     """

@@ -1,8 +1,8 @@
 """What must survive the agent: one file a launch, on disk before anything is executed.
 
 An entry is written to a temporary file, synced, renamed over the old one, and the directory synced: after a crash at
-any instant there is the old entry or the new one (rename(2), fsync(2)). A checksum tells a bad disk's entry from a good
-one; a bad entry is moved aside and reported, and costs nobody else anything.
+any instant there is the old entry or the new one (rename(2), fsync(2)). An entry whose
+checksum is wrong is moved aside and reported, and affects no other launch.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class JournalEntry:
     """All that the next agent must know of a launch."""
 
     assignment: Assignment
-    """As last told, without its secrets and notice."""
+    """As last assigned, without its secrets and notice."""
     plan: LaunchPlan
     begun: bool = False
-    """Whether the launcher may have been asked to start it: then nobody asks again."""
+    """Whether the launcher may have been asked to start it: it is never asked twice."""
     boot_id: str = ""
     """The boot that ``marks`` belong to."""
     marks: Mapping[str, float] = field(default_factory=dict)
@@ -159,7 +159,7 @@ def _encode(entry: JournalEntry) -> bytes:
     assignment = Assignment()
     assignment.CopyFrom(entry.assignment)
     assignment.ClearField("secrets")
-    assignment.ClearField("notice")  # its time is counted from when it was told: the next agent is told anew
+    assignment.ClearField("notice")  # its time counts from when it was sent: the next agent is sent it again
     body: dict[str, Any] = {
         "format": _FORMAT,
         "assignment": _to_dict(assignment),

@@ -33,7 +33,7 @@ UNASSIGNED: Final = LaunchEnding(
 _log = structlog.get_logger(__name__)
 
 
-class Traces(Protocol):
+class LaunchTraces(Protocol):
     """Ends what runs of a launch that has no record."""
 
     async def end(self, launch_id: str) -> bool:
@@ -61,9 +61,9 @@ class Tombstones:
 
 
 class Launches:
-    """Takes in what is wanted, and has it brought about."""
+    """Takes in what is assigned, and has it run."""
 
-    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: Traces) -> None:
+    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: LaunchTraces) -> None:
         """Run launches with ``tools`` and keep them in ``table``.
 
         Args:
@@ -129,7 +129,7 @@ class Launches:
             runner.wake()
 
     def forget(self, launch_id: str) -> None:
-        """Drop a launch whose end is recorded. One that is not over is kept, whatever is said."""
+        """Drop a launch whose end is recorded. One that is not over is kept."""
         record = self._table.get(launch_id)
         if record is None:
             return
@@ -145,7 +145,7 @@ class Launches:
         self._closed = why
 
     async def over(self, timeout: float) -> bool:
-        """Wait until every launch is over, at most ``timeout`` seconds; return whether it came to that."""
+        """Wait until every launch is over, at most ``timeout`` seconds; return whether all are."""
         tasks = [self._tasks[runner.record.launch_id] for runner in self._table.alive]
         if not tasks:
             return True
@@ -186,7 +186,7 @@ class Launches:
 
     async def _lose(self, launch_id: str, epoch: int) -> None:
         """Say that a launch is unknown, once nothing of it runs: its record may be all that was lost."""
-        while not await self._traces.end(launch_id):
+        while not await self._traces.end(launch_id):  # noqa: ASYNC110 - processes give no event
             await asyncio.sleep(_TRACES_AGAIN_S)
         assignment = Assignment(launch_id=launch_id, epoch=epoch)
         self._conclude(assignment, LaunchReport.LOST, "UNKNOWN_LAUNCH", "The agent does not know the launch.")

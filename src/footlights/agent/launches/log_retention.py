@@ -31,7 +31,7 @@ class LogRetention:
     """One directory a launch. One that is forgotten keeps its plan beside its output, so that it can still be read."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
-        """Keep directories below ``root``, for times that ``clock`` measures."""
+        """Keep directories below ``root``; ages are measured by ``clock``."""
         self._root = root.absolute()
         self._clock, self._started = clock, clock.now()
 
@@ -40,7 +40,7 @@ class LogRetention:
         return self._root / launch_id
 
     def keep(self, plan: LaunchPlan) -> None:
-        """Keep a forgotten launch's plan. Blocks on the disk; losing it costs a log, so errors are only said."""
+        """Keep a forgotten launch's plan. Blocks on the disk; losing it costs a log, so errors are only logged."""
         try:
             if plan.directory.is_dir():
                 (plan.directory / _NAME).write_text(to_json(plan), encoding="utf-8")
@@ -75,7 +75,7 @@ class LogRetention:
         return found
 
     def _age_s(self, path: Path) -> float | None:
-        """How long ago a launch was forgotten; of another boot only the wall knows. None while that may be wrong."""
+        """How long ago a launch was forgotten, for another boot by the wall clock. None while that may be wrong."""
         now = self._clock.now()
         try:
             boot_id, _, since = (path / _SINCE).read_text(encoding="utf-8").rpartition(" ")

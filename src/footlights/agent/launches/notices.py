@@ -1,48 +1,48 @@
-"""What a launch's viewers are to be told, and whether its application was."""
+"""What a launch's viewers should know, and whether its application has been sent it."""
 
 from __future__ import annotations
 
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from footlights.agent.launches.record import Record, seconds
-from footlights.launch.probes.notice import Heard, SessionNotice
+from footlights.agent.launches.record import Record, limit_s
+from footlights.launch.probes.notice import NoticeOutcome, SessionNotice
 from footlights.lifecycle import EndReason
-from footlights.protocol import times
+from footlights.protocol.times import seconds
 from footlights.v1.agent_pb2 import ViewerNotice
 
 if TYPE_CHECKING:
     from footlights.agent.clock import Clock
 
 AHEAD_S: Final = 300.0
-"""How long before a session's maximum its viewers are told of it, and at most a fifth of it."""
+"""How long before a session's maximum its viewers are warned, at most a fifth of it."""
 _SHIFT_S: Final = 2.0
-"""An end that moves by more is told anew."""
+"""An end that moves by more is announced again."""
 
 
 class Notices:
-    """The notices of one launch: what applies now, and what was said last."""
+    """The notices of one launch: what applies now, and what was sent last."""
 
     def __init__(self, record: Record, clock: Clock) -> None:
-        """Begin with nothing said."""
+        """Start with no notice sent."""
         self._record, self._clock = record, clock
         self._given = ViewerNotice()
         self._given_end: float | None = None
         self._said: tuple[str, str, float | None] = ("", "", None)
-        self._deaf = False
+        self._unsupported = False
 
     def due(self) -> SessionNotice | None:
-        """Return what the application is to be told now; None where it knows, or does not listen."""
+        """Return the notice to send to the application now; None where it has it, or does not offer notices."""
         notice = self._now()
-        if self._deaf or self._same(notice):
+        if self._unsupported or self._same(notice):
             return None
         return notice
 
-    def told(self, notice: SessionNotice, heard: Heard) -> None:
-        """Take in what became of a notice."""
-        if heard is Heard.YES:
+    def sent(self, notice: SessionNotice, outcome: NoticeOutcome) -> None:
+        """Take in whether a notice was delivered."""
+        if outcome is NoticeOutcome.DELIVERED:
             self._said = (notice.reason, notice.message, self._end(notice))
-        self._deaf = heard is Heard.NEVER
+        self._unsupported = outcome is NoticeOutcome.UNSUPPORTED
 
     def _now(self) -> SessionNotice:
         """Whatever ends the session first."""
@@ -57,13 +57,13 @@ class Notices:
             # What was sent is how long it was then: from here on our own clock counts.
             self._given = ViewerNotice()
             self._given.CopyFrom(given)
-            ends_in = times.seconds(given.ends_in)
+            ends_in = seconds(given.ends_in)
             self._given_end = self._clock.now() + ends_in if given.HasField("ends_in") else None
         left = None if self._given_end is None else max(0.0, self._given_end - self._clock.now())
         return SessionNotice(given.reason, given.message, left)
 
     def _from_limits(self) -> SessionNotice:
-        longest, ready_for = seconds(self._record.assignment.limits, "max_duration"), self._record.ready_for
+        longest, ready_for = limit_s(self._record.assignment.limits, "max_duration"), self._record.ready_for
         if longest is None or ready_for is None or longest - ready_for > min(AHEAD_S, longest / 5):
             return SessionNotice()
         text = "The session reaches its maximum duration. It can be extended."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from footlights.agent.devices.inventory import DeviceWatch, Silent
+from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
 from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.step import Facts, OnDevice, Ready
@@ -42,15 +42,15 @@ _UNUSED: Final = "The driver lists no process of the application on its device: 
 _log = structlog.get_logger(__name__)
 
 
-class Reports(Protocol):
-    """Takes what is worth telling the control plane at once."""
+class LaunchReports(Protocol):
+    """Takes what the control plane should learn at once."""
 
     def changed(self, launch_id: str) -> None:
         """Have a launch reported as it is."""
         ...
 
     def lost(self, report: LaunchReport) -> None:
-        """Have a launch reported that is not known here any more."""
+        """Have the end of a launch reported that is no longer known here."""
         ...
 
 
@@ -65,7 +65,7 @@ class LaunchTools:
     launchers: Mapping[str, Launcher]
     ports: PortBlocks
     probes: Probes
-    reports: Reports
+    reports: LaunchReports
     supervisor: Supervisor
 
 
@@ -97,12 +97,12 @@ class Observer:
 
     @property
     def launcher(self) -> Launcher | None:
-        """Who starts launches of this kind here."""
+        """What starts launches of this kind here."""
         return self._tools.launchers.get(traits_of(self._record.assignment.version).name)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a driver knows who is on the launch's device."""
+        """Whether a driver knows which processes are on the launch's device."""
         plan = self._record.plan
         return plan is not None and traits_of_kind(plan.device_kind).lists_processes
 
@@ -140,7 +140,7 @@ class Observer:
             return
         if launcher is None:
             self.status = None
-            self.say("The agent no longer offers the launcher that the application was started with: offer it again.")
+            self.say("The agent no longer has the launcher that started the application: enable it again.")
             return
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):
@@ -172,19 +172,19 @@ class Observer:
         )
 
     def say(self, message: str) -> None:
-        """Note what a person should know of a launch that is not over."""
+        """Set the note that operators and owners see on a launch that is not over."""
         if self._record.say(message):
             if message:
                 self._log.warning("launch_note", message=message)
             self._tools.reports.changed(self._record.launch_id)
 
-    def settled(self) -> None:
-        """The launch is ready: what was detail of its start is past."""
+    def became_ready(self) -> None:
+        """Drop the details of its start: the launch is ready."""
         self._detail = ""
         self._due = 0.0
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._exits.close()
         if self._probe is not None:
             self._probe.cancel()
@@ -205,7 +205,7 @@ class Observer:
         return OnDevice.WRONG if lasting else OnDevice.SUSPECT
 
     def _note_device(self) -> None:
-        """Say it where an application that is ready uses no device, though it has one: it draws on the CPU."""
+        """Add a note where a ready application does not use its device: it draws on the CPU."""
         ready_for = self._record.ready_for
         if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
             return
@@ -236,7 +236,7 @@ class Observer:
             self._ready, self._detail = Ready.PORT_TAKEN, intruder
         elif ready:
             if self.on_gpu and self._record.pids:
-                with contextlib.suppress(Silent):
+                with contextlib.suppress(DevicesSilent):
                     await self._tools.devices.refresh()
             self._ready = Ready.READY
         else:
@@ -245,12 +245,12 @@ class Observer:
         self._wake()
 
     async def _intruder(self, launcher: Launcher, plan: LaunchPlan) -> str:
-        """Who has a port of the launch. Asked twice: a child that was just forked is not yet counted as ours."""
-        found = await self._tools.probes.strangers(launcher, plan, self._record.pids)
+        """Which other process has a port of the launch. Asked twice: a new child is not yet counted as ours."""
+        found = await self._tools.probes.port_intruders(launcher, plan, self._record.pids)
         if not found:
             return ""
         await self.look()
-        return await self._tools.probes.strangers(launcher, plan, self._record.pids)
+        return await self._tools.probes.port_intruders(launcher, plan, self._record.pids)
 
     async def _check_presence(self) -> None:
         plan, launcher = self._record.plan, self.launcher
@@ -258,7 +258,7 @@ class Observer:
             return
         self._due = self._tools.clock.now() + _PRESENCE_S
         if (notice := self._notices.due()) is not None:
-            self._notices.told(notice, await self._tools.probes.tell(plan, notice))
+            self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice))
         found = await self._tools.probes.presence(plan)
         if self._record.observe(found.viewers, found.idle_s):
             self._tools.reports.changed(self._record.launch_id)

@@ -1,4 +1,4 @@
-"""Processes of ours that no launch claims: found by their mark, given time to be claimed, then ended.
+"""Processes with the node's mark that belong to no launch: found by their mark, given time to be claimed, then ended.
 
 They come from a journal entry that was lost. Only what carries this node's own mark in this cluster is looked at, and
 never on first contact: what has just started may be claimed in the next moment.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
-from footlights.launch.probes.notice import Heard, SessionNotice, tell
+from footlights.launch.probes.notice import NoticeOutcome, SessionNotice, send_notice
 from footlights.launch.process import ownership
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class Probes(Protocol):
         """Who is connected, by the version's presence source."""
         ...
 
-    async def tell(self, plan: LaunchPlan, notice: SessionNotice) -> Heard:
-        """Tell the application what its viewers should know."""
+    async def send_notice(self, plan: LaunchPlan, notice: SessionNotice) -> NoticeOutcome:
+        """Send the application what its viewers should know."""
         ...
 
-    async def strangers(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
-        """Who listens on the launch's ports without being of its tree; empty where nobody is known to."""
+    async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
+        """Which processes outside the launch's tree listen on its ports; empty where none is known to."""
         ...
 
     async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
@@ -54,12 +54,12 @@ class ApplicationProbes:
         """Ask the application, or count connections."""
         return await readiness.presence(plan)
 
-    async def tell(self, plan: LaunchPlan, notice: SessionNotice) -> Heard:
+    async def send_notice(self, plan: LaunchPlan, notice: SessionNotice) -> NoticeOutcome:
         """Post the notice to the application's http port."""
-        return await tell(plan, notice)
+        return await send_notice(plan, notice)
 
-    async def strangers(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
-        """Find listeners outside the tree. Where the launcher cannot tell the tree, nobody can tell them apart."""
+    async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
+        """Find listeners outside the tree; none where the launcher does not know the tree."""
         if not pids:
             return ""
         found = await asyncio.to_thread(ownership.listeners_outside, plan.ports, pids)

@@ -1,4 +1,4 @@
-"""What the agent knows of one launch, and how it tells it."""
+"""What the agent knows of one launch, and its report."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding, OnDevice, Ready
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
-from footlights.protocol import times
+from footlights.protocol.times import duration, seconds
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+
     from footlights.agent.clock import Clock
     from footlights.launch.launcher import LaunchPlan, Phase
     from footlights.v1.application_pb2 import Limits
@@ -31,13 +33,13 @@ class Record:
     """One launch. It is changed by its own methods only."""
 
     assignment: Assignment
-    """As last told; its secrets only until it is started."""
+    """As last assigned; its secrets only until it is started."""
     clock: Clock
     plan: LaunchPlan | None = None
     state: LaunchState = LaunchState.ASSIGNED
     ending: LaunchEnding | None = None
     message: str = ""
-    """What a person should know while it is not over."""
+    """A note for operators and owners while it is not over."""
     claimed: bool = False
     """Whether its slots are its own on this node, until it is over."""
     prepared: bool = False
@@ -46,11 +48,11 @@ class Record:
     marks: dict[str, float] = field(default_factory=dict)
     viewers: int | None = None
     arrived: bool = False
-    """Whether a first viewer was seen whom the journal may not know yet."""
+    """Whether a first viewer was seen that the journal may not know yet."""
     ever_connected: bool = False
-    """The same once it is on disk: what is told, the next agent must not deny."""
+    """The same once it is on disk: what was reported, the next agent must not take back."""
     active_at: float = 0.0
-    """When somebody was last known to be there."""
+    """When a viewer was last known to be active."""
     pids: frozenset[int] = frozenset()
     """Its process tree when it was last seen running."""
     former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
@@ -62,7 +64,7 @@ class Record:
     """When it was last asked to be killed."""
 
     def __post_init__(self) -> None:
-        """Belong to this boot, unless restored otherwise."""
+        """Take this boot's id, unless restored with another."""
         self.boot_id = self.boot_id or self.clock.boot_id
 
     @classmethod
@@ -72,7 +74,7 @@ class Record:
 
     @classmethod
     def restore(cls, entry: JournalEntry, clock: Clock) -> Record:
-        """Take up what an earlier agent wrote down."""
+        """Make a record from an earlier agent's journal entry."""
         same_boot = entry.boot_id == clock.boot_id
         marks = dict(entry.marks) if same_boot else {}
         record = cls(
@@ -114,11 +116,11 @@ class Record:
     @property
     def start_timeout(self) -> float:
         """Seconds from its start until it must be ready."""
-        return seconds(self.assignment.limits, "start_timeout") or DEFAULT_START_TIMEOUT_S
+        return limit_s(self.assignment.limits, "start_timeout") or DEFAULT_START_TIMEOUT_S
 
     @property
     def grace(self) -> float:
-        """Seconds from the polite signal to the other one."""
+        """Seconds from SIGTERM to SIGKILL."""
         return 0.0 if self.plan is None else self.plan.stop_grace_s
 
     def reassign(self, assignment: Assignment) -> None:
@@ -128,23 +130,23 @@ class Record:
             self.assignment.ClearField("secrets")
 
     def renew_epoch(self, epoch: int) -> None:
-        """Be under a newer lease."""
+        """Note the epoch of a newer lease."""
         self.assignment.epoch = epoch
 
     def claim(self) -> None:
-        """Have its slots, until it is over."""
+        """Count its slots as its own, until it is over."""
         self.claimed = True
 
     def admit(self, plan: LaunchPlan) -> None:
-        """Be taken on by the node."""
+        """Note that the node admits it, with this plan."""
         self.plan = plan
 
     def prepare(self) -> None:
-        """Have all that the start needs."""
+        """Note that what the start needs is here."""
         self.prepared = True
 
     def begin(self) -> None:
-        """Be handed to the launcher: from here on it may run."""
+        """Note that the launcher is asked to start it: from here on it may run."""
         self.begun = True
         self.move(LaunchState.STARTING)
 
@@ -153,7 +155,7 @@ class Record:
         self.begun = False
 
     def take_secrets(self) -> bytes:
-        """Hand out the secrets, once."""
+        """Return the secrets and forget them."""
         secrets = bytes(self.assignment.secrets)
         self.assignment.ClearField("secrets")
         return secrets
@@ -163,7 +165,7 @@ class Record:
         self.ever_connected = True
 
     def decide(self, ending: LaunchEnding) -> bool:
-        """Decide how it ends; the first word counts. Return whether this was it."""
+        """Decide how it ends; the first decision counts. Return whether this was it."""
         if self.ending is not None or self.state.final:
             return False
         self.ending = ending
@@ -178,7 +180,7 @@ class Record:
         self.killed_at = self.clock.now()
 
     def say(self, message: str) -> bool:
-        """Note what a person should know of it; return whether that is new."""
+        """Set its note for operators and owners; return whether that is new."""
         changed = self.message != message
         self.message = message
         return changed
@@ -231,13 +233,13 @@ class Record:
 
     @property
     def idle_for(self) -> float | None:
-        """Seconds nobody has been there; None where that cannot be known."""
+        """Seconds without an active viewer; None where that cannot be known."""
         if self.viewers is None or self.state is not LaunchState.READY:
             return None
         return max(0.0, self.clock.now() - self.active_at)
 
     def observe(self, viewers: int | None, last_input_s: float | None) -> bool:
-        """Take in who is there; return whether something worth telling at once has changed."""
+        """Take in who is connected; return whether the number of viewers has changed."""
         now = self.clock.now()
         before = self.viewers
         self.viewers = viewers
@@ -292,9 +294,9 @@ class Record:
         found = due(
             SessionClock(ready_for, self.ever_connected, self.idle_for),
             TimeLimits(
-                never_connected_s=seconds(limits, "never_connected_timeout"),
-                idle_s=seconds(limits, "idle_timeout"),
-                max_s=seconds(limits, "max_duration"),
+                never_connected_s=limit_s(limits, "never_connected_timeout"),
+                idle_s=limit_s(limits, "idle_timeout"),
+                max_s=limit_s(limits, "max_duration"),
             ),
         )
         return "" if found is None else found[0].value
@@ -316,7 +318,7 @@ class Record:
         )
 
     def report(self) -> LaunchReport:
-        """Say how it is now."""
+        """Make its report."""
         if self.final is not None:
             report = LaunchReport()
             report.CopyFrom(self.final)
@@ -337,17 +339,17 @@ class Record:
             report.signal_port, report.media_port, report.http_port = ports.signal, ports.media, ports.http
         self._add_steps(report)
         if _STARTING in self.marks:
-            report.starting_for.CopyFrom(times.duration(self.starting_for))
+            report.starting_for.CopyFrom(duration(self.starting_for))
         if self.viewers is not None:
             report.viewers = self.viewers
         if (ready_for := self.ready_for) is not None:
-            report.ready_for.CopyFrom(times.duration(ready_for))
+            report.ready_for.CopyFrom(duration(ready_for))
         if (idle_for := self.idle_for) is not None:
-            report.idle_for.CopyFrom(times.duration(idle_for))
+            report.idle_for.CopyFrom(duration(idle_for))
         return report
 
     def conclude(self, ending: LaunchEnding, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
-        """Reach the final state and make the report that is told from now on."""
+        """Reach the final state and make the report that is sent from now on."""
         self.viewers = None
         self.ending = ending
         self.message = ""
@@ -361,11 +363,11 @@ class Record:
         return report
 
     def _add_steps(self, report: LaunchReport) -> None:
-        del report.steps[:]  # ages go on growing, also in a report that is told late
+        del report.steps[:]  # ages go on growing, also in a report that is sent late
         for stage in _TOLD:
             age = self.since(stage)
             if age is not None:
-                report.steps.add(stage=stage.value, age=times.duration(age))
+                report.steps.add(stage=stage.value, age=duration(age))
 
 
 def _copy(assignment: Assignment) -> Assignment:
@@ -374,8 +376,9 @@ def _copy(assignment: Assignment) -> Assignment:
     return copied
 
 
-def seconds(limits: Limits, name: str) -> float | None:
+def limit_s(limits: Limits, name: str) -> float | None:
     """A limit in seconds; None where it is unset."""
     if not limits.HasField(name):  # type: ignore[arg-type]
         return None
-    return times.seconds(getattr(limits, name))
+    found: Duration = getattr(limits, name)
+    return seconds(found)

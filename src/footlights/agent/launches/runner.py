@@ -1,4 +1,4 @@
-"""One launch's way: observe, decide, do, until its end is proved."""
+"""One launch: observe, decide, do, until its end is proved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from footlights.agent.devices.admission import Rejected
-from footlights.agent.devices.inventory import Silent
+from footlights.agent.devices.inventory import DevicesSilent
 from footlights.agent.launches.failure import application_failure
 from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.observer import Observer
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from footlights.agent.launches.record import Record
 
 _POLL_S: Final = 0.25
-"""How often a launch is looked at: an exit that nobody notices is told at most this much later."""
+"""How often a launch is looked at: an exit that the kernel does not announce is noticed at most this much later."""
 _STEADY_S: Final = 1.0
-"""The same where the kernel tells of exits: a look costs a walk through all processes."""
+"""The same where the kernel announces exits: a look costs a walk through all processes."""
 _QUICK_S: Final = 0.03
 _QUICK_FOR_S: Final = 0.5
 _PROOF_LAST_S: Final = 2.0
@@ -39,10 +39,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """Brings one launch about, or to its end."""
+    """Starts one launch, and follows it to its end."""
 
     def __init__(self, record: Record, tools: LaunchTools) -> None:
-        """Take charge of ``record``; nothing happens until ``run``."""
+        """Run ``record``'s launch; nothing happens until ``run``."""
         self.record = record
         self._tools = tools
         self._wake = asyncio.Event()
@@ -70,7 +70,7 @@ class Runner:
             self._seen.close()
 
     def end(self, ending: LaunchEnding) -> None:
-        """Have the launch end so; the first word counts."""
+        """End the launch this way; the first decision counts."""
         if self.record.decide(ending):
             self._wake.set()
 
@@ -103,7 +103,7 @@ class Runner:
         if self.record.arrived and not self.record.ever_connected:
             await self._save()
             self.record.confirm_viewer()
-            self._tell()
+            self._report()
         step = decide(self._seen.facts())
         if step.do is Do.WAIT:
             self._idle = True
@@ -162,7 +162,7 @@ class Runner:
                 return
             self.record.move(LaunchState.STARTING)
             self.record.mark(Stage.PULLING)
-            self._tell()
+            self._report()
         preparing = asyncio.ensure_future(launcher.prepare(plan))
         if not await self._unless_ended(preparing):
             return
@@ -180,10 +180,10 @@ class Runner:
         self.record.begin()
         if not await self._must_save():
             return
-        self._tell()
+        self._report()
         secrets = self.record.take_secrets()
         try:
-            # Not cut short by a wish to end it: a start that is half done is known to nobody.
+            # Not cut short by a wish to end it: the state of a half-done start could not be known.
             async with asyncio.timeout(max(1.0, self.record.start_timeout - self.record.starting_for)):
                 await launcher.start(plan, secrets)
         except LaunchError as error:
@@ -196,15 +196,15 @@ class Runner:
         else:
             self.record.mark(Stage.PROCESS_UP)
             self._log.info("application_started", signal_port=plan.ports.signal, device=plan.device_uuid)
-            self._tell()
+            self._report()
 
     async def _become_ready(self, _: LaunchEnding) -> None:
-        # Journalled before it is told: the next agent must not say that it is still starting.
+        # Journalled before it is reported: the next agent must not report that it is still starting.
         self.record.mark(Stage.APPLICATION_READY)
         await self._save()
         self.record.move(LaunchState.READY)
-        self._seen.settled()
-        self._tell()
+        self._seen.became_ready()
+        self._report()
         self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
 
     async def _adopt_ending(self, ending: LaunchEnding) -> None:
@@ -257,10 +257,10 @@ class Runner:
             return ""
         try:
             reading = await self._tools.devices.read_one(plan.device_uuid)
-        except Silent as error:
-            return f"The application has exited; whether it still holds its device cannot be told: {error}."
+        except DevicesSilent as error:
+            return f"The application has exited; whether it still holds its device is unknown: {error}."
         listed = self._tools.devices.lists(reading, pids) if reading else frozenset()
-        # The tree is gone, so a pid of it that lives is somebody else's by now.
+        # The tree is gone, so a pid of it that lives belongs to another process by now.
         still = sorted(pid for pid in listed if not procfs.read_stat(pid))
         if still:
             return f"The application has exited, but the driver still lists its pid {still[0]} on the device."
@@ -277,7 +277,7 @@ class Runner:
         report = record.conclude(ending, exit_code, tail)
         saved = await self._save()
         self._tools.ports.release(record.launch_id)
-        self._tell()
+        self._report()
         state = record.state.value
         self._log.info("launch_ended", state=state, reason=report.reason, exit_code=exit_code, message=report.message)
         if saved and record.begun and plan is not None and launcher is not None:
@@ -325,7 +325,7 @@ class Runner:
     def _enter_stopping(self) -> None:
         if self.record.state is not LaunchState.STOPPING:
             self.record.move(LaunchState.STOPPING)
-            self._tell()
+            self._report()
 
     def _unexpected(self, error: Exception) -> LaunchEnding:
         self._log.error("start_failed", exc_info=error)
@@ -356,7 +356,7 @@ class Runner:
             return False
         return True
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._tools.reports.changed(self.record.launch_id)
 
 

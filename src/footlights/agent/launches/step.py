@@ -18,7 +18,7 @@ KILL_AFTER_GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LaunchEnding:
-    """How a launch is going to end, or has: decided once, told when proved."""
+    """How a launch is going to end, or has: decided once, reported when proved."""
 
     state: LaunchState
     reason: str = ""
@@ -31,14 +31,14 @@ class Ready(enum.Enum):
     NOT_YET = "NOT_YET"
     READY = "READY"
     PORT_TAKEN = "PORT_TAKEN"
-    """Somebody else listens on a port of the launch."""
+    """Another process listens on a port of the launch."""
 
 
 class OnDevice(enum.Enum):
     """Where the driver lists the launch."""
 
     UNKNOWN = "UNKNOWN"
-    """It cannot be told: a software renderer, or processes that cannot be read."""
+    """Unknown: a software renderer, or processes that cannot be read."""
     NOWHERE = "NOWHERE"
     """On no device: not yet, or an application that uses none."""
     RIGHT = "RIGHT"
@@ -54,7 +54,7 @@ class Facts:
 
     state: LaunchState
     ending: LaunchEnding | None = None
-    """Set once its end is decided, by whomever."""
+    """Set once its end is decided."""
     admitted: bool = False
     """Whether the node has taken it on: it has its ports and its plan."""
     prepared: bool = False
@@ -83,7 +83,7 @@ class Facts:
 
 
 class Do(enum.Enum):
-    """What there is to do."""
+    """The kinds of steps."""
 
     ADMIT = "ADMIT"
     """Look at the device, take ports, render and journal the plan."""
@@ -95,9 +95,9 @@ class Do(enum.Enum):
     STOP = "STOP"
     KILL = "KILL"
     PROVE = "PROVE"
-    """It is over as far as the launcher knows: prove it, and tell ``Step.ending``."""
+    """It is over as far as the launcher knows: prove it, and report ``Step.ending``."""
     FINISH = "FINISH"
-    """Nothing was ever started: tell ``Step.ending`` without more ado."""
+    """Nothing was ever started: report ``Step.ending``."""
     WAIT = "WAIT"
 
 
@@ -171,11 +171,11 @@ def _ending(facts: Facts) -> Step:
 
 
 def _own_end(facts: Facts) -> LaunchEnding:
-    """How a launch ended that nobody asked to end."""
+    """How a launch ended that was not asked to end."""
     was_ready = facts.state is LaunchState.READY
     if facts.phase is Phase.UNKNOWN:
         why = "its traces are gone" if facts.same_boot else "the machine was restarted"
-        # Nobody was connected yet where it was not ready, and nothing of it runs: it may be begun anew, elsewhere too.
+        # No viewer was connected where it was not ready, and nothing of it runs: another launch may be tried.
         state = LaunchState.EXITED if was_ready else LaunchState.REJECTED
         reason = "TRACES_GONE" if facts.same_boot else "NODE_RESTARTED"
         return LaunchEnding(

@@ -1,4 +1,4 @@
-"""How long to wait between two dials. Pure but for the dice."""
+"""How long to wait between two dials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Pace:
     first_s: float = 0.2
     last_s: float = 5.0
     refused_s: float = 30.0
-    """After a refusal: what is wrong takes a person, and knocking does not help."""
+    """After a refusal: an operator has to act, and retrying often does not help."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Backoff:
     _tries: int = 0
 
     def welcomed(self) -> None:
-        """There was a link: begin anew."""
+        """There was a link: start again with the first pause."""
         self._tries = 0
 
     def next(self, *, refused: bool) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights.linux.files import replace_file
-from footlights.protocol import times
+from footlights.protocol.times import seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,12 @@ class Cluster:
     @classmethod
     def of(cls, welcome: Welcome) -> Cluster:
         """Take it from a welcome."""
-        after = times.seconds(welcome.abandon_after) if welcome.HasField("abandon_after") else DEFAULT_ABANDON_S
+        after = seconds(welcome.abandon_after) if welcome.HasField("abandon_after") else DEFAULT_ABANDON_S
         return cls(welcome.cluster_id, after)
 
 
 class KnownCluster:
-    """The cluster of this agent, as it was last told; kept over restarts."""
+    """The cluster of this agent, as the newest welcome said; kept over restarts."""
 
     def __init__(self, path: Path, node: str) -> None:
         """Begin with what is in the file."""
@@ -66,7 +66,7 @@ def mark(cluster_id: str, node: str) -> str:
 
 
 def load(path: Path) -> Cluster:
-    """Read what an earlier agent was told. What cannot be read is as if nothing was told: the next welcome says it."""
+    """Read what an earlier agent kept. An unreadable file counts as none: the next welcome says it again."""
     try:
         found = json.loads(path.read_bytes())
         return Cluster(str(found["cluster_id"]), float(found["abandon_after_s"]))

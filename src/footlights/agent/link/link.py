@@ -13,7 +13,7 @@ from grpc import aio
 
 from footlights.agent.link.backoff import Backoff, Pace
 from footlights.errors import InvalidArgument
-from footlights.protocol import times
+from footlights.protocol.times import seconds
 from footlights.v1.agent_pb2 import Heartbeat, LinkRequest, LinkResponse, Welcome
 from footlights.v1.agent_pb2_grpc import AgentServiceStub
 
@@ -44,7 +44,7 @@ _REFUSALS: Final = {
     grpc.StatusCode.ALREADY_EXISTS: "another agent is linked under this node's name",
     grpc.StatusCode.INVALID_ARGUMENT: "the control plane does not accept this agent's hello",
     grpc.StatusCode.FAILED_PRECONDITION: "the control plane does not take this agent now",
-    grpc.StatusCode.UNIMPLEMENTED: "the server is no control plane that agents can link to",
+    grpc.StatusCode.UNIMPLEMENTED: "the server is not a control plane that agents can link to",
 }
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class Broken(Exception):
     """The link is over; the message says why."""
 
     def __init__(self, code: grpc.StatusCode | None, details: str) -> None:
-        """Say why."""
+        """Make the error."""
         super().__init__(f"{code.name if code else 'ENDED'}: {details}")
         self.code = code
         self.details = details
@@ -161,7 +161,7 @@ class Link:
         if answer is aio.EOF:
             raise Broken(await call.code(), await call.details() or "closed before the welcome")
         if not isinstance(answer, LinkResponse) or answer.WhichOneof("message") != "welcome":
-            raise Broken(None, "the first answer is no welcome")
+            raise Broken(None, "the first answer is not a welcome")
         self._welcomed = True
         self._said = ""
         self.epoch = answer.welcome.epoch
@@ -171,7 +171,7 @@ class Link:
         return answer.welcome
 
     async def _converse(self, call: Call, welcome: Welcome) -> None:
-        interval = times.seconds(welcome.heartbeat_interval) or _DEFAULT_HEARTBEAT_S
+        interval = seconds(welcome.heartbeat_interval) or _DEFAULT_HEARTBEAT_S
         reading = asyncio.create_task(self._read(call))
         writing = asyncio.create_task(self._write(call, interval))
         try:

@@ -28,7 +28,7 @@ _READ_TIMEOUT_S = 15.0
 _log = structlog.get_logger(__name__)
 
 
-class Source(Protocol):
+class OutputSource(Protocol):
     """Where the output of launches is."""
 
     def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
 
-class LogSource:
+class NodeOutput:
     """The output of launches that run, that are over, and that are forgotten while their output is kept."""
 
     def __init__(self, table: LaunchTable, retention: LogRetention, launchers: Mapping[str, Launcher]) -> None:
@@ -62,7 +62,7 @@ class LogSource:
 class LogTails:
     """The requests that are being answered."""
 
-    def __init__(self, source: Source, outbox: Outbox) -> None:
+    def __init__(self, source: OutputSource, outbox: Outbox) -> None:
         """Read from ``source``, answer into ``outbox``."""
         self._source = source
         self._outbox = outbox

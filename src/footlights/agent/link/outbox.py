@@ -1,7 +1,7 @@
 """What waits to be said over the link: bounded, newest first wins, ends never lost.
 
 Reports are not queued but marked: what is sent is how the launch is at the moment of sending. So a slow link costs
-intermediate states, never the newest one; and what was under way when a link broke is told by the next hello.
+intermediate states, never the newest one; and the next hello has what was under way when a link broke.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Outbox:
         self._filled.set()
 
     def lost(self, report: LaunchReport) -> None:
-        """Have a launch reported that is not known here any more."""
+        """Have the end of a launch reported that is no longer known here."""
         self._lost[report.launch_id] = report
         self._filled.set()
 
     def inventory(self, inventory: Inventory) -> None:
-        """Have the devices told; an older inventory that still waits is void."""
+        """Have the inventory sent, in place of an older one that still waits."""
         self._inventory = inventory
         self._filled.set()
 
     async def log(self, part: LogPart) -> None:
-        """Have output told; waits while much of it waits already."""
+        """Have output sent; waits while many parts wait already."""
         await self._room.wait()
         self._logs.append(part)
         if len(self._logs) >= _MOST_LOG_PARTS:

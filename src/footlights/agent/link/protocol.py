@@ -1,4 +1,4 @@
-"""What a node says over its link, and what it does with what it is told."""
+"""What a node sends over its link, and how it handles what it receives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LinkHandler(Protocol):
-    """What a link speaks for."""
+    """What a link carries messages for."""
 
     def hello(self) -> Hello:
         """The full state, at the moment of dialling."""
@@ -62,7 +62,7 @@ class NodeProtocol:
             cluster: Whom it belongs to.
             table: Its launches.
             launches: Takes in what is assigned.
-            supervisor: Keeps a launch that cannot be told, or taken in, from holding up the others.
+            supervisor: Keeps a launch that cannot be reported, or assigned, from holding up the others.
         """
         self._node, self._incarnation = node, incarnation
         self._description, self._cluster = description, cluster
@@ -101,7 +101,7 @@ class NodeProtocol:
                     _log.warning("message_not_understood", kind=kind)
 
     def reports(self) -> list[LaunchReport]:
-        """Say how every launch is. Ends that are not acknowledged are told again: a report is a state, not an event."""
+        """Say how every launch is. Unacknowledged ends are sent again: a report is a state, not an event."""
         found: list[LaunchReport] = []
         for record in self._table.records:
             with self._supervisor.isolated("reports", launch_id=record.launch_id):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import pynvml
 
@@ -14,9 +14,11 @@ from footlights.devices.reading import DeviceProcess, ProcessKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from footlights.devices.driver import Question
+    from footlights.devices.driver import DriverQuestion
 
 T = TypeVar("T")
+Handle: TypeAlias = ctypes.c_void_p
+"""NVML's pointer to a device."""
 
 CODES: Final[dict[int, str]] = {
     getattr(pynvml, name): name.removeprefix("NVML_ERROR_") for name in dir(pynvml) if name.startswith("NVML_ERROR_")
@@ -26,13 +28,21 @@ _GRAPHICS_FORBIDDEN_MODE = 1
 """NVML_GOM_COMPUTE."""
 
 
+class NvmlCall(Protocol):
+    """Calls a function of NVML, and turns its error into a `DriverError`."""
+
+    def __call__(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call ``function``."""
+        ...
+
+
 class NvmlDevice:
     """`Device` over one NVML handle, of a GPU or of a MIG instance."""
 
     def __init__(
         self,
-        handle: Any,
-        call: Callable[..., Any],
+        handle: Handle,
+        call: NvmlCall,
         process_name: Callable[[int], str | None],
         process_lists: Sequence[str],
     ) -> None:
@@ -50,7 +60,7 @@ class NvmlDevice:
         """Who the device is."""
         return str(self._ask(pynvml.nvmlDeviceGetUUID))
 
-    def ask(self, question: Question[T]) -> T:
+    def ask(self, question: DriverQuestion[T]) -> T:
         """Put one question to the driver."""
         answer: Callable[[], T] = getattr(self, f"_ask_{question.name}")
         return answer()
@@ -202,12 +212,12 @@ def _first_version(function: str) -> Callable[[Any], Sequence[_ProcessRow]]:
     return ask
 
 
-def address_of(handle: Any) -> int | None:
+def address_of(handle: Handle) -> int | None:
     """Which device a handle stands for."""
     return ctypes.cast(handle, ctypes.c_void_p).value
 
 
-def _memory_v2(handle: Any) -> Any:
+def _memory_v2(handle: Handle) -> Any:
     return pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import pynvml
 
@@ -23,10 +23,12 @@ from footlights.devices.driver import (
 )
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.nvml.device import CODES, NvmlDevice, address_of
-from footlights.devices.tracker import TrackedDevices
+from footlights.devices.tracker import TrackedDevices, TrackingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class NvmlDevices(TrackedDevices):
         ImportError: the module ``pynvml`` is not NVIDIA's; says how to put that right.
     """
 
-    def __init__(self, *, pids_visible: bool | None = None, **tracking: Any) -> None:
+    def __init__(self, *, pids_visible: bool | None = None, **tracking: Unpack[TrackingSettings]) -> None:
         complaint = wrong_binding(pynvml)
         if complaint:
             raise ImportError(complaint)
@@ -195,7 +197,7 @@ class NvmlDriver:
         except DriverError:
             return None
 
-    def _call(self, function: Callable[..., Any], *arguments: Any, gone_if_failed: bool = False) -> Any:
+    def _call(self, function: Callable[..., T], *arguments: object, gone_if_failed: bool = False) -> T:
         """Every call to NVML goes through here."""
         name = getattr(function, "__name__", str(function))
         try:

@@ -47,6 +47,7 @@ class DockerEngine:
             await docker.version()
 
     async def has_image(self, image: str) -> bool:
+        """Inspect the image."""
         async with self._asking() as docker:
             try:
                 await docker.images.inspect(image)
@@ -57,11 +58,13 @@ class DockerEngine:
             return True
 
     async def pull(self, image: str) -> None:
-        # Without a deadline here: a Kit image is tens of gigabytes. Whoever waits has one.
+        """Pull the image, with the registry's credentials."""
+        # Without a deadline here: a Kit image is tens of gigabytes. The caller has one.
         async with self._asking(timeout_s=None) as docker:
             await docker.images.pull(image, auth=self._auth(image))
 
     async def create(self, spec: ContainerSpec) -> None:
+        """Create the container; a conflict means that it is there already."""
         async with self._asking() as docker:
             try:
                 await docker.containers.create(container_config(spec), name=spec.name)
@@ -70,10 +73,12 @@ class DockerEngine:
                     raise
 
     async def start(self, name: str) -> None:
+        """Start the container."""
         async with self._asking() as docker:
             await docker.containers.container(name).start()
 
     async def inspect(self, name: str) -> ContainerState | None:
+        """Read the container's state."""
         async with self._asking() as docker:
             try:
                 found = await docker.containers.container(name).show()
@@ -84,7 +89,7 @@ class DockerEngine:
         state = found["State"]
         message = str(state.get("Error") or "")
         if state.get("OOMKilled"):
-            message = "it was killed for want of memory."
+            message = "it was killed because memory ran out."
         return ContainerState(
             status=str(state["Status"]),
             running=bool(state["Running"]),
@@ -94,6 +99,7 @@ class DockerEngine:
         )
 
     async def stop(self, name: str, grace_s: int) -> None:
+        """Stop the container; one that is gone or stopped is no error."""
         async with self._asking(timeout_s=grace_s + CALL_TIMEOUT_S) as docker:
             try:
                 await docker.containers.container(name).stop(t=grace_s)
@@ -102,6 +108,7 @@ class DockerEngine:
                     raise
 
     async def kill(self, name: str) -> None:
+        """Send SIGKILL; a container that does not run is no error."""
         async with self._asking() as docker:
             try:
                 await docker.containers.container(name).kill(signal="SIGKILL")
@@ -110,6 +117,7 @@ class DockerEngine:
                     raise
 
     async def logs(self, name: str, *, since_s: int, tail: int) -> Sequence[str]:
+        """Read both streams, in the order of their times."""
         async with self._asking() as docker:
             pieces: list[str] = await docker.containers.container(name).log(
                 stdout=True, stderr=True, timestamps=True, since=since_s, tail=str(tail) if tail else "all"
@@ -117,6 +125,7 @@ class DockerEngine:
         return "".join(pieces).removesuffix("\n").split("\n") if pieces else []
 
     async def remove(self, name: str) -> None:
+        """Remove the container by force."""
         async with self._asking() as docker:
             try:
                 await docker.containers.container(name).delete(force=True)
@@ -125,12 +134,14 @@ class DockerEngine:
                     raise
 
     async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """List containers by their labels."""
         filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
         async with self._asking() as docker:
             found = await docker.containers.list(all=True, filters=json.dumps(filters))
             return {one["Names"][0].lstrip("/"): dict(one["Labels"] or {}) for one in found}
 
     async def close(self) -> None:
+        """Close the connections."""
         if self._client is not None:
             await self._client.close()
             self._client = None

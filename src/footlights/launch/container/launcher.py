@@ -4,8 +4,8 @@ Every container is on the host's network, for Kit binds its media to the node's 
 launch by CDI, by UUID; and carries the launch's marks as labels and in its environment. Nothing is kept in memory
 but requests on their way: the engine knows what runs.
 
-Tests run against stand-ins for the Engine API and for podman's command; Docker 20.10 and podman 4.3 were tried by hand. The request
-that creates a container was compared with the one that Docker's own command line (28.2) sends.
+Tests run against stand-ins for the Engine API and for podman's command; Docker 20.10 and podman 4.3 were tried by
+hand. The request that creates a container was compared with the one that Docker's own command line (28.2) sends.
 
 The session file is mounted at `plan.OWN_FILES_SESSION_FILE` and belongs to the version's ``container.user`` where that
 is given in digits and the agent is root; otherwise to the agent's user, which the image's own user must then be.
@@ -144,7 +144,7 @@ class ContainerLauncher:
             (plan.directory / file).unlink(missing_ok=True)
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:
-        """Find the cluster's containers, running or not; pids where they can be told."""
+        """Find the cluster's containers, running or not; with pids where they are known."""
         containers = await self._list({CLUSTER_LABEL: cluster_id})
         running = await asyncio.to_thread(procfs.marked_by, LAUNCH_MARK, {CLUSTER_MARK: cluster_id})
         launches = [labels.get(LAUNCH_LABEL, "") for _, _, labels in containers]
@@ -156,7 +156,7 @@ class ContainerLauncher:
             await engine.remove(name)
 
     async def close(self) -> None:
-        """Let go of the engine; an orderly stop that is under way is the engine's, or is asked for again."""
+        """Release the engines; an orderly stop that is under way is completed by its engine, or is asked for again."""
         for task in list(self._stopping.values()):
             task.cancel()
         await asyncio.gather(*self._stopping.values(), return_exceptions=True)
@@ -203,7 +203,7 @@ class ContainerLauncher:
         if not directory.is_relative_to(self._root) or directory == self._root or ".." in directory.parts:
             raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {self._root}: the plan is another agent's.")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Before there is a container: whoever finds the container must know whom to ask for it.
+        # Before there is a container: the next agent must know which engine to ask for it.
         files.replace_file(directory / ENGINE, engine.encode("ascii"))
         path = directory / SESSION_FILE
         write_session_file(path, secrets)
@@ -260,14 +260,14 @@ def _pids(cluster_id: str, launch_id: str, pid: int) -> frozenset[int]:
     """Find a container's processes by their mark.
 
     The engine's pid is believed only where that process carries the mark: an agent that is itself in a pid namespace
-    would take somebody else for it.
+    would take another process for it.
     """
     marked = procfs.marked({CLUSTER_MARK: cluster_id, LAUNCH_MARK: launch_id})
     return marked | procfs.descendants(pid) if pid in marked else marked
 
 
 def _exit_code(code: int) -> int:
-    """Engines write 128 + N for signal N, which an application's own status of that value cannot be told from."""
+    """Engines write 128 + N for signal N; an application's own status of that value looks the same."""
     return 128 - code if 128 < code < 128 + signal.NSIG else code
 
 

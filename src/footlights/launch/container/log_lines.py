@@ -71,10 +71,9 @@ def _entries(lines: Sequence[str]) -> list[tuple[int, str]]:
     last = 0
     for line in lines:
         found = _TIME.match(line)
-        if found is not None:
-            last = _nanoseconds(found)
-            line = line[found.end() :]
-        entries.append((last, line.removesuffix("\r")))
+        last = last if found is None else _nanoseconds(found)
+        text = line if found is None else line[found.end() :]
+        entries.append((last, text.removesuffix("\r")))
     return entries
 
 

@@ -36,30 +36,35 @@ class PodmanEngine:
         await self._must("info", "--format", "{{.Version.Version}}")
 
     async def has_image(self, image: str) -> bool:
+        """Run ``podman image exists``."""
         code, _, complaint = await self._run("image", "exists", image)
         if code not in (0, 1):
             raise EngineError(complaint, status=500)
         return code == 0
 
     async def pull(self, image: str) -> None:
-        # Without a deadline here: a Kit image is tens of gigabytes. Whoever waits has one.
+        """Run ``podman pull``."""
+        # Without a deadline here: a Kit image is tens of gigabytes. The caller has one.
         await self._must("pull", "--quiet", image, timeout_s=None)
 
     async def create(self, spec: ContainerSpec) -> None:
+        """Run ``podman create``, unless there is a container of that name."""
         if await self.inspect(spec.name) is None:
             await self._must(*create_arguments(spec))
 
     async def start(self, name: str) -> None:
+        """Run ``podman start``."""
         await self._must("start", name)
 
     async def inspect(self, name: str) -> ContainerState | None:
+        """Run ``podman container inspect``."""
         code, said, complaint = await self._run("container", "inspect", name)
         if code != 0:
             if _is_absent(complaint):
                 return None
             raise EngineError(complaint, status=500)
         state = _json(said)[0]["State"]
-        message = "it was killed for want of memory." if state.get("OOMKilled") else str(state.get("Error") or "")
+        message = "it was killed because memory ran out." if state.get("OOMKilled") else str(state.get("Error") or "")
         return ContainerState(
             # podman has states of its own on the way: a container that was never started is any of these.
             status="created" if state["Status"] in ("created", "configured", "initialized") else str(state["Status"]),
@@ -70,14 +75,17 @@ class PodmanEngine:
         )
 
     async def stop(self, name: str, grace_s: int) -> None:
+        """Run ``podman stop``."""
         await self._must("stop", "--ignore", "--time", str(grace_s), name, timeout_s=grace_s + CALL_TIMEOUT_S)
 
     async def kill(self, name: str) -> None:
+        """Run ``podman kill``; a container that does not run is no error."""
         code, _, complaint = await self._run("kill", "--signal", "KILL", name)
         if code != 0 and not _is_absent(complaint) and "not running" not in complaint and "exited" not in complaint:
             raise EngineError(complaint, status=500)
 
     async def logs(self, name: str, *, since_s: int, tail: int) -> Sequence[str]:
+        """Run ``podman logs``; the two streams come on the command's two streams."""
         arguments = ["logs", "--timestamps"]
         if since_s:
             arguments += ["--since", datetime.fromtimestamp(since_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
@@ -86,15 +94,16 @@ class PodmanEngine:
         code, said, complaint = await self._run(*arguments, name)
         if code != 0:
             raise EngineError(complaint, status=404 if _is_absent(complaint) else 500)
-        # The application's two streams come on the command's two streams.
         return log_lines.merge(_lines(said), _lines(complaint))
 
     async def remove(self, name: str) -> None:
+        """Run ``podman rm --force``."""
         code, _, complaint = await self._run("rm", "--force", "--ignore", "--time", "0", name)
         if code != 0 and not _is_absent(complaint):
             raise EngineError(complaint, status=500)
 
     async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """Run ``podman ps --all``."""
         filters = [part for name, value in labels.items() for part in ("--filter", f"label={name}={value}")]
         said = await self._must("ps", "--all", *filters, "--format", "json")
         return {one["Names"][0]: dict(one.get("Labels") or {}) for one in _json(said or "[]")}
@@ -178,4 +187,4 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise EngineError(f"podman's answer is no JSON: {text[:200]!r}", status=500) from None
+        raise EngineError(f"podman's answer is not JSON: {text[:200]!r}", status=500) from None

@@ -22,13 +22,13 @@ def validate(version: Version) -> None:
     if _IMAGE.fullmatch(container.image) is None:
         raise refuse(
             "version.container.image",
-            f"{container.image!r} is no image: write it as registry/name:tag or name@sha256:….",
+            f"{container.image!r} is not an image: write it as registry/name:tag or name@sha256:….",
         )
     if container.pull_policy and container.pull_policy not in PULL_POLICIES:
         choices = ", ".join(PULL_POLICIES)
         raise refuse("version.container.pull_policy", f"{container.pull_policy!r} is unknown: choose one of {choices}.")
     if container.user and _USER.fullmatch(container.user) is None:
-        raise refuse("version.container.user", f"{container.user!r} is no user: write uid or uid:gid in digits.")
+        raise refuse("version.container.user", f"{container.user!r} is not a user: write uid or uid:gid in digits.")
     if container.shm_size_bytes < 0:
         raise refuse("version.container.shm_size_bytes", f"{container.shm_size_bytes} is negative: give a size.")
     if len(container.mounts) > 64:
@@ -47,4 +47,4 @@ def _check_mount(field: str, mount: str) -> None:
     source, _, rest = mount.partition(":")
     target, _, mode = rest.partition(":")
     if not source or not target.startswith("/") or mode not in ("", "ro") or ".." in mount.split("/"):
-        raise refuse(field, f"{mount!r} is no mount: write SOURCE:TARGET or SOURCE:TARGET:ro, the target absolute.")
+        raise refuse(field, f"{mount!r} is not a mount: write SOURCE:TARGET or SOURCE:TARGET:ro, the target absolute.")

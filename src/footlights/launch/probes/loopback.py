@@ -22,8 +22,8 @@ async def ask(port: int, path: str, *, method: str = "GET", body: bytes | None =
         body: JSON that goes with it; None for nothing.
 
     Raises:
-        OSError, EOFError: nobody listens, or the connection was lost.
-        ValueError: the answer is no HTTP.
+        OSError, EOFError: nothing listens, or the connection was lost.
+        ValueError: the answer is not HTTP.
     """
     reader, writer = await asyncio.open_connection(HOST, port, limit=MAX_ANSWER_BYTES)
     try:
@@ -34,7 +34,7 @@ async def ask(port: int, path: str, *, method: str = "GET", body: bytes | None =
         status_line = await reader.readline()
         parts = status_line.split(None, 2)
         if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
-            raise ValueError(f"{status_line[:80]!r} is no HTTP answer")
+            raise ValueError(f"{status_line[:80]!r} is not an HTTP answer")
         length = MAX_ANSWER_BYTES
         while header := (await reader.readline()).strip().lower():
             name, _, value = header.partition(b":")

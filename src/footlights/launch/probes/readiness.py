@@ -31,7 +31,7 @@ LogReader = Callable[[str], Awaitable[LogPart]]
 
 @dataclass(frozen=True, slots=True)
 class ViewerPresence:
-    """Who is there. None is unknown, which is not nobody."""
+    """Who is connected. None is unknown, which is not zero."""
 
     viewers: int | None
     idle_s: float | None
@@ -97,7 +97,7 @@ def _said(body: bytes) -> ViewerPresence:
     """Read an application's own word; raises ValueError where it makes no sense."""
     value = json.loads(body)
     if not isinstance(value, dict):
-        raise ValueError("the status is no object")
+        raise ValueError("the status is not an object")
     viewers, idle = value.get("viewers"), value.get("last_input_seconds_ago")
     if not isinstance(viewers, int) or isinstance(viewers, bool) or not 0 <= viewers < 2**31:
         raise ValueError(f"viewers is {viewers!r}")

@@ -49,7 +49,7 @@ class ProcessLauncher:
         self._segments = segments
 
     async def unavailable(self) -> str:
-        """Nothing is needed that a node could lack."""
+        """Always empty: a process needs nothing that a node could lack."""
         return ""
 
     async def prepare(self, plan: LaunchPlan) -> None:
@@ -101,7 +101,7 @@ class ProcessLauncher:
         return await asyncio.to_thread(self._status, plan)
 
     async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
-        """Tell the shim; where it is gone, SIGKILL whatever still carries the launch's mark."""
+        """Signal the shim; where it is gone, SIGKILL everything that still carries the launch's mark."""
         await asyncio.to_thread(self._stop, plan, kill)
 
     async def log(self, plan: LaunchPlan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
@@ -109,7 +109,7 @@ class ProcessLauncher:
         return await asyncio.to_thread(self._log, plan, tail_lines, cursor)
 
     async def discard(self, plan: LaunchPlan) -> None:
-        """Remove the launch's directory but for its output."""
+        """Remove the launch's directory except its output."""
         await asyncio.to_thread(self._discard, plan)
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:

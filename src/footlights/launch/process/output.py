@@ -52,6 +52,7 @@ class OutputWriter:
             view = view[written:]
 
     def close(self) -> None:
+        """Close the segment that is written to."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

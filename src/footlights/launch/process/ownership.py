@@ -30,15 +30,15 @@ class Listener:
     pid: int | None
     """None where no process that we may look into holds it."""
     name: str = ""
-    """The process's name; empty where it cannot be told."""
+    """The process's name; empty where it is unknown."""
 
     def __str__(self) -> str:
-        who = f"pid {self.pid} ({self.name})" if self.pid is not None else "a process that cannot be told"
+        who = f"pid {self.pid} ({self.name})" if self.pid is not None else "an unknown process"
         return f"{self.protocol} port {self.port} belongs to {who}"
 
 
 def listeners_outside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...]:
-    """Find who listens on a launch's ports and is not of its tree: none of them is what ready needs.
+    """Find listeners on a launch's ports outside its tree: ready needs that there is none.
 
     Its ports are the signalling and http port (TCP) and the media port (UDP, where it is bound: Kit binds it only
     when a viewer connects). Blocking: call it in a thread.
@@ -47,22 +47,13 @@ def listeners_outside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ..
 
 
 def listeners_inside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...]:
-    """Find who of a launch's tree listens on its ports: none of them is what TERMINATED needs. Blocking."""
+    """Find listeners on a launch's ports in its tree: TERMINATED needs that there is none. Blocking."""
     inside = [(socket, socket.holders & {*pids}) for socket in _sockets(ports, pids)]
     return tuple(_listener(socket, holders) for socket, holders in inside if holders)
 
 
-def owns(ports: Ports, pids: Collection[int]) -> bool:
-    """Say whether the tree listens on both its signalling and its http port, and nobody else does. Blocking."""
-    sockets = [socket for socket in _sockets(ports, pids) if socket.protocol == "TCP"]
-    return all(socket.holders & {*pids} for socket in sockets) and {socket.port for socket in sockets} == {
-        ports.signal,
-        ports.http,
-    }
-
-
 def connections(port: int) -> int:
-    """Count the established TCP connections to a port of this machine, from wherever they come. Blocking."""
+    """Count the established TCP connections to a port of this machine, from anywhere. Blocking."""
     return sum(1 for row in _rows("tcp") if row.port == port and row.state == _ESTABLISHED)
 
 

@@ -14,7 +14,7 @@ most: an application stays in the foreground. Orphans come to this process, the 
 gets away by leaving its group or session.
 
 If the shim itself is killed, the kernel kills the application's first process (PR_SET_PDEATHSIG): an application
-without a shim has a broken pipe for output and nobody who knows its exit status, so it is better dead at once than
+without a shim has a broken pipe for output and its exit status cannot be known, so it is better dead at once than
 half alive. Children of the application are found by their mark (`process`) and ended from there.
 """
 
@@ -45,7 +45,7 @@ _NO_STATUS = 255
 
 
 def _reserve(path: Path) -> None:
-    """Take up the space that ``_fill_in`` needs, and see it on disk."""
+    """Reserve the space that ``_fill_in`` needs, on disk."""
     with path.open("wb") as file:
         file.write(b" " * _RESERVED_BYTES)
         file.flush()
@@ -53,7 +53,7 @@ def _reserve(path: Path) -> None:
 
 
 def _fill_in(reserved: Path, path: Path, content: bytes) -> None:
-    """Write into space that is had already, and only then give the file its name. JSON does not mind the rest."""
+    """Write into reserved space, and only then give the file its name. JSON ignores the blanks after it."""
     if reserved.exists():
         with reserved.open("r+b") as file:
             file.write(content.ljust(_RESERVED_BYTES))
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m footlights.launch.process.shim DIRECTORY\n")
         return 2
     directory = Path(arguments[0])
-    # Whoever starts us may leak descriptors (uvloop does): held here they would keep the agent's own pipes open, and
+    # The agent may leak descriptors (uvloop does): held here they would keep the agent's own pipes open, and
     # the application must have none of them.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     said, say = os.pipe()
@@ -95,7 +95,7 @@ def _become_shim(directory: Path, say: int) -> NoReturn:
             _say(say, "failed", **_complaint(error))
             raise
         status = shim.run()
-    except BaseException as error:  # its last words: nobody is above it
+    except BaseException as error:  # the last chance to say why: nothing is above it
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.stderr.flush()
     finally:
@@ -103,7 +103,7 @@ def _become_shim(directory: Path, say: int) -> NoReturn:
 
 
 def _redirect(directory: Path) -> None:
-    """Let go of everything of the agent's, so that its pipes close when it dies and not when we do."""
+    """Close everything of the agent's, so that its pipes close when it dies and not when the shim does."""
     null = os.open(os.devnull, os.O_RDWR)
     words = os.open(directory / "shim.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(null, 0)
@@ -131,6 +131,7 @@ class Shim:
         self._term_sent = False
 
     def run(self) -> int:
+        """Start the application and stay until its tree is gone; return the shim's exit status."""
         try:
             if not self._is_first():
                 _say(self._say, "already")
@@ -226,14 +227,14 @@ class Shim:
             os._exit(_NO_STATUS)
 
     def _watch(self, wake: int) -> None:
-        """Copy output, reap, and end the tree when told; returns when no process of it is left."""
+        """Copy output, reap, and end the tree when asked; returns when no process of it is left."""
         poll = select.poll()
         poll.register(wake, select.POLLIN)
         poll.register(self._pipe, select.POLLIN)
         while True:
             for descriptor, _ in poll.poll(self._wait_ms()):
                 if descriptor == wake:
-                    self._heed(os.read(wake, 4096))
+                    self._handle_signals(os.read(wake, 4096))
                 elif not self._copy(1):
                     poll.unregister(self._pipe)
             if not self._reap():
@@ -250,7 +251,7 @@ class Shim:
     def _wait_ms(self) -> int | None:
         return None if self._kill_at is None else max(0, int((self._kill_at - time.monotonic()) * 1000) + 1)
 
-    def _heed(self, numbers: bytes) -> None:
+    def _handle_signals(self, numbers: bytes) -> None:
         if signal.SIGUSR1 in numbers:
             self._end(0.0)
         elif signal.SIGTERM in numbers:
@@ -304,7 +305,7 @@ class Shim:
             except FileNotFoundError:
                 return  # the launch was given up, its directory with it
             except OSError:
-                # Nobody else knows how the application ended: a disk that fails for a moment must not make it unknown.
+                # Only this process knows how the application ended: a disk that fails for a moment must not lose it.
                 if time.monotonic() >= give_up:
                     raise
                 time.sleep(_EXIT_AGAIN_S)
@@ -329,7 +330,8 @@ def _why(error: BaseException, order: dict[str, object]) -> dict[str, object]:
     if isinstance(error, OSError) and not os.path.isdir(folder):
         return {
             "reason": "WORKING_DIRECTORY_NOT_FOUND",
-            "message": f"working_directory {folder!r} is no directory of this node: create it or correct the version.",
+            "message": f"working_directory {folder!r} is not a directory on this node: create it, "
+            "or correct the version.",
         }
     if isinstance(error, FileNotFoundError):
         return {

@@ -93,7 +93,7 @@ def convert_value(argument: Argument, value: object, *, field: str) -> Scalar:
         case Argument.INTEGER:
             number = _number(argument, value, field)
             if not number.is_integer() or abs(number) > MAX_INTEGER:
-                raise _wrong(argument, field, value, "is no whole number (up to 2^53 - 1)", "write one, such as 5")
+                raise _wrong(argument, field, value, "is not a whole number (up to 2^53 - 1)", "write one, such as 5")
             return int(number)
         case Argument.NUMBER:
             return _number(argument, value, field)
@@ -112,7 +112,7 @@ def as_text(value: Scalar) -> str:
 
 def _string(argument: Argument, value: object, field: str) -> str:
     if not isinstance(value, str):
-        raise _wrong(argument, field, value, "is no text", "write it in quotes")
+        raise _wrong(argument, field, value, "is not text", "write it in quotes")
     longest = argument.max_length or DEFAULT_MAX_LENGTH
     if len(value) > longest:
         raise _wrong(argument, field, value, f"is {len(value)} characters long", f"give at most {longest}")
@@ -128,7 +128,7 @@ def _string(argument: Argument, value: object, field: str) -> str:
 
 def _number(argument: Argument, value: object, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(argument, field, value, "is no number", "write it without quotes")
+        raise _wrong(argument, field, value, "is not a number", "write it without quotes")
     try:
         number = float(value)
     except OverflowError:
@@ -138,13 +138,13 @@ def _number(argument: Argument, value: object, field: str) -> float:
     if argument.HasField("minimum") and number < argument.minimum:
         raise _wrong(argument, field, value, "is too small", f"give at least {argument.minimum:g}")
     if argument.HasField("maximum") and number > argument.maximum:
-        raise _wrong(argument, field, value, "is too great", f"give at most {argument.maximum:g}")
+        raise _wrong(argument, field, value, "is too large", f"give at most {argument.maximum:g}")
     return number
 
 
 def _stage(value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidArgument(f"{FIELD}.{STAGE}", f"{value!r} is no text: give a path or a URL.")
+        raise InvalidArgument(f"{FIELD}.{STAGE}", f"{value!r} is not text: give a path or a URL.")
     return value
 
 
@@ -158,12 +158,12 @@ def _nucleus(value: object) -> list[dict[str, object]]:
         or isinstance(value, str)
         or not all(isinstance(item, Mapping) for item in value)
     ):
-        raise InvalidArgument(field, "it is no list of objects: write [] or [{...}].")
+        raise InvalidArgument(field, "it is not a list of objects: write [] or [{...}].")
     items = [dict(item) for item in value if isinstance(item, Mapping)]
     try:
         size = len(json.dumps(items))
     except (TypeError, ValueError, RecursionError):
-        raise InvalidArgument(field, "it is no JSON.") from None
+        raise InvalidArgument(field, "it is not JSON.") from None
     if size > MAX_SECRET_BYTES:
         raise InvalidArgument(field, f"it is {size} bytes of JSON: at most {MAX_SECRET_BYTES} are allowed.")
     return items

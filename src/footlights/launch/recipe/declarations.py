@@ -63,7 +63,7 @@ def usable_in_template(argument: Argument, field: str) -> None:
 def _name(argument: Argument, field: str, seen: set[str]) -> None:
     name = argument.name
     if NAME.fullmatch(name) is None:
-        raise refuse(f"{field}.name", f"{name!r} is no name: write lower-case letters, digits and '_', a letter first.")
+        raise refuse(f"{field}.name", f"{name!r} is not a name: use a-z, 0-9 and '_', a letter first.")
     if name in BUILT_IN or name in PUBLISHED:
         raise refuse(f"{field}.name", f"{name!r} is taken by Footlights: every version has it. Choose another.")
     if name in seen:
@@ -116,7 +116,7 @@ def _pattern(pattern: str, field: str) -> None:
     except re2.error as error:
         why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise refuse(
-            field, f"{pattern!r} is no regular expression of RE2, which has no look-around and no references: {why}."
+            field, f"{pattern!r} is not a regular expression of RE2, which has no look-around and no references: {why}."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Is a version a recipe that can be launched? Pure; the control plane asks at registration, before it is kept for ever.
+"""Whether a version is a recipe that can be launched. Pure; the control plane asks at registration.
 
 What a session's arguments and stage must be is beside it: `arguments.convert_arguments` and `stages.resolve_stage`,
 which can be had from here too.
@@ -68,7 +68,7 @@ def _semantic(version: str) -> None:
     if not version:
         raise refuse("version.version", "it is required: give a semantic version, such as 1.4.0.")
     if len(version) > 128 or not semver.Version.is_valid(version):
-        raise refuse("version.version", f"{version!r} is no semantic version: write it as 1.4.0 or 2.0.0-rc.1+build.5.")
+        raise refuse("version.version", f"{version!r} is not a semantic version: write it as 1.4.0 or 2.0.0-rc.1.")
 
 
 def _what_runs(version: Version) -> None:
@@ -125,7 +125,7 @@ def _environment(version: Version) -> None:
     for name, text in sorted(version.environment.items()):
         field = f"version.environment[{name!r}]"
         if _VARIABLE.fullmatch(name) is None:
-            raise refuse(field, f"{name!r} is no name of a variable: write letters, digits and '_'.")
+            raise refuse(field, f"{name!r} is not the name of a variable: write letters, digits and '_'.")
         if name.startswith(RESERVED_PREFIX):
             raise refuse(field, f"{name!r} is Footlights' own: choose a name that does not begin with FOOTLIGHTS_.")
         _template(version, field, text)
@@ -146,7 +146,7 @@ def _template(version: Version, field: str, text: str) -> None:
 
 def _working_directory(directory: str) -> None:
     if directory and (not directory.startswith("/") or ".." in directory.split("/") or "\0" in directory):
-        raise refuse("version.working_directory", f"{directory!r} is no absolute path: write one without '..'.")
+        raise refuse("version.working_directory", f"{directory!r} is not an absolute path: write one without '..'.")
 
 
 def _stages(version: Version) -> None:
@@ -189,4 +189,4 @@ def _readiness(readiness: Readiness) -> None:
 
 def _url_path(field: str, path: str) -> None:
     if path and (_URL_PATH.fullmatch(path) is None or "#" in path or len(path) > 1024):
-        raise refuse(field, f"{path!r} is no path of a URL: begin it with '/', in ASCII without spaces or '#'.")
+        raise refuse(field, f"{path!r} is not the path of a URL: start it with '/', in ASCII without spaces or '#'.")

@@ -87,7 +87,8 @@ def parse_stage(uri: str) -> StageAddress:
     """Parse one address.
 
     Raises:
-        StageError: it is no absolute path and no URL, holds ``..``, an encoded separator, credentials or a fragment.
+        StageError: it is neither an absolute path nor a URL, or it holds ``..``, an encoded separator, credentials or a
+            fragment.
     """
     if len(uri) > MAX_CHARACTERS:
         raise StageError(f"it is {len(uri)} characters long: at most {MAX_CHARACTERS} are allowed.")
@@ -101,7 +102,7 @@ def parse_stage(uri: str) -> StageAddress:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as error:
-        raise StageError(f"{uri!r} is no URL: {error}.") from None
+        raise StageError(f"{uri!r} is not a URL: {error}.") from None
     if parts.fragment or uri.endswith("#"):
         raise StageError(f"{uri!r} has a fragment: remove what follows '#'.")
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:

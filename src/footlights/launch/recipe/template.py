@@ -55,7 +55,7 @@ class Template:
         """Replace every placeholder.
 
         Raises:
-            TemplateError: a placeholder is unknown, or its value holds NUL or a line break.
+            TemplateError: a placeholder is unknown, or its value contains NUL or a line break.
         """
         return "".join(part if isinstance(part, str) else _value(part.name, values) for part in self.parts)
 
@@ -74,7 +74,7 @@ class Template:
             value = _value(part.name, values)
             if value.startswith("-"):
                 raise TemplateError(
-                    f"the value {value!r} of {{{part.name}}} begins with '-' and would be read as an option: "
+                    f"the value {value!r} of {{{part.name}}} starts with '-' and would be read as an option: "
                     f"give another value, or write the token as --option={{{part.name}}}."
                 )
             if value:
@@ -120,7 +120,7 @@ def _part(token: re.Match[str], text: str, known: frozenset[str] | None) -> str 
         return whole
     if NAME.fullmatch(name) is None:
         raise TemplateError(
-            f"{text!r} has the placeholder {whole!r}, which is no name ({NAME.pattern}): write a name, "
+            f"{text!r} has the placeholder {whole!r}, which is not a name ({NAME.pattern}): write a name, "
             f"or {{{{ and }}}} for braces."
         )
     if known is not None and name not in known:
