@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.gateway.decode import times
+from footlights.gateway import times
 from footlights.gateway.decode.names import descriptor_of
 from footlights.gateway.decode.parameters import set_parameters, set_path
 from footlights.gateway.decode.query import parse_query

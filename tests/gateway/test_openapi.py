@@ -183,7 +183,7 @@ def test_descriptor_sets() -> None:
     assert [s.full_name for s in from_set(only_own.SerializeToString())] == ["shop.v1.ShopService"]
     with pytest.raises(DescriptorError, match=r"nowhere\.proto"):
         from_set(broken.SerializeToString())
-    with pytest.raises(DescriptorError, match=r"there are: shop\.v1\.ShopService"):
+    with pytest.raises(DescriptorError, match=r"choose from shop\.v1\.ShopService"):
         from_set(whole.SerializeToString(), ["shop.v1.Nope"])
     with pytest.raises(DescriptorError, match="not a descriptor set"):
         from_set(b"\xff\xff")

@@ -1,17 +1,16 @@
 """A gateway from REST to gRPC: any proto service with google.api.http annotations, served from its descriptors.
 
 ``Gateway(channel, services, options)`` is an ASGI application that mounts anywhere. At start every annotation becomes
-a ``Binding`` (``binding``), a template (``template``) in a router (``routing``) with an ``Endpoint`` that decodes
-requests and encodes answers (``endpoint``). No code is generated, no route is written by hand.
+a ``Binding`` in a router (``routing``) with an ``Endpoint`` (``endpoint``) that decodes requests (``decode``) and
+encodes answers (``encode``). No code is generated, no route is written by hand.
 
 The default dialect is grpc-gateway v2's, quirks included; ``Options(strict=True)`` is for an API that owns its
-dialect. What is refused has the reference's words by default, and plain words with details in strict mode: every
-refusal knows both.
+dialect. Status, code, decoded request and JSON shape of the default dialect equal grpc-gateway's; the wording of errors
+is our own, and strict mode adds ``google.rpc`` details (``errors``).
 
 Invariants:
 
-* It knows nothing of Footlights and imports nothing of it but ``footlights.http.v1``, its own options.
-* What a body means is defined by ``reader``, what a message looks like by ``writer``; anything faster must be equal.
+* It knows nothing of Footlights and imports nothing of it except ``footlights.http``.
 * A client that leaves cancels its call; a call ends when its exchange ends.
 * Every size and time that a client controls is bounded (``options``).
 """
