@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import strategies as st
 
-from footlights.gateway.decode import times
+from footlights.gateway import times
 from footlights.gateway.decode.json_scalars import RANGES
 from footlights.gateway.decode.names import descriptor_of
 from tests.conformance.echo import message

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.gateway.decode import times
+from footlights.gateway import times
 from footlights.gateway.decode.names import descriptor_of
 from footlights.gateway.decode.parameters import set_parameters, set_path
 from footlights.gateway.decode.query import parse_query
@@ -237,7 +237,7 @@ VALUES = st.one_of(
 @given(st.dictionaries(KEYS, st.lists(VALUES, min_size=1, max_size=3), max_size=4), st.booleans())
 def test_parameters_fuzzed(parameters: dict[str, list[str]], strict: bool) -> None:
     """
-    Whatever parameters come, the request is filled or refused with 400, and it can be serialised.
+    For any parameters, the request is filled or refused with 400, and it can be serialised.
     """
     request = message("Everything")()
 
@@ -250,7 +250,7 @@ def test_parameters_fuzzed(parameters: dict[str, list[str]], strict: bool) -> No
        st.text(st.characters(exclude_categories=["Cs"]), max_size=12))  # fmt: skip
 def test_path_fuzzed(field: str, text: str) -> None:
     """
-    Whatever a path variable holds, the field is set or refused with 400.
+    For any text of a path variable, the field is set or refused with 400.
     """
     request = message("Everything")()
 
@@ -261,7 +261,7 @@ def test_path_fuzzed(field: str, text: str) -> None:
 @given(st.binary(max_size=40))
 def test_query_fuzzed(raw: bytes) -> None:
     """
-    Whatever bytes a query has, it parses or is refused with 400.
+    For any bytes, a query parses or is refused with 400.
     """
     assert outcome(lambda: parse_query(raw)) in (None, 400)
 

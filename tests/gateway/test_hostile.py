@@ -1,4 +1,4 @@
-"""Whatever a client sends gets one whole answer: fuzzed below HTTP, where no server has cleaned anything yet."""
+"""Any request gets one whole answer: fuzzed below HTTP, where no server has cleaned anything."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ HEADER_VALUE = frozenset(range(0x20, 0x100)) - {0x7F} | {0x09}
           []))  # fmt: skip
 def test_whatever_comes(harness: _Harness, found: tuple[dict[str, Any], list[bytes]]) -> None:
     """
-    The answer is whole and below 500 but for 501, its headers can be sent, and a refusal is JSON with code and message.
+    The answer is whole and below 500 or 501, its headers can be sent, and a refusal is JSON with code and message.
     """
     scope, chunks = found
     for gateway in harness.gateways:

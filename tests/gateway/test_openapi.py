@@ -1,4 +1,7 @@
-"""The document of the scratch service and of a service that uses every option."""
+"""The document of the scratch service and of a service that uses every option.
+
+Covers ``document``, ``schema``, ``comments``, ``docs``, ``descriptors`` and ``errors``.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +186,7 @@ def test_descriptor_sets() -> None:
     assert [s.full_name for s in from_set(only_own.SerializeToString())] == ["shop.v1.ShopService"]
     with pytest.raises(DescriptorError, match=r"nowhere\.proto"):
         from_set(broken.SerializeToString())
-    with pytest.raises(DescriptorError, match=r"there are: shop\.v1\.ShopService"):
+    with pytest.raises(DescriptorError, match=r"choose from shop\.v1\.ShopService"):
         from_set(whole.SerializeToString(), ["shop.v1.Nope"])
     with pytest.raises(DescriptorError, match="not a descriptor set"):
         from_set(b"\xff\xff")

@@ -1,4 +1,4 @@
-"""From descriptors to bindings, and from requests to bindings."""
+"""From descriptors to bindings, and from requests to bindings; covers ``binding`` and ``router``."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def find(router: Router, method: str, path: str) -> str | None:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({"get": "v1"}, "no leading /"),
-        ({"get": "/v1", "body": "*"}, "GET has no body"),
+        ({"get": "v1"}, "must begin with a slash"),
+        ({"get": "/v1", "body": "*"}, "GET must not have a body"),
         ({"delete": "/v1", "body": "*"}, "allow_delete_body"),
         ({"get": "/v1/{nope}"}, "no field 'nope' in t.Request"),
         ({"get": "/v1/{name.id}"}, "not a message"),
-        ({"get": "/v1/{inner}"}, "cannot stand in a path"),
-        ({"get": "/v1/{many.id}"}, "leads nowhere"),
+        ({"get": "/v1/{inner}"}, "must be a scalar"),
+        ({"get": "/v1/{many.id}"}, "is not a field"),
         ({"post": "/v1", "body": "nope"}, "no field 'nope'"),
         ({"post": "/v1", "body": "inner.id"}, "field of the message itself"),
         ({"get": "/v1", "response_body": "nope"}, "no field 'nope' in t.Response"),
-        ({}, "without a path"),
+        ({}, "must have a path"),
     ],
 )
 def test_wrong_rule(rule: dict[str, Any], said: str) -> None:

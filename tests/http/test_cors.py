@@ -71,7 +71,7 @@ def test_preflight(requested: bytes, allowed: bytes) -> None:
 @example(b"\x7f,a")
 def test_preflight_sends_no_control_characters(requested: bytes) -> None:
     """
-    Whatever bytes are requested, what is sent is a list of field names.
+    For any requested bytes, the answer holds field names only.
     """
     found = dict(Cors(["*"], **NAMES).preflight(["GET"], requested))
 

@@ -105,9 +105,9 @@ class FrontDoor:
                 answer = await self._route(scope, receive)
             finally:
                 self._requests -= 1
-        except FrontDoorError as refusal:
-            _log.info("viewer_refused", path=scope["path"], reason=refusal.error.reason, status=refusal.http_status)
-            answer = error_answer(refusal)
+        except FrontDoorError as error:
+            _log.info("viewer_refused", path=scope["path"], reason=error.error.reason, status=error.http_status)
+            answer = error_answer(error)
         headers = (
             *answer.headers,
             *self._cors.headers(header(scope, b"origin")),
@@ -159,19 +159,19 @@ class FrontDoor:
                 await self._sockets.sign_in(scope, receive, send, match["session_id"], given)
             finally:
                 self._open_sockets -= 1
-        except FrontDoorError as refusal:
-            _log.info("viewer_refused", path=scope["path"], reason=refusal.error.reason, status=refusal.http_status)
-            await self._deny(scope, receive, send, refusal)
+        except FrontDoorError as error:
+            _log.info("viewer_refused", path=scope["path"], reason=error.error.reason, status=error.http_status)
+            await self._deny(scope, receive, send, error)
 
-    async def _deny(self, scope: Scope, receive: Receive, send: Send, refusal: FrontDoorError) -> None:
+    async def _deny(self, scope: Scope, receive: Receive, send: Send, error: FrontDoorError) -> None:
         await receive()  # websocket.connect
         if "websocket.http.response" in (scope.get("extensions") or {}):
-            answer = error_answer(refusal)
+            answer = error_answer(error)
             await Answer(answer.status, (*answer.headers, *self._cors.headers(header(scope, b"origin"))), answer.body)(
                 send, websocket=True
             )
         else:
-            await send({"type": "websocket.close", "code": 1008, "reason": refusal.error.reason})
+            await send({"type": "websocket.close", "code": 1008, "reason": error.error.reason})
 
 
 def _path(scope: Scope) -> str:

@@ -56,7 +56,7 @@ class ViewerChecks:
         return grant
 
     async def find(self, session_id: str) -> Target:
-        """Where the session is, whatever its state.
+        """Where the session is, in any state.
 
         Raises:
             FrontDoorError: 404 ``SESSION_NOT_FOUND``, or what ``resolve`` raised.

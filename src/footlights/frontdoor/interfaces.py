@@ -33,7 +33,7 @@ class Resolve(Protocol):
 
 
 class ViewerGrant(Protocol):
-    """What a verified grant says; ``auth.grants.Grant`` is one."""
+    """The content of a verified grant; ``auth.grants.Grant`` is one."""
 
     @property
     def session_id(self) -> str:

@@ -10,14 +10,12 @@ call of a client that has gone. ``upstream`` is any gRPC server (`GrpcUpstream`)
 (`LocalUpstream`). ``command`` is the gateway as a process of its own, with ``health`` and ``docs`` beside the API.
 
 The default dialect is grpc-gateway v2's, quirks included; ``Options(strict=True)`` is for an API that owns its
-dialect. What is refused has the reference's words by default, and plain words with details in strict mode: every
-refusal knows both.
+dialect. Status, code, decoded request and JSON shape of the default dialect equal grpc-gateway's; the wording of errors
+is our own, and strict mode adds ``google.rpc`` details (``errors``).
 
 Invariants:
 
-* It knows nothing of Footlights and imports nothing of it except ``footlights.http.v1``, its own options.
-* What a body means is defined by ``decode.reader``, what a message looks like by ``encode.writer``; anything faster
-  must be equal.
+* It knows nothing of Footlights and imports nothing of it except ``footlights.http``.
 * A client that disconnects cancels its call; a call ends when its exchange ends.
 * Every size and time that a client controls is bounded (``options``).
 """

@@ -6,10 +6,10 @@ The errors say what happened and no more: each caller has its own form of answer
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 
     from starlette.types import Message, Receive
 
@@ -36,7 +36,7 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
         ConnectionResetError: the client disconnected.
     """
     message: Message
-    reading: Any = receive()
+    reading = cast("Coroutine[object, object, Message]", receive())
     try:
         # Most bodies are there already: then one step is all, and no deadline has to be set.
         waits_for = reading.send(None)
@@ -82,10 +82,10 @@ def _checked(message: Message) -> Message:
 class _Resumed:
     """A coroutine that has been run up to its first wait, to be awaited from there."""
 
-    def __init__(self, coroutine: Any, waits_for: Any) -> None:
+    def __init__(self, coroutine: Coroutine[object, object, Message], waits_for: object) -> None:
         self._coroutine, self._waits_for = coroutine, waits_for
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[object, object, Message]:
         """What awaiting the whole coroutine gives."""
         waits_for = self._waits_for
         try:
@@ -97,4 +97,4 @@ class _Resumed:
                 else:
                     waits_for = self._coroutine.send(sent)
         except StopIteration as stop:
-            return stop.value
+            return cast("Message", stop.value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BodyReader:
-    """Reads bodies as a binding's ``body`` rule says: into the whole request, or into one field of it.
+    """Reads bodies as a binding's ``body`` rule determines: into the whole request, or into one field of it.
 
     Args:
         binding: the binding.

@@ -41,7 +41,7 @@ class NumberText(str):
 class RepeatedMembers(dict[str, Any]):
     """A JSON object in which ``names`` are given more than once."""
 
-    def __init__(self, members: Mapping[str, Any], names: frozenset[str]) -> None:
+    def __init__(self, members: Mapping[str, object], names: frozenset[str]) -> None:
         super().__init__(members)
         self.names = names
 

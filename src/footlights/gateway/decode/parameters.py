@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from footlights.gateway.decode import times
+from footlights.gateway import times
 from footlights.gateway.decode.json_scalars import MemberError
 from footlights.gateway.decode.message_reader import LENIENT
 from footlights.gateway.decode.names import descriptor_of, names, own_name
 from footlights.gateway.decode.text_scalars import parse_scalar
+from footlights.gateway.decode.well_known import WRAPPERS
 from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError, Malformed, quoted
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _MAP_KEY: Final = re.compile(r"(.*)\[(.*)\]", re.DOTALL)
-_WRAPPERS: Final = frozenset(
-    f"google.protobuf.{kind}Value"
-    for kind in ("String", "Bytes", "Bool", "Int32", "Int64", "UInt32", "UInt64", "Float", "Double")
-)
 
 
 def set_path(message: Message, variable: str, text: str) -> None:
@@ -173,7 +170,7 @@ def _parse_message(message: Any, text: str) -> None:
         total = times.parse_go_duration(text)
         sign = -1 if total < 0 else 1
         message.seconds, message.nanos = (sign * part for part in divmod(abs(total), 10**9))
-    elif name in _WRAPPERS:
+    elif name in WRAPPERS:
         message.value = parse_scalar(message.DESCRIPTOR.fields_by_name["value"], text)
     elif name == "google.protobuf.FieldMask":
         message.paths.extend(text.split(","))
@@ -210,7 +207,7 @@ def _convert(message: Message, field: FieldDescriptor, text: str) -> None:
 def _convert_message(message: Any, text: str) -> None:
     name = message.DESCRIPTOR.full_name
     parse: Callable[[str], tuple[int, int] | None]
-    if name in _WRAPPERS:
+    if name in WRAPPERS:
         message.value = parse_scalar(message.DESCRIPTOR.fields_by_name["value"], text, base0=True)
     elif name == "google.protobuf.FieldMask":
         message.paths.extend(text.split(","))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf import descriptor_pool, message_factory
 
-from footlights.gateway.decode import times
+from footlights.gateway import times
 from footlights.gateway.decode.json_scalars import MemberError, converter, mismatch, to_double
 from footlights.gateway.decode.json_text import NumberText, RepeatedMembers, too_deep
 from footlights.gateway.decode.names import descriptor_of
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _CAPITAL: Final = re.compile(r"[A-Z]")
 _EMPTY: Final = "google.protobuf.Empty"
+WRAPPERS: Final = tuple(
+    f"google.protobuf.{kind}Value"
+    for kind in ("String", "Bytes", "Bool", "Int32", "Int64", "UInt32", "UInt64", "Float", "Double")
+)
+"""Full names of the messages that hold one scalar."""
 
 
 def _wrapper(_: MessageReader, descriptor: Descriptor) -> Fill:
@@ -175,12 +180,13 @@ def _new_message(near: Descriptor, url: str) -> Message | None:
 
 
 READERS: Final[dict[str, Callable[[MessageReader, Descriptor], Fill]]] = {
-    f"google.protobuf.{name}": build
-    for name, build in {
-        "Any": _any, "Struct": _struct, "Value": _value, "ListValue": _list_value, "Timestamp": _timestamp,
-        "Duration": _duration, "FieldMask": _field_mask,
-        **dict.fromkeys(("StringValue", "BytesValue", "BoolValue", "Int32Value", "Int64Value", "UInt32Value",
-                         "UInt64Value", "FloatValue", "DoubleValue"), _wrapper),
-    }.items()
+    **{
+        f"google.protobuf.{name}": build
+        for name, build in {
+            "Any": _any, "Struct": _struct, "Value": _value, "ListValue": _list_value, "Timestamp": _timestamp,
+            "Duration": _duration, "FieldMask": _field_mask,
+        }.items()
+    },
+    **dict.fromkeys(WRAPPERS, _wrapper),
 }  # fmt: skip
 """Builders of readers by full name; Empty needs none, since it is an object without members."""

@@ -1,6 +1,6 @@
-"""The API's pages: ``/openapi.json``, and Swagger UI over it at ``/docs``, with nothing fetched from elsewhere.
+"""The API's pages: ``/openapi.json``, and Swagger UI for it at ``/docs``, with nothing fetched from elsewhere.
 
-``swagger/`` holds swagger-ui-dist 5.35.0 (npm), unchanged but for the references to source maps, with its licence.
+``swagger/`` holds swagger-ui-dist 5.35.0 (npm), unchanged except for the references to source maps, with its licence.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def routes(document: dict[str, Any]) -> list[Route]:
         return HTMLResponse(page, headers=headers)
 
     async def slash(request: Request) -> Response:
-        # Relative addresses on the page count from /docs.
+        # Relative addresses on the page are relative to /docs.
         return RedirectResponse(request.scope.get("root_path", "") + "/docs")
 
     async def asset(request: Request) -> Response:

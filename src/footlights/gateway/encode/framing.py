@@ -14,7 +14,7 @@ class Framing(Protocol):
     """One way to put messages on the wire."""
 
     content_type: str
-    """Empty where the first message says it."""
+    """Empty where the first message determines it."""
     is_events: bool
     """Whether comments may be sent to keep the connection alive."""
 
@@ -26,7 +26,7 @@ class Framing(Protocol):
 
 
 class Lines:
-    """``{"result": …}`` a line, ``{"error": …}`` at the end; HttpBody goes raw. grpc-gateway's framing."""
+    """grpc-gateway's framing: ``{"result": …}`` a line, ``{"error": …}`` at the end, HttpBody as raw bytes."""
 
     is_events = False
 

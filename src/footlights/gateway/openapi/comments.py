@@ -62,5 +62,5 @@ def _text(comment: str) -> str:
             current.append(line.rstrip())
     paragraphs.append("\n".join(current))
     text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
-    # AIP's behaviour words (AIP-203) are said by the schema itself.
+    # AIP's behaviour words (AIP-203) are part of the schema itself.
     return re.sub(r"^(?:(?:Required|Optional|Output only|Input only|Immutable)\.\s*)+", "", text)

@@ -1,4 +1,4 @@
-"""The document: operations from bindings."""
+"""The OpenAPI document: operations from bindings."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _DETAILS: Final = tuple(
     error_details_pb2.DESCRIPTOR.message_types_by_name[name]
     for name in ("ErrorInfo", "BadRequest", "RetryInfo", "ResourceInfo")
 )
-"""What an error's details are, most of the time."""
+"""The usual details of an error."""
 _QUERY_MESSAGES: Final = frozenset(("Timestamp", "Duration", "FieldMask"))
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What the descriptors do not say."""
+    """The parts of the document that descriptors do not hold."""
 
     title: str
     version: str
@@ -68,7 +68,7 @@ class _Document:
             path, parameters = self._path(binding)
             method = binding.http_method.lower()
             if method in ("get", "put", "post", "delete", "options", "head", "patch", "trace"):
-                # The last declared wins, here as in the router.
+                # The binding declared last wins, as in the router.
                 paths.setdefault(path, {})[method] = self._operation(binding, parameters)
             service = binding.rpc.containing_service
             tags[service.name] = {"name": service.name}
@@ -142,7 +142,7 @@ class _Document:
             field = walk(rpc.input_type, binding.reply.last_event_id_field)[-1]
             parameters.append({
                 "name": "Last-Event-ID", "in": "header", "schema": self._schemas.field(field, query=True),
-                "description": "The id of the last event received, to go on from there.",
+                "description": "The id of the last event received; the stream continues after it.",
             })  # fmt: skip
         if parameters:
             operation["parameters"] = parameters
@@ -204,7 +204,7 @@ class _Document:
             if "anyOf" in schema:
                 schema = schema["anyOf"][0]
         if rpc.client_streaming:
-            text = "JSON values one after another, each one message."
+            text = "JSON values one after another; each is one message."
             return {"required": False, "description": text, "content": {"application/x-ndjson": {"schema": schema}}}
         # An empty body is an empty message, so only members that are required make the body so.
         target = self._resolve(schema)
@@ -214,8 +214,9 @@ class _Document:
         """The schema of a request whose path variables need not be given in the body again.
 
         Args:
+            message: the message.
             taken: field paths.
-            keep: let the fields be given all the same; the path has the last word.
+            keep: allow the fields in the body all the same; the path overwrites them.
         """
         whole = self._schemas.message(message)
         if not taken or "$ref" not in whole:
@@ -230,12 +231,12 @@ class _Document:
             if top in taken and not keep:
                 del properties[name]
             elif top in taken:
-                # Whatever it is here, the path has the last word.
+                # Any value is allowed here, since the path overwrites it.
                 rest = properties[name].items()
                 loose = {key: value for key, value in rest if key not in _BOUNDS}
                 properties[name] = self._schemas.nullable(loose)
             elif field.message_type is not None:
-                # The path has made the message, so it is there however little of it is in the body.
+                # The path sets a part of the message, so the body need not have it.
                 inside = [path.partition(".")[2] for path in taken if path.startswith(top + ".")]
                 properties[name] = self._schemas.nullable(self._without(field.message_type, inside, keep=True))
         schema["properties"] = properties
@@ -266,14 +267,14 @@ class _Document:
         responses: Schema = {}
         headers: Schema = {}
         if reply.location:
-            headers["Location"] = {"schema": {"type": "string"}, "description": "Where the result is found."}
+            headers["Location"] = {"schema": {"type": "string"}, "description": "The path of the result."}
         plain: Schema = {"description": text} if reply.empty_body else {"description": text, "content": content}
         if headers:
             plain["headers"] = headers
         responses["204" if reply.empty_body else "200"] = plain
         if reply.HasField("accepted"):
             values = " or ".join(f"`{value}`" for value in reply.accepted.values)
-            responses["202"] = {**plain, "description": f"Accepted: `{reply.accepted.field}` is {values} yet."}
+            responses["202"] = {**plain, "description": f"Accepted: `{reply.accepted.field}` is still {values}."}
         responses["default"] = {"$ref": "#/components/responses/Error"}
         return responses
 
@@ -281,12 +282,12 @@ class _Document:
         reference = self._schemas.message(status_pb2.Status.DESCRIPTOR)
         properties = self._resolve(reference)["properties"]
         if properties["code"].get("description") is None:
-            properties["code"]["description"] = "A google.rpc.Code by number."
+            properties["code"]["description"] = "The number of a google.rpc.Code."
             properties["details"] = {"type": "array", "items": self._detail()}
         return reference
 
     def _detail(self) -> Schema:
-        """A detail by its ``@type``: those that are usual in full, any other one as it comes."""
+        """A detail by its ``@type``: the usual ones in full, any other one as an open object."""
         known, urls = [], []
         for descriptor in _DETAILS:
             reference = self._schemas.message(descriptor)
@@ -303,6 +304,6 @@ class _Document:
 
     def _error(self) -> Schema:
         return {
-            "description": "What went wrong: a google.rpc.Status.",
+            "description": "The error, as a google.rpc.Status.",
             "content": {"application/json": {"schema": self._status()}},
         }

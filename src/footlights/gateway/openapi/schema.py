@@ -44,7 +44,7 @@ _WELL_KNOWN: Final[dict[str, Schema]] = {
     "Empty": {"type": "object", "additionalProperties": False},
     "Any": {
         "type": "object", "required": ["@type"], "additionalProperties": True,
-        "properties": {"@type": {"type": "string", "description": "The type's URL, which says the other members."}},
+        "properties": {"@type": {"type": "string", "description": "The URL of the type."}},
     },
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ class Schemas:
             value = self._single(inner.fields_by_name["value"], query=query)
             schema: Schema = {"type": "object", "additionalProperties": value}
             if query:
-                # A bracket in a key would be taken for the end of the parameter's name.
+                # A bracket in a key would end the parameter's name.
                 schema["propertyNames"] = {"pattern": r"^[^\[\]]*$"}
             key = inner.fields_by_name["key"]
             if key.type == _F.TYPE_BOOL:
@@ -95,7 +95,7 @@ class Schemas:
         else:
             schema = self._single(field, query=query)
         schema = self._ruled(field, schema)
-        # Unset messages are printed as null; and null is unset when it is read, whatever the field.
+        # Unset messages are printed as null, and null is read as unset for every field.
         may_be_null = (inner is not None and not field.is_repeated) or not schema.get("readOnly")
         if query or self.is_required(field) or not may_be_null:
             return schema
@@ -145,31 +145,9 @@ class Schemas:
         if options.deprecated:
             schema["deprecated"] = True
         rules = options.Extensions[annotations_pb2.rules]
-        if rules.default_value:
-            schema["default"] = json.loads(rules.default_value)
-        if rules.example:
-            schema["examples"] = [json.loads(rules.example)]
-        target = schema["items"] if schema.get("type") == "array" else schema
-        if rules.HasField("minimum"):
-            # Without presence zero is absence, and passes.
-            target["minimum"] = rules.minimum if field.has_presence or field.is_repeated else min(rules.minimum, 0)
-        if rules.HasField("maximum"):
-            if rules.clamp_maximum:
-                text += f" Above {rules.maximum} it is lowered to that."
-            else:
-                target["maximum"] = rules.maximum
-        if rules.allowed_values:
-            # Without presence the empty string is absence.
-            target["enum"] = [*rules.allowed_values, *([] if field.has_presence or field.is_repeated else [""])]
-        if rules.pattern:
-            target["pattern"] = f"^(?:{rules.pattern})$"
-        if rules.HasField("max_length"):
-            target["maxLength"] = rules.max_length
-        if field.type == _F.TYPE_STRING and not field.is_repeated and field_behavior_pb2.REQUIRED in behaviors:
-            # Without presence the empty string is absence, and what is required may not be absent.
-            target.setdefault("minLength", 1)
-        if rules.HasField("max_items"):
-            schema["maxItems" if schema.get("type") == "array" else "maxProperties"] = rules.max_items
+        _add_bounds(schema, field, rules, is_required=field_behavior_pb2.REQUIRED in behaviors)
+        if rules.HasField("maximum") and rules.clamp_maximum:
+            text += f" Values above {rules.maximum} are lowered to it."
         if text:
             schema["description"] = text.strip()
         return schema
@@ -220,7 +198,7 @@ class Schemas:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def _component(self, full_name: str) -> str:
-        """The shortest tail of a full name that starts with a type and that nothing else has."""
+        """The shortest unique end of a full name that starts with a type."""
         found = self._names.get(full_name)
         if found is None:
             parts = full_name.split(".")
@@ -232,9 +210,35 @@ class Schemas:
         return found
 
     def nullable(self, schema: Schema) -> Schema:
-        """The schema of that, or null."""
+        """A schema that also allows null."""
         if "$ref" in schema:
             return {"anyOf": [schema, {"type": "null"}]}
         if "enum" in schema or not isinstance(schema.get("type"), str):
             return {"anyOf": [schema, {"type": "null"}]} if schema else schema
         return {**schema, "type": [schema["type"], "null"]}
+
+
+def _add_bounds(schema: Schema, field: FieldDescriptor, rules: annotations_pb2.Rules, *, is_required: bool) -> None:
+    """Add the default, examples and bounds of a field to its schema."""
+    if rules.default_value:
+        schema["default"] = json.loads(rules.default_value)
+    if rules.example:
+        schema["examples"] = [json.loads(rules.example)]
+    target = schema["items"] if schema.get("type") == "array" else schema
+    if rules.HasField("minimum"):
+        # Without presence, zero means unset and is allowed.
+        target["minimum"] = rules.minimum if field.has_presence or field.is_repeated else min(rules.minimum, 0)
+    if rules.HasField("maximum") and not rules.clamp_maximum:
+        target["maximum"] = rules.maximum
+    if rules.allowed_values:
+        # Without presence, the empty string means unset.
+        target["enum"] = [*rules.allowed_values, *([] if field.has_presence or field.is_repeated else [""])]
+    if rules.pattern:
+        target["pattern"] = f"^(?:{rules.pattern})$"
+    if rules.HasField("max_length"):
+        target["maxLength"] = rules.max_length
+    if field.type == _F.TYPE_STRING and not field.is_repeated and is_required:
+        # Without presence, the empty string means unset, and a required field must be set.
+        target.setdefault("minLength", 1)
+    if rules.HasField("max_items"):
+        schema["maxItems" if schema.get("type") == "array" else "maxProperties"] = rules.max_items

@@ -1,7 +1,4 @@
-"""Bindings: which HTTP requests stand for which RPC, read from the descriptors.
-
-A rule that cannot work fails here, at start, with the RPC and the path in the message.
-"""
+"""Bindings of HTTP methods and paths to RPCs, read from ``google.api.http`` rules and checked."""
 
 from __future__ import annotations
 
@@ -12,8 +9,9 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import MethodOptions
 
+from footlights.gateway.decode.well_known import WRAPPERS
 from footlights.gateway.options import Options
-from footlights.gateway.routing.template import Template, TemplateError
+from footlights.gateway.routing.path_template import PathTemplate, PathTemplateError
 from footlights.http.v1 import annotations_pb2 as reply_pb2
 
 if TYPE_CHECKING:
@@ -24,13 +22,9 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
 
 HTTP_BODY = "google.api.HttpBody"
-_SINGLE_VALUED = frozenset(
-    f"google.protobuf.{name}"
-    for name in (
-        "Timestamp", "Duration", "FieldMask", "StringValue", "BytesValue", "BoolValue", "Int32Value", "Int64Value",
-        "UInt32Value", "UInt64Value", "FloatValue", "DoubleValue",
-    )
-)  # fmt: skip
+_SINGLE_VALUED = frozenset((
+    "google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask", *WRAPPERS,
+))  # fmt: skip
 
 
 class BindingError(ValueError):
@@ -43,7 +37,7 @@ class Binding:
 
     rpc: MethodDescriptor
     http_method: str
-    template: Template
+    template: PathTemplate
     body: str
     """``""``, ``"*"`` or the name of a request field."""
     response_body: str
@@ -83,13 +77,13 @@ def routes(services: Sequence[ServiceDescriptor | str], options: Options | None 
             found.append(_bind(rpc, rule, reply, options))
             for additional in rule.additional_bindings:
                 if additional.additional_bindings:
-                    raise BindingError(f"{rpc.full_name}: additional_bindings inside additional_bindings")
+                    raise BindingError(f"{rpc.full_name}: additional_bindings must not have additional_bindings")
                 found.append(_bind(rpc, additional, reply, options))
     return found
 
 
 def resolve(service: ServiceDescriptor | str) -> ServiceDescriptor:
-    """The descriptor of a service given by descriptor or by full name in the default pool."""
+    """The descriptor of a service, given by itself or by its full name in the default pool."""
     if not isinstance(service, str):
         return service
     try:
@@ -99,16 +93,16 @@ def resolve(service: ServiceDescriptor | str) -> ServiceDescriptor:
 
 
 def walk(message: Descriptor, path: str) -> list[FieldDescriptor]:
-    """The fields that a dotted path of proto names passes.
+    """The fields along a dotted path of proto names.
 
     Raises:
-        BindingError: a name that does not exist, or a step through something that is not a message.
+        BindingError: a name that does not exist, or a member of a field that is not a message.
     """
     fields: list[FieldDescriptor] = []
     at: Descriptor | None = message
     for name in path.split("."):
         if at is None:
-            raise BindingError(f"{'.'.join(f.name for f in fields)!r} is not a message, so {path!r} leads nowhere")
+            raise BindingError(f"{'.'.join(f.name for f in fields)!r} is not a message, so {path!r} is not a field")
         field = at.fields_by_name.get(name)
         if field is None:
             raise BindingError(f"no field {name!r} in {at.full_name}")
@@ -120,16 +114,16 @@ def walk(message: Descriptor, path: str) -> list[FieldDescriptor]:
 def _bind(rpc: MethodDescriptor, rule: HttpRule, reply: reply_pb2.Reply, options: Options) -> Binding:
     pattern = rule.WhichOneof("pattern")
     if pattern is None:
-        raise BindingError(f"{rpc.full_name}: a rule without a path")
+        raise BindingError(f"{rpc.full_name}: the rule must have a path")
     if pattern == "custom":
         http_method, path = rule.custom.kind, rule.custom.path
     else:
         http_method, path = pattern.upper(), getattr(rule, pattern)
     try:
-        template = Template.parse(path)
+        template = PathTemplate.parse(path)
         binding = Binding(rpc, http_method, template, rule.body, rule.response_body, reply)
         _check(binding, options)
-    except (TemplateError, BindingError) as error:
+    except (PathTemplateError, BindingError) as error:
         raise BindingError(f"{rpc.full_name} ({http_method} {path}): {error}") from error
     return binding
 
@@ -137,19 +131,19 @@ def _bind(rpc: MethodDescriptor, rule: HttpRule, reply: reply_pb2.Reply, options
 def _check(binding: Binding, options: Options) -> None:
     rpc = binding.rpc
     if binding.body and binding.http_method == "GET":
-        raise BindingError("GET has no body")
+        raise BindingError("GET must not have a body")
     if binding.body and binding.http_method == "DELETE" and not options.allow_delete_body:
-        raise BindingError("DELETE has a body, which needs allow_delete_body")
+        raise BindingError("DELETE must not have a body, unless allow_delete_body is set")
     if rpc.client_streaming and binding.template.variables:
-        raise BindingError("a client stream takes no path variables")
+        raise BindingError("a client stream must not have path variables")
     if rpc.client_streaming and binding.body != "*":
-        raise BindingError('a client stream needs body: "*"')
+        raise BindingError('a client stream must have body: "*"')
     for variable in binding.template.variables:
         *passed, last = walk(rpc.input_type, variable.field_path)
         if any(field.is_repeated for field in passed):
-            raise BindingError(f"{variable.field_path!r} leads through a repeated field")
+            raise BindingError(f"{variable.field_path!r} must not pass a repeated field")
         if last.message_type is not None and last.message_type.full_name not in _SINGLE_VALUED:
-            raise BindingError(f"{variable.field_path!r} is a message and cannot stand in a path")
+            raise BindingError(f"{variable.field_path!r} must be a scalar, not a message")
     for name, message in ((binding.body, rpc.input_type), (binding.response_body, rpc.output_type)):
         if name not in ("", "*"):
             if "." in name:

@@ -1,4 +1,4 @@
-"""Descriptors of services that are not imported: from a descriptor set, or from the server itself by reflection."""
+"""Descriptors of services that are not imported: from a descriptor set, or from a server by reflection."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def from_set(data: bytes, names: Sequence[str] = ()) -> list[ServiceDescriptor]:
     """The services of a FileDescriptorSet, in its order, or those named.
 
     Raises:
-        DescriptorError: no descriptor set, an import that is nowhere, a name that is not in it.
+        DescriptorError: the data is no descriptor set, an imported file is missing, or a named service is.
     """
     try:
         files = FileDescriptorSet.FromString(data).file
@@ -57,10 +57,10 @@ def from_set(data: bytes, names: Sequence[str] = ()) -> list[ServiceDescriptor]:
 async def from_server(
     channel: grpc.aio.Channel, names: Sequence[str] = (), *, timeout: float = 10
 ) -> list[ServiceDescriptor]:
-    """The services that a server tells of by reflection (grpc.reflection.v1alpha), or those named.
+    """The services that a server lists by reflection (grpc.reflection.v1alpha), or those named.
 
     Raises:
-        DescriptorError: as above.
+        DescriptorError: a file or a named service is missing.
         grpc.aio.AioRpcError: the server cannot be reached or has no reflection.
     """
     call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(timeout=timeout)
@@ -69,7 +69,7 @@ async def from_server(
         await call.write(reflection_pb2.ServerReflectionRequest(**question))
         answer = await call.read()
         if answer is grpc.aio.EOF:
-            raise DescriptorError("the server ended reflection early")
+            raise DescriptorError("the server ended the reflection stream early")
         if answer.HasField("error_response"):
             raise DescriptorError(f"reflection of {question}: {answer.error_response.error_message}")
         return answer
@@ -90,7 +90,7 @@ async def from_server(
         for name in sorted(missing):
             await take(await ask(file_by_filename=name))
             if name not in files:
-                raise DescriptorError(f"the server does not give {name!r}, which is imported")
+                raise DescriptorError(f"the server does not have {name!r}, which another file imports")
     await call.done_writing()
     return _services(files.values(), names)
 
@@ -111,12 +111,12 @@ def _services(files: Iterable[FileDescriptorProto], names: Sequence[str]) -> lis
     services = {service.full_name: service for service in found}
     for name in names:
         if name not in services:
-            raise DescriptorError(f"no service {name!r}; there are: {', '.join(services) or 'none'}")
+            raise DescriptorError(f"unknown service {name!r}; choose from {', '.join(services) or 'none'}")
     return [services[name] for name in names]
 
 
 def _add(pool: DescriptorPool, name: str, files: Mapping[str, FileDescriptorProto], added: set[str]) -> None:
-    """Add a file after what it imports; what a set lacks is taken from the well-known files of this process."""
+    """Add a file after the files that it imports; one that a set lacks is taken from the default pool."""
     if name in added:
         return
     added.add(name)
@@ -125,7 +125,7 @@ def _add(pool: DescriptorPool, name: str, files: Mapping[str, FileDescriptorProt
         try:
             file = FileDescriptorProto.FromString(descriptor_pool.Default().FindFileByName(name).serialized_pb)
         except KeyError:
-            raise DescriptorError(f"{name!r} is imported but not there; build the set with --include_imports") from None
+            raise DescriptorError(f"{name!r} is imported but missing; build the set with --include_imports") from None
     for dependency in file.dependency:
         _add(pool, dependency, files, added)
     try:

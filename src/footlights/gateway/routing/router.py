@@ -1,7 +1,7 @@
 """From HTTP method and path to a binding.
 
-The last declared binding that matches wins. Paths are taken as they come, decoded: nothing is cleaned, ``//`` and
-a trailing slash make empty components, and ``*`` matches an empty component too.
+The binding declared last wins. Paths are matched decoded and are not cleaned: ``//`` and a trailing slash make empty
+components, and ``*`` matches an empty component, too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from footlights.gateway.routing.binding import Binding
 
-_MOST_KNOWN: Final = 1000
-"""Templates with unnamed wildcards match without end."""
+_MAX_KNOWN: Final = 1000
+"""A bound, because templates with unnamed wildcards match any number of paths."""
 
 
 class Route(NamedTuple):
@@ -25,17 +25,17 @@ class Route(NamedTuple):
 
 
 class VerbAlone(Exception):
-    """The last component is nothing but a verb; the reference ends the search there, with 404."""
+    """The last component is a verb and nothing else: grpc-gateway answers 404 without a further search."""
 
 
 class Router:
-    """The bindings, arranged for finding.
+    """Finds bindings.
 
     Args:
         bindings: in order of declaration.
-        verbs_bind: a path that ends in a verb of some template that matches it belongs to that template alone, so that
+        verbs_bind: a path that ends in the verb of a template that matches it belongs to that template alone, so that
             ``GET /a/x:stop`` is a wrong method of ``POST /a/{name}:stop`` and not the name ``x:stop`` of
-            ``GET /a/{name}``. The reference takes it for the name.
+            ``GET /a/{name}``. grpc-gateway takes it for the name.
     """
 
     def __init__(self, bindings: Sequence[Binding], *, verbs_bind: bool = False) -> None:
@@ -48,15 +48,17 @@ class Router:
         self._longest = max((len(b.template.segments) for b in bindings), default=0) + 1
 
     def plain(self, method: str, path: str) -> Route | None:
-        """The binding for a request as ``find`` has it; None also where finding takes more than looking."""
+        """The binding for a request as ``find`` returns it, from a cache where the path has no variables.
+
+        None is also returned for paths that only ``find`` can decide.
+        """
         known = self._known.get((method, path))
         if known is not None:
             return known
         if path[:1] != "/" or "/:" in path:
             return None
         found = self.find(method, path)
-        if found is not None and not found.variables and len(self._known) < _MOST_KNOWN:
-            # A path without variables is the same for everybody.
+        if found is not None and not found.variables and len(self._known) < _MAX_KNOWN:
             self._known[method, path] = found
         return found
 
@@ -64,7 +66,7 @@ class Router:
         """The binding for a request, or None.
 
         Raises:
-            VerbAlone: see there.
+            VerbAlone: the last component is a verb and nothing else.
         """
         components = path[1:].split("/")
         last = components[-1]
@@ -90,7 +92,7 @@ class Router:
         return None
 
     def _is_verb(self, components: list[str]) -> bool:
-        """Whether the path is one of a template with a verb, whatever its method."""
+        """Whether a template with a verb matches the path, of any method."""
         for binding in self._with_verb:
             name = components[-1].removesuffix(":" + binding.template.verb)
             if name != components[-1] and binding.template.match([*components[:-1], name]) is not None:
@@ -109,7 +111,7 @@ class Router:
         return sorted(found)
 
     def _candidates(self, method: str, count: int) -> list[Binding]:
-        # Beyond the longest template only ** can match, so the index stays bounded whatever clients send.
+        # Beyond the longest template only ** can match, so the index stays bounded for any path.
         key = (method, min(count, self._longest))
         found = self._by_count.get(key)
         if found is None:
@@ -118,7 +120,7 @@ class Router:
             found = [
                 b
                 for b in self._by_method[method]
-                if len(b.template.segments) == count or (b.template.deep >= 0 and b.template.least <= count)
+                if len(b.template.segments) == count or (b.template.deep >= 0 and b.template.min_components <= count)
             ]
             self._by_count[key] = found
         return found

@@ -1,7 +1,7 @@
-"""Path templates of google.api.http: what they say and which paths they match.
+"""Path templates of google.api.http: parsing and matching.
 
 ``Template = "/" Segments [":" Verb]``, ``Segment = * | ** | LITERAL | {field.path[=Segments]}``. The grammar is in
-google/api/http.proto; where it leaves room, grpc-gateway's ``internal/httprule`` is followed (verbs, ``**`` in the
+google/api/http.proto; where it is open, grpc-gateway's ``internal/httprule`` is followed (verbs, ``**`` in the
 middle).
 """
 
@@ -15,12 +15,12 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STOPS = {"segment": re.compile(r"[/{]"), "field": re.compile(r"[.=}]"), "pattern": re.compile(r"[/}]")}
 
 
-class TemplateError(ValueError):
+class PathTemplateError(ValueError):
     """A template that does not parse."""
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
+class PathVariable:
     """A field path bound to the segments ``start`` up to ``end`` of its template."""
 
     field_path: str
@@ -29,37 +29,37 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class PathTemplate:
     """A parsed template; ``segments`` are literals, ``*`` and at most one ``**``."""
 
     text: str
     segments: tuple[str, ...]
-    variables: tuple[Variable, ...]
+    variables: tuple[PathVariable, ...]
     verb: str
     deep: int
     """Index of ``**`` in ``segments``, or -1."""
     literals: tuple[tuple[int, str], ...]
-    """The segments that are no wildcards, with their places; for the hot path."""
+    """The segments that are not wildcards, with their indexes."""
 
     @classmethod
-    def parse(cls, text: str) -> Template:
+    def parse(cls, text: str) -> PathTemplate:
         """Parse a template.
 
         Raises:
-            TemplateError: with the reason and the place.
+            PathTemplateError: with the reason and the place.
         """
         if not text.startswith("/"):
-            raise TemplateError(f"no leading / in {text!r}")
+            raise PathTemplateError(f"a template must begin with a slash (got {text!r})")
         tokens, verb = _tokens(text[1:])
         segments, variables = _Parser(text, tokens).parse()
         if segments.count("**") > 1:
-            raise TemplateError(f"more than one ** in {text!r}")
+            raise PathTemplateError(f"a template must have at most one ** (got {text!r})")
         deep = segments.index("**") if "**" in segments else -1
         literals = tuple((i, s) for i, s in enumerate(segments) if s not in ("*", "**"))
         return cls(text, segments, variables, verb, deep, literals)
 
     def match(self, components: list[str]) -> dict[str, str] | None:
-        """The variables' values by field path, or None; a verb has been taken off ``components`` before."""
+        """The variables' values by field path, or None; ``components`` come without the verb."""
         segments, count = self.segments, len(components)
         if self.deep < 0:
             if count != len(segments):
@@ -77,8 +77,8 @@ class Template:
         return {v.field_path: "/".join(values[v.start : v.end]) for v in self.variables}
 
     @property
-    def least(self) -> int:
-        """The least number of components that can match."""
+    def min_components(self) -> int:
+        """The fewest components that can match."""
         return len(self.segments) - (self.deep >= 0)
 
 
@@ -114,9 +114,9 @@ def _tokens(rest: str) -> tuple[list[str], str]:
 class _Parser:
     def __init__(self, text: str, tokens: list[str]) -> None:
         self._text, self._tokens, self._at = text, tokens, 0
-        self._variables: list[Variable] = []
+        self._variables: list[PathVariable] = []
 
-    def parse(self) -> tuple[tuple[str, ...], tuple[Variable, ...]]:
+    def parse(self) -> tuple[tuple[str, ...], tuple[PathVariable, ...]]:
         if not self._tokens:
             return ("",), ()
         segments = self._segments(0, inside=False)
@@ -158,7 +158,7 @@ class _Parser:
             segments = self._segments(before, inside=True)
         if self._take("'}'") != "}":
             raise self._error("a variable that is not closed")
-        self._variables.append(Variable(".".join(names), before, before + len(segments)))
+        self._variables.append(PathVariable(".".join(names), before, before + len(segments)))
         return segments
 
     def _name(self) -> str:
@@ -177,5 +177,5 @@ class _Parser:
         self._at += 1
         return token
 
-    def _error(self, reason: str) -> TemplateError:
-        return TemplateError(f"{reason} in {self._text!r}")
+    def _error(self, reason: str) -> PathTemplateError:
+        return PathTemplateError(f"{reason} in {self._text!r}")

@@ -1,4 +1,4 @@
-"""Path templates: what they mean, what they match, what they are not."""
+"""Path templates: what they mean, what they match, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.gateway.routing.template import Template, TemplateError, Variable
+from footlights.gateway.routing.path_template import PathTemplate, PathTemplateError, PathVariable
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_parse(text: str, segments: tuple[str, ...], variables: list[tuple[str, 
     """
     A template is its segments, its variables' places, and its verb.
     """
-    template = Template.parse(text)
+    template = PathTemplate.parse(text)
 
     assert template.segments == segments
-    assert list(template.variables) == [Variable(*variable) for variable in variables]
+    assert list(template.variables) == [PathVariable(*variable) for variable in variables]
     assert template.verb == verb
 
 
@@ -54,8 +54,8 @@ def test_refused(text: str) -> None:
     """
     What does not parse is refused, and the message shows the template.
     """
-    with pytest.raises(TemplateError) as caught:
-        Template.parse(text)
+    with pytest.raises(PathTemplateError) as caught:
+        PathTemplate.parse(text)
 
     assert repr(text) in str(caught.value)
 
@@ -83,7 +83,7 @@ def test_match(text: str, path: str, wanted: dict[str, str] | None) -> None:
     """
     Components match one by one; ``*`` takes an empty one, ``**`` any number of them.
     """
-    assert Template.parse(text).match(path.split("/")) == wanted
+    assert PathTemplate.parse(text).match(path.split("/")) == wanted
 
 
 NAMES = st.from_regex(r"[a-z][a-z_]{0,5}", fullmatch=True)
@@ -123,7 +123,7 @@ def test_match_inverts_substitution(case: tuple[str, list[str], dict[str, str]])
     """
     text, path, values = case
 
-    assert Template.parse(text).match(path) == values
+    assert PathTemplate.parse(text).match(path) == values
 
 
 @given(st.text(alphabet="/{}*=:.ab%2", max_size=20))
@@ -132,7 +132,7 @@ def test_no_other_error(text: str) -> None:
     Any text either parses or is refused as a template.
     """
     try:
-        template = Template.parse(text)
-    except TemplateError:
+        template = PathTemplate.parse(text)
+    except PathTemplateError:
         return
-    assert template.least <= len(template.segments)
+    assert template.min_components <= len(template.segments)
