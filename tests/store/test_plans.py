@@ -1,4 +1,4 @@
-"""What is read every few seconds goes through what lives, never through the history of what has ended."""
+"""What is read every few seconds goes through what lives, never through the history of what has ended (`fleet`)."""
 
 from __future__ import annotations
 

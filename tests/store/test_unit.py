@@ -1,4 +1,8 @@
-"""What a transaction makes of rows (`unit`): records that mypy knows, and rows that cannot be decoded left out."""
+"""What a transaction makes of rows: records that mypy knows, and rows that cannot be decoded left out.
+
+Of `schema.columns` and the tables of `schema.catalog`, `schema.fleet`, `schema.sessions`, `schema.launches` and
+`schema.cluster`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers are told of failures (`writer`), and what is accepted while the store closes (`store`)."""
+"""What callers are told of failures, and what is accepted while the store closes (`store`)."""
 
 from __future__ import annotations
 

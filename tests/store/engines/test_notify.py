@@ -1,4 +1,4 @@
-"""Wake-ups between replicas: heard while both sides are there, and said to be missed where they may have been."""
+"""Wake-ups between replicas: received while both sides are up, and reported as missed where they may have been."""
 
 from __future__ import annotations
 

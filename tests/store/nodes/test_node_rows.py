@@ -1,4 +1,4 @@
-"""Nodes: linked in epochs, silent without losing what runs there, forgotten on purpose only."""
+"""Nodes: linked in epochs, silent without losing what runs there, forgotten on purpose only (`database_time`)."""
 
 from __future__ import annotations
 

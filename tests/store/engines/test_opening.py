@@ -1,4 +1,7 @@
-"""Opening a database: who may, what it is brought to, and what is said where it cannot be."""
+"""Opening a database: which servers may, what it is migrated to, and what is reported where it cannot be opened.
+
+Both engines (`sqlite`, `postgres`, `engine`) are opened here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicas in the store: who lives, what one does for all, and tokens that guard what is written."""
+"""Replicas: which are alive, and the `leader_leases` and fencing tokens of what one does for all."""
 
 from __future__ import annotations
 

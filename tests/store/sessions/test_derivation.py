@@ -1,4 +1,4 @@
-"""Lives that are read, changed and written together: the same comes of them as one by one, for few statements."""
+"""States that are read, changed and written together: the same comes of them as one by one, for few statements."""
 
 from __future__ import annotations
 

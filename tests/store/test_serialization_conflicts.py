@@ -1,4 +1,4 @@
-"""Writes of two replicas at the same time: one is run again, and nobody who waits for it learns of that."""
+"""Writes of two replicas at the same time: one is run again, and its caller does not notice (`applications`)."""
 
 from __future__ import annotations
 

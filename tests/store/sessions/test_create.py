@@ -1,4 +1,7 @@
-"""Creating sessions together: placed at once, waiting, known from before, or refused, each for itself."""
+"""Creating sessions together: placed at once, waiting, known from before, or refused, each for itself.
+
+With their request keys (`idempotency`), their slots (`slots`) and the rows written at once (`bulk`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions in the store: created once, ended once, and settled with their launches."""
+"""Sessions: created once, ended once, derived with their launches; each change is one of the `revisions`."""
 
 from __future__ import annotations
 
