@@ -1,58 +1,21 @@
 """Launches, and the leases on slots under them."""
 
-from __future__ import annotations
-
 from typing import Annotated, NamedTuple
 
 from sqlalchemy import Index
 from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
-from footlights.store.schema.columns import KEY, BigInt, Moment, OptionalMoment, Strings, partial_index, table
+from footlights.store.schema.columns import BigInt, Key, Moment, OptionalMoment, Strings, partial_index, table
 
 Slots = Annotated[list[int], Field(sa_type=JSON)]
-
-
-class LaunchTable(SQLModel, table=True):
-    """Declares the table of ``LaunchRow``."""
-
-    __tablename__ = "launch"
-    __table_args__ = (
-        Index("ix_launch_session", "session_id", "created_time"),
-        partial_index("ix_launch_failed", "state = 'FAILED'", "ended_time"),
-        partial_index("ix_launch_live", "ended_time IS NULL", "node", "launch_id"),
-    )
-
-    launch_id: str = KEY
-    session_id: str = Field(foreign_key="session.session_id")
-    node: str
-    device: str
-    slots: Slots
-    epoch: BigInt
-    desired: str
-    created_time: Moment
-    state: str
-    reason: str
-    message: str
-    exit_code: int | None
-    signal_port: int
-    media_port: int
-    http_port: int
-    viewers: int | None
-    ever_connected: bool
-    start_s: float | None
-    log_tail: Strings
-    ending_time: OptionalMoment
-    overdue: bool
-    reported_time: OptionalMoment
-    ended_time: OptionalMoment
 
 
 class LaunchRow(NamedTuple):
     """One attempt to run a version under a lease. What is observed is written by the link."""
 
-    launch_id: str
-    session_id: str
+    launch_id: Key
+    session_id: Annotated[str, Field(foreign_key="session.session_id")]
     node: str
     device: str
     slots: Slots
@@ -82,36 +45,40 @@ class LaunchRow(NamedTuple):
     """When its end was proved and its slots were freed."""
 
 
-class LeaseTable(SQLModel, table=True):
-    """Declares the table of ``LeaseRow``."""
+class LaunchTable(SQLModel, table=True):
+    """Declares the table of ``LaunchRow``."""
 
-    __tablename__ = "lease"
+    __annotations__ = LaunchRow.__annotations__
+    __tablename__ = "launch"
     __table_args__ = (
-        partial_index("uq_lease_live_slot", "released_time IS NULL", "node", "device", "slot", unique=True),
-        Index("ix_lease_launch", "launch_id"),
+        Index("ix_launch_session", "session_id", "created_time"),
+        partial_index("ix_launch_failed", "state = 'FAILED'", "ended_time"),
+        partial_index("ix_launch_live", "ended_time IS NULL", "node", "launch_id"),
     )
-
-    lease_id: str = KEY
-    launch_id: str = Field(foreign_key="launch.launch_id")
-    session_id: str
-    node: str
-    device: str
-    slot: int
-    acquired_time: Moment
-    released_time: OptionalMoment
 
 
 class LeaseRow(NamedTuple):
     """A session's hold on one slot. Written when it is placed, and when the end of its launch is recorded."""
 
-    lease_id: str
-    launch_id: str
+    lease_id: Key
+    launch_id: Annotated[str, Field(foreign_key="launch.launch_id")]
     session_id: str
     node: str
     device: str
     slot: int
     acquired_time: Moment
     released_time: OptionalMoment
+
+
+class LeaseTable(SQLModel, table=True):
+    """Declares the table of ``LeaseRow``."""
+
+    __annotations__ = LeaseRow.__annotations__
+    __tablename__ = "lease"
+    __table_args__ = (
+        partial_index("uq_lease_live_slot", "released_time IS NULL", "node", "device", "slot", unique=True),
+        Index("ix_lease_launch", "launch_id"),
+    )
 
 
 LAUNCH = table(LaunchTable, LaunchRow)
