@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from footlights.control import limits as limits_of
 from footlights.control.scheduling import node_conditions
 from footlights.protocol.times import duration, timestamp
+from footlights.store.nodes.node_rows import NodeStanding
 from footlights.store.schema import (
     ApplicationRow,
     DeviceRow,
@@ -218,7 +219,7 @@ def node(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseRow],
     return message
 
 
-def node_state(row: NodeRow, busy: bool) -> node_pb2.Node.State.ValueType:
+def node_state(row: NodeRow | NodeStanding, busy: bool) -> node_pb2.Node.State.ValueType:
     """Return how a node is; ``busy`` is whether any of its slots is leased."""
     if not row.reachable:
         return node_pb2.Node.UNREACHABLE

@@ -14,9 +14,11 @@ from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Replicas
 from footlights.control.replication.signals import Bus
 from footlights.store import Store, Transaction
-from footlights.store.nodes import links, node_rows
+from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
 from footlights.store.schema import NODE, NodeRow
+from tests.store.rows import link as open_link
+from tests.store.rows import unlink
 
 HEARTBEAT_S = 5.0
 PATIENCE_S = 3 * HEARTBEAT_S
@@ -54,7 +56,7 @@ class Judge:
     async def record(self, node: str, hub: str) -> int:
         """Record a link to some replica; return its epoch."""
         arrival = LinkOpening(node, f"of {node}", b"", (), self.clock(), hub=hub)
-        return await self.store.write(lambda tx: links.link(tx, arrival))
+        return await self.store.write(lambda tx: open_link(tx, arrival))
 
     async def link(self, node: str, interval_s: float = HEARTBEAT_S) -> OpenLink:
         """Open a link to this one."""
@@ -108,7 +110,7 @@ async def test_the_node_of_a_gone_replica_is_judged_by_who_does_the_reaping(me: 
 async def test_a_node_whose_link_is_known_to_have_ended_gets_the_patience_alone(me: Judge) -> None:
     """Its replica was removed: nobody can have heard it since."""
     epoch = await me.record("node-a", "gone")
-    await me.store.write(lambda tx: links.unlink(tx, "node-a", epoch, now=me.clock()))
+    await me.store.write(lambda tx: unlink(tx, "node-a", epoch, now=me.clock()))
     await me.judge()
     await me.judge(PATIENCE_S)
     patient = await me.reachable()

@@ -12,8 +12,9 @@ from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Replicas, Superseded, Work
 from footlights.store import Store, Transaction, open_store
 from footlights.store.cluster import replica_rows
-from footlights.store.nodes import links, node_rows
+from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
+from tests.store.rows import link
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -150,10 +151,10 @@ async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     one, two = await joined(shared, "one", "two")
     await one.work.claim()
 
-    def link(tx: Transaction) -> int:
-        return links.link(tx, LinkOpening("node-a", "of node-a", b"", (), NOW, hub="one"))
+    def open_link(tx: Transaction) -> int:
+        return link(tx, LinkOpening("node-a", "of node-a", b"", (), NOW, hub="one"))
 
-    await shared.write(link)
+    await shared.write(open_link)
     await one.replicas.leave()
 
     assert await two.work.claim()

@@ -13,10 +13,10 @@ from footlights.control.replication.signals import Bus
 from footlights.control.scheduling.cache import Board
 from footlights.scheduler import Placement, Wish
 from footlights.store import Store, open_store
-from footlights.store.nodes import links
 from footlights.store.nodes.inventory import ReportedDevice
 from footlights.store.nodes.links import LinkOpening
 from tests.control.harness import gpu
+from tests.store.rows import link
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ async def join(store: Store, name: str) -> None:
     arrival = LinkOpening(
         name, f"of {name}", facts, [ReportedDevice(f"GPU of {name}", 1, gpu().SerializeToString())], NOW
     )
-    await store.write(lambda tx: links.link(tx, arrival))
+    await store.write(lambda tx: link(tx, arrival))
 
 
 def choice(board: Board) -> Placement | None:

@@ -24,8 +24,7 @@ from footlights.store import Store, open_store
 from footlights.store.engines.opening import current, newest, upgrade
 from footlights.store.engines.opening import opened as opened_as_is
 from footlights.store.engines.sqlite import DATABASE_FILE
-from footlights.store.schema import SESSION, metadata
-from footlights.store.sessions import create as creating
+from footlights.store.schema import SESSION, SessionRow, metadata
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.listing import Filter, Order
 from tests.store.databases import Postgres
@@ -75,9 +74,7 @@ def test_one_live_lease_a_slot_is_the_databases_own_rule(opened: Store) -> None:
 
 async def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_its_rows(fresh: Fresh) -> None:
     """Its sessions are as they were, and found by their labels and texts; the tables are what the models say."""
-    given = creating.NEW_SESSION._replace(
-        **values(labels={"team": "a"}, status_message="by ann"), created_time=NOW, revision=7
-    )
+    given = SessionRow(**values(labels={"team": "a"}, status_message="by ann"), created_time=NOW, revision=7)
     row = dict(zip(SESSION.c.keys(), given, strict=True))
     fresh[0].mkdir(exist_ok=True)
     with opened_as_is(*fresh) as engine:

@@ -158,7 +158,7 @@ async def test_an_older_server_beside_this_one_keeps_the_labels_right(store: Sto
     """It inserts and updates with the columns of its own version; what it wrote is found."""
 
     def write(tx: Transaction) -> None:
-        row = creating.NEW_SESSION._replace(**values(labels={"team": "old"}), created_time=NOW, revision=1)
+        row = SessionRow(**values(labels={"team": "old"}), created_time=NOW, revision=1)
         tx.execute(SESSION.insert(), [row._asdict()])
 
     await store.write(write)

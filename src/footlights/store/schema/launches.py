@@ -19,29 +19,29 @@ class LaunchRow(NamedTuple):
     node: str
     device: str
     slots: Slots
-    epoch: BigInt
-    desired: str
-    """``RUNNING`` or ``STOPPED``. Written by the services and the expiry loop."""
     created_time: Moment
+    epoch: BigInt = 1
+    desired: str = "RUNNING"
+    """``RUNNING`` or ``STOPPED``. Written by the services and the expiry loop."""
 
-    state: str
-    reason: str
-    message: str
-    exit_code: int | None
-    signal_port: int
-    media_port: int
-    http_port: int
-    viewers: int | None
-    ever_connected: bool
-    start_s: float | None
+    state: str = "ASSIGNED"
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    signal_port: int = 0
+    media_port: int = 0
+    http_port: int = 0
+    viewers: int | None = None
+    ever_connected: bool = False
+    start_s: float | None = None
     """From placed to ready in seconds; None before."""
-    log_tail: Strings
-    ending_time: OptionalMoment
+    log_tail: Strings = []  # noqa: RUF012
+    ending_time: OptionalMoment = None
     """When its end was asked for or first seen, whichever came first."""
-    overdue: bool
+    overdue: bool = False
     """Whether its end should have been proved long ago. Written by the expiry loop."""
-    reported_time: OptionalMoment
-    ended_time: OptionalMoment
+    reported_time: OptionalMoment = None
+    ended_time: OptionalMoment = None
     """When its end was proved and its slots were freed."""
 
 

@@ -31,47 +31,48 @@ class SessionRow(NamedTuple):
     username: str
     created_by: str
     """The subject of the token that created it."""
-    profile: str
-    priority: int
-    request_id: str
-    arguments: Json
-    """Converted, with secrets replaced."""
-    usd_stage_uri: str
-    """Resolved and allowed; what the application is given."""
-    secrets: bytes
-    """Sealed with the cluster's key."""
-    labels: Labels
-    needs: bytes
-    """The serialized ``footlights.v1.Needs`` that applies."""
-    limits: bytes
-    """The serialized ``footlights.v1.Limits`` that applies."""
-    max_total_s: float | None
-    """How far it may be extended, in seconds from ready."""
-    launcher: str
     created_time: Moment
+    revision: BigInt
 
-    intent: str
-    wish: str
+    profile: str = ""
+    priority: int = 0
+    request_id: str = ""
+    arguments: Json = {}  # noqa: RUF012
+    """Converted, with secrets replaced."""
+    usd_stage_uri: str = ""
+    """Resolved and allowed; what the application is given."""
+    secrets: bytes = b""
+    """Sealed with the cluster's key."""
+    labels: Labels = {}  # noqa: RUF012
+    needs: bytes = b""
+    """The serialized ``footlights.v1.Needs`` that applies."""
+    limits: bytes = b""
+    """The serialized ``footlights.v1.Limits`` that applies."""
+    max_total_s: float | None = None
+    """How far it may be extended, in seconds from ready."""
+    launcher: str = "process"
+
+    intent: str = "RUN"
+    wish: str = ""
     """Why its end was asked for; the first reason stays."""
-    wish_message: str
+    wish_message: str = ""
 
-    launch_id: str | None
+    launch_id: str | None = None
     """Its current launch. Written when it is placed, and when the end of a launch is recorded."""
-    launch_count: int
-    failures: int
-    queue: Json
+    launch_count: int = 0
+    failures: int = 0
+    queue: Json = {}  # noqa: RUF012
     """``position``, ``eta_s``, ``reasons``. Written by the scheduling loop."""
 
-    state: str
+    state: str = "PENDING"
     """Derived from intent and launch; written with them in one transaction."""
-    condition: str
-    end_reason: str
-    status_message: str
-    timeline: JsonList
+    condition: str = "OK"
+    end_reason: str = ""
+    status_message: str = ""
+    timeline: JsonList = []  # noqa: RUF012
     """``[stage, microseconds since the epoch]`` in order of arrival."""
-    ready_time: OptionalMoment
-    ended_time: OptionalMoment
-    revision: BigInt
+    ready_time: OptionalMoment = None
+    ended_time: OptionalMoment = None
 
 
 class SessionTable(SQLModel, table=True):
