@@ -1,4 +1,4 @@
-"""Questions that are asked together: shared readings, each with its own answer."""
+"""Requests that are coalesced: they share reads, and each gets its own answer."""
 
 from __future__ import annotations
 

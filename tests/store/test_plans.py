@@ -1,4 +1,4 @@
-"""What is read every few seconds goes through what lives, never through the history of what has ended."""
+"""What is read every few seconds goes through what lives, never through the history of what has ended (`fleet`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from footlights.store.launches import launch_rows
 from footlights.store.nodes import fleet
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.derivation import SessionStates
+from footlights.store.sessions.session_rows import QueuePlace
 from tests.store.rows import NOW, running
 
 HISTORY = ("session", "launch", "lease")
@@ -21,7 +22,7 @@ LIVING = {"ix_session_live", "ix_session_live_username", "ix_session_pending", "
 
 READS: dict[str, Callable[[Transaction], Any]] = {
     "pending": lambda tx: session_rows.pending(tx, 2000),
-    "any_pending": session_rows.any_pending,
+    "pending page": lambda tx: session_rows.pending_page(tx, 9, after=QueuePlace(0, NOW, "a")),
     "holding": session_rows.holding,
     "live sessions": lambda tx: session_rows.live_on(tx, "node-a"),
     "live launches": lambda tx: launch_rows.live_on(tx, "node-a"),

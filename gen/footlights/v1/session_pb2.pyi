@@ -557,9 +557,9 @@ class ListSessionsRequest(_message.Message):
     page_token: _builtins.str
     """Optional. The `next_page_token` of the previous answer; not together with `offset`."""
     search: _builtins.str
-    """Optional. Only sessions with this text, of three characters or more, in their application, username, status message
-    or the value of a label; or whose `session_id` begins with it, from eight characters on. ASCII letters match in both
-    cases. Of lists by `label` or `search`, `count` is capped at 1,000.
+    """Optional. Only sessions with this text, of three characters or more, in their application, their username or the
+    value of a label; or, from six characters on, in their `session_id`. ASCII letters match in both cases. Of lists by
+    `label` or `search`, `count` is capped at 1,000.
     """
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:

@@ -10,6 +10,7 @@ from footlights.v1 import application_pb2, node_pb2
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from footlights.store.nodes.node_rows import NodeStanding
     from footlights.store.schema import NodeRow
 
 
@@ -21,7 +22,7 @@ def version(application_id: str, recipe: bytes, created_time: datetime) -> appli
     return message
 
 
-def node_state(row: NodeRow, busy: bool) -> node_pb2.Node.State.ValueType:
+def node_state(row: NodeRow | NodeStanding, busy: bool) -> node_pb2.Node.State.ValueType:
     """Return a node's state; ``busy`` is whether any of its slots is leased."""
     if not row.reachable:
         return node_pb2.Node.UNREACHABLE

@@ -17,6 +17,7 @@ from sqlalchemy.exc import (
     IntegrityError,
     InterfaceError,
     InternalError,
+    NotSupportedError,
     OperationalError,
     PendingRollbackError,
     SQLAlchemyError,
@@ -35,8 +36,9 @@ log = structlog.get_logger(__name__)
 _DEADLOCK, _CONFLICTS = "40P01", frozenset({"40P01", "40001", "23505"})
 """PostgreSQL, appendix A: deadlock_detected; with it serialization_failure and unique_violation."""
 
-_FAILURES = (OperationalError, InternalError, InterfaceError, PendingRollbackError, TimeoutError)
-"""Postgres calls a standby's refusal to write, and the end of a transaction that stood still, internal errors."""
+_FAILURES = (OperationalError, InternalError, InterfaceError, NotSupportedError, PendingRollbackError, TimeoutError)
+"""Postgres calls the end of a transaction that stood still an internal error, and what a standby refuses either that
+or a feature that is not supported."""
 
 
 @dataclass(slots=True, eq=False)

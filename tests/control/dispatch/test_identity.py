@@ -9,9 +9,9 @@ import pytest
 from footlights.v1 import agent_pb2, node_pb2, session_pb2
 
 from footlights import errors
-from footlights.store.nodes import links
 from footlights.store.nodes.links import LinkOpening
 from tests.control.harness import Agent, Control, Report, State, known
+from tests.store.rows import link, unlink
 
 
 async def show(plane: Control) -> node_pb2.Node:
@@ -248,9 +248,9 @@ async def test_a_stranger_waits_anew_once_the_first_was_back(plane: Control) -> 
     arrival = LinkOpening(
         "node-a", "one", node_pb2.NodeFacts(boot_id="boot-1").SerializeToString(), (), plane.clock(), hub="another"
     )
-    epoch = await plane.store.write(lambda tx: links.link(tx, arrival))
+    epoch = await plane.store.write(lambda tx: link(tx, arrival))
     plane.clock.pass_s(10_000)
-    await plane.store.write(lambda tx: links.unlink(tx, "node-a", epoch, now=plane.clock()))
+    await plane.store.write(lambda tx: unlink(tx, "node-a", epoch, now=plane.clock()))
 
     with pytest.raises(errors.AlreadyExists):
         await stranger(plane, first)

@@ -15,11 +15,12 @@ from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Membership
 from footlights.control.signals import Signals
 from footlights.store import Store, Transaction
-from footlights.store.nodes import links, node_rows
+from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
 from footlights.store.schema import LAUNCH, NODE, NodeRow
 from footlights.supervision import Supervisor
-from tests.store.rows import begin, create
+from tests.store.rows import begin, create, unlink
+from tests.store.rows import link as open_link
 
 HEARTBEAT_S = 5.0
 TIMEOUT_S = 3 * HEARTBEAT_S
@@ -67,7 +68,7 @@ class Judge:
     async def record(self, node: str, hub: str) -> int:
         """Record a link to some replica; return its epoch."""
         arrival = LinkOpening(node, f"of {node}", b"", (), self.clock(), hub=hub)
-        return await self.store.write(lambda tx: links.link(tx, arrival))
+        return await self.store.write(lambda tx: open_link(tx, arrival))
 
     async def link(self, node: str, interval_s: float = HEARTBEAT_S) -> AgentLink:
         """Open a link to this one."""
@@ -121,7 +122,7 @@ async def test_the_node_of_a_gone_replica_is_judged_by_who_does_the_reaping(me: 
 async def test_a_node_whose_link_is_known_to_have_ended_gets_the_patience_alone(me: Judge) -> None:
     """Its replica was removed: nobody can have heard it since."""
     epoch = await me.record("node-a", "gone")
-    await me.store.write(lambda tx: links.unlink(tx, "node-a", epoch, now=me.clock()))
+    await me.store.write(lambda tx: unlink(tx, "node-a", epoch, now=me.clock()))
     await me.judge()
     await me.judge(TIMEOUT_S)
     patient = await me.reachable()

@@ -12,9 +12,9 @@ from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
 
 from footlights.control.liveness.mass_loss import MAX_MASS_LOSS_S, MassLossGuard, NodeSilence
 from footlights.control.observability.metrics import Metrics
-from footlights.store.nodes import links
 from footlights.store.nodes.links import LinkOpening
 from tests.control.harness import Agent, Control, State, control, gpu, seconds, version
+from tests.store.rows import link
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -138,7 +138,7 @@ async def test_a_server_that_has_just_started_waits_for_its_nodes(tmp_path: Path
 async def test_a_node_that_does_not_come_back_after_a_start_is_called_silent(tmp_path: Path, migrated: Path) -> None:
     """But not before three heartbeats have passed."""
     async with control(tmp_path, migrated) as first:
-        await first.store.write(lambda tx: links.link(tx, LinkOpening("node-a", "one", b"", [], NOW)))
+        await first.store.write(lambda tx: link(tx, LinkOpening("node-a", "one", b"", [], NOW)))
     async with control(tmp_path) as second:
         await second.reap()
         second.clock.pass_s(15)

@@ -13,10 +13,11 @@ from footlights.control.replication.membership import Membership
 from footlights.control.replication.work_lease import LeaseSuperseded
 from footlights.store import Store, Transaction, open_store
 from footlights.store.cluster import replica_rows
-from footlights.store.nodes import links, node_rows
+from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
 from footlights.supervision import Supervisor
 from tests.control.replication.processes import NOW, Process, joined, known
+from tests.store.rows import link as open_link
 
 
 async def test_a_replica_without_heartbeats_is_removed(shared: Store) -> None:
@@ -97,7 +98,7 @@ async def test_one_that_leaves_hands_over_at_once(shared: Store) -> None:
     await one.lease.claim()
 
     def link(tx: Transaction) -> int:
-        return links.link(tx, LinkOpening("node-a", "of node-a", b"", (), NOW, hub="one"))
+        return open_link(tx, LinkOpening("node-a", "of node-a", b"", (), NOW, hub="one"))
 
     await shared.write(link)
     await one.replicas.leave()

@@ -13,11 +13,11 @@ from footlights.control.scheduling.cache import FleetCache
 from footlights.control.signals import Signals
 from footlights.scheduler import SlotChoice, Wish
 from footlights.store import Store, open_store
-from footlights.store.nodes import links
 from footlights.store.nodes.inventory import ReportedDevice
 from footlights.store.nodes.links import LinkOpening
 from footlights.supervision import Supervisor
 from tests.control.harness import gpu
+from tests.store.rows import link
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -46,7 +46,7 @@ async def join(store: Store, name: str) -> None:
     arrival = LinkOpening(
         name, f"of {name}", facts, [ReportedDevice(f"GPU of {name}", 1, gpu().SerializeToString())], NOW
     )
-    await store.write(lambda tx: links.link(tx, arrival))
+    await store.write(lambda tx: link(tx, arrival))
 
 
 def choice(board: FleetCache) -> SlotChoice | None:

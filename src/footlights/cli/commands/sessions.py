@@ -129,7 +129,7 @@ async def list_(
         typer.Option("--label", metavar="KEY=VALUE", help="Only sessions with this label; repeatable."),
     ] = None,
     search: Annotated[
-        str, typer.Option("--search", help="Only sessions with this in their application, user, message or labels.")
+        str, typer.Option("--search", help="Only sessions with this text in their application, user, labels or id.")
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of sessions.")] = 1000,
 ) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy import URL, Connection, Dialect, Engine, Table
+    from sqlalchemy import URL, ColumnElement, Connection, Dialect, Engine, Table
 
     from footlights.store.engines.notify import Wakeups
 
@@ -51,6 +51,10 @@ class DatabaseEngine(ABC):
         self, connection: Connection, table: Table, statement: str, rows: Sequence[tuple[Any, ...]]
     ) -> None:
         """Insert rows as fast as the engine can; ``statement`` is the compiled INSERT of all columns."""
+
+    @abstractmethod
+    def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
+        """Return the fastest condition for texts that contain a part, in the same case."""
 
     @abstractmethod
     def server_time(self, connection: Connection) -> datetime | None:

@@ -7,7 +7,20 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, String, Table, bindparam, cast, create_engine, event, exc, func, select
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+    exc,
+    func,
+    select,
+)
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from footlights import errors
@@ -91,6 +104,10 @@ class PostgresEngine(DatabaseEngine):
                     copy.write_row(row)
         except driver.Error as error:
             raise _as_core_says(error, statement) from error
+
+    def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
+        """Use ``strpos``."""
+        return func.strpos(column, part) > 0
 
     def server_time(self, connection: Connection) -> datetime:
         """Ask the server, which all replicas share."""

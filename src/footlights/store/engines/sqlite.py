@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Table, bindparam, create_engine, event, insert, update
+from sqlalchemy import URL, ColumnElement, Connection, Table, bindparam, create_engine, event, func, insert, update
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from footlights import errors
@@ -66,6 +66,10 @@ class SqliteEngine(DatabaseEngine):
     ) -> None:
         """Insert by ``executemany``."""
         connection.exec_driver_sql(statement, list(rows))
+
+    def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
+        """Use ``instr``: LIKE takes several times as long."""
+        return func.instr(column, part) > 0
 
     def server_time(self, connection: Connection) -> None:
         """Return None: its clock is this process's."""

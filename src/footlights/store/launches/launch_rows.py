@@ -1,4 +1,4 @@
-"""Launches and the leases under them: begun by placing, observed by the link, ended once, by proof."""
+"""Launches and their leases: begun by the scheduler, observed by the link, ended once, by proof."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEVICE_REASONS = ("GPU_LOST", "WRONG_DEVICE")
 
 @dataclass(frozen=True, slots=True)
 class PlacementDecision:
-    """A decision of the scheduler's, to be written."""
+    """A decision of the scheduler that is to be written."""
 
     session_id: str
     revision: int
@@ -195,7 +195,7 @@ class FailedStart:
 
 
 def failed_starts(tx: Transaction, reasons: Sequence[str], *, since: datetime) -> list[FailedStart]:
-    """Return the launches that failed for one of ``reasons`` since a moment, were not ready before, nor to be ended."""
+    """Return launches that failed for one of ``reasons`` since a moment, before they were ready or asked to end."""
     statement = (
         select(
             SESSION.c.application,
@@ -248,14 +248,6 @@ def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
 _MOST_LOOKED_AT = 1000
 
 
-def observe(tx: Transaction, node: str, seen: Observation, *, now: datetime) -> LaunchRow | None:
-    """Record what a node's agent says of one launch; see ``note``."""
-    states = SessionStates.of_launches(tx, [seen.launch_id])
-    launch = note(states, node, seen, now=now)
-    states.write()
-    return launch
-
-
 def note(states: SessionStates, node: str, seen: Observation, *, now: datetime) -> LaunchRow | None:
     """Change what a node's agent says of a launch, and what follows; return the launch as it is now.
 
@@ -306,14 +298,14 @@ def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, A
 
 
 def ending(tx: Transaction) -> list[tuple[LaunchRow, SessionRow]]:
-    """Return the launches whose end was asked for or seen and is not proved, with their sessions."""
+    """Return the launches whose end was asked for or seen but is not proved, with their sessions."""
     found = tx.all(select(LAUNCH).where(LAUNCH.c.ended_time.is_(None), LAUNCH.c.ending_time.is_not(None)), LaunchRow)
     owners = {session.session_id: session for session in session_rows.some(tx, [row.session_id for row in found])}
     return [(launch, owners[launch.session_id]) for launch in found if launch.session_id in owners]
 
 
 def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:
-    """Record that a launch should have been proved gone long ago; its session says so. False where that was known."""
+    """Record that the proof of a launch's end is overdue; its session shows it. False where that was known."""
     states = SessionStates.of_launches(tx, [launch_id])
     launch = states.launch(launch_id)
     if launch is None or launch.ended_time is not None or launch.overdue:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, select
 
-from footlights.lifecycle import LaunchState
 from footlights.store.bulk import Inserter
-from footlights.store.schema import LAUNCH, LEASE, NODE, LaunchRow, moment
+from footlights.store.schema import LAUNCH, LEASE, NODE, LaunchRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +51,7 @@ def take(tx: Transaction, claims: Sequence[SlotClaim]) -> Mapping[str, LaunchRow
     launches, leases = {}, []
     for claim in claims:
         found = claim.placement
-        launches[found.launch_id] = _NEW._replace(
+        launches[found.launch_id] = LaunchRow(
             launch_id=found.launch_id,
             session_id=claim.session_id,
             node=found.node,
@@ -84,31 +83,6 @@ def _take_back(tx: Transaction, placements: Sequence[ChosenSlots]) -> set[str]:
     return lost
 
 
-_NEW = LaunchRow(
-    launch_id="",
-    session_id="",
-    node="",
-    device="",
-    slots=[],
-    epoch=1,
-    desired="RUNNING",
-    created_time=moment(0),
-    state=LaunchState.ASSIGNED.value,
-    reason="",
-    message="",
-    exit_code=None,
-    signal_port=0,
-    media_port=0,
-    http_port=0,
-    viewers=None,
-    ever_connected=False,
-    start_s=None,
-    log_tail=[],
-    ending_time=None,
-    overdue=False,
-    reported_time=None,
-    ended_time=None,
-)
 _insert_launches, _insert_leases = Inserter(LAUNCH), Inserter(LEASE, skip_conflicts=True)
 _OPEN = select(NODE.c.node).where(
     NODE.c.node.in_(bindparam("nodes", expanding=True)),

@@ -46,20 +46,10 @@ class LinkClosing:
     now: datetime
 
 
-def link(tx: Transaction, opening: LinkOpening) -> int:
-    """Record that an agent has opened its link: a new epoch begins, and older links are void. Return the epoch.
-
-    Raises:
-        errors.Conflict: another agent has opened a link under this name since ``after_epoch`` was looked at.
-    """
-    [answer] = link_all(tx, [opening])
-    if isinstance(answer, errors.Error):
-        raise answer
-    return answer
-
-
 def link_all(tx: Transaction, openings: Sequence[LinkOpening]) -> list[int | errors.Error]:
-    """Record openings in their order and answer for each: what ``link`` returns, or what it raises.
+    """Record openings in their order and answer for each with its new epoch, which voids all older links of the node.
+
+    An answer is an ``errors.Conflict`` where another agent has opened a link under the name since ``after_epoch``.
 
     Raises:
         errors.Conflict: one of several nodes was linked elsewhere in between; each alone can tell whether it was it.
@@ -78,11 +68,6 @@ def link_all(tx: Transaction, openings: Sequence[LinkOpening]) -> list[int | err
             answers[number] = epoch
         left = [number for number in left if turn[openings[number].node] != number]
     return answers
-
-
-def unlink(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
-    """Record that a link has ended, unless a newer one has begun."""
-    return bool(tx.changed(_END, [_end(LinkClosing(node, epoch, now))]))
 
 
 def unlink_all(tx: Transaction, closings: Sequence[LinkClosing]) -> list[None]:
@@ -191,4 +176,4 @@ _END = (
 )
 
 
-__all__ = ["CLOSINGS", "OPENINGS", "LinkClosing", "LinkOpening", "link", "link_all", "unlink", "unlink_all"]
+__all__ = ["CLOSINGS", "OPENINGS", "LinkClosing", "LinkOpening", "link_all", "unlink_all"]

@@ -1,9 +1,9 @@
-"""Nodes and their devices. What is observed is written by the link alone."""
+"""Nodes and their devices. Only a node's link writes what is observed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, case, delete, select, tuple_, update
 
@@ -28,7 +28,7 @@ def get(tx: Transaction, node: str) -> NodeRow | None:
 
 
 def some(tx: Transaction, names: Sequence[str]) -> dict[str, NodeRow]:
-    """Return those of some nodes that are known, by name."""
+    """Return some nodes, by name."""
     return {row.node: row for row in tx.all(select(NODE).where(NODE.c.node.in_(names)), NodeRow)}
 
 
@@ -84,9 +84,18 @@ def readings(tx: Transaction, wanted: Collection[tuple[str, str]]) -> dict[tuple
     return {(row[0], row[1]): row[2] for row in found}
 
 
-def standings(tx: Transaction) -> list[NodeRow]:
-    """Return of every node whether it can be used: its name, and ``reachable``, ``draining`` and ``cordoned``."""
-    return tx.all(select(NODE.c.node, NODE.c.reachable, NODE.c.draining, NODE.c.cordoned), NodeRow)
+class NodeStanding(NamedTuple):
+    """Whether a node can be used."""
+
+    node: str
+    reachable: bool
+    draining: bool
+    cordoned: bool
+
+
+def standings(tx: Transaction) -> list[NodeStanding]:
+    """Return of every node whether it can be used."""
+    return tx.all(select(NODE.c.node, NODE.c.reachable, NODE.c.draining, NODE.c.cordoned), NodeStanding)
 
 
 def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:
@@ -112,7 +121,7 @@ def disconnect_all(tx: Transaction) -> int:
 
 
 def reclaim(tx: Transaction, node: str, epoch: int, hub: str, *, now: datetime) -> bool:
-    """Record that a link is open after all, where a replica was taken for gone, or its node for silent.
+    """Record that a link is open although its replica was taken for gone, or its node for silent.
 
     False where a newer link has begun.
     """
@@ -145,7 +154,7 @@ def link_statuses(tx: Transaction) -> list[LinkStatus]:
 
 
 def seen(tx: Transaction, heard: Sequence[tuple[str, int]], *, now: datetime) -> None:
-    """Record that nodes were heard, each over the link of an epoch."""
+    """Record heartbeats, each over the link of an epoch."""
     statement = (
         update(NODE)
         .where(NODE.c.node == bindparam("of_node"), NODE.c.epoch == bindparam("of_epoch"))
@@ -155,9 +164,9 @@ def seen(tx: Transaction, heard: Sequence[tuple[str, int]], *, now: datetime) ->
 
 
 def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool:
-    """Record that a node was not heard for too long, unless it has a newer link by now; its sessions show it.
+    """Record that a node's heartbeats have stopped, unless it has a newer link by now; its sessions show it.
 
-    Nor has it a link that is worth anything: an operator may say that it will not come back.
+    Its link is no longer counted either, so that an operator may forget the node.
     """
     mine = update(NODE).where(NODE.c.node == node, NODE.c.epoch == epoch)
     met = tx.changed(mine.values(reachable=False, connected=False))
@@ -167,12 +176,12 @@ def set_silent(tx: Transaction, node: str, epoch: int, *, now: datetime) -> bool
 
 
 def derive_all(tx: Transaction, node: str, now: datetime) -> None:
-    """Let the sessions on a node show how it is now."""
+    """Derive the states of all sessions on a node again."""
     session_rows.derive(tx, session_rows.live_on(tx, node), now=now)
 
 
 def notice(tx: Transaction, node: str, reason: str, message: str, *, now: datetime) -> None:
-    """Record what an operator should know of a node; of one reason the last is kept."""
+    """Record what an operator should know of a node; the last of each reason is kept."""
     row = get(tx, node)
     if row is not None:
         notices = {**row.notices, reason: [message, microseconds(now)]}

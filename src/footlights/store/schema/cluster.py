@@ -1,13 +1,11 @@
 """The control plane itself: its replicas, the leases on work that one of them does for all, and counters."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from sqlalchemy import Sequence
 from sqlmodel import SQLModel
 
-from footlights.store.schema.columns import KEY, BigInt, JsonList, Moment, Strings, metadata, table
+from footlights.store.schema.columns import BigInt, JsonList, Key, Moment, Strings, metadata, table
 
 REVISIONS = Sequence("revision_seq", metadata=metadata)
 """Where revisions come from on Postgres; SQLite counts in ``counter``."""
@@ -18,29 +16,15 @@ class CounterTable(SQLModel, table=True):
 
     __tablename__ = "counter"
 
-    name: str = KEY
+    name: Key
     value: BigInt
     text: str
-
-
-class ReplicaTable(SQLModel, table=True):
-    """Declares the table of ``ReplicaRow``."""
-
-    __tablename__ = "replica"
-
-    replica: str = KEY
-    roles: Strings
-    peer_address: str
-    version: str
-    beat: BigInt
-    brake: JsonList
-    started_time: Moment
 
 
 class ReplicaRow(NamedTuple):
     """A control-plane process. Written by that process; removed by others once it is gone."""
 
-    replica: str
+    replica: Key
     roles: Strings
     peer_address: str
     """Where other replicas reach its gRPC, ``HOST:PORT``."""
@@ -52,24 +36,28 @@ class ReplicaRow(NamedTuple):
     started_time: Moment
 
 
-class LeaderLeaseTable(SQLModel, table=True):
-    """Declares the table of ``LeaderLeaseRow``."""
+class ReplicaTable(SQLModel, table=True):
+    """Declares the table of ``ReplicaRow``."""
 
-    __tablename__ = "work"
-
-    work: str = KEY
-    holder: str
-    token: BigInt
+    __annotations__ = ReplicaRow.__annotations__
+    __tablename__ = "replica"
 
 
 class LeaderLeaseRow(NamedTuple):
     """The lease on work that one replica does for all."""
 
-    work: str
+    work: Key
     holder: str
     """A replica; empty where the lease is free."""
     token: BigInt
     """The fencing token. It grows at every claim: a write under an older one is refused."""
+
+
+class LeaderLeaseTable(SQLModel, table=True):
+    """Declares the table of ``LeaderLeaseRow``."""
+
+    __annotations__ = LeaderLeaseRow.__annotations__
+    __tablename__ = "work"
 
 
 COUNTER = table(CounterTable)

@@ -59,7 +59,7 @@ Labels = Annotated[dict[str, str], Field(sa_type=JSON)]
 Json = Annotated[dict[str, Any], Field(sa_type=JSON)]
 JsonList = Annotated[list[Any], Field(sa_type=JSON)]
 
-KEY: Any = Field(primary_key=True)
+Key = Annotated[str, Field(primary_key=True)]
 
 
 def partial_index(name: str, condition: str, *columns: Any, unique: bool = False) -> Index:
@@ -72,16 +72,9 @@ _TABLES: dict[type[Any], Table] = {}
 
 
 def table(model: type[SQLModel], row: type[Any] | None = None) -> Table:
-    """Return the Core table of a model, on which statements are written.
-
-    Args:
-        model: The class that declares it.
-        row: The record that its rows are read as; it has one field for each column, in the same order.
-    """
+    """Return the Core table of a model, on which statements are written; its rows are read as ``row``."""
     declared = cast("Table", model.__table__)  # type: ignore[attr-defined]  # SQLModel does not declare it
     if row is not None:
-        if row._fields != tuple(declared.c.keys()):
-            raise TypeError(f"{row.__name__} and {model.__name__} differ: {row._fields} and {declared.c.keys()}")
         _TABLES[row] = declared
     return declared
 

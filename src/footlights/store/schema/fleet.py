@@ -1,41 +1,17 @@
 """Machines: nodes, their devices, what happened to these, and where versions have been ready."""
 
-from __future__ import annotations
+from typing import Annotated, NamedTuple
 
-from typing import NamedTuple
-
-from sqlalchemy import BigInteger, Column, Index
+from sqlalchemy import BigInteger, Index
 from sqlmodel import Field, SQLModel
 
-from footlights.store.schema.columns import KEY, BigInt, Json, Moment, OptionalBigInt, OptionalMoment, table
-
-
-class NodeTable(SQLModel, table=True):
-    """Declares the table of ``NodeRow``."""
-
-    __tablename__ = "node"
-
-    node: str = KEY
-    incarnation: str
-    epoch: BigInt
-    connected: bool
-    reachable: bool
-    cordoned: bool
-    draining: bool
-    drain_time: OptionalMoment
-    facts: bytes
-    created_time: Moment
-    connected_time: OptionalMoment
-    last_seen_time: OptionalMoment
-    notices: Json
-    hub: str | None
-    hub_epoch: OptionalBigInt
+from footlights.store.schema.columns import BigInt, Json, Key, Moment, OptionalBigInt, OptionalMoment, table
 
 
 class NodeRow(NamedTuple):
     """A machine with an agent. The services write ``cordoned``, ``draining``, ``drain_time``; its link the rest."""
 
-    node: str
+    node: Key
     incarnation: str
     epoch: BigInt
     connected: bool
@@ -58,23 +34,18 @@ class NodeRow(NamedTuple):
     """The epoch of the link of ``hub``; a different one belongs to a version without replicas."""
 
 
-class DeviceTable(SQLModel, table=True):
-    """Declares the table of ``DeviceRow``."""
+class NodeTable(SQLModel, table=True):
+    """Declares the table of ``NodeRow``."""
 
-    __tablename__ = "device"
-
-    node: str = Field(primary_key=True, foreign_key="node.node")
-    uuid: str = KEY
-    slots: int
-    reading: bytes
-    sick: bool
+    __annotations__ = NodeRow.__annotations__
+    __tablename__ = "node"
 
 
 class DeviceRow(NamedTuple):
     """A device as last reported over the link."""
 
-    node: str
-    uuid: str
+    node: Annotated[str, Field(primary_key=True, foreign_key="node.node")]
+    uuid: Key
     slots: int
     reading: bytes
     """The serialized ``footlights.v1.Device``."""
@@ -82,30 +53,31 @@ class DeviceRow(NamedTuple):
     """Whether the reading says that it cannot be used."""
 
 
-class DeviceEventTable(SQLModel, table=True):
-    """Declares the table of ``DeviceEventRow``."""
+class DeviceTable(SQLModel, table=True):
+    """Declares the table of ``DeviceRow``."""
 
-    __tablename__ = "device_event"
-    __table_args__ = (Index("ix_device_event_time", "time"),)
-
-    node: str = KEY
-    uuid: str = KEY
-    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    time: Moment
-    reason: str
-    message: str
+    __annotations__ = DeviceRow.__annotations__
+    __tablename__ = "device"
 
 
 class DeviceEventRow(NamedTuple):
     """Something that happened to a device, as its link recorded it."""
 
-    node: str
-    uuid: str
-    number: int
+    node: Key
+    uuid: Key
+    number: Annotated[int, Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})]
     """Counts the device's events."""
     time: Moment
     reason: str
     message: str
+
+
+class DeviceEventTable(SQLModel, table=True):
+    """Declares the table of ``DeviceEventRow``."""
+
+    __annotations__ = DeviceEventRow.__annotations__
+    __tablename__ = "device_event"
+    __table_args__ = (Index("ix_device_event_time", "time"),)
 
 
 class WarmVersionTable(SQLModel, table=True):
@@ -113,9 +85,9 @@ class WarmVersionTable(SQLModel, table=True):
 
     __tablename__ = "warm"
 
-    node: str = KEY
-    application: str = KEY
-    application_version: str = KEY
+    node: Key
+    application: Key
+    application_version: Key
     time: Moment
 
 

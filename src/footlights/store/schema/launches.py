@@ -1,21 +1,54 @@
 """Launches, and the leases on slots under them."""
 
-from __future__ import annotations
-
 from typing import Annotated, NamedTuple
 
 from sqlalchemy import Index
 from sqlalchemy.types import JSON
 from sqlmodel import Field, SQLModel
 
-from footlights.store.schema.columns import KEY, BigInt, Moment, OptionalMoment, Strings, partial_index, table
+from footlights.store.schema.columns import BigInt, Key, Moment, OptionalMoment, Strings, partial_index, table
 
 Slots = Annotated[list[int], Field(sa_type=JSON)]
+
+
+class LaunchRow(NamedTuple):
+    """One attempt to run a version under a lease. What is observed is written by the link."""
+
+    launch_id: Key
+    session_id: Annotated[str, Field(foreign_key="session.session_id")]
+    node: str
+    device: str
+    slots: Slots
+    created_time: Moment
+    epoch: BigInt = 1
+    desired: str = "RUNNING"
+    """``RUNNING`` or ``STOPPED``. Written by the services and the expiry loop."""
+
+    state: str = "ASSIGNED"
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    signal_port: int = 0
+    media_port: int = 0
+    http_port: int = 0
+    viewers: int | None = None
+    ever_connected: bool = False
+    start_s: float | None = None
+    """From placed to ready in seconds; None before."""
+    log_tail: Strings = []  # noqa: RUF012
+    ending_time: OptionalMoment = None
+    """When its end was asked for or first seen, whichever came first."""
+    overdue: bool = False
+    """Whether its end should have been proved long ago. Written by the expiry loop."""
+    reported_time: OptionalMoment = None
+    ended_time: OptionalMoment = None
+    """When its end was proved and its slots were freed."""
 
 
 class LaunchTable(SQLModel, table=True):
     """Declares the table of ``LaunchRow``."""
 
+    __annotations__ = LaunchRow.__annotations__
     __tablename__ = "launch"
     __table_args__ = (
         Index("ix_launch_session", "session_id", "created_time"),
@@ -23,95 +56,29 @@ class LaunchTable(SQLModel, table=True):
         partial_index("ix_launch_live", "ended_time IS NULL", "node", "launch_id"),
     )
 
-    launch_id: str = KEY
-    session_id: str = Field(foreign_key="session.session_id")
-    node: str
-    device: str
-    slots: Slots
-    epoch: BigInt
-    desired: str
-    created_time: Moment
-    state: str
-    reason: str
-    message: str
-    exit_code: int | None
-    signal_port: int
-    media_port: int
-    http_port: int
-    viewers: int | None
-    ever_connected: bool
-    start_s: float | None
-    log_tail: Strings
-    ending_time: OptionalMoment
-    overdue: bool
-    reported_time: OptionalMoment
-    ended_time: OptionalMoment
 
+class LeaseRow(NamedTuple):
+    """A session's hold on one slot. Written when it is placed, and when the end of its launch is recorded."""
 
-class LaunchRow(NamedTuple):
-    """One attempt to run a version under a lease. What is observed is written by the link."""
-
-    launch_id: str
+    lease_id: Key
+    launch_id: Annotated[str, Field(foreign_key="launch.launch_id")]
     session_id: str
     node: str
     device: str
-    slots: Slots
-    epoch: BigInt
-    desired: str
-    """``RUNNING`` or ``STOPPED``. Written by the services and the expiry loop."""
-    created_time: Moment
-
-    state: str
-    reason: str
-    message: str
-    exit_code: int | None
-    signal_port: int
-    media_port: int
-    http_port: int
-    viewers: int | None
-    ever_connected: bool
-    start_s: float | None
-    """From placed to ready in seconds; None before."""
-    log_tail: Strings
-    ending_time: OptionalMoment
-    """When its end was asked for or first seen, whichever came first."""
-    overdue: bool
-    """Whether its end should have been proved long ago. Written by the expiry loop."""
-    reported_time: OptionalMoment
-    ended_time: OptionalMoment
-    """When its end was proved and its slots were freed."""
+    slot: int
+    acquired_time: Moment
+    released_time: OptionalMoment
 
 
 class LeaseTable(SQLModel, table=True):
     """Declares the table of ``LeaseRow``."""
 
+    __annotations__ = LeaseRow.__annotations__
     __tablename__ = "lease"
     __table_args__ = (
         partial_index("uq_lease_live_slot", "released_time IS NULL", "node", "device", "slot", unique=True),
         Index("ix_lease_launch", "launch_id"),
     )
-
-    lease_id: str = KEY
-    launch_id: str = Field(foreign_key="launch.launch_id")
-    session_id: str
-    node: str
-    device: str
-    slot: int
-    acquired_time: Moment
-    released_time: OptionalMoment
-
-
-class LeaseRow(NamedTuple):
-    """A session's hold on one slot. Written when it is placed, and when the end of its launch is recorded."""
-
-    lease_id: str
-    launch_id: str
-    session_id: str
-    node: str
-    device: str
-    slot: int
-    acquired_time: Moment
-    released_time: OptionalMoment
 
 
 LAUNCH = table(LaunchTable, LaunchRow)

@@ -1,4 +1,4 @@
-"""Creating sessions: those that share a commit are looked up, counted, placed and inserted together."""
+"""Creating sessions: those that share a commit are checked, counted, placed and inserted together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from footlights.store.bulk import Inserter
 from footlights.store.cluster.revisions import allocate
 from footlights.store.launches import slots
 from footlights.store.launches.slots import ChosenSlots, SlotClaim
-from footlights.store.schema import SESSION, VERSION, LaunchRow, SessionRow, microseconds, moment
+from footlights.store.schema import SESSION, VERSION, LaunchRow, SessionRow, microseconds
 from footlights.store.sessions import idempotency
 from footlights.store.unit import BatchWrite, Transaction
 
@@ -30,7 +30,7 @@ class Creation:
     """A session to be created."""
 
     values: Mapping[str, Any]
-    """The columns that are not as in ``NEW_SESSION``."""
+    """The columns that its caller gives; the others get their defaults."""
     now: datetime
     queue_limit: int
     """How many sessions may wait, this one included."""
@@ -40,7 +40,7 @@ class Creation:
 
 
 class Outcome(Enum):
-    """What became of a creation."""
+    """The result of a creation."""
 
     PLACED = "PLACED"
     """The session holds the slots that were chosen, and its launch has begun."""
@@ -61,22 +61,11 @@ class Created:
     launch: LaunchRow | None = None
 
 
-def create(tx: Transaction, creation: Creation) -> Created:
-    """Create one session in a unit of one's own.
-
-    Raises:
-        errors.AlreadyExists: the request's key was used for another request.
-        errors.Conflict: the version was deleted.
-        errors.Exhausted: as many sessions are waiting as the queue holds.
-    """
-    [answer] = create_all(tx, [creation])
-    if isinstance(answer, errors.Error):
-        raise answer
-    return answer
-
-
 def create_all(tx: Transaction, creations: Sequence[Creation]) -> list[Created | errors.Error]:
-    """Create sessions and answer for each: what ``create`` returns, or what it raises.
+    """Create sessions and answer for each.
+
+    An answer is an ``errors.AlreadyExists`` where the request's key was used for another request, an
+    ``errors.Conflict`` where the version was deleted, ``errors.Exhausted`` where the queue is full.
 
     Of creations with one request key the first creates and the others find what it made. The queue is counted once,
     after those that were placed; leases are decided by the database, each by its unique index.
@@ -95,7 +84,7 @@ SESSIONS: BatchWrite[Creation, Created] = BatchWrite("the creation of sessions",
 
 
 class _Batch:
-    """Creations on their way: each step answers for some, and what is open is left to the next."""
+    """Creations in progress: each step answers for some, and leaves the others to the next."""
 
     def __init__(self, tx: Transaction, creations: Sequence[Creation]) -> None:
         self._tx, self._creations = tx, creations
@@ -174,7 +163,7 @@ class _Batch:
             self._answer(number, Created(outcome, session))
 
     def give_requests_back(self) -> None:
-        """Leave no key behind for what was refused: it may be tried again."""
+        """Remove the keys of what was refused: it may be tried again."""
         refused = [key for key, n in self._claimed.items() if isinstance(self._answers[n], errors.Error)]
         ours = [key for key in refused if not isinstance(self._answers[self._claimed[key]], errors.AlreadyExists)]
         idempotency.drop(self._tx, ours)
@@ -226,7 +215,7 @@ class _Batch:
             row["timeline"].append([Stage.PLACED.value, microseconds(creation.now)])
             row |= {"launch_id": placement.launch_id, "launch_count": 1}
             row |= {"state": _PLACED.state.value, "status_message": _PLACED.message}
-        return NEW_SESSION._replace(**row)
+        return SessionRow(**row)
 
 
 def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
@@ -239,41 +228,6 @@ def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
 
 
 _PLACED = derive_state(Intent.RUN, None, LaunchFacts(LaunchState.ASSIGNED))
-NEW_SESSION = SessionRow(
-    session_id="",
-    application="",
-    application_version="",
-    username="",
-    created_by="",
-    profile="",
-    priority=0,
-    request_id="",
-    arguments={},
-    usd_stage_uri="",
-    secrets=b"",
-    labels={},
-    needs=b"",
-    limits=b"",
-    max_total_s=None,
-    launcher="process",
-    created_time=moment(0),
-    intent=Intent.RUN.value,
-    wish="",
-    wish_message="",
-    launch_id=None,
-    launch_count=0,
-    failures=0,
-    queue={},
-    state=SessionState.PENDING.value,
-    condition="OK",
-    end_reason="",
-    status_message="",
-    timeline=[],
-    ready_time=None,
-    ended_time=None,
-    revision=0,
-)
-"""What a new session has in the columns that its creation does not give."""
 _insert_sessions = Inserter(SESSION)
 
 _WAITING = (
@@ -294,4 +248,4 @@ _LOOK = (
 )
 
 
-__all__ = ["NEW_SESSION", "SESSIONS", "Created", "Creation", "Outcome", "create", "create_all"]
+__all__ = ["SESSIONS", "Created", "Creation", "Outcome", "create_all"]

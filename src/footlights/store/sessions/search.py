@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 FEW = 1000
 """Up to so many sessions are named one by one."""
-MOST_NAMES = 200
-"""Up to so many matching names of one kind are compared one by one."""
+MOST_NAMES = 1000
+"""Up to so many matching applications, or users, are compared one by one."""
+MOST_LABELS = 200
+"""Up to so many matching labels are."""
 MOST_DIFFERENT = 10_000
 """Up to so many different names of one kind are read; beyond, each session's is compared."""
 MOST_PATHS = 8
@@ -107,10 +109,10 @@ class _Matches:
             self._wide.append(SESSION.c.session_id.in_(holders))
         self._ids: set[str] = set()
         if _ID_PART.fullmatch(part):
-            like = SESSION.c.session_id.like(f"%{part}%")
-            ids = None if living else _few(tx, select(SESSION.c.session_id).where(like))
+            condition = _id_contains(tx, part)
+            ids = None if living else _few(tx, select(SESSION.c.session_id).where(condition))
             if ids is None:
-                self._wide.append(like)
+                self._wide.append(condition)
             else:
                 self._ids = ids
         self.wide = bool(self._wide)
@@ -153,16 +155,24 @@ class _Matches:
         return func.lower(column).like(self._pattern, escape="/")
 
 
+def _id_contains(tx: Transaction, part: str) -> Condition:
+    if len(part) > 8 and all((mine == "-") == (theirs == "-") for mine, theirs in zip(part, _LEAST, strict=False)):
+        # Eight digits and a hyphen are nowhere else in an id. Whole ids as bounds: collations differ in what a hyphen,
+        # or a shorter text, is worth.
+        return SESSION.c.session_id.between(part + _LEAST[len(part) :], part + _GREATEST[len(part) :])
+    return tx.engine.contains(SESSION.c.session_id, part)
+
+
 def _labels(tx: Transaction, part: str) -> list[tuple[str, str]] | None:
     """Return the labels whose value contains a text; None where there are too many."""
     table = SESSION_LABEL.c
     keys = _different(tx, table.key, table.kind == _KIND)
-    if len(keys) > MOST_NAMES:
+    if len(keys) > MOST_LABELS:
         return None
     found: list[tuple[str, str]] = []
     for key in keys:
         values = _containing(part, _different(tx, table.text, table.kind == _KIND, table.key == key))
-        if values is None or len(found) + len(values) > MOST_NAMES:
+        if values is None or len(found) + len(values) > MOST_LABELS:
             return None
         found += [(key, value) for value in values]
     return found
@@ -208,3 +218,5 @@ def _has_label(label: Condition) -> Condition:
 
 _KIND = "label"
 _ID_PART = re.compile(r"[0-9a-f-]{6,36}")
+_LEAST = "00000000-0000-0000-0000-000000000000"
+_GREATEST = "ffffffff-ffff-ffff-ffff-ffffffffffff"

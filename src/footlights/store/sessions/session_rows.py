@@ -33,12 +33,6 @@ def some(tx: Transaction, session_ids: Sequence[str]) -> list[SessionRow]:
     return tx.all(select(SESSION).where(SESSION.c.session_id.in_(session_ids)), SessionRow) if session_ids else []
 
 
-def any_pending(tx: Transaction) -> bool:
-    """Say whether any session waits for a device."""
-    waiting = select(SESSION.c.session_id).where(SESSION.c.state == SessionState.PENDING.value).limit(1)
-    return tx.execute(waiting).first() is not None
-
-
 def end(tx: Transaction, session: SessionRow, reason: EndReason, message: str, *, now: datetime) -> SessionRow:
     """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
     states = SessionStates.of_sessions(tx, [session.session_id])

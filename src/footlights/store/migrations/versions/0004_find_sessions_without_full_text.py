@@ -78,5 +78,6 @@ _POSTGRES = (
     "CREATE TRIGGER session_labels_added AFTER INSERT ON session REFERENCING NEW TABLE AS fresh "
     "FOR EACH STATEMENT EXECUTE FUNCTION footlights_labels_added()",
     "CREATE TRIGGER session_labels_removed AFTER DELETE ON session FOR EACH ROW "
-    "WHEN (OLD.labels::text <> '{}') EXECUTE FUNCTION footlights_labels_removed()",
+    "WHEN (json_typeof(OLD.labels) = 'object' AND OLD.labels::text <> '{}') "
+    "EXECUTE FUNCTION footlights_labels_removed()",
 )

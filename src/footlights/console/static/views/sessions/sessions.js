@@ -59,8 +59,8 @@ const matches = (session, { state, application, user, search }) =>
   && (!search || holds(session, search.toLowerCase()));
 
 // What `search` of the API means, for the sessions that are here already.
-const holds = (session, part) => session.session_id.startsWith(part)
-  || [session.application, session.username, session.status_message, ...Object.values(session.labels ?? {})]
+const holds = (session, part) => (part.length > 5 && session.session_id.includes(part))
+  || [session.application, session.username, ...Object.values(session.labels ?? {})]
     .some((text) => text?.toLowerCase().includes(part));
 
 const NothingMatches = () => html`<${Empty} title="Nothing matches"

@@ -1,4 +1,4 @@
-"""Replicas in the store: who lives, what one does for all, and tokens that guard what is written."""
+"""Replicas: which are alive, and the `leader_leases` and fencing tokens of what one does for all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sqlalchemy import func, select, text
 from footlights import errors
 from footlights.store import Store, Transaction
 from footlights.store.cluster import leader_leases, replica_rows
-from footlights.store.nodes import links, node_rows
+from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
 from footlights.store.schema import NODE
-from tests.store.rows import NOW, S, join
+from tests.store.rows import NOW, S, join, link
 from tests.system.stack import until
 
 
@@ -23,8 +23,8 @@ def enter(tx: Transaction, name: str, address: str = "") -> None:
     replica_rows.join(tx, name, roles=["hub", "loops"], peer_address=address, version="1", now=NOW)
 
 
-def link(tx: Transaction, node: str, hub: str) -> int:
-    return links.link(tx, LinkOpening(node, f"of {node}", b"", (), NOW, hub=hub))
+def link_to(tx: Transaction, node: str, hub: str) -> int:
+    return link(tx, LinkOpening(node, f"of {node}", b"", (), NOW, hub=hub))
 
 
 def link_by_an_old_version(tx: Transaction, node: str) -> None:
@@ -67,7 +67,7 @@ async def test_what_a_gone_replica_had_is_nobodys(store: Store) -> None:
     await store.write(lambda tx: enter(tx, "one"))
     await store.write(lambda tx: enter(tx, "two"))
     for node, hub in (("node-a", "one"), ("node-b", "two")):
-        await store.write(lambda tx, node=node, hub=hub: link(tx, node, hub))  # type: ignore[misc]
+        await store.write(lambda tx, node=node, hub=hub: link_to(tx, node, hub))  # type: ignore[misc]
     await store.write(lambda tx: leader_leases.claim(tx, "placing", "one"))
     await store.write(lambda tx: leader_leases.claim(tx, "reaping", "two"))
 
@@ -81,7 +81,7 @@ async def test_what_a_gone_replica_had_is_nobodys(store: Store) -> None:
 async def test_a_link_to_a_version_without_replicas_is_not_cut_with_one(store: Store) -> None:
     """The name of the replica that had the link before still stands there, and means nothing."""
     await store.write(lambda tx: enter(tx, "one", "10.0.0.1:50051"))
-    await store.write(lambda tx: link(tx, "node-a", "one"))
+    await store.write(lambda tx: link_to(tx, "node-a", "one"))
     linked = await store.read(lambda tx: replica_rows.address_of_hub(tx, "node-a"))
     await store.write(lambda tx: link_by_an_old_version(tx, "node-a"))
     [presence] = await store.read(node_rows.link_statuses)
@@ -96,7 +96,7 @@ async def test_a_link_to_a_version_without_replicas_is_not_cut_with_one(store: S
 async def test_a_reclaimed_node_is_its_replicas_again(store: Store) -> None:
     """By the epoch of its link; an older link reclaims nothing."""
     await store.write(lambda tx: enter(tx, "one"))
-    epoch = await store.write(lambda tx: link(tx, "node-a", "one"))
+    epoch = await store.write(lambda tx: link_to(tx, "node-a", "one"))
     await store.write(lambda tx: replica_rows.leave(tx, "one"))
     await store.write(lambda tx: node_rows.set_silent(tx, "node-a", epoch, now=NOW))
 

@@ -1,4 +1,4 @@
-"""Wake-ups between replicas: heard while both sides are there, and said to be missed where they may have been."""
+"""Wake-ups between replicas: received while both sides are up, and reported as missed where they may have been."""
 
 from __future__ import annotations
 
@@ -105,3 +105,26 @@ async def test_what_nobody_takes_is_dropped_beyond_a_bound(shared: Store) -> Non
         await asyncio.gather(running, return_exceptions=True)
 
     assert len(listener.heard) <= Wakeups.MAX_WAITING
+
+
+async def test_options_of_the_url_hold_for_wakeups_too(url: str, tmp_path: Path) -> None:
+    """A list of hosts of which the first is down, server settings, and a name: as for the store's own connections."""
+    head, _, host = url.partition("?host=")
+    options = "options=-c%20statement_timeout%3D77s&application_name=mine"
+    store = open_store(tmp_path / "data", f"{head}?host={tmp_path}&host={host}&{options}")
+    shown = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mine' AND datname = current_database()"
+    try:
+        async with listening(store) as one:
+            one.wakeups.tell("hello")
+            await one.until(lambda: one.heard == ["hello"], "it is heard")
+            timeouts = []
+            async with one.wakeups._connected() as connection:
+                timeouts.append(await (await connection.execute("SHOW statement_timeout")).fetchone())
+            with psycopg.connect(url) as connection:
+                count = connection.execute(shown.encode()).fetchone()
+    finally:
+        store.close_now()
+
+    assert timeouts == [("77s",)]
+    assert count is not None
+    assert count[0] >= 3

@@ -1,4 +1,4 @@
-"""The history of devices: what goes into it, and its bound."""
+"""The history of devices: what goes into it from an `inventory`, and its bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``footlights db``: a database brought up to date, checked and copied, beside its server or without it."""
+"""``footlights db`` (`admin`): a database migrated, checked and copied, beside its server or without it."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ import pytest
 
 from footlights.lifecycle import EndReason, LaunchState, Phases, Stage
 from footlights.store import Store, Transaction
-from footlights.store.launches import launch_rows, ledger
+from footlights.store.launches import launch_rows
 from footlights.store.sessions import session_rows
-from tests.store.rows import NOW, S, begin, create, join, observe, read
+from tests.store.rows import NOW, S, account, begin, create, join, observe, read
 
 L = LaunchState
 
@@ -44,7 +44,7 @@ async def test_a_whole_life_is_accounted_for(store: Store, session_id: str) -> N
 
     await store.write(live)
 
-    entry = await store.read(lambda tx: ledger.account(tx, session_id, now=NOW + 99 * S))
+    entry = await store.read(lambda tx: account(tx, session_id, now=NOW + 99 * S))
     assert (entry.leased, entry.spent) == (34.0, Phases(starting=6.0, used=20.0, ending=8.0))
     assert entry.balanced
 
@@ -57,7 +57,7 @@ async def test_what_is_still_held_counts_until_now(store: Store, session_id: str
 
     await store.write(live)
 
-    entry = await store.read(lambda tx: ledger.account(tx, session_id, now=NOW + 102 * S))
+    entry = await store.read(lambda tx: account(tx, session_id, now=NOW + 102 * S))
     assert (entry.leased, entry.spent) == (204.0, Phases(starting=4.0, ending=200.0))
 
 
@@ -73,7 +73,7 @@ async def test_every_launch_of_a_session_counts(store: Store, session_id: str) -
 
     await store.write(live)
 
-    entry = await store.read(lambda tx: ledger.account(tx, session_id, now=NOW))
+    entry = await store.read(lambda tx: account(tx, session_id, now=NOW))
     assert (entry.leased, entry.spent) == (7.0, Phases(starting=4.0, used=2.0, ending=1.0))
 
 
@@ -86,4 +86,4 @@ async def test_a_slot_that_is_not_freed_with_its_launch_does_not_balance(store: 
 
     await store.write(leak)
 
-    assert not (await store.read(lambda tx: ledger.account(tx, session_id, now=NOW + 60 * S))).balanced
+    assert not (await store.read(lambda tx: account(tx, session_id, now=NOW + 60 * S))).balanced

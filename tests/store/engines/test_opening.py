@@ -1,4 +1,7 @@
-"""Opening a database: who may, what it is brought to, and what is said where it cannot be."""
+"""Opening a database: which servers may, what it is migrated to, and what is reported where it cannot be opened.
+
+Both engines (`sqlite`, `postgres`, `engine`) are opened here.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,7 @@ from footlights.store import Store, open_store
 from footlights.store.engines.opening import current, newest, upgrade
 from footlights.store.engines.opening import opened as opened_as_is
 from footlights.store.engines.sqlite import DATABASE_FILE
-from footlights.store.schema import SESSION, metadata
-from footlights.store.sessions import create as creating
+from footlights.store.schema import SESSION, SessionRow, metadata
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.listing import Filter, Order
 from tests.store.databases import Postgres
@@ -72,9 +74,7 @@ def test_one_live_lease_a_slot_is_the_databases_own_rule(opened: Store) -> None:
 
 async def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_its_rows(fresh: Fresh) -> None:
     """Its sessions are as they were, and found by their labels and texts; the tables are what the models say."""
-    given = creating.NEW_SESSION._replace(
-        **values(labels={"team": "a"}, status_message="by ann"), created_time=NOW, revision=7
-    )
+    given = SessionRow(**values(labels={"team": "a"}, status_message="by ann"), created_time=NOW, revision=7)
     row = dict(zip(SESSION.c.keys(), given, strict=True))
     fresh[0].mkdir(exist_ok=True)
     with opened_as_is(*fresh) as engine:

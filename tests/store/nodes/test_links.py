@@ -1,4 +1,4 @@
-"""Links that begin or end together: each as if it were alone."""
+"""Links that are opened or closed together: each as if it were alone."""
 
 from __future__ import annotations
 

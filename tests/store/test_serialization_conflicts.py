@@ -1,4 +1,4 @@
-"""Writes of two replicas at the same time: one is run again, and nobody who waits for it learns of that."""
+"""Writes of two replicas at the same time: one is run again, and its caller does not notice (`applications`)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from footlights import errors
 from footlights.store import Store, Transaction, applications, open_store
 from footlights.store.nodes import node_rows
 from footlights.store.schema import NODE, NodeRow
-from footlights.store.sessions import create as creating
 from footlights.store.sessions import session_rows
 from tests.store.databases import Postgres
-from tests.store.rows import add_version, create, creation_of, join, read
+from tests.store.rows import add_version, create, create_one, creation_of, join, read
 from tests.system.stack import until
 
 
@@ -139,7 +138,7 @@ async def test_a_version_is_not_removed_under_a_session_that_is_being_created(sh
         return applications.live_session_count(tx, "fake", "1.0.0")
 
     with shared.engine.writer.connect() as connection:
-        creating.create(Transaction(connection, shared.engine), creation_of())
+        create_one(Transaction(connection, shared.engine), creation_of())
         removal = asyncio.create_task(shared.write(remove))
         await until(lambda: shared.read(lambda tx: waiting(tx) == 1), what="the removal waits for the session")
         connection.commit()

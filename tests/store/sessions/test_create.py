@@ -1,4 +1,7 @@
-"""Creating sessions together: placed at once, waiting, known from before, or refused, each for itself."""
+"""Creating sessions together: placed at once, waiting, known from before, or refused, each for itself.
+
+With their request keys (`idempotency`), their slots (`slots`) and the rows written at once (`bulk`).
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from footlights.lifecycle import LaunchState
 from footlights.store import Store, Transaction
 from footlights.store.launches import launch_rows
 from footlights.store.launches.slots import ChosenSlots
-from footlights.store.nodes import links, node_rows
+from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow, SessionRow
 from footlights.store.sessions import create as creating
 from footlights.store.sessions import idempotency, session_rows
 from footlights.store.sessions.create import Created, Creation, Outcome
 from footlights.store.sessions.idempotency import Request
-from tests.store.rows import NOW, S, add_version, begin, create, creation_of, join, observe, read
+from tests.store.rows import NOW, S, add_version, begin, create, creation_of, join, observe, read, unlink
 
 DAY = timedelta(hours=24)
 
@@ -127,7 +130,7 @@ async def test_a_node_that_takes_no_sessions_gets_none(store: Store, trouble: st
             cordoned = trouble == "cordoned"
             node_rows.set_placing(tx, "node-a", cordoned=cordoned, draining=not cordoned, drain_time=None, now=NOW)
         elif trouble == "disconnected":
-            links.unlink(tx, "node-a", epoch, now=NOW)
+            unlink(tx, "node-a", epoch, now=NOW)
         elif trouble == "silent":
             node_rows.set_silent(tx, "node-a", epoch, now=NOW)
 

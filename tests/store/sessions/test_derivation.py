@@ -1,4 +1,4 @@
-"""Lives that are read, changed and written together: the same comes of them as one by one, for few statements."""
+"""States that are read, changed and written together: the same comes of them as one by one, for few statements."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from footlights import errors
 from footlights import ids as names
 from footlights.lifecycle import EndReason, LaunchState, Stage
 from footlights.store import BatchWrite, Store, Transaction, open_store
-from footlights.store.launches import launch_rows, ledger
+from footlights.store.launches import launch_rows
 from footlights.store.launches.launch_rows import Observation, PlacementDecision
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow, SessionRow
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.derivation import SessionStates
-from tests.store.rows import NOW, S, begin, create, join, observe, read, running
+from tests.store.rows import NOW, S, account, begin, create, join, observe, read, running
 
 L = LaunchState
 LIFE: list[tuple[LaunchState, dict[str, Any]]] = [
@@ -201,7 +201,7 @@ async def test_replicas_that_change_the_same_sessions_lose_nothing(store: Store,
         row = await store.read(partial(read, session_id=launch.session_id))
         assert (row.state, row.end_reason, row.status_message) == ("TERMINATED", "USER_TERMINATED", "by ann")
         assert [stage for stage, _ in row.timeline].count("ENDING") == 1
-        assert (await store.read(partial(ledger.account, session_id=row.session_id, now=NOW + 20 * S))).balanced
+        assert (await store.read(partial(account, session_id=row.session_id, now=NOW + 20 * S))).balanced
     assert await store.read(launch_rows.live_leases) == []
 
 

@@ -1,4 +1,4 @@
-"""Nodes: linked in epochs, silent without losing what runs there, forgotten on purpose only."""
+"""Nodes: linked in epochs, silent without losing what runs there, forgotten on purpose only (`database_time`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from footlights.lifecycle import LaunchState
 from footlights.store import Store, Transaction
 from footlights.store.cluster import database_time
 from footlights.store.launches import launch_rows
-from footlights.store.nodes import inventory, links, node_rows
+from footlights.store.nodes import inventory, node_rows
 from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
 from footlights.store.schema import NodeRow
-from tests.store.rows import NOW, S, begin, create, join, read, running
+from tests.store.rows import NOW, S, begin, create, join, read, running, unlink
 
 L = LaunchState
 
@@ -39,9 +39,9 @@ async def test_a_link_that_was_replaced_cannot_disconnect_its_node(store: Store)
     first = await store.write(join)
     second = await store.write(join)
 
-    assert not await store.write(lambda tx: links.unlink(tx, "node-a", first.epoch, now=NOW + S))
+    assert not await store.write(lambda tx: unlink(tx, "node-a", first.epoch, now=NOW + S))
     assert (await store.read(known)).connected
-    assert await store.write(lambda tx: links.unlink(tx, "node-a", second.epoch, now=NOW + S))
+    assert await store.write(lambda tx: unlink(tx, "node-a", second.epoch, now=NOW + S))
 
     after = await store.read(known)
     assert (after.connected, after.reachable, after.last_seen_time) == (False, True, NOW + S)

@@ -1,4 +1,4 @@
-"""Sessions in the store: created once, ended once, and settled with their launches."""
+"""Sessions: created once, ended once, derived with their launches; each change is one of the `revisions`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.schema import SessionRow
 from footlights.store.sessions import session_rows
+from footlights.store.sessions.session_rows import PendingSession
 from tests.store.rows import NOW, S, begin, create, join, observe, read, running, values
 
 L = LaunchState
@@ -274,3 +275,27 @@ async def test_every_way_through_a_session_is_timed(store: Store) -> None:
     assert [when for _, when in found.timeline] == sorted(when for _, when in found.timeline)
     assert found.ready_time == NOW + 4 * S
     assert await store.read(launch_rows.recent_start_times) == [4.0]
+
+
+async def test_pending_sessions_are_read_in_pages(store: Store) -> None:
+    """In the order of placing, none twice and none left out; those that have been placed meanwhile are skipped."""
+
+    def fill(tx: Transaction) -> None:
+        for number in range(40):
+            create(tx, priority=number % 3 - 1, now=NOW + timedelta(seconds=number // 4))
+
+    await store.write(fill)
+    whole = await store.read(lambda tx: session_rows.pending(tx, 99))
+    found: list[PendingSession] = []
+    after = None
+    while True:
+        page = await store.read(partial(session_rows.pending_page, limit=7, after=after))
+        assert len(page.sessions) <= 7
+        found += page.sessions
+        after = page.following
+        if after is None:
+            break
+
+    assert found == whole
+    assert len(found) == 40
+    assert [(-row.priority, row.created_time) for row in whole] == sorted((-r.priority, r.created_time) for r in whole)

@@ -17,7 +17,7 @@ from footlights.store.launches import launch_rows
 from footlights.store.launches.launch_rows import Observation
 from footlights.store.nodes import fleet
 from footlights.store.schema import LaunchRow, SessionRow
-from tests.store.rows import NOW, S, begin, create, join, observe, read, running
+from tests.store.rows import NOW, S, begin, create, join, observe, observe_one, read, running
 
 L = LaunchState
 
@@ -203,9 +203,9 @@ async def test_reports_of_an_older_epoch_or_another_node_are_void(store: Store) 
         strange = Observation(launch.launch_id, launch.epoch, L.EXITED)
         unknown = Observation("unknown", 1, L.EXITED)
         return (
-            launch_rows.observe(tx, "node-a", old, now=NOW),
-            launch_rows.observe(tx, "node-b", strange, now=NOW),
-            launch_rows.observe(tx, "node-a", unknown, now=NOW),
+            observe_one(tx, "node-a", old, now=NOW),
+            observe_one(tx, "node-b", strange, now=NOW),
+            observe_one(tx, "node-a", unknown, now=NOW),
         )
 
     assert await store.write(speak) == (launch, None, None)

@@ -1,4 +1,4 @@
-"""A disk that fails under a real process, by strace: said, nothing acknowledged that is not there, and well again."""
+"""A disk that fails under a real process, by strace: reported, nothing acknowledged lost, and well again (`sqlite`)."""
 
 from __future__ import annotations
 
