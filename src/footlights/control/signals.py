@@ -33,7 +33,6 @@ class Topic(Generic[T]):
     """One kind of change, with the names of what has changed where readers need them."""
 
     def __init__(self) -> None:
-        """Create a topic without a subscription."""
         self._subscriptions: set[Subscription[T]] = set()
         self._idle: set[Subscription[T]] = set()
         """The subscriptions with nothing to read; only these are to be woken."""
@@ -101,7 +100,6 @@ class Subscription(Generic[T]):
     __slots__ = ("_everything", "_items", "_pending", "_ready", "_topic")
 
     def __init__(self, topic: Topic[T], ready: asyncio.Event) -> None:
-        """Create it; ``Topic.subscribe`` does."""
         self._topic, self._ready = topic, ready
         self._items: set[T] = set()
         self._everything = self._pending = False
@@ -166,7 +164,6 @@ class Signals:
     """The topics of one control plane, and what is published to them together."""
 
     def __init__(self) -> None:
-        """Create the topics."""
         self.sessions: Topic[str] = Topic()
         """Some session has changed; without names. For watchers."""
         self.placing: Topic[str] = Topic()

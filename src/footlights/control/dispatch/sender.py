@@ -66,17 +66,6 @@ class AssignmentSender:
         clock: Callable[[], datetime],
         supervisor: Supervisor,
     ) -> None:
-        """Create the sender; it hears signals from now on.
-
-        Args:
-            store: Where launches are read.
-            signals: Say whose assignments have changed.
-            links: Those that are told.
-            box: Opens secrets.
-            replica: This replica's id.
-            clock: The time.
-            supervisor: Runs the loop.
-        """
         self._store, self._signals, self._links = store, signals, links
         self._box, self._replica, self._clock, self._supervisor = box, replica, clock, supervisor
         self._changes = signals.assignments.subscribe()
