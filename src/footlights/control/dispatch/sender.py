@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.assignments import LaunchAssignment
     from footlights.control.dispatch.link import Fingerprint
     from footlights.control.dispatch.registry import LinkRegistry
-    from footlights.control.signals import Batch, Signals
+    from footlights.control.signals import ChangeSet, Signals
     from footlights.store import Store, Transaction, Unit
     from footlights.store.schema import Launch, Session
     from footlights.supervision import Supervisor
@@ -153,7 +153,7 @@ class AssignmentSender:
             self._compared = time.monotonic()
             await self.compare_once()
 
-    def _note(self, changes: Batch[str]) -> None:
+    def _note(self, changes: ChangeSet[str]) -> None:
         self._stale |= changes.items
         if changes.everything:
             self._stale.update(link.node for link in self._links.links)
