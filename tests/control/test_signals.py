@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.control.signals import Batch, Signals, Topic
+from footlights.control.signals import ChangeSet, Signals, Topic
 
 
 async def test_what_is_published_many_times_is_read_once() -> None:
@@ -17,7 +17,7 @@ async def test_what_is_published_many_times_is_read_once() -> None:
         for number in range(1000):
             topic.publish(f"node-{number % 3}")
 
-        assert await slow.next() == Batch(frozenset({"node-0", "node-1", "node-2"}))
+        assert await slow.next() == ChangeSet(frozenset({"node-0", "node-1", "node-2"}))
         assert await slow.next(0) is None
 
 
@@ -29,14 +29,14 @@ async def test_a_waiting_reader_is_woken_at_once() -> None:
         await asyncio.sleep(0)
         topic.publish()
 
-        assert await asyncio.gather(*waiting) == [Batch(), Batch()]
+        assert await asyncio.gather(*waiting) == [ChangeSet(), ChangeSet()]
 
 
 async def test_a_first_look_need_not_wait_for_a_change() -> None:
     """What changed before the subscription is looked for once."""
     topic: Topic[str] = Topic()
     with topic.subscribe(pending=True) as reader:
-        assert await reader.next(10) == Batch()
+        assert await reader.next(10) == ChangeSet()
         assert not reader.pending
 
 
@@ -57,8 +57,8 @@ async def test_who_brings_news_does_not_hear_of_it() -> None:
     topic.publish("a")
     topic.publish("b", everything=True, origin=relay)
 
-    assert relay.take() == Batch(frozenset({"a"}))
-    assert reader.take() == Batch(frozenset({"a", "b"}), everything=True)
+    assert relay.take() == ChangeSet(frozenset({"a"}))
+    assert reader.take() == ChangeSet(frozenset({"a", "b"}), everything=True)
     topic.publish("c")
     assert relay.pending
 
@@ -81,17 +81,7 @@ async def test_a_closed_subscription_keeps_nothing() -> None:
         pass
     topic.publish("a")
 
-    assert reader.take() == Batch()
-
-
-async def test_a_batch_at_a_time() -> None:
-    """A reader may simply iterate."""
-    topic: Topic[int] = Topic()
-    with topic.subscribe() as reader:
-        topic.publish(1, 2)
-        async for batch in reader:
-            assert batch.items == {1, 2}
-            break
+    assert reader.take() == ChangeSet()
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from("abc"))))

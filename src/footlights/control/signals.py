@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Generic[T]):
+class ChangeSet(Generic[T]):
     """What was published since a subscription was last read."""
 
     items: frozenset[T] = frozenset()
@@ -33,7 +33,6 @@ class Topic(Generic[T]):
     """One kind of change, with the names of what has changed where readers need them."""
 
     def __init__(self) -> None:
-        """Create a topic without a subscription."""
         self._subscriptions: set[Subscription[T]] = set()
         self._idle: set[Subscription[T]] = set()
         """The subscriptions with nothing to read; only these are to be woken."""
@@ -79,11 +78,11 @@ class Topic(Generic[T]):
     @contextlib.contextmanager
     def expect(self, item: T) -> Iterator[asyncio.Event]:
         """Give an event that is set when ``item`` is published, for a caller that waits for this one item."""
-        event = self._expected[item] = asyncio.Event()
+        event = self._expected.setdefault(item, asyncio.Event())
         try:
             yield event
         finally:
-            del self._expected[item]
+            self._expected.pop(item, None)
 
     def rest(self, subscription: Subscription[T]) -> None:
         """Note that a subscription has read everything."""
@@ -101,7 +100,6 @@ class Subscription(Generic[T]):
     __slots__ = ("_everything", "_items", "_pending", "_ready", "_topic")
 
     def __init__(self, topic: Topic[T], ready: asyncio.Event) -> None:
-        """Create it; ``Topic.subscribe`` does."""
         self._topic, self._ready = topic, ready
         self._items: set[T] = set()
         self._everything = self._pending = False
@@ -111,16 +109,16 @@ class Subscription(Generic[T]):
         """Whether something was published since it was last read."""
         return self._pending
 
-    def take(self) -> Batch[T]:
+    def take(self) -> ChangeSet[T]:
         """Return what was published since the last time, without waiting."""
-        batch = Batch(frozenset(self._items), self._everything)
+        batch = ChangeSet(frozenset(self._items), self._everything)
         self._items.clear()
         self._everything = self._pending = False
         self._ready.clear()
         self._topic.rest(self)
         return batch
 
-    async def next(self, timeout_s: float | None = None) -> Batch[T] | None:
+    async def next(self, timeout_s: float | None = None) -> ChangeSet[T] | None:
         """Return what was published since the last time as soon as there is something; None after ``timeout_s``.
 
         Not for a subscription that shares its event with others.
@@ -132,14 +130,6 @@ class Subscription(Generic[T]):
             except TimeoutError:
                 return None
         return self.take()
-
-    def __aiter__(self) -> Subscription[T]:
-        return self
-
-    async def __anext__(self) -> Batch[T]:
-        batch = await self.next()
-        assert batch is not None, "it waits until there is one"
-        return batch
 
     def __enter__(self) -> Subscription[T]:
         return self
@@ -166,7 +156,6 @@ class Signals:
     """The topics of one control plane, and what is published to them together."""
 
     def __init__(self) -> None:
-        """Create the topics."""
         self.sessions: Topic[str] = Topic()
         """Some session has changed; without names. For watchers."""
         self.placing: Topic[str] = Topic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from footlights.v1 import agent_pb2
+
 from footlights import errors
 from footlights.control.dispatch.link import AgentLink, LinkState
 from footlights.control.dispatch.registry import LinkRegistry, heartbeat_interval_s
@@ -14,11 +16,13 @@ async def test_two_that_ask_at_once_whether_an_agent_is_alive_both_learn_it() ->
     registry = LinkRegistry()
     link = AgentLink("node-a", "one", 1, set())
     registry.add(link)
-    asking = [asyncio.create_task(registry.find_other("node-a", name, 10)) for name in ("two", "three")]
+    asking = [
+        asyncio.create_task(registry.find_other("node-a", name, 10, agent_pb2.Notice())) for name in ("two", "three")
+    ]
     await asyncio.sleep(0)
     registry.touch(link)
 
-    assert await asyncio.gather(*asking) == [link, link]
+    assert await asyncio.gather(*asking) == ["one", "one"]
 
 
 def test_a_large_fleet_is_heard_less_often() -> None:

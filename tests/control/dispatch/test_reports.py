@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,15 @@ from footlights.v1 import application_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.control.dispatch import reports
-from footlights.control.dispatch.reports import MOST_REPORTS, Report
+from footlights.control.dispatch.link import AgentLink
+from footlights.control.dispatch.reports import MOST_REPORTS, Report, ReportRecorder
+from footlights.control.observability.metrics import Metrics
+from footlights.control.signals import Signals
 from footlights.store import Transaction, open_store
+from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow
+from footlights.supervision import Supervisor
 from tests.store.rows import NOW, S, begin, create, join, read
 
 
@@ -96,3 +102,39 @@ async def test_more_reports_than_a_statement_takes_are_all_recorded(tmp_path: Pa
     assert [row and row.state for row in last] == ["STARTING", "READY", "EXITED"]
     assert [len(each.launches) for each in found] == [MOST_REPORTS] * 3
     assert all(each.changed for each in found)
+
+
+async def test_a_report_that_cannot_be_recorded_ends_no_links_reports(tmp_path: Path) -> None:
+    """Neither those that share its commit, nor the others of its own link; it is skipped, and said."""
+    store, skipped = open_store(tmp_path), list[str]()
+
+    def prepare(tx: Transaction) -> list[LaunchRow]:
+        for name in ("node-a", "node-b"):
+            join(tx, name)
+        return [
+            begin(tx, create(tx), node=node, device=device)
+            for node, device in (("node-a", "GPU-0"), ("node-a", "GPU-1"), ("node-b", "GPU-0"))
+        ]
+
+    recorder = ReportRecorder(
+        store, Signals(), Metrics(), clock=lambda: NOW + 10 * S, supervisor=Supervisor(skipped.append)
+    )
+    try:
+        bad, same_link, other_link = await store.write(prepare)
+        beyond_time = Report.Step(stage="PROCESS_UP", age=Duration(seconds=10**15))
+        first = _report(bad, Report.STARTING)
+        first.steps.append(beyond_time)
+        one, other = AgentLink("node-a", "one", 1, set()), AgentLink("node-b", "one", 1, set())
+        await asyncio.gather(
+            recorder.record(one, [first, _report(same_link, Report.STARTING)]),
+            recorder.record(other, [_report(other_link, Report.STARTING)]),
+        )
+        rows = await store.read(
+            lambda tx: launch_rows.some(tx, [each.launch_id for each in (bad, same_link, other_link)])
+        )
+    finally:
+        await store.close()
+
+    assert [rows[each.launch_id].state for each in (bad, same_link, other_link)] == ["ASSIGNED", "STARTING", "STARTING"]
+    assert skipped == ["reports"]
+    assert one.accept(first), "it is taken when it comes again"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from footlights import supervision
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.notifications import MAX_NAMES, Notification, NotificationRelay, decode, encode
-from footlights.control.signals import Batch, Signals
+from footlights.control.signals import ChangeSet, Signals
 from footlights.store import Store
 from footlights.store.engines.notify import MAX_BYTES
 from footlights.supervision import Supervisor
@@ -174,7 +174,7 @@ async def test_replicas_hear_each_other_also_after_a_failure(shared: Store, monk
     try:
         async with asyncio.timeout(20):
             # Both listen: each is told that it may have missed something.
-            while not (await hearing.next() or Batch()).everything:
+            while not (await hearing.next() or ChangeSet()).everything:
                 pass
             here.assigned("node-a")
             failed = await failures.get()

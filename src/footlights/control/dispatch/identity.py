@@ -76,17 +76,6 @@ class DuplicateIdentities:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create it.
-
-        Args:
-            store: Where nodes and what they run are read.
-            links: The links of this process.
-            peers: The other replicas, which may have a node's link.
-            heartbeat_s: The shortest heartbeat interval.
-            abandon_after_s: For how long an agent without a link keeps its sessions.
-            clock: The time.
-            monotonic: The clock that measures how long a second agent has waited.
-        """
         self._store, self._links, self._peers = store, links, peers
         self._timeout_s = min(_RESPONSE_HEARTBEATS * heartbeat_s, _RESPONSE_TIMEOUT_S)
         self._claim_after_s = abandon_after_s * _CLAIM_SLACK
@@ -103,19 +92,14 @@ class DuplicateIdentities:
         """
         known = await self._known(hello.node)
         row, unknown = known.row, known.beyond(hello)
-        # An agent whose link shows that it is alive is told over it.
         notice = agent_pb2.Notice(reason=REASON, message=_notice(hello))
-        other = await self._links.find_other(hello.node, hello.incarnation, self._timeout_s)
-        if other is not None:
-            other.send(agent_pb2.LinkResponse(notice=notice))
-            await self._refuse(hello, other.incarnation)
+        other = await self._links.find_other(hello.node, hello.incarnation, self._timeout_s, notice)
         # The agent whose own link is the newest one need not wait for a replica that may be gone. A node that is not
         # known has its link nowhere: where that has changed since, the link's beginning finds another epoch.
-        elsewhere = row is not None and row.incarnation != hello.incarnation
-        if elsewhere and (
-            incarnation := await self._peers.find_other(hello.node, hello.incarnation, self._timeout_s, notice)
-        ):
-            await self._refuse(hello, incarnation)
+        if not other and row is not None and row.incarnation != hello.incarnation:
+            other = await self._peers.find_other(hello.node, hello.incarnation, self._timeout_s, notice)
+        if other:
+            await self._refuse(hello, other)
         if row is not None and unknown and self._must_wait(row, hello, unknown):
             await self._refuse_for_now(hello, row, unknown)
         self._waiting.pop(hello.node, None)

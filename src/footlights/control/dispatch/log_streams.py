@@ -27,7 +27,6 @@ class LogStreams:
     """The requests for logs that are under way."""
 
     def __init__(self, links: LinkRegistry) -> None:
-        """Create it without a request."""
         self._links = links
         self._parts: dict[str, _Parts] = {}
 

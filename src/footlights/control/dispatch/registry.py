@@ -26,7 +26,6 @@ class LinkRegistry:
     """The links of this process, by node."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Create a registry without a link."""
         self.monotonic = monotonic
         """The clock that measures silence."""
         self._links: dict[str, AgentLink] = {}
@@ -90,10 +89,8 @@ class LinkRegistry:
         self._messages += 1
         link.touch()
 
-    # Duplicate identities
-
-    async def find_other(self, node: str, incarnation: str, timeout_s: float) -> AgentLink | None:
-        """Return the link of another agent under this name that is alive.
+    async def find_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:
+        """Find another agent under this name whose link is here and alive, and warn it; return its incarnation.
 
         An agent that was restarted leaves a link behind that ends, or says nothing more. One that still responds is
         another agent, and of the two it has the node's launches.
@@ -102,25 +99,15 @@ class LinkRegistry:
             node: The name under which a new link is to be opened.
             incarnation: Of the agent that opens it.
             timeout_s: How long a link may take to respond; one that was silent for longer before is not asked.
+            notice: What the other agent is told.
         """
         link = self._links.get(node)
         if link is None or link.incarnation == incarnation or link.silent_for() > timeout_s:
-            return None
-        return link if await link.responds(timeout_s) else None
-
-    async def warn_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:
-        """Send a notice to another live agent under this name; return its incarnation, empty where there is none.
-
-        Raises:
-            errors.Unavailable: the node's link is not here.
-        """
-        if node not in self._links:
-            raise unreachable(node)
-        other = await self.find_other(node, incarnation, timeout_s)
-        if other is None:
             return ""
-        other.send(agent_pb2.LinkResponse(notice=notice))
-        return other.incarnation
+        if not await link.responds(timeout_s):
+            return ""
+        link.send(agent_pb2.LinkResponse(notice=notice))
+        return link.incarnation
 
     # Who was heard when
 

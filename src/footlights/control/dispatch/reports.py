@@ -74,15 +74,6 @@ class ReportRecorder:
         clock: Callable[[], datetime],
         supervisor: Supervisor,
     ) -> None:
-        """Create it.
-
-        Args:
-            store: Where reports are recorded.
-            signals: Say what has changed by them.
-            metrics: Counts the launches that have ended.
-            clock: The time.
-            supervisor: Logs and counts reports that cannot be recorded.
-        """
         self._store, self._signals, self._metrics = store, signals, metrics
         self._clock, self._supervisor = clock, supervisor
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.assignments import LaunchAssignment
     from footlights.control.dispatch.link import Fingerprint
     from footlights.control.dispatch.registry import LinkRegistry
-    from footlights.control.signals import Batch, Signals
+    from footlights.control.signals import ChangeSet, Signals
     from footlights.store import Store, Transaction, Unit
     from footlights.store.schema import LaunchRow, SessionRow
     from footlights.supervision import Supervisor
@@ -66,17 +66,6 @@ class AssignmentSender:
         clock: Callable[[], datetime],
         supervisor: Supervisor,
     ) -> None:
-        """Create the sender; it hears signals from now on.
-
-        Args:
-            store: Where launches are read.
-            signals: Say whose assignments have changed.
-            links: Those that are told.
-            box: Opens secrets.
-            replica: This replica's id.
-            clock: The time.
-            supervisor: Runs the loop.
-        """
         self._store, self._signals, self._links = store, signals, links
         self._box, self._replica, self._clock, self._supervisor = box, replica, clock, supervisor
         self._changes = signals.assignments.subscribe()
@@ -164,7 +153,7 @@ class AssignmentSender:
             self._compared = time.monotonic()
             await self.compare_once()
 
-    def _note(self, changes: Batch[str]) -> None:
+    def _note(self, changes: ChangeSet[str]) -> None:
         self._stale |= changes.items
         if changes.everything:
             self._stale.update(link.node for link in self._links.links)

@@ -75,21 +75,6 @@ class AgentService:
         replica: str,
         clock: Callable[[], datetime],
     ) -> None:
-        """Create the service.
-
-        Args:
-            store: Where links are recorded.
-            signals: Say that a node has changed.
-            registry: The links of this process.
-            sender: Sends assignments.
-            recorder: Records reports.
-            duplicates: Refuses second agents of one identity.
-            logs: Takes parts of logs.
-            metrics: Counts links.
-            welcome: What agents are told at first.
-            replica: This replica's id.
-            clock: The time.
-        """
         self._store, self._signals, self._registry = store, signals, registry
         self._sender, self._recorder, self._duplicates, self._logs = sender, recorder, duplicates, logs
         self._metrics, self._welcome, self._replica, self._clock = metrics, welcome, replica, clock

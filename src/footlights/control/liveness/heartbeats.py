@@ -61,19 +61,6 @@ class LivenessJudge:
         supervisor: Supervisor,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create it.
-
-        Args:
-            store: Where nodes are read and marked.
-            signals: Say that a node has changed.
-            links: The links of this process.
-            membership: Which replicas are alive.
-            guard: Says whether silence may be believed.
-            heartbeat_s: The shortest heartbeat interval.
-            clock: The time.
-            supervisor: Logs and counts nodes that cannot be handled.
-            monotonic: The clock that measures silence.
-        """
         self._store, self._signals, self._links, self._membership = store, signals, links, membership
         self._guard, self._heartbeat_s, self._supervisor = guard, heartbeat_s, supervisor
         self._clock, self._monotonic = clock, monotonic

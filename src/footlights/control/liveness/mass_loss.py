@@ -64,14 +64,7 @@ class MassLossGuard:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        """Create it without a pause.
-
-        Args:
-            timeout_s: The silence after which a node is called unreachable.
-            metrics: Where ``footlights_brake`` is set.
-            clock: The wall clock, for people.
-            monotonic: The clock that measures.
-        """
+        """Create it without a pause; ``timeout_s`` is the silence after which a node is called unreachable."""
         self._timeout_s, self._metrics = timeout_s, metrics
         self._clock, self._monotonic = clock, monotonic
         self._started = monotonic()

@@ -27,7 +27,6 @@ class Metrics(ProcessMetrics):
     """The metrics of one control plane, in a registry of their own."""
 
     def __init__(self) -> None:
-        """Create the metrics."""
         super().__init__(CollectorRegistry())
         self._handled = Counter(
             "grpc_server_handled_total",

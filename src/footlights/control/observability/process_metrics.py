@@ -41,7 +41,6 @@ class ProcessMetrics:
     """The metrics of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Create the metrics in ``registry``."""
         self.registry = registry
         # CPU, memory, open descriptors, start time: the names that every Prometheus client gives them.
         ProcessCollector(registry=registry)

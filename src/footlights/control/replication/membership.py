@@ -48,17 +48,10 @@ class Membership:
         pause: Callable[[], replica_rows.ActiveGuard | None] = lambda: None,
         observe_time: Callable[[datetime | None], None] = lambda _: None,
     ) -> None:
-        """Create it; the replica is not known to others before ``join``.
+        """Create it; others do not know the replica before ``join``.
 
-        Args:
-            store: Where replicas meet.
-            me: This replica's id, which no other has.
-            roles: What this process does.
-            metrics: Shows how many replicas there are.
-            clock: The time.
-            supervisor: Runs the loop.
-            pause: Returns why expiry pauses here, for other replicas to show.
-            observe_time: Takes the database's time, as read with every look.
+        ``pause`` returns why expiry pauses here, for other replicas to show; ``observe_time`` takes the database's
+        time, as read with every look.
         """
         self._store, self._me, self._roles, self._address = store, me, tuple(roles), ""
         self._metrics, self._clock, self._supervisor = metrics, clock, supervisor

@@ -63,16 +63,7 @@ class NotificationRelay:
         metrics: Metrics,
         supervisor: Supervisor,
     ) -> None:
-        """Create the relay; it subscribes at once and connects when it is run.
-
-        Args:
-            store: A shared store, whose notifications reach every replica.
-            signals: This replica's signals.
-            replica: This replica's id, by which it knows its own notifications.
-            linked: The nodes whose links are here: their assignments concern no other replica.
-            metrics: Counts what was heard.
-            supervisor: Runs the loop.
-        """
+        """Subscribe at once; ``linked`` are the nodes whose links are here, so that others need not hear of them."""
         self._replica, self._linked, self._metrics, self._supervisor = replica, linked, metrics, supervisor
         self._ready = asyncio.Event()
         self._sessions = signals.sessions.subscribe(self._ready)

@@ -45,8 +45,8 @@ class LocalLinks(Protocol):
     def __contains__(self, node: object, /) -> bool:
         """Return whether a node's link is here."""
 
-    async def warn_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:
-        """Send a notice to another live agent under this name; return its incarnation, empty where there is none."""
+    async def find_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:
+        """Find another live agent under this name, and warn it; return its incarnation, empty where there is none."""
 
 
 class LocalLogs(Protocol):
@@ -78,17 +78,7 @@ class Peers:
         supervisor: Supervisor,
         certificate: Path | None = None,
     ) -> None:
-        """Create it without a connection.
-
-        Args:
-            store: Says which replica has a node's link.
-            membership: Who this replica is, and which others there are.
-            links: The links of this one.
-            logs: The logs of those links.
-            proof: What others know this replica by.
-            supervisor: Runs the loop that drops connections.
-            certificate: The chain that all replicas serve with; None without TLS.
-        """
+        """Create it; ``certificate`` is the chain that all replicas serve with, None without TLS."""
         self._store, self._membership, self._links, self._logs = store, membership, links, logs
         self._metadata = (("authorization", f"Bearer {proof}"),)
         self._supervisor = supervisor
@@ -186,7 +176,6 @@ class ReplicaService:
     MAX_TIMEOUT_S = 30.0
 
     def __init__(self, links: LocalLinks, logs: LocalLogs) -> None:
-        """Create it on the links of this replica, and the logs that can be read over them."""
         self._links, self._logs = links, logs
 
     async def read_log(
@@ -202,7 +191,7 @@ class ReplicaService:
     async def find_rival(self, request: replica_pb2.FindRivalRequest, call: Call) -> replica_pb2.FindRivalResponse:
         """Say whether the agent that is linked here under this name is alive and another one, and warn it."""
         timeout_s = min(times.seconds(request.patience), self.MAX_TIMEOUT_S)
-        incarnation = await self._links.warn_other(request.node, request.incarnation, timeout_s, request.notice)
+        incarnation = await self._links.find_other(request.node, request.incarnation, timeout_s, request.notice)
         return replica_pb2.FindRivalResponse(incarnation=incarnation)
 
 

@@ -30,14 +30,7 @@ class LeaderLease:
     """One replica's part in a kind of work."""
 
     def __init__(self, work: str, store: Store, membership: Membership, *, may: bool = True) -> None:
-        """Create it without holding the lease.
-
-        Args:
-            work: What the work is called in the store.
-            store: Where the lease is claimed.
-            membership: Who this replica is.
-            may: Whether the work is one of this replica's roles.
-        """
+        """Create it without holding the lease; ``may`` says whether the work is one of this replica's roles."""
         self._work, self._store, self._membership, self._may = work, store, membership, may
         self._token: int | None = None
         self._term = 0
