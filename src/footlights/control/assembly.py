@@ -22,6 +22,7 @@ from footlights.control.dispatch.identity import Duplicates
 from footlights.control.dispatch.link import Hub
 from footlights.control.dispatch.sender import Telling
 from footlights.control.dispatch.service import Agents
+from footlights.control.expiry.context import ExpiryContext
 from footlights.control.expiry.loop import ExpiryLoop
 from footlights.control.http import Api, ASGIApp, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, Silences
@@ -276,17 +277,19 @@ async def assemble(
         ),
         placing=placing,
         reaping=ExpiryLoop(
-            store=store,
-            bus=bus,
-            work=Work("reaping", store, replicas, may=loops),
+            ExpiryContext(
+                store,
+                bus,
+                Work("reaping", store, replicas, may=loops),
+                metrics,
+                cautious,
+                monotonic,
+                supervisor,
+            ),
             silences=silences,
             brake=brake,
-            metrics=metrics,
-            retention_days=settings.retention_days,
             clock=clock,
-            cautious=cautious,
-            supervisor=supervisor,
-            monotonic=monotonic,
+            retention_days=settings.retention_days,
         ),
         telling=telling,
         replicas=replicas,
