@@ -21,6 +21,7 @@ LIVING = {"ix_session_live", "ix_session_live_username", "ix_session_pending", "
 
 READS: dict[str, Callable[[Transaction], Any]] = {
     "pending": lambda tx: session_rows.pending(tx, 2000),
+    "pending after": lambda tx: session_rows.pending_page(tx, 2000, after=session_rows.QueuePlace(1, NOW, "a")),
     "any_pending": session_rows.any_pending,
     "holding": session_rows.holding,
     "live sessions": lambda tx: session_rows.live_on(tx, "node-a"),
