@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from footlights.scheduler import Index, SlotChoice, Waiting, Wish
+from footlights.scheduler import Index, SlotChoice, Wish
 from tests.bench.figures import Bench, Figure
 from tests.scheduler import exhaustive, generated
 
@@ -155,11 +155,11 @@ def _passes(indexed: _Indexed) -> list[float]:
     for _ in range(ROUNDS):
         wishes = [next(indexed.wishes) for _ in range(WAITING)]
         began = time.thread_time()
-        decisions = indexed.index.place_all(wishes)
+        decisions = exhaustive.place_all(indexed.index, wishes)
         took.append(1e3 * (time.thread_time() - began))
         waiting = 0
         for decision in decisions:
-            if isinstance(decision, Waiting):
+            if isinstance(decision, exhaustive.Waiting):
                 waiting += 1
             else:
                 indexed.index.withdraw(decision)

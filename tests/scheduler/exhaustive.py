@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from footlights.scheduler import (
     DeviceView,
+    Index,
     NodeView,
     SlotChoice,
-    Waiting,
     Wish,
     device_refusal,
     node_refusal,
@@ -18,6 +18,26 @@ from footlights.scheduler import (
 )
 
 GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The wish fits nowhere now."""
+
+    session_id: str
+    position: int
+    reasons: tuple[str, ...]
+
+
+def place_all(index: Index, wishes: Iterable[Wish]) -> list[SlotChoice | Waiting]:
+    """Decide for every wish by an index, in order; the reasons are as the fleet stands at the end."""
+    decided = [(wish, index.place(wish)) for wish in wishes]
+    decisions: list[SlotChoice | Waiting] = []
+    waiting = 0
+    for wish, choice in decided:
+        waiting += choice is None
+        decisions.append(choice or Waiting(wish.session_id, waiting, index.reasons(wish)))
+    return decisions
 
 
 def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[SlotChoice | Waiting]:

@@ -9,14 +9,15 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.scheduler import Index, NodeView, SlotChoice, Waiting, Wish, eta_s, verdicts
+from footlights.scheduler import Index, NodeView, SlotChoice, Wish, eta_s, verdicts
 from tests.scheduler import exhaustive
+from tests.scheduler.exhaustive import Waiting
 from tests.scheduler.fleets import GIB, device, fleets, node, queues, wish
 
 
 def place(wishes: Sequence[Wish], nodes: Sequence[NodeView]) -> list[SlotChoice | Waiting]:
     """Decide for a queue on a fleet that is indexed for it."""
-    return Index(nodes).place_all(wishes)
+    return exhaustive.place_all(Index(nodes), wishes)
 
 
 def placed(wishes: list[Wish], nodes: list[NodeView]) -> list[tuple[str, str] | None]:

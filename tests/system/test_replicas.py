@@ -513,6 +513,6 @@ async def test_roles_apart_need_a_database_that_can_be_shared(tmp_path: Path) ->
     assert await asyncio.wait_for(refused.process.wait(), 60) != 0
     [line] = refused.log.read_text().splitlines()
     assert line.startswith(
-        "error: --roles: hub leaves the rest to other processes, and SQLite can be used by one only."
+        "error: --roles: hub leaves the rest to other processes, but only one process can use SQLite."
     )
     assert "--database postgresql://" in line

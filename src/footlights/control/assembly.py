@@ -28,6 +28,7 @@ from footlights.control.dispatch.registry import LinkRegistry
 from footlights.control.dispatch.reports import ReportRecorder
 from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentService, Welcome
+from footlights.control.expiry.context import ExpiryContext
 from footlights.control.expiry.loop import ExpiryLoop
 from footlights.control.http import Api, ASGIApp, Readiness, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
@@ -262,17 +263,19 @@ async def assemble(
         monotonic=monotonic,
     )
     reaping = ExpiryLoop(
-        store=store,
-        bus=signals,
-        work=LeaderLease("reaping", store, replicas, may=loops),
+        ExpiryContext(
+            store,
+            signals,
+            LeaderLease("reaping", store, replicas, may=loops),
+            metrics,
+            cautious,
+            monotonic,
+            supervisor,
+        ),
         silences=judge,
         brake=guard,
-        metrics=metrics,
-        retention_days=settings.retention_days,
         clock=clock,
-        cautious=cautious,
-        supervisor=supervisor,
-        monotonic=monotonic,
+        retention_days=settings.retention_days,
     )
 
     # dispatch/

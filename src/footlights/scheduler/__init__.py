@@ -13,7 +13,7 @@ index, not by this package's memory.
 """
 
 from footlights.scheduler.checks import device_refusal, node_refusal
-from footlights.scheduler.decisions import SlotChoice, Waiting
+from footlights.scheduler.decisions import SlotChoice
 from footlights.scheduler.eta import eta_s
 from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, verdicts
 from footlights.scheduler.index import Index
@@ -27,7 +27,6 @@ __all__ = [
     "NodeView",
     "SlotChoice",
     "Verdict",
-    "Waiting",
     "Wish",
     "device_refusal",
     "eta_s",

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from footlights.scheduler.decisions import SlotChoice, Waiting
+from footlights.scheduler.decisions import SlotChoice
 from footlights.scheduler.explanation import NodeVerdict, counted, verdicts
 from footlights.scheduler.fleet_state import FleetState, NodeDevice
 from footlights.scheduler.nodesets import positions, sample
@@ -73,21 +73,6 @@ class Index(FleetState):
         if placement is not None:
             self._hold(placement)
         return placement
-
-    def place_all(self, wishes: Iterable[Wish]) -> list[SlotChoice | Waiting]:
-        """Place a queue, in order; later wishes see what earlier ones took.
-
-        Work-conserving: a wish waits only if nothing fits it, and a smaller one behind it may overtake it. The reasons
-        of those that wait are as the fleet stands at the end.
-        """
-        decided = [(wish, self.place(wish)) for wish in wishes]
-        decisions: list[SlotChoice | Waiting] = []
-        waiting = 0
-        for wish, placement in decided:
-            if placement is None:
-                waiting += 1
-            decisions.append(placement or Waiting(wish.session_id, waiting, self.reasons(wish)))
-        return decisions
 
     def choose(self, wish: Wish) -> SlotChoice | None:
         """Say where a wish would be placed now, without taking anything."""

@@ -1,4 +1,4 @@
-"""Waiting, being placed, being refused, and giving up: with reasons and estimates."""
+"""Waiting, being placed, being refused, and giving up: with reasons and estimates (`pending`, `views`)."""
 
 from __future__ import annotations
 

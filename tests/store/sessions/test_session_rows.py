@@ -71,6 +71,24 @@ async def test_waiting_sessions_are_served_by_priority_then_time_then_id(store: 
     assert [row.session_id for row in await store.read(lambda tx: session_rows.pending(tx, 2))] == ["vip", "a"]
 
 
+@pytest.mark.parametrize("limit", range(1, 7))
+async def test_the_queue_is_read_by_pages_in_the_same_order(store: Store, limit: int) -> None:
+    """Every session once, whatever the size of a page, also where priorities and times are equal."""
+    for name, priority, later in (("late", 0, 5), ("b", 0, 1), ("a", 0, 1), ("vip", 9, 9), ("low", -1, 0)):
+        await store.write(partial(create, session_id=name, priority=priority, now=NOW + later * S))
+
+    found, after = [], None
+    while True:
+        page = await store.read(partial(session_rows.pending_page, limit=limit, after=after))
+        found += [row.session_id for row in page.sessions]
+        assert len(page.sessions) <= limit
+        after = page.following
+        if after is None:
+            break
+
+    assert found == ["vip", "a", "b", "late", "low"]
+
+
 # Ends
 
 

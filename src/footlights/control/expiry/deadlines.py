@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from footlights import errors
 from footlights.control import limits
+from footlights.control.expiry.context import CONCERNS_ALL
 from footlights.control.expiry.countdowns import Countdowns
-from footlights.control.replication.work_lease import LeaseSuperseded
 from footlights.lifecycle import EndReason, Intent, SessionState
 from footlights.protocol import times
 from footlights.store.nodes import node_rows
@@ -18,19 +17,13 @@ from footlights.store.sessions.derivation import SessionStates
 from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from footlights.control.clock import CautiousClock
-    from footlights.control.replication.work_lease import LeaderLease
-    from footlights.control.signals import Signals
-    from footlights.store import Store, Transaction
+    from footlights.control.expiry.context import ExpiryContext
+    from footlights.store import Transaction
     from footlights.store.schema import NodeRow, SessionRow
     from footlights.store.sessions.session_rows import PendingPage, PendingSession, QueuePlace
-    from footlights.supervision import Supervisor
-
-CONCERNS_ALL = (LeaseSuperseded, errors.Unavailable)
-"""Failures that would meet every other item of a pass as well."""
 
 ENDED_AT_ONCE = 1000
 """So many sessions are ended by the same statements: engines bound how many values one may have."""
@@ -60,19 +53,10 @@ class Deadlines:
 
     PAGE = 2000
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        bus: Signals,
-        work: LeaderLease,
-        cautious: CautiousClock,
-        monotonic: Callable[[], float],
-        supervisor: Supervisor,
-    ) -> None:
-        """Create it without a countdown; ``work`` is the lease under which sessions are ended."""
-        self._store, self._bus, self._work = store, bus, work
-        self._cautious, self._supervisor = cautious, supervisor
+    def __init__(self, context: ExpiryContext) -> None:
+        """Create it without a countdown."""
+        self._context = context
+        monotonic = context.monotonic
         self._queue: Countdowns[str] = Countdowns(monotonic)
         self._drains: Countdowns[tuple[str, datetime]] = Countdowns(monotonic)
         self._retries: Countdowns[str] = Countdowns(monotonic)
@@ -91,7 +75,7 @@ class Deadlines:
 
     async def end_overdue(self, now: datetime) -> None:
         """Read the next page of deadlines, and end every session whose deadline has passed."""
-        page, draining = await self._store.read(
+        page, draining = await self._context.store.read(
             lambda tx: (session_rows.pending_page(tx, self.PAGE, after=self._after), node_rows.draining(tx))
         )
         self._watch_queue(page)
@@ -99,7 +83,7 @@ class Deadlines:
         overdue = [OverdueSession(session_id, EndReason.QUEUE_TIMEOUT) for session_id in self._queue.over()]
         drained = [node for node, _ in self._drains.over()]
         if drained:
-            overdue += await self._store.read(lambda tx: _on_nodes(tx, drained))
+            overdue += await self._context.store.read(lambda tx: _on_nodes(tx, drained))
         self._failed -= set(self._retries.over())
         self._retries.keep(self._failed)
         await self._end([each for each in overdue if each.session_id not in self._failed], now)
@@ -109,7 +93,7 @@ class Deadlines:
             self._seen.add(row.session_id)
             timeout = self._timeout(row)
             if timeout is not None:
-                self._queue.start(row.session_id, timeout - self._cautious.age_s(row.created_time))
+                self._queue.start(row.session_id, timeout - self._context.cautious.age_s(row.created_time))
         self._after = page.following
         if self._after is None:
             self._queue.keep(self._seen)
@@ -121,14 +105,14 @@ class Deadlines:
             if len(self._timeouts) >= _MOST_LIMITS:
                 self._timeouts.clear()
             self._timeouts[row.limits] = None
-            with self._supervisor.isolated("expiry", session_id=row.session_id):
+            with self._context.supervisor.isolated("expiry", session_id=row.session_id):
                 applied = application_pb2.Limits.FromString(row.limits)
                 self._timeouts[row.limits] = times.seconds(applied.queue_timeout)
         return self._timeouts[row.limits]
 
     def _watch_drains(self, draining: Sequence[NodeRow], now: datetime) -> None:
         # A drain that was set before this process looked for the first time may be older than the wall clock says.
-        since, self._looked = now if self._looked else self._cautious(), True
+        since, self._looked = now if self._looked else self._context.cautious(), True
         deadlines = {(node.node, node.drain_time) for node in draining if node.drain_time is not None}
         for node, deadline in sorted(deadlines):
             self._drains.start((node, deadline), (deadline - since).total_seconds())
@@ -137,11 +121,11 @@ class Deadlines:
     async def _end(self, overdue: Sequence[OverdueSession], now: datetime) -> None:
         for first in range(0, len(overdue), ENDED_AT_ONCE):
             for node in await self._end_some(overdue[first : first + ENDED_AT_ONCE], now):
-                self._bus.session_changed(node)
+                self._context.bus.session_changed(node)
 
     async def _end_some(self, overdue: Sequence[OverdueSession], now: datetime) -> set[str]:
         try:
-            return await self._work.write(partial(_end, overdue=overdue, now=now))
+            return await self._context.work.write(partial(_end, overdue=overdue, now=now))
         except CONCERNS_ALL:
             raise
         except Exception:  # one of them cannot be ended: each by itself tells which
@@ -149,8 +133,8 @@ class Deadlines:
             for each in overdue:
                 self._failed.add(each.session_id)
                 self._retries.restart(each.session_id, RETRY_S)
-                with self._supervisor.isolated("expiry", through=CONCERNS_ALL, session_id=each.session_id):
-                    touched |= await self._work.write(partial(_end, overdue=[each], now=now))
+                with self._context.supervisor.isolated("expiry", through=CONCERNS_ALL, session_id=each.session_id):
+                    touched |= await self._context.work.write(partial(_end, overdue=[each], now=now))
                     self._failed.discard(each.session_id)
             return touched
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from footlights import errors
-from footlights.control.expiry.deadlines import CONCERNS_ALL, Deadlines
+from footlights.control.expiry.context import CONCERNS_ALL
+from footlights.control.expiry.deadlines import Deadlines
 from footlights.control.expiry.fleet_report import FleetReport
 from footlights.control.expiry.retention import Retention
 from footlights.control.expiry.stuck import StuckLaunches
@@ -17,14 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from footlights.control.clock import CautiousClock
+    from footlights.control.expiry.context import ExpiryContext
     from footlights.control.liveness.heartbeats import LivenessJudge
     from footlights.control.liveness.mass_loss import MassLossGuard
-    from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.work_lease import LeaderLease
-    from footlights.control.signals import Signals
-    from footlights.store import Store
-    from footlights.supervision import Supervisor
 
 
 class ExpiryLoop:
@@ -35,59 +30,34 @@ class ExpiryLoop:
 
     def __init__(
         self,
+        context: ExpiryContext,
         *,
-        store: Store,
-        bus: Signals,
-        work: LeaderLease,
         silences: LivenessJudge,
         brake: MassLossGuard,
-        metrics: Metrics,
-        retention_days: int,
         clock: Callable[[], datetime],
-        cautious: CautiousClock,
-        supervisor: Supervisor,
-        monotonic: Callable[[], float] = time.monotonic,
+        retention_days: int,
     ) -> None:
         """Create the loop and its parts.
 
         Args:
-            store: The store.
-            bus: Told which sessions have changed.
-            work: The lease of what one replica does for all.
+            context: What all parts work with.
             silences: Judges heartbeats.
             brake: The mass-loss guard.
-            metrics: Where ends, stuck sessions and the fleet are counted.
-            retention_days: How long ended sessions are kept.
             clock: The wall clock, for moments that are stored.
-            cautious: What the age of stored moments is measured by.
-            supervisor: Runs the loop and isolates its parts.
-            monotonic: The clock that measures spans.
+            retention_days: How long ended sessions are kept.
         """
-        self._work, self._silences, self._brake = work, silences, brake
-        self._clock, self._cautious, self._monotonic = clock, cautious, monotonic
-        self._supervisor = supervisor
-        self._deadlines = Deadlines(
-            store=store, bus=bus, work=work, cautious=cautious, monotonic=monotonic, supervisor=supervisor
-        )
-        self._stuck = StuckLaunches(
-            store=store,
-            bus=bus,
-            work=work,
-            metrics=metrics,
-            cautious=cautious,
-            monotonic=monotonic,
-            supervisor=supervisor,
-        )
-        self._report = FleetReport(store=store, metrics=metrics, monotonic=monotonic)
-        self._retention = Retention(store=store, work=work, cautious=cautious, monotonic=monotonic, days=retention_days)
-        self._passed = self._due = monotonic()
+        self._context, self._silences, self._brake, self._clock = context, silences, brake, clock
+        self._monotonic = context.monotonic
+        self._deadlines, self._stuck = Deadlines(context), StuckLaunches(context)
+        self._report, self._retention = FleetReport(context), Retention(context, retention_days)
+        self._passed = self._due = self._monotonic()
         self.passes = 0
         """How many passes were made to their end."""
 
     async def run(self) -> None:
         """Make passes until cancelled."""
         self._due = self._monotonic() + self.PERIOD_S
-        await self._supervisor.supervise(self.NAME, self._pass, every_s=self.PERIOD_S, expected=(errors.Error,))
+        await self._context.supervisor.supervise(self.NAME, self._pass, every_s=self.PERIOD_S, expected=(errors.Error,))
 
     async def expire_once(self, late_s: float = 0.0) -> None:
         """Make one pass.
@@ -96,9 +66,9 @@ class ExpiryLoop:
             late_s: How many seconds later than due it begins, including the time that the pass before took.
         """
         now, started = self._clock(), self._monotonic()
-        self._cautious()  # it has to see the wall clock often, also on replicas that measure nothing by it
+        self._context.cautious()  # it has to see the wall clock often, also on replicas that measure nothing by it
         self._brake.late(late_s)
-        leads = await self._work.claim()
+        leads = await self._context.work.claim()
         if leads:
             await self._report.start()
         held = True
@@ -129,10 +99,10 @@ class ExpiryLoop:
         try:
             await self.expire_once(late_s=late_s)
         except LeaseSuperseded:
-            self._work.lost()
+            self._context.work.lost()
         except errors.Error as error:
             self._brake.failed(str(error))
             raise
 
     def _part(self, name: str) -> contextlib.AbstractContextManager[None]:
-        return self._supervisor.isolated(self.NAME, through=CONCERNS_ALL, part=name)
+        return self._context.supervisor.isolated(self.NAME, through=CONCERNS_ALL, part=name)

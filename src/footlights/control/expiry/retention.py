@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 from footlights.store.sessions import idempotency, session_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from footlights.control.clock import CautiousClock
-    from footlights.control.replication.work_lease import LeaderLease
-    from footlights.store import Store
+    from footlights.control.expiry.context import ExpiryContext
 
 
 class Retention:
@@ -27,25 +23,24 @@ class Retention:
     MOST_PRUNINGS = 100
     """Transactions in one pass, of ``session_rows.PRUNED_AT_ONCE`` sessions each."""
 
-    def __init__(
-        self, *, store: Store, work: LeaderLease, cautious: CautiousClock, monotonic: Callable[[], float], days: int
-    ) -> None:
+    def __init__(self, context: ExpiryContext, days: int) -> None:
         """Create it; ``days`` is how long ended sessions are kept."""
-        self._store, self._work = store, work
-        self._cautious, self._monotonic = cautious, monotonic
+        self._context = context
         self._kept = timedelta(days=days)
         self._removed_at = -math.inf
-        """The last search term that was looked at."""
 
     async def remove_old(self) -> None:
         """Make one pass, unless the last one was less than ``PERIOD_S`` ago."""
-        if self._monotonic() - self._removed_at <= self.PERIOD_S:
+        if self._context.monotonic() - self._removed_at <= self.PERIOD_S:
             return
-        self._removed_at = self._monotonic()
-        now = self._cautious()
+        self._removed_at = self._context.monotonic()
+        now = self._context.cautious()
         before = now - self._kept
         for _ in range(self.MOST_PRUNINGS):
-            if await self._work.write(lambda tx: session_rows.prune(tx, before=before)) < session_rows.PRUNED_AT_ONCE:
+            if (
+                await self._context.work.write(lambda tx: session_rows.prune(tx, before=before))
+                < session_rows.PRUNED_AT_ONCE
+            ):
                 break
-        await self._work.write(lambda tx: idempotency.forget_old(tx, now=now))
-        await asyncio.to_thread(self._cautious.keep, now)
+        await self._context.work.write(lambda tx: idempotency.forget_old(tx, now=now))
+        await asyncio.to_thread(self._context.cautious.keep, now)

@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights.control import limits
+from footlights.control.expiry.context import CONCERNS_ALL
 from footlights.control.expiry.countdowns import Countdowns
-from footlights.control.expiry.deadlines import CONCERNS_ALL
 from footlights.protocol import times
 from footlights.store.launches import launch_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
-    from footlights.control.clock import CautiousClock
-    from footlights.control.observability.metrics import Metrics
-    from footlights.control.replication.work_lease import LeaderLease
-    from footlights.control.signals import Signals
-    from footlights.store import Store
+    from footlights.control.expiry.context import ExpiryContext
     from footlights.store.schema import LaunchRow
-    from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -34,21 +28,10 @@ STUCK_AFTER_S = 30.0
 class StuckLaunches:
     """Counts down from when a launch was told to end, and says which should have been gone long ago."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        bus: Signals,
-        work: LeaderLease,
-        metrics: Metrics,
-        cautious: CautiousClock,
-        monotonic: Callable[[], float],
-        supervisor: Supervisor,
-    ) -> None:
-        """Create it without a countdown; ``work`` is the lease under which launches are marked."""
-        self._store, self._bus, self._work, self._metrics = store, bus, work, metrics
-        self._cautious, self._supervisor = cautious, supervisor
-        self._countdowns: Countdowns[str] = Countdowns(monotonic)
+    def __init__(self, context: ExpiryContext) -> None:
+        """Create it without a countdown."""
+        self._context = context
+        self._countdowns: Countdowns[str] = Countdowns(context.monotonic)
         self._unreadable: set[str] = set()
 
     def postpone(self, span_s: float) -> None:
@@ -57,27 +40,29 @@ class StuckLaunches:
 
     async def report(self, now: datetime) -> None:
         """Look at every launch that ends; mark, log and count those that are stuck."""
-        ending = await self._store.read(launch_rows.ending)
+        ending = await self._context.store.read(launch_rows.ending)
         self._unreadable &= {launch.launch_id for launch, _ in ending}
         for launch, session in ending:
             if launch.launch_id in self._unreadable:
                 continue
-            with self._supervisor.isolated("expiry", launch_id=launch.launch_id, session_id=session.session_id):
+            with self._context.supervisor.isolated("expiry", launch_id=launch.launch_id, session_id=session.session_id):
                 self._unreadable.add(launch.launch_id)
                 allowed = times.seconds(limits.of_session(session).stop_grace_period) + STUCK_AFTER_S
                 self._unreadable.discard(launch.launch_id)
-                self._countdowns.start(launch.launch_id, allowed - self._cautious.age_s(launch.ending_time or now))
+                self._countdowns.start(
+                    launch.launch_id, allowed - self._context.cautious.age_s(launch.ending_time or now)
+                )
         launches = {launch.launch_id: launch for launch, _ in ending}
         self._countdowns.keep(launches)
         stuck = [launches[launch_id] for launch_id in self._countdowns.over()]
         for launch in stuck:
             if not launch.overdue:
-                with self._supervisor.isolated("expiry", through=CONCERNS_ALL, launch_id=launch.launch_id):
+                with self._context.supervisor.isolated("expiry", through=CONCERNS_ALL, launch_id=launch.launch_id):
                     await self._mark(launch, now)
-        self._metrics.stuck(len({launch.session_id for launch in stuck}))
+        self._context.metrics.stuck(len({launch.session_id for launch in stuck}))
 
     async def _mark(self, launch: LaunchRow, now: datetime) -> None:
-        if not await self._work.write(partial(launch_rows.set_overdue, launch_id=launch.launch_id, now=now)):
+        if not await self._context.work.write(partial(launch_rows.set_overdue, launch_id=launch.launch_id, now=now)):
             return
         log.error(
             "launch_stuck",
@@ -87,4 +72,4 @@ class StuckLaunches:
             session_id=launch.session_id,
             message=launch.message,
         )
-        self._bus.watchers()
+        self._context.bus.watchers()

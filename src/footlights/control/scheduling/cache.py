@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Hold:
+class SlotHold:
     """Slots that are held for a session while its leases are written."""
 
     choice: SlotChoice | None
@@ -158,13 +158,13 @@ class FleetCache:
         return self._index.reasons(wish)
 
     @contextlib.contextmanager
-    def holding(self, choices: Sequence[SlotChoice | None]) -> Iterator[list[Hold]]:
-        """Hold chosen slots while the body writes their leases and confirms what it has written.
+    def holding(self, choices: Sequence[SlotChoice | None]) -> Iterator[list[SlotHold]]:
+        """SlotHold chosen slots while the body writes their leases and confirms what it has written.
 
         They stay held after it until their nodes have been read again: what was confirmed is in the store then, and of
         the rest it is seen what became of it.
         """
-        holds = [Hold(choice) for choice in choices]
+        holds = [SlotHold(choice) for choice in choices]
         try:
             yield holds
         finally:

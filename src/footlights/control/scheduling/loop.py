@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.control.observability.metrics import Metrics
-    from footlights.control.scheduling.cache import FleetCache, Hold
+    from footlights.control.scheduling.cache import FleetCache, SlotHold
     from footlights.control.scheduling.pending import Decision, QueuePage
     from footlights.control.signals import Signals
     from footlights.store import Store
@@ -98,7 +98,7 @@ class PlacementLoop:
         )
 
     @contextlib.contextmanager
-    def hold(self, wish: scheduler.Wish) -> Iterator[Hold]:
+    def hold(self, wish: scheduler.Wish) -> Iterator[SlotHold]:
         """Choose slots for a session that is being created, and hold them while the body writes it.
 
         Nothing is chosen where another process places, where any session waits already, or where nothing fits. The

@@ -85,7 +85,7 @@ class Wishes:
 
     def __init__(self, supervisor: Supervisor) -> None:
         """Create it; ``supervisor`` reports needs that cannot be read, once for each group."""
-        self._supervisor = supervisor
+        self.supervisor = supervisor
         self._needs: dict[bytes, application_pb2.Needs | None] = {}
 
     def of(self, row: PendingSession, avoid: Avoid, crashes: CrashBlocks) -> Wish | None:
@@ -106,7 +106,7 @@ class Wishes:
             if len(self._needs) >= _MOST_GROUPS:
                 self._needs.clear()
             self._needs[row.needs] = None
-            with self._supervisor.isolated("placement", session_id=row.session_id):
+            with self.supervisor.isolated("placement", session_id=row.session_id):
                 self._needs[row.needs] = application_pb2.Needs.FromString(row.needs)
         return self._needs[row.needs]
 
@@ -180,8 +180,10 @@ class QueuePass:
         group = group_of(row)
         if group in self._full or row.session_id in self._failed:
             return None
-        wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
-        choice = self._chooser.place(wish) if wish is not None else None
+        choice = None
+        with self._wishes.supervisor.isolated("placement", session_id=row.session_id):
+            wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
+            choice = self._chooser.place(wish) if wish is not None else None
         if choice is None and not avoid:
             self._full.add(group)
         return choice
