@@ -1,4 +1,7 @@
-"""The gateway as Footlights mounts it: strict mode over the real handlers, interceptors and store, through uvicorn."""
+"""The gateway as Footlights mounts it: strict mode over the real handlers, pipeline and store, through uvicorn.
+
+Covers ``gateway/site``.
+"""
 
 from __future__ import annotations
 

@@ -123,14 +123,20 @@ class _Deadline:
         self._timer = self._loop.call_at(self._at, self._pass)
 
     def stop(self) -> None:
+        """Take the deadline away, and a cancellation that the handler did not pass on."""
         if self._timer is not None:
             self._timer.cancel()
         else:
             self._sweep.discard(self)
+        if self._passed and self._task is not None:
+            self._task.uncancel()
 
     def has_passed(self) -> bool:
-        """Say whether this cancelled the task, and nothing else did."""
-        return self._passed and self._task is not None and self._task.uncancel() == 0
+        """Return whether a cancellation that was just caught came from here alone; take it back then."""
+        if not self._passed or self._task is None:
+            return False
+        self._passed = False
+        return self._task.uncancel() == 0
 
     def _pass(self) -> None:
         self._passed = True

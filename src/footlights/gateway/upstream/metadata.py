@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """An entry of metadata that gRPC can carry, with grpc's names: checked where it is made."""
+    """An entry of metadata that gRPC can carry; checked where it is made."""
 
     key: str
     value: str | bytes
@@ -45,7 +45,7 @@ class Incoming:
     """Makes a call's metadata of a request's headers.
 
     Args:
-        options: which headers pass under their own name.
+        options: Which headers pass under their own name.
     """
 
     def __init__(self, options: Options) -> None:
@@ -55,10 +55,10 @@ class Incoming:
         self._around: dict[tuple[str, str], tuple[Entry, ...]] = {}
 
     def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
-        """The metadata; ``request_id``, where one was settled on, stands for whatever the client sent.
+        """Return the metadata; ``request_id``, where there is one, replaces what the client sent.
 
         Raises:
-            Refusal: a binary header that is not base64.
+            Refusal: A binary header that is not base64.
         """
         metadata: Metadata = []
         forwarded_for, host = "", ""
@@ -85,7 +85,7 @@ class Incoming:
         return metadata
 
     def _surroundings(self, host: str, forwarded_for: str) -> tuple[Entry, ...]:
-        """Who asked whom; remembered, because a connection asks often."""
+        """Return the metadata on client and host; remembered, because a connection sends many requests."""
         found = tuple(
             Entry(key, value)
             for key, value in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for))
@@ -98,7 +98,7 @@ class Incoming:
         return found
 
     def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[Entry, ...]:
-        """What one header becomes; remembered for those that clients send again and again."""
+        """Return the metadata for one header; remembered for headers that clients repeat."""
         found: Metadata = []
         prefixed = _PERMANENT.get(raw_name)
         if prefixed is not None:
@@ -112,7 +112,7 @@ class Incoming:
         if raw_name in self._passed:
             _add(found, self._passed[raw_name], raw_value, raw_name)
         if self._strict:
-            # What the gateway vouches for is not for clients to say.
+            # Clients cannot set what the gateway vouches for.
             found = [entry for entry in found if entry.key not in _SETTLED]
         entries = tuple(found)
         if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:
@@ -123,7 +123,7 @@ class Incoming:
 
 
 def timeout(value: str | None, options: Options) -> float | None:
-    """Seconds that a call may take: Grpc-Timeout, else the default; never above the maximum.
+    """Return how many seconds a call may take: Grpc-Timeout, else the default; at most the maximum.
 
     Raises:
         Refusal: a Grpc-Timeout that does not parse, or one that has passed.
@@ -152,16 +152,16 @@ class Outgoing:
     """Makes response headers of a call's initial metadata.
 
     Args:
-        options: which metadata become headers under their own name.
+        options: Which metadata become headers under their own name.
     """
 
     def __init__(self, options: Options) -> None:
         self._names = {key: key.encode("latin1") for key in options.expose_headers}
-        # Strict mode answers with the request id that it has settled on.
+        # In strict mode the exchange adds the request id itself.
         self._settled = "x-request-id" if options.strict and "x-request-id" in self._names else ""
 
     def __call__(self, metadata: Sequence[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
-        """The headers."""
+        """Return the headers."""
         headers = []
         for key, value in metadata:
             if key == self._settled:
