@@ -1,4 +1,4 @@
-"""Tokens are remembered only as long as they are known to be valid; what callers are told is in ``test_permissions``."""
+"""Tokens are remembered only while they are known to be valid; what callers are told is in ``test_permissions``."""
 
 from __future__ import annotations
 
