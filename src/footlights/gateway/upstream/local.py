@@ -75,10 +75,10 @@ class LocalUpstream:
             return _unimplemented
 
         async def call(requests: Requests, outgoing: OutgoingCall) -> Message:
-            given = _copy(requests) if isinstance(requests, Message) else _Reader(requests)
+            given = _copy(requests) if isinstance(requests, Message) else _LocalReader(requests)
             if outgoing.timeout_s is None:
                 return _copy(await serve(given, outgoing))
-            deadline = _Deadline(outgoing, sweep)
+            deadline = _CallDeadline(outgoing, sweep)
             try:
                 return _copy(await serve(given, outgoing))
             except asyncio.CancelledError:
@@ -95,13 +95,13 @@ class LocalUpstream:
         serve = self._service.stream(method_path(rpc)) or _unimplemented_stream
 
         def call(requests: Requests, outgoing: OutgoingCall) -> Responses:
-            given = _copy(requests) if isinstance(requests, Message) else _Reader(requests)
+            given = _copy(requests) if isinstance(requests, Message) else _LocalReader(requests)
             return _LocalResponses(serve, given, outgoing)
 
         return call
 
 
-class _Deadline:
+class _CallDeadline:
     """Cancels the current task at a call's deadline; costs a timer only where the call takes a while."""
 
     __slots__ = ("_at", "_loop", "_passed", "_sweep", "_task", "_timer")
@@ -195,7 +195,7 @@ class _LocalResponses:
         self._task.cancel()
 
 
-class _Reader:
+class _LocalReader:
     def __init__(self, requests: AsyncIterator[Message]) -> None:
         self._requests = requests
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.decode.scalars import decode_base64
 from footlights.gateway.errors import DEADLINE_EXCEEDED, INVALID_ARGUMENT, Malformed, Refusal, go_quote
@@ -14,14 +14,10 @@ if TYPE_CHECKING:
     from footlights.gateway.options import Options
 
 
-class Entry(NamedTuple):
-    """An entry of metadata that gRPC can carry; checked where it is made."""
+MetadataEntry = tuple[str, str | bytes]
+"""A key and a value that gRPC can carry; checked where it is made."""
 
-    key: str
-    value: str | bytes
-
-
-Metadata = list[Entry]
+Metadata = list[MetadataEntry]
 Headers = Sequence[tuple[bytes, bytes]]
 
 _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
@@ -33,7 +29,6 @@ _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
 _AUTHORIZATION: Final = "grpcgateway-authorization"
 _SETTLED: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
 _PREFIX: Final = b"grpc-metadata-"
-_new: Final = tuple.__new__
 _REPEATED: Final = _PERMANENT.keys() | {b"content-length", b"accept-encoding", b"connection"}
 _MOST_KNOWN: Final = 2000
 _LONGEST_KNOWN: Final = 512
@@ -51,8 +46,8 @@ class Incoming:
     def __init__(self, options: Options) -> None:
         self._passed = {name.encode("latin1"): name for name in options.forward_headers}
         self._strict = options.strict
-        self._known: dict[tuple[bytes, bytes], tuple[Entry, ...]] = {}
-        self._around: dict[tuple[str, str], tuple[Entry, ...]] = {}
+        self._known: dict[tuple[bytes, bytes], tuple[MetadataEntry, ...]] = {}
+        self._around: dict[tuple[str, str], tuple[MetadataEntry, ...]] = {}
 
     def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
         """Return the metadata; ``request_id``, where there is one, replaces what the client sent.
@@ -81,13 +76,13 @@ class Incoming:
         forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
         metadata += self._around.get((host, forwarded_for)) or self._surroundings(host, forwarded_for)
         if request_id:
-            metadata.append(_new(Entry, ("x-request-id", request_id)))
+            metadata.append(("x-request-id", request_id))
         return metadata
 
-    def _surroundings(self, host: str, forwarded_for: str) -> tuple[Entry, ...]:
+    def _surroundings(self, host: str, forwarded_for: str) -> tuple[MetadataEntry, ...]:
         """Return the metadata on client and host; remembered, because a connection sends many requests."""
         found = tuple(
-            Entry(key, value)
+            (key, value)
             for key, value in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for))
             if value and value.isascii() and value.isprintable()
         )
@@ -97,7 +92,7 @@ class Incoming:
             self._around[host, forwarded_for] = found
         return found
 
-    def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[Entry, ...]:
+    def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[MetadataEntry, ...]:
         """Return the metadata for one header; remembered for headers that clients repeat."""
         found: Metadata = []
         prefixed = _PERMANENT.get(raw_name)
@@ -105,15 +100,15 @@ class Incoming:
             value = raw_value.decode("latin1")
             if value.isascii() and value.isprintable():
                 if prefixed == _AUTHORIZATION:
-                    found.append(Entry("authorization", value))
-                found.append(Entry(prefixed, value))
+                    found.append(("authorization", value))
+                found.append((prefixed, value))
         elif raw_name[:14] == _PREFIX:
             _add(found, raw_name[14:].decode("latin1"), raw_value, raw_name)
         if raw_name in self._passed:
             _add(found, self._passed[raw_name], raw_value, raw_name)
         if self._strict:
             # Clients cannot set what the gateway vouches for.
-            found = [entry for entry in found if entry.key not in _SETTLED]
+            found = [entry for entry in found if entry[0] not in _SETTLED]
         entries = tuple(found)
         if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
@@ -178,7 +173,7 @@ def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> Non
     value = raw_value.decode("latin1")
     if key.endswith("-bin"):
         try:
-            metadata.append(Entry(key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
+            metadata.append((key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
         except Malformed as error:
             name = "-".join(part.capitalize() for part in raw_name.decode("latin1").split("-"))
             raise Refusal(
@@ -189,4 +184,4 @@ def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> Non
                 field=name,
             ) from None
     elif value.isascii() and value.isprintable():
-        metadata.append(Entry(key, value))
+        metadata.append((key, value))
