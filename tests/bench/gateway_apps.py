@@ -1,8 +1,8 @@
 """The servers that ``gateway`` compares, each a process: ``python -m tests.bench.gateway_apps VARIANT PORT``.
 
-All of them answer the same POST with the same JSON and keep nothing. ``inprocess`` and ``loopback`` are our gateway,
-inside the Starlette application that Footlights has, over the same handlers and interceptors: called without a socket,
-or over grpc.aio on loopback. ``fastapi`` is what one would write without any gRPC.
+All of them answer the same POST with the same JSON and keep nothing. ``local`` and ``loopback`` are our gateway, inside
+the Starlette application that Footlights has, over the same handlers behind the same three stages: called without a
+socket, or over grpc.aio on loopback. ``fastapi`` is what one would write without any gRPC.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from typing import Any
 from uuid import uuid4
 
 import google.api
-import grpc
-import grpc.aio
 import grpc_tools  # type: ignore[import-untyped]
 import uvicorn
 from google.protobuf import message_factory
@@ -33,11 +31,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from footlights.gateway import Gateway, Options
-from footlights.gateway.inprocess import Channel, Handlers
 from footlights.gateway.routing.descriptors import from_set
 from footlights.gateway.site import Site
+from footlights.gateway.upstream import Upstream, UpstreamError
+from tests.gateway.handlers import HandlerCall, fail, upstream_to
 
-VARIANTS = ("inprocess", "loopback", "fastapi")
+VARIANTS = ("local", "loopback", "fastapi")
 SERVICE = "bench.v1.SessionService"
 TOKEN = "fl_0123456789abcdef0123456789abcdef"
 CREATED = 1_767_225_600
@@ -108,115 +107,73 @@ def session(request: Any, make: Any) -> Message:
     return made
 
 
-# Interceptors, as one would write them: each one thing, wrapping a handler once and asking the call for what it needs.
+# What every call passes, as one would write it: each stage one thing, calling the next one.
+
+Next = Callable[[Any, HandlerCall], Awaitable[Message]]
+
+
+class Stages:
+    """Takes or makes a request id, maps errors to statuses, and wants a bearer token that is known and valid."""
+
+    def __init__(self, handler: Next) -> None:
+        self._handler = handler
+        self._known = {TOKEN: ("ann", time.time() + 3600)}
+
+    async def request_id(self, request: Any, call: HandlerCall) -> Message:
+        """Say the request id to the client, then go on."""
+        found = _entry(call, "x-request-id") or str(uuid4())
+        request_id.set(found)
+        await call.open((("x-request-id", found),))
+        return await self.errors(request, call)
+
+    async def errors(self, request: Any, call: HandlerCall) -> Message:
+        """Turn exceptions into statuses."""
+        try:
+            return await self.authenticate(request, call)
+        except UpstreamError:
+            raise
+        except LookupError as error:
+            raise fail(5, str(error)) from None
+        except ValueError as error:
+            raise fail(3, str(error)) from None
+        except Exception:
+            raise fail(13, "internal error") from None
+
+    async def authenticate(self, request: Any, call: HandlerCall) -> Message:
+        """Refuse who has no token that is known and has not expired."""
+        scheme, _, token = _entry(call, "authorization").partition(" ")
+        known = self._known.get(token)
+        if scheme != "Bearer" or known is None or known[1] < time.time():
+            raise fail(16, "no valid token")
+        caller.set(known[0])
+        return await self._handler(request, call)
+
 
 request_id: ContextVar[str] = ContextVar("request_id")
 caller: ContextVar[str] = ContextVar("caller")
-Unary = Callable[[Any, Any], Awaitable[Any]]
 
 
-class _Interceptor(grpc.aio.ServerInterceptor):
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Any] = {}
-
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        handler = await continuation(details)
-        known = self._wrapped.get(details.method)
-        if known is None or known[0] is not handler:
-            wrapped = grpc.unary_unary_rpc_method_handler(
-                self.wrap(handler.unary_unary), handler.request_deserializer, handler.response_serializer
-            )
-            known = self._wrapped[details.method] = (handler, wrapped)
-        return known[1]
-
-    def wrap(self, inner: Unary) -> Unary:
-        raise NotImplementedError
-
-
-class RequestId(_Interceptor):
-    """Takes the request id or mints one, for whatever logs, and says it to the client."""
-
-    def wrap(self, inner: Unary) -> Unary:
-        async def call(request: Any, context: Any) -> Any:
-            found = _entry(context, "x-request-id") or str(uuid4())
-            request_id.set(found)
-            await context.send_initial_metadata((("x-request-id", found),))
-            return await inner(request, context)
-
-        return call
-
-
-class Errors(_Interceptor):
-    """Turns exceptions into statuses."""
-
-    def wrap(self, inner: Unary) -> Unary:
-        async def call(request: Any, context: Any) -> Any:
-            try:
-                return await inner(request, context)
-            except grpc.aio.AbortError:
-                raise
-            except LookupError as error:
-                await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-            except ValueError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            except Exception:
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-
-        return call
-
-
-class Auth(_Interceptor):
-    """Wants a bearer token that is known and has not expired."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known = {TOKEN: ("ann", time.time() + 3600)}
-
-    def wrap(self, inner: Unary) -> Unary:
-        async def call(request: Any, context: Any) -> Any:
-            scheme, _, token = _entry(context, "authorization").partition(" ")
-            known = self._known.get(token)
-            if scheme != "Bearer" or known is None or known[1] < time.time():
-                await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid token")
-            else:
-                caller.set(known[0])
-            return await inner(request, context)
-
-        return call
-
-
-def _entry(context: Any, wanted: str) -> str:
-    for key, value in context.invocation_metadata():
+def _entry(call: HandlerCall, wanted: str) -> str:
+    for key, value in call.metadata:
         if key == wanted:
             return str(value)
     return ""
 
 
-def _add(server: Any) -> None:
+def _functions() -> dict[str, Any]:
     request, answer = classes()
 
-    async def create_session(request: Any, context: Any) -> Message:
-        return session(request, answer)
+    async def create_session(given: Any, call: HandlerCall) -> Message:
+        return session(given, answer)
 
-    async def get_session(found: Any, context: Any) -> Message:
+    async def get_session(given: Any, call: HandlerCall) -> Message:
         return session(request(application="usd-viewer", version="default"), answer)
 
-    get = message_factory.GetMessageClass(service().methods_by_name["GetSession"].input_type)
-    found = {
-        "CreateSession": grpc.unary_unary_rpc_method_handler(
-            create_session, request.FromString, answer.SerializeToString
-        ),
-        "GetSession": grpc.unary_unary_rpc_method_handler(
-            get_session, get.FromString, answer.SerializeToString
-        ),
-    }  # fmt: skip
-    if isinstance(server, Handlers):
-        server.add_registered_method_handlers(SERVICE, found)
-    else:
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, found),))
+    found: dict[str, Next] = {"CreateSession": create_session, "GetSession": get_session}
+    return {name: Stages(handler).request_id for name, handler in found.items()}
 
 
-def _site(channel: Any) -> Any:
+def _site(upstream: Upstream) -> Any:
     options = Options(
         strict=True, use_proto_names=True, forward_headers=("x-request-id",), expose_headers=("x-request-id",),
         default_timeout_s=30.0,
@@ -225,7 +182,7 @@ def _site(channel: Any) -> Any:
     async def healthz(_: Any) -> JSONResponse:
         return JSONResponse({"status": "SERVING"})
 
-    return Site(Gateway(channel, [service()], options), [Route("/healthz", healthz)])
+    return Site(Gateway(upstream, [service()], options), [Route("/healthz", healthz)])
 
 
 def _fastapi() -> Any:
@@ -272,22 +229,11 @@ def _fastapi() -> Any:
 
 
 async def _serve(variant: str, port: int) -> None:
-    interceptors = [RequestId(), Errors(), Auth()]
     if variant == "fastapi":
         await _http(_fastapi(), port)
-    elif variant == "inprocess":
-        handlers = Handlers()
-        _add(handlers)
-        async with Channel(handlers, interceptors) as channel:
-            await _http(_site(channel), port)
-    else:
-        server = grpc.aio.server(interceptors=interceptors)
-        _add(server)
-        upstream = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{upstream}") as wire:
-            await _http(_site(wire), port)
-        await server.stop(0)
+        return
+    async with upstream_to("grpc" if variant == "loopback" else "local", service(), _functions()) as upstream:
+        await _http(_site(upstream), port)
 
 
 async def _http(app: Any, port: int) -> None:

@@ -1,7 +1,7 @@
 """The scratch service behind the recording: echoes what arrives, fails and streams on demand.
 
-It is built from ``gatewaytest.proto`` in a descriptor pool of its own, by generic handlers, so that nothing generated
-is imported and nothing enters the default pool.
+It is built from ``gatewaytest.proto`` in a descriptor pool of its own, so that nothing generated is imported and
+nothing enters the default pool.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import google.api
-import grpc
-import grpc.aio
 import grpc_tools  # type: ignore[import-untyped]
-from google.protobuf import any_pb2, descriptor_pb2, message_factory
+from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
+from google.rpc import error_details_pb2
 from grpc_tools import protoc
+
+from tests.gateway.handlers import HandlerCall, fail
 
 HERE = Path(__file__).parent
 SERVICE = "gatewaytest.v1.GatewayTest"
-CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @cache
@@ -57,14 +55,14 @@ def message(name: str) -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(full_name))
 
 
-def metadata(context: Any) -> dict[str, str]:
+def metadata(call: HandlerCall) -> dict[str, str]:
     """What a handler sees: each key's values sorted, JSON-quoted, joined by ' | '."""
     seen: dict[str, list[str]] = {}
-    for key, value in context.invocation_metadata():
+    for key, value in call.metadata:
         if key not in ("user-agent", "content-type", ":authority") and not key.startswith("grpc-accept"):
             seen.setdefault(key, []).append(value.decode("latin1") if isinstance(value, bytes) else value)
     shown = {key: " | ".join(json.dumps(value) for value in sorted(values)) for key, values in seen.items()}
-    remaining = context.time_remaining()
+    remaining = call.time_remaining()
     if remaining is not None and remaining < 1e8:
         shown["(deadline)"] = "set"
     return shown
@@ -78,23 +76,15 @@ class Echo:
         self.running: list[str] = []
         self.sent = 0
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Handlers for a grpc.aio server."""
-        found = {}
-        for rpc in service().methods:
-            kind = f"{'stream' if rpc.client_streaming else 'unary'}_{'stream' if rpc.server_streaming else 'unary'}"
-            found[rpc.name] = getattr(grpc, f"{kind}_rpc_method_handler")(
-                getattr(self, rpc.name, None) or self._echo(rpc.name),
-                request_deserializer=message_factory.GetMessageClass(rpc.input_type).FromString,
-                response_serializer=message_factory.GetMessageClass(rpc.output_type).SerializeToString,
-            )
-        return grpc.method_handlers_generic_handler(SERVICE, found)
+    def functions(self) -> dict[str, Any]:
+        """The handlers by name."""
+        return {rpc.name: getattr(self, rpc.name, None) or self._echo(rpc.name) for rpc in service().methods}
 
     def _echo(self, name: str, head: tuple[tuple[str, Any], ...] = (("x-head", "h1"), ("x-head", "h2"))) -> Any:
-        async def method(request: Any, context: Any) -> Any:
-            await context.send_initial_metadata(head)
-            context.set_trailing_metadata((("x-tail", "t"),))
-            answer = message("Echo")(method=name, request=request, metadata=metadata(context), tags=request.tags)
+        async def method(request: Any, call: HandlerCall) -> Any:
+            await call.open(head)
+            call.trailing = (("x-tail", "t"),)
+            answer = message("Echo")(method=name, request=request, metadata=metadata(call), tags=request.tags)
             if request.HasField("thing"):
                 answer.thing.CopyFrom(request.thing)
             return answer
@@ -107,39 +97,33 @@ class Echo:
         extra = (("location", "/else"), ("x-request-id", "rid"), ("x-bin-bin", b"\0\1"))
         return self._echo("Panic", (*extra, ("x-head", "h1"), ("x-head", "h2")))
 
-    async def Empty(self, request: Any, context: Any) -> Any:
+    async def Empty(self, request: Any, call: HandlerCall) -> Any:
         """Nothing set."""
         return message("Everything")()
 
-    async def Values(self, request: Any, context: Any) -> Any:
+    async def Values(self, request: Any, call: HandlerCall) -> Any:
         """The request itself."""
         return request
 
-    async def Raw(self, request: Any, context: Any) -> Any:
+    async def Raw(self, request: Any, call: HandlerCall) -> Any:
         """A body that is not JSON."""
         return message("google.api.HttpBody")(content_type="text/csv", data=b"a,b\n1,2\n")
 
-    async def PutRaw(self, request: Any, context: Any) -> Any:
+    async def PutRaw(self, request: Any, call: HandlerCall) -> Any:
         """What was uploaded."""
         return message("Echo")(method="PutRaw", upload=request)
 
-    async def Fail(self, request: Any, context: Any) -> Any:
+    async def Fail(self, request: Any, call: HandlerCall) -> Any:
         """num32 is the status code, name the message, flag adds details."""
-        await context.send_initial_metadata((("x-head", "h"),))
-        context.set_trailing_metadata((("x-tail", "t"),))
+        await call.open((("x-head", "h"),))
+        call.trailing = (("x-tail", "t"),)
         if request.num32 == 0:
             return message("Echo")()
-        if request.flag:
-            status = status_pb2.Status(code=request.num32, message=request.name)
-            info = error_details_pb2.ErrorInfo(reason="R", domain="d.example", metadata={"k": "v"})
-            for detail in (info, message("Thing")(name="n")):
-                packed = any_pb2.Any()
-                packed.Pack(detail)
-                status.details.append(packed)
-            await context.abort_with_status(rpc_status.to_status(status))
-        return await context.abort(CODES.get(request.num32, grpc.StatusCode.UNKNOWN), request.name)
+        code = request.num32 if request.num32 in range(17) else 2
+        info = error_details_pb2.ErrorInfo(reason="R", domain="d.example", metadata={"k": "v"})
+        raise fail(code, request.name, *((info, message("Thing")(name="n")) if request.flag else ()))
 
-    async def Slow(self, request: Any, context: Any) -> Any:
+    async def Slow(self, request: Any, call: HandlerCall) -> Any:
         """Two seconds; or until it is cancelled, which is noted."""
         self.running.append("Slow")
         try:
@@ -149,9 +133,9 @@ class Echo:
             raise
         return message("Echo")(method="Slow")
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def Watch(self, request: Any, call: HandlerCall) -> AsyncIterator[Any]:
         """num32 messages, then status unum32 if it is set; flag keeps the stream open, parent pads each message."""
-        await context.send_initial_metadata((("x-head", "h"),))
+        await call.open((("x-head", "h"),))
         try:
             for seq in range(request.num32):
                 yield message("Tick")(seq=seq, label="l" + request.parent)
@@ -163,30 +147,30 @@ class Echo:
             self.cancelled.append("Watch")
             raise
         if request.unum32:
-            await context.abort(CODES[request.unum32], "stream broke")
+            raise fail(request.unum32, "stream broke")
 
-    async def WatchBody(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def WatchBody(self, request: Any, call: HandlerCall) -> AsyncIterator[Any]:
         """num32 messages."""
         for seq in range(request.num32):
             yield message("Tick")(seq=seq, label="l")
 
-    async def WatchRaw(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def WatchRaw(self, request: Any, call: HandlerCall) -> AsyncIterator[Any]:
         """num32 bodies that are not JSON, then status unum32 if it is set."""
         for seq in range(request.num32):
             yield message("google.api.HttpBody")(content_type="text/plain", data=b"line %d" % seq)
         if request.unum32:
-            await context.abort(CODES[request.unum32], "stream broke")
+            raise fail(request.unum32, "stream broke")
 
-    async def Upload(self, requests: AsyncIterator[Any], context: Any) -> Any:
+    async def Upload(self, requests: Any, call: HandlerCall) -> Any:
         """How many messages came, and the last."""
         received, last = 0, None
-        async for request in requests:
+        while (request := await requests.read()) is not None:
             received, last = received + 1, request
         return message("Echo")(method="Upload", received=received, request=last)
 
-    async def Chat(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def Chat(self, requests: Any, call: HandlerCall) -> AsyncIterator[Any]:
         """A message back for each."""
         seq = 0
-        async for request in requests:
+        while (request := await requests.read()) is not None:
             yield message("Tick")(seq=seq, label=request.name)
             seq += 1

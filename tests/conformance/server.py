@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import grpc.aio
 import uvicorn
 
 from footlights.gateway import Gateway, Options
-from footlights.gateway.inprocess import Channel, Handlers
 from tests.conformance.echo import Echo, service
+from tests.gateway.handlers import upstream_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Running:
 
 
 @contextmanager
-def serving(options: Options | None = None, *, in_process: bool = False) -> Iterator[Running]:
+def serving(options: Options | None = None, *, local: bool = False) -> Iterator[Running]:
     """Run both until the end of the block, with a socket between them or none."""
     ready = threading.Event()
     found: list[Running] = []
@@ -35,15 +34,8 @@ def serving(options: Options | None = None, *, in_process: bool = False) -> Iter
 
     async def main() -> None:
         echo = Echo()
-        upstream = grpc.aio.server()
-        upstream.add_generic_rpc_handlers((echo.handlers(),))
-        upstream_port = upstream.add_insecure_port("127.0.0.1:0")
-        await upstream.start()
-        handlers = Handlers()
-        handlers.add_generic_rpc_handlers((echo.handlers(),))
-        wire = grpc.aio.insecure_channel(f"127.0.0.1:{upstream_port}")
-        async with Channel(handlers) if in_process else wire as channel:
-            gateway = Gateway(channel, [service()], options)
+        async with upstream_to("local" if local else "grpc", service(), echo.functions()) as upstream:
+            gateway = Gateway(upstream, [service()], options)
             config = uvicorn.Config(
                 gateway, host="127.0.0.1", port=0, log_level="critical", proxy_headers=False, ws="none", lifespan="off"
             )
@@ -56,7 +48,6 @@ def serving(options: Options | None = None, *, in_process: bool = False) -> Iter
             stop.append((asyncio.get_running_loop(), server))
             ready.set()
             await task
-        await upstream.stop(0)
 
     def run() -> None:
         try:

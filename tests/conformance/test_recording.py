@@ -11,10 +11,10 @@ from tests.conformance.recording import Case, cases, observed, send, wanted
 from tests.conformance.server import Running, serving
 
 
-@pytest.fixture(scope="module", params=["wire", "inprocess"])
+@pytest.fixture(scope="module", params=["grpc", "local"])
 def running(request: pytest.FixtureRequest) -> Iterator[Running]:
     """A gateway of default options, over a socket and in the server's own process."""
-    with serving(in_process=request.param == "inprocess") as found:
+    with serving(local=request.param == "local") as found:
         yield found
 
 

@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import httpx2
-from footlights.v1 import agent_pb2, agent_pb2_grpc, application_pb2, node_pb2, session_pb2, token_pb2
-from google.protobuf import descriptor_pool, message_factory
+from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2, token_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
@@ -24,9 +25,9 @@ from footlights import errors
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
 from footlights.control.clock import Machine
-from footlights.control.present import Origin
+from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings
-from footlights.gateway.upstream.calls import status_of
+from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
 from footlights.status import from_status
 from footlights.store import Store, open_store
 from footlights.store.nodes import node_rows
@@ -64,6 +65,13 @@ class Clock:
     def jump_s(self, seconds: float) -> None:
         """Set the wall clock, as an operator or NTP does."""
         self.wall += timedelta(seconds=seconds)
+
+
+def _rpc(service: str, name: str) -> MethodDescriptor:
+    found: MethodDescriptor = (
+        descriptor_pool.Default().FindServiceByName(f"footlights.v1.{service}").methods_by_name[name]
+    )
+    return found
 
 
 def seconds(value: float) -> Duration:
@@ -132,22 +140,27 @@ class Agent:
 
     def begin(self) -> None:
         """Open the stream and say nothing."""
-        stub = agent_pb2_grpc.AgentServiceStub(self.plane.plane.channel)
-        self._call = stub.Link(metadata=(("authorization", f"Bearer {self.token}"),))
+        self._said = asyncio.Queue[agent_pb2.LinkRequest]()
+        outgoing = OutgoingCall((("authorization", f"Bearer {self.token}"),))
+        self._call = self.plane.upstream.stream(_rpc("AgentService", "Link"))(self._saying(), outgoing)
         self._reader = asyncio.create_task(self._read())
+
+    async def _saying(self) -> AsyncIterator[Message]:
+        while True:
+            yield await self._said.get()
 
     async def _read(self) -> None:
         try:
-            async for message in self._call:
+            while (message := await self._call.read()) is not None:
                 self.told.put_nowait(message)
-        except grpc.aio.AioRpcError as error:
-            self.told.put_nowait(from_status(status_of(error)))
+        except UpstreamError as error:
+            self.told.put_nowait(from_status(error.status))
         else:
             self.told.put_nowait(None)
 
     async def say(self, **message: Any) -> None:
         """Send one LinkRequest."""
-        await self._call.write(agent_pb2.LinkRequest(**message))
+        self._said.put_nowait(agent_pb2.LinkRequest(**message))
 
     async def next(self) -> agent_pb2.LinkResponse:
         """Return what is said next; raise the error with which the link ended."""
@@ -246,38 +259,33 @@ class Control:
     tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     agents: list[Agent] = field(default_factory=list)
 
-    # gRPC
+    @cached_property
+    def upstream(self) -> LocalUpstream:
+        """Calls without a socket, as the gateway makes them."""
+        return LocalUpstream(self.plane.local)
 
     async def call(self, method: str, request: Message, token: str | None = None, **metadata: str) -> Any:
         """Call ``Service.Method``; raise the error that the server raised.
 
         ``token`` None is the operator's, empty is none; ``metadata`` has ``_`` for ``-``.
         """
+        rpc = _rpc(*method.split("."))
         try:
-            return await self._method(method)(request, metadata=self._metadata(token, metadata), timeout=20)
-        except grpc.aio.AioRpcError as error:
-            raise from_status(status_of(error)) from None
+            return await self.upstream.unary(rpc)(request, OutgoingCall(self._metadata(token, metadata), 20))
+        except UpstreamError as error:
+            raise from_status(error.status) from None
 
     async def stream(self, method: str, request: Message, token: str | None = None) -> AsyncIterator[Any]:
         """Call a server-streaming method."""
-        call = self._method(method, streaming=True)(request, metadata=self._metadata(token, {}))
+        rpc = _rpc(*method.split("."))
+        responses = self.upstream.stream(rpc)(request, OutgoingCall(self._metadata(token, {})))
         try:
-            async for message in call:
+            while (message := await responses.read()) is not None:
                 yield message
-        except grpc.aio.AioRpcError as error:
-            raise from_status(status_of(error)) from None
+        except UpstreamError as error:
+            raise from_status(error.status) from None
         finally:
-            call.cancel()
-
-    def _method(self, method: str, *, streaming: bool = False) -> Any:
-        service, _, name = method.partition(".")
-        descriptor = descriptor_pool.Default().FindServiceByName(f"footlights.v1.{service}").methods_by_name[name]
-        kind = self.plane.channel.unary_stream if streaming else self.plane.channel.unary_unary
-        return kind(
-            f"/footlights.v1.{service}/{name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=message_factory.GetMessageClass(descriptor.output_type).FromString,
-        )
+            responses.cancel()
 
     def _metadata(self, token: str | None, more: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         token = self.admin if token is None else token
@@ -419,7 +427,15 @@ async def control(
         origin = Origin("streams.example.com", 443, configured.direct_routes)
         machine = Machine(clock.boot_id, clock.monotonic)
         plane = await assemble(
-            configured, store, key, origin, PUBLIC_URL, clock, clock.monotonic, decision_wait_s=0, machine=machine
+            configured,
+            store,
+            key,
+            origin,
+            PUBLIC_URL,
+            wall=clock,
+            monotonic=clock.monotonic,
+            decision_wait_s=0,
+            machine=machine,
         )
         admin = (directory / "admin.token").read_text().strip()
         transport = httpx2.ASGITransport(app=plane.app, raise_app_exceptions=False)
@@ -433,7 +449,8 @@ async def control(
                 telling.cancel()
                 for agent in running.agents:
                     await agent.close()
-                await plane.channel.close(2)
+                plane.stop()
+                await plane.pipeline.finished(2)
     finally:
         await store.close()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.control.harness import Control
+import httpx2
+
+from footlights.control.http import Readiness, web
+from footlights.control.observability.metrics import Metrics
+from tests.control.harness import Control, problem
 
 
 async def test_a_probe_learns_whether_the_server_is_of_use(plane: Control) -> None:
@@ -13,6 +17,56 @@ async def test_a_probe_learns_whether_the_server_is_of_use(plane: Control) -> No
 
     assert (well.status_code, well.json()) == (200, {"status": "SERVING"})
     assert ill.status_code == 503
+    assert ill.json() == {"status": "NOT_SERVING", "message": "The store cannot be read. The log says why."}
+
+
+async def test_a_process_that_stops_is_not_ready_and_lives(plane: Control) -> None:
+    """Readiness turns first, so that nothing new is sent here; liveness stays, so that nothing kills it early."""
+    plane.plane.stop()
+
+    ready, live = await plane.rest("GET", "/readyz", ""), await plane.rest("GET", "/livez", "")
+
+    assert (ready.status_code, ready.json()["message"]) == (503, "The server is stopping.")
+    assert live.status_code == 200
+    refused = await plane.rest("GET", "/stream")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert problem(refused)["reason"] == "SERVER_STOPPING"
+
+
+async def test_a_process_whose_loop_fails_again_and_again_is_not_ready(plane: Control) -> None:
+    """It says which loop; after a pass that succeeds it is ready again."""
+
+    class Failing:
+        """A supervisor as it is seen from outside."""
+
+        failing: tuple[str, ...] = ("placing", "reaping")
+
+    supervisor = Failing()
+    readiness = Readiness(plane.store, supervisor)
+
+    assert await readiness.problem() == "These loops fail again and again: placing, reaping. The log says why."
+    supervisor.failing = ()
+    assert await readiness.problem() == ""
+
+
+async def test_a_fault_beside_the_api_does_not_blame_the_store(plane: Control) -> None:
+    """A page that fails is an internal error in the API's own form, and probes go on answering."""
+
+    class Broken(Metrics):
+        """Cannot be read."""
+
+        def text(self) -> bytes:
+            raise RuntimeError("boom")
+
+    app = web(plane.store, Broken(), plane.plane.readiness, api=None, front_door=None)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        failed, ready = await client.get("/metrics"), await client.get("/readyz")
+
+    assert failed.status_code == 500
+    assert failed.json()["code"] == 13
+    assert "store" not in failed.text
+    assert ready.status_code == 200
 
 
 async def test_metrics_are_prometheus_and_say_what_is_going_on(plane: Control) -> None:

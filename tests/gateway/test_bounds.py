@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
 
-from footlights.gateway import Options
+from footlights.gateway import Gateway, LocalUpstream, Options
+from tests.conformance.echo import message, service
 from tests.conformance.server import Running, serving
+from tests.gateway.handlers import HandlerCall, LocalHandlers
 from tests.gateway.wire import opened, read_until, wait_for
 
 OPTIONS = Options(
@@ -109,6 +113,41 @@ def test_overload(running: Running, client: httpx2.Client) -> None:
         assert answer.json()["details"][1]["retryDelay"] == "7s"
         assert client.get("/nope").status_code == 404
     wait_for(lambda: client.get("/v1/things").status_code == 200)
+
+
+async def test_overload_at_one_moment() -> None:
+    """
+    Requests that arrive together never exceed the limit, also where each one waits for its turn before it runs.
+    """
+    running, most = 0, 0
+    together = asyncio.Event()
+
+    async def pace() -> bool:
+        await together.wait()
+        return True
+
+    async def slow(request: Any, call: HandlerCall) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return message("Echo")()
+
+    functions = {rpc.name: slow for rpc in service().methods if not rpc.server_streaming}
+    upstream = LocalUpstream(LocalHandlers(service(), functions))
+    gateway = Gateway(upstream, [service()], Options(strict=True, max_concurrent_calls=5, pace=pace))
+    transport = httpx2.ASGITransport(app=gateway)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as asked:
+        answers = [asyncio.create_task(asked.get("/v1/things")) for _ in range(60)]
+        await asyncio.sleep(0)
+        assert gateway.in_flight <= 5
+        together.set()
+        statuses = [answer.status_code for answer in await asyncio.gather(*answers)]
+
+    assert most == 5
+    assert (statuses.count(200), statuses.count(503)) == (5, 55)
+    assert gateway.in_flight == 0
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from footlights.gateway.command import parser, settings
-from tests.conformance.echo import Echo, descriptor_set
+from tests.conformance.echo import Echo, descriptor_set, service
+from tests.gateway.handlers import grpc_handler
 
 
 class Operations(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]  # untyped
@@ -57,7 +58,7 @@ def upstream(certificate: Path | None = None) -> Iterator[int]:
     async def serve() -> None:
         server = grpc.aio.server()
         operations_pb2_grpc.add_OperationsServicer_to_server(Operations(), server)
-        server.add_generic_rpc_handlers((Echo().handlers(),))
+        server.add_generic_rpc_handlers((grpc_handler(service(), Echo().functions()),))
         status = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         await status.set("", health_pb2.HealthCheckResponse.SERVING)

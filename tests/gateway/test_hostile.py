@@ -13,9 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from footlights.gateway import Gateway, Options
-from footlights.gateway.inprocess import Channel, Handlers
+from footlights.gateway.upstream import LocalUpstream
 from tests.conformance.echo import Echo, service
 from tests.conformance.recording import cases
+from tests.gateway.handlers import LocalHandlers
 
 QUIET = ("/v1/slow", "/v1/fail", ":watch", ":chat")
 """Paths whose answers are meant to fail or to last."""
@@ -70,12 +71,10 @@ class _Harness:
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
-        handlers = Handlers()
-        handlers.add_generic_rpc_handlers((Echo().handlers(),))
-        self.channel = Channel(handlers)
+        upstream = LocalUpstream(LocalHandlers(service(), Echo().functions()))
         common: dict[str, Any] = {"default_timeout_s": 2.0, "max_timeout_s": 2.0, "cors_origins": ("*",)}
         self.gateways = [
-            Gateway(self.channel, [service()], Options(strict=strict, use_proto_names=strict, **common))
+            Gateway(upstream, [service()], Options(strict=strict, use_proto_names=strict, **common))
             for strict in (False, True)
         ]
 
@@ -111,7 +110,6 @@ def harness() -> Iterator[_Harness]:
     """Both, for all examples."""
     made = _Harness()
     yield made
-    made.runner.run(made.channel.close())
     made.runner.close()
 
 

@@ -74,11 +74,11 @@ async def test_a_watch_that_is_refused_has_a_status_of_its_own(
 async def test_a_watchers_leaving_ends_its_call(plane: Control, port: int, accept: str) -> None:
     """Within a second, also where nothing was ever sent."""
     token = f"\nAuthorization: Bearer {plane.admin}"
-    calls = plane.plane.channel._calls
+    pipeline = plane.plane.pipeline
     async with asked(port, f"GET /stream:watch HTTP/1.1{token}{accept}") as reader:
         await read_until(reader, b"\r\n\r\n")
-        assert len(calls) == 1
-    assert await eventually(lambda: not calls) < 1
+        assert pipeline.running == 1
+    assert await eventually(lambda: not pipeline.running) < 1
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,19 @@
-"""The reply option at run time, through a gateway: what a servicer that knows nothing of HTTP looks like over it."""
+"""The reply option at run time, through a gateway: what a service that knows nothing of HTTP looks like over it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import httpx2
 import pytest
-from google.protobuf import any_pb2, duration_pb2, message_factory
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
+from google.protobuf import duration_pb2, message_factory
+from google.rpc import error_details_pb2
 
 from footlights.gateway import Gateway, Options
-from footlights.gateway.inprocess import Channel, Handlers
 from footlights.gateway.routing.descriptors import from_set
+from footlights.gateway.upstream import LocalUpstream
+from tests.gateway.handlers import HandlerCall, LocalHandlers, fail
 from tests.gateway.shop import PROTO, compiled
 
 EVENTS = {"accept": "text/event-stream"}
@@ -26,25 +25,22 @@ class Shop:
     def __init__(self, thing: Any) -> None:
         self.thing = thing
 
-    async def Order(self, request: Any, context: Any) -> Any:
+    async def Order(self, request: Any, call: HandlerCall) -> Any:
         if request.what == "gone":
-            await self._fail(context, request.count)
+            raise fail(
+                request.count,
+                "not now",
+                error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=2, nanos=1)),
+            )
         name = {"odd": "a b/ü?", "none": ""}.get(request.what, f"things/{request.what}")
         return self.thing(name=name, state=0 if request.what == "ready" else 1)
 
-    async def Forget(self, request: Any, context: Any) -> Any:
+    async def Forget(self, request: Any, call: HandlerCall) -> Any:
         return self.thing(name=request.name)
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def Watch(self, request: Any, call: HandlerCall) -> AsyncIterator[Any]:
         for revision in range(request.limit, request.limit + 2):
             yield self.thing(name="n", revision=revision)
-
-    async def _fail(self, context: Any, code: int) -> None:
-        status = status_pb2.Status(code=code, message="not now")
-        detail = any_pb2.Any()
-        detail.Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=2, nanos=1)))
-        status.details.append(detail)
-        await context.abort_with_status(rpc_status.to_status(status))
 
 
 @pytest.fixture(params=["", "/mounted"])
@@ -52,26 +48,12 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx2.AsyncCl
     """A client of the shop behind a strict gateway, mounted or not."""
     (service,) = from_set(compiled(PROTO), ["shop.v1.ShopService"])
     shop = Shop(message_factory.GetMessageClass(service.methods_by_name["Order"].output_type))
-    handlers = Handlers()
-    handlers.add_registered_method_handlers(
-        service.full_name,
-        {
-            rpc.name: (
-                grpc.unary_stream_rpc_method_handler if rpc.server_streaming else grpc.unary_unary_rpc_method_handler
-            )(
-                getattr(shop, rpc.name),
-                message_factory.GetMessageClass(rpc.input_type).FromString,
-                message_factory.GetMessageClass(rpc.output_type).SerializeToString,
-            )
-            for rpc in service.methods
-            if hasattr(shop, rpc.name)
-        },
-    )
-    async with Channel(handlers) as channel:
-        gateway = Gateway(channel, [service], Options(strict=True, use_proto_names=True))
-        transport = httpx2.ASGITransport(app=gateway, root_path=request.param)
-        async with httpx2.AsyncClient(transport=transport, base_url=f"http://shop{request.param}") as found:
-            yield found
+    functions = {name: getattr(shop, name) for name in ("Order", "Forget", "Watch")}
+    upstream = LocalUpstream(LocalHandlers(service, functions))
+    gateway = Gateway(upstream, [service], Options(strict=True, use_proto_names=True))
+    transport = httpx2.ASGITransport(app=gateway, root_path=request.param)
+    async with httpx2.AsyncClient(transport=transport, base_url=f"http://shop{request.param}") as found:
+        yield found
 
 
 async def order(client: httpx2.AsyncClient, what: str, count: int = 1) -> httpx2.Response:

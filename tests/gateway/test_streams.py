@@ -23,10 +23,10 @@ def running() -> Iterator[Running]:
         yield found
 
 
-@pytest.fixture(scope="module", params=["wire", "inprocess"])
+@pytest.fixture(scope="module", params=["grpc", "local"])
 def strict(request: pytest.FixtureRequest) -> Iterator[Running]:
     """A strict one, with a socket between it and the service or none."""
-    with serving(Options(strict=True, keepalive_s=0.1), in_process=request.param == "inprocess") as found:
+    with serving(Options(strict=True, keepalive_s=0.1), local=request.param == "local") as found:
         yield found
 
 

@@ -1,4 +1,4 @@
-"""One control plane, put together: who knows whom. Nothing listens here."""
+"""One control plane, put together: who knows whom, room by room. Nothing listens here."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf import descriptor_pool
+
 from footlights import __version__, ids
 from footlights.auth.grants import Grants
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
 from footlights.control import clock
-from footlights.control.call.authenticate import Authentication
+from footlights.control.call.authenticate import TokenAuthenticator
+from footlights.control.call.grpc_adapter import grpc_handlers
+from footlights.control.call.local import LocalCalls
 from footlights.control.call.pacing import Pacing
-from footlights.control.call.pipeline import CallInterceptor
+from footlights.control.call.pipeline import Pipeline
+from footlights.control.call.registry import Registry, Service
 from footlights.control.clock import Machine, SharedWall, steady
 from footlights.control.dispatch.identity import Duplicates
 from footlights.control.dispatch.link import Hub
 from footlights.control.dispatch.sender import Telling
 from footlights.control.dispatch.service import Agents
 from footlights.control.expiry.loop import Reaping
-from footlights.control.http import Api, ASGIApp, web
+from footlights.control.http import Api, ASGIApp, Readiness, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, Silences
 from footlights.control.liveness.mass_loss import Brake
 from footlights.control.observability import certificates, loop_lag
@@ -35,18 +40,18 @@ from footlights.control.replication.signals import Bus
 from footlights.control.scheduling.cache import Board
 from footlights.control.scheduling.loop import Placing
 from footlights.control.services import tokens
-from footlights.control.services.applications import Applications
-from footlights.control.services.catalog import Catalogue
-from footlights.control.services.nodes import Nodes
-from footlights.control.services.profiles import Profiles
-from footlights.control.services.sessions.create import Creating
-from footlights.control.services.sessions.service import Sessions
-from footlights.control.services.sessions.terminate import Ending
-from footlights.control.services.tokens import Tokens
+from footlights.control.services.applications import ApplicationService
+from footlights.control.services.catalog import Catalog
+from footlights.control.services.nodes import NodeService
+from footlights.control.services.profiles import ProfileService
+from footlights.control.services.sessions.connect import SessionConnector
+from footlights.control.services.sessions.create import SessionCreator
+from footlights.control.services.sessions.service import StreamingService
+from footlights.control.services.sessions.terminate import SessionTerminator
+from footlights.control.services.tokens import TokenService
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor, Resolve, Target
-from footlights.gateway import Gateway, Options, docs
-from footlights.gateway.inprocess import Channel, Handlers
+from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
 from footlights.store import Store, Transaction, applications
 from footlights.store.cluster import database_time
@@ -54,39 +59,35 @@ from footlights.store.cluster.revisions import check_key, cluster_id
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import session_rows
-from footlights.v1 import (
-    agent_pb2_grpc,
-    application_pb2,
-    application_pb2_grpc,
-    node_pb2,
-    node_pb2_grpc,
-    profile_pb2_grpc,
-    replica_pb2_grpc,
-    session_pb2_grpc,
-    token_pb2_grpc,
-)
+from footlights.supervision import Supervisor
+from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    import grpc
+
     from footlights.auth.secrets import ClusterKey
-    from footlights.control.present import Origin
+    from footlights.control.services.sessions.present import Origin
     from footlights.control.settings import ServerSettings
 
-REST_SERVICES = (
-    "footlights.v1.TokenService",
-    "footlights.v1.NodeService",
-    "footlights.v1.ProfileService",
-    "footlights.v1.ApplicationService",
-    "footlights.v1.StreamingService",
+REST_SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (token_pb2, "TokenService"),
+        (node_pb2, "NodeService"),
+        (profile_pb2, "ProfileService"),
+        (application_pb2, "ApplicationService"),
+        (session_pb2, "StreamingService"),
+    )
 )
 """The services that have a REST form: the role ``api``."""
 
-AGENT_SERVICE = "footlights.v1.AgentService"
+AGENT_SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 """The role ``hub``."""
 
-REPLICA_SERVICE = "footlights.v1.ReplicaService"
+REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 """Every role."""
 
 SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
@@ -104,16 +105,18 @@ GATEWAY_OPTIONS = Options(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plane:
-    """What the outside needs of a control plane."""
+    """What the process needs of a control plane."""
 
-    interceptor: CallInterceptor
-    register: Callable[[Any], None]
-    """Adds every servicer of its roles to a gRPC server, or to what behaves like one."""
-    services: tuple[str, ...]
-    """Their names."""
     app: ASGIApp
+    """All of HTTP."""
+    registry: Registry
+    pipeline: Pipeline
+    local: LocalCalls
+    """Calls without a socket: the gateway's, and those of tests."""
+    readiness: Readiness
+    supervisor: Supervisor
     placing: Placing
     reaping: Reaping
     telling: Telling
@@ -121,13 +124,17 @@ class Plane:
     peers: Peers
     passing: Passing | None
     """None where there can be no other replica."""
-    channel: Channel
     bus: Bus
     brake: Brake
     metrics: Metrics
 
+    @property
+    def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What a gRPC server serves."""
+        return grpc_handlers(self.registry, self.pipeline)
+
     async def loops(self) -> None:
-        """Run everything that goes on by itself until cancelled; whose work it is, each finds out."""
+        """Run the background loops until cancelled; each finds out whether it leads among the replicas."""
         async with asyncio.TaskGroup() as group:
             for name, loop in (
                 ("placing", self.placing.run),
@@ -139,6 +146,11 @@ class Plane:
                 group.create_task(loop(), name=name)
             if self.passing is not None:
                 group.create_task(self.passing.run(), name="passing")
+
+    def stop(self) -> None:
+        """Turn readiness, refuse new calls and end running streams; unary calls go on."""
+        self.readiness.stop()
+        self.pipeline.stop()
 
     async def leave(self) -> None:
         """Let other replicas take over at once; after the loops have ended."""
@@ -152,144 +164,162 @@ async def assemble(
     key: ClusterKey,
     origin: Origin,
     public_url: str,
-    wall: Callable[[], datetime] = clock.utc_now,
-    monotonic: Callable[[], float] = time.monotonic,
-    decision_wait_s: float = 0.25,
-    machine: Machine | None = None,
     *,
     replica: str = "",
+    wall: Callable[[], datetime] = clock.utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
+    machine: Machine | None = None,
+    decision_wait_s: float = 0.25,
 ) -> Plane:
     """Put a control plane together on an open store.
 
     Args:
-        settings: As given by the operator.
+        settings: The operator's.
         store: Open, with its tables up to date.
         key: The cluster's key.
         origin: Where viewers reach this control plane, for routes.
         public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
-        wall: The wall clock, which may jump: what is stored and reckoned with comes from a steady one.
-        monotonic: The clock that only measures spans, in seconds.
-        decision_wait_s: How long the answer to a creation waits for placing's first decision.
-        machine: What the steady clock is kept by; None is this machine's boot-time clock.
-        replica: Which replica this is, the same after a restart; empty for a new one.
+        replica: The id of this replica, the same after a restart; empty for a new one.
+        wall: The wall clock, which may jump; moments that are stored come from a steady clock.
+        monotonic: The clock that measures spans, in seconds.
+        machine: What the steady clock is kept by; None for this machine's boot-time clock.
+        decision_wait_s: How long the answer to a creation waits for the first scheduling decision.
 
     Raises:
-        errors.FailedPrecondition: the database is another cluster key's.
+        errors.FailedPrecondition: The database belongs to another cluster key.
     """
     shared_wall = SharedWall(wall)
     shared_wall.read(await store.read(database_time.of_the_server))
-    clock = steady(shared_wall, machine or Machine.here(), settings.data_dir, await store.read(database_time.newest))
+    now = steady(shared_wall, machine or Machine.here(), settings.data_dir, await store.read(database_time.newest))
     cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
-    await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
+    await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=now())
+    if not store.shared:
+        await store.write(node_rows.disconnect_all)
+
+    # What all rooms share.
     bus, hub, metrics, box = Bus(), Hub(monotonic), Metrics(), key.box()
+    supervisor = Supervisor()
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
     store.on_commit = metrics.committed
     bus.on_assigned, bus.on_missed = hub.wake, hub.wake_all
-    brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
-    replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, clock, shared_wall.read)
-    if not store.shared:
-        await store.write(node_rows.disconnect_all)
-    peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)
     grants = Grants(key.derive("grants"))
-    authentication = Authentication(store, token_key, clock, proof)
-    interceptor = CallInterceptor(authentication, metrics)
-    telling = Telling(store, hub, box, replicas.me, clock)
-    silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, clock, monotonic)
-    loops = "loops" in settings.roles
-    board = Board(store, bus, clock, monotonic)
-    work = Work("placing", store, replicas, may=loops)
-    placing = Placing(store, bus, work, board, metrics, clock, monotonic=monotonic)
 
+    # liveness/ and replication/
+    brake = Brake(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, now, monotonic)
+    replicas = Replicas(store, replica or ids.new_id(), settings.roles, metrics, brake, now, shared_wall.read)
+    peers = Peers(store, hub, replicas.me, proof, settings.tls_cert)
+    silences = Silences(store, bus, hub, replicas, brake, settings.heartbeat_interval_s, now, monotonic)
+
+    # scheduling/ and expiry/
+    loops = "loops" in settings.roles
+    board = Board(store, bus, now, monotonic)
+    placing = Placing(store, bus, Work("placing", store, replicas, may=loops), board, metrics, now, monotonic=monotonic)
+    reaping = Reaping(
+        store, bus, Work("reaping", store, replicas, may=loops), silences, metrics, settings, brake, now, monotonic
+    )
+
+    # dispatch/
+    telling = Telling(store, hub, box, replicas.me, now)
     duplicates = Duplicates(
         store,
         hub,
         peers,
         heartbeat_s=settings.heartbeat_interval_s,
         abandon_after_s=settings.abandon_after_s,
-        clock=clock,
+        clock=now,
         monotonic=monotonic,
     )
-    creating = Creating(
+    agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, now)
+
+    # call/ and services/
+    authenticator = TokenAuthenticator(store, token_key, now, proof)
+    sessions = StreamingService(
         store,
         bus,
-        Catalogue(store, bus, monotonic),
-        board,
-        placing,
-        telling,
-        box,
-        origin,
-        settings,
-        clock,
-        decision_wait_s=decision_wait_s,
+        creator=SessionCreator(
+            store,
+            bus,
+            catalog=Catalog(store, bus, monotonic),
+            board=board,
+            placing=placing,
+            telling=telling,
+            box=box,
+            origin=origin,
+            settings=settings,
+            clock=now,
+            decision_wait_s=decision_wait_s,
+        ),
+        terminator=SessionTerminator(store, bus, now),
+        connector=SessionConnector(store, grants, settings, public_url, now),
+        peers=peers,
+        origin=origin,
+        clock=now,
     )
-    agents = Agents(store, bus, hub, telling, duplicates, metrics, settings, replicas.me, cluster, clock)
-    ending = Ending(store, bus, clock)
-    streaming = Sessions(store, bus, peers, creating, ending, grants, settings, origin, public_url, clock)
+    services = [_service(REPLICA_SERVICE, ReplicaService(hub))]
+    if "hub" in settings.roles:
+        services.append(_service(AGENT_SERVICE, agents))
+    if "api" in settings.roles:
+        handlers: tuple[object, ...] = (
+            TokenService(store, authenticator, token_key, now),
+            NodeService(store, bus, brake, now),
+            ProfileService(store, bus, now),
+            ApplicationService(store, bus, now),
+            sessions,
+        )
+        services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
+    registry, pipeline = Registry(services), Pipeline(authenticator, metrics)
+    local = LocalCalls(registry, pipeline)
 
-    def register(server: Any) -> None:
-        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(ReplicaService(hub), server)
-        if "hub" in settings.roles:
-            agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
-        if "api" not in settings.roles:
-            return
-        session_pb2_grpc.add_StreamingServiceServicer_to_server(streaming, server)
-        application_pb2_grpc.add_ApplicationServiceServicer_to_server(Applications(store, bus, clock), server)
-        profile_pb2_grpc.add_ProfileServiceServicer_to_server(Profiles(store, bus, clock), server)
-        node_pb2_grpc.add_NodeServiceServicer_to_server(Nodes(store, bus, brake, clock), server)
-        token_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(store, authentication, token_key, clock), server)
-
-    handlers = Handlers()
-    register(handlers)
-    channel = Channel(handlers, [interceptor])
+    # HTTP
+    readiness = Readiness(store, supervisor)
+    api = Api(
+        Gateway(
+            LocalUpstream(local),
+            REST_SERVICES,
+            _options(settings, Pacing(lambda: len(hub), lambda: hub.messages)),
+            on_overload=partial(metrics.shed, "CALLS"),
+        ),
+        console(),
+        docs.routes(openapi_document()),
+    )
     front_door = FrontDoor(
         _resolver(store),
         grants,
         key=key.derive("frontdoor"),
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
-        now=clock,
+        now=now,
     )
-    options = _options(settings, Pacing(lambda: len(hub), lambda: hub.messages))
-    gateway = Gateway(channel, REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
-    api = Api(gateway, console(), docs.routes(openapi_document()))
+    app = web(
+        store,
+        metrics,
+        readiness,
+        api=api if "api" in settings.roles else None,
+        front_door=front_door if "frontdoor" in settings.roles else None,
+    )
     return Plane(
-        interceptor=interceptor,
-        register=register,
-        services=_services(settings),
-        app=web(
-            store,
-            metrics,
-            api=api if "api" in settings.roles else None,
-            front_door=front_door if "frontdoor" in settings.roles else None,
-        ),
+        app=app,
+        registry=registry,
+        pipeline=pipeline,
+        local=local,
+        readiness=readiness,
+        supervisor=supervisor,
         placing=placing,
-        reaping=Reaping(
-            store,
-            bus,
-            Work("reaping", store, replicas, may=loops),
-            silences,
-            metrics,
-            settings,
-            brake,
-            clock,
-            monotonic,
-        ),
+        reaping=reaping,
         telling=telling,
         replicas=replicas,
         peers=peers,
         passing=Passing(store, bus, replicas.me, metrics) if store.shared else None,
-        channel=channel,
         bus=bus,
         brake=brake,
         metrics=metrics,
     )
 
 
-def _services(settings: ServerSettings) -> tuple[str, ...]:
-    found = REST_SERVICES if "api" in settings.roles else ()
-    return (*found, *((AGENT_SERVICE,) if "hub" in settings.roles else ()), REPLICA_SERVICE)
+def _service(name: str, handlers: object) -> Service:
+    return Service(descriptor_pool.Default().FindServiceByName(name), handlers)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -315,7 +345,7 @@ def _options(settings: ServerSettings, pace: Pacing) -> Options:
 
 def _resolver(store: Store) -> Resolve:
     async def resolve(session_id: str) -> Target | None:
-        """Say where a session's signalling is."""
+        """Return where a session's signalling is."""
 
         def read(tx: Transaction) -> Target | None:
             row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from footlights.control.observability.metrics import CONTENT_TYPE, Metrics
+from footlights.errors import Internal, NotFound
 from footlights.frontdoor import FrontDoor
 from footlights.gateway.site import Site
 from footlights.store.cluster.revisions import last_revision
@@ -34,24 +35,59 @@ class Api:
     docs: Sequence[BaseRoute]
 
 
-def web(store: Store, metrics: Metrics, *, api: Api | None, front_door: FrontDoor | None) -> ASGIApp:
-    """Return the one ASGI application of a control plane; None is a role that it does not have."""
+class Loops(Protocol):
+    """The background loops of this process."""
+
+    @property
+    def failing(self) -> Sequence[str]:
+        """The names of those that keep failing."""
+
+
+class Readiness:
+    """Says whether this process should be sent requests."""
+
+    def __init__(self, store: Store, supervisor: Loops) -> None:
+        self._store, self._supervisor, self._stopping = store, supervisor, False
+
+    def stop(self) -> None:
+        """Say from now on that the process is stopping."""
+        self._stopping = True
+
+    async def problem(self) -> str:
+        """Return why the process is not ready; empty where it is."""
+        if self._stopping:
+            return "The server is stopping."
+        if failing := self._supervisor.failing:
+            return f"These loops fail again and again: {', '.join(failing)}. The log says why."
+        try:
+            await self._store.read(last_revision)
+        except Exception as error:
+            log.warning("unhealthy", error=str(error))
+            return "The store cannot be read. The log says why."
+        return ""
+
+
+def web(
+    store: Store, metrics: Metrics, readiness: Readiness, *, api: Api | None, front_door: FrontDoor | None
+) -> ASGIApp:
+    """Return the ASGI application of a control plane; None stands for a role that it does not have."""
 
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "SERVING"})
 
     async def readyz(_: Request) -> Response:
-        # Reading the store answers what a probe wants to know: is this process of use to anybody?
-        await store.read(last_revision)
+        if problem := await readiness.problem():
+            return JSONResponse({"status": "NOT_SERVING", "message": problem}, 503)
         return JSONResponse({"status": "SERVING"})
 
     async def show_metrics(_: Request) -> Response:
         metrics.queued(store.queued)
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    async def unhealthy(_: Request, error: Exception) -> Response:
-        log.warning("unhealthy", error=str(error))
-        return JSONResponse({"status": "NOT_SERVING", "message": "The store cannot be read; the log says why."}, 503)
+    async def failed(request: Request, error: Exception) -> Response:
+        log.error("http_failed", path=request.url.path, exc_info=error)
+        message = "Something went wrong in the control plane. Its log says what."
+        return JSONResponse({"code": Internal.code, "message": message, "details": []}, 500)
 
     async def home(_: Request) -> Response:
         return RedirectResponse("console/")
@@ -64,12 +100,10 @@ def web(store: Store, metrics: Metrics, *, api: Api | None, front_door: FrontDoo
     ]
     if api is not None:
         routes += [Route("/", home), Route("/console", home), Mount("/console", app=api.console), *api.docs]
-    site = Site(
-        api.gateway if api is not None else _elsewhere("api"), routes, exception_handlers={Exception: unhealthy}
-    )
+    site = Site(api.gateway if api is not None else _elsewhere("api"), routes, exception_handlers={Exception: failed})
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        # The front door owns its paths exactly, WebSockets included; a pattern says that more plainly than mounts.
+        # The front door has its own paths, WebSockets included, below those of the gateway.
         if front_door is not None and FrontDoor.owns(scope):
             await front_door(scope, receive, send)
         elif scope["type"] == "http" and FrontDoor.owns(scope):
@@ -81,6 +115,6 @@ def web(store: Store, metrics: Metrics, *, api: Api | None, front_door: FrontDoo
 
 
 def _elsewhere(role: str) -> ASGIApp:
-    """Answer what is another role's."""
-    message = f"This process does not have the role {role}: send the request to one that has."
-    return JSONResponse({"code": 5, "message": message, "details": []}, 404)
+    """Refuse requests for a role that this process does not have."""
+    message = f"This process does not have the role {role}. Send the request to one that has it."
+    return JSONResponse({"code": NotFound.code, "message": message, "details": []}, 404)

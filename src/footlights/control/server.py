@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha import reflection
 from footlights import ids
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
-from footlights.control.present import Origin
+from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings, split_address
 from footlights.errors import Error, FailedPrecondition
 from footlights.logging import set_up_logging
@@ -126,7 +126,7 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
             http_server.should_exit = True
             loops.cancel()
             # Streams would hold a server open for ever: agents and watchers come back by themselves.
-            await plane.channel.close()
+            plane.stop()
             await grpc_server.stop(_GRACE_S if not stop.is_set() else 0.5)
             await asyncio.gather(http_task, loops, stopped, return_exceptions=True)
             with contextlib.suppress(Error):
@@ -134,13 +134,15 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
 
 
 async def _grpc(settings: ServerSettings, plane: Plane) -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(interceptors=[plane.interceptor], options=_OPTIONS)
-    plane.register(server)
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers(plane.grpc_handlers)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    for service in ("", *plane.services):
+    for service in ("", *plane.registry.services):
         await status.set(service, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection((*plane.services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection(
+        (*plane.registry.services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
     try:
         if settings.tls_cert and settings.tls_key:
             chain, key = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
-from footlights.gateway import streaming
+from footlights.gateway.body import Upload, read_body, too_large
 from footlights.gateway.decode.json_text import decode_utf8
 from footlights.gateway.decode.names import json_name, own_name, proto_name
 from footlights.gateway.decode.query import check_path, parse_query
+from footlights.gateway.disconnect import DisconnectWatch
 from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import (
@@ -31,9 +31,10 @@ from footlights.gateway.exchange import FORM, Exchange, HeaderList
 from footlights.gateway.options import Options
 from footlights.gateway.routing.binding import Binding, routes
 from footlights.gateway.routing.router import Route, Router, VerbAlone
+from footlights.gateway.streaming import StreamAnswer
 from footlights.gateway.sweep import Sweep
 from footlights.gateway.upstream import metadata
-from footlights.gateway.upstream.calls import Upload, Watch, initial, pairs, read_body, status_of, too_large
+from footlights.gateway.upstream.protocol import OutgoingCall, Requests, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,33 +43,27 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from starlette.types import Receive, Scope, Send
 
+    from footlights.gateway.upstream.protocol import Upstream
+
 _log = logging.getLogger(__name__)
 
 
-class _Rejected(Exception):
-    """A call ended with a status that is not OK."""
-
-    def __init__(self, status: status_pb2.Status, initial: list[tuple[str, str | bytes]]) -> None:
-        super().__init__(status.message)
-        self.status, self.initial = status, initial
-
-
 class Gateway:
-    """Serves the annotated RPCs of some services, on a channel, as REST.
+    """Serves the annotated RPCs of some services as REST.
 
     Args:
-        channel: a ``grpc.aio.Channel`` or what behaves like one.
-        services: descriptors, or full names to be found in the default pool.
-        options: see there.
-        on_overload: called for each call that is refused because too many are under way.
+        upstream: Serves the calls.
+        services: Descriptors, or full names in the default pool.
+        options: The dialect and its bounds.
+        on_overload: Called for each call that is refused because too many are in flight.
 
     Raises:
-        BindingError: an annotation that cannot be served.
+        BindingError: An annotation that cannot be served.
     """
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        upstream: Upstream,
         services: Sequence[ServiceDescriptor | str],
         options: Options | None = None,
         *,
@@ -84,16 +79,16 @@ class Gateway:
             # The reference prints proto names whatever json_name says; strict mode keeps to what was set by hand.
             spell = own_name if self.options.strict else proto_name
         writer = Writer(spell=spell, pools=pools)
-        self._endpoints = {id(binding): Endpoint(binding, channel, self.options, writer) for binding in self.bindings}
+        self._endpoints = {id(binding): Endpoint(binding, upstream, self.options, writer) for binding in self.bindings}
         self._incoming, self._outgoing = metadata.Incoming(self.options), metadata.Outgoing(self.options)
         self._sweep = Sweep()
         self._status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
         self._default_timeout_s = metadata.timeout(None, self.options)
         self.in_flight = 0
-        """Calls that are running, streams included."""
+        """Calls that wait or run, streams included."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. Only HTTP is served; a WebSocket is refused."""
+        """Serve one ASGI connection; a WebSocket is refused."""
         if scope["type"] != "http":
             await (_lifespan(receive, send) if scope["type"] == "lifespan" else _close(send))
             return
@@ -126,10 +121,11 @@ class Gateway:
             form = None
         if self.in_flight >= self.options.max_concurrent_calls:
             raise self._overloaded(f"{self.in_flight} calls are in flight, which is the limit; try again later")
-        if self.options.pace is not None and not await self.options.pace():
-            raise self._overloaded("the server is busy and too many calls wait; try again later")
+        # The slot is taken before anything is awaited: however many requests arrive together, the limit holds.
         self.in_flight += 1
         try:
+            if self.options.pace is not None and not await self.options.pace():
+                raise self._overloaded("the server is busy and too many calls wait; try again later")
             await self._call(exchange, route, form)
         finally:
             self.in_flight -= 1
@@ -164,7 +160,7 @@ class Gateway:
     # Routing
 
     async def _route(self, exchange: Exchange) -> tuple[Route, dict[str, list[str]] | None]:
-        """The route, and the form where it has been read for routing."""
+        """Return the route, and the form where it has been read for routing."""
         method, path = exchange.method, exchange.path
         if not path.startswith("/"):
             raise Refusal(INVALID_ARGUMENT, "Bad Request", reason="INVALID_URL")
@@ -206,49 +202,41 @@ class Gateway:
 
     async def _call(self, exchange: Exchange, route: Route, form: dict[str, list[str]] | None) -> None:
         endpoint = self._endpoints[id(route.binding)]
-        options, upload = self.options, None
         entries = self._incoming(exchange.scope["headers"], peer=exchange.peer, request_id=exchange.request_id)
         asked = exchange.header(b"grpc-timeout")
         # A stream has no end of its own, so only its client can give it a deadline.
         seconds = None if endpoint.server_streaming else self._default_timeout_s
         if asked is not None:
-            seconds = metadata.timeout(asked, options)
+            seconds = metadata.timeout(asked, self.options)
+        call = OutgoingCall(entries, seconds)
+        upload: Upload | None = None
+        watch = DisconnectWatch(exchange.receive, self._sweep)
+        requests: Requests
         if endpoint.client_streaming:
-            upload = Upload(endpoint, exchange.receive, options)
-            argument: Any = upload.messages()
+            upload = Upload(endpoint, exchange.receive, self.options, watch)
+            requests = upload.messages()
         else:
-            argument = await self._request(exchange, endpoint, route.variables, form)
-        call = endpoint.call(argument, metadata=entries, timeout=seconds)
-        watch = Watch(exchange.receive, call.cancel, self._sweep)
-        if upload is not None:
-            upload.watch = watch
-        else:
+            requests = await self._request(exchange, endpoint, route.variables, form)
             watch.start()
         try:
             if endpoint.server_streaming:
-                await self._stream(exchange, endpoint, call)
+                await self._stream(exchange, endpoint, requests, call)
             else:
-                await self._unary(exchange, endpoint, call)
+                await self._unary(exchange, endpoint, await endpoint.unary(requests, call), call)
         except asyncio.CancelledError:
+            if not watch.caused():
+                raise
             if upload is not None and upload.refusal is not None:
                 raise upload.refusal from None
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            if not watch.gone:
-                # grpc.aio cancels a call whose request iterator it could not send, for instance to nobody.
-                await self._reject(exchange, _Rejected(await _ended(call), []), streamed=endpoint.server_streaming)
-        except _Rejected as rejected:
-            await self._reject(exchange, rejected, streamed=endpoint.server_streaming)
+        except UpstreamError as error:
+            await self._reject(exchange, error.status, call, streamed=endpoint.server_streaming)
         finally:
             watch.stop()
-            if not call.done():
-                call.cancel()
 
     async def _request(
         self, exchange: Exchange, endpoint: Endpoint, variables: Mapping[str, str], form: dict[str, list[str]] | None
     ) -> Message:
-        """Read what the rule wants of the request, and no more."""
+        """Build the request from the parts that the rule names."""
         text = ""
         if endpoint.takes_body and form is None:
             text = decode_utf8(await read_body(exchange.receive, self.options))
@@ -262,12 +250,8 @@ class Gateway:
         last_event_id = exchange.header(b"last-event-id") if endpoint.server_streaming else None
         return endpoint.request(text, variables, parameters, last_event_id or "")
 
-    async def _unary(self, exchange: Exchange, endpoint: Endpoint, call: Any) -> None:
-        try:
-            message = await call
-        except grpc.aio.AioRpcError as error:
-            raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
-        headers = self._outgoing(await initial(call))
+    async def _unary(self, exchange: Exchange, endpoint: Endpoint, message: Message, call: OutgoingCall) -> None:
+        headers = self._outgoing(call.initial)
         replier, status = endpoint.replier, 200
         if not replier.is_plain:
             status, location = replier.status(message), replier.location(message)
@@ -283,13 +267,19 @@ class Gateway:
             raise
         await exchange.answer(status, headers, body, content_type)
 
-    async def _stream(self, exchange: Exchange, endpoint: Endpoint, call: Any) -> None:
+    async def _stream(self, exchange: Exchange, endpoint: Endpoint, requests: Requests, call: OutgoingCall) -> None:
+        answer = StreamAnswer(
+            exchange,
+            endpoint,
+            self.options,
+            outgoing=self._outgoing,
+            status_body=lambda status: self._status_body(status)[0],
+        )
+        responses = endpoint.stream(requests, call)
         try:
-            await streaming.answer(
-                exchange, endpoint, call, self.options, self._outgoing, lambda status: self._status_body(status)[0]
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _Rejected(status_of(error), pairs(error.initial_metadata())) from None
+            await answer.send(responses, call)
+        finally:
+            responses.cancel()
 
     # Errors
 
@@ -309,9 +299,12 @@ class Gateway:
             return
         await exchange.answer(refusal.http_status, headers, self._status_body(status)[0], "application/json")
 
-    async def _reject(self, exchange: Exchange, rejected: _Rejected, *, streamed: bool) -> None:
-        status, strict = rejected.status, self.options.strict
-        headers = self._outgoing(rejected.initial)
+    async def _reject(
+        self, exchange: Exchange, status: status_pb2.Status, call: OutgoingCall, *, streamed: bool
+    ) -> None:
+        """Answer with the status that a call failed with."""
+        strict = self.options.strict
+        headers = self._outgoing(call.initial)
         body, written = self._status_body(status)
         code = HTTP_STATUS.get(status.code, 500) if written else 500
         if streamed and not strict:
@@ -325,16 +318,11 @@ class Gateway:
         await exchange.answer(code, headers, body, "application/json")
 
     def _status_body(self, status: status_pb2.Status) -> tuple[bytes, bool]:
-        """A status as JSON, and whether that was possible."""
+        """Return a status as JSON, and whether that was possible."""
         try:
             return self._status_writer.write(status).encode("utf-8", "surrogatepass"), True
         except WriteError:
             return b'{"code": 13, "message": "failed to marshal error message"}', False
-
-
-async def _ended(call: Any) -> status_pb2.Status:
-    code = await call.code()
-    return status_pb2.Status(code=code.value[0], message=await call.details() or "")
 
 
 def _retry_after(status: status_pb2.Status) -> HeaderList:
@@ -352,7 +340,7 @@ async def _close(send: Send) -> None:
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Nothing to start or stop: the channel belongs to who made it."""
+    """Answer the server: there is nothing to start or stop."""
     while True:
         message = await receive()
         await send({"type": message["type"] + ".complete"})

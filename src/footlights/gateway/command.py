@@ -23,6 +23,7 @@ from footlights.gateway.options import Options
 from footlights.gateway.routing.binding import BindingError
 from footlights.gateway.routing.descriptors import DescriptorError, from_server, from_set
 from footlights.gateway.site import Site
+from footlights.gateway.upstream.grpc import GrpcUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +99,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         data = arguments.descriptor_set.read_bytes() if arguments.descriptor_set else b""
         services = from_set(data, arguments.service) if data else await from_server(channel, arguments.service)
         options = settings(arguments)
-        gateway = Gateway(channel, services, options)
+        gateway = Gateway(GrpcUpstream(channel), services, options)
         if not gateway.bindings:
             raise DescriptorError("no RPC of these services has a google.api.http rule")
         pages = _pages(services, options, data) if arguments.docs else []

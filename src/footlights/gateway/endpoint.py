@@ -16,30 +16,32 @@ from footlights.gateway.routing.binding import HTTP_BODY, Binding, walk
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import grpc.aio
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
     from footlights.gateway.options import Options
+    from footlights.gateway.upstream.protocol import StreamMethod, UnaryMethod, Upstream
 
 
 class Endpoint:
-    """A binding with its message classes, its multicallable and its writer."""
+    """A binding with its message classes, its upstream method and its writer."""
 
-    def __init__(self, binding: Binding, channel: grpc.aio.Channel, options: Options, writer: Writer) -> None:
+    unary: UnaryMethod
+    """Where the RPC has one response."""
+    stream: StreamMethod
+    """Where it has many."""
+
+    def __init__(self, binding: Binding, upstream: Upstream, options: Options, writer: Writer) -> None:
         rpc = binding.rpc
         self.binding = binding
         self.replier = Replier(binding)
         self.client_streaming, self.server_streaming = bool(rpc.client_streaming), bool(rpc.server_streaming)
         self._strict = options.strict
         self._request = message_factory.GetMessageClass(rpc.input_type)
-        response = message_factory.GetMessageClass(rpc.output_type)
-        kind = f"{'stream' if rpc.client_streaming else 'unary'}_{'stream' if rpc.server_streaming else 'unary'}"
-        call = getattr(channel, kind)(
-            binding.path, request_serializer=self._request.SerializeToString, response_deserializer=response.FromString
-        )
-        # Requests are made here and forgotten, so the in-process channel need not copy them.
-        self.call: Any = call if rpc.client_streaming else getattr(call, "give", call)
+        if rpc.server_streaming:
+            self.stream = upstream.stream(rpc)
+        else:
+            self.unary = upstream.unary(rpc)
         body = binding.body
         self._body = BodyReader(binding, strict=options.strict)
         self._skip = [*(v.field_path for v in binding.template.variables), *([body] if body not in ("", "*") else ())]

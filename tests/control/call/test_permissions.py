@@ -110,7 +110,7 @@ async def test_somebody_elses_session_is_not_there(plane: Control) -> None:
 
 
 async def test_services_and_operators_see_all_sessions_and_developers_their_own(plane: Control) -> None:
-    """In lists, too: a filter for somebody else's finds nothing."""
+    """Naming another user is refused where it is not allowed: a list that is empty would say that there is nothing."""
     ann, bob = await plane.token(subject="ann"), await plane.token(subject="bob")
     mine, theirs = await plane.create(ann), await plane.create(bob)
 
@@ -121,7 +121,11 @@ async def test_services_and_operators_see_all_sessions_and_developers_their_own(
 
     assert await seen(ann) == {mine.session_id}
     assert await seen(ann, username="ann") == {mine.session_id}
-    assert await seen(ann, username="bob") == set()
+    refused = await plane.rest("GET", "/stream", ann, params={"username": "bob"})
+    watched = await plane.rest("GET", "/stream:watch", ann, params={"username": "bob"})
+    assert refused.status_code == watched.status_code == 403
+    assert problem(refused)["message"] == problem(watched)["message"]
+    assert problem(refused)["metadata"] == {"field": "username", "permission": "sessions.all"}
     for token in (await plane.token("SERVICE", "portal"), None):
         assert await seen(token) == {mine.session_id, theirs.session_id}
         assert await seen(token, username="bob") == {theirs.session_id}

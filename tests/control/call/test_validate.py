@@ -36,7 +36,7 @@ GPU_ONLY = profile_pb2.Profile(profile="a", needs=application_pb2.Needs(gpu=True
 )  # fmt: skip
 def test_a_request_is_filled_with_its_defaults(request_: Message, filled: Message) -> None:
     """What is absent, where a default stands; what may be lowered is lowered; a resource inside is left alone."""
-    validate.apply(request_)
+    validate.checker(request_.DESCRIPTOR)(request_)
 
     assert request_ == filled
 
@@ -66,7 +66,7 @@ def test_a_request_is_filled_with_its_defaults(request_: Message, filled: Messag
 def test_what_breaks_a_rule_is_named_by_its_path(request_: Message, field: str) -> None:
     """As the client wrote it: published names, indexes of items."""
     with pytest.raises(InvalidArgument) as caught:
-        validate.apply(request_)
+        validate.checker(request_.DESCRIPTOR)(request_)
 
     assert caught.value.field == field
     assert caught.value.metadata["field"] == field
@@ -96,7 +96,7 @@ def _passes_if_writable(request: Message, value: Any) -> None:
     except ValueError:
         writable = False
     try:
-        validate.apply(request)
+        validate.checker(request.DESCRIPTOR)(request)
         passed = True
     except InvalidArgument:
         passed = False

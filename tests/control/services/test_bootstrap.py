@@ -11,7 +11,7 @@ import pytest
 from footlights import errors
 from footlights.auth.roles import Role
 from footlights.auth.secrets import ClusterKey
-from footlights.control.call.authenticate import Authentication
+from footlights.control.call.authenticate import TokenAuthenticator
 from footlights.control.services.bootstrap import recover
 from footlights.store import open_store
 from tests.store.databases import postgres
@@ -27,7 +27,7 @@ async def test_a_recovered_token_is_an_operators(tmp_path: Path) -> None:
 
     store = open_store(tmp_path)
     try:
-        caller = await Authentication(store, key.derive("tokens"), lambda: NOW).caller(f"Bearer {text}")
+        caller = await TokenAuthenticator(store, key.derive("tokens"), lambda: NOW).caller(f"Bearer {text}")
     finally:
         await store.close()
     assert (caller.subject, caller.role) == ("ann", Role.OPERATOR)
@@ -62,7 +62,7 @@ async def test_beside_a_running_server_on_postgres(tmp_path: Path) -> None:
         try:
             text = await recover(tmp_path, database, "ann", {}, now=NOW)
 
-            caller = await Authentication(store, key.derive("tokens"), lambda: NOW).caller(f"Bearer {text}")
+            caller = await TokenAuthenticator(store, key.derive("tokens"), lambda: NOW).caller(f"Bearer {text}")
         finally:
             await store.close()
 

@@ -183,7 +183,7 @@ async def test_a_secret_is_seen_by_its_application_alone(plane: Control) -> None
     for word in (_SECRET, _NUCLEUS["token"], plane.admin.rpartition("_")[2]):
         assert all(word not in text for text in texts)
         assert word.encode() not in database
-    assert "Created a session" in log.getvalue()
+    assert "session_created" in log.getvalue()
 
 
 async def test_secrets_are_taken_back_when_a_launch_is_to_stop(plane: Control) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from footlights import errors
 from footlights.auth import tokens
@@ -23,27 +23,38 @@ if TYPE_CHECKING:
 _REPLICA = Caller("replica", Role.REPLICA, "")
 
 
-class Authentication:
-    """Proves tokens against the store; what was proved is remembered for a few seconds, and never a refusal."""
+class Authenticator(Protocol):
+    """Says who calls."""
+
+    async def caller(self, authorization: str) -> Caller:
+        """Return the caller that presents an ``Authorization`` header.
+
+        Raises:
+            errors.Unauthenticated: There is none, or its credentials are not valid now.
+        """
+
+
+class TokenAuthenticator:
+    """Checks API tokens against the store. A valid token is remembered for a few seconds, a refusal never.
+
+    Args:
+        store: Has the tokens' digests.
+        key: What digests are made with.
+        clock: The wall clock that tokens expire by.
+        replica_proof: What other replicas present; empty where there are none.
+    """
 
     TTL_S = 5.0
     MAX_REMEMBERED = 10_000
 
     def __init__(self, store: Store, key: bytes, clock: Callable[[], datetime], replica_proof: str = "") -> None:
-        """Take the store, the key that digests are made with, and the wall clock that expiry is held against.
-
-        ``replica_proof`` is what other replicas present; empty where there are none.
-        """
         self._key, self._clock, self._replica_proof = key, clock, replica_proof
         self._rows: Gathered[str, Token | None] = Gathered(store, lambda ids: lambda tx: rows.some(tx, ids))
-        self._proved: OrderedDict[str, tuple[float, Token]] = OrderedDict()
+        self._valid: OrderedDict[str, tuple[float, Token]] = OrderedDict()
+        self._revoked = 0
 
     async def caller(self, authorization: str) -> Caller:
-        """Return who presents an ``Authorization`` header.
-
-        Raises:
-            errors.Unauthenticated: there is none, or it is not a token that is good now.
-        """
+        """See `Authenticator`."""
         scheme, _, text = authorization.partition(" ")
         if not authorization:
             raise errors.Unauthenticated(
@@ -51,12 +62,12 @@ class Authentication:
             )
         if scheme.lower() != "bearer":
             raise errors.Unauthenticated(
-                f"The authorization scheme {scheme!r} is not known here. Send 'Authorization: Bearer TOKEN'.",
+                f"The authorization scheme {scheme!r} is not supported. Send 'Authorization: Bearer TOKEN'.",
                 reason="TOKEN_INVALID",
             )
         if self._replica_proof and hmac.compare_digest(text.encode(), self._replica_proof.encode()):
             return _REPLICA
-        row = await self._prove(text.strip())
+        row = await self._find(text.strip())
         if row.revoked_time is not None:
             raise errors.Unauthenticated("The token was revoked. Ask for a new one.", reason="TOKEN_REVOKED")
         if row.expire_time is not None and row.expire_time <= self._clock():
@@ -64,17 +75,18 @@ class Authentication:
         return Caller(row.subject, Role(row.role), row.token_id)
 
     def forget(self, token_id: str) -> None:
-        """Forget what was proved of a token: it was revoked."""
-        for text in [text for text, (_, row) in self._proved.items() if row.token_id == token_id]:
-            del self._proved[text]
+        """Drop what is remembered of a token: it was revoked."""
+        self._revoked += 1
+        for text in [text for text, (_, row) in self._valid.items() if row.token_id == token_id]:
+            del self._valid[text]
 
-    async def _prove(self, text: str) -> Token:
+    async def _find(self, text: str) -> Token:
         now = time.monotonic()
-        known = self._proved.get(text)
+        known = self._valid.get(text)
         if known is not None and now - known[0] < self.TTL_S:
             return known[1]
         presented = tokens.parse(text)
-        row = None
+        row, revoked = None, self._revoked
         if presented is not None:
             row = await self._rows(presented.token_id)
         if presented is None or row is None or not tokens.matches(presented, self._key, row.digest):
@@ -82,9 +94,14 @@ class Authentication:
                 "The token is not one of this control plane's. Check that all of it was copied.",
                 reason="TOKEN_INVALID",
             )
-        self._proved[text] = (now, row)
-        self._proved.move_to_end(text)
-        # The oldest are first: whoever called once, as agents do, is not remembered for longer than it helps.
-        while now - next(iter(self._proved.values()))[0] >= self.TTL_S or len(self._proved) > self.MAX_REMEMBERED:
-            self._proved.popitem(last=False)
+        if revoked == self._revoked:
+            # Otherwise the row may be from before the revocation that came during the read.
+            self._remember(text, row, now)
         return row
+
+    def _remember(self, text: str, row: Token, now: float) -> None:
+        self._valid[text] = (now, row)
+        self._valid.move_to_end(text)
+        # The oldest are first: what is not used again, as by agents, is not kept beyond its time.
+        while now - next(iter(self._valid.values()))[0] >= self.TTL_S or len(self._valid) > self.MAX_REMEMBERED:
+            self._valid.popitem(last=False)

@@ -1,32 +1,71 @@
-"""Who calls, and under which request id: set by the interceptor, read by servicers."""
+"""One call, as its handler sees it: who calls, under which id, and until when."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from google.protobuf.message import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from footlights.auth.roles import Caller
 
+    Metadata = Sequence[tuple[str, str | bytes]]
 
-@dataclass(frozen=True, slots=True)
+
+RequestT_co = TypeVar("RequestT_co", bound=Message, covariant=True)
+ResponseT_contra = TypeVar("ResponseT_contra", bound=Message, contravariant=True)
+
+
 class Call:
-    """One call under way."""
+    """A call in progress. It is cancelled by cancelling the task that runs its handler.
+
+    Args:
+        method: ``/package.Service/Method``.
+        metadata: What the client sent beside the request.
+        peer: The client's address as gRPC writes it.
+        deadline: When the call ends, on the event loop's clock; None for never.
+        send_metadata: Sends the initial metadata of a stream before its first response.
+    """
 
     caller: Caller
-    request_id: str
-    idempotency_key: str = ""
+    """Set once the caller is authenticated."""
+
+    def __init__(
+        self,
+        method: str,
+        metadata: Metadata,
+        *,
+        peer: str = "inproc:",
+        deadline: float | None = None,
+        send_metadata: Callable[[Metadata], Awaitable[None]] | None = None,
+    ) -> None:
+        self.method, self.metadata, self.peer, self.deadline = method, metadata, peer, deadline
+        self.request_id = self.idempotency_key = ""
+        self.initial_metadata: list[tuple[str, str | bytes]] = []
+        """Sent before the first response. A handler of one response may add to it, one of a stream comes too late."""
+        self.trailing_metadata: list[tuple[str, str | bytes]] = []
+        """Sent with the status."""
+        self._send_metadata = send_metadata
+
+    async def open(self) -> None:
+        """Send the initial metadata, unless they were sent."""
+        if self._send_metadata is not None:
+            send, self._send_metadata = self._send_metadata, None
+            await send(self.initial_metadata)
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline; None where there is none."""
+        return None if self.deadline is None else max(self.deadline - asyncio.get_running_loop().time(), 0.0)
 
 
-_current: ContextVar[Call] = ContextVar("footlights_call")
+class MessageStream(Protocol[RequestT_co, ResponseT_contra]):
+    """Both directions of a bidirectional stream: an object of one call, because each generator costs KiB."""
 
+    async def read(self) -> RequestT_co | None:
+        """Return the next request; None once the client has ended its side."""
 
-def current() -> Call:
-    """Return the call that this code runs for. Raises LookupError outside of one."""
-    return _current.get()
-
-
-def enter(call: Call) -> None:
-    """Make ``call`` the current one for the rest of this task."""
-    _current.set(call)
+    async def write(self, message: ResponseT_contra) -> None:
+        """Send a response; waits while the client does not keep up."""

@@ -1,177 +1,168 @@
-"""What every call goes through: request id, caller, permission, rules, errors, metrics, log.
+"""What every call passes, whatever transport carries it.
 
-One interceptor, because the parts share their state and their order matters: whatever goes wrong inside, also while
-the caller is being proved, leaves as one ``google.rpc.Status`` with one ``ErrorInfo`` (AIP-193).
+Request id, caller, permission, rules, handler, errors, metrics, log: one function, because the stages share their state
+and their order matters. Whatever fails inside leaves as one `errors.Error`; the transport makes a ``google.rpc.Status``
+of it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
+import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-import grpc
 import structlog
-from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
-from grpc_status import rpc_status
 
 from footlights import errors, ids
-from footlights.control.call import context, validate
-from footlights.status import CODE_NAMES, to_status
-from footlights.v1 import permission_pb2
+from footlights.status import CODE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-    from footlights.control.call.authenticate import Authentication
+    from footlights.control.call.authenticate import Authenticator
+    from footlights.control.call.context import Call
+    from footlights.control.call.registry import Rpc
     from footlights.control.observability.metrics import Metrics
 
+T = TypeVar("T")
+RequestT = TypeVar("RequestT")
 log = structlog.get_logger(__name__)
 
-Handler = Any
-"""A grpc.RpcMethodHandler: the library's own type has no public constructor to type against."""
+RETRY_AFTER_S = 1.0
+"""When a client of a process that stops may try again: another process, or the next one, answers by then."""
 
-_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_ALMOST_S = 0.01
+"""A call that is cancelled this close to its deadline was ended by it: both sides have a timer of their own."""
 
 _SHED = {"QUEUE_FULL": "QUEUE", "STORE_OVERLOADED": "STORE"}
-"""Refusals that say that there is too much of something, and what."""
+"""Reasons that mean overload, and of what."""
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of our services."""
+class Pipeline:
+    """Runs calls, and ends them in order when the process stops."""
 
-    def __init__(self, authentication: Authentication, metrics: Metrics) -> None:
-        """Take how callers are proved, and where calls are counted."""
-        self._authentication, self._metrics = authentication, metrics
-        self._permissions: dict[str, str] = {}
+    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+        self._authenticator, self._metrics = authenticator, metrics
+        self._stopping = False
+        self._unary = 0
+        self._streams: set[asyncio.Task[object]] = set()
+        self._interrupted: set[asyncio.Task[object]] = set()
+        self._all_over = asyncio.Event()
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Handler]], details: grpc.HandlerCallDetails
-    ) -> Handler:
-        """Return the handler, wrapped."""
-        handler = await continuation(details)
-        method: str = details.method
-        if handler is None or method.startswith(_OPEN):
-            return handler
-        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
-        if handler.request_streaming:
-            hold = inspect.iscoroutinefunction(handler.stream_stream)
-            return grpc.stream_stream_rpc_method_handler(
-                (self._awaited if hold else self._streaming)(method, metadata, handler.stream_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, metadata, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._awaited(method, metadata, handler.unary_unary),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+    @property
+    def running(self) -> int:
+        """The number of calls in progress, streams included."""
+        return self._unary + len(self._streams)
 
-    def _awaited(self, method: str, metadata: dict[str, str], inner: Callable[..., Awaitable[Any]]) -> Any:
-        """Wrap a handler that is awaited: of one answer, or of streams that it reads and writes through its context."""
+    async def run(
+        self, rpc: Rpc, request: RequestT, call: Call, proceed: Callable[[RequestT, Call], Awaitable[T]]
+    ) -> T:
+        """Run one call.
 
-        async def call(request: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            started = time.perf_counter()
-            head = _Head(servicer_context, request_id := ids.request_id(metadata.get("x-request-id", "")))
-            try:
-                await self._enter(method, metadata, request_id)
-                if isinstance(request, Message):
-                    validate.apply(request)
-                await head.send()
-                answer = await inner(request, servicer_context)
-            except Exception as error:
-                await head.send()
-                await self._fail(method, request_id, started, error, servicer_context)
-            else:
-                self._finish(method, request_id, started, "OK")
-                return answer
+        Args:
+            rpc: What is called.
+            request: The request, or the stream that requests are read from.
+            call: What goes along with it.
+            proceed: The handler, or what runs it.
 
-        return call
+        Raises:
+            errors.Error: The call failed.
+            asyncio.CancelledError: Its client has ended it, or its deadline has passed.
+        """
+        started = time.perf_counter()
+        code, reason = "OK", ""
+        try:
+            return await self._admitted(rpc, request, call, proceed)
+        except errors.Error as error:
+            code, reason = CODE_NAMES[error.code], error.reason
+            raise
+        except asyncio.CancelledError:
+            remaining = call.time_remaining()
+            code = "CANCELLED" if remaining is None or remaining > _ALMOST_S else "DEADLINE_EXCEEDED"
+            raise
+        except Exception:
+            log.exception("call_failed", method=rpc.path)
+            code, reason = "INTERNAL", errors.Internal.default_reason
+            raise errors.Internal(
+                f"Something went wrong in the control plane. Its log says what, under request id {call.request_id}.",
+                metadata={"request_id": call.request_id},
+            ) from None
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.call(rpc.path, code, seconds)
+            if reason in _SHED:
+                self._metrics.shed(_SHED[reason])
+            log.debug("call", method=rpc.path, code=code, reason=reason, seconds=round(seconds, 4))
 
-    def _streaming(self, method: str, metadata: dict[str, str], inner: Callable[..., AsyncGenerator[Any, None]]) -> Any:
-        async def call(request: Any, servicer_context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            started = time.perf_counter()
-            head = _Head(servicer_context, request_id := ids.request_id(metadata.get("x-request-id", "")))
-            try:
-                await self._enter(method, metadata, request_id)
-                if isinstance(request, Message):
-                    validate.apply(request)
-                await head.send()
-                async with contextlib.aclosing(inner(request, servicer_context)) as answers:
-                    async for answer in answers:
-                        yield answer
-            except Exception as error:
-                await head.send()
-                await self._fail(method, request_id, started, error, servicer_context)
-            else:
-                self._finish(method, request_id, started, "OK")
+    def stop(self) -> None:
+        """Refuse new calls and end running streams, both with UNAVAILABLE; unary calls go on."""
+        self._stopping = True
+        for task in self._streams - self._interrupted:
+            self._interrupted.add(task)
+            task.cancel()
 
-        return call
+    async def finished(self, within_s: float) -> bool:
+        """Wait until no call is running; return False where some still are after ``within_s`` seconds."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self.running:
+                    self._all_over.clear()
+                    await self._all_over.wait()
+        except TimeoutError:
+            log.warning("calls_still_running", calls=self.running)
+            return False
+        return True
 
-    async def _enter(self, method: str, metadata: dict[str, str], request_id: str) -> None:
+    async def _admitted(
+        self, rpc: Rpc, request: RequestT, call: Call, proceed: Callable[[RequestT, Call], Awaitable[T]]
+    ) -> T:
+        headers = dict(call.metadata)
+        call.request_id = ids.request_id(_text(headers.get("x-request-id", "")))
+        call.initial_metadata.append(("x-request-id", call.request_id))
+        if self._stopping:
+            raise _stopping()
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        caller = await self._authentication.caller(metadata.get("authorization", ""))
-        structlog.contextvars.bind_contextvars(subject=caller.subject)
-        caller.require(self._permission(method))
-        context.enter(context.Call(caller, request_id, metadata.get("idempotency-key", "")))
-
-    def _permission(self, method: str) -> str:
-        known = self._permissions.get(method)
-        if known is None:
-            service, _, name = method.removeprefix("/").partition("/")
-            descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-            known = self._permissions[method] = descriptor.GetOptions().Extensions[permission_pb2.permission]
-        return known
-
-    async def _fail(
-        self,
-        method: str,
-        request_id: str,
-        started: float,
-        error: Exception,
-        servicer_context: grpc.aio.ServicerContext[Any, Any],
-    ) -> None:
-        if isinstance(error, grpc.aio.AbortError):
-            raise error
-        if not isinstance(error, errors.Error):
-            log.exception("call_failed", method=method)
-            error = errors.Internal(
-                f"Something went wrong in the control plane. Its log says what, under request id {request_id}.",
-                metadata={"request_id": request_id},
-            )
-        self._finish(method, request_id, started, CODE_NAMES[error.code], reason=error.reason)
-        await servicer_context.abort_with_status(rpc_status.to_status(to_status(error)))
-
-    def _finish(self, method: str, request_id: str, started: float, code: str, reason: str = "") -> None:
-        seconds = time.perf_counter() - started
-        self._metrics.call(method, code, seconds)
-        if reason in _SHED:
-            self._metrics.shed(_SHED[reason])
-        log.debug("call", method=method, code=code, reason=reason, seconds=round(seconds, 4))
+        structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        task: asyncio.Task[object] | None = None
+        if rpc.server_streaming:
+            task = asyncio.current_task()
+            assert task is not None
+            self._streams.add(task)
+        else:
+            self._unary += 1
+        try:
+            call.caller = await self._authenticator.caller(_text(headers.get("authorization", "")))
+            structlog.contextvars.bind_contextvars(subject=call.caller.subject)
+            call.caller.require(rpc.permission)
+            call.idempotency_key = _text(headers.get("idempotency-key", ""))
+            if isinstance(request, Message):
+                rpc.check(request)
+            if task is not None:
+                await call.open()
+            return await proceed(request, call)
+        except asyncio.CancelledError:
+            if task is None or task not in self._interrupted:
+                raise
+            task.uncancel()
+            raise _stopping() from None
+        finally:
+            if task is None:
+                self._unary -= 1
+            else:
+                self._streams.discard(task)
+                self._interrupted.discard(task)
+            if self._stopping and not self.running:
+                self._all_over.set()
 
 
-class _Head:
-    """The initial metadata of a call, sent once: when the call is accepted, or else right before it fails.
+def _stopping() -> errors.Unavailable:
+    return errors.Unavailable(
+        "This server is stopping. Try again: another one answers, or this one once it has restarted.",
+        reason="SERVER_STOPPING",
+        retry_after_s=RETRY_AFTER_S,
+    )
 
-    A client takes them for the server's word that the call is under way: a watch that has nothing to tell yet is
-    opened by them over HTTP, after which no failure can have a status of its own.
-    """
 
-    __slots__ = ("_context", "_request_id", "_sent")
-
-    def __init__(self, servicer_context: grpc.aio.ServicerContext[Any, Any], request_id: str) -> None:
-        self._context, self._request_id, self._sent = servicer_context, request_id, False
-
-    async def send(self) -> None:
-        if not self._sent:
-            self._sent = True
-            await self._context.send_initial_metadata((("x-request-id", self._request_id),))
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else ""

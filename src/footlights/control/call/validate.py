@@ -24,21 +24,21 @@ Check = Callable[[Message, str], None]
 """Checks one message whose path in the request is given; may lower or fill a field."""
 
 
-def apply(request: Message) -> None:
-    """Fill the defaults of a request, lower what may be lowered, and refuse what breaks a rule.
-
-    Raises:
-        InvalidArgument: names the field by its path, its value and the fix.
-    """
-    # First what no field may hold, so that nothing after this meets a value that its type cannot mean.
-    _well_formed(request, "")
-    for check in _checks(request.DESCRIPTOR):
-        check(request, "")
-
-
 @cache
-def _checks(descriptor: Descriptor) -> tuple[Check, ...]:
-    return tuple(_compile(descriptor, frozenset()))
+def checker(descriptor: Descriptor) -> Callable[[Message], None]:
+    """Return what checks the requests of a type: fills defaults, lowers what may be lowered, refuses the rest.
+
+    It raises InvalidArgument, which names the field by its path, its value and the fix.
+    """
+    checks = tuple(_compile(descriptor, frozenset()))
+
+    def check(request: Message) -> None:
+        # First what no field may hold, so that no check below meets a value that its type cannot mean.
+        _well_formed(request, "")
+        for each in checks:
+            each(request, "")
+
+    return check
 
 
 def _compile(descriptor: Descriptor, above: frozenset[str]) -> Iterator[Check]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-import grpc
 import structlog
 
 from footlights import errors, ids
 from footlights.auth.roles import Role
-from footlights.control.call import context as calls
 from footlights.control.dispatch import addresses, observations
 from footlights.control.dispatch.link import Hub, OpenLink
 from footlights.control.dispatch.reports import Observing
@@ -20,12 +18,13 @@ from footlights.protocol import times
 from footlights.store.nodes import inventory, links, node_rows
 from footlights.store.nodes.inventory import Inventory
 from footlights.store.nodes.links import Arrival, Departure
-from footlights.v1 import agent_pb2, agent_pb2_grpc
+from footlights.v1 import agent_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from datetime import datetime
 
+    from footlights.control.call.context import Call, MessageStream
     from footlights.control.dispatch.identity import Duplicates
     from footlights.control.dispatch.sender import Telling
     from footlights.control.observability.metrics import Metrics
@@ -33,17 +32,18 @@ if TYPE_CHECKING:
     from footlights.control.settings import ServerSettings
     from footlights.store import Store, Transaction
 
+    LinkStream = MessageStream[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
+
 log = structlog.get_logger(__name__)
 
 PROTOCOL_VERSION = 1
 
-Context = grpc.aio.ServicerContext[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
 _HELLO_TIMEOUT_S = 10.0
 MAX_UNRECORDED = 1000
 """Messages of one agent that wait for the store; then its stream is held back."""
 
 
-class Agents(agent_pb2_grpc.AgentServiceServicer):
+class Agents:
     """Serves agents' links."""
 
     def __init__(
@@ -66,16 +66,14 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         self._observing = Observing(store, bus, metrics, clock)
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def Link(  # type: ignore[override]
-        self, _requests: AsyncIterator[agent_pb2.LinkRequest], context: Context
-    ) -> None:
+    async def link(self, stream: LinkStream, call: Call) -> None:
         """Hold one agent's link.
 
-        It reads and writes through the context: each generator that a link goes through instead costs it kibibytes,
+        It reads and writes through the stream: each generator that a link goes through instead costs it kibibytes,
         as does a hello that somebody still refers to.
         """
-        hello = await self._hello(context)
-        peer = context.peer()
+        hello = await self._hello(stream, call)
+        peer = call.peer
         addresses.check(hello.facts, peer)
         link = await self._open(hello, peer)
         try:
@@ -83,16 +81,16 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             del hello
             self._bus.watchers()
             self._bus.waiting(link.node)
-            await context.write(self._welcome(link))
-            await context.write(agent_pb2.LinkResponse(assignments=await self._telling.full_set(link)))
-            await link.hold(context.write, lambda: self._read(link, context))
+            await stream.write(self._welcome(link))
+            await stream.write(agent_pb2.LinkResponse(assignments=await self._telling.full_set(link)))
+            await link.hold(stream.write, lambda: self._read(link, stream))
         finally:
             await self._close(link)
 
-    async def _hello(self, context: Context) -> agent_pb2.Hello:
+    async def _hello(self, stream: LinkStream, call: Call) -> agent_pb2.Hello:
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
-                first = await _next(context)
+                first = await stream.read()
         except TimeoutError:
             first = None
         if first is None:
@@ -106,7 +104,7 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         ids.check_node("hello.node", hello.node)
         if not hello.incarnation:
             raise errors.InvalidArgument("hello.incarnation", "is missing. Mint one when the agent starts.")
-        caller = calls.current().caller
+        caller = call.caller
         if caller.role is not Role.NODE or caller.subject != hello.node:
             raise errors.PermissionDenied(
                 f"The token is for {caller.subject!r}, not for node {hello.node!r}. Create one with: "
@@ -175,12 +173,12 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
             log.info("link_ended", node=link.node, epoch=link.epoch)
             self._bus.waiting(link.node)
 
-    async def _read(self, link: OpenLink, context: Context) -> None:
+    async def _read(self, link: OpenLink, stream: LinkStream) -> None:
         """Hear the agent. What it says is recorded by a task that lives only while there is something to record."""
         unrecorded: list[agent_pb2.LinkRequest] = []
         recorder: asyncio.Task[None] | None = None
         try:
-            while (request := await _next(context)) is not None:
+            while (request := await stream.read()) is not None:
                 self._hub.hear(link)
                 kind = request.WhichOneof("message")
                 if kind == "log_part":
@@ -240,9 +238,3 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
 
         await self._store.write(write)
         self._bus.waiting(link.node)
-
-
-async def _next(context: Context) -> agent_pb2.LinkRequest | None:
-    """Return what the agent says next; None once it has ended the stream."""
-    message: Any = await context.read()
-    return None if message is grpc.aio.EOF else message

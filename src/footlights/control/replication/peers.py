@@ -8,7 +8,7 @@ import grpc
 
 from footlights.control.dispatch.link import Hub, unreachable
 from footlights.control.observability import certificates
-from footlights.gateway.upstream.calls import status_of
+from footlights.gateway.upstream.grpc import status_of
 from footlights.protocol import times
 from footlights.status import from_status
 from footlights.store.cluster import replica_rows
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from footlights.control.call.context import Call
     from footlights.store import Store
 
 _RIVAL_SLACK_S = 3.0
@@ -114,7 +115,7 @@ class Peers:
         return self._channels[address]
 
 
-class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
+class ReplicaService:
     """Answers other replicas from the links of this one."""
 
     MAX_PATIENCE_S = 30.0
@@ -123,22 +124,14 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
         """Take the links."""
         self._hub = hub
 
-    async def ReadLog(
-        self,
-        request: replica_pb2.ReadLogRequest,
-        context: grpc.aio.ServicerContext[replica_pb2.ReadLogRequest, agent_pb2.LogPart],
-    ) -> AsyncIterator[agent_pb2.LogPart]:
+    async def read_log(self, request: replica_pb2.ReadLogRequest, call: Call) -> AsyncIterator[agent_pb2.LogPart]:
         """Read a launch's output from an agent that is linked here."""
         async for part in self._hub.log(
             request.node, request.launch_id, tail_lines=request.tail_lines, follow=request.follow
         ):
             yield part
 
-    async def FindRival(
-        self,
-        request: replica_pb2.FindRivalRequest,
-        context: grpc.aio.ServicerContext[replica_pb2.FindRivalRequest, replica_pb2.FindRivalResponse],
-    ) -> replica_pb2.FindRivalResponse:
+    async def find_rival(self, request: replica_pb2.FindRivalRequest, call: Call) -> replica_pb2.FindRivalResponse:
         """Say whether the agent that is linked here under this name is alive and another one."""
         if self._hub.get(request.node) is None:
             raise unreachable(request.node)

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import contextlib
+from typing import TYPE_CHECKING, TypeVar
 
-import grpc
 import semver
 import structlog
 
 from footlights import errors, ids
 from footlights.control import present
 from footlights.launch.recipe import recipe
+from footlights.protocol.times import timestamp
 from footlights.store import Store, Transaction, Unit
 from footlights.store import applications as rows
-from footlights.v1 import application_pb2, application_pb2_grpc
+from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from footlights.control.call.context import Call
     from footlights.control.replication.signals import Bus
+    from footlights.store.schema import Application, Release
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 
-
-class Applications(application_pb2_grpc.ApplicationServiceServicer):
+class ApplicationService:
     """Serves applications, versions and releases."""
 
     def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
         """Take what it reads and writes, whom it wakes, and the clock."""
         self._store, self._bus, self._clock = store, bus, clock
 
-    async def ListApplications(
-        self, request: application_pb2.ListApplicationsRequest, context: Context
+    async def list_applications(
+        self, request: application_pb2.ListApplicationsRequest, call: Call
     ) -> application_pb2.ListApplicationsResponse:
         """Return one page, by id. The page token is the last id of the page before."""
 
@@ -43,20 +44,20 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             found = rows.page(tx, request.page_token, request.limit + 1)
             items = found[: request.limit]
             return application_pb2.ListApplicationsResponse(
-                items=[present.application(row, rows.releases(tx, row.application)) for row in items],
+                items=[_application_message(row, rows.releases(tx, row.application)) for row in items],
                 next_page_token=items[-1].application if len(found) > request.limit else "",
             )
 
         return await self._store.read(read)
 
-    async def GetApplication(
-        self, request: application_pb2.GetApplicationRequest, context: Context
+    async def get_application(
+        self, request: application_pb2.GetApplicationRequest, call: Call
     ) -> application_pb2.Application:
         """Return one application."""
         return await self._store.read(lambda tx: _application(tx, request.application))
 
-    async def ApplyApplication(
-        self, request: application_pb2.ApplyApplicationRequest, context: Context
+    async def apply_application(
+        self, request: application_pb2.ApplyApplicationRequest, call: Call
     ) -> application_pb2.ApplyApplicationResponse:
         """Bring a manifest about, all of it or nothing."""
         wanted = request.application
@@ -89,8 +90,8 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
         )
         return answer
 
-    async def DeleteApplication(
-        self, request: application_pb2.DeleteApplicationRequest, context: Context
+    async def delete_application(
+        self, request: application_pb2.DeleteApplicationRequest, call: Call
     ) -> application_pb2.DeleteApplicationResponse:
         """Remove an application that no living session is of."""
 
@@ -103,8 +104,8 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
         await self._write(write)
         return application_pb2.DeleteApplicationResponse()
 
-    async def ListVersions(
-        self, request: application_pb2.ListVersionsRequest, context: Context
+    async def list_versions(
+        self, request: application_pb2.ListVersionsRequest, call: Call
     ) -> application_pb2.ListVersionsResponse:
         """Return all versions, newest first by semantic version."""
 
@@ -116,12 +117,12 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
 
         return application_pb2.ListVersionsResponse(items=await self._store.read(read))
 
-    async def GetVersion(self, request: application_pb2.GetVersionRequest, context: Context) -> application_pb2.Version:
+    async def get_version(self, request: application_pb2.GetVersionRequest, call: Call) -> application_pb2.Version:
         """Return one version."""
         return await self._store.read(lambda tx: _version(tx, request.application, request.version))
 
-    async def CreateVersion(
-        self, request: application_pb2.CreateVersionRequest, context: Context
+    async def create_version(
+        self, request: application_pb2.CreateVersionRequest, call: Call
     ) -> application_pb2.Version:
         """Add a version; it can never be changed."""
         with _prefixed("version"):
@@ -135,8 +136,8 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
 
         return await self._write(write)
 
-    async def DeleteVersion(
-        self, request: application_pb2.DeleteVersionRequest, context: Context
+    async def delete_version(
+        self, request: application_pb2.DeleteVersionRequest, call: Call
     ) -> application_pb2.DeleteVersionResponse:
         """Remove a version that nothing points at and nothing runs."""
 
@@ -156,18 +157,18 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
         await self._write(write)
         return application_pb2.DeleteVersionResponse()
 
-    async def ListReleases(
-        self, request: application_pb2.ListReleasesRequest, context: Context
+    async def list_releases(
+        self, request: application_pb2.ListReleasesRequest, call: Call
     ) -> application_pb2.ListReleasesResponse:
         """Return all releases, by name."""
 
         def read(tx: Transaction) -> list[application_pb2.Release]:
             _application(tx, request.application)
-            return [present.release(row) for row in rows.releases(tx, request.application)]
+            return [_release_message(row) for row in rows.releases(tx, request.application)]
 
         return application_pb2.ListReleasesResponse(items=await self._store.read(read))
 
-    async def SetRelease(self, request: application_pb2.SetReleaseRequest, context: Context) -> application_pb2.Release:
+    async def set_release(self, request: application_pb2.SetReleaseRequest, call: Call) -> application_pb2.Release:
         """Point a release at a version."""
         ids.check_slug("release", request.release)
         now = self._clock()
@@ -177,12 +178,12 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
             _point(tx, request.application, request.release, request.version, "version", now)
             row = rows.release(tx, request.application, request.release)
             assert row is not None
-            return present.release(row)
+            return _release_message(row)
 
         return await self._write(write)
 
-    async def DeleteRelease(
-        self, request: application_pb2.DeleteReleaseRequest, context: Context
+    async def delete_release(
+        self, request: application_pb2.DeleteReleaseRequest, call: Call
     ) -> application_pb2.DeleteReleaseResponse:
         """Remove a release."""
 
@@ -202,21 +203,18 @@ class Applications(application_pb2_grpc.ApplicationServiceServicer):
         return answer
 
 
-class _prefixed:
-    """Puts the path of the enclosing message before the field that an InvalidArgument names."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, errors.InvalidArgument):
-            field = error.field.removeprefix("version.") if error.field.startswith("version.") else error.field
-            raise errors.InvalidArgument(
-                f"{self._path}.{field}", error.problem, reason=error.reason, metadata=error.metadata
-            ) from None
+@contextlib.contextmanager
+def _prefixed(path: str) -> Iterator[None]:
+    """Put the path of the enclosing message before the field that an InvalidArgument names."""
+    try:
+        yield
+    except errors.InvalidArgument as error:
+        raise errors.InvalidArgument(
+            f"{path}.{error.field.removeprefix('version.')}",
+            error.problem,
+            reason=error.reason,
+            metadata=error.metadata,
+        ) from None
 
 
 def _application(tx: Transaction, name: str) -> application_pb2.Application:
@@ -227,7 +225,7 @@ def _application(tx: Transaction, name: str) -> application_pb2.Application:
             reason="APPLICATION_NOT_FOUND",
             metadata={"field": "application", "application": name},
         )
-    return present.application(row, rows.releases(tx, name))
+    return _application_message(row, rows.releases(tx, name))
 
 
 def _version(tx: Transaction, application: str, name: str) -> application_pb2.Version:
@@ -251,7 +249,7 @@ def _add(
     *,
     same_is_well: bool,
 ) -> bool:
-    fresh = present.recipe(version)
+    fresh = _recipe(version)
     known = rows.version(tx, application, version.version)
     if known is None:
         rows.add_version(tx, application, version.version, fresh, now=now)
@@ -288,3 +286,34 @@ def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> No
             reason="SESSIONS_ALIVE",
             metadata={"sessions": str(living)},
         )
+
+
+def _application_message(row: Application, releases: Iterable[Release]) -> application_pb2.Application:
+    """Return an application with its releases."""
+    return application_pb2.Application(
+        application=row.application,
+        display_name=row.display_name,
+        description=row.description,
+        tags=row.tags,
+        created_time=timestamp(row.created_time),
+        releases={release.release: release.version for release in releases},
+    )
+
+
+def _release_message(row: Release) -> application_pb2.Release:
+    """Return a release."""
+    return application_pb2.Release(
+        application=row.application,
+        release=row.release,
+        version=row.version,
+        updated_time=timestamp(row.updated_time),
+    )
+
+
+def _recipe(message: application_pb2.Version) -> bytes:
+    """Return a version's recipe as it is stored: without what the control plane adds, and always the same bytes."""
+    bare = application_pb2.Version()
+    bare.CopyFrom(message)
+    bare.ClearField("application")
+    bare.ClearField("created_time")
+    return bare.SerializeToString(deterministic=True)

@@ -1,7 +1,7 @@
-"""What callers name, resolved, and remembered for a moment: thousands of sessions a second name the same few versions.
+"""Resolved versions and profiles, remembered for a moment: thousands of sessions a second name the same few versions.
 
-A change in this process is seen by the next request; one at another replica as soon as its wake-up arrives, and after
-``TTL_S`` in any case. What is not found is looked for each time.
+A change in this process is seen by the next request; one at another replica as soon as its signal arrives, and after
+``TTL_S`` in any case. What is not found is not remembered.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ if TYPE_CHECKING:
     from footlights.store import Store
 
 
-class Catalogue:
-    """Resolves versions and profiles."""
+class Catalog:
+    """Resolves versions and profiles, from memory where it is recent."""
 
     TTL_S = 1.0
     MOST = 1000
 
     def __init__(self, store: Store, bus: Bus, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Take where it looks, and what says that something has changed there."""
         self._store, self._bus, self._monotonic = store, bus, monotonic
         self._known: dict[tuple[str, str, str], tuple[float, Resolved]] = {}
         self._seen = bus.catalogue.count
 
     async def resolve(self, application: str, version: str, profile: str) -> Resolved:
-        """Return what ``resolving.resolve`` returns; its needs and limits are the caller's own.
+        """Return what ``resolve.resolve`` returns, with needs and limits that the caller may change.
 
         Raises:
             errors.NotFound: the application, version or profile is unknown.

@@ -4,42 +4,44 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 
 from footlights import errors
 from footlights.control import present
 from footlights.control.call import bounds
-from footlights.control.scheduling import quarantine
+from footlights.control.scheduling import node_conditions, quarantine
 from footlights.protocol import times
 from footlights.store.cluster import replica_rows
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows as rows
-from footlights.v1 import node_pb2, node_pb2_grpc
+from footlights.store.schema import moment
+from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from footlights.control.call.context import Call
     from footlights.control.liveness.mass_loss import Brake
     from footlights.control.replication.signals import Bus
     from footlights.store import Store, Transaction
-    from footlights.store.schema import Node
+    from footlights.store.schema import Device, Lease, Node
 
 log = structlog.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
+NOTICE_TTL = timedelta(minutes=2)
+"""How long a notice is shown: an agent repeats within less what still holds."""
 
 
-class Nodes(node_pb2_grpc.NodeServiceServicer):
+class NodeService:
     """Serves nodes."""
 
     def __init__(self, store: Store, bus: Bus, brake: Brake, clock: Callable[[], datetime]) -> None:
         """Take what it reads and writes, whom it wakes, whether reaping pauses, and the clock."""
         self._store, self._bus, self._brake, self._clock = store, bus, brake, clock
 
-    async def ListNodes(self, request: node_pb2.ListNodesRequest, context: Context) -> node_pb2.ListNodesResponse:
+    async def list_nodes(self, request: node_pb2.ListNodesRequest, call: Call) -> node_pb2.ListNodesResponse:
         """Return all nodes."""
         now = self._clock()
 
@@ -49,7 +51,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
                 devices[device.node].append(device)
             for lease in launch_rows.live_leases(tx):
                 leases[lease.node].append(lease)
-            found = [present.node(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
+            found = [_message(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
             quarantine.show(tx, found, now=now)
             return found, replica_rows.brake(tx)
 
@@ -62,20 +64,20 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
             _show_brake(answer.brake, elsewhere.cause, elsewhere.message, elsewhere.since)
         return answer
 
-    async def GetNode(self, request: node_pb2.GetNodeRequest, context: Context) -> node_pb2.Node:
+    async def get_node(self, request: node_pb2.GetNodeRequest, call: Call) -> node_pb2.Node:
         """Return one node."""
         now = self._clock()
         return await self._store.read(lambda tx: _show(tx, request.node, now))
 
-    async def CordonNode(self, request: node_pb2.CordonNodeRequest, context: Context) -> node_pb2.Node:
+    async def cordon_node(self, request: node_pb2.CordonNodeRequest, call: Call) -> node_pb2.Node:
         """Place nothing new on a node."""
         return await self._set(request.node, cordoned=True, draining=False)
 
-    async def UncordonNode(self, request: node_pb2.UncordonNodeRequest, context: Context) -> node_pb2.Node:
+    async def uncordon_node(self, request: node_pb2.UncordonNodeRequest, call: Call) -> node_pb2.Node:
         """Take a node back into use."""
         return await self._set(request.node, cordoned=False, draining=False)
 
-    async def DrainNode(self, request: node_pb2.DrainNodeRequest, context: Context) -> node_pb2.Node:
+    async def drain_node(self, request: node_pb2.DrainNodeRequest, call: Call) -> node_pb2.Node:
         """Place nothing new on a node, and end what is left at the deadline."""
         deadline = None
         if request.HasField("deadline"):
@@ -84,7 +86,7 @@ class Nodes(node_pb2_grpc.NodeServiceServicer):
             deadline = self._clock() + timedelta(seconds=left)
         return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
 
-    async def ForgetNode(self, request: node_pb2.ForgetNodeRequest, context: Context) -> node_pb2.ForgetNodeResponse:
+    async def forget_node(self, request: node_pb2.ForgetNodeRequest, call: Call) -> node_pb2.ForgetNodeResponse:
         """Give up a node that will not come back."""
         now = self._clock()
 
@@ -130,7 +132,7 @@ def _find(tx: Transaction, name: str) -> Node:
 
 
 def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
-    found = present.node(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
+    found = _message(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
     quarantine.show(tx, [found], now=now, node=name)
     return found
 
@@ -138,3 +140,35 @@ def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
 def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime) -> None:
     shown.reason, shown.message = cause, message
     shown.since_time.CopyFrom(times.timestamp(since))
+
+
+def _message(row: Node, devices: Sequence[Device], leases: Sequence[Lease], *, now: datetime) -> node_pb2.Node:
+    """Return a node with its devices and who holds them."""
+    message = node_pb2.Node(
+        node=row.node,
+        state=present.node_state(row, bool(leases)),
+        facts=node_pb2.NodeFacts.FromString(row.facts),
+        created_time=times.timestamp(row.created_time),
+        epoch=row.epoch,
+        session_count=len({lease.session_id for lease in leases}),
+    )
+    for name in ("connected_time", "last_seen_time", "drain_time"):
+        time = getattr(row, name)
+        if time is not None:
+            getattr(message, name).CopyFrom(times.timestamp(time))
+    for reason, (text, met) in sorted(row.notices.items()):
+        if abs(now - moment(met)) < NOTICE_TTL:
+            message.notices.add(reason=reason, message=text, time=times.timestamp(moment(met)))
+    for device in devices:
+        shown = message.devices.add()
+        shown.MergeFromString(device.reading)
+        held = [lease for lease in leases if lease.device == device.uuid]
+        shown.slots = device.slots
+        shown.slots_leased = len(held)
+        shown.sessions.extend(sorted({lease.session_id for lease in held}))
+    message.devices.sort(key=lambda device: (device.index, device.uuid))
+    if ailment := node_conditions.needs_reboot(node_pb2.Device.FromString(row.reading) for row in devices if row.sick):
+        message.notices.add(reason=node_conditions.REASON, message=ailment, time=times.timestamp(now))
+        if message.state == node_pb2.Node.READY:
+            message.state = node_pb2.Node.CORDONED
+    return message

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import grpc
+from typing import TYPE_CHECKING, TypeVar
 
 from footlights import errors, ids
 from footlights.control.call import bounds
@@ -12,28 +10,28 @@ from footlights.control.services.sessions import resolve
 from footlights.protocol import times
 from footlights.store import Store, Unit
 from footlights.store import applications as rows
-from footlights.v1 import profile_pb2, profile_pb2_grpc
+from footlights.v1 import profile_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from footlights.control.call.context import Call
     from footlights.control.replication.signals import Bus
     from footlights.store.schema import Profile
 
 T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Profiles(profile_pb2_grpc.ProfileServiceServicer):
+class ProfileService:
     """Serves profiles."""
 
     def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
         """Take what it reads and writes, whom it wakes, and the clock."""
         self._store, self._bus, self._clock = store, bus, clock
 
-    async def ListProfiles(
-        self, request: profile_pb2.ListProfilesRequest, context: Context
+    async def list_profiles(
+        self, request: profile_pb2.ListProfilesRequest, call: Call
     ) -> profile_pb2.ListProfilesResponse:
         """Return all profiles, or those that match an application."""
         found = [_message(row) for row in await self._store.read(rows.profiles)]
@@ -41,11 +39,11 @@ class Profiles(profile_pb2_grpc.ProfileServiceServicer):
             found = [profile for profile in found if resolve.matches(profile, request.application)]
         return profile_pb2.ListProfilesResponse(items=found)
 
-    async def GetProfile(self, request: profile_pb2.GetProfileRequest, context: Context) -> profile_pb2.Profile:
+    async def get_profile(self, request: profile_pb2.GetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Return one profile."""
         return await self._get(request.profile)
 
-    async def SetProfile(self, request: profile_pb2.SetProfileRequest, context: Context) -> profile_pb2.Profile:
+    async def set_profile(self, request: profile_pb2.SetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Create or replace a profile."""
         profile, now = request.profile, self._clock()
         ids.check_slug("profile.profile", profile.profile)
@@ -56,8 +54,8 @@ class Profiles(profile_pb2_grpc.ProfileServiceServicer):
         await self._write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))
         return await self._get(profile.profile)
 
-    async def DeleteProfile(
-        self, request: profile_pb2.DeleteProfileRequest, context: Context
+    async def delete_profile(
+        self, request: profile_pb2.DeleteProfileRequest, call: Call
     ) -> profile_pb2.DeleteProfileResponse:
         """Remove a profile."""
         if not await self._write(lambda tx: rows.remove_profile(tx, request.profile)):

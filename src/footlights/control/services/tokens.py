@@ -4,42 +4,40 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 
 from footlights import __version__, errors, ids
 from footlights.auth import tokens as secrets
 from footlights.auth.roles import Role
-from footlights.control import present
 from footlights.control.call import bounds
-from footlights.control.call import context as calls
+from footlights.protocol.times import timestamp
 from footlights.store import Store, Transaction
 from footlights.store import tokens as rows
-from footlights.v1 import token_pb2, token_pb2_grpc
+from footlights.v1 import token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from footlights.control.call.authenticate import Authentication
+    from footlights.control.call.authenticate import TokenAuthenticator
+    from footlights.control.call.context import Call
+    from footlights.store.schema import Token
 
 log = structlog.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 
-
-class Tokens(token_pb2_grpc.TokenServiceServicer):
+class TokenService:
     """Serves tokens."""
 
-    def __init__(self, store: Store, authentication: Authentication, key: bytes, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, authenticator: TokenAuthenticator, key: bytes, clock: Callable[[], datetime]
+    ) -> None:
         """Take what it reads and writes, who remembers tokens, and what digests are made with."""
-        self._store, self._authentication, self._key, self._clock = store, authentication, key, clock
+        self._store, self._authenticator, self._key, self._clock = store, authenticator, key, clock
 
-    async def CreateToken(
-        self, request: token_pb2.CreateTokenRequest, context: Context
-    ) -> token_pb2.CreateTokenResponse:
+    async def create_token(self, request: token_pb2.CreateTokenRequest, call: Call) -> token_pb2.CreateTokenResponse:
         """Create a token; its secret is in this answer only."""
         role = Role(token_pb2.Token.Role.Name(request.role))
         if role is Role.NODE:
@@ -61,12 +59,12 @@ class Tokens(token_pb2_grpc.TokenServiceServicer):
         log.info("token_created", token_id=row.token_id, role=role.value)
         return token_pb2.CreateTokenResponse(secret=text, token=row)
 
-    async def ListTokens(self, request: token_pb2.ListTokensRequest, context: Context) -> token_pb2.ListTokensResponse:
+    async def list_tokens(self, request: token_pb2.ListTokensRequest, call: Call) -> token_pb2.ListTokensResponse:
         """Return all tokens, newest first."""
         found = await self._store.read(rows.everything)
-        return token_pb2.ListTokensResponse(items=[present.token(row) for row in found])
+        return token_pb2.ListTokensResponse(items=[_message(row) for row in found])
 
-    async def RevokeToken(self, request: token_pb2.RevokeTokenRequest, context: Context) -> token_pb2.Token:
+    async def revoke_token(self, request: token_pb2.RevokeTokenRequest, call: Call) -> token_pb2.Token:
         """Refuse a token from now on."""
         now = self._clock()
         row = await self._store.write(lambda tx: rows.revoke(tx, request.token_id, now=now))
@@ -76,13 +74,13 @@ class Tokens(token_pb2_grpc.TokenServiceServicer):
                 reason="TOKEN_NOT_FOUND",
                 metadata={"field": "token_id", "token_id": request.token_id},
             )
-        self._authentication.forget(row.token_id)
+        self._authenticator.forget(row.token_id)
         log.info("token_revoked", token_id=row.token_id)
-        return present.token(row)
+        return _message(row)
 
-    async def GetCaller(self, request: token_pb2.GetCallerRequest, context: Context) -> token_pb2.Caller:
+    async def get_caller(self, request: token_pb2.GetCallerRequest, call: Call) -> token_pb2.Caller:
         """Say who calls."""
-        caller = calls.current().caller
+        caller = call.caller
         return token_pb2.Caller(
             subject=caller.subject,
             role=token_pb2.Token.Role.Value(caller.role.value),
@@ -120,7 +118,7 @@ async def create(
         )
         row = rows.get(tx, minted.token_id)
         assert row is not None
-        return present.token(row)
+        return _message(row)
 
     return minted.text, await store.write(write)
 
@@ -132,6 +130,22 @@ async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -
     text, _ = await create(store, key, Role.OPERATOR, "admin", "The first token", now=now)
     _write_private(path, text + "\n")
     log.info("first_token", path=str(path))
+
+
+def _message(row: Token) -> token_pb2.Token:
+    """Return a token, without its secret."""
+    message = token_pb2.Token(
+        token_id=row.token_id,
+        role=token_pb2.Token.Role.Value(row.role),
+        subject=row.subject,
+        description=row.description,
+        created_time=timestamp(row.created_time),
+    )
+    if row.expire_time is not None:
+        message.expire_time.CopyFrom(timestamp(row.expire_time))
+    if row.revoked_time is not None:
+        message.revoked_time.CopyFrom(timestamp(row.revoked_time))
+    return message
 
 
 def _write_private(path: Path, text: str) -> None:

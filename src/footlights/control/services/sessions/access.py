@@ -1,22 +1,19 @@
-"""Sessions as a caller may see them, with what their launch and node add."""
+"""Which sessions a caller may see and act on: one rule for every RPC.
+
+A caller without the permission ``sessions.all`` sees its own sessions. Another user's session does not exist for it
+(404, the same as for a session that never was). A request that names another user is refused (403): an empty list would
+look as if that user had no sessions.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from footlights import errors, ids
-from footlights.control import present
-from footlights.control.scheduling import views
-from footlights.store.launches import launch_rows
-from footlights.store.nodes import node_rows
 from footlights.store.sessions import session_rows
-from footlights.v1 import node_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from footlights.auth.roles import Caller
-    from footlights.control.present import Origin
     from footlights.store import Transaction
     from footlights.store.schema import Session
 
@@ -25,7 +22,7 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> Session:
     """Return a session that the caller may see.
 
     Raises:
-        errors.NotFound: there is none, or it is somebody else's: the two look the same.
+        errors.NotFound: There is none, or it is another user's.
     """
     row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None
     return checked(row, caller, session_id)
@@ -42,23 +39,42 @@ def checked(row: Session | None, caller: Caller, session_id: str) -> Session:
     return row
 
 
-def show(tx: Transaction, rows: Sequence[Session], origin: Origin) -> list[session_pb2.Session]:
-    """Return sessions as messages."""
-    found = launch_rows.some(tx, [row.launch_id for row in rows if row.launch_id])
-    routed = {launch.node for launch in found.values() if launch.signal_port and launch.ended_time is None}
-    facts = {node: node_pb2.NodeFacts.FromString(raw) for node, raw in node_rows.facts(tx, routed).items()}
-    readings = node_rows.readings(tx, {(launch.node, launch.device) for launch in found.values()})
-    names_of = {device: views.device_name(raw) for device, raw in readings.items()}
-    shown = []
-    for row in rows:
-        current = found.get(row.launch_id) if row.launch_id else None
-        node, name = None, ""
-        if current is not None:
-            node, name = facts.get(current.node), names_of.get((current.node, current.device), "")
-        shown.append(present.session(row, current, node, name, origin=origin))
-    return shown
+def visible_username(caller: Caller, username: str) -> str:
+    """Return whose sessions a list or a watch shows; empty for all users'.
+
+    Raises:
+        errors.PermissionDenied: It names another user, and the caller sees only its own sessions.
+    """
+    if caller.may("sessions.all"):
+        return username
+    return _own(caller, username, "sessions.all")
 
 
-def show_one(tx: Transaction, row: Session, origin: Origin) -> session_pb2.Session:
-    """Return one session as its message."""
-    return show(tx, [row], origin)[0]
+def owner(caller: Caller, username: str) -> str:
+    """Return the user that a new session belongs to.
+
+    Raises:
+        errors.PermissionDenied: It names another user, and the caller creates sessions only for itself.
+        errors.InvalidArgument: The name has spaces around it.
+    """
+    if username != username.strip():
+        raise errors.InvalidArgument("username", f"{username!r} has leading or trailing spaces. Remove them.")
+    if username and caller.may("sessions.create_for_others"):
+        return username
+    return _own(caller, username, "sessions.create_for_others")
+
+
+def require(caller: Caller, permission: str, field: str, problem: str) -> None:
+    """Raise PermissionDenied that names the request field where the caller's role lacks a permission."""
+    if not caller.may(permission):
+        raise errors.PermissionDenied(
+            f"{field}: {problem}, which needs the permission {permission}; the role {caller.role.name} lacks it. "
+            "Leave it out, or use a service's token.",
+            metadata={"field": field, "permission": permission},
+        )
+
+
+def _own(caller: Caller, username: str, permission: str) -> str:
+    if username and username != caller.subject:
+        require(caller, permission, "username", f"{username!r} is not you ({caller.subject})")
+    return caller.subject

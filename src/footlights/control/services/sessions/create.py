@@ -1,4 +1,4 @@
-"""Creating sessions: checked, resolved, placed at once where that can be, and written with all that belongs to it."""
+"""Creating sessions: check, resolve, place at once where possible, and write the session with its launch and leases."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from footlights import errors, ids, scheduler
-from footlights.control import limits, present
-from footlights.control.call import context
+from footlights.control import limits
 from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
+from footlights.control.services.sessions.present import session_message, show_session
 from footlights.store.sessions import create, session_rows
 from footlights.store.sessions.create import Created, Creation, Outcome, Placement
 from footlights.store.sessions.idempotency import Request
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from footlights.auth.secrets import Box
+    from footlights.control.call.context import Call
     from footlights.control.clock import SteadyClock
     from footlights.control.dispatch.sender import Telling
-    from footlights.control.present import Origin
     from footlights.control.replication.signals import Bus
     from footlights.control.scheduling.cache import Board
     from footlights.control.scheduling.loop import Placing
-    from footlights.control.services.catalog import Catalogue
+    from footlights.control.services.catalog import Catalog
+    from footlights.control.services.sessions.present import Origin
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.settings import ServerSettings
     from footlights.store import Store, Transaction
@@ -38,14 +39,30 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class Creating:
-    """Creates sessions."""
+class SessionCreator:
+    """Creates sessions.
+
+    Args:
+        store: Where they are written.
+        bus: Who is woken: scheduling, watchers, the node's link.
+        catalog: Resolves versions and profiles.
+        board: What scheduling knows of the fleet.
+        placing: Chooses slots.
+        telling: Sends the assignment where the node's link is here.
+        box: Seals secret arguments.
+        origin: For the routes in the answer.
+        settings: The operator's: the queue's limit.
+        clock: The wall clock.
+        new_id: Makes ids.
+        decision_wait_s: How long the answer waits for the first scheduling decision, in seconds.
+    """
 
     def __init__(
         self,
         store: Store,
         bus: Bus,
-        catalogue: Catalogue,
+        *,
+        catalog: Catalog,
         board: Board,
         placing: Placing,
         telling: Telling,
@@ -56,27 +73,25 @@ class Creating:
         new_id: Callable[[], str] = ids.new_id,
         decision_wait_s: float = 0.25,
     ) -> None:
-        """Take what it reads and writes, whom it wakes, who chooses and tells, what seals, the queue's bound."""
-        self._store, self._bus, self._catalogue = store, bus, catalogue
+        self._store, self._bus, self._catalog = store, bus, catalog
         self._board, self._placing, self._telling = board, placing, telling
         self._box, self._origin = box, origin
         self._settings, self._clock, self._new_id = settings, clock, new_id
         self._decision_wait_s = decision_wait_s
 
-    async def create(self, request: session_pb2.CreateSessionRequest) -> session_pb2.Session:
-        """Create what a request of the current call asks for; what was created by it before is found again.
+    async def create(self, request: session_pb2.CreateSessionRequest, call: Call) -> session_pb2.Session:
+        """Create a session; a repeated request finds the session that the first one created.
 
         Raises:
-            errors.Error: as the API documents; nothing was created then, unless the message says otherwise.
+            errors.Error: As the API documents; nothing was created then, unless the message says otherwise.
         """
-        call = context.current()
         caller = call.caller
         request.request_id = request_checks.request_id(request.request_id, call.idempotency_key)
         request_checks.check_labels(request)
-        username = request_checks.username(caller, request.username)
+        username = access.owner(caller, request.username)
         if request.priority > 0:
-            request_checks.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
-        resolved = await self._catalogue.resolve(request.application, request.application_version, request.profile)
+            access.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
+        resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
         values = self._values(request, resolved, username, caller.subject)
         choice = self._choose(values["session_id"], request.application, resolved)
         now = self._clock()
@@ -92,7 +107,7 @@ class Creating:
         )
         made = await self._write(creation, choice)
         if made.outcome is Outcome.KNOWN:
-            return await self._store.read(lambda tx: access.show_one(tx, made.session, self._origin))
+            return await self._store.read(lambda tx: show_session(tx, made.session, self._origin))
         log.info(
             "session_created",
             session_id=made.session.session_id,
@@ -107,7 +122,7 @@ class Creating:
                 self._bus.assigned(choice.node)
             self._bus.watchers()
             name = self._board.device_name(choice)
-            return present.session(made.session, made.launch, device_name=name, origin=self._origin)
+            return session_message(made.session, made.launch, device_name=name, origin=self._origin)
         return await self._first_decision(made.session)
 
     def _values(
@@ -156,7 +171,7 @@ class Creating:
             except errors.Conflict:
                 if creation.request is None:
                     raise
-                # Another replica took the same request at this moment: what it made is there now.
+                # Another replica took the same request at the same moment: its session is found now.
                 made = await self._store.write_joint(create.SESSIONS, creation)
         finally:
             if choice is not None:
@@ -164,15 +179,15 @@ class Creating:
         return made
 
     async def _first_decision(self, created: Session) -> session_pb2.Session:
-        """Give placing a moment, so that the answer says where the session is, or its place in the queue and why."""
+        """Wait a moment for scheduling, so that the answer has the node, or the place in the queue and why."""
         session_id = created.session_id
         with self._bus.decisions.expected(session_id) as decided:
             self._bus.session_changed()
-            # In time or not, what is read next is what is true now.
+            # Decided or not, the session is read as it is now.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(decided.wait(), self._decision_wait_s)
 
         def read(tx: Transaction) -> session_pb2.Session:
-            return access.show_one(tx, session_rows.get(tx, session_id) or created, self._origin)
+            return show_session(tx, session_rows.get(tx, session_id) or created, self._origin)
 
         return await self._store.read(read)

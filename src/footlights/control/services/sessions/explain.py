@@ -1,6 +1,6 @@
 """What would happen to a session, from the fleet as it is now.
 
-Of a large fleet an answer shows some nodes of every sort; their counts are over all.
+Of a large fleet an answer shows some nodes for each verdict; the counts are over all nodes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FleetSnapshot:
     """What an explanation is made from, as it was read."""
 
     members: Sequence[Member]
@@ -36,9 +36,9 @@ class Seen:
     quarantined: Mapping[tuple[str, str], str]
 
 
-def read(tx: Transaction, *, now: datetime) -> Seen:
-    """Read the fleet and the queue. What is made of a large fleet takes longer than a transaction may stand still."""
-    return Seen(
+def read(tx: Transaction, *, now: datetime) -> FleetSnapshot:
+    """Read the fleet and the queue. The explanation is made outside the transaction: of a large fleet it takes long."""
+    return FleetSnapshot(
         fleet.members(tx),
         pending.queue(tx, now=now),
         pending.outlook(tx, now=now),
@@ -47,21 +47,21 @@ def read(tx: Transaction, *, now: datetime) -> Seen:
     )
 
 
-def explain(seen: Seen, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
+def explain(snapshot: FleetSnapshot, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
     """Explain what would happen to a session of a version."""
-    nodes = [views.node_view(member, seen.quarantined) for member in seen.members]
+    nodes = [views.node_view(member, snapshot.quarantined) for member in snapshot.members]
     version = resolved.version.application, resolved.version.version
-    blocks = seen.crashes.of(*version)
+    blocks = snapshot.crashes.of(*version)
     wish = views.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
-    # Its place is behind those of its own priority; what is behind it can take nothing from it.
-    ahead = sum(1 for row in seen.queue.waiting if row.priority >= priority)
-    return explanation(nodes, wish, seen.queue.wishes(seen.crashes)[:ahead], seen.outlook)
+    # A session waits behind those of its own priority; those behind it cannot delay it.
+    ahead = sum(1 for row in snapshot.queue.waiting if row.priority >= priority)
+    return explanation(nodes, wish, snapshot.queue.wishes(snapshot.crashes)[:ahead], snapshot.outlook)
 
 
 def explanation(
     nodes: Sequence[scheduler.NodeView], wish: scheduler.Wish, ahead: Sequence[scheduler.Wish], outlook: Outlook
 ) -> session_pb2.ExplainPlacementResponse:
-    """Return verdicts on a wish, some of every sort, their counts over all, and its place and wait if it must wait."""
+    """Return verdicts on a wish, some for each outcome, counts over all nodes, and the place and wait in the queue."""
     index = scheduler.Index(nodes)
     answer = session_pb2.ExplainPlacementResponse(node_count=len(nodes), reasons=index.reasons(wish))
     for node in index.explain(wish):

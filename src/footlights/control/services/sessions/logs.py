@@ -1,4 +1,4 @@
-"""An application's output: from its agent, or what was kept of it."""
+"""An application's output: from its node's agent, or the last lines that the store kept."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from footlights import errors
+from footlights.control.services.sessions import access
+from footlights.store.launches import launch_rows
 from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from footlights.auth.roles import Caller
     from footlights.control.replication.peers import Peers
+    from footlights.store import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a session's output is."""
+class LogSource:
+    """The launch whose output is read."""
 
     node: str
     launch_id: str
@@ -25,11 +29,26 @@ class Source:
     """The last lines, kept in the store when the launch ended."""
 
 
-async def read(peers: Peers, source: Source, tail_lines: int) -> session_pb2.SessionLog:
+def find(tx: Transaction, caller: Caller, session_id: str) -> LogSource:
+    """Return a session's current launch, or its last one.
+
+    Raises:
+        errors.NotFound: There is no session that the caller may see, or it was never launched.
+    """
+    row = access.find(tx, caller, session_id)
+    launch = launch_rows.get(tx, row.launch_id) if row.launch_id else launch_rows.last(tx, session_id)
+    if launch is None:
+        raise errors.NotFound(
+            f"Session {session_id} has not been launched, so there is no log.", reason="LOG_NOT_FOUND"
+        )
+    return LogSource(launch.node, launch.launch_id, launch.ended_time is not None, tuple(launch.log_tail))
+
+
+async def read(peers: Peers, source: LogSource, tail_lines: int) -> session_pb2.SessionLog:
     """Return the last lines.
 
     Raises:
-        errors.Unavailable: the agent cannot be asked, and nothing was kept.
+        errors.Unavailable: The agent cannot be reached, and nothing was kept.
     """
     found = session_pb2.SessionLog()
     try:
@@ -43,24 +62,24 @@ async def read(peers: Peers, source: Source, tail_lines: int) -> session_pb2.Ses
     return found
 
 
-async def tail(peers: Peers, source: Source, tail_lines: int) -> AsyncIterator[session_pb2.SessionLog]:
+async def tail(peers: Peers, source: LogSource, tail_lines: int) -> AsyncIterator[session_pb2.SessionLog]:
     """Yield the last lines, then new ones until the launch has ended.
 
     Raises:
-        errors.Unavailable: the agent cannot be asked, and nothing was kept.
+        errors.Unavailable: The agent cannot be reached, and nothing was kept.
     """
-    said = False
+    has_output = False
     try:
         async for part in peers.log(source.node, source.launch_id, tail_lines=tail_lines, follow=True):
-            said = True
+            has_output = True
             if part.lines or part.truncated:
                 yield session_pb2.SessionLog(lines=part.lines, truncated=part.truncated)
     except (errors.Unavailable, errors.NotFound):
-        if said or not source.ended:
+        if has_output or not source.ended:
             raise
         yield _kept(source, tail_lines)
 
 
-def _kept(source: Source, tail_lines: int) -> session_pb2.SessionLog:
+def _kept(source: LogSource, tail_lines: int) -> session_pb2.SessionLog:
     lines = source.kept[-tail_lines:] if tail_lines else ()
     return session_pb2.SessionLog(lines=lines, truncated=True)

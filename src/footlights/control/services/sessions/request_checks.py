@@ -1,4 +1,4 @@
-"""What a caller may ask for of sessions, beyond what the rules in the proto say."""
+"""Checks of session requests, beyond the rules in the proto."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from footlights.v1 import application_pb2, session_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from footlights.auth.roles import Caller
-
 
 def request_id(field: str, header: str) -> str:
     """Return the idempotency key, from the member or the header. Raises InvalidArgument where both differ."""
@@ -27,25 +25,6 @@ def request_id(field: str, header: str) -> str:
     return field or header
 
 
-def username(caller: Caller, username: str) -> str:
-    """Return whose session it is to be. Raises PermissionDenied where the caller may not create it for another."""
-    if username != username.strip():
-        raise errors.InvalidArgument("username", f"{username!r} begins or ends with a blank. Leave the blanks out.")
-    if username and username != caller.subject:
-        require(caller, "sessions.create_for_others", "username", f"{username!r} is not you ({caller.subject})")
-    return username or caller.subject
-
-
-def require(caller: Caller, permission: str, field: str, what: str) -> None:
-    """Raise PermissionDenied that names the field where the caller's role lacks a permission."""
-    if not caller.may(permission):
-        raise errors.PermissionDenied(
-            f"{field}: {what}, which needs the permission {permission}; the role {caller.role.name} lacks it. "
-            "Leave it out, or use a service's token.",
-            metadata={"field": field, "permission": permission},
-        )
-
-
 def check_labels(request: session_pb2.CreateSessionRequest) -> None:
     """Raise InvalidArgument for labels that are empty or too long."""
     for key, value in request.labels.items():
@@ -55,8 +34,8 @@ def check_labels(request: session_pb2.CreateSessionRequest) -> None:
             )
 
 
-def wanted_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return labels to look for, each given as ``key=value``. Raises InvalidArgument for anything else."""
+def label_filter(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return the labels of a filter, each given as ``key=value``. Raises InvalidArgument for anything else."""
     pairs = set()
     for text in texts:
         key, equals, value = text.partition("=")
@@ -67,7 +46,7 @@ def wanted_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 
 def search(text: str) -> str:
-    """Return a text to look for. Raises InvalidArgument where it is too short to be found by an index."""
+    """Return a text to search for. Raises InvalidArgument where it is too short for the index."""
     if text and len(text) < 3:
         raise errors.InvalidArgument("search", f"{text!r} is too short. Give three characters or more.")
     return text
@@ -91,7 +70,7 @@ def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_
 
 
 def digest(request: session_pb2.CreateSessionRequest) -> bytes:
-    """Return what tells two requests with one idempotency key apart."""
+    """Return a digest of a request without its idempotency key: a repeated request has the same one."""
     bare = session_pb2.CreateSessionRequest()
     bare.CopyFrom(request)
     bare.ClearField("request_id")

@@ -1,4 +1,4 @@
-"""Ending sessions because somebody asks for it: what shares a commit is written by the same few statements."""
+"""Ending sessions on request: those that share a commit are written by the same few statements."""
 
 from __future__ import annotations
 
@@ -24,52 +24,51 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
-    """That a session should end."""
+class _Termination:
+    """One session to end."""
 
     caller: Caller
     session_id: str
     now: datetime
 
 
-class Ending:
-    """Ends sessions."""
+class SessionTerminator:
+    """Ends sessions for callers."""
 
     def __init__(self, store: Store, bus: Bus, clock: Callable[[], datetime]) -> None:
-        """Take what it writes to, and whom it wakes."""
         self._store, self._bus, self._clock = store, bus, clock
 
-    async def end(self, caller: Caller, session_id: str) -> None:
-        """Ask for a session's end.
+    async def terminate(self, caller: Caller, session_id: str) -> None:
+        """Have a session end.
 
         Raises:
-            errors.NotFound: there is none that the caller may see.
+            errors.NotFound: There is none that the caller may see.
         """
-        node = await self._store.write_joint(_WISHES, _Wish(caller, session_id, self._clock()))
+        node = await self._store.write_joint(_TERMINATIONS, _Termination(caller, session_id, self._clock()))
         self._bus.watchers()
         if node:
-            # Its slots are free when its agent has proved its end: until then there is nothing to place.
+            # Its slots are free when its agent has proved its end: nothing can be placed before.
             self._bus.assigned(node)
         else:
             self._bus.waiting()
         log.info("session_terminated", session_id=session_id)
 
 
-def _end_all(tx: Transaction, wishes: Sequence[_Wish]) -> list[str | errors.Error]:
-    """Answer for each with the node that has to end something; empty where none has."""
-    lives = Lives.of_sessions(tx, {wish.session_id for wish in wishes if ids.is_uuid(wish.session_id)})
+def _end_all(tx: Transaction, terminations: Sequence[_Termination]) -> list[str | errors.Error]:
+    """Return for each the node that has to stop a launch; empty where there is none."""
+    lives = Lives.of_sessions(tx, {each.session_id for each in terminations if ids.is_uuid(each.session_id)})
     answers: list[str | errors.Error] = []
-    for wish in wishes:
+    for each in terminations:
         try:
-            session = access.checked(lives.session(wish.session_id), wish.caller, wish.session_id)
+            session = access.checked(lives.session(each.session_id), each.caller, each.session_id)
         except errors.NotFound as error:
             answers.append(error)
             continue
-        lives.end(session, EndReason.USER_TERMINATED, f"Terminated by {wish.caller.subject}.", now=wish.now)
+        lives.end(session, EndReason.USER_TERMINATED, f"Terminated by {each.caller.subject}.", now=each.now)
         launch = lives.launch_of(session)
         answers.append(launch.node if launch else "")
     lives.write()
     return answers
 
 
-_WISHES = Joint("the ends of sessions", _end_all)
+_TERMINATIONS = Joint("the ends of sessions", _end_all)

@@ -1,4 +1,4 @@
-"""Following sessions by revision. A wake-up hurries a watcher; a period guarantees it."""
+"""Following sessions by revision. A signal wakes a watcher early; a period guarantees that it looks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from footlights.control.services.sessions import access
+from footlights.control.services.sessions.present import show_session, show_sessions
 from footlights.store.sessions import listing
 from footlights.store.sessions.feed import BATCH, Feed
 
@@ -13,26 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from footlights.auth.roles import Caller
-    from footlights.control.present import Origin
     from footlights.control.replication.signals import Bus
+    from footlights.control.services.sessions.present import Origin
     from footlights.store import Store, Transaction
     from footlights.v1 import session_pb2
 
 PERIOD_S = 5.0
 
 
-async def one(
-    store: Store, bus: Bus, caller: Caller, session_id: str, after_revision: int, origin: Origin
+async def watch_one(
+    store: Store, bus: Bus, *, caller: Caller, session_id: str, after_revision: int, origin: Origin
 ) -> AsyncIterator[session_pb2.Session]:
     """Yield one session as it is, then at every change, until it has ended.
 
     Raises:
-        errors.NotFound: there is none that the caller may see.
+        errors.NotFound: There is none that the caller may see.
     """
     revision = after_revision
     seen = bus.sessions.count
     while True:
-        session = await store.read(lambda tx: access.show_one(tx, access.find(tx, caller, session_id), origin))
+        session = await store.read(lambda tx: show_session(tx, access.find(tx, caller, session_id), origin))
         if session.revision > revision:
             revision = session.revision
             yield session
@@ -41,13 +42,13 @@ async def one(
         seen = await bus.sessions.wait(seen, PERIOD_S)
 
 
-async def many(
+async def watch_many(
     store: Store, bus: Bus, *, username: str, application: str, after_revision: int, origin: Origin
 ) -> AsyncIterator[session_pb2.Session]:
-    """Yield the living sessions as they are (or all that changed after a revision), then every change, for ever.
+    """Yield the sessions that have not ended, or all that changed after a revision; then every change, indefinitely.
 
-    Where there are several replicas, one that is resumed after a revision begins a little before it: what was seen is
-    told again rather than that something is missed.
+    With several replicas, one that resumes after a revision starts a little before it: a change may be sent twice, and
+    none is missed.
     """
     seen = bus.sessions.count
     if after_revision:
@@ -56,14 +57,14 @@ async def many(
 
         def begin(tx: Transaction) -> tuple[list[session_pb2.Session], Feed]:
             rows = listing.living(tx, username=username, application=application)
-            return access.show(tx, rows, origin), Feed.now(tx, time.monotonic)
+            return show_sessions(tx, rows, origin), Feed.now(tx, time.monotonic)
 
         sessions, feed = await store.read(begin)
         for session in sessions:
             yield session
 
     def follow(tx: Transaction) -> list[session_pb2.Session]:
-        return access.show(tx, feed.read(tx, username=username, application=application), origin)
+        return show_sessions(tx, feed.read(tx, username=username, application=application), origin)
 
     while True:
         sessions = await store.read(follow)

@@ -1,4 +1,4 @@
-"""A bounded queue between the two ends of a stream."""
+"""A bounded queue between the two ends of a local stream."""
 
 from __future__ import annotations
 

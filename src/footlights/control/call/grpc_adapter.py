@@ -1,0 +1,103 @@
+"""Calls over gRPC: handlers for ``grpc.aio``, made from a registry."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from grpc_status import rpc_status
+
+from footlights.control.call.context import Call
+from footlights.control.call.local import StreamRunner
+from footlights.errors import Error
+from footlights.status import to_status
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from footlights.control.call.pipeline import Pipeline
+    from footlights.control.call.registry import Registry, Rpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def grpc_handlers(registry: Registry, pipeline: Pipeline) -> list[grpc.GenericRpcHandler]:
+    """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes to serve a registry."""
+    by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+    for rpc in registry.rpcs.values():
+        by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline)
+    return [grpc.method_handlers_generic_handler(service, found) for service, found in by_service.items()]
+
+
+def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
+    run, handler = pipeline.run, rpc.handler
+
+    async def one_response(request: Message, context: Context) -> Message:
+        call = _call(rpc, context)
+        try:
+            answer: Message = await run(rpc, request, call, handler)
+        except Error as error:
+            await _abort(call, context, error)
+            raise
+        await call.open()
+        context.set_trailing_metadata(tuple(call.trailing_metadata))
+        return answer
+
+    async def uploaded(_requests: object, context: Context) -> Message:
+        return await one_response(_GrpcStream(context), context)  # type: ignore[arg-type]
+
+    async def many_responses(request: Message, context: Context) -> None:
+        call = _call(rpc, context)
+        try:
+            await run(rpc, request, call, StreamRunner(rpc, context.write))
+        except Error as error:
+            await _abort(call, context, error)
+        context.set_trailing_metadata(tuple(call.trailing_metadata))
+
+    async def duplex(_requests: object, context: Context) -> None:
+        # The streams are read and written through the context: a generator in each direction would cost a link KiB.
+        call = _call(rpc, context)
+        try:
+            await run(rpc, _GrpcStream(context), call, handler)
+        except Error as error:
+            await _abort(call, context, error)
+        context.set_trailing_metadata(tuple(call.trailing_metadata))
+
+    deserialize, serialize = rpc.request_type.FromString, rpc.response_type.SerializeToString
+    if rpc.server_streaming:
+        if rpc.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(duplex, deserialize, serialize)
+        return grpc.unary_stream_rpc_method_handler(many_responses, deserialize, serialize)
+    if rpc.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(uploaded, deserialize, serialize)
+    return grpc.unary_unary_rpc_method_handler(one_response, deserialize, serialize)
+
+
+class _GrpcStream:
+    __slots__ = ("_context", "write")
+
+    def __init__(self, context: Context) -> None:
+        self._context, self.write = context, context.write
+
+    async def read(self) -> Message | None:
+        message: Any = await self._context.read()
+        return None if message is grpc.aio.EOF else message
+
+
+def _call(rpc: Rpc, context: Context) -> Call:
+    remaining = context.time_remaining()
+    return Call(
+        rpc.path,
+        tuple(context.invocation_metadata() or ()),
+        peer=context.peer(),
+        deadline=None if remaining is None else asyncio.get_running_loop().time() + remaining,
+        send_metadata=context.send_initial_metadata,
+    )
+
+
+async def _abort(call: Call, context: Context, error: Error) -> None:
+    await call.open()
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, (*call.trailing_metadata, *status.trailing_metadata))

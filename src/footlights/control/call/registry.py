@@ -1,0 +1,101 @@
+"""Which handler serves which RPC: resolved once, from the descriptors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import message_factory
+
+from footlights.control.call import validate
+from footlights.v1 import permission_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+    from google.protobuf.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service and the object that has its handlers.
+
+    A handler is the method of the RPC's name in snake case. Its kind follows from the descriptor:
+
+    ===================  =======================================================================
+    one response         ``async def create_session(self, request, call) -> Session``
+    server stream        ``def watch_session(self, request, call) -> AsyncGenerator[Session, None]``
+    client stream        ``async def upload(self, stream, call) -> Response``
+    bidirectional        ``async def link(self, stream, call) -> None``
+    ===================  =======================================================================
+
+    ``call`` is a `Call`, ``stream`` a `MessageStream`. A handler fails with an `errors.Error`.
+    """
+
+    descriptor: ServiceDescriptor
+    handlers: object
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """An RPC with what a call of it needs."""
+
+    path: str
+    """``/package.Service/Method``."""
+    service: str
+    name: str
+    client_streaming: bool
+    server_streaming: bool
+    permission: str
+    handler: Callable[..., Any]
+    check: Callable[[Message], None]
+    """Fills the defaults of a request and refuses what breaks a rule."""
+    request_type: type[Message]
+    response_type: type[Message]
+
+
+class Registry:
+    """The RPCs that this process serves, by path."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        """Resolve every RPC of the services.
+
+        Raises:
+            LookupError: An RPC has no handler, or names no permission.
+        """
+        self.rpcs = {rpc.path: rpc for service in services for rpc in _resolve(service)}
+        self.services = tuple(service.descriptor.full_name for service in services)
+
+
+def handler_name(rpc_name: str) -> str:
+    """Return the name of an RPC's handler: its own name in snake case."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", rpc_name).lower()
+
+
+def _resolve(service: Service) -> list[Rpc]:
+    return [_rpc(method, service.handlers) for method in service.descriptor.methods]
+
+
+def _rpc(method: MethodDescriptor, handlers: object) -> Rpc:
+    name, service = handler_name(method.name), method.containing_service
+    assert service is not None
+    handler = getattr(handlers, name, None)
+    if handler is None:
+        raise LookupError(f"{type(handlers).__name__} lacks the handler {name} of {method.full_name}.")
+    permission = method.GetOptions().Extensions[permission_pb2.permission]
+    if not permission:
+        raise LookupError(f"{method.full_name} lacks the option footlights.v1.permission.")
+    return Rpc(
+        path=f"/{service.full_name}/{method.name}",
+        service=service.full_name,
+        name=method.name,
+        client_streaming=bool(method.client_streaming),
+        server_streaming=bool(method.server_streaming),
+        permission=permission,
+        handler=handler,
+        check=validate.checker(method.input_type),
+        request_type=message_factory.GetMessageClass(method.input_type),
+        response_type=message_factory.GetMessageClass(method.output_type),
+    )

@@ -1,0 +1,48 @@
+"""Giving a session more time, within what its version and profile allow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from footlights import errors
+from footlights.control import limits
+from footlights.control.call import bounds
+from footlights.protocol import times
+from footlights.store.sessions import session_rows
+
+if TYPE_CHECKING:
+    from footlights.store import Transaction
+    from footlights.store.schema import Session
+
+
+def extend(tx: Transaction, row: Session, more_s: float) -> Session:
+    """Write a session's longer maximum duration, and return the session as it is then.
+
+    Raises:
+        errors.FailedPrecondition: It is ending, or has no maximum duration.
+        errors.InvalidArgument: It would be allowed to run for too long.
+    """
+    if row.intent == "END" or row.ended_time is not None:
+        raise errors.FailedPrecondition(
+            f"The session is {row.state} and cannot be extended. Create a new one.",
+            reason="SESSION_ENDED",
+            metadata={"state": row.state},
+        )
+    applied = limits.of_session(row)
+    if not applied.HasField("max_duration"):
+        raise errors.FailedPrecondition(
+            "The session has no maximum duration, so there is nothing to extend.", reason="NO_MAX_DURATION"
+        )
+    total = times.seconds(applied.max_duration) + more_s
+    allowed = row.max_total_s if row.max_total_s is not None else bounds.MAX_S
+    if total > allowed:
+        left = allowed - times.seconds(applied.max_duration)
+        fix = f"Give at most {left:g}s." if left > 0 else "No time is left: create a new session."
+        raise errors.InvalidArgument(
+            "extend_by",
+            f"{more_s:g}s more would make {total:g}s in all; {row.application} {row.application_version} "
+            f"allows {allowed:g}s. {fix}",
+            reason="ABOVE_MAX_DURATION",
+        )
+    applied.max_duration.CopyFrom(times.duration(total))
+    return session_rows.update_session(tx, row, limits=applied.SerializeToString())

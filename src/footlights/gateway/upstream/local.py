@@ -1,0 +1,220 @@
+"""An upstream in this process: handlers are called without a socket.
+
+A call with one response runs in its caller's task: it is a few function calls. A call with many responses runs in a
+task of its own and writes into a bounded pipe, so that its handler may hold timeouts and task groups across responses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from footlights.gateway.sweep import PERIOD_S, Sweep
+from footlights.gateway.upstream.pipe import Closed, Pipe
+from footlights.gateway.upstream.protocol import (
+    OutgoingCall,
+    Requests,
+    Responses,
+    StreamMethod,
+    UnaryMethod,
+    UpstreamError,
+    method_path,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor
+
+_log = logging.getLogger(__name__)
+_UNKNOWN, _DEADLINE_EXCEEDED, _UNIMPLEMENTED, _CANCELLED = 2, 4, 12, 1
+
+
+class MessageReader(Protocol):
+    """The requests of a client stream."""
+
+    async def read(self) -> Message | None:
+        """Return the next request, or None after the last one."""
+
+
+Write = Callable[[Message], Awaitable[None]]
+"""Sends one response; waits while the client does not keep up."""
+
+LocalUnary = Callable[[Message | MessageReader, OutgoingCall], Awaitable[Message]]
+LocalStream = Callable[[Message | MessageReader, OutgoingCall, Write], Awaitable[None]]
+
+
+class LocalService(Protocol):
+    """Serves calls in this process.
+
+    A handler raises `UpstreamError` to fail. It sets ``initial`` and ``trailing`` of the call; one with many responses
+    calls ``open`` once it has accepted the call. It is ended by cancellation.
+    """
+
+    def unary(self, method: str) -> LocalUnary | None:
+        """Return the handler of ``/package.Service/Method`` with one response; None where there is none."""
+
+    def stream(self, method: str) -> LocalStream | None:
+        """Return the handler of a method with many responses; None where there is none."""
+
+
+class LocalUpstream:
+    """Calls the handlers of a service in this process. It belongs to one event loop."""
+
+    def __init__(self, service: LocalService) -> None:
+        self._service = service
+        self._sweep = Sweep()
+
+    def unary(self, rpc: MethodDescriptor) -> UnaryMethod:
+        """See `Upstream`."""
+        serve, sweep = self._service.unary(method_path(rpc)), self._sweep
+        if serve is None:
+            return _unimplemented
+
+        async def call(requests: Requests, outgoing: OutgoingCall) -> Message:
+            given = _copy(requests) if isinstance(requests, Message) else _Reader(requests)
+            if outgoing.timeout_s is None:
+                return _copy(await serve(given, outgoing))
+            deadline = _Deadline(outgoing, sweep)
+            try:
+                return _copy(await serve(given, outgoing))
+            except asyncio.CancelledError:
+                if deadline.has_passed():
+                    raise _deadline_exceeded() from None
+                raise
+            finally:
+                deadline.stop()
+
+        return call
+
+    def stream(self, rpc: MethodDescriptor) -> StreamMethod:
+        """See `Upstream`."""
+        serve = self._service.stream(method_path(rpc)) or _unimplemented_stream
+
+        def call(requests: Requests, outgoing: OutgoingCall) -> Responses:
+            given = _copy(requests) if isinstance(requests, Message) else _Reader(requests)
+            return _LocalResponses(serve, given, outgoing)
+
+        return call
+
+
+class _Deadline:
+    """Cancels the current task at a call's deadline; costs a timer only where the call takes a while."""
+
+    __slots__ = ("_at", "_loop", "_passed", "_sweep", "_task", "_timer")
+
+    def __init__(self, outgoing: OutgoingCall, sweep: Sweep) -> None:
+        assert outgoing.timeout_s is not None
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._at = outgoing.deadline = self._loop.time() + outgoing.timeout_s
+        self._sweep, self._passed = sweep, False
+        self._timer: asyncio.TimerHandle | None = None
+        if outgoing.timeout_s > 4 * PERIOD_S:
+            sweep.add(self)
+        else:
+            self.linger()
+
+    def linger(self) -> None:
+        """Set the timer: the call was not over at once."""
+        self._timer = self._loop.call_at(self._at, self._pass)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        else:
+            self._sweep.discard(self)
+
+    def has_passed(self) -> bool:
+        """Say whether this cancelled the task, and nothing else did."""
+        return self._passed and self._task is not None and self._task.uncancel() == 0
+
+    def _pass(self) -> None:
+        self._passed = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _LocalResponses:
+    def __init__(self, serve: LocalStream, requests: Message | MessageReader, outgoing: OutgoingCall) -> None:
+        self._serve, self._requests, self._outgoing = serve, requests, outgoing
+        self._pipe = Pipe()
+        self._error: UpstreamError | None = None
+        self._expired = False
+        loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        if outgoing.timeout_s is not None:
+            outgoing.deadline = loop.time() + outgoing.timeout_s
+            self._timer = loop.call_at(outgoing.deadline, self._expire)
+        self._task = loop.create_task(self._run())
+
+    async def read(self) -> Message | None:
+        try:
+            message: Message = await self._pipe.get()
+        except Closed:
+            if self._error is not None:
+                raise self._error from None
+            return None
+        return message
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._serve(self._requests, self._outgoing, self._write)
+        except UpstreamError as error:
+            self._error = error
+        except asyncio.CancelledError:
+            self._error = _deadline_exceeded() if self._expired else _failed(_CANCELLED, "the call was cancelled")
+            self._pipe.drop()
+        except Exception as error:
+            _log.exception("A local handler failed", extra={"action": "local_handler_failed"})
+            self._error = _failed(_UNKNOWN, f"{type(error).__name__}: {error}")
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._outgoing.open(self._outgoing.initial)
+            self._pipe.close()
+
+    async def _write(self, message: Message) -> None:
+        self._outgoing.open(self._outgoing.initial)
+        await self._pipe.put(_copy(message))
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
+
+
+class _Reader:
+    def __init__(self, requests: AsyncIterator[Message]) -> None:
+        self._requests = requests
+
+    async def read(self) -> Message | None:
+        message = await anext(self._requests, None)
+        return None if message is None else _copy(message)
+
+
+def _copy(message: Message) -> Message:
+    """Return a message of the receiver's own."""
+    copied: Message = message.__deepcopy__({})
+    return copied
+
+
+async def _unimplemented(_requests: Requests, _call: OutgoingCall) -> Message:
+    raise _failed(_UNIMPLEMENTED, "Method not found!")
+
+
+async def _unimplemented_stream(_requests: object, _call: OutgoingCall, _write: Write) -> None:
+    raise _failed(_UNIMPLEMENTED, "Method not found!")
+
+
+def _deadline_exceeded() -> UpstreamError:
+    return _failed(_DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+def _failed(code: int, message: str) -> UpstreamError:
+    return UpstreamError(status_pb2.Status(code=code, message=message))
