@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from footlights.gateway.decode.json_text import decode_utf8
 from footlights.gateway.decode.splitter import Splitter
-from footlights.gateway.errors import INVALID_ARGUMENT, Refusal
+from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError
 from footlights.http import bodies
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ async def read_body(receive: Receive, options: Options) -> bytes:
     """Return the whole body.
 
     Raises:
-        Refusal: it is too large (413) or pauses too long (408).
+        GatewayError: it is too large (413) or pauses too long (408).
         ConnectionResetError: the client has disconnected.
     """
     try:
@@ -45,22 +45,22 @@ async def body_chunks(receive: Receive, options: Options) -> AsyncIterator[bytes
         raise _too_slow(options) from None
 
 
-def _too_slow(options: Options) -> Refusal:
+def _too_slow(options: Options) -> GatewayError:
     message = f"the body must not pause for more than {options.body_timeout_s:g} s."
-    return Refusal(INVALID_ARGUMENT, message, http_status=408, reason="BODY_TIMEOUT")
+    return GatewayError(INVALID_ARGUMENT, message, http_status=408, reason="BODY_TIMEOUT")
 
 
-def too_large(options: Options) -> Refusal:
+def too_large(options: Options) -> GatewayError:
     """Return the error of a body that is too large: 413."""
     message = f"the body must have at most {options.max_body_bytes} bytes."
-    return Refusal(INVALID_ARGUMENT, message, http_status=413, reason="BODY_TOO_LARGE")
+    return GatewayError(INVALID_ARGUMENT, message, http_status=413, reason="BODY_TOO_LARGE")
 
 
 class Upload:
     """A body as a stream of messages. A body that cannot be read ends the call and leaves the refusal here."""
 
     def __init__(self, endpoint: Endpoint, receive: Receive, options: Options, watch: DisconnectWatch) -> None:
-        self.refusal: Refusal | None = None
+        self.refusal: GatewayError | None = None
         self._endpoint, self._receive, self._options, self._watch = endpoint, receive, options, watch
 
     async def messages(self) -> AsyncIterator[protobuf.Message]:
@@ -72,7 +72,7 @@ class Upload:
                     yield self._message(value)
             for value in splitter.finish():
                 yield self._message(value)
-        except Refusal as refusal:
+        except GatewayError as refusal:
             self.refusal = refusal
         except ConnectionResetError:
             pass

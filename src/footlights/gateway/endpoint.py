@@ -9,7 +9,7 @@ from google.protobuf import message_factory
 from footlights.gateway.decode.body_reader import BodyReader
 from footlights.gateway.decode.parameters import set_parameters, set_path
 from footlights.gateway.encode.writer import WriteError, Writer
-from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, Refusal
+from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, GatewayError
 from footlights.gateway.reply import Replier
 from footlights.gateway.routing.binding import HTTP_BODY, Binding, walk
 
@@ -72,7 +72,7 @@ class Endpoint:
         """The request: the body first, path variables over it, then parameters.
 
         Raises:
-            Refusal: any of them is not what the request wants.
+            GatewayError: any of them is not what the request wants.
         """
         request = self._request()
         if text:
@@ -82,8 +82,8 @@ class Endpoint:
         if parameters:
             if self._strict and not self.takes_parameters:
                 name = next(iter(parameters))
-                raise Refusal(
-                    INVALID_ARGUMENT, name, plain=f"there is no parameter {name!r}; this call takes its body only",
+                raise GatewayError(
+                    INVALID_ARGUMENT, f"{name} is not a known parameter; this call reads its body only.",
                     field=name, reason="UNKNOWN_PARAMETER",
                 )  # fmt: skip
             set_parameters(request, parameters, skip=self._skip, strict=self._strict)
@@ -95,7 +95,7 @@ class Endpoint:
         """One message of a client stream, from one JSON value.
 
         Raises:
-            Refusal: the value is not that message.
+            GatewayError: the value is not that message.
         """
         request = self._request()
         self._body.read(text, request)
@@ -105,7 +105,7 @@ class Endpoint:
         """The body of an answer and its content type.
 
         Raises:
-            Refusal: the message has no JSON.
+            GatewayError: the message has no JSON.
         """
         if self.raw:
             holder: Any = message if self._answer_field is None else getattr(message, self._answer_field.name)
@@ -113,4 +113,4 @@ class Endpoint:
         try:
             return self._write(message).encode("utf-8", "surrogatepass"), "application/json"
         except WriteError as error:
-            raise Refusal(UNKNOWN, f"the answer has no JSON: {error}", reason="ANSWER_NOT_JSON") from None
+            raise GatewayError(UNKNOWN, f"the answer has no JSON: {error}", reason="ANSWER_NOT_JSON") from None

@@ -67,7 +67,7 @@ class Replier:
         """Put a client's Last-Event-ID into the request.
 
         Raises:
-            Refusal: it is no value of that field.
+            GatewayError: it is no value of that field.
         """
         if self._last_event_id and last_event_id:
             set_path(request, self._last_event_id, last_event_id)

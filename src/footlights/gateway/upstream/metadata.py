@@ -21,8 +21,6 @@ class MetadataEntry(NamedTuple):
     value: str | bytes
 
 
-Entry = MetadataEntry
-"""The former name, for modules that still import it."""
 Metadata = list[MetadataEntry]
 Headers = Sequence[tuple[bytes, bytes]]
 
