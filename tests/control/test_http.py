@@ -58,7 +58,7 @@ async def test_a_fault_beside_the_api_does_not_blame_the_store(plane: Control) -
         def text(self) -> bytes:
             raise RuntimeError("boom")
 
-    app = web(plane.store, Broken(), plane.plane.readiness, api=None, front_door=None)
+    app = web(Broken(), plane.plane.readiness, queued=lambda: 0, api=None, front_door=None)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         failed, ready = await client.get("/metrics"), await client.get("/readyz")

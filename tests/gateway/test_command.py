@@ -1,4 +1,7 @@
-"""The gateway alone, as a process, in front of servers that are not ours."""
+"""The gateway alone, as a process, in front of servers that are not ours.
+
+Covers ``gateway/command`` and ``gateway/health``.
+"""
 
 from __future__ import annotations
 
