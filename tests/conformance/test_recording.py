@@ -1,4 +1,4 @@
-"""The gateway's answers against the reference's, one test a recorded request."""
+"""The gateway's answers against the reference's, one test a recorded request; covers ``mask`` and ``metadata``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The document of the scratch service and of a service that uses every option."""
+"""The document of the scratch service and of a service that uses every option.
+
+Covers ``document``, ``schema``, ``comments``, ``docs``, ``descriptors`` and ``errors``.
+"""
 
 from __future__ import annotations
 

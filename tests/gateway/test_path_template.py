@@ -1,4 +1,4 @@
-"""Path templates: what they mean, what they match, what they are not."""
+"""Path templates: what they mean, what they match, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From descriptors to bindings, and from requests to bindings."""
+"""From descriptors to bindings, and from requests to bindings; covers ``binding`` and ``router``."""
 
 from __future__ import annotations
 

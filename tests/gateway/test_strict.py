@@ -1,7 +1,4 @@
-"""Strict mode over real HTTP: what a client got wrong is refused, in plain words with details.
-
-Covers ``gateway/endpoint``, ``gateway/exchange`` and ``upstream/metadata``.
-"""
+"""Strict mode over real HTTP: what is wrong is refused in plain words, with details; covers ``body_reader``."""
 
 from __future__ import annotations
 
