@@ -1,4 +1,7 @@
-"""Strict mode over real HTTP: what is wrong is refused in plain words, with details; covers ``body_reader``."""
+"""Strict mode over real HTTP: what is wrong is refused in plain words, with details.
+
+Covers ``endpoint``, ``exchange``, ``decode.body_reader`` and ``upstream.metadata``.
+"""
 
 from __future__ import annotations
 
