@@ -1,4 +1,4 @@
-"""Strict mode over real HTTP: what a client got wrong is refused in plain words, with details; covers ``body_reader``."""
+"""Strict mode over real HTTP: what is wrong is refused in plain words, with details; covers ``body_reader``."""
 
 from __future__ import annotations
 
