@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import LaunchError, LogPart, Phase, Plan, Status
 from footlights.linux.procfs import boot_id
-from footlights.protocol.times import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from google.protobuf.duration_pb2 import Duration
 
     from footlights.v1.application_pb2 import FakeBehavior
 
@@ -48,8 +49,8 @@ class _Times:
 
     def end(self, fake: FakeBehavior) -> tuple[float, int]:
         """Say when it ends, and with which status; never is infinity."""
-        exits = self.started + seconds(fake.exit_after) if fake.HasField("exit_after") else math.inf
-        heeds = math.inf if fake.ignore_stop else self.stop + seconds(fake.stop_after)
+        exits = self.started + _seconds(fake.exit_after) if fake.HasField("exit_after") else math.inf
+        heeds = math.inf if fake.ignore_stop else self.stop + _seconds(fake.stop_after)
         return min((exits, fake.exit_code), (heeds, 0), (self.kill, SIGKILL), key=lambda end: end[0])
 
 
@@ -148,7 +149,7 @@ def is_ready(plan: Plan, *, clock: Callable[[], float] = boot_time) -> bool:
     fake, times = plan.version.fake, _read(plan.directory)
     if times is None or fake.never_ready:
         return False
-    return times.started + seconds(fake.ready_after) <= clock() < times.end(fake)[0]
+    return times.started + _seconds(fake.ready_after) <= clock() < times.end(fake)[0]
 
 
 def viewers(plan: Plan) -> int | None:
@@ -161,3 +162,7 @@ def _read(directory: Path) -> _Times | None:
         return _Times(**json.loads((directory / STATE).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9

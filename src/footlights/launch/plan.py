@@ -19,7 +19,6 @@ from footlights.launch.launcher import LaunchError, Plan, Ports
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.launch.recipe.template import TemplateError, parse
-from footlights.protocol import times
 from footlights.v1.application_pb2 import Version
 
 if TYPE_CHECKING:
@@ -87,7 +86,9 @@ def render(
         environment=tuple(sorted(environment.items())),
         working_directory=version.working_directory,
         stop_grace_s=(
-            times.seconds(grace) if assignment.limits.HasField("stop_grace_period") else DEFAULT_STOP_GRACE_S
+            grace.ToTimedelta().total_seconds()
+            if assignment.limits.HasField("stop_grace_period")
+            else DEFAULT_STOP_GRACE_S
         ),
         directory=directory,
         version=version,

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from google.protobuf import duration_pb2
+
 from footlights.errors import Error, NotFound, Unavailable
-from footlights.protocol import times
 from footlights.simulate.fleet import AT_ONCE, LABEL
 from footlights.simulate.node import NUMBER
 from footlights.simulate.tally import Tally
@@ -224,13 +225,13 @@ class Demand:
     def _time(self, session: session_pb2.Session) -> None:
         """Time its way by the control plane's own clock, which wrote both ends."""
         reached = {milestone.stage: milestone.time for milestone in session.timeline}
-        created = times.unix_seconds(session.created_time)
+        created = session.created_time.ToNanoseconds()
         for stage, name in (
             (session_pb2.Session.Milestone.PLACED, "placed_s"),
             (session_pb2.Session.Milestone.APPLICATION_READY, "ready_s"),
         ):
             if stage in reached:
-                self.tally.time(name, times.unix_seconds(reached[stage]) - created)
+                self.tally.time(name, (reached[stage].ToNanoseconds() - created) / 1e9)
 
     async def _follow(self) -> None:
         request = session_pb2.WatchSessionsRequest(username=self._username)
@@ -252,10 +253,10 @@ class Demand:
 
 def _manifest(application: Application, run: str) -> application_pb2.ApplyApplicationRequest:
     limits = application_pb2.Limits(
-        start_timeout=times.duration(application.start_timeout_s),
-        never_connected_timeout=times.duration(application.never_connected_s),
-        idle_timeout=times.duration(application.idle_s),
-        max_duration=times.duration(application.max_s),
+        start_timeout=_seconds(application.start_timeout_s),
+        never_connected_timeout=_seconds(application.never_connected_s),
+        idle_timeout=_seconds(application.idle_s),
+        max_duration=_seconds(application.max_s),
     )
     needs = application_pb2.Needs(
         slots=application.slots, min_memory_bytes=int(application.memory_gib * (1 << 30)), node_labels={LABEL: run}
@@ -277,3 +278,9 @@ def _manifest(application: Application, run: str) -> application_pb2.ApplyApplic
 def _version(run: str) -> str:
     """Each simulation's own: it can only be placed on its own nodes."""
     return f"1.0.0-r{run}"
+
+
+def _seconds(value: float) -> duration_pb2.Duration:
+    found = duration_pb2.Duration()
+    found.FromNanoseconds(round(value * 1e9))
+    return found

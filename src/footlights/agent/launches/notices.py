@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from footlights.agent.launches.record import Record, seconds
 from footlights.launch.probes.notice import Heard, Notice
 from footlights.lifecycle import EndReason
-from footlights.protocol import times
 from footlights.v1.agent_pb2 import ViewerNotice
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Notices:
             # What was sent is how long it was then: from here on our own clock counts.
             self._given = ViewerNotice()
             self._given.CopyFrom(given)
-            ends_in = times.seconds(given.ends_in)
+            ends_in = given.ends_in.ToNanoseconds() / 1e9
             self._given_end = self._clock.now() + ends_in if given.HasField("ends_in") else None
         left = None if self._given_end is None else max(0.0, self._given_end - self._clock.now())
         return Notice(given.reason, given.message, left)

@@ -6,10 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from google.protobuf.duration_pb2 import Duration
+
 from footlights.agent.launches.journal import Entry
 from footlights.agent.launches.step import Ending
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
-from footlights.protocol import times
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
@@ -234,13 +235,13 @@ class Record:
             report.signal_port, report.media_port, report.http_port = ports.signal, ports.media, ports.http
         self._add_steps(report)
         if _STARTING in self.marks:
-            report.starting_for.CopyFrom(times.duration(self.starting_for))
+            report.starting_for.CopyFrom(duration(self.starting_for))
         if self.viewers is not None:
             report.viewers = self.viewers
         if (ready_for := self.ready_for) is not None:
-            report.ready_for.CopyFrom(times.duration(ready_for))
+            report.ready_for.CopyFrom(duration(ready_for))
         if (idle_for := self.idle_for) is not None:
-            report.idle_for.CopyFrom(times.duration(idle_for))
+            report.idle_for.CopyFrom(duration(idle_for))
         return report
 
     def conclude(self, ending: Ending, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
@@ -262,11 +263,19 @@ class Record:
         for stage in _TOLD:
             age = self.since(stage)
             if age is not None:
-                report.steps.add(stage=stage.value, age=times.duration(age))
+                report.steps.add(stage=stage.value, age=duration(age))
+
+
+def duration(value: float) -> Duration:
+    """Seconds as a message."""
+    message = Duration()
+    message.FromNanoseconds(round(value * 1e9))
+    return message
 
 
 def seconds(limits: Limits, name: str) -> float | None:
     """A limit in seconds; None where it is unset."""
     if not limits.HasField(name):  # type: ignore[arg-type]
         return None
-    return times.seconds(getattr(limits, name))
+    found: Duration = getattr(limits, name)
+    return found.ToNanoseconds() / 1e9

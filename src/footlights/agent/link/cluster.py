@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.protocol import times
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,7 +27,7 @@ class Cluster:
     @classmethod
     def of(cls, welcome: Welcome) -> Cluster:
         """Take it from a welcome."""
-        after = times.seconds(welcome.abandon_after) if welcome.HasField("abandon_after") else DEFAULT_ABANDON_S
+        after = welcome.abandon_after.ToNanoseconds() / 1e9 if welcome.HasField("abandon_after") else DEFAULT_ABANDON_S
         return cls(welcome.cluster_id, after)
 
 

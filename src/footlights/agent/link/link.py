@@ -13,7 +13,6 @@ from grpc import aio
 
 from footlights.agent.link.backoff import Backoff, Pace
 from footlights.errors import InvalidArgument
-from footlights.protocol import times
 from footlights.v1.agent_pb2 import Heartbeat, Hello, LaunchReport, LinkRequest, LinkResponse, Welcome
 from footlights.v1.agent_pb2_grpc import AgentServiceStub
 
@@ -161,7 +160,7 @@ class Link:
         return answer.welcome
 
     async def _converse(self, call: Call, welcome: Welcome) -> None:
-        interval = times.seconds(welcome.heartbeat_interval) or _DEFAULT_HEARTBEAT_S
+        interval = welcome.heartbeat_interval.ToNanoseconds() / 1e9 or _DEFAULT_HEARTBEAT_S
         reading = asyncio.create_task(self._read(call))
         writing = asyncio.create_task(self._write(call, interval))
         try:

@@ -30,7 +30,7 @@ def die_with_parent(environ: MutableMapping[str, str]) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends, so that they can be found and ended (Linux)."""
+    """Become the parent of descendants whose own parent dies, so that they can be found and ended (Linux)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -19,7 +19,6 @@ from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.declarations import refuse
 from footlights.launch.recipe.stages import StageError, parse_root, parse_stage, resolve_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
-from footlights.protocol import times
 from footlights.v1.application_pb2 import Container, Limits, Readiness, Version
 
 if TYPE_CHECKING:
@@ -220,7 +219,7 @@ def _limits(limits: Limits) -> None:
 
 
 def _duration(field: str, duration: Duration, *, least: float, most: float) -> None:
-    seconds = times.seconds(duration)
+    seconds = duration.seconds + duration.nanos / 1e9
     if not math.isfinite(seconds) or not least <= seconds <= most:
         wanted = "more than 0 s" if least > 0 else "0 s or more"
         raise refuse(field, f"{seconds:g}s is out of bounds: give {wanted} and at most {most}s.")
