@@ -38,8 +38,6 @@ class Connection:
     outgoing: asyncio.Queue[LinkResponse | None]
     reports: list[LaunchReport] = field(default_factory=list)
     heartbeats: int = 0
-    half_closed: bool = False
-    """Whether the agent said that it sends no more, instead of being cut off."""
 
 
 class Hub(AgentServiceServicer):
@@ -179,9 +177,7 @@ class Hub(AgentServiceServicer):
             elif kind == "log_part":
                 self.parts.append(request.log_part)
             await self._notify()
-        connection.half_closed = True
         await connection.outgoing.put(None)
-        await self._notify()
 
     async def _take(self, connection: Connection, report: LaunchReport) -> None:
         connection.reports.append(report)

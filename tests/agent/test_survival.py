@@ -98,7 +98,6 @@ async def test_an_agent_that_is_killed_is_followed_by_one_that_adopts(
     links = len(hub.connections)
     second = await spawn(drain_on_stop=True)
     await hub.until(lambda: len(hub.connections) > links)
-    assert not hub.connections[0].half_closed  # which a stop in order does: see test_stopping
     assert [launch.state for launch in hub.link.hello.launches] == [LaunchReport.READY]
     assert await started(hub, "launch-1") == pid
     second.send_signal(signal.SIGTERM)

@@ -22,8 +22,7 @@ async def test_a_probe_learns_whether_the_server_is_of_use(plane: Control) -> No
 
 async def test_a_process_that_stops_is_not_ready_and_lives(plane: Control) -> None:
     """Readiness turns first, so that nothing new is sent here; liveness stays, so that nothing kills it early."""
-    plane.plane.readiness.stop()
-    plane.plane.pipeline.stop()
+    plane.plane.stop()
 
     ready, live = await plane.rest("GET", "/readyz", ""), await plane.rest("GET", "/livez", "")
 
@@ -59,7 +58,7 @@ async def test_a_fault_beside_the_api_does_not_blame_the_store(plane: Control) -
         def text(self) -> bytes:
             raise RuntimeError("boom")
 
-    app = web(plane.store, Broken(), plane.plane.readiness, api=None, front_door=None)
+    app = web(Broken(), plane.plane.readiness, queued=lambda: 0, api=None, front_door=None)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         failed, ready = await client.get("/metrics"), await client.get("/readyz")

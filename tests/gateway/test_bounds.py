@@ -1,4 +1,7 @@
-"""What a client controls is bounded, each with its own status."""
+"""What a client controls is bounded, each with its own status.
+
+Covers ``gateway/app``, ``gateway/body`` and ``gateway/options``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The gateway alone, as a process, in front of servers that are not ours."""
+"""The gateway alone, as a process, in front of servers that are not ours.
+
+Covers ``gateway/command`` and ``gateway/health``.
+"""
 
 from __future__ import annotations
 
@@ -231,7 +234,7 @@ def test_services_by_reflection(port: int) -> None:
     [
         (["--reflection", "--upstream", "127.0.0.1:1"], "127.0.0.1:1: UNAVAILABLE"),
         (["--descriptor-set", "/nope", "--upstream", "x:1"], "/nope"),
-        (["--reflection", "--upstream", "127.0.0.1:1", "--tls-key", "k"], "go together"),
+        (["--reflection", "--upstream", "127.0.0.1:1", "--tls-key", "k"], "or neither"),
         (["--reflection", "--upstream", "127.0.0.1:1", "--listen", "here"], "HOST:PORT"),
     ],
 )

@@ -1,4 +1,7 @@
-"""The gateway as Footlights mounts it: strict mode over the real handlers, interceptors and store, through uvicorn."""
+"""The gateway as Footlights mounts it: strict mode over the real handlers, pipeline and store, through uvicorn.
+
+Covers ``gateway/site``.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,21 @@ async def test_a_watchers_leaving_ends_its_call(plane: Control, port: int, accep
         await read_until(reader, b"\r\n\r\n")
         assert pipeline.running == 1
     assert await eventually(lambda: not pipeline.running) < 1
+
+
+@pytest.mark.parametrize("accept", ["", EVENTS], ids=["lines", "events"])
+async def test_a_server_that_stops_ends_its_streams_with_a_retry_hint(plane: Control, port: int, accept: str) -> None:
+    """The last thing in a watch says that the server stops and when to come back; then the stream ends in order."""
+    token = f"\nAuthorization: Bearer {plane.admin}"
+    async with asked(port, f"GET /stream:watch HTTP/1.1{token}{accept}") as reader:
+        await read_until(reader, b"\r\n\r\n")
+        plane.plane.stop()
+        rest = await read_until(reader, b"0\r\n\r\n")
+
+    assert ("event: error" in rest) == bool(accept)
+    assert '"reason": "SERVER_STOPPING"' in rest.replace('":"', '": "')
+    assert "retry_delay" in rest
+    assert await plane.plane.pipeline.finished(5)
 
 
 @pytest.mark.parametrize(

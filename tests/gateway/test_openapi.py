@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from footlights.gateway import Options, docs
 from footlights.gateway.decode.names import own_name
 from footlights.gateway.encode.writer import Writer
-from footlights.gateway.errors import Refusal
+from footlights.gateway.errors import GatewayError
 from footlights.gateway.openapi import Info, document
 from footlights.gateway.routing.descriptors import DescriptorError, from_set
 from tests.conformance.echo import service
@@ -140,7 +140,7 @@ def test_errors(shop: dict[str, Any]) -> None:
     detail = schemas["Status"]["properties"]["details"]["items"]["anyOf"]
     check = Draft202012Validator({"$ref": "#/components/schemas/Status", "components": shop["components"]})
     printed = Writer(spell=own_name)
-    status = Refusal(3, "m", field="limit", retry_after_s=3).status(strict=True, domain="d.example")
+    status = GatewayError(3, "m", field="limit", retry_after_s=3).status(strict=True, domain="d.example")
 
     assert [d["$ref"].rpartition("/")[2] for d in detail[:-1]] == [
         "ErrorInfo",

@@ -1,4 +1,7 @@
-"""Streams over real HTTP: framing, failures, resumption, clients that leave and clients that do not read."""
+"""Streams over real HTTP: framing, failures, resumption, clients that leave and clients that do not read.
+
+Covers ``gateway/streaming``, ``gateway/disconnect``, ``gateway/sweep`` and uploads of ``gateway/body``.
+"""
 
 from __future__ import annotations
 

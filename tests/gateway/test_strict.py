@@ -1,4 +1,7 @@
-"""Strict mode over real HTTP: what a client got wrong is refused, in plain words with details; covers ``body_reader``."""
+"""Strict mode over real HTTP: what a client got wrong is refused, in plain words with details.
+
+Covers ``gateway/endpoint``, ``gateway/exchange`` and ``upstream/metadata``.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from footlights import __version__, ids
 from footlights.auth.grants import Grants
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
+from footlights.control import targets
 from footlights.control.call.authenticate import TokenAuthenticator
 from footlights.control.call.grpc_adapter import grpc_handlers
 from footlights.control.call.local import LocalCalls
@@ -41,8 +42,8 @@ from footlights.control.replication.peers import Peers, ReplicaService
 from footlights.control.replication.work_lease import LeaderLease
 from footlights.control.scheduling.cache import FleetCache
 from footlights.control.scheduling.loop import PlacementLoop
-from footlights.control.services import tokens
 from footlights.control.services.applications import ApplicationService
+from footlights.control.services.bootstrap import ensure_first
 from footlights.control.services.catalog import Catalog
 from footlights.control.services.nodes import NodeService
 from footlights.control.services.profiles import ProfileService
@@ -53,15 +54,12 @@ from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.tokens import TokenService
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
-from footlights.frontdoor import FrontDoor, Resolve, Target
+from footlights.frontdoor import FrontDoor
 from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
-from footlights.store import Store, Transaction, applications
 from footlights.store.cluster import database_time
 from footlights.store.cluster.revisions import check_key, cluster_id
-from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
-from footlights.store.sessions import session_rows
 from footlights.supervision import Supervisor
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2
 
@@ -75,6 +73,7 @@ if TYPE_CHECKING:
     from footlights.auth.secrets import ClusterKey
     from footlights.control.services.sessions.present import Origin
     from footlights.control.settings import ServerSettings
+    from footlights.store import Store
 
 REST_SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -157,6 +156,11 @@ class Plane:
             if self.notifications is not None:
                 group.create_task(self.notifications.run(), name="notifications")
 
+    def stop(self) -> None:
+        """Turn readiness, refuse new calls and end running streams; unary calls go on."""
+        self.readiness.stop()
+        self.pipeline.stop()
+
     async def leave(self) -> None:
         """Let other replicas take over at once; after the loops have ended."""
         await self.replicas.leave()
@@ -198,7 +202,7 @@ async def assemble(
     cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
     await store.write(lambda tx: check_key(tx, key.fingerprint))
     token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
-    await tokens.ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
+    await ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
     if not store.shared:
         await store.write(node_rows.disconnect_all)
 
@@ -304,10 +308,11 @@ async def assemble(
 
     # call/ and services/
     authenticator = TokenAuthenticator(store, token_key, clock, proof)
-    sessions = StreamingService(
-        store,
-        signals,
-        creator=SessionCreator(
+    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs))]
+    if "hub" in settings.roles:
+        services.append(_service(AGENT_SERVICE, agents))
+    if "api" in settings.roles:
+        creator = SessionCreator(
             store,
             signals,
             catalog=Catalog(store, signals, monotonic),
@@ -319,17 +324,17 @@ async def assemble(
             settings=settings,
             clock=clock,
             decision_wait_s=decision_wait_s,
-        ),
-        terminator=SessionTerminator(store, signals, clock),
-        connector=SessionConnector(store, grants, settings, public_url, clock),
-        peers=peers,
-        origin=origin,
-        clock=clock,
-    )
-    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs))]
-    if "hub" in settings.roles:
-        services.append(_service(AGENT_SERVICE, agents))
-    if "api" in settings.roles:
+        )
+        sessions = StreamingService(
+            store,
+            signals,
+            creator=creator,
+            terminator=SessionTerminator(store, signals, clock),
+            connector=SessionConnector(store, grants, settings, public_url, clock),
+            peers=peers,
+            origin=origin,
+            clock=clock,
+        )
         handlers: tuple[object, ...] = (
             TokenService(store, authenticator, token_key, clock),
             NodeService(store, signals, guard, clock),
@@ -343,29 +348,13 @@ async def assemble(
 
     # HTTP
     readiness = Readiness(store, supervisor)
-    api = Api(
-        Gateway(
-            LocalUpstream(local),
-            REST_SERVICES,
-            _options(settings, Pacing(lambda: len(links), lambda: links.messages)),
-            on_overload=partial(metrics.shed, "CALLS"),
-        ),
-        console(),
-        docs.routes(openapi_document()),
-    )
-    front_door = FrontDoor(
-        _resolver(store),
-        grants,
-        key=key.derive("frontdoor"),
-        allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
-        now=clock,
-    )
+    pacing = Pacing(lambda: len(links), lambda: links.messages)
     app = web(
-        store,
         metrics,
         readiness,
-        api=api if "api" in settings.roles else None,
-        front_door=front_door if "frontdoor" in settings.roles else None,
+        queued=lambda: store.queued,
+        api=_api(settings, local, pacing, metrics) if "api" in settings.roles else None,
+        front_door=_front_door(settings, store, grants, key, clock) if "frontdoor" in settings.roles else None,
     )
     return Plane(
         app=app,
@@ -403,36 +392,24 @@ def openapi_document() -> dict[str, Any]:
     return document(REST_SERVICES, GATEWAY_OPTIONS, info, descriptor_set=descriptor_set.read_bytes())
 
 
-def _options(settings: ServerSettings, pace: Pacing) -> Options:
-    return replace(
+def _api(settings: ServerSettings, local: LocalCalls, pacing: Pacing, metrics: Metrics) -> Api:
+    options = replace(
         GATEWAY_OPTIONS,
-        pace=pace,
+        pace=pacing,
         cors_origins=settings.cors_origins,
         max_concurrent_calls=settings.max_concurrent_calls,
     )
+    gateway = Gateway(LocalUpstream(local), REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
+    return Api(gateway, console(), docs.routes(openapi_document()))
 
 
-def _resolver(store: Store) -> Resolve:
-    async def resolve(session_id: str) -> Target | None:
-        """Return where a session's signalling is."""
-
-        def read(tx: Transaction) -> Target | None:
-            row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None
-            if row is None:
-                return None
-            launch = launch_rows.get(tx, row.launch_id) if row.launch_id else None
-            node = node_rows.get(tx, launch.node) if launch else None
-            version = applications.version(tx, row.application, row.application_version)
-            facts = node_pb2.NodeFacts.FromString(node.facts if node else b"")
-            signaling = application_pb2.Version.FromString(version.recipe if version else b"").signaling
-            return Target(
-                address=facts.signal_address or facts.public_address,
-                signal_port=launch.signal_port if launch else 0,
-                whep_path=signaling.whep_path,
-                websocket_path=signaling.websocket_path,
-                state=row.state,
-            )
-
-        return await store.read(read)
-
-    return resolve
+def _front_door(
+    settings: ServerSettings, store: Store, grants: Grants, key: ClusterKey, now: Callable[[], datetime]
+) -> FrontDoor:
+    return FrontDoor(
+        targets.resolver(store),
+        grants,
+        key=key.derive("frontdoor"),
+        allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
+        now=now,
+    )

@@ -68,9 +68,22 @@ class Readiness:
 
 
 def web(
-    store: Store, metrics: Metrics, readiness: Readiness, *, api: Api | None, front_door: FrontDoor | None
+    metrics: Metrics,
+    readiness: Readiness,
+    *,
+    queued: Callable[[], int],
+    api: Api | None,
+    front_door: FrontDoor | None,
 ) -> ASGIApp:
-    """Return the ASGI application of a control plane; None stands for a role that it does not have."""
+    """Return the ASGI application of a control plane.
+
+    Args:
+        metrics: What ``/metrics`` shows.
+        readiness: What ``/readyz`` says.
+        queued: Returns how many writes wait for the store, for ``/metrics``.
+        api: The gateway and its pages; None without the role ``api``.
+        front_door: Viewers' signalling; None without the role ``frontdoor``.
+    """
 
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "SERVING"})
@@ -81,7 +94,7 @@ def web(
         return JSONResponse({"status": "SERVING"})
 
     async def show_metrics(_: Request) -> Response:
-        metrics.queued(store.queued)
+        metrics.queued(queued())
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def failed(request: Request, error: Exception) -> Response:
@@ -116,5 +129,5 @@ def web(
 
 def _elsewhere(role: str) -> ASGIApp:
     """Refuse requests for a role that this process does not have."""
-    message = f"This process does not have the role {role}. Send the request to one that has it."
+    message = f"This process does not have the role {role}: send the request to one that has it."
     return JSONResponse({"code": NotFound.code, "message": message, "details": []}, 404)

@@ -1,4 +1,4 @@
-"""The time limits of a session, from its stored message to what the lifecycle works with."""
+"""The time limits of a session: from the stored message to the lifecycle's own type."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def of_session(row: SessionRow) -> application_pb2.Limits:
 
 
 def time_limits(applied: application_pb2.Limits) -> TimeLimits:
-    """Return the limits that apply to a ready session."""
+    """Return the limits of a ready session as the lifecycle takes them."""
 
     def span(name: str) -> float | None:
         return times.seconds(getattr(applied, name)) if applied.HasField(name) else None  # type: ignore[arg-type]

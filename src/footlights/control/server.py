@@ -138,7 +138,7 @@ async def _stop(
     if not tasks["http"].done() and not tasks["loops"].done():
         await asyncio.sleep(settings.stop_delay_s)
     http.refuse_to_keep_connections()
-    plane.pipeline.stop()
+    plane.stop()
     await plane.pipeline.finished(CALLS_TIMEOUT_S)
     await http.stop()
     await grpc.stop()

@@ -25,7 +25,7 @@ from footlights.gateway.errors import (
     UNAUTHENTICATED,
     UNAVAILABLE,
     UNIMPLEMENTED,
-    Refusal,
+    GatewayError,
 )  # fmt: skip
 from footlights.gateway.exchange import FORM, Exchange, HeaderList
 from footlights.gateway.options import Options
@@ -95,7 +95,7 @@ class Gateway:
         exchange = Exchange(scope, receive, send, self.options)
         try:
             await self._serve(exchange)
-        except Refusal as refusal:
+        except GatewayError as refusal:
             await self._refuse(exchange, refusal)
         except ConnectionResetError:
             return
@@ -103,7 +103,7 @@ class Gateway:
             _log.exception("The gateway failed", extra={"action": "gateway_failed", "request_id": exchange.request_id})
             if exchange.started:
                 raise
-            await self._refuse(exchange, Refusal(INTERNAL, "internal error", reason="INTERNAL"))
+            await self._refuse(exchange, GatewayError(INTERNAL, "internal error", reason="INTERNAL"))
 
     async def _serve(self, exchange: Exchange) -> None:
         self._check_bounds(exchange)
@@ -130,10 +130,10 @@ class Gateway:
         finally:
             self.in_flight -= 1
 
-    def _overloaded(self, plain: str) -> Refusal:
+    def _overloaded(self, plain: str) -> GatewayError:
         if self._on_overload is not None:
             self._on_overload()
-        return Refusal(
+        return GatewayError(
             UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
             plain=plain,
         )  # fmt: skip
@@ -142,12 +142,12 @@ class Gateway:
         options, scope = self.options, exchange.scope
         raw_path = scope.get("raw_path") or b""
         if len(scope["headers"]) > options.max_header_count:
-            raise Refusal(
+            raise GatewayError(
                 INVALID_ARGUMENT, f"more than {options.max_header_count} headers", http_status=431,
                 reason="TOO_MANY_HEADERS",
             )  # fmt: skip
         if len(raw_path) + len(scope["query_string"]) > options.max_url_bytes:
-            raise Refusal(
+            raise GatewayError(
                 INVALID_ARGUMENT, f"the URL is longer than {options.max_url_bytes} bytes", http_status=414,
                 reason="URL_TOO_LONG",
             )  # fmt: skip
@@ -163,7 +163,7 @@ class Gateway:
         """Return the route, and the form where it has been read for routing."""
         method, path = exchange.method, exchange.path
         if not path.startswith("/"):
-            raise Refusal(INVALID_ARGUMENT, "Bad Request", reason="INVALID_URL")
+            raise GatewayError(INVALID_ARGUMENT, "Bad Request", reason="INVALID_URL")
         form: dict[str, list[str]] | None = None
         # Only a POST of exactly this type may stand for another method.
         stands_in = method == "POST" and exchange.headers.get(b"content-type") == FORM
@@ -185,15 +185,15 @@ class Gateway:
         if not allowed:
             raise self._not_found(path)
         if self.options.strict:
-            raise Refusal(
+            raise GatewayError(
                 UNIMPLEMENTED, "Method Not Allowed", http_status=405, reason="METHOD_NOT_ALLOWED",
                 plain=f"{method} is not possible on {path}; use {' or '.join(allowed)}",
                 headers=[("allow", ", ".join(allowed))],
             )  # fmt: skip
-        raise Refusal(UNIMPLEMENTED, "Method Not Allowed", reason="METHOD_NOT_ALLOWED")
+        raise GatewayError(UNIMPLEMENTED, "Method Not Allowed", reason="METHOD_NOT_ALLOWED")
 
-    def _not_found(self, path: str) -> Refusal:
-        return Refusal(NOT_FOUND, "Not Found", reason="PATH_NOT_FOUND", plain=f"there is nothing at {path}")
+    def _not_found(self, path: str) -> GatewayError:
+        return GatewayError(NOT_FOUND, "Not Found", reason="PATH_NOT_FOUND", plain=f"there is nothing at {path}")
 
     async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
         return parse_query(await read_body(exchange.receive, self.options))
@@ -262,7 +262,7 @@ class Gateway:
                 return
         try:
             body, content_type = endpoint.encode(message)
-        except Refusal as refusal:
+        except GatewayError as refusal:
             refusal.headers += [(name.decode("latin1"), value.decode("latin1")) for name, value in headers]
             raise
         await exchange.answer(status, headers, body, content_type)
@@ -283,7 +283,7 @@ class Gateway:
 
     # Errors
 
-    async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+    async def _refuse(self, exchange: Exchange, refusal: GatewayError) -> None:
         options = self.options
         if exchange.started:
             return

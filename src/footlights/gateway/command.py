@@ -1,6 +1,6 @@
-"""The gateway alone: ``footlights gateway``, or ``python -m footlights.gateway``, in front of any gRPC server.
+"""``footlights gateway``, also ``python -m footlights.gateway``: the gateway in front of any gRPC server.
 
-Beside the API it serves ``/healthz``, unless the API has one of its own.
+It also serves ``/healthz``, unless the API has its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until interrupted; the exit status is 0, or 2 for what is wrong with arguments, descriptors or upstream."""
+    """Run until interrupted. Return 0, or 2 where arguments, descriptors or upstream are wrong."""
     options = parser().parse_args(arguments)
     try:
         asyncio.run(_run(options))
@@ -49,35 +49,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Return the parser of the command line."""
     found = argparse.ArgumentParser(
         prog="footlights gateway", description="REST in front of any gRPC server whose protos have google.api.http."
     )
     source = found.add_mutually_exclusive_group(required=True)
     source.add_argument("--descriptor-set", type=Path, metavar="FILE", help="a FileDescriptorSet (--include_imports)")
-    source.add_argument("--reflection", action="store_true", help="ask the server for its descriptors")
+    source.add_argument("--reflection", action="store_true", help="get the descriptors from the server")
     found.add_argument("--upstream", required=True, metavar="HOST:PORT", help="the gRPC server")
     found.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="default 127.0.0.1:8080")
     found.add_argument(
-        "--service", action="append", default=[], metavar="NAME", help="a service's full name; without: all there are"
+        "--service",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="full name of a service; repeat for several; default: all",
     )
     found.add_argument("--use-proto-names", action="store_true", help="JSON with proto field names")
     found.add_argument("--allow-delete-body", action="store_true", help="serve rules that give DELETE a body")
-    found.add_argument("--strict", action="store_true", help="refuse what clients got wrong, in plain words")
-    found.add_argument("--docs", action="store_true", help="serve /openapi.json and /docs as well")
-    found.add_argument("--cors-origin", action="append", default=[], metavar="ORIGIN", help="or '*'")
-    found.add_argument("--forward-header", action="append", default=[], metavar="NAME", help="to metadata, as it is")
-    found.add_argument("--expose-header", action="append", default=[], metavar="NAME", help="from metadata, as it is")
+    found.add_argument("--strict", action="store_true", help="refuse clients' mistakes, with error details")
+    found.add_argument("--docs", action="store_true", help="also serve /openapi.json and /docs")
+    found.add_argument(
+        "--cors-origin", action="append", default=[], metavar="ORIGIN", help="origin whose pages may call; '*' for all"
+    )
+    found.add_argument(
+        "--forward-header", action="append", default=[], metavar="NAME", help="pass this request header on as metadata"
+    )
+    found.add_argument(
+        "--expose-header",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="pass this metadata on as a response header",
+    )
     found.add_argument("--timeout", type=float, metavar="SECONDS", help="deadline of unary calls without Grpc-Timeout")
     found.add_argument("--tls-certificate", type=Path, metavar="FILE", help="serve HTTPS: certificate chain, PEM")
     found.add_argument("--tls-key", type=Path, metavar="FILE", help="serve HTTPS: private key, PEM")
-    found.add_argument("--upstream-tls", action="store_true", help="speak TLS to the gRPC server")
-    found.add_argument("--upstream-ca", type=Path, metavar="FILE", help="authorities to trust for that, PEM")
+    found.add_argument("--upstream-tls", action="store_true", help="use TLS to the gRPC server")
+    found.add_argument("--upstream-ca", type=Path, metavar="FILE", help="certificate authorities to trust for it, PEM")
     return found
 
 
 def settings(arguments: argparse.Namespace) -> Options:
-    """The gateway's options."""
+    """Return the gateway's options."""
     return Options(
         strict=arguments.strict,
         use_proto_names=arguments.use_proto_names,
@@ -92,9 +106,9 @@ def settings(arguments: argparse.Namespace) -> Options:
 async def _run(arguments: argparse.Namespace) -> None:
     host, _, port = arguments.listen.rpartition(":")
     if not port.isdigit():
-        raise DescriptorError(f"--listen {arguments.listen!r} is not HOST:PORT")
+        raise DescriptorError(f"--listen must be HOST:PORT (got {arguments.listen!r})")
     if bool(arguments.tls_certificate) != bool(arguments.tls_key):
-        raise DescriptorError("--tls-certificate and --tls-key go together")
+        raise DescriptorError("give both --tls-certificate and --tls-key, or neither")
     async with _channel(arguments) as channel:
         data = arguments.descriptor_set.read_bytes() if arguments.descriptor_set else b""
         services = from_set(data, arguments.service) if data else await from_server(channel, arguments.service)
@@ -113,7 +127,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
         scheme = "https" if arguments.tls_key else "http"
         names = ", ".join(service.full_name for service in services)
-        # Bound here, so that the line is true when it is printed and port 0 has become a number.
+        # Bound here: the port is known and open before it is printed.
         listener = config.bind_socket()
         listener.listen(config.backlog)
         where = f"{scheme}://{host}:{listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""One binding made ready: how its requests are decoded and its answers encoded."""
+"""One binding, ready to serve: how its requests are decoded and its answers encoded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from google.protobuf import message_factory
 from footlights.gateway.decode.body_reader import BodyReader
 from footlights.gateway.decode.parameters import set_parameters, set_path
 from footlights.gateway.encode.writer import WriteError, Writer
-from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, Refusal
+from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, GatewayError
 from footlights.gateway.reply import Replier
 from footlights.gateway.routing.binding import HTTP_BODY, Binding, walk
 
@@ -58,21 +58,21 @@ class Endpoint:
 
     @property
     def takes_body(self) -> bool:
-        """Whether the rule gives the body a place in the request."""
+        """Whether the rule maps the body to the request."""
         return bool(self.binding.body)
 
     @property
     def takes_parameters(self) -> bool:
-        """Whether query parameters are looked at; ``body: "*"`` leaves them none."""
+        """Whether query parameters are used; with ``body: "*"`` they are not."""
         return self.binding.body != "*" and not self.client_streaming
 
     def request(
         self, text: str, variables: Mapping[str, str], parameters: Mapping[str, Sequence[str]], last_event_id: str = ""
     ) -> Message:
-        """The request: the body first, path variables over it, then parameters.
+        """Return the request: the body first, path variables over it, then parameters.
 
         Raises:
-            Refusal: any of them is not what the request wants.
+            GatewayError: One of them does not fit the request.
         """
         request = self._request()
         if text:
@@ -82,7 +82,7 @@ class Endpoint:
         if parameters:
             if self._strict and not self.takes_parameters:
                 name = next(iter(parameters))
-                raise Refusal(
+                raise GatewayError(
                     INVALID_ARGUMENT, name, plain=f"there is no parameter {name!r}; this call takes its body only",
                     field=name, reason="UNKNOWN_PARAMETER",
                 )  # fmt: skip
@@ -92,20 +92,20 @@ class Endpoint:
         return request
 
     def streamed(self, text: str) -> Message:
-        """One message of a client stream, from one JSON value.
+        """Return one message of a client stream, from one JSON value.
 
         Raises:
-            Refusal: the value is not that message.
+            GatewayError: The value is not such a message.
         """
         request = self._request()
         self._body.read(text, request)
         return request
 
     def encode(self, message: Message) -> tuple[bytes, str]:
-        """The body of an answer and its content type.
+        """Return the body of an answer and its content type.
 
         Raises:
-            Refusal: the message has no JSON.
+            GatewayError: The message has no JSON form.
         """
         if self.raw:
             holder: Any = message if self._answer_field is None else getattr(message, self._answer_field.name)
@@ -113,4 +113,4 @@ class Endpoint:
         try:
             return self._write(message).encode("utf-8", "surrogatepass"), "application/json"
         except WriteError as error:
-            raise Refusal(UNKNOWN, f"the answer has no JSON: {error}", reason="ANSWER_NOT_JSON") from None
+            raise GatewayError(UNKNOWN, f"the answer has no JSON: {error}", reason="ANSWER_NOT_JSON") from None

@@ -89,10 +89,6 @@ class GatewayError(Exception):
         return status
 
 
-Refusal = GatewayError
-"""The former name, for modules that still import it."""
-
-
 def _packed(
     detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
 ) -> any_pb2.Any:

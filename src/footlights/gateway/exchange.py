@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, in ASGI's terms."""
+"""One HTTP request and its answer over ASGI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXPOSED: Final = ("etag", "location", "retry-after", "x-request-id")
 
 
 class Exchange:
-    """A request with its headers looked up once, and an answer that is started once."""
+    """A request, and the answer to it, which is started once."""
 
     __slots__ = ("_cors", "headers", "method", "path", "receive", "request_id", "scope", "send", "started")
 
@@ -38,18 +38,18 @@ class Exchange:
 
     @property
     def has_form(self) -> bool:
-        """Whether the body may be parameters, by method and content type."""
+        """Whether method and content type say that the body is a form."""
         content_type = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         return content_type == FORM and self.method in ("POST", "PUT", "PATCH")
 
     @property
     def peer(self) -> str:
-        """The address of who connected; empty where the server does not know."""
+        """The address of the client; empty where the server does not know it."""
         client = self.scope.get("client")
         return client[0] if client else ""
 
     def header(self, name: bytes) -> str | None:
-        """The first value of a header, by lower-case name."""
+        """Return the first value of a header, by lower-case name."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin1")
 
@@ -68,7 +68,7 @@ class Exchange:
         await self.send(self.head(status, headers))
 
     def head(self, status: int, headers: HeaderList) -> dict[str, Any]:
-        """The head of the answer as a message; from here on it counts as sent."""
+        """Return the head of the answer as a message, and count it as sent."""
         self.started = True
         if self.request_id:
             headers.append((b"x-request-id", self.request_id.encode("ascii")))
@@ -76,7 +76,7 @@ class Exchange:
         return {"type": "http.response.start", "status": status, "headers": headers}
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
-        """Send a part of the body; returns when the server takes more, which is what holds a stream back."""
+        """Send a part of the body; returns when the server takes more, which holds a stream back."""
         message: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": more}
         await self.send(message)
 
@@ -94,7 +94,7 @@ def _cors(origins: tuple[str, ...], expose: tuple[str, ...]) -> Cors:
 
 
 def typed(content_type: str) -> tuple[bytes, bytes]:
-    """The header that says a content type."""
+    """Return a content-type header."""
     return b"content-type", content_type.encode("latin1", "replace")
 
 

@@ -1,4 +1,4 @@
-"""``/healthz``: the upstream's own word on its health, as grpc-gateway's ``WithHealthzEndpoint`` gives it."""
+"""``/healthz``: the upstream's own health, in the form of grpc-gateway's ``WithHealthzEndpoint``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 def route(channel: grpc.aio.Channel, path: str = "/healthz") -> Route:
-    """``GET {path}?service=NAME``: 200 while ``grpc.health.v1`` says SERVING, else 503; 404 for an unknown service.
+    """Return ``GET {path}?service=NAME``: 200 while ``grpc.health.v1`` says SERVING, else 503; 404 if it is unknown.
 
-    An upstream that cannot be reached, or has no health service, is answered with its status (503, 501).
+    Where the upstream cannot be reached, or has no health service, the answer has that status (503, 501).
     """
     check = health_pb2_grpc.HealthStub(channel).Check
 

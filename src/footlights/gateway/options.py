@@ -1,4 +1,4 @@
-"""What a gateway may be told."""
+"""How a gateway is configured."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 class Options:
     """How a gateway answers. The defaults are grpc-gateway v2's dialect.
 
-    Strict mode is for an API that owns its dialect: what a client got wrong is refused instead of ignored,
-    a wrong method is 405 with ``Allow``, and errors made by the gateway are plain words with
-    ``google.rpc`` details.
+    Strict mode is for an API that owns its dialect: a client's mistake is refused instead of ignored, a wrong method is
+    405 with ``Allow``, and errors of the gateway itself have ``google.rpc`` details.
     """
 
     strict: bool = False
     use_proto_names: bool = False
-    """Print proto field names; a field whose json_name was set by hand keeps its proto name too."""
+    """Print proto field names, except where json_name was set by hand in strict mode."""
     allow_delete_body: bool = False
     """Accept bindings that give DELETE a body."""
 
@@ -32,25 +31,25 @@ class Options:
     """ErrorInfo.domain of errors that strict mode makes."""
 
     max_body_bytes: int = 4 * 1024 * 1024
-    """The largest request body, and the largest single message of a client stream; beyond: 413."""
+    """The largest request body, and the largest message of a client stream; more is 413."""
     max_header_count: int = 100
-    """Beyond: 431."""
+    """More is 431."""
     max_url_bytes: int = 8192
-    """The longest path and query together; beyond: 414."""
+    """The longest path and query together; more is 414."""
     default_timeout_s: float | None = None
-    """Deadline of a unary call without Grpc-Timeout; None waits for the server."""
+    """Deadline of a unary call without Grpc-Timeout; None for no deadline."""
     max_timeout_s: float | None = None
-    """The longest deadline that Grpc-Timeout can ask for; longer ones are lowered."""
+    """The longest deadline; a longer Grpc-Timeout is lowered to it."""
     max_concurrent_calls: int = 1000
-    """Calls in flight, streams included; beyond: 503 with Retry-After, before anything is decoded."""
+    """Calls in flight, streams included; more are 503 with Retry-After, before anything is decoded."""
     pace: Callable[[], Awaitable[bool]] | None = None
-    """Waited for before each call; what it says False to is shed as above."""
+    """Awaited before each call; a call for which it returns False is refused in the same way."""
     retry_after_s: int = 1
-    """Retry-After of a shed request."""
+    """Retry-After of a request that is refused for overload, in seconds."""
     body_timeout_s: float = 30.0
-    """The longest a request body may pause between two chunks; beyond: 408."""
+    """The longest pause within a request body, in seconds; more is 408."""
 
     cors_origins: tuple[str, ...] = ()
-    """Origins that may read answers from a browser; ``"*"`` allows every one."""
+    """Origins whose pages may read answers; ``"*"`` for all."""
     keepalive_s: float = 15.0
-    """A comment goes out on a Server-Sent Events stream that was quiet for so long."""
+    """After so many quiet seconds a Server-Sent Events stream sends a comment."""

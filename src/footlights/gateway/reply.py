@@ -1,4 +1,4 @@
-"""The reply option at work: status, Location, empty bodies and event ids of an answer."""
+"""The reply option: status, Location, empty body and event id of an answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 
 
 class Replier:
-    """What the reply option of one RPC says, resolved against its messages."""
+    """The reply option of one RPC, resolved against its messages."""
 
     def __init__(self, binding: Binding) -> None:
         reply, answer = binding.reply, binding.rpc.output_type
@@ -39,13 +39,13 @@ class Replier:
         """Every answer is 200 without a Location."""
 
     def status(self, message: Message) -> int:
-        """200, 202 while the accepted condition holds, or 204 for an empty body."""
+        """Return 200, 202 while the accepted condition holds, or 204 for an empty body."""
         if self._accepted is not None and self._accepted[0](message) in self._accepted[1]:
             return 202
         return 204 if self.empty_body else 200
 
     def location(self, message: Message) -> str | None:
-        """The Location header; None without a template or while a field in it is empty."""
+        """Return the Location header; None without a template or while a field in it is empty."""
         if self._location == [""]:
             return None
         parts = []
@@ -60,21 +60,21 @@ class Replier:
         return "".join(parts)
 
     def event_id(self, message: Message) -> str | None:
-        """The id of the event that carries the message."""
+        """Return the id of the event that carries the message."""
         return None if self._event_id is None else self._event_id(message)
 
     def resume(self, request: Message, last_event_id: str) -> None:
         """Put a client's Last-Event-ID into the request.
 
         Raises:
-            Refusal: it is no value of that field.
+            GatewayError: It is not a value of that field.
         """
         if self._last_event_id and last_event_id:
             set_path(request, self._last_event_id, last_event_id)
 
 
 def getter(message: Descriptor, path: str) -> Callable[[Message], str]:
-    """A function that reads a scalar field by path and prints it as JSON would, without quotes."""
+    """Return a function that reads a scalar field by path and prints it as JSON, without quotes."""
     fields: list[FieldDescriptor] = walk(message, path)
     last = fields[-1]
     if last.message_type is not None or last.is_repeated:

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 class Site(Starlette):
     """Serves its routes, and a gateway at every other path.
 
-    A request whose first path segment is no route's goes to the gateway before anything else looks at it, which
-    spares it the walk through the routes. A ``Mount("/")`` would also know no line ends: a path with one would get
-    Starlette's own plain 404. Middleware of the application does not see such requests.
+    A request whose first path segment belongs to no route goes straight to the gateway, past routing and middleware of
+    the application. A ``Mount("/")`` would be slower, and would answer a path with a line end by Starlette's plain 404.
 
     Args:
-        gateway: a ``Gateway``, or any ASGI application that answers every HTTP request itself.
-        routes: routes and mounts whose paths begin with literal segments.
+        gateway: A ``Gateway``, or any ASGI application that answers every HTTP request itself.
+        routes: Routes and mounts whose paths begin with literal segments.
         exception_handlers: Starlette's, for its routes.
     """
 
@@ -33,13 +32,13 @@ class Site(Starlette):
         exception_handlers: Mapping[Any, Callable[..., Any]] | None = None,
     ) -> None:
         super().__init__(routes=routes, exception_handlers=exception_handlers)
-        # What begins like a route and is none is still the gateway's to refuse.
+        # A path that begins like a route and matches none is refused by the gateway.
         self.router.default, self.router.redirect_slashes = gateway, False
         self._gateway = gateway
         self._own = {route.path.split("/")[1] for route in routes if isinstance(route, Route | Mount)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Serve one ASGI connection."""
         if scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             end = path.find("/", 1)

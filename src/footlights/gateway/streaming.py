@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.encode.framing import KEEPALIVE, Events, Framing, Lines
-from footlights.gateway.errors import Refusal
+from footlights.gateway.errors import GatewayError
 from footlights.gateway.exchange import Exchange, HeaderList, typed
 from footlights.gateway.upstream.protocol import OutgoingCall, Responses, UpstreamError
 
@@ -51,7 +51,7 @@ class StreamAnswer:
 
         Raises:
             UpstreamError: The call failed before the head was sent.
-            Refusal: The first message has no JSON, and the head was not sent.
+            GatewayError: The first message has no JSON, and the head was not sent.
         """
         exchange, framing = self._exchange, self._framing
         first = asyncio.get_running_loop().create_task(responses.read())
@@ -111,7 +111,7 @@ class StreamAnswer:
                 await exchange.write(framing.message(message)[0])
         except UpstreamError as error:
             status = error.status
-        except Refusal as refusal:
+        except GatewayError as refusal:
             status = refusal.status(strict=self._options.strict, domain=self._options.error_domain)
         finally:
             if reading is not None:

@@ -1,7 +1,7 @@
-"""Timers for things that are nearly always over before they are due.
+"""A cheap timer for things that are nearly always over before they are due.
 
-Setting and cancelling a timer of the loop costs more than a small call does by itself. What is added here waits in a
-set, which one timer looks through: only what is still there after a while gets what it was added for.
+Setting and cancelling a timer of the event loop costs more than a small call does. Things that are added here wait in a
+set that one timer goes through: only those that are still there after one to two periods are called.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ PERIOD_S: Final = 0.02
 
 
 class Swept(Protocol):
-    """What can be added."""
+    """Something that can be added."""
 
     def linger(self) -> None:
-        """It is still there, one to two periods later. Called once; must not raise."""
+        """Act: one to two periods have passed. Called once; must not raise."""
 
 
 class Sweep:
-    """The things of one event loop, which is the one that runs when they are added. Empty, it has no timer."""
+    """The things of one event loop. While it is empty there is no timer."""
 
     __slots__ = ("_old", "_running", "_young")
 
@@ -37,7 +37,7 @@ class Sweep:
             asyncio.get_running_loop().call_later(PERIOD_S, self._turn)
 
     def discard(self, thing: Swept) -> None:
-        """It is over; nothing happens where it is not here."""
+        """Remove a thing, if it is here."""
         self._young.discard(thing)
         self._old.discard(thing)
 

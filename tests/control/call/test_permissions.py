@@ -1,4 +1,7 @@
-"""Who may call what, and whose sessions they see."""
+"""Who may call what, and whose sessions they see.
+
+Covers ``call/authenticate``, ``sessions/access``, ``sessions/terminate`` and ``services/tokens``.
+"""
 
 from __future__ import annotations
 

@@ -163,11 +163,13 @@ async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
 
 
 async def error_of(responses: Any) -> errors.Error:
-    with pytest.raises(UpstreamError) as caught:
+    try:
         async with asyncio.timeout(5):
             while await responses.read() is not None:
                 pass
-    return from_status(caught.value.status)
+    except UpstreamError as error:
+        return from_status(error.status)
+    raise AssertionError("the stream ended well")
 
 
 async def until(event: asyncio.Event) -> None:
@@ -177,7 +179,7 @@ async def until(event: asyncio.Event) -> None:
 
 async def eventually(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  a counter has no event
             await asyncio.sleep(0.001)
 
 

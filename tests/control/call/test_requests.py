@@ -1,4 +1,7 @@
-"""Every parameter, default and bound of StreamingService, the same over REST and over gRPC."""
+"""Every parameter, default and bound of StreamingService, the same over REST and in process.
+
+Covers ``call/bounds``, ``sessions/filters``, ``sessions/request_checks`` and ``sessions/service``.
+"""
 
 from __future__ import annotations
 
@@ -62,19 +65,20 @@ def creating(
 
 
 WRONG = [
-    listing_(List(limit=0), {"limit": "0"}, "limit", "0 is below the least, 1", "OUT_OF_RANGE"),
-    listing_(List(limit=-5), {"limit": "-5"}, "limit", "-5 is below the least, 1", "OUT_OF_RANGE"),
-    listing_(List(offset=-1), {"offset": "-1"}, "offset", "-1 is below the least, 0", "OUT_OF_RANGE"),
-    listing_(List(offset=100001), {"offset": "100001"}, "offset", "above the greatest, 100000", "OUT_OF_RANGE"),
-    listing_(List(sort_by="color"), {"sort-by": "color"}, "sort-by", "'color' is not one of its values. Give "
-             "created_time or username", "NOT_ALLOWED"),
-    listing_(List(order="asc"), {"order": "asc"}, "order", "'asc' is not one of its values. Give ASC or DESC"),
+    listing_(List(limit=0), {"limit": "0"}, "limit", "must be at least 1 (got 0)", "OUT_OF_RANGE"),
+    listing_(List(limit=-5), {"limit": "-5"}, "limit", "must be at least 1 (got -5)", "OUT_OF_RANGE"),
+    listing_(List(offset=-1), {"offset": "-1"}, "offset", "must be at least 0 (got -1)", "OUT_OF_RANGE"),
+    listing_(List(offset=100001), {"offset": "100001"}, "offset",
+             "must be at most 100000 (got 100001)", "OUT_OF_RANGE"),
+    listing_(List(sort_by="color"), {"sort-by": "color"}, "sort-by", "unknown value 'color'; choose from "
+             "created_time, username", "NOT_ALLOWED"),
+    listing_(List(order="asc"), {"order": "asc"}, "order", "unknown value 'asc'; choose from ASC, DESC"),
     listing_(List(page_token="x"), {"page_token": "x"}, "page_token", "is not a page token of this list"),
     listing_(List(page_token="x", offset=5), {"page_token": "x", "offset": "5"}, "page_token", "offset=5"),
     listing_(List(username="u" * 257), {"username": "u" * 257}, "username", "has 257 characters", "TOO_LONG"),
     listing_(List(username="a\0b"), {"username": "a\0b"}, "username", "NUL"),
     listing_(List(application="a" * 64), {"application": "a" * 64}, "application", "has 64 characters", "TOO_LONG"),
-    creating(Create(), {}, "application", "is required and missing", "FIELD_REQUIRED"),
+    creating(Create(), {}, "application", "is required.", "FIELD_REQUIRED"),
     creating(Create(application=""), {"application": ""}, "application", "is required", "FIELD_REQUIRED"),
     creating(Create(application="nope"), {"application": "nope"}, "application", "no application 'nope'. Known: fake",
              "APPLICATION_NOT_FOUND", 5, 404),
@@ -93,21 +97,22 @@ WRONG = [
              {"application": "fake", "application_arguments": {"nucleus_connection_config": "x"}},
              "application_arguments.nucleus_connection_config", "not a list of objects"),
     creating(Create(application="fake", max_duration=Duration()), {"application": "fake", "max_duration": "0s"},
-             "max_duration", "0s is not above 0"),
+             "max_duration", "must be more than 0s (got 0s)"),
     creating(Create(application="fake", max_duration=seconds(40_000_000)),
-             {"application": "fake", "max_duration": "40000000s"}, "max_duration", "above the greatest, 31622400s"),
+             {"application": "fake", "max_duration": "40000000s"}, "max_duration",
+             "must be at most 31622400s (got 40000000s)"),
     creating(Create(application="fake", idle_timeout=Duration(seconds=-1)),
-             {"application": "fake", "idle_timeout": "-1s"}, "idle_timeout", "-1s is not above 0"),
+             {"application": "fake", "idle_timeout": "-1s"}, "idle_timeout", "must be more than 0s (got -1s)"),
     creating(Create(application="fake", priority=101), {"application": "fake", "priority": 101}, "priority",
-             "101 is above the greatest, 100. Give a number from -100 to 100", "OUT_OF_RANGE"),
+             "must be at most 100 (got 101)", "OUT_OF_RANGE"),
     creating(Create(application="fake", priority=-101), {"application": "fake", "priority": -101}, "priority",
-             "-101 is below the least", "OUT_OF_RANGE"),
+             "must be at least -100 (got -101)", "OUT_OF_RANGE"),
     creating(Create(application="fake", request_id="r" * 129), {"application": "fake", "request_id": "r" * 129},
              "request_id", "has 129 characters. Give at most 128", "TOO_LONG"),
     creating(Create(application="fake", labels={"": "x"}), {"application": "fake", "labels": {"": "x"}}, "labels",
-             "'' does not fit"),
+             "'' is too long or empty"),
     creating(Create(application="fake", labels={"k": "v" * 257}), {"application": "fake", "labels": {"k": "v" * 257}},
-             "labels", "'k' does not fit"),
+             "labels", "'k' is too long or empty"),
     creating(Create(application="fake", labels={str(n): "" for n in range(33)}),
              {"application": "fake", "labels": {str(n): "" for n in range(33)}}, "labels", "has 33 items", "TOO_MANY"),
     creating(Create(application="fake", labels={"k": "a\0b"}), {"application": "fake", "labels": {"k": "a\0b"}},
@@ -128,7 +133,7 @@ WRONG = [
     Wrong("ExtendSession", session_pb2.ExtendSessionRequest(session_id=UNKNOWN), "POST", f"/stream/{UNKNOWN}:extend",
           3, 400, "extend_by", "is required", "FIELD_REQUIRED", body={}),
     Wrong("GetSessionLog", session_pb2.GetSessionLogRequest(session_id=UNKNOWN, tail_lines=0), "GET",
-          f"/stream/{UNKNOWN}/log", 3, 400, "tail_lines", "0 is below the least, 1", "OUT_OF_RANGE",
+          f"/stream/{UNKNOWN}/log", 3, 400, "tail_lines", "must be at least 1 (got 0)", "OUT_OF_RANGE",
           {"tail_lines": "0"}),
     Wrong("ExplainPlacement", session_pb2.ExplainPlacementRequest(), "POST", "/stream:explain", 3, 400,
           "application", "is required", "FIELD_REQUIRED", body={}),
@@ -174,9 +179,9 @@ async def test_a_wrong_request_is_refused_the_same_both_ways_and_changes_nothing
 @pytest.mark.parametrize(
     ("request_", "field", "says"),
     [
-        (List(state=[99]), "state", "99 is not one of its values. Give PENDING"),  # type: ignore[list-item]
-        (List(from_time=Timestamp(seconds=10**15)), "from_time", "are no timestamp"),
-        (List(to_time=Timestamp(seconds=1, nanos=-1)), "to_time", "are no timestamp"),
+        (List(state=[99]), "state", "unknown value 99; choose from PENDING, STARTING"),  # type: ignore[list-item]
+        (List(from_time=Timestamp(seconds=10**15)), "from_time", "are not a valid timestamp"),
+        (List(to_time=Timestamp(seconds=1, nanos=-1)), "to_time", "are not a valid timestamp"),
     ],
 )
 async def test_values_that_only_grpc_can_send_are_refused_too(

@@ -1,4 +1,4 @@
-"""Getting in again when all tokens are lost."""
+"""The first token, and getting in again when all tokens are lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Applications, versions, releases and profiles as data."""
+"""Applications, versions, releases and profiles as data.
+
+Covers ``services/applications``, ``services/profiles``, ``services/catalog`` and ``control/present``.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ async def test_a_manifest_that_is_wrong_anywhere_changes_nothing(plane: Control)
 
     assert answer.status_code == 400
     assert problem(answer)["field"] == "releases[default]"
-    assert "no version '9.9.9' to point at. Known: 1.0.0" in problem(answer)["message"]
+    assert "has no version '9.9.9'; choose from 1.0.0" in problem(answer)["message"]
     assert (await plane.rest("GET", "/applications/fake")).json()["display_name"] == ""
     assert (await plane.rest("GET", "/applications/fake/versions/1.5.0")).status_code == 404
 

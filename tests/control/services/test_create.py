@@ -1,4 +1,7 @@
-"""What a session is made of: idempotency, secrets, profiles, releases."""
+"""What a session is made of: idempotency, secrets, profiles, releases.
+
+Covers ``sessions/create``, ``sessions/resolve`` and ``sessions/request_checks``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Connecting to, extending and watching sessions."""
+"""Connecting to, extending and watching sessions.
+
+Covers ``sessions/connect``, ``sessions/extend``, ``sessions/watch`` and ``sessions/present``.
+"""
 
 from __future__ import annotations
 

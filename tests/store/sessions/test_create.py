@@ -173,7 +173,7 @@ async def test_a_version_that_was_deleted_starts_nothing(store: Store) -> None:
 
 
 async def test_the_same_request_finds_its_session(store: Store) -> None:
-    """Per subject, with the same body, until it is forgotten after 24 hours; and nothing is created or leased for it."""
+    """Per subject, with the same body, until it is forgotten after 24 hours; nothing is created or leased."""
     [first] = await create_all(store, creation_of(request=Request("ann", "k1", b"body")))
 
     async def again(subject: str, key: str, body: bytes = b"body", later: timedelta = timedelta(0)) -> str:

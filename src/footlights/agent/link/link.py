@@ -112,7 +112,9 @@ class Link:
         except Broken as error:
             meaning = _REFUSALS.get(error.code) if error.code else None
             refused = meaning is not None
-            if not self._closing.is_set():
+            if self._closing.is_set():
+                _log.info("link_closed", server=self.server, code=error.code.name if error.code else "")
+            else:
                 self._say(meaning or "the link is broken", str(error))
         finally:
             self._idle.set()

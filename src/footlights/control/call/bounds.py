@@ -1,4 +1,4 @@
-"""Spans of time that callers give, held to bounds within which every later sum is a moment that can be written."""
+"""Durations in requests, bounded so that every sum with them is still a valid time."""
 
 from __future__ import annotations
 
@@ -11,41 +11,39 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
 MAX_S = 366 * 86400
-"""The longest limit, as for versions: a year."""
+"""The longest limit: a year."""
 
 MAX_TTL_S = 10 * MAX_S
-"""The longest that a token is good for, where it is not good for ever."""
+"""The longest lifetime of a token that expires."""
 
 
 def positive(
     field: str, span: Duration, *, most_s: int = MAX_S, fix: str = "Give a duration such as '1800s'."
 ) -> float:
-    """Return a span in seconds.
+    """Return a duration in seconds.
 
     Raises:
-        InvalidArgument: it is 0, negative, or longer than ``most_s``.
+        InvalidArgument: It is 0, negative, or longer than ``most_s``.
     """
     value = seconds(span)
     if value <= 0:
-        raise InvalidArgument(field, f"{value:g}s is not above 0. {fix}", reason="OUT_OF_RANGE")
+        raise InvalidArgument(field, f"must be more than 0s (got {value:g}s). {fix}", reason="OUT_OF_RANGE")
     return _at_most(field, value, most_s)
 
 
 def not_negative(field: str, span: Duration, *, most_s: int = MAX_S, fix: str) -> float:
-    """Return a span in seconds, which may be 0.
+    """Return a duration in seconds, which may be 0.
 
     Raises:
-        InvalidArgument: it is negative, or longer than ``most_s``.
+        InvalidArgument: It is negative, or longer than ``most_s``.
     """
     value = seconds(span)
     if value < 0:
-        raise InvalidArgument(field, f"{value:g}s is below 0. {fix}", reason="OUT_OF_RANGE")
+        raise InvalidArgument(field, f"must be at least 0s (got {value:g}s). {fix}", reason="OUT_OF_RANGE")
     return _at_most(field, value, most_s)
 
 
 def _at_most(field: str, value: float, most_s: int) -> float:
     if value > most_s:
-        raise InvalidArgument(
-            field, f"{value:.0f}s is above the greatest, {most_s}s. Give at most that.", reason="OUT_OF_RANGE"
-        )
+        raise InvalidArgument(field, f"must be at most {most_s}s (got {value:.0f}s).", reason="OUT_OF_RANGE")
     return value

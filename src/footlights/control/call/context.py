@@ -30,6 +30,11 @@ class Call:
         send_metadata: Sends the initial metadata of a stream before its first response.
     """
 
+    __slots__ = (
+        "_send_metadata", "caller", "deadline", "idempotency_key", "initial_metadata", "metadata", "method", "peer",
+        "request_id", "trailing_metadata",
+    )  # fmt: skip
+
     caller: Caller
     """Set once the caller is authenticated."""
 

@@ -1,10 +1,10 @@
-"""Keeping REST from starving the links where one process serves both.
+"""Keeps REST from starving agents' links where one process serves both.
 
-A process whose event loop is never idle hardly lets go of the interpreter: the thread that carries gRPC's events waits
-for milliseconds at each of its steps, and heartbeats arrive seconds late although the loop itself is not. So while
-agents are linked here, REST calls begin only while less than a share of the current short window was worked; then they
-wait for the next one, in order, and beyond a bound they are turned away. What is left of each window is idle, and the
-links have it: the more of it, the more they say. Where they have a process of their own, nothing is held back.
+A process whose event loop is never idle rarely releases the interpreter: the thread that carries gRPC's events waits
+for milliseconds at each step, and heartbeats arrive seconds late although the loop itself is on time. So while agents
+are linked here, REST calls start only until a share of the current window's processor time is used. Then they wait for
+the next window, in order, and beyond a bound they are refused. The rest of each window stays idle for the links; the
+more messages they send, the more. In a process without links nothing is held back.
 """
 
 from __future__ import annotations
@@ -20,16 +20,23 @@ if TYPE_CHECKING:
 
 
 class Pacing:
-    """Says when a REST call may begin."""
+    """Says when a REST call may start.
+
+    Args:
+        links: Returns how many links are open here.
+        messages: Returns how many messages have come over them so far.
+        monotonic: The clock, in seconds.
+        worked: The processor time of this process so far, in seconds.
+    """
 
     WINDOW_S = 0.02
     LEAST_SHARE = 0.7
-    """Of each window, of one processor, for everything that this process does, however much the links say."""
+    """The share of one processor that this process may always use, however many messages the links send."""
     MESSAGE_S = 0.001
-    """What is left idle for each message of a link."""
+    """Processor time that is left idle for each message of a link."""
     LOOK_S = 0.001
     AT_ONCE = 8
-    """So many are let go before it is looked at what they cost."""
+    """Calls that start before their cost is measured."""
     MOST_WAITING = 1000
     LONGEST_WAIT_S = 2.0
 
@@ -41,7 +48,6 @@ class Pacing:
         monotonic: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.process_time,
     ) -> None:
-        """Take how many links are open here and what came over them, and two clocks: of time, and of work done."""
         self._links, self._messages = links, messages
         self._share, self._counted = self.LEAST_SHARE, (messages(), monotonic())
         self._monotonic, self._worked = monotonic, worked
@@ -51,7 +57,7 @@ class Pacing:
         self._next: asyncio.Handle | None = None
 
     async def __call__(self) -> bool:
-        """Wait for a call's turn; False where it is turned away."""
+        """Wait for a call's turn; return False where it is refused."""
         if not self._links() or (not self._waiting and self._has_room()):
             return True
         if len(self._waiting) >= self.MOST_WAITING:
@@ -74,7 +80,7 @@ class Pacing:
         now = self._monotonic()
         if now < self._looks_at:
             return self._room
-        # What was worked costs a system call; within a millisecond it says nothing new.
+        # Reading the processor time costs a system call; once a millisecond is enough.
         worked, self._looks_at = self._worked(), now + self.LOOK_S
         if now >= self._ends:
             self._ends, self._most = now + self.WINDOW_S, worked + self._share_at(now) * self.WINDOW_S
@@ -89,7 +95,7 @@ class Pacing:
             self._counted = self._messages(), now
         return self._share
 
-    def _let_go(self) -> None:
+    def _start(self) -> None:
         self._next = None
         if self._has_room():
             for _ in range(min(self.AT_ONCE, len(self._waiting))):
@@ -103,6 +109,6 @@ class Pacing:
         if self._next is not None:
             return
         loop = asyncio.get_running_loop()
-        # While there is room, right after those that were let go have done their first step; else in the next window.
+        # While there is room: right after the first step of those that have started. Else in the next window.
         left = self._ends - self._monotonic()
-        self._next = loop.call_soon(self._let_go) if self._has_room() else loop.call_later(left, self._let_go)
+        self._next = loop.call_soon(self._start) if self._has_room() else loop.call_later(left, self._start)

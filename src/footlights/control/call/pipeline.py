@@ -117,9 +117,7 @@ class Pipeline:
     async def _admitted(
         self, rpc: Rpc, request: RequestT, call: Call, proceed: Callable[[RequestT, Call], Awaitable[T]]
     ) -> T:
-        headers = dict(call.metadata)
-        call.request_id = ids.request_id(_text(headers.get("x-request-id", "")))
-        call.initial_metadata.append(("x-request-id", call.request_id))
+        authorization = _identify(call)
         if self._stopping:
             raise _stopping()
         structlog.contextvars.clear_contextvars()
@@ -132,10 +130,9 @@ class Pipeline:
         else:
             self._unary += 1
         try:
-            call.caller = await self._authenticator.caller(_text(headers.get("authorization", "")))
+            call.caller = await self._authenticator.caller(authorization)
             structlog.contextvars.bind_contextvars(subject=call.caller.subject)
             call.caller.require(rpc.permission)
-            call.idempotency_key = _text(headers.get("idempotency-key", ""))
             if isinstance(request, Message):
                 rpc.check(request)
             if task is not None:
@@ -154,6 +151,15 @@ class Pipeline:
                 self._interrupted.discard(task)
             if self._stopping and not self.running:
                 self._all_over.set()
+
+
+def _identify(call: Call) -> str:
+    """Set a call's ids from its metadata; return its ``Authorization``."""
+    headers = dict(call.metadata)
+    call.request_id = ids.request_id(_text(headers.get("x-request-id", "")))
+    call.idempotency_key = _text(headers.get("idempotency-key", ""))
+    call.initial_metadata.append(("x-request-id", call.request_id))
+    return _text(headers.get("authorization", ""))
 
 
 def _stopping() -> errors.Unavailable:

@@ -1,7 +1,7 @@
-"""Requests held against the rules in their own descriptors, and filled with the defaults that stand there.
+"""Checks requests against the rules in their descriptors, and fills in the defaults from there.
 
-``google.api.field_behavior`` says what is required (AIP-203), ``footlights.http.v1.rules`` what is allowed. The same
-options are what the OpenAPI document shows, so that the document cannot promise what the server does not keep.
+``google.api.field_behavior`` says what is required (AIP-203), ``footlights.http.v1.rules`` what is allowed. The OpenAPI
+document is made from the same options, so it shows exactly what the server enforces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from footlights.errors import InvalidArgument
 from footlights.http.v1 import annotations_pb2
 
 Check = Callable[[Message, str], None]
-"""Checks one message whose path in the request is given; may lower or fill a field."""
+"""Checks one message, given its path in the request; may lower or fill a field."""
 
 
 @cache
@@ -49,8 +49,8 @@ def _compile(descriptor: Descriptor, above: frozenset[str]) -> Iterator[Check]:
             yield _required(field)
         rules = field.GetOptions().Extensions[annotations_pb2.rules]
         if rules.ByteSize():
-            # A default fills what a request leaves out. A resource inside a request is kept as it was given: what it
-            # does not say stays unsaid, for a profile replaces exactly what it says.
+            # Defaults fill the request itself, never a resource inside it: a profile overrides exactly the fields
+            # that it sets.
             yield from _rules(field, rules, defaults=not above)
         child = field.message_type
         if child is None or child.GetOptions().map_entry or child.full_name.startswith("google."):
@@ -60,7 +60,7 @@ def _compile(descriptor: Descriptor, above: frozenset[str]) -> Iterator[Check]:
 
 
 def _name(field: FieldDescriptor, path: str) -> str:
-    """The name by which a client knows the field: the published one where it has one of its own."""
+    """Return the name by which clients know a field: its JSON name where that was set by hand."""
     default = re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), field.name)
     return path + (field.json_name if field.json_name != default else field.name)
 
@@ -69,9 +69,7 @@ def _required(field: FieldDescriptor) -> Check:
     def check(message: Message, path: str) -> None:
         given = message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
         if not given:
-            raise InvalidArgument(
-                _name(field, path), "is required and missing. Give it a value.", reason="FIELD_REQUIRED"
-            )
+            raise InvalidArgument(_name(field, path), "is required.", reason="FIELD_REQUIRED")
 
     return check
 
@@ -125,22 +123,18 @@ def _default(field: FieldDescriptor, text: str) -> Check:
 def _bounds(field: FieldDescriptor, rules: annotations_pb2.Rules) -> Check:
     least = rules.minimum if rules.HasField("minimum") else None
     most = rules.maximum if rules.HasField("maximum") else None
-    advice = (
-        f"Give a number from {least} to {most}" if least is not None and most is not None else "Give another number"
-    )
-    if rules.default_value:
-        advice += f", or leave it out for {rules.default_value}"
+    fix = f" Leave it out for {rules.default_value}." if rules.default_value else ""
 
     def check(message: Message, path: str) -> None:
         value: Any = getattr(message, field.name)
         if least is not None and value < least:
             raise InvalidArgument(
-                _name(field, path), f"{value} is below the least, {least}. {advice}.", reason="OUT_OF_RANGE"
+                _name(field, path), f"must be at least {least} (got {value}).{fix}", reason="OUT_OF_RANGE"
             )
         if most is not None and value > most:
             if not rules.clamp_maximum:
                 raise InvalidArgument(
-                    _name(field, path), f"{value} is above the greatest, {most}. {advice}.", reason="OUT_OF_RANGE"
+                    _name(field, path), f"must be at most {most} (got {value}).{fix}", reason="OUT_OF_RANGE"
                 )
             setattr(message, field.name, most)
 
@@ -153,7 +147,7 @@ def _allowed(field: FieldDescriptor, allowed: tuple[str, ...]) -> Check:
         if value and value not in allowed:
             raise InvalidArgument(
                 _name(field, path),
-                f"{value!r} is not one of its values. Give {' or '.join(allowed)}.",
+                f"unknown value {value!r}; choose from {', '.join(allowed)}.",
                 reason="NOT_ALLOWED",
                 metadata={"value": value},
             )
@@ -198,11 +192,11 @@ def _items(field: FieldDescriptor, most: int) -> Check:
 
 _TIMES = {"google.protobuf.Duration": (-315_576_000_000, 315_576_000_000),
           "google.protobuf.Timestamp": (-62_135_596_800, 253_402_300_799)}  # fmt: skip
-"""The seconds that duration.proto and timestamp.proto allow."""
+"""The range of seconds that duration.proto and timestamp.proto allow."""
 
 
 def _well_formed(message: Message, path: str) -> None:
-    """Refuse what protobuf lets through and no field means: unknown enum numbers, impossible times, NUL in a text."""
+    """Refuse what protobuf accepts and no field allows: unknown enum numbers, impossible times, NUL in text."""
     for field, value in message.ListFields():
         if field.type == FieldDescriptor.TYPE_STRING:
             for text in value if field.is_repeated else (value,):
@@ -226,16 +220,14 @@ def _well_formed(message: Message, path: str) -> None:
 
 def _no_nul(field: FieldDescriptor, path: str, text: str) -> None:
     if "\0" in text:
-        raise InvalidArgument(_name(field, path), f"{text[:100]!r} holds a NUL character. Remove it.")
+        raise InvalidArgument(_name(field, path), f"{text[:100]!r} contains a NUL character. Remove it.")
 
 
 def _known(field: FieldDescriptor, path: str, number: int) -> None:
     assert field.enum_type is not None
     if number not in field.enum_type.values_by_number:
-        names = " or ".join(value.name for value in field.enum_type.values if value.number)
-        raise InvalidArgument(
-            _name(field, path), f"{number} is not one of its values. Give {names}.", reason="NOT_ALLOWED"
-        )
+        names = ", ".join(value.name for value in field.enum_type.values if value.number)
+        raise InvalidArgument(_name(field, path), f"unknown value {number}; choose from {names}.", reason="NOT_ALLOWED")
 
 
 def _possible(field: FieldDescriptor, path: str, time: Any) -> None:
@@ -247,6 +239,6 @@ def _possible(field: FieldDescriptor, path: str, time: Any) -> None:
     if not least <= time.seconds <= most or time.nanos not in nanos:
         raise InvalidArgument(
             _name(field, path),
-            f"{time.seconds} seconds and {time.nanos} nanoseconds are no {field.message_type.name.lower()}.",
+            f"{time.seconds} seconds and {time.nanos} nanoseconds are not a valid {field.message_type.name.lower()}.",
             reason="OUT_OF_RANGE",
         )

@@ -32,13 +32,12 @@ class ApplicationService:
     """Serves applications, versions and releases."""
 
     def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime]) -> None:
-        """Take what it reads and writes, whom it wakes, and the clock."""
         self._store, self._bus, self._clock = store, bus, clock
 
     async def list_applications(
         self, request: application_pb2.ListApplicationsRequest, call: Call
     ) -> application_pb2.ListApplicationsResponse:
-        """Return one page, by id. The page token is the last id of the page before."""
+        """Return one page, by id. The page token is the last id of the previous page."""
 
         def read(tx: Transaction) -> application_pb2.ListApplicationsResponse:
             found = rows.page(tx, request.page_token, request.limit + 1)
@@ -59,7 +58,7 @@ class ApplicationService:
     async def apply_application(
         self, request: application_pb2.ApplyApplicationRequest, call: Call
     ) -> application_pb2.ApplyApplicationResponse:
-        """Bring a manifest about, all of it or nothing."""
+        """Apply a manifest, all of it or nothing."""
         wanted = request.application
         ids.check_slug("application.application", wanted.application)
         for index, version in enumerate(request.versions):
@@ -73,7 +72,7 @@ class ApplicationService:
             rows.put(tx, wanted.application, wanted.display_name, wanted.description, list(wanted.tags), now=now)
             answer = application_pb2.ApplyApplicationResponse()
             for index, version in enumerate(request.versions):
-                if _add(tx, wanted.application, version, f"versions[{index}].version", now, same_is_well=True):
+                if _add(tx, wanted.application, version, f"versions[{index}].version", now, same_is_fine=True):
                     answer.created_versions.append(version.version)
             for name, target in sorted(request.releases.items()):
                 if _point(tx, wanted.application, name, target, f"releases[{name}]", now):
@@ -93,11 +92,11 @@ class ApplicationService:
     async def delete_application(
         self, request: application_pb2.DeleteApplicationRequest, call: Call
     ) -> application_pb2.DeleteApplicationResponse:
-        """Remove an application that no living session is of."""
+        """Remove an application that has no session which has not ended."""
 
         def write(tx: Transaction) -> None:
             _application(tx, request.application)
-            # Counted after the removal, which waits for whoever creates a session with it at this moment.
+            # Counted after the removal, whose lock waits for sessions that are being created with it.
             rows.remove(tx, request.application)
             _refuse_in_use(tx, request.application, None)
 
@@ -124,14 +123,14 @@ class ApplicationService:
     async def create_version(
         self, request: application_pb2.CreateVersionRequest, call: Call
     ) -> application_pb2.Version:
-        """Add a version; it can never be changed."""
+        """Add a version; versions are immutable."""
         with _prefixed("version"):
             recipe.validate(request.version)
         now = self._clock()
 
         def write(tx: Transaction) -> application_pb2.Version:
             _application(tx, request.application)
-            _add(tx, request.application, request.version, "version.version", now, same_is_well=False)
+            _add(tx, request.application, request.version, "version.version", now, same_is_fine=False)
             return _version(tx, request.application, request.version.version)
 
         return await self._write(write)
@@ -139,7 +138,7 @@ class ApplicationService:
     async def delete_version(
         self, request: application_pb2.DeleteVersionRequest, call: Call
     ) -> application_pb2.DeleteVersionResponse:
-        """Remove a version that nothing points at and nothing runs."""
+        """Remove a version that no release points at and no session runs."""
 
         def write(tx: Transaction) -> None:
             _version(tx, request.application, request.version)
@@ -150,7 +149,7 @@ class ApplicationService:
                     reason="VERSION_IN_USE",
                     metadata={"release": pointing[0]},
                 )
-            # Counted after the removal, which waits for whoever creates a session with it at this moment.
+            # Counted after the removal, whose lock waits for sessions that are being created with it.
             rows.remove_version(tx, request.application, request.version)
             _refuse_in_use(tx, request.application, request.version)
 
@@ -247,18 +246,18 @@ def _add(
     field: str,
     now: datetime,
     *,
-    same_is_well: bool,
+    same_is_fine: bool,
 ) -> bool:
     fresh = _recipe(version)
     known = rows.version(tx, application, version.version)
     if known is None:
         rows.add_version(tx, application, version.version, fresh, now=now)
         return True
-    if same_is_well and known.recipe == fresh:
+    if same_is_fine and known.recipe == fresh:
         return False
     raise errors.AlreadyExists(
         f"{field}: {application} {version.version} exists"
-        + (" and is different" if same_is_well else "")
+        + (" and is different" if same_is_fine else "")
         + ". Versions are immutable: give this one another number.",
         reason="VERSION_EXISTS",
         metadata={"field": field, "application": application, "version": version.version},
@@ -270,7 +269,8 @@ def _point(tx: Transaction, application: str, name: str, target: str, field: str
         known = sorted(row.version for row in rows.versions(tx, application))
         raise errors.InvalidArgument(
             field,
-            f"{application} has no version {target!r} to point at. Known: {', '.join(known[:10]) or 'none'}.",
+            f"{application} has no version {target!r}; "
+            + (f"choose from {', '.join(known[:10])}." if known else "add it first."),
             reason="VERSION_NOT_FOUND",
             metadata={"version": target},
         )

@@ -1,38 +1,67 @@
-"""An operator's token without asking a server: the first one of a cluster, or where all are lost.
+"""The first operator's token of a cluster, and one more where all tokens are lost.
 
-Whoever has the database and the cluster key may do everything anyway; this spares them to do it by hand.
+Both are made without a call to a server. They need the database and the cluster key, which allow everything anyway.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import structlog
 
 from footlights.auth.roles import Role
 from footlights.auth.secrets import ENVIRONMENT, ClusterKey
 from footlights.control.services import tokens
 from footlights.errors import FailedPrecondition
-from footlights.store import open_store
+from footlights.store import Store, Transaction, open_store
+from footlights.store import tokens as rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+log = structlog.get_logger(__name__)
+
+
+async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -> None:
+    """Write the first operator's token to ``path``, mode 0600, where the store has no token yet.
+
+    Args:
+        store: Open.
+        key: What tokens' digests are made with.
+        path: Where the token goes.
+        now: The time of its creation.
+    """
+    text, add = tokens.new_token(key, Role.OPERATOR, "admin", "The first token", now=now)
+
+    def write(tx: Transaction) -> bool:
+        if rows.everything(tx):
+            return False
+        add(tx)
+        return True
+
+    if await store.read(rows.everything) or not await store.write(write):
+        return
+    _write_private(path, f"{text}\n")
+    log.info("first_token", path=str(path))
+
 
 async def recover(data_dir: Path, database: str, subject: str, environ: Mapping[str, str], *, now: datetime) -> str:
-    """Make an operator's token in the store and return its text, which exists nowhere else.
+    """Make an operator's token in the store and return its text, which is stored nowhere.
 
     Args:
         data_dir: The server's own directory, for SQLite and for ``cluster.key``.
         database: Empty for SQLite, or a ``postgresql://`` URL.
-        subject: Whose token it is.
-        environ: Where ``FOOTLIGHTS_CLUSTER_KEY`` is looked for.
+        subject: The token's user name.
+        environ: May have ``FOOTLIGHTS_CLUSTER_KEY``.
         now: The time of the token's creation.
 
     Raises:
-        errors.Error: there is no cluster key, or the store cannot be opened; with SQLite also while a server runs.
+        errors.Error: There is no cluster key, or the store cannot be opened: with SQLite also while a server runs.
     """
     path = data_dir / "cluster.key"
     if not environ.get(ENVIRONMENT, "").strip() and not path.exists():
@@ -43,13 +72,21 @@ async def recover(data_dir: Path, database: str, subject: str, environ: Mapping[
         )
     key = ClusterKey.load_or_create(path, environ)
     with contextlib.ExitStack() as stack:
-        # On Postgres the server may go on: only SQLite's directory is anybody's alone.
+        # On Postgres a server may run at the same time; SQLite's directory belongs to one process.
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory())) if database else data_dir
         store = open_store(directory, database)
         try:
-            text, _ = await tokens.create(
-                store, key.derive("tokens"), Role.OPERATOR, subject, "Recovered beside the server", now=now
+            text, write = tokens.new_token(
+                key.derive("tokens"), Role.OPERATOR, subject, "Recovered beside the server", now=now
             )
+            await store.write(write)
         finally:
             await store.close()
     return text
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

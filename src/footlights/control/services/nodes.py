@@ -1,4 +1,4 @@
-"""NodeService: shows nodes, and takes them out of use and back."""
+"""NodeService: shows nodes, cordons, drains and forgets them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ class NodeService:
     """Serves nodes."""
 
     def __init__(self, store: Store, bus: Signals, brake: MassLossGuard, clock: Callable[[], datetime]) -> None:
-        """Take what it reads and writes, whom it wakes, whether reaping pauses, and the clock."""
         self._store, self._bus, self._brake, self._clock = store, bus, brake, clock
 
     async def list_nodes(self, request: node_pb2.ListNodesRequest, call: Call) -> node_pb2.ListNodesResponse:
@@ -57,7 +56,7 @@ class NodeService:
 
         items, elsewhere = await self._store.read(read)
         answer = node_pb2.ListNodesResponse(items=items)
-        # Each replica judges the silence of its own nodes, and this one may have none.
+        # Each replica watches the heartbeats of its own nodes, and this one may have none.
         if (hold := self._brake.pause) is not None:
             _show_brake(answer.brake, hold.cause.value, hold.message, hold.since)
         elif elsewhere is not None:
@@ -70,15 +69,15 @@ class NodeService:
         return await self._store.read(lambda tx: _show(tx, request.node, now))
 
     async def cordon_node(self, request: node_pb2.CordonNodeRequest, call: Call) -> node_pb2.Node:
-        """Place nothing new on a node."""
+        """Schedule nothing new on a node."""
         return await self._set(request.node, cordoned=True, draining=False)
 
     async def uncordon_node(self, request: node_pb2.UncordonNodeRequest, call: Call) -> node_pb2.Node:
-        """Take a node back into use."""
+        """Schedule on a node again."""
         return await self._set(request.node, cordoned=False, draining=False)
 
     async def drain_node(self, request: node_pb2.DrainNodeRequest, call: Call) -> node_pb2.Node:
-        """Place nothing new on a node, and end what is left at the deadline."""
+        """Schedule nothing new on a node, and end its sessions at the deadline."""
         deadline = None
         if request.HasField("deadline"):
             fix = "Give 0s to end its sessions at once."
@@ -87,7 +86,7 @@ class NodeService:
         return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
 
     async def forget_node(self, request: node_pb2.ForgetNodeRequest, call: Call) -> node_pb2.ForgetNodeResponse:
-        """Give up a node that will not come back."""
+        """Remove a node that will not come back, and end its sessions."""
         now = self._clock()
 
         def write(tx: Transaction) -> int:
@@ -143,7 +142,7 @@ def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime
 
 
 def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseRow], *, now: datetime) -> node_pb2.Node:
-    """Return a node with its devices and who holds them."""
+    """Return a node with its devices and the sessions on them."""
     message = node_pb2.Node(
         node=row.node,
         state=present.node_state(row, bool(leases)),

@@ -1,4 +1,4 @@
-"""ProfileService: named bundles of needs and limits."""
+"""ProfileService: named sets of needs and limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ class ProfileService:
     """Serves profiles."""
 
     def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime]) -> None:
-        """Take what it reads and writes, whom it wakes, and the clock."""
         self._store, self._bus, self._clock = store, bus, clock
 
     async def list_profiles(
@@ -41,7 +40,10 @@ class ProfileService:
 
     async def get_profile(self, request: profile_pb2.GetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Return one profile."""
-        return await self._get(request.profile)
+        row = await self._store.read(lambda tx: rows.profile(tx, request.profile))
+        if row is None:
+            raise _missing(request.profile)
+        return _message(row)
 
     async def set_profile(self, request: profile_pb2.SetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Create or replace a profile."""
@@ -52,7 +54,8 @@ class ProfileService:
         profile.ClearField("updated_time")
         definition = profile.SerializeToString(deterministic=True)
         await self._write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))
-        return await self._get(profile.profile)
+        profile.updated_time.CopyFrom(times.timestamp(now))
+        return profile
 
     async def delete_profile(
         self, request: profile_pb2.DeleteProfileRequest, call: Call
@@ -66,12 +69,6 @@ class ProfileService:
         answer = await self._store.write(unit)
         self._bus.catalogue_changed()
         return answer
-
-    async def _get(self, name: str) -> profile_pb2.Profile:
-        row = await self._store.read(lambda tx: rows.profile(tx, name))
-        if row is None:
-            raise _missing(name)
-        return _message(row)
 
 
 def _message(row: ProfileRow) -> profile_pb2.Profile:

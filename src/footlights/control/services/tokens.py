@@ -1,8 +1,7 @@
-"""TokenService: what callers and agents prove themselves with."""
+"""TokenService: the API tokens of callers and agents."""
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,12 @@ from footlights.auth import tokens as secrets
 from footlights.auth.roles import Role
 from footlights.control.call import bounds
 from footlights.protocol.times import timestamp
-from footlights.store import Store, Transaction
+from footlights.store import Store, Transaction, Unit
 from footlights.store import tokens as rows
 from footlights.v1 import token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from footlights.control.call.authenticate import TokenAuthenticator
     from footlights.control.call.context import Call
@@ -34,11 +32,10 @@ class TokenService:
     def __init__(
         self, store: Store, authenticator: TokenAuthenticator, key: bytes, clock: Callable[[], datetime]
     ) -> None:
-        """Take what it reads and writes, who remembers tokens, and what digests are made with."""
         self._store, self._authenticator, self._key, self._clock = store, authenticator, key, clock
 
     async def create_token(self, request: token_pb2.CreateTokenRequest, call: Call) -> token_pb2.CreateTokenResponse:
-        """Create a token; its secret is in this answer only."""
+        """Create a token; only this answer has its secret."""
         role = Role(token_pb2.Token.Role.Name(request.role))
         if role is Role.NODE:
             ids.check_node("subject", request.subject)
@@ -47,15 +44,10 @@ class TokenService:
             fix = "Leave it out for a token without end."
             ttl = bounds.positive("ttl", request.ttl, most_s=bounds.MAX_TTL_S, fix=fix)
             expire = self._clock() + timedelta(seconds=ttl)
-        text, row = await create(
-            self._store,
-            self._key,
-            role,
-            request.subject,
-            request.description,
-            now=self._clock(),
-            expire_time=expire,
+        text, write = new_token(
+            self._key, role, request.subject, request.description, now=self._clock(), expire_time=expire
         )
+        row = await self._store.write(write)
         log.info("token_created", token_id=row.token_id, role=role.value)
         return token_pb2.CreateTokenResponse(secret=text, token=row)
 
@@ -65,7 +57,7 @@ class TokenService:
         return token_pb2.ListTokensResponse(items=[_message(row) for row in found])
 
     async def revoke_token(self, request: token_pb2.RevokeTokenRequest, call: Call) -> token_pb2.Token:
-        """Refuse a token from now on."""
+        """Revoke a token."""
         now = self._clock()
         row = await self._store.write(lambda tx: rows.revoke(tx, request.token_id, now=now))
         if row is None:
@@ -79,7 +71,7 @@ class TokenService:
         return _message(row)
 
     async def get_caller(self, request: token_pb2.GetCallerRequest, call: Call) -> token_pb2.Caller:
-        """Say who calls."""
+        """Return the caller."""
         caller = call.caller
         return token_pb2.Caller(
             subject=caller.subject,
@@ -89,47 +81,22 @@ class TokenService:
         )
 
 
-async def create(
-    store: Store,
-    key: bytes,
-    role: Role,
-    subject: str,
-    description: str,
-    *,
-    now: datetime,
-    expire_time: datetime | None = None,
-) -> tuple[str, token_pb2.Token]:
-    """Mint a token and store its digest; return its text, which exists nowhere else, and the token."""
+def new_token(
+    key: bytes, role: Role, subject: str, description: str, *, now: datetime, expire_time: datetime | None = None
+) -> tuple[str, Unit[token_pb2.Token]]:
+    """Make a token. Return its text, which is stored nowhere, and the unit of work that stores its digest."""
     minted = secrets.mint()
     presented = secrets.parse(minted.text)
     assert presented is not None
     digest = secrets.digest(presented, key)
 
     def write(tx: Transaction) -> token_pb2.Token:
-        rows.add(
-            tx,
-            minted.token_id,
-            digest,
-            role.value,
-            subject,
-            description,
-            now=now,
-            expire_time=expire_time,
-        )
+        rows.add(tx, minted.token_id, digest, role.value, subject, description, now=now, expire_time=expire_time)
         row = rows.get(tx, minted.token_id)
         assert row is not None
         return _message(row)
 
-    return minted.text, await store.write(write)
-
-
-async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -> None:
-    """Write the first operator's token to ``path``, mode 0600, where the store has no token yet."""
-    if await store.read(rows.everything):
-        return
-    text, _ = await create(store, key, Role.OPERATOR, "admin", "The first token", now=now)
-    _write_private(path, text + "\n")
-    log.info("first_token", path=str(path))
+    return minted.text, write
 
 
 def _message(row: TokenRow) -> token_pb2.Token:
@@ -146,10 +113,3 @@ def _message(row: TokenRow) -> token_pb2.Token:
     if row.revoked_time is not None:
         message.revoked_time.CopyFrom(timestamp(row.revoked_time))
     return message
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)

@@ -75,10 +75,10 @@ class LocalUpstream:
             return _unimplemented
 
         async def call(requests: Requests, outgoing: OutgoingCall) -> Message:
-            given = _copy(requests) if isinstance(requests, Message) else _Reader(requests)
+            given = _copy(requests) if isinstance(requests, Message) else _LocalReader(requests)
             if outgoing.timeout_s is None:
                 return _copy(await serve(given, outgoing))
-            deadline = _Deadline(outgoing, sweep)
+            deadline = _CallDeadline(outgoing, sweep)
             try:
                 return _copy(await serve(given, outgoing))
             except asyncio.CancelledError:
@@ -95,13 +95,13 @@ class LocalUpstream:
         serve = self._service.stream(method_path(rpc)) or _unimplemented_stream
 
         def call(requests: Requests, outgoing: OutgoingCall) -> Responses:
-            given = _copy(requests) if isinstance(requests, Message) else _Reader(requests)
+            given = _copy(requests) if isinstance(requests, Message) else _LocalReader(requests)
             return _LocalResponses(serve, given, outgoing)
 
         return call
 
 
-class _Deadline:
+class _CallDeadline:
     """Cancels the current task at a call's deadline; costs a timer only where the call takes a while."""
 
     __slots__ = ("_at", "_loop", "_passed", "_sweep", "_task", "_timer")
@@ -123,14 +123,20 @@ class _Deadline:
         self._timer = self._loop.call_at(self._at, self._pass)
 
     def stop(self) -> None:
+        """Take the deadline away, and a cancellation that the handler did not pass on."""
         if self._timer is not None:
             self._timer.cancel()
         else:
             self._sweep.discard(self)
+        if self._passed and self._task is not None:
+            self._task.uncancel()
 
     def has_passed(self) -> bool:
-        """Say whether this cancelled the task, and nothing else did."""
-        return self._passed and self._task is not None and self._task.uncancel() == 0
+        """Return whether a cancellation that was just caught came from here alone; take it back then."""
+        if not self._passed or self._task is None:
+            return False
+        self._passed = False
+        return self._task.uncancel() == 0
 
     def _pass(self) -> None:
         self._passed = True
@@ -189,7 +195,7 @@ class _LocalResponses:
         self._task.cancel()
 
 
-class _Reader:
+class _LocalReader:
     def __init__(self, requests: AsyncIterator[Message]) -> None:
         self._requests = requests
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.decode.text_scalars import decode_base64
 from footlights.gateway.errors import DEADLINE_EXCEEDED, INVALID_ARGUMENT, GatewayError, Malformed, quoted
@@ -14,15 +14,9 @@ if TYPE_CHECKING:
     from footlights.gateway.options import Options
 
 
-class MetadataEntry(NamedTuple):
-    """An entry of metadata that gRPC can carry, with grpc's attribute names."""
+MetadataEntry = tuple[str, str | bytes]
+"""A key and a value that gRPC can carry; checked where it is made."""
 
-    key: str
-    value: str | bytes
-
-
-Entry = MetadataEntry
-"""The former name, for modules that still import it."""
 Metadata = list[MetadataEntry]
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -35,7 +29,6 @@ _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
 _AUTHORIZATION: Final = "grpcgateway-authorization"
 _SET_BY_GATEWAY: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
 _PREFIX: Final = b"grpc-metadata-"
-_new: Final = tuple.__new__
 _REPEATED: Final = _PERMANENT.keys() | {b"content-length", b"accept-encoding", b"connection"}
 _MOST_KNOWN: Final = 2000
 _LONGEST_KNOWN: Final = 512
@@ -47,7 +40,7 @@ class Incoming:
     """Makes a call's metadata of a request's headers.
 
     Args:
-        options: which headers pass under their own name.
+        options: Which headers pass under their own name.
     """
 
     def __init__(self, options: Options) -> None:
@@ -57,10 +50,10 @@ class Incoming:
         self._around: dict[tuple[str, str], tuple[MetadataEntry, ...]] = {}
 
     def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
-        """The metadata; a ``request_id`` takes the place of the one that the client sent.
+        """Return the metadata; ``request_id``, where there is one, replaces what the client sent.
 
         Raises:
-            GatewayError: a binary header that is not base64.
+            GatewayError: A binary header that is not base64.
         """
         metadata: Metadata = []
         forwarded_for, host = "", ""
@@ -83,13 +76,13 @@ class Incoming:
         forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
         metadata += self._around.get((host, forwarded_for)) or self._surroundings(host, forwarded_for)
         if request_id:
-            metadata.append(_new(MetadataEntry, ("x-request-id", request_id)))
+            metadata.append(("x-request-id", request_id))
         return metadata
 
     def _surroundings(self, host: str, forwarded_for: str) -> tuple[MetadataEntry, ...]:
-        """The forwarded host and addresses; cached, because they are the same for all requests of a connection."""
+        """Return the metadata on client and host; remembered, because a connection sends many requests."""
         found = tuple(
-            MetadataEntry(key, value)
+            (key, value)
             for key, value in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for))
             if value and value.isascii() and value.isprintable()
         )
@@ -100,22 +93,22 @@ class Incoming:
         return found
 
     def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[MetadataEntry, ...]:
-        """What one header becomes; cached for the headers that clients repeat."""
+        """Return the metadata for one header; remembered for headers that clients repeat."""
         found: Metadata = []
         prefixed = _PERMANENT.get(raw_name)
         if prefixed is not None:
             value = raw_value.decode("latin1")
             if value.isascii() and value.isprintable():
                 if prefixed == _AUTHORIZATION:
-                    found.append(MetadataEntry("authorization", value))
-                found.append(MetadataEntry(prefixed, value))
+                    found.append(("authorization", value))
+                found.append((prefixed, value))
         elif raw_name[:14] == _PREFIX:
             _add(found, raw_name[14:].decode("latin1"), raw_value, raw_name)
         if raw_name in self._passed:
             _add(found, self._passed[raw_name], raw_value, raw_name)
         if self._strict:
-            # The gateway itself sets these, so clients may not.
-            found = [entry for entry in found if entry.key not in _SET_BY_GATEWAY]
+            # Clients cannot set what the gateway vouches for.
+            found = [entry for entry in found if entry[0] not in _SET_BY_GATEWAY]
         entries = tuple(found)
         if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
@@ -125,7 +118,7 @@ class Incoming:
 
 
 def timeout(value: str | None, options: Options) -> float | None:
-    """Seconds that a call may take: Grpc-Timeout, else the default; never above the maximum.
+    """Return how many seconds a call may take: Grpc-Timeout, else the default; at most the maximum.
 
     Raises:
         GatewayError: a Grpc-Timeout that does not parse, or one that has passed.
@@ -155,16 +148,16 @@ class Outgoing:
     """Makes response headers of a call's initial metadata.
 
     Args:
-        options: which metadata become headers under their own name.
+        options: Which metadata become headers under their own name.
     """
 
     def __init__(self, options: Options) -> None:
         self._names = {key: key.encode("latin1") for key in options.expose_headers}
-        # Strict mode answers with the request id that it chose itself.
+        # In strict mode the exchange adds the request id itself.
         self._request_id_key = "x-request-id" if options.strict and "x-request-id" in self._names else ""
 
     def __call__(self, metadata: Sequence[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
-        """The headers."""
+        """Return the headers."""
         headers = []
         for key, value in metadata:
             if key == self._request_id_key:
@@ -181,7 +174,7 @@ def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> Non
     value = raw_value.decode("latin1")
     if key.endswith("-bin"):
         try:
-            metadata.append(MetadataEntry(key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
+            metadata.append((key, decode_base64(value, url=False, padded=len(value) % 4 == 0)))
         except Malformed:
             name = "-".join(part.capitalize() for part in raw_name.decode("latin1").split("-"))
             raise GatewayError(
@@ -191,4 +184,4 @@ def _add(metadata: Metadata, key: str, raw_value: bytes, raw_name: bytes) -> Non
                 field=name,
             ) from None
     elif value.isascii() and value.isprintable():
-        metadata.append(MetadataEntry(key, value))
+        metadata.append((key, value))

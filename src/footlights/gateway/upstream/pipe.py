@@ -7,15 +7,15 @@ from collections import deque
 from typing import Any, Final
 
 WINDOW: Final = 4
-"""Messages a writer may be ahead of its reader. A writer must not count on any."""
+"""How many messages a writer may be ahead of its reader."""
 
 
 class Closed(Exception):
-    """No more messages: at the reader because there are none, at the writer because nobody reads."""
+    """There are no more messages to read, or no reader to write for."""
 
 
 class Pipe:
-    """Messages in order; futures carry wake-ups only, so nothing is lost when a waiter is cancelled."""
+    """Messages in order. Futures carry wake-ups only, so no message is lost when a waiter is cancelled."""
 
     __slots__ = ("_closed", "_items", "_waiters")
 
@@ -28,7 +28,7 @@ class Pipe:
         """Add a message; waits while the window is full.
 
         Raises:
-            Closed: the pipe was closed.
+            Closed: The pipe was closed.
         """
         while len(self._items) >= WINDOW and not self._closed:
             await self._wait()
@@ -38,10 +38,10 @@ class Pipe:
         self._wake()
 
     async def get(self) -> Any:
-        """The next message.
+        """Return the next message.
 
         Raises:
-            Closed: there is none and there will be none.
+            Closed: There is none, and there will be none.
         """
         while not self._items:
             if self._closed:
@@ -51,23 +51,13 @@ class Pipe:
         self._wake()
         return item
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits to be read."""
-        return not self._items
-
-    async def drained(self) -> None:
-        """Wait until everything has been read."""
-        while self._items:
-            await self._wait()
-
     def close(self) -> None:
-        """Take no more messages; those inside can still be read."""
+        """Accept no more messages; those inside can still be read."""
         self._closed = True
         self._wake()
 
     def drop(self) -> None:
-        """Close, and forget what is inside."""
+        """Close, and drop the messages inside."""
         self._items.clear()
         self.close()
 

@@ -26,7 +26,7 @@ class LogSource:
     launch_id: str
     ended: bool
     kept: tuple[str, ...]
-    """The last lines, kept in the store when the launch ended."""
+    """The last lines, stored when the launch ended."""
 
 
 def find(tx: Transaction, caller: Caller, session_id: str) -> LogSource:

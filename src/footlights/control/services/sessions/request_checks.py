@@ -30,7 +30,7 @@ def check_labels(request: session_pb2.CreateSessionRequest) -> None:
     for key, value in request.labels.items():
         if not key or len(key) > 63 or len(value) > 256:
             raise errors.InvalidArgument(
-                "labels", f"{key!r} does not fit. Keys have 1 to 63 characters, values at most 256."
+                "labels", f"{key!r} is too long or empty: keys have 1 to 63 characters, values at most 256."
             )
 
 

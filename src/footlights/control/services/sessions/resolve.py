@@ -1,4 +1,4 @@
-"""From what a caller names to what will run: version, profile, needs, limits, arguments."""
+"""Resolves what a request names to what will run: version, profile, needs, limits, arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct
 
 DEFAULT_LIMITS = {"start_timeout": 900.0, "stop_grace_period": 10.0, "queue_timeout": 1800.0}
-"""What holds where a version and profile say nothing, in seconds (a cold shader cache needs 15 minutes)."""
+"""Limits that neither version nor profile sets, in seconds (a cold shader cache takes 15 minutes)."""
 
 REDACTED = "[redacted]"
 
@@ -44,7 +44,7 @@ class Arguments:
     """A session's arguments, converted."""
 
     shown: dict[str, Any]
-    """What callers are shown, and what the application is given but for its secrets, which are replaced here."""
+    """What callers see. The application gets the same, with its secrets in place of ``REDACTED``."""
     secrets: dict[str, Any]
     usd_stage_uri: str
 
@@ -53,8 +53,8 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     """Find a version by release or name, and apply a profile.
 
     Raises:
-        errors.NotFound: the application, version or profile is unknown.
-        errors.FailedPrecondition: the profile is not for this version.
+        errors.NotFound: The application, version or profile is unknown.
+        errors.FailedPrecondition: The profile is not for this version.
     """
     row = applications.get(tx, application)
     if row is None:
@@ -81,7 +81,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     limits.CopyFrom(message.limits)
     if profile:
         chosen = _profile(tx, profile, message)
-        # Member by member: what the profile says replaces, what it leaves unset stays.
+        # Field by field: what the profile sets replaces the version's, the rest stays.
         if chosen.needs.device_names:
             needs.ClearField("device_names")
         needs.MergeFrom(chosen.needs)
@@ -93,10 +93,10 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
 
 
 def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
-    """Convert a session's arguments by the version's declarations.
+    """Convert a session's arguments according to the version's declarations.
 
     Raises:
-        errors.InvalidArgument: names ``application_arguments.<name>``, its value and the fix.
+        errors.InvalidArgument: An argument is not as declared.
     """
     raw = struct_dict(given)
     values, secrets = convert_arguments(version, raw)
@@ -107,7 +107,7 @@ def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
 
 
 def struct_dict(struct: Struct) -> dict[str, Any]:
-    """Return a Struct as plain Python, whole numbers as ints: a Struct turns 5 into 5.0."""
+    """Return a Struct as plain Python, with whole numbers as ints: a Struct has only floats."""
     return {key: _plain(value) for key, value in struct.fields.items()}
 
 
@@ -148,7 +148,7 @@ def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> pr
 
 
 def matches(profile: profile_pb2.Profile, application: str, version: str = "") -> bool:
-    """Say whether a profile may be used with an application, and with one version of it where given."""
+    """Return whether a profile may be used with an application, and with a version of it where given."""
     if not profile.matches:
         return True
     for match in profile.matches:

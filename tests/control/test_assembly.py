@@ -1,0 +1,48 @@
+"""A control plane as a whole: what its parts do together.
+
+Covers ``control/assembly``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footlights import errors
+from tests.control.harness import Control, control
+
+
+async def test_stopping_ends_links_and_watches_and_refuses_what_is_new(plane: Control) -> None:
+    """An agent and a watcher are told why and when to come back; the node is recorded as not linked."""
+    agent = await plane.agent()
+    plane.plane.stop()
+
+    ended = await agent.ended()
+    with pytest.raises(errors.Unavailable) as refused:
+        await plane.create()
+
+    for error in (ended, refused.value):
+        assert (error.reason, error.retry_after_s) == ("SERVER_STOPPING", 1.0)
+    await plane.unlinked()
+    assert await plane.plane.pipeline.finished(5)
+
+
+@pytest.mark.parametrize(
+    ("roles", "served"),
+    [
+        (("api",), {"StreamingService", "TokenService", "ReplicaService"}),
+        (("hub",), {"AgentService", "ReplicaService"}),
+        (("loops",), {"ReplicaService"}),
+    ],
+)
+async def test_a_process_serves_the_services_of_its_roles(
+    tmp_path: Path, migrated: Path, roles: tuple[str, ...], served: set[str]
+) -> None:
+    """And no others."""
+    async with control(tmp_path, migrated, roles=roles, database="postgresql://unused@localhost/unused") as running:
+        names = {name.rpartition(".")[2] for name in running.plane.registry.services}
+
+    assert names >= served
+    assert ("AgentService" in names) == ("hub" in roles)
+    assert ("StreamingService" in names) == ("api" in roles)
