@@ -23,11 +23,16 @@ import footlights.control
 ROOT = Path(footlights.control.__file__).parent
 
 EXCEPTIONS = {
-    "assembly.py: store.on_commit": "the store has no method for it yet",
+    "call/local.py: outgoing.initial": "what a call answers is set by the upstream that serves it",
+    "call/local.py: outgoing.trailing": "what a call answers is set by the upstream that serves it",
+    "call/pipeline.py: call.caller": "the record of one call, which the pipeline fills in before its handler runs",
+    "call/pipeline.py: call.idempotency_key": "the record of one call, filled in before its handler runs",
+    "call/pipeline.py: call.request_id": "the record of one call, filled in before its handler runs",
     "call/validate.py: message.*": "a protobuf message of any type, handed in to be changed",
     "scheduling/quarantine.py: device.quarantine": "a protobuf message, handed in to be filled in",
     "scheduling/quarantine.py: each.ended_s": "a record that the same function has made",
-    "server.py: http_server.should_exit": "how uvicorn is told to stop",
+    "listeners.py: self._server.should_exit": "how uvicorn is told to stop",
+    "services/sessions/explain.py: answer.queue_position": "a protobuf message, made by the function that is called",
     "dispatch/link.py: launch.message.desired": "a protobuf message, made for this link alone",
     "dispatch/log_streams.py: self._parts[].truncated": "a protobuf message, kept for one reader",
 }

@@ -49,7 +49,8 @@ async def _lost(agent: Agent, session_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"), [(_damage_secret, "A stored secret cannot be read"), (_damage_recipe, "its recipe is damaged")]
+    ("damage", "says"),
+    [(_damage_secret, "A stored secret cannot be decrypted"), (_damage_recipe, "its recipe is damaged")],
 )
 async def test_what_cannot_be_assigned_ends_and_all_other_nodes_hear_theirs(
     plane: Control, damage: Any, says: str

@@ -29,11 +29,11 @@ TIMEOUT_S = 3 * HEARTBEAT_S
 class Judge:
     """One replica's judgement, and its clocks."""
 
-    def __init__(self, store: Store, name: str = "me") -> None:
+    def __init__(self, store: Store, name: str = "me", *, signals: Signals | None = None) -> None:
         self.store, self.name = store, name
         self.span, self.start = 1000.0, datetime(2026, 3, 1, tzinfo=UTC)
         metrics = Metrics()
-        self.links, self.signals = LinkRegistry(self.monotonic), Signals()
+        self.links, self.signals = LinkRegistry(self.monotonic), signals or Signals()
         guard = MassLossGuard(TIMEOUT_S, metrics, self.clock, self.monotonic)
         self.skipped: set[str] = set()
         supervisor = Supervisor(self.skipped.add)
@@ -218,8 +218,8 @@ async def test_who_speaks_less_often_is_given_longer(me: Judge) -> None:
     assert "Nothing was heard for 60 s" in str(seldom.close_reason)
 
 
-async def test_a_node_that_cannot_be_marked_hides_no_other(me: Judge) -> None:
-    """Facts that do not parse do not matter here; a launch in no known state keeps its own node from being marked."""
+async def test_what_cannot_be_read_of_a_node_keeps_no_node_from_being_marked(me: Judge) -> None:
+    """Facts that do not parse, a launch in no known state: both nodes are silent, and both are marked."""
     broken, silent = await me.link("node-a"), await me.link("node-b")
     well = [await me.link(f"node-{number}") for number in range(5)]
 
@@ -229,13 +229,36 @@ async def test_a_node_that_cannot_be_marked_hides_no_other(me: Judge) -> None:
         tx.execute(LAUNCH.update().where(LAUNCH.c.launch_id == made.launch_id).values(state="NONSENSE"))
 
     await me.store.write(damage)
+    await silence(me, well)
+
+    assert [await me.reachable(link.node) for link in (broken, silent)] == [False, False]
+
+
+async def test_a_failure_at_one_node_hides_no_other(shared: Store) -> None:
+    """One that is none of ours: it is counted, and the next node is marked in the same pass."""
+
+    class Broken(Signals):
+        def node_changed(self, node: str) -> None:
+            if node == "node-a":
+                raise RuntimeError("a bug")
+            super().node_changed(node)
+
+    me = Judge(shared, signals=Broken())
+    me.span += TIMEOUT_S + 1
+    both = await me.link("node-a"), await me.link("node-b")
+    well = [await me.link(f"node-{number}") for number in range(5)]
+    await silence(me, well)
+
+    assert [await me.reachable(link.node) for link in both] == [False, False]
+    assert me.skipped == {"liveness"}
+
+
+async def silence(me: Judge, heard: list[AgentLink]) -> None:
+    """Pass the time after which a node is silent, while these are heard."""
     for _ in range(int(TIMEOUT_S) + 1):
-        for link in well:
+        for link in heard:
             me.links.touch(link)
         await me.judge(1, orphans=False)
-
-    assert [await me.reachable(link.node) for link in (broken, silent)] == [True, False]
-    assert me.skipped == {"liveness"}
 
 
 async def test_it_is_recorded_now_and_then_who_was_heard(me: Judge) -> None:
