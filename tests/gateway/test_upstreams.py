@@ -155,6 +155,8 @@ async def test_a_deadline_ends_the_call_and_cancels_the_handler(kind: str, name:
     """DEADLINE_EXCEEDED; the handler has seen how much time it had."""
     cancelled = asyncio.Event()
     remaining: list[float] = []
+    # Over a socket the call must reach its handler in time, also on a busy machine.
+    timeout_s += 1.0 if kind == "grpc" else 0.0
 
     async def wait(call: HandlerCall) -> None:
         remaining.append(call.time_remaining() or 0.0)
