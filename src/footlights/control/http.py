@@ -75,15 +75,7 @@ def web(
     api: Api | None,
     front_door: FrontDoor | None,
 ) -> ASGIApp:
-    """Return the ASGI application of a control plane.
-
-    Args:
-        metrics: What ``/metrics`` shows.
-        readiness: What ``/readyz`` says.
-        queued: Returns how many writes wait for the store, for ``/metrics``.
-        api: The gateway and its pages; None without the role ``api``.
-        front_door: Viewers' signalling; None without the role ``frontdoor``.
-    """
+    """Return the ASGI application of a control plane."""
 
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "SERVING"})

@@ -63,7 +63,6 @@ class Index(FleetState):
     """
 
     def __init__(self, nodes: Iterable[NodeView] = ()) -> None:
-        """Start with some nodes."""
         super().__init__(nodes)
         self._shapes: dict[Key, WishShape] = {}
 

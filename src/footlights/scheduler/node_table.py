@@ -73,7 +73,6 @@ class NodeTable:
     """Nodes in the order of their names, in which equal ones are taken, and sets of them."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self.members: list[KnownNode] = []
         self.by_name: dict[str, KnownNode] = {}
         self._order: list[str] = []

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> listing.Filter:
     """Return which sessions a caller asks for.
 
-    Raises:
-        errors.InvalidArgument: A parameter that cannot be used.
-        errors.PermissionDenied: It asks for another user's sessions and may not see them.
+    Raises InvalidArgument for a parameter that cannot be used, PermissionDenied for another user's sessions.
     """
     if request.page_token and request.offset:
         raise errors.InvalidArgument(
