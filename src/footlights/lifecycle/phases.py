@@ -35,7 +35,7 @@ class Phases:
 
 
 def phases(began: datetime, ready: datetime | None, ending: datetime | None, ended: datetime) -> Phases:
-    """Split the time from ``began`` to ``ended``; moments out of order, as of clocks that were set, are put in order."""
+    """Split the time from ``began`` to ``ended``; moments out of order, as after a clock was set, are sorted."""
     ended = max(began, ended)
     stop = min(max(began, ending), ended) if ending is not None else ended
     start = min(max(began, ready), stop) if ready is not None else stop

@@ -39,7 +39,8 @@ def claim(
 ) -> dict[tuple[str, str], SessionRow | errors.Error]:
     """Record which session each request is to create, and return by key what is known of those that came before.
 
-    That is the session that the request created, or ``errors.AlreadyExists`` where another request used the key. A key whose session is gone, or that ``forget_old`` removed, is new.
+    That is the session that the request created, or ``errors.AlreadyExists`` where another request used the key. A key
+    whose session is gone, or that ``forget_old`` removed, is new.
     """
     # In one order everywhere, so that two replicas never deadlock.
     rows = sorted((*request.key, request.body_digest, session_id, now) for request, session_id in wanted)
