@@ -26,7 +26,7 @@ async def test_a_server_says_where_it_listens_and_stops_when_asked(tmp_path: Pat
         stop = asyncio.Event()
         server = asyncio.create_task(serve(settings, stop))
         async with asyncio.timeout(30):
-            while not endpoints.exists() and not server.done():
+            while not endpoints.exists() and not server.done():  # noqa: ASYNC110 - a file that appears wakes no one
                 await asyncio.sleep(0.02)
         url = json.loads(endpoints.read_text())["http"]
         async with httpx2.AsyncClient() as client:
@@ -55,5 +55,5 @@ async def test_a_grpc_address_that_cannot_be_used_is_refused_by_name(tmp_path: P
     """As that of HTTP (`listeners`)."""
     settings = ServerSettings(data_dir=tmp_path, grpc_listen="192.0.2.1:1", insecure=True)
 
-    with pytest.raises(errors.FailedPrecondition, match="192.0.2.1:1.*--grpc-listen"):
+    with pytest.raises(errors.FailedPrecondition, match=r"192\.0\.2\.1:1.*--grpc-listen"):
         GrpcListener(settings, ())
