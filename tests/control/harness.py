@@ -269,14 +269,15 @@ class Control:
         """
         rpc = _rpc(*method.split("."))
         try:
-            return await self.upstream.unary(rpc)(request, OutgoingCall(self._metadata(token, metadata), 20))
+            given = request.__deepcopy__({})
+            return await self.upstream.unary(rpc)(given, OutgoingCall(self._metadata(token, metadata), 20))
         except UpstreamError as error:
             raise from_status(error.status) from None
 
     async def stream(self, method: str, request: Message, token: str | None = None) -> AsyncIterator[Any]:
         """Call a server-streaming method."""
         rpc = _rpc(*method.split("."))
-        responses = self.upstream.stream(rpc)(request, OutgoingCall(self._metadata(token, {})))
+        responses = self.upstream.stream(rpc)(request.__deepcopy__({}), OutgoingCall(self._metadata(token, {})))
         try:
             while (message := await responses.read()) is not None:
                 yield message

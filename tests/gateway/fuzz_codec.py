@@ -24,7 +24,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from tests.conformance.echo import message, service
-from tests.gateway.test_codec import as_float32, by_json_format, same, without_nulls
+from tests.gateway.test_message_reader import as_float32, by_json_format, same, without_nulls
 
 NEGATIVE_ZERO = re.compile(r"-0(?![.0-9])")
 WRITER = Writer(pools=[service().file.pool])

@@ -27,21 +27,31 @@ Pairs = Sequence[tuple[str, str | bytes]]
 class HandlerCall:
     """One call as its handler sees it."""
 
-    def __init__(self, metadata: Pairs, deadline: float | None, send: Callable[[Pairs], Any]) -> None:
+    def __init__(self, metadata: Pairs, deadline: float | None, outgoing: OutgoingCall | None = None) -> None:
         self.metadata, self.deadline = metadata, deadline
         self.trailing: Pairs = ()
-        self._send = send
-        self._opened = False
+        self._outgoing = outgoing
 
     async def open(self, initial: Pairs = ()) -> None:
         """Send initial metadata."""
-        if not self._opened:
-            self._opened = True
-            await self._send(initial)
+        assert self._outgoing is not None
+        self._outgoing.open(initial)
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline."""
         return None if self.deadline is None else self.deadline - asyncio.get_running_loop().time()
+
+
+class _WireCall(HandlerCall):
+    """One that came over gRPC."""
+
+    def __init__(self, metadata: Pairs, deadline: float | None, context: Any) -> None:
+        super().__init__(metadata, deadline)
+        self._context = context
+
+    async def open(self, initial: Pairs = ()) -> None:
+        """Send initial metadata."""
+        await self._context.send_initial_metadata(initial)
 
 
 def fail(code: int, message: str, *details: Message) -> UpstreamError:
@@ -64,10 +74,7 @@ class LocalHandlers:
             return None
 
         async def serve(request: Any, outgoing: OutgoingCall) -> Message:
-            async def send(initial: Pairs) -> None:
-                outgoing.initial = initial
-
-            call = HandlerCall(outgoing.metadata, outgoing.deadline, send)
+            call = HandlerCall(outgoing.metadata, outgoing.deadline, outgoing)
             try:
                 answer: Message = await function(request, call)
                 return answer
@@ -82,10 +89,7 @@ class LocalHandlers:
             return None
 
         async def serve(request: Any, outgoing: OutgoingCall, write: Any) -> None:
-            async def send(initial: Pairs) -> None:
-                outgoing.open(initial)
-
-            call = HandlerCall(outgoing.metadata, outgoing.deadline, send)
+            call = HandlerCall(outgoing.metadata, outgoing.deadline, outgoing)
             try:
                 async with aclosing(function(request, call)) as responses:
                     async for response in responses:
@@ -114,7 +118,7 @@ def _function(function: Callable[..., Any], *, uploads: bool, streams: bool) -> 
     async def serve(request: Any, context: Any) -> Any:
         remaining = context.time_remaining()
         deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
-        call = HandlerCall(tuple(context.invocation_metadata()), deadline, context.send_initial_metadata)
+        call = _WireCall(tuple(context.invocation_metadata()), deadline, context)
         given = _Reader(context) if uploads else request
         try:
             if not streams:

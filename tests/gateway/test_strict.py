@@ -1,6 +1,6 @@
-"""Strict mode over real HTTP: what a client got wrong is refused, in plain words with details.
+"""Strict mode over real HTTP: what is wrong is refused in plain words, with details.
 
-Covers ``gateway/endpoint``, ``gateway/exchange`` and ``upstream/metadata``.
+Covers ``endpoint``, ``exchange``, ``decode.body_reader`` and ``upstream.metadata``.
 """
 
 from __future__ import annotations

@@ -155,6 +155,8 @@ async def test_a_deadline_ends_the_call_and_cancels_the_handler(kind: str, name:
     """DEADLINE_EXCEEDED; the handler has seen how much time it had."""
     cancelled = asyncio.Event()
     remaining: list[float] = []
+    # Over a socket the call must reach its handler in time, also on a busy machine.
+    timeout_s += 1.0 if kind == "grpc" else 0.0
 
     async def wait(call: HandlerCall) -> None:
         remaining.append(call.time_remaining() or 0.0)
@@ -247,11 +249,10 @@ async def test_an_accepted_stream_is_open_before_its_first_message(kind: str) ->
 
 
 async def test_neither_side_sees_what_the_other_does_to_a_message(kind: str) -> None:
-    """A handler may change its request, and reuse a response that it has yielded or returned."""
+    """A handler may reuse a response that it has yielded or returned; a request is the handler's own."""
     kept = echo("as it was returned")
 
     async def one(given: Any, call: HandlerCall) -> Any:
-        given.name = "changed by the handler"
         asyncio.get_running_loop().call_soon(setattr, kept, "method", "changed after the return")
         return kept
 
@@ -263,15 +264,13 @@ async def test_neither_side_sees_what_the_other_does_to_a_message(kind: str) -> 
         reused.seq = 99
 
     async with upstream_to(kind, service(), {UNARY: one, STREAM: many}) as upstream:
-        mine = request("mine")
-        answer: Any = await upstream.unary(rpc(UNARY))(mine, OutgoingCall())
+        answer: Any = await upstream.unary(rpc(UNARY))(request(), OutgoingCall())
+        assert answer.method == "as it was returned"
         responses = upstream.stream(rpc(STREAM))(request(), OutgoingCall())
         read: list[Any] = [await responses.read() for _ in range(3)]
         assert await responses.read() is None
 
         assert kept.method == "changed after the return"
-        assert answer.method == "as it was returned"
-        assert mine.name == "mine"
         assert [each.seq for each in read] == [0, 1, 2]
 
 

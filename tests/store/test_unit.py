@@ -16,7 +16,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from footlights import errors
-from footlights.lifecycle import LaunchState
+from footlights.lifecycle import EndReason, LaunchState
 from footlights.store import Store, Transaction
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
@@ -136,9 +136,13 @@ async def test_the_launches_of_a_damaged_session_keep_no_others_from_being_read(
     live = await store.read(lambda tx: launch_rows.live_on(tx, "node-a"))
     nodes = await store.read(node_rows.everyone)
     silent = await store.write(lambda tx: node_rows.set_silent(tx, "node-a", 1, now=NOW))
+    kept = [await store.read(lambda tx, each=each: read(tx, each)) for each in ids[1:3]]  # type: ignore[misc]
     last = await store.read(lambda tx: read(tx, ids[3]))
 
     assert {session.session_id for _, session in live} == {ids[2], ids[3]}
     assert [row.node for row in nodes] == ["node-a"]
     assert silent
+    assert [(row.state, row.condition) for row in kept] == [("READY", "OK")] * 2
     assert last.condition == "UNREACHABLE"
+    with pytest.raises(errors.Internal, match="cannot be read"):
+        await store.write(lambda tx: session_rows.end(tx, read(tx, ids[1]), EndReason.USER_TERMINATED, "", now=NOW))

@@ -17,7 +17,6 @@ from footlights.gateway.disconnect import DisconnectWatch
 from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import (
-    HTTP_STATUS,
     INTERNAL,
     INVALID_ARGUMENT,
     NOT_FOUND,
@@ -26,6 +25,7 @@ from footlights.gateway.errors import (
     UNAVAILABLE,
     UNIMPLEMENTED,
     GatewayError,
+    quoted,
 )  # fmt: skip
 from footlights.gateway.exchange import FORM, Exchange, HeaderList
 from footlights.gateway.options import Options
@@ -35,6 +35,7 @@ from footlights.gateway.streaming import StreamAnswer
 from footlights.gateway.sweep import Sweep
 from footlights.gateway.upstream import metadata
 from footlights.gateway.upstream.protocol import OutgoingCall, Requests, UpstreamError
+from footlights.http.status import HTTP_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +104,9 @@ class Gateway:
             _log.exception("The gateway failed", extra={"action": "gateway_failed", "request_id": exchange.request_id})
             if exchange.started:
                 raise
-            await self._refuse(exchange, GatewayError(INTERNAL, "internal error", reason="INTERNAL"))
+            await self._refuse(
+                exchange, GatewayError(INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL")
+            )
 
     async def _serve(self, exchange: Exchange) -> None:
         self._check_bounds(exchange)
@@ -120,36 +123,33 @@ class Gateway:
         else:
             form = None
         if self.in_flight >= self.options.max_concurrent_calls:
-            raise self._overloaded(f"{self.in_flight} calls are in flight, which is the limit; try again later")
+            raise self._overloaded(f"the server is busy: {self.in_flight} calls are in flight; try again later.")
         # The slot is taken before anything is awaited: however many requests arrive together, the limit holds.
         self.in_flight += 1
         try:
             if self.options.pace is not None and not await self.options.pace():
-                raise self._overloaded("the server is busy and too many calls wait; try again later")
+                raise self._overloaded("the server is busy: too many calls wait; try again later.")
             await self._call(exchange, route, form)
         finally:
             self.in_flight -= 1
 
-    def _overloaded(self, plain: str) -> GatewayError:
+    def _overloaded(self, message: str) -> GatewayError:
         if self._on_overload is not None:
             self._on_overload()
-        return GatewayError(
-            UNAVAILABLE, "too many concurrent calls", reason="OVERLOADED", retry_after_s=self.options.retry_after_s,
-            plain=plain,
-        )  # fmt: skip
+        return GatewayError(UNAVAILABLE, message, reason="OVERLOADED", retry_after_s=self.options.retry_after_s)
 
     def _check_bounds(self, exchange: Exchange) -> None:
         options, scope = self.options, exchange.scope
         raw_path = scope.get("raw_path") or b""
         if len(scope["headers"]) > options.max_header_count:
             raise GatewayError(
-                INVALID_ARGUMENT, f"more than {options.max_header_count} headers", http_status=431,
-                reason="TOO_MANY_HEADERS",
+                INVALID_ARGUMENT, f"the request must have at most {options.max_header_count} headers.",
+                http_status=431, reason="TOO_MANY_HEADERS",
             )  # fmt: skip
         if len(raw_path) + len(scope["query_string"]) > options.max_url_bytes:
             raise GatewayError(
-                INVALID_ARGUMENT, f"the URL is longer than {options.max_url_bytes} bytes", http_status=414,
-                reason="URL_TOO_LONG",
+                INVALID_ARGUMENT, f"the URL must have at most {options.max_url_bytes} bytes.",
+                http_status=414, reason="URL_TOO_LONG",
             )  # fmt: skip
         length = exchange.headers.get(b"content-length")
         if length is not None and length.isdigit() and int(length) > options.max_body_bytes:
@@ -163,7 +163,7 @@ class Gateway:
         """Return the route, and the form where it has been read for routing."""
         method, path = exchange.method, exchange.path
         if not path.startswith("/"):
-            raise GatewayError(INVALID_ARGUMENT, "Bad Request", reason="INVALID_URL")
+            raise GatewayError(INVALID_ARGUMENT, "the path must begin with a slash.", reason="INVALID_URL")
         form: dict[str, list[str]] | None = None
         # Only a POST of exactly this type may stand for another method.
         stands_in = method == "POST" and exchange.headers.get(b"content-type") == FORM
@@ -184,16 +184,16 @@ class Gateway:
         allowed = self._router.methods(path)
         if not allowed:
             raise self._not_found(path)
+        message = f"{quoted(path)} does not support {method}; use {' or '.join(allowed)}."
         if self.options.strict:
             raise GatewayError(
-                UNIMPLEMENTED, "Method Not Allowed", http_status=405, reason="METHOD_NOT_ALLOWED",
-                plain=f"{method} is not possible on {path}; use {' or '.join(allowed)}",
+                UNIMPLEMENTED, message, http_status=405, reason="METHOD_NOT_ALLOWED",
                 headers=[("allow", ", ".join(allowed))],
             )  # fmt: skip
-        raise GatewayError(UNIMPLEMENTED, "Method Not Allowed", reason="METHOD_NOT_ALLOWED")
+        raise GatewayError(UNIMPLEMENTED, message, reason="METHOD_NOT_ALLOWED")
 
     def _not_found(self, path: str) -> GatewayError:
-        return GatewayError(NOT_FOUND, "Not Found", reason="PATH_NOT_FOUND", plain=f"there is nothing at {path}")
+        return GatewayError(NOT_FOUND, f"there is nothing at {quoted(path)}.", reason="PATH_NOT_FOUND")
 
     async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
         return parse_query(await read_body(exchange.receive, self.options))
@@ -322,7 +322,7 @@ class Gateway:
         try:
             return self._status_writer.write(status).encode("utf-8", "surrogatepass"), True
         except WriteError:
-            return b'{"code": 13, "message": "failed to marshal error message"}', False
+            return b'{"code": 13, "message": "the error has no JSON"}', False
 
 
 def _retry_after(status: status_pb2.Status) -> HeaderList:

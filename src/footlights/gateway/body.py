@@ -51,7 +51,7 @@ def _too_slow(options: Options) -> GatewayError:
 
 
 def too_large(options: Options) -> GatewayError:
-    """Return the refusal of a body that is too large: 413."""
+    """Return the error of a body that is too large: 413."""
     message = f"the body must have at most {options.max_body_bytes} bytes."
     return GatewayError(INVALID_ARGUMENT, message, http_status=413, reason="BODY_TOO_LARGE")
 
@@ -69,9 +69,9 @@ class Upload:
         try:
             async for chunk in body_chunks(self._receive, self._options):
                 for value in splitter.feed(chunk):
-                    yield self._endpoint.streamed(decode_utf8(value))
+                    yield self._message(value)
             for value in splitter.finish():
-                yield self._endpoint.streamed(decode_utf8(value))
+                yield self._message(value)
         except GatewayError as refusal:
             self.refusal = refusal
         except ConnectionResetError:
@@ -83,3 +83,6 @@ class Upload:
         self._watch.cancel()
         # To end here would look like the end of the upload: the server must see a cancelled call instead.
         await asyncio.get_running_loop().create_future()
+
+    def _message(self, data: bytes) -> protobuf.Message:
+        return self._endpoint.streamed(decode_utf8(data))

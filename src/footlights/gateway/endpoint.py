@@ -83,7 +83,7 @@ class Endpoint:
             if self._strict and not self.takes_parameters:
                 name = next(iter(parameters))
                 raise GatewayError(
-                    INVALID_ARGUMENT, name, plain=f"there is no parameter {name!r}; this call takes its body only",
+                    INVALID_ARGUMENT, f"{name} is not a known parameter; this call reads its body only.",
                     field=name, reason="UNKNOWN_PARAMETER",
                 )  # fmt: skip
             set_parameters(request, parameters, skip=self._skip, strict=self._strict)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from footlights.http import status as http
+from footlights.http.status import HTTP_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 1, 2, 3, 4, 5
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 8, 12, 13, 14, 16
-HTTP_STATUS = http.HTTP_STATUS
 _MAX_QUOTED = 100
 
 
@@ -40,7 +39,6 @@ class GatewayError(Exception):
     Args:
         code: the gRPC code.
         message: what is wrong, and the fix.
-        plain: takes the place of ``message`` where it is given.
         reason: ErrorInfo.reason, UPPER_SNAKE_CASE.
         field: the request field at fault, if there is one.
         http_status: where it differs from the code's.
@@ -54,7 +52,6 @@ class GatewayError(Exception):
         code: int,
         message: str,
         *,
-        plain: str = "",
         reason: str = "INVALID_REQUEST",
         field: str = "",
         http_status: int | None = None,
@@ -62,8 +59,8 @@ class GatewayError(Exception):
         retry_after_s: int | None = None,
         text: str = "",
     ) -> None:
-        self.message = plain or message
-        super().__init__(self.message)
+        super().__init__(message)
+        self.message = message
         self.code, self.reason, self.field = code, reason, field
         self.http_status = HTTP_STATUS[code] if http_status is None else http_status
         self.headers = list(headers)

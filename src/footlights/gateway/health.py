@@ -9,7 +9,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from footlights.gateway.errors import HTTP_STATUS, NOT_FOUND, UNAVAILABLE
+from footlights.gateway.errors import NOT_FOUND, UNAVAILABLE
+from footlights.http.status import HTTP_STATUS
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -11,7 +11,7 @@ What holds for both (``tests/gateway/test_upstreams.py``):
 * Four kinds of calls: one request or many, one response or many.
 * A call that fails raises `UpstreamError` with a ``google.rpc.Status``, details included.
 * Cancelling the task that waits for a response cancels the call; a deadline ends it with DEADLINE_EXCEEDED.
-* Neither side sees what the other one does to a message after it was sent.
+* A request belongs to the handler, a response to the caller: neither sees what the other one does to it later.
 * A slow reader holds the sender back.
 
 ``metadata`` turns HTTP headers into metadata and back; ``pipe`` is the bounded queue of a local stream.

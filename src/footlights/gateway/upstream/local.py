@@ -75,12 +75,13 @@ class LocalUpstream:
             return _unimplemented
 
         async def call(requests: Requests, outgoing: OutgoingCall) -> Message:
-            given = _copy(requests) if isinstance(requests, Message) else _LocalReader(requests)
+            # Nothing is copied: the request was given away, and the response is read before the handler can run again.
+            given = requests if isinstance(requests, Message) else _LocalReader(requests)
             if outgoing.timeout_s is None:
-                return _copy(await serve(given, outgoing))
+                return await serve(given, outgoing)
             deadline = _CallDeadline(outgoing, sweep)
             try:
-                return _copy(await serve(given, outgoing))
+                return await serve(given, outgoing)
             except asyncio.CancelledError:
                 if deadline.has_passed():
                     raise _deadline_exceeded() from None
@@ -95,7 +96,7 @@ class LocalUpstream:
         serve = self._service.stream(method_path(rpc)) or _unimplemented_stream
 
         def call(requests: Requests, outgoing: OutgoingCall) -> Responses:
-            given = _copy(requests) if isinstance(requests, Message) else _LocalReader(requests)
+            given = requests if isinstance(requests, Message) else _LocalReader(requests)
             return _LocalResponses(serve, given, outgoing)
 
         return call
@@ -188,7 +189,8 @@ class _LocalResponses:
 
     async def _write(self, message: Message) -> None:
         self._outgoing.open(self._outgoing.initial)
-        await self._pipe.put(_copy(message))
+        # The handler may change and yield it again before it is read here.
+        await self._pipe.put(message.__deepcopy__({}))
 
     def _expire(self) -> None:
         self._expired = True
@@ -200,14 +202,7 @@ class _LocalReader:
         self._requests = requests
 
     async def read(self) -> Message | None:
-        message = await anext(self._requests, None)
-        return None if message is None else _copy(message)
-
-
-def _copy(message: Message) -> Message:
-    """Return a message of the receiver's own."""
-    copied: Message = message.__deepcopy__({})
-    return copied
+        return await anext(self._requests, None)
 
 
 async def _unimplemented(_requests: Requests, _call: OutgoingCall) -> Message:

@@ -107,7 +107,7 @@ class Incoming:
         if raw_name in self._passed:
             _add(found, self._passed[raw_name], raw_value, raw_name)
         if self._strict:
-            # Clients cannot set what the gateway vouches for.
+            # The gateway itself sets these, so clients may not.
             found = [entry for entry in found if entry[0] not in _SET_BY_GATEWAY]
         entries = tuple(found)
         if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:

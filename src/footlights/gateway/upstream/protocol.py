@@ -44,14 +44,14 @@ class OutgoingCall:
         self.trailing: Metadata = ()
         """The server's trailing metadata, once the call is over."""
         self.is_open = False
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
 
     def open(self, initial: Metadata) -> None:
         """Note the server's initial metadata; only the first ones count."""
         if self.is_open:
             return
         self.initial, self.is_open = initial, True
-        for waiter in self._waiters:
+        for waiter in self._waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -59,7 +59,7 @@ class OutgoingCall:
         """Wait until the server has accepted the call, or has ended it."""
         if not self.is_open:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self._waiters = [*(self._waiters or ()), waiter]
             await waiter
 
 
@@ -78,7 +78,7 @@ class Responses(Protocol):
 
 
 UnaryMethod = Callable[[Requests, OutgoingCall], Awaitable[Message]]
-"""Gives the one response; raises `UpstreamError`."""
+"""Gives the one response; raises `UpstreamError`. The request belongs to the call: its caller does not use it again."""
 
 StreamMethod = Callable[[Requests, OutgoingCall], Responses]
 """Starts a call with many responses."""

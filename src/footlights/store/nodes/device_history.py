@@ -1,4 +1,4 @@
-"""What has happened to devices: a bounded history of each."""
+"""A bounded history of the events of each device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECOVERED = "RECOVERED"
 
 
 def record(tx: Transaction, node: str, uuid: str, reason: str, message: str, *, now: datetime) -> None:
-    """Add an event to a device's history, and forget its oldest."""
+    """Add an event to a device's history, and remove its oldest."""
     mine = (DEVICE_EVENT.c.node == node, DEVICE_EVENT.c.uuid == uuid)
     last = tx.execute(select(func.max(DEVICE_EVENT.c.number)).where(*mine)).scalar_one()
     number = int(last or 0) + 1

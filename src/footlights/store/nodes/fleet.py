@@ -77,13 +77,13 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNo
 
 
 def warmed(tx: Transaction, ready: Mapping[tuple[str, str, str], datetime]) -> None:
-    """Record which versions have become ready where, and when, by (node, application, version); what is known stays."""
+    """Record which versions became ready where and when, by (node, application, version); the first time stays."""
     # In one order everywhere, so that two replicas never deadlock.
     _insert_warm(tx, [(*key, now) for key, now in sorted(ready.items())])
 
 
 def forget(tx: Transaction, nodes: Iterable[str]) -> None:
-    """Remove what was known of nodes that will not come back."""
+    """Remove the warm versions of nodes that will not come back."""
     tx.execute(delete(WARM).where(WARM.c.node.in_(list(nodes))))
 
 

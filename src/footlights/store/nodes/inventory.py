@@ -1,4 +1,4 @@
-"""The devices of nodes as their agents report them, those of many nodes at once."""
+"""The devices of nodes as their agents report them, for many nodes at once."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class ReportedDevices:
 
 
 def replace(tx: Transaction, inventories: Sequence[ReportedDevices]) -> None:
-    """Replace what is known of nodes' devices; what becomes sick, or well again, goes into their history.
+    """Replace the devices of nodes; a device that becomes sick, or well again, gets an event in its history.
 
-    Each node is named once. What is reported as it is known is not written.
+    Each node is named once. A device that is reported unchanged is not written.
     """
     known: defaultdict[str, dict[str, DeviceRow]] = defaultdict(dict)
     names = [each.node for each in inventories]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
+from footlights import errors
 from footlights.lifecycle import (
     DerivedState,
     EndReason,
@@ -96,8 +97,17 @@ class SessionStates:
         return self._nodes.get(name)
 
     def launch_of(self, session: SessionRow) -> LaunchRow | None:
-        """Return a session's current launch."""
-        return self.launch(session.launch_id)
+        """Return a session's current launch.
+
+        Raises:
+            errors.Internal: it cannot be decoded, so that nothing may be derived from it.
+        """
+        launch = self.launch(session.launch_id)
+        if launch is None and session.launch_id is not None:
+            raise errors.Internal(
+                f"Launch {session.launch_id} of session {session.session_id} cannot be read.", reason="ROW_UNREADABLE"
+            )
+        return launch
 
     def begin(self, session: SessionRow, launch: LaunchRow, *, now: datetime) -> None:
         """Give a session a launch that was written this moment."""
@@ -109,6 +119,7 @@ class SessionStates:
         """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
         if session.intent == Intent.END or session.ended_time is not None:
             return
+        launch = self.launch_of(session)
         self.change_session(
             session,
             intent=Intent.END.value,
@@ -116,7 +127,6 @@ class SessionStates:
             wish_message=message,
             timeline=[*session.timeline, _mark(Stage.ENDING, now)],
         )
-        launch = self.launch_of(session)
         if launch is not None and launch.ended_time is None:
             self.change_launch(launch, desired="STOPPED", ending_time=launch.ending_time or now)
         self.derive(session.session_id, now=now)

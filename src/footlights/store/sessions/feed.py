@@ -1,11 +1,10 @@
-"""Following changes by revision, and missing none.
+"""Following changes by revision without missing one.
 
-SQLite has one writer, so revisions are committed in their order. On Postgres a transaction may commit a smaller
-revision after a greater one was seen. So an overlap is read again and what was seen in it is dropped. It begins after
-the greatest revision of which it is known that every transaction with a smaller one has ended: all that had drawn one
-by then had an id within ``_DRAWN_S``, and none of these ids is in progress any more. Where some transaction holds that
-knowledge up (a backup runs for hours), it is taken for granted after ``_ENDED_S``: no transaction of ours lasts as
-long.
+SQLite has one writer, so revisions are committed in order. On Postgres a transaction may commit a smaller revision
+after a greater one was read. So an overlap is read again, and what was read of it before is dropped. The overlap begins
+after the greatest revision for which every transaction with a smaller one is known to have ended: those that had drawn
+one by then had an id within ``_DRAWN_S``, and none of these ids is in progress any more. Where a long transaction, such
+as a backup, delays that knowledge, it is assumed after ``_ENDED_S``: no transaction of ours lasts as long.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 500
 OVERLAP = 1000
-"""How many revisions before its own a follower begins that comes from another replica."""
+"""How many revisions earlier a follower starts that comes from another replica."""
 
 _DRAWN_S = 4.0
 """Longer than Postgres lets one of our transactions stand still."""
@@ -34,7 +33,7 @@ _ENDED_S = 60.0
 
 @dataclass(slots=True)
 class _Mark:
-    """A revision that was the greatest at some moment."""
+    """A revision that was the greatest at a certain time."""
 
     revision: int
     at: float
@@ -49,21 +48,21 @@ class Feed:
     """Follows the changes of sessions: each call reads what is new. Belongs to one reader."""
 
     def __init__(self, after: int, monotonic: Callable[[], float]) -> None:
-        """Begin after a revision that was seen elsewhere: what is read first may hold what was seen there.
+        """Start after a revision that was read elsewhere: some of that may be read again.
 
         Args:
-            after: Everything up to it has been seen, but for what is committed out of order.
+            after: Everything up to it has been read, except what is committed out of order.
             monotonic: The clock that measures.
         """
         self.revision = after
-        """The greatest that was seen."""
+        """The greatest that was read."""
         self._low, self._monotonic = max(0, after - OVERLAP), monotonic
         self._seen: dict[str, int] = {}
         self._marks: deque[_Mark] = deque()
 
     @classmethod
     def now(cls, tx: Transaction, monotonic: Callable[[], float]) -> Feed:
-        """Begin with what this transaction does not see."""
+        """Start with what this transaction does not see."""
         feed = cls(last_revision(tx), monotonic)
         if tx.engine.shared:
             rows = listing.changes_since(tx, feed._low, limit=OVERLAP).rows
@@ -92,7 +91,7 @@ class Feed:
             if read.found < BATCH or not read.rows or len(fresh) >= BATCH:
                 break
             after = read.rows[-1].revision
-        # Where all was read, what is of no concern here has been seen, too.
+        # Where all was read, changes that are filtered out count as read too.
         whole = read.found < BATCH and len(fresh) <= BATCH
         fresh = fresh[:BATCH]
         self.revision = newest if whole else max([self.revision, *(row.revision for row in fresh)])

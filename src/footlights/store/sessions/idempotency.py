@@ -37,7 +37,7 @@ class Request:
 def claim(
     tx: Transaction, wanted: Sequence[tuple[Request, str]], *, now: datetime
 ) -> dict[tuple[str, str], SessionRow | errors.Error]:
-    """Note which session each request creates, and return what is known of those that came before.
+    """Record which session each request creates, and return what is known of requests that came before.
 
     Args:
         tx: The transaction in which the sessions are created.
@@ -94,7 +94,7 @@ def forget_old(tx: Transaction, *, now: datetime) -> int:
 
 
 def reused(request_id: str, session_id: str) -> errors.AlreadyExists:
-    """Return what is said where one key is used for two different requests."""
+    """Return the error for one key that is used for two different requests."""
     return errors.AlreadyExists(
         f"request_id: {request_id!r} was used for another request within 24 hours. Use a new one.",
         reason="REQUEST_ID_REUSED",

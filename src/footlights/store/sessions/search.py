@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal, or_, select
 
 from footlights.store.schema import SESSION, SESSION_LABEL
 
@@ -97,8 +97,8 @@ class _Matches:
         self._pattern = func.lower(literal(f"%{pattern}%"))
         self._names: dict[str, list[str]] = {}
         self._wide: list[Condition] = []
-        for column in (SESSION.c.application, SESSION.c.username):
-            names = _containing(part, _different(tx, column))
+        for column, different in ((SESSION.c.application, _APPLICATIONS), (SESSION.c.username, _USERNAMES)):
+            names = _containing(part, tx.execute(different).scalars().all())
             if names is None:
                 self._wide.append(self._contains(column))
             else:
@@ -165,13 +165,12 @@ def _id_contains(tx: Transaction, part: str) -> Condition:
 
 def _labels(tx: Transaction, part: str) -> list[tuple[str, str]] | None:
     """Return the labels whose value contains a text; None where there are too many."""
-    table = SESSION_LABEL.c
-    keys = _different(tx, table.key, table.kind == _KIND)
+    keys = tx.execute(_LABEL_KEYS).scalars().all()
     if len(keys) > MOST_LABELS:
         return None
     found: list[tuple[str, str]] = []
     for key in keys:
-        values = _containing(part, _different(tx, table.text, table.kind == _KIND, table.key == key))
+        values = _containing(part, tx.execute(_LABEL_VALUES, {"key": key}).scalars().all())
         if values is None or len(found) + len(values) > MOST_LABELS:
             return None
         found += [(key, value) for value in values]
@@ -184,13 +183,12 @@ def _containing(part: str, names: Sequence[str]) -> list[str] | None:
     return found if len(found) <= MOST_NAMES and len(names) <= MOST_DIFFERENT else None
 
 
-def _different(tx: Transaction, column: ColumnElement[str], *fixed: Condition) -> Sequence[str]:
-    """Return the values of an indexed column, each once: a step in the index from each to the next."""
+def _different(column: ColumnElement[str], *fixed: Condition) -> Select[tuple[str]]:
+    """Return the statement for each value of an indexed column once: a step in the index from each to the next."""
     first = select(func.min(column).label("value")).where(*fixed).cte("walk", recursive=True)
     following: Select[Any] = select(func.min(column)).where(column > first.c.value, *fixed)
     walk = first.union_all(select(following.scalar_subquery()).where(first.c.value.is_not(None)))
-    values = select(walk.c.value).where(walk.c.value.is_not(None)).limit(MOST_DIFFERENT + 1)
-    return tx.execute(values).scalars().all()
+    return select(walk.c.value).where(walk.c.value.is_not(None)).limit(MOST_DIFFERENT + 1)
 
 
 def _few(tx: Transaction, statement: Select[tuple[str]]) -> set[str] | None:
@@ -217,6 +215,9 @@ def _has_label(label: Condition) -> Condition:
 
 
 _KIND = "label"
+_APPLICATIONS, _USERNAMES = _different(SESSION.c.application), _different(SESSION.c.username)
+_LABEL_KEYS = _different(SESSION_LABEL.c.key, SESSION_LABEL.c.kind == _KIND)
+_LABEL_VALUES = _different(SESSION_LABEL.c.text, SESSION_LABEL.c.kind == _KIND, SESSION_LABEL.c.key == bindparam("key"))
 _ID_PART = re.compile(r"[0-9a-f-]{6,36}")
 _LEAST = "00000000-0000-0000-0000-000000000000"
 _GREATEST = "ffffffff-ffff-ffff-ffff-ffffffffffff"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 
+from footlights import errors
 from footlights.lifecycle import EndReason, SessionState
 from footlights.store.cluster.revisions import allocate, next_revision
 from footlights.store.schema import LAUNCH, LEASE, SESSION, SessionRow
@@ -58,7 +59,7 @@ def derive(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> Non
             continue
         try:
             states.derive(session_id, now=now)
-        except UNREADABLE:
+        except (*UNREADABLE, errors.Internal):
             log.exception("session_not_derived", session_id=session_id)
     states.write()
 

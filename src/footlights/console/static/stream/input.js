@@ -101,7 +101,7 @@ export class Input extends EventTarget {
   }
 
   #wheel(event) {
-    // Scrolling past a picture that nobody controls scrolls the page.
+    // While the picture is not controlled, scrolling over it scrolls the page.
     if (!this.#controls) return;
     event.preventDefault();
     const unit = [1, 16, this.#surface.clientHeight][event.deltaMode] ?? 1;

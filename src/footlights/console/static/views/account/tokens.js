@@ -1,4 +1,4 @@
-// Who may call: tokens, without their secrets but for the one moment of their creation.
+// The API tokens; a secret is shown only when its token is created.
 import { call, identity, may } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { moment, words } from "../../ui/format.js";
@@ -12,10 +12,10 @@ import { Field } from "../../ui/fields.js";
 const ROLES = [
   ["DEVELOPER", "Creates sessions, and sees and ends its own."],
   ["SERVICE", "Creates sessions for others, and sees and ends all."],
-  ["OPERATOR", "Everything, also registering versions: a version is a command on every node."],
-  ["NODE", "Speaks for one node as its agent."],
+  ["OPERATOR", "Everything, including registering versions (a version is a command on every node)."],
+  ["NODE", "Authenticates the agent of one node."],
 ];
-const TTLS = [["", "for ever"], ["86400s", "1 day"], ["2592000s", "30 days"], ["31536000s", "1 year"]];
+const TTLS = [["", "unlimited"], ["86400s", "1 day"], ["2592000s", "30 days"], ["31536000s", "1 year"]];
 
 export function Tokens() {
   const tokens = useRead((signal) => call("GET", "/tokens", { signal }), []);
@@ -23,9 +23,9 @@ export function Tokens() {
   return html`<header class="head"><h1>Tokens</h1><div class="head-end">${may("tokens.write") && html`
       <button class="button primary" onClick=${() => setAsking("create")} data-testid="create-token"><${Icon} name="plus" /> Create a token</button>`}</div></header>
     <${Loaded} of=${tokens} rows=${4}>${({ items }) => (items.length ? html`<div class="table-frame"><table class="table" data-testid="tokens">
-      <thead><tr><th>Token</th><th>Role</th><th>Whose</th><th>What for</th><th>Created</th><th>Good until</th><th></th></tr></thead>
+      <thead><tr><th>Token</th><th>Role</th><th>Holder</th><th>Description</th><th>Created</th><th>Expires</th><th></th></tr></thead>
       <tbody>${items.map((token) => html`<${Row} key=${token.token_id} token=${token} onRevoke=${() => setAsking(token)} />`)}</tbody></table></div>`
-      : html`<${Empty} title="No tokens">There is at least the one you use; it seems that you may not see it.</${Empty}>`)}</${Loaded}>
+      : html`<${Empty} title="No tokens">You have no access to the list of tokens.</${Empty}>`)}</${Loaded}>
     ${asking === "create" && html`<${Create} onClose=${() => setAsking(null)} onDone=${tokens.again} />`}
     ${asking?.token_id && html`<${Revoke} token=${asking} onClose=${() => setAsking(null)} onDone=${tokens.again} />`}`;
 }
@@ -33,7 +33,7 @@ export function Tokens() {
 const Row = ({ token, onRevoke }) => html`<tr data-testid="token-row" class=${token.revoked_time ? "off" : ""}>
   <td><code>${token.token_id}</code></td><td>${words(token.role)}</td><td>${token.subject}</td><td class="row-what">${token.description}</td>
   <td><${Ago} time=${token.created_time} /></td>
-  <td>${token.revoked_time ? html`<span class="bad">revoked <${Ago} time=${token.revoked_time} /></span>` : token.expire_time ? moment(token.expire_time) : html`<span class="faint">for ever</span>`}</td>
+  <td>${token.revoked_time ? html`<span class="bad">revoked <${Ago} time=${token.revoked_time} /></span>` : token.expire_time ? moment(token.expire_time) : html`<span class="faint">never</span>`}</td>
   <td class="end">${!token.revoked_time && may("tokens.write") && html`<button class="button small danger" onClick=${onRevoke}>Revoke</button>`}</td></tr>`;
 
 function Create({ onClose, onDone }) {

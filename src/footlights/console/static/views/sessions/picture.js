@@ -12,12 +12,12 @@ const NOTICE_FOR = 4000;
 const STILL_AFTER = 3;
 
 export function Picture({ session }) {
-  // Some applications show their picture to the newest viewer only: nobody takes it from its owner by merely looking in.
+  // Some applications show their picture only to the newest viewer, so another user's session is not connected at once.
   const [wanted, setWanted] = useState(session.username === identity.value.caller?.subject);
   if (!wanted) {
     return html`<div class="stage waiting"><h2>Running</h2>
-      <p class="waiting-why">This session belongs to ${session.username}. Connecting may take the picture from them.</p>
-      <button class="button on-dark" onClick=${() => setWanted(true)} data-testid="watch"><${Icon} name="play" /> Connect all the same</button></div>`;
+      <p class="waiting-why">This session belongs to ${session.username}. Connecting may disconnect them.</p>
+      <button class="button on-dark" onClick=${() => setWanted(true)} data-testid="watch"><${Icon} name="play" /> Connect anyway</button></div>`;
   }
   return html`<${Playing} id=${session.session_id} />`;
 }
