@@ -31,6 +31,7 @@ GRACE_S: Final = 5.0
 LASTING_THREADS: Final = {
     "_poll_wrapper": "gRPC's asyncio poller, one for the life of the process",
     "AnyIO worker": "starlette's thread pool ends its idle threads later by itself",
+    "store-read": "a session's store starts them when it needs them; one that is left open still shows its store-write",
 }
 """Parts of names of threads that may outlive a test, with the reason."""
 
@@ -56,15 +57,25 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
-    if fixturedef.scope == "function":
-        return (yield)
-    before = _running()
-    try:
-        return (yield)
-    finally:
-        _of_wider_fixtures.update(_running() - before)
+class _WiderFixtures:
+    """Notes what fixtures of a wider scope start.
+
+    A plugin of its own: the hooks of a conftest are not called for a session's fixtures, which belong to no folder.
+    """
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        if fixturedef.scope == "function":
+            return (yield)
+        before = _running()
+        try:
+            return (yield)
+        finally:
+            _of_wider_fixtures.update(_running() - before)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_WiderFixtures(), "wider-fixtures")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
