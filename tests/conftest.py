@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Mapping
+    from collections.abc import AsyncIterator, Generator
 
 # Time limits for one example fail on a machine that is busy with something else; pytest's own timeout bounds a test.
 settings.register_profile(
@@ -34,12 +34,6 @@ LASTING_THREADS: Final = {
     "store-read": "a session's store starts them when it needs them; one that is left open still shows its store-write",
 }
 """Parts of names of threads that may outlive a test, with the reason."""
-
-LAZY_THREADS: Final = {
-    "store-read": "a store that a wider fixture opened starts its readers when they are needed",
-    "store-write": "a store that a wider fixture opened starts its writer when it is needed",
-}
-"""Parts of names of threads that may outlive a test which uses a fixture of a wider scope, with the reason."""
 
 LASTING_PROCESSES: Final = {
     "multiprocessing.resource_tracker": "multiprocessing's own, one for the life of the process",
@@ -82,9 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     result = yield
     known = item.stash[_baseline] | _of_wider_fixtures
-    lasting = LASTING_THREADS | LAZY_THREADS if _uses_wider_fixture(item) else LASTING_THREADS
     deadline = time.monotonic() + GRACE_S
-    while (left := _leaks(known, lasting)) and time.monotonic() < deadline:
+    while (left := _leaks(known)) and time.monotonic() < deadline:
         time.sleep(0.01)
     if left:
         pytest.fail(f"the test left behind: {', '.join(left)}", pytrace=False)
@@ -128,21 +121,11 @@ def _children() -> set[int]:
     return {int(pid) for text in texts for pid in text.split()}
 
 
-def _uses_wider_fixture(item: pytest.Item) -> bool:
-    """Whether a fixture of our own that the test uses lives longer than the test."""
-    found = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest has no public name for it
-    return any(
-        each.scope != "function" and each.func.__module__.startswith("tests.")
-        for fixtures in found
-        for each in fixtures
-    )
-
-
-def _leaks(known: set[object], lasting: Mapping[str, str]) -> list[str]:
+def _leaks(known: set[object]) -> list[str]:
     found = []
     for one in _running() - known:
         if isinstance(one, threading.Thread):
-            if not any(part in one.name for part in lasting):
+            if not any(part in one.name for part in LASTING_THREADS):
                 found.append(f"thread {one.name}")
         elif isinstance(one, int):
             command = _command(one)
