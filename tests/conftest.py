@@ -75,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     result = yield
+    if item.get_closest_marker("shared_processes"):
+        return result
     known = item.stash[_baseline] | _of_wider_fixtures
     deadline = time.monotonic() + GRACE_S
     while (left := _leaks(known)) and time.monotonic() < deadline:
