@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Mapping
+    from collections.abc import AsyncIterator, Generator
 
 # Time limits for one example fail on a machine that is busy with something else; pytest's own timeout bounds a test.
 settings.register_profile(
@@ -31,14 +31,9 @@ GRACE_S: Final = 5.0
 LASTING_THREADS: Final = {
     "_poll_wrapper": "gRPC's asyncio poller, one for the life of the process",
     "AnyIO worker": "starlette's thread pool ends its idle threads later by itself",
+    "store-read": "a session's store starts them when it needs them; one that is left open still shows its store-write",
 }
 """Parts of names of threads that may outlive a test, with the reason."""
-
-LAZY_THREADS: Final = {
-    "store-read": "a store that a wider fixture opened starts its readers when they are needed",
-    "store-write": "a store that a wider fixture opened starts its writer when it is needed",
-}
-"""Parts of names of threads that may outlive a test which uses a fixture of a wider scope, with the reason."""
 
 LASTING_PROCESSES: Final = {
     "multiprocessing.resource_tracker": "multiprocessing's own, one for the life of the process",
@@ -56,24 +51,35 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
-    if fixturedef.scope == "function":
-        return (yield)
-    before = _running()
-    try:
-        return (yield)
-    finally:
-        _of_wider_fixtures.update(_running() - before)
+class _WiderFixtures:
+    """Notes what fixtures of a wider scope start.
+
+    A plugin of its own: the hooks of a conftest are not called for a session's fixtures, which belong to no folder.
+    """
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        if fixturedef.scope == "function":
+            return (yield)
+        before = _running()
+        try:
+            return (yield)
+        finally:
+            _of_wider_fixtures.update(_running() - before)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_WiderFixtures(), "wider-fixtures")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     result = yield
+    if item.get_closest_marker("shared_processes"):
+        return result
     known = item.stash[_baseline] | _of_wider_fixtures
-    lasting = LASTING_THREADS | LAZY_THREADS if _uses_wider_fixture(item) else LASTING_THREADS
     deadline = time.monotonic() + GRACE_S
-    while (left := _leaks(known, lasting)) and time.monotonic() < deadline:
+    while (left := _leaks(known)) and time.monotonic() < deadline:
         time.sleep(0.01)
     if left:
         pytest.fail(f"the test left behind: {', '.join(left)}", pytrace=False)
@@ -117,21 +123,11 @@ def _children() -> set[int]:
     return {int(pid) for text in texts for pid in text.split()}
 
 
-def _uses_wider_fixture(item: pytest.Item) -> bool:
-    """Whether a fixture of our own that the test uses lives longer than the test."""
-    found = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest has no public name for it
-    return any(
-        each.scope != "function" and each.func.__module__.startswith("tests.")
-        for fixtures in found
-        for each in fixtures
-    )
-
-
-def _leaks(known: set[object], lasting: Mapping[str, str]) -> list[str]:
+def _leaks(known: set[object]) -> list[str]:
     found = []
     for one in _running() - known:
         if isinstance(one, threading.Thread):
-            if not any(part in one.name for part in lasting):
+            if not any(part in one.name for part in LASTING_THREADS):
                 found.append(f"thread {one.name}")
         elif isinstance(one, int):
             command = _command(one)

@@ -29,6 +29,10 @@ def take(directory: Path) -> dict[str, str]:
     assert archive.returncode == 0, f"the released version {commit} cannot be taken: {archive.stderr.decode()}"
     directory.mkdir(parents=True, exist_ok=True)
     subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
+    # This checkout is installed as well, and packages that the release lacks would be found there.
+    ours = (str(ROOT / "src"), str(ROOT / "gen"))
+    hide = f"import sys\nsys.path[:] = [path for path in sys.path if not path.startswith({ours!r})]\n"
+    (directory / "src" / "sitecustomize.py").write_text(hide)
     environment = {"PYTHONPATH": f"{directory / 'src'}:{directory / 'gen'}"}
     program = (
         "import sys, footlights.cli, footlights.control.main, footlights.agent.main\n"  # names of the released version

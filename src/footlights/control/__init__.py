@@ -1,18 +1,20 @@
-"""The control plane: interceptors, one servicer a service, and the loops.
+"""The control plane: calls from users and operators, agents' links, and the loops between them.
 
     REST - gateway -+
-    gRPC -----------+- interceptors - servicer - one transaction - commit - wake
-                                                                             |
-             placing: board (memory) - scheduler (pure) - guarded write of leases and launches
-                                                                             |
-              link: assignments (full set, then changes) -> agent -> reports (observed state)
+    gRPC -----------+- call pipeline - handler - one transaction - commit - signals
+                                                                              |
+          scheduling: fleet (memory) - scheduler (pure) - guarded write of leases and launches
+                                                                              |
+             link: assignments (full set, then changes) -> agent -> reports (observed state)
 
-* A servicer writes intent, never observed state.
-* Loops are level-triggered: a wake-up hurries them, a period guarantees them; a lost wake-up costs latency only.
-* Messages and rows are joined in ``convert`` and nowhere else.
-* Of several processes on one Postgres each has roles (``settings``). They meet in the store alone: ``replicas`` says
-  who lives and whose work it is, ``passing`` carries wake-ups, ``peers`` asks the one that has a node's link. A node is
-  judged silent by the replica that has its link (``silence``); placing and reaping are done by whoever holds the work,
-  under a token that a later holder voids.
-* A session that is created while nobody waits is placed at once (``creating``, ``board``); the database decides.
+* A handler writes intent, never observed state.
+* Loops are level-triggered: a signal hurries them, a period guarantees them; a lost signal costs latency only.
+* Every loop runs under the supervisor, and within a pass one bad item is skipped alone.
+* State has one owner: no module assigns an attribute of another one's object.
+* Of several processes on one Postgres each has roles (``settings``). They meet in the store (``replication``): work
+  that one does for all is under a leader lease with a fencing token. A node is judged by the replica that has its
+  link (``liveness``).
+* A session that is created while none waits is placed at once; the database decides.
+
+Each package's docstring is its design note. Which may import which is a contract in ``pyproject.toml``.
 """

@@ -57,7 +57,7 @@ class Topic(Generic[T]):
     def subscribe(self, ready: asyncio.Event | None = None, *, pending: bool = False) -> Subscription[T]:
         """Return a new subscription; close it, or use it in a ``with`` statement.
 
-        ``ready`` is set when there is something to read, to wait for several topics at once; with ``pending`` that is now.
+        ``ready`` is set when there is something to read, to wait for several topics at once; ``pending``: now.
         """
         subscription = Subscription(self, ready or asyncio.Event())
         self._subscriptions.add(subscription)

@@ -312,14 +312,13 @@ async def test_stopping_refuses_new_calls_ends_streams_and_lets_unary_calls_fini
     await until(served.handlers.started)
     follow = served.follow()
     assert (await follow.read()).lines == ["first"]
-    said: asyncio.Queue[agent_pb2.LinkRequest] = asyncio.Queue()
+    over = asyncio.Event()
 
-    async def saying() -> AsyncIterator[agent_pb2.LinkRequest]:
-        while True:
-            yield await said.get()
+    async def requests() -> AsyncIterator[agent_pb2.LinkRequest]:
+        yield agent_pb2.LinkRequest(hello=agent_pb2.Hello(node="a"))
+        await over.wait()
 
-    link = served.upstream.stream(LINK)(saying(), OutgoingCall((("authorization", "node"),)))
-    said.put_nowait(agent_pb2.LinkRequest(hello=agent_pb2.Hello(node="a")))
+    link = served.upstream.stream(LINK)(requests(), OutgoingCall((("authorization", "node"),)))
     answer: Any = await link.read()
     assert answer.welcome.cluster_id == "a"
 
@@ -338,3 +337,4 @@ async def test_stopping_refuses_new_calls_ends_streams_and_lets_unary_calls_fini
     assert await served.pipeline.finished(5)
     assert served.counted("ReadLog", "UNAVAILABLE") == 2
     assert served.counted("FindRival", "OK") == 1
+    over.set()

@@ -32,7 +32,7 @@ class Wakeups:
     MAX_WAITING = 1000
 
     def __init__(
-        self, parameters: Mapping[str, Any], *, heard: Callable[[str], None], missed: Callable[[], None]
+        self, parameters: Mapping[str, object], *, heard: Callable[[str], None], missed: Callable[[], None]
     ) -> None:
         self._parameters: dict[str, Any] = {"application_name": "footlights-wakeups", **parameters, "autocommit": True}
         self._heard, self._missed = heard, missed
