@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from footlights import errors, ids
-from footlights.lifecycle import LaunchState, Phases
+from footlights.lifecycle import EndReason, LaunchState, Phases
 from footlights.store import Store, Transaction, applications
 from footlights.store.launches import launch_rows, ledger
 from footlights.store.launches.launch_rows import Observation, PlacementDecision
@@ -172,3 +172,13 @@ async def running(store: Store, *slots: int, state: LaunchState = LaunchState.RE
         return read(tx, launch.session_id), launch
 
     return await store.write(write)
+
+
+def end(tx: Transaction, session: SessionRow, reason: EndReason, message: str, *, now: datetime) -> SessionRow:
+    """Ask for a session's end."""
+    states = SessionStates.of_sessions(tx, [session.session_id])
+    known = states.session(session.session_id)
+    assert known is not None
+    states.end(known, reason, message, now=now)
+    states.write()
+    return read(tx, session.session_id)

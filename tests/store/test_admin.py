@@ -118,7 +118,7 @@ async def test_a_copy_is_the_whole_database_and_can_be_started_from(tmp_path: Pa
     assert admin.check(copy.parent).problems == ()
     restored = open_store(copy.parent)
     assert await restored.read(lambda tx: session_rows.get(tx, row.session_id)) == row
-    assert len(await restored.read(lambda tx: session_rows.pending(tx, 10))) == 1
+    assert len(await restored.read(lambda tx: session_rows.pending_page(tx, 10).sessions)) == 1
     await restored.close()
 
 

@@ -21,7 +21,7 @@ LIVING = {"ix_session_live", "ix_session_live_username", "ix_session_pending", "
 """Indexes on what has not ended: to go through one of them is to go through what lives."""
 
 READS: dict[str, Callable[[Transaction], Any]] = {
-    "pending": lambda tx: session_rows.pending(tx, 2000),
+    "pending": lambda tx: session_rows.pending_page(tx, 2000).sessions,
     "pending page": lambda tx: session_rows.pending_page(tx, 9, after=QueuePlace(0, NOW, "a")),
     "holding": session_rows.holding,
     "live sessions": lambda tx: session_rows.live_on(tx, "node-a"),

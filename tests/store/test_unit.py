@@ -24,7 +24,7 @@ from footlights.store.schema import LaunchRow, NodeRow, ReplicaRow, SessionRow, 
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.feed import Feed
 from footlights.store.sessions.listing import Filter, Order
-from tests.store.rows import NOW, S, begin, create, join, observe, read
+from tests.store.rows import NOW, S, begin, create, end, join, observe, read
 
 ROOT = Path(__file__).parents[2]
 SNIPPET = """
@@ -78,13 +78,15 @@ async def test_a_row_that_cannot_be_decoded_is_left_out_of_reads_of_many(store: 
     """Every other session is placed, listed and followed; the log names the row, and says so once."""
     ids = [(await store.write(lambda tx, n=n: create(tx, now=NOW + n * S))).session_id for n in range(9)]  # type: ignore[misc]
     feed = await store.read(lambda tx: Feed.now(tx, lambda: 0.0))
-    await store.write(lambda tx: session_rows.set_queue(tx, [(row, {}) for row in session_rows.pending(tx, 99)]))
+    await store.write(
+        lambda tx: session_rows.set_queue(tx, [(row, {}) for row in session_rows.pending_page(tx, 99).sessions])
+    )
     for column in ("arguments", "queue"):
         await store.write(lambda tx, column=column: damage(tx, "session", column, "session_id", ids[3]))  # type: ignore[misc]
     good = [each for each in ids if each != ids[3]]
 
     with capture_logs() as logs:
-        pending = await store.read(lambda tx: session_rows.pending(tx, 99))
+        pending = await store.read(lambda tx: session_rows.pending_page(tx, 99).sessions)
         first = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=5))
         rest = await store.read(
             partial(listing.page, wanted=Filter(), order=Order(), limit=5, page_token=first.next_page_token)
@@ -146,4 +148,4 @@ async def test_the_launches_of_a_damaged_session_keep_no_others_from_being_read(
     assert [(row.state, row.condition) for row in kept] == [("READY", "OK")] * 2
     assert last.condition == "UNREACHABLE"
     with pytest.raises(errors.Internal, match="cannot be read"):
-        await store.write(lambda tx: session_rows.end(tx, read(tx, ids[1]), EndReason.USER_TERMINATED, "", now=NOW))
+        await store.write(lambda tx: end(tx, read(tx, ids[1]), EndReason.USER_TERMINATED, "", now=NOW))

@@ -89,23 +89,18 @@ class Topic(Generic[T]):
 class Subscription(Generic[T]):
     """What one reader has not read yet of a topic."""
 
-    __slots__ = ("_everything", "_items", "_pending", "_ready", "_topic")
+    __slots__ = ("_everything", "_items", "_ready", "_topic", "pending")
 
     def __init__(self, topic: Topic[T], ready: asyncio.Event) -> None:
         self._topic, self._ready = topic, ready
         self._items: set[T] = set()
-        self._everything = self._pending = False
-
-    @property
-    def pending(self) -> bool:
-        """Whether something was published since it was last read."""
-        return self._pending
+        self._everything = self.pending = False
 
     def take(self) -> ChangeSet[T]:
         """Return what was published since the last time, without waiting."""
         batch = ChangeSet(frozenset(self._items), self._everything)
         self._items.clear()
-        self._everything = self._pending = False
+        self._everything = self.pending = False
         self._ready.clear()
         self._topic.rest(self)
         return batch
@@ -115,7 +110,7 @@ class Subscription(Generic[T]):
 
         Not for a subscription that shares its event with others.
         """
-        if not self._pending:
+        if not self.pending:
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._ready.wait()
@@ -140,7 +135,7 @@ class Subscription(Generic[T]):
 
     def wake(self) -> None:
         """Say that there is something to read; the topic calls it."""
-        self._pending = True
+        self.pending = True
         self._ready.set()
 
 
@@ -161,33 +156,13 @@ class Signals:
 
     def session_changed(self, node: str = "") -> None:
         """Tell watchers and scheduling, and the link of the node where one is concerned."""
-        self.watchers()
-        self.waiting()
+        self.sessions.publish()
+        self.placing.publish()
         if node:
-            self.assigned(node)
+            self.assignments.publish(node)
 
     def node_changed(self, node: str) -> None:
         """Tell all that look at a node: watchers, whose sessions may show it, scheduling, and the node's link."""
-        self.watchers()
-        self.waiting(node)
-        self.assigned(node)
-
-    def watchers(self) -> None:
-        """Say that some session has changed."""
         self.sessions.publish()
-
-    def waiting(self, *nodes: str) -> None:
-        """Say that a session waits, or that these nodes have changed: a slot is free, a device is healthy again."""
-        self.placing.publish(*nodes)
-
-    def catalogue_changed(self) -> None:
-        """Say that applications, versions, releases or profiles have changed."""
-        self.catalogue.publish()
-
-    def assigned(self, node: str) -> None:
-        """Say that what a node is to run has changed."""
+        self.placing.publish(node)
         self.assignments.publish(node)
-
-    def decided(self, session_ids: Iterable[str]) -> None:
-        """Say that scheduling has decided on these sessions for the first time."""
-        self.decisions.publish(*session_ids)

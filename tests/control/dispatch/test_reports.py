@@ -1,4 +1,4 @@
-"""Recording reports and observations: those of all links that share a commit, each answered for itself."""
+"""Recording reports and `observations`: those of all links that share a commit, each answered for itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sender and its assignments: one that cannot be made hides none of the others, and its owner is told."""
+"""The sender and its `assignments`: one that cannot be made hides none of the others, and its owner is told."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def test_what_changes_here_while_another_replica_speaks_is_sent(
     signals: Signals, relay: NotificationRelay
 ) -> None:
     """That a topic is not echoed hides nothing of this replica's own."""
-    signals.waiting("node-a")
+    signals.placing.publish("node-a")
     relay.hear(Notification(placing=True, fleet=frozenset({"node-b"})))
 
     assert relay.collect() == Notification(placing=True, fleet=frozenset({"node-a"}))
@@ -119,10 +119,10 @@ async def test_assignments_of_a_node_that_is_linked_here_concern_no_other_replic
     signals: Signals, relay: NotificationRelay
 ) -> None:
     """All other nodes are named to them."""
-    signals.assigned("here")
+    signals.assignments.publish("here")
     quiet = relay.collect()
-    signals.assigned("here")
-    signals.assigned("there")
+    signals.assignments.publish("here")
+    signals.assignments.publish("there")
 
     assert not quiet
     assert relay.collect().nodes == {"there"}
@@ -176,11 +176,11 @@ async def test_replicas_hear_each_other_also_after_a_failure(shared: Store, monk
             # Both listen: each is told that it may have missed something.
             while not (await hearing.next() or ChangeSet()).everything:
                 pass
-            here.assigned("node-a")
+            here.assignments.publish("node-a")
             failed = await failures.get()
             heard = None
             while heard is None or not heard.items:
-                here.assigned("node-b")
+                here.assignments.publish("node-b")
                 heard = await hearing.next(0.2)
     finally:
         for task in running:

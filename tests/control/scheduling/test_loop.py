@@ -37,7 +37,7 @@ async def wait(plane: Control, count: int, **members: Any) -> list[str]:
 
 
 async def queue(plane: Control) -> list[PendingSession]:
-    return await plane.store.read(lambda tx: session_rows.pending(tx, 10**6))
+    return await plane.store.read(lambda tx: session_rows.pending_page(tx, 10**6).sessions)
 
 
 async def change(plane: Control, session_id: str, **columns: Any) -> None:

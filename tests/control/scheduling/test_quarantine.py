@@ -1,6 +1,6 @@
 """Quarantine, through the API: a device that hurt sessions or comes and goes returns by itself after a growing time.
 
-And `node_conditions`: a node whose driver asks for a reboot.
+And a node whose driver asks for a reboot.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ async def test_the_viewers_of_a_drained_node_are_told(plane: Control) -> None:
     await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "300s"})
     noticed = await agent.until("assignment")
     plane.clock.pass_s(10)
-    plane.plane.signals.assigned("node-a")
+    plane.plane.signals.assignments.publish("node-a")
     await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "60s"})
     sooner = await agent.until("assignment")
     await plane.rest("POST", "/nodes/node-a:uncordon", json={})

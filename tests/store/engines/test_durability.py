@@ -88,7 +88,7 @@ async def test_a_full_disk_is_said_and_heals_by_itself(tmp_path: Path) -> None:
         assert refused
         assert all(isinstance(error, errors.Unavailable) for error in refused), refused
         assert "full" in str(refused[0])
-        there = await store.read(lambda tx: [row.session_id for row in session_rows.pending(tx, 1000)])
+        there = await store.read(lambda tx: [row.session_id for row in session_rows.pending_page(tx, 1000).sessions])
         assert sorted(there) == sorted(kept)
 
         await store.write(lambda tx: limit(tx, 10_000))
@@ -107,7 +107,7 @@ async def test_a_database_that_goes_away_is_said_and_comes_back(
 
     server = request.getfixturevalue("a_postgres")
     await store.write(create)
-    await asyncio.gather(*(store.read(lambda tx: session_rows.pending(tx, 1)) for _ in range(4)))
+    await asyncio.gather(*(store.read(lambda tx: session_rows.pending_page(tx, 1).sessions) for _ in range(4)))
     with psycopg.connect(server.uri, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
@@ -123,4 +123,4 @@ async def test_a_database_that_goes_away_is_said_and_comes_back(
 
 
 async def _read(store: Store) -> int:
-    return len(await store.read(lambda tx: session_rows.pending(tx, 10)))
+    return len(await store.read(lambda tx: session_rows.pending_page(tx, 10).sessions))

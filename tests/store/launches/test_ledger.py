@@ -10,8 +10,7 @@ import pytest
 from footlights.lifecycle import EndReason, LaunchState, Phases, Stage
 from footlights.store import Store, Transaction
 from footlights.store.launches import launch_rows
-from footlights.store.sessions import session_rows
-from tests.store.rows import NOW, S, account, begin, create, join, observe, read
+from tests.store.rows import NOW, S, account, begin, create, end, join, observe, read
 
 L = LaunchState
 
@@ -38,7 +37,7 @@ async def test_a_whole_life_is_accounted_for(store: Store, session_id: str) -> N
 
     def live(tx: Transaction) -> None:
         report(tx, session_id, L.READY, NOW + 5 * S, steps={Stage.APPLICATION_READY: NOW + 3 * S})
-        session_rows.end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 13 * S)
+        end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 13 * S)
         report(tx, session_id, L.STOPPING, NOW + 14 * S)
         report(tx, session_id, L.EXITED, NOW + 17 * S)
 
@@ -53,7 +52,7 @@ async def test_what_is_still_held_counts_until_now(store: Store, session_id: str
     """A session that will not die goes on costing, as ending."""
 
     def live(tx: Transaction) -> None:
-        session_rows.end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 2 * S)
+        end(tx, read(tx, session_id), EndReason.USER_TERMINATED, "", now=NOW + 2 * S)
 
     await store.write(live)
 

@@ -99,7 +99,7 @@ async def test_of_two_that_were_given_one_slot_the_second_waits(store: Store) ->
     )
 
     assert outcomes(answers) == ["PLACED", "DISPLACED", "DISPLACED", "DISPLACED"]
-    waiting = {row.session_id for row in await store.read(lambda tx: session_rows.pending(tx, 10))}
+    waiting = {row.session_id for row in await store.read(lambda tx: session_rows.pending_page(tx, 10).sessions)}
     holding = {lease.session_id for lease in await store.read(launch_rows.live_leases)}
     placed = {made(answer).session.session_id for answer in answers if made(answer).outcome is Outcome.PLACED}
     assert holding == placed

@@ -20,7 +20,7 @@ from footlights.store.schema import SessionRow
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.listing import Filter, Order, Page
 from tests.store.databases import clean
-from tests.store.rows import NOW, S, create, observe, running
+from tests.store.rows import NOW, S, create, end, observe, running
 
 ORDERS = [Order(by, descending) for by in ("created_time", "username") for descending in (False, True)]
 
@@ -80,7 +80,7 @@ async def _people(store: Store) -> dict[str, SessionRow]:
             "c": create(tx, username="ann", application="other", now=NOW + 2 * S),
             "d": create(tx, username="bob", application="other", now=NOW + 3 * S),
         }
-        made["d"] = session_rows.end(tx, made["d"], EndReason.USER_TERMINATED, "", now=NOW + 4 * S)
+        made["d"] = end(tx, made["d"], EndReason.USER_TERMINATED, "", now=NOW + 4 * S)
         return made
 
     return await store.write(write)
@@ -185,7 +185,7 @@ async def test_a_page_token_is_good_while_sessions_come_and_go(store: Store) -> 
 
     def change(tx: Transaction) -> None:
         create(tx, now=NOW - S)
-        session_rows.end(tx, rows["a"], EndReason.USER_TERMINATED, "", now=NOW)
+        end(tx, rows["a"], EndReason.USER_TERMINATED, "", now=NOW)
 
     await store.write(change)
     page = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=10, page_token=token))

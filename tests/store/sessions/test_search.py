@@ -14,10 +14,10 @@ from footlights.lifecycle import EndReason
 from footlights.store import Store, Transaction
 from footlights.store.schema import SESSION, SESSION_LABEL, SessionRow
 from footlights.store.sessions import create as creating
-from footlights.store.sessions import listing, search, session_rows
+from footlights.store.sessions import listing, search
 from footlights.store.sessions.create import Created
 from footlights.store.sessions.listing import Filter, Order, Page
-from tests.store.rows import NOW, S, add_version, create, creation_of, read, values
+from tests.store.rows import NOW, S, add_version, create, creation_of, end, read, values
 
 STATES = ("PENDING", "READY", "FAILED", "TERMINATED")
 HISTORY = 1800
@@ -144,9 +144,7 @@ async def test_labels_follow_their_sessions(store: Store) -> None:
     row = await store.write(lambda tx: create(tx, labels={"team": "a", "stage": "b"}))
     await store.write(create)
     at_first = await store.read(labels)
-    await store.write(
-        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW)
-    )
+    await store.write(lambda tx: end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW))
     at_the_end = await store.read(labels)
     await store.write(lambda tx: tx.execute(delete(SESSION)) and None)
 

@@ -16,7 +16,7 @@ from footlights.store.nodes import node_rows
 from footlights.store.schema import SessionRow
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.session_rows import PendingSession
-from tests.store.rows import NOW, S, begin, create, join, observe, read, running, values
+from tests.store.rows import NOW, S, begin, create, end, join, observe, read, running, values
 
 L = LaunchState
 
@@ -65,10 +65,13 @@ async def test_waiting_sessions_are_served_by_priority_then_time_then_id(store: 
     for name, priority, later in (("late", 0, 5), ("b", 0, 1), ("a", 0, 1), ("vip", 9, 9), ("low", -1, 0)):
         await store.write(partial(create, session_id=name, priority=priority, now=NOW + later * S))
 
-    order = [row.session_id for row in await store.read(lambda tx: session_rows.pending(tx, 10))]
+    order = [row.session_id for row in await store.read(lambda tx: session_rows.pending_page(tx, 10).sessions)]
 
     assert order == ["vip", "a", "b", "late", "low"]
-    assert [row.session_id for row in await store.read(lambda tx: session_rows.pending(tx, 2))] == ["vip", "a"]
+    assert [row.session_id for row in await store.read(lambda tx: session_rows.pending_page(tx, 2).sessions)] == [
+        "vip",
+        "a",
+    ]
 
 
 @pytest.mark.parametrize("limit", range(1, 7))
@@ -97,13 +100,13 @@ async def test_a_waiting_session_ends_at_once(store: Store) -> None:
     row = await store.write(create)
 
     ended = await store.write(
-        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
+        lambda tx: end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
     )
 
     assert (ended.state, ended.end_reason, ended.status_message) == ("TERMINATED", "USER_TERMINATED", "by ann")
     assert ended.ended_time == NOW + S
     assert stages(ended) == ["QUEUED", "ENDING", "ENDED"]
-    assert await store.read(lambda tx: session_rows.pending(tx, 10)) == []
+    assert await store.read(lambda tx: session_rows.pending_page(tx, 10).sessions) == []
 
 
 @pytest.mark.parametrize("state", [L.ASSIGNED, L.STARTING, L.READY, L.STOPPING])
@@ -112,7 +115,7 @@ async def test_a_session_with_a_launch_ends_when_the_launch_is_proved_gone(store
     row, launch = await running(store, state=state)
 
     ending = await store.write(
-        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
+        lambda tx: end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "by ann", now=NOW + S)
     )
     held = await store.read(launch_rows.live_leases)
     await store.write(lambda tx: observe(tx, launch, L.EXITED, exit_code=0, now=NOW + 2 * S))
@@ -129,12 +132,8 @@ async def test_the_first_reason_for_an_end_stays(store: Store) -> None:
     """Asking again, for another reason, changes nothing: not even the revision."""
     row, _ = await running(store)
 
-    first = await store.write(
-        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.MAX_DURATION, "max", now=NOW)
-    )
-    second = await store.write(
-        lambda tx: session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "user", now=NOW)
-    )
+    first = await store.write(lambda tx: end(tx, read(tx, row.session_id), EndReason.MAX_DURATION, "max", now=NOW))
+    second = await store.write(lambda tx: end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "user", now=NOW))
 
     assert first == second
     assert second.wish == "MAX_DURATION"
@@ -149,7 +148,7 @@ async def test_an_ended_session_never_changes_again(store: Store) -> None:
     def late(tx: Transaction) -> None:
         observe(tx, launch, L.READY, viewers=4)
         observe(tx, launch, L.LOST)
-        session_rows.end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "late", now=NOW)
+        end(tx, read(tx, row.session_id), EndReason.USER_TERMINATED, "late", now=NOW)
         node_rows.set_silent(tx, "node-a", 1, now=NOW)
 
     await store.write(late)
@@ -173,7 +172,7 @@ async def test_a_refused_launch_sends_its_session_back_to_its_place_in_the_queue
     assert (back.state, back.launch_id, back.failures, back.launch_count) == ("PENDING", None, 0, 1)
     assert back.status_message == "pid 4711 has 3.1 GiB"
     assert stages(back) == ["QUEUED"]
-    assert (await store.read(lambda tx: session_rows.pending(tx, 1)))[0].session_id == row.session_id
+    assert (await store.read(lambda tx: session_rows.pending_page(tx, 1).sessions))[0].session_id == row.session_id
     assert await store.read(launch_rows.live_leases) == []
     remembered = await store.read(lambda tx: launch_rows.refusals(tx, [row.session_id], since=NOW))
     assert [(each.device, each.reason) for each in remembered] == [("GPU-0", "FOREIGN_PROCESS")]
@@ -263,7 +262,7 @@ async def test_pruning_takes_small_bites_oldest_first(store: Store) -> None:
         made = []
         for days in (50, 60, 70):
             row = create(tx, session_id=ids.new_id(), now=NOW - timedelta(days=days))
-            session_rows.end(tx, row, EndReason.USER_TERMINATED, "", now=NOW - timedelta(days=days))
+            end(tx, row, EndReason.USER_TERMINATED, "", now=NOW - timedelta(days=days))
             made.append(row.session_id)
         return made
 
@@ -303,7 +302,7 @@ async def test_pending_sessions_are_read_in_pages(store: Store) -> None:
             create(tx, priority=number % 3 - 1, now=NOW + timedelta(seconds=number // 4))
 
     await store.write(fill)
-    whole = await store.read(lambda tx: session_rows.pending(tx, 99))
+    whole = await store.read(lambda tx: session_rows.pending_page(tx, 99).sessions)
     found: list[PendingSession] = []
     after = None
     while True:

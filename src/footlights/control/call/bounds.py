@@ -17,28 +17,19 @@ MAX_TTL_S = 10 * MAX_S
 """The longest lifetime of a token that expires."""
 
 
-def positive(
-    field: str, span: Duration, *, most_s: int = MAX_S, fix: str = "Give a duration such as '1800s'."
+def bounded(
+    field: str,
+    span: Duration,
+    *,
+    zero: bool = False,
+    most_s: int = MAX_S,
+    fix: str = "Give a duration such as '1800s'.",
 ) -> float:
-    """Return a duration in seconds. Raises InvalidArgument where it is 0, negative, or longer than ``most_s``."""
+    """Return a duration in seconds, 0 only with ``zero``. Raises InvalidArgument for what is out of bounds."""
     value = seconds(span)
-    if value <= 0:
-        raise InvalidArgument(field, f"must be more than 0s (got {value:g}s). {fix}", reason="OUT_OF_RANGE")
-    return _at_most(field, value, most_s)
-
-
-def not_negative(field: str, span: Duration, *, most_s: int = MAX_S, fix: str) -> float:
-    """Return a duration in seconds, which may be 0.
-
-    Raises InvalidArgument where it is negative, or longer than ``most_s``.
-    """
-    value = seconds(span)
-    if value < 0:
-        raise InvalidArgument(field, f"must be at least 0s (got {value:g}s). {fix}", reason="OUT_OF_RANGE")
-    return _at_most(field, value, most_s)
-
-
-def _at_most(field: str, value: float, most_s: int) -> float:
+    if value < 0 or (value == 0 and not zero):
+        least = "at least" if zero else "more than"
+        raise InvalidArgument(field, f"must be {least} 0s (got {value:g}s). {fix}", reason="OUT_OF_RANGE")
     if value > most_s:
         raise InvalidArgument(field, f"must be at most {most_s}s (got {value:.0f}s).", reason="OUT_OF_RANGE")
     return value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from footlights import errors
-from footlights.control import limits, present
+from footlights.control import stored
 from footlights.lifecycle import EndReason
 from footlights.protocol import times
 from footlights.store import Transaction, applications
@@ -108,7 +108,7 @@ def of_launch(
     message.version.CopyFrom(version)
     message.usd_stage_uri = session.usd_stage_uri
     message.needs.MergeFromString(session.needs)
-    message.limits.CopyFrom(limits.of_session(session))
+    message.limits.CopyFrom(stored.limits(session))
     declared = {argument.name for argument in version.arguments if not argument.secret}
     message.arguments.update({name: value for name, value in session.arguments.items() if name in declared})
     if session.secrets and launch.state not in _BEGUN:
@@ -135,7 +135,7 @@ def end_unassignable(tx: Transaction, launch_id: str, error: Exception, *, now: 
 def _version(tx: Transaction, application: str, version: str) -> application_pb2.Version:
     row = applications.version(tx, application, version)
     assert row is not None, "a version that a living session runs cannot be deleted"
-    return present.version(application, row.recipe, row.created_time)
+    return stored.version(application, row.recipe, row.created_time)
 
 
 def _drain_notice(drain_time: datetime, now: datetime) -> agent_pb2.ViewerNotice:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from footlights import errors, ids
-from footlights.control import limits
+from footlights.control import stored
 from footlights.lifecycle import SessionClock, due
 from footlights.protocol import times
 from footlights.v1 import agent_pb2
@@ -226,7 +226,7 @@ class AgentLink:
         if not self.send(agent_pb2.LinkResponse(assignment=message)):
             return False
         self._known.add(message.launch_id)
-        self._limits[message.launch_id] = limits.time_limits(message.limits)
+        self._limits[message.launch_id] = stored.time_limits(message.limits)
         self._told[message.launch_id] = fingerprint
         return True
 
@@ -267,7 +267,7 @@ class AgentLink:
             if launch is None:
                 continue
             told[launch_id] = fingerprint
-            self._limits[launch_id] = limits.time_limits(launch.message.limits)
+            self._limits[launch_id] = stored.time_limits(launch.message.limits)
             if launch_id not in self._known:
                 if launch.state == "ASSIGNED":
                     self._known.add(launch_id)

@@ -32,8 +32,10 @@ class LinkRegistry:
         self._ended: dict[str, tuple[int, float]] = {}
         """Of nodes whose link has ended, its epoch and when."""
         self._started = monotonic()
-        self._messages = 0
-        self._fleet_size = 0
+        self.messages = 0
+        """How many were heard in all."""
+        self.fleet_size = 0
+        """How many nodes have a link to any replica, as last counted."""
 
     def __contains__(self, node: object) -> bool:
         """Return whether a node's link is here."""
@@ -48,19 +50,9 @@ class LinkRegistry:
         """The links that are open."""
         return list(self._links.values())
 
-    @property
-    def messages(self) -> int:
-        """How many messages were heard in all."""
-        return self._messages
-
-    @property
-    def fleet_size(self) -> int:
-        """How many nodes have a link to any replica, as last counted."""
-        return self._fleet_size
-
     def note_fleet_size(self, nodes: int) -> None:
         """Note how many nodes have a link to any replica."""
-        self._fleet_size = nodes
+        self.fleet_size = nodes
 
     def get(self, node: str) -> AgentLink | None:
         """Return a node's link."""
@@ -86,7 +78,7 @@ class LinkRegistry:
 
     def touch(self, link: AgentLink) -> None:
         """Note that a message was heard over a link at this moment."""
-        self._messages += 1
+        self.messages += 1
         link.touch()
 
     async def find_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors
-from footlights.control import limits
+from footlights.control import stored
 from footlights.control.dispatch import observations
 from footlights.control.dispatch.link import session_clock
 from footlights.lifecycle import LaunchState, due
@@ -121,11 +121,11 @@ class ReportRecorder:
                 counted.add(launch.launch_id)
                 self._count(launch)
         if recorded.changed:
-            self._signals.watchers()
+            self._signals.sessions.publish()
         if ended:
-            self._signals.waiting(link.node)
+            self._signals.placing.publish(link.node)
         if ended or recorded.over:
-            self._signals.assigned(link.node)
+            self._signals.assignments.publish(link.node)
 
     def _count(self, launch: LaunchRow) -> None:
         log.info(
@@ -181,7 +181,7 @@ def _end_if_due(lives: SessionStates, launch: LaunchRow, report: Report, now: da
     session = lives.session(launch.session_id)
     if session is None or session.launch_id != launch.launch_id:
         return False
-    why = due(session_clock(report), limits.time_limits(limits.of_session(session)))
+    why = due(session_clock(report), stored.time_limits(stored.limits(session)))
     if why is not None:
         lives.end(session, *why, now=now)
     return why is not None

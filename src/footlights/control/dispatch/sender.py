@@ -102,7 +102,7 @@ class AssignmentSender:
         running = assignments.fingerprints(await self._store.read(lambda tx: launch_rows.running_at(tx, self._replica)))
         for link in self._links.links:
             if not link.was_told(running.get(link.node, {})):
-                self._signals.assigned(link.node)
+                self._signals.assignments.publish(link.node)
 
     async def full_set(self, link: AgentLink) -> agent_pb2.Assignments:
         """Return all that a node is to run, for a link that has just opened; from now on it is told what changes.
@@ -124,7 +124,7 @@ class AssignmentSender:
                 raise error
         message = link.full_set(reading.running, reading.found)
         if link.changed_early:
-            self._signals.assigned(link.node)
+            self._signals.assignments.publish(link.node)
         return message
 
     def send_now(self, launch: LaunchRow, session: SessionRow, version: application_pb2.Version) -> bool:

@@ -92,8 +92,8 @@ class AgentService:
             await self._recorder.record(link, list(hello.launches))
             # It would stay in memory for as long as the link does.
             del hello
-            self._signals.watchers()
-            self._signals.waiting(link.node)
+            self._signals.sessions.publish()
+            self._signals.placing.publish(link.node)
             await stream.write(self._welcome_message(link))
             link.begin_full_set()
             await stream.write(agent_pb2.LinkResponse(assignments=await self._sender.full_set(link)))
@@ -193,7 +193,7 @@ class AgentService:
             departure = LinkClosing(link.node, link.epoch, self._clock())
             await self._store.write_batched(links.CLOSINGS, departure)
             log.info("link_closed", node=link.node, epoch=link.epoch)
-            self._signals.waiting(link.node)
+            self._signals.placing.publish(link.node)
 
     async def _read(self, link: AgentLink, stream: LinkStream) -> None:
         """Hear the agent. What it says is recorded by a task that lives only while there is something to record."""
@@ -260,4 +260,4 @@ class AgentService:
                 node_rows.set_facts(tx, link.node, facts)
 
         await self._store.write(write)
-        self._signals.waiting(link.node)
+        self._signals.placing.publish(link.node)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from footlights.control import limits
+from footlights.control import stored
 from footlights.control.expiry.context import CONCERNS_ALL
 from footlights.control.expiry.countdowns import Countdowns
 from footlights.lifecycle import EndReason, Intent, SessionState
@@ -166,6 +166,6 @@ def _end(tx: Transaction, overdue: Sequence[OverdueSession], now: datetime) -> s
 def _message(overdue: OverdueSession, session: SessionRow) -> str:
     if overdue.reason is EndReason.DRAINED:
         return f"Node {overdue.node} was drained."
-    timeout = times.seconds(limits.of_session(session).queue_timeout)
+    timeout = times.seconds(stored.limits(session).queue_timeout)
     why = ", ".join(session.queue.get("reasons", ())) or "no device was free"
     return f"No device within {timeout:g} seconds. {why}."

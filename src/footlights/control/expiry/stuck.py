@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.control import limits
+from footlights.control import stored
 from footlights.control.expiry.context import CONCERNS_ALL
 from footlights.control.expiry.countdowns import Countdowns
 from footlights.protocol import times
@@ -46,7 +46,7 @@ class StuckLaunches:
                 continue
             with self._context.supervisor.isolated("expiry", launch_id=launch.launch_id, session_id=session.session_id):
                 self._unreadable.add(launch.launch_id)
-                allowed = times.seconds(limits.of_session(session).stop_grace_period) + STUCK_AFTER_S
+                allowed = times.seconds(stored.limits(session).stop_grace_period) + STUCK_AFTER_S
                 self._unreadable.discard(launch.launch_id)
                 self._countdowns.start(
                     launch.launch_id, allowed - self._context.cautious.age_s(launch.ending_time or now)
@@ -71,4 +71,4 @@ class StuckLaunches:
             session_id=launch.session_id,
             message=launch.message,
         )
-        self._context.bus.watchers()
+        self._context.bus.sessions.publish()

@@ -71,16 +71,12 @@ class MassLossGuard:
         self._excused: tuple[PauseCause, str] = (PauseCause.STALLED, "")
         self._excused_until = -math.inf
         self._mass_since: float | None = None
-        self._pause: Pause | None = None
-
-    @property
-    def pause(self) -> Pause | None:
+        self.pause: Pause | None = None
         """Why expiry pauses, as last judged; None while it goes on."""
-        return self._pause
 
     def shown(self) -> replica_rows.ActiveGuard | None:
         """Return the pause as this replica records it, for others to show."""
-        pause = self._pause
+        pause = self.pause
         return None if pause is None else replica_rows.ActiveGuard(pause.cause.value, pause.message, pause.since)
 
     def late(self, seconds: float) -> None:
@@ -130,15 +126,15 @@ class MassLossGuard:
         return PauseCause.MASS_LOSS, f"{suspects} of {len(nodes)} nodes fell silent together: more likely our fault."
 
     def _set(self, cause: PauseCause, message: str) -> None:
-        known = self._pause
+        known = self.pause
         if known is None or known.cause is not cause:
             log.warning("expiry_paused", reason=cause.value, message=message)
             self._metrics.brake(cause)
         same = known is not None and known.cause is cause
-        self._pause = Pause(cause, message, known.since if known is not None and same else self._clock())
+        self.pause = Pause(cause, message, known.since if known is not None and same else self._clock())
 
     def _release(self) -> None:
-        if self._pause is not None:
-            log.info("expiry_resumed", reason=self._pause.cause.value)
+        if self.pause is not None:
+            log.info("expiry_resumed", reason=self.pause.cause.value)
             self._metrics.brake(None)
-        self._pause = None
+        self.pause = None

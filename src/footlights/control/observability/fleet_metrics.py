@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
-from footlights.control import present
+from footlights.control import stored
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import listing
@@ -42,7 +42,7 @@ def fleet(tx: Transaction) -> FleetCounts:
         slots[(kind, "leased")] += held
         slots[(kind, "unusable" if sick else "free")] += count - held
     busy = {node for node, _ in leased}
-    states = Counter(present.node_state(row, row.node in busy) for row in node_rows.standings(tx))
+    states = Counter(stored.node_state(row, row.node in busy) for row in node_rows.standings(tx))
     named = {node_pb2.Node.State.Name(state): count for state, count in states.items()}
     return FleetCounts(listing.state_counts(tx), dict(slots), named)
 

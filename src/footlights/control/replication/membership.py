@@ -53,40 +53,22 @@ class Membership:
         ``pause`` returns why expiry pauses here, for other replicas to show; ``observe_time`` takes the database's
         time, as read with every look.
         """
-        self._store, self._me, self._roles, self._address = store, me, tuple(roles), ""
+        self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
         self._metrics, self._clock, self._supervisor = metrics, clock, supervisor
         self._pause, self._observe_time = pause, observe_time
         self._seen: dict[str, tuple[ReplicaRow, int]] = {}
         """The replicas that are known, and how many looks ago each counter grew."""
         self._beats: int | None = None
         """This replica's own counter; None where it is not known what became of the last heartbeat."""
-        self._doubled = self._joined = False
-        self._term = 0
-
-    @property
-    def me(self) -> str:
-        """This replica's id."""
-        return self._me
-
-    @property
-    def doubled(self) -> bool:
-        """Whether another process has this one's id."""
-        return self._doubled
-
-    @property
-    def joined(self) -> bool:
-        """Whether others know this replica."""
-        return self._joined
-
-    @property
-    def term(self) -> int:
+        self.doubled = self.joined = False
+        """Whether another process has this one's id, and whether others know this replica."""
+        self.term = 0
         """Grows whenever this replica joins or leaves: what it held before is no longer its own."""
-        return self._term
 
     @property
     def living(self) -> frozenset[str]:
         """The replicas that are alive, this one included, as last looked at."""
-        return frozenset((self._me, *(row.replica for row in self._alive())))
+        return frozenset((self.me, *(row.replica for row in self._alive())))
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -99,13 +81,13 @@ class Membership:
         if self._store.shared:
             await self._begin()
             await self._look()
-        self._joined, self._term = True, self._term + 1
+        self.joined, self.term = True, self.term + 1
 
     async def leave(self) -> None:
         """Give everything back: another replica need not wait until this one is found gone."""
-        self._joined, self._term = False, self._term + 1
+        self.joined, self.term = False, self.term + 1
         if self._store.shared:
-            await self._store.write(lambda tx: replica_rows.leave(tx, self._me))
+            await self._store.write(lambda tx: replica_rows.leave(tx, self.me))
 
     async def run(self) -> None:
         """Send heartbeats and look at the others until cancelled."""
@@ -123,15 +105,15 @@ class Membership:
         """Write a heartbeat, look at the others, and remove those that are gone."""
         pause = self._pause()
         beats, self._beats = self._beats, None
-        if await self._store.write(lambda tx: replica_rows.beat(tx, self._me, guard=pause)):
+        if await self._store.write(lambda tx: replica_rows.beat(tx, self.me, guard=pause)):
             self._beats = None if beats is None else beats + 1
         else:
-            log.warning("replica_back", replica=self._me)
+            log.warning("replica_back", replica=self.me)
             await self._begin()
-            self._term += 1
+            self.term += 1
         await self._look()
         for row, missed in list(self._seen.values()):
-            if row.replica != self._me and missed >= self.GONE_LOOKS:
+            if row.replica != self.me and missed >= self.GONE_LOOKS:
                 with self._supervisor.isolated(LOOP, through=(errors.Unavailable,), replica=row.replica):
                     if await self._store.write(partial(replica_rows.leave, replica=row.replica, beat=row.beat)):
                         log.warning("replica_gone", replica=row.replica)
@@ -154,13 +136,13 @@ class Membership:
 
     def _recognise(self) -> None:
         """Compare what is known of this replica with what it has written itself."""
-        if self._me not in self._seen:
+        if self.me not in self._seen:
             return
-        found = self._seen[self._me][0].beat
+        found = self._seen[self.me][0].beat
         doubled = self._beats is not None and found != self._beats
-        if doubled and not self._doubled:
-            log.error("replica_doubled", replica=self._me)
-        self._doubled, self._beats = doubled, found
+        if doubled and not self.doubled:
+            log.error("replica_doubled", replica=self.me)
+        self.doubled, self._beats = doubled, found
 
     async def _begin(self) -> None:
         await self._store.write(self._join)
@@ -169,7 +151,7 @@ class Membership:
     def _join(self, tx: Transaction) -> None:
         replica_rows.join(
             tx,
-            self._me,
+            self.me,
             roles=self._roles,
             peer_address=self._address,
             version=__version__,

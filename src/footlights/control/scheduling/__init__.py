@@ -8,7 +8,7 @@
   guarantees it. A session that is created while nobody waits gets its slots at once, by `PlacementLoop.hold`.
 * `cache` keeps the fleet in memory for the index, and holds slots on their way into the store.
 * `pending` reads the queue by pages and decides on it group by group; `views` turns rows into what the index sees.
-* `crash_loops`, `quarantine` and `node_conditions` say what is left alone for a while: applications, devices, nodes.
+* `crash_loops` and `quarantine` say what is left alone for a while: applications and devices.
 
 What must hold:
 

@@ -79,7 +79,8 @@ class FleetCache:
         self._written: list[SlotChoice] = []
         self._touched: set[str] = set()
         self._quarantined: Mapping[tuple[str, str], str] = {}
-        self._crashes = CrashBlocks()
+        self.crashes = CrashBlocks()
+        """Which applications have failed too often recently, as last looked at."""
         self._swept_at = self._guarded_at = self._read_at = -1e9
         self._sweep_s, self._guard_s = self.SWEEP_S, 0.0
 
@@ -87,11 +88,6 @@ class FleetCache:
     def fresh(self) -> bool:
         """Whether it was read a moment ago."""
         return self._monotonic() - self._read_at < self.FRESH_S
-
-    @property
-    def crashes(self) -> CrashBlocks:
-        """Which applications have failed too often recently, as last looked at."""
-        return self._crashes
 
     async def read(self) -> None:
         """Learn what has changed since the last time."""
@@ -115,11 +111,11 @@ class FleetCache:
         def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], str], CrashBlocks]:
             found = fleet.members(tx, None if sweep else sorted(names)) if sweep or names else []
             if not guard:
-                return found, dict(self._quarantined), self._crashes
+                return found, dict(self._quarantined), self.crashes
             return found, quarantine.load(tx, now=now), crash_loops.load(tx, now=now)
 
         try:
-            found, quarantined, self._crashes = await self._store.read(read)
+            found, quarantined, self.crashes = await self._store.read(read)
         except BaseException:
             self._touched |= touched
             raise
@@ -174,7 +170,7 @@ class FleetCache:
                 self._touched.add(hold.choice.node)
                 self._written.append(hold.choice)
                 if not hold.confirmed:
-                    self._bus.waiting(hold.choice.node)
+                    self._bus.placing.publish(hold.choice.node)
 
     def device_name(self, choice: SlotChoice) -> str:
         """Return what the device is called."""

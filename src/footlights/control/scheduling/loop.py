@@ -119,7 +119,7 @@ class PlacementLoop:
             self._whole_at, self._whole_took = began, 0.0 if last is None else time.perf_counter() - started
             self._places.end_of_queue()
         if placed or changed:
-            self._bus.watchers()
+            self._bus.sessions.publish()
         if placed or queue.waiting:
             self._metrics.placed(time.perf_counter() - started)
         return placed
@@ -159,7 +159,7 @@ class PlacementLoop:
                 node=launch.node,
                 device=launch.device,
             )
-            self._bus.assigned(launch.node)
+            self._bus.assignments.publish(launch.node)
         return len(begun)
 
     async def _write(
@@ -200,5 +200,7 @@ class PlacementLoop:
             await self._work.write(lambda tx: session_rows.set_queue(tx, news))
         told = {row.session_id for row, _ in news}
         fresh = (each for each in decisions if not each.row.queue)
-        self._bus.decided([each.row.session_id for each in fresh if each.choice or each.row.session_id in told])
+        self._bus.decisions.publish(
+            *[each.row.session_id for each in fresh if each.choice or each.row.session_id in told]
+        )
         return bool(news)

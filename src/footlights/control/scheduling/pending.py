@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from footlights import scheduler
-from footlights.control import limits
+from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.store.launches import launch_rows
 from footlights.store.sessions import session_rows
@@ -204,7 +204,7 @@ def outlook(tx: Transaction, *, now: datetime) -> Outlook:
 
 def _max_duration_s(packed: bytes) -> float | None:
     try:
-        return limits.time_limits(application_pb2.Limits.FromString(packed)).max_s
+        return stored.time_limits(application_pb2.Limits.FromString(packed)).max_s
     except DecodeError:
         return None  # an estimate may do without it; expiry reports it
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from footlights import scheduler
-from footlights.control import node_conditions
+from footlights.control import stored
 from footlights.v1 import application_pb2, node_pb2
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
     for device, slot in member.leased:
         held.setdefault(device, set()).add(slot)
     readings = {uuid: node_pb2.Device.FromString(raw) for uuid, _, raw in member.devices}
-    reboot = node_conditions.needs_reboot(readings.values())
+    reboot = stored.needs_reboot(readings.values())
     seen = (
         _device_view(
             uuid,
@@ -52,9 +52,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
     )
     return scheduler.NodeView(
         name=member.node,
-        devices=tuple(
-            _unusable(device, f"{node_conditions.REASON}: {reboot}") if reboot else device for device in seen
-        ),
+        devices=tuple(_unusable(device, f"{stored.REBOOT_NEEDED}: {reboot}") if reboot else device for device in seen),
         connected=member.connected,
         cordoned=member.cordoned,
         draining=member.draining,

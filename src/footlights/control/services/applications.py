@@ -9,7 +9,7 @@ import semver
 import structlog
 
 from footlights import errors, ids
-from footlights.control import present
+from footlights.control import stored
 from footlights.launch.recipe import recipe
 from footlights.protocol.times import timestamp
 from footlights.store import Store, Transaction, Unit
@@ -112,7 +112,7 @@ class ApplicationService:
             _application(tx, request.application)
             found = rows.versions(tx, request.application)
             found.sort(key=lambda row: semver.Version.parse(row.version), reverse=True)
-            return [present.version(row.application, row.recipe, row.created_time) for row in found]
+            return [stored.version(row.application, row.recipe, row.created_time) for row in found]
 
         return application_pb2.ListVersionsResponse(items=await self._store.read(read))
 
@@ -198,7 +198,7 @@ class ApplicationService:
 
     async def _write(self, unit: Unit[T]) -> T:
         answer = await self._store.write(unit)
-        self._bus.catalogue_changed()
+        self._bus.catalogue.publish()
         return answer
 
 
@@ -236,7 +236,7 @@ def _version(tx: Transaction, application: str, name: str) -> application_pb2.Ve
             reason="VERSION_NOT_FOUND",
             metadata={"field": "version", "application": application, "version": name},
         )
-    return present.version(application, row.recipe, row.created_time)
+    return stored.version(application, row.recipe, row.created_time)
 
 
 def _add(

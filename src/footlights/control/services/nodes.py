@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors
-from footlights.control import node_conditions, present
+from footlights.control import stored
 from footlights.control.call import bounds
 from footlights.control.scheduling import quarantine
 from footlights.protocol import times
@@ -81,7 +81,7 @@ class NodeService:
         deadline = None
         if request.HasField("deadline"):
             fix = "Give 0s to end its sessions at once."
-            left = bounds.not_negative("deadline", request.deadline, fix=fix)
+            left = bounds.bounded("deadline", request.deadline, zero=True, fix=fix)
             deadline = self._clock() + timedelta(seconds=left)
         return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
 
@@ -145,7 +145,7 @@ def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseR
     """Return a node with its devices and the sessions on them."""
     message = node_pb2.Node(
         node=row.node,
-        state=present.node_state(row, bool(leases)),
+        state=stored.node_state(row, bool(leases)),
         facts=node_pb2.NodeFacts.FromString(row.facts),
         created_time=times.timestamp(row.created_time),
         epoch=row.epoch,
@@ -166,8 +166,8 @@ def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseR
         shown.slots_leased = len(held)
         shown.sessions.extend(sorted({lease.session_id for lease in held}))
     message.devices.sort(key=lambda device: (device.index, device.uuid))
-    if ailment := node_conditions.needs_reboot(node_pb2.Device.FromString(row.reading) for row in devices if row.sick):
-        message.notices.add(reason=node_conditions.REASON, message=ailment, time=times.timestamp(now))
+    if ailment := stored.needs_reboot(node_pb2.Device.FromString(row.reading) for row in devices if row.sick):
+        message.notices.add(reason=stored.REBOOT_NEEDED, message=ailment, time=times.timestamp(now))
         if message.state == node_pb2.Node.READY:
             message.state = node_pb2.Node.CORDONED
     return message

@@ -50,7 +50,7 @@ class ProfileService:
         profile, now = request.profile, self._clock()
         ids.check_slug("profile.profile", profile.profile)
         for field, span in profile.limits.ListFields():
-            bounds.positive(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
+            bounds.bounded(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
         profile.ClearField("updated_time")
         definition = profile.SerializeToString(deterministic=True)
         await self._write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))
@@ -67,7 +67,7 @@ class ProfileService:
 
     async def _write(self, unit: Unit[T]) -> T:
         answer = await self._store.write(unit)
-        self._bus.catalogue_changed()
+        self._bus.catalogue.publish()
         return answer
 
 

@@ -42,7 +42,7 @@ class TokenService:
         expire = None
         if request.HasField("ttl"):
             fix = "Leave it out for a token without end."
-            ttl = bounds.positive("ttl", request.ttl, most_s=bounds.MAX_TTL_S, fix=fix)
+            ttl = bounds.bounded("ttl", request.ttl, most_s=bounds.MAX_TTL_S, fix=fix)
             expire = self._clock() + timedelta(seconds=ttl)
         text, write = new_token(
             self._key, role, request.subject, request.description, now=self._clock(), expire_time=expire

@@ -18,14 +18,8 @@ _CLUSTER = "cluster"
 _KEY = "cluster_key"
 
 
-def next_revision(tx: Transaction) -> int:
-    """Return a number greater than every one before it; on SQLite also without gaps, in commit order."""
-    [revision] = allocate(tx, 1)
-    return revision
-
-
 def allocate(tx: Transaction, count: int) -> Sequence[int]:
-    """Return ``count`` revisions, growing, by one statement."""
+    """Return ``count`` growing numbers, each greater than all before; on SQLite without gaps, in commit order."""
     return tx.engine.next_revisions(tx.connection, count)
 
 

@@ -120,6 +120,10 @@ def living(tx: Transaction, launch_ids: Sequence[str]) -> list[tuple[LaunchRow, 
 def _with_sessions(tx: Transaction, which: ColumnElement[bool]) -> list[tuple[LaunchRow, SessionRow]]:
     statement = select(LAUNCH).where(which, LAUNCH.c.ended_time.is_(None)).order_by(LAUNCH.c.launch_id)
     launches = tx.all(statement, LaunchRow)
+    return _owned(tx, launches)
+
+
+def _owned(tx: Transaction, launches: Sequence[LaunchRow]) -> list[tuple[LaunchRow, SessionRow]]:
     owners = {session.session_id: session for session in session_rows.some(tx, [row.session_id for row in launches])}
     return [(launch, owners[launch.session_id]) for launch in launches if launch.session_id in owners]
 
@@ -299,7 +303,9 @@ def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, A
 
 def ending(tx: Transaction) -> list[tuple[LaunchRow, SessionRow]]:
     """Return the launches whose end was asked for or seen but is not proved, with their sessions."""
-    return _with_sessions(tx, LAUNCH.c.ending_time.is_not(None))
+    # In no order: asked for by id, SQLite goes through all launches that ever were.
+    statement = select(LAUNCH).where(LAUNCH.c.ended_time.is_(None), LAUNCH.c.ending_time.is_not(None))
+    return _owned(tx, tx.all(statement, LaunchRow))
 
 
 def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:

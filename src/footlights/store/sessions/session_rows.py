@@ -1,4 +1,4 @@
-"""Sessions: read, ended, derived again, and removed."""
+"""Sessions: read, derived again, told their place in the queue, and removed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import structlog
 from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 
 from footlights import errors
-from footlights.lifecycle import EndReason, SessionState
-from footlights.store.cluster.revisions import allocate, next_revision
+from footlights.lifecycle import SessionState
+from footlights.store.cluster.revisions import allocate
 from footlights.store.schema import LAUNCH, LEASE, SESSION, SessionRow
 from footlights.store.sessions.derivation import SessionStates
 from footlights.store.unit import UNREADABLE, Changed
@@ -32,18 +32,6 @@ def get(tx: Transaction, session_id: str) -> SessionRow | None:
 def some(tx: Transaction, session_ids: Sequence[str]) -> list[SessionRow]:
     """Return the sessions with these ids, in no particular order."""
     return tx.all(select(SESSION).where(SESSION.c.session_id.in_(session_ids)), SessionRow) if session_ids else []
-
-
-def end(tx: Transaction, session: SessionRow, reason: EndReason, message: str, *, now: datetime) -> SessionRow:
-    """Ask for a session's end, in whatever state it is. The first reason stays; asking again changes nothing."""
-    states = SessionStates.of_sessions(tx, [session.session_id])
-    known = states.session(session.session_id)
-    assert known is not None
-    states.end(known, reason, message, now=now)
-    states.write()
-    ended = states.session(session.session_id)
-    assert ended is not None
-    return ended
 
 
 def derive(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> None:
@@ -69,7 +57,7 @@ def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> Sess
 
     Raises Changed where another writer was faster.
     """
-    revision = next_revision(tx)
+    [revision] = allocate(tx, 1)
     met = tx.changed(
         update(SESSION)
         .where(SESSION.c.session_id == session.session_id, SESSION.c.revision == session.revision)
@@ -116,11 +104,6 @@ class PendingPage:
     sessions: list[PendingSession]
     following: QueuePlace | None
     """Where the next page begins; None where this is the last."""
-
-
-def pending(tx: Transaction, limit: int) -> list[PendingSession]:
-    """Return the sessions that wait for a device, in the order of placement."""
-    return pending_page(tx, limit).sessions
 
 
 def pending_page(tx: Transaction, limit: int, *, after: QueuePlace | None = None) -> PendingPage:

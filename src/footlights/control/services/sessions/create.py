@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from footlights import errors, ids, scheduler
-from footlights.control import limits
+from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
@@ -104,8 +104,8 @@ class SessionCreator:
         )
         if hold.choice is not None and made.launch is not None:
             if not self._telling.send_now(made.launch, made.session, resolved.version):
-                self._bus.assigned(hold.choice.node)
-            self._bus.watchers()
+                self._bus.assignments.publish(hold.choice.node)
+            self._bus.sessions.publish()
             name = self._board.device_name(hold.choice)
             return session_message(made.session, made.launch, device_name=name, origin=self._origin)
         return await self._first_decision(made.session)
@@ -114,7 +114,7 @@ class SessionCreator:
         self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str
     ) -> dict[str, Any]:
         arguments = resolve.arguments(resolved.version, request.application_arguments)
-        allowed = limits.time_limits(resolved.limits).max_s
+        allowed = stored.time_limits(resolved.limits).max_s
         request_checks.apply_limits(request, resolved.limits)
         session_id = self._new_id()
         secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from footlights import errors
-from footlights.control import limits
+from footlights.control import stored
 from footlights.control.call import bounds
 from footlights.protocol import times
 from footlights.store.sessions import session_rows
@@ -27,7 +27,7 @@ def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
             reason="SESSION_ENDED",
             metadata={"state": row.state},
         )
-    applied = limits.of_session(row)
+    applied = stored.limits(row)
     if not applied.HasField("max_duration"):
         raise errors.FailedPrecondition(
             "The session has no maximum duration, so there is nothing to extend.", reason="NO_MAX_DURATION"

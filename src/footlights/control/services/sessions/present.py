@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from footlights.control import limits
+from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.protocol.times import duration, timestamp
 from footlights.store.launches import launch_rows
@@ -61,7 +61,7 @@ def session_message(
     origin: Origin,
 ) -> session_pb2.Session:
     """Return one session as a message."""
-    applied = limits.of_session(row)
+    applied = stored.limits(row)
     message = session_pb2.Session(
         session_id=row.session_id,
         application=row.application,

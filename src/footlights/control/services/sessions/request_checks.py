@@ -47,7 +47,7 @@ def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_
         if not request.HasField(name):
             continue
         asked = getattr(request, name)
-        span = bounds.positive(name, asked)
+        span = bounds.bounded(name, asked)
         if limits.HasField(name) and span > times.seconds(getattr(limits, name)):
             allowed = times.seconds(getattr(limits, name))
             raise errors.InvalidArgument(

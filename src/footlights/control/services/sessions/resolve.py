@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from footlights import errors
-from footlights.control import present
+from footlights.control import stored
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
@@ -74,7 +74,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
             reason="VERSION_NOT_FOUND",
             metadata={"field": "application_version", "application": application, "application_version": version},
         )
-    message = present.version(application, found.recipe, found.created_time)
+    message = stored.version(application, found.recipe, found.created_time)
     needs, limits = application_pb2.Needs(), application_pb2.Limits()
     needs.CopyFrom(message.needs)
     limits.CopyFrom(message.limits)

@@ -121,7 +121,7 @@ class StreamingService:
 
     async def extend_session(self, request: session_pb2.ExtendSessionRequest, call: Call) -> session_pb2.Session:
         """Give a session more time."""
-        more_s = bounds.positive("extend_by", request.extend_by)
+        more_s = bounds.bounded("extend_by", request.extend_by)
 
         def write(tx: Transaction) -> tuple[session_pb2.Session, str]:
             row = extend.extend(tx, access.find(tx, call.caller, request.session_id), more_s)

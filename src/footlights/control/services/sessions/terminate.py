@@ -41,12 +41,12 @@ class SessionTerminator:
     async def terminate(self, caller: Caller, session_id: str) -> None:
         """Have a session end. Raises NotFound where there is none that the caller may see."""
         node = await self._store.write_batched(_TERMINATIONS, _Termination(caller, session_id, self._clock()))
-        self._bus.watchers()
+        self._bus.sessions.publish()
         if node:
             # Its slots are free when its agent has proved its end: nothing can be placed before.
-            self._bus.assigned(node)
+            self._bus.assignments.publish(node)
         else:
-            self._bus.waiting()
+            self._bus.placing.publish()
         log.info("session_terminated", session_id=session_id)
 
 
