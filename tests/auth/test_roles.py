@@ -54,7 +54,7 @@ def test_roles_are_the_protos() -> None:
     assert {role.value for role in Role} == names | {"REPLICA"} == {role.value for role in PERMISSIONS}
 
 
-def test_developers_see_no_nodes_and_nobody_elses_sessions() -> None:
+def test_developers_see_no_nodes_and_no_other_users_sessions() -> None:
     """A developer may not see nodes, tokens or other people's sessions, nor jump the queue."""
     developer = Caller("ada", Role.DEVELOPER, "t1")
 
@@ -68,7 +68,7 @@ def test_a_node_may_open_its_link_and_nothing_else() -> None:
     assert [role for role in Role if Caller("x", role, "t").may("link.open")] == [Role.NODE]
 
 
-def test_the_empty_permission_is_held_by_nobody() -> None:
+def test_the_empty_permission_is_held_by_no_role() -> None:
     """An RPC without the option is refused to everybody, operators too."""
     assert not Caller("root", Role.OPERATOR, "t").may("")
 

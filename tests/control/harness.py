@@ -78,7 +78,7 @@ def seconds(value: float) -> Duration:
 
 
 def gpu(uuid: str = "GPU-0", **members: Any) -> node_pb2.Device:
-    """A whole, well, free GPU of 16 GiB, but for what is said."""
+    """A whole, well, free GPU of 16 GiB, except where said otherwise."""
     known: dict[str, Any] = {
         "kind": node_pb2.Device.GPU,
         "name": "NVIDIA L40S",
@@ -213,7 +213,7 @@ class Agent:
         return assignment
 
     async def settled(self) -> None:
-        """Wait until everything said so far has been taken in: the end of a launch that nobody knows is answered.
+        """Wait until everything said so far has been taken in: the end of a launch that is not known is answered.
 
         Twice, for what arrives together is recorded together, in an order of the control plane's own.
         """

@@ -53,7 +53,7 @@ def test_a_jump_makes_nothing_older(jump: int) -> None:
 
 
 def test_a_jump_that_lasts_is_counted_after_a_day() -> None:
-    """Until then, what was stored before it is as old as the monotonic clock says; nothing is held back for ever."""
+    """Until then, what was stored before it is as old as the monotonic clock says; nothing is held back for good."""
     wall = Clock()
     cautious = begun(wall)
     stored = wall()

@@ -96,7 +96,7 @@ def test_addresses_are_split(text: str, address: tuple[str, int]) -> None:
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("h", False)],
 )
 def test_loopback_is_what_only_this_machine_reaches(host: str, here: bool) -> None:
-    """Names are not believed, but for one."""
+    """Names are not believed, except one."""
     assert is_loopback(host) == here
 
 

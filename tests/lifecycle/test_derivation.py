@@ -35,7 +35,7 @@ S, L, R = SessionState, LaunchState, EndReason
     ],
 )
 def test_a_session_that_is_to_run_follows_its_launch(launch: LaunchFacts | None, state: SessionState) -> None:
-    """While nobody wants its end, a session stands where its launch stands."""
+    """While its end is not asked for, a session stands where its launch stands."""
     assert derive_state(RUN, None, launch).state is state
     assert derive_state(RUN, None, launch).end_reason is None
 
@@ -90,7 +90,7 @@ def test_the_wish_explains_an_end_that_was_asked_for(wish: EndReason, launch: La
         (LaunchFacts(L.LOST, message="forgotten"), R.NODE_LOST, "forgotten"),
     ],
 )
-def test_an_end_that_nobody_asked_for_has_its_own_reason(launch: LaunchFacts, reason: EndReason, says: str) -> None:
+def test_an_end_that_was_not_asked_for_has_its_own_reason(launch: LaunchFacts, reason: EndReason, says: str) -> None:
     """A session never ends without a reason and a sentence for its owner."""
     derived = derive_state(RUN, None, launch)
 

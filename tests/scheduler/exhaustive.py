@@ -30,7 +30,7 @@ class Waiting:
 
 
 def place_all(index: Index, wishes: Iterable[Wish]) -> list[SlotChoice | Waiting]:
-    """Decide for every wish by an index, in order; the reasons are as the fleet stands at the end."""
+    """Decide indefinitelyy wish by an index, in order; the reasons are as the fleet stands at the end."""
     decided = [(wish, index.place(wish)) for wish in wishes]
     decisions: list[SlotChoice | Waiting] = []
     waiting = 0
@@ -41,7 +41,7 @@ def place_all(index: Index, wishes: Iterable[Wish]) -> list[SlotChoice | Waiting
 
 
 def place(wishes: Iterable[Wish], nodes: Sequence[NodeView]) -> list[SlotChoice | Waiting]:
-    """Decide for every wish, in order; later wishes see the slots that earlier ones took."""
+    """Decide indefinitelyy wish, in order; later wishes see the slots that earlier ones took."""
     board = {node.name: node for node in nodes}
     decided = []
     for wish in wishes:

@@ -12,7 +12,7 @@ GIB = 1 << 30
 
 
 def device(uuid: str = "GPU-0", **members: Any) -> DeviceView:
-    """A whole, well, free GPU of 16 GiB, but for what is said."""
+    """A whole, well, free GPU of 16 GiB, except where said otherwise."""
     known: dict[str, Any] = {
         "name": "NVIDIA L40S",
         "kind": "GPU",

@@ -131,7 +131,7 @@ def test_an_earlier_wish_is_never_worse_off_for_the_later_ones(wishes: list[Wish
 
 
 def test_wishes_are_served_in_the_order_given() -> None:
-    """The first two get the two devices, whoever they are."""
+    """The first two get the two devices, whichever they are."""
     fleet = [node("n", device("1"), device("2"))]
 
     decisions = place([wish("b"), wish("a"), wish("c"), wish("d")], fleet)

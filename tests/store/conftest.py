@@ -45,7 +45,7 @@ def store(_opened: Store) -> Iterator[Store]:
 
 @pytest.fixture
 def fresh(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, str]:
-    """A data directory and the URL of a database that nobody has opened, on each engine."""
+    """A data directory and the URL of a database that was not opened yet, on each engine."""
     if not database:
         return tmp_path / "data", ""
     server: Postgres = request.getfixturevalue("a_postgres")

@@ -68,7 +68,7 @@ async def test_check_finds_a_sound_database_sound(fresh: Fresh) -> None:
 
 
 async def test_check_names_what_breaks_a_promise(fresh: Fresh) -> None:
-    """A lease that its launch has left behind would withhold a slot for ever."""
+    """A lease that its launch has left behind would withhold a slot indefinitely."""
     store = open_store(*fresh)
     try:
         _, launch = await running(store)
@@ -103,7 +103,7 @@ async def test_check_finds_damage(tmp_path: Path) -> None:
 
 
 async def test_a_copy_is_the_whole_database_and_can_be_started_from(tmp_path: Path) -> None:
-    """Of SQLite, while its server writes; nobody else can read it."""
+    """Of SQLite, while its server writes; no other user can read it."""
     store = open_store(tmp_path / "data")
     row = await store.write(create)
     copy = tmp_path / "restored" / DATABASE_FILE

@@ -48,7 +48,7 @@ async def test_questions_of_one_instant_are_one_reading_and_each_has_its_answer(
 
 
 async def test_a_reading_begins_after_every_question_that_it_answers(store: Store) -> None:
-    """Whoever asks while one is under way is answered by the next: it may have written meanwhile."""
+    """A request that comes while one is under way is answered by the next: it may have written meanwhile."""
     read: list[list[int]] = []
     gathered = doubling(store, read)
     first = asyncio.create_task(gathered(1))
@@ -61,7 +61,7 @@ async def test_a_reading_begins_after_every_question_that_it_answers(store: Stor
 
 
 async def test_a_failure_is_told_to_all_who_asked_and_the_next_are_answered(store: Store) -> None:
-    """Nobody waits for ever."""
+    """No caller waits indefinitely."""
     gathered = doubling(store, [])
 
     failed = await asyncio.gather(gathered(1), gathered(1313), return_exceptions=True)
@@ -70,7 +70,7 @@ async def test_a_failure_is_told_to_all_who_asked_and_the_next_are_answered(stor
     assert await gathered(2) == 4
 
 
-async def test_whoever_gives_up_is_not_asked_for(store: Store) -> None:
+async def test_a_caller_that_gives_up_is_not_asked_for(store: Store) -> None:
     """An agent that hung up while many came."""
     read: list[list[int]] = []
     gathered = doubling(store, read)

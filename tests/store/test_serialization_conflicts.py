@@ -51,7 +51,7 @@ def waiting(tx: Transaction) -> int:
 
 @pytest.mark.parametrize("together", [1, 3])
 async def test_a_write_that_crosses_anothers_is_tried_again(shared: Store, url: str, together: int) -> None:
-    """Its caller learns nothing of it, nor does whoever shares its commit."""
+    """Its caller learns nothing of it, nor do others that share its commit."""
     for name in ("node-a", "node-b", "node-c"):
         await shared.write(lambda tx, name=name: join(tx, name))  # type: ignore[misc]
     gate = threading.Event()

@@ -107,7 +107,7 @@ async def test_a_unit_that_fails_undoes_itself_alone(store: Store) -> None:
     assert await store.read(lambda tx: session_rows.get(tx, "spoilt")) is None
 
 
-async def test_a_unit_that_breaks_a_constraint_harms_nobody_in_its_batch(store: Store) -> None:
+async def test_a_unit_that_breaks_a_constraint_harms_no_other_of_its_batch(store: Store) -> None:
     """Also where the engine would refuse every further statement of the transaction (Postgres)."""
     async with Gate(store):
         tasks = [asyncio.create_task(store.write(once(name))) for name in ("a", "a", "b")]
@@ -189,7 +189,7 @@ async def test_revisions_grow_with_every_change(store: Store) -> None:
 
 
 async def test_rows_that_are_read_cannot_be_changed(store: Store) -> None:
-    """A row outlives its transaction and is nobody's to edit."""
+    """A row outlives its transaction and cannot be edited."""
     row = await store.write(create)
 
     with pytest.raises(AttributeError):
@@ -327,7 +327,7 @@ async def test_an_item_alone_in_its_commit_is_undone_where_its_joint_fails(store
 
 
 async def test_a_joint_that_answers_for_too_few_fails(store: Store) -> None:
-    """Nobody is given another's answer."""
+    """Each gets its own answer."""
     short: BatchWrite[str, str] = BatchWrite("short", lambda tx, items: [])
 
     with pytest.raises(RuntimeError, match="short gave 0 answers to 1 items"):

@@ -88,7 +88,7 @@ class HttpListener:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.LINGER_S):
                 await asyncio.sleep(0.05)
-                while connections:  # noqa: ASYNC110 - uvicorn tells nobody of a closed connection
+                while connections:  # noqa: ASYNC110 - uvicorn does not report a closed connection
                     await asyncio.sleep(0.02)
         self._server.should_exit = True
 

@@ -26,11 +26,9 @@ class Phases:
         return self.starting + self.used + self.ending
 
     def __add__(self, other: Phases) -> Phases:
-        """Add phase by phase."""
         return Phases(self.starting + other.starting, self.used + other.used, self.ending + other.ending)
 
     def __mul__(self, slots: int) -> Phases:
-        """Return what so many slots spent."""
         return Phases(self.starting * slots, self.used * slots, self.ending * slots)
 
 

@@ -34,10 +34,10 @@ def due(clock: SessionClock, limits: TimeLimits) -> tuple[EndReason, str] | None
         return None
     if not clock.ever_connected:
         if limits.never_connected_s is not None and clock.ready_for_s >= limits.never_connected_s:
-            return EndReason.NEVER_CONNECTED, f"Nobody connected within {_span(limits.never_connected_s)}."
+            return EndReason.NEVER_CONNECTED, f"No viewer connected within {_span(limits.never_connected_s)}."
         return None
     if limits.idle_s is not None and clock.idle_for_s >= limits.idle_s:
-        return EndReason.IDLE_TIMEOUT, f"Nobody was there for {_span(limits.idle_s)}."
+        return EndReason.IDLE_TIMEOUT, f"No viewer was connected for {_span(limits.idle_s)}."
     return None
 
 

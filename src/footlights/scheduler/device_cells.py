@@ -83,7 +83,6 @@ class DeviceCells:
         self._count, self._clean_at = 0, _FEW
 
     def __iter__(self) -> Iterator[DeviceCell]:
-        """Go through all cells, in no order."""
         yield from self._sick.values()
         for kind in self._kinds.values():
             yield from kind.cells.values()

@@ -57,7 +57,7 @@ async def test_every_rpc_is_open_to_exactly_the_roles_that_hold_its_permission(p
 
 
 @pytest.mark.parametrize("token", ["", "fl_nonsense", "Bearer"])
-async def test_nothing_is_open_to_nobody(plane: Control, token: str) -> None:
+async def test_nothing_is_open_without_a_token(plane: Control, token: str) -> None:
     """Every RPC: 401 with what to send, and nothing of the request is looked at."""
     for method in METHODS:
         error = await _outcome(plane, method, token)
@@ -149,7 +149,7 @@ async def test_creating_for_others_takes_a_service(plane: Control) -> None:
 
 
 async def test_priority_above_0_takes_a_service(plane: Control) -> None:
-    """Everybody may step back, nobody may push forward by himself."""
+    """Everybody may step back, only some may push forward by himself."""
     ann, portal = await plane.token(subject="ann"), await plane.token("SERVICE", "portal")
 
     assert (await plane.create(ann, priority=-5)).priority == -5

@@ -129,7 +129,7 @@ async def cut_off(plane: Control) -> tuple[Agent, str]:
     return first, made.session_id
 
 
-async def stranger(plane: Control, first: Agent, boot_id: str = "boot-2", **options: Any) -> Agent:
+async def second_agent(plane: Control, first: Agent, boot_id: str = "boot-2", **options: Any) -> Agent:
     """Another agent, on a clone of the first one's machine, that tries to link."""
     return await plane.new_agent("node-a", first.token).open(
         hello={"incarnation": "two", **boot(boot_id, "clone")}, **options
@@ -165,7 +165,7 @@ async def test_a_clone_is_refused_while_the_first_is_cut_off(plane: Control) -> 
     first, session_id = await cut_off(plane)
 
     with pytest.raises(errors.AlreadyExists) as caught:
-        await stranger(plane, first)
+        await second_agent(plane, first)
 
     [notice] = (await show(plane)).notices
     assert caught.value.metadata == {"node": "node-a", "incarnation": "one", "sessions": "1"}
@@ -176,21 +176,21 @@ async def test_a_clone_is_refused_while_the_first_is_cut_off(plane: Control) -> 
     assert (await plane.get(session_id)).state == State.READY
 
 
-async def test_who_knows_what_runs_is_no_stranger(plane: Control) -> None:
-    """A machine that was started anew, whose agent finds in its journal what ran there."""
+async def test_who_knows_what_runs_is_no_duplicate(plane: Control) -> None:
+    """A machine that was started again, whose agent finds in its journal what ran there."""
     first, session_id = await cut_off(plane)
     assignment = await first.assignment(session_id)
-    again = await stranger(plane, first, launches=[known(assignment, "LOST", message="The machine was restarted.")])
+    again = await second_agent(plane, first, launches=[known(assignment, "LOST", message="The machine was restarted.")])
     await again.settled()
 
     assert again.welcome.epoch == 2
     assert (await plane.get(session_id)).end_reason == session_pb2.Session.NODE_LOST
 
 
-async def test_who_lost_its_journal_in_the_same_boot_is_no_stranger(plane: Control) -> None:
+async def test_who_lost_its_journal_in_the_same_boot_is_no_duplicate(plane: Control) -> None:
     """It is the same machine: what it does not know, it is told to stop."""
     first, session_id = await cut_off(plane)
-    again = await stranger(plane, first, "boot-1")
+    again = await second_agent(plane, first, "boot-1")
 
     assert again.welcome.epoch == 2
     assert [each.desired for each in again.assigned.values()] == [agent_pb2.Assignment.STOPPED]
@@ -205,46 +205,46 @@ async def test_who_was_only_to_begin_something_has_nothing_to_lose(plane: Contro
     await first.close()
     await plane.unlinked()
 
-    assert (await stranger(plane, first)).welcome.epoch == 2
+    assert (await second_agent(plane, first)).welcome.epoch == 2
 
 
 async def test_forgetting_the_node_lets_the_new_machine_in(plane: Control) -> None:
     """An operator has said that the first one is gone; its sessions have ended."""
     first, session_id = await cut_off(plane)
     with pytest.raises(errors.AlreadyExists):
-        await stranger(plane, first)
+        await second_agent(plane, first)
     await plane.call("NodeService.ForgetNode", node_pb2.ForgetNodeRequest(node="node-a"))
 
-    again = await stranger(plane, first)
+    again = await second_agent(plane, first)
 
     assert again.welcome.epoch == 1
     assert again.assigned == {}
     assert (await plane.get(session_id)).end_reason == session_pb2.Session.NODE_LOST
 
 
-async def test_a_stranger_is_let_in_when_the_first_must_have_ended_everything(plane: Control) -> None:
+async def test_a_second_agent_is_let_in_when_the_first_must_have_ended_everything(plane: Control) -> None:
     """After its claim time, which runs from its first try; not a second earlier."""
     first, session_id = await cut_off(plane)
     with pytest.raises(errors.AlreadyExists):
-        await stranger(plane, first)
+        await second_agent(plane, first)
     plane.clock.pass_s(2159)
     with pytest.raises(errors.AlreadyExists):
-        await stranger(plane, first)
+        await second_agent(plane, first)
     plane.clock.pass_s(1)
 
-    again = await stranger(plane, first)
+    again = await second_agent(plane, first)
 
     assert again.welcome.epoch == 2
     [assignment] = again.assigned.values()
     assert (assignment.session_id, assignment.desired) == (session_id, agent_pb2.Assignment.STOPPED)
 
 
-async def test_a_stranger_waits_anew_once_the_first_was_back(plane: Control) -> None:
+async def test_a_second_agent_waits_again_once_the_first_was_back(plane: Control) -> None:
     """Also where the first one came back through another replica, which this one learns from the epoch alone."""
     first, session_id = await cut_off(plane)
     assignment = await first.assignment(session_id)
     with pytest.raises(errors.AlreadyExists):
-        await stranger(plane, first)
+        await second_agent(plane, first)
     arrival = LinkOpening(
         "node-a", "one", node_pb2.NodeFacts(boot_id="boot-1").SerializeToString(), (), plane.clock(), hub="another"
     )
@@ -253,7 +253,7 @@ async def test_a_stranger_waits_anew_once_the_first_was_back(plane: Control) -> 
     await plane.store.write(lambda tx: unlink(tx, "node-a", epoch, now=plane.clock()))
 
     with pytest.raises(errors.AlreadyExists):
-        await stranger(plane, first)
+        await second_agent(plane, first)
 
     again = await plane.new_agent("node-a", first.token).open(launches=[known(assignment)], hello=boot("boot-1"))
     assert again.assigned[assignment.launch_id].desired == agent_pb2.Assignment.RUNNING

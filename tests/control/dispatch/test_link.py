@@ -112,7 +112,7 @@ async def test_an_agent_that_does_not_read_is_closed() -> None:
 
 
 async def test_its_holder_ends_with_the_first_close_reason() -> None:
-    """Whoever waits for its end is told, too."""
+    """A caller that waits for its end is told, too."""
     one = link()
     holding = asyncio.create_task(one.hold(asyncio.Queue[agent_pb2.LinkResponse]().put, asyncio.Event().wait))
     closed = one.closed()

@@ -36,7 +36,7 @@ async def _with_secret(plane: Control) -> session_pb2.Session:
 
 
 def _place(tx: Transaction, session_id: str, slot: int) -> None:
-    """Place a session and tell nobody."""
+    """Place a session and signal nothing."""
     row = session_rows.get(tx, session_id)
     assert row is not None
     begin(tx, row, slot)
@@ -129,7 +129,7 @@ async def test_an_application_that_runs_needs_its_secret_no_more(plane: Control)
 
 
 async def test_a_lost_signal_costs_one_comparison(plane: Control) -> None:
-    """What was told is compared with the store: nobody needs to say that something has changed."""
+    """What was told is compared with the store: no signal is needed to say that something has changed."""
     agent = await plane.agent()
     made = await plane.running(agent)
     await _damage(

@@ -115,7 +115,7 @@ async def test_what_an_agent_does_not_know_is_not_begun_a_second_time(plane: Con
 
 
 async def test_what_was_assigned_while_the_agent_was_away_is_begun(plane: Control) -> None:
-    """Nobody has begun it yet."""
+    """It has not begun yet."""
     agent = await plane.agent()
     made = await plane.create()
     await plane.place()
@@ -161,9 +161,9 @@ async def test_another_nodes_agent_cannot_speak_of_a_launch(plane: Control) -> N
     """Its report is forgotten and changes nothing."""
     agent = await plane.agent()
     made = await plane.running(agent)
-    stranger = await plane.agent("node-b", gpu("GPU-9"))
+    other = await plane.agent("node-b", gpu("GPU-9"))
 
-    await stranger.report(await agent.assignment(made.session_id), "EXITED", exit_code=0)
+    await other.report(await agent.assignment(made.session_id), "EXITED", exit_code=0)
 
     assert (await plane.get(made.session_id)).state == State.READY
 
@@ -246,7 +246,7 @@ async def test_an_open_link_that_says_nothing_is_ended(plane: Control) -> None:
     assert await plane.state() == "UNREACHABLE"
 
 
-async def test_a_wall_clock_that_jumps_makes_nobody_silent(plane: Control) -> None:
+async def test_a_wall_clock_that_jumps_makes_no_node_silent(plane: Control) -> None:
     """Only spans are compared."""
     await plane.agent()
 

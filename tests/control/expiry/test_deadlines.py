@@ -33,7 +33,7 @@ async def test_each_of_a_long_queue_ends_in_time(plane: Control) -> None:
     assert await queue(plane) == []
 
 
-async def test_one_that_cannot_be_ended_keeps_nobody_else(plane: Control) -> None:
+async def test_one_that_cannot_be_ended_keeps_no_other(plane: Control) -> None:
     """It is reported, tried again after a minute, and ends then."""
     bad, good = await wait(plane, 2, limits=MINUTE)
     await change(plane, bad, timeline=5)
@@ -56,7 +56,7 @@ async def test_one_that_cannot_be_ended_keeps_nobody_else(plane: Control) -> Non
     assert (early, await queue(plane)) == (1, [])
 
 
-async def test_one_whose_limits_cannot_be_read_keeps_nobody_else(plane: Control) -> None:
+async def test_one_whose_limits_cannot_be_read_keeps_no_other(plane: Control) -> None:
     """It is reported once, and waits on."""
     [bad] = await wait(plane, 1, limits=GARBAGE)
     [good] = await wait(plane, 1, limits=MINUTE)

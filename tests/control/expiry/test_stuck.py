@@ -27,7 +27,7 @@ async def metrics(plane: Control) -> str:
 
 
 async def test_a_session_that_does_not_end_is_raised_with_the_agents_reason(plane: Control) -> None:
-    """30 s beyond its grace period; it stays TERMINATING, its slot is given to nobody, and the proof ends it all."""
+    """30 s beyond its grace period; it stays TERMINATING, its slot is not given away, and the proof ends it all."""
     await plane.apply(version("2.0.0", limits=application_pb2.Limits(stop_grace_period=seconds(20))))
     agent = await plane.agent()
     made = await plane.running(agent)
@@ -73,7 +73,7 @@ async def test_a_launch_whose_limits_cannot_be_read_keeps_no_other_from_being_ra
     assert [entry["session_id"] for entry in skipped(logs)] == [bad.session_id]
 
 
-async def test_a_clock_that_jumps_raises_nobody(plane: Control) -> None:
+async def test_a_clock_that_jumps_raises_no_alarm(plane: Control) -> None:
     """The time is measured, once it runs."""
     agent = await plane.agent()
     made = await plane.running(agent)

@@ -1,4 +1,4 @@
-"""Silence among several replicas: each judges its own nodes, and one judges those that nobody has."""
+"""Silence among several replicas: each judges its own nodes, and one judges those that no replica has."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ async def test_the_node_of_a_gone_replica_is_judged_by_who_does_the_reaping(me: 
     assert (untouched, patient, await me.reachable()) == (True, True, False)
 
 
-async def test_a_node_whose_link_is_known_to_have_ended_gets_the_patience_alone(me: Judge) -> None:
-    """Its replica was removed: nobody can have heard it since."""
+async def test_a_node_whose_link_is_known_to_have_ended_gets_the_timeout_alone(me: Judge) -> None:
+    """Its replica was removed: no replica can have heard it since."""
     epoch = await me.record("node-a", "gone")
     await me.store.write(lambda tx: unlink(tx, "node-a", epoch, now=me.clock()))
     await me.judge()
@@ -152,7 +152,7 @@ async def test_a_version_without_replicas_says_whom_it_hears(me: Judge) -> None:
     row = await me.node()
     assert isinstance(ended, errors.AlreadyExists)
     assert (heard, row.reachable) == (True, False)
-    assert not row.connected, "it can be forgotten, though whoever had its link has said nothing of its end"
+    assert not row.connected, "it can be forgotten, though the replica that had its link has said nothing of its end"
 
 
 async def test_a_link_takes_its_node_back(me: Judge) -> None:
@@ -282,7 +282,7 @@ async def test_it_is_recorded_now_and_then_who_was_heard(me: Judge) -> None:
 
 
 async def test_a_link_of_a_node_that_was_forgotten_ends(shared: Store) -> None:
-    """While its replica was taken for gone; else its agent would run what nobody knows, and never be told so."""
+    """While its replica was taken for gone; else its agent would run what no replica knows, and never be told so."""
     judge = Judge(shared)
     link = await judge.link("node-a")
     await judge.judge()

@@ -38,7 +38,7 @@ async def beat(agent: Agent) -> None:
 
 
 async def test_most_nodes_at_once_are_not_called_silent(plane: Control) -> None:
-    """Nobody is marked, the answer, the metric say so; what comes back is well, and the rest is then believed."""
+    """No node is marked, the answer, the metric say so; what comes back is well, and the rest is then believed."""
     agents = await fleet(plane, 5)
     plane.clock.pass_s(16)
     await beat(agents[0])
@@ -83,7 +83,7 @@ async def test_no_deadline_passes_while_expiry_pauses(plane: Control) -> None:
 
 
 async def test_after_a_stall_everybody_gets_the_full_time_to_be_heard(plane: Control) -> None:
-    """A server that was stopped for a minute calls nobody silent for it, also a single node."""
+    """A server that was stopped for a minute calls no node silent for it, also a single node."""
     [agent] = await fleet(plane, 1)
     plane.clock.pass_s(60)
     await plane.plane.reaping.expire_once(late_s=59)

@@ -85,7 +85,7 @@ async def test_the_metric_follows_a_renewed_file(tmp_path: Path, monkeypatch: py
     assert until == expiry(tmp_path / "tls.crt")
 
 
-def test_a_certificate_may_name_nobody(tmp_path: Path) -> None:
+def test_a_certificate_may_have_no_name(tmp_path: Path) -> None:
     """One that is for addresses alone, or for nothing, has no name; dialling by address is then as it names."""
     (tmp_path / "tls.crt").write_bytes(identity().certificate)
     assert name(tmp_path / "tls.crt") == "localhost"

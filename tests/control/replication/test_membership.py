@@ -36,7 +36,7 @@ async def test_a_replica_without_heartbeats_is_removed(shared: Store) -> None:
     assert "footlights_replicas" in one.metrics.text().decode()
 
 
-async def test_one_that_stood_still_takes_nobody_for_gone(shared: Store) -> None:
+async def test_one_that_stood_still_takes_no_replica_for_gone(shared: Store) -> None:
     """It has seen nothing meanwhile: one late look is one look, however long ago the last one was."""
     one, two = await joined(shared, "one", "two")
     assert await two.lease.claim()
@@ -126,7 +126,7 @@ async def test_others_can_show_why_the_reaping_of_one_pauses(shared: Store) -> N
 async def test_a_failure_that_is_none_of_ours_costs_one_heartbeat(
     shared: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is counted, and the next one is sent: the others take nobody for gone."""
+    """It is counted, and the next one is sent: the others take no replica for gone."""
     monkeypatch.setattr(supervision, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(Membership, "HEARTBEAT_S", 0.01)
     outcomes: list[Exception | None] = [RuntimeError("a bug"), None, ValueError("another"), None]

@@ -37,7 +37,7 @@ def test_what_is_told_is_what_is_heard(
 
 
 def test_names_beyond_what_fits_are_left_out() -> None:
-    """Never the rest of the message: whoever would have been woken by name looks at its next period."""
+    """Never the rest of the message: a reader that would have been woken by name looks at its next period."""
     many = frozenset(f"{number:0200d}" for number in range(5000))
     sender, heard = decode(text := encode("me", Notification(sessions=True, placing=True, nodes=many, fleet=many)))
 
@@ -67,7 +67,7 @@ def test_words_of_another_version_are_passed_over() -> None:
     "text",
     ["", "no json", "[]", "null", '"text"', "{}", '{"from": "x", "nodes": 7}', '{"from": "x", "nodes": null}', "\x00"],
 )
-def test_what_is_not_understood_wakes_nobody_and_hurts_nobody(text: str) -> None:
+def test_what_is_not_understood_wakes_no_reader_and_hurts_none(text: str) -> None:
     """Anybody with the database may say anything."""
     assert decode(text) == ("", None)
 
@@ -131,7 +131,7 @@ async def test_assignments_of_a_node_that_is_linked_here_concern_no_other_replic
 async def test_after_an_interruption_every_reader_looks_at_everything(
     signals: Signals, relay: NotificationRelay
 ) -> None:
-    """Notifications may have been lost, and which ones nobody can tell."""
+    """Notifications may have been lost, and which ones cannot be told."""
     readers = [topic.subscribe() for topic in (signals.sessions, signals.placing, signals.assignments)]
     relay.missed()
 
@@ -194,6 +194,6 @@ async def test_replicas_hear_each_other_also_after_a_failure(shared: Store, monk
 
 
 async def test_a_notification_that_cannot_be_read_is_skipped(shared: Store, relay: NotificationRelay) -> None:
-    """Also where reading it fails in a way that nobody has thought of."""
+    """Also where reading it fails in a way that was not foreseen."""
     relay._on_payload("[" * 100_000)
     relay._on_payload('{"from": "other", "sessions": true}')

@@ -41,7 +41,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def join(store: Store, name: str) -> None:
-    """Link a node with one GPU, and tell nobody."""
+    """Link a node with one GPU, and signal nothing."""
     facts = node_pb2.NodeFacts(launchers=["fake"]).SerializeToString()
     arrival = LinkOpening(
         name, f"of {name}", facts, [ReportedDevice(f"GPU of {name}", 1, gpu().SerializeToString())], NOW
@@ -53,7 +53,7 @@ def choice(board: FleetCache) -> SlotChoice | None:
     return board.place(Wish("somebody's", "fake"))
 
 
-async def test_a_node_of_which_nobody_told_is_found_although_a_reading_took_very_long(store: Store) -> None:
+async def test_a_node_that_was_not_signalled_is_found_although_a_reading_took_very_long(store: Store) -> None:
     """As where the machine slept in the middle of it: what a reading costs bounds how often, but not for hours."""
     span = Span()
     board = FleetCache(store, Signals(), lambda: NOW, supervisor=Supervisor(), monotonic=span)

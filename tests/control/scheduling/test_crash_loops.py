@@ -102,7 +102,7 @@ async def test_a_version_that_fails_everywhere_is_blocked_everywhere(plane: Cont
     assert (before.fits, before.node) == (True, "node-d")
 
 
-async def test_what_an_application_says_itself_blocks_nobody_else(plane: Control) -> None:
+async def test_what_an_application_says_itself_blocks_no_other_application(plane: Control) -> None:
     """One user's missing stage is not a crash: others may still start."""
     agent = await plane.agent()
     for _ in range(4):
@@ -112,7 +112,7 @@ async def test_what_an_application_says_itself_blocks_nobody_else(plane: Control
 
 
 async def test_what_was_to_be_ended_did_not_crash(plane: Control) -> None:
-    """A user who gives up while it starts blocks nobody."""
+    """A user who gives up while it starts blocks no other."""
     agent = await plane.agent()
     for _ in range(4):
         made = await plane.create()

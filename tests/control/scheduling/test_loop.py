@@ -124,7 +124,7 @@ def _row(number: int) -> PendingSession:
 # What cannot be read or written
 
 
-async def test_a_session_whose_needs_cannot_be_read_says_so_and_stops_nobody(plane: Control) -> None:
+async def test_a_session_whose_needs_cannot_be_read_says_so_and_stops_no_other(plane: Control) -> None:
     """It is reported once, not at every pass; the others are placed, and explanations go on."""
     await plane.agent("node-a", gpu("GPU-0"))
     [bad], [good] = await wait(plane, 1, needs=GARBAGE, priority=1), await wait(plane, 1, needs=SMALL)
@@ -141,7 +141,7 @@ async def test_a_session_whose_needs_cannot_be_read_says_so_and_stops_nobody(pla
     assert told.json()["queue_position"] == 2
 
 
-async def test_limits_that_cannot_be_read_cost_nobody_an_estimate(plane: Control) -> None:
+async def test_limits_that_cannot_be_read_cost_no_other_its_estimate(plane: Control) -> None:
     """Of a session that holds a slot: the estimate does without it."""
     agent = await plane.agent()
     running = await plane.running(agent)
@@ -154,7 +154,7 @@ async def test_limits_that_cannot_be_read_cost_nobody_an_estimate(plane: Control
 
 
 @pytest.mark.parametrize("what", ["facts", "reading"])
-async def test_a_node_that_cannot_be_read_gets_nothing_and_stops_nobody(plane: Control, what: str) -> None:
+async def test_a_node_that_cannot_be_read_gets_nothing_and_stops_no_other(plane: Control, what: str) -> None:
     """It is reported once; sessions go to the others, and it is used again once it reports what can be read."""
     await plane.agent("node-a", gpu("A"))
     await plane.agent("node-b", gpu("B"))
@@ -181,7 +181,7 @@ async def test_a_node_that_cannot_be_read_gets_nothing_and_stops_nobody(plane: C
     assert (await plane.get(second[0])).node == "node-a"
 
 
-async def test_a_session_that_cannot_be_placed_stops_nobody(plane: Control) -> None:
+async def test_a_session_that_cannot_be_placed_stops_no_other(plane: Control) -> None:
     """Its slot goes to the next one at once; it is tried again after a minute, and says so meanwhile."""
     await plane.agent("node-a", gpu("A"))
     [bad], [good] = await wait(plane, 1, needs=SMALL, priority=1), await wait(plane, 1, needs=SMALL)
@@ -238,7 +238,7 @@ async def test_the_loop_outlives_any_failure(plane: Control) -> None:
 
 
 @pytest.mark.parametrize("how", ["confirmed", "unknown", "raised"])
-async def test_held_slots_are_given_to_nobody_else_until_the_node_was_read_again(plane: Control, how: str) -> None:
+async def test_held_slots_are_given_to_no_other_until_the_node_was_read_again(plane: Control, how: str) -> None:
     """Whatever became of them: then the store says whether they are free, and here nothing was written."""
     await plane.agent("node-a", gpu("A"))
     placing = plane.plane.placing

@@ -42,7 +42,7 @@ async def test_waiting_sessions_know_their_place_why_and_for_how_long(plane: Con
     assert [session.queue.position for session in waiting] == [1, 2]
     assert [list(session.queue.reasons) for session in waiting] == [["NO_SLOT: 1 device"]] * 2
     assert waiting[0].status_message == "Waits for a device: NO_SLOT: 1 device."
-    # One lease ends within its 600 s, of which the agent said that 1 s had gone; nobody knows of a second.
+    # One lease ends within its 600 s, of which the agent said that 1 s had gone; of a second one nothing is known.
     assert 598 <= waiting[0].queue.eta.seconds <= 601
     assert not waiting[1].queue.HasField("eta")
     assert unchanged.revision == waiting[0].revision
@@ -161,7 +161,7 @@ async def test_a_session_that_waits_too_long_ends_with_the_reason_why(plane: Con
 
 
 @pytest.mark.parametrize("jump", [30 * 86400, -30 * 86400])
-async def test_a_wall_clock_that_jumps_ends_nobodys_wait(plane: Control, jump: int) -> None:
+async def test_a_wall_clock_that_jumps_ends_no_wait(plane: Control, jump: int) -> None:
     """A month forward ends nothing, a month back prolongs nothing: the span counts, once it is being counted."""
     await plane.apply(version("2.0.0", limits=Limits(queue_timeout=seconds(60))))
     made = await plane.create()

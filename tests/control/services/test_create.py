@@ -270,7 +270,7 @@ async def _profile(plane: Control, name: str = "small", **members: Any) -> None:
 
 
 async def test_a_session_may_ask_for_less_than_its_version_allows_and_not_for_more(plane: Control) -> None:
-    """Limits are lowered by callers, raised by nobody."""
+    """Limits are lowered by callers, never raised."""
     await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600), idle_timeout=seconds(60))))
 
     assert (await plane.create()).max_duration == seconds(600)

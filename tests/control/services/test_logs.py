@@ -69,7 +69,7 @@ async def test_a_log_is_followed_until_its_last_part(plane: Control) -> None:
 
 
 async def test_a_follower_is_told_when_the_link_ends(plane: Control) -> None:
-    """It does not wait for ever for an agent that is gone."""
+    """It does not wait indefinitely for an agent that is gone."""
     agent = await plane.agent()
     made = await plane.running(agent)
     async with aclosing(tail(plane, made.session_id)) as stream, asyncio.timeout(10):
@@ -86,13 +86,13 @@ async def test_a_follower_is_told_when_the_link_ends(plane: Control) -> None:
 async def test_an_agent_cannot_answer_for_another(plane: Control) -> None:
     """Parts of a log are taken from the agent that was asked."""
     agent = await plane.agent()
-    stranger = await plane.agent("node-b", gpu("GPU-9"))
+    other = await plane.agent("node-b", gpu("GPU-9"))
     made = await plane.running(agent)
 
     asking = asyncio.create_task(plane.rest("GET", f"/stream/{made.session_id}/log"))
     request = await agent.until("log_request")
-    await stranger.say(log_part=agent_pb2.LogPart(request_id=request.request_id, lines=["forged"], last=True))
-    await stranger.settled()
+    await other.say(log_part=agent_pb2.LogPart(request_id=request.request_id, lines=["forged"], last=True))
+    await other.settled()
     await agent.say(log_part=agent_pb2.LogPart(request_id=request.request_id, lines=["true"], last=True))
 
     assert (await asking).json()["lines"] == ["true"]
@@ -116,7 +116,7 @@ async def test_the_last_lines_of_what_ended_are_kept(plane: Control) -> None:
 
 
 async def test_there_is_no_log_before_the_first_launch_and_none_from_a_silent_node(plane: Control) -> None:
-    """404 for what never ran; 503 for what runs where nobody can be asked."""
+    """404 for what never ran; 503 for what runs where no agent can be asked."""
     waiting = await plane.create()
     never = await plane.rest("GET", f"/stream/{waiting.session_id}/log")
     agent = await plane.agent()

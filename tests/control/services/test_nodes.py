@@ -27,7 +27,7 @@ Limits = application_pb2.Limits
             Limits(never_connected_timeout=seconds(30)),
             {"ready_for": 30, "idle_for": 30},
             "NEVER_CONNECTED",
-            "Nobody connected within 30 seconds",
+            "No viewer connected within 30 seconds",
         ),
         (Limits(never_connected_timeout=seconds(30)), {"ready_for": 300}, "", ""),
         (Limits(never_connected_timeout=seconds(30)), {"ready_for": 30, "idle_for": 0, "ever_connected": True}, "", ""),
@@ -35,7 +35,7 @@ Limits = application_pb2.Limits
             Limits(idle_timeout=seconds(120)),
             {"ready_for": 300, "idle_for": 120, "ever_connected": True},
             "IDLE_TIMEOUT",
-            "Nobody was there for 2 minutes",
+            "No viewer was connected for 2 minutes",
         ),
         (Limits(idle_timeout=seconds(120)), {"ready_for": 300, "idle_for": 119, "ever_connected": True}, "", ""),
         (Limits(idle_timeout=seconds(120)), {"ready_for": 300, "idle_for": 300}, "", ""),
@@ -164,7 +164,7 @@ async def test_a_drain_ends_sessions_at_once_or_waits_for_them(
     assert (await plane.rest("POST", "/nodes/node-a:drain", json={"deadline": "-1s"})).status_code == 400
 
 
-async def test_whoever_watches_is_told_when_a_drain_ends_the_session(plane: Control) -> None:
+async def test_a_watcher_is_told_when_a_drain_ends_the_session(plane: Control) -> None:
     """A new revision says it; a drain without a deadline, or called off, says nothing."""
     agent = await plane.agent()
     made = await plane.running(agent)
@@ -187,7 +187,7 @@ async def test_whoever_watches_is_told_when_a_drain_ends_the_session(plane: Cont
     assert said == [(text.format("12:10:00"), True), ("", True), (text.format("12:01:30"), True), ("", True)]
 
 
-async def test_a_drain_that_is_called_off_ends_nobody(plane: Control) -> None:
+async def test_a_drain_that_is_called_off_ends_no_session(plane: Control) -> None:
     """Uncordoning takes the deadline back."""
     agent = await plane.agent()
     made = await plane.running(agent)

@@ -86,7 +86,7 @@ async def test_an_end_that_is_cut_off_anywhere_can_be_asked_for_again(plane: Con
 
 @pytest.mark.timeout(60)
 async def test_a_pass_of_placing_that_is_cut_off_anywhere_leases_each_slot_once(plane: Control) -> None:
-    """As a server's that is stopped in the middle of it: the next pass places the rest, and nobody twice."""
+    """As a server's that is stopped in the middle of it: the next pass places the rest, and none twice."""
     agent = await plane.agent()
     made = await plane.create()
 

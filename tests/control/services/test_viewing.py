@@ -268,7 +268,7 @@ async def test_a_watch_goes_on_after_a_revision(plane: Control) -> None:
         assert now.state == State.TERMINATING
 
 
-async def test_the_end_of_a_session_is_told_to_whoever_comes_late(plane: Control) -> None:
+async def test_the_end_of_a_session_is_told_to_a_late_watcher(plane: Control) -> None:
     """One message, then the stream's end; nothing where it was seen already."""
     created = await plane.create()
     await plane.terminate(created.session_id)

@@ -62,7 +62,7 @@ async def test_who_has_lived_since_is_not_gone(store: Store) -> None:
     assert not await store.write(lambda tx: replica_rows.leave(tx, "one", beat=2))
 
 
-async def test_what_a_gone_replica_had_is_nobodys(store: Store) -> None:
+async def test_what_a_gone_replica_had_is_free(store: Store) -> None:
     """Its work and its links, and nothing of anybody else's."""
     await store.write(lambda tx: enter(tx, "one"))
     await store.write(lambda tx: enter(tx, "two"))
@@ -107,7 +107,7 @@ async def test_a_reclaimed_node_is_its_replicas_again(store: Store) -> None:
 
 
 async def test_work_is_one_replicas_until_it_is_removed(store: Store) -> None:
-    """Nobody takes it from one that is known, every claim draws a greater token, and older ones guard nothing."""
+    """No replica takes it from one that is known, every claim draws a greater token, and older ones guard nothing."""
     for name in ("one", "two"):
         await store.write(lambda tx, name=name: enter(tx, name))  # type: ignore[misc]
     first = await store.write(lambda tx: leader_leases.claim(tx, "placing", "one"))
@@ -125,7 +125,7 @@ async def test_work_is_one_replicas_until_it_is_removed(store: Store) -> None:
 
 
 async def test_a_claim_skips_what_another_claims_at_this_moment(store: Store) -> None:
-    """It waits for nobody, and of two exactly one has the work."""
+    """It does not wait, and of two exactly one has the work."""
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
     await store.write(lambda tx: enter(tx, "one"))
@@ -156,7 +156,7 @@ def _somebody_waits(tx: Transaction) -> bool:
 
 
 async def test_a_token_is_the_newest_until_the_write_under_it_is_done(store: Store) -> None:
-    """Whoever takes the work over in the middle of a write skips it, and takes it afterwards."""
+    """A replica that takes the work over in the middle of a write skips it, and takes it afterwards."""
     if not store.shared:
         pytest.skip("SQLite has one writer: there is no other one at any moment")
     await store.write(lambda tx: leader_leases.claim(tx, "placing", "somebody who was removed"))
@@ -172,9 +172,9 @@ async def test_a_token_is_the_newest_until_the_write_under_it_is_done(store: Sto
 
 
 async def test_a_transaction_that_stands_still_is_ended(store: Store) -> None:
-    """Its locks would hold up whoever removes the replica that was stopped in the middle of it."""
+    """Its locks would hold up the replica that removes the replica that was stopped in the middle of it."""
     if not store.shared:
-        pytest.skip("on SQLite nobody else waits for it")
+        pytest.skip("on SQLite no other process waits for it")
     for kind in (store.read, store.write):
         shown = await kind(lambda tx: tx.execute(select(func.current_setting(_IDLE))).scalar_one())
         assert shown == "3s"
@@ -183,12 +183,12 @@ async def test_a_transaction_that_stands_still_is_ended(store: Store) -> None:
 async def test_whose_transaction_was_ended_so_is_told_that_the_store_failed(store: Store) -> None:
     """As of any other failure of the database: a loop tries again, and the next write has a new connection."""
     if not store.shared:
-        pytest.skip("on SQLite nobody else waits for it")
+        pytest.skip("on SQLite no other process waits for it")
 
     def stands_still(tx: Transaction) -> None:
         tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
         driver: Any = tx.connection.connection.driver_connection
-        assert wait_for_readable([driver], [], [], 10)[0], "nobody ended it"
+        assert wait_for_readable([driver], [], [], 10)[0], "it was not ended"
         tx.execute(select(func.now()))
 
     for kind in (store.read, store.write):

@@ -92,8 +92,8 @@ async def test_each_beginning_of_listening_says_that_something_may_have_been_mis
         await asyncio.wait_for(told_again(), 15)
 
 
-async def test_what_nobody_takes_is_dropped_beyond_a_bound(shared: Store) -> None:
-    """A teller that cannot tell keeps so many and no more; nobody waits for it."""
+async def test_what_is_not_taken_is_dropped_beyond_a_bound(shared: Store) -> None:
+    """A teller that cannot tell keeps so many and no more; no caller waits for it."""
     listener = Listener(shared)
     for number in range(Wakeups.MAX_WAITING + 50):
         listener.wakeups.tell(str(number))

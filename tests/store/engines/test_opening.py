@@ -165,7 +165,7 @@ def test_a_second_server_is_kept_out_of_the_data_directory(opened: Store, fresh:
 
 
 def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
-    """Whoever mends the setting can start at once."""
+    """An operator who corrects the setting can start at once."""
     with pytest.raises(errors.Error):
         open_store(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
 
@@ -173,7 +173,7 @@ def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
 
 
 def test_the_data_directory_is_the_servers_own(tmp_path: Path) -> None:
-    """It holds keys: nobody else may read it."""
+    """It holds keys: no other user may read it."""
     open_store(tmp_path / "data").close_now()
 
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700

@@ -50,7 +50,7 @@ async def test_a_slot_that_is_leased_cannot_be_leased_again(store: Store) -> Non
 
 
 async def test_a_freed_slot_can_be_leased_at_once(store: Store) -> None:
-    """Released leases are history and in nobody's way."""
+    """Released leases are history and in no launch's way."""
     _, launch = await running(store)
 
     def take_over(tx: Transaction) -> LaunchRow:
@@ -63,7 +63,7 @@ async def test_a_freed_slot_can_be_leased_at_once(store: Store) -> None:
 
 
 async def test_a_session_that_has_changed_is_not_placed(store: Store) -> None:
-    """Placing decided on what it read; whoever was faster is right."""
+    """Placing decided on what it read; the faster one is right."""
     row = await store.write(create)
     await store.write(join)
     await store.write(lambda tx: begin(tx, row, 0))

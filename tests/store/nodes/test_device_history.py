@@ -34,7 +34,7 @@ async def test_becoming_sick_and_well_again_are_events_and_staying_so_is_none(st
 
 
 async def test_a_sick_device_that_went_and_came_back_well_has_recovered(store: Store) -> None:
-    """Otherwise it would be sick for ever in its history."""
+    """Otherwise it would be sick indefinitely in its history."""
     await store.write(lambda tx: join(tx))
     for readings in ([sick()], [], [ReportedDevice("GPU-0", 2, b"")], [], [ReportedDevice("GPU-0", 2, b"")]):
         await report(store, *readings)

@@ -38,7 +38,7 @@ async def test_known_and_new_nodes_link_in_one_commit(store: Store) -> None:
 
 
 async def test_two_agents_with_one_name_in_one_commit_are_one_after_the_other(store: Store) -> None:
-    """The second was not there when the first looked, and nobody else is concerned."""
+    """The second was not there when the first looked, and no other is concerned."""
     answers = await link_all(store, arrival("a", "one", after=0), arrival("b", after=0), arrival("a", "two", after=0))
 
     assert answers[:2] == [1, 1]
@@ -49,7 +49,7 @@ async def test_two_agents_with_one_name_in_one_commit_are_one_after_the_other(st
     assert (await store.read(shown))[0] == ("a", "two", 3, 3, True)
 
 
-async def test_whoever_looked_too_early_is_refused_alone(store: Store) -> None:
+async def test_one_that_looked_too_early_is_refused_alone(store: Store) -> None:
     """Of those that share its commit, the others are linked."""
     await link_all(store, arrival("a"), arrival("b"))
     await link_all(store, arrival("b", "two"))

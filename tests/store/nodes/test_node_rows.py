@@ -90,7 +90,7 @@ async def test_sessions_show_that_their_node_is_silent_and_that_it_is_back(store
 
 
 async def test_a_node_that_has_just_come_back_is_not_called_silent(store: Store) -> None:
-    """Whoever counted the silence looked at an older link."""
+    """The judge that counted the silence looked at an older link."""
     before = await store.write(join)
     await store.write(join)
 

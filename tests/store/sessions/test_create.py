@@ -89,7 +89,7 @@ async def test_a_session_that_is_placed_at_once_equals_one_that_waited(store: St
 
 
 async def test_of_two_that_were_given_one_slot_the_second_waits(store: Store) -> None:
-    """The unique index decides; whoever loses a slot, or one of several, is in the queue and holds nothing."""
+    """The unique index decides; a session that loses a slot, or one of several, is in the queue and holds nothing."""
     answers = await create_all(
         store,
         creation_of(session_id="a", placement=place(0)),
@@ -144,7 +144,7 @@ async def test_a_node_that_takes_no_sessions_gets_none(store: Store, trouble: st
 
 
 async def test_the_queue_is_counted_for_those_that_wait(store: Store) -> None:
-    """Placed sessions need no place in it; whoever finds it full leaves nothing behind, not even a request key."""
+    """Placed sessions need no place in it; one that finds it full leaves nothing behind, not even a request key."""
     asked = Request("ann", "k1", b"body")
     answers = await create_all(
         store,

@@ -133,7 +133,7 @@ async def test_a_batch_costs_as_many_statements_as_one(store: Store) -> None:
     assert states == {"TERMINATED"}
 
 
-async def test_who_is_noted_in_vain_holds_up_nobody(store: Store) -> None:
+async def test_who_is_noted_in_vain_holds_up_no_other(store: Store) -> None:
     """Unknown launches, another node's, old epochs, ended ones: each changes nothing, its neighbours do."""
     good, ended, old = await many(store, 3)
     await store.write(lambda tx: observe(tx, ended, L.EXITED, exit_code=1))

@@ -38,11 +38,9 @@ class LinkRegistry:
         """How many nodes have a link to any replica, as last counted."""
 
     def __contains__(self, node: object) -> bool:
-        """Return whether a node's link is here."""
         return node in self._links
 
     def __len__(self) -> int:
-        """Return how many links are open."""
         return len(self._links)
 
     @property

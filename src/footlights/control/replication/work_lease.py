@@ -1,4 +1,4 @@
-"""Leader leases: work that one replica does for all. Whoever holds the lease writes under its fencing token.
+"""Leader leases: work that one replica does for all. Its holder writes under a fencing token.
 
 A replica whose lease was taken over may not know it yet: its token is an older one, so its writes are refused.
 """

@@ -5,7 +5,7 @@
     store -> pending (queue by pages) -+
 
 * `loop` makes the passes, on the one replica that holds the lease. Level-triggered: a signal hurries it, a period
-  guarantees it. A session that is created while nobody waits gets its slots at once, by `PlacementLoop.hold`.
+  guarantees it. A session that is created while no other waits gets its slots at once, by `PlacementLoop.hold`.
 * `cache` keeps the fleet in memory for the index, and holds slots on their way into the store.
 * `pending` reads the queue by pages and decides on it group by group; `views` turns rows into what the index sees.
 * `crash_loops` and `quarantine` say what is left alone for a while: applications and devices.

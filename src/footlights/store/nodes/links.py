@@ -76,7 +76,7 @@ def unlink_all(tx: Transaction, closings: Sequence[LinkClosing]) -> list[None]:
 
 
 OPENINGS: BatchWrite[LinkOpening, int] = BatchWrite("open links", link_all)
-"""Opens links together: ``await store.write_batched(linking.ARRIVALS, Arrival(...))``."""
+"""Opens links together: ``await store.write_batched(links.OPENINGS, LinkOpening(...))``."""
 
 CLOSINGS: BatchWrite[LinkClosing, None] = BatchWrite("close links", unlink_all)
 """Closes links together."""
