@@ -12,7 +12,7 @@ from sqlalchemy import select
 from footlights import errors, ids
 from footlights.lifecycle import EndReason, LaunchState, Phases
 from footlights.store import Store, Transaction, applications
-from footlights.store.launches import launch_rows, ledger
+from footlights.store.launches import launch_rows
 from footlights.store.launches.launch_rows import Observation, PlacementDecision
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.nodes import links, node_rows
@@ -128,7 +128,9 @@ def account(tx: Transaction, session_id: str, *, now: datetime) -> SlotAccount:
     leased = sum(
         (max(timedelta(0), (lease.released_time or now) - lease.acquired_time) for lease in leases), timedelta(0)
     )
-    return SlotAccount(leased.total_seconds(), sum((ledger.spent(launch, now=now) for launch in launches), Phases()))
+    return SlotAccount(
+        leased.total_seconds(), sum((launch_rows.spent(launch, now=now) for launch in launches), Phases())
+    )
 
 
 def begin(

@@ -22,6 +22,7 @@ What must hold:
 """
 
 from footlights.store.engines.opening import open_store
-from footlights.store.store import BatchWrite, Store, Transaction, Unit
+from footlights.store.store import Store
+from footlights.store.unit import BatchWrite, Transaction, Unit
 
 __all__ = ["BatchWrite", "Store", "Transaction", "Unit", "open_store"]

@@ -143,6 +143,3 @@ def _reported(where: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise opening.unusable(where, error) from error
-
-
-__all__ = ["DatabaseCheck", "backup", "check", "migrate"]

@@ -185,6 +185,3 @@ class Store:
             log.exception("commit_failed", count=len(batch))
             for write in batch:
                 write.failure = writer.translate(error) if isinstance(error, Exception) else error
-
-
-__all__ = ["BatchWrite", "Store", "Transaction", "Unit"]

@@ -72,8 +72,6 @@ class LocalCalls:
 
 
 class _LocalDuplex:
-    """Both directions of a bidirectional call."""
-
     __slots__ = ("read", "write")
 
     def __init__(self, requests: MessageReader, write: Write) -> None:

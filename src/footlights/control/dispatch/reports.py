@@ -13,7 +13,7 @@ from footlights.control.dispatch import observations
 from footlights.control.dispatch.link import session_clock
 from footlights.lifecycle import LaunchState, due
 from footlights.store import BatchWrite, Store, Transaction
-from footlights.store.launches import launch_rows, ledger
+from footlights.store.launches import launch_rows
 from footlights.store.sessions.derivation import SessionStates
 from footlights.v1 import agent_pb2
 
@@ -138,7 +138,7 @@ class ReportRecorder:
             exit_code=launch.exit_code,
         )
         if launch.ended_time is not None:
-            self._metrics.spent(ledger.spent(launch, now=launch.ended_time))
+            self._metrics.spent(launch_rows.spent(launch, now=launch.ended_time))
         if launch.state == "REJECTED":
             self._metrics.refused(launch.reason)
         if launch.start_s is not None:

@@ -289,7 +289,6 @@ def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> No
 
 
 def _application_message(row: ApplicationRow, releases: Iterable[ReleaseRow]) -> application_pb2.Application:
-    """Return an application with its releases."""
     return application_pb2.Application(
         application=row.application,
         display_name=row.display_name,
@@ -301,7 +300,6 @@ def _application_message(row: ApplicationRow, releases: Iterable[ReleaseRow]) ->
 
 
 def _release_message(row: ReleaseRow) -> application_pb2.Release:
-    """Return a release."""
     return application_pb2.Release(
         application=row.application,
         release=row.release,

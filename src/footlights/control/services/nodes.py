@@ -142,7 +142,6 @@ def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime
 
 
 def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseRow], *, now: datetime) -> node_pb2.Node:
-    """Return a node with its devices and the sessions on them."""
     message = node_pb2.Node(
         node=row.node,
         state=stored.node_state(row, bool(leases)),

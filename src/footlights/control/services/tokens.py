@@ -99,7 +99,6 @@ def new_token(
 
 
 def _message(row: TokenRow) -> token_pb2.Token:
-    """Return a token, without its secret."""
     message = token_pb2.Token(
         token_id=row.token_id,
         role=token_pb2.Token.Role.Value(row.role),

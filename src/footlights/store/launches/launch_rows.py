@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, case, func, select
 
 from footlights import errors
-from footlights.lifecycle import LaunchState, SessionState, Stage, merge
+from footlights.lifecycle import LaunchState, Phases, SessionState, Stage, merge, phases
 from footlights.store.launches import slots
 from footlights.store.launches.slots import ChosenSlots, SlotClaim
 from footlights.store.nodes import device_history
@@ -299,6 +300,12 @@ def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, A
     if state.final:
         changes |= {"exit_code": seen.exit_code, "log_tail": list(seen.log_tail), "ended_time": now, "viewers": None}
     return changes
+
+
+def spent(launch: LaunchRow, *, now: datetime) -> Phases:
+    """Return what a launch's slots were held for, in slot-seconds."""
+    ready = None if launch.start_s is None else launch.created_time + timedelta(seconds=launch.start_s)
+    return phases(launch.created_time, ready, launch.ending_time, launch.ended_time or now) * len(launch.slots)
 
 
 def ending(tx: Transaction) -> list[tuple[LaunchRow, SessionRow]]:

@@ -173,6 +173,3 @@ _END = (
     .where(NODE.c.node == bindparam("of_node"), NODE.c.epoch == bindparam("of_epoch"))
     .values(connected=False, last_seen_time=bindparam("moment"))
 )
-
-
-__all__ = ["CLOSINGS", "OPENINGS", "LinkClosing", "LinkOpening", "link_all", "unlink_all"]

@@ -246,6 +246,3 @@ _LOOK = (
     .where(tuple_(VERSION.c.application, VERSION.c.version).in_(bindparam("wanted", expanding=True)))
     .with_for_update(of=VERSION, read=True, key_share=True)
 )
-
-
-__all__ = ["SESSIONS", "Created", "Creation", "Outcome", "create_all"]

@@ -270,6 +270,3 @@ def _open_token(token: str, wanted: Filter, order: Order) -> list[Any]:
 
 def _checksum(wanted: Filter, order: Order) -> str:
     return hashlib.sha256(repr((wanted, order)).encode()).hexdigest()[:12]
-
-
-__all__ = ["COUNT_CAP", "Filter", "Order", "Page", "changes_since", "living", "page", "state_counts"]

@@ -25,8 +25,6 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Termination:
-    """One session to end."""
-
     caller: Caller
     session_id: str
     now: datetime
