@@ -14,18 +14,15 @@ class Clock(Protocol):
     @property
     def boot_id(self) -> str:
         """Which run of the machine the seconds belong to: marks of another one mean nothing."""
-        ...
 
     def now(self) -> float:
         """Seconds since the machine was started."""
-        ...
 
 
 class BootClock:
     """CLOCK_BOOTTIME (clock_gettime(2)); the wall clock may jump."""
 
     def __init__(self) -> None:
-        """Read which boot this is."""
         try:
             self._boot_id = procfs.boot_id()
         except OSError:

@@ -27,11 +27,7 @@ def default_node() -> str:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """One agent.
-
-    Raises:
-        InvalidArgument: a member is wrong; names it, the value and the fix.
-    """
+    """One agent. Raises InvalidArgument: a member is wrong; names it, the value and the fix."""
 
     data_dir: Path
     """Journal, launch directories and output; made with mode 0700 where missing."""
@@ -74,7 +70,6 @@ class AgentConfig:
     device_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
-        """Check every member."""
         check_node("node", self.node)
         self._check_server()
         _check(bool(self.public_address), "public_address", "is empty. Give the address that viewers can reach.")
@@ -117,11 +112,7 @@ class AgentConfig:
         return ()
 
     def read_token(self) -> str:
-        """Return the node's token as it is now.
-
-        Raises:
-            InvalidArgument: there is none.
-        """
+        """Return the node's token as it is now. Raises InvalidArgument: there is none."""
         if self.token_file is None:
             _check(bool(self.token), "token", "is empty. Give a token of the role `node`, or a file that holds one.")
             return self.token

@@ -49,13 +49,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def run(config: AgentConfig, stop: asyncio.Event) -> None:
-    """Be a node's agent until ``stop`` is set.
-
-    Raises:
-        FailedPrecondition: another agent uses the data directory.
-        InvalidArgument: the devices or launchers cannot be had as configured.
-        JournalError: the journal cannot be read.
-    """
+    """Be a node's agent until ``stop`` is set. Raises FailedPrecondition, InvalidArgument or JournalError."""
     with locked(config.data_dir):
         devices = await make_devices(config)
         agent = Agent(config, devices=devices, launchers=make_launchers(config), probes=ApplicationProbes())
@@ -76,7 +70,6 @@ class Agent:
         pids_visible: bool | None = None,
         pace: Pace | None = None,
     ) -> None:
-        """Build the parts; nothing happens until ``run``."""
         self.config = config
         self.incarnation = new_id()
         self.supervisor = Supervisor()

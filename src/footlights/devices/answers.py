@@ -51,11 +51,7 @@ class Answers:
     """Names of the fields above whose question failed, with the error."""
 
     def ask(self, device: DriverDevice, question: DriverQuestion[T]) -> T | None:
-        """Put one question and remember how it went. A lost GPU is not asked again: each call may take seconds.
-
-        Raises:
-            DriverGoneError: the driver as a whole does not answer.
-        """
+        """Put one question and remember how it went. A lost GPU is not asked again: each call may take seconds."""
         if self.lost:
             return None
         try:

@@ -1,8 +1,6 @@
 """What a GPU can do, where the driver has no plain answer.
 
-Sources: NVIDIA's Video Encode and Decode GPU Support Matrix (boards without NVENC); the Ampere and Hopper
-white papers (GA100 and GH100 have no ray-tracing cores, yet a few graphics-capable clusters, so they do
-draw); the MIG user guide (an instance has no graphics API, except profiles marked ``+gfx``).
+Sources: NVIDIA's Video Encode and Decode GPU Support Matrix; the Ampere and Hopper white papers; the MIG user guide.
 """
 
 from __future__ import annotations
@@ -17,13 +15,10 @@ _WITHOUT_RAY_TRACING = re.compile(r"\b(A100X?|A800|A30X?|H100|H800|H200|H20|GH20
 
 
 def has_encoder(name: str, *, refused: bool) -> bool:
-    """Whether a GPU has a hardware video encoder.
+    """Whether a GPU has a hardware video encoder. ``refused``: the driver does not support asking for its capacity.
 
-    ``refused``: the driver answered "not supported" to ``nvmlDeviceGetEncoderCapacity`` for H.264, which is
-    its documented word for a device without one. Its other answers are no proof (a capacity of 0 is also a
-    busy encoder, and statistics are zero on boards without any), so boards known to have none are named here.
-    A board that is neither is believed to have one: a wrong yes fails visibly at the launch, a wrong no hides
-    a working GPU.
+    Its other answers are no proof (a capacity of 0 is also a busy encoder), so boards known to have none are named.
+    Another board is believed to have one: a wrong yes fails visibly at the launch, a wrong no hides a working GPU.
     """
     if refused:
         return False

@@ -13,21 +13,11 @@ _FILE = "fake:"
 
 
 def detect(choice: str = "auto", *, identity: str | None = None, software_count: int | None = None) -> Devices:
-    """Make the devices that an operator chose.
+    """Make the devices that an operator chose. Raises ValueError, OSError (the file) or ImportError (the NVML binding).
 
-    ``auto``: NVIDIA's GPUs where the driver has at least one, else software renderers; decided once, so that
-    a node whose driver fails later says so instead of changing its nature. ``nvml``: only GPUs, and a note
-    where there are none. ``software``. ``fake:FILE``: simulated, see `fake`.
-
-    Args:
-        choice: as above.
-        identity: what the uuids of software and simulated devices are made from; an agent gives its node's name.
-        software_count: how many software renderers; by default one a core.
-
-    Raises:
-        ValueError: an unknown choice, or a bad file.
-        OSError: the file cannot be read.
-        ImportError: for ``nvml``, the wrong Python binding is installed.
+    ``auto``: NVIDIA's GPUs where the driver has at least one, else software renderers; decided once, so that a node
+    whose driver fails later says so instead of changing its nature. ``nvml``: only GPUs. ``software``. ``fake:FILE``:
+    simulated. The uuids of software and simulated devices are made from ``identity``.
     """
     if not is_choice(choice):
         raise ValueError(f"unknown choice {choice!r}; choose from auto, nvml, software and fake:FILE")

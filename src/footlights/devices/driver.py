@@ -43,10 +43,7 @@ class MigAttributes:
 
 
 class DriverError(Exception):
-    """The driver answered a call with an error.
-
-    ``code`` is NVML's name without its prefix (``GPU_IS_LOST``); ``call`` the function that was asked.
-    """
+    """The driver answered ``call`` with an error; ``code`` is NVML's name without its prefix (``GPU_IS_LOST``)."""
 
     def __init__(self, call: str, code: str, message: str = "") -> None:
         super().__init__(f"{call}: {message or code}")
@@ -59,9 +56,7 @@ class UnsupportedError(DriverError):
 
 
 class DriverGoneError(DriverError):
-    """The driver as a whole does not answer: not installed, not loaded, replaced, or restarted since it was
-    opened.
-    """
+    """The driver as a whole does not answer: not installed, not loaded, replaced, or restarted since it was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +88,16 @@ MIG_ATTRIBUTES: Final[DriverQuestion[MigAttributes]] = DriverQuestion("mig_attri
 
 
 class DriverDevice(Protocol):
-    """One GPU or MIG instance that can be asked. Every method may raise `DriverError`.
-
-    Each call is one question to the driver; nothing is remembered between them.
-    """
+    """One GPU or MIG instance that can be asked. Every method may raise `DriverError`; nothing is remembered."""
 
     def uuid(self) -> str:
         """Who the device is."""
-        ...
 
     def ask(self, question: DriverQuestion[T]) -> T:
         """Put one question to the driver."""
-        ...
 
     def mig_instances(self) -> Sequence[DriverDevice]:
         """The instances that a GPU in MIG mode is cut into."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,33 +112,19 @@ class Driver(Protocol):
     """A way to the GPUs of one machine. Not thread-safe: its user takes turns."""
 
     def open(self) -> None:
-        """Open what is needed; a second call does nothing.
-
-        Raises:
-            DriverGoneError: there is no driver to open; its message says why and what to do.
-        """
-        ...
+        """Open what is needed; a second call does nothing. Raises DriverGoneError, which says why and what to do."""
 
     def close(self) -> None:
         """Let go of the driver; `open` may follow. Never raises."""
-        ...
 
     def versions(self) -> tuple[str | None, str | None]:
         """Version of the driver and of its library."""
-        ...
 
     def gpus(self) -> Sequence[DriverDevice | Unanswered]:
-        """The GPUs in the driver's order.
-
-        Raises:
-            DriverError: the driver cannot even count them.
-        """
-        ...
+        """The GPUs in the driver's order. Raises DriverError: the driver cannot even count them."""
 
     def critical_events(self) -> Sequence[tuple[str, int]]:
         """(GPU uuid, XID) of the critical errors since the last call; does not wait."""
-        ...
 
     def notes(self) -> Sequence[str]:
         """Sentences for an operator about the driver itself, such as calls it does not have."""
-        ...

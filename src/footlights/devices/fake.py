@@ -27,17 +27,10 @@ T = TypeVar("T")
 
 
 class FakeDevices(TrackedDevices):
-    """Simulated devices with NVML's behaviour.
+    """Simulated devices with NVML's behaviour, from a state, a function that answers one, or a file.
 
-    Args:
-        source: a state, a function that answers one, or a file's path; a file is read again when it changes.
-            While it cannot be read, the last good state holds and a note says what is wrong.
-        machine: what the uuids of ``count`` entries are made from, so that one file serves many simulated
-        nodes. **tracking: see `TrackedDevices`.
-
-    Raises:
-        ValueError: the file is not a state; names the member.
-        OSError: the file cannot be read.
+    A file is read again when it changes; while it cannot be read, the last good state holds and a note says why.
+    ``machine`` is what the uuids of ``count`` entries are made from. Raises ValueError or OSError for the file.
     """
 
     def __init__(

@@ -1,17 +1,13 @@
-"""Simulated GPUs: set in code, or by a file that may be edited while an agent runs. For tests and simulated
-fleets.
+"""The state of simulated GPUs: set in code, or by a file.
 
-A file is YAML or JSON, with the members of `FakeState`::
+It is YAML or JSON, with the members of `FakeState`::
 
     driver_version: "570.124.06"
     gpus:
       - {count: 3, name: NVIDIA L40S, memory_total_bytes: 48GiB}
       - uuid: GPU-7d1f3b6e-0000-0000-0000-000000000001
-        name: NVIDIA L40S
-        memory_total_bytes: 48GiB
         memory_used_bytes: 3GiB
         processes: [{pid: 4711, kind: COMPUTE, used_memory_bytes: 3GiB, name: python}]
-        ecc_uncorrected: 2
         errors: {nvmlDeviceGetUtilizationRates: UNKNOWN}
 """
 
@@ -103,11 +99,7 @@ class FakeState:
 
 
 def load(path: Path, *, machine: str = "fake") -> FakeState:
-    """Read a state from a YAML or JSON file.
-
-    Raises:
-        ValueError: it is not a state; names the file and the member.
-    """
+    """Read a state from a YAML or JSON file. Raises ValueError: it is not a state; names the file and the member."""
     import yaml  # here, since only simulations need it
 
     try:
@@ -118,11 +110,7 @@ def load(path: Path, *, machine: str = "fake") -> FakeState:
 
 
 def parse(given: Any, *, machine: str = "fake") -> FakeState:
-    """Make a state from plain data.
-
-    Raises:
-        ValueError: names the member, what is wrong with it, and what is allowed.
-    """
+    """Make a state from plain data. Raises ValueError: names the member, what is wrong with it, and what is allowed."""
     members = dict(_mapping("state", given))
     gpus: list[FakeGpu] = []
     for position, entry in enumerate(_list("gpus", members.pop("gpus", []))):

@@ -49,17 +49,10 @@ def foreign(
     foreign_memory_bytes: int,
     pids_visible: bool | None,
 ) -> Foreign:
-    """Judge which other processes are on a device.
+    """Judge which other processes are on a device, by its newest reading.
 
-    Foreign is a compute process, or any process above ``foreign_memory_bytes``, that is not in one of our
-    launches' trees: a desktop's own X server with little memory is not.
-
-    Args:
-        reading: the device as read just now.
-        own_pids: pids of all our launches' trees on this node, in the namespace that we see.
-        foreign_memory_bytes: a graphics process up to this much is tolerated.
-        pids_visible: whether our pids are the driver's (`pids.are_the_hosts`). Where not, ours cannot be
-        distinguished from others.
+    Foreign is a compute process, or any process above ``foreign_memory_bytes``, that is not in one of our launches'
+    trees: a desktop's own X server with little memory is not. Without ``pids_visible`` it is unknown.
     """
     if not reading.kind.traits.lists_processes:
         return Foreign(Occupancy.FREE)

@@ -1,8 +1,6 @@
 """Whether a GPU may be given to a session, judged from what its driver says. Pure.
 
-The thresholds follow NVIDIA's *GPU Memory Error Management* and *Dynamic Page Retirement* guides: an
-uncorrectable error or a failed remap takes the GPU out of service until it is reset; a remap or retirement
-that waits for a reset leaves it usable; sixty retired pages are grounds for return.
+Thresholds follow NVIDIA's *GPU Memory Error Management* and *Dynamic Page Retirement* guides.
 """
 
 from __future__ import annotations
@@ -42,10 +40,7 @@ _ACTIONS = {
 
 
 def judge(answers: Answers, xids: Sequence[int]) -> tuple[DeviceHealth, tuple[HealthReason, ...]]:
-    """Health and its reasons, the gravest first.
-
-    ``xids``: critical errors that the GPU reported lately and that are its own fault, not an application's.
-    """
+    """Health and its reasons, the gravest first. ``xids``: recent critical errors that are the GPU's own fault."""
     found = sorted(_findings(answers, xids), key=lambda finding: -_SEVERITY[finding[0]])
     if not found:
         return DeviceHealth.OK, ()

@@ -91,33 +91,16 @@ class DeviceInventory:
 
 
 class Devices(Protocol):
-    """A source of devices, safe to use from several threads.
-
-    Calls block (ctypes, files): the agent makes them off its event loop.
-    """
+    """A source of devices, safe to use from several threads. Calls block: the agent makes them off its event loop."""
 
     def read(self) -> DeviceInventory:
-        """Read every device now. One failing device or unsupported call never hides the others.
-
-        Raises:
-            TimeoutError: an earlier read is stuck in the driver; nothing is known now.
-        """
-        ...
+        """Read every device now; one that fails never hides the others. Raises TimeoutError: an earlier read hangs."""
 
     def read_one(self, uuid: str) -> DeviceReading:
-        """Read one device afresh, as before a launch.
-
-        Raises:
-            LookupError: no such device now. A device that is listed but lost is *returned*, with
-            ``Health.LOST``.
-            TimeoutError: an earlier read is stuck in the driver.
-        """
-        ...
+        """Read one device afresh. Raises LookupError (a lost one is returned, as LOST) or TimeoutError."""
 
     def forget(self, uuid: str) -> None:
         """Stop reporting a device that is gone for good; one that is there is not affected."""
-        ...
 
     def close(self) -> None:
         """Release what was opened; later calls may open again."""
-        ...

@@ -1,6 +1,4 @@
-"""Read all GPUs through a driver, and remember what was seen so that a GPU which vanishes is reported
-lost.
-"""
+"""Reads all GPUs through a driver, and remembers them, so that a GPU which vanishes is reported lost."""
 
 from __future__ import annotations
 
@@ -32,21 +30,10 @@ class TrackingSettings(TypedDict, total=False):
 
 
 class TrackedDevices:
-    """`Devices` over a `Driver`.
+    """`Devices` over a `Driver`, which is asked by one thread at a time.
 
-    A GPU in MIG mode is not offered itself, its instances are. An instance that an operator destroyed is
-    gone; a GPU (with its instances) that was seen and is not enumerated any more is `Health.LOST` until it is
-    back or forgotten.
-
-    Args:
-        driver: asked by one thread at a time.
-        gpu_kind, instance_kind: the kinds that readings carry.
-        timeout_s: how long a caller waits for another one that is inside the driver, before `TimeoutError`.
-        reopen_after_s: how often, at most, the driver is reopened to look for lost GPUs: it enumerates only
-        when opened.
-        xid_quarantine_s: how long after its last critical error (XID) a GPU that reads well otherwise stays
-        unhealthy.
-        clock: seconds, monotonic.
+    A GPU in MIG mode is not offered itself, its instances are. An instance that an operator destroyed is gone; a GPU
+    (with its instances) that was seen and is not enumerated any more is LOST until it is back or forgotten.
     """
 
     def __init__(

@@ -49,7 +49,6 @@ class Demand:
     """One simulation's sessions."""
 
     def __init__(self, model: Model, clients: Sequence[Client], run: str) -> None:
-        """Ask through ``clients``, in turn; ``run`` names the simulation."""
         self._model, self._clients, self._run = model, clients, run
         self._username = f"simulation-{run}"
         self._owned: dict[str, _Owned] = {}

@@ -8,11 +8,7 @@ from footlights.errors import FailedPrecondition
 
 
 def ensure(count: int) -> None:
-    """Raise this process's soft limit to at least ``count`` open files, where it is lower.
-
-    Raises:
-        FailedPrecondition: the hard limit is lower; says how to raise it.
-    """
+    """Raise this process's soft limit to at least ``count`` open files. Raises FailedPrecondition."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= count or soft == resource.RLIM_INFINITY:
         return

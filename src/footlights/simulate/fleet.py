@@ -33,7 +33,6 @@ class SimulatedFleet:
     """The nodes of one simulation. Started once, ended once."""
 
     def __init__(self, simulation: Simulation, clients: Sequence[Client], run: str) -> None:
-        """Begin with none; ``run`` names the simulation."""
         self._simulation, self._clients, self._run = simulation, clients, run
         self._tokens: list[token_pb2.CreateTokenResponse] = []
         self._workers: list[_Worker] = []

@@ -28,7 +28,7 @@ REFUSED: Final = "FOREIGN_PROCESS"
 
 
 class SimulatedLaunch:
-    """Goes the way that ``agent.step.decide`` says, woken by timers instead of by polling."""
+    """Goes the way that ``agent.step.decide`` says, woken by timers. ``holder``: which other launch has its slot."""
 
     def __init__(
         self,
@@ -39,15 +39,6 @@ class SimulatedLaunch:
         holder: Callable[[Record], str],
         changed: Callable[[SimulatedLaunch], None],
     ) -> None:
-        """Begin nothing before ``turn``.
-
-        Args:
-            record: Its record, fresh.
-            fate: What its application does.
-            ports: The ports it says it has.
-            holder: Which other launch of the node holds a slot of this one; empty for none.
-            changed: Called when something should be reported at once.
-        """
         self.record = record
         self.fate = fate
         self._ports = ports

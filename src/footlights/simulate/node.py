@@ -45,17 +45,6 @@ class SimulatedNode:
     def __init__(
         self, number: int, config: AgentConfig, model: Model, clock: Clock, tally: Tally, *, gpus: int, rate: float
     ) -> None:
-        """Begin with nothing running.
-
-        Args:
-            number: Its place in the fleet; its devices and mishaps are drawn from it.
-            config: Its name, token and servers.
-            model: What its launches do.
-            clock: What launches are timed by.
-            tally: Where is counted what it sees.
-            gpus: How many devices it has.
-            rate: How many times as often as the profile says it is interrupted.
-        """
         self._number, self._config, self._model = number, config, model
         self._clock, self._tally, self._rate = clock, tally, rate
         self._incarnation = new_id()

@@ -66,7 +66,6 @@ class Start:
     """It runs and is never ready: the start times out."""
 
     def __post_init__(self) -> None:
-        """Check the probabilities."""
         _probabilities(self, "refused", "failed", "never_ready")
 
 
@@ -96,7 +95,6 @@ class SessionBehavior:
     """How long until a viewer comes back."""
 
     def __post_init__(self) -> None:
-        """Check the probabilities."""
         _probabilities(self, "completed", "crashed", "abandoned")
         _probabilities(self, "unwatched")
 
@@ -136,18 +134,13 @@ class SimulationProfile:
     nodes: Mishaps = field(default_factory=Mishaps)
 
     def __post_init__(self) -> None:
-        """Check what goes together."""
         for name, choices in (("gpus", self.gpus), ("applications", self.applications)):
             if not choices or sum(max(0.0, each.weight) for each in choices) <= 0:
                 raise InvalidArgument(name, "has none with a weight above 0. Give at least one.")
 
 
 def load(choice: str) -> SimulationProfile:
-    """Read a profile: a built-in one by its name, or a ``.yaml``, ``.yml`` or ``.toml`` file.
-
-    Raises:
-        InvalidArgument: there is none such, or a member of it will not do; names the member by its path.
-    """
+    """Read a profile: a built-in one by its name, or a YAML or TOML file. Raises InvalidArgument."""
     if choice in built_in():
         text = resources.files(_PACKAGE).joinpath("profiles", f"{choice}.yaml").read_text(encoding="utf-8")
         return read({"name": choice, **yaml.safe_load(text)})

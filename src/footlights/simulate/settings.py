@@ -15,11 +15,7 @@ NODES_A_PROCESS = 500
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """One simulation.
-
-    Raises:
-        InvalidArgument: a member will not do; names it, the value and the fix.
-    """
+    """One simulation. Raises InvalidArgument."""
 
     profile: SimulationProfile
     servers: tuple[str, ...]
@@ -43,7 +39,6 @@ class Simulation:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        """Check every member."""
         _check(bool(self.servers) and all(self.servers), "server", "is empty. Give HOST:PORT, or several with commas.")
         _check(1 <= self.nodes <= MOST_NODES, "nodes", f"must be from 1 to {MOST_NODES} (got {self.nodes}).")
         _check(1 <= self.gpus <= 64, "gpus", f"must be from 1 to 64 (got {self.gpus}).")

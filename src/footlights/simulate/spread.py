@@ -18,11 +18,7 @@ _Z99 = _NORMAL.inv_cdf(0.99)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One distribution; of its members exactly one form is given.
-
-    Raises:
-        InvalidArgument: the members are no form, or a number is negative.
-    """
+    """One distribution; of its members exactly one form is given. Raises InvalidArgument."""
 
     constant: float | None = None
     """Always the same."""
@@ -36,7 +32,6 @@ class Spread:
     """Alone: exponential, as times between independent events are."""
 
     def __post_init__(self) -> None:
-        """Check that it is one form."""
         given = {name for name in self.__slots__ if getattr(self, name) is not None}
         if given not in ({"constant"}, {"median", "p99"}, {"least", "most"}, {"mean"}):
             shown = ", ".join(sorted(given)) or "nothing"

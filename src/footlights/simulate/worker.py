@@ -1,7 +1,6 @@
-"""A process that holds some of the nodes; ``python -m footlights.simulate.worker``, which gets its task on stdin.
+"""A process that holds some of the nodes; ``python -m footlights.simulate.worker``, which gets its ``Task`` on stdin.
 
-The first line is its ``Task``; then it reports what it has seen, a line a second. An empty line, or the end of stdin
-(its parent has died), ends it: its last line has ``"last": true``.
+It reports a line a second; an empty line, or the end of stdin, ends it, and its last line has ``"last": true``.
 """
 
 from __future__ import annotations

@@ -25,10 +25,9 @@ _AGAIN_S = 0.2
 
 
 class Rejected(Exception):
-    """The launch does not begin."""
+    """The launch does not begin. REJECTED: this node or device will not do, another may. FAILED: none would."""
 
     def __init__(self, reason: str, message: str, state: LaunchState = LaunchState.REJECTED) -> None:
-        """Make the error. REJECTED: this node or device will not do, another may. FAILED: none would."""
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -40,11 +39,9 @@ class NodeLaunches(Protocol):
 
     def holder(self, device_uuid: str, slot: int, apart_from: str) -> str:
         """Which launch that is not over holds a slot; empty where none does."""
-        ...
 
     async def own_pids(self) -> frozenset[int]:
         """The pids of all our launches' trees, read now."""
-        ...
 
 
 class OfferedLaunchers(Protocol):
@@ -52,20 +49,12 @@ class OfferedLaunchers(Protocol):
 
     def why_not(self, name: str) -> str:
         """Why a launcher is not offered; empty where it is."""
-        ...
 
 
 class PlanRenderer:
     """Makes a launch's plan of what this node knows."""
 
     def __init__(self, public_address: str, retention: LogRetention, cluster: KnownCluster) -> None:
-        """Render for a node.
-
-        Args:
-            public_address: The address that viewers send media to.
-            retention: Knows the launches' directories.
-            cluster: Knows the mark on everything that is started.
-        """
         self._public_address, self._retention, self._cluster = public_address, retention, cluster
 
     def render(self, assignment: Assignment, reading: DeviceReading, ports: Ports) -> LaunchPlan:
@@ -94,16 +83,11 @@ class Admission:
         *,
         slots_per_device: int,
     ) -> None:
-        """Judge by what is given; nothing is looked up elsewhere."""
         self._devices, self._offer, self._ports, self._others = devices, offer, ports, others
         self._renderer, self._slots_per_device = renderer, slots_per_device
 
     async def admit(self, record: Record) -> LaunchPlan:
-        """Take a launch on: on return its ports are held.
-
-        Raises:
-            Rejected: it cannot begin; nothing is held.
-        """
+        """Take a launch on: on return its ports are held. Raises Rejected: it cannot begin; nothing is held."""
         assignment = record.assignment
         self._check_node(assignment)
         record.claim()  # before anything is awaited: of two launches for one slot the second is refused

@@ -32,12 +32,9 @@ class DevicesSilent(Exception):
 
 
 async def off_loop(call: Callable[[], T], timeout: float) -> T:
-    """Run a blocking call in a thread of its own and wait ``timeout`` seconds for it.
+    """Run a blocking call in a daemon thread and wait ``timeout`` seconds for it. Raises TimeoutError: it goes on.
 
-    The thread is a daemon: a call that is stuck in a driver holds up neither the loop nor the process's exit.
-
-    Raises:
-        TimeoutError: it did not answer in time; the call goes on in its thread.
+    A call that is stuck in a driver holds up neither the loop nor the process's exit.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
@@ -78,7 +75,6 @@ class DeviceWatch:
         slots_per_device: int = 1,
         pids_visible: bool | None = None,
     ) -> None:
-        """Watch ``devices``; a read that takes longer than ``timeout_s`` counts as not answered."""
         self._devices = devices
         self._timeout_s = timeout_s
         self._foreign_memory_bytes = foreign_memory_bytes
@@ -93,11 +89,7 @@ class DeviceWatch:
         """Why the newest reading failed; empty where it did not."""
 
     async def refresh(self) -> DeviceInventory:
-        """Read every device now, one reader at a time.
-
-        Raises:
-            DevicesSilent: nothing can be said of the devices now.
-        """
+        """Read every device now, one reader at a time. Raises DevicesSilent: nothing can be said of the devices now."""
         async with self._reading:
             try:
                 found = await off_loop(self._devices.read, self._timeout_s)
@@ -113,11 +105,7 @@ class DeviceWatch:
             return found
 
     async def read_one(self, uuid: str) -> DeviceReading | None:
-        """Read one device afresh; None where there is no such device.
-
-        Raises:
-            DevicesSilent: nothing can be said of it now.
-        """
+        """Read one device afresh; None where there is no such device. Raises DevicesSilent."""
         try:
             return await off_loop(lambda: self._devices.read_one(uuid), self._timeout_s)
         except LookupError:
@@ -139,10 +127,7 @@ class DeviceWatch:
         return next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
 
     def lost(self, uuid: str) -> str:
-        """Why a launch cannot continue on a device; empty while it can, or while the driver does not answer.
-
-        A driver that does not answer is no proof: applications live through an upgrade of its library.
-        """
+        """Why a launch cannot continue on a device; empty while it can. A driver that does not answer is no proof."""
         if len(self._present) < _LOST_AFTER or any(uuid in present for present in self._present):
             return ""
         reading = self.find(uuid)

@@ -40,14 +40,9 @@ def why_taken(ports: Ports) -> str:
 
 
 class PortBlocks:
-    """Blocks of three consecutive ports: signalling, media, readiness and presence.
-
-    Blocks are taken in turn rather than the lowest first, so that a viewer's stale address does not meet the next
-    session. Not thread-safe.
-    """
+    """Blocks of three consecutive ports, taken in turn, so that a viewer's stale address does not meet a new one."""
 
     def __init__(self, first: int, last: int, *, why_taken: Callable[[Ports], str] = why_taken) -> None:
-        """Divide ``first``..``last`` (inclusive) into blocks."""
         self._first = first
         self._count = (last - first + 1) // _BLOCK
         self._why_taken = why_taken
@@ -62,11 +57,7 @@ class PortBlocks:
         return self._count
 
     def take(self, holder: str) -> Ports:
-        """Take a free block whose ports are not in use.
-
-        Raises:
-            PortsExhausted: none is left.
-        """
+        """Take a free block whose ports are not in use. Raises PortsExhausted: none is left."""
         tried = 0
         for step in range(self._count):
             ports = self._block((self._next + step) % self._count)

@@ -1,4 +1,4 @@
-"""Why an application says that it ended: the last line of its output that begins with ``FOOTLIGHTS_FAILURE: ``.
+"""The reason that an application gives: the last line of its output that begins with ``FOOTLIGHTS_FAILURE: ``.
 
 Part of the launch contract: ``FOOTLIGHTS_FAILURE: {"reason": "STAGE_NOT_FOUND", "message": "..."}``.
 """
@@ -21,10 +21,7 @@ _ITS_OWN_END = ("", "EXITED_EARLY")
 
 
 def application_failure(log_tail: Sequence[str], ending: LaunchEnding) -> LaunchEnding:
-    """Give ``ending`` the application's own reason, where it ended by itself and has said why.
-
-    A line that does not keep to the contract is output like any other.
-    """
+    """Give ``ending`` the application's own reason, where it ended by itself and has said why."""
     if ending.reason not in _ITS_OWN_END:
         return ending
     for line in reversed(log_tail):

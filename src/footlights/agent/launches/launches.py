@@ -38,14 +38,12 @@ class LaunchTraces(Protocol):
 
     async def end(self, launch_id: str) -> bool:
         """End whatever carries a launch's mark; return whether nothing is left of it."""
-        ...
 
 
 class Tombstones:
     """The ends of launches that are forgotten: a late assignment must not begin one of them a second time."""
 
     def __init__(self, most: int = TOMBSTONES) -> None:
-        """Remember at most so many, the newest."""
         self._reports: OrderedDict[str, LaunchReport] = OrderedDict()
         self._most = most
 
@@ -64,14 +62,6 @@ class Launches:
     """Takes in what is assigned, and has it run."""
 
     def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: LaunchTraces) -> None:
-        """Run launches with ``tools`` and keep them in ``table``.
-
-        Args:
-            table: Where the launches are.
-            tools: What each is run with.
-            retention: Keeps the output of those that are forgotten.
-            traces: Ends what runs of launches that have no record.
-        """
         self._table, self._tools, self._retention, self._traces = table, tools, retention, traces
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[None]] = set()
@@ -153,11 +143,7 @@ class Launches:
         return not late
 
     async def ended(self, launch_id: str, timeout: float) -> None:
-        """Wait until one launch is over; one that is not known is.
-
-        Raises:
-            TimeoutError: it is not, after ``timeout`` seconds.
-        """
+        """Wait until one launch is over; one that is not known is. Raises TimeoutError."""
         task = self._tasks.get(launch_id)
         if task is not None:
             async with asyncio.timeout(timeout):

@@ -47,11 +47,9 @@ class LaunchReports(Protocol):
 
     def changed(self, launch_id: str) -> None:
         """Have a launch reported as it is."""
-        ...
 
     def lost(self, report: LaunchReport) -> None:
         """Have the end of a launch reported that is no longer known here."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +68,9 @@ class LaunchTools:
 
 
 class Observer:
-    """Looks at one launch, and wakes its runner.
-
-    Readiness and presence are asked for in the background: an application that does not answer must not hide its own
-    exit.
-    """
+    """Looks at one launch, and wakes its runner. Probes run in the background: a slow answer must not hide an exit."""
 
     def __init__(self, record: Record, tools: LaunchTools, wake: Callable[[], None]) -> None:
-        """Look at ``record``."""
         self._record = record
         self._tools = tools
         self._wake = wake

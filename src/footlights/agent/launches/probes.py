@@ -20,23 +20,18 @@ class Probes(Protocol):
 
     async def ready(self, launcher: Launcher, plan: LaunchPlan) -> bool:
         """Whether the application says that it can be connected to, by the version's readiness check."""
-        ...
 
     async def presence(self, plan: LaunchPlan) -> ViewerPresence:
         """Who is connected, by the version's presence source."""
-        ...
 
     async def send_notice(self, plan: LaunchPlan, notice: SessionNotice) -> NoticeOutcome:
         """Send the application what its viewers should know."""
-        ...
 
     async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Which processes outside the launch's tree listen on its ports; empty where none is known to."""
-        ...
 
     async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """What of the launch's own still listens on its ports; empty where nothing is known to."""
-        ...
 
 
 class ApplicationProbes:

@@ -64,7 +64,6 @@ class Record:
     """When it was last asked to be killed."""
 
     def __post_init__(self) -> None:
-        """Take this boot's id, unless restored with another."""
         self.boot_id = self.boot_id or self.clock.boot_id
 
     @classmethod

@@ -42,7 +42,6 @@ class Runner:
     """Starts one launch, and follows it to its end."""
 
     def __init__(self, record: Record, tools: LaunchTools) -> None:
-        """Run ``record``'s launch; nothing happens until ``run``."""
         self.record = record
         self._tools = tools
         self._wake = asyncio.Event()

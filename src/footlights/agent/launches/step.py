@@ -1,8 +1,4 @@
-"""What to do next about one launch: a function of what is known of it, and of nothing else.
-
-The runner gathers ``Facts``, asks ``decide`` for one step, does it, and asks again; so every behaviour of a launch can
-be read, and tested, in this one table. A step that finds nothing to do is ``WAIT``.
-"""
+"""What to do next about one launch: a function of what is known of it, and of nothing else."""
 
 from __future__ import annotations
 

@@ -55,7 +55,6 @@ class Broken(Exception):
     """The link is over; the message says why."""
 
     def __init__(self, code: grpc.StatusCode | None, details: str) -> None:
-        """Make the error."""
         super().__init__(f"{code.name if code else 'ENDED'}: {details}")
         self.code = code
         self.details = details
@@ -73,7 +72,6 @@ class Link:
         *,
         pace: Pace | None = None,
     ) -> None:
-        """Speak for ``handler``; nothing happens until ``hold``."""
         self._config = config
         self._backoff = Backoff(pace or Pace())
         self._handler = handler

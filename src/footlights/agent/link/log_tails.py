@@ -33,18 +33,15 @@ class OutputSource(Protocol):
 
     def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
         """Who can read a launch's output; None where the node has none."""
-        ...
 
     def is_over(self, launch_id: str) -> bool:
         """Whether a launch writes no more."""
-        ...
 
 
 class NodeOutput:
     """The output of launches that run, that are over, and that are forgotten while their output is kept."""
 
     def __init__(self, table: LaunchTable, retention: LogRetention, launchers: Mapping[str, Launcher]) -> None:
-        """Look in ``table`` first, then in ``retention``."""
         self._table, self._retention, self._launchers = table, retention, launchers
 
     def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
@@ -63,7 +60,6 @@ class LogTails:
     """The requests that are being answered."""
 
     def __init__(self, source: OutputSource, outbox: Outbox) -> None:
-        """Read from ``source``, answer into ``outbox``."""
         self._source = source
         self._outbox = outbox
         self._tasks: dict[str, asyncio.Task[None]] = {}

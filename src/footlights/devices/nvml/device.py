@@ -33,7 +33,6 @@ class NvmlCall(Protocol):
 
     def __call__(self, function: Callable[..., T], *arguments: object) -> T:
         """Call ``function``."""
-        ...
 
 
 class NvmlDevice:
@@ -225,9 +224,7 @@ _memory_v2.__name__ = "nvmlDeviceGetMemoryInfo_v2"
 
 
 def _profile(cut: Any) -> str:
-    """A MIG profile's name from what was cut: ``1c.2g.10gb`` where a compute instance has part of its GPU
-    instance.
-    """
+    """A MIG profile's name: ``1c.2g.10gb`` where a compute instance has part of its GPU instance."""
     compute = "" if cut.computeInstanceSliceCount == cut.gpuInstanceSliceCount else f"{cut.computeInstanceSliceCount}c."
     gigabytes = round(cut.memorySizeMB / 1024)
     return f"{compute}{cut.gpuInstanceSliceCount}g.{gigabytes}gb"

@@ -1,9 +1,4 @@
-"""NVIDIA's GPUs, through NVML and its own Python binding (the distribution ``nvidia-ml-py``).
-
-Reference: NVIDIA, *NVML API Reference Guide*. Everything is asked by UUID or handle and nothing is kept
-between reads but the open library. The library is opened at the first read, not at import: an agent on a
-laptop must start.
-"""
+"""Opens NVML, enumerates its GPUs, and collects their critical errors."""
 
 from __future__ import annotations
 
@@ -46,14 +41,9 @@ _MAX_XIDS_A_READ = 256
 
 
 class NvmlDevices(TrackedDevices):
-    """This machine's NVIDIA GPUs and MIG instances.
+    """This machine's NVIDIA GPUs and MIG instances. Raises ImportError where the module ``pynvml`` is not NVIDIA's.
 
-    Args:
-        pids_visible: whether the driver's pids are ours; found out when not given. Processes have names only
-        then. **tracking: see `TrackedDevices`.
-
-    Raises:
-        ImportError: the module ``pynvml`` is not NVIDIA's; says how to put that right.
+    ``pids_visible``: whether the driver's pids are ours, found out when not given; processes have names only then.
     """
 
     def __init__(self, *, pids_visible: bool | None = None, **tracking: Unpack[TrackingSettings]) -> None:
@@ -65,9 +55,7 @@ class NvmlDevices(TrackedDevices):
 
 
 def wrong_binding(module: Any) -> str | None:
-    """What to do about a ``pynvml`` that is not NVIDIA's: several distributions install a module of that
-    name.
-    """
+    """What to do about a ``pynvml`` that is not NVIDIA's: several distributions install a module of that name."""
     absent = [name for name in _NEEDED if not hasattr(module, name)]
     if not absent:
         return None

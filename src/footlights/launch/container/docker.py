@@ -24,18 +24,11 @@ _NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
 
 
 class DockerEngine:
-    """Keeps the `container.Engine` protocol."""
+    """Docker's `Engine`. Credentials are those in ``auth_file``, Docker's ``config.json``; no helpers are asked."""
 
     name = "docker"
 
     def __init__(self, socket: Path, *, auth_file: Path | None = None) -> None:
-        """Speak to the engine at ``socket``.
-
-        Args:
-            socket: The engine's Unix socket.
-            auth_file: Docker's ``config.json`` with the registries' credentials; the agent user's own where None.
-                Credential helpers in it are not asked.
-        """
         self.socket = socket
         folder = os.environ.get("DOCKER_CONFIG", "")
         self._auth_file = auth_file or (Path(folder) if folder else Path.home() / ".docker") / "config.json"

@@ -28,7 +28,6 @@ class PodmanEngine:
     name = "podman"
 
     def __init__(self, *, program: str = "podman") -> None:
-        """Run ``program`` for every call."""
         self._program = program
 
     async def ping(self) -> None:

@@ -1,7 +1,6 @@
 """Runs applications as processes of the node, each under its shim.
 
-Everything is read afresh from the launch's directory and from /proc, so that an agent which has just been started
-sees exactly what the one before it saw. Nothing here is a parent of anything that lasts.
+Everything is read afresh from the launch's directory and from /proc, so a new agent sees what the one before it saw.
 """
 
 from __future__ import annotations
@@ -37,13 +36,6 @@ class ProcessLauncher:
         segment_bytes: int = output.SEGMENT_BYTES,
         segments: int = output.SEGMENTS,
     ) -> None:
-        """Keep launches below ``root``, which is the agent's own; ``discard`` removes nothing outside of it.
-
-        Args:
-            root: The directory that every plan's directory lies in.
-            segment_bytes: How large one file of an application's output gets.
-            segments: How many such files are kept.
-        """
         self._root = root.absolute()
         self._segment_bytes = segment_bytes
         self._segments = segments

@@ -1,7 +1,6 @@
-"""Whose ports are these? Kit takes the next port when its own is taken, so an answer on a port proves nothing.
+"""Which process holds a launch's ports. Kit takes the next port when its own is taken: an answer proves nothing.
 
-Reads /proc/net/{tcp,tcp6,udp,udp6} for the sockets and /proc/PID/fd for who holds them (proc(5)). Containers on the
-host's network are seen like processes; a socket of another user's process is seen, its owner only by root.
+Reads /proc/net and /proc/PID/fd (proc(5)); the owner of another user's socket is seen only by root.
 """
 
 from __future__ import annotations
@@ -38,11 +37,7 @@ class Listener:
 
 
 def listeners_outside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...]:
-    """Find listeners on a launch's ports outside its tree: ready needs that there is none.
-
-    Its ports are the signalling and http port (TCP) and the media port (UDP, where it is bound: Kit binds it only
-    when a viewer connects). Blocking: call it in a thread.
-    """
+    """Find listeners on a launch's ports outside its tree: ready needs that there is none. Blocking."""
     return tuple(_listener(socket, socket.holders) for socket in _sockets(ports, pids) if not socket.holders & {*pids})
 
 

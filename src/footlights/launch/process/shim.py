@@ -1,21 +1,13 @@
 """The small process between the agent and one application; it outlives the agent and records the exit.
 
 Run as ``python -S -P -m footlights.launch.process.shim DIRECTORY``, standard library only. The directory holds
-``order.json`` (what to run, written by `process`); the shim adds ``shim.json`` (who it and the application are,
-written before the application is executed), ``output/`` (`output`) and, when the whole tree is gone, ``exit.json``.
+``order.json`` (what to run); the shim adds ``shim.json`` (who it and the application are, written before the exec),
+``output/`` and, when the whole tree is gone, ``exit.json``. The starter forks it into a session of its own, says as
+JSON how the start went, and is gone; a second start for the same directory starts nothing.
 
-The first process is only the starter: it forks the shim into a session of its own, waits until the application is
-executed, says ``started``, ``already`` or ``failed REASON MESSAGE`` as JSON on its output, and is gone. A second start
-for the same directory finds the lock held or ``shim.json`` there, and starts nothing.
-
-The tree is ended by SIGTERM to this process (SIGTERM to the tree, after the grace SIGKILL), or at once by SIGUSR1.
-When the application's first process ends by itself, what is left of its tree is ended too, with a grace of 2 s at
-most: an application stays in the foreground. Orphans come to this process, the tree's subreaper (prctl(2)), so none
-gets away by leaving its group or session.
-
-If the shim itself is killed, the kernel kills the application's first process (PR_SET_PDEATHSIG): an application
-without a shim has a broken pipe for output and its exit status cannot be known, so it is better dead at once than
-half alive. Children of the application are found by their mark (`process`) and ended from there.
+SIGTERM ends the tree (SIGKILL after the grace), SIGUSR1 at once. When the application's first process ends by itself,
+what is left of its tree is ended too, with a grace of 2 s at most. Orphans come to this process, the tree's subreaper.
+If it is killed itself, the kernel kills the application's first process (PR_SET_PDEATHSIG), which could not be watched.
 """
 
 from __future__ import annotations

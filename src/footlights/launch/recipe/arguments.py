@@ -29,21 +29,10 @@ Scalar = str | int | float | bool
 def convert_arguments(
     version: Version, arguments: Mapping[str, object] | Struct
 ) -> tuple[dict[str, Scalar], dict[str, object]]:
-    """Convert what a session gives to what its version declares.
+    """Convert what a session gives to what its version declares; again gives the same. Raises InvalidArgument.
 
-    Converting the result again gives the same: the node does so.
-
-    Args:
-        version: A valid version.
-        arguments: JSON values by name, or the Struct that they came in.
-
-    Returns:
-        The plain values (declared ones with their defaults, and ``usd_stage_uri`` where it was given, for
-        ``stages.resolve_stage``), and the secrets (secret arguments and a ``nucleus_connection_config`` that is not
-        empty), which go into the session file and nowhere else.
-
-    Raises:
-        InvalidArgument: for ``application_arguments.NAME``; a secret's value is never part of the message.
+    Returns the plain values (with their defaults, and ``usd_stage_uri`` where it was given), and the secrets, which go
+    into the session file and nowhere else, and into no message.
     """
     given = json_format.MessageToDict(arguments) if isinstance(arguments, Struct) else dict(arguments)
     declared = {argument.name: argument for argument in version.arguments}
@@ -82,11 +71,7 @@ def convert_arguments(
 
 
 def convert_value(argument: Argument, value: object, *, field: str) -> Scalar:
-    """Convert one JSON value to the argument's type and check it against the argument's bounds.
-
-    Raises:
-        InvalidArgument: for ``field``; a secret's value is never part of the message.
-    """
+    """Convert one JSON value to the argument's type and check it against its bounds. Raises InvalidArgument."""
     match argument.type:
         case Argument.STRING:
             return _string(argument, value, field)

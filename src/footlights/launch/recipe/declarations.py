@@ -23,11 +23,7 @@ MAX_TEXT_CHARACTERS = 65536
 
 
 def validate(arguments: Sequence[Argument]) -> None:
-    """Check the declarations of a version.
-
-    Raises:
-        InvalidArgument: names the member (``version.arguments[0].pattern``), its value and the fix.
-    """
+    """Check the declarations of a version. Raises InvalidArgument."""
     if len(arguments) > MAX_ARGUMENTS:
         raise refuse("version.arguments", f"it declares {len(arguments)}: at most {MAX_ARGUMENTS} are allowed.")
     seen: set[str] = set()
@@ -42,11 +38,7 @@ def validate(arguments: Sequence[Argument]) -> None:
 
 
 def usable_in_template(argument: Argument, field: str) -> None:
-    """Check that a command or environment may hold the argument's value.
-
-    Raises:
-        InvalidArgument: for ``field``: it is a secret, or a session may leave it without a value.
-    """
+    """Check that a command or environment may hold the argument's value. Raises InvalidArgument."""
     name = argument.name
     if argument.secret:
         raise refuse(

@@ -1,7 +1,6 @@
 """Which stage a session may open: below one of the version's roots, compared by parts and not by characters. Pure.
 
-A path is normalised by its text alone: what a symbolic link on the node points at is its operator's decision, as is
-what a server answers below an allowed prefix.
+What a symbolic link on the node, or a server below an allowed prefix, leads to is the operator's decision.
 """
 
 from __future__ import annotations
@@ -50,18 +49,9 @@ class StageAddress:
 
 
 def resolve_stage(version: Version, uri: str) -> str:
-    """Say which stage a session opens.
+    """Say which stage a session opens; empty where neither it nor its version gives one. Raises InvalidArgument.
 
-    Args:
-        version: The version, with its default stage and allowed roots.
-        uri: What the session asked for: an absolute path, a ``file://`` URL (taken as its path), or a URL. Empty
-            opens the version's default stage.
-
-    Returns:
-        The normalised address; empty where the session gives none and the version has none.
-
-    Raises:
-        InvalidArgument: it is malformed, or below none of the allowed roots.
+    ``uri`` is an absolute path, a ``file://`` URL (taken as its path), or a URL; empty opens the default stage.
     """
     default = version.default_usd_stage_uri
     if not uri:
@@ -84,12 +74,7 @@ def resolve_stage(version: Version, uri: str) -> str:
 
 
 def parse_stage(uri: str) -> StageAddress:
-    """Parse one address.
-
-    Raises:
-        StageError: it is neither an absolute path nor a URL, or it holds ``..``, an encoded separator, credentials or a
-            fragment.
-    """
+    """Parse one address. Raises StageError, also for ``..``, an encoded separator, credentials or a fragment."""
     if len(uri) > MAX_CHARACTERS:
         raise StageError(f"it is {len(uri)} characters long: at most {MAX_CHARACTERS} are allowed.")
     scheme = _SCHEME.match(uri)
