@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from footlights.devices.reading import DeviceProcess
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +38,8 @@ class MigAttributes:
     encoders: int
 
 
-class DriverError(Exception):
-    """The driver answered ``call`` with an error; ``code`` is NVML's name without its prefix (``GPU_IS_LOST``)."""
+class DriverProblem(Exception):
+    """The driver did not answer ``call``; ``code`` is NVML's name without its prefix (``GPU_IS_LOST``)."""
 
     def __init__(self, call: str, code: str, message: str = "") -> None:
         super().__init__(f"{call}: {message or code}")
@@ -51,40 +47,16 @@ class DriverError(Exception):
         self.code = code
 
 
+class DriverError(DriverProblem):
+    """The driver answered a call with an error."""
+
+
 class UnsupportedError(DriverError):
     """This device does not support the call, or this driver does not have it."""
 
 
-class DriverGoneError(DriverError):
+class DriverGoneError(DriverProblem):
     """The driver as a whole does not answer: not installed, not loaded, replaced, or restarted since it was opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class DriverQuestion(Generic[T]):
-    """One thing that a device can be asked; its answer has the type of the question."""
-
-    name: str
-
-
-NAME: Final[DriverQuestion[str]] = DriverQuestion("name")
-PCI_BUS_ID: Final[DriverQuestion[str]] = DriverQuestion("pci_bus_id")
-MEMORY: Final[DriverQuestion[Memory]] = DriverQuestion("memory")
-UTILIZATION_PERCENT: Final[DriverQuestion[int]] = DriverQuestion("utilization_percent")
-ENCODER_SESSIONS: Final[DriverQuestion[int]] = DriverQuestion("encoder_sessions")
-ENCODER_CAPACITY: Final[DriverQuestion[int]] = DriverQuestion("encoder_capacity")
-GRAPHICS_ALLOWED: Final[DriverQuestion[bool]] = DriverQuestion("graphics_allowed")
-COMPUTE: Final[DriverQuestion[Sequence[DeviceProcess]]] = DriverQuestion("compute")
-"""Processes that compute on it."""
-GRAPHICS: Final[DriverQuestion[Sequence[DeviceProcess]]] = DriverQuestion("graphics")
-"""Processes that draw on it."""
-ECC_CORRECTED: Final[DriverQuestion[int]] = DriverQuestion("ecc_corrected")
-ECC_UNCORRECTED: Final[DriverQuestion[int]] = DriverQuestion("ecc_uncorrected")
-RETIRED_PAGES: Final[DriverQuestion[int]] = DriverQuestion("retired_pages")
-RETIRED_PAGES_PENDING: Final[DriverQuestion[bool]] = DriverQuestion("retired_pages_pending")
-REMAPPED_ROWS: Final[DriverQuestion[RemappedRows]] = DriverQuestion("remapped_rows")
-RECOVERY_ACTION: Final[DriverQuestion[str]] = DriverQuestion("recovery_action")
-MIG_ENABLED: Final[DriverQuestion[bool]] = DriverQuestion("mig_enabled")
-MIG_ATTRIBUTES: Final[DriverQuestion[MigAttributes]] = DriverQuestion("mig_attributes")
 
 
 class DriverDevice(Protocol):
@@ -93,8 +65,8 @@ class DriverDevice(Protocol):
     def uuid(self) -> str:
         """Who the device is."""
 
-    def ask(self, question: DriverQuestion[T]) -> T:
-        """Put one question to the driver."""
+    def ask(self, question: str) -> Any:
+        """Put one question, named as the member of `answers.Answers` that takes the answer, or ``mig_enabled``."""
 
     def mig_instances(self) -> Sequence[DriverDevice]:
         """The instances that a GPU in MIG mode is cut into."""

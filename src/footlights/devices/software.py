@@ -20,10 +20,11 @@ class SoftwareDevices:
     a renderer. Their uuids are made from ``identity`` (an agent's node name), by default from the machine's id.
     """
 
-    def __init__(self, count: int | None = None, *, identity: str | None = None) -> None:
+    def __init__(self, count: int | None = None, *, identity: str | None = None, notes: tuple[str, ...] = ()) -> None:
         if count is not None and count < 1:
             raise ValueError(f"software devices must be at least 1 (got {count})")
         identity = identity or _machine_id()
+        self._notes = notes
         self._readings = tuple(
             DeviceReading(
                 uuid=f"SOFT-{uuid.uuid5(_NAMESPACE, f'{identity}/{index}')}",
@@ -39,7 +40,7 @@ class SoftwareDevices:
 
     def read(self) -> DeviceInventory:
         """Every renderer: they never change."""
-        return DeviceInventory(self._readings)
+        return DeviceInventory(self._readings, notes=self._notes)
 
     def read_one(self, uuid: str) -> DeviceReading:
         """One renderer. Raises LookupError."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
 from footlights.devices import answers, health
-from footlights.devices.driver import MIG_ENABLED, Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
+from footlights.devices.driver import Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, HealthReason
 
 if TYPE_CHECKING:
@@ -146,8 +146,6 @@ class TrackedDevices:
     def _gpus(self, notes: list[str]) -> Sequence[DriverDevice | Unanswered]:
         try:
             return self._driver.gpus()
-        except DriverGoneError:
-            raise
         except DriverError as error:
             notes.append(f"the driver cannot list its GPUs: {error}")
             return ()
@@ -158,7 +156,7 @@ class TrackedDevices:
         """Readings of one GPU or of its instances; None where it counts as missing."""
         known_instances = [r for r in self._seen.values() if r.parent_uuid == uuid]
         mode = answers.Answers()
-        enabled = mode.ask(device, MIG_ENABLED)
+        enabled = mode.ask(device, "mig_enabled")
         if enabled is None and mode.failures:
             # Offering the whole of a GPU that may be cut up would be a guess: it stays what it was.
             enabled = self._mig_enabled.get(uuid, False)
@@ -166,8 +164,6 @@ class TrackedDevices:
         if enabled:
             try:
                 instances = _identified_instances(device, notes)
-            except DriverGoneError:
-                raise
             except DriverError as error:
                 notes.append(f"the MIG instances of GPU {uuid} cannot be listed: {error}")
                 if error.code == "GPU_IS_LOST":
@@ -230,8 +226,6 @@ def _identify(index: int, device: DriverDevice | Unanswered, notes: list[str]) -
         return None
     try:
         return device.uuid()
-    except DriverGoneError:
-        raise
     except DriverError as error:
         notes.append(f"GPU {index} does not say who it is: {error}")
         return None

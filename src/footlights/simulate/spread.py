@@ -47,6 +47,11 @@ class Spread:
         if self.median == 0:
             raise InvalidArgument("median", "0 has no lognormal spread. Give a plain 0 instead.")
 
+    @classmethod
+    def from_number(cls, seconds: float) -> Spread:
+        """Make a constant of a plain number."""
+        return cls(constant=seconds)
+
     def draw(self, dice: random.Random) -> float:
         """Draw one value; every form takes the same one number from ``dice``."""
         share = dice.random()

@@ -14,8 +14,6 @@ from footlights.devices.reading import DeviceProcess, ProcessKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from footlights.devices.driver import DriverQuestion
-
 T = TypeVar("T")
 Handle: TypeAlias = ctypes.c_void_p
 """NVML's pointer to a device."""
@@ -59,10 +57,9 @@ class NvmlDevice:
         """Who the device is."""
         return str(self._ask(pynvml.nvmlDeviceGetUUID))
 
-    def ask(self, question: DriverQuestion[T]) -> T:
+    def ask(self, question: str) -> Any:
         """Put one question to the driver."""
-        answer: Callable[[], T] = getattr(self, f"_ask_{question.name}")
-        return answer()
+        return getattr(self, f"_ask_{question}")()
 
     def _ask_name(self) -> str:
         return str(self._ask(pynvml.nvmlDeviceGetName))

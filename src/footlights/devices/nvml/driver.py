@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import pynvml
 
 from footlights.devices import pids
-from footlights.devices.driver import (
-    DriverDevice,
-    DriverError,
-    DriverGoneError,
-    Unanswered,
-    UnsupportedError,
-)
+from footlights.devices.driver import DriverDevice, DriverError, DriverGoneError, Unanswered, UnsupportedError
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.nvml.device import CODES, NvmlDevice, address_of
 from footlights.devices.tracker import TrackedDevices, TrackingSettings
@@ -112,8 +106,6 @@ class NvmlDriver:
         for index in range(self._call(pynvml.nvmlDeviceGetCount)):
             try:
                 handle = self._call(pynvml.nvmlDeviceGetHandleByIndex, index)
-            except DriverGoneError:
-                raise
             except DriverError as error:
                 found.append(Unanswered(index, error))
             else:
@@ -145,8 +137,6 @@ class NvmlDriver:
         self._listened = {}
         try:
             self._events = self._call(pynvml.nvmlEventSetCreate)
-        except DriverGoneError:
-            raise
         except DriverError as error:
             _log.info("critical errors are not reported by events: %s", error)
 
@@ -157,8 +147,6 @@ class NvmlDriver:
             uuid = gpu.uuid()
             self._listened[gpu.address] = uuid
             gpu.report_xids_to(self._events)
-        except DriverGoneError:
-            raise
         except DriverError as error:
             _log.info("a GPU does not report its critical errors: %s", error)
 
@@ -167,8 +155,6 @@ class NvmlDriver:
             return None
         try:
             return _program(self._call(pynvml.nvmlSystemGetProcessName, pid))
-        except DriverGoneError:
-            raise
         except DriverError:
             return None
 
@@ -180,8 +166,6 @@ class NvmlDriver:
     def _text(self, function: Callable[[], Any]) -> str | None:
         try:
             return str(self._call(function))
-        except DriverGoneError:
-            raise
         except DriverError:
             return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +46,18 @@ class ContainerState:
     pid: int
     exit_code: int
     message: str = ""
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> ContainerState:
+        """Read the ``State`` of an inspected container, which Docker and podman write alike."""
+        oom = "it was killed because memory ran out." if state.get("OOMKilled") else ""
+        return cls(
+            status=str(state["Status"]),
+            running=bool(state["Running"]),
+            pid=int(state.get("Pid") or 0),
+            exit_code=int(state.get("ExitCode") or 0),
+            message=oom or str(state.get("Error") or ""),
+        )
 
 
 class Engine(Protocol):
