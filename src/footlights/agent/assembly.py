@@ -54,10 +54,8 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         descriptor = lock_file(directory / "agent.lock")
     except BlockingIOError as error:
-        raise FailedPrecondition(
-            f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
-            reason="DATA_DIR_LOCKED",
-        ) from error
+        text = f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own."
+        raise FailedPrecondition(text, reason="DATA_DIR_LOCKED") from error
     try:
         yield
     finally:

@@ -24,16 +24,11 @@ class BootClock:
 
     def __init__(self) -> None:
         try:
-            self._boot_id = procfs.boot_id()
+            self.boot_id = procfs.boot_id()
         except OSError:
             # Unknown: with an id of this process's own, no mark is taken for one of this boot.
-            self._boot_id = f"unknown-{time.time_ns()}"
+            self.boot_id = f"unknown-{time.time_ns()}"
         self._clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-    @property
-    def boot_id(self) -> str:
-        """The kernel's id of this boot (random(4))."""
-        return self._boot_id
 
     def now(self) -> float:
         """Seconds since boot, suspended time included."""

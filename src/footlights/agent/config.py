@@ -65,7 +65,6 @@ class AgentConfig:
     drain_on_stop: bool = False
     """Whether stopping the agent ends its launches; otherwise they go on and are adopted by the next agent."""
     log_retention_s: float = 7 * 86400.0
-    """How long output of ended launches is kept."""
     device_interval_s: float = 2.0
     device_timeout_s: float = 10.0
 
@@ -141,17 +140,11 @@ class AgentConfig:
                 continue
             host, separator, port = server.rpartition(":")
             good = separator and host and port.isdigit() and 0 < int(port) < 65536
-            _check(
-                bool(good),
-                "server",
-                f"{server!r} is not an address. Give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.",
-            )
-            if not (self.tls or self.ca_file is not None or self.insecure or is_loopback(host)):
-                raise InvalidArgument(
-                    "server",
-                    f"{server} is not this machine and TLS is off: the node's token would travel unencrypted. "
-                    "Turn TLS on, or say insecure.",
-                )
+            text = f"{server!r} is not an address. Give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH."
+            _check(bool(good), "server", text)
+            safe = self.tls or self.ca_file is not None or self.insecure or is_loopback(host)
+            text = f"{server} is not this machine and TLS is off: the node's token would travel unencrypted. "
+            _check(safe, "server", f"{text}Turn TLS on, or say insecure.")
 
 
 def _check(good: bool, name: str, problem: str) -> None:

@@ -21,9 +21,7 @@ class Need:
     ``hardware``."""
     graphics: bool = False
     encoder: bool = False
-    """A hardware video encoder."""
     hardware: bool = False
-    """No software renderer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,18 +71,16 @@ class Answers:
 _LOAD: Final = ("memory", "utilization_percent", "encoder_sessions", "compute", "graphics")
 _ERRORS: Final = ("ecc_corrected", "ecc_uncorrected", "retired_pages", "retired_pages_pending", "remapped_rows")
 _GPU: Final = ("name", "pci_bus_id", *_LOAD, "encoder_capacity", "graphics_allowed", *_ERRORS, "recovery_action")
-_INSTANCE: Final = ("name", "mig_attributes", *_LOAD)
+INSTANCE: Final = ("name", "mig_attributes", *_LOAD)
 """What can be asked of a MIG instance; error counters are kept by its GPU."""
 
 
-def gather(device: DriverDevice) -> Answers:
-    """Ask a whole GPU everything but its MIG layout."""
-    return _gather(device, _GPU)
-
-
-def gather_instance(instance: DriverDevice) -> Answers:
-    """Ask a MIG instance everything that it can be asked."""
-    return _gather(instance, _INSTANCE)
+def gather(device: DriverDevice, questions: Sequence[str] = _GPU) -> Answers:
+    """Ask a device all of ``questions``."""
+    answers = Answers()
+    for question in questions:
+        setattr(answers, question, answers.ask(device, question))
+    return answers
 
 
 def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: DeviceKind, xids: Sequence[int]) -> DeviceReading:
@@ -142,13 +140,6 @@ def last_known(last_seen: DeviceReading, verdict: DeviceHealth, reason: HealthRe
         health=verdict,
         health_reasons=(reason,),
     )
-
-
-def _gather(device: DriverDevice, questions: Sequence[str]) -> Answers:
-    answers = Answers()
-    for question in questions:
-        setattr(answers, question, answers.ask(device, question))
-    return answers
 
 
 def _processes(answers: Answers) -> tuple[DeviceProcess, ...] | None:

@@ -124,7 +124,6 @@ _FUNCTIONS = {
     "mig_enabled": "nvmlDeviceGetMigMode",
     "mig_attributes": "nvmlDeviceGetAttributes",
 }
-"""NVML's function for each question: simulated errors are set by its name."""
 
 
 class _FakeDevice:

@@ -29,7 +29,6 @@ class Foreign:
     processes: tuple[DeviceProcess, ...] = ()
     """Those that certainly are foreign, the largest first."""
     why: str = ""
-    """For ``UNKNOWN``: a sentence."""
 
 
 def foreign(

@@ -67,19 +67,15 @@ def _findings(answers: Answers, xids: Sequence[int]) -> Iterable[tuple[DeviceHea
         text = f"the driver asks for recovery: {action.replace('_', ' ').lower()}"
         yield _ACTIONS[action], HealthReason("RECOVERY_NEEDED", text)
     for xid in xids:
-        yield (
-            DeviceHealth.UNHEALTHY,
-            HealthReason(f"XID_{xid}", f"critical error XID {xid}; see dmesg, then reset the GPU"),
-        )
+        text = f"critical error XID {xid}; see dmesg, then reset the GPU"
+        yield DeviceHealth.UNHEALTHY, HealthReason(f"XID_{xid}", text)
 
 
 def _errors(answers: Answers) -> Iterable[tuple[DeviceHealth, HealthReason]]:
     codes = {error.code for error in answers.failures.values()}
     if "GPU_IS_LOST" in codes:
-        yield (
-            DeviceHealth.LOST,
-            HealthReason("GPU_IS_LOST", "fell off the bus; see dmesg for XID 79, then reset or reboot"),
-        )
+        text = "fell off the bus; see dmesg for XID 79, then reset or reboot"
+        yield DeviceHealth.LOST, HealthReason("GPU_IS_LOST", text)
     if "RESET_REQUIRED" in codes:
         yield DeviceHealth.UNHEALTHY, HealthReason("RESET_REQUIRED", "the GPU must be reset: nvidia-smi --gpu-reset")
     other = [e for e in answers.failures.values() if e.code not in ("GPU_IS_LOST", "RESET_REQUIRED")]
@@ -100,10 +96,8 @@ def _memory(answers: Answers) -> Iterable[tuple[DeviceHealth, HealthReason]]:
         text = "a memory row could not be remapped; the board is due for return"
         yield DeviceHealth.UNHEALTHY, HealthReason("ROW_REMAP_FAILED", text)
     if rows is not None and rows.pending:
-        yield (
-            DeviceHealth.DEGRADED,
-            HealthReason("ROW_REMAP_PENDING", "a row remap waits for the next reset of the GPU"),
-        )
+        text = "a row remap waits for the next reset of the GPU"
+        yield DeviceHealth.DEGRADED, HealthReason("ROW_REMAP_PENDING", text)
     if answers.retired_pages is not None and answers.retired_pages >= RETIRED_PAGES_LIMIT:
         text = f"{answers.retired_pages} memory pages retired; from {RETIRED_PAGES_LIMIT} the board is due for return"
         yield DeviceHealth.UNHEALTHY, HealthReason("PAGES_RETIRED", text)

@@ -17,7 +17,6 @@ class DeviceHealth(enum.Enum):
     DEGRADED = "DEGRADED"
     """Still usable; an operator should look (correctable errors, a pending row remap)."""
     UNHEALTHY = "UNHEALTHY"
-    """Not placed until it recovers."""
     LOST = "LOST"
     """Off the bus, or gone from the driver's list."""
 
@@ -69,7 +68,6 @@ class DeviceReading:
     graphics: bool = True
     """Whether it can draw (a MIG instance cannot)."""
     encoder: bool = True
-    """Whether it has a hardware video encoder (an H100 has none)."""
     health: DeviceHealth = DeviceHealth.OK
     health_reasons: tuple[HealthReason, ...] = ()
     parent_uuid: str | None = None

@@ -185,7 +185,7 @@ class TrackedDevices:
         if not enabled:
             return [whole] if only in (None, uuid) else []
         return [
-            answers.instance_reading(found, whole, answers.gather_instance(i), kind=self._instance_kind)
+            answers.instance_reading(found, whole, answers.gather(i, answers.INSTANCE), kind=self._instance_kind)
             for found, i in instances
             if only is None or only == found
         ]

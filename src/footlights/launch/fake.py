@@ -41,7 +41,6 @@ class _Times:
     launch_id: str
     started: float
     stop: float = math.inf
-    """When it was asked to stop."""
     kill: float = math.inf
     """When it is killed, whatever it does."""
 
@@ -70,9 +69,8 @@ class FakeLauncher:
     async def prepare(self, plan: LaunchPlan) -> None:
         """Refuse the devices that the version refuses, as an agent does that finds a device taken."""
         if plan.device_uuid in plan.version.fake.rejected_devices:
-            raise LaunchError(
-                "FOREIGN_PROCESS", f"device {plan.device_uuid} is taken, says the fake version.", rejected=True
-            )
+            text = f"device {plan.device_uuid} is taken, says the fake version."
+            raise LaunchError("FOREIGN_PROCESS", text, rejected=True)
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Note the time."""

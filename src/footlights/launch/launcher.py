@@ -31,9 +31,7 @@ class DeviceAccess:
     index: int = 0
     """Its place in the driver's list, now. Kit's ``activeGpu`` counts in Vulkan's order."""
     variables: tuple[str, ...] = ()
-    """The environment variables that narrow what an application sees down to the UUIDs in them."""
     cdi_class: str = ""
-    """What container engines know its kind as (``nvidia.com/gpu``); empty where it needs no device node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,6 @@ class LaunchPlan:
     device_uuid: str
     device_index: int
     device_kind: str
-    """``GPU``, ``MIG``, ``SOFTWARE`` or ``FAKE``, as in the proto."""
     ports: Ports
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
@@ -115,7 +112,6 @@ class LogPart:
 
     lines: tuple[str, ...]
     truncated: bool
-    """Whether lines before these were left out."""
     cursor: str
     """Where the next part begins; opaque, for ``Launcher.log(cursor=...)``."""
 
@@ -124,7 +120,6 @@ class Launcher(Protocol):
     """Starts applications and watches them. All calls may be repeated after an agent's restart, from the plan alone."""
 
     name: str
-    """``process``, ``container`` or ``fake``."""
 
     async def unavailable(self) -> str:
         """Why nothing can be started on this node now, such as no container engine; empty where it can."""

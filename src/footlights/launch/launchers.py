@@ -21,7 +21,6 @@ class LauncherSettings:
     """What an operator may set of a node's launchers."""
 
     root: Path
-    """The directory that every launch's own directory lies in."""
     container_engine: str = "auto"
     container_socket: str = ""
 
@@ -46,7 +45,6 @@ class LauncherTraits:
     member: str = ""
     """The member of ``Version`` that asks for it; empty for the one that runs a plain command."""
     needs_command: bool = False
-    """Whether a version must say what to run."""
     pulls: bool = False
     """Whether preparing may download much: it is then shown as the stage PULLING, and counts as starting."""
     own_files: bool = False

@@ -160,9 +160,8 @@ def _secrets(secrets: bytes) -> dict[str, object]:
         value = None
     if not isinstance(value, dict):
         # Without its content: it is secret.
-        raise LaunchError(
-            "BAD_RECIPE", "the assignment's secrets are not a JSON object (a fault of the control plane)."
-        )
+        text = "the assignment's secrets are not a JSON object (a fault of the control plane)."
+        raise LaunchError("BAD_RECIPE", text)
     return value
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 PROC = Path("/proc")
-_PPID, _PGRP, _START = 1, 2, 19
+_PPID, _START = 1, 19
 """Places in /proc/PID/stat, counted from the state, which is the first field after the name."""
 
 
@@ -74,7 +74,6 @@ class Stat:
     pid: int
     state: str
     parent: int
-    group: int
     start_ticks: int
 
     @property
@@ -96,7 +95,7 @@ def read_stat(pid: int) -> Stat | None:
         return None
     # The name is in parentheses and may itself hold any character, parentheses and spaces too.
     fields = text[text.rindex(")") + 2 :].split()
-    return Stat(pid, fields[0], int(fields[_PPID]), int(fields[_PGRP]), int(fields[_START]))
+    return Stat(pid, fields[0], int(fields[_PPID]), int(fields[_START]))
 
 
 def pids() -> Iterator[int]:

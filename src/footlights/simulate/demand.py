@@ -60,7 +60,6 @@ class Demand:
         self._stopping = False
         self.tally = Tally()
         self.lost: list[str] = []
-        """The sessions that were acknowledged, and that the control plane does not know at the end."""
 
     @property
     def states(self) -> Counter[str]:

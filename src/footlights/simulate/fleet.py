@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from footlights.simulate.settings import Simulation
 
 AT_ONCE: Final = 32
-"""How many administrative calls are under way at a time."""
 LABEL: Final = "footlights/simulation"
 _DIALS_PER_S: Final = 200.0
 _END_S: Final = 20.0

@@ -117,10 +117,8 @@ class _Course:
             async with asyncio.timeout(_LINK_S + self._simulation.nodes / 50):
                 await self._until(lambda: self._fleet.met == self._simulation.nodes or stop.is_set())
         except TimeoutError:
-            raise FailedPrecondition(
-                f"Only {self._fleet.met} of {self._simulation.nodes} nodes got a link. See the control plane's log.",
-                reason="NOT_LINKED",
-            ) from None
+            text = f"Only {self._fleet.met} of {self._simulation.nodes} nodes got a link. See the control plane's log."
+            raise FailedPrecondition(text, reason="NOT_LINKED") from None
         return not stop.is_set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:

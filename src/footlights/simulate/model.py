@@ -40,7 +40,6 @@ class Fate:
     refused: bool
     start_error: bool
     process_s: float
-    """From its start."""
     ready_s: float
     """From its start; infinite for never."""
     exit_s: float
@@ -49,7 +48,6 @@ class Fate:
     exits_early: bool
     """Whether ``exit_s`` counts from its start."""
     stop_s: float
-    """From the order to stop."""
     visits: tuple[tuple[float, float], ...]
     """When viewers connect and disconnect, from ready."""
 

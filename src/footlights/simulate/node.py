@@ -57,9 +57,8 @@ class SimulatedNode:
         self._devices = list(self._make_devices(gpus))
         self._supervisor = Supervisor()
         self._outbox = Outbox(self._report, self._supervisor)
-        self._link = Link(config, self, self._outbox, LogTails(_NoOutput(), self._outbox))
+        self._link = Link(config, self, self._outbox, LogTails(self._outbox))
         self.met = False
-        """Whether it was ever welcomed."""
         self._dialling_since = 0.0
 
     @property
@@ -273,13 +272,3 @@ class SimulatedNode:
                 processes_known=True,
                 note="simulated",
             )
-
-
-class _NoOutput:
-    """The output of launches that run nothing."""
-
-    def find(self, launch_id: str) -> None:
-        return None
-
-    def is_over(self, launch_id: str) -> bool:
-        return True

@@ -37,7 +37,6 @@ class SimulatedApplication:
     """How often, against the others."""
     slots: int = 1
     memory_gib: float = 0.0
-    """What it needs of a device."""
     start_timeout_s: float = 300.0
     never_connected_s: float = 600.0
     idle_s: float = 1800.0
@@ -82,15 +81,11 @@ class SessionBehavior:
     abandoned: float = 0.0
     """Its owner never ends it: its timers have to."""
     stop_s: Spread = field(default_factory=lambda: Spread(constant=0.5))
-    """How long an application takes to stop."""
     unwatched: float = 0.0
-    """No viewer ever connects."""
     connect_s: Spread = field(default_factory=lambda: Spread(median=3.0, p99=20.0))
     """From ready to the first viewer."""
     visit_s: Spread = field(default_factory=lambda: Spread(median=600.0, p99=3600.0))
-    """How long a viewer stays at a time."""
     away_s: Spread = field(default_factory=lambda: Spread(median=120.0, p99=900.0))
-    """How long until a viewer comes back."""
 
     def __post_init__(self) -> None:
         _probabilities(self, "completed", "crashed", "abandoned")

@@ -31,7 +31,6 @@ class Simulation:
     """How long sessions are asked for, from when all nodes are linked."""
     seed: int = 1
     keep: bool = False
-    """Whether nodes, tokens and sessions are left as they are at the end."""
     mishap_rate: float = 1.0
     """How many times as often as the profile says nodes are interrupted; 0 for never."""
     tls: bool = False

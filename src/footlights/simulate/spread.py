@@ -21,7 +21,6 @@ class Spread:
     """One distribution; of its members exactly one form is given. Raises InvalidArgument."""
 
     constant: float | None = None
-    """Always the same."""
     median: float | None = None
     """With ``p99``: lognormal, as start and think times are."""
     p99: float | None = None

@@ -84,7 +84,6 @@ class DeviceWatch:
         self._reading = asyncio.Lock()
         self.inventory = DeviceInventory(())
         self.serial = 0
-        """Grows with every reading."""
         self.silence = ""
         """Why the newest reading failed; empty where it did not."""
 
@@ -92,29 +91,33 @@ class DeviceWatch:
         """Read every device now, one reader at a time. Raises DevicesSilent: nothing can be said of the devices now."""
         async with self._reading:
             try:
-                found = await off_loop(self._devices.read, self._timeout_s)
-            except TimeoutError as error:
-                self.silence = f"the device driver has not answered for {self._timeout_s:g} s; see dmesg"
-                raise DevicesSilent(self.silence) from error
-            except Exception as error:
-                _log.exception("devices_unreadable")
-                self.silence = f"the devices cannot be read: {error or type(error).__name__}"
-                raise DevicesSilent(self.silence) from error
+                found = await self._ask(self._devices.read, "devices_unreadable")
+            except DevicesSilent as error:
+                self.silence = str(error)
+                raise
             self.silence = ""
             self._take(found)
             return found
 
     async def read_one(self, uuid: str) -> DeviceReading | None:
         """Read one device afresh; None where there is no such device. Raises DevicesSilent."""
+
+        def read() -> DeviceReading | None:
+            try:
+                return self._devices.read_one(uuid)
+            except LookupError:
+                return None
+
+        return await self._ask(read, "device_unreadable", device=uuid)
+
+    async def _ask(self, read: Callable[[], T], event: str, **fields: str) -> T:
         try:
-            return await off_loop(lambda: self._devices.read_one(uuid), self._timeout_s)
-        except LookupError:
-            return None
+            return await off_loop(read, self._timeout_s)
         except TimeoutError as error:
-            raise DevicesSilent(f"the driver has not answered for {self._timeout_s:g} s; see dmesg") from error
+            raise DevicesSilent(f"the device driver has not answered for {self._timeout_s:g} s; see dmesg") from error
         except Exception as error:
-            _log.exception("device_unreadable", device=uuid)
-            raise DevicesSilent(f"the device cannot be read: {error or type(error).__name__}") from error
+            _log.exception(event, **fields)
+            raise DevicesSilent(f"the devices cannot be read: {error or type(error).__name__}") from error
 
     def foreign(self, reading: DeviceReading, own_pids: Set[int]) -> Foreign:
         """Judge which other processes are on a device."""
@@ -122,15 +125,11 @@ class DeviceWatch:
             reading, own_pids, foreign_memory_bytes=self._foreign_memory_bytes, pids_visible=self._pids_visible
         )
 
-    def find(self, uuid: str) -> DeviceReading | None:
-        """The newest reading of a device."""
-        return next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
-
     def lost(self, uuid: str) -> str:
         """Why a launch cannot continue on a device; empty while it can. A driver that does not answer is no proof."""
         if len(self._present) < _LOST_AFTER or any(uuid in present for present in self._present):
             return ""
-        reading = self.find(uuid)
+        reading = next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
         if reading is None or not reading.health_reasons:
             return f"The device {uuid} is gone."
         return f"The device {uuid} is lost: {reading.health_reasons[0].message}."
@@ -141,13 +140,12 @@ class DeviceWatch:
             return frozenset()
         return frozenset(pids & {process.pid for process in reading.processes})
 
-    def locate(self, uuid: str, pids: Set[int], inventory: DeviceInventory | None = None) -> tuple[OnDevice, str]:
+    def locate(self, uuid: str, pids: Set[int]) -> tuple[OnDevice, str]:
         """Where the driver lists a launch's processes, and a sentence for a wrong place."""
-        inventory = self.inventory if inventory is None else inventory
         elsewhere = ""
         here = False
         known = False
-        for reading in inventory.devices:
+        for reading in self.inventory.devices:
             if not reading.kind.traits.lists_processes or reading.processes is None or not self._pids_are_ours(reading):
                 continue
             known = known or reading.uuid == uuid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from footlights.agent.launches.journal import JournalEntry
     from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.observer import LaunchTools
+    from footlights.agent.launches.orphans import Orphans
     from footlights.agent.launches.table import LaunchTable
 
 TOMBSTONES: Final = 4096
@@ -31,13 +32,6 @@ UNASSIGNED: Final = LaunchEnding(
     LaunchState.EXITED, "UNASSIGNED", "The control plane no longer assigns the launch to this node."
 )
 _log = structlog.get_logger(__name__)
-
-
-class LaunchTraces(Protocol):
-    """Ends what runs of a launch that has no record."""
-
-    async def end(self, launch_id: str) -> bool:
-        """End whatever carries a launch's mark; return whether nothing is left of it."""
 
 
 class Tombstones:
@@ -61,8 +55,8 @@ class Tombstones:
 class Launches:
     """Takes in what is assigned, and has it run."""
 
-    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: LaunchTraces) -> None:
-        self._table, self._tools, self._retention, self._traces = table, tools, retention, traces
+    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, orphans: Orphans) -> None:
+        self._table, self._tools, self._retention, self._orphans = table, tools, retention, orphans
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._tombstones = Tombstones()
@@ -172,7 +166,7 @@ class Launches:
 
     async def _lose(self, launch_id: str, epoch: int) -> None:
         """Say that a launch is unknown, once nothing of it runs: its record may be all that was lost."""
-        while not await self._traces.end(launch_id):  # noqa: ASYNC110 - processes give no event
+        while not await self._orphans.end(launch_id):  # noqa: ASYNC110 - processes give no event
             await asyncio.sleep(_TRACES_AGAIN_S)
         assignment = Assignment(launch_id=launch_id, epoch=epoch)
         self._conclude(assignment, LaunchReport.LOST, "UNKNOWN_LAUNCH", "The agent does not know the launch.")

@@ -19,7 +19,6 @@ class LaunchTable:
     def __init__(self) -> None:
         self._runners: dict[str, Runner] = {}
         self.none_left = asyncio.Event()
-        """Set while no launch is known."""
         self.none_left.set()
 
     def add(self, runner: Runner) -> None:

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Handle: TypeAlias = ctypes.c_void_p
-"""NVML's pointer to a device."""
 
 CODES: Final[dict[int, str]] = {
     getattr(pynvml, name): name.removeprefix("NVML_ERROR_") for name in dir(pynvml) if name.startswith("NVML_ERROR_")
 }
-"""NVML's names of its errors."""
 _GRAPHICS_FORBIDDEN_MODE = 1
 """NVML_GOM_COMPUTE."""
 
@@ -44,14 +42,10 @@ class NvmlDevice:
         process_lists: Sequence[str],
     ) -> None:
         self._handle = handle
+        self.address = address_of(handle)
         self._call = call
         self._process_name = process_name
         self._process_lists = process_lists
-
-    @property
-    def address(self) -> int | None:
-        """Which device a handle stands for."""
-        return address_of(self._handle)
 
     def uuid(self) -> str:
         """Who the device is."""

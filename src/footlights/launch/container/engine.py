@@ -41,7 +41,6 @@ class ContainerState:
     """A container as its engine sees it."""
 
     status: str
-    """``created``, ``running``, ``exited`` and so on."""
     running: bool
     pid: int
     exit_code: int
@@ -64,7 +63,6 @@ class Engine(Protocol):
     """Every call raises EngineError where the engine refuses or does not answer."""
 
     name: str
-    """``docker`` or ``podman``."""
 
     async def ping(self) -> None:
         """Find out whether the engine answers and could run a container now."""

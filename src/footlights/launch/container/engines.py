@@ -44,7 +44,7 @@ class ContainerEngines:
     """The engines of a node. New containers are started by the first that answers; a container stays with its own."""
 
     def __init__(self, engines: Sequence[Engine]) -> None:
-        self._engines = tuple(engines)
+        self.all = tuple(engines)
         self._current: Engine | None = None
 
     async def current(self) -> Engine:
@@ -57,7 +57,7 @@ class ContainerEngines:
     async def check(self) -> str:
         """Ask the engines afresh, and use the first that answers. Returns why none can be used; empty where one can."""
         problems = []
-        for engine in self._engines:
+        for engine in self.all:
             try:
                 async with asyncio.timeout(PING_TIMEOUT_S):
                     await engine.ping()
@@ -73,17 +73,12 @@ class ContainerEngines:
 
     def named(self, name: str) -> Engine:
         """Return the engine of that name. Raises EngineError where the agent does not use it any more."""
-        for engine in self._engines:
+        for engine in self.all:
             if engine.name == name:
                 return engine
         raise EngineError(f"the container was started by {name}, which this agent does not use: see --container-engine")
 
-    @property
-    def all(self) -> tuple[Engine, ...]:
-        """Every engine that may have containers of ours."""
-        return self._engines
-
     async def close(self) -> None:
         """Release every engine's connections."""
-        for engine in self._engines:
+        for engine in self.all:
             await engine.close()

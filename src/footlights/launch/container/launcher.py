@@ -59,18 +59,14 @@ class ContainerLauncher:
             if present:
                 return
             if policy == "never":
-                raise LaunchError(
-                    "IMAGE_NOT_FOUND",
-                    f"image {container.image!r} is not on this node and the version's pull_policy is never: "
-                    "load it, or choose another policy.",
-                )
+                text = f"image {container.image!r} is not on this node and the version's pull_policy is never: "
+                raise LaunchError("IMAGE_NOT_FOUND", f"{text}load it, or choose another policy.")
             await engine.pull(container.image)
         except EngineError as error:
             if error.status == 0:
                 raise _unavailable(engine, error) from None
-            raise LaunchError(
-                "IMAGE_PULL_FAILED", f"image {container.image!r} could not be pulled: {error.message}"
-            ) from None
+            text = f"image {container.image!r} could not be pulled: {error.message}"
+            raise LaunchError("IMAGE_PULL_FAILED", text) from None
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Create the container and start it; one that is there already is left as it is."""

@@ -50,10 +50,8 @@ class ProcessLauncher:
         if not command:
             raise LaunchError("COMMAND_NOT_FOUND", "the version has no command: a process needs one.")
         if _executable(plan, command) is None:
-            raise LaunchError(
-                "COMMAND_NOT_FOUND",
-                f"command {command!r} is not on this node: install it, or correct the version's command.",
-            )
+            text = f"command {command!r} is not on this node: install it, or correct the version's command."
+            raise LaunchError("COMMAND_NOT_FOUND", text)
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Start the application under a new shim; returns when it is executed."""
@@ -75,15 +73,13 @@ class ProcessLauncher:
         except TimeoutError:
             starter.kill()
             await self.stop(plan, kill=True)
-            raise LaunchError(
-                "START_TIMEOUT", f"the shim did not execute the application within {START_TIMEOUT_S:.0f} s."
-            ) from None
+            text = f"the shim did not execute the application within {START_TIMEOUT_S:.0f} s."
+            raise LaunchError("START_TIMEOUT", text) from None
         try:
             answer = json.loads(said)
         except ValueError:
-            raise LaunchError(
-                "SHIM_FAILED", f"the shim did not start: {(complaint or said).decode('utf-8', 'replace')[-500:]}"
-            ) from None
+            text = (complaint or said).decode("utf-8", "replace")[-500:]
+            raise LaunchError("SHIM_FAILED", f"the shim did not start: {text}") from None
         if answer["answer"] == "failed":
             reason, message = str(answer["reason"]), str(answer["message"])
             raise node_error(answer.get("errno"), message) or LaunchError(reason, message)

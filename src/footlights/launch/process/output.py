@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 SEGMENT_BYTES = 1 << 20
 SEGMENTS = 8
 READ_BYTES = 1 << 20
-"""How much one read gives at most."""
 LINE_BYTES = 64 << 10
-"""A longer line is broken up here."""
 _SUFFIX = ".log"
 
 

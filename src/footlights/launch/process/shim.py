@@ -316,32 +316,22 @@ def _complaint(error: OSError | RuntimeError) -> dict[str, object]:
 
 
 def _why(error: BaseException, order: dict[str, object]) -> dict[str, object]:
-    argv = order["argv"]
+    argv, number = order["argv"], None
     command = argv[0] if isinstance(argv, list) else ""
     folder = str(order["working_directory"])
     if isinstance(error, OSError) and not os.path.isdir(folder):
-        return {
-            "reason": "WORKING_DIRECTORY_NOT_FOUND",
-            "message": f"working_directory {folder!r} is not a directory on this node: create it, "
-            "or correct the version.",
-        }
-    if isinstance(error, FileNotFoundError):
-        return {
-            "reason": "COMMAND_NOT_FOUND",
-            "message": f"command {command!r} is not on this node (or its interpreter is not): install it or correct "
-            "the version's command.",
-        }
-    if isinstance(error, PermissionError):
-        return {
-            "reason": "COMMAND_NOT_EXECUTABLE",
-            "message": f"command {command!r} may not be executed by the agent's user: {error.strerror}.",
-        }
-    number = error.errno if isinstance(error, OSError) else None
-    return {
-        "reason": "START_FAILED",
-        "message": f"command {command!r} could not be executed: {error}.",
-        "errno": number,
-    }
+        reason = "WORKING_DIRECTORY_NOT_FOUND"
+        text = f"working_directory {folder!r} is not a directory on this node: create it, or correct the version."
+    elif isinstance(error, FileNotFoundError):
+        reason, fix = "COMMAND_NOT_FOUND", "install it or correct the version's command."
+        text = f"command {command!r} is not on this node (or its interpreter is not): {fix}"
+    elif isinstance(error, PermissionError):
+        reason = "COMMAND_NOT_EXECUTABLE"
+        text = f"command {command!r} may not be executed by the agent's user: {error.strerror}."
+    else:
+        reason, number = "START_FAILED", error.errno if isinstance(error, OSError) else None
+        text = f"command {command!r} could not be executed: {error}."
+    return {"reason": reason, "message": text, "errno": number}
 
 
 if __name__ == "__main__":

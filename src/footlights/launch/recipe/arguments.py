@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import re2
 from google.protobuf import json_format
@@ -39,12 +39,8 @@ def convert_arguments(
     for name in given:
         if name not in declared and name not in PUBLISHED:
             known = ", ".join(sorted({*declared, *PUBLISHED}))
-            raise InvalidArgument(
-                f"{FIELD}.{name}",
-                f"this version declares no such argument: the known ones are {known}.",
-                reason="ARGUMENT_UNKNOWN",
-                metadata={"argument": name},
-            )
+            text = f"this version declares no such argument: the known ones are {known}."
+            raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_UNKNOWN", metadata={"argument": name})
     values: dict[str, Scalar] = {}
     secrets: dict[str, object] = {}
     for name, argument in declared.items():
@@ -53,9 +49,8 @@ def convert_arguments(
             value = json_format.MessageToDict(argument.default_value)
         if value is None:
             if argument.required:
-                raise InvalidArgument(
-                    f"{FIELD}.{name}", "it is required and has no default: give it.", reason="ARGUMENT_REQUIRED"
-                )
+                text = "it is required and has no default: give it."
+                raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_REQUIRED")
             continue
         converted = convert_value(argument, value, field=f"{FIELD}.{name}")
         if argument.secret:
@@ -138,13 +133,9 @@ def _nucleus(value: object) -> list[dict[str, object]]:
     if value is None:
         return []
     field = f"{FIELD}.{NUCLEUS}"
-    if (
-        not isinstance(value, Sequence)
-        or isinstance(value, str)
-        or not all(isinstance(item, Mapping) for item in value)
-    ):
+    if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
         raise InvalidArgument(field, "it is not a list of objects: write [] or [{...}].")
-    items = [dict(item) for item in value if isinstance(item, Mapping)]
+    items = [dict(item) for item in value]
     try:
         size = len(json.dumps(items))
     except (TypeError, ValueError, RecursionError):

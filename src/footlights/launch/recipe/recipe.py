@@ -84,10 +84,8 @@ def _command(version: Version) -> None:
         if not first:
             raise refuse("version.command[0]", "it is empty: name the program to run.")
         if parse(first).names & _chosen_by_sessions(version):
-            raise refuse(
-                "version.command[0]",
-                f"{first!r} lets a session choose the program: write its name, and give arguments after it.",
-            )
+            text = f"{first!r} lets a session choose the program: write its name, and give arguments after it."
+            raise refuse("version.command[0]", text)
         _no_shell_injection(version)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -40,7 +40,6 @@ class StageAddress:
     """Its path, percent-decoded once; none is ``.`` or ``..``."""
     query: str
     text: str
-    """The address as the application is given it."""
 
     def below(self, root: StageAddress) -> bool:
         """Whether this lies in ``root`` or is it."""
@@ -119,9 +118,7 @@ def parse_root(root: str) -> StageAddress:
     stage = parse_stage(root)
     if stage.query or "?" in root:
         raise StageError(f"{root!r} has a query: a root is a directory or a URL prefix.")
-    return StageAddress(
-        stage.scheme, stage.host, stage.port, tuple(part for part in stage.segments if part), "", stage.text
-    )
+    return replace(stage, segments=tuple(part for part in stage.segments if part))
 
 
 def _path(uri: str, path: str, *, encoded: bool) -> StageAddress:

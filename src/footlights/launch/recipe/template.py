@@ -88,11 +88,6 @@ def parse(text: str, known: Iterable[str] | None = None) -> Template:
     return Template(tuple(parts))
 
 
-def escape(text: str) -> str:
-    """Return the template that renders to ``text`` whatever the values are."""
-    return text.replace("{", "{{").replace("}", "}}")
-
-
 def _part(token: re.Match[str], text: str, known: frozenset[str] | None) -> str | Placeholder:
     whole, name = token.group(), token.group(1)
     if whole in ("{{", "}}"):
