@@ -26,15 +26,6 @@ class NodeDescription:
     def __init__(
         self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: LaunchTable, *, port_blocks: int
     ) -> None:
-        """Describe a node by its parts.
-
-        Args:
-            config: What is configured.
-            devices: Its devices.
-            offer: Its launchers.
-            table: Its launches, whose processes are not foreign.
-            port_blocks: How many launches its ports allow at once.
-        """
         self._config, self._devices, self._offer, self._table = config, devices, offer, table
         self._port_blocks = port_blocks
         self._notes = list(config.warnings)

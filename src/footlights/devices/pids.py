@@ -12,9 +12,7 @@ and needs root."""
 
 
 def are_the_hosts() -> bool | None:
-    """Whether our pids are the host's: True also in a container that shares them; None where it cannot be
-    told.
-    """
+    """Whether our pids are the host's: True also in a container that shares them; None where it cannot be told."""
     if not sys.platform.startswith("linux"):
         return True if sys.platform == "win32" else None
     try:

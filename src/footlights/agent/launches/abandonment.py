@@ -22,7 +22,6 @@ class Abandonment:
     """Watches how long there has been no link."""
 
     def __init__(self, table: LaunchTable, link: Link, cluster: KnownCluster, clock: Clock) -> None:
-        """Begin to count now."""
         self._table, self._link, self._cluster, self._clock = table, link, cluster, clock
         self._unlinked_since = clock.now()
 

@@ -1,8 +1,4 @@
-"""Whether a version is a recipe that can be launched. Pure; the control plane asks at registration.
-
-What a session's arguments and stage must be is beside it: `arguments.convert_arguments` and `stages.resolve_stage`,
-which can be had from here too.
-"""
+"""Whether a version is a recipe that can be launched. Pure; the control plane asks at registration."""
 
 from __future__ import annotations
 
@@ -42,11 +38,7 @@ _MAX_GRACE_S = 3600
 
 
 def validate(version: Version) -> None:
-    """Check a version before it is registered.
-
-    Raises:
-        InvalidArgument: names the member by its path (``version.command[2]``), its value and the fix.
-    """
+    """Check a version before it is registered. Raises InvalidArgument, for the member's path, value and fix."""
     size = version.ByteSize()
     if size > MAX_RECIPE_BYTES:
         raise refuse("version", f"it is {size} bytes: at most {MAX_RECIPE_BYTES} are allowed.")
@@ -92,10 +84,8 @@ def _command(version: Version) -> None:
         if not first:
             raise refuse("version.command[0]", "it is empty: name the program to run.")
         if parse(first).names & _chosen_by_sessions(version):
-            raise refuse(
-                "version.command[0]",
-                f"{first!r} lets a session choose the program: write its name, and give arguments after it.",
-            )
+            text = f"{first!r} lets a session choose the program: write its name, and give arguments after it."
+            raise refuse("version.command[0]", text)
         _no_shell_injection(version)
 
 
