@@ -26,6 +26,7 @@ from footlights.auth import tokens
 from footlights.auth.secrets import ClusterKey
 from footlights.store import Transaction, open_store
 from footlights.store import tokens as rows
+from footlights.store.schema import TokenRow
 from tests.store.databases import Postgres, postgres
 from tests.system.stack import Process, until
 
@@ -172,7 +173,7 @@ def _seed(made: Plane, nodes: int) -> None:
             presented = tokens.parse(minted.text)
             assert presented is not None
             digest = tokens.digest(presented, key)
-            rows.add(tx, minted.token_id, digest, role, subject, "", now=now, expire_time=None)
+            rows.add(tx, TokenRow(minted.token_id, digest, role, subject, "", now, None, None))
             if role == "NODE":
                 made.nodes[subject] = minted.text
             else:

@@ -1,6 +1,6 @@
 """A control plane as a whole: what its parts do together.
 
-Covers ``control/assembly``.
+Covers ``assembly``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import httpx2
 
 from footlights.control.http import Readiness, web
 from footlights.control.observability.metrics import Metrics
+from footlights.supervision import Supervisor
 from tests.control.harness import Control, problem
 
 
@@ -36,10 +37,10 @@ async def test_a_process_that_stops_is_not_ready_and_lives(plane: Control) -> No
 async def test_a_process_whose_loop_fails_again_and_again_is_not_ready(plane: Control) -> None:
     """It says which loop; after a pass that succeeds it is ready again."""
 
-    class Failing:
-        """A supervisor as it is seen from outside."""
+    class Failing(Supervisor):
+        """Has loops that fail."""
 
-        failing: tuple[str, ...] = ("placing", "reaping")
+        failing: tuple[str, ...] = ("placing", "reaping")  # type: ignore[assignment]
 
     supervisor = Failing()
     readiness = Readiness(plane.store, supervisor)

@@ -1,4 +1,4 @@
-"""Which wish gets which slots (`decisions`, `views`), and how long the others wait (`eta`)."""
+"""Which wish gets which slots (`views`), and how long the others wait (`eta`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The placement index against the exhaustive choice, whatever happens to the fleet.
 
-Covers what it is made of: `fleet_state`, `node_table`, `nodesets`, `device_cells`, `wish_shapes`.
+Covers what it is made of: `fleet_state`, `node_directory`, `nodesets`, `device_cells`, `wish_shapes`.
 """
 
 from __future__ import annotations
@@ -99,13 +99,6 @@ class Fleet(RuleBasedStateMachine):
         self.index.withdraw(placement)
         if placement in self.holds:
             self.holds.remove(placement)
-
-    @rule(name=st.sampled_from(NAMES), number=st.integers(0, 2), slots=st.frozensets(st.integers(0, 3), min_size=1))
-    def take(self, name: str, number: int, slots: frozenset[int]) -> None:
-        """Somebody else's launch has begun."""
-        begun = SlotChoice("other", name, f"GPU-{name}-{number}", tuple(slots))
-        self.index.take(begun.node, begun.device, begun.slots)
-        self._take(begun)
 
     @rule(name=st.sampled_from(NAMES), number=st.integers(0, 2), slots=st.frozensets(st.integers(0, 3), min_size=1))
     def release(self, name: str, number: int, slots: frozenset[int]) -> None:
@@ -261,7 +254,7 @@ def test_a_view_that_is_older_than_a_placement_does_not_give_its_slots_away() ->
 
 
 def test_a_placement_is_one_launch_however_it_is_told() -> None:
-    """By the hold, by a view that has it already, by the confirmation, and by news of a launch."""
+    """By the hold, by a view that has it already, and by the confirmation."""
     before = node("a", device("1", slots=2))
     index = Index([before])
     placement = index.place(wish())
@@ -270,7 +263,6 @@ def test_a_placement_is_one_launch_however_it_is_told() -> None:
     index.set_node(exhaustive.taken(before, placement))
     index.confirm(placement)
     index.confirm(placement)
-    index.take(placement.node, placement.device, placement.slots)
 
     assert list(index.nodes()) == [exhaustive.taken(before, placement)]
 
@@ -299,7 +291,6 @@ def test_news_of_what_is_not_known_is_no_error() -> None:
     index.remove_node("a")
     index.confirm(placement)
     index.withdraw(placement)
-    index.take("a", "1", [0])
     index.release("b", "1", [0])
 
     assert list(index.nodes()) == []

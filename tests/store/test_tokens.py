@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from footlights.store import Store, Transaction, tokens
+from footlights.store.schema import TokenRow
 from tests.store.rows import NOW
 
 DAY = timedelta(days=1)
@@ -15,9 +16,8 @@ async def test_tokens_are_found_listed_and_revoked(store: Store) -> None:
 
     def write(tx: Transaction) -> None:
         for number, name in enumerate(("old", "new")):
-            tokens.add(
-                tx, name, b"digest", "admin", "ann", "for tests", now=NOW + number * DAY, expire_time=NOW + 9 * DAY
-            )
+            made, expires = NOW + number * DAY, NOW + 9 * DAY
+            tokens.add(tx, TokenRow(name, b"digest", "admin", "ann", "for tests", made, expires, None))
 
     await store.write(write)
     some = await store.read(lambda tx: tokens.some(tx, ["new", "none", "old"]))

@@ -57,8 +57,7 @@ class Grants:
     def verify(self, text: str, now: datetime) -> Grant:
         """Return the claims of the grant in ``text``.
 
-        Raises:
-            Unauthenticated: ``GRANT_INVALID``: not a grant of this cluster; ``GRANT_EXPIRED``: it has expired.
+        Raises Unauthenticated: ``GRANT_INVALID`` for what is no grant of this cluster, ``GRANT_EXPIRED``.
         """
         grant = self.read(text)
         if now >= grant.expire_time:
@@ -73,8 +72,7 @@ class Grants:
     def read(self, text: str) -> Grant:
         """Return the claims of the grant in ``text``, even if it has expired: for closing what was opened with it.
 
-        Raises:
-            Unauthenticated: ``GRANT_INVALID``: not a grant of this cluster.
+        Raises Unauthenticated (``GRANT_INVALID``) for what is no grant of this cluster.
         """
         if not text.startswith(PREFIX) or len(text) > _LONGEST:
             raise _invalid()

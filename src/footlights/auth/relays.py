@@ -34,7 +34,6 @@ class Relays:
     """Issues credentials for one set of relays."""
 
     def __init__(self, urls: Sequence[str], secret: bytes, ttl_s: float) -> None:
-        """Store the relays' URLs, the shared secret, and the lifetime of a password in seconds."""
         self._urls, self._secret, self._ttl_s = tuple(urls), secret, ttl_s
 
     def issue(self, session_id: str, now: datetime) -> Credential:
@@ -48,8 +47,7 @@ class Relays:
 def of(urls: Sequence[str], secret_file: Path | None, ttl_s: float) -> Relays | None:
     """Return the issuer for these settings; None if there is no relay.
 
-    Raises:
-        InvalidArgument: the secret cannot be read, or is empty; names ``turn_secret_file``.
+    Raises InvalidArgument where the secret cannot be read, or is empty; names ``turn_secret_file``.
     """
     if not urls or secret_file is None:
         return None

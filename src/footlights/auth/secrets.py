@@ -37,11 +37,7 @@ class ClusterKey:
     """
 
     def __init__(self, key: bytes) -> None:
-        """Use these 32 bytes.
-
-        Raises:
-            FailedPrecondition: ``CLUSTER_KEY_INVALID``: the number of bytes is wrong.
-        """
+        """Use these 32 bytes. Raises FailedPrecondition where their number is wrong."""
         if len(key) != _KEY_BYTES:
             raise _invalid(f"it has {len(key)} bytes, not {_KEY_BYTES}")
         self._key = key
@@ -53,9 +49,7 @@ class ClusterKey:
     def load_or_create(cls, path: Path, environ: Mapping[str, str]) -> ClusterKey:
         """Return the key in ``FOOTLIGHTS_CLUSTER_KEY``, else in ``path``, created with mode 0600 if missing.
 
-        Raises:
-            FailedPrecondition: ``CLUSTER_KEY_INVALID``: it is not a key; ``CLUSTER_KEY_EXPOSED``: the file's group or
-                others may read or write it.
+        Raises FailedPrecondition where it is no key, or the file's group or others may read or write it.
         """
         if text := environ.get(ENVIRONMENT, "").strip():
             return cls(_decode(text, f"the environment variable {ENVIRONMENT}"))
@@ -98,8 +92,7 @@ class Box:
     def open(self, sealed: bytes, aad: bytes) -> bytes:
         """Decrypt what was sealed with the same ``aad``.
 
-        Raises:
-            Internal: ``SECRET_UNREADABLE``: sealed with another cluster key or another ``aad``, or damaged.
+        Raises Internal where it was sealed with another cluster key or another ``aad``, or is damaged.
         """
         head, nonce, body = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:

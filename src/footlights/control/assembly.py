@@ -179,21 +179,12 @@ async def assemble(
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
 ) -> Plane:
-    """Put a control plane together on an open store.
+    """Put a control plane together on an open store; ``public_url`` is the origin that browsers see.
 
-    Args:
-        settings: The operator's.
-        store: Open, with its tables up to date.
-        key: The cluster's key.
-        origin: Where viewers reach this control plane, for routes.
-        public_url: The origin that browsers see, without a trailing slash, for the URLs of grants.
-        replica: The id of this replica, the same after a restart; empty for a new one.
-        wall: The wall clock, for moments; not used where the database has a clock of its own.
-        monotonic: The clock that measures spans, in seconds.
-        decision_wait_s: How long the answer to a creation waits for the first scheduling decision.
+    ``replica`` is this replica's id, the same after a restart; empty for a new one. ``decision_wait_s`` is how long the
+    answer to a creation waits for the first scheduling decision.
 
-    Raises:
-        errors.FailedPrecondition: The database belongs to another cluster key.
+    Raises FailedPrecondition where the database belongs to another cluster key.
     """
     clock = DatabaseClock(wall, monotonic)
     clock.read(await store.read(database_time.of_the_server))

@@ -74,14 +74,6 @@ class CautiousClock:
     BELIEVED_GAP = timedelta(hours=1)
 
     def __init__(self, wall: Wall, monotonic: Monotonic, *, newest: datetime | None = None, file: Path | None = None):
-        """Start the clock.
-
-        Args:
-            wall: The wall clock.
-            monotonic: The monotonic clock, in seconds.
-            newest: The newest moment in the store; None for an empty store.
-            file: Where the moment is kept for the next start; None to keep it nowhere.
-        """
         self._wall, self._monotonic, self._file = wall, monotonic, file
         self._lowest: dict[int, datetime] = {}
         """By the hour of monotonic time: the lowest wall clock, minus the monotonic clock."""

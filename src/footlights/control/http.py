@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from footlights.store import Store
+    from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -35,18 +36,10 @@ class Api:
     docs: Sequence[BaseRoute]
 
 
-class Loops(Protocol):
-    """The background loops of this process."""
-
-    @property
-    def failing(self) -> Sequence[str]:
-        """The names of those that keep failing."""
-
-
 class Readiness:
     """Says whether this process should be sent requests."""
 
-    def __init__(self, store: Store, supervisor: Loops) -> None:
+    def __init__(self, store: Store, supervisor: Supervisor) -> None:
         self._store, self._supervisor, self._stopping = store, supervisor, False
 
     def stop(self) -> None:
@@ -75,15 +68,7 @@ def web(
     api: Api | None,
     front_door: FrontDoor | None,
 ) -> ASGIApp:
-    """Return the ASGI application of a control plane.
-
-    Args:
-        metrics: What ``/metrics`` shows.
-        readiness: What ``/readyz`` says.
-        queued: Returns how many writes wait for the store, for ``/metrics``.
-        api: The gateway and its pages; None without the role ``api``.
-        front_door: Viewers' signalling; None without the role ``frontdoor``.
-    """
+    """Return the ASGI application of a control plane."""
 
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "SERVING"})

@@ -55,8 +55,7 @@ class HttpListener:
     def __init__(self, settings: ServerSettings) -> None:
         """Bind the socket, so that its port is known.
 
-        Raises:
-            errors.FailedPrecondition: the address cannot be listened on.
+        Raises FailedPrecondition where the address cannot be listened on.
         """
         self._settings = settings
         self._socket = _bind(settings.http_listen)
@@ -136,8 +135,7 @@ class GrpcListener:
     def __init__(self, settings: ServerSettings, services: Sequence[str]) -> None:
         """Make the server; handlers are added to ``server`` before it is started.
 
-        Raises:
-            errors.FailedPrecondition: the address cannot be listened on.
+        Raises FailedPrecondition where the address cannot be listened on.
         """
         self._services = tuple(services)
         self.server = grpc.aio.server(options=_GRPC_OPTIONS)

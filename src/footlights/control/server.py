@@ -46,11 +46,7 @@ CALLS_TIMEOUT_S = 10.0
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve until SIGINT or SIGTERM.
-
-    Raises:
-        errors.Error: it cannot start; the message says why and what to do.
-    """
+    """Serve until SIGINT or SIGTERM. Raises Error where it cannot start; the message says why and what to do."""
     import uvloop
 
     set_up_logging(settings.log_format, settings.log_level)

@@ -31,8 +31,8 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
 class ServerSettings:
     """A control plane's settings.
 
-    Raises:
-        InvalidArgument: a setting is out of bounds or contradicts another; ``field`` names it as the command line does.
+    Raises InvalidArgument where a setting is out of bounds or contradicts another; ``field`` names it as the command
+    line does.
     """
 
     data_dir: Path

@@ -39,13 +39,7 @@ class Topic(Generic[T]):
         self._expected: dict[T, asyncio.Event] = {}
 
     def publish(self, *items: T, everything: bool = False, origin: Subscription[T] | None = None) -> None:
-        """Tell every subscription.
-
-        Args:
-            items: What has changed; may be left out where no reader asks.
-            everything: Whether anything may have changed.
-            origin: A subscription that is not told, because it brought the news.
-        """
+        """Tell every subscription except ``origin``, which brought the news; ``everything``: all may have changed."""
         if items or everything:
             for subscription in self._subscriptions:
                 if subscription is not origin:
@@ -63,9 +57,7 @@ class Topic(Generic[T]):
     def subscribe(self, ready: asyncio.Event | None = None, *, pending: bool = False) -> Subscription[T]:
         """Return a new subscription; close it, or use it in a ``with`` statement.
 
-        Args:
-            ready: The event to set when there is something to read, to wait for several topics at once.
-            pending: Whether there is something to read at once: the first look does not wait for a change.
+        ``ready`` is set when there is something to read, to wait for several topics at once; ``pending``: now.
         """
         subscription = Subscription(self, ready or asyncio.Event())
         self._subscriptions.add(subscription)

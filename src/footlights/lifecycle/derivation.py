@@ -43,15 +43,9 @@ def derive_state(
     failures: int = 0,
     notice: str = "",
 ) -> DerivedState:
-    """Say where a session stands.
+    """Return a session's state; ``wish`` is why its end was asked for, ``failures`` how many launches failed before.
 
-    Args:
-        intent: What is wanted of it.
-        wish: Why its end was asked for; set exactly when ``intent`` is END.
-        launch: Its current launch; None while it has none.
-        wish_message: A sentence that goes with ``wish``.
-        failures: How many of its launches failed before, this one not counted.
-        notice: What its owner should know while it runs, such as that its node is being drained.
+    ``notice`` is what its owner should know while it runs, such as that its node is being drained.
     """
     if launch is None:
         if intent is Intent.RUN:

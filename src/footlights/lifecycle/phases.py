@@ -35,14 +35,7 @@ class Phases:
 
 
 def phases(began: datetime, ready: datetime | None, ending: datetime | None, ended: datetime) -> Phases:
-    """Split the time from ``began`` to ``ended``; moments out of order, as of clocks that were set, are put in order.
-
-    Args:
-        began: When its slots were leased.
-        ready: When it became ready; None where it never did.
-        ending: When its end was asked for or first seen; None where it was gone at once.
-        ended: When its slots were freed, or this moment.
-    """
+    """Split the time from ``began`` to ``ended``; moments out of order, as after a clock was set, are sorted."""
     ended = max(began, ended)
     stop = min(max(began, ending), ended) if ending is not None else ended
     start = min(max(began, ready), stop) if ready is not None else stop

@@ -1,8 +1,8 @@
 """Placement: wishes and nodes in, decisions with reasons out. Pure: no clock, no store, no third party.
 
 * `Index` (`index`, on top of `fleet_state`) keeps the fleet in memory and chooses in microseconds among tens of
-  thousands of devices: nodes as sets of bits (`nodesets`, `node_table`), devices in cells of equals (`device_cells`),
-  and wishes that ask for the same matched once (`wish_shapes`).
+  thousands of devices: nodes as sets of bits (`nodesets`, `node_directory`), devices in cells of equals
+  (`device_cells`), and wishes that ask for the same matched once (`wish_shapes`).
 * `checks` says why a node or device is refused, in one fixed order; `explanation` applies them to one wish and every
   device. The index is built from the same checks, and tests compare each of its choices and reasons with a search
   through all devices.
@@ -13,11 +13,10 @@ index, not by this package's memory.
 """
 
 from footlights.scheduler.checks import device_refusal, node_refusal
-from footlights.scheduler.decisions import SlotChoice
 from footlights.scheduler.eta import eta_s
 from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, verdicts
 from footlights.scheduler.index import Index
-from footlights.scheduler.views import DeviceView, NodeView, Verdict, Wish
+from footlights.scheduler.views import DeviceView, NodeView, SlotChoice, Verdict, Wish
 
 __all__ = [
     "DeviceVerdict",

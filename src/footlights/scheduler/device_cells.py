@@ -29,7 +29,6 @@ class DeviceModel:
     __slots__ = ("cells", "hardware", "memory_gib", "sample")
 
     def __init__(self, sample: DeviceView) -> None:
-        """Start from one device of the model; only what it can do counts."""
         self.sample = sample
         self.hardware = sample.kind in HARDWARE
         self.memory_gib = memory_gib(sample)
@@ -42,15 +41,6 @@ class DeviceCell:
     __slots__ = ("foreign", "free", "kind", "layers", "memory", "sick")
 
     def __init__(self, kind: DeviceModel | None, sick: str, free: int, foreign: bool, memory: int) -> None:
-        """Start empty.
-
-        Args:
-            kind: Their model; None for devices that are sick.
-            sick: The reason for which no session gets them; empty where they are well.
-            free: How many of their slots are free.
-            foreign: Whether something foreign runs there.
-            memory: The step of their free memory.
-        """
         self.kind, self.sick = kind, sick
         self.free, self.foreign, self.memory = free, foreign, memory
         self.layers = [0]
@@ -85,7 +75,6 @@ class DeviceCells:
     """All cells."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self.made = 0
         """Grows whenever a cell comes or goes: what was matched against fewer is matched again."""
         self._kinds: dict[tuple[object, ...], DeviceModel] = {}

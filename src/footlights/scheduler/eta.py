@@ -12,11 +12,6 @@ def eta_s(position: int, ends_s: Sequence[float], start_s: float | None) -> floa
     """Estimate the seconds until the wish at ``position`` is ready; None where nothing can be known.
 
     It is the time to the ``position``-th known end: an upper bound for leases that run to their limit, and no promise.
-
-    Args:
-        position: Its place in the queue, 1 is next.
-        ends_s: When leases end at the latest, in seconds from now, ascending; those without an end are left out.
-        start_s: The median of the measured times from placed to ready; None before the first.
     """
     if len(ends_s) < position:
         return None

@@ -50,11 +50,7 @@ def verdicts(wish: Wish, nodes: Iterable[NodeView]) -> list[NodeVerdict]:
 
 
 def counted(counts: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
-    """Say how many nodes and devices are against a wish for which reason, most frequent first: ``NO_SLOT: 3 devices``.
-
-    Args:
-        counts: By (reason, ``node`` or ``device``); what is not above 0 is not said.
-    """
+    """Return the counts by (reason, ``node`` or ``device``) as text, most frequent first: ``NO_SLOT: 3 devices``."""
     return tuple(
         f"{reason}: {count} {thing}{'s' if count > 1 else ''}"
         for (reason, thing), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))

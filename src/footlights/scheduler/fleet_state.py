@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from footlights.scheduler.device_cells import DeviceCell, DeviceCells
-from footlights.scheduler.node_table import KnownDevice, KnownNode, NodeTable
+from footlights.scheduler.node_directory import KnownDevice, KnownNode, NodeDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from footlights.scheduler.decisions import SlotChoice
-    from footlights.scheduler.views import NodeView
+    from footlights.scheduler.views import NodeView, SlotChoice
 
 NodeDevice = tuple[KnownNode, KnownDevice]
 
@@ -27,7 +26,7 @@ class FleetState:
 
     def __init__(self, nodes: Iterable[NodeView] = ()) -> None:
         """Start with some nodes, as for ``set_node``: all at once is faster than one by one."""
-        self._table = NodeTable()
+        self._table = NodeDirectory()
         self._cells = DeviceCells()
         self._changes = 0
         """Grows whenever anything changes."""
@@ -64,16 +63,6 @@ class FleetState:
         self._table.leave(member)
         self._cells.narrow(member.position)
         self._changed(freed=False)
-
-    def take(self, node: str, device: str, slots: Iterable[int]) -> None:
-        """Note that a launch has begun on these slots; nothing for an unknown device, or where that is known."""
-        member, held = self._find(node, device)
-        fresh = set(slots)
-        if member is None or held is None or fresh <= held.known:
-            return
-        held.known |= fresh
-        member.known_launches += 1
-        self._settle(member, held, freed=False)
 
     def release(self, node: str, device: str, slots: Iterable[int]) -> None:
         """Note that the launch on these slots has ended; nothing for an unknown device, or where they are free."""

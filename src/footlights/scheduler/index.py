@@ -6,10 +6,10 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from footlights.scheduler.decisions import SlotChoice
 from footlights.scheduler.explanation import NodeVerdict, counted, verdicts
 from footlights.scheduler.fleet_state import FleetState, NodeDevice
 from footlights.scheduler.nodesets import positions, sample
+from footlights.scheduler.views import SlotChoice
 from footlights.scheduler.wish_shapes import Key, WishShape, key_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Index(FleetState):
       is gone;
     * ``place`` for a wish, which also holds the slots until ``confirm`` (the store has them) or ``withdraw`` (it does
       not have them);
-    * ``take`` and ``release``, where it learns of single launches before the node's next view.
+    * ``release``, where it learns of the end of a launch before the node's next view.
 
     Every placement must be confirmed or withdrawn. Its hold outlives ``set_node``, so that a view which was read before
     the placement was written does not give its slots away again; after ``confirm`` such a view would. So pass no view
@@ -63,7 +63,6 @@ class Index(FleetState):
     """
 
     def __init__(self, nodes: Iterable[NodeView] = ()) -> None:
-        """Start with some nodes."""
         super().__init__(nodes)
         self._shapes: dict[Key, WishShape] = {}
 

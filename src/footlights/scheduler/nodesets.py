@@ -54,7 +54,6 @@ class NodeSets(Generic[K]):
     """Sets of nodes by key; empty ones are not kept."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self.by_key: dict[K, int] = {}
 
     def get(self, key: K) -> int:

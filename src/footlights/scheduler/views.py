@@ -1,4 +1,4 @@
-"""The inputs of placement: wishes, nodes and devices, as frozen facts of one moment."""
+"""What placement takes and gives: wishes, nodes and devices, as facts of one moment, and the slots that it chooses."""
 
 from __future__ import annotations
 
@@ -80,3 +80,13 @@ class Verdict:
 
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotChoice:
+    """The wish gets these slots."""
+
+    session_id: str
+    node: str
+    device: str
+    slots: tuple[int, ...]

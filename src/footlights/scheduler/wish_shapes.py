@@ -40,7 +40,6 @@ class WishShape:
     """
 
     def __init__(self, wish: Wish) -> None:
-        """Start from any wish of the shape."""
         self.wish = wish
         self.classes: list[list[list[DeviceCell]]] = []
         self.refused: dict[frozenset[str], int] = {}

@@ -56,8 +56,7 @@ def migrate(data_dir: Path, database: str = "") -> tuple[str, str]:
 
     SQLite's data directory is locked meanwhile, so that its server must be stopped.
 
-    Raises:
-        errors.Error: as ``open_store`` does.
+    Raises as ``open_store`` does.
     """
     release = opening.lock(data_dir) if not database else None
     try:
@@ -73,9 +72,7 @@ def migrate(data_dir: Path, database: str = "") -> tuple[str, str]:
 def check(data_dir: Path, database: str = "") -> DatabaseCheck:
     """Check that a database is undamaged and its rows consistent. May run beside its server.
 
-    Raises:
-        errors.FailedPrecondition: there is none.
-        errors.Unavailable: it cannot be read.
+    Raises FailedPrecondition where there is none; Unavailable where it cannot be read.
     """
     _must_exist(data_dir, database)
     with opening.opened(data_dir, database) as engine, _reported(engine.shown):

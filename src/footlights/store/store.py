@@ -39,7 +39,6 @@ class Store:
     """How often a write is run again that had a serialization conflict with another process."""
 
     def __init__(self, engine: DatabaseEngine, *, readers: int = 4, on_close: Callable[[], None] | None = None) -> None:
-        """Start the threads."""
         self.engine = engine
         self._on_close = on_close
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
+from footlights.store.bulk import Inserter
 from footlights.store.schema import TOKEN, TokenRow
 
 if TYPE_CHECKING:
@@ -31,29 +32,9 @@ def everything(tx: Transaction) -> list[TokenRow]:
     return tx.all(select(TOKEN).order_by(TOKEN.c.created_time.desc(), TOKEN.c.token_id), TokenRow)
 
 
-def add(
-    tx: Transaction,
-    token_id: str,
-    digest: bytes,
-    role: str,
-    subject: str,
-    description: str,
-    *,
-    now: datetime,
-    expire_time: datetime | None,
-) -> None:
+def add(tx: Transaction, row: TokenRow) -> None:
     """Add a token."""
-    tx.execute(
-        insert(TOKEN).values(
-            token_id=token_id,
-            digest=digest,
-            role=role,
-            subject=subject,
-            description=description,
-            created_time=now,
-            expire_time=expire_time,
-        )
-    )
+    _insert(tx, [row])
 
 
 def revoke(tx: Transaction, token_id: str, *, now: datetime) -> TokenRow | None:
@@ -62,3 +43,6 @@ def revoke(tx: Transaction, token_id: str, *, now: datetime) -> TokenRow | None:
         update(TOKEN).where(TOKEN.c.token_id == token_id, TOKEN.c.revoked_time.is_(None)).values(revoked_time=now)
     )
     return get(tx, token_id)
+
+
+_insert = Inserter(TOKEN)

@@ -38,7 +38,6 @@ class Transaction:
     __slots__ = ("connection", "engine")
 
     def __init__(self, connection: Connection, engine: DatabaseEngine) -> None:
-        """Wrap a connection on which a transaction has begun."""
         self.connection, self.engine = connection, engine
 
     def execute(self, statement: Executable, parameters: Any = None) -> Result[*tuple[Any, ...]]:
@@ -46,11 +45,7 @@ class Transaction:
         return self.connection.execute(statement, parameters)
 
     def one(self, statement: Executable, row: type[RowT], parameters: Any = None) -> RowT | None:
-        """Return the first row; None where there is none.
-
-        Raises:
-            errors.Internal: it cannot be decoded.
-        """
+        """Return the first row; None where there is none. Raises Internal where it cannot be decoded."""
         result = self.connection.execute(statement, parameters)
         try:
             found = result.first()

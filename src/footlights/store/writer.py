@@ -70,8 +70,7 @@ class Undone(Exception):
 def run(transaction: Transaction, batch: Sequence[Write]) -> None:
     """Run everything in one open transaction, and record each answer or failure on its write.
 
-    Raises:
-        Undone: the batch is one write and failed; the caller must roll the transaction back.
+    Raises Undone where the only write has failed: the caller must roll the transaction back.
     """
     if len(batch) == 1:
         # Nothing else shares the commit, so its own rollback is enough: no savepoint.

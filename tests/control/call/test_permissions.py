@@ -1,6 +1,6 @@
 """Who may call what, and whose sessions they see.
 
-Covers ``call/authenticate``, ``sessions/access``, ``sessions/terminate`` and ``services/tokens``.
+Covers ``call.authenticate``, ``sessions.access``, ``sessions.terminate`` and ``services.tokens``.
 """
 
 from __future__ import annotations

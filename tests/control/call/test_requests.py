@@ -1,6 +1,6 @@
 """Every parameter, default and bound of StreamingService, the same over REST and in process.
 
-Covers ``call/bounds``, ``sessions/filters``, ``sessions/request_checks`` and ``sessions/service``.
+Covers ``call.bounds``, ``sessions.request_checks`` and ``sessions.service``.
 """
 
 from __future__ import annotations

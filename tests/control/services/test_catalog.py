@@ -1,6 +1,6 @@
 """Applications, versions, releases and profiles as data.
 
-Covers ``services/applications``, ``services/profiles``, ``services/catalog`` and ``control/present``.
+Covers ``services.applications``, ``services.profiles``, ``services.catalog`` and ``control.present``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a session is made of: idempotency, secrets, profiles, releases.
 
-Covers ``sessions/create``, ``sessions/resolve`` and ``sessions/request_checks``.
+Covers ``sessions.create``, ``sessions.resolve`` and ``sessions.request_checks``.
 """
 
 from __future__ import annotations

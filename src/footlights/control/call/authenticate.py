@@ -30,20 +30,12 @@ class Authenticator(Protocol):
     async def caller(self, authorization: str) -> Caller:
         """Return the caller that presents an ``Authorization`` header.
 
-        Raises:
-            errors.Unauthenticated: There is none, or its credentials are not valid now.
+        Raises Unauthenticated where there is none, or its credentials are not valid now.
         """
 
 
 class TokenAuthenticator:
-    """Checks API tokens against the store. A valid token is remembered for a few seconds, a refusal never.
-
-    Args:
-        store: Has the tokens' digests.
-        key: What digests are made with.
-        clock: The wall clock that tokens expire by.
-        replica_proof: What other replicas present; empty where there are none.
-    """
+    """Checks API tokens against the store. A valid token is remembered for a few seconds, a refusal never."""
 
     TTL_S = 5.0
     MAX_REMEMBERED = 10_000

@@ -20,11 +20,7 @@ MAX_TTL_S = 10 * MAX_S
 def positive(
     field: str, span: Duration, *, most_s: int = MAX_S, fix: str = "Give a duration such as '1800s'."
 ) -> float:
-    """Return a duration in seconds.
-
-    Raises:
-        InvalidArgument: It is 0, negative, or longer than ``most_s``.
-    """
+    """Return a duration in seconds. Raises InvalidArgument where it is 0, negative, or longer than ``most_s``."""
     value = seconds(span)
     if value <= 0:
         raise InvalidArgument(field, f"must be more than 0s (got {value:g}s). {fix}", reason="OUT_OF_RANGE")
@@ -34,8 +30,7 @@ def positive(
 def not_negative(field: str, span: Duration, *, most_s: int = MAX_S, fix: str) -> float:
     """Return a duration in seconds, which may be 0.
 
-    Raises:
-        InvalidArgument: It is negative, or longer than ``most_s``.
+    Raises InvalidArgument where it is negative, or longer than ``most_s``.
     """
     value = seconds(span)
     if value < 0:

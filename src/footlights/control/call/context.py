@@ -20,15 +20,7 @@ ResponseT_contra = TypeVar("ResponseT_contra", bound=Message, contravariant=True
 
 
 class Call:
-    """A call in progress. It is cancelled by cancelling the task that runs its handler.
-
-    Args:
-        method: ``/package.Service/Method``.
-        metadata: What the client sent beside the request.
-        peer: The client's address as gRPC writes it.
-        deadline: When the call ends, on the event loop's clock; None for never.
-        send_metadata: Sends the initial metadata of a stream before its first response.
-    """
+    """A call in progress. It is cancelled by cancelling the task that runs its handler."""
 
     __slots__ = (
         "_send_metadata", "caller", "deadline", "idempotency_key", "initial_metadata", "metadata", "method", "peer",

@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 
 
 class Pacing:
-    """Says when a REST call may start.
-
-    Args:
-        links: Returns how many links are open here.
-        messages: Returns how many messages have come over them so far.
-        monotonic: The clock, in seconds.
-        worked: The processor time of this process so far, in seconds.
-    """
+    """Says when a REST call may start."""
 
     WINDOW_S = 0.02
     LEAST_SHARE = 0.7

@@ -60,15 +60,8 @@ class Pipeline:
     ) -> T:
         """Run one call.
 
-        Args:
-            rpc: What is called.
-            request: The request, or the stream that requests are read from.
-            call: What goes along with it.
-            proceed: The handler, or what runs it.
-
-        Raises:
-            errors.Error: The call failed.
-            asyncio.CancelledError: Its client has ended it, or its deadline has passed.
+        Raises Error where the call failed; asyncio.CancelledError where its client has ended it, or its deadline has
+        passed.
         """
         started = time.perf_counter()
         code, reason = "OK", ""

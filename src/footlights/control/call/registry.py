@@ -60,11 +60,7 @@ class Registry:
     """The RPCs that this process serves, by path."""
 
     def __init__(self, services: Sequence[Service]) -> None:
-        """Resolve every RPC of the services.
-
-        Raises:
-            LookupError: An RPC has no handler, or names no permission.
-        """
+        """Resolve every RPC of the services. Raises LookupError where an RPC has no handler, or names no permission."""
         self.rpcs = {rpc.path: rpc for service in services for rpc in _resolve(service)}
         self.services = tuple(service.descriptor.full_name for service in services)
 

@@ -97,9 +97,9 @@ def _rules(field: FieldDescriptor, rules: annotations_pb2.Rules, *, defaults: bo
     if rules.pattern:
         yield _pattern(field, re.compile(rules.pattern))
     if rules.HasField("max_length"):
-        yield _length(field, rules.max_length)
+        yield _size(field, rules.max_length, "characters", "TOO_LONG")
     if rules.HasField("max_items"):
-        yield _items(field, rules.max_items)
+        yield _size(field, rules.max_items, "items", "TOO_MANY")
 
 
 def _default(field: FieldDescriptor, text: str) -> Check:
@@ -166,26 +166,11 @@ def _pattern(field: FieldDescriptor, pattern: re.Pattern[str]) -> Check:
     return check
 
 
-def _length(field: FieldDescriptor, most: int) -> Check:
+def _size(field: FieldDescriptor, most: int, unit: str, reason: str) -> Check:
     def check(message: Message, path: str) -> None:
-        if len(getattr(message, field.name)) > most:
-            raise InvalidArgument(
-                _name(field, path),
-                f"has {len(getattr(message, field.name))} characters. Give at most {most}.",
-                reason="TOO_LONG",
-            )
-
-    return check
-
-
-def _items(field: FieldDescriptor, most: int) -> Check:
-    def check(message: Message, path: str) -> None:
-        if len(getattr(message, field.name)) > most:
-            raise InvalidArgument(
-                _name(field, path),
-                f"has {len(getattr(message, field.name))} items. Give at most {most}.",
-                reason="TOO_MANY",
-            )
+        size = len(getattr(message, field.name))
+        if size > most:
+            raise InvalidArgument(_name(field, path), f"has {size} {unit}. Give at most {most}.", reason=reason)
 
     return check
 

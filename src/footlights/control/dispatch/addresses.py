@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 def check(facts: node_pb2.NodeFacts, peer: str) -> None:
     """Refuse addresses at which the control plane would reach itself, or no single machine.
 
-    Args:
-        facts: The agent's facts.
-        peer: The origin of its link in gRPC's form: ``ipv4:10.0.0.7:40312``, ``unix:…``, ``inproc:``.
-
-    Raises:
-        InvalidArgument: an address is refused.
+    ``peer`` is the origin of its link in gRPC's form, such as ``ipv4:10.0.0.7:40312``. Raises InvalidArgument.
     """
     local = not peer.startswith(("ipv4:", "ipv6:")) or is_loopback(_host(peer))
     for name in ("public_address", "signal_address"):

@@ -93,14 +93,7 @@ def of_launches(
 def of_launch(
     launch: LaunchRow, session: SessionRow, version: application_pb2.Version | None, box: Box
 ) -> agent_pb2.Assignment:
-    """Return what an agent is told of a launch.
-
-    Args:
-        launch: The launch.
-        session: Its session.
-        version: The version that it runs; None where it is to stop: it does not matter then what it was.
-        box: Opens the session's secrets.
-    """
+    """Return what an agent is told of a launch; one that is to stop needs no version."""
     message = agent_pb2.Assignment(
         launch_id=launch.launch_id,
         session_id=launch.session_id,

@@ -87,8 +87,7 @@ class DuplicateIdentities:
     async def check(self, hello: agent_pb2.Hello) -> int:
         """Return the node's epoch as it was read; a link that begins on it is its newest.
 
-        Raises:
-            errors.AlreadyExists: another agent has this name; both are told.
+        Raises AlreadyExists where another agent has this name; both are told.
         """
         known = await self._known(hello.node)
         row, unknown = known.row, known.beyond(hello)

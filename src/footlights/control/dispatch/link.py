@@ -84,17 +84,6 @@ class AgentLink:
         interval_s: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create a link that is heard at this moment.
-
-        Args:
-            node: The node.
-            incarnation: Of the agent.
-            epoch: The link's.
-            known: The launches that the agent says it knows. The link keeps the set and adds to it.
-            peer: Where it comes from, as gRPC says it.
-            interval_s: How often the agent sends a heartbeat.
-            monotonic: The clock that measures silence.
-        """
         self.node, self.incarnation, self.epoch = node, incarnation, epoch
         self.peer, self.interval_s = peer, interval_s
         self._monotonic = monotonic
@@ -133,8 +122,7 @@ class AgentLink:
     ) -> None:
         """Send with ``write`` what is queued, until ``listen`` returns or the link is closed.
 
-        Raises:
-            Exception: the close reason, where there is one.
+        Raises the close reason, where there is one.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -215,9 +203,7 @@ class AgentLink:
     ) -> agent_pb2.Assignments:
         """Return all that the node is to run, as the agent is to be told it; from now on it is told what changes.
 
-        Args:
-            running: What all assignments of the node follow from.
-            found: The assignments; one that is missing could not be made and is not told.
+        ``running`` is what all assignments of the node follow from; one that ``found`` lacks could not be made.
         """
         fresh = self._take(running, found)
         if self._state is not LinkState.CLOSED:

@@ -93,13 +93,7 @@ class LinkRegistry:
         """Find another agent under this name whose link is here and alive, and warn it; return its incarnation.
 
         An agent that was restarted leaves a link behind that ends, or says nothing more. One that still responds is
-        another agent, and of the two it has the node's launches.
-
-        Args:
-            node: The name under which a new link is to be opened.
-            incarnation: Of the agent that opens it.
-            timeout_s: How long a link may take to respond; one that was silent for longer before is not asked.
-            notice: What the other agent is told.
+        another agent, and of the two it has the node's launches. One that was silent for ``timeout_s`` is not asked.
         """
         link = self._links.get(node)
         if link is None or link.incarnation == incarnation or link.silent_for() > timeout_s:

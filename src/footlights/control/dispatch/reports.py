@@ -82,8 +82,7 @@ class ReportRecorder:
 
         A report that cannot be recorded is skipped, and accepted again when the agent repeats it.
 
-        Raises:
-            errors.Unavailable: the store fails: nothing is recorded.
+        Raises Unavailable where the store fails: nothing is recorded.
         """
         known = [report for report in reports if report.state in _STATES]
         if len(known) < len(reports):

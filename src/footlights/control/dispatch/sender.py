@@ -107,9 +107,7 @@ class AssignmentSender:
     async def full_set(self, link: AgentLink) -> agent_pb2.Assignments:
         """Return all that a node is to run, for a link that has just opened; from now on it is told what changes.
 
-        Raises:
-            Exception: an assignment of a launch that the agent knows cannot be made. Left out of the set, it would be
-                ended.
+        Raises what keeps the assignment of a launch that the agent knows from being made: left out, it would be ended.
         """
         try:
             reading = await self._first(link)

@@ -12,7 +12,6 @@ class Countdowns(Generic[K]):
     """Running countdowns by key. A wall clock that jumps changes none of them."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        """Start without any."""
         self._monotonic = monotonic
         self._ends: dict[K, float] = {}
 

@@ -54,7 +54,6 @@ class Deadlines:
     PAGE = 2000
 
     def __init__(self, context: ExpiryContext) -> None:
-        """Create it without a countdown."""
         self._context = context
         monotonic = context.monotonic
         self._queue: Countdowns[str] = Countdowns(monotonic)

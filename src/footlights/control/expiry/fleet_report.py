@@ -19,7 +19,6 @@ class FleetReport:
     """How often the gauges are set."""
 
     def __init__(self, context: ExpiryContext) -> None:
-        """Create it, stopped."""
         self._context = context
         self._feed: Feed | None = None
         self._reported_at = -math.inf

@@ -37,15 +37,6 @@ class ExpiryLoop:
         clock: Callable[[], datetime],
         retention_days: int,
     ) -> None:
-        """Create the loop and its parts.
-
-        Args:
-            context: What all parts work with.
-            silences: Judges heartbeats.
-            brake: The mass-loss guard.
-            clock: The wall clock, for moments that are stored.
-            retention_days: How long ended sessions are kept.
-        """
         self._context, self._silences, self._brake, self._clock = context, silences, brake, clock
         self._monotonic = context.monotonic
         self._deadlines, self._stuck = Deadlines(context), StuckLaunches(context)
@@ -60,11 +51,7 @@ class ExpiryLoop:
         await self._context.supervisor.supervise(self.NAME, self._pass, every_s=self.PERIOD_S, expected=(errors.Error,))
 
     async def expire_once(self, late_s: float = 0.0) -> None:
-        """Make one pass.
-
-        Args:
-            late_s: How many seconds later than due it begins, including the time that the pass before took.
-        """
+        """Make one pass, which begins ``late_s`` later than due, including the time that the pass before took."""
         now, started = self._clock(), self._monotonic()
         self._context.cautious()  # it has to see the wall clock often, also on replicas that measure nothing by it
         self._brake.late(late_s)

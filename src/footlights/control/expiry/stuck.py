@@ -29,7 +29,6 @@ class StuckLaunches:
     """Counts down from when a launch was told to end, and says which should have been gone long ago."""
 
     def __init__(self, context: ExpiryContext) -> None:
-        """Create it without a countdown."""
         self._context = context
         self._countdowns: Countdowns[str] = Countdowns(context.monotonic)
         self._unreadable: set[str] = set()

@@ -75,11 +75,7 @@ class LivenessJudge:
         return MISSED_HEARTBEATS * self._heartbeat_s
 
     async def judge_once(self, *, orphans: bool) -> bool:
-        """Make one pass; return whether expiry pauses, and nothing was marked.
-
-        Args:
-            orphans: Whether the nodes of replicas that are gone are this one's to judge.
-        """
+        """Make one pass, with ``orphans`` also over the nodes of gone replicas; return whether expiry pauses."""
         started = self._monotonic()
         pause = self._links.fleet_size // NODES_JUDGED_PER_S
         if started - self._judged_at < min(LONGEST_LOOK_S, pause):

@@ -31,18 +31,13 @@ async def watch(path: Path, metrics: Metrics, *, supervisor: Supervisor, period_
 def expiry(path: Path) -> datetime:
     """Return when a chain expires (UTC): the earliest expiry of one of its certificates.
 
-    Raises:
-        InvalidArgument: ``tls_cert`` cannot be read, or holds no certificate.
+    Raises InvalidArgument where ``tls_cert`` cannot be read, or holds no certificate.
     """
     return min(certificate.not_valid_after_utc for certificate in _chain(path))
 
 
 def name(path: Path) -> str:
-    """Return a name that the first certificate is valid for; empty where it has none.
-
-    Raises:
-        InvalidArgument: as ``expiry``.
-    """
+    """Return a name that the first certificate is valid for; empty where it has none. Raises as ``expiry``."""
     try:
         names = _chain(path)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -22,14 +22,7 @@ async def watch(
     period_s: float = PERIOD_S,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Measure until cancelled.
-
-    Args:
-        observe: Takes by how many seconds a sleep was too long.
-        supervisor: Runs the loop.
-        period_s: How long each sleep is to be.
-        monotonic: The clock that measures.
-    """
+    """Measure until cancelled."""
 
     async def once() -> None:
         started = monotonic()

@@ -7,6 +7,8 @@ concerns one process alone is in ``process_metrics``.
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from footlights.control.observability.process_metrics import ProcessMetrics
@@ -27,57 +29,39 @@ class Metrics(ProcessMetrics):
     """The metrics of one control plane, in a registry of their own."""
 
     def __init__(self) -> None:
-        super().__init__(CollectorRegistry())
-        self._handled = Counter(
+        registry = CollectorRegistry()
+        super().__init__(registry)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._handled = counter(
             "grpc_server_handled_total",
             "Calls that ended, by gRPC status code.",
             ("grpc_service", "grpc_method", "grpc_code"),
-            registry=self.registry,
         )
-        self._handling = Histogram(
+        self._handling = histogram(
             "grpc_server_handling_seconds",
             "Duration of calls; of streams until their end.",
             ("grpc_service", "grpc_method"),
-            registry=self.registry,
         )
-        self._ended = Counter(
-            "footlights_session_ends_total", "Sessions that ended.", ("reason",), registry=self.registry
-        )
-        self._start = Histogram(
+        self._ended = counter("footlights_session_ends_total", "Sessions that ended.", ("reason",))
+        self.started = histogram(
             "footlights_session_start_seconds",
             "Time from the placement of a launch until it was ready.",
             buckets=_START_BUCKETS,
-            registry=self.registry,
-        )
-        self._sessions = Gauge(
-            "footlights_sessions",
-            "Sessions that have not ended.",
-            ("state", "application"),
-            registry=self.registry,
-        )
-        self._slots = Gauge("footlights_slots", "Slots of all devices.", ("kind", "state"), registry=self.registry)
-        self._nodes = Gauge("footlights_nodes", "Nodes.", ("state",), registry=self.registry)
-        self._pass = Histogram(
-            "footlights_placing_seconds", "Duration of a pass of the scheduler.", registry=self.registry
-        )
-        self._refused = Counter(
-            "footlights_launches_refused_total", "Launches that a node refused.", ("reason",), registry=self.registry
-        )
-        self._stuck = Gauge(
-            "footlights_stuck_sessions",
-            "Sessions whose end is overdue; their slots are withheld.",
-            registry=self.registry,
-        )
-        self._slot_seconds = Counter(
+        ).observe
+        self._sessions = gauge("footlights_sessions", "Sessions that have not ended.", ("state", "application"))
+        self._slots = gauge("footlights_slots", "Slots of all devices.", ("kind", "state"))
+        self._nodes = gauge("footlights_nodes", "Nodes.", ("state",))
+        self.placed = histogram("footlights_placing_seconds", "Duration of a pass of the scheduler.").observe
+        self._refused = counter("footlights_launches_refused_total", "Launches that a node refused.", ("reason",))
+        self.stuck = gauge("footlights_stuck_sessions", "Sessions whose end is overdue; their slots are withheld.").set
+        self._slot_seconds = counter(
             "footlights_slot_seconds_total",
             "Time that slots were held by launches that have ended, by phase.",
             ("phase",),
-            registry=self.registry,
         )
         self.spent(Phases())
-        self._brake = Gauge(
-            "footlights_brake", "1 while expiry pauses for this reason.", ("reason",), registry=self.registry
-        )
+        self._brake = gauge("footlights_brake", "1 while expiry pauses for this reason.", ("reason",))
         self.brake(None)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
         for end in EndReason:
@@ -95,21 +79,9 @@ class Metrics(ProcessMetrics):
         """Count the end of a session."""
         self._ended.labels(reason).inc()
 
-    def started(self, seconds: float) -> None:
-        """Count a launch that became ready."""
-        self._start.observe(seconds)
-
     def refused(self, reason: str) -> None:
         """Count a launch that a node refused."""
         self._refused.labels(reason or "UNKNOWN").inc()
-
-    def placed(self, seconds: float) -> None:
-        """Count a pass of the scheduler."""
-        self._pass.observe(seconds)
-
-    def stuck(self, count: int) -> None:
-        """Set how many sessions' ends are overdue."""
-        self._stuck.set(count)
 
     def spent(self, spent: Phases) -> None:
         """Count what a launch that has ended held its slots for, in slot-seconds."""

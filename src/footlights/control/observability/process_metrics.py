@@ -5,6 +5,7 @@ Add them up over replicas, or show them by ``instance``. Only ``footlights_repli
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -42,51 +43,39 @@ class ProcessMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
         # CPU, memory, open descriptors, start time: the names that every Prometheus client gives them.
         ProcessCollector(registry=registry)
-        self._links = Gauge("footlights_links", "Open links of agents to this process.", registry=registry)
-        self._commit = Histogram(
+        self.linked = gauge("footlights_links", "Open links of agents to this process.").set
+        self.committed = histogram(
             "footlights_store_commit_seconds",
             "Duration of one group of writes, its commit included.",
             buckets=_COMMIT_BUCKETS,
-            registry=registry,
+        ).observe
+        self.queued = gauge("footlights_store_queued", "Writes that wait for the store.").set
+        self._shed = counter("footlights_calls_shed_total", "Calls and links that were turned away.", ("reason",))
+        self._replicas = gauge(
+            "footlights_replicas", "Server processes on this store, as seen by this one.", ("state",)
         )
-        self._queued = Gauge("footlights_store_queued", "Writes that wait for the store.", registry=registry)
-        self._shed = Counter(
-            "footlights_calls_shed_total", "Calls and links that were turned away.", ("reason",), registry=registry
-        )
-        self._replicas = Gauge(
-            "footlights_replicas",
-            "Server processes on this store, as seen by this one.",
-            ("state",),
-            registry=registry,
-        )
-        self._wakeups = Counter(
+        self._wakeups = counter(
             "footlights_wakeups_total",
             "Reads of the store by what caused them: a notification or a period.",
             ("source",),
-            registry=registry,
         )
-        self._lag = Histogram(
+        self.lagged = histogram(
             "footlights_loop_lag_seconds",
             "Lag of the event loop: how much longer a sleep took than asked.",
             buckets=_LAG_BUCKETS,
-            registry=registry,
+        ).observe
+        self._loop_failures = counter(
+            "footlights_loop_failures_total", "Passes of a loop that failed, and items that were skipped.", ("loop",)
         )
-        self._loop_failures = Counter(
-            "footlights_loop_failures_total",
-            "Passes of a loop that failed, and items that were skipped.",
-            ("loop",),
-            registry=registry,
-        )
-        self._certificate = Gauge(
+        self._certificate = gauge(
             "footlights_certificate_expiry_timestamp_seconds",
             "Expiry of the serving certificate (Unix seconds); 0 without TLS.",
-            registry=registry,
         )
-        info = Gauge(
-            "footlights_build_info", "1, with the version of the software as a label.", ("version",), registry=registry
-        )
+        info = gauge("footlights_build_info", "1, with the version of the software as a label.", ("version",))
         info.labels(__version__).set(1)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
         for loop in LOOPS:
@@ -96,18 +85,6 @@ class ProcessMetrics:
         for source in WAKEUPS:
             self._wakeups.labels(source)
         self.replicas(live=1, gone=0)
-
-    def linked(self, count: int) -> None:
-        """Set how many links are open."""
-        self._links.set(count)
-
-    def committed(self, seconds: float) -> None:
-        """Count a group commit; ``seconds`` from its first statement to its answer."""
-        self._commit.observe(seconds)
-
-    def queued(self, count: int) -> None:
-        """Set how many writes wait for the store."""
-        self._queued.set(count)
 
     def shed(self, reason: str) -> None:
         """Count a call or a link that was turned away; ``reason`` is one of ``SHED``."""
@@ -129,7 +106,3 @@ class ProcessMetrics:
     def certified(self, until: datetime) -> None:
         """Set the expiry of the serving certificate."""
         self._certificate.set(until.timestamp())
-
-    def lagged(self, seconds: float) -> None:
-        """Count one measurement of the event loop's lag."""
-        self._lag.observe(seconds)

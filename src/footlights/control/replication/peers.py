@@ -112,9 +112,8 @@ class Peers:
     ) -> AsyncGenerator[agent_pb2.LogPart, None]:
         """Read a launch's output from its node's agent, whichever replica has its link.
 
-        Raises:
-            errors.Unavailable: no replica has the agent's link, or it does not answer.
-            errors.NotFound: the agent has no output of the launch any more.
+        Raises Unavailable where no replica has the agent's link, or it does not answer; NotFound where the agent has no
+        output of the launch any more.
         """
         stub = None if node in self._links else await self._replica_of(node)
         if stub is None:

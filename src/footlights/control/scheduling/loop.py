@@ -66,19 +66,6 @@ class PlacementLoop:
         new_id: Callable[[], str] = ids.new_id,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create the loop.
-
-        Args:
-            store: The store.
-            bus: Wakes it, and is told which sessions and nodes have changed.
-            work: The lease of what one replica does for all.
-            cache: The fleet.
-            metrics: Where passes are counted.
-            clock: The wall clock.
-            supervisor: Runs the loop and isolates what fails within a pass.
-            new_id: Makes ids of launches and leases.
-            monotonic: The clock that measures spans.
-        """
         self._store, self._bus, self._work, self._cache = store, bus, work, cache
         self._metrics, self._clock, self._new_id, self._monotonic = metrics, clock, new_id, monotonic
         self._supervisor, self._wishes = supervisor, Wishes(supervisor)

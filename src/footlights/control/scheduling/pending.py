@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +19,7 @@ from footlights.v1 import application_pb2
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
+    from footlights.control.scheduling.cache import FleetCache
     from footlights.control.scheduling.crash_loops import CrashBlocks
     from footlights.scheduler import SlotChoice, Wish
     from footlights.store import Transaction
@@ -111,23 +112,6 @@ class Wishes:
         return self._needs[row.needs]
 
 
-class Chooser(Protocol):
-    """What chooses slots: the fleet's cache."""
-
-    @property
-    def crashes(self) -> CrashBlocks:
-        """The applications that are blocked."""
-        ...
-
-    def place(self, wish: Wish) -> SlotChoice | None:
-        """Choose slots for a wish and hold them; None where it fits nowhere."""
-        ...
-
-    def reasons(self, wish: Wish) -> tuple[str, ...]:
-        """Count the reasons against a wish."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a pass has decided on one session."""
@@ -146,7 +130,7 @@ class QueuePass:
     want the same, are not tried: a pass over 50,000 of them costs little more than reading them.
     """
 
-    def __init__(self, chooser: Chooser, wishes: Wishes, failed: Container[str] = ()) -> None:
+    def __init__(self, chooser: FleetCache, wishes: Wishes, failed: Container[str] = ()) -> None:
         """Start at the front of the queue; sessions in ``failed`` are not placed."""
         self._chooser, self._wishes, self._failed = chooser, wishes, failed
         self._full: set[Group] = set()

@@ -27,7 +27,6 @@ class QueuePlaces:
     MOST_TOLD = 1000
 
     def __init__(self) -> None:
-        """Start at the front."""
         self._told_until = 0
         """The position until which those far behind were told in this round."""
         self._new_left = self._far_left = 0
@@ -44,13 +43,7 @@ class QueuePlaces:
     def news(
         self, waiting: Iterable[Decision], outlook: Outlook, reasons: Callable[[PendingSession], tuple[str, ...]]
     ) -> list[tuple[PendingSession, dict[str, Any]]]:
-        """Return what sessions are to be told: ``position``, ``eta_s`` and ``reasons``, where that has changed.
-
-        Args:
-            waiting: Sessions that were decided on, in the order of the queue.
-            outlook: What is known of when slots become free.
-            reasons: Says why a session waits.
-        """
+        """Return what sessions are to be told: ``position``, ``eta_s`` and ``reasons``, where that has changed."""
         found = []
         for decision in waiting:
             row, position = decision.row, decision.position

@@ -30,14 +30,9 @@ def node_views(members: Iterable[FleetNode], quarantined: Mapping[tuple[str, str
 
 
 def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> scheduler.NodeView:
-    """Return a node as placement sees it.
+    """Return a node as placement sees it; ``quarantined`` says why, by (node, device uuid).
 
-    Args:
-        member: The node's rows.
-        quarantined: (node, device uuid) -> why the device is in quarantine.
-
-    Raises:
-        DecodeError: its facts or a reading cannot be read.
+    Raises DecodeError where its facts or a reading cannot be read.
     """
     facts = node_pb2.NodeFacts.FromString(member.facts)
     held: dict[str, set[int]] = {}

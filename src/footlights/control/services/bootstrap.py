@@ -28,14 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -> None:
-    """Write the first operator's token to ``path``, mode 0600, where the store has no token yet.
-
-    Args:
-        store: Open.
-        key: What tokens' digests are made with.
-        path: Where the token goes.
-        now: The time of its creation.
-    """
+    """Write the first operator's token to ``path``, mode 0600, where the store has no token yet."""
     text, add = tokens.new_token(key, Role.OPERATOR, "admin", "The first token", now=now)
 
     def write(tx: Transaction) -> bool:
@@ -53,15 +46,7 @@ async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -
 async def recover(data_dir: Path, database: str, subject: str, environ: Mapping[str, str], *, now: datetime) -> str:
     """Make an operator's token in the store and return its text, which is stored nowhere.
 
-    Args:
-        data_dir: The server's own directory, for SQLite and for ``cluster.key``.
-        database: Empty for SQLite, or a ``postgresql://`` URL.
-        subject: The token's user name.
-        environ: May have ``FOOTLIGHTS_CLUSTER_KEY``.
-        now: The time of the token's creation.
-
-    Raises:
-        errors.Error: There is no cluster key, or the store cannot be opened: with SQLite also while a server runs.
+    Raises Error where there is no cluster key, or the store cannot be opened: with SQLite also while a server runs.
     """
     path = data_dir / "cluster.key"
     if not environ.get(ENVIRONMENT, "").strip() and not path.exists():

@@ -36,9 +36,8 @@ class Catalog:
     async def resolve(self, application: str, version: str, profile: str) -> Resolved:
         """Return what ``resolve.resolve`` returns, with needs and limits that the caller may change.
 
-        Raises:
-            errors.NotFound: the application, version or profile is unknown.
-            errors.FailedPrecondition: the profile is not for this version.
+        Raises NotFound where the application, version or profile is unknown; FailedPrecondition where the profile is
+        not for this version.
         """
         if self._changes.pending or len(self._known) >= self.MOST:
             self._changes.take()

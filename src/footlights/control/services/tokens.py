@@ -14,6 +14,7 @@ from footlights.control.call import bounds
 from footlights.protocol.times import timestamp
 from footlights.store import Store, Transaction, Unit
 from footlights.store import tokens as rows
+from footlights.store.schema import TokenRow
 from footlights.v1 import token_pb2
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from footlights.control.call.authenticate import TokenAuthenticator
     from footlights.control.call.context import Call
-    from footlights.store.schema import TokenRow
 
 log = structlog.get_logger(__name__)
 
@@ -89,11 +89,10 @@ def new_token(
     presented = secrets.parse(minted.text)
     assert presented is not None
     digest = secrets.digest(presented, key)
+    row = TokenRow(minted.token_id, digest, role.value, subject, description, now, expire_time, revoked_time=None)
 
     def write(tx: Transaction) -> token_pb2.Token:
-        rows.add(tx, minted.token_id, digest, role.value, subject, description, now=now, expire_time=expire_time)
-        row = rows.get(tx, minted.token_id)
-        assert row is not None
+        rows.add(tx, row)
         return _message(row)
 
     return minted.text, write

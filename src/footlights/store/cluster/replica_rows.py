@@ -79,13 +79,7 @@ def active_guard(tx: Transaction) -> ActiveGuard | None:
 def leave(tx: Transaction, replica: str, *, beat: int | None = None) -> bool:
     """Remove a replica: its leases are free, and nothing is placed on its nodes until they have a link again.
 
-    Args:
-        tx: The transaction.
-        replica: The replica.
-        beat: Its last known beat, where it is taken for gone: it stays where it has grown since.
-
-    Returns:
-        Whether it was removed.
+    Where ``beat``, the last one that was seen, is given and has grown since, the replica stays: False.
     """
     statement = delete(REPLICA).where(REPLICA.c.replica == replica)
     if beat is not None and not tx.changed(statement.where(REPLICA.c.beat == beat)):

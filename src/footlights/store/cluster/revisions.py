@@ -47,8 +47,7 @@ def cluster_id(tx: Transaction, candidate: str) -> str:
 def check_key(tx: Transaction, fingerprint: str) -> None:
     """Compare the cluster key's fingerprint with the database's; the first one is kept.
 
-    Raises:
-        errors.FailedPrecondition: the database was created with another key.
+    Raises FailedPrecondition where the database was created with another key.
     """
     known = tx.execute(select(COUNTER.c.text).where(COUNTER.c.name == _KEY)).scalar_one_or_none()
     if known is None:

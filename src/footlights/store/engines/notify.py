@@ -34,13 +34,6 @@ class Wakeups:
     def __init__(
         self, parameters: Mapping[str, object], *, heard: Callable[[str], None], missed: Callable[[], None]
     ) -> None:
-        """Create without connecting.
-
-        Args:
-            parameters: How the store's own connections are made; all of the URL's options are among them.
-            heard: Called with the text of each notification, those of this replica included.
-            missed: Called when some may have been lost.
-        """
         self._parameters: dict[str, Any] = {"application_name": "footlights-wakeups", **parameters, "autocommit": True}
         self._heard, self._missed = heard, missed
         self._waiting: asyncio.Queue[str] = asyncio.Queue(self.MAX_WAITING)

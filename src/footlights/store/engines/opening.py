@@ -35,11 +35,6 @@ _PASSWORD_OPTION = re.compile(r"(password=)[^&\s]*")
 def open_store(data_dir: Path, database: str = "") -> Store:
     """Open the database, bring its tables up to date, and start the store.
 
-    Args:
-        data_dir: The server's own directory, made where it is missing, mode 0700. SQLite's file lies in it, and its
-            lock keeps a second server out.
-        database: Empty for SQLite in ``data_dir``, or a URL such as ``postgresql://user@host/name``.
-
     Raises:
         errors.FailedPrecondition: another server has the directory, it cannot be used, or the tables are of a later
             version.
@@ -156,8 +151,7 @@ def _is_later(connection: Connection, config: Config) -> bool:
     A migration that removes what older versions need writes the number of the oldest migration whose version can still
     work into the counter ``schema_floor``.
 
-    Raises:
-        errors.FailedPrecondition: this version cannot work with them.
+    Raises FailedPrecondition where this version cannot work with them.
     """
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

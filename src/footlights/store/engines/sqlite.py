@@ -39,7 +39,6 @@ class SqliteEngine(DatabaseEngine):
     positional = SQLiteDialect_pysqlite(paramstyle="qmark")
 
     def __init__(self, path: Path) -> None:
-        """Use a file, which is made where it is missing."""
         self._path = path
         url = URL.create("sqlite", database=str(path))
         writer, reader = (create_engine(url, hide_parameters=True) for _ in range(2))

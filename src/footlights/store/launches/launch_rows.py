@@ -299,9 +299,7 @@ def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, A
 
 def ending(tx: Transaction) -> list[tuple[LaunchRow, SessionRow]]:
     """Return the launches whose end was asked for or seen but is not proved, with their sessions."""
-    found = tx.all(select(LAUNCH).where(LAUNCH.c.ended_time.is_(None), LAUNCH.c.ending_time.is_not(None)), LaunchRow)
-    owners = {session.session_id: session for session in session_rows.some(tx, [row.session_id for row in found])}
-    return [(launch, owners[launch.session_id]) for launch in found if launch.session_id in owners]
+    return _with_sessions(tx, LAUNCH.c.ending_time.is_not(None))
 
 
 def set_overdue(tx: Transaction, launch_id: str, *, now: datetime) -> bool:

@@ -51,8 +51,7 @@ def link_all(tx: Transaction, openings: Sequence[LinkOpening]) -> list[int | err
 
     An answer is an ``errors.Conflict`` where another agent has opened a link under the name since ``after_epoch``.
 
-    Raises:
-        errors.Conflict: one of several nodes was linked elsewhere in between; each alone can tell whether it was it.
+    Raises Conflict where one of several nodes was linked elsewhere in between; each alone can tell whether it was it.
     """
     answers: list[int | errors.Error] = [0] * len(openings)
     left = list(range(len(openings)))

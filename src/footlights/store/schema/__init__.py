@@ -1,8 +1,7 @@
-"""The tables, each declared with SQLModel, and the records that their rows are read as.
+"""The tables, and the records that their rows are read as.
 
-A table has two classes: ``XTable`` declares it, and statements are written on its Core table ``X``; ``XRow`` is what a
-row of it is once read, a named tuple that cannot be changed. They are compared when they are imported. Times are
-microseconds since the epoch in UTC, so that both engines sort alike.
+A record ``XRow`` is a named tuple, which cannot be changed; ``table`` declares with SQLModel the table ``X`` of its
+members, on which statements are written. Times are microseconds since the epoch in UTC.
 """
 
 from footlights.store.schema.catalog import (

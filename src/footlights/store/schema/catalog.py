@@ -2,7 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from footlights.store.schema.columns import Key, Moment, OptionalMoment, Strings, table
 
@@ -17,13 +17,6 @@ class ApplicationRow(NamedTuple):
     created_time: Moment
 
 
-class ApplicationTable(SQLModel, table=True):
-    """Declares the table of ``ApplicationRow``."""
-
-    __annotations__ = ApplicationRow.__annotations__
-    __tablename__ = "application"
-
-
 class VersionRow(NamedTuple):
     """An immutable recipe."""
 
@@ -32,13 +25,6 @@ class VersionRow(NamedTuple):
     recipe: bytes
     """The serialized ``footlights.v1.Version``."""
     created_time: Moment
-
-
-class VersionTable(SQLModel, table=True):
-    """Declares the table of ``VersionRow``."""
-
-    __annotations__ = VersionRow.__annotations__
-    __tablename__ = "version"
 
 
 class ReleaseRow(NamedTuple):
@@ -50,13 +36,6 @@ class ReleaseRow(NamedTuple):
     updated_time: Moment
 
 
-class ReleaseTable(SQLModel, table=True):
-    """Declares the table of ``ReleaseRow``."""
-
-    __annotations__ = ReleaseRow.__annotations__
-    __tablename__ = "release"
-
-
 class ProfileRow(NamedTuple):
     """A named bundle of needs and limits."""
 
@@ -64,13 +43,6 @@ class ProfileRow(NamedTuple):
     definition: bytes
     """The serialized ``footlights.v1.Profile``."""
     updated_time: Moment
-
-
-class ProfileTable(SQLModel, table=True):
-    """Declares the table of ``ProfileRow``."""
-
-    __annotations__ = ProfileRow.__annotations__
-    __tablename__ = "profile"
 
 
 class TokenRow(NamedTuple):
@@ -87,15 +59,8 @@ class TokenRow(NamedTuple):
     revoked_time: OptionalMoment
 
 
-class TokenTable(SQLModel, table=True):
-    """Declares the table of ``TokenRow``."""
-
-    __annotations__ = TokenRow.__annotations__
-    __tablename__ = "token"
-
-
-APPLICATION = table(ApplicationTable, ApplicationRow)
-VERSION = table(VersionTable, VersionRow)
-RELEASE = table(ReleaseTable, ReleaseRow)
-PROFILE = table(ProfileTable, ProfileRow)
-TOKEN = table(TokenTable, TokenRow)
+APPLICATION = table("application", ApplicationRow)
+VERSION = table("version", VersionRow)
+RELEASE = table("release", ReleaseRow)
+PROFILE = table("profile", ProfileRow)
+TOKEN = table("token", TokenRow)

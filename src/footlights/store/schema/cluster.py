@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from sqlalchemy import Sequence
-from sqlmodel import SQLModel
 
 from footlights.store.schema.columns import BigInt, JsonList, Key, Moment, Strings, metadata, table
 
@@ -11,10 +10,8 @@ REVISIONS = Sequence("revision_seq", metadata=metadata)
 """Where revisions come from on Postgres; SQLite counts in ``counter``."""
 
 
-class CounterTable(SQLModel, table=True):
+class CounterRow(NamedTuple):
     """Numbers that only grow, on SQLite; the cluster's id and the schema's floor on both engines."""
-
-    __tablename__ = "counter"
 
     name: Key
     value: BigInt
@@ -36,13 +33,6 @@ class ReplicaRow(NamedTuple):
     started_time: Moment
 
 
-class ReplicaTable(SQLModel, table=True):
-    """Declares the table of ``ReplicaRow``."""
-
-    __annotations__ = ReplicaRow.__annotations__
-    __tablename__ = "replica"
-
-
 class LeaderLeaseRow(NamedTuple):
     """The lease on work that one replica does for all."""
 
@@ -53,13 +43,6 @@ class LeaderLeaseRow(NamedTuple):
     """The fencing token. It grows at every claim: a write under an older one is refused."""
 
 
-class LeaderLeaseTable(SQLModel, table=True):
-    """Declares the table of ``LeaderLeaseRow``."""
-
-    __annotations__ = LeaderLeaseRow.__annotations__
-    __tablename__ = "work"
-
-
-COUNTER = table(CounterTable)
-REPLICA = table(ReplicaTable, ReplicaRow)
-LEADER_LEASE = table(LeaderLeaseTable, LeaderLeaseRow)
+COUNTER = table("counter", CounterRow)
+REPLICA = table("replica", ReplicaRow)
+LEADER_LEASE = table("work", LeaderLeaseRow)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from sqlalchemy import BigInteger, Dialect, Index, MetaData, Table, text
 from sqlalchemy.types import JSON, TypeDecorator
@@ -71,12 +71,17 @@ def partial_index(name: str, condition: str, *columns: Any, unique: bool = False
 _TABLES: dict[type[Any], Table] = {}
 
 
-def table(model: type[SQLModel], row: type[Any] | None = None) -> Table:
-    """Return the Core table of a model, on which statements are written; its rows are read as ``row``."""
-    declared = cast("Table", model.__table__)  # type: ignore[attr-defined]  # SQLModel does not declare it
-    if row is not None:
-        _TABLES[row] = declared
-    return declared
+def table(name: str, row: type[Any], *arguments: Any, **options: Any) -> Table:
+    """Declare with SQLModel the table whose rows are read as ``row``, and return it; statements are written on it."""
+    members = {
+        "__module__": row.__module__,
+        "__annotations__": row.__annotations__,
+        "__tablename__": name,
+        "__table_args__": (*arguments, options),
+    }
+    metaclass: Any = type(SQLModel)
+    _TABLES[row] = metaclass(f"{row.__name__}Model", (SQLModel,), members, table=True).__table__
+    return _TABLES[row]
 
 
 def table_of(row: type[Any]) -> Table | None:

@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from sqlalchemy import BigInteger, Index
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from footlights.store.schema.columns import BigInt, Json, Key, Moment, OptionalBigInt, OptionalMoment, table
 
@@ -34,13 +34,6 @@ class NodeRow(NamedTuple):
     """The epoch of the link of ``hub``; a different one belongs to a version without replicas."""
 
 
-class NodeTable(SQLModel, table=True):
-    """Declares the table of ``NodeRow``."""
-
-    __annotations__ = NodeRow.__annotations__
-    __tablename__ = "node"
-
-
 class DeviceRow(NamedTuple):
     """A device as last reported over the link."""
 
@@ -51,13 +44,6 @@ class DeviceRow(NamedTuple):
     """The serialized ``footlights.v1.Device``."""
     sick: bool
     """Whether the reading says that it cannot be used."""
-
-
-class DeviceTable(SQLModel, table=True):
-    """Declares the table of ``DeviceRow``."""
-
-    __annotations__ = DeviceRow.__annotations__
-    __tablename__ = "device"
 
 
 class DeviceEventRow(NamedTuple):
@@ -72,18 +58,8 @@ class DeviceEventRow(NamedTuple):
     message: str
 
 
-class DeviceEventTable(SQLModel, table=True):
-    """Declares the table of ``DeviceEventRow``."""
-
-    __annotations__ = DeviceEventRow.__annotations__
-    __tablename__ = "device_event"
-    __table_args__ = (Index("ix_device_event_time", "time"),)
-
-
-class WarmVersionTable(SQLModel, table=True):
+class WarmVersionRow(NamedTuple):
     """A version that has become ready on a node, whose caches are therefore filled. Writer: the link."""
-
-    __tablename__ = "warm"
 
     node: Key
     application: Key
@@ -91,7 +67,11 @@ class WarmVersionTable(SQLModel, table=True):
     time: Moment
 
 
-NODE = table(NodeTable, NodeRow)
-DEVICE = table(DeviceTable, DeviceRow)
-DEVICE_EVENT = table(DeviceEventTable, DeviceEventRow)
-WARM = table(WarmVersionTable)
+NODE = table("node", NodeRow)
+DEVICE = table("device", DeviceRow)
+DEVICE_EVENT = table(
+    "device_event",
+    DeviceEventRow,
+    Index("ix_device_event_time", "time"),
+)
+WARM = table("warm", WarmVersionRow)

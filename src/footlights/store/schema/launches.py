@@ -4,7 +4,7 @@ from typing import Annotated, NamedTuple
 
 from sqlalchemy import Index
 from sqlalchemy.types import JSON
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from footlights.store.schema.columns import BigInt, Key, Moment, OptionalMoment, Strings, partial_index, table
 
@@ -45,18 +45,6 @@ class LaunchRow(NamedTuple):
     """When its end was proved and its slots were freed."""
 
 
-class LaunchTable(SQLModel, table=True):
-    """Declares the table of ``LaunchRow``."""
-
-    __annotations__ = LaunchRow.__annotations__
-    __tablename__ = "launch"
-    __table_args__ = (
-        Index("ix_launch_session", "session_id", "created_time"),
-        partial_index("ix_launch_failed", "state = 'FAILED'", "ended_time"),
-        partial_index("ix_launch_live", "ended_time IS NULL", "node", "launch_id"),
-    )
-
-
 class LeaseRow(NamedTuple):
     """A session's hold on one slot. Written when it is placed, and when the end of its launch is recorded."""
 
@@ -70,16 +58,16 @@ class LeaseRow(NamedTuple):
     released_time: OptionalMoment
 
 
-class LeaseTable(SQLModel, table=True):
-    """Declares the table of ``LeaseRow``."""
-
-    __annotations__ = LeaseRow.__annotations__
-    __tablename__ = "lease"
-    __table_args__ = (
-        partial_index("uq_lease_live_slot", "released_time IS NULL", "node", "device", "slot", unique=True),
-        Index("ix_lease_launch", "launch_id"),
-    )
-
-
-LAUNCH = table(LaunchTable, LaunchRow)
-LEASE = table(LeaseTable, LeaseRow)
+LAUNCH = table(
+    "launch",
+    LaunchRow,
+    Index("ix_launch_session", "session_id", "created_time"),
+    partial_index("ix_launch_failed", "state = 'FAILED'", "ended_time"),
+    partial_index("ix_launch_live", "ended_time IS NULL", "node", "launch_id"),
+)
+LEASE = table(
+    "lease",
+    LeaseRow,
+    partial_index("uq_lease_live_slot", "released_time IS NULL", "node", "device", "slot", unique=True),
+    Index("ix_lease_launch", "launch_id"),
+)

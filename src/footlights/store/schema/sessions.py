@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, NamedTuple
 
 from sqlalchemy import Index, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from footlights.store.schema.columns import (
     BigInt,
@@ -75,30 +75,8 @@ class SessionRow(NamedTuple):
     ended_time: OptionalMoment = None
 
 
-class SessionTable(SQLModel, table=True):
-    """Declares the table of ``SessionRow``."""
-
-    __annotations__ = SessionRow.__annotations__
-    __tablename__ = "session"
-    __table_args__ = (
-        Index("ix_session_created", *_ORDER),
-        Index("ix_session_username", "username", *_ORDER),
-        Index("ix_session_application", "application", *_ORDER),
-        Index("ix_session_state", "state", *_ORDER),
-        Index("ix_session_application_state", "application", "state", *_ORDER),
-        Index("ix_session_revision", "revision", unique=True),
-        partial_index("ix_session_live_username", "ended_time IS NULL", "username", *_ORDER),
-        partial_index("ix_session_live", "ended_time IS NULL", *_ORDER),
-        partial_index("ix_session_ended", "ended_time IS NOT NULL", "ended_time"),
-        partial_index("ix_session_pending", "state = 'PENDING'", text("priority DESC"), *_ORDER),
-    )
-
-
-class SessionLabelTable(SQLModel, table=True):
+class SessionLabelRow(NamedTuple):
     """Which sessions have a label, in the order of their creation. Writer: triggers on ``session``."""
-
-    __tablename__ = "session_term"
-    __table_args__ = {"sqlite_with_rowid": False}  # SQLAlchemy reads it
 
     kind: Key
     """Always ``label``: earlier versions had other kinds."""
@@ -119,14 +97,19 @@ class RequestKeyRow(NamedTuple):
     created_time: Moment
 
 
-class RequestKeyTable(SQLModel, table=True):
-    """Declares the table of ``RequestKeyRow``."""
-
-    __annotations__ = RequestKeyRow.__annotations__
-    __tablename__ = "request_key"
-    __table_args__ = (Index("ix_request_key_created", "created_time"),)
-
-
-SESSION = table(SessionTable, SessionRow)
-SESSION_LABEL = table(SessionLabelTable)
-REQUEST_KEY = table(RequestKeyTable, RequestKeyRow)
+SESSION = table(
+    "session",
+    SessionRow,
+    Index("ix_session_created", *_ORDER),
+    Index("ix_session_username", "username", *_ORDER),
+    Index("ix_session_application", "application", *_ORDER),
+    Index("ix_session_state", "state", *_ORDER),
+    Index("ix_session_application_state", "application", "state", *_ORDER),
+    Index("ix_session_revision", "revision", unique=True),
+    partial_index("ix_session_live_username", "ended_time IS NULL", "username", *_ORDER),
+    partial_index("ix_session_live", "ended_time IS NULL", *_ORDER),
+    partial_index("ix_session_ended", "ended_time IS NOT NULL", "ended_time"),
+    partial_index("ix_session_pending", "state = 'PENDING'", text("priority DESC"), *_ORDER),
+)
+SESSION_LABEL = table("session_term", SessionLabelRow, sqlite_with_rowid=False)
+REQUEST_KEY = table("request_key", RequestKeyRow, Index("ix_request_key_created", "created_time"))

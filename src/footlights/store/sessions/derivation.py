@@ -54,7 +54,6 @@ class SessionStates:
     """
 
     def __init__(self, tx: Transaction) -> None:
-        """Begin with none."""
         self.tx = tx
         self._sessions: dict[str, SessionRow] = {}
         self._launches: dict[str, LaunchRow] = {}
@@ -99,8 +98,7 @@ class SessionStates:
     def launch_of(self, session: SessionRow) -> LaunchRow | None:
         """Return a session's current launch.
 
-        Raises:
-            errors.Internal: it cannot be decoded, so that nothing may be derived from it.
+        Raises Internal where it cannot be decoded, so that nothing may be derived from it.
         """
         launch = self.launch(session.launch_id)
         if launch is None and session.launch_id is not None:
@@ -132,13 +130,7 @@ class SessionStates:
         self.derive(session.session_id, now=now)
 
     def derive(self, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None) -> None:
-        """Change what follows from a session's intent and launch: state, reason, message, timeline. Final once ended.
-
-        Args:
-            session_id: The session, one of whose inputs was changed.
-            now: This moment.
-            steps: Stages of its start that its launch has reached, and when.
-        """
+        """Change what follows from a session's intent and launch; ``steps`` are stages that the launch has reached."""
         session = self._sessions[session_id]
         if session.ended_time is not None:
             return
@@ -188,8 +180,7 @@ class SessionStates:
     def write(self) -> frozenset[str]:
         """Write what has changed; return the sessions that have.
 
-        Raises:
-            Changed: another process has changed one of them.
+        Raises Changed where another process has changed one of them.
         """
         changed = self._write_sessions()
         launches = [(row, _differing(self._launches_before[key], row)) for key, row in sorted(self._launches.items())]

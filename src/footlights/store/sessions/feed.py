@@ -48,12 +48,6 @@ class Feed:
     """Follows the changes of sessions: each call reads what is new. Belongs to one reader."""
 
     def __init__(self, after: int, monotonic: Callable[[], float]) -> None:
-        """Start after a revision that was read elsewhere: some of that may be read again.
-
-        Args:
-            after: Everything up to it has been read, except what is committed out of order.
-            monotonic: The clock that measures.
-        """
         self.revision = after
         """The greatest that was read."""
         self._low, self._monotonic = max(0, after - OVERLAP), monotonic

@@ -37,16 +37,10 @@ class Request:
 def claim(
     tx: Transaction, wanted: Sequence[tuple[Request, str]], *, now: datetime
 ) -> dict[tuple[str, str], SessionRow | errors.Error]:
-    """Record which session each request creates, and return what is known of requests that came before.
+    """Record which session each request is to create, and return by key what is known of those that came before.
 
-    Args:
-        tx: The transaction in which the sessions are created.
-        wanted: Requests with keys that differ, and the ids of the sessions that they are to create.
-        now: This moment.
-
-    Returns:
-        By key, of requests that are not new: the session that the request created, or ``errors.AlreadyExists`` where
-        the key was used for another request. A key whose session is gone, or that ``forget_old`` removed, is new.
+    That is the session that the request created, or ``errors.AlreadyExists`` where another request used the key. A key
+    whose session is gone, or that ``forget_old`` removed, is new.
     """
     # In one order everywhere, so that two replicas never deadlock.
     rows = sorted((*request.key, request.body_digest, session_id, now) for request, session_id in wanted)

@@ -76,8 +76,7 @@ def page(
 ) -> Page:
     """Return one page of the sessions that match, and how many match in all, up to ``count_cap``.
 
-    Raises:
-        errors.InvalidArgument: the page token is not one of ours, or is of another list.
+    Raises InvalidArgument where the page token is not one of ours, or is of another list.
     """
     after = _open_token(page_token, wanted, order) if page_token else None
     paths = _paths(tx, wanted, order, offset)

@@ -51,12 +51,7 @@ def index_paths(
 ) -> list[IndexPath]:
     """Return the paths along which every session is found that has all labels and the text, some perhaps twice.
 
-    Args:
-        tx: The transaction in which they are to be read.
-        labels: Keys and values.
-        search: A part of an application, a user, the value of a label or an id; empty for any session.
-        living: Whether only sessions that have not ended are wanted: they are few.
-        by_creation: Whether the list is in the order of creation.
+    ``living``: only sessions that have not ended, which are few. ``by_creation``: in the order of creation.
     """
     named: set[str] | None = None
     rest: list[Condition] = []

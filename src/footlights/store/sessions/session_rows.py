@@ -67,8 +67,7 @@ def derive(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> Non
 def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> SessionRow:
     """Change a session that has not been changed since it was read, and give it a new revision.
 
-    Raises:
-        Changed: another writer was faster.
+    Raises Changed where another writer was faster.
     """
     revision = next_revision(tx)
     met = tx.changed(

@@ -4,7 +4,7 @@
 ``watch``, ``connect``, ``extend``, ``logs``, ``explain``. Shared by them:
 
 * ``access``: whose sessions a caller sees and acts on, one rule for all RPCs.
-* ``request_checks`` and ``filters``: what a request may ask for, beyond the rules in the proto.
+* ``request_checks``: what a request may ask for, beyond the rules in the proto.
 * ``resolve``: from the names in a request to a version with needs, limits and arguments.
 * ``present``: rows as messages.
 

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def find(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:
-    """Return a session that the caller may see.
-
-    Raises:
-        errors.NotFound: There is none, or it is another user's.
-    """
+    """Return a session that the caller may see. Raises NotFound where there is none, or it is another user's."""
     row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None
     return checked(row, caller, session_id)
 
@@ -42,8 +38,7 @@ def checked(row: SessionRow | None, caller: Caller, session_id: str) -> SessionR
 def visible_username(caller: Caller, username: str) -> str:
     """Return whose sessions a list or a watch shows; empty for all users'.
 
-    Raises:
-        errors.PermissionDenied: It names another user, and the caller sees only its own sessions.
+    Raises PermissionDenied where it names another user, and the caller sees only its own sessions.
     """
     if caller.may("sessions.all"):
         return username
@@ -53,9 +48,8 @@ def visible_username(caller: Caller, username: str) -> str:
 def owner(caller: Caller, username: str) -> str:
     """Return the user that a new session belongs to.
 
-    Raises:
-        errors.PermissionDenied: It names another user, and the caller creates sessions only for itself.
-        errors.InvalidArgument: The name has spaces around it.
+    Raises PermissionDenied where it names another user, and the caller creates sessions only for itself;
+    InvalidArgument where the name has spaces around it.
     """
     if username != username.strip():
         raise errors.InvalidArgument("username", f"{username!r} has leading or trailing spaces. Remove them.")

@@ -27,15 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class SessionConnector:
-    """Issues viewer grants: a token that the front door accepts, the URLs, and the relays on the way.
-
-    Args:
-        store: Has the sessions.
-        grants: Signs the tokens.
-        settings: The operator's: how long grants last, STUN and TURN servers.
-        public_url: The origin that browsers see, without a trailing slash.
-        clock: The wall clock.
-    """
+    """Issues viewer grants: a token that the front door accepts, the URLs, and the relays on the way."""
 
     def __init__(
         self, store: Store, grants: Grants, settings: ServerSettings, public_url: str, clock: Callable[[], datetime]
@@ -47,10 +39,8 @@ class SessionConnector:
     async def connect(self, caller: Caller, session_id: str) -> session_pb2.ConnectSessionResponse:
         """Grant a viewer a session's picture.
 
-        Raises:
-            errors.NotFound: There is no session that the caller may see.
-            errors.Unavailable: It has no picture yet.
-            errors.FailedPrecondition: It has none any more.
+        Raises NotFound where there is no session that the caller may see; Unavailable where it has no picture yet;
+        FailedPrecondition where it has none any more.
         """
 
         def read(tx: Transaction) -> tuple[SessionRow, application_pb2.Signaling]:

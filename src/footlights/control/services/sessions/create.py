@@ -41,22 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class SessionCreator:
-    """Creates sessions.
-
-    Args:
-        store: Where they are written.
-        bus: Who is woken: scheduling, watchers, the node's link.
-        catalog: Resolves versions and profiles.
-        board: What scheduling knows of the fleet.
-        placing: Chooses slots.
-        telling: Sends the assignment where the node's link is here.
-        box: Seals secret arguments.
-        origin: For the routes in the answer.
-        settings: The operator's: the queue's limit.
-        clock: The wall clock.
-        new_id: Makes ids.
-        decision_wait_s: How long the answer waits for the first scheduling decision, in seconds.
-    """
+    """Creates sessions."""
 
     def __init__(
         self,
@@ -83,8 +68,7 @@ class SessionCreator:
     async def create(self, request: session_pb2.CreateSessionRequest, call: Call) -> session_pb2.Session:
         """Create a session; a repeated request finds the session that the first one created.
 
-        Raises:
-            errors.Error: As the API documents; nothing was created then, unless the message says otherwise.
+        Where it fails nothing was created, unless the error's message says otherwise.
         """
         caller = call.caller
         request.request_id = request_checks.request_id(request.request_id, call.idempotency_key)

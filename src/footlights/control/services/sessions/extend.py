@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
     """Write a session's longer maximum duration, and return the session as it is then.
 
-    Raises:
-        errors.FailedPrecondition: It is ending, or has no maximum duration.
-        errors.InvalidArgument: It would be allowed to run for too long.
+    Raises FailedPrecondition where it is ending, or has no maximum duration; InvalidArgument where it would be allowed
+    to run for too long.
     """
     if row.intent == "END" or row.ended_time is not None:
         raise errors.FailedPrecondition(

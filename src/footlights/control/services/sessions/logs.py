@@ -32,8 +32,7 @@ class LogSource:
 def find(tx: Transaction, caller: Caller, session_id: str) -> LogSource:
     """Return a session's current launch, or its last one.
 
-    Raises:
-        errors.NotFound: There is no session that the caller may see, or it was never launched.
+    Raises NotFound where there is no session that the caller may see, or it was never launched.
     """
     row = access.find(tx, caller, session_id)
     launch = launch_rows.get(tx, row.launch_id) if row.launch_id else launch_rows.last(tx, session_id)
@@ -45,11 +44,7 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> LogSource:
 
 
 async def read(peers: Peers, source: LogSource, tail_lines: int) -> session_pb2.SessionLog:
-    """Return the last lines.
-
-    Raises:
-        errors.Unavailable: The agent cannot be reached, and nothing was kept.
-    """
+    """Return the last lines. Raises Unavailable where the agent cannot be reached, and nothing was kept."""
     found = session_pb2.SessionLog()
     try:
         async for part in peers.log(source.node, source.launch_id, tail_lines=tail_lines, follow=False):
@@ -65,8 +60,7 @@ async def read(peers: Peers, source: LogSource, tail_lines: int) -> session_pb2.
 async def tail(peers: Peers, source: LogSource, tail_lines: int) -> AsyncIterator[session_pb2.SessionLog]:
     """Yield the last lines, then new ones until the launch has ended.
 
-    Raises:
-        errors.Unavailable: The agent cannot be reached, and nothing was kept.
+    Raises Unavailable where the agent cannot be reached, and nothing was kept.
     """
     has_output = False
     try:

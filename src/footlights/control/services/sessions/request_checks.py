@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
 from footlights import errors
 from footlights.control.call import bounds
+from footlights.control.services.sessions import access
 from footlights.protocol import times
+from footlights.store.sessions import listing
 from footlights.v1 import application_pb2, session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from footlights.auth.roles import Caller
 
 
 def request_id(field: str, header: str) -> str:
@@ -32,24 +39,6 @@ def check_labels(request: session_pb2.CreateSessionRequest) -> None:
             raise errors.InvalidArgument(
                 "labels", f"{key!r} is too long or empty: keys have 1 to 63 characters, values at most 256."
             )
-
-
-def label_filter(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return the labels of a filter, each given as ``key=value``. Raises InvalidArgument for anything else."""
-    pairs = set()
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise errors.InvalidArgument("label", f"{text!r} is not a label. Write key=value, such as team=design.")
-        pairs.add((key, value))
-    return tuple(sorted(pairs))
-
-
-def search(text: str) -> str:
-    """Return a text to search for. Raises InvalidArgument where it is too short for the index."""
-    if text and len(text) < 3:
-        raise errors.InvalidArgument("search", f"{text!r} is too short. Give three characters or more.")
-    return text
 
 
 def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
@@ -75,3 +64,48 @@ def digest(request: session_pb2.CreateSessionRequest) -> bytes:
     bare.CopyFrom(request)
     bare.ClearField("request_id")
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
+
+
+def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> listing.Filter:
+    """Return which sessions a caller asks for.
+
+    Raises InvalidArgument for a parameter that cannot be used, PermissionDenied for another user's sessions.
+    """
+    if request.page_token and request.offset:
+        raise errors.InvalidArgument(
+            "page_token", f"cannot be combined with offset={request.offset}. Give one of them."
+        )
+    return listing.Filter(
+        states=tuple(sorted(session_pb2.Session.State.Name(state) for state in set(request.state) if state)),
+        username=access.visible_username(caller, request.username),
+        application=request.application,
+        from_time=_moment(request, "from_time"),
+        to_time=_moment(request, "to_time"),
+        labels=_labels(request.label),
+        search=_search(request.search),
+    )
+
+
+def _moment(request: session_pb2.ListSessionsRequest, name: Literal["from_time", "to_time"]) -> datetime | None:
+    if not request.HasField(name):
+        return None
+    stamp: Timestamp = getattr(request, name)
+    return stamp.ToDatetime(UTC)
+
+
+def _labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return the labels of a filter, each given as ``key=value``. Raises InvalidArgument for anything else."""
+    pairs = set()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise errors.InvalidArgument("label", f"{text!r} is not a label. Write key=value, such as team=design.")
+        pairs.add((key, value))
+    return tuple(sorted(pairs))
+
+
+def _search(text: str) -> str:
+    """Return a text to search for. Raises InvalidArgument where it is too short for the index."""
+    if text and len(text) < 3:
+        raise errors.InvalidArgument("search", f"{text!r} is too short. Give three characters or more.")
+    return text

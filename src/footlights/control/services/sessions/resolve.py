@@ -52,9 +52,8 @@ class Arguments:
 def resolve(tx: Transaction, application: str, version: str, profile: str) -> Resolved:
     """Find a version by release or name, and apply a profile.
 
-    Raises:
-        errors.NotFound: The application, version or profile is unknown.
-        errors.FailedPrecondition: The profile is not for this version.
+    Raises NotFound where the application, version or profile is unknown; FailedPrecondition where the profile is not
+    for this version.
     """
     row = applications.get(tx, application)
     if row is None:
@@ -95,8 +94,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
 def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
     """Convert a session's arguments according to the version's declarations.
 
-    Raises:
-        errors.InvalidArgument: An argument is not as declared.
+    Raises InvalidArgument where an argument is not as declared.
     """
     raw = struct_dict(given)
     values, secrets = convert_arguments(version, raw)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights.control.call import bounds
-from footlights.control.services.sessions import access, explain, extend, filters, logs, resolve, watch
+from footlights.control.services.sessions import access, explain, extend, logs, request_checks, resolve, watch
 from footlights.control.services.sessions.present import show_session, show_sessions
 from footlights.store.launches import launch_rows
 from footlights.store.sessions import listing
@@ -54,7 +54,7 @@ class StreamingService:
         self, request: session_pb2.ListSessionsRequest, call: Call
     ) -> session_pb2.ListSessionsResponse:
         """Return one page of the sessions that the caller may see."""
-        wanted = filters.list_filter(call.caller, request)
+        wanted = request_checks.list_filter(call.caller, request)
         order = listing.Order(request.sort_by, request.order == "DESC")
 
         def read(tx: Transaction) -> session_pb2.ListSessionsResponse:

@@ -39,11 +39,7 @@ class SessionTerminator:
         self._store, self._bus, self._clock = store, bus, clock
 
     async def terminate(self, caller: Caller, session_id: str) -> None:
-        """Have a session end.
-
-        Raises:
-            errors.NotFound: There is none that the caller may see.
-        """
+        """Have a session end. Raises NotFound where there is none that the caller may see."""
         node = await self._store.write_batched(_TERMINATIONS, _Termination(caller, session_id, self._clock()))
         self._bus.watchers()
         if node:

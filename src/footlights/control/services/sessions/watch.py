@@ -27,8 +27,7 @@ async def watch_one(
 ) -> AsyncIterator[session_pb2.Session]:
     """Yield one session as it is, then at every change, until it has ended.
 
-    Raises:
-        errors.NotFound: There is none that the caller may see.
+    Raises NotFound where there is none that the caller may see.
     """
     revision = after_revision
     with bus.sessions.subscribe() as changes:

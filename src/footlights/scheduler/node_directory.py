@@ -13,8 +13,8 @@ from footlights.scheduler.views import DeviceView, NodeView, Wish
 if TYPE_CHECKING:
     from collections.abc import Set
 
-    from footlights.scheduler.decisions import SlotChoice
     from footlights.scheduler.device_cells import DeviceCell, DeviceModel
+    from footlights.scheduler.views import SlotChoice
 
 K = TypeVar("K")
 READY = ""
@@ -69,11 +69,10 @@ class KnownNode:
         )
 
 
-class NodeTable:
+class NodeDirectory:
     """Nodes in the order of their names, in which equal ones are taken, and sets of them."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self.members: list[KnownNode] = []
         self.by_name: dict[str, KnownNode] = {}
         self._order: list[str] = []
