@@ -1,6 +1,6 @@
 """Who counts as a stranger on a device.
 
-Also the tests of ``pids``.
+Also the tests of ``pids_are_the_hosts``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Who else is on a device: processes that none of our launches started. Pure."""
+"""Who else is on a device: processes that none of our launches started."""
 
 from __future__ import annotations
 
 import enum
+import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,11 @@ from footlights.devices.reading import DeviceProcess, DeviceReading, ProcessKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
+
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""Inode of the initial pid namespace: ``PID_NS_INIT_INO`` of Linux' ``include/uapi/linux/nsfs.h``, the same
+on every kernel since 3.8. Asking ``/proc/1`` instead would compare a container's first process with itself,
+and needs root."""
 
 
 class Occupancy(enum.Enum):
@@ -56,6 +63,16 @@ def foreign(
         listed = ", ".join(str(pid) for pid in unsized)
         return Foreign(Occupancy.UNKNOWN, why=f"the driver does not say how much memory pid {listed} uses")
     return Foreign(Occupancy.FREE)
+
+
+def pids_are_the_hosts() -> bool | None:
+    """Whether our pids are the host's: True also in a container that shares them; None where it cannot be told."""
+    if not sys.platform.startswith("linux"):
+        return True if sys.platform == "win32" else None
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
+    except OSError:
+        return None
 
 
 def _by_pid(processes: Iterable[DeviceProcess]) -> list[DeviceProcess]:

@@ -101,17 +101,17 @@ class Admission:
             reading = await self._devices.read_one(uuid)
         except DevicesSilent as error:
             raise _rejected("DEVICE_SILENT", f"{uuid}: {error}") from error
-        if reading is None:
-            raise _rejected("MISSING", f"{uuid}: no such device on this node")
+        occupants = None if reading is None else self._devices.foreign(reading, await self._table.own_pids())
         need = Need(
             min_memory_bytes=needs.min_memory_bytes,
             graphics=needs.graphics,
             encoder=needs.encoder,
             hardware=needs.gpu,
         )
-        refusal = admit(reading, need, self._devices.foreign(reading, await self._table.own_pids()))
+        refusal = admit(reading, need, occupants)
         if refusal is not None:
             raise _rejected(refusal.reason, f"{uuid}: {refusal}")
+        assert reading is not None  # it would have been refused
         return reading
 
 

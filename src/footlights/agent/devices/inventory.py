@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from footlights.agent.launches.step import OnDevice
-from footlights.devices.foreign import Foreign, foreign
-from footlights.devices.pids import are_the_hosts
+from footlights.devices.foreign import Foreign, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.v1.node_pb2 import Device
 
@@ -79,7 +78,7 @@ class DeviceWatch:
         self._timeout_s = timeout_s
         self._foreign_memory_bytes = foreign_memory_bytes
         self._slots = slots_per_device
-        self._pids_visible = are_the_hosts() if pids_visible is None else pids_visible
+        self._pids_visible = pids_are_the_hosts() if pids_visible is None else pids_visible
         self._present: deque[frozenset[str]] = deque(maxlen=_LOST_AFTER)
         self._reading = asyncio.Lock()
         self.inventory = DeviceInventory(())
@@ -195,14 +194,14 @@ class DeviceWatch:
             parent_uuid=reading.parent_uuid or "",
             mig_profile=reading.mig_profile or "",
             pci_bus_id=reading.pci_bus_id or "",
+            memory_total_bytes=reading.memory_total_bytes,
+            memory_free_bytes=reading.memory_free_bytes,
+            utilization_percent=reading.utilization_percent,
+            encoder_sessions=reading.encoder_sessions,
             slots=self._slots,
             processes_known=reading.processes is not None,
             note=reading.note,
         )
-        for name in ("memory_total_bytes", "memory_free_bytes", "utilization_percent", "encoder_sessions"):
-            value = getattr(reading, name)
-            if value is not None:
-                setattr(device, name, value)
         if self.silence and reading.health in (DeviceHealth.OK, DeviceHealth.DEGRADED):
             device.health = Device.UNHEALTHY
             device.health_reasons.add(reason="DRIVER_SILENT", message=self.silence)
@@ -210,9 +209,9 @@ class DeviceWatch:
             device.health_reasons.add(reason=reason.reason, message=reason.message)
         others = self.foreign(reading, own_pids)
         for process in others.processes:
-            listed = device.foreign_processes.add(pid=process.pid, name=process.name or "")
-            if process.used_memory_bytes is not None:
-                listed.used_memory_bytes = process.used_memory_bytes
+            device.foreign_processes.add(
+                pid=process.pid, name=process.name or "", used_memory_bytes=process.used_memory_bytes
+            )
         if others.why:
             device.processes_known = False
             device.note = f"{device.note}; {others.why}" if device.note else others.why

@@ -303,6 +303,10 @@ class Record:
             state=LaunchReport.State.Value(self.state.value),
             message=self.message,
             ever_connected=self.ever_connected,
+            viewers=self.viewers,
+            starting_for=_age(self.starting_for if _STARTING in self.marks else None),
+            ready_for=_age(self.ready_for),
+            idle_for=_age(self.idle_for),
         )
         if self.ending is not None:
             report.reason = self.ending.reason
@@ -311,14 +315,6 @@ class Record:
             ports = self.plan.ports
             report.signal_port, report.media_port, report.http_port = ports.signal, ports.media, ports.http
         self._add_steps(report)
-        if _STARTING in self.marks:
-            report.starting_for.CopyFrom(duration(self.starting_for))
-        if self.viewers is not None:
-            report.viewers = self.viewers
-        if (ready_for := self.ready_for) is not None:
-            report.ready_for.CopyFrom(duration(ready_for))
-        if (idle_for := self.idle_for) is not None:
-            report.idle_for.CopyFrom(duration(idle_for))
         return report
 
     def conclude(self, ending: LaunchEnding, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
@@ -341,6 +337,10 @@ class Record:
             age = self.since(stage)
             if age is not None:
                 report.steps.add(stage=stage.value, age=duration(age))
+
+
+def _age(age_s: float | None) -> Duration | None:
+    return None if age_s is None else duration(age_s)
 
 
 def _copy(assignment: Assignment) -> Assignment:

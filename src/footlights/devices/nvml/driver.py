@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import pynvml
 
-from footlights.devices import pids
 from footlights.devices.driver import DriverDevice, DriverError, DriverGoneError, Unanswered, UnsupportedError
+from footlights.devices.foreign import pids_are_the_hosts
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.nvml.device import CODES, NvmlDevice, address_of
 from footlights.devices.tracker import TrackedDevices, TrackingSettings
@@ -44,7 +44,7 @@ class NvmlDevices(TrackedDevices):
         complaint = wrong_binding(pynvml)
         if complaint:
             raise ImportError(complaint)
-        visible = pids.are_the_hosts() is True if pids_visible is None else pids_visible
+        visible = pids_are_the_hosts() is True if pids_visible is None else pids_visible
         super().__init__(NvmlDriver(visible), gpu_kind=DeviceKind.GPU, instance_kind=DeviceKind.MIG, **tracking)
 
 

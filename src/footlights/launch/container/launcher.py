@@ -18,7 +18,7 @@ from footlights.launch.container.engine import ContainerSpec, Engine, EngineErro
 from footlights.launch.container.engines import ContainerEngines
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.launch.plan import OWN_FILES_SESSION_FILE
-from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, write_session_file
+from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, own_directory
 from footlights.linux import files, procfs
 
 if TYPE_CHECKING:
@@ -184,14 +184,12 @@ class ContainerLauncher:
         return found
 
     def _write_files(self, plan: LaunchPlan, engine: str, secrets: bytes) -> None:
-        directory = plan.directory.absolute()
-        if not directory.is_relative_to(self._root) or directory == self._root or ".." in directory.parts:
-            raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {self._root}: the plan is another agent's.")
+        directory = own_directory(self._root, plan)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Before there is a container: the next agent must know which engine to ask for it.
         files.replace_file(directory / ENGINE, engine.encode("ascii"))
         path = directory / SESSION_FILE
-        write_session_file(path, secrets)
+        files.replace_file(path, secrets or b"{}")
         user, _, group = plan.version.container.user.partition(":")
         if user.isdigit() and os.geteuid() == 0:
             os.chown(path, int(user), int(group) if group.isdigit() else -1)

@@ -55,7 +55,7 @@ class ProcessLauncher:
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Start the application under a new shim; returns when it is executed."""
-        directory = self._directory(plan)
+        directory = own_directory(self._root, plan)
         if (directory / shim.STATE).exists() or (directory / shim.EXIT).exists():
             return
         await self.prepare(plan)
@@ -111,15 +111,9 @@ class ProcessLauncher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _directory(self, plan: LaunchPlan) -> Path:
-        directory = plan.directory.absolute()
-        if not directory.is_relative_to(self._root) or directory == self._root or ".." in directory.parts:
-            raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {self._root}: the plan is another agent's.")
-        return directory
-
     def _write_order(self, plan: LaunchPlan, directory: Path, secrets: bytes) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_session_file(directory / SESSION_FILE, secrets)
+        files.replace_file(directory / SESSION_FILE, secrets or b"{}")
         command = _executable(plan, plan.argv[0]) or plan.argv[0]
         files.replace_json(
             directory / shim.ORDER,
@@ -178,7 +172,7 @@ class ProcessLauncher:
 
     def _discard(self, plan: LaunchPlan) -> None:
         try:
-            entries = list(os.scandir(self._directory(plan)))
+            entries = list(os.scandir(own_directory(self._root, plan)))
         except FileNotFoundError:
             return
         for entry in entries:
@@ -190,9 +184,12 @@ class ProcessLauncher:
                 Path(entry.path).unlink(missing_ok=True)
 
 
-def write_session_file(path: Path, secrets: bytes) -> None:
-    """Write the session file: the secrets as they are, or an empty object. Mode 0600 from its first byte."""
-    files.replace_file(path, secrets or b"{}")
+def own_directory(root: Path, plan: LaunchPlan) -> Path:
+    """Return a launch's directory. Raises LaunchError where it is not below ``root``."""
+    directory = plan.directory.absolute()
+    if not directory.is_relative_to(root) or directory == root or ".." in directory.parts:
+        raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {root}: the plan is another agent's.")
+    return directory
 
 
 def _executable(plan: LaunchPlan, command: str) -> str | None:

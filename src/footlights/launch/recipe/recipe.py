@@ -10,13 +10,10 @@ import semver
 
 from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.launch.recipe import declarations
-from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.checks import MAX_DURATION_S, check_duration, refuse
-from footlights.launch.recipe.stages import StageError, parse_root, parse_stage, resolve_stage
+from footlights.launch.recipe.stages import StageError, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
 from footlights.v1.application_pb2 import Limits, Readiness, Version
-
-__all__ = ["convert_arguments", "resolve_stage", "validate"]
 
 MAX_TOKENS = 512
 MAX_TOKEN_CHARACTERS = 8192
