@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from footlights.agent.config import AgentConfig
     from footlights.agent.devices.inventory import DeviceWatch
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.offer import LauncherOffer
 
 
@@ -24,7 +24,7 @@ class NodeDescription:
     """The node as it is, and as it was last reported."""
 
     def __init__(
-        self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: LaunchTable, *, port_blocks: int
+        self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: KnownLaunches, *, port_blocks: int
     ) -> None:
         self._config, self._devices, self._offer, self._table = config, devices, offer, table
         self._port_blocks = port_blocks

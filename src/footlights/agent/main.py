@@ -23,7 +23,7 @@ from footlights.agent.launches.observer import LaunchTools
 from footlights.agent.launches.orphans import Orphans
 from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.launches.step import LaunchEnding
-from footlights.agent.launches.table import LaunchTable
+from footlights.agent.launches.table import KnownLaunches
 from footlights.agent.link.cluster import KnownCluster
 from footlights.agent.link.link import Link
 from footlights.agent.link.log_tails import LogTails, NodeOutput
@@ -81,7 +81,7 @@ class Agent:
         self._ports = PortBlocks(config.first_port, config.last_port)
         self.offer = LauncherOffer(launchers)
         self.journal = Journal(config.data_dir / "journal")
-        self.table = LaunchTable()
+        self.table = KnownLaunches()
         self.devices = DeviceWatch(
             devices,
             timeout_s=config.device_timeout_s,

@@ -16,7 +16,7 @@ from footlights.launch.plan import render
 if TYPE_CHECKING:
     from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.record import Record
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
     from footlights.agent.offer import LauncherOffer
     from footlights.devices.reading import DeviceReading
@@ -33,7 +33,7 @@ class Admission:
         devices: DeviceWatch,
         offer: LauncherOffer,
         ports: PortBlocks,
-        table: LaunchTable,
+        table: KnownLaunches,
         *,
         retention: LogRetention,
         cluster: KnownCluster,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.observer import LaunchTools
     from footlights.agent.launches.orphans import Orphans
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
 
 TOMBSTONES: Final = 4096
 _CLOSE_S: Final = 5.0
@@ -55,7 +55,7 @@ class Tombstones:
 class Launches:
     """Takes in what is assigned, and has it run."""
 
-    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, orphans: Orphans) -> None:
+    def __init__(self, table: KnownLaunches, tools: LaunchTools, retention: LogRetention, orphans: Orphans) -> None:
         self._table, self._tools, self._retention, self._orphans = table, tools, retention, orphans
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[None]] = set()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from footlights.v1.agent_pb2 import LaunchReport
 
 
-class LaunchTable:
+class KnownLaunches:
     """The launches that are known: those that run, and those that are over and not yet forgotten."""
 
     def __init__(self) -> None:

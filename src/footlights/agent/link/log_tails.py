@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from footlights.agent.launches.log_retention import LogRetention
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.outbox import Outbox
     from footlights.launch.launcher import Launcher, LaunchPlan
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 class NodeOutput:
     """The output of launches that run, that are over, and that are forgotten while their output is kept."""
 
-    def __init__(self, table: LaunchTable, retention: LogRetention, launchers: Mapping[str, Launcher]) -> None:
+    def __init__(self, table: KnownLaunches, retention: LogRetention, launchers: Mapping[str, Launcher]) -> None:
         self._table, self._retention, self._launchers = table, retention, launchers
 
     def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:

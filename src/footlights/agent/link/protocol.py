@@ -11,7 +11,7 @@ from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
 if TYPE_CHECKING:
     from footlights.agent.facts import NodeDescription
     from footlights.agent.launches.launches import Launches
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
     from footlights.supervision import Supervisor
 
@@ -45,7 +45,7 @@ class NodeProtocol:
         *,
         description: NodeDescription,
         cluster: KnownCluster,
-        table: LaunchTable,
+        table: KnownLaunches,
         launches: Launches,
         supervisor: Supervisor,
     ) -> None:
