@@ -20,7 +20,7 @@ from footlights.agent.assembly import make_launchers
 from footlights.agent.config import AgentConfig
 from footlights.agent.devices.ports import why_taken
 from footlights.agent.launches.probes import ApplicationProbes
-from footlights.agent.link.backoff import Pace
+from footlights.agent.link.link import Pace
 from footlights.agent.main import Agent
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeState

@@ -1,6 +1,6 @@
 """The agent over a real link, with simulated applications and devices: what it does with what it is told.
 
-Also the tests of ``main``, ``assembly``, ``launches``, ``record``, ``runner``, ``observer``, ``failure`` and
+Also the tests of ``main``, ``assembly``, ``launches``, ``record``, ``runner``, ``observer`` and
 ``admission``.
 """
 

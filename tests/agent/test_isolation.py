@@ -299,16 +299,9 @@ async def test_a_link_that_fails_by_a_fault_of_ours_is_dialled_again(hub: Hub, c
         def reports(self) -> list[LaunchReport]:
             return []
 
-    class Silence:
-        def find(self, launch_id: str) -> None:
-            return None
-
-        def is_over(self, launch_id: str) -> bool:
-            return True
-
     supervisor = Supervisor()
     outbox = Outbox(lambda _: None, supervisor)
-    link = Link(config, Stammering(), outbox, LogTails(Silence(), outbox), pace=PACE)
+    link = Link(config, Stammering(), outbox, LogTails(outbox), pace=PACE)
     with capture_logs() as logs:
         task = asyncio.create_task(supervisor.supervise("link", link.hold, every_s=0))
         await hub.until(lambda: hub.connections)

@@ -1,6 +1,6 @@
 """The link: dialling, being refused, breaking, and agreeing again.
 
-Also the tests of ``cluster``, ``backoff`` and ``abandonment``.
+Also the tests of ``cluster`` and ``abandonment``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from footlights.agent.clock import BootClock
 from footlights.agent.config import AgentConfig
-from footlights.agent.launches.log_retention import LogRetention
-from footlights.agent.launches.table import LaunchTable
 from footlights.agent.link import cluster
-from footlights.agent.link.backoff import Backoff, Pace
-from footlights.agent.link.link import Link
-from footlights.agent.link.log_tails import LogTails, NodeOutput
+from footlights.agent.link.link import Backoff, Link, Pace
+from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
 from footlights.supervision import Supervisor
 from tests.agent.conftest import Assign, Machine, Node, stopped
@@ -205,7 +201,7 @@ def test_agents_spread_over_the_servers(config: AgentConfig) -> None:
     for number in range(300):
         one = replace(config, server=servers, node=f"node-{number}")
         outbox = Outbox(lambda _: None, Supervisor())
-        logs = LogTails(NodeOutput(LaunchTable(), LogRetention(Path("/nonexistent"), BootClock()), {}), outbox)
+        logs = LogTails(outbox)
         links = [Link(one, Nothing(), outbox, logs) for _ in range(2)]
         assert links[0].server == links[1].server
         begun[links[0].server] += 1

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.devices.admission import Need, admit
-from footlights.devices.foreign import Foreign, ForeignProcess, Occupancy
+from footlights.devices.foreign import Foreign, Occupancy
 from footlights.devices.kinds import DeviceKind
-from footlights.devices.reading import DeviceHealth, DeviceReading, HealthReason, ProcessKind
+from footlights.devices.reading import DeviceHealth, DeviceProcess, DeviceReading, HealthReason, ProcessKind
 
 GIB = 1 << 30
 L40S = DeviceReading("GPU-a", DeviceKind.GPU, "NVIDIA L40S", 0, memory_total_bytes=48 * GIB, memory_free_bytes=47 * GIB)
@@ -70,7 +70,7 @@ def test_a_device_that_is_not_there() -> None:
 )
 def test_strangers_are_named(processes: list[tuple[int, int | None, str | None]], refusal: str) -> None:
     """A refusal for a foreign process names the largest, with its size and pid."""
-    strangers = tuple(ForeignProcess(pid, ProcessKind.COMPUTE, used, name) for pid, used, name in processes)
+    strangers = tuple(DeviceProcess(pid, ProcessKind.COMPUTE, used, name) for pid, used, name in processes)
     assert str(admit(L40S, Need(), Foreign(Occupancy.FOREIGN, strangers))) == refusal
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from footlights.devices import pids
 from footlights.devices.detect import detect
 from footlights.devices.fake_state import FakeGpu, FakeState
+from footlights.devices.foreign import pids_are_the_hosts
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.software import SoftwareDevices
 from tests.devices.standin import Standin
@@ -93,12 +93,12 @@ def test_no_software_renderers_is_an_error(count: int) -> None:
 
 def test_pid_namespace_is_told_apart() -> None:
     """In a pid namespace of its own a process knows that its pids are not the host's."""
-    program = "from footlights.devices import pids; print(pids.are_the_hosts())"
+    program = "from footlights.devices.foreign import pids_are_the_hosts as hosts; print(hosts())"
     command = [sys.executable, "-c", program]
     here = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert here.stdout.strip() == str(pids.are_the_hosts())
+    assert here.stdout.strip() == str(pids_are_the_hosts())
     second = Path("/proc/2/comm")  # a thread of the kernel's, which only the host's pids have
-    assert pids.are_the_hosts() is (second.exists() and second.read_text().strip() == "kthreadd")
+    assert pids_are_the_hosts() is (second.exists() and second.read_text().strip() == "kthreadd")
     inside = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", *command],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A simulated machine from a file."""
+"""A simulated machine from a file; also the tests of ``records``, which reads it."""
 
 from __future__ import annotations
 

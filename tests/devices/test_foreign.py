@@ -1,6 +1,6 @@
 """Who counts as a stranger on a device.
 
-Also the tests of ``pids``.
+Also the tests of ``pids_are_the_hosts``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.devices.foreign import Foreign, ForeignProcess, Occupancy, foreign
+from footlights.devices.foreign import Foreign, Occupancy, foreign
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.reading import DeviceProcess, DeviceReading, ProcessKind
 
@@ -56,7 +56,7 @@ def test_table(processes: list[DeviceProcess], own: list[int], occupancy: Occupa
 def test_computing_and_drawing_is_one_process() -> None:
     """A process that is listed twice is one stranger, with the larger size and its name."""
     found = judge(DeviceProcess(1, C, 5), DeviceProcess(1, G, 9, "kit"))
-    assert found.processes == (ForeignProcess(1, C, 9, "kit"),)
+    assert found.processes == (DeviceProcess(1, C, 9, "kit"),)
 
 
 @pytest.mark.parametrize("visible", [False, None])

@@ -1,6 +1,6 @@
 """What `TrackedDevices` makes of a machine: the same through NVML's binding as simulated.
 
-Also the tests of ``answers``, ``health``, ``reading`` and ``capabilities``.
+Also the tests of ``answers``, ``health`` and ``reading``.
 """
 
 from __future__ import annotations

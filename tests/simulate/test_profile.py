@@ -87,12 +87,12 @@ def test_a_file_of_ones_own_is_a_profile(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("start: {cold: 3}", "start.cold: is not a member"),
+        ("start: {cold: 3}", "start.cold: unknown; one of"),
         ("start: {cold_s: {median: 3}}", "start.cold_s.spread: has median"),
         ("start: {cold_s: {median: 3, p99: 1}}", "start.cold_s.p99: 1 is below median"),
         ("start: {refused: 0.7, failed: 0.7}", "start.refused: refused + failed + never_ready is 1.4"),
         ("gpus: [{memory_gib: 4}]", "gpus[0].name: is missing"),
-        ("gpus: [{name: A, memory_gib: many}]", "gpus[0].memory_gib: 'many' is not a number"),
+        ("gpus: [{name: A, memory_gib: many}]", "gpus[0].memory_gib: 'many'; expected number"),
         ("gpus: []", "gpus: has none"),
         ("nodes: {link_lost: {per_hour: -1}}", "nodes.link_lost.per_hour: must not be negative (got -1)"),
         ("[1, 2]", "holds no mapping"),

@@ -1,6 +1,6 @@
 """The whole simulator against a real server: twenty nodes in two processes, and everything that can go wrong.
 
-Also the tests of ``main``, ``worker``, ``descriptors``, ``settings``, ``demand``, ``node`` and ``fleet``.
+Also the tests of ``main``, ``worker``, ``settings``, ``demand``, ``node`` and ``fleet``.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from footlights.devices import pids
 from footlights.devices.fake_state import GIB, FakeGpu, FakeProcess, FakeState
+from footlights.devices.foreign import pids_are_the_hosts
 from footlights.devices.reading import ProcessKind
 from tests.devices.standin import Standin, build
 from tests.system.stack import Stack, until
@@ -49,7 +49,7 @@ async def test_the_api_shows_what_nvml_says(stack: Stack, machine: Standin) -> N
 
 
 @pytest.mark.skipif(
-    pids.are_the_hosts() is not True, reason="in a pid namespace of its own an agent cannot tell who is on a GPU"
+    pids_are_the_hosts() is not True, reason="in a pid namespace of its own an agent cannot tell who is on a GPU"
 )
 async def test_a_gpu_in_use_by_somebody_else_is_not_taken(stack: Stack, machine: Standin) -> None:
     """A foreign compute process keeps sessions off its GPU; with both taken they wait, and the reason says why."""

@@ -24,11 +24,7 @@ _DETECT_TIMEOUT_S: Final = 60.0
 
 
 async def make_devices(config: AgentConfig) -> Devices:
-    """Make the devices that the operator chose; asking a driver may take a while.
-
-    Raises:
-        InvalidArgument: there are none such.
-    """
+    """Make the devices that the operator chose; asking a driver may take a while. Raises InvalidArgument."""
     try:
         return await off_loop(
             lambda: detect(config.devices, identity=config.node, software_count=config.software_devices),
@@ -53,19 +49,13 @@ def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the data directory: two agents with one journal would start everything twice.
-
-    Raises:
-        FailedPrecondition: another agent holds it.
-    """
+    """Hold the data directory: two agents with one journal would start everything twice. Raises FailedPrecondition."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         descriptor = lock_file(directory / "agent.lock")
     except BlockingIOError as error:
-        raise FailedPrecondition(
-            f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own.",
-            reason="DATA_DIR_LOCKED",
-        ) from error
+        text = f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own."
+        raise FailedPrecondition(text, reason="DATA_DIR_LOCKED") from error
     try:
         yield
     finally:

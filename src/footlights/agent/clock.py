@@ -14,29 +14,21 @@ class Clock(Protocol):
     @property
     def boot_id(self) -> str:
         """Which run of the machine the seconds belong to: marks of another one mean nothing."""
-        ...
 
     def now(self) -> float:
         """Seconds since the machine was started."""
-        ...
 
 
 class BootClock:
     """CLOCK_BOOTTIME (clock_gettime(2)); the wall clock may jump."""
 
     def __init__(self) -> None:
-        """Read which boot this is."""
         try:
-            self._boot_id = procfs.boot_id()
+            self.boot_id = procfs.boot_id()
         except OSError:
             # Unknown: with an id of this process's own, no mark is taken for one of this boot.
-            self._boot_id = f"unknown-{time.time_ns()}"
+            self.boot_id = f"unknown-{time.time_ns()}"
         self._clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-    @property
-    def boot_id(self) -> str:
-        """The kernel's id of this boot (random(4))."""
-        return self._boot_id
 
     def now(self) -> float:
         """Seconds since boot, suspended time included."""

@@ -27,11 +27,7 @@ def default_node() -> str:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """One agent.
-
-    Raises:
-        InvalidArgument: a member is wrong; names it, the value and the fix.
-    """
+    """One agent. Raises InvalidArgument: a member is wrong; names it, the value and the fix."""
 
     data_dir: Path
     """Journal, launch directories and output; made with mode 0700 where missing."""
@@ -69,12 +65,10 @@ class AgentConfig:
     drain_on_stop: bool = False
     """Whether stopping the agent ends its launches; otherwise they go on and are adopted by the next agent."""
     log_retention_s: float = 7 * 86400.0
-    """How long output of ended launches is kept."""
     device_interval_s: float = 2.0
     device_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
-        """Check every member."""
         check_node("node", self.node)
         self._check_server()
         _check(bool(self.public_address), "public_address", "is empty. Give the address that viewers can reach.")
@@ -117,11 +111,7 @@ class AgentConfig:
         return ()
 
     def read_token(self) -> str:
-        """Return the node's token as it is now.
-
-        Raises:
-            InvalidArgument: there is none.
-        """
+        """Return the node's token as it is now. Raises InvalidArgument: there is none."""
         if self.token_file is None:
             _check(bool(self.token), "token", "is empty. Give a token of the role `node`, or a file that holds one.")
             return self.token
@@ -150,17 +140,11 @@ class AgentConfig:
                 continue
             host, separator, port = server.rpartition(":")
             good = separator and host and port.isdigit() and 0 < int(port) < 65536
-            _check(
-                bool(good),
-                "server",
-                f"{server!r} is not an address. Give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH.",
-            )
-            if not (self.tls or self.ca_file is not None or self.insecure or is_loopback(host)):
-                raise InvalidArgument(
-                    "server",
-                    f"{server} is not this machine and TLS is off: the node's token would travel unencrypted. "
-                    "Turn TLS on, or say insecure.",
-                )
+            text = f"{server!r} is not an address. Give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH."
+            _check(bool(good), "server", text)
+            safe = self.tls or self.ca_file is not None or self.insecure or is_loopback(host)
+            text = f"{server} is not this machine and TLS is off: the node's token would travel unencrypted. "
+            _check(safe, "server", f"{text}Turn TLS on, or say insecure.")
 
 
 def _check(good: bool, name: str, problem: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from footlights.agent.config import AgentConfig
     from footlights.agent.devices.inventory import DeviceWatch
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.offer import LauncherOffer
 
 
@@ -24,17 +24,8 @@ class NodeDescription:
     """The node as it is, and as it was last reported."""
 
     def __init__(
-        self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: LaunchTable, *, port_blocks: int
+        self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: KnownLaunches, *, port_blocks: int
     ) -> None:
-        """Describe a node by its parts.
-
-        Args:
-            config: What is configured.
-            devices: Its devices.
-            offer: Its launchers.
-            table: Its launches, whose processes are not foreign.
-            port_blocks: How many launches its ports allow at once.
-        """
         self._config, self._devices, self._offer, self._table = config, devices, offer, table
         self._port_blocks = port_blocks
         self._notes = list(config.warnings)

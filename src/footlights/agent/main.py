@@ -10,7 +10,7 @@ import structlog
 
 from footlights.agent.assembly import locked, make_devices, make_launchers
 from footlights.agent.clock import BootClock, Clock
-from footlights.agent.devices.admission import Admission, PlanRenderer
+from footlights.agent.devices.admission import Admission
 from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch, off_loop
 from footlights.agent.devices.ports import PortBlocks
 from footlights.agent.facts import NodeDescription
@@ -21,9 +21,9 @@ from footlights.agent.launches.launches import Launches
 from footlights.agent.launches.log_retention import LogRetention
 from footlights.agent.launches.observer import LaunchTools
 from footlights.agent.launches.orphans import Orphans
-from footlights.agent.launches.probes import ApplicationProbes, Probes
+from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.launches.step import LaunchEnding
-from footlights.agent.launches.table import LaunchTable
+from footlights.agent.launches.table import KnownLaunches
 from footlights.agent.link.cluster import KnownCluster
 from footlights.agent.link.link import Link
 from footlights.agent.link.log_tails import LogTails, NodeOutput
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from footlights.agent.config import AgentConfig
-    from footlights.agent.link.backoff import Pace
+    from footlights.agent.link.link import Pace
     from footlights.devices.reading import Devices
     from footlights.launch.launcher import Launcher
 
@@ -49,13 +49,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def run(config: AgentConfig, stop: asyncio.Event) -> None:
-    """Be a node's agent until ``stop`` is set.
-
-    Raises:
-        FailedPrecondition: another agent uses the data directory.
-        InvalidArgument: the devices or launchers cannot be had as configured.
-        JournalError: the journal cannot be read.
-    """
+    """Be a node's agent until ``stop`` is set. Raises FailedPrecondition, InvalidArgument or JournalError."""
     with locked(config.data_dir):
         devices = await make_devices(config)
         agent = Agent(config, devices=devices, launchers=make_launchers(config), probes=ApplicationProbes())
@@ -71,12 +65,11 @@ class Agent:
         *,
         devices: Devices,
         launchers: Mapping[str, Launcher],
-        probes: Probes,
+        probes: ApplicationProbes,
         clock: Clock | None = None,
         pids_visible: bool | None = None,
         pace: Pace | None = None,
     ) -> None:
-        """Build the parts; nothing happens until ``run``."""
         self.config = config
         self.incarnation = new_id()
         self.supervisor = Supervisor()
@@ -88,7 +81,7 @@ class Agent:
         self._ports = PortBlocks(config.first_port, config.last_port)
         self.offer = LauncherOffer(launchers)
         self.journal = Journal(config.data_dir / "journal")
-        self.table = LaunchTable()
+        self.table = KnownLaunches()
         self.devices = DeviceWatch(
             devices,
             timeout_s=config.device_timeout_s,
@@ -100,10 +93,16 @@ class Agent:
         self._orphans = Orphans(
             launchers.values(), mark=lambda: self._cluster.mark, is_known=self.table.knows, clock=clock
         )
-        renderer = PlanRenderer(config.public_address, self._retention, self._cluster)
         tools = LaunchTools(
             admission=Admission(
-                self.devices, self.offer, self._ports, self.table, renderer, slots_per_device=config.slots_per_device
+                self.devices,
+                self.offer,
+                self._ports,
+                self.table,
+                retention=self._retention,
+                cluster=self._cluster,
+                public_address=config.public_address,
+                slots_per_device=config.slots_per_device,
             ),
             clock=clock,
             devices=self.devices,
@@ -127,7 +126,8 @@ class Agent:
             launches=self.launches,
             supervisor=self.supervisor,
         )
-        self._logs = LogTails(NodeOutput(self.table, self._retention, launchers), self._outbox)
+        output = NodeOutput(self.table, self._retention, launchers)
+        self._logs = LogTails(self._outbox, find=output.find, is_over=self.table.is_over)
         self.link = Link(config, protocol, self._outbox, self._logs, pace=pace)
         self._abandonment = Abandonment(self.table, self.link, self._cluster, clock)
 

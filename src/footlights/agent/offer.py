@@ -21,7 +21,6 @@ class LauncherOffer:
     """Asks the launchers, and remembers what they said."""
 
     def __init__(self, launchers: Mapping[str, Launcher]) -> None:
-        """Offer none of ``launchers`` before ``refresh``."""
         self._launchers = launchers
         self._missing = dict.fromkeys(launchers, "it was not asked yet")
 

@@ -3,10 +3,11 @@
 What is in here
     ``kinds`` says which kinds of devices there are and what each is like. ``detect`` chooses the source: ``nvml``,
     ``software`` or ``fake``. ``reading`` is what can be known of a device; pure judgements on a reading are its
-    ``health``, its ``capabilities``, who else is on it (``foreign``) and whether a session may start (``admission``).
+    ``health``, who else is on it (``foreign``) and whether a session may start (``admission``). ``records`` makes
+    dataclasses of plain data.
 
 How a reading comes about
-    Driver (``nvml`` | ``fake``) ── answers, or why not ──> ``answers`` ──> health, capabilities ──> DeviceReading
+    Driver (``nvml`` | ``fake``) ── answers, or why not ──> ``answers`` ──> health ──> DeviceReading
     ``tracker`` remembers what it saw, so that a GPU which disappears is reported LOST instead of forgotten.
 
 What must hold
@@ -14,5 +15,5 @@ What must hold
     * A device is keyed by its UUID. An index is for display.
     * One failing GPU, or one call the driver does not know, costs that GPU's value or health and nothing else.
     * The fake and NVML share everything above the driver and take the same settings, so one test suite holds for both.
-    * Only ``nvml`` imports ``pynvml``; nothing here imports the rest of Footlights.
+    * Only ``nvml`` imports ``pynvml``; of the rest of Footlights only errors are imported.
 """

@@ -21,9 +21,7 @@ class Need:
     ``hardware``."""
     graphics: bool = False
     encoder: bool = False
-    """A hardware video encoder."""
     hardware: bool = False
-    """No software renderer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +38,7 @@ class DeviceRefusal:
 
 
 def admit(reading: DeviceReading | None, need: Need, occupants: Foreign | None = None) -> DeviceRefusal | None:
-    """The first reason to refuse, or None. Only what is known refuses: unknown memory or occupancy does not.
-
-    Args:
-        reading: the device as read just now; None where `Devices.read_one` found none.
-        need: what the version asks of it.
-        occupants: what `foreign.foreign` made of the same reading.
-    """
+    """The first reason to refuse, or None. Only what is known refuses: unknown memory or occupancy does not."""
     if reading is None:
         return DeviceRefusal("MISSING", "no such device on this node")
     if reading.health in (DeviceHealth.LOST, DeviceHealth.UNHEALTHY):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from footlights.devices import capabilities, driver, health
-from footlights.devices.driver import (
-    DriverError,
-    DriverGoneError,
-    Memory,
-    MigAttributes,
-    RemappedRows,
-    UnsupportedError,
-)
+from footlights.devices import health
+from footlights.devices.driver import DriverError, Memory, MigAttributes, RemappedRows, UnsupportedError
 from footlights.devices.reading import DeviceHealth, DeviceProcess, DeviceReading, HealthReason, ProcessKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from footlights.devices.driver import DriverDevice, DriverQuestion
+    from footlights.devices.driver import DriverDevice
     from footlights.devices.kinds import DeviceKind
 
-T = TypeVar("T")
+# Boards by name, where the driver has no plain answer: NVIDIA's Video Encode and Decode GPU Support Matrix, the Ampere
+# and Hopper white papers, and the MIG user guide.
+_DATA_CENTRE_WITHOUT_NVENC = re.compile(
+    r"\b(A100X?|A800|A30X?|H100|H800|H200|H20|GH200|B100|B200|B300|GB200|GB300|CMP 170HX)\b"
+)
+_SMALL_WITHOUT_NVENC = re.compile(r"\bGeForce (MX\d{3}|GT 10[13]0)\b")
+_WITHOUT_RAY_TRACING = re.compile(r"\b(A100X?|A800|A30X?|H100|H800|H200|H20|GH200|CMP 170HX)\b")
 
 
 @dataclass(slots=True)
@@ -50,22 +50,16 @@ class Answers:
     failures: dict[str, DriverError] = field(default_factory=dict)
     """Names of the fields above whose question failed, with the error."""
 
-    def ask(self, device: DriverDevice, question: DriverQuestion[T]) -> T | None:
-        """Put one question and remember how it went. A lost GPU is not asked again: each call may take seconds.
-
-        Raises:
-            DriverGoneError: the driver as a whole does not answer.
-        """
+    def ask(self, device: DriverDevice, question: str) -> Any:
+        """Put one question and remember how it went. A lost GPU is not asked again: each call may take seconds."""
         if self.lost:
             return None
         try:
             return device.ask(question)
-        except DriverGoneError:
-            raise
         except UnsupportedError:
-            self.unsupported.add(question.name)
+            self.unsupported.add(question)
         except DriverError as error:
-            self.failures[question.name] = error
+            self.failures[question] = error
         return None
 
     @property
@@ -74,38 +68,19 @@ class Answers:
         return any(error.code == "GPU_IS_LOST" for error in self.failures.values())
 
 
-_LOAD: Final = (
-    driver.MEMORY,
-    driver.UTILIZATION_PERCENT,
-    driver.ENCODER_SESSIONS,
-    driver.COMPUTE,
-    driver.GRAPHICS,
-)
-_GPU: Final = (
-    driver.NAME,
-    driver.PCI_BUS_ID,
-    *_LOAD,
-    driver.ENCODER_CAPACITY,
-    driver.GRAPHICS_ALLOWED,
-    driver.ECC_CORRECTED,
-    driver.ECC_UNCORRECTED,
-    driver.RETIRED_PAGES,
-    driver.RETIRED_PAGES_PENDING,
-    driver.REMAPPED_ROWS,
-    driver.RECOVERY_ACTION,
-)
-_INSTANCE: Final = (driver.NAME, driver.MIG_ATTRIBUTES, *_LOAD)
+_LOAD: Final = ("memory", "utilization_percent", "encoder_sessions", "compute", "graphics")
+_ERRORS: Final = ("ecc_corrected", "ecc_uncorrected", "retired_pages", "retired_pages_pending", "remapped_rows")
+_GPU: Final = ("name", "pci_bus_id", *_LOAD, "encoder_capacity", "graphics_allowed", *_ERRORS, "recovery_action")
+INSTANCE: Final = ("name", "mig_attributes", *_LOAD)
 """What can be asked of a MIG instance; error counters are kept by its GPU."""
 
 
-def gather(device: DriverDevice) -> Answers:
-    """Ask a whole GPU everything but its MIG layout."""
-    return _gather(device, _GPU)
-
-
-def gather_instance(instance: DriverDevice) -> Answers:
-    """Ask a MIG instance everything that it can be asked."""
-    return _gather(instance, _INSTANCE)
+def gather(device: DriverDevice, questions: Sequence[str] = _GPU) -> Answers:
+    """Ask a device all of ``questions``."""
+    answers = Answers()
+    for question in questions:
+        setattr(answers, question, answers.ask(device, question))
+    return answers
 
 
 def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: DeviceKind, xids: Sequence[int]) -> DeviceReading:
@@ -123,11 +98,11 @@ def gpu_reading(uuid: str, index: int, answers: Answers, *, kind: DeviceKind, xi
         encoder_sessions=answers.encoder_sessions,
         processes=_processes(answers),
         graphics=answers.graphics_allowed is not False,
-        encoder=capabilities.has_encoder(name, refused="encoder_capacity" in answers.unsupported),
+        encoder=_has_encoder(name, refused="encoder_capacity" in answers.unsupported),
         health=verdict,
         health_reasons=reasons,
         pci_bus_id=answers.pci_bus_id,
-        note=capabilities.note(name),
+        note=_note(name),
     )
 
 
@@ -145,7 +120,7 @@ def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind
         utilization_percent=answers.utilization_percent,
         encoder_sessions=answers.encoder_sessions,
         processes=_processes(answers),
-        graphics=profile is not None and capabilities.profile_draws(profile),
+        graphics=profile is not None and _profile_draws(profile),
         encoder=answers.mig_attributes is not None and answers.mig_attributes.encoders > 0,
         health=health.worst(parent.health, verdict),
         health_reasons=parent.health_reasons + tuple(r for r in reasons if r not in parent.health_reasons),
@@ -167,16 +142,32 @@ def last_known(last_seen: DeviceReading, verdict: DeviceHealth, reason: HealthRe
     )
 
 
-def _gather(device: DriverDevice, questions: Sequence[DriverQuestion[Any]]) -> Answers:
-    answers = Answers()
-    for question in questions:
-        setattr(answers, question.name, answers.ask(device, question))
-    return answers
-
-
 def _processes(answers: Answers) -> tuple[DeviceProcess, ...] | None:
     # A device that supports no graphics processes has none; one whose list failed may have any.
     if answers.compute is None or (answers.graphics is None and "graphics" not in answers.unsupported):
         return None
     found = (*answers.compute, *(answers.graphics or ()))
     return tuple(sorted(found, key=lambda process: (process.pid, process.kind is ProcessKind.GRAPHICS)))
+
+
+def _has_encoder(name: str, *, refused: bool) -> bool:
+    """Whether a GPU has a hardware video encoder. ``refused``: the driver does not support asking for its capacity.
+
+    Its other answers are no proof (a capacity of 0 is also a busy encoder), so boards known to have none are named.
+    Another board is believed to have one: a wrong yes fails visibly at the launch, a wrong no hides a working GPU.
+    """
+    if refused:
+        return False
+    return not (_DATA_CENTRE_WITHOUT_NVENC.search(name) or _SMALL_WITHOUT_NVENC.search(name))
+
+
+def _profile_draws(profile: str) -> bool:
+    """Whether a MIG profile offers graphics: only those marked ``+gfx`` do."""
+    return "gfx" in profile.split("+")[1:]
+
+
+def _note(name: str) -> str:
+    """A sentence on what a board lacks that its capabilities cannot say; empty for most."""
+    if _WITHOUT_RAY_TRACING.search(name):
+        return "no ray-tracing cores: Kit's RTX renderer does not run on it"
+    return ""

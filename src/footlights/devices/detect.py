@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from footlights.devices.reading import DeviceInventory, DeviceReading, Devices
+    from footlights.devices.reading import Devices
 
 _FILE = "fake:"
 
 
 def detect(choice: str = "auto", *, identity: str | None = None, software_count: int | None = None) -> Devices:
-    """Make the devices that an operator chose.
+    """Make the devices that an operator chose. Raises ValueError, OSError (the file) or ImportError (the NVML binding).
 
-    ``auto``: NVIDIA's GPUs where the driver has at least one, else software renderers; decided once, so that
-    a node whose driver fails later says so instead of changing its nature. ``nvml``: only GPUs, and a note
-    where there are none. ``software``. ``fake:FILE``: simulated, see `fake`.
-
-    Args:
-        choice: as above.
-        identity: what the uuids of software and simulated devices are made from; an agent gives its node's name.
-        software_count: how many software renderers; by default one a core.
-
-    Raises:
-        ValueError: an unknown choice, or a bad file.
-        OSError: the file cannot be read.
-        ImportError: for ``nvml``, the wrong Python binding is installed.
+    ``auto``: NVIDIA's GPUs where the driver has at least one, else software renderers; decided once, so that a node
+    whose driver fails later says so instead of changing its nature. ``nvml``: only GPUs. ``software``. ``fake:FILE``:
+    simulated. The uuids of software and simulated devices are made from ``identity``.
     """
     if not is_choice(choice):
         raise ValueError(f"unknown choice {choice!r}; choose from auto, nvml, software and fake:FILE")
@@ -40,8 +29,7 @@ def detect(choice: str = "auto", *, identity: str | None = None, software_count:
     from footlights.devices.fake import FakeDevices  # each source is imported where it is used: a command asks first
 
     path = Path(choice.removeprefix(_FILE)).expanduser()
-    note = f"simulated GPUs from {path}"
-    return _Noted(FakeDevices(path, machine=identity or "fake"), (note,))
+    return FakeDevices(path, machine=identity or "fake", note=f"simulated GPUs from {path}")
 
 
 def is_choice(choice: str) -> bool:
@@ -73,25 +61,4 @@ def _auto(identity: str | None, software_count: int | None) -> Devices:
 def _software(identity: str | None, software_count: int | None, notes: tuple[str, ...]) -> Devices:
     from footlights.devices.software import SoftwareDevices
 
-    return _Noted(SoftwareDevices(software_count, identity=identity), notes)
-
-
-class _Noted:
-    """Devices, with notes on why it is these."""
-
-    def __init__(self, devices: Devices, notes: tuple[str, ...]) -> None:
-        self._devices = devices
-        self._notes = notes
-
-    def read(self) -> DeviceInventory:
-        found = self._devices.read()
-        return replace(found, notes=(*self._notes, *found.notes))
-
-    def read_one(self, uuid: str) -> DeviceReading:
-        return self._devices.read_one(uuid)
-
-    def forget(self, uuid: str) -> None:
-        self._devices.forget(uuid)
-
-    def close(self) -> None:
-        self._devices.close()
+    return SoftwareDevices(software_count, identity=identity, notes=notes)

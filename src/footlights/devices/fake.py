@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from footlights.devices.driver import (
     DriverDevice,
     DriverError,
     DriverGoneError,
-    DriverQuestion,
     Memory,
     MigAttributes,
     Unanswered,
@@ -27,17 +26,10 @@ T = TypeVar("T")
 
 
 class FakeDevices(TrackedDevices):
-    """Simulated devices with NVML's behaviour.
+    """Simulated devices with NVML's behaviour, from a state, a function that answers one, or a file.
 
-    Args:
-        source: a state, a function that answers one, or a file's path; a file is read again when it changes.
-            While it cannot be read, the last good state holds and a note says what is wrong.
-        machine: what the uuids of ``count`` entries are made from, so that one file serves many simulated
-        nodes. **tracking: see `TrackedDevices`.
-
-    Raises:
-        ValueError: the file is not a state; names the member.
-        OSError: the file cannot be read.
+    A file is read again when it changes; while it cannot be read, the last good state holds and a note says why.
+    ``machine`` is what the uuids of ``count`` entries are made from. Raises ValueError or OSError for the file.
     """
 
     def __init__(
@@ -45,17 +37,18 @@ class FakeDevices(TrackedDevices):
         source: FakeState | Callable[[], FakeState] | Path,
         *,
         machine: str = "fake",
+        note: str = "",
         **tracking: Unpack[TrackingSettings],
     ) -> None:
-        driver = FakeDriver(_StateFile(source, machine) if isinstance(source, Path) else source)
+        driver = FakeDriver(_StateFile(source, machine) if isinstance(source, Path) else source, note)
         super().__init__(driver, gpu_kind=DeviceKind.FAKE, instance_kind=DeviceKind.FAKE, **tracking)
 
 
 class FakeDriver:
     """`Driver` over a `FakeState`."""
 
-    def __init__(self, source: FakeState | Callable[[], FakeState]) -> None:
-        self._source = source
+    def __init__(self, source: FakeState | Callable[[], FakeState], note: str = "") -> None:
+        self._source, self._note = source, note
         self._opened: FakeState | None = None
         self._xids_told: dict[str, int] = {}
 
@@ -99,9 +92,9 @@ class FakeDriver:
         return found
 
     def notes(self) -> Sequence[str]:
-        """What is wrong with the state's file."""
+        """Where the state comes from, and what is wrong with its file."""
         complaint = self._source.complaint if isinstance(self._source, _StateFile) else ""
-        return [complaint] if complaint else []
+        return [note for note in (self._note, complaint) if note]
 
     def _state(self) -> FakeState:
         state = self._source if isinstance(self._source, FakeState) else self._source()
@@ -131,7 +124,6 @@ _FUNCTIONS = {
     "mig_enabled": "nvmlDeviceGetMigMode",
     "mig_attributes": "nvmlDeviceGetAttributes",
 }
-"""NVML's function for each question: simulated errors are set by its name."""
 
 
 class _FakeDevice:
@@ -144,7 +136,7 @@ class _FakeDevice:
     def uuid(self) -> str:
         return _ask(self._gpu, "nvmlDeviceGetUUID", self._gpu.uuid)
 
-    def ask(self, question: DriverQuestion[T]) -> T:
+    def ask(self, question: str) -> Any:
         gpu, total = self._gpu, self._gpu.memory_total_bytes
         answers: dict[str, Any] = {
             "memory": None if total is None else Memory(total, max(0, total - gpu.memory_used_bytes)),
@@ -153,8 +145,8 @@ class _FakeDevice:
             "mig_enabled": gpu.mig is not None,
             "mig_attributes": self._cut,
         }
-        answer = answers[question.name] if question.name in answers else getattr(gpu, question.name)
-        return cast("T", _ask(gpu, _FUNCTIONS[question.name], answer))
+        answer = answers[question] if question in answers else getattr(gpu, question)
+        return _ask(gpu, _FUNCTIONS[question], answer)
 
     def mig_instances(self) -> Sequence[DriverDevice]:
         instances = _ask(self._gpu, "nvmlDeviceGetMigDeviceHandleByIndex", self._gpu.mig or ())

@@ -1,8 +1,6 @@
 """Whether a GPU may be given to a session, judged from what its driver says. Pure.
 
-The thresholds follow NVIDIA's *GPU Memory Error Management* and *Dynamic Page Retirement* guides: an
-uncorrectable error or a failed remap takes the GPU out of service until it is reset; a remap or retirement
-that waits for a reset leaves it usable; sixty retired pages are grounds for return.
+Thresholds follow NVIDIA's *GPU Memory Error Management* and *Dynamic Page Retirement* guides.
 """
 
 from __future__ import annotations
@@ -42,10 +40,7 @@ _ACTIONS = {
 
 
 def judge(answers: Answers, xids: Sequence[int]) -> tuple[DeviceHealth, tuple[HealthReason, ...]]:
-    """Health and its reasons, the gravest first.
-
-    ``xids``: critical errors that the GPU reported lately and that are its own fault, not an application's.
-    """
+    """Health and its reasons, the gravest first. ``xids``: recent critical errors that are the GPU's own fault."""
     found = sorted(_findings(answers, xids), key=lambda finding: -_SEVERITY[finding[0]])
     if not found:
         return DeviceHealth.OK, ()
@@ -72,19 +67,15 @@ def _findings(answers: Answers, xids: Sequence[int]) -> Iterable[tuple[DeviceHea
         text = f"the driver asks for recovery: {action.replace('_', ' ').lower()}"
         yield _ACTIONS[action], HealthReason("RECOVERY_NEEDED", text)
     for xid in xids:
-        yield (
-            DeviceHealth.UNHEALTHY,
-            HealthReason(f"XID_{xid}", f"critical error XID {xid}; see dmesg, then reset the GPU"),
-        )
+        text = f"critical error XID {xid}; see dmesg, then reset the GPU"
+        yield DeviceHealth.UNHEALTHY, HealthReason(f"XID_{xid}", text)
 
 
 def _errors(answers: Answers) -> Iterable[tuple[DeviceHealth, HealthReason]]:
     codes = {error.code for error in answers.failures.values()}
     if "GPU_IS_LOST" in codes:
-        yield (
-            DeviceHealth.LOST,
-            HealthReason("GPU_IS_LOST", "fell off the bus; see dmesg for XID 79, then reset or reboot"),
-        )
+        text = "fell off the bus; see dmesg for XID 79, then reset or reboot"
+        yield DeviceHealth.LOST, HealthReason("GPU_IS_LOST", text)
     if "RESET_REQUIRED" in codes:
         yield DeviceHealth.UNHEALTHY, HealthReason("RESET_REQUIRED", "the GPU must be reset: nvidia-smi --gpu-reset")
     other = [e for e in answers.failures.values() if e.code not in ("GPU_IS_LOST", "RESET_REQUIRED")]
@@ -105,10 +96,8 @@ def _memory(answers: Answers) -> Iterable[tuple[DeviceHealth, HealthReason]]:
         text = "a memory row could not be remapped; the board is due for return"
         yield DeviceHealth.UNHEALTHY, HealthReason("ROW_REMAP_FAILED", text)
     if rows is not None and rows.pending:
-        yield (
-            DeviceHealth.DEGRADED,
-            HealthReason("ROW_REMAP_PENDING", "a row remap waits for the next reset of the GPU"),
-        )
+        text = "a row remap waits for the next reset of the GPU"
+        yield DeviceHealth.DEGRADED, HealthReason("ROW_REMAP_PENDING", text)
     if answers.retired_pages is not None and answers.retired_pages >= RETIRED_PAGES_LIMIT:
         text = f"{answers.retired_pages} memory pages retired; from {RETIRED_PAGES_LIMIT} the board is due for return"
         yield DeviceHealth.UNHEALTHY, HealthReason("PAGES_RETIRED", text)

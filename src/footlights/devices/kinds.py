@@ -1,8 +1,4 @@
-"""The kinds of devices there are, and what each one is like: the one place that tells them apart.
-
-A new kind is an entry here, a value of ``Device.Kind`` in the protocol, its own source of readings, and a choice in
-`detect` (`docs/adding.md`).
-"""
+"""The kinds of devices there are, and what each is like; `docs/adding.md` says what a new one takes."""
 
 from __future__ import annotations
 

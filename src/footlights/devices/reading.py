@@ -17,7 +17,6 @@ class DeviceHealth(enum.Enum):
     DEGRADED = "DEGRADED"
     """Still usable; an operator should look (correctable errors, a pending row remap)."""
     UNHEALTHY = "UNHEALTHY"
-    """Not placed until it recovers."""
     LOST = "LOST"
     """Off the bus, or gone from the driver's list."""
 
@@ -69,7 +68,6 @@ class DeviceReading:
     graphics: bool = True
     """Whether it can draw (a MIG instance cannot)."""
     encoder: bool = True
-    """Whether it has a hardware video encoder (an H100 has none)."""
     health: DeviceHealth = DeviceHealth.OK
     health_reasons: tuple[HealthReason, ...] = ()
     parent_uuid: str | None = None
@@ -91,33 +89,16 @@ class DeviceInventory:
 
 
 class Devices(Protocol):
-    """A source of devices, safe to use from several threads.
-
-    Calls block (ctypes, files): the agent makes them off its event loop.
-    """
+    """A source of devices, safe to use from several threads. Calls block: the agent makes them off its event loop."""
 
     def read(self) -> DeviceInventory:
-        """Read every device now. One failing device or unsupported call never hides the others.
-
-        Raises:
-            TimeoutError: an earlier read is stuck in the driver; nothing is known now.
-        """
-        ...
+        """Read every device now; one that fails never hides the others. Raises TimeoutError: an earlier read hangs."""
 
     def read_one(self, uuid: str) -> DeviceReading:
-        """Read one device afresh, as before a launch.
-
-        Raises:
-            LookupError: no such device now. A device that is listed but lost is *returned*, with
-            ``Health.LOST``.
-            TimeoutError: an earlier read is stuck in the driver.
-        """
-        ...
+        """Read one device afresh. Raises LookupError (a lost one is returned, as LOST) or TimeoutError."""
 
     def forget(self, uuid: str) -> None:
         """Stop reporting a device that is gone for good; one that is there is not affected."""
-        ...
 
     def close(self) -> None:
         """Release what was opened; later calls may open again."""
-        ...

@@ -14,25 +14,17 @@ _NAMESPACE = uuid.UUID("b3a0c5de-4a55-5f0f-8f0a-7d1f6f2f9c01")
 
 
 class SoftwareDevices:
-    """`Devices` that draw and encode on the CPU, each as good as the others.
+    """`Devices` that draw and encode on the CPU, by default one a core. Raises ValueError for a count below 1.
 
-    ``encoder`` is False, since it means a hardware encoder: an application that needs NVENC will not start
-    here, one that encodes on the CPU does not ask. Memory is None: it is the machine's, and no share of it
-    belongs to a renderer.
-
-    Args:
-        count: how many sessions at once; by default one a core that this process may use.
-        identity: what their uuids are made from, stable over restarts; by default the machine's id. An agent
-            gives its node's name, since cloned machines share an id.
-
-    Raises:
-        ValueError: ``count`` below 1.
+    ``encoder`` is False, since it means a hardware encoder; memory is None, since no share of the machine's belongs to
+    a renderer. Their uuids are made from ``identity`` (an agent's node name), by default from the machine's id.
     """
 
-    def __init__(self, count: int | None = None, *, identity: str | None = None) -> None:
+    def __init__(self, count: int | None = None, *, identity: str | None = None, notes: tuple[str, ...] = ()) -> None:
         if count is not None and count < 1:
             raise ValueError(f"software devices must be at least 1 (got {count})")
         identity = identity or _machine_id()
+        self._notes = notes
         self._readings = tuple(
             DeviceReading(
                 uuid=f"SOFT-{uuid.uuid5(_NAMESPACE, f'{identity}/{index}')}",
@@ -48,7 +40,7 @@ class SoftwareDevices:
 
     def read(self) -> DeviceInventory:
         """Every renderer: they never change."""
-        return DeviceInventory(self._readings)
+        return DeviceInventory(self._readings, notes=self._notes)
 
     def read_one(self, uuid: str) -> DeviceReading:
         """One renderer. Raises LookupError."""

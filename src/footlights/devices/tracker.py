@@ -1,6 +1,4 @@
-"""Read all GPUs through a driver, and remember what was seen so that a GPU which vanishes is reported
-lost.
-"""
+"""Reads all GPUs through a driver, and remembers them, so that a GPU which vanishes is reported lost."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
 from footlights.devices import answers, health
-from footlights.devices.driver import MIG_ENABLED, Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
+from footlights.devices.driver import Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, HealthReason
 
 if TYPE_CHECKING:
@@ -32,21 +30,10 @@ class TrackingSettings(TypedDict, total=False):
 
 
 class TrackedDevices:
-    """`Devices` over a `Driver`.
+    """`Devices` over a `Driver`, which is asked by one thread at a time.
 
-    A GPU in MIG mode is not offered itself, its instances are. An instance that an operator destroyed is
-    gone; a GPU (with its instances) that was seen and is not enumerated any more is `Health.LOST` until it is
-    back or forgotten.
-
-    Args:
-        driver: asked by one thread at a time.
-        gpu_kind, instance_kind: the kinds that readings carry.
-        timeout_s: how long a caller waits for another one that is inside the driver, before `TimeoutError`.
-        reopen_after_s: how often, at most, the driver is reopened to look for lost GPUs: it enumerates only
-        when opened.
-        xid_quarantine_s: how long after its last critical error (XID) a GPU that reads well otherwise stays
-        unhealthy.
-        clock: seconds, monotonic.
+    A GPU in MIG mode is not offered itself, its instances are. An instance that an operator destroyed is gone; a GPU
+    (with its instances) that was seen and is not enumerated any more is LOST until it is back or forgotten.
     """
 
     def __init__(
@@ -159,8 +146,6 @@ class TrackedDevices:
     def _gpus(self, notes: list[str]) -> Sequence[DriverDevice | Unanswered]:
         try:
             return self._driver.gpus()
-        except DriverGoneError:
-            raise
         except DriverError as error:
             notes.append(f"the driver cannot list its GPUs: {error}")
             return ()
@@ -171,7 +156,7 @@ class TrackedDevices:
         """Readings of one GPU or of its instances; None where it counts as missing."""
         known_instances = [r for r in self._seen.values() if r.parent_uuid == uuid]
         mode = answers.Answers()
-        enabled = mode.ask(device, MIG_ENABLED)
+        enabled = mode.ask(device, "mig_enabled")
         if enabled is None and mode.failures:
             # Offering the whole of a GPU that may be cut up would be a guess: it stays what it was.
             enabled = self._mig_enabled.get(uuid, False)
@@ -179,8 +164,6 @@ class TrackedDevices:
         if enabled:
             try:
                 instances = _identified_instances(device, notes)
-            except DriverGoneError:
-                raise
             except DriverError as error:
                 notes.append(f"the MIG instances of GPU {uuid} cannot be listed: {error}")
                 if error.code == "GPU_IS_LOST":
@@ -202,7 +185,7 @@ class TrackedDevices:
         if not enabled:
             return [whole] if only in (None, uuid) else []
         return [
-            answers.instance_reading(found, whole, answers.gather_instance(i), kind=self._instance_kind)
+            answers.instance_reading(found, whole, answers.gather(i, answers.INSTANCE), kind=self._instance_kind)
             for found, i in instances
             if only is None or only == found
         ]
@@ -243,8 +226,6 @@ def _identify(index: int, device: DriverDevice | Unanswered, notes: list[str]) -
         return None
     try:
         return device.uuid()
-    except DriverGoneError:
-        raise
     except DriverError as error:
         notes.append(f"GPU {index} does not say who it is: {error}")
         return None

@@ -1,8 +1,6 @@
 """Runs nothing and behaves as its version says: for tests, and for simulated fleets of thousands of sessions.
 
-What a launch of it is at any moment follows from when it was started and asked to stop, so there are no tasks and no
-timers. Those times are kept in memory and in one small file of the launch's directory, where another agent, and
-`readiness`, find them.
+What a launch of it is follows from when it was started and asked to stop: times that are kept in one small file.
 """
 
 from __future__ import annotations
@@ -43,7 +41,6 @@ class _Times:
     launch_id: str
     started: float
     stop: float = math.inf
-    """When it was asked to stop."""
     kill: float = math.inf
     """When it is killed, whatever it does."""
 
@@ -60,7 +57,6 @@ class FakeLauncher:
     name = "fake"
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = boot_time) -> None:
-        """Keep launches below ``root``; ``clock`` is seconds that never go back, the same after an agent's restart."""
         self._root = root
         self._clock = clock
         self._boot_id = boot_id()
@@ -73,9 +69,8 @@ class FakeLauncher:
     async def prepare(self, plan: LaunchPlan) -> None:
         """Refuse the devices that the version refuses, as an agent does that finds a device taken."""
         if plan.device_uuid in plan.version.fake.rejected_devices:
-            raise LaunchError(
-                "FOREIGN_PROCESS", f"device {plan.device_uuid} is taken, says the fake version.", rejected=True
-            )
+            text = f"device {plan.device_uuid} is taken, says the fake version."
+            raise LaunchError("FOREIGN_PROCESS", text, rejected=True)
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Note the time."""

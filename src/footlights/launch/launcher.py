@@ -31,17 +31,12 @@ class DeviceAccess:
     index: int = 0
     """Its place in the driver's list, now. Kit's ``activeGpu`` counts in Vulkan's order."""
     variables: tuple[str, ...] = ()
-    """The environment variables that narrow what an application sees down to the UUIDs in them."""
     cdi_class: str = ""
-    """What container engines know its kind as (``nvidia.com/gpu``); empty where it needs no device node."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """One launch, rendered: everything that is needed to start it, and nothing that is secret.
-
-    The agent journals the plan before it starts it, so ``to_json``/``from_json`` in ``launch.plan`` must round-trip.
-    """
+    """One launch, rendered: everything that is needed to start it, and nothing that is secret. It is journalled."""
 
     launch_id: str
     session_id: str
@@ -49,7 +44,6 @@ class LaunchPlan:
     device_uuid: str
     device_index: int
     device_kind: str
-    """``GPU``, ``MIG``, ``SOFTWARE`` or ``FAKE``, as in the proto."""
     ports: Ports
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
@@ -90,16 +84,9 @@ class Status:
 
 
 class LaunchError(Exception):
-    """The application could not be started: final for this launch."""
+    """The application could not be started: final for this launch. ``rejected``: another node or device may do."""
 
     def __init__(self, reason: str, message: str, *, rejected: bool = False) -> None:
-        """Make the error.
-
-        Args:
-            reason: UPPER_SNAKE and stable (``COMMAND_NOT_FOUND``, ``IMAGE_PULL_FAILED``).
-            message: The same as a sentence, with the value and the fix.
-            rejected: Whether only this node or device will not do, so that another one may be tried.
-        """
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -112,10 +99,7 @@ _NODE_ERRNOS = frozenset(
 
 
 def node_error(number: int | None, message: str) -> LaunchError | None:
-    """Make the error where it was the node that failed (its disk, its memory, its descriptors): another may do.
-
-    None where the error number says nothing of the node.
-    """
+    """Make the error where it was the node that failed (its disk, its memory, its descriptors): another may do."""
     if number not in _NODE_ERRNOS:
         return None
     text = f"The node lacks resources that a start needs: {message} Check its disk, memory and file limits."
@@ -128,7 +112,6 @@ class LogPart:
 
     lines: tuple[str, ...]
     truncated: bool
-    """Whether lines before these were left out."""
     cursor: str
     """Where the next part begins; opaque, for ``Launcher.log(cursor=...)``."""
 
@@ -137,56 +120,39 @@ class Launcher(Protocol):
     """Starts applications and watches them. All calls may be repeated after an agent's restart, from the plan alone."""
 
     name: str
-    """``process``, ``container`` or ``fake``."""
 
     async def unavailable(self) -> str:
         """Why nothing can be started on this node now, such as no container engine; empty where it can."""
-        ...
 
     async def prepare(self, plan: LaunchPlan) -> None:
         """Fetch what the start needs (pull an image). Repeatable. Raises LaunchError."""
-        ...
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
-        """Start the application. Returns when its process runs; a second call for the same plan starts nothing.
+        """Start the application; returns when its process runs. A second call starts nothing. Raises LaunchError.
 
-        Args:
-            plan: The journalled plan.
-            secrets: A JSON object for the session file (mode 0600); may be empty. Never written elsewhere.
-
-        Raises:
-            LaunchError: it could not be started; nothing is left running.
+        ``secrets``: a JSON object for the session file (mode 0600), may be empty; never written elsewhere.
         """
-        ...
 
     async def status(self, plan: LaunchPlan) -> Status:
         """Say how the launch is now; also for one that was started by an agent before this one.
 
-        Where that is unknown now (a container engine that does not answer) this raises, as ``stop``, ``log``,
-        ``discard``, ``find`` and ``end_orphan`` do: nothing is known then, and the call is made again.
+        Where that is unknown now, this raises, as ``stop``, ``log``, ``discard``, ``find`` and ``end_orphan`` do.
         """
-        ...
 
     async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
         """Begin to end it (SIGTERM, then SIGKILL after the plan's grace; at once with ``kill``). Returns at once."""
-        ...
 
     async def log(self, plan: LaunchPlan, *, tail_lines: int = 0, cursor: str = "") -> LogPart:
         """Read output: the last ``tail_lines``, or what came after ``cursor``. At most 1 MiB a call."""
-        ...
 
     async def discard(self, plan: LaunchPlan) -> None:
         """Remove every trace of an ended launch except its output directory, which the agent removes by age."""
-        ...
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:
         """Find everything on this machine that carries the cluster's mark: launch id -> pids (for orphans)."""
-        ...
 
     async def end_orphan(self, cluster_id: str, launch_id: str) -> None:
         """Kill what ``find`` shows of a launch whose plan is lost. May have to be repeated until it shows no more."""
-        ...
 
     async def close(self) -> None:
         """Release connections; running applications go on."""
-        ...

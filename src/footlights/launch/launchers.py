@@ -1,8 +1,6 @@
-"""The launchers there are, and what each one is like: the one place that knows which of them a version is for.
+"""The launchers there are, and what each one is like; `docs/adding.md` says what a new one takes.
 
-A new launcher is an entry here, the member of ``Version`` that asks for it, and its own module (`docs/adding.md`).
-Each launcher's module is imported only when it is used: the control plane, which reads only what a launcher is like,
-loads none of them.
+Each launcher's module is imported only when it is used: the control plane, which reads only traits, loads none.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ class LauncherSettings:
     """What an operator may set of a node's launchers."""
 
     root: Path
-    """The directory that every launch's own directory lies in."""
     container_engine: str = "auto"
     container_socket: str = ""
 
@@ -33,11 +30,9 @@ class ApplicationAnswers(Protocol):
 
     def is_ready(self, plan: LaunchPlan) -> bool:
         """Whether the launch can be connected to."""
-        ...
 
     def viewers(self, plan: LaunchPlan) -> int | None:
         """How many viewers it has; None where that is not known."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +45,6 @@ class LauncherTraits:
     member: str = ""
     """The member of ``Version`` that asks for it; empty for the one that runs a plain command."""
     needs_command: bool = False
-    """Whether a version must say what to run."""
     pulls: bool = False
     """Whether preparing may download much: it is then shown as the stage PULLING, and counts as starting."""
     own_files: bool = False

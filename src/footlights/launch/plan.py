@@ -1,7 +1,4 @@
-"""From an assignment to a plan: every template filled in, the environment built from empty.
-
-The agent renders a plan once, journals it, and from then on acts on the plan alone.
-"""
+"""From an assignment to a plan: every template filled in, the environment built from empty."""
 
 from __future__ import annotations
 
@@ -45,21 +42,10 @@ def render(
     directory: Path,
     cluster_id: str,
 ) -> LaunchPlan:
-    """Fill in the recipe for one launch.
+    """Fill in the recipe for one launch. Raises LaunchError ``BAD_RECIPE``.
 
     Arguments and the stage are converted and checked again, as the control plane did: a node trusts no command line
     that it did not make itself.
-
-    Args:
-        assignment: What the control plane wants; its secrets are only checked, and are not part of the plan.
-        ports: The ports that this launch holds.
-        public_address: The address that viewers send media to.
-        device: How the application gets at its device.
-        directory: The launch's own directory.
-        cluster_id: The mark on everything that is started.
-
-    Raises:
-        LaunchError: ``BAD_RECIPE``, where a template, an argument or the stage will not do.
     """
     version = assignment.version
     try:
@@ -103,12 +89,10 @@ def render(
 
 
 def resolve_command(command: str, path: str) -> str:
-    """Say which file a process's command means.
+    """Say which file a process's command means; an unknown name is returned as it is.
 
     A name without a slash is looked up in the application's own ``path``, then among the console scripts beside the
-    agent's interpreter, so that ``footlights-viewer`` runs from a virtual environment that is not activated. Our own
-    scripts (``footlights-*``) are looked up there first: the agent's release and theirs belong together. A name that
-    is in neither place is returned as it is, and the launcher says COMMAND_NOT_FOUND.
+    agent's interpreter; ``footlights-*`` there first, since the agent's release and theirs belong together.
     """
     if os.sep in command:
         return command
@@ -133,10 +117,7 @@ def to_json(plan: LaunchPlan) -> str:
 
 
 def from_json(text: str) -> LaunchPlan:
-    """Read what ``to_json`` wrote.
-
-    Members that a later release added are ignored. Raises ValueError where it is not a plan.
-    """
+    """Read what ``to_json`` wrote; members of a later release are ignored. Raises ValueError where it is not a plan."""
     try:
         given = json.loads(text)
         value = {field.name: given[field.name] for field in fields(LaunchPlan) if field.name in given}
@@ -179,9 +160,8 @@ def _secrets(secrets: bytes) -> dict[str, object]:
         value = None
     if not isinstance(value, dict):
         # Without its content: it is secret.
-        raise LaunchError(
-            "BAD_RECIPE", "the assignment's secrets are not a JSON object (a fault of the control plane)."
-        )
+        text = "the assignment's secrets are not a JSON object (a fault of the control plane)."
+        raise LaunchError("BAD_RECIPE", text)
     return value
 
 

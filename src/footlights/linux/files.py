@@ -1,7 +1,4 @@
-"""Files that a crash leaves whole: atomic, private and durable writes, and locks between processes.
-
-Standard library only, because the shim imports it. Sources: rename(2), link(2), fsync(2), flock(2).
-"""
+"""Files that a crash leaves whole: atomic, private and durable writes, and locks between processes."""
 
 from __future__ import annotations
 
@@ -18,16 +15,9 @@ PRIVATE = 0o600
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
-    """Write a file so that a reader sees all of it, or all of the one before.
+    """Write a file so that a reader sees all of it, or all of the one before. Raises OSError.
 
-    Args:
-        path: The file; its directory exists.
-        content: All of it.
-        mode: Its permissions, from its first byte.
-        durable: Whether it must survive a power cut, and is on disk on return.
-
-    Raises:
-        OSError: it could not be written; the file before is untouched.
+    ``mode`` is its permissions from its first byte; ``durable``: whether it survives a power cut from the return on.
     """
     draft = _write_draft(path, content, mode=mode, durable=durable)
     try:
@@ -45,14 +35,7 @@ def replace_json(path: Path, value: object) -> None:
 
 
 def create_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> bool:
-    """Write a file unless there is one of that name; of several writers at once exactly one wins.
-
-    Returns:
-        Whether this call created it.
-
-    Raises:
-        OSError: it could not be written.
-    """
+    """Write a file unless there is one of that name; return whether this call, of several at once, created it."""
     draft = _write_draft(path, content, mode=mode, durable=True)
     try:
         os.link(draft, path)
@@ -65,11 +48,7 @@ def create_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> bool:
 
 
 def lock_file(path: Path) -> int:
-    """Lock a file, created where missing, for as long as the returned descriptor is open.
-
-    Raises:
-        BlockingIOError: another process has it locked.
-    """
+    """Lock a file for as long as the returned descriptor is open. Raises BlockingIOError: another process has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,4 @@
-"""Ties processes together, by prctl(2): a child that dies with its parent, a parent that inherits every descendant.
-
-Standard library only, because the shim imports it.
-"""
+"""Ties processes together, by prctl(2): a child that dies with its parent, a parent that inherits every descendant."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Reads Linux's /proc: which process is which, whose child it is, what its environment marks it as.
+"""Reads Linux's /proc: which process is which, whose child it is, what its environment marks it as (proc(5)).
 
-Standard library only, for the shim imports it. Every function treats a process that vanishes while it is read as one
-that was not there. Source: proc(5), pidfd_open(2).
+Every function treats a process that vanishes while it is read as one that was not there.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 PROC = Path("/proc")
-_PPID, _PGRP, _START = 1, 2, 19
+_PPID, _START = 1, 19
 """Places in /proc/PID/stat, counted from the state, which is the first field after the name."""
 
 
@@ -52,10 +51,7 @@ class Identity:
         return Identity.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> bool:
-        """Signal exactly this process; False where it is gone.
-
-        The pidfd is opened before the identity is compared, so that the signal cannot reach a later owner of the pid.
-        """
+        """Signal exactly this process; False where it is gone. The pidfd is opened before the identity is compared."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except (ProcessLookupError, OSError):
@@ -78,7 +74,6 @@ class Stat:
     pid: int
     state: str
     parent: int
-    group: int
     start_ticks: int
 
     @property
@@ -100,7 +95,7 @@ def read_stat(pid: int) -> Stat | None:
         return None
     # The name is in parentheses and may itself hold any character, parentheses and spaces too.
     fields = text[text.rindex(")") + 2 :].split()
-    return Stat(pid, fields[0], int(fields[_PPID]), int(fields[_PGRP]), int(fields[_START]))
+    return Stat(pid, fields[0], int(fields[_PPID]), int(fields[_START]))
 
 
 def pids() -> Iterator[int]:
@@ -111,10 +106,7 @@ def pids() -> Iterator[int]:
 
 
 def descendants(root: int) -> frozenset[int]:
-    """Find every living process below ``root``, itself not included; zombies are left out, their children not.
-
-    Complete where ``root`` is a child subreaper: no process can leave its tree but by ending.
-    """
+    """Find every living process below ``root``, a subreaper, itself not included; zombies are left out."""
     children: dict[int, list[Stat]] = {}
     for pid in pids():
         stat = read_stat(pid)
@@ -131,11 +123,7 @@ def descendants(root: int) -> frozenset[int]:
 
 
 def marked(marks: Mapping[str, str]) -> frozenset[int]:
-    """Find every living process whose environment, as it was at its exec, holds all of ``marks``.
-
-    A process of another user is not readable but by root, and one that was started with an emptied environment has
-    lost its marks: neither is found.
-    """
+    """Find every living process whose environment, as it was at its exec and may be read, holds all of ``marks``."""
     wanted = [f"{name}={value}".encode() for name, value in marks.items()]
     return frozenset(pid for pid, entries in _environments() if all(entry in entries for entry in wanted))
 

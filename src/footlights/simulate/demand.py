@@ -49,7 +49,6 @@ class Demand:
     """One simulation's sessions."""
 
     def __init__(self, model: Model, clients: Sequence[Client], run: str) -> None:
-        """Ask through ``clients``, in turn; ``run`` names the simulation."""
         self._model, self._clients, self._run = model, clients, run
         self._username = f"simulation-{run}"
         self._owned: dict[str, _Owned] = {}
@@ -61,7 +60,6 @@ class Demand:
         self._stopping = False
         self.tally = Tally()
         self.lost: list[str] = []
-        """The sessions that were acknowledged, and that the control plane does not know at the end."""
 
     @property
     def states(self) -> Counter[str]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from footlights.simulate.settings import Simulation
 
 AT_ONCE: Final = 32
-"""How many administrative calls are under way at a time."""
 LABEL: Final = "footlights/simulation"
 _DIALS_PER_S: Final = 200.0
 _END_S: Final = 20.0
@@ -33,7 +32,6 @@ class SimulatedFleet:
     """The nodes of one simulation. Started once, ended once."""
 
     def __init__(self, simulation: Simulation, clients: Sequence[Client], run: str) -> None:
-        """Begin with none; ``run`` names the simulation."""
         self._simulation, self._clients, self._run = simulation, clients, run
         self._tokens: list[token_pb2.CreateTokenResponse] = []
         self._workers: list[_Worker] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ REFUSED: Final = "FOREIGN_PROCESS"
 
 
 class SimulatedLaunch:
-    """Goes the way that ``agent.step.decide`` says, woken by timers instead of by polling."""
+    """Goes the way that ``agent.step.decide`` says, woken by timers. ``holder``: which other launch has its slot."""
 
     def __init__(
         self,
@@ -39,15 +40,6 @@ class SimulatedLaunch:
         holder: Callable[[Record], str],
         changed: Callable[[SimulatedLaunch], None],
     ) -> None:
-        """Begin nothing before ``turn``.
-
-        Args:
-            record: Its record, fresh.
-            fate: What its application does.
-            ports: The ports it says it has.
-            holder: Which other launch of the node holds a slot of this one; empty for none.
-            changed: Called when something should be reported at once.
-        """
         self.record = record
         self.fate = fate
         self._ports = ports
@@ -124,7 +116,8 @@ class SimulatedLaunch:
             phase = Phase.EXITED if now >= self._exits_at else Phase.RUNNING
             if self._machine_gone or (record.ending is not None and math.isinf(self._started_at)):
                 phase = Phase.UNKNOWN
-        return record.facts(
+        return replace(
+            record.facts(),
             phase=phase,
             exit_code=self._exit_code if phase is Phase.EXITED else None,
             ready=Ready.READY if now >= self._started_at + self.fate.ready_s else Ready.NOT_YET,
@@ -183,13 +176,11 @@ class SimulatedLaunch:
         if held_by:
             self.doubled = held_by
             text = f"a slot of {assignment.device_uuid} is held by launch {held_by}, whose end is not proved"
-            record.conclude(LaunchEnding(LaunchState.REJECTED, "SLOT_HELD", text), None, ())
-            self._changed(self)
+            self._reject("SLOT_HELD", text)
             return
         if self.fate.refused:
             text = f"{assignment.device_uuid}: another process is on the device, says the profile"
-            record.conclude(LaunchEnding(LaunchState.REJECTED, REFUSED, text), None, ())
-            self._changed(self)
+            self._reject(REFUSED, text)
             return
         record.claim()
         plan = LaunchPlan(
@@ -208,6 +199,10 @@ class SimulatedLaunch:
             version=assignment.version,
         )
         record.admit(plan)
+
+    def _reject(self, reason: str, message: str) -> None:
+        self.record.conclude(LaunchEnding(LaunchState.REJECTED, reason, message), None, ())
+        self._changed(self)
 
     def _start(self) -> None:
         record, now = self.record, self._clock.now()

@@ -30,17 +30,7 @@ _DRAIN_S: Final = 20.0
 
 
 async def simulate(simulation: Simulation, clients: Sequence[Client], stop: asyncio.Event, show: Show) -> Report:
-    """Run a simulation until its duration is over or ``stop`` is set; leave nothing behind unless asked to.
-
-    Args:
-        simulation: What to simulate.
-        clients: One for each of its servers, all with an operator's token.
-        stop: Ends it early, in order.
-        show: Called with its figures again and again.
-
-    Raises:
-        footlights.errors.Error: it cannot be begun, or one of its processes has ended.
-    """
+    """Run a simulation until its duration is over or ``stop`` is set; leave nothing behind unless asked to."""
     run = secrets.token_hex(3)
     fleet = SimulatedFleet(simulation, clients, run)
     demand = Demand(Model(simulation.profile, simulation.seed), clients, run)
@@ -127,10 +117,8 @@ class _Course:
             async with asyncio.timeout(_LINK_S + self._simulation.nodes / 50):
                 await self._until(lambda: self._fleet.met == self._simulation.nodes or stop.is_set())
         except TimeoutError:
-            raise FailedPrecondition(
-                f"Only {self._fleet.met} of {self._simulation.nodes} nodes got a link. See the control plane's log.",
-                reason="NOT_LINKED",
-            ) from None
+            text = f"Only {self._fleet.met} of {self._simulation.nodes} nodes got a link. See the control plane's log."
+            raise FailedPrecondition(text, reason="NOT_LINKED") from None
         return not stop.is_set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:

@@ -1,7 +1,6 @@
 """What happens when, drawn from a profile and a seed. Pure: the same seed is the same fate, in whatever order.
 
-Every draw has dice of its own, made from the seed and the name of what is drawn: the number of an arrival, a node, a
-launch. So a server that answers later, or places elsewhere, changes nothing of what else is drawn.
+Every draw has dice of its own: a server that answers later, or places elsewhere, changes nothing of what else is drawn.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ class Fate:
     refused: bool
     start_error: bool
     process_s: float
-    """From its start."""
     ready_s: float
     """From its start; infinite for never."""
     exit_s: float
@@ -50,7 +48,6 @@ class Fate:
     exits_early: bool
     """Whether ``exit_s`` counts from its start."""
     stop_s: float
-    """From the order to stop."""
     visits: tuple[tuple[float, float], ...]
     """When viewers connect and disconnect, from ready."""
 
@@ -70,7 +67,6 @@ class Model:
     """A profile and a seed."""
 
     def __init__(self, profile: SimulationProfile, seed: int) -> None:
-        """Draw from ``profile``."""
         self.profile = profile
         self.seed = seed
 
@@ -88,13 +84,7 @@ class Model:
         return _choose(self.profile.gpus, self._dice("gpu", node))
 
     def fate(self, *, session: str, node: str, warm: bool) -> Fate:
-        """Draw what a launch of a session will do on a node; another node, or another try, is another draw.
-
-        Args:
-            session: What names the session the same in every run: the number of its arrival.
-            node: The node, and which of the session's tries there it is.
-            warm: Whether the node has run the application recently.
-        """
+        """Draw what a launch of a session will do on a node; another node, or another try, is another draw."""
         start, sessions = self.profile.start, self.profile.sessions
         dice = self._dice("launch", session, node)
         outcome, end = dice.random(), dice.random()

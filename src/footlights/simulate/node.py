@@ -45,17 +45,6 @@ class SimulatedNode:
     def __init__(
         self, number: int, config: AgentConfig, model: Model, clock: Clock, tally: Tally, *, gpus: int, rate: float
     ) -> None:
-        """Begin with nothing running.
-
-        Args:
-            number: Its place in the fleet; its devices and mishaps are drawn from it.
-            config: Its name, token and servers.
-            model: What its launches do.
-            clock: What launches are timed by.
-            tally: Where is counted what it sees.
-            gpus: How many devices it has.
-            rate: How many times as often as the profile says it is interrupted.
-        """
         self._number, self._config, self._model = number, config, model
         self._clock, self._tally, self._rate = clock, tally, rate
         self._incarnation = new_id()
@@ -68,9 +57,8 @@ class SimulatedNode:
         self._devices = list(self._make_devices(gpus))
         self._supervisor = Supervisor()
         self._outbox = Outbox(self._report, self._supervisor)
-        self._link = Link(config, self, self._outbox, LogTails(_NoOutput(), self._outbox))
+        self._link = Link(config, self, self._outbox, LogTails(self._outbox))
         self.met = False
-        """Whether it was ever welcomed."""
         self._dialling_since = 0.0
 
     @property
@@ -284,13 +272,3 @@ class SimulatedNode:
                 processes_known=True,
                 note="simulated",
             )
-
-
-class _NoOutput:
-    """The output of launches that run nothing."""
-
-    def find(self, launch_id: str) -> None:
-        return None
-
-    def is_over(self, launch_id: str) -> bool:
-        return True

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -14,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from footlights.devices.records import read_record
 from footlights.errors import InvalidArgument
 from footlights.simulate.spread import Spread
 
@@ -39,7 +37,6 @@ class SimulatedApplication:
     """How often, against the others."""
     slots: int = 1
     memory_gib: float = 0.0
-    """What it needs of a device."""
     start_timeout_s: float = 300.0
     never_connected_s: float = 600.0
     idle_s: float = 1800.0
@@ -66,7 +63,6 @@ class Start:
     """It runs and is never ready: the start times out."""
 
     def __post_init__(self) -> None:
-        """Check the probabilities."""
         _probabilities(self, "refused", "failed", "never_ready")
 
 
@@ -85,18 +81,13 @@ class SessionBehavior:
     abandoned: float = 0.0
     """Its owner never ends it: its timers have to."""
     stop_s: Spread = field(default_factory=lambda: Spread(constant=0.5))
-    """How long an application takes to stop."""
     unwatched: float = 0.0
-    """No viewer ever connects."""
     connect_s: Spread = field(default_factory=lambda: Spread(median=3.0, p99=20.0))
     """From ready to the first viewer."""
     visit_s: Spread = field(default_factory=lambda: Spread(median=600.0, p99=3600.0))
-    """How long a viewer stays at a time."""
     away_s: Spread = field(default_factory=lambda: Spread(median=120.0, p99=900.0))
-    """How long until a viewer comes back."""
 
     def __post_init__(self) -> None:
-        """Check the probabilities."""
         _probabilities(self, "completed", "crashed", "abandoned")
         _probabilities(self, "unwatched")
 
@@ -136,18 +127,13 @@ class SimulationProfile:
     nodes: Mishaps = field(default_factory=Mishaps)
 
     def __post_init__(self) -> None:
-        """Check what goes together."""
         for name, choices in (("gpus", self.gpus), ("applications", self.applications)):
             if not choices or sum(max(0.0, each.weight) for each in choices) <= 0:
                 raise InvalidArgument(name, "has none with a weight above 0. Give at least one.")
 
 
 def load(choice: str) -> SimulationProfile:
-    """Read a profile: a built-in one by its name, or a ``.yaml``, ``.yml`` or ``.toml`` file.
-
-    Raises:
-        InvalidArgument: there is none such, or a member of it will not do; names the member by its path.
-    """
+    """Read a profile: a built-in one by its name, or a YAML or TOML file. Raises InvalidArgument."""
     if choice in built_in():
         text = resources.files(_PACKAGE).joinpath("profiles", f"{choice}.yaml").read_text(encoding="utf-8")
         return read({"name": choice, **yaml.safe_load(text)})
@@ -169,59 +155,13 @@ def load(choice: str) -> SimulationProfile:
 
 def read(values: Mapping[str, Any]) -> SimulationProfile:
     """Make a profile of plain values, as ``dataclasses.asdict`` gives them. Raises InvalidArgument as ``load``."""
-    made = _record(SimulationProfile, values, "")
-    assert isinstance(made, SimulationProfile)
-    return made
+    return read_record(SimulationProfile, values)
 
 
 def built_in() -> list[str]:
     """The names of the profiles that ship with Footlights."""
     folder = resources.files(_PACKAGE).joinpath("profiles")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def _record(kind: type, value: Any, path: str) -> Any:
-    if kind is Spread and isinstance(value, int | float) and not isinstance(value, bool):
-        value = {"constant": value}
-    if not isinstance(value, Mapping):
-        raise InvalidArgument(path or "profile", f"{value!r} is not a mapping.")
-    hints = typing.get_type_hints(kind)
-    unknown = [str(name) for name in value if name not in hints]
-    if unknown:
-        at = f"{path}.{unknown[0]}" if path else unknown[0]
-        raise InvalidArgument(at, f"is not a member; choose from {', '.join(hints)}.")
-    members = {name: _member(hints[name], each, f"{path}.{name}" if path else name) for name, each in value.items()}
-    try:
-        return kind(**members)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"{path}.{error.field}" if path else error.field, error.problem) from None
-    except TypeError:
-        missing = [each.name for each in dataclasses.fields(kind) if each.name not in members and _needed(each)]
-        raise InvalidArgument(f"{path}.{missing[0]}" if path else missing[0], "is missing.") from None
-
-
-def _member(hint: Any, value: Any, path: str) -> Any:
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise InvalidArgument(path, f"{value!r} is not a list.")
-        return tuple(_record(typing.get_args(hint)[0], each, f"{path}[{at}]") for at, each in enumerate(value))
-    if dataclasses.is_dataclass(hint):
-        assert isinstance(hint, type)
-        return _record(hint, value, path)
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
-    wanted = (int, float) if hint is float else hint
-    if not isinstance(value, wanted) or isinstance(value, bool):
-        raise InvalidArgument(path, f"{value!r} is not a {'number' if hint is float else hint.__name__}.")
-    if isinstance(value, int | float) and value < 0:
-        raise InvalidArgument(path, f"must not be negative (got {value!r}).")
-    return value
-
-
-def _needed(member: dataclasses.Field[Any]) -> bool:
-    return member.default is dataclasses.MISSING and member.default_factory is dataclasses.MISSING
 
 
 def _probabilities(record: object, *names: str) -> None:

@@ -18,7 +18,6 @@ _TIMES: Final = {
     "welcome_s": "dialled → welcomed",
     "end_recorded_s": "end told → recorded",
 }
-"""What is timed, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +29,9 @@ class Report:
     """Since sessions began to be asked for."""
     linked: int
     alive: int
-    """Launches that run on the nodes."""
     acknowledged: int
     states: dict[str, int]
     tally: Tally
-    """The nodes' and the demand's, added up."""
     lost: tuple[str, ...] = ()
     audited: bool = False
     """Whether ``lost`` was looked for."""

@@ -15,11 +15,7 @@ NODES_A_PROCESS = 500
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """One simulation.
-
-    Raises:
-        InvalidArgument: a member will not do; names it, the value and the fix.
-    """
+    """One simulation. Raises InvalidArgument."""
 
     profile: SimulationProfile
     servers: tuple[str, ...]
@@ -35,7 +31,6 @@ class Simulation:
     """How long sessions are asked for, from when all nodes are linked."""
     seed: int = 1
     keep: bool = False
-    """Whether nodes, tokens and sessions are left as they are at the end."""
     mishap_rate: float = 1.0
     """How many times as often as the profile says nodes are interrupted; 0 for never."""
     tls: bool = False
@@ -43,7 +38,6 @@ class Simulation:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        """Check every member."""
         _check(bool(self.servers) and all(self.servers), "server", "is empty. Give HOST:PORT, or several with commas.")
         _check(1 <= self.nodes <= MOST_NODES, "nodes", f"must be from 1 to {MOST_NODES} (got {self.nodes}).")
         _check(1 <= self.gpus <= 64, "gpus", f"must be from 1 to 64 (got {self.gpus}).")

@@ -18,14 +18,9 @@ _Z99 = _NORMAL.inv_cdf(0.99)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One distribution; of its members exactly one form is given.
-
-    Raises:
-        InvalidArgument: the members are no form, or a number is negative.
-    """
+    """One distribution; of its members exactly one form is given. Raises InvalidArgument."""
 
     constant: float | None = None
-    """Always the same."""
     median: float | None = None
     """With ``p99``: lognormal, as start and think times are."""
     p99: float | None = None
@@ -36,7 +31,6 @@ class Spread:
     """Alone: exponential, as times between independent events are."""
 
     def __post_init__(self) -> None:
-        """Check that it is one form."""
         given = {name for name in self.__slots__ if getattr(self, name) is not None}
         if given not in ({"constant"}, {"median", "p99"}, {"least", "most"}, {"mean"}):
             shown = ", ".join(sorted(given)) or "nothing"
@@ -51,6 +45,11 @@ class Spread:
                 raise InvalidArgument(high, f"{getattr(self, high):g} is below {low}, {getattr(self, low):g}.")
         if self.median == 0:
             raise InvalidArgument("median", "0 has no lognormal spread. Give a plain 0 instead.")
+
+    @classmethod
+    def from_number(cls, seconds: float) -> Spread:
+        """Make a constant of a plain number."""
+        return cls(constant=seconds)
 
     def draw(self, dice: random.Random) -> float:
         """Draw one value; every form takes the same one number from ``dice``."""

@@ -1,7 +1,6 @@
-"""A process that holds some of the nodes; ``python -m footlights.simulate.worker``, which gets its task on stdin.
+"""A process that holds some of the nodes; ``python -m footlights.simulate.worker``, which gets its ``Task`` on stdin.
 
-The first line is its ``Task``; then it reports what it has seen, a line a second. An empty line, or the end of stdin
-(its parent has died), ends it: its last line has ``"last": true``.
+It reports a line a second; an empty line, or the end of stdin, ends it, and its last line has ``"last": true``.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import json
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 from dataclasses import asdict, dataclass, field
@@ -19,14 +19,14 @@ from typing import Any, Final
 
 from footlights.agent.clock import BootClock
 from footlights.agent.config import AgentConfig
-from footlights.simulate import descriptors, profile
+from footlights.errors import FailedPrecondition
+from footlights.simulate import profile
 from footlights.simulate.model import Model
 from footlights.simulate.node import SimulatedNode
 from footlights.simulate.tally import Tally
 
 TELL_S: Final = 1.0
 LIMIT: Final = 64 << 20
-"""How long a line may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,6 @@ class Task:
     gpus: int
     slots_per_gpu: int
     ramp_s: float
-    """Over how long its nodes begin to dial."""
     mishap_rate: float
     label: tuple[str, str]
     tls: bool = False
@@ -85,7 +84,7 @@ async def _main() -> None:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     task = Task.from_json((await reader.readline()).decode())
-    descriptors.ensure(2 * len(task.nodes) + 200)
+    _ensure_descriptors(2 * len(task.nodes) + 200)
     tally = Tally()
     model = Model(profile.read(task.profile), task.seed)
     clock = BootClock()
@@ -102,6 +101,17 @@ async def _main() -> None:
             each.cancel()
         await asyncio.gather(*running, return_exceptions=True)
     _tell(nodes, tally, last=True)
+
+
+def _ensure_descriptors(count: int) -> None:
+    """Raise this process's soft limit to at least ``count`` open files. Raises FailedPrecondition."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= count or soft == resource.RLIM_INFINITY:
+        return
+    if hard != resource.RLIM_INFINITY and hard < count:
+        text = f"{count} open files are needed, and this user may have {hard}. Raise it (ulimit -Hn), or ask for less."
+        raise FailedPrecondition(text, reason="OPEN_FILES")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 async def _begin(node: SimulatedNode, after_s: float) -> None:

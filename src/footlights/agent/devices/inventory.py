@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from footlights.agent.launches.step import OnDevice
-from footlights.devices.foreign import Foreign, foreign
-from footlights.devices.pids import are_the_hosts
+from footlights.devices.foreign import Foreign, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.v1.node_pb2 import Device
 
@@ -32,12 +31,9 @@ class DevicesSilent(Exception):
 
 
 async def off_loop(call: Callable[[], T], timeout: float) -> T:
-    """Run a blocking call in a thread of its own and wait ``timeout`` seconds for it.
+    """Run a blocking call in a daemon thread and wait ``timeout`` seconds for it. Raises TimeoutError: it goes on.
 
-    The thread is a daemon: a call that is stuck in a driver holds up neither the loop nor the process's exit.
-
-    Raises:
-        TimeoutError: it did not answer in time; the call goes on in its thread.
+    A call that is stuck in a driver holds up neither the loop nor the process's exit.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
@@ -78,55 +74,49 @@ class DeviceWatch:
         slots_per_device: int = 1,
         pids_visible: bool | None = None,
     ) -> None:
-        """Watch ``devices``; a read that takes longer than ``timeout_s`` counts as not answered."""
         self._devices = devices
         self._timeout_s = timeout_s
         self._foreign_memory_bytes = foreign_memory_bytes
         self._slots = slots_per_device
-        self._pids_visible = are_the_hosts() if pids_visible is None else pids_visible
+        self._pids_visible = pids_are_the_hosts() if pids_visible is None else pids_visible
         self._present: deque[frozenset[str]] = deque(maxlen=_LOST_AFTER)
         self._reading = asyncio.Lock()
         self.inventory = DeviceInventory(())
         self.serial = 0
-        """Grows with every reading."""
         self.silence = ""
         """Why the newest reading failed; empty where it did not."""
 
     async def refresh(self) -> DeviceInventory:
-        """Read every device now, one reader at a time.
-
-        Raises:
-            DevicesSilent: nothing can be said of the devices now.
-        """
+        """Read every device now, one reader at a time. Raises DevicesSilent: nothing can be said of the devices now."""
         async with self._reading:
             try:
-                found = await off_loop(self._devices.read, self._timeout_s)
-            except TimeoutError as error:
-                self.silence = f"the device driver has not answered for {self._timeout_s:g} s; see dmesg"
-                raise DevicesSilent(self.silence) from error
-            except Exception as error:
-                _log.exception("devices_unreadable")
-                self.silence = f"the devices cannot be read: {error or type(error).__name__}"
-                raise DevicesSilent(self.silence) from error
+                found = await self._ask(self._devices.read, "devices_unreadable")
+            except DevicesSilent as error:
+                self.silence = str(error)
+                raise
             self.silence = ""
             self._take(found)
             return found
 
     async def read_one(self, uuid: str) -> DeviceReading | None:
-        """Read one device afresh; None where there is no such device.
+        """Read one device afresh; None where there is no such device. Raises DevicesSilent."""
 
-        Raises:
-            DevicesSilent: nothing can be said of it now.
-        """
+        def read() -> DeviceReading | None:
+            try:
+                return self._devices.read_one(uuid)
+            except LookupError:
+                return None
+
+        return await self._ask(read, "device_unreadable", device=uuid)
+
+    async def _ask(self, read: Callable[[], T], event: str, **fields: str) -> T:
         try:
-            return await off_loop(lambda: self._devices.read_one(uuid), self._timeout_s)
-        except LookupError:
-            return None
+            return await off_loop(read, self._timeout_s)
         except TimeoutError as error:
-            raise DevicesSilent(f"the driver has not answered for {self._timeout_s:g} s; see dmesg") from error
+            raise DevicesSilent(f"the device driver has not answered for {self._timeout_s:g} s; see dmesg") from error
         except Exception as error:
-            _log.exception("device_unreadable", device=uuid)
-            raise DevicesSilent(f"the device cannot be read: {error or type(error).__name__}") from error
+            _log.exception(event, **fields)
+            raise DevicesSilent(f"the devices cannot be read: {error or type(error).__name__}") from error
 
     def foreign(self, reading: DeviceReading, own_pids: Set[int]) -> Foreign:
         """Judge which other processes are on a device."""
@@ -134,18 +124,11 @@ class DeviceWatch:
             reading, own_pids, foreign_memory_bytes=self._foreign_memory_bytes, pids_visible=self._pids_visible
         )
 
-    def find(self, uuid: str) -> DeviceReading | None:
-        """The newest reading of a device."""
-        return next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
-
     def lost(self, uuid: str) -> str:
-        """Why a launch cannot continue on a device; empty while it can, or while the driver does not answer.
-
-        A driver that does not answer is no proof: applications live through an upgrade of its library.
-        """
+        """Why a launch cannot continue on a device; empty while it can. A driver that does not answer is no proof."""
         if len(self._present) < _LOST_AFTER or any(uuid in present for present in self._present):
             return ""
-        reading = self.find(uuid)
+        reading = next((reading for reading in self.inventory.devices if reading.uuid == uuid), None)
         if reading is None or not reading.health_reasons:
             return f"The device {uuid} is gone."
         return f"The device {uuid} is lost: {reading.health_reasons[0].message}."
@@ -156,13 +139,12 @@ class DeviceWatch:
             return frozenset()
         return frozenset(pids & {process.pid for process in reading.processes})
 
-    def locate(self, uuid: str, pids: Set[int], inventory: DeviceInventory | None = None) -> tuple[OnDevice, str]:
+    def locate(self, uuid: str, pids: Set[int]) -> tuple[OnDevice, str]:
         """Where the driver lists a launch's processes, and a sentence for a wrong place."""
-        inventory = self.inventory if inventory is None else inventory
         elsewhere = ""
         here = False
         known = False
-        for reading in inventory.devices:
+        for reading in self.inventory.devices:
             if not reading.kind.traits.lists_processes or reading.processes is None or not self._pids_are_ours(reading):
                 continue
             known = known or reading.uuid == uuid
@@ -212,14 +194,14 @@ class DeviceWatch:
             parent_uuid=reading.parent_uuid or "",
             mig_profile=reading.mig_profile or "",
             pci_bus_id=reading.pci_bus_id or "",
+            memory_total_bytes=reading.memory_total_bytes,
+            memory_free_bytes=reading.memory_free_bytes,
+            utilization_percent=reading.utilization_percent,
+            encoder_sessions=reading.encoder_sessions,
             slots=self._slots,
             processes_known=reading.processes is not None,
             note=reading.note,
         )
-        for name in ("memory_total_bytes", "memory_free_bytes", "utilization_percent", "encoder_sessions"):
-            value = getattr(reading, name)
-            if value is not None:
-                setattr(device, name, value)
         if self.silence and reading.health in (DeviceHealth.OK, DeviceHealth.DEGRADED):
             device.health = Device.UNHEALTHY
             device.health_reasons.add(reason="DRIVER_SILENT", message=self.silence)
@@ -227,9 +209,9 @@ class DeviceWatch:
             device.health_reasons.add(reason=reason.reason, message=reason.message)
         others = self.foreign(reading, own_pids)
         for process in others.processes:
-            listed = device.foreign_processes.add(pid=process.pid, name=process.name or "")
-            if process.used_memory_bytes is not None:
-                listed.used_memory_bytes = process.used_memory_bytes
+            device.foreign_processes.add(
+                pid=process.pid, name=process.name or "", used_memory_bytes=process.used_memory_bytes
+            )
         if others.why:
             device.processes_known = False
             device.note = f"{device.note}; {others.why}" if device.note else others.why

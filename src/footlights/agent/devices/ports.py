@@ -40,36 +40,23 @@ def why_taken(ports: Ports) -> str:
 
 
 class PortBlocks:
-    """Blocks of three consecutive ports: signalling, media, readiness and presence.
-
-    Blocks are taken in turn rather than the lowest first, so that a viewer's stale address does not meet the next
-    session. Not thread-safe.
-    """
+    """Blocks of three consecutive ports, taken in turn, so that a viewer's stale address does not meet a new one."""
 
     def __init__(self, first: int, last: int, *, why_taken: Callable[[Ports], str] = why_taken) -> None:
-        """Divide ``first``..``last`` (inclusive) into blocks."""
         self._first = first
-        self._count = (last - first + 1) // _BLOCK
+        self.capacity = (last - first + 1) // _BLOCK
+        """How many launches the range allows at once."""
         self._why_taken = why_taken
         self._holders: dict[Ports, str] = {}
         self._next = 0
         self.skipped: dict[Ports, str] = {}
         """Blocks that were found in use when they were last tried, and by which port."""
 
-    @property
-    def capacity(self) -> int:
-        """How many launches the range allows at once."""
-        return self._count
-
     def take(self, holder: str) -> Ports:
-        """Take a free block whose ports are not in use.
-
-        Raises:
-            PortsExhausted: none is left.
-        """
+        """Take a free block whose ports are not in use. Raises PortsExhausted: none is left."""
         tried = 0
-        for step in range(self._count):
-            ports = self._block((self._next + step) % self._count)
+        for step in range(self.capacity):
+            ports = self._block((self._next + step) % self.capacity)
             if ports in self._holders:
                 continue
             if tried == _TRIES:
@@ -80,13 +67,14 @@ class PortBlocks:
                 self.skipped[ports] = problem
                 continue
             self.skipped.pop(ports, None)
-            self._next = (self._next + step + 1) % self._count
+            self._next = (self._next + step + 1) % self.capacity
             self._holders[ports] = holder
             return ports
         example = next(iter(self.skipped.values()), "")
+        in_use = f"{len(self.skipped)} are in use by others" + (f" ({example})" if example else "")
+        held = f"{len(self._holders)} are held by launches"
         raise PortsExhausted(
-            f"none of {self._count} port blocks from {self._first} is free: {len(self._holders)} are held by launches, "
-            f"{len(self.skipped)} are in use by others" + (f" ({example})" if example else "") + ". Widen the range."
+            f"none of {self.capacity} port blocks from {self._first} is free: {held}, {in_use}. Widen the range."
         )
 
     def adopt(self, holder: str, ports: Ports) -> None:

@@ -11,7 +11,7 @@ from footlights.lifecycle import LaunchState
 if TYPE_CHECKING:
     from footlights.agent.clock import Clock
     from footlights.agent.launches.record import Record
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
     from footlights.agent.link.link import Link
 
@@ -21,8 +21,7 @@ CHECK_S: Final = 1.0
 class Abandonment:
     """Watches how long there has been no link."""
 
-    def __init__(self, table: LaunchTable, link: Link, cluster: KnownCluster, clock: Clock) -> None:
-        """Begin to count now."""
+    def __init__(self, table: KnownLaunches, link: Link, cluster: KnownCluster, clock: Clock) -> None:
         self._table, self._link, self._cluster, self._clock = table, link, cluster, clock
         self._unlinked_since = clock.now()
 

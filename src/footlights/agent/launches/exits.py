@@ -14,14 +14,9 @@ _MOST = 64
 
 
 class ExitWatch:
-    """Calls back when any of a set of processes ends.
-
-    A hint only: a pid that is another process by now calls back for that one, and where the kernel or the namespace
-    gives no pidfd, nothing calls back. The receiver looks for itself, and also at intervals.
-    """
+    """Calls back when any of a set of processes ends. A hint only: the receiver looks for itself at intervals too."""
 
     def __init__(self, ended: Callable[[], None]) -> None:
-        """Call ``ended`` on the running loop."""
         self._ended = ended
         self._descriptors: dict[int, int] = {}
 

@@ -1,8 +1,7 @@
 """What must survive the agent: one file a launch, on disk before anything is executed.
 
-An entry is written to a temporary file, synced, renamed over the old one, and the directory synced: after a crash at
-any instant there is the old entry or the new one (rename(2), fsync(2)). An entry whose
-checksum is wrong is moved aside and reported, and affects no other launch.
+After a crash at any instant there is the old entry or the new one. An entry whose checksum is wrong is moved aside and
+reported, and affects no other launch.
 """
 
 from __future__ import annotations
@@ -82,16 +81,11 @@ class Journal:
     """The entries in a directory. Every method blocks on the disk: call it off the event loop."""
 
     def __init__(self, directory: Path) -> None:
-        """Use ``directory``, which is made where missing, mode 0700."""
         self._directory = directory
         self._turns = tuple(threading.Lock() for _ in range(_STRIPES))
 
     def restore(self) -> Restored:
-        """Read every entry; move those that cannot be understood to ``quarantine``.
-
-        Raises:
-            JournalError: the directory cannot be made or read.
-        """
+        """Read every entry; move those that cannot be understood to ``quarantine``. Raises JournalError."""
         entries: list[JournalEntry] = []
         quarantined: list[str] = []
         try:
@@ -111,11 +105,7 @@ class Journal:
         return Restored(tuple(entries), tuple(quarantined))
 
     def write(self, entry: JournalEntry) -> None:
-        """Put an entry on disk, in place of the launch's former one. On return it is durable.
-
-        Raises:
-            JournalError: it is not.
-        """
+        """Put an entry on disk, in place of the launch's former one; durable on return. Raises JournalError."""
         path = self._path(entry.launch_id)
         with self._turn(entry.launch_id):
             try:
@@ -124,11 +114,7 @@ class Journal:
                 raise JournalError(f"the journal in {self._directory} cannot be written: {error}") from error
 
     def remove(self, launch_id: str) -> None:
-        """Forget a launch; one that is not there is forgotten already.
-
-        Raises:
-            JournalError: the disk refuses.
-        """
+        """Forget a launch; one that is not there is forgotten already. Raises JournalError: the disk refuses."""
         path = self._path(launch_id)
         try:
             with self._turn(launch_id):

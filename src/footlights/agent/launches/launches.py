@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from footlights.agent.launches.journal import JournalEntry
     from footlights.agent.launches.log_retention import LogRetention
     from footlights.agent.launches.observer import LaunchTools
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.orphans import Orphans
+    from footlights.agent.launches.table import KnownLaunches
 
 TOMBSTONES: Final = 4096
 _CLOSE_S: Final = 5.0
@@ -33,19 +34,10 @@ UNASSIGNED: Final = LaunchEnding(
 _log = structlog.get_logger(__name__)
 
 
-class LaunchTraces(Protocol):
-    """Ends what runs of a launch that has no record."""
-
-    async def end(self, launch_id: str) -> bool:
-        """End whatever carries a launch's mark; return whether nothing is left of it."""
-        ...
-
-
 class Tombstones:
     """The ends of launches that are forgotten: a late assignment must not begin one of them a second time."""
 
     def __init__(self, most: int = TOMBSTONES) -> None:
-        """Remember at most so many, the newest."""
         self._reports: OrderedDict[str, LaunchReport] = OrderedDict()
         self._most = most
 
@@ -63,16 +55,8 @@ class Tombstones:
 class Launches:
     """Takes in what is assigned, and has it run."""
 
-    def __init__(self, table: LaunchTable, tools: LaunchTools, retention: LogRetention, traces: LaunchTraces) -> None:
-        """Run launches with ``tools`` and keep them in ``table``.
-
-        Args:
-            table: Where the launches are.
-            tools: What each is run with.
-            retention: Keeps the output of those that are forgotten.
-            traces: Ends what runs of launches that have no record.
-        """
-        self._table, self._tools, self._retention, self._traces = table, tools, retention, traces
+    def __init__(self, table: KnownLaunches, tools: LaunchTools, retention: LogRetention, orphans: Orphans) -> None:
+        self._table, self._tools, self._retention, self._orphans = table, tools, retention, orphans
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._tombstones = Tombstones()
@@ -153,11 +137,7 @@ class Launches:
         return not late
 
     async def ended(self, launch_id: str, timeout: float) -> None:
-        """Wait until one launch is over; one that is not known is.
-
-        Raises:
-            TimeoutError: it is not, after ``timeout`` seconds.
-        """
+        """Wait until one launch is over; one that is not known is. Raises TimeoutError."""
         task = self._tasks.get(launch_id)
         if task is not None:
             async with asyncio.timeout(timeout):
@@ -186,7 +166,7 @@ class Launches:
 
     async def _lose(self, launch_id: str, epoch: int) -> None:
         """Say that a launch is unknown, once nothing of it runs: its record may be all that was lost."""
-        while not await self._traces.end(launch_id):  # noqa: ASYNC110 - processes give no event
+        while not await self._orphans.end(launch_id):  # noqa: ASYNC110 - processes give no event
             await asyncio.sleep(_TRACES_AGAIN_S)
         assignment = Assignment(launch_id=launch_id, epoch=epoch)
         self._conclude(assignment, LaunchReport.LOST, "UNKNOWN_LAUNCH", "The agent does not know the launch.")

@@ -31,7 +31,6 @@ class LogRetention:
     """One directory a launch. One that is forgotten keeps its plan beside its output, so that it can still be read."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
-        """Keep directories below ``root``; ages are measured by ``clock``."""
         self._root = root.absolute()
         self._clock, self._started = clock, clock.now()
 

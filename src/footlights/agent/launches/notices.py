@@ -24,7 +24,6 @@ class Notices:
     """The notices of one launch: what applies now, and what was sent last."""
 
     def __init__(self, record: Record, clock: Clock) -> None:
-        """Start with no notice sent."""
         self._record, self._clock = record, clock
         self._given = ViewerNotice()
         self._given_end: float | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from footlights.agent.devices.admission import Admission
     from footlights.agent.devices.ports import PortBlocks
     from footlights.agent.launches.journal import Journal
-    from footlights.agent.launches.probes import Probes
+    from footlights.agent.launches.probes import ApplicationProbes
     from footlights.agent.launches.record import Record
+    from footlights.agent.link.outbox import Outbox
     from footlights.supervision import Supervisor
-    from footlights.v1.agent_pb2 import LaunchReport
 
 _READY_FIRST_S: Final = 0.1
 _READY_LAST_S: Final = 1.0
@@ -42,18 +42,6 @@ _UNUSED: Final = "The driver lists no process of the application on its device: 
 _log = structlog.get_logger(__name__)
 
 
-class LaunchReports(Protocol):
-    """Takes what the control plane should learn at once."""
-
-    def changed(self, launch_id: str) -> None:
-        """Have a launch reported as it is."""
-        ...
-
-    def lost(self, report: LaunchReport) -> None:
-        """Have the end of a launch reported that is no longer known here."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class LaunchTools:
     """What a launch is run with; the same for every launch of an agent."""
@@ -64,20 +52,15 @@ class LaunchTools:
     journal: Journal
     launchers: Mapping[str, Launcher]
     ports: PortBlocks
-    probes: Probes
-    reports: LaunchReports
+    probes: ApplicationProbes
+    reports: Outbox
     supervisor: Supervisor
 
 
 class Observer:
-    """Looks at one launch, and wakes its runner.
-
-    Readiness and presence are asked for in the background: an application that does not answer must not hide its own
-    exit.
-    """
+    """Looks at one launch, and wakes its runner. Probes run in the background: a slow answer must not hide an exit."""
 
     def __init__(self, record: Record, tools: LaunchTools, wake: Callable[[], None]) -> None:
-        """Look at ``record``."""
         self._record = record
         self._tools = tools
         self._wake = wake
@@ -86,7 +69,8 @@ class Observer:
         self._ready = Ready.NOT_YET
         self._detail = ""
         self._ready_delay = _READY_FIRST_S
-        self._due = 0.0
+        self.next_look = 0.0
+        """When something is due, on the clock; it may be past."""
         self._probe: asyncio.Task[None] | None = None
         self._notices = Notices(record, tools.clock)
         self._suspect: tuple[float, int] | None = None
@@ -107,11 +91,6 @@ class Observer:
         return plan is not None and traits_of_kind(plan.device_kind).lists_processes
 
     @property
-    def next_look(self) -> float:
-        """When something is due, on the clock; it may be past."""
-        return self._due
-
-    @property
     def notices_exits(self) -> bool:
         """Whether a process's end wakes us."""
         return self._exits.watches
@@ -121,7 +100,7 @@ class Observer:
         if self._record.begun:
             await self.look()
         running = self.status is not None and self.status.phase is Phase.RUNNING
-        if running and (self._probe is None or self._probe.done()) and self._tools.clock.now() >= self._due:
+        if running and (self._probe is None or self._probe.done()) and self._tools.clock.now() >= self.next_look:
             if self._record.state is LaunchState.STARTING and self._record.ending is None:
                 self._probe = asyncio.create_task(self._probe_once(self._check_ready))
             elif self._record.state is LaunchState.READY:
@@ -161,7 +140,8 @@ class Observer:
     def facts(self) -> Facts:
         """All that a decision may depend on, now."""
         status, uuid = self.status, self._record.assignment.device_uuid
-        return self._record.facts(
+        return replace(
+            self._record.facts(),
             phase=status.phase if status else None,
             exit_code=status.exit_code if status else None,
             said=status.message if status else "",
@@ -181,7 +161,7 @@ class Observer:
     def became_ready(self) -> None:
         """Drop the details of its start: the launch is ready."""
         self._detail = ""
-        self._due = 0.0
+        self.next_look = 0.0
 
     def close(self) -> None:
         """Stop watching."""
@@ -219,7 +199,9 @@ class Observer:
             self.say("")
 
     async def _probe_once(self, probe: Callable[[], Awaitable[None]]) -> None:
-        self._due = self._tools.clock.now() + _READY_LAST_S  # for a probe that fails before it says when the next is
+        self.next_look = (
+            self._tools.clock.now() + _READY_LAST_S
+        )  # for a probe that fails before it says when the next is
         with self._tools.supervisor.isolated("probe", launch_id=self._record.launch_id):
             await probe()
 
@@ -240,7 +222,7 @@ class Observer:
                     await self._tools.devices.refresh()
             self._ready = Ready.READY
         else:
-            self._due = self._tools.clock.now() + self._ready_delay
+            self.next_look = self._tools.clock.now() + self._ready_delay
             self._ready_delay = min(_READY_LAST_S, self._ready_delay * _READY_GROWTH)
         self._wake()
 
@@ -256,7 +238,7 @@ class Observer:
         plan, launcher = self._record.plan, self.launcher
         if plan is None or launcher is None:
             return
-        self._due = self._tools.clock.now() + _PRESENCE_S
+        self.next_look = self._tools.clock.now() + _PRESENCE_S
         if (notice := self._notices.due()) is not None:
             self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice))
         found = await self._tools.probes.presence(plan)

@@ -1,8 +1,4 @@
-"""Processes with the node's mark that belong to no launch: found by their mark, given time to be claimed, then ended.
-
-They come from a journal entry that was lost. Only what carries this node's own mark in this cluster is looked at, and
-never on first contact: what has just started may be claimed in the next moment.
-"""
+"""Processes with the node's mark that belong to no launch: found, given time to be claimed, then ended."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Orphans:
-    """Looks for them, in the launchers' own ways."""
+    """Looks for them, in the launchers' own ways. ``mark`` is empty while the cluster is not known."""
 
     def __init__(
         self,
@@ -36,7 +32,6 @@ class Orphans:
         clock: Clock,
         grace_s: float = _GRACE_S,
     ) -> None:
-        """Look for ``mark``, empty while it is not known; what ``is_known`` knows is no orphan."""
         self._launchers = tuple(launchers)
         self._mark = mark
         self._is_known = is_known
@@ -45,10 +40,7 @@ class Orphans:
         self._first_seen: dict[str, float] = {}
 
     async def look(self) -> None:
-        """Look once; end what has been an orphan for longer than its grace.
-
-        To be called only while there is a link: without one, no assignment could have claimed what is found.
-        """
+        """Look once, while there is a link: without one, no assignment could have claimed what is found."""
         if not self._mark():
             return
         now = self._clock.now()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
@@ -11,55 +11,27 @@ from footlights.launch.probes.notice import NoticeOutcome, SessionNotice, send_n
 from footlights.launch.process import ownership
 
 if TYPE_CHECKING:
-    from footlights.launch.launcher import Launcher, LaunchPlan, LogPart
+    from footlights.launch.launcher import Launcher, LaunchPlan
     from footlights.launch.probes.readiness import ViewerPresence
 
 
-class Probes(Protocol):
-    """Each call has a deadline of its own and answers what it could learn within it; none raises."""
+class ApplicationProbes:
+    """Asks the application itself, and the kernel. Each call has a deadline of its own; none raises."""
 
     async def ready(self, launcher: Launcher, plan: LaunchPlan) -> bool:
         """Whether the application says that it can be connected to, by the version's readiness check."""
-        ...
+        return await readiness.ready(plan, lambda cursor: launcher.log(plan, cursor=cursor))
 
     async def presence(self, plan: LaunchPlan) -> ViewerPresence:
         """Who is connected, by the version's presence source."""
-        ...
-
-    async def send_notice(self, plan: LaunchPlan, notice: SessionNotice) -> NoticeOutcome:
-        """Send the application what its viewers should know."""
-        ...
-
-    async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
-        """Which processes outside the launch's tree listen on its ports; empty where none is known to."""
-        ...
-
-    async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
-        """What of the launch's own still listens on its ports; empty where nothing is known to."""
-        ...
-
-
-class ApplicationProbes:
-    """Asks the application itself, and the kernel."""
-
-    async def ready(self, launcher: Launcher, plan: LaunchPlan) -> bool:
-        """Make the version's readiness check once."""
-
-        async def read(cursor: str) -> LogPart:
-            return await launcher.log(plan, cursor=cursor)
-
-        return await readiness.ready(plan, read)
-
-    async def presence(self, plan: LaunchPlan) -> ViewerPresence:
-        """Ask the application, or count connections."""
         return await readiness.presence(plan)
 
     async def send_notice(self, plan: LaunchPlan, notice: SessionNotice) -> NoticeOutcome:
-        """Post the notice to the application's http port."""
+        """Send the application what its viewers should know."""
         return await send_notice(plan, notice)
 
     async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
-        """Find listeners outside the tree; none where the launcher does not know the tree."""
+        """Which processes outside the launch's tree listen on its ports; empty where the tree is not known."""
         if not pids:
             return ""
         found = await asyncio.to_thread(ownership.listeners_outside, plan.ports, pids)
@@ -67,7 +39,7 @@ class ApplicationProbes:
         return "; ".join(str(listener) for listener in certain)
 
     async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
-        """Find listeners of the tree as it was last seen."""
+        """What of the launch's tree, as last seen, still listens on its ports; empty where nothing does."""
         if not pids:
             return ""
         found = await asyncio.to_thread(ownership.listeners_inside, plan.ports, pids)

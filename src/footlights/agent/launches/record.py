@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from footlights.agent.launches.journal import JournalEntry
-from footlights.agent.launches.step import Facts, LaunchEnding, OnDevice, Ready
+from footlights.agent.launches.step import Facts, LaunchEnding
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
 from footlights.protocol.times import duration, seconds
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from footlights.agent.clock import Clock
-    from footlights.launch.launcher import LaunchPlan, Phase
+    from footlights.launch.launcher import LaunchPlan
     from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
@@ -52,19 +52,15 @@ class Record:
     ever_connected: bool = False
     """The same once it is on disk: what was reported, the next agent must not take back."""
     active_at: float = 0.0
-    """When a viewer was last known to be active."""
     pids: frozenset[int] = frozenset()
     """Its process tree when it was last seen running."""
     former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
     """Pids that were of its tree at any time, the newest last: what the driver may still list when they are gone."""
     final: LaunchReport | None = None
     stop_asked_at: float | None = None
-    """When it was asked to end, on the clock."""
     killed_at: float | None = None
-    """When it was last asked to be killed."""
 
     def __post_init__(self) -> None:
-        """Take this boot's id, unless restored with another."""
         self.boot_id = self.boot_id or self.clock.boot_id
 
     @classmethod
@@ -107,11 +103,6 @@ class Record:
     def launch_id(self) -> str:
         """Its id."""
         return self.assignment.launch_id
-
-    @property
-    def same_boot(self) -> bool:
-        """Whether the machine has not been restarted since it was begun."""
-        return self.boot_id == self.clock.boot_id
 
     @property
     def start_timeout(self) -> float:
@@ -250,19 +241,8 @@ class Record:
             self.active_at = now if arrived or last_input_s is None else max(self.active_at, now - last_input_s)
         return before != viewers
 
-    def facts(
-        self,
-        *,
-        phase: Phase | None,
-        exit_code: int | None = None,
-        said: str = "",
-        ready: Ready = Ready.NOT_YET,
-        detail: str = "",
-        on_device: OnDevice = OnDevice.UNKNOWN,
-        device_lost: str = "",
-        same_boot: bool | None = None,
-    ) -> Facts:
-        """All that the next step may depend on: what is known here, and what was seen just now (`step.Facts`)."""
+    def facts(self) -> Facts:
+        """What the next step may depend on, as far as it is known here: add what was seen just now."""
         now = self.clock.now()
         return Facts(
             state=self.state,
@@ -270,19 +250,12 @@ class Record:
             admitted=self.plan is not None,
             prepared=self.prepared,
             begun=self.begun,
-            phase=phase,
-            exit_code=exit_code,
-            said=said,
-            ready=ready,
-            detail=detail,
-            on_device=on_device,
-            device_lost=device_lost,
             starting_for=self.starting_for,
             start_timeout=self.start_timeout,
             stopping_for=None if self.stop_asked_at is None else now - self.stop_asked_at,
             grace=self.grace,
             killed_for=None if self.killed_at is None else now - self.killed_at,
-            same_boot=self.same_boot if same_boot is None else same_boot,
+            same_boot=self.boot_id == self.clock.boot_id,
         )
 
     def overdue(self) -> str:
@@ -330,6 +303,10 @@ class Record:
             state=LaunchReport.State.Value(self.state.value),
             message=self.message,
             ever_connected=self.ever_connected,
+            viewers=self.viewers,
+            starting_for=_age(self.starting_for if _STARTING in self.marks else None),
+            ready_for=_age(self.ready_for),
+            idle_for=_age(self.idle_for),
         )
         if self.ending is not None:
             report.reason = self.ending.reason
@@ -338,14 +315,6 @@ class Record:
             ports = self.plan.ports
             report.signal_port, report.media_port, report.http_port = ports.signal, ports.media, ports.http
         self._add_steps(report)
-        if _STARTING in self.marks:
-            report.starting_for.CopyFrom(duration(self.starting_for))
-        if self.viewers is not None:
-            report.viewers = self.viewers
-        if (ready_for := self.ready_for) is not None:
-            report.ready_for.CopyFrom(duration(ready_for))
-        if (idle_for := self.idle_for) is not None:
-            report.idle_for.CopyFrom(duration(idle_for))
         return report
 
     def conclude(self, ending: LaunchEnding, exit_code: int | None, log_tail: tuple[str, ...]) -> LaunchReport:
@@ -368,6 +337,10 @@ class Record:
             age = self.since(stage)
             if age is not None:
                 report.steps.add(stage=stage.value, age=duration(age))
+
+
+def _age(age_s: float | None) -> Duration | None:
+    return None if age_s is None else duration(age_s)
 
 
 def _copy(assignment: Assignment) -> Assignment:

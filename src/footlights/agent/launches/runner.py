@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from footlights.agent.devices.admission import Rejected
 from footlights.agent.devices.inventory import DevicesSilent
-from footlights.agent.launches.failure import application_failure
 from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.observer import Observer
-from footlights.agent.launches.step import Do, LaunchEnding, Step, decide
+from footlights.agent.launches.step import Do, LaunchEnding, Step, application_failure, decide
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
 from footlights.launch.launchers import traits_of
 from footlights.lifecycle import LaunchState, Stage
@@ -42,7 +40,6 @@ class Runner:
     """Starts one launch, and follows it to its end."""
 
     def __init__(self, record: Record, tools: LaunchTools) -> None:
-        """Run ``record``'s launch; nothing happens until ``run``."""
         self.record = record
         self._tools = tools
         self._wake = asyncio.Event()
@@ -147,8 +144,8 @@ class Runner:
     async def _admit(self, _: LaunchEnding) -> None:
         try:
             self.record.admit(await self._tools.admission.admit(self.record))
-        except Rejected as refusal:
-            await self._finish(LaunchEnding(refusal.state, refusal.reason, refusal.message))
+        except LaunchError as error:
+            await self._finish(_launch_error(error))
         except Exception as error:
             self._log.exception("admission_failed")
             text = f"The agent met an error of its own: {error or type(error).__name__}; see its log."

@@ -1,19 +1,27 @@
-"""What to do next about one launch: a function of what is known of it, and of nothing else.
-
-The runner gathers ``Facts``, asks ``decide`` for one step, does it, and asks again; so every behaviour of a launch can
-be read, and tested, in this one table. A step that finds nothing to do is ``WAIT``.
-"""
+"""What to do next about one launch: a function of what is known of it, and of nothing else."""
 
 from __future__ import annotations
 
 import enum
+import json
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import Phase
 from footlights.lifecycle import LaunchState
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 KILL_AFTER_GRACE_S = 5.0
 """The shim kills when the grace is over; this long after that we no longer believe it will, and ask for it."""
+
+
+_FAILURE = "FOOTLIGHTS_FAILURE: "
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
+_LONGEST_MESSAGE = 2000
+_ITS_OWN_END = ("", "EXITED_EARLY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,6 @@ class Ready(enum.Enum):
     NOT_YET = "NOT_YET"
     READY = "READY"
     PORT_TAKEN = "PORT_TAKEN"
-    """Another process listens on a port of the launch."""
 
 
 class OnDevice(enum.Enum):
@@ -54,7 +61,6 @@ class Facts:
 
     state: LaunchState
     ending: LaunchEnding | None = None
-    """Set once its end is decided."""
     admitted: bool = False
     """Whether the node has taken it on: it has its ports and its plan."""
     prepared: bool = False
@@ -67,7 +73,6 @@ class Facts:
     """What the launcher adds to its phase; for one that runs, why it cannot go on."""
     ready: Ready = Ready.NOT_YET
     detail: str = ""
-    """What the readiness or device check had to say."""
     on_device: OnDevice = OnDevice.UNKNOWN
     device_lost: str = ""
     """Why its device can no longer be used; empty while it can."""
@@ -77,7 +82,6 @@ class Facts:
     """Since it was asked to end; None while it was not."""
     grace: float = 10.0
     killed_for: float | None = None
-    """Since it was last asked to be killed."""
     same_boot: bool = True
     """Whether the machine has not been restarted since it was begun."""
 
@@ -127,6 +131,27 @@ def decide(facts: Facts) -> Step:
     if facts.state is LaunchState.READY:
         return _ready(facts)
     return _starting(facts)
+
+
+def application_failure(log_tail: Sequence[str], ending: LaunchEnding) -> LaunchEnding:
+    """Give ``ending`` the application's own reason, where it ended by itself and its output says why.
+
+    Part of the launch contract: ``FOOTLIGHTS_FAILURE: {"reason": "STAGE_NOT_FOUND", "message": "..."}``.
+    """
+    if ending.reason not in _ITS_OWN_END:
+        return ending
+    for line in reversed(log_tail):
+        if not line.startswith(_FAILURE):
+            continue
+        try:
+            said = json.loads(line.removeprefix(_FAILURE))
+            reason, message = said["reason"], said["message"]
+        except (ValueError, TypeError, KeyError):
+            return ending
+        if not isinstance(reason, str) or not isinstance(message, str) or not _REASON.fullmatch(reason):
+            return ending
+        return LaunchEnding(ending.state, reason, message[:_LONGEST_MESSAGE])
+    return ending
 
 
 def _before_start(facts: Facts) -> Step:

@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from footlights.v1.agent_pb2 import LaunchReport
 
 
-class LaunchTable:
+class KnownLaunches:
     """The launches that are known: those that run, and those that are over and not yet forgotten."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._runners: dict[str, Runner] = {}
         self.none_left = asyncio.Event()
-        """Set while no launch is known."""
         self.none_left.set()
 
     def add(self, runner: Runner) -> None:

@@ -1,8 +1,8 @@
 """The agent's connection to the control plane: one bidirectional stream, dialled by the agent.
 
-``link`` dials, greets, keeps the stream alive and dials again (``backoff``); ``protocol`` is what a node says and what
-it does with what it receives; ``outbox`` holds what waits to be sent, bounded, the newest report of each launch;
-``log_tails`` answers requests for output; ``cluster`` remembers what the last welcome said.
+``link`` dials, greets, keeps the stream alive and dials again, with growing pauses; ``protocol`` is what a node says
+and what it does with what it receives; ``outbox`` holds what waits to be sent, bounded, the newest report of each
+launch; ``log_tails`` answers requests for output; ``cluster`` remembers what the last welcome said.
 
 After each dial the hello has the full inventory and every launch, and the control plane answers with the full set of
 assignments: both sides agree again whatever was lost between two links.

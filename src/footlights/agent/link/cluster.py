@@ -38,7 +38,6 @@ class KnownCluster:
     """The cluster of this agent, as the newest welcome said; kept over restarts."""
 
     def __init__(self, path: Path, node: str) -> None:
-        """Begin with what is in the file."""
         self._path, self._node = path, node
         self._told = load(path)
 

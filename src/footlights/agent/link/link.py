@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import zlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
 import structlog
 from grpc import aio
 
-from footlights.agent.link.backoff import Backoff, Pace
 from footlights.errors import InvalidArgument
 from footlights.protocol.times import seconds
 from footlights.v1.agent_pb2 import Heartbeat, LinkRequest, LinkResponse, Welcome
@@ -55,10 +56,38 @@ class Broken(Exception):
     """The link is over; the message says why."""
 
     def __init__(self, code: grpc.StatusCode | None, details: str) -> None:
-        """Make the error."""
         super().__init__(f"{code.name if code else 'ENDED'}: {details}")
         self.code = code
         self.details = details
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between dials."""
+
+    first_s: float = 0.2
+    last_s: float = 5.0
+    refused_s: float = 30.0
+    """After a refusal: an operator has to act, and retrying often does not help."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Grows from the first to the last pause, with jitter: a thousand agents do not come back in one instant."""
+
+    pace: Pace = field(default_factory=Pace)
+    dice: random.Random = field(default_factory=random.Random)
+    _tries: int = 0
+
+    def welcomed(self) -> None:
+        """There was a link: start again with the first pause."""
+        self._tries = 0
+
+    def next(self, *, refused: bool) -> float:
+        """Seconds to wait now: between half and all of the pause that is due."""
+        pause = min(self.pace.last_s, self.pace.first_s * 2 ** min(self._tries, 30))
+        self._tries += 1
+        return (self.pace.refused_s if refused else pause) * self.dice.uniform(0.5, 1.0)
 
 
 class Link:
@@ -73,7 +102,6 @@ class Link:
         *,
         pace: Pace | None = None,
     ) -> None:
-        """Speak for ``handler``; nothing happens until ``hold``."""
         self._config = config
         self._backoff = Backoff(pace or Pace())
         self._handler = handler
@@ -90,7 +118,6 @@ class Link:
         self.connected = asyncio.Event()
         """Set while there is a link that was welcomed."""
         self.epoch = 0
-        """The newest link's epoch."""
 
     @property
     def server(self) -> str:

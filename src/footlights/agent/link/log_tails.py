@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -11,10 +11,10 @@ from footlights.launch.launchers import traits_of
 from footlights.v1.agent_pb2 import LogPart, LogRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from footlights.agent.launches.log_retention import LogRetention
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.outbox import Outbox
     from footlights.launch.launcher import Launcher, LaunchPlan
 
@@ -28,23 +28,10 @@ _READ_TIMEOUT_S = 15.0
 _log = structlog.get_logger(__name__)
 
 
-class OutputSource(Protocol):
-    """Where the output of launches is."""
-
-    def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
-        """Who can read a launch's output; None where the node has none."""
-        ...
-
-    def is_over(self, launch_id: str) -> bool:
-        """Whether a launch writes no more."""
-        ...
-
-
 class NodeOutput:
     """The output of launches that run, that are over, and that are forgotten while their output is kept."""
 
-    def __init__(self, table: LaunchTable, retention: LogRetention, launchers: Mapping[str, Launcher]) -> None:
-        """Look in ``table`` first, then in ``retention``."""
+    def __init__(self, table: KnownLaunches, retention: LogRetention, launchers: Mapping[str, Launcher]) -> None:
         self._table, self._retention, self._launchers = table, retention, launchers
 
     def find(self, launch_id: str) -> tuple[Launcher, LaunchPlan] | None:
@@ -54,18 +41,18 @@ class NodeOutput:
         launcher = None if plan is None else self._launchers.get(traits_of(plan.version).name)
         return None if plan is None or launcher is None else (launcher, plan)
 
-    def is_over(self, launch_id: str) -> bool:
-        """Whether a launch writes no more."""
-        return self._table.is_over(launch_id)
-
 
 class LogTails:
-    """The requests that are being answered."""
+    """The requests that are being answered. ``find`` says who can read a launch's output; None where it has none."""
 
-    def __init__(self, source: OutputSource, outbox: Outbox) -> None:
-        """Read from ``source``, answer into ``outbox``."""
-        self._source = source
-        self._outbox = outbox
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        find: Callable[[str], tuple[Launcher, LaunchPlan] | None] = lambda _: None,
+        is_over: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self._outbox, self._find, self._is_over = outbox, find, is_over
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def request(self, request: LogRequest) -> None:
@@ -112,12 +99,12 @@ class LogTails:
         wanted = min(request.tail_lines or _DEFAULT_LINES, _MOST_LINES)
         cursor = ""
         while True:
-            found = self._source.find(request.launch_id)
+            found = self._find(request.launch_id)
             if found is None:
                 raise LookupError(f"the node has no output of launch {request.launch_id}")
             launcher, plan = found
             # Asked before reading: what was written before the end is read after it is known.
-            over = self._source.is_over(request.launch_id)
+            over = self._is_over(request.launch_id)
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 part = await launcher.log(plan, tail_lines=0 if cursor else wanted, cursor=cursor)
             await self._send(request.request_id, part.lines, truncated=part.truncated)

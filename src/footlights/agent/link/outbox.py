@@ -1,7 +1,6 @@
-"""What waits to be said over the link: bounded, newest first wins, ends never lost.
+"""What waits to be sent over the link: bounded, newest first, ends never lost.
 
-Reports are not queued but marked: what is sent is how the launch is at the moment of sending. So a slow link costs
-intermediate states, never the newest one; and the next hello has what was under way when a link broke.
+Reports are not queued but marked: what is sent is how the launch is at the moment of sending.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ class Outbox:
     """The messages that wait, in the order of their importance: ends and changes, devices, output."""
 
     def __init__(self, report: Callable[[str], LaunchReport | None], supervisor: Supervisor) -> None:
-        """Take reports from ``report``, by launch id, when they are sent; one that cannot be made is skipped."""
         self._report, self._supervisor = report, supervisor
         self._changed: dict[str, None] = {}
         self._lost: dict[str, LaunchReport] = {}

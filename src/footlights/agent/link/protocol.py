@@ -11,7 +11,7 @@ from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
 if TYPE_CHECKING:
     from footlights.agent.facts import NodeDescription
     from footlights.agent.launches.launches import Launches
-    from footlights.agent.launches.table import LaunchTable
+    from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
     from footlights.supervision import Supervisor
 
@@ -24,19 +24,15 @@ class LinkHandler(Protocol):
 
     def hello(self) -> Hello:
         """The full state, at the moment of dialling."""
-        ...
 
     def welcomed(self, welcome: Welcome) -> None:
         """Take in how the control plane answered."""
-        ...
 
     def received(self, message: LinkResponse) -> None:
         """Take in a message: assignments, what to forget, notices."""
-        ...
 
     def reports(self) -> list[LaunchReport]:
         """What a heartbeat is to carry: how every launch is."""
-        ...
 
 
 class NodeProtocol:
@@ -49,21 +45,10 @@ class NodeProtocol:
         *,
         description: NodeDescription,
         cluster: KnownCluster,
-        table: LaunchTable,
+        table: KnownLaunches,
         launches: Launches,
         supervisor: Supervisor,
     ) -> None:
-        """Speak for one node's agent.
-
-        Args:
-            node: Its name.
-            incarnation: Which run of the agent this is.
-            description: What is said of the node.
-            cluster: Whom it belongs to.
-            table: Its launches.
-            launches: Takes in what is assigned.
-            supervisor: Keeps a launch that cannot be reported, or assigned, from holding up the others.
-        """
         self._node, self._incarnation = node, incarnation
         self._description, self._cluster = description, cluster
         self._table, self._launches, self._supervisor = table, launches, supervisor

@@ -14,16 +14,12 @@ from footlights.devices.reading import DeviceProcess, ProcessKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from footlights.devices.driver import DriverQuestion
-
 T = TypeVar("T")
 Handle: TypeAlias = ctypes.c_void_p
-"""NVML's pointer to a device."""
 
 CODES: Final[dict[int, str]] = {
     getattr(pynvml, name): name.removeprefix("NVML_ERROR_") for name in dir(pynvml) if name.startswith("NVML_ERROR_")
 }
-"""NVML's names of its errors."""
 _GRAPHICS_FORBIDDEN_MODE = 1
 """NVML_GOM_COMPUTE."""
 
@@ -33,7 +29,6 @@ class NvmlCall(Protocol):
 
     def __call__(self, function: Callable[..., T], *arguments: object) -> T:
         """Call ``function``."""
-        ...
 
 
 class NvmlDevice:
@@ -47,23 +42,18 @@ class NvmlDevice:
         process_lists: Sequence[str],
     ) -> None:
         self._handle = handle
+        self.address = address_of(handle)
         self._call = call
         self._process_name = process_name
         self._process_lists = process_lists
-
-    @property
-    def address(self) -> int | None:
-        """Which device a handle stands for."""
-        return address_of(self._handle)
 
     def uuid(self) -> str:
         """Who the device is."""
         return str(self._ask(pynvml.nvmlDeviceGetUUID))
 
-    def ask(self, question: DriverQuestion[T]) -> T:
+    def ask(self, question: str) -> Any:
         """Put one question to the driver."""
-        answer: Callable[[], T] = getattr(self, f"_ask_{question.name}")
-        return answer()
+        return getattr(self, f"_ask_{question}")()
 
     def _ask_name(self) -> str:
         return str(self._ask(pynvml.nvmlDeviceGetName))
@@ -225,9 +215,7 @@ _memory_v2.__name__ = "nvmlDeviceGetMemoryInfo_v2"
 
 
 def _profile(cut: Any) -> str:
-    """A MIG profile's name from what was cut: ``1c.2g.10gb`` where a compute instance has part of its GPU
-    instance.
-    """
+    """A MIG profile's name: ``1c.2g.10gb`` where a compute instance has part of its GPU instance."""
     compute = "" if cut.computeInstanceSliceCount == cut.gpuInstanceSliceCount else f"{cut.computeInstanceSliceCount}c."
     gigabytes = round(cut.memorySizeMB / 1024)
     return f"{compute}{cut.gpuInstanceSliceCount}g.{gigabytes}gb"

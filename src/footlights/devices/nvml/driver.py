@@ -1,9 +1,4 @@
-"""NVIDIA's GPUs, through NVML and its own Python binding (the distribution ``nvidia-ml-py``).
-
-Reference: NVIDIA, *NVML API Reference Guide*. Everything is asked by UUID or handle and nothing is kept
-between reads but the open library. The library is opened at the first read, not at import: an agent on a
-laptop must start.
-"""
+"""Opens NVML, enumerates its GPUs, and collects their critical errors."""
 
 from __future__ import annotations
 
@@ -13,14 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import pynvml
 
-from footlights.devices import pids
-from footlights.devices.driver import (
-    DriverDevice,
-    DriverError,
-    DriverGoneError,
-    Unanswered,
-    UnsupportedError,
-)
+from footlights.devices.driver import DriverDevice, DriverError, DriverGoneError, Unanswered, UnsupportedError
+from footlights.devices.foreign import pids_are_the_hosts
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.nvml.device import CODES, NvmlDevice, address_of
 from footlights.devices.tracker import TrackedDevices, TrackingSettings
@@ -46,28 +35,21 @@ _MAX_XIDS_A_READ = 256
 
 
 class NvmlDevices(TrackedDevices):
-    """This machine's NVIDIA GPUs and MIG instances.
+    """This machine's NVIDIA GPUs and MIG instances. Raises ImportError where the module ``pynvml`` is not NVIDIA's.
 
-    Args:
-        pids_visible: whether the driver's pids are ours; found out when not given. Processes have names only
-        then. **tracking: see `TrackedDevices`.
-
-    Raises:
-        ImportError: the module ``pynvml`` is not NVIDIA's; says how to put that right.
+    ``pids_visible``: whether the driver's pids are ours, found out when not given; processes have names only then.
     """
 
     def __init__(self, *, pids_visible: bool | None = None, **tracking: Unpack[TrackingSettings]) -> None:
         complaint = wrong_binding(pynvml)
         if complaint:
             raise ImportError(complaint)
-        visible = pids.are_the_hosts() is True if pids_visible is None else pids_visible
+        visible = pids_are_the_hosts() is True if pids_visible is None else pids_visible
         super().__init__(NvmlDriver(visible), gpu_kind=DeviceKind.GPU, instance_kind=DeviceKind.MIG, **tracking)
 
 
 def wrong_binding(module: Any) -> str | None:
-    """What to do about a ``pynvml`` that is not NVIDIA's: several distributions install a module of that
-    name.
-    """
+    """What to do about a ``pynvml`` that is not NVIDIA's: several distributions install a module of that name."""
     absent = [name for name in _NEEDED if not hasattr(module, name)]
     if not absent:
         return None
@@ -124,8 +106,6 @@ class NvmlDriver:
         for index in range(self._call(pynvml.nvmlDeviceGetCount)):
             try:
                 handle = self._call(pynvml.nvmlDeviceGetHandleByIndex, index)
-            except DriverGoneError:
-                raise
             except DriverError as error:
                 found.append(Unanswered(index, error))
             else:
@@ -157,8 +137,6 @@ class NvmlDriver:
         self._listened = {}
         try:
             self._events = self._call(pynvml.nvmlEventSetCreate)
-        except DriverGoneError:
-            raise
         except DriverError as error:
             _log.info("critical errors are not reported by events: %s", error)
 
@@ -169,8 +147,6 @@ class NvmlDriver:
             uuid = gpu.uuid()
             self._listened[gpu.address] = uuid
             gpu.report_xids_to(self._events)
-        except DriverGoneError:
-            raise
         except DriverError as error:
             _log.info("a GPU does not report its critical errors: %s", error)
 
@@ -179,8 +155,6 @@ class NvmlDriver:
             return None
         try:
             return _program(self._call(pynvml.nvmlSystemGetProcessName, pid))
-        except DriverGoneError:
-            raise
         except DriverError:
             return None
 
@@ -192,8 +166,6 @@ class NvmlDriver:
     def _text(self, function: Callable[[], Any]) -> str | None:
         try:
             return str(self._call(function))
-        except DriverGoneError:
-            raise
         except DriverError:
             return None
 

@@ -24,18 +24,11 @@ _NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
 
 
 class DockerEngine:
-    """Keeps the `container.Engine` protocol."""
+    """Docker's `Engine`. Credentials are those in ``auth_file``, Docker's ``config.json``; no helpers are asked."""
 
     name = "docker"
 
     def __init__(self, socket: Path, *, auth_file: Path | None = None) -> None:
-        """Speak to the engine at ``socket``.
-
-        Args:
-            socket: The engine's Unix socket.
-            auth_file: Docker's ``config.json`` with the registries' credentials; the agent user's own where None.
-                Credential helpers in it are not asked.
-        """
         self.socket = socket
         folder = os.environ.get("DOCKER_CONFIG", "")
         self._auth_file = auth_file or (Path(folder) if folder else Path.home() / ".docker") / "config.json"
@@ -48,14 +41,10 @@ class DockerEngine:
 
     async def has_image(self, image: str) -> bool:
         """Inspect the image."""
-        async with self._asking() as docker:
-            try:
-                await docker.images.inspect(image)
-            except _docker_error() as error:
-                if error.status == _NOT_FOUND:
-                    return False
-                raise
+        async with self._asking(ignored=(_NOT_FOUND,)) as docker:
+            await docker.images.inspect(image)
             return True
+        return False
 
     async def pull(self, image: str) -> None:
         """Pull the image, with the registry's credentials."""
@@ -65,12 +54,8 @@ class DockerEngine:
 
     async def create(self, spec: ContainerSpec) -> None:
         """Create the container; a conflict means that it is there already."""
-        async with self._asking() as docker:
-            try:
-                await docker.containers.create(container_config(spec), name=spec.name)
-            except _docker_error() as error:
-                if error.status != _CONFLICT:
-                    raise
+        async with self._asking(ignored=(_CONFLICT,)) as docker:
+            await docker.containers.create(container_config(spec), name=spec.name)
 
     async def start(self, name: str) -> None:
         """Start the container."""
@@ -79,42 +64,22 @@ class DockerEngine:
 
     async def inspect(self, name: str) -> ContainerState | None:
         """Read the container's state."""
-        async with self._asking() as docker:
-            try:
-                found = await docker.containers.container(name).show()
-            except _docker_error() as error:
-                if error.status == _NOT_FOUND:
-                    return None
-                raise
-        state = found["State"]
-        message = str(state.get("Error") or "")
-        if state.get("OOMKilled"):
-            message = "it was killed because memory ran out."
-        return ContainerState(
-            status=str(state["Status"]),
-            running=bool(state["Running"]),
-            pid=int(state.get("Pid") or 0),
-            exit_code=int(state.get("ExitCode") or 0),
-            message=message,
-        )
+        found = None
+        async with self._asking(ignored=(_NOT_FOUND,)) as docker:
+            found = await docker.containers.container(name).show()
+        if found is None:
+            return None
+        return ContainerState.of(found["State"])
 
     async def stop(self, name: str, grace_s: int) -> None:
         """Stop the container; one that is gone or stopped is no error."""
-        async with self._asking(timeout_s=grace_s + CALL_TIMEOUT_S) as docker:
-            try:
-                await docker.containers.container(name).stop(t=grace_s)
-            except _docker_error() as error:
-                if error.status not in (_NOT_FOUND, _NOT_MODIFIED):
-                    raise
+        async with self._asking(timeout_s=grace_s + CALL_TIMEOUT_S, ignored=(_NOT_FOUND, _NOT_MODIFIED)) as docker:
+            await docker.containers.container(name).stop(t=grace_s)
 
     async def kill(self, name: str) -> None:
         """Send SIGKILL; a container that does not run is no error."""
-        async with self._asking() as docker:
-            try:
-                await docker.containers.container(name).kill(signal="SIGKILL")
-            except _docker_error() as error:
-                if error.status not in (_NOT_FOUND, _CONFLICT):  # 409: it does not run any more
-                    raise
+        async with self._asking(ignored=(_NOT_FOUND, _CONFLICT)) as docker:  # 409: it does not run any more
+            await docker.containers.container(name).kill(signal="SIGKILL")
 
     async def logs(self, name: str, *, since_s: int, tail: int) -> Sequence[str]:
         """Read both streams, in the order of their times."""
@@ -126,12 +91,8 @@ class DockerEngine:
 
     async def remove(self, name: str) -> None:
         """Remove the container by force."""
-        async with self._asking() as docker:
-            try:
-                await docker.containers.container(name).delete(force=True)
-            except _docker_error() as error:
-                if error.status not in (_NOT_FOUND, _CONFLICT):  # 409: its removal is under way
-                    raise
+        async with self._asking(ignored=(_NOT_FOUND, _CONFLICT)) as docker:  # 409: its removal is under way
+            await docker.containers.container(name).delete(force=True)
 
     async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """List containers by their labels."""
@@ -147,8 +108,10 @@ class DockerEngine:
             self._client = None
 
     @contextlib.asynccontextmanager
-    async def _asking(self, timeout_s: float | None = CALL_TIMEOUT_S) -> AsyncIterator[Any]:
-        """Give the client; what goes wrong in the block becomes an EngineError."""
+    async def _asking(
+        self, timeout_s: float | None = CALL_TIMEOUT_S, ignored: Sequence[int] = ()
+    ) -> AsyncIterator[Any]:
+        """Give the client; what goes wrong in the block becomes an EngineError, except for ``ignored`` statuses."""
         if self._client is None:
             import aiodocker
 
@@ -157,6 +120,8 @@ class DockerEngine:
             async with asyncio.timeout(timeout_s):
                 yield self._client
         except _docker_error() as error:
+            if error.status in ignored:
+                return
             # aiodocker says 900 where there was no answer at all, and 0 for an error inside a stream that began well.
             raise EngineError(str(error.message), status=0 if error.status == 900 else error.status or 500) from None
         except TimeoutError:

@@ -21,15 +21,10 @@ PING_TIMEOUT_S: Final = 10.0
 
 
 def choose_engines(choice: str, socket: str = "", *, environ: Mapping[str, str] = os.environ) -> tuple[Engine, ...]:
-    """Make the engines that may be used, in order of preference.
+    """Make the engines that may be used, in order of preference. Raises ValueError.
 
-    Args:
-        choice: ``docker``, ``podman``, ``auto`` (Docker where it answers, else podman) or ``none``.
-        socket: Docker's Unix socket; empty is the one that DOCKER_HOST names, else ``/var/run/docker.sock``.
-        environ: Where DOCKER_HOST is looked up; anything but ``unix://`` in it is ignored.
-
-    Raises:
-        ValueError: an unknown choice.
+    ``choice`` is ``docker``, ``podman``, ``auto`` (Docker where it answers, else podman) or ``none``; ``socket`` is
+    Docker's, by default the one that DOCKER_HOST names, else ``/var/run/docker.sock``.
     """
     host = environ.get("DOCKER_HOST", "")
     path = socket or (host.removeprefix("unix://") if host.startswith("unix://") else "")
@@ -46,14 +41,10 @@ def choose_engines(choice: str, socket: str = "", *, environ: Mapping[str, str] 
 
 
 class ContainerEngines:
-    """The engines of a node. New containers are started by the first one that answers.
-
-    A container belongs to the engine that it was started by, whatever is preferred later: ``named`` finds that one.
-    """
+    """The engines of a node. New containers are started by the first that answers; a container stays with its own."""
 
     def __init__(self, engines: Sequence[Engine]) -> None:
-        """Use ``engines``, in order of preference."""
-        self._engines = tuple(engines)
+        self.all = tuple(engines)
         self._current: Engine | None = None
 
     async def current(self) -> Engine:
@@ -64,13 +55,9 @@ class ContainerEngines:
         return self._current
 
     async def check(self) -> str:
-        """Ask the engines afresh, and use the first that answers.
-
-        Returns:
-            Why no engine can be used; empty where one can.
-        """
+        """Ask the engines afresh, and use the first that answers. Returns why none can be used; empty where one can."""
         problems = []
-        for engine in self._engines:
+        for engine in self.all:
             try:
                 async with asyncio.timeout(PING_TIMEOUT_S):
                     await engine.ping()
@@ -86,17 +73,12 @@ class ContainerEngines:
 
     def named(self, name: str) -> Engine:
         """Return the engine of that name. Raises EngineError where the agent does not use it any more."""
-        for engine in self._engines:
+        for engine in self.all:
             if engine.name == name:
                 return engine
         raise EngineError(f"the container was started by {name}, which this agent does not use: see --container-engine")
 
-    @property
-    def all(self) -> tuple[Engine, ...]:
-        """Every engine that may have containers of ours."""
-        return self._engines
-
     async def close(self) -> None:
         """Release every engine's connections."""
-        for engine in self._engines:
+        for engine in self.all:
             await engine.close()

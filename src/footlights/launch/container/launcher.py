@@ -1,14 +1,8 @@
 """Runs applications in containers, by Docker's Engine API (`docker`) or podman's command (`podman`).
 
 Every container is on the host's network, for Kit binds its media to the node's own address; sees the one GPU of its
-launch by CDI, by UUID; and carries the launch's marks as labels and in its environment. Nothing is kept in memory
-but requests on their way: the engine knows what runs.
-
-Tests run against stand-ins for the Engine API and for podman's command; Docker 20.10 and podman 4.3 were tried by
-hand. The request that creates a container was compared with the one that Docker's own command line (28.2) sends.
-
-The session file is mounted at `plan.OWN_FILES_SESSION_FILE` and belongs to the version's ``container.user`` where that
-is given in digits and the agent is root; otherwise to the agent's user, which the image's own user must then be.
+launch by CDI, by UUID; and carries the launch's marks as labels and in its environment. The session file belongs to
+the version's ``container.user`` where that is given and the agent is root; otherwise to the agent's user.
 """
 
 from __future__ import annotations
@@ -24,7 +18,7 @@ from footlights.launch.container.engine import ContainerSpec, Engine, EngineErro
 from footlights.launch.container.engines import ContainerEngines
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.launch.plan import OWN_FILES_SESSION_FILE
-from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, write_session_file
+from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, own_directory
 from footlights.linux import files, procfs
 
 if TYPE_CHECKING:
@@ -46,7 +40,6 @@ class ContainerLauncher:
     name = "container"
 
     def __init__(self, root: Path, engines: Sequence[Engine]) -> None:
-        """Keep launches below ``root``, and start containers by the first of ``engines`` that answers."""
         self._root = root.absolute()
         self._engines = ContainerEngines(engines)
         self._stopping: dict[str, asyncio.Task[None]] = {}
@@ -66,18 +59,14 @@ class ContainerLauncher:
             if present:
                 return
             if policy == "never":
-                raise LaunchError(
-                    "IMAGE_NOT_FOUND",
-                    f"image {container.image!r} is not on this node and the version's pull_policy is never: "
-                    "load it, or choose another policy.",
-                )
+                text = f"image {container.image!r} is not on this node and the version's pull_policy is never: "
+                raise LaunchError("IMAGE_NOT_FOUND", f"{text}load it, or choose another policy.")
             await engine.pull(container.image)
         except EngineError as error:
             if error.status == 0:
                 raise _unavailable(engine, error) from None
-            raise LaunchError(
-                "IMAGE_PULL_FAILED", f"image {container.image!r} could not be pulled: {error.message}"
-            ) from None
+            text = f"image {container.image!r} could not be pulled: {error.message}"
+            raise LaunchError("IMAGE_PULL_FAILED", text) from None
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Create the container and start it; one that is there already is left as it is."""
@@ -170,11 +159,7 @@ class ContainerLauncher:
             raise LaunchError("ENGINE_UNAVAILABLE", text, rejected=True) from None
 
     async def _engine_of(self, plan: LaunchPlan) -> Engine:
-        """Return the engine that a launch's container belongs to: the one in use where it does not say.
-
-        Raises:
-            EngineError: there is none, or the agent does not use that engine any more.
-        """
+        """Return the engine that a launch's container belongs to: the one in use where it does not say."""
         try:
             name = await asyncio.to_thread((plan.directory / ENGINE).read_text, encoding="ascii")
         except (FileNotFoundError, NotADirectoryError):
@@ -199,14 +184,12 @@ class ContainerLauncher:
         return found
 
     def _write_files(self, plan: LaunchPlan, engine: str, secrets: bytes) -> None:
-        directory = plan.directory.absolute()
-        if not directory.is_relative_to(self._root) or directory == self._root or ".." in directory.parts:
-            raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {self._root}: the plan is another agent's.")
+        directory = own_directory(self._root, plan)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Before there is a container: the next agent must know which engine to ask for it.
         files.replace_file(directory / ENGINE, engine.encode("ascii"))
         path = directory / SESSION_FILE
-        write_session_file(path, secrets)
+        files.replace_file(path, secrets or b"{}")
         user, _, group = plan.version.container.user.partition(":")
         if user.isdigit() and os.geteuid() == 0:
             os.chown(path, int(user), int(group) if group.isdigit() else -1)
@@ -257,11 +240,7 @@ def _spec(plan: LaunchPlan) -> ContainerSpec:
 
 
 def _pids(cluster_id: str, launch_id: str, pid: int) -> frozenset[int]:
-    """Find a container's processes by their mark.
-
-    The engine's pid is believed only where that process carries the mark: an agent that is itself in a pid namespace
-    would take another process for it.
-    """
+    """Find a container's processes by their mark. The engine's pid is believed only where that process carries it."""
     marked = procfs.marked({CLUSTER_MARK: cluster_id, LAUNCH_MARK: launch_id})
     return marked | procfs.descendants(pid) if pid in marked else marked
 

@@ -1,7 +1,7 @@
 """Lines of a container engine's log, each with its time before it, in parts. Pure.
 
-An engine can be asked for what it wrote since a second, no finer. The cursor is the time of the last line that was
-given and how many lines of that very time were: what an engine repeats is dropped by it.
+A cursor is the time of the last line that was given and how many lines of that very time were: an engine can be asked
+for what it wrote since a second, no finer, and what it repeats is dropped.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ def second_of(cursor: str) -> int:
 
 
 def part(lines: Sequence[str], *, tail_lines: int, cursor: str) -> LogPart:
-    """Cut a part out of what an engine gave.
-
-    Args:
-        lines: Lines with their times, oldest first.
-        tail_lines: How many from the end; 0 for what follows ``cursor``.
-        cursor: Where to begin; "" or anything malformed is the beginning.
-    """
+    """Cut out the last ``tail_lines``, or where that is 0 what follows ``cursor``; a malformed one is the beginning."""
     entries = _entries(lines)
     seen_time, seen = (0, 0) if tail_lines > 0 else _read(cursor)
     fresh: list[int] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,6 @@ class PodmanEngine:
     name = "podman"
 
     def __init__(self, *, program: str = "podman") -> None:
-        """Run ``program`` for every call."""
         self._program = program
 
     async def ping(self) -> None:
@@ -38,8 +38,7 @@ class PodmanEngine:
     async def has_image(self, image: str) -> bool:
         """Run ``podman image exists``."""
         code, _, complaint = await self._run("image", "exists", image)
-        if code not in (0, 1):
-            raise EngineError(complaint, status=500)
+        _check(code in (0, 1), complaint)
         return code == 0
 
     async def pull(self, image: str) -> None:
@@ -59,20 +58,13 @@ class PodmanEngine:
     async def inspect(self, name: str) -> ContainerState | None:
         """Run ``podman container inspect``."""
         code, said, complaint = await self._run("container", "inspect", name)
-        if code != 0:
-            if _is_absent(complaint):
-                return None
-            raise EngineError(complaint, status=500)
-        state = _json(said)[0]["State"]
-        message = "it was killed because memory ran out." if state.get("OOMKilled") else str(state.get("Error") or "")
-        return ContainerState(
-            # podman has states of its own on the way: a container that was never started is any of these.
-            status="created" if state["Status"] in ("created", "configured", "initialized") else str(state["Status"]),
-            running=bool(state["Running"]) or state["Status"] in ("stopping", "paused"),
-            pid=int(state.get("Pid") or 0),
-            exit_code=int(state.get("ExitCode") or 0),
-            message=message,
-        )
+        if code != 0 and _is_absent(complaint):
+            return None
+        _check(code == 0, complaint)
+        state = ContainerState.of(_json(said)[0]["State"])
+        # podman has states of its own on the way: a container that was never started is any of these.
+        status = "created" if state.status in ("configured", "initialized") else state.status
+        return replace(state, status=status, running=state.running or status in ("stopping", "paused"))
 
     async def stop(self, name: str, grace_s: int) -> None:
         """Run ``podman stop``."""
@@ -81,8 +73,8 @@ class PodmanEngine:
     async def kill(self, name: str) -> None:
         """Run ``podman kill``; a container that does not run is no error."""
         code, _, complaint = await self._run("kill", "--signal", "KILL", name)
-        if code != 0 and not _is_absent(complaint) and "not running" not in complaint and "exited" not in complaint:
-            raise EngineError(complaint, status=500)
+        stopped = _is_absent(complaint) or "not running" in complaint or "exited" in complaint
+        _check(code == 0 or stopped, complaint)
 
     async def logs(self, name: str, *, since_s: int, tail: int) -> Sequence[str]:
         """Run ``podman logs``; the two streams come on the command's two streams."""
@@ -92,15 +84,13 @@ class PodmanEngine:
         if tail:
             arguments += ["--tail", str(tail)]
         code, said, complaint = await self._run(*arguments, name)
-        if code != 0:
-            raise EngineError(complaint, status=404 if _is_absent(complaint) else 500)
+        _check(code == 0, complaint, status=404 if _is_absent(complaint) else 500)
         return log_lines.merge(_lines(said), _lines(complaint))
 
     async def remove(self, name: str) -> None:
         """Run ``podman rm --force``."""
         code, _, complaint = await self._run("rm", "--force", "--ignore", "--time", "0", name)
-        if code != 0 and not _is_absent(complaint):
-            raise EngineError(complaint, status=500)
+        _check(code == 0 or _is_absent(complaint), complaint)
 
     async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """Run ``podman ps --all``."""
@@ -113,8 +103,7 @@ class PodmanEngine:
 
     async def _must(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> str:
         code, said, complaint = await self._run(*arguments, timeout_s=timeout_s)
-        if code != 0:
-            raise EngineError(complaint or f"podman {arguments[0]} ended with status {code}", status=500)
+        _check(code == 0, complaint or f"podman {arguments[0]} ended with status {code}")
         return said
 
     async def _run(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> tuple[int, str, str]:
@@ -173,6 +162,11 @@ def create_arguments(spec: ContainerSpec) -> list[str]:
     if spec.shm_size_bytes:
         arguments += ["--shm-size", f"{spec.shm_size_bytes}b"]
     return [*arguments, spec.image, *spec.command]
+
+
+def _check(good: bool, complaint: str, *, status: int = 500) -> None:
+    if not good:
+        raise EngineError(complaint, status=status)
 
 
 def _lines(text: str) -> list[str]:

@@ -20,10 +20,8 @@ def validate(version: Version) -> None:
     """Check the container of a version. Raises InvalidArgument, as `recipe.validate` does."""
     container = version.container
     if _IMAGE.fullmatch(container.image) is None:
-        raise refuse(
-            "version.container.image",
-            f"{container.image!r} is not an image: write it as registry/name:tag or name@sha256:….",
-        )
+        text = f"{container.image!r} is not an image: write it as registry/name:tag or name@sha256:…."
+        raise refuse("version.container.image", text)
     if container.pull_policy and container.pull_policy not in PULL_POLICIES:
         choices = ", ".join(PULL_POLICIES)
         raise refuse("version.container.pull_policy", f"{container.pull_policy!r} is unknown: choose one of {choices}.")

@@ -12,18 +12,8 @@ MAX_ANSWER_BYTES = 64 << 10
 async def ask(port: int, path: str, *, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
     """Ask the application that listens on ``port``; return the status and the answer's body.
 
-    An HTTP client's connection pool and TLS context cost more than the whole request, and an application that is
-    starting is best asked afresh each time. HTTP/1.0 spares it chunked answers.
-
-    Args:
-        port: Its http port.
-        path: What is asked for.
-        method: How.
-        body: JSON that goes with it; None for nothing.
-
-    Raises:
-        OSError, EOFError: nothing listens, or the connection was lost.
-        ValueError: the answer is not HTTP.
+    HTTP/1.0 over a connection of its own: a client's pool costs more than the whole request. Raises OSError or EOFError
+    (nothing listens, or the connection was lost) or ValueError (not HTTP).
     """
     reader, writer = await asyncio.open_connection(HOST, port, limit=MAX_ANSWER_BYTES)
     try:

@@ -31,9 +31,7 @@ class SessionNotice:
     reason: str = ""
     """UPPER_SNAKE and stable: ``DRAIN``, ``MAX_DURATION``."""
     message: str = ""
-    """The same as a sentence for viewers."""
     ends_in_s: float | None = None
-    """Seconds until the session ends; None where that is not known."""
 
 
 class NoticeOutcome(enum.Enum):
@@ -43,7 +41,6 @@ class NoticeOutcome(enum.Enum):
     NOT_NOW = "NOT_NOW"
     """It did not answer, or badly: the notice may be sent again."""
     UNSUPPORTED = "UNSUPPORTED"
-    """It does not offer this."""
 
 
 async def send_notice(plan: LaunchPlan, notice: SessionNotice, *, timeout_s: float = TIMEOUT_S) -> NoticeOutcome:

@@ -1,8 +1,4 @@
-"""Asks a running launch: can it be connected to, and who is there?
-
-Each call is one probe with a deadline of its own, and raises nothing: an application that does not answer is not
-ready, and its viewers are unknown. A proxy of the agent's environment is never used: the application is here.
-"""
+"""Asks a running launch whether it can be connected to, and who is there. Raises nothing: no answer is not ready."""
 
 from __future__ import annotations
 
@@ -42,13 +38,7 @@ UNKNOWN = ViewerPresence(viewers=None, idle_s=None)
 
 
 async def ready(plan: LaunchPlan, log_reader: LogReader, *, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
-    """Make the version's readiness check once.
-
-    Args:
-        plan: The launch.
-        log_reader: Its output, for the check LOG.
-        timeout_s: How long the check may take.
-    """
+    """Make the version's readiness check once; ``log_reader`` gives its output, for the check LOG."""
     version = plan.version
     if answers := traits_of(version).answers:
         return answers().is_ready(plan)
@@ -67,11 +57,7 @@ async def ready(plan: LaunchPlan, log_reader: LogReader, *, timeout_s: float = P
 
 
 async def presence(plan: LaunchPlan, *, timeout_s: float = PROBE_TIMEOUT_S) -> ViewerPresence:
-    """Ask who is connected, by the version's source.
-
-    An application's own word (``{"viewers": 1, "last_input_seconds_ago": 2.5}``) comes first; connections to the
-    signalling port are counted where it has none.
-    """
+    """Ask who is connected: by the application's own word, else by counting connections to the signalling port."""
     version, source = plan.version, plan.version.presence.source
     if source == PresenceRecipe.NONE:
         return UNKNOWN

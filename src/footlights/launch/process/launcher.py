@@ -1,7 +1,6 @@
 """Runs applications as processes of the node, each under its shim.
 
-Everything is read afresh from the launch's directory and from /proc, so that an agent which has just been started
-sees exactly what the one before it saw. Nothing here is a parent of anything that lasts.
+Everything is read afresh from the launch's directory and from /proc, so a new agent sees what the one before it saw.
 """
 
 from __future__ import annotations
@@ -37,13 +36,6 @@ class ProcessLauncher:
         segment_bytes: int = output.SEGMENT_BYTES,
         segments: int = output.SEGMENTS,
     ) -> None:
-        """Keep launches below ``root``, which is the agent's own; ``discard`` removes nothing outside of it.
-
-        Args:
-            root: The directory that every plan's directory lies in.
-            segment_bytes: How large one file of an application's output gets.
-            segments: How many such files are kept.
-        """
         self._root = root.absolute()
         self._segment_bytes = segment_bytes
         self._segments = segments
@@ -58,14 +50,12 @@ class ProcessLauncher:
         if not command:
             raise LaunchError("COMMAND_NOT_FOUND", "the version has no command: a process needs one.")
         if _executable(plan, command) is None:
-            raise LaunchError(
-                "COMMAND_NOT_FOUND",
-                f"command {command!r} is not on this node: install it, or correct the version's command.",
-            )
+            text = f"command {command!r} is not on this node: install it, or correct the version's command."
+            raise LaunchError("COMMAND_NOT_FOUND", text)
 
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Start the application under a new shim; returns when it is executed."""
-        directory = self._directory(plan)
+        directory = own_directory(self._root, plan)
         if (directory / shim.STATE).exists() or (directory / shim.EXIT).exists():
             return
         await self.prepare(plan)
@@ -83,15 +73,13 @@ class ProcessLauncher:
         except TimeoutError:
             starter.kill()
             await self.stop(plan, kill=True)
-            raise LaunchError(
-                "START_TIMEOUT", f"the shim did not execute the application within {START_TIMEOUT_S:.0f} s."
-            ) from None
+            text = f"the shim did not execute the application within {START_TIMEOUT_S:.0f} s."
+            raise LaunchError("START_TIMEOUT", text) from None
         try:
             answer = json.loads(said)
         except ValueError:
-            raise LaunchError(
-                "SHIM_FAILED", f"the shim did not start: {(complaint or said).decode('utf-8', 'replace')[-500:]}"
-            ) from None
+            text = (complaint or said).decode("utf-8", "replace")[-500:]
+            raise LaunchError("SHIM_FAILED", f"the shim did not start: {text}") from None
         if answer["answer"] == "failed":
             reason, message = str(answer["reason"]), str(answer["message"])
             raise node_error(answer.get("errno"), message) or LaunchError(reason, message)
@@ -123,15 +111,9 @@ class ProcessLauncher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _directory(self, plan: LaunchPlan) -> Path:
-        directory = plan.directory.absolute()
-        if not directory.is_relative_to(self._root) or directory == self._root or ".." in directory.parts:
-            raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {self._root}: the plan is another agent's.")
-        return directory
-
     def _write_order(self, plan: LaunchPlan, directory: Path, secrets: bytes) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_session_file(directory / SESSION_FILE, secrets)
+        files.replace_file(directory / SESSION_FILE, secrets or b"{}")
         command = _executable(plan, plan.argv[0]) or plan.argv[0]
         files.replace_json(
             directory / shim.ORDER,
@@ -190,7 +172,7 @@ class ProcessLauncher:
 
     def _discard(self, plan: LaunchPlan) -> None:
         try:
-            entries = list(os.scandir(self._directory(plan)))
+            entries = list(os.scandir(own_directory(self._root, plan)))
         except FileNotFoundError:
             return
         for entry in entries:
@@ -202,9 +184,12 @@ class ProcessLauncher:
                 Path(entry.path).unlink(missing_ok=True)
 
 
-def write_session_file(path: Path, secrets: bytes) -> None:
-    """Write the session file: the secrets as they are, or an empty object. Mode 0600 from its first byte."""
-    files.replace_file(path, secrets or b"{}")
+def own_directory(root: Path, plan: LaunchPlan) -> Path:
+    """Return a launch's directory. Raises LaunchError where it is not below ``root``."""
+    directory = plan.directory.absolute()
+    if not directory.is_relative_to(root) or directory == root or ".." in directory.parts:
+        raise LaunchError("BAD_DIRECTORY", f"{directory} is not below {root}: the plan is another agent's.")
+    return directory
 
 
 def _executable(plan: LaunchPlan, command: str) -> str | None:

@@ -1,7 +1,7 @@
 """An application's output in bounded files: one stream of bytes, cut into segments, the oldest removed.
 
-A segment's name is the place of its first byte in the stream, so a cursor is a place in the stream and survives
-every rotation. Standard library only, for the shim imports it.
+A segment's name is the place of its first byte in the stream, so a cursor survives every rotation. Standard library
+only, for the shim imports it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 SEGMENT_BYTES = 1 << 20
 SEGMENTS = 8
 READ_BYTES = 1 << 20
-"""How much one read gives at most."""
 LINE_BYTES = 64 << 10
-"""A longer line is broken up here."""
 _SUFFIX = ".log"
 
 
@@ -26,7 +24,6 @@ class OutputWriter:
     """Appends to the stream. Never raises for a full disk: what cannot be written is dropped and counted."""
 
     def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, segments: int = SEGMENTS) -> None:
-        """Write below ``directory``: at most ``segments`` files of about ``segment_bytes`` each, two at least."""
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._keep = max(segments, 2)
@@ -67,15 +64,9 @@ class OutputWriter:
 
 
 def read_after(directory: Path, cursor: int, *, complete: bool) -> tuple[tuple[str, ...], bool, int]:
-    """Read the lines that begin at or after ``cursor``, at most ``READ_BYTES`` of them.
+    """Read at most ``READ_BYTES`` of the lines from ``cursor`` on; where ``complete``, the last needs no line end.
 
-    Args:
-        directory: Where an OutputWriter wrote, or writes.
-        cursor: A place in the stream; 0 is its beginning.
-        complete: Whether the stream has ended: its last line then counts even without a line end.
-
-    Returns:
-        The lines, whether any before them are lost to rotation, and the cursor for what follows.
+    Returns the lines, whether any before them are lost to rotation, and the cursor for what follows.
     """
     segments = _segments(directory)
     if not segments:

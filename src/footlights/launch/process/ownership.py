@@ -1,7 +1,6 @@
-"""Whose ports are these? Kit takes the next port when its own is taken, so an answer on a port proves nothing.
+"""Which process holds a launch's ports. Kit takes the next port when its own is taken: an answer proves nothing.
 
-Reads /proc/net/{tcp,tcp6,udp,udp6} for the sockets and /proc/PID/fd for who holds them (proc(5)). Containers on the
-host's network are seen like processes; a socket of another user's process is seen, its owner only by root.
+Reads /proc/net and /proc/PID/fd (proc(5)); the owner of another user's socket is seen only by root.
 """
 
 from __future__ import annotations
@@ -25,12 +24,10 @@ class Listener:
     """A socket that listens, or for UDP is bound and unconnected."""
 
     protocol: str
-    """``TCP`` or ``UDP``."""
     port: int
     pid: int | None
     """None where no process that we may look into holds it."""
     name: str = ""
-    """The process's name; empty where it is unknown."""
 
     def __str__(self) -> str:
         who = f"pid {self.pid} ({self.name})" if self.pid is not None else "an unknown process"
@@ -38,11 +35,7 @@ class Listener:
 
 
 def listeners_outside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...]:
-    """Find listeners on a launch's ports outside its tree: ready needs that there is none.
-
-    Its ports are the signalling and http port (TCP) and the media port (UDP, where it is bound: Kit binds it only
-    when a viewer connects). Blocking: call it in a thread.
-    """
+    """Find listeners on a launch's ports outside its tree: ready needs that there is none. Blocking."""
     return tuple(_listener(socket, socket.holders) for socket in _sockets(ports, pids) if not socket.holders & {*pids})
 
 
@@ -54,18 +47,11 @@ def listeners_inside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...
 
 def connections(port: int) -> int:
     """Count the established TCP connections to a port of this machine, from anywhere. Blocking."""
-    return sum(1 for row in _rows("tcp") if row.port == port and row.state == _ESTABLISHED)
+    return sum(1 for own, state, *_ in _rows("tcp") if own == port and state == _ESTABLISHED)
 
 
-@dataclass(frozen=True, slots=True)
-class _SocketRow:
-    port: int
-    state: str
-    inode: str
-    unconnected: bool
-
-
-def _rows(protocol: str) -> Iterator[_SocketRow]:
+def _rows(protocol: str) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield the port, the state and the inode of each socket, and whether it is unconnected."""
     for name in (protocol, f"{protocol}6"):
         try:
             lines = (procfs.PROC / "net" / name).read_text().splitlines()[1:]
@@ -73,12 +59,7 @@ def _rows(protocol: str) -> Iterator[_SocketRow]:
             continue  # without IPv6 there is no tcp6
         for line in lines:
             fields = line.split()
-            yield _SocketRow(
-                port=int(fields[1].rpartition(":")[2], 16),
-                state=fields[3],
-                inode=fields[9],
-                unconnected=fields[2].endswith(":0000"),
-            )
+            yield int(fields[1].rpartition(":")[2], 16), fields[3], fields[9], fields[2].endswith(":0000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +73,10 @@ class _Socket:
 def _sockets(ports: Ports, pids: Collection[int]) -> list[_Socket]:
     """Find the sockets on a launch's ports and who holds them, asking ``pids`` first and the rest only if need be."""
     wanted = {
-        f"socket:[{row.inode}]": (protocol.upper(), row.port)
+        f"socket:[{inode}]": (protocol.upper(), port)
         for protocol, numbers in (("tcp", {ports.signal, ports.http}), ("udp", {ports.media}))
-        for row in _rows(protocol)
-        if row.port in numbers and (row.state == _LISTEN if protocol == "tcp" else row.unconnected)
+        for port, state, inode, unconnected in _rows(protocol)
+        if port in numbers and (state == _LISTEN if protocol == "tcp" else unconnected)
     }
     holders = _holders(wanted, pids)
     if missing := {link for link in wanted if not holders[link]}:

@@ -1,21 +1,13 @@
 """The small process between the agent and one application; it outlives the agent and records the exit.
 
 Run as ``python -S -P -m footlights.launch.process.shim DIRECTORY``, standard library only. The directory holds
-``order.json`` (what to run, written by `process`); the shim adds ``shim.json`` (who it and the application are,
-written before the application is executed), ``output/`` (`output`) and, when the whole tree is gone, ``exit.json``.
+``order.json`` (what to run); the shim adds ``shim.json`` (who it and the application are, written before the exec),
+``output/`` and, when the whole tree is gone, ``exit.json``. The starter forks it into a session of its own, says as
+JSON how the start went, and is gone; a second start for the same directory starts nothing.
 
-The first process is only the starter: it forks the shim into a session of its own, waits until the application is
-executed, says ``started``, ``already`` or ``failed REASON MESSAGE`` as JSON on its output, and is gone. A second start
-for the same directory finds the lock held or ``shim.json`` there, and starts nothing.
-
-The tree is ended by SIGTERM to this process (SIGTERM to the tree, after the grace SIGKILL), or at once by SIGUSR1.
-When the application's first process ends by itself, what is left of its tree is ended too, with a grace of 2 s at
-most: an application stays in the foreground. Orphans come to this process, the tree's subreaper (prctl(2)), so none
-gets away by leaving its group or session.
-
-If the shim itself is killed, the kernel kills the application's first process (PR_SET_PDEATHSIG): an application
-without a shim has a broken pipe for output and its exit status cannot be known, so it is better dead at once than
-half alive. Children of the application are found by their mark (`process`) and ended from there.
+SIGTERM ends the tree (SIGKILL after the grace), SIGUSR1 at once. When the application's first process ends by itself,
+what is left of its tree is ended too, with a grace of 2 s at most. Orphans come to this process, the tree's subreaper.
+If it is killed itself, the kernel kills the application's first process (PR_SET_PDEATHSIG), which could not be watched.
 """
 
 from __future__ import annotations
@@ -324,32 +316,22 @@ def _complaint(error: OSError | RuntimeError) -> dict[str, object]:
 
 
 def _why(error: BaseException, order: dict[str, object]) -> dict[str, object]:
-    argv = order["argv"]
+    argv, number = order["argv"], None
     command = argv[0] if isinstance(argv, list) else ""
     folder = str(order["working_directory"])
     if isinstance(error, OSError) and not os.path.isdir(folder):
-        return {
-            "reason": "WORKING_DIRECTORY_NOT_FOUND",
-            "message": f"working_directory {folder!r} is not a directory on this node: create it, "
-            "or correct the version.",
-        }
-    if isinstance(error, FileNotFoundError):
-        return {
-            "reason": "COMMAND_NOT_FOUND",
-            "message": f"command {command!r} is not on this node (or its interpreter is not): install it or correct "
-            "the version's command.",
-        }
-    if isinstance(error, PermissionError):
-        return {
-            "reason": "COMMAND_NOT_EXECUTABLE",
-            "message": f"command {command!r} may not be executed by the agent's user: {error.strerror}.",
-        }
-    number = error.errno if isinstance(error, OSError) else None
-    return {
-        "reason": "START_FAILED",
-        "message": f"command {command!r} could not be executed: {error}.",
-        "errno": number,
-    }
+        reason = "WORKING_DIRECTORY_NOT_FOUND"
+        text = f"working_directory {folder!r} is not a directory on this node: create it, or correct the version."
+    elif isinstance(error, FileNotFoundError):
+        reason, fix = "COMMAND_NOT_FOUND", "install it or correct the version's command."
+        text = f"command {command!r} is not on this node (or its interpreter is not): {fix}"
+    elif isinstance(error, PermissionError):
+        reason = "COMMAND_NOT_EXECUTABLE"
+        text = f"command {command!r} may not be executed by the agent's user: {error.strerror}."
+    else:
+        reason, number = "START_FAILED", error.errno if isinstance(error, OSError) else None
+        text = f"command {command!r} could not be executed: {error}."
+    return {"reason": reason, "message": text, "errno": number}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import re2
 from google.protobuf import json_format
@@ -29,33 +29,18 @@ Scalar = str | int | float | bool
 def convert_arguments(
     version: Version, arguments: Mapping[str, object] | Struct
 ) -> tuple[dict[str, Scalar], dict[str, object]]:
-    """Convert what a session gives to what its version declares.
+    """Convert what a session gives to what its version declares; again gives the same. Raises InvalidArgument.
 
-    Converting the result again gives the same: the node does so.
-
-    Args:
-        version: A valid version.
-        arguments: JSON values by name, or the Struct that they came in.
-
-    Returns:
-        The plain values (declared ones with their defaults, and ``usd_stage_uri`` where it was given, for
-        ``stages.resolve_stage``), and the secrets (secret arguments and a ``nucleus_connection_config`` that is not
-        empty), which go into the session file and nowhere else.
-
-    Raises:
-        InvalidArgument: for ``application_arguments.NAME``; a secret's value is never part of the message.
+    Returns the plain values (with their defaults, and ``usd_stage_uri`` where it was given), and the secrets, which go
+    into the session file and nowhere else, and into no message.
     """
     given = json_format.MessageToDict(arguments) if isinstance(arguments, Struct) else dict(arguments)
     declared = {argument.name: argument for argument in version.arguments}
     for name in given:
         if name not in declared and name not in PUBLISHED:
             known = ", ".join(sorted({*declared, *PUBLISHED}))
-            raise InvalidArgument(
-                f"{FIELD}.{name}",
-                f"this version declares no such argument: the known ones are {known}.",
-                reason="ARGUMENT_UNKNOWN",
-                metadata={"argument": name},
-            )
+            text = f"this version declares no such argument: the known ones are {known}."
+            raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_UNKNOWN", metadata={"argument": name})
     values: dict[str, Scalar] = {}
     secrets: dict[str, object] = {}
     for name, argument in declared.items():
@@ -64,9 +49,8 @@ def convert_arguments(
             value = json_format.MessageToDict(argument.default_value)
         if value is None:
             if argument.required:
-                raise InvalidArgument(
-                    f"{FIELD}.{name}", "it is required and has no default: give it.", reason="ARGUMENT_REQUIRED"
-                )
+                text = "it is required and has no default: give it."
+                raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_REQUIRED")
             continue
         converted = convert_value(argument, value, field=f"{FIELD}.{name}")
         if argument.secret:
@@ -82,11 +66,7 @@ def convert_arguments(
 
 
 def convert_value(argument: Argument, value: object, *, field: str) -> Scalar:
-    """Convert one JSON value to the argument's type and check it against the argument's bounds.
-
-    Raises:
-        InvalidArgument: for ``field``; a secret's value is never part of the message.
-    """
+    """Convert one JSON value to the argument's type and check it against its bounds. Raises InvalidArgument."""
     match argument.type:
         case Argument.STRING:
             return _string(argument, value, field)
@@ -153,13 +133,9 @@ def _nucleus(value: object) -> list[dict[str, object]]:
     if value is None:
         return []
     field = f"{FIELD}.{NUCLEUS}"
-    if (
-        not isinstance(value, Sequence)
-        or isinstance(value, str)
-        or not all(isinstance(item, Mapping) for item in value)
-    ):
+    if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
         raise InvalidArgument(field, "it is not a list of objects: write [] or [{...}].")
-    items = [dict(item) for item in value if isinstance(item, Mapping)]
+    items = [dict(item) for item in value]
     try:
         size = len(json.dumps(items))
     except (TypeError, ValueError, RecursionError):

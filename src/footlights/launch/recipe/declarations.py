@@ -23,11 +23,7 @@ MAX_TEXT_CHARACTERS = 65536
 
 
 def validate(arguments: Sequence[Argument]) -> None:
-    """Check the declarations of a version.
-
-    Raises:
-        InvalidArgument: names the member (``version.arguments[0].pattern``), its value and the fix.
-    """
+    """Check the declarations of a version. Raises InvalidArgument."""
     if len(arguments) > MAX_ARGUMENTS:
         raise refuse("version.arguments", f"it declares {len(arguments)}: at most {MAX_ARGUMENTS} are allowed.")
     seen: set[str] = set()
@@ -42,22 +38,14 @@ def validate(arguments: Sequence[Argument]) -> None:
 
 
 def usable_in_template(argument: Argument, field: str) -> None:
-    """Check that a command or environment may hold the argument's value.
-
-    Raises:
-        InvalidArgument: for ``field``: it is a secret, or a session may leave it without a value.
-    """
+    """Check that a command or environment may hold the argument's value. Raises InvalidArgument."""
     name = argument.name
     if argument.secret:
-        raise refuse(
-            field,
-            f"it uses {{{name}}}, which is a secret: process lists show commands and environments. "
-            "The application finds it in the file that FOOTLIGHTS_SESSION_FILE names.",
-        )
+        text = f"it uses {{{name}}}, which is a secret: process lists show commands and environments. "
+        raise refuse(field, f"{text}The application finds it in the file that FOOTLIGHTS_SESSION_FILE names.")
     if not argument.required and not argument.HasField("default_value"):
-        raise refuse(
-            field, f"it uses {{{name}}}, which may be without a value: give it a default_value or make it required."
-        )
+        text = f"it uses {{{name}}}, which may be without a value: give it a default_value or make it required."
+        raise refuse(field, text)
 
 
 def _name(argument: Argument, field: str, seen: set[str]) -> None:
@@ -81,20 +69,14 @@ def _number_bounds(argument: Argument, field: str) -> None:
             if not math.isfinite(bound):
                 raise refuse(f"{field}.{name}", f"{bound} is not finite: leave it out for no bound.")
     if argument.HasField("minimum") and argument.HasField("maximum") and argument.minimum > argument.maximum:
-        raise refuse(
-            f"{field}.minimum", f"{argument.minimum:g} is above the maximum {argument.maximum:g}: exchange them."
-        )
+        text = f"{argument.minimum:g} is above the maximum {argument.maximum:g}: exchange them."
+        raise refuse(f"{field}.minimum", text)
 
 
 def _text_bounds(argument: Argument, field: str) -> None:
-    text_only = {
-        "allowed_values": bool(argument.allowed_values),
-        "pattern": bool(argument.pattern),
-        "max_length": argument.max_length != 0,
-    }
     if argument.type != Argument.STRING:
-        for name, given in text_only.items():
-            if given:
+        for name in ("allowed_values", "pattern", "max_length"):
+            if getattr(argument, name):
                 raise refuse(f"{field}.{name}", "it is for the type STRING only: remove it.")
         return
     if not 0 <= argument.max_length <= MAX_TEXT_CHARACTERS:
@@ -115,9 +97,8 @@ def _pattern(pattern: str, field: str) -> None:
         re2.compile(pattern, options)
     except re2.error as error:
         why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise refuse(
-            field, f"{pattern!r} is not a regular expression of RE2, which has no look-around and no references: {why}."
-        ) from None
+        text = f"{pattern!r} is not a regular expression of RE2, which has no look-around and no references: {why}."
+        raise refuse(field, text) from None
 
 
 def _default(argument: Argument, field: str) -> None:

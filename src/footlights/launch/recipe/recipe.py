@@ -1,8 +1,4 @@
-"""Whether a version is a recipe that can be launched. Pure; the control plane asks at registration.
-
-What a session's arguments and stage must be is beside it: `arguments.convert_arguments` and `stages.resolve_stage`,
-which can be had from here too.
-"""
+"""Whether a version is a recipe that can be launched. Pure; the control plane asks at registration."""
 
 from __future__ import annotations
 
@@ -14,13 +10,10 @@ import semver
 
 from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.launch.recipe import declarations
-from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.checks import MAX_DURATION_S, check_duration, refuse
-from footlights.launch.recipe.stages import StageError, parse_root, parse_stage, resolve_stage
+from footlights.launch.recipe.stages import StageError, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
 from footlights.v1.application_pb2 import Limits, Readiness, Version
-
-__all__ = ["convert_arguments", "resolve_stage", "validate"]
 
 MAX_TOKENS = 512
 MAX_TOKEN_CHARACTERS = 8192
@@ -42,11 +35,7 @@ _MAX_GRACE_S = 3600
 
 
 def validate(version: Version) -> None:
-    """Check a version before it is registered.
-
-    Raises:
-        InvalidArgument: names the member by its path (``version.command[2]``), its value and the fix.
-    """
+    """Check a version before it is registered. Raises InvalidArgument, for the member's path, value and fix."""
     size = version.ByteSize()
     if size > MAX_RECIPE_BYTES:
         raise refuse("version", f"it is {size} bytes: at most {MAX_RECIPE_BYTES} are allowed.")
@@ -92,10 +81,8 @@ def _command(version: Version) -> None:
         if not first:
             raise refuse("version.command[0]", "it is empty: name the program to run.")
         if parse(first).names & _chosen_by_sessions(version):
-            raise refuse(
-                "version.command[0]",
-                f"{first!r} lets a session choose the program: write its name, and give arguments after it.",
-            )
+            text = f"{first!r} lets a session choose the program: write its name, and give arguments after it."
+            raise refuse("version.command[0]", text)
         _no_shell_injection(version)
 
 

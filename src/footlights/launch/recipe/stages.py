@@ -1,14 +1,13 @@
 """Which stage a session may open: below one of the version's roots, compared by parts and not by characters. Pure.
 
-A path is normalised by its text alone: what a symbolic link on the node points at is its operator's decision, as is
-what a server answers below an allowed prefix.
+What a symbolic link on the node, or a server below an allowed prefix, leads to is the operator's decision.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -41,7 +40,6 @@ class StageAddress:
     """Its path, percent-decoded once; none is ``.`` or ``..``."""
     query: str
     text: str
-    """The address as the application is given it."""
 
     def below(self, root: StageAddress) -> bool:
         """Whether this lies in ``root`` or is it."""
@@ -50,18 +48,9 @@ class StageAddress:
 
 
 def resolve_stage(version: Version, uri: str) -> str:
-    """Say which stage a session opens.
+    """Say which stage a session opens; empty where neither it nor its version gives one. Raises InvalidArgument.
 
-    Args:
-        version: The version, with its default stage and allowed roots.
-        uri: What the session asked for: an absolute path, a ``file://`` URL (taken as its path), or a URL. Empty
-            opens the version's default stage.
-
-    Returns:
-        The normalised address; empty where the session gives none and the version has none.
-
-    Raises:
-        InvalidArgument: it is malformed, or below none of the allowed roots.
+    ``uri`` is an absolute path, a ``file://`` URL (taken as its path), or a URL; empty opens the default stage.
     """
     default = version.default_usd_stage_uri
     if not uri:
@@ -84,12 +73,7 @@ def resolve_stage(version: Version, uri: str) -> str:
 
 
 def parse_stage(uri: str) -> StageAddress:
-    """Parse one address.
-
-    Raises:
-        StageError: it is neither an absolute path nor a URL, or it holds ``..``, an encoded separator, credentials or a
-            fragment.
-    """
+    """Parse one address. Raises StageError, also for ``..``, an encoded separator, credentials or a fragment."""
     if len(uri) > MAX_CHARACTERS:
         raise StageError(f"it is {len(uri)} characters long: at most {MAX_CHARACTERS} are allowed.")
     scheme = _SCHEME.match(uri)
@@ -134,9 +118,7 @@ def parse_root(root: str) -> StageAddress:
     stage = parse_stage(root)
     if stage.query or "?" in root:
         raise StageError(f"{root!r} has a query: a root is a directory or a URL prefix.")
-    return StageAddress(
-        stage.scheme, stage.host, stage.port, tuple(part for part in stage.segments if part), "", stage.text
-    )
+    return replace(stage, segments=tuple(part for part in stage.segments if part))
 
 
 def _path(uri: str, path: str, *, encoded: bool) -> StageAddress:

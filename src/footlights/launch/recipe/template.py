@@ -1,7 +1,6 @@
 """Templates of commands and environments: text with ``{name}``, and ``{{`` and ``}}`` for braces. Pure.
 
-There is no shell and no format language: a placeholder is replaced by its value, once, and the value is never read
-as a template again.
+There is no shell and no format language: a value is never read as a template again.
 """
 
 from __future__ import annotations
@@ -52,21 +51,13 @@ class Template:
         return frozenset(part.name for part in self.parts if isinstance(part, Placeholder))
 
     def render(self, values: Mapping[str, str]) -> str:
-        """Replace every placeholder.
-
-        Raises:
-            TemplateError: a placeholder is unknown, or its value contains NUL or a line break.
-        """
+        """Replace every placeholder. Raises TemplateError."""
         return "".join(part if isinstance(part, str) else _value(part.name, values) for part in self.parts)
 
     def render_token(self, values: Mapping[str, str]) -> str:
-        """Replace every placeholder in one token of a command.
+        """Replace every placeholder in one token of a command. Raises TemplateError.
 
-        A value must not turn the token into an option: where the token's first character comes from a placeholder,
-        it is not ``-``. ``--offset={offset}`` takes what ``{offset}`` refuses.
-
-        Raises:
-            TemplateError: as ``render``, or for such a value.
+        A value must not turn the token into an option: ``--offset={offset}`` takes what ``{offset}`` refuses.
         """
         for part in self.parts:
             if isinstance(part, str):
@@ -83,15 +74,7 @@ class Template:
 
 
 def parse(text: str, known: Iterable[str] | None = None) -> Template:
-    """Parse a template.
-
-    Args:
-        text: The template.
-        known: The names it may use; any well-formed name where None.
-
-    Raises:
-        TemplateError: a brace is alone, a name is malformed or unknown, or the text holds NUL.
-    """
+    """Parse a template that may use the names ``known``, or any where None. Raises TemplateError."""
     if "\0" in text:
         raise TemplateError(f"{text!r} holds a NUL character: remove it.")
     names = None if known is None else frozenset(known)
@@ -103,11 +86,6 @@ def parse(text: str, known: Iterable[str] | None = None) -> Template:
         else:
             parts.append(part)
     return Template(tuple(parts))
-
-
-def escape(text: str) -> str:
-    """Return the template that renders to ``text`` whatever the values are."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _part(token: re.Match[str], text: str, known: frozenset[str] | None) -> str | Placeholder:
