@@ -70,7 +70,7 @@ class SessionConnector:
 
 def _check_has_picture(row: SessionRow) -> None:
     state = SessionState(row.state)
-    if state in (SessionState.PENDING, SessionState.STARTING):
+    if state.awaits_picture:
         raise errors.Unavailable(
             f"The session is {row.state} and has no picture yet. Wait until it is READY: "
             f"GET /stream/{row.session_id}:watch.",
@@ -78,7 +78,7 @@ def _check_has_picture(row: SessionRow) -> None:
             metadata={"state": row.state},
             retry_after_s=1,
         )
-    if state not in (SessionState.READY, SessionState.ACTIVE):
+    if not state.has_picture:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and has no picture any more. Create a new one.",
             reason="SESSION_ENDED",

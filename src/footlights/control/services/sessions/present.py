@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from footlights.control import stored
 from footlights.control.scheduling import views
+from footlights.lifecycle import SessionState
 from footlights.protocol.times import duration, timestamp
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from footlights.store import Transaction
-
-_ROUTED = ("READY", "ACTIVE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def session_message(
         message.idle_timeout.CopyFrom(applied.idle_timeout)
     for stage, when in row.timeline:
         message.timeline.add(stage=session_pb2.Session.Milestone.Stage.Value(stage), time=timestamp(moment(when)))
-    if row.state == "PENDING":
+    if row.state == SessionState.PENDING:
         _queue(message, row.queue)
     if launch is not None:
         _launch(message, row, launch, facts, device_name, origin)
@@ -122,12 +121,12 @@ def _launch(
     message.device_name = device_name
     if launch.exit_code is not None:
         message.exit_code = launch.exit_code
-    if row.state in _ROUTED:
+    if SessionState(row.state).has_picture:
         if launch.viewers is not None:
             message.viewers = launch.viewers
         if facts is not None and launch.signal_port:
             _routes(message, launch, facts, origin)
-    if row.state == "FAILED":
+    if row.state == SessionState.FAILED:
         message.log_tail.extend(launch.log_tail)
 
 
