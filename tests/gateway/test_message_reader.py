@@ -1,7 +1,7 @@
 """JSON and messages: the writer and the message reader against json_format.
 
-Covers ``json_text``, ``json_scalars``, ``message_reader``, ``well_known``, ``names``, ``splitter``, ``writer`` and
-``scalar_text``.
+Covers `json_text`, `json_scalars`, `message_reader`, `mask`, `well_known`, `names`, `splitter`, `writer` and
+`scalar_text`.
 """
 
 from __future__ import annotations

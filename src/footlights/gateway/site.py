@@ -41,8 +41,7 @@ class Site(Starlette):
         """Serve one ASGI connection."""
         if scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            end = path.find("/", 1)
-            if (path[1:end] if end >= 0 else path[1:]) not in self._own:
+            if path[1:].partition("/")[0] not in self._own:
                 await self._gateway(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)

@@ -133,6 +133,14 @@ class MessageReader:
                 fill_inner(member, value, levels - 1)
 
             return set_message
+        if field.type == _F.TYPE_STRING:
+
+            def set_string(message: Any, value: Any, _: int) -> None:
+                if type(value) is not str:
+                    raise mismatch("a string", value)
+                setattr(message, name, value)
+
+            return set_string
         convert = converter(field, ignore_unknown=self.ignore_unknown)
 
         def set_scalar(message: Any, value: Any, _: int) -> None:
