@@ -67,10 +67,11 @@ class CallGuard:
         """Set the deadline; return it as the event loop's time."""
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + seconds
-        if seconds > 4 * PERIOD_S:
-            self._sweep.add(self)
-        else:
+        if seconds <= 4 * PERIOD_S:
             self._timer = loop.call_at(self._deadline, self._expire)
+        elif self._receive is None or self._reader is not None:
+            # Otherwise it is in the sweep for its client's sake.
+            self._sweep.add(self)
         return self._deadline
 
     def lift_deadline(self) -> None:

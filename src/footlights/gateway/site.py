@@ -18,11 +18,6 @@ class Site(Starlette):
 
     A request whose first path segment belongs to no route goes straight to the gateway, past routing and middleware of
     the application. A ``Mount("/")`` would be slower, and would answer a path with a line end by Starlette's plain 404.
-
-    Args:
-        gateway: A ``Gateway``, or any ASGI application that answers every HTTP request itself.
-        routes: Routes and mounts whose paths begin with literal segments.
-        exception_handlers: Starlette's, for its routes.
     """
 
     def __init__(

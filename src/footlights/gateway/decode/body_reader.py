@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 class BodyReader:
-    """Reads bodies as a binding's ``body`` rule determines: into the whole request, or into one field of it.
-
-    Args:
-        binding: the binding.
-        strict: refuse unknown members, and anything after the value.
-    """
+    """Reads bodies as a binding's ``body`` rule determines: into the whole request, or into one field of it."""
 
     def __init__(self, binding: Binding, *, strict: bool) -> None:
         self._strict = strict

@@ -32,11 +32,7 @@ _INTEGER_KEY: Final = re.compile(r"[+-]?[0-9]{1,400}")
 
 
 class MessageReader:
-    """Compiled readers of one strictness.
-
-    Args:
-        ignore_unknown: skip unknown members and enum names instead of refusing them.
-    """
+    """Compiled readers; where unknown members and enum names are not ignored, they are refused."""
 
     def __init__(self, *, ignore_unknown: bool) -> None:
         self.ignore_unknown = ignore_unknown

@@ -36,11 +36,7 @@ _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6,
 
 
 class Incoming:
-    """Makes a call's metadata of a request's headers.
-
-    Args:
-        options: Which headers pass under their own name.
-    """
+    """Makes a call's metadata of a request's headers."""
 
     def __init__(self, options: Options) -> None:
         self._passed = {name.encode("latin1"): name for name in options.forward_headers}
@@ -136,11 +132,7 @@ def timeout(value: str | None, options: Options) -> float | None:
 
 
 class Outgoing:
-    """Makes response headers of a call's initial metadata.
-
-    Args:
-        options: Which metadata become headers under their own name.
-    """
+    """Makes response headers of a call's initial metadata."""
 
     def __init__(self, options: Options) -> None:
         self._names = {key: key.encode("latin1") for key in options.expose_headers}
