@@ -125,7 +125,7 @@ def test_options_fill_a_record() -> None:
 
 @pytest.mark.parametrize(("arguments", "option"), [(["--count", "13"], "--count"), (["--wait", "13s"], "--wait")])
 def test_a_refused_setting_is_named_as_its_option(arguments: list[str], option: str) -> None:
-    """The record knows fields; whoever types knows options."""
+    """Errors of the record name fields; users are told the options."""
     problem = filled(arguments)
 
     assert isinstance(problem, InvalidArgument)

@@ -182,6 +182,6 @@ def test_a_value_newer_than_this_client_is_shown_by_number() -> None:
 
 
 def test_an_empty_table_says_so_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """stdout stays empty for whoever reads it."""
+    """stdout stays empty for scripts that read it."""
     assert table(("A",), [], empty="Nothing.") == []
     assert capsys.readouterr().err == "Nothing.\n"

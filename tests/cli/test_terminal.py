@@ -75,7 +75,7 @@ def test_waiting_is_a_live_line_on_stderr(standin: Standin) -> None:
 
 @pytest.mark.parametrize(("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_states_are_coloured_unless_nobody_wants_it(standin: Standin, more: dict[str, str], coloured: bool) -> None:
-    """NO_COLOR is heeded on a terminal too; the text is the same."""
+    """NO_COLOR is obeyed on a terminal too; the text is the same."""
     standin.on("GetSession", session())
 
     code, shown, err = on_terminal(["sessions", "show", "s-1"], "stdout", environ(standin, **more))

@@ -284,7 +284,7 @@ async def test_a_watch_survives_a_lost_connection(standin: Standin, client: Clie
 
 
 async def test_a_watch_of_what_is_not_there_fails_at_once(standin: Standin, client: Client) -> None:
-    """NOT_FOUND, a bad token and a server that is not there are raised, not tried for ever."""
+    """NOT_FOUND, a bad token and a server that is not there are raised and not retried."""
     for error in (NotFound("no"), Unauthenticated("no"), Unavailable("no"), Conflict("no")):
         standin.on("WatchSession", error)
         with pytest.raises(type(error)):

@@ -137,7 +137,7 @@ def test_page_that_stays_open_keeps_no_endless_past(opened: Page, server: Server
 
 def test_watch_is_taken_up_again(opened: Page, server: Server) -> None:
     """
-    A watch that is cut off is opened anew, and what changed meanwhile is seen.
+    A watch that is cut off is opened again, and what changed meanwhile is seen.
     """
     session = server.do(lambda: server.stand_in.add("usd-viewer", username="linus"))
     row = opened.locator(f"[data-session='{session['session_id']}']")
@@ -438,7 +438,7 @@ def test_a_session_that_does_not_end_is_raised(opened: Page, server: Server) -> 
     """
     In the list and on its own page, with what is missing of the proof.
     """
-    why = "The end is overdue, and its slots are withheld until the application is proved gone: pid 7 sleeps for ever."
+    why = "The end is overdue, and its slots are withheld until the application is proved gone: pid 7 never ends."
     stuck = {"state": "TERMINATING", "node": "stage-a", "status_message": why}
     session = server.do(lambda: server.stand_in.add("robot-cell", **stuck))
     row = opened.locator(f"[data-session='{session['session_id']}']")
@@ -446,7 +446,7 @@ def test_a_session_that_does_not_end_is_raised(opened: Page, server: Server) -> 
     row.get_by_role("link").click()
 
     expect(opened.get_by_test_id("overdue")).to_contain_text("It does not end")
-    expect(opened.get_by_test_id("overdue")).to_contain_text("pid 7 sleeps for ever")
+    expect(opened.get_by_test_id("overdue")).to_contain_text("pid 7 never ends")
 
 
 def test_operator_cordons_a_node(opened: Page, server: Server) -> None:

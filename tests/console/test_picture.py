@@ -232,7 +232,7 @@ def test_localhost_and_its_address_are_one_server(opened: Page, server: Server) 
 
 def test_leaving_frees_the_viewer(playing: Page, server: Server) -> None:
     """
-    Another view, and a closed page, delete the WHEP resource: nobody waits for a time-out to see that nobody looks.
+    Another view, and a closed page, delete the WHEP resource: no time-out is needed to notice that the viewer has gone.
     """
     session_id = playing.url.rpartition("/")[2]
 

@@ -113,7 +113,7 @@ async def test_an_application_that_is_lost_is_a_bad_gateway(door: Door) -> None:
 
 
 async def test_messages_are_bounded_both_ways(application: Application) -> None:
-    """A message above the limit closes with 1009, whoever sent it."""
+    """A message above the limit closes with 1009, from either side."""
     door = Door(application, Limits(message_bytes=1000))
     door.targets["s1"] = door.target()
     async with serving(door.app()) as door.host:

@@ -302,7 +302,7 @@ async def test_an_answer_that_is_no_answer_is_502(door: Door, client: httpx2.Asy
 
 
 async def test_bodies_are_bounded_both_ways(application: Application) -> None:
-    """An offer above the limit is 413 and reaches nobody; an answer above it is 502."""
+    """An offer above the limit is 413 and is not passed on; an answer above it is 502."""
     door = Door(application, Limits(body_bytes=1000))
     door.targets["s1"] = door.target()
 

@@ -1,6 +1,6 @@
 """What a client controls is bounded, each with its own status.
 
-Covers ``gateway/app``, ``gateway/body`` and ``gateway/options``.
+Covers `gateway.app`, `gateway.body` and `gateway.options`.
 """
 
 from __future__ import annotations

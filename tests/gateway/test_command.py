@@ -1,6 +1,6 @@
 """The gateway alone, as a process, in front of servers that are not ours.
 
-Covers ``gateway/command`` and ``gateway/health``.
+Covers `gateway.command` and `gateway.health`.
 """
 
 from __future__ import annotations

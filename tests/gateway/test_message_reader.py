@@ -1,7 +1,7 @@
 """JSON and messages: the writer and the message reader against json_format.
 
-Covers ``json_text``, ``json_scalars``, ``message_reader``, ``well_known``, ``names``, ``splitter``, ``writer`` and
-``scalar_text``.
+Covers `json_text`, `json_scalars`, `message_reader`, `mask`, `well_known`, `names`, `splitter`, `writer` and
+`scalar_text`.
 """
 
 from __future__ import annotations
@@ -178,6 +178,8 @@ def test_any_text(text: str) -> None:
         ("x", '"x" is not expected here (line 1, column 1)'),
         ('{"a":1\n "b"}', "(line 2, column 2)"),
         ('{"a":1\n, \n }', "line 3, column 2"),
+        ('{"a":[1, ]}', '"]" is not expected here (line 1, column 10)'),
+        ("[1,,]", "(line 1, column 4)"),
         ('"a\nb"', "line 1"),
         ("[NaN]", 'write it as a string, "NaN"'),
         ("\ufeff{}", "\\ufeff"),

@@ -1,6 +1,6 @@
 """The gateway as Footlights mounts it: strict mode over the real handlers, pipeline and store, through uvicorn.
 
-Covers ``gateway/site``.
+Covers `gateway.site`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Text to fields, as Go's strconv, time and base64 read it; covers parameters, query, text_scalars and times."""
+"""Text to fields, as Go's strconv, time and base64 read it: `parameters`, `query`, `text_scalars` and `times`."""
 
 from __future__ import annotations
 

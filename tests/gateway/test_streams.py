@@ -1,6 +1,6 @@
 """Streams over real HTTP: framing, failures, resumption, clients that leave and clients that do not read.
 
-Covers ``gateway/streaming``, ``gateway/disconnect``, ``gateway/sweep`` and uploads of ``gateway/body``.
+Covers `gateway.streaming`, `gateway.guard` and the uploads of `gateway.body`, and `encode.framing`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def test_disconnect_cancels_a_stream(strict: Running, accept: str) -> None:
 )
 def test_disconnect_cancels_a_unary_call(strict: Running, head: str) -> None:
     """
-    A client that leaves a unary call cancels it within a second, even with a body that nobody wants.
+    A client that leaves a unary call cancels it within a second, even with a body that its rule ignores.
     """
     strict.echo.cancelled.clear()
     strict.echo.running.clear()

@@ -1,6 +1,6 @@
 """What a caller relies on holds for both upstreams: any gRPC server, and handlers in this process.
 
-Covers ``upstream/protocol``, ``upstream/grpc``, ``upstream/local`` and ``upstream/pipe``.
+Covers `upstream.protocol`, `upstream.grpc`, `upstream.local` and `upstream.pipe`.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class TestStream:
             async with WhepClient(viewer.whep) as client:
                 await client.next_frame(timeout=3)
 
-    async def test_nothing_is_drawn_for_nobody(self, viewer: ViewerProcess) -> None:
+    async def test_nothing_is_drawn_without_a_viewer(self, viewer: ViewerProcess) -> None:
         """The frame counter stands still when the last viewer has gone, and moves again for the next one."""
         async with WhepClient(viewer.whep) as client:
             await client.next_frame()
@@ -219,7 +219,7 @@ class TestHealth:
         assert viewer.get("/v1/streaming/startup")[1]["ready"] is True
 
     async def test_a_notice_reaches_who_watches_and_who_comes(self, viewer: ViewerProcess) -> None:
-        """With the time that is left; an empty one takes it back, and then nobody who comes is told."""
+        """With the time that is left; an empty one takes it back, and then new viewers are not told."""
         notice = {"reason": "DRAIN", "message": "The machine goes.", "ends_in_seconds": 300}
         async with WhepClient(viewer.whep) as client:
             await client.message("hello")

@@ -23,7 +23,7 @@ READY_DEADLINE = 30.0
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nobody has at this moment."""
+    """A port that is free at this moment."""
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -38,14 +38,7 @@ class Output(StrEnum):
 
 
 def emit(output: Output, message: Message, names: Iterable[str], table: Iterable[str]) -> None:
-    """Print an answer.
-
-    Args:
-        output: the format.
-        message: the whole answer, for JSON and YAML, with the API's own member names.
-        names: the ids of its items.
-        table: the lines for people.
-    """
+    """Print an answer."""
     if output is Output.JSON:
         typer.echo(json.dumps(plain(message), indent=2, ensure_ascii=False))
     elif output is Output.YAML:

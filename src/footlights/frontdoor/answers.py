@@ -42,12 +42,7 @@ class Answer:
     body: bytes = b""
 
     async def __call__(self, send: Send, *, websocket: bool = False) -> None:
-        """Send it.
-
-        Args:
-            send: ASGI's.
-            websocket: send it as the denial of a WebSocket handshake, which is an ASGI extension.
-        """
+        """Send it; to a WebSocket handshake as its denial, which is an ASGI extension."""
         prefix = "websocket.http.response" if websocket else "http.response"
         headers = [*self.headers, (b"cache-control", b"no-store")]
         if self.status != 204:

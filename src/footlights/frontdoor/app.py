@@ -174,12 +174,6 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008, "reason": error.error.reason})
 
 
-def _path(scope: Scope) -> str:
-    """The path below where the application is mounted (ASGI: ``path`` includes ``root_path``)."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    return path[len(root) :] if root and path.startswith(f"{root}/") else path
-
-
 def _wrong_method(method: str, allowed: tuple[str, ...]) -> FrontDoorError:
     error: FootlightsError = InvalidArgument(
         "method", f"{method} is not for this route: use {' or '.join(allowed)}", reason="METHOD_NOT_ALLOWED"

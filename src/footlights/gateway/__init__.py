@@ -4,10 +4,11 @@
 a ``Binding`` (``routing``): a path template in a router, with an ``Endpoint`` that decodes requests (``decode``) and
 encodes responses (``encode``). No code is generated, no route is written by hand.
 
-A request passes ``app`` (bounds, routing, errors), ``body`` (its bytes), ``endpoint`` (the message), ``upstream`` (the
-call) and comes back through ``endpoint`` or ``streaming``; ``exchange`` is the HTTP side of it, ``disconnect`` ends the
-call of a client that has gone. ``upstream`` is any gRPC server (`GrpcUpstream`) or handlers in this process
-(`LocalUpstream`). ``command`` is the gateway as a process of its own, with ``health`` and ``docs`` beside the API.
+A request passes ``app`` (bounds, routing, errors), ``endpoint`` (the message), ``upstream`` (the call) and comes back
+through ``endpoint`` or ``streaming``. ``exchange`` is the HTTP side of it, ``body`` reads uploads, and ``guard``
+cancels the call when its client has disconnected or its deadline passes. ``upstream`` is any gRPC server
+(`GrpcUpstream`) or handlers in this process (`LocalUpstream`). ``command`` is the gateway as a process of its own, with
+``health`` and ``docs`` beside the API.
 
 The default dialect is grpc-gateway v2's, quirks included; ``Options(strict=True)`` is for an API that owns its
 dialect. Status, code, decoded request and JSON shape of the default dialect equal grpc-gateway's; the wording of errors

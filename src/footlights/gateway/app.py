@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from google.rpc import error_details_pb2, status_pb2
 
-from footlights.gateway.body import Upload, read_body, too_large
+from footlights.gateway.body import Upload, refusal
 from footlights.gateway.decode.json_text import decode_utf8
 from footlights.gateway.decode.names import json_name, own_name, proto_name
 from footlights.gateway.decode.query import check_path, parse_query
-from footlights.gateway.disconnect import DisconnectWatch
 from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import (
@@ -27,18 +26,19 @@ from footlights.gateway.errors import (
     GatewayError,
     quoted,
 )  # fmt: skip
-from footlights.gateway.exchange import FORM, Exchange, HeaderList
+from footlights.gateway.exchange import FORM, Exchange, HeaderList, cors_of
+from footlights.gateway.guard import CallGuard, Sweep
 from footlights.gateway.options import Options
 from footlights.gateway.routing.binding import Binding, routes
 from footlights.gateway.routing.router import Route, Router, VerbAlone
 from footlights.gateway.streaming import StreamAnswer
-from footlights.gateway.sweep import Sweep
 from footlights.gateway.upstream import metadata
 from footlights.gateway.upstream.protocol import OutgoingCall, Requests, UpstreamError
+from footlights.http.bodies import BodyTooLarge, BodyTooSlow, read_body
 from footlights.http.status import HTTP_STATUS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from google.protobuf.descriptor import ServiceDescriptor
     from google.protobuf.message import Message
@@ -82,7 +82,7 @@ class Gateway:
         writer = Writer(spell=spell, pools=pools)
         self._endpoints = {id(binding): Endpoint(binding, upstream, self.options, writer) for binding in self.bindings}
         self._incoming, self._outgoing = metadata.Incoming(self.options), metadata.Outgoing(self.options)
-        self._sweep = Sweep()
+        self._cors, self._sweep = cors_of(self.options), Sweep()
         self._status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
         self._default_timeout_s = metadata.timeout(None, self.options)
         self.in_flight = 0
@@ -93,11 +93,31 @@ class Gateway:
         if scope["type"] != "http":
             await (_lifespan(receive, send) if scope["type"] == "lifespan" else _close(send))
             return
-        exchange = Exchange(scope, receive, send, self.options)
+        options = self.options
+        exchange = Exchange(scope, receive, send, self._cors, with_id=options.strict)
         try:
-            await self._serve(exchange)
-        except GatewayError as refusal:
-            await self._refuse(exchange, refusal)
+            self._check_bounds(exchange)
+            method, form = exchange.method, None
+            if method == "OPTIONS" and options.cors_origins and exchange.header(b"access-control-request-method"):
+                await exchange.answer_preflight(self._router.methods(exchange.path))
+                return
+            route = self._router.plain(method, exchange.path)
+            if route is None or (method == "POST" and exchange.headers.get(b"content-type") == FORM):
+                route, form = await self._route(exchange)
+            if self.in_flight >= options.max_concurrent_calls:
+                raise self._overloaded(f"the server is busy: {self.in_flight} calls are in flight; try again later.")
+            # The slot is taken before anything is awaited: however many requests arrive together, the limit holds.
+            self.in_flight += 1
+            try:
+                if options.pace is not None and not await options.pace():
+                    raise self._overloaded("the server is busy: too many calls wait; try again later.")
+                await self._call(exchange, route, form)
+            finally:
+                self.in_flight -= 1
+        except GatewayError as error:
+            await self._refuse(exchange, error)
+        except (BodyTooLarge, BodyTooSlow) as error:
+            await self._refuse(exchange, refusal(error, options))
         except ConnectionResetError:
             return
         except Exception:
@@ -107,31 +127,6 @@ class Gateway:
             await self._refuse(
                 exchange, GatewayError(INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL")
             )
-
-    async def _serve(self, exchange: Exchange) -> None:
-        self._check_bounds(exchange)
-        if (
-            self.options.cors_origins
-            and exchange.method == "OPTIONS"
-            and exchange.header(b"access-control-request-method")
-        ):
-            await exchange.answer_preflight(self._router.methods(exchange.path))
-            return
-        route = self._router.plain(exchange.method, exchange.path)
-        if route is None or (exchange.method == "POST" and exchange.headers.get(b"content-type") == FORM):
-            route, form = await self._route(exchange)
-        else:
-            form = None
-        if self.in_flight >= self.options.max_concurrent_calls:
-            raise self._overloaded(f"the server is busy: {self.in_flight} calls are in flight; try again later.")
-        # The slot is taken before anything is awaited: however many requests arrive together, the limit holds.
-        self.in_flight += 1
-        try:
-            if self.options.pace is not None and not await self.options.pace():
-                raise self._overloaded("the server is busy: too many calls wait; try again later.")
-            await self._call(exchange, route, form)
-        finally:
-            self.in_flight -= 1
 
     def _overloaded(self, message: str) -> GatewayError:
         if self._on_overload is not None:
@@ -153,7 +148,7 @@ class Gateway:
             )  # fmt: skip
         length = exchange.headers.get(b"content-length")
         if length is not None and length.isdigit() and int(length) > options.max_body_bytes:
-            raise too_large(options)
+            raise BodyTooLarge
         if b"%" in raw_path:
             check_path(raw_path)
 
@@ -196,61 +191,70 @@ class Gateway:
         return GatewayError(NOT_FOUND, f"there is nothing at {quoted(path)}.", reason="PATH_NOT_FOUND")
 
     async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
-        return parse_query(await read_body(exchange.receive, self.options))
+        return parse_query(await self._body(exchange))
+
+    def _body(self, exchange: Exchange) -> Awaitable[bytes]:
+        options = self.options
+        return read_body(exchange.receive, max_bytes=options.max_body_bytes, pause_s=options.body_timeout_s)
 
     # Calls
 
     async def _call(self, exchange: Exchange, route: Route, form: dict[str, list[str]] | None) -> None:
         endpoint = self._endpoints[id(route.binding)]
-        entries = self._incoming(exchange.scope["headers"], peer=exchange.peer, request_id=exchange.request_id)
-        asked = exchange.header(b"grpc-timeout")
+        scope = exchange.scope
+        peer = scope.get("client")
+        entries = self._incoming(scope["headers"], exchange.headers, peer[0] if peer else "", exchange.request_id)
         # A stream has no end of its own, so only its client can give it a deadline.
         seconds = None if endpoint.server_streaming else self._default_timeout_s
-        if asked is not None:
+        if (asked := exchange.header(b"grpc-timeout")) is not None:
             seconds = metadata.timeout(asked, self.options)
-        call = OutgoingCall(entries, seconds)
+        guard = CallGuard(self._sweep)
+        call = OutgoingCall(entries, seconds, guard)
         upload: Upload | None = None
-        watch = DisconnectWatch(exchange.receive, self._sweep)
         requests: Requests
         if endpoint.client_streaming:
-            upload = Upload(endpoint, exchange.receive, self.options, watch)
+            upload = Upload(endpoint, exchange.receive, self.options, guard)
             requests = upload.messages()
         else:
-            requests = await self._request(exchange, endpoint, route.variables, form)
-            watch.start()
+            text = ""
+            if form is None and endpoint.takes_body:
+                text = decode_utf8(await self._body(exchange))
+            elif form is None and endpoint.takes_parameters and exchange.has_form:
+                form = await self._form(exchange)
+            requests = self._request(exchange, endpoint, route, text, form or {})
+            guard.watch(exchange.receive)
         try:
             if endpoint.server_streaming:
                 await self._stream(exchange, endpoint, requests, call)
             else:
-                await self._unary(exchange, endpoint, await endpoint.unary(requests, call), call)
+                message = await endpoint.unary(requests, call)
+                await exchange.answer(*self._reply(exchange, endpoint, message, call))
         except asyncio.CancelledError:
-            if not watch.caused():
+            if not guard.caused():
                 raise
             if upload is not None and upload.refusal is not None:
                 raise upload.refusal from None
         except UpstreamError as error:
             await self._reject(exchange, error.status, call, streamed=endpoint.server_streaming)
         finally:
-            watch.stop()
+            guard.stop()
 
-    async def _request(
-        self, exchange: Exchange, endpoint: Endpoint, variables: Mapping[str, str], form: dict[str, list[str]] | None
+    def _request(
+        self, exchange: Exchange, endpoint: Endpoint, route: Route, text: str, form: dict[str, list[str]]
     ) -> Message:
         """Build the request from the parts that the rule names."""
-        text = ""
-        if endpoint.takes_body and form is None:
-            text = decode_utf8(await read_body(exchange.receive, self.options))
-        elif form is None and endpoint.takes_parameters and exchange.has_form:
-            form = await self._form(exchange)
-        query = exchange.scope["query_string"]
-        parameters = dict(form) if form else {}
+        query, parameters = exchange.scope["query_string"], form
         if query and (endpoint.takes_parameters or self.options.strict):
+            parameters = dict(form)
             for key, values in parse_query(query).items():
                 parameters[key] = [*parameters.get(key, ()), *values]
         last_event_id = exchange.header(b"last-event-id") if endpoint.server_streaming else None
-        return endpoint.request(text, variables, parameters, last_event_id or "")
+        return endpoint.request(text, route.variables, parameters, last_event_id or "")
 
-    async def _unary(self, exchange: Exchange, endpoint: Endpoint, message: Message, call: OutgoingCall) -> None:
+    def _reply(
+        self, exchange: Exchange, endpoint: Endpoint, message: Message, call: OutgoingCall
+    ) -> tuple[int, HeaderList, bytes, str]:
+        """Return the answer to a call that succeeded: status, headers, body and content type."""
         headers = self._outgoing(call.initial)
         replier, status = endpoint.replier, 200
         if not replier.is_plain:
@@ -258,14 +262,12 @@ class Gateway:
             if location is not None:
                 headers.append((b"location", (exchange.scope.get("root_path", "") + location).encode()))
             if replier.empty_body:
-                await exchange.answer(status, headers, b"", "")
-                return
+                return status, headers, b"", ""
         try:
-            body, content_type = endpoint.encode(message)
-        except GatewayError as refusal:
-            refusal.headers += [(name.decode("latin1"), value.decode("latin1")) for name, value in headers]
+            return status, headers, *endpoint.encode(message)
+        except GatewayError as error:
+            error.headers += [(name.decode("latin1"), value.decode("latin1")) for name, value in headers]
             raise
-        await exchange.answer(status, headers, body, content_type)
 
     async def _stream(self, exchange: Exchange, endpoint: Endpoint, requests: Requests, call: OutgoingCall) -> None:
         answer = StreamAnswer(
@@ -283,21 +285,21 @@ class Gateway:
 
     # Errors
 
-    async def _refuse(self, exchange: Exchange, refusal: GatewayError) -> None:
+    async def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         options = self.options
         if exchange.started:
             return
-        status = refusal.status(strict=options.strict, domain=options.error_domain)
-        headers = [(name.encode(), value.encode("latin1", "replace")) for name, value in refusal.headers]
-        if refusal.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
-        if refusal.http_status in (408, 413):
+        status = error.status(strict=options.strict, domain=options.error_domain)
+        headers = [(name.encode(), value.encode("latin1", "replace")) for name, value in error.headers]
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % error.retry_after_s))
+        if error.http_status in (408, 413):
             # The rest of the body is not going to be read, so the connection cannot be used again.
             headers.append((b"connection", b"close"))
-        if refusal.text and not options.strict:
-            await exchange.answer(refusal.http_status, headers, refusal.text.encode(), "text/plain; charset=utf-8")
+        if error.text and not options.strict:
+            await exchange.answer(error.http_status, headers, error.text.encode(), "text/plain; charset=utf-8")
             return
-        await exchange.answer(refusal.http_status, headers, self._status_body(status)[0], "application/json")
+        await exchange.answer(error.http_status, headers, self._status_body(status)[0], "application/json")
 
     async def _reject(
         self, exchange: Exchange, status: status_pb2.Status, call: OutgoingCall, *, streamed: bool

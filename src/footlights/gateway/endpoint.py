@@ -44,6 +44,10 @@ class Endpoint:
             self.unary = upstream.unary(rpc)
         body = binding.body
         self._body = BodyReader(binding, strict=options.strict)
+        self.takes_body = bool(body)
+        """Whether the rule maps the body to the request."""
+        self.takes_parameters = body != "*" and not self.client_streaming
+        """Whether query parameters are used."""
         self._skip = [*(v.field_path for v in binding.template.variables), *([body] if body not in ("", "*") else ())]
         self._answer_field: FieldDescriptor | None = None
         answer_type: Descriptor | None = rpc.output_type
@@ -55,16 +59,6 @@ class Endpoint:
         self._write = (
             writer.for_field(self._answer_field) if self._answer_field is not None else writer.for_type(rpc.output_type)
         )
-
-    @property
-    def takes_body(self) -> bool:
-        """Whether the rule maps the body to the request."""
-        return bool(self.binding.body)
-
-    @property
-    def takes_parameters(self) -> bool:
-        """Whether query parameters are used; with ``body: "*"`` they are not."""
-        return self.binding.body != "*" and not self.client_streaming
 
     def request(
         self, text: str, variables: Mapping[str, str], parameters: Mapping[str, Sequence[str]], last_event_id: str = ""

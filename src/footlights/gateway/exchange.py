@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from footlights.http.cors import Cors
 from footlights.http.request_ids import request_id
@@ -12,7 +11,7 @@ from footlights.http.scope import path_below_mount
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from footlights.gateway.options import Options
 
@@ -26,15 +25,15 @@ class Exchange:
 
     __slots__ = ("_cors", "headers", "method", "path", "receive", "request_id", "scope", "send", "started")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, options: Options) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, cors: Cors, *, with_id: bool) -> None:
         self.scope, self.receive, self.send = scope, receive, send
         self.method: str = scope["method"]
-        self.path = path_below_mount(scope)
+        self.path: str = path_below_mount(scope) if scope.get("root_path") else scope["path"]
         # The first value of a name counts, as with Go's Header.Get.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.started = False
-        self._cors = _cors(options.cors_origins, options.expose_headers)
-        self.request_id = request_id(self.headers.get(b"x-request-id", b"")) if options.strict else ""
+        self._cors = cors
+        self.request_id = request_id(self.headers.get(b"x-request-id", b"")) if with_id else ""
 
     @property
     def has_form(self) -> bool:
@@ -42,55 +41,47 @@ class Exchange:
         content_type = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         return content_type == FORM and self.method in ("POST", "PUT", "PATCH")
 
-    @property
-    def peer(self) -> str:
-        """The address of the client; empty where the server does not know it."""
-        client = self.scope.get("client")
-        return client[0] if client else ""
-
     def header(self, name: bytes) -> str | None:
         """Return the first value of a header, by lower-case name."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin1")
 
-    async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, content_type: str) -> None:
-        """Send a whole answer."""
-        sent = [*headers]
+    async def answer(self, status: int, headers: HeaderList, body: bytes, content_type: str) -> None:
+        """Send a whole answer, with these headers and those that every answer has."""
         if content_type:
-            sent.append(_JSON if content_type == "application/json" else typed(content_type))
+            headers.append(_JSON if content_type == "application/json" else typed(content_type))
         if status not in (204, 304):
-            sent.append((b"content-length", b"%d" % len(body)))
-        await self.send(self.head(status, sent))
+            headers.append((b"content-length", b"%d" % len(body)))
+        await self.send(self._head(status, headers))
         await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
     async def start(self, status: int, headers: HeaderList) -> None:
         """Send the head of an answer with the headers that every answer has."""
-        await self.send(self.head(status, headers))
+        await self.send(self._head(status, headers))
 
-    def head(self, status: int, headers: HeaderList) -> dict[str, Any]:
-        """Return the head of the answer as a message, and count it as sent."""
+    def _head(self, status: int, headers: HeaderList) -> Message:
         self.started = True
         if self.request_id:
             headers.append((b"x-request-id", self.request_id.encode("ascii")))
-        headers += self._cors.headers(self.headers.get(b"origin"))
+        if self._cors.is_enabled:
+            headers += self._cors.headers(self.headers.get(b"origin"))
         return {"type": "http.response.start", "status": status, "headers": headers}
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the body; returns when the server takes more, which holds a stream back."""
-        message: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": more}
-        await self.send(message)
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def answer_preflight(self, methods: Sequence[str]) -> None:
         """Answer a CORS preflight: 204 with the methods of the path, or 404 where it has none."""
         requested = self.headers.get(b"access-control-request-headers", b"")
-        await self.answer(204 if methods else 404, self._cors.preflight(methods, requested) if methods else (), b"", "")
+        headers = list(self._cors.preflight(methods, requested)) if methods else []
+        await self.answer(204 if methods else 404, headers, b"", "")
 
 
-@lru_cache(maxsize=8)
-def _cors(origins: tuple[str, ...], expose: tuple[str, ...]) -> Cors:
-    """The CORS headers of a gateway, made once."""
-    names = dict.fromkeys((*_EXPOSED, *expose))
-    return Cors(origins, expose=names, request_headers=("authorization", "content-type"))
+def cors_of(options: Options) -> Cors:
+    """Return the CORS headers of a gateway's answers."""
+    names = dict.fromkeys((*_EXPOSED, *options.expose_headers))
+    return Cors(options.cors_origins, expose=names, request_headers=("authorization", "content-type"))
 
 
 def typed(content_type: str) -> tuple[bytes, bytes]:

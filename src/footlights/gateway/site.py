@@ -18,11 +18,6 @@ class Site(Starlette):
 
     A request whose first path segment belongs to no route goes straight to the gateway, past routing and middleware of
     the application. A ``Mount("/")`` would be slower, and would answer a path with a line end by Starlette's plain 404.
-
-    Args:
-        gateway: A ``Gateway``, or any ASGI application that answers every HTTP request itself.
-        routes: Routes and mounts whose paths begin with literal segments.
-        exception_handlers: Starlette's, for its routes.
     """
 
     def __init__(
@@ -41,8 +36,7 @@ class Site(Starlette):
         """Serve one ASGI connection."""
         if scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            end = path.find("/", 1)
-            if (path[1:end] if end >= 0 else path[1:]) not in self._own:
+            if path[1:].partition("/")[0] not in self._own:
                 await self._gateway(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)

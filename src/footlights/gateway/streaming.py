@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from footlights.gateway.encode.framing import KEEPALIVE, Events, Framing, Lines
+from footlights.gateway.encode.framing import KEEPALIVE, Events, Lines
 from footlights.gateway.errors import GatewayError
 from footlights.gateway.exchange import Exchange, HeaderList, typed
 from footlights.gateway.upstream.protocol import OutgoingCall, Responses, UpstreamError
@@ -44,7 +44,8 @@ class StreamAnswer:
         self._exchange, self._options = exchange, options
         self._outgoing, self._status_body = outgoing, status_body
         self._events = "text/event-stream" in (exchange.header(b"accept") or "").lower()
-        self._framing: Framing = (Events if self._events else Lines)(endpoint, strict=options.strict)
+        framing = Events if self._events else Lines
+        self._framing: Events | Lines = framing(endpoint, strict=options.strict)
 
     async def send(self, responses: Responses, call: OutgoingCall) -> None:
         """Send what a call gives until its end.

@@ -25,11 +25,6 @@ class BodyTooSlow(Exception):
 async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> bytes:
     """The whole body.
 
-    Args:
-        receive: ASGI's.
-        max_bytes: the largest body.
-        pause_s: the longest wait for a piece of it.
-
     Raises:
         BodyTooLarge: it has more than ``max_bytes``.
         BodyTooSlow: a piece did not come in time.
@@ -42,6 +37,9 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
         waits_for = reading.send(None)
     except StopIteration as stop:
         message = _checked(stop.value)
+        body: bytes = message.get("body", b"")
+        if len(body) <= max_bytes and not message.get("more_body", False):
+            return body
     else:
         message = await _piece(_Resumed(reading, waits_for), pause_s)
     pieces: list[bytes] = [message.get("body", b"")]

@@ -29,13 +29,10 @@ class Cors:
     def __init__(self, origins: Collection[str], *, expose: Iterable[str], request_headers: Iterable[str]) -> None:
         self._allows_all = "*" in origins
         self._origins = frozenset(origin.encode("latin-1") for origin in origins)
+        self.is_enabled = bool(self._origins)
+        """Whether any origin is allowed."""
         self._expose: Header = (b"access-control-expose-headers", ", ".join(expose).encode("latin-1"))
         self._request_headers = ", ".join(request_headers).encode("latin-1")
-
-    @property
-    def is_enabled(self) -> bool:
-        """Whether any origin is allowed."""
-        return bool(self._origins)
 
     def headers(self, origin: bytes | None) -> tuple[Header, ...]:
         """The headers of any answer to a request from ``origin``; None or empty where the request has none."""

@@ -33,12 +33,7 @@ class HealthEndpoint:
         self._notify: Callable[[StreamNotice], None] | None = None
 
     def ready(self, status: Callable[[], dict[str, Any]], notify: Callable[[StreamNotice], None]) -> None:
-        """Report ready from now on.
-
-        Args:
-            status: returns the body of `/v1/streaming/status`.
-            notify: sends a notice to all viewers.
-        """
+        """Report ready from now on."""
         self._viewers_status, self._notify = status, notify
         self._ready_after = time.monotonic() - self._began
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from footlights.control.call.context import Metadata
     from footlights.control.call.pipeline import Pipeline
     from footlights.control.call.registry import Registry, Rpc
-    from footlights.gateway.upstream.local import LocalStream, LocalUnary, MessageReader, Write
+    from footlights.gateway.upstream.local import LocalRequests, LocalStream, LocalUnary, Write
     from footlights.gateway.upstream.protocol import OutgoingCall
 
 
@@ -33,7 +33,7 @@ class LocalCalls:
             return None
         run, handler = self._pipeline.run, rpc.handler
 
-        async def serve(request: Message | MessageReader, outgoing: OutgoingCall) -> Message:
+        async def serve(request: Message | LocalRequests, outgoing: OutgoingCall) -> Message:
             call = Call(method, outgoing.metadata, deadline=outgoing.deadline)
             try:
                 answer: Message = await run(rpc, request, call, handler)
@@ -52,7 +52,7 @@ class LocalCalls:
             return None
         run = self._pipeline.run
 
-        async def serve(request: Message | MessageReader, outgoing: OutgoingCall, write: Write) -> None:
+        async def serve(request: Message | LocalRequests, outgoing: OutgoingCall, write: Write) -> None:
             async def send_metadata(initial: Metadata) -> None:
                 outgoing.open(initial)
 
@@ -74,7 +74,7 @@ class LocalCalls:
 class _LocalDuplex:
     __slots__ = ("read", "write")
 
-    def __init__(self, requests: MessageReader, write: Write) -> None:
+    def __init__(self, requests: LocalRequests, write: Write) -> None:
         self.read, self.write = requests.read, write
 
 

@@ -5,31 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from footlights.gateway.decode.json_scalars import MemberError
-from footlights.gateway.decode.json_text import has_more, parse_first
+from footlights.gateway.decode.json_text import MAX_DEPTH, has_more, parse_first
 from footlights.gateway.decode.mask import implied_paths, mask_field
 from footlights.gateway.decode.message_reader import LENIENT, STRICT
 from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError
 from footlights.gateway.routing.binding import Binding, walk
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import FieldDescriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
+
+    from footlights.gateway.decode.message_reader import Fill
 
 
 class BodyReader:
-    """Reads bodies as a binding's ``body`` rule determines: into the whole request, or into one field of it.
-
-    Args:
-        binding: the binding.
-        strict: refuse unknown members, and anything after the value.
-    """
+    """Reads bodies as a binding's ``body`` rule determines: into the whole request, or into one field of it."""
 
     def __init__(self, binding: Binding, *, strict: bool) -> None:
-        self._reader = STRICT if strict else LENIENT
         self._strict = strict
+        reader = STRICT if strict else LENIENT
         is_field = binding.body not in ("", "*")
         self._name = binding.body if is_field else ""
         self._field: FieldDescriptor | None = walk(binding.rpc.input_type, binding.body)[0] if is_field else None
+        inner = None if self._field is None or self._field.is_repeated else self._field.message_type
+        self._inner: tuple[Descriptor, Fill] | None = None if inner is None else (inner, reader.for_type(inner))
+        self._read_request = reader.for_type(binding.rpc.input_type)
         self._mask_field = mask_field(binding)
 
     def read(self, text: str, request: Message) -> None:
@@ -42,7 +42,7 @@ class BodyReader:
         if parsed is None:
             return
         value, end = parsed
-        if self._strict and has_more(text, end):
+        if end != len(text) and self._strict and has_more(text, end):
             raise GatewayError(
                 INVALID_ARGUMENT,
                 f"the body must be one JSON value: more follows it at character {end + 1}.",
@@ -59,13 +59,14 @@ class BodyReader:
     def _fill(self, request: Message, value: Any) -> None:
         field = self._field
         if field is None:
-            self._reader.read(value, request)
-        elif field.message_type is None or field.is_repeated:
-            self._reader.read({field.json_name: value}, request)
+            self._read_request(request, value, MAX_DEPTH - 1)
+        elif self._inner is None:
+            self._read_request(request, {field.json_name: value}, MAX_DEPTH - 1)
         else:
             member = getattr(request, field.name)
             member.SetInParent()
-            self._reader.read(value, member)
+            descriptor, fill = self._inner
+            fill(member, value, MAX_DEPTH - 1)
             mask = self._mask_field
             if mask is not None and not getattr(request, mask.name).paths:
-                getattr(request, mask.name).paths.extend(implied_paths(value, field.message_type))
+                getattr(request, mask.name).paths.extend(implied_paths(value, descriptor))

@@ -53,12 +53,7 @@ class MemberError(ValueError):
 
 
 def mismatch(wanted: str, value: object) -> MemberError:
-    """The error for a value of the wrong kind.
-
-    Args:
-        wanted: what would be right, as a noun phrase.
-        value: the JSON value.
-    """
+    """The error for a value of the wrong kind; ``wanted`` is a noun phrase."""
     return MemberError(f"must be {wanted} (got {_shown(value)}).")
 
 
@@ -75,12 +70,7 @@ def _shown(value: object) -> str:
 
 
 def converter(field: FieldDescriptor, *, ignore_unknown: bool) -> Convert:
-    """The function that converts one value of a scalar or enum field.
-
-    Args:
-        field: the field, or the key or value of a map.
-        ignore_unknown: convert unknown enum names to None instead of refusing them.
-    """
+    """The function that converts one value of a field; unknown enum names become None where they are ignored."""
     if field.enum_type is not None:
         return _enum(field.enum_type, ignore_unknown=ignore_unknown)
     if field.type in RANGES:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
+_TRAILING_COMMA: Final = re.compile(r",[ \t\n\r]*[}\]]")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPE: Final = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
@@ -97,7 +98,7 @@ def parse_first(text: str) -> tuple[Any, int] | None:
     except StopIteration as stop:
         raise _syntax_error(text, stop.value) from None
     except json.JSONDecodeError as error:
-        raise _syntax_error(text, error.pos) from None
+        raise _syntax_error(text, _behind_trailing_comma(text, error.pos)) from None
     except _NotFinite as error:
         raise _invalid(f'the body is not JSON: {error} is not a number; write it as a string, "{error}".') from None
     except RecursionError:
@@ -129,6 +130,14 @@ def _check_surrogates(text: str, start: int, end: int) -> None:
             raise _invalid(
                 f"the body is not JSON: {found['half']} is half of a surrogate pair{_place(text, found.start())}."
             )
+
+
+def _behind_trailing_comma(text: str, at: int) -> int:
+    """Return where a comma before a closing bracket is noticed: behind it. Python 3.13 and later point at the comma."""
+    found = _TRAILING_COMMA.match(text, at)
+    if found is None or text[:at].rstrip(" \t\n\r")[-1:] in ("", ",", ":", "[", "{"):
+        return at
+    return found.end() - 1
 
 
 def _syntax_error(text: str, at: int) -> GatewayError:

@@ -32,11 +32,7 @@ _INTEGER_KEY: Final = re.compile(r"[+-]?[0-9]{1,400}")
 
 
 class MessageReader:
-    """Compiled readers of one strictness.
-
-    Args:
-        ignore_unknown: skip unknown members and enum names instead of refusing them.
-    """
+    """Compiled readers; where unknown members and enum names are not ignored, they are refused."""
 
     def __init__(self, *, ignore_unknown: bool) -> None:
         self.ignore_unknown = ignore_unknown
@@ -133,6 +129,14 @@ class MessageReader:
                 fill_inner(member, value, levels - 1)
 
             return set_message
+        if field.type == _F.TYPE_STRING:
+
+            def set_string(message: Any, value: Any, _: int) -> None:
+                if type(value) is not str:
+                    raise mismatch("a string", value)
+                setattr(message, name, value)
+
+            return set_string
         convert = converter(field, ignore_unknown=self.ignore_unknown)
 
         def set_scalar(message: Any, value: Any, _: int) -> None:

@@ -16,11 +16,7 @@ _BLANK: Final = b" \t\r\n"
 
 
 class Splitter:
-    """Cuts concatenated or white-space separated JSON values apart; the message reader decides whether each is valid.
-
-    Args:
-        limit: the most bytes of one value.
-    """
+    """Cuts concatenated or white-space separated JSON values apart; the message reader checks each."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

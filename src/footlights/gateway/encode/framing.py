@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -10,39 +10,23 @@ if TYPE_CHECKING:
     from footlights.gateway.endpoint import Endpoint
 
 
-class Framing(Protocol):
-    """One way to put messages on the wire."""
-
-    content_type: str
-    """Empty where the first message determines it."""
-    is_events: bool
-    """Whether comments may be sent to keep the connection alive."""
-
-    def message(self, message: Message) -> tuple[bytes, str]:
-        """The bytes that carry a message, and their content type."""
-
-    def error(self, status: bytes) -> bytes:
-        """The bytes that carry the status of a stream that failed after its first message."""
-
-
 class Lines:
     """grpc-gateway's framing: ``{"result": …}`` a line, ``{"error": …}`` at the end, HttpBody as raw bytes."""
 
-    is_events = False
-
     def __init__(self, endpoint: Endpoint, *, strict: bool) -> None:
         self._endpoint = endpoint
+        # Of raw bodies the first message determines it.
         self.content_type = "" if endpoint.raw else "application/x-ndjson" if strict else "application/json"
 
     def message(self, message: Message) -> tuple[bytes, str]:
-        """See Framing."""
+        """Return the bytes that carry a message, and their content type."""
         body, content_type = self._endpoint.encode(message)
         if self._endpoint.raw:
             return body + b"\n", content_type
         return b'{"result":' + body + b"}\n", self.content_type
 
     def error(self, status: bytes) -> bytes:
-        """See Framing."""
+        """Return the bytes that carry the status of a stream that failed after its first message."""
         return b'{"error":' + status + b"}\n"
 
 
@@ -52,14 +36,13 @@ class Events:
     Strict mode sends the bare message, the default dialect ``{"result": …}`` as its lines do.
     """
 
-    is_events = True
     content_type = "text/event-stream"
 
     def __init__(self, endpoint: Endpoint, *, strict: bool) -> None:
         self._endpoint, self._strict = endpoint, strict
 
     def message(self, message: Message) -> tuple[bytes, str]:
-        """See Framing."""
+        """Return the bytes that carry a message, and their content type."""
         body, _ = self._endpoint.encode(message)
         if not self._strict and not self._endpoint.raw:
             body = b'{"result":' + body + b"}"
@@ -68,7 +51,7 @@ class Events:
         return head + _data(body), self.content_type
 
     def error(self, status: bytes) -> bytes:
-        """See Framing."""
+        """Return the bytes that carry the status of a stream that failed after its first message."""
         return b"event: error\n" + _data(status)
 
 

@@ -20,6 +20,9 @@ LONG_TYPES: Final = frozenset((_F.TYPE_INT64, _F.TYPE_SINT64, _F.TYPE_SFIXED64, 
 """64-bit integers, which are strings in JSON."""
 
 
+_NOT_FINITE: Final = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
+
+
 def scalar_writer(field: FieldDescriptor) -> Write:
     """The function that writes one value of a scalar or enum field."""
     return _enum_writer(field.enum_type) if field.enum_type is not None else _BY_TYPE[field.type]
@@ -32,14 +35,14 @@ def write_bytes(value: bytes) -> str:
 
 def write_double(value: float) -> str:
     """The shortest digits, an exponent from 1e21 and below 1e-6, as ECMAScript prints them."""
-    if not math.isfinite(value):
-        return '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
-    return _digits(repr(value))
+    text = repr(value)
+    if "e" not in text and "n" not in text:
+        return text.removesuffix(".0")
+    return _NOT_FINITE.get(text) or _digits(text)
 
 
 def _digits(text: str) -> str:
-    if text.endswith(".0"):
-        return text[:-2]
+    text = text.removesuffix(".0")
     if "e" not in text:
         return text
     mantissa, _, exponent = text.partition("e")

@@ -92,22 +92,26 @@ def _value(writer: Writer, _: Descriptor) -> Write:
 
 
 def _timestamp(_: Writer, __: Descriptor) -> Write:
-    return lambda message: _moment(message, times.print_time)
+    return _moments(times.print_time)
 
 
 def _duration(_: Writer, __: Descriptor) -> Write:
-    return lambda message: _moment(message, times.print_duration)
+    return _moments(times.print_duration)
 
 
 def _field_mask(_: Writer, __: Descriptor) -> Write:
     return _mask
 
 
-def _moment(message: Any, show: Callable[[int, int], str | None]) -> str:
-    text = show(message.seconds, message.nanos)
-    if text is None:
-        raise WriteError(f"{message.DESCRIPTOR.full_name}: {message.seconds} s and {message.nanos} ns are out of range")
-    return f'"{text}"'
+def _moments(show: Callable[[int, int], str | None]) -> Write:
+    def write(message: Any) -> str:
+        seconds, nanos = message.seconds, message.nanos
+        text = show(seconds, nanos)
+        if text is None:
+            raise WriteError(f"{message.DESCRIPTOR.full_name}: {seconds} s and {nanos} ns are out of range")
+        return f'"{text}"'
+
+    return write
 
 
 def _mask(message: Any) -> str:

@@ -50,12 +50,7 @@ _WELL_KNOWN: Final[dict[str, Schema]] = {
 
 
 class Schemas:
-    """Schemas by reference; what is referred to is collected under ``components``.
-
-    Args:
-        options: the gateway's.
-        comments: by full name.
-    """
+    """Schemas by reference; what is referred to is collected under ``components``."""
 
     def __init__(self, options: Options, comments: Mapping[str, str]) -> None:
         self.components: dict[str, Schema] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from footlights.gateway.sweep import PERIOD_S, Sweep
+from footlights.gateway.guard import CallGuard, Sweep
 from footlights.gateway.upstream.pipe import Closed, Pipe
 from footlights.gateway.upstream.protocol import (
     OutgoingCall,
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _UNKNOWN, _DEADLINE_EXCEEDED, _UNIMPLEMENTED, _CANCELLED = 2, 4, 12, 1
 
 
-class MessageReader(Protocol):
+class LocalRequests(Protocol):
     """The requests of a client stream."""
 
     async def read(self) -> Message | None:
@@ -43,8 +43,8 @@ class MessageReader(Protocol):
 Write = Callable[[Message], Awaitable[None]]
 """Sends one response; waits while the client does not keep up."""
 
-LocalUnary = Callable[[Message | MessageReader, OutgoingCall], Awaitable[Message]]
-LocalStream = Callable[[Message | MessageReader, OutgoingCall, Write], Awaitable[None]]
+LocalUnary = Callable[[Message | LocalRequests, OutgoingCall], Awaitable[Message]]
+LocalStream = Callable[[Message | LocalRequests, OutgoingCall, Write], Awaitable[None]]
 
 
 class LocalService(Protocol):
@@ -79,15 +79,16 @@ class LocalUpstream:
             given = requests if isinstance(requests, Message) else _LocalReader(requests)
             if outgoing.timeout_s is None:
                 return await serve(given, outgoing)
-            deadline = _CallDeadline(outgoing, sweep)
+            guard = outgoing.guard or CallGuard(sweep)
+            outgoing.deadline = guard.set_deadline(outgoing.timeout_s)
             try:
                 return await serve(given, outgoing)
             except asyncio.CancelledError:
-                if deadline.has_passed():
+                if guard.has_expired():
                     raise _deadline_exceeded() from None
                 raise
             finally:
-                deadline.stop()
+                guard.lift_deadline()
 
         return call
 
@@ -102,51 +103,8 @@ class LocalUpstream:
         return call
 
 
-class _CallDeadline:
-    """Cancels the current task at a call's deadline; costs a timer only where the call takes a while."""
-
-    __slots__ = ("_at", "_loop", "_passed", "_sweep", "_task", "_timer")
-
-    def __init__(self, outgoing: OutgoingCall, sweep: Sweep) -> None:
-        assert outgoing.timeout_s is not None
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._at = outgoing.deadline = self._loop.time() + outgoing.timeout_s
-        self._sweep, self._passed = sweep, False
-        self._timer: asyncio.TimerHandle | None = None
-        if outgoing.timeout_s > 4 * PERIOD_S:
-            sweep.add(self)
-        else:
-            self.linger()
-
-    def linger(self) -> None:
-        """Set the timer: the call was not over at once."""
-        self._timer = self._loop.call_at(self._at, self._pass)
-
-    def stop(self) -> None:
-        """Take the deadline away, and a cancellation that the handler did not pass on."""
-        if self._timer is not None:
-            self._timer.cancel()
-        else:
-            self._sweep.discard(self)
-        if self._passed and self._task is not None:
-            self._task.uncancel()
-
-    def has_passed(self) -> bool:
-        """Return whether a cancellation that was just caught came from here alone; take it back then."""
-        if not self._passed or self._task is None:
-            return False
-        self._passed = False
-        return self._task.uncancel() == 0
-
-    def _pass(self) -> None:
-        self._passed = True
-        if self._task is not None:
-            self._task.cancel()
-
-
 class _LocalResponses:
-    def __init__(self, serve: LocalStream, requests: Message | MessageReader, outgoing: OutgoingCall) -> None:
+    def __init__(self, serve: LocalStream, requests: Message | LocalRequests, outgoing: OutgoingCall) -> None:
         self._serve, self._requests, self._outgoing = serve, requests, outgoing
         self._pipe = Pipe()
         self._error: UpstreamError | None = None

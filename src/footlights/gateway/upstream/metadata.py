@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.decode.text_scalars import decode_base64
@@ -29,71 +29,63 @@ _PERMANENT: Final = {name: f"grpcgateway-{name.decode()}" for name in (
 _AUTHORIZATION: Final = "grpcgateway-authorization"
 _SET_BY_GATEWAY: Final = frozenset(("x-request-id", "x-forwarded-for", "x-forwarded-host"))
 _PREFIX: Final = b"grpc-metadata-"
-_REPEATED: Final = _PERMANENT.keys() | {b"content-length", b"accept-encoding", b"connection"}
-_MOST_KNOWN: Final = 2000
-_LONGEST_KNOWN: Final = 512
+_MOST_KNOWN: Final = 1000
+_LONGEST_KNOWN: Final = 2048
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 class Incoming:
-    """Makes a call's metadata of a request's headers.
-
-    Args:
-        options: Which headers pass under their own name.
-    """
+    """Makes a call's metadata of a request's headers."""
 
     def __init__(self, options: Options) -> None:
         self._passed = {name.encode("latin1"): name for name in options.forward_headers}
         self._strict = options.strict
-        self._known: dict[tuple[bytes, bytes], tuple[MetadataEntry, ...]] = {}
-        self._around: dict[tuple[str, str], tuple[MetadataEntry, ...]] = {}
+        self._known: dict[tuple[object, ...], Sequence[MetadataEntry]] = {}
+        """Metadata of header blocks, without their request ids: a client sends the same block many times."""
 
-    def __call__(self, headers: Headers, *, peer: str, request_id: str = "") -> Metadata:
+    def __call__(self, headers: Headers, by_name: Mapping[bytes, bytes], peer: str, request_id: str = "") -> Metadata:
         """Return the metadata; ``request_id``, where there is one, replaces what the client sent.
+
+        Args:
+            headers: All headers, in order.
+            by_name: The first value of each.
+            peer: The client's address; empty where the server does not know it.
+            request_id: The id of the request, for metadata.
 
         Raises:
             GatewayError: A binary header that is not base64.
         """
+        block = {**by_name, b"x-request-id": b""} if request_id else by_name
+        key = (peer, *block, *block.values())
+        is_plain = len(by_name) == len(headers)
+        found = self._known.get(key) if is_plain else None
+        if found is None:
+            found = self._metadata([h for h in headers if not request_id or h[0] != b"x-request-id"], peer)
+            if is_plain and sum(map(len, by_name.values())) <= _LONGEST_KNOWN:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[key] = found
+        return [*found, ("x-request-id", request_id)] if request_id else [*found]
+
+    def _metadata(self, headers: Headers, peer: str) -> Metadata:
         metadata: Metadata = []
         forwarded_for, host = "", ""
-        known = self._known
-        for header in headers:
-            entries = known.get(header)
-            if entries is None:
-                raw_name, raw_value = header
-                if raw_name == b"host":
-                    host = host or raw_value.decode("latin1")
-                elif raw_name == b"x-forwarded-for":
-                    forwarded_for += raw_value.decode("latin1") + ", "
-                elif raw_name == b"x-forwarded-host":
-                    host = raw_value.decode("latin1")
-                elif raw_name == b"x-request-id" and request_id:
-                    continue
-                entries = self._entries(raw_name, raw_value)
-            if entries:
-                metadata += entries
+        for name, value in headers:
+            if name == b"host":
+                host = host or value.decode("latin1")
+            elif name == b"x-forwarded-for":
+                forwarded_for += value.decode("latin1") + ", "
+            elif name == b"x-forwarded-host":
+                host = value.decode("latin1")
+            metadata += self._entries(name, value)
         forwarded_for = forwarded_for + peer if peer else forwarded_for.removesuffix(", ")
-        metadata += self._around.get((host, forwarded_for)) or self._surroundings(host, forwarded_for)
-        if request_id:
-            metadata.append(("x-request-id", request_id))
+        for key, text in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for)):
+            if text and text.isascii() and text.isprintable():
+                metadata.append((key, text))
         return metadata
 
-    def _surroundings(self, host: str, forwarded_for: str) -> tuple[MetadataEntry, ...]:
-        """Return the metadata on client and host; remembered, because a connection sends many requests."""
-        found = tuple(
-            (key, value)
-            for key, value in (("x-forwarded-host", host), ("x-forwarded-for", forwarded_for))
-            if value and value.isascii() and value.isprintable()
-        )
-        if len(host) + len(forwarded_for) <= _LONGEST_KNOWN:
-            if len(self._around) >= _MOST_KNOWN:
-                self._around.clear()
-            self._around[host, forwarded_for] = found
-        return found
-
-    def _entries(self, raw_name: bytes, raw_value: bytes) -> tuple[MetadataEntry, ...]:
-        """Return the metadata for one header; remembered for headers that clients repeat."""
+    def _entries(self, raw_name: bytes, raw_value: bytes) -> Metadata:
         found: Metadata = []
         prefixed = _PERMANENT.get(raw_name)
         if prefixed is not None:
@@ -109,12 +101,7 @@ class Incoming:
         if self._strict:
             # The gateway itself sets these, so clients may not.
             found = [entry for entry in found if entry[0] not in _SET_BY_GATEWAY]
-        entries = tuple(found)
-        if raw_name in _REPEATED and len(raw_value) <= _LONGEST_KNOWN:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[raw_name, raw_value] = entries
-        return entries
+        return found
 
 
 def timeout(value: str | None, options: Options) -> float | None:
@@ -145,11 +132,7 @@ def timeout(value: str | None, options: Options) -> float | None:
 
 
 class Outgoing:
-    """Makes response headers of a call's initial metadata.
-
-    Args:
-        options: Which metadata become headers under their own name.
-    """
+    """Makes response headers of a call's initial metadata."""
 
     def __init__(self, options: Options) -> None:
         self._names = {key: key.encode("latin1") for key in options.expose_headers}

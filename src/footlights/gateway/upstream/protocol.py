@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
     from google.rpc import status_pb2
 
+    from footlights.gateway.guard import CallGuard
+
 Metadata = Sequence[tuple[str, str | bytes]]
 Requests = Message | AsyncIterator[Message]
 """One request, or those of a client stream."""
@@ -31,12 +33,13 @@ class OutgoingCall:
     Args:
         metadata: What the server is told beside the request.
         timeout_s: Seconds until the deadline; None for none.
+        guard: Guards the task that calls, for an upstream in this process to set the deadline on.
     """
 
-    __slots__ = ("_waiters", "deadline", "initial", "is_open", "metadata", "timeout_s", "trailing")
+    __slots__ = ("_waiters", "deadline", "guard", "initial", "is_open", "metadata", "timeout_s", "trailing")
 
-    def __init__(self, metadata: Metadata = (), timeout_s: float | None = None) -> None:
-        self.metadata, self.timeout_s = metadata, timeout_s
+    def __init__(self, metadata: Metadata = (), timeout_s: float | None = None, guard: CallGuard | None = None) -> None:
+        self.metadata, self.timeout_s, self.guard = metadata, timeout_s, guard
         self.deadline: float | None = None
         """The deadline on the event loop's clock, where the call is served in this process."""
         self.initial: Metadata = ()

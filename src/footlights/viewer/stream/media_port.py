@@ -93,7 +93,7 @@ class MediaPort(asyncio.DatagramProtocol):
             self._transport.close()
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """Hand a datagram to the connection that it belongs to; strangers' are dropped."""
+        """Hand a datagram to the connection that it belongs to; those of no connection are dropped."""
         sender = (str(addr[0]), int(addr[1]))
         named = _named_by(data)
         lane = self._lanes.get(named) if named is not None else self._senders.get(sender)
