@@ -299,6 +299,9 @@ async def test_a_link_that_fails_by_a_fault_of_ours_is_dialled_again(hub: Hub, c
         def reports(self) -> list[LaunchReport]:
             return []
 
+        def left_out(self) -> list[str]:
+            return []
+
     supervisor = Supervisor()
     outbox = Outbox(lambda _: None, supervisor)
     link = Link(config, Stammering(), outbox, LogTails(outbox), pace=PACE)

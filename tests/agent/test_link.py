@@ -51,6 +51,9 @@ class Nothing:
     def reports(self) -> list[LaunchReport]:
         return []
 
+    def left_out(self) -> list[str]:
+        return []
+
 
 @settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=50), st.integers())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -197,3 +199,53 @@ async def test_the_same_request_twice_at_once_is_one_session(node: Stack) -> Non
     assert len({answer["session_id"] for answer in answers}) == 1
     listed = await node.get("/stream")
     assert listed["count"] == 1
+
+
+async def test_a_node_whose_applications_wrote_much_while_the_server_was_down_links_again(tmp_path: Path) -> None:
+    """Their ends arrive with the last lines, cut to what a message carries; the node is not lost."""
+    go = tmp_path / "go"
+    source = tmp_path / "talker.py"
+    source.write_text(
+        "import os, time\n"
+        f"while not os.path.exists({str(go)!r}):\n"
+        "    time.sleep(0.02)\n"
+        "for number in range(40):\n"
+        "    print(number, 'x' * 50_000, flush=True)\n"
+        "raise SystemExit(3)\n"
+    )
+    async with Stack(tmp_path / "stack") as stack:
+        await stack.start_agent("node-a", "--launchers", "process", "--software-devices", "5")
+        version = {"version": "1.0.0", "command": [sys.executable, "-S", str(source)]}
+        await stack.put(
+            "/applications/talker",
+            {"application": {}, "versions": [version], "releases": {"default": "1.0.0"}},
+        )
+        ids = [(await stack.post("/stream", {"application": "talker"}))["session_id"] for _ in range(5)]
+        for session_id in ids:
+            await stack.session_in(session_id, "STARTING")
+
+        async def all_run() -> bool:
+            shown = [await stack.get(f"/stream/{session_id}") for session_id in ids]
+            return all(any(step["stage"] == "PROCESS_UP" for step in one["timeline"]) for one in shown)
+
+        await until(all_run, what="the applications run")
+        assert stack.server is not None
+        await stack.server.stop()
+        go.touch()
+        journals = tmp_path / "stack" / "node-a" / "journal"
+
+        async def all_ended() -> bool:
+            return sum(b"EXITED" in path.read_bytes() for path in journals.iterdir() if path.is_file()) >= len(ids)
+
+        await until(all_ended, what="the agent has journalled the ends")
+        await stack.start_server()
+
+        async def all_failed() -> bool:
+            shown = [await stack.get(f"/stream/{session_id}") for session_id in ids]
+            return all(one["state"] == "FAILED" for one in shown)
+
+        await until(all_failed, what="the ends are known", timeout_s=40)
+        assert (await stack.get("/nodes/node-a"))["state"] == "READY"
+        tail = (await stack.get(f"/stream/{ids[0]}"))["log_tail"]
+        assert tail[-1].startswith("39 xxx")
+        assert sum(map(len, tail)) < 70_000

@@ -34,7 +34,8 @@ _GRPC_OPTIONS = (
     # They would rather wait than be refused after 30 s, dial again, and stand at the end of the line.
     ("grpc.server_max_unrequested_time_in_server", 120),
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", 4 << 20),
+    # As much as an agent sends: an agent whose hello is refused could never link again.
+    ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),

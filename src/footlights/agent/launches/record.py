@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
+from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, seconds
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
@@ -91,6 +92,8 @@ class Record:
             record.ending = LaunchEnding(LaunchState(state), reason, message)
         if entry.final is not None:
             record.state = LaunchState(LaunchReport.State.Name(entry.final.state))
+            # An earlier version kept as much as the application wrote.
+            entry.final.log_tail[:] = bounded_tail(entry.final.log_tail)
         elif record.ending is not None:
             record.state = LaunchState.STOPPING
         elif Stage.APPLICATION_READY in entry.marks:
@@ -327,7 +330,7 @@ class Record:
         report.reason, report.message = ending.reason, ending.message
         if exit_code is not None:
             report.exit_code = exit_code
-        report.log_tail.extend(log_tail)
+        report.log_tail.extend(bounded_tail(log_tail))
         self.final = report
         return report
 

@@ -195,6 +195,8 @@ class Link:
         self._said = ""
         self.epoch = answer.welcome.epoch
         self._handler.welcomed(answer.welcome)
+        for launch_id in self._handler.left_out():
+            self._outbox.changed(launch_id)
         self.connected.set()
         _log.info("linked", server=self.server, epoch=self.epoch)
         return answer.welcome

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from footlights.supervision import Supervisor
 
 PROTOCOL_VERSION: Final = 1
+REPORTS_BYTES: Final = 2 << 20
+"""Of all reports in one message: servers of the release before take messages of at most 4 MiB."""
 _log = structlog.get_logger(__name__)
 
 
@@ -32,7 +34,10 @@ class LinkHandler(Protocol):
         """Take in a message: assignments, what to forget, notices."""
 
     def reports(self) -> list[LaunchReport]:
-        """What a heartbeat is to carry: how every launch is."""
+        """What a heartbeat is to carry: how launches are, as many as fit one message."""
+
+    def left_out(self) -> list[str]:
+        """The launches whose reports did not fit the last hello: each is reported by itself."""
 
 
 class NodeProtocol:
@@ -52,16 +57,20 @@ class NodeProtocol:
         self._node, self._incarnation = node, incarnation
         self._description, self._cluster = description, cluster
         self._table, self._launches, self._supervisor = table, launches, supervisor
+        self._left_out: list[str] = []
 
     def hello(self) -> Hello:
         """Say who the node is, what it has, and every launch that it knows."""
         inventory = self._description.inventory()
+        fitting, left = _fitting(self._every_report())
+        self._left_out = [report.launch_id for report in left]
         return Hello(
             node=self._node,
             incarnation=self._incarnation,
             facts=inventory.facts,
             inventory=inventory,
-            launches=self.reports(),
+            # All are named, or they would be taken for lost.
+            launches=[*fitting, *map(_unfinished, left)],
             protocol_version=PROTOCOL_VERSION,
         )
 
@@ -85,10 +94,39 @@ class NodeProtocol:
                 case _:
                     _log.warning("message_not_understood", kind=kind)
 
+    def left_out(self) -> list[str]:
+        """Say which launches' ends the last hello had no room for."""
+        return self._left_out
+
     def reports(self) -> list[LaunchReport]:
-        """Say how every launch is. Unacknowledged ends are sent again: a report is a state, not an event."""
+        """Say how launches are, as many as fit one message; the others have been sent by themselves."""
+        return _fitting(self._every_report())[0]
+
+    def _every_report(self) -> list[LaunchReport]:
+        """Report every launch. Unacknowledged ends are sent again: a report is a state, not an event."""
         found: list[LaunchReport] = []
         for record in self._table.records:
             with self._supervisor.isolated("reports", launch_id=record.launch_id):
                 found.append(record.report())
         return found
+
+
+def _fitting(reports: list[LaunchReport]) -> tuple[list[LaunchReport], list[LaunchReport]]:
+    """Divide reports into those that fit one message together and the rest; only ends are large."""
+    fitting: list[LaunchReport] = []
+    left: list[LaunchReport] = []
+    room = REPORTS_BYTES
+    for report in reports:
+        room -= report.ByteSize()
+        (fitting if room >= 0 or not report.log_tail else left).append(report)
+    return fitting, left
+
+
+def _unfinished(report: LaunchReport) -> LaunchReport:
+    """Return the report of an ended launch as it was just before, so that the end itself can still be reported."""
+    before = LaunchReport()
+    before.CopyFrom(report)
+    before.state = LaunchReport.STOPPING
+    for name in ("reason", "message", "exit_code", "log_tail"):
+        before.ClearField(name)
+    return before

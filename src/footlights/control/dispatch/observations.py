@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from footlights.lifecycle import LaunchState, Stage
 from footlights.protocol import times
+from footlights.protocol.output import bounded_tail
 from footlights.store.launches.launch_rows import Observation
 from footlights.store.nodes.inventory import ReportedDevice
 from footlights.v1 import agent_pb2, node_pb2
@@ -50,5 +51,5 @@ def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
         viewers=report.viewers if report.HasField("viewers") else None,
         ever_connected=report.ever_connected,
         steps=steps,
-        log_tail=tuple(report.log_tail),
+        log_tail=tuple(bounded_tail(report.log_tail)),
     )
