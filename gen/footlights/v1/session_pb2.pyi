@@ -474,7 +474,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def log_tail(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. The last lines of the application's output, after a failure."""
+        """Output only. The last lines of the application's output, after a failure: at most 64 KiB. Empty in lists."""
 
     def __init__(
         self,

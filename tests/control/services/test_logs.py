@@ -109,10 +109,12 @@ async def test_the_last_lines_of_what_ended_are_kept(plane: Control) -> None:
     read = (await plane.rest("GET", f"/stream/{made.session_id}/log", params={"tail_lines": 1})).json()
     followed = [list(part.lines) async for part in tail(plane, made.session_id)]
     ended = await plane.get(made.session_id)
+    listed = (await plane.rest("GET", "/stream", params={"state": "FAILED"})).json()["items"]
 
     assert read == {"lines": ["two"], "truncated": True}
     assert followed == [["one", "two"]]
     assert (list(ended.log_tail), ended.exit_code) == (["one", "two"], 3)
+    assert [(item["session_id"], item["log_tail"]) for item in listed] == [(made.session_id, [])]
 
 
 async def test_there_is_no_log_before_the_first_launch_and_none_from_a_silent_node(plane: Control) -> None:

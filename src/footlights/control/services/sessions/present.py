@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.lifecycle import SessionState
+from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, timestamp
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
@@ -27,6 +28,14 @@ class Origin:
     host: str
     port: int
     direct_routes: bool = False
+
+
+def list_sessions(tx: Transaction, rows: Sequence[SessionRow], origin: Origin) -> list[session_pb2.Session]:
+    """Return sessions as items of a list: without output, of which a page may hold more than a client takes."""
+    shown = show_sessions(tx, rows, origin)
+    for message in shown:
+        message.ClearField("log_tail")
+    return shown
 
 
 def show_sessions(tx: Transaction, rows: Sequence[SessionRow], origin: Origin) -> list[session_pb2.Session]:
@@ -127,7 +136,7 @@ def _launch(
         if facts is not None and launch.signal_port:
             _routes(message, launch, facts, origin)
     if row.state == SessionState.FAILED:
-        message.log_tail.extend(launch.log_tail)
+        message.log_tail.extend(bounded_tail(launch.log_tail))
 
 
 def _routes(message: session_pb2.Session, launch: LaunchRow, facts: node_pb2.NodeFacts, origin: Origin) -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from footlights.control.call import bounds
 from footlights.control.services.sessions import access, explain, extend, logs, request_checks, resolve, watch
-from footlights.control.services.sessions.present import show_session, show_sessions
+from footlights.control.services.sessions.present import list_sessions, show_session
 from footlights.store.launches import launch_rows
 from footlights.store.sessions import listing
 from footlights.v1 import session_pb2
@@ -62,7 +62,7 @@ class StreamingService:
                 tx, wanted, order, limit=request.limit, offset=request.offset, page_token=request.page_token
             )
             return session_pb2.ListSessionsResponse(
-                items=show_sessions(tx, page.items, self._origin),
+                items=list_sessions(tx, page.items, self._origin),
                 count=page.count,
                 count_is_capped=page.count_is_capped,
                 limit=request.limit,
