@@ -65,6 +65,7 @@ class AgentConfig:
     drain_on_stop: bool = False
     """Whether stopping the agent ends its launches; otherwise they go on and are adopted by the next agent."""
     log_retention_s: float = 7 * 86400.0
+    """How long the output of ended launches is kept."""
     device_interval_s: float = 2.0
     device_timeout_s: float = 10.0
 
