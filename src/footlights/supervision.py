@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-LONGEST_EXPECTED_PAUSE_S = 5.0
+LONGEST_EXPECTED_PAUSE_S = 1.0
 """After a failure that is expected: what it waits for, such as a database, usually comes back soon."""
 UNREADY_AFTER = 5
 """Failed passes in a row after which the process is not ready."""
