@@ -339,7 +339,7 @@ async def assemble(
 
     # HTTP
     readiness = Readiness(store, supervisor)
-    pacing = Pacing(lambda: len(links), lambda: links.messages)
+    pacing = Pacing(lambda: len(links), lambda: links.messages, most_waiting=settings.max_concurrent_calls)
     app = web(
         metrics,
         readiness,

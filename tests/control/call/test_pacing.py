@@ -6,6 +6,8 @@ import asyncio
 
 from footlights.control.call.pacing import Pacing
 
+MOST_WAITING = 50
+
 
 class Machine:
     """Links, and two clocks that are moved by hand."""
@@ -13,8 +15,12 @@ class Machine:
     def __init__(self) -> None:
         self.links, self.now, self.worked = 1, 100.0, 0.0
         self.pacing = Pacing(
-            lambda: self.links, lambda: 0, monotonic=lambda: self.now, worked=lambda: self.worked
-        )  # fmt: skip
+            lambda: self.links,
+            lambda: 0,
+            most_waiting=MOST_WAITING,
+            monotonic=lambda: self.now,
+            worked=lambda: self.worked,
+        )
 
     def work(self, seconds: float) -> None:
         """Use the processor for as long as it takes."""
@@ -55,7 +61,7 @@ async def test_beyond_a_bound_calls_are_refused() -> None:
     machine = Machine()
     assert await machine.pacing()
     machine.work(Pacing.WINDOW_S * 0.9)
-    waiting = [asyncio.create_task(machine.pacing()) for _ in range(Pacing.MOST_WAITING)]
+    waiting = [asyncio.create_task(machine.pacing()) for _ in range(MOST_WAITING)]
     await asyncio.sleep(0)
 
     assert not await machine.pacing()

@@ -30,7 +30,6 @@ class Pacing:
     LOOK_S = 0.001
     AT_ONCE = 8
     """Calls that start before their cost is measured."""
-    MOST_WAITING = 1000
     LONGEST_WAIT_S = 2.0
 
     def __init__(
@@ -38,10 +37,11 @@ class Pacing:
         links: Callable[[], int],
         messages: Callable[[], int],
         *,
+        most_waiting: int,
         monotonic: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.process_time,
     ) -> None:
-        self._links, self._messages = links, messages
+        self._links, self._messages, self._most_waiting = links, messages, most_waiting
         self._share, self._counted = self.LEAST_SHARE, (messages(), monotonic())
         self._monotonic, self._worked = monotonic, worked
         self._ends, self._most = 0.0, 0.0
@@ -53,7 +53,7 @@ class Pacing:
         """Wait for a call's turn; return False where it is refused."""
         if not self._links() or (not self._waiting and self._has_room()):
             return True
-        if len(self._waiting) >= self.MOST_WAITING:
+        if len(self._waiting) >= self._most_waiting:
             return False
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
