@@ -18,21 +18,29 @@ PERIOD_S: Final = 0.02
 class Sweep:
     """The guards of one event loop. While it is empty there is no timer."""
 
-    __slots__ = ("_guards", "_old", "_running", "discard")
+    __slots__ = ("_guards", "_loop", "_old", "_running", "discard")
 
     def __init__(self) -> None:
         self._running = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._guards: set[CallGuard] = set()
         self._old: frozenset[CallGuard] = frozenset()
         self.discard = self._guards.discard
         """Remove a guard, if it is here."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop, remembered: until Python 3.12 asking for it is a system call each time."""
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def add(self, guard: CallGuard) -> None:
         """Call ``guard.linger`` unless it is discarded before."""
         self._guards.add(guard)
         if not self._running:
             self._running = True
-            asyncio.get_running_loop().call_later(PERIOD_S, self._turn)
+            self.loop.call_later(PERIOD_S, self._turn)
 
     def _turn(self) -> None:
         due = self._old & self._guards
@@ -40,7 +48,7 @@ class Sweep:
         self._old = frozenset(self._guards)
         self._running = bool(self._old)
         if self._running:
-            asyncio.get_running_loop().call_later(PERIOD_S, self._turn)
+            self.loop.call_later(PERIOD_S, self._turn)
         for guard in due:
             guard.linger()
 
@@ -51,7 +59,7 @@ class CallGuard:
     __slots__ = ("_cancelled", "_deadline", "_expired", "_reader", "_receive", "_sweep", "_task", "_timer")
 
     def __init__(self, sweep: Sweep) -> None:
-        self._sweep, self._task = sweep, asyncio.current_task()
+        self._sweep, self._task = sweep, asyncio.current_task(sweep.loop)
         self._receive: Receive | None = None
         self._reader: asyncio.Task[None] | None = None
         self._deadline: float | None = None
@@ -65,7 +73,7 @@ class CallGuard:
 
     def set_deadline(self, seconds: float) -> float:
         """Set the deadline; return it as the event loop's time."""
-        loop = asyncio.get_running_loop()
+        loop = self._sweep.loop
         self._deadline = loop.time() + seconds
         if seconds <= 4 * PERIOD_S:
             self._timer = loop.call_at(self._deadline, self._expire)
@@ -109,7 +117,7 @@ class CallGuard:
 
     def linger(self) -> None:
         """Start what watches: the call was not over at once."""
-        loop = asyncio.get_running_loop()
+        loop = self._sweep.loop
         if self._deadline is not None and self._timer is None:
             self._timer = loop.call_at(self._deadline, self._expire)
         if self._receive is not None and self._reader is None:
