@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights.linux.files import replace_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -96,10 +98,8 @@ class CautiousClock:
         """Write a moment that this clock has returned, for the next start. Blocks on the disk."""
         if self._file is None:
             return
-        draft = self._file.with_suffix(".tmp")
         try:
-            draft.write_text(moment.isoformat(), encoding="ascii")
-            draft.replace(self._file)
+            replace_file(self._file, moment.isoformat().encode("ascii"), mode=0o644, durable=False)
         except OSError as error:
             log.warning("clock_not_kept", error=str(error))
 

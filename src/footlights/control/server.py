@@ -160,7 +160,7 @@ def _replica_id(path: Path) -> str:
     if path.exists() and ids.is_uuid(known := path.read_text(encoding="ascii", errors="replace").strip()):
         return known
     replica = ids.new_id()
-    path.write_text(f"{replica}\n", encoding="ascii")
+    replace_file(path, f"{replica}\n".encode("ascii"), mode=0o644, durable=False)
     return replica
 
 

@@ -6,7 +6,6 @@ Both are made without a call to a server. They need the database and the cluster
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from footlights.auth.roles import Role
 from footlights.auth.secrets import ENVIRONMENT, ClusterKey
 from footlights.control.services import tokens
 from footlights.errors import FailedPrecondition
+from footlights.linux.files import replace_file
 from footlights.store import Store, Transaction, open_store
 from footlights.store import tokens as rows
 
@@ -39,7 +39,7 @@ async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -
 
     if await store.read(rows.everything) or not await store.write(write):
         return
-    _write_private(path, f"{text}\n")
+    replace_file(path, f"{text}\n".encode("ascii"))
     log.info("first_token", path=str(path))
 
 
@@ -68,10 +68,3 @@ async def recover(data_dir: Path, database: str, subject: str, environ: Mapping[
         finally:
             await store.close()
     return text
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
