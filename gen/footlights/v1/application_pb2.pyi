@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -19,6 +20,11 @@ if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -54,12 +60,15 @@ class Application(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     CREATED_TIME_FIELD_NUMBER: _builtins.int
     RELEASES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Required. Its id: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`."""
     display_name: _builtins.str
     """Optional. Its name for people."""
     description: _builtins.str
     """Optional. A description."""
+    etag: _builtins.str
+    """Output only. Changes whenever the resource does; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. Search words."""
@@ -81,10 +90,11 @@ class Application(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         created_time: _timestamp_pb2.Timestamp | None = ...,
         releases: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "created_time", b"created_time", "description", b"description", "display_name", b"display_name", "releases", b"releases", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "created_time", b"created_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "releases", b"releases", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,6 +133,7 @@ class Needs(_message.Message):
     ENCODER_FIELD_NUMBER: _builtins.int
     DEVICE_NAMES_FIELD_NUMBER: _builtins.int
     NODE_LABELS_FIELD_NUMBER: _builtins.int
+    CLEARED_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """Optional. Number of slots of one device; a whole device if it has one slot."""
     min_memory_bytes: _builtins.int
@@ -141,28 +152,56 @@ class Needs(_message.Message):
     def node_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Optional. Labels that the node must have."""
 
+    @_builtins.property
+    def cleared(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. In a profile: the members of the version that it empties, `device_names` or `node_labels`. The others are
+        relaxed by their value: `"gpu": false`.
+        """
+
     def __init__(
         self,
         *,
-        slots: _builtins.int = ...,
-        min_memory_bytes: _builtins.int = ...,
-        gpu: _builtins.bool = ...,
-        graphics: _builtins.bool = ...,
-        encoder: _builtins.bool = ...,
+        slots: _builtins.int | None = ...,
+        min_memory_bytes: _builtins.int | None = ...,
+        gpu: _builtins.bool | None = ...,
+        graphics: _builtins.bool | None = ...,
+        encoder: _builtins.bool | None = ...,
         device_names: _abc.Iterable[_builtins.str] | None = ...,
         node_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cleared: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder", b"_encoder", "_gpu", b"_gpu", "_graphics", b"_graphics", "_min_memory_bytes", b"_min_memory_bytes", "_slots", b"_slots", "encoder", b"encoder", "gpu", b"gpu", "graphics", b"graphics", "min_memory_bytes", b"min_memory_bytes", "slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_names", b"device_names", "encoder", b"encoder", "gpu", b"gpu", "graphics", b"graphics", "min_memory_bytes", b"min_memory_bytes", "node_labels", b"node_labels", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder", b"_encoder", "_gpu", b"_gpu", "_graphics", b"_graphics", "_min_memory_bytes", b"_min_memory_bytes", "_slots", b"_slots", "cleared", b"cleared", "device_names", b"device_names", "encoder", b"encoder", "gpu", b"gpu", "graphics", b"graphics", "min_memory_bytes", b"min_memory_bytes", "node_labels", b"node_labels", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__encoder: _TypeAlias = _typing.Literal["encoder"]  # noqa: Y015
+    _WhichOneofArgType__encoder: _TypeAlias = _typing.Literal["_encoder", b"_encoder"]  # noqa: Y015
+    _WhichOneofReturnType__gpu: _TypeAlias = _typing.Literal["gpu"]  # noqa: Y015
+    _WhichOneofArgType__gpu: _TypeAlias = _typing.Literal["_gpu", b"_gpu"]  # noqa: Y015
+    _WhichOneofReturnType__graphics: _TypeAlias = _typing.Literal["graphics"]  # noqa: Y015
+    _WhichOneofArgType__graphics: _TypeAlias = _typing.Literal["_graphics", b"_graphics"]  # noqa: Y015
+    _WhichOneofReturnType__min_memory_bytes: _TypeAlias = _typing.Literal["min_memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__min_memory_bytes: _TypeAlias = _typing.Literal["_min_memory_bytes", b"_min_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__slots: _TypeAlias = _typing.Literal["slots"]  # noqa: Y015
+    _WhichOneofArgType__slots: _TypeAlias = _typing.Literal["_slots", b"_slots"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encoder) -> _WhichOneofReturnType__encoder | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu) -> _WhichOneofReturnType__gpu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__graphics) -> _WhichOneofReturnType__graphics | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_memory_bytes) -> _WhichOneofReturnType__min_memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slots) -> _WhichOneofReturnType__slots | None: ...
 
 Global___Needs: _TypeAlias = Needs  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """The limits on each part of a session's life. An unset limit is unlimited, unless stated otherwise."""
+    """The limits on each part of a session's life. An unset limit is the next one that applies: of a session the profile's,
+    of a profile the version's, of a version the default.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -172,6 +211,7 @@ class Limits(_message.Message):
     MAX_DURATION_FIELD_NUMBER: _builtins.int
     STOP_GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    UNLIMITED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start_timeout(self) -> _duration_pb2.Duration:
         """Optional. From launch to ready; default 15 minutes, which a cold shader cache needs."""
@@ -196,6 +236,12 @@ class Limits(_message.Message):
     def queue_timeout(self) -> _duration_pb2.Duration:
         """Optional. Maximum time in the queue; default 30 minutes."""
 
+    @_builtins.property
+    def unlimited(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. The names of limits that do not apply at all: `["max_duration"]`. One that is named here must not be set.
+        `start_timeout` and `stop_grace_period` cannot be unlimited.
+        """
+
     def __init__(
         self,
         *,
@@ -205,10 +251,11 @@ class Limits(_message.Message):
         max_duration: _duration_pb2.Duration | None = ...,
         stop_grace_period: _duration_pb2.Duration | None = ...,
         queue_timeout: _duration_pb2.Duration | None = ...,
+        unlimited: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "never_connected_timeout", b"never_connected_timeout", "queue_timeout", b"queue_timeout", "start_timeout", b"start_timeout", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "never_connected_timeout", b"never_connected_timeout", "queue_timeout", b"queue_timeout", "start_timeout", b"start_timeout", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "never_connected_timeout", b"never_connected_timeout", "queue_timeout", b"queue_timeout", "start_timeout", b"start_timeout", "stop_grace_period", b"stop_grace_period", "unlimited", b"unlimited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,11 +373,40 @@ class Container(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class VolumeMount(_message.Message):
+        """A directory of the node, or a volume of the container engine, inside the container."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SOURCE_FIELD_NUMBER: _builtins.int
+        TARGET_FIELD_NUMBER: _builtins.int
+        READ_ONLY_FIELD_NUMBER: _builtins.int
+        source: _builtins.str
+        """Required. An absolute path on the node, or the name of a volume; a template."""
+        target: _builtins.str
+        """Required. An absolute path in the container; a template."""
+        read_only: _builtins.bool
+        """Optional. Whether the application may only read it."""
+        def __init__(
+            self,
+            *,
+            source: _builtins.str = ...,
+            target: _builtins.str = ...,
+            read_only: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["read_only", b"read_only", "source", b"source", "target", b"target"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     IMAGE_FIELD_NUMBER: _builtins.int
     PULL_POLICY_FIELD_NUMBER: _builtins.int
     MOUNTS_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     SHM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    VOLUME_MOUNTS_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """Required. The image, by tag or digest."""
     pull_policy: _builtins.str
@@ -340,8 +416,13 @@ class Container(_message.Message):
     shm_size_bytes: _builtins.int
     """Optional. The size of /dev/shm, in bytes."""
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def mounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Bind mounts and volumes as `SOURCE:TARGET[:ro]`, templates allowed."""
+        """Optional. Use `volume_mounts`. Bind mounts and volumes as `SOURCE:TARGET[:ro]`, templates allowed."""
+
+    @_builtins.property
+    def volume_mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container.VolumeMount]:
+        """Optional. Bind mounts and volumes."""
 
     def __init__(
         self,
@@ -351,10 +432,11 @@ class Container(_message.Message):
         mounts: _abc.Iterable[_builtins.str] | None = ...,
         user: _builtins.str = ...,
         shm_size_bytes: _builtins.int = ...,
+        volume_mounts: _abc.Iterable[Global___Container.VolumeMount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "mounts", b"mounts", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "mounts", b"mounts", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "user", b"user", "volume_mounts", b"volume_mounts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -708,19 +790,57 @@ class Release(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Change(_message.Message):
+        """One time that it was pointed at a version."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VERSION_FIELD_NUMBER: _builtins.int
+        TIME_FIELD_NUMBER: _builtins.int
+        SUBJECT_FIELD_NUMBER: _builtins.int
+        version: _builtins.str
+        """Output only. The version."""
+        subject: _builtins.str
+        """Output only. By whom: the subject of the caller; empty if it is not known."""
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp:
+            """Output only. When it was pointed there."""
+
+        def __init__(
+            self,
+            *,
+            version: _builtins.str = ...,
+            time: _timestamp_pb2.Timestamp | None = ...,
+            subject: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "time", b"time", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     APPLICATION_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Output only. The application."""
     release: _builtins.str
     """Output only. The release's name, such as `default` or `production`."""
     version: _builtins.str
     """Output only. The version it points at."""
+    etag: _builtins.str
+    """Output only. Changes whenever the resource does; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property
     def updated_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last changed."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Release.Change]:
+        """Output only. The versions that it pointed at, newest first, with the current one: at most 100. Empty in lists."""
 
     def __init__(
         self,
@@ -729,10 +849,12 @@ class Release(_message.Message):
         release: _builtins.str = ...,
         version: _builtins.str = ...,
         updated_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        history: _abc.Iterable[Global___Release.Change] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["updated_time", b"updated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "release", b"release", "updated_time", b"updated_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "etag", b"etag", "history", b"history", "release", b"release", "updated_time", b"updated_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,6 +967,17 @@ class ApplyApplicationRequest(_message.Message):
     APPLICATION_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     RELEASES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     @_builtins.property
     def application(self) -> Global___Application:
         """Required. The application."""
@@ -863,10 +996,13 @@ class ApplyApplicationRequest(_message.Message):
         application: Global___Application | None = ...,
         versions: _abc.Iterable[Global___Version] | None = ...,
         releases: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "releases", b"releases", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "etag", b"etag", "releases", b"releases", "request_id", b"request_id", "validate_only", b"validate_only", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -915,16 +1051,30 @@ class DeleteApplicationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APPLICATION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Required. The application's id."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     def __init__(
         self,
         *,
         application: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "etag", b"etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -954,18 +1104,28 @@ class ListVersionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APPLICATION_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Required. The application's id."""
+    limit: _builtins.int
+    """Optional. Maximum number of versions to return."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of the previous answer."""
     def __init__(
         self,
         *,
         application: _builtins.str = ...,
+        limit: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "application", b"application", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 Global___ListVersionsRequest: _TypeAlias = ListVersionsRequest  # noqa: Y015
 
@@ -976,6 +1136,9 @@ class ListVersionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]:
         """The versions, newest first."""
@@ -984,10 +1147,11 @@ class ListVersionsResponse(_message.Message):
         self,
         *,
         items: _abc.Iterable[Global___Version] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1027,8 +1191,16 @@ class CreateVersionRequest(_message.Message):
 
     APPLICATION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Required. The application's id."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     @_builtins.property
     def version(self) -> Global___Version:
         """Required. The version."""
@@ -1038,10 +1210,12 @@ class CreateVersionRequest(_message.Message):
         *,
         application: _builtins.str = ...,
         version: Global___Version | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "request_id", b"request_id", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1055,19 +1229,29 @@ class DeleteVersionRequest(_message.Message):
 
     APPLICATION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Required. The application's id."""
     version: _builtins.str
     """Required. The version."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     def __init__(
         self,
         *,
         application: _builtins.str = ...,
         version: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "request_id", b"request_id", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1097,18 +1281,28 @@ class ListReleasesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APPLICATION_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Required. The application's id."""
+    limit: _builtins.int
+    """Optional. Maximum number of releases to return."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of the previous answer."""
     def __init__(
         self,
         *,
         application: _builtins.str = ...,
+        limit: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "application", b"application", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 Global___ListReleasesRequest: _TypeAlias = ListReleasesRequest  # noqa: Y015
 
@@ -1119,6 +1313,9 @@ class ListReleasesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Release]:
         """The releases, by name."""
@@ -1127,48 +1324,19 @@ class ListReleasesResponse(_message.Message):
         self,
         *,
         items: _abc.Iterable[Global___Release] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListReleasesResponse: _TypeAlias = ListReleasesResponse  # noqa: Y015
 
 @_typing.final
-class SetReleaseRequest(_message.Message):
-    """The release to set."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    APPLICATION_FIELD_NUMBER: _builtins.int
-    RELEASE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    application: _builtins.str
-    """Required. The application's id."""
-    release: _builtins.str
-    """Required. The release's name: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`."""
-    version: _builtins.str
-    """Required. The version to point at."""
-    def __init__(
-        self,
-        *,
-        application: _builtins.str = ...,
-        release: _builtins.str = ...,
-        version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "release", b"release", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SetReleaseRequest: _TypeAlias = SetReleaseRequest  # noqa: Y015
-
-@_typing.final
-class DeleteReleaseRequest(_message.Message):
-    """Identifies the release to delete."""
+class GetReleaseRequest(_message.Message):
+    """Identifies the release to get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1187,6 +1355,134 @@ class DeleteReleaseRequest(_message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReleaseRequest: _TypeAlias = GetReleaseRequest  # noqa: Y015
+
+@_typing.final
+class UpdateReleaseRequest(_message.Message):
+    """The change of a release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
+    @_builtins.property
+    def release(self) -> Global___Release:
+        """Required. The release, with its application, its name and the members to change."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. The members to change: `version`. A member that is named and absent is cleared. Empty: all that are present."""
+
+    def __init__(
+        self,
+        *,
+        release: Global___Release | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "release", b"release", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateReleaseRequest: _TypeAlias = UpdateReleaseRequest  # noqa: Y015
+
+@_typing.final
+class SetReleaseRequest(_message.Message):
+    """The release to set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLICATION_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    application: _builtins.str
+    """Required. The application's id."""
+    release: _builtins.str
+    """Required. The release's name: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`."""
+    version: _builtins.str
+    """Required. The version to point at."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
+    def __init__(
+        self,
+        *,
+        application: _builtins.str = ...,
+        release: _builtins.str = ...,
+        version: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "etag", b"etag", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetReleaseRequest: _TypeAlias = SetReleaseRequest  # noqa: Y015
+
+@_typing.final
+class DeleteReleaseRequest(_message.Message):
+    """Identifies the release to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLICATION_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    application: _builtins.str
+    """Required. The application's id."""
+    release: _builtins.str
+    """Required. The release's name."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
+    def __init__(
+        self,
+        *,
+        application: _builtins.str = ...,
+        release: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "etag", b"etag", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,6 +80,16 @@ class ApplicationServiceStub:
                 request_serializer=footlights_dot_v1_dot_application__pb2.ListReleasesRequest.SerializeToString,
                 response_deserializer=footlights_dot_v1_dot_application__pb2.ListReleasesResponse.FromString,
                 _registered_method=True)
+        self.GetRelease = channel.unary_unary(
+                '/footlights.v1.ApplicationService/GetRelease',
+                request_serializer=footlights_dot_v1_dot_application__pb2.GetReleaseRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_application__pb2.Release.FromString,
+                _registered_method=True)
+        self.UpdateRelease = channel.unary_unary(
+                '/footlights.v1.ApplicationService/UpdateRelease',
+                request_serializer=footlights_dot_v1_dot_application__pb2.UpdateReleaseRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_application__pb2.Release.FromString,
+                _registered_method=True)
         self.SetRelease = channel.unary_unary(
                 '/footlights.v1.ApplicationService/SetRelease',
                 request_serializer=footlights_dot_v1_dot_application__pb2.SetReleaseRequest.SerializeToString,
@@ -160,6 +170,20 @@ class ApplicationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRelease(self, request, context):
+        """Gets one release, with its history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRelease(self, request, context):
+        """Changes a release that exists.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetRelease(self, request, context):
         """Points a release at a version; creates the release if needed.
         """
@@ -221,6 +245,16 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
                     servicer.ListReleases,
                     request_deserializer=footlights_dot_v1_dot_application__pb2.ListReleasesRequest.FromString,
                     response_serializer=footlights_dot_v1_dot_application__pb2.ListReleasesResponse.SerializeToString,
+            ),
+            'GetRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRelease,
+                    request_deserializer=footlights_dot_v1_dot_application__pb2.GetReleaseRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_application__pb2.Release.SerializeToString,
+            ),
+            'UpdateRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRelease,
+                    request_deserializer=footlights_dot_v1_dot_application__pb2.UpdateReleaseRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_application__pb2.Release.SerializeToString,
             ),
             'SetRelease': grpc.unary_unary_rpc_method_handler(
                     servicer.SetRelease,
@@ -477,6 +511,60 @@ class ApplicationService:
             '/footlights.v1.ApplicationService/ListReleases',
             footlights_dot_v1_dot_application__pb2.ListReleasesRequest.SerializeToString,
             footlights_dot_v1_dot_application__pb2.ListReleasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.ApplicationService/GetRelease',
+            footlights_dot_v1_dot_application__pb2.GetReleaseRequest.SerializeToString,
+            footlights_dot_v1_dot_application__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.ApplicationService/UpdateRelease',
+            footlights_dot_v1_dot_application__pb2.UpdateReleaseRequest.SerializeToString,
+            footlights_dot_v1_dot_application__pb2.Release.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class ApplicationServiceStub:
     """Deletes a version that no release points at and no living session runs."""
     ListReleases: _grpc.UnaryUnaryMultiCallable[_application_pb2.ListReleasesRequest, _application_pb2.ListReleasesResponse]
     """Lists an application's releases."""
+    GetRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.GetReleaseRequest, _application_pb2.Release]
+    """Gets one release, with its history."""
+    UpdateRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.UpdateReleaseRequest, _application_pb2.Release]
+    """Changes a release that exists."""
     SetRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.SetReleaseRequest, _application_pb2.Release]
     """Points a release at a version; creates the release if needed."""
     DeleteRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.DeleteReleaseRequest, _application_pb2.DeleteReleaseResponse]
@@ -83,6 +87,10 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     """Deletes a version that no release points at and no living session runs."""
     ListReleases: _aio.UnaryUnaryMultiCallable[_application_pb2.ListReleasesRequest, _application_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Lists an application's releases."""
+    GetRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.GetReleaseRequest, _application_pb2.Release]  # type: ignore[assignment]
+    """Gets one release, with its history."""
+    UpdateRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.UpdateReleaseRequest, _application_pb2.Release]  # type: ignore[assignment]
+    """Changes a release that exists."""
     SetRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.SetReleaseRequest, _application_pb2.Release]  # type: ignore[assignment]
     """Points a release at a version; creates the release if needed."""
     DeleteRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.DeleteReleaseRequest, _application_pb2.DeleteReleaseResponse]  # type: ignore[assignment]
@@ -164,6 +172,22 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.ListReleasesResponse, _abc.Awaitable[_application_pb2.ListReleasesResponse]]:
         """Lists an application's releases."""
+
+    @_abc_1.abstractmethod
+    def GetRelease(
+        self,
+        request: _application_pb2.GetReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_application_pb2.Release, _abc.Awaitable[_application_pb2.Release]]:
+        """Gets one release, with its history."""
+
+    @_abc_1.abstractmethod
+    def UpdateRelease(
+        self,
+        request: _application_pb2.UpdateReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_application_pb2.Release, _abc.Awaitable[_application_pb2.Release]]:
+        """Changes a release that exists."""
 
     @_abc_1.abstractmethod
     def SetRelease(

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -19,7 +20,36 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _NodeView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_VIEW_UNSPECIFIED: _NodeView.ValueType  # 0
+    """The same as NODE_VIEW_BASIC in lists."""
+    NODE_VIEW_BASIC: _NodeView.ValueType  # 1
+    """Without the events of its devices."""
+    NODE_VIEW_FULL: _NodeView.ValueType  # 2
+    """Everything."""
+
+class NodeView(_NodeView, metaclass=_NodeViewEnumTypeWrapper):
+    """How much of a node is in an answer. New values may be added."""
+
+NODE_VIEW_UNSPECIFIED: NodeView.ValueType  # 0
+"""The same as NODE_VIEW_BASIC in lists."""
+NODE_VIEW_BASIC: NodeView.ValueType  # 1
+"""Without the events of its devices."""
+NODE_VIEW_FULL: NodeView.ValueType  # 2
+"""Everything."""
+Global___NodeView: _TypeAlias = NodeView  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):
@@ -62,6 +92,79 @@ class Node(_message.Message):
     UNREACHABLE: Node.State.ValueType  # 5
     """Its agent is silent. Its sessions continue."""
 
+    class _Condition:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Node._Condition.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CONDITION_UNSPECIFIED: Node._Condition.ValueType  # 0
+        """Not used."""
+        CONNECTED: Node._Condition.ValueType  # 1
+        """Its agent reports."""
+        DISCONNECTED: Node._Condition.ValueType  # 2
+        """Its agent is silent. Its sessions continue."""
+
+    class Condition(_Condition, metaclass=_ConditionEnumTypeWrapper):
+        """What is observed of a node. New values may be added."""
+
+    CONDITION_UNSPECIFIED: Node.Condition.ValueType  # 0
+    """Not used."""
+    CONNECTED: Node.Condition.ValueType  # 1
+    """Its agent reports."""
+    DISCONNECTED: Node.Condition.ValueType  # 2
+    """Its agent is silent. Its sessions continue."""
+
+    @_typing.final
+    class Scheduling(_message.Message):
+        """What is wanted of a node: whether it takes sessions."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CORDONED_FIELD_NUMBER: _builtins.int
+        DRAINING_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        SUBJECT_FIELD_NUMBER: _builtins.int
+        SINCE_TIME_FIELD_NUMBER: _builtins.int
+        DRAIN_TIME_FIELD_NUMBER: _builtins.int
+        cordoned: _builtins.bool
+        """Whether no new sessions are placed on it."""
+        draining: _builtins.bool
+        """Whether it is being emptied: cordoned, and its sessions end by `drain_time` if that is set."""
+        reason: _builtins.str
+        """UPPER_SNAKE and stable: `OPERATOR`: a call cordoned or drained it; `NODE_REBOOT_NEEDED`: its driver asks for a
+        reboot, and nothing of it is stored. Empty if it is not cordoned. New values may be added.
+        """
+        message: _builtins.str
+        """The same for a person: what the operator gave as the reason."""
+        subject: _builtins.str
+        """Who cordoned or drained it: the subject of the caller."""
+        @_builtins.property
+        def since_time(self) -> _timestamp_pb2.Timestamp:
+            """Since when it is cordoned."""
+
+        @_builtins.property
+        def drain_time(self) -> _timestamp_pb2.Timestamp:
+            """When draining ends the remaining sessions; unset: they continue until they end."""
+
+        def __init__(
+            self,
+            *,
+            cordoned: _builtins.bool = ...,
+            draining: _builtins.bool = ...,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+            subject: _builtins.str = ...,
+            since_time: _timestamp_pb2.Timestamp | None = ...,
+            drain_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["drain_time", b"drain_time", "since_time", b"since_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cordoned", b"cordoned", "drain_time", b"drain_time", "draining", b"draining", "message", b"message", "reason", b"reason", "since_time", b"since_time", "subject", b"subject"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     @_typing.final
     class Notice(_message.Message):
         """A notice about a node for its operator."""
@@ -103,14 +206,23 @@ class Node(_message.Message):
     CREATED_TIME_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    SCHEDULING_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Output only. Its name."""
     state: Global___Node.State.ValueType
-    """Output only. Its state."""
+    """Output only. Its condition and what is wanted of it, in one word: UNREACHABLE hides the rest, which `condition` and
+    `scheduling` have.
+    """
     session_count: _builtins.int
     """Output only. Number of sessions that hold slots on it."""
     epoch: _builtins.int
     """Output only. Grows with every link; commands of older links are refused."""
+    condition: Global___Node.Condition.ValueType
+    """Output only. What is observed of it."""
+    etag: _builtins.str
+    """Output only. Changes whenever `scheduling` does; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property
     def facts(self) -> Global___NodeFacts:
         """Output only. The agent's facts about its machine."""
@@ -139,6 +251,10 @@ class Node(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node.Notice]:
         """Output only. Notices for an operator, of the last minutes."""
 
+    @_builtins.property
+    def scheduling(self) -> Global___Node.Scheduling:
+        """Optional. What is wanted of it. `cordoned` and `message` can be changed with UpdateNode."""
+
     def __init__(
         self,
         *,
@@ -153,10 +269,13 @@ class Node(_message.Message):
         created_time: _timestamp_pb2.Timestamp | None = ...,
         epoch: _builtins.int = ...,
         notices: _abc.Iterable[Global___Node.Notice] | None = ...,
+        condition: Global___Node.Condition.ValueType = ...,
+        scheduling: Global___Node.Scheduling | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "last_seen_time", b"last_seen_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "last_seen_time", b"last_seen_time", "scheduling", b"scheduling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "facts", b"facts", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "etag", b"etag", "facts", b"facts", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "scheduling", b"scheduling", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,6 +462,36 @@ class Device(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class Quarantine(_message.Message):
+        """Why a device is excluded from placement."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        UNTIL_TIME_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """UPPER_SNAKE and stable: `LAUNCHES_FAILED`. New values may be added."""
+        message: _builtins.str
+        """The same for a person, with its figures."""
+        @_builtins.property
+        def until_time(self) -> _timestamp_pb2.Timestamp:
+            """Until when."""
+
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+            until_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["until_time", b"until_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "until_time", b"until_time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class ForeignProcess(_message.Message):
         """A process on it that belongs to no launch."""
 
@@ -425,6 +574,7 @@ class Device(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
+    QUARANTINE_STATUS_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     """Output only. Its uuid: NVML's for GPUs and MIG instances."""
     kind: Global___Device.Kind.ValueType
@@ -461,8 +611,16 @@ class Device(_message.Message):
     """Output only. Whether its processes could be read and identified."""
     note: _builtins.str
     """Output only. A note for an operator."""
-    quarantine: _builtins.str
-    """Output only. Why it is excluded from placement although it is healthy, and for how long; empty if it is not."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def quarantine(self) -> _builtins.str:
+        """Output only. Use `quarantine_status`. Why it is excluded from placement although it is healthy, and for how long."""
+
+    @quarantine.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def quarantine(self, value: _builtins.str) -> None:
+        """Output only. Use `quarantine_status`. Why it is excluded from placement although it is healthy, and for how long."""
+
     @_builtins.property
     def health_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.HealthReason]:
         """Output only. The reasons for its health."""
@@ -478,6 +636,10 @@ class Device(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.Event]:
         """Output only. Its last 20 events, oldest first."""
+
+    @_builtins.property
+    def quarantine_status(self) -> Global___Device.Quarantine:
+        """Output only. Why it is excluded from placement although it is healthy; unset if it is not."""
 
     def __init__(
         self,
@@ -505,10 +667,11 @@ class Device(_message.Message):
         sessions: _abc.Iterable[_builtins.str] | None = ...,
         events: _abc.Iterable[Global___Device.Event] | None = ...,
         quarantine: _builtins.str = ...,
+        quarantine_status: Global___Device.Quarantine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder_sessions", b"encoder_sessions", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "utilization_percent", b"utilization_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder_sessions", b"encoder_sessions", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "quarantine_status", b"quarantine_status", "utilization_percent", b"utilization_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_sessions", b"encoder_sessions", "events", b"events", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "quarantine", b"quarantine", "sessions", b"sessions", "slots", b"slots", "slots_leased", b"slots_leased", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_sessions", b"encoder_sessions", "events", b"events", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "quarantine", b"quarantine", "quarantine_status", b"quarantine_status", "sessions", b"sessions", "slots", b"slots", "slots_leased", b"slots_leased", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__encoder_sessions: _TypeAlias = _typing.Literal["encoder_sessions"]  # noqa: Y015
     _WhichOneofArgType__encoder_sessions: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions"]  # noqa: Y015
@@ -535,14 +698,33 @@ class ListNodesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Optional. Maximum number of nodes to return."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of the previous answer."""
+    filter: _builtins.str
+    """Optional. Only nodes that match: `cordoned = true AND facts.labels.zone = "a"`. See docs/filters.md."""
+    view: Global___NodeView.ValueType
+    """Optional. How much of each node."""
     def __init__(
         self,
+        *,
+        limit: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        view: Global___NodeView.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "filter", b"filter", "limit", b"limit", "page_token", b"page_token", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 Global___ListNodesRequest: _TypeAlias = ListNodesRequest  # noqa: Y015
 
@@ -553,7 +735,10 @@ class ListNodesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     BRAKE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]:
         """The nodes, by name."""
@@ -566,11 +751,12 @@ class ListNodesResponse(_message.Message):
         self,
         *,
         items: _abc.Iterable[Global___Node] | None = ...,
+        next_page_token: _builtins.str = ...,
         brake: Global___Brake | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,22 +820,84 @@ class GetNodeRequest(_message.Message):
 Global___GetNodeRequest: _TypeAlias = GetNodeRequest  # noqa: Y015
 
 @_typing.final
+class UpdateNodeRequest(_message.Message):
+    """The change of a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
+    @_builtins.property
+    def node(self) -> Global___Node:
+        """Required. The node, with its name and the members to change."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. The members to change: `scheduling.cordoned`, `scheduling.message`. A member that is named and absent is cleared. Empty: all that are present."""
+
+    def __init__(
+        self,
+        *,
+        node: Global___Node | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "node", b"node", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateNodeRequest: _TypeAlias = UpdateNodeRequest  # noqa: Y015
+
+@_typing.final
 class CordonNodeRequest(_message.Message):
     """Identifies the node to cordon."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Required. The node's name."""
+    message: _builtins.str
+    """Optional. Why, for other operators."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
+        message: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "message", b"message", "node", b"node", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -662,16 +910,30 @@ class UncordonNodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Required. The node's name."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "node", b"node", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,10 +947,30 @@ class DrainNodeRequest(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    DRAIN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Required. The node's name."""
+    message: _builtins.str
+    """Optional. Why, for other operators."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def deadline(self) -> _duration_pb2.Duration:
+        """Optional. Use `drain_timeout`."""
+
+    @_builtins.property
+    def drain_timeout(self) -> _duration_pb2.Duration:
         """Optional. Time until its sessions are ended; 0: at once; unset: they continue until they end."""
 
     def __init__(
@@ -696,10 +978,15 @@ class DrainNodeRequest(_message.Message):
         *,
         node: _builtins.str = ...,
         deadline: _duration_pb2.Duration | None = ...,
+        drain_timeout: _duration_pb2.Duration | None = ...,
+        message: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "drain_timeout", b"drain_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "drain_timeout", b"drain_timeout", "etag", b"etag", "message", b"message", "node", b"node", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -712,16 +999,30 @@ class ForgetNodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Required. The node's name."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "node", b"node", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

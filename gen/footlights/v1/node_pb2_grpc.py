@@ -60,6 +60,11 @@ class NodeServiceStub:
                 request_serializer=footlights_dot_v1_dot_node__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=footlights_dot_v1_dot_node__pb2.Node.FromString,
                 _registered_method=True)
+        self.UpdateNode = channel.unary_unary(
+                '/footlights.v1.NodeService/UpdateNode',
+                request_serializer=footlights_dot_v1_dot_node__pb2.UpdateNodeRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_node__pb2.Node.FromString,
+                _registered_method=True)
         self.ForgetNode = channel.unary_unary(
                 '/footlights.v1.NodeService/ForgetNode',
                 request_serializer=footlights_dot_v1_dot_node__pb2.ForgetNodeRequest.SerializeToString,
@@ -106,6 +111,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateNode(self, request, context):
+        """Changes what is wanted of a node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ForgetNode(self, request, context):
         """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
         the node is connected.
@@ -140,6 +152,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
             'DrainNode': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainNode,
                     request_deserializer=footlights_dot_v1_dot_node__pb2.DrainNodeRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_node__pb2.Node.SerializeToString,
+            ),
+            'UpdateNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateNode,
+                    request_deserializer=footlights_dot_v1_dot_node__pb2.UpdateNodeRequest.FromString,
                     response_serializer=footlights_dot_v1_dot_node__pb2.Node.SerializeToString,
             ),
             'ForgetNode': grpc.unary_unary_rpc_method_handler(
@@ -283,6 +300,33 @@ class NodeService:
             target,
             '/footlights.v1.NodeService/DrainNode',
             footlights_dot_v1_dot_node__pb2.DrainNodeRequest.SerializeToString,
+            footlights_dot_v1_dot_node__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.NodeService/UpdateNode',
+            footlights_dot_v1_dot_node__pb2.UpdateNodeRequest.SerializeToString,
             footlights_dot_v1_dot_node__pb2.Node.FromString,
             options,
             channel_credentials,

@@ -43,6 +43,8 @@ class NodeServiceStub:
     """Uncordons a node, also one that is draining."""
     DrainNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.Node]
     """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
+    UpdateNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.UpdateNodeRequest, _node_pb2.Node]
+    """Changes what is wanted of a node."""
     ForgetNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.ForgetNodeRequest, _node_pb2.ForgetNodeResponse]
     """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
     the node is connected.
@@ -63,6 +65,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Uncordons a node, also one that is draining."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
     """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
+    UpdateNode: _aio.UnaryUnaryMultiCallable[_node_pb2.UpdateNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
+    """Changes what is wanted of a node."""
     ForgetNode: _aio.UnaryUnaryMultiCallable[_node_pb2.ForgetNodeRequest, _node_pb2.ForgetNodeResponse]  # type: ignore[assignment]
     """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
     the node is connected.
@@ -110,6 +114,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
         """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
+
+    @_abc_1.abstractmethod
+    def UpdateNode(
+        self,
+        request: _node_pb2.UpdateNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
+        """Changes what is wanted of a node."""
 
     @_abc_1.abstractmethod
     def ForgetNode(

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66ootlights/v1/permission.proto\x12\rfootlights.v1\x1a google/protobuf/descriptor.proto:4\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\x97\x8c\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66ootlights/v1/permission.proto\x12\rfootlights.v1\x1a google/protobuf/descriptor.proto:4\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\x97\x8c\x03 \x01(\tBU\n\x11\x64\x65v.footlights.v1B\x0fPermissionProtoP\x01Z-footlights.dev/api/footlights/v1;footlightsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'footlights.v1.permission_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.footlights.v1B\017PermissionProtoP\001Z-footlights.dev/api/footlights/v1;footlightsv1'
 # @@protoc_insertion_point(module_scope)

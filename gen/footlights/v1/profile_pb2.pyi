@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from footlights.v1 import application_pb2 as _application_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -59,12 +60,15 @@ class Profile(_message.Message):
     NEEDS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """Required. Its name: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`."""
     display_name: _builtins.str
     """Optional. Its name for people."""
     description: _builtins.str
     """Optional. Its purpose."""
+    etag: _builtins.str
+    """Output only. Changes whenever the resource does; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Profile.Match]:
         """Optional. The applications that it may be used with; empty: all."""
@@ -91,10 +95,11 @@ class Profile(_message.Message):
         needs: _application_pb2.Needs | None = ...,
         limits: _application_pb2.Limits | None = ...,
         updated_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "needs", b"needs", "updated_time", b"updated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "limits", b"limits", "matches", b"matches", "needs", b"needs", "profile", b"profile", "updated_time", b"updated_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "etag", b"etag", "limits", b"limits", "matches", b"matches", "needs", b"needs", "profile", b"profile", "updated_time", b"updated_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -107,18 +112,28 @@ class ListProfilesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APPLICATION_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Optional. Only profiles that match this application."""
+    limit: _builtins.int
+    """Optional. Maximum number of profiles to return."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of the previous answer."""
     def __init__(
         self,
         *,
         application: _builtins.str = ...,
+        limit: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "application", b"application", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 Global___ListProfilesRequest: _TypeAlias = ListProfilesRequest  # noqa: Y015
 
@@ -129,6 +144,9 @@ class ListProfilesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Profile]:
         """The profiles, by name."""
@@ -137,10 +155,11 @@ class ListProfilesResponse(_message.Message):
         self,
         *,
         items: _abc.Iterable[Global___Profile] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,12 +188,67 @@ class GetProfileRequest(_message.Message):
 Global___GetProfileRequest: _TypeAlias = GetProfileRequest  # noqa: Y015
 
 @_typing.final
+class UpdateProfileRequest(_message.Message):
+    """The change of a profile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
+    @_builtins.property
+    def profile(self) -> Global___Profile:
+        """Required. The profile, with its name and the members to change."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. The members to change: `description`, `needs`, `needs.gpu`, `limits.max_duration`. A member that is named and absent is cleared. Empty: all that are present."""
+
+    def __init__(
+        self,
+        *,
+        profile: Global___Profile | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "profile", b"profile", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateProfileRequest: _TypeAlias = UpdateProfileRequest  # noqa: Y015
+
+@_typing.final
 class SetProfileRequest(_message.Message):
     """The profile to set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     @_builtins.property
     def profile(self) -> Global___Profile:
         """Required. The profile."""
@@ -183,10 +257,13 @@ class SetProfileRequest(_message.Message):
         self,
         *,
         profile: Global___Profile | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "profile", b"profile", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,16 +276,30 @@ class DeleteProfileRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """Required. The profile's name."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     def __init__(
         self,
         *,
         profile: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "profile", b"profile", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

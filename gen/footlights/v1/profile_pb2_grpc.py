@@ -45,6 +45,11 @@ class ProfileServiceStub:
                 request_serializer=footlights_dot_v1_dot_profile__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=footlights_dot_v1_dot_profile__pb2.Profile.FromString,
                 _registered_method=True)
+        self.UpdateProfile = channel.unary_unary(
+                '/footlights.v1.ProfileService/UpdateProfile',
+                request_serializer=footlights_dot_v1_dot_profile__pb2.UpdateProfileRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_profile__pb2.Profile.FromString,
+                _registered_method=True)
         self.SetProfile = channel.unary_unary(
                 '/footlights.v1.ProfileService/SetProfile',
                 request_serializer=footlights_dot_v1_dot_profile__pb2.SetProfileRequest.SerializeToString,
@@ -75,6 +80,13 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateProfile(self, request, context):
+        """Changes members of a profile that exists. Existing sessions are not changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetProfile(self, request, context):
         """Creates or replaces a profile. Existing sessions are not changed.
         """
@@ -100,6 +112,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
             'GetProfile': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfile,
                     request_deserializer=footlights_dot_v1_dot_profile__pb2.GetProfileRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_profile__pb2.Profile.SerializeToString,
+            ),
+            'UpdateProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateProfile,
+                    request_deserializer=footlights_dot_v1_dot_profile__pb2.UpdateProfileRequest.FromString,
                     response_serializer=footlights_dot_v1_dot_profile__pb2.Profile.SerializeToString,
             ),
             'SetProfile': grpc.unary_unary_rpc_method_handler(
@@ -167,6 +184,33 @@ class ProfileService:
             target,
             '/footlights.v1.ProfileService/GetProfile',
             footlights_dot_v1_dot_profile__pb2.GetProfileRequest.SerializeToString,
+            footlights_dot_v1_dot_profile__pb2.Profile.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.ProfileService/UpdateProfile',
+            footlights_dot_v1_dot_profile__pb2.UpdateProfileRequest.SerializeToString,
             footlights_dot_v1_dot_profile__pb2.Profile.FromString,
             options,
             channel_credentials,

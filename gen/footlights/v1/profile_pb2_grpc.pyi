@@ -37,6 +37,8 @@ class ProfileServiceStub:
     """Lists profiles, by name."""
     GetProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.GetProfileRequest, _profile_pb2.Profile]
     """Gets one profile."""
+    UpdateProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.UpdateProfileRequest, _profile_pb2.Profile]
+    """Changes members of a profile that exists. Existing sessions are not changed."""
     SetProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.SetProfileRequest, _profile_pb2.Profile]
     """Creates or replaces a profile. Existing sessions are not changed."""
     DeleteProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.DeleteProfileRequest, _profile_pb2.DeleteProfileResponse]
@@ -51,6 +53,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """Lists profiles, by name."""
     GetProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.GetProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
     """Gets one profile."""
+    UpdateProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.UpdateProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
+    """Changes members of a profile that exists. Existing sessions are not changed."""
     SetProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.SetProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
     """Creates or replaces a profile. Existing sessions are not changed."""
     DeleteProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.DeleteProfileRequest, _profile_pb2.DeleteProfileResponse]  # type: ignore[assignment]
@@ -74,6 +78,14 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.Profile, _abc.Awaitable[_profile_pb2.Profile]]:
         """Gets one profile."""
+
+    @_abc_1.abstractmethod
+    def UpdateProfile(
+        self,
+        request: _profile_pb2.UpdateProfileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_pb2.Profile, _abc.Awaitable[_profile_pb2.Profile]]:
+        """Changes members of a profile that exists. Existing sessions are not changed."""
 
     @_abc_1.abstractmethod
     def SetProfile(

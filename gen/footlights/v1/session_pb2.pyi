@@ -4,8 +4,10 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from footlights.v1 import application_pb2 as _application_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -19,6 +21,11 @@ if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -239,6 +246,38 @@ class Session(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class WaitReason(_message.Message):
+        """A reason for which devices or nodes do not fit, and how many do not for it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        DEVICE_COUNT_FIELD_NUMBER: _builtins.int
+        NODE_COUNT_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """Output only. UPPER_SNAKE and stable: `NO_SLOT`, `MEMORY`, `UNREACHABLE`, ... New values may be added."""
+        device_count: _builtins.int
+        """Output only. Number of devices, if it is a reason of devices."""
+        node_count: _builtins.int
+        """Output only. Number of nodes, if it is a reason of nodes."""
+        message: _builtins.str
+        """Output only. The same for a person."""
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            device_count: _builtins.int = ...,
+            node_count: _builtins.int = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["device_count", b"device_count", "message", b"message", "node_count", b"node_count", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Queue(_message.Message):
         """A pending session's position in the queue."""
 
@@ -247,17 +286,29 @@ class Session(_message.Message):
         POSITION_FIELD_NUMBER: _builtins.int
         ETA_FIELD_NUMBER: _builtins.int
         REASONS_FIELD_NUMBER: _builtins.int
+        WAIT_REASONS_FIELD_NUMBER: _builtins.int
+        ESTIMATED_WAIT_DURATION_FIELD_NUMBER: _builtins.int
         position: _builtins.int
         """Output only. 1 is next."""
         @_builtins.property
+        @_deprecated("""This field has been marked as deprecated using proto field options.""")
         def eta(self) -> _duration_pb2.Duration:
+            """Output only. Use `estimated_wait_duration`."""
+
+        @_builtins.property
+        @_deprecated("""This field has been marked as deprecated using proto field options.""")
+        def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Output only. Use `wait_reasons`. Why it waits, as counts over all devices: `NO_SLOT: 3 devices`."""
+
+        @_builtins.property
+        def wait_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session.WaitReason]:
+            """Output only. Why it waits, most frequent first."""
+
+        @_builtins.property
+        def estimated_wait_duration(self) -> _duration_pb2.Duration:
             """Output only. Estimated remaining time, from measured start times and the known ends of leases;
             unset if it is not known.
             """
-
-        @_builtins.property
-        def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """Output only. Why it waits, as counts over all devices: `NO_SLOT: 3 devices`."""
 
         def __init__(
             self,
@@ -265,10 +316,12 @@ class Session(_message.Message):
             position: _builtins.int = ...,
             eta: _duration_pb2.Duration | None = ...,
             reasons: _abc.Iterable[_builtins.str] | None = ...,
+            wait_reasons: _abc.Iterable[Global___Session.WaitReason] | None = ...,
+            estimated_wait_duration: _duration_pb2.Duration | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_wait_duration", b"estimated_wait_duration", "eta", b"eta"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "position", b"position", "reasons", b"reasons"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_wait_duration", b"estimated_wait_duration", "eta", b"eta", "position", b"position", "reasons", b"reasons", "wait_reasons", b"wait_reasons"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,6 +420,26 @@ class Session(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class UnknownValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     APPLICATION_FIELD_NUMBER: _builtins.int
     APPLICATION_VERSION_FIELD_NUMBER: _builtins.int
@@ -396,6 +469,12 @@ class Session(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     LOG_TAIL_FIELD_NUMBER: _builtins.int
     LAUNCH_COUNT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    EXPECTED_END_TIME_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    UNKNOWN_VALUES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Output only. The session's id; time-ordered."""
     application: _builtins.str
@@ -423,7 +502,7 @@ class Session(_message.Message):
     profile: _builtins.str
     """Output only. The profile that was applied."""
     priority: _builtins.int
-    """Output only. Higher is placed first."""
+    """Optional. Higher is placed first."""
     request_id: _builtins.str
     """Output only. The idempotency key it was created with."""
     viewers: _builtins.int
@@ -432,6 +511,10 @@ class Session(_message.Message):
     """Output only. The application's exit status; -N if signal N ended it."""
     launch_count: _builtins.int
     """Output only. Number of its launches."""
+    created_by: _builtins.str
+    """Output only. Who created it: the subject of the caller. `username` is the owner."""
+    etag: _builtins.str
+    """Output only. Changes whenever the resource does; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property
     def application_arguments(self) -> _struct_pb2.Struct:
         """Output only. The arguments; secret values are replaced by `[redacted]`."""
@@ -462,19 +545,39 @@ class Session(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Output only. The caller's own labels."""
+        """Optional. The caller's own labels."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def max_duration(self) -> _duration_pb2.Duration:
-        """Output only. Maximum duration, from ready; unset: unlimited."""
+        """Output only. Use `limits.max_duration`. Maximum duration, from ready; unset: unlimited."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Output only. Maximum time without viewers or input; unset: unlimited."""
+        """Output only. Use `limits.idle_timeout`. Maximum time without viewers or input; unset: unlimited."""
 
     @_builtins.property
     def log_tail(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. The last lines of the application's output, after a failure: at most 64 KiB. Empty in lists."""
+
+    @_builtins.property
+    def limits(self) -> _application_pb2.Limits:
+        """Optional. All limits that apply, with the defaults; those that do not are in `unlimited`."""
+
+    @_builtins.property
+    def expected_end_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When `max_duration` ends it, once it has been ready; unset if nothing is known to end it."""
+
+    @_builtins.property
+    def updated_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it last changed."""
+
+    @_builtins.property
+    def unknown_values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Output only. Values that this server does not know, because a newer one wrote them, by the member that is shown
+        as unspecified instead: `{"state": "PAUSED"}`.
+        """
 
     def __init__(
         self,
@@ -508,10 +611,16 @@ class Session(_message.Message):
         exit_code: _builtins.int | None = ...,
         log_tail: _abc.Iterable[_builtins.str] | None = ...,
         launch_count: _builtins.int = ...,
+        limits: _application_pb2.Limits | None = ...,
+        expected_end_time: _timestamp_pb2.Timestamp | None = ...,
+        created_by: _builtins.str = ...,
+        updated_time: _timestamp_pb2.Timestamp | None = ...,
+        unknown_values: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "application_arguments", b"application_arguments", "created_time", b"created_time", "ended_time", b"ended_time", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "queue", b"queue", "ready_time", b"ready_time", "viewers", b"viewers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "application_arguments", b"application_arguments", "created_time", b"created_time", "ended_time", b"ended_time", "exit_code", b"exit_code", "expected_end_time", b"expected_end_time", "idle_timeout", b"idle_timeout", "limits", b"limits", "max_duration", b"max_duration", "queue", b"queue", "ready_time", b"ready_time", "updated_time", b"updated_time", "viewers", b"viewers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "application", b"application", "application_arguments", b"application_arguments", "application_version", b"application_version", "condition", b"condition", "created_time", b"created_time", "device", b"device", "device_name", b"device_name", "end_reason", b"end_reason", "ended_time", b"ended_time", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "labels", b"labels", "launch_count", b"launch_count", "log_tail", b"log_tail", "max_duration", b"max_duration", "node", b"node", "priority", b"priority", "profile", b"profile", "queue", b"queue", "ready_time", b"ready_time", "request_id", b"request_id", "revision", b"revision", "routes", b"routes", "session_id", b"session_id", "state", b"state", "status_message", b"status_message", "timeline", b"timeline", "username", b"username", "viewers", b"viewers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "application", b"application", "application_arguments", b"application_arguments", "application_version", b"application_version", "condition", b"condition", "created_by", b"created_by", "created_time", b"created_time", "device", b"device", "device_name", b"device_name", "end_reason", b"end_reason", "ended_time", b"ended_time", "etag", b"etag", "exit_code", b"exit_code", "expected_end_time", b"expected_end_time", "idle_timeout", b"idle_timeout", "labels", b"labels", "launch_count", b"launch_count", "limits", b"limits", "log_tail", b"log_tail", "max_duration", b"max_duration", "node", b"node", "priority", b"priority", "profile", b"profile", "queue", b"queue", "ready_time", b"ready_time", "request_id", b"request_id", "revision", b"revision", "routes", b"routes", "session_id", b"session_id", "state", b"state", "status_message", b"status_message", "timeline", b"timeline", "unknown_values", b"unknown_values", "updated_time", b"updated_time", "username", b"username", "viewers", b"viewers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -530,6 +639,29 @@ class ListSessionsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _View:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ListSessionsRequest._View.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VIEW_UNSPECIFIED: ListSessionsRequest._View.ValueType  # 0
+        """The same as FULL."""
+        BASIC: ListSessionsRequest._View.ValueType  # 1
+        """Without arguments, timeline, routes and output."""
+        FULL: ListSessionsRequest._View.ValueType  # 2
+        """Everything but the application's output, which only GetSession has."""
+
+    class View(_View, metaclass=_ViewEnumTypeWrapper):
+        """How much of each session is in an answer. New values may be added."""
+
+    VIEW_UNSPECIFIED: ListSessionsRequest.View.ValueType  # 0
+    """The same as FULL."""
+    BASIC: ListSessionsRequest.View.ValueType  # 1
+    """Without arguments, timeline, routes and output."""
+    FULL: ListSessionsRequest.View.ValueType  # 2
+    """Everything but the application's output, which only GetSession has."""
+
     LIMIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     SORT_BY_FIELD_NUMBER: _builtins.int
@@ -542,14 +674,42 @@ class ListSessionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    INCLUDE_ENDED_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Optional. Maximum number to return."""
-    offset: _builtins.int
-    """Optional. Number to skip. Prefer `page_token`, which costs the same on every page."""
-    sort_by: _builtins.str
-    """Optional. The field to sort by."""
-    order: _builtins.str
-    """Optional. The direction to sort in."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def offset(self) -> _builtins.int:
+        """Optional. Use `page_token`, which costs the same on every page. Number to skip."""
+
+    @offset.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def offset(self, value: _builtins.int) -> None:
+        """Optional. Use `page_token`, which costs the same on every page. Number to skip."""
+
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def sort_by(self) -> _builtins.str:
+        """Optional. Use `order_by`. The field to sort by."""
+
+    @sort_by.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def sort_by(self, value: _builtins.str) -> None:
+        """Optional. Use `order_by`. The field to sort by."""
+
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def order(self) -> _builtins.str:
+        """Optional. Use `order_by`. The direction to sort in."""
+
+    @order.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def order(self, value: _builtins.str) -> None:
+        """Optional. Use `order_by`. The direction to sort in."""
+
     username: _builtins.str
     """Optional. Only sessions of this user."""
     application: _builtins.str
@@ -561,6 +721,21 @@ class ListSessionsRequest(_message.Message):
     value of a label; or, from six characters on, in their `session_id`. ASCII letters match in both cases. Of lists by
     `label` or `search`, `count` is capped at 1,000.
     """
+    filter: _builtins.str
+    """Optional. Only sessions that match: `state = "FAILED" AND ended_time > "2026-11-01T00:00:00Z"`; a subset of AIP-160
+    over `session_id`, `state`, `condition`, `end_reason`, `username`, `application`, `application_version`, `profile`,
+    `node`, `device`, `priority`, `labels.KEY`, `created_time`, `ready_time` and `ended_time`. See docs/filters.md.
+    Sessions that have ended are included if the filter names `state`, `end_reason` or `ended_time`, or with
+    `include_ended`.
+    """
+    order_by: _builtins.str
+    """Optional. `created_time`, `ended_time`, `username` or `priority`, with ` desc` for the other direction; sessions that
+    are equal in it are in the order of their ids. Default `created_time`. Not together with `sort_by` or `order`.
+    """
+    include_ended: _builtins.bool
+    """Optional. Also those that have ended."""
+    view: Global___ListSessionsRequest.View.ValueType
+    """Optional. How much of each session."""
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. Only sessions created at this time or later."""
@@ -592,10 +767,14 @@ class ListSessionsRequest(_message.Message):
         page_token: _builtins.str = ...,
         label: _abc.Iterable[_builtins.str] | None = ...,
         search: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        include_ended: _builtins.bool = ...,
+        view: Global___ListSessionsRequest.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "from_time", b"from_time", "limit", b"limit", "offset", b"offset", "to_time", b"to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "application", b"application", "from_time", b"from_time", "label", b"label", "limit", b"limit", "offset", b"offset", "order", b"order", "page_token", b"page_token", "search", b"search", "sort_by", b"sort_by", "state", b"state", "to_time", b"to_time", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "application", b"application", "filter", b"filter", "from_time", b"from_time", "include_ended", b"include_ended", "label", b"label", "limit", b"limit", "offset", b"offset", "order", b"order", "order_by", b"order_by", "page_token", b"page_token", "search", b"search", "sort_by", b"sort_by", "state", b"state", "to_time", b"to_time", "username", b"username", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -620,16 +799,27 @@ class ListSessionsResponse(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """Number of all matches, up to 10,000."""
     count_is_capped: _builtins.bool
     """Whether there are more than `count`."""
     limit: _builtins.int
     """The limit that was applied."""
-    offset: _builtins.int
-    """The offset that was applied."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def offset(self) -> _builtins.int:
+        """The offset that was applied."""
+
+    @offset.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def offset(self, value: _builtins.int) -> None:
+        """The offset that was applied."""
+
     next_page_token: _builtins.str
-    """The `page_token` of the next page; empty on the last one."""
+    """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""
+    cursor: _builtins.str
+    """Where FollowSessions continues without a gap after this answer."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
         """The sessions."""
@@ -643,10 +833,11 @@ class ListSessionsResponse(_message.Message):
         limit: _builtins.int = ...,
         offset: _builtins.int = ...,
         next_page_token: _builtins.str = ...,
+        cursor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "count_is_capped", b"count_is_capped", "items", b"items", "limit", b"limit", "next_page_token", b"next_page_token", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "count_is_capped", b"count_is_capped", "cursor", b"cursor", "items", b"items", "limit", b"limit", "next_page_token", b"next_page_token", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -688,6 +879,8 @@ class CreateSessionRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     USERNAME_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Required. The application's id."""
     application_version: _builtins.str
@@ -695,13 +888,15 @@ class CreateSessionRequest(_message.Message):
     profile: _builtins.str
     """Optional. A named bundle of needs and limits; it must match the application and version."""
     request_id: _builtins.str
-    """Optional. Makes retries safe: the same id from the same caller gives the same session for 24 hours.
-    The `Idempotency-Key` header is another way to send it.
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
     """
     priority: _builtins.int
     """Optional. Higher is placed first; above 0 only for services and operators."""
     username: _builtins.str
     """Optional. The owner of the session; other than the caller only for services and operators."""
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     @_builtins.property
     def application_arguments(self) -> _struct_pb2.Struct:
         """Optional. Its arguments: those that the version declares, and for every version
@@ -709,16 +904,22 @@ class CreateSessionRequest(_message.Message):
         """
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def max_duration(self) -> _duration_pb2.Duration:
-        """Optional. Maximum duration, from ready; at most the version's or profile's limit."""
+        """Optional. Use `limits`. Maximum duration, from ready; at most the version's or profile's limit."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Optional. Maximum time without viewers or input."""
+        """Optional. Use `limits`. Maximum time without viewers or input."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Optional. The caller's own labels."""
+
+    @_builtins.property
+    def limits(self) -> _application_pb2.Limits:
+        """Optional. Limits that are stricter than those of the version or profile."""
 
     def __init__(
         self,
@@ -733,14 +934,60 @@ class CreateSessionRequest(_message.Message):
         priority: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         username: _builtins.str = ...,
+        limits: _application_pb2.Limits | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["application_arguments", b"application_arguments", "idle_timeout", b"idle_timeout", "max_duration", b"max_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application_arguments", b"application_arguments", "idle_timeout", b"idle_timeout", "limits", b"limits", "max_duration", b"max_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "application_arguments", b"application_arguments", "application_version", b"application_version", "idle_timeout", b"idle_timeout", "labels", b"labels", "max_duration", b"max_duration", "priority", b"priority", "profile", b"profile", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "application_arguments", b"application_arguments", "application_version", b"application_version", "idle_timeout", b"idle_timeout", "labels", b"labels", "limits", b"limits", "max_duration", b"max_duration", "priority", b"priority", "profile", b"profile", "request_id", b"request_id", "username", b"username", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSessionRequest: _TypeAlias = CreateSessionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSessionRequest(_message.Message):
+    """The change of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """Required. The session, with its id and the members to change."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. The members to change: `labels`, `labels.team`, `priority`, `limits.max_duration`. A member that is named and absent is cleared. Empty: all that are present."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "session", b"session", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSessionRequest: _TypeAlias = UpdateSessionRequest  # noqa: Y015
 
 @_typing.final
 class TerminateSessionRequest(_message.Message):
@@ -749,16 +996,30 @@ class TerminateSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Required. The session's id."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "session_id", b"session_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,22 +1034,44 @@ class TerminateSessionResponse(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     SATUS_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
-    status: _builtins.str
-    """Always `deleted`."""
-    satus: _builtins.str
-    """Always `deleted`. The published document spells the member so, and clients read it."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def status(self) -> _builtins.str:
+        """Use `session`. Always `deleted`."""
+
+    @status.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def status(self, value: _builtins.str) -> None:
+        """Use `session`. Always `deleted`."""
+
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def satus(self) -> _builtins.str:
+        """Use `session`. Always `deleted`."""
+
+    @satus.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def satus(self, value: _builtins.str) -> None:
+        """Use `session`. Always `deleted`."""
+
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """The session as it is now: TERMINATING until its device is free."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         status: _builtins.str = ...,
         satus: _builtins.str = ...,
+        session: Global___Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["satus", b"satus", "session_id", b"session_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["satus", b"satus", "session", b"session", "session_id", b"session_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -871,6 +1154,127 @@ class WatchSessionsRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchSessionsRequest: _TypeAlias = WatchSessionsRequest  # noqa: Y015
+
+@_typing.final
+class FollowSessionsRequest(_message.Message):
+    """Selects the sessions to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURSOR_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    APPLICATION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Optional. Where to continue: the `cursor` of a list or of this stream; only what changed since is sent. Opaque.
+    One that is no longer kept is refused with OUT_OF_RANGE and CURSOR_GONE: list again. `Last-Event-ID` sets it.
+    """
+    session_id: _builtins.str
+    """Optional. Only this session; the stream ends after it has ended."""
+    filter: _builtins.str
+    """Optional. Only sessions that match, as in ListSessions. One that no longer matches is REMOVED."""
+    username: _builtins.str
+    """Optional. Only sessions of this user."""
+    application: _builtins.str
+    """Optional. Only sessions of this application."""
+    @_builtins.property
+    def state(self) -> _containers.RepeatedScalarFieldContainer[Global___Session.State.ValueType]:
+        """Optional. Only sessions in one of these states. Without it those that have not ended, and the ends of these."""
+
+    @_builtins.property
+    def label(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Only sessions with this label, as `key=value`; repeat it for sessions that have all of them."""
+
+    def __init__(
+        self,
+        *,
+        cursor: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        username: _builtins.str = ...,
+        application: _builtins.str = ...,
+        state: _abc.Iterable[Global___Session.State.ValueType] | None = ...,
+        label: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cursor", b"cursor", "filter", b"filter", "label", b"label", "session_id", b"session_id", "state", b"state", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowSessionsRequest: _TypeAlias = FollowSessionsRequest  # noqa: Y015
+
+@_typing.final
+class FollowSessionsResponse(_message.Message):
+    """One frame of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Change:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[FollowSessionsResponse._Change.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CHANGE_UNSPECIFIED: FollowSessionsResponse._Change.ValueType  # 0
+        """Not used."""
+        SET: FollowSessionsResponse._Change.ValueType  # 1
+        """The session is like this now."""
+        REMOVED: FollowSessionsResponse._Change.ValueType  # 2
+        """The session no longer matches, or was deleted after its retention; only its id is set."""
+        SYNCED: FollowSessionsResponse._Change.ValueType  # 3
+        """All sessions that match have been sent; changes follow. Without a session."""
+        BOOKMARK: FollowSessionsResponse._Change.ValueType  # 4
+        """Nothing happened for a while; `cursor` has moved on. Without a session."""
+
+    class Change(_Change, metaclass=_ChangeEnumTypeWrapper):
+        """What happened. New values may be added."""
+
+    CHANGE_UNSPECIFIED: FollowSessionsResponse.Change.ValueType  # 0
+    """Not used."""
+    SET: FollowSessionsResponse.Change.ValueType  # 1
+    """The session is like this now."""
+    REMOVED: FollowSessionsResponse.Change.ValueType  # 2
+    """The session no longer matches, or was deleted after its retention; only its id is set."""
+    SYNCED: FollowSessionsResponse.Change.ValueType  # 3
+    """All sessions that match have been sent; changes follow. Without a session."""
+    BOOKMARK: FollowSessionsResponse.Change.ValueType  # 4
+    """Nothing happened for a while; `cursor` has moved on. Without a session."""
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    change: Global___FollowSessionsResponse.Change.ValueType
+    """What happened."""
+    cursor: _builtins.str
+    """Where to continue after this frame. Opaque."""
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """The session, for SET and REMOVED."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the frame was made, on the control plane's clock."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___FollowSessionsResponse.Change.ValueType = ...,
+        session: Global___Session | None = ...,
+        cursor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "cursor", b"cursor", "session", b"session", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowSessionsResponse: _TypeAlias = FollowSessionsResponse  # noqa: Y015
 
 @_typing.final
 class ConnectSessionRequest(_message.Message):
@@ -976,8 +1380,19 @@ class ExtendSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EXTEND_BY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Required. The session's id."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
     @_builtins.property
     def extend_by(self) -> _duration_pb2.Duration:
         """Required. The additional time; in total at most the version's or profile's limit."""
@@ -987,10 +1402,13 @@ class ExtendSessionRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         extend_by: _duration_pb2.Duration | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["extend_by", b"extend_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["extend_by", b"extend_by", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "extend_by", b"extend_by", "request_id", b"request_id", "session_id", b"session_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1194,6 +1612,8 @@ class ExplainPlacementResponse(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     NODE_COUNT_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    WAIT_REASONS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_WAIT_DURATION_FIELD_NUMBER: _builtins.int
     fits: _builtins.bool
     """Whether it would be placed now."""
     node: _builtins.str
@@ -1205,16 +1625,26 @@ class ExplainPlacementResponse(_message.Message):
     node_count: _builtins.int
     """Number of all nodes."""
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def eta(self) -> _duration_pb2.Duration:
-        """Estimated waiting time; unset if it is not known."""
+        """Use `estimated_wait_duration`."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainPlacementResponse.NodeVerdict]:
         """The verdicts of up to 100 nodes: the one it would be placed on, and some of each kind."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The verdicts counted over all nodes and devices, most frequent first: `NO_SLOT: 3 devices`."""
+        """Use `wait_reasons`. The verdicts counted over all nodes and devices, most frequent first: `NO_SLOT: 3 devices`."""
+
+    @_builtins.property
+    def wait_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session.WaitReason]:
+        """The verdicts counted over all nodes and devices, most frequent first."""
+
+    @_builtins.property
+    def estimated_wait_duration(self) -> _duration_pb2.Duration:
+        """Estimated waiting time; unset if it is not known."""
 
     def __init__(
         self,
@@ -1227,10 +1657,12 @@ class ExplainPlacementResponse(_message.Message):
         nodes: _abc.Iterable[Global___ExplainPlacementResponse.NodeVerdict] | None = ...,
         node_count: _builtins.int = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
+        wait_reasons: _abc.Iterable[Global___Session.WaitReason] | None = ...,
+        estimated_wait_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_wait_duration", b"estimated_wait_duration", "eta", b"eta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "eta", b"eta", "fits", b"fits", "node", b"node", "node_count", b"node_count", "nodes", b"nodes", "queue_position", b"queue_position", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "estimated_wait_duration", b"estimated_wait_duration", "eta", b"eta", "fits", b"fits", "node", b"node", "node_count", b"node_count", "nodes", b"nodes", "queue_position", b"queue_position", "reasons", b"reasons", "wait_reasons", b"wait_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class StreamingServiceStub:
-    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions.
+    """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
+    footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
     """
 
     def __init__(self, channel):
@@ -43,6 +44,11 @@ class StreamingServiceStub:
         self.CreateSession = channel.unary_unary(
                 '/footlights.v1.StreamingService/CreateSession',
                 request_serializer=footlights_dot_v1_dot_session__pb2.CreateSessionRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_session__pb2.Session.FromString,
+                _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/footlights.v1.StreamingService/UpdateSession',
+                request_serializer=footlights_dot_v1_dot_session__pb2.UpdateSessionRequest.SerializeToString,
                 response_deserializer=footlights_dot_v1_dot_session__pb2.Session.FromString,
                 _registered_method=True)
         self.TerminateSession = channel.unary_unary(
@@ -64,6 +70,11 @@ class StreamingServiceStub:
                 '/footlights.v1.StreamingService/WatchSessions',
                 request_serializer=footlights_dot_v1_dot_session__pb2.WatchSessionsRequest.SerializeToString,
                 response_deserializer=footlights_dot_v1_dot_session__pb2.Session.FromString,
+                _registered_method=True)
+        self.FollowSessions = channel.unary_stream(
+                '/footlights.v1.StreamingService/FollowSessions',
+                request_serializer=footlights_dot_v1_dot_session__pb2.FollowSessionsRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_session__pb2.FollowSessionsResponse.FromString,
                 _registered_method=True)
         self.ConnectSession = channel.unary_unary(
                 '/footlights.v1.StreamingService/ConnectSession',
@@ -93,7 +104,8 @@ class StreamingServiceStub:
 
 
 class StreamingServiceServicer:
-    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions.
+    """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
+    footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
     """
 
     def ListSessions(self, request, context):
@@ -107,6 +119,13 @@ class StreamingServiceServicer:
     def CreateSession(self, request, context):
         """Creates a session: finds a free device and starts the application on it. Answers at once; the
         session is the operation, and its `state` and `timeline` are the progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Changes a session that has not ended: labels, limits, and priority while it waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,14 +146,22 @@ class StreamingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSession(self, request, context):
-        """Streams one session: now and at every change, until it has ended.
+        """Use FollowSessions. Streams one session: now and at every change, until it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSessions(self, request, context):
-        """Streams every session that the caller may see: now and at every change.
+        """Use FollowSessions. Streams every session that the caller may see: now and at every change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowSessions(self, request, context):
+        """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
+        it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +216,11 @@ def add_StreamingServiceServicer_to_server(servicer, server):
                     request_deserializer=footlights_dot_v1_dot_session__pb2.CreateSessionRequest.FromString,
                     response_serializer=footlights_dot_v1_dot_session__pb2.Session.SerializeToString,
             ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=footlights_dot_v1_dot_session__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_session__pb2.Session.SerializeToString,
+            ),
             'TerminateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.TerminateSession,
                     request_deserializer=footlights_dot_v1_dot_session__pb2.TerminateSessionRequest.FromString,
@@ -208,6 +240,11 @@ def add_StreamingServiceServicer_to_server(servicer, server):
                     servicer.WatchSessions,
                     request_deserializer=footlights_dot_v1_dot_session__pb2.WatchSessionsRequest.FromString,
                     response_serializer=footlights_dot_v1_dot_session__pb2.Session.SerializeToString,
+            ),
+            'FollowSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowSessions,
+                    request_deserializer=footlights_dot_v1_dot_session__pb2.FollowSessionsRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_session__pb2.FollowSessionsResponse.SerializeToString,
             ),
             'ConnectSession': grpc.unary_unary_rpc_method_handler(
                     servicer.ConnectSession,
@@ -243,7 +280,8 @@ def add_StreamingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StreamingService:
-    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions.
+    """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
+    footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
     """
 
     @staticmethod
@@ -289,6 +327,33 @@ class StreamingService:
             target,
             '/footlights.v1.StreamingService/CreateSession',
             footlights_dot_v1_dot_session__pb2.CreateSessionRequest.SerializeToString,
+            footlights_dot_v1_dot_session__pb2.Session.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.StreamingService/UpdateSession',
+            footlights_dot_v1_dot_session__pb2.UpdateSessionRequest.SerializeToString,
             footlights_dot_v1_dot_session__pb2.Session.FromString,
             options,
             channel_credentials,
@@ -398,6 +463,33 @@ class StreamingService:
             '/footlights.v1.StreamingService/WatchSessions',
             footlights_dot_v1_dot_session__pb2.WatchSessionsRequest.SerializeToString,
             footlights_dot_v1_dot_session__pb2.Session.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/footlights.v1.StreamingService/FollowSessions',
+            footlights_dot_v1_dot_session__pb2.FollowSessionsRequest.SerializeToString,
+            footlights_dot_v1_dot_session__pb2.FollowSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

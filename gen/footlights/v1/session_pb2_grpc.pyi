@@ -7,6 +7,7 @@ from collections import abc as _abc
 from footlights.v1 import session_pb2 as _session_pb2
 from grpc import aio as _aio
 import abc as _abc_1
+import builtins as _builtins
 import grpc as _grpc
 import sys
 import typing as _typing
@@ -15,6 +16,11 @@ if sys.version_info >= (3, 11):
     from typing import Self as _Self
 else:
     from typing_extensions import Self as _Self
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 _T = _typing.TypeVar("_T")
 
@@ -27,7 +33,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StreamingServiceStub:
-    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions."""
+    """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
+    footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -41,14 +49,24 @@ class StreamingServiceStub:
     """Creates a session: finds a free device and starts the application on it. Answers at once; the
     session is the operation, and its `state` and `timeline` are the progress.
     """
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]
+    """Changes a session that has not ended: labels, limits, and priority while it waits."""
     TerminateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]
     """Terminates a session in any state. Terminating twice gives the same answer."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]
     """Gets one session."""
-    WatchSession: _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]
-    """Streams one session: now and at every change, until it has ended."""
-    WatchSessions: _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]
-    """Streams every session that the caller may see: now and at every change."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def WatchSession(self) -> _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]:
+        """Use FollowSessions. Streams one session: now and at every change, until it has ended."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def WatchSessions(self) -> _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]:
+        """Use FollowSessions. Streams every session that the caller may see: now and at every change."""
+    FollowSessions: _grpc.UnaryStreamMultiCallable[_session_pb2.FollowSessionsRequest, _session_pb2.FollowSessionsResponse]
+    """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
+    it has ended.
+    """
     ConnectSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.ConnectSessionRequest, _session_pb2.ConnectSessionResponse]
     """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
     ExtendSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.ExtendSessionRequest, _session_pb2.Session]
@@ -64,7 +82,9 @@ class StreamingServiceStub:
 
 @_typing.type_check_only
 class StreamingServiceAsyncStub(StreamingServiceStub):
-    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions."""
+    """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
+    footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -75,14 +95,24 @@ class StreamingServiceAsyncStub(StreamingServiceStub):
     """Creates a session: finds a free device and starts the application on it. Answers at once; the
     session is the operation, and its `state` and `timeline` are the progress.
     """
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
+    """Changes a session that has not ended: labels, limits, and priority while it waits."""
     TerminateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]  # type: ignore[assignment]
     """Terminates a session in any state. Terminating twice gives the same answer."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Gets one session."""
-    WatchSession: _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Streams one session: now and at every change, until it has ended."""
-    WatchSessions: _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Streams every session that the caller may see: now and at every change."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def WatchSession(self) -> _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]:  # type: ignore[override]
+        """Use FollowSessions. Streams one session: now and at every change, until it has ended."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def WatchSessions(self) -> _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]:  # type: ignore[override]
+        """Use FollowSessions. Streams every session that the caller may see: now and at every change."""
+    FollowSessions: _aio.UnaryStreamMultiCallable[_session_pb2.FollowSessionsRequest, _session_pb2.FollowSessionsResponse]  # type: ignore[assignment]
+    """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
+    it has ended.
+    """
     ConnectSession: _aio.UnaryUnaryMultiCallable[_session_pb2.ConnectSessionRequest, _session_pb2.ConnectSessionResponse]  # type: ignore[assignment]
     """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
     ExtendSession: _aio.UnaryUnaryMultiCallable[_session_pb2.ExtendSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
@@ -97,7 +127,9 @@ class StreamingServiceAsyncStub(StreamingServiceStub):
     """
 
 class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Starts, lists and ends streaming sessions: the Application Streaming API 2.0.0, with extensions."""
+    """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
+    footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+    """
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -120,6 +152,14 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _session_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
+        """Changes a session that has not ended: labels, limits, and priority while it waits."""
+
+    @_abc_1.abstractmethod
     def TerminateSession(
         self,
         request: _session_pb2.TerminateSessionRequest,
@@ -135,21 +175,33 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
         """Gets one session."""
 
+    @_deprecated("""Use FollowSessions. Streams one session: now and at every change, until it has ended.""")
     @_abc_1.abstractmethod
     def WatchSession(
         self,
         request: _session_pb2.WatchSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.Session], _abc.AsyncIterator[_session_pb2.Session]]:
-        """Streams one session: now and at every change, until it has ended."""
+        """Use FollowSessions. Streams one session: now and at every change, until it has ended."""
 
+    @_deprecated("""Use FollowSessions. Streams every session that the caller may see: now and at every change.""")
     @_abc_1.abstractmethod
     def WatchSessions(
         self,
         request: _session_pb2.WatchSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.Session], _abc.AsyncIterator[_session_pb2.Session]]:
-        """Streams every session that the caller may see: now and at every change."""
+        """Use FollowSessions. Streams every session that the caller may see: now and at every change."""
+
+    @_abc_1.abstractmethod
+    def FollowSessions(
+        self,
+        request: _session_pb2.FollowSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_pb2.FollowSessionsResponse], _abc.AsyncIterator[_session_pb2.FollowSessionsResponse]]:
+        """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
+        it has ended.
+        """
 
     @_abc_1.abstractmethod
     def ConnectSession(

@@ -30,13 +30,14 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ootlights/v1/token.proto\x12\rfootlights.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x02\n\x05Token\x12\x16\n\x08token_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x04role\x18\x02 \x01(\x0e\x32\x19.footlights.v1.Token.RoleB\x04\xe2\x41\x01\x03\x12\x15\n\x07subject\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x63reated_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0crevoked_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tDEVELOPER\x10\x01\x12\x0b\n\x07SERVICE\x10\x02\x12\x0c\n\x08OPERATOR\x10\x03\x12\x08\n\x04NODE\x10\x04\"\xb1\x01\n\x12\x43reateTokenRequest\x12-\n\x04role\x18\x01 \x01(\x0e\x32\x19.footlights.v1.Token.RoleB\x04\xe2\x41\x01\x02\x12\x1c\n\x07subject\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80\x08\x12,\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"J\n\x13\x43reateTokenResponse\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12#\n\x05token\x18\x02 \x01(\x0b\x32\x14.footlights.v1.Token\"\x13\n\x11ListTokensRequest\"9\n\x12ListTokensResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.footlights.v1.Token\",\n\x12RevokeTokenRequest\x12\x16\n\x08token_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x12\n\x10GetCallerRequest\"o\n\x06\x43\x61ller\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\'\n\x04role\x18\x02 \x01(\x0e\x32\x19.footlights.v1.Token.Role\x12\x13\n\x0bpermissions\x18\x03 \x03(\t\x12\x16\n\x0eserver_version\x18\x04 \x01(\t2\xd4\x03\n\x0cTokenService\x12x\n\x0b\x43reateToken\x12!.footlights.v1.CreateTokenRequest\x1a\".footlights.v1.CreateTokenResponse\"\"\xba\xe1\x18\x0ctokens.write\x82\xd3\xe4\x93\x02\x0c\"\x07/tokens:\x01*\x12q\n\nListTokens\x12 .footlights.v1.ListTokensRequest\x1a!.footlights.v1.ListTokensResponse\"\x1e\xba\xe1\x18\x0btokens.read\x82\xd3\xe4\x93\x02\t\x12\x07/tokens\x12r\n\x0bRevokeToken\x12!.footlights.v1.RevokeTokenRequest\x1a\x14.footlights.v1.Token\"*\xba\xe1\x18\x0ctokens.write\x82\xd3\xe4\x93\x02\x14*\x12/tokens/{token_id}\x12\x63\n\tGetCaller\x12\x1f.footlights.v1.GetCallerRequest\x1a\x15.footlights.v1.Caller\"\x1e\xba\xe1\x18\x0b\x63\x61ller.read\x82\xd3\xe4\x93\x02\t\x12\x07/callerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ootlights/v1/token.proto\x12\rfootlights.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x02\n\x05Token\x12\x16\n\x08token_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x04role\x18\x02 \x01(\x0e\x32\x19.footlights.v1.Token.RoleB\x04\xe2\x41\x01\x03\x12\x15\n\x07subject\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x63reated_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0crevoked_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tDEVELOPER\x10\x01\x12\x0b\n\x07SERVICE\x10\x02\x12\x0c\n\x08OPERATOR\x10\x03\x12\x08\n\x04NODE\x10\x04\"\x80\x02\n\x12\x43reateTokenRequest\x12-\n\x04role\x18\x01 \x01(\x0e\x32\x19.footlights.v1.Token.RoleB\x04\xe2\x41\x01\x02\x12\x1c\n\x07subject\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80\x08\x12,\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\nrequest_id\x18\x05 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"J\n\x13\x43reateTokenResponse\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12#\n\x05token\x18\x02 \x01(\x0b\x32\x14.footlights.v1.Token\"g\n\x11ListTokensRequest\x12\'\n\x05limit\x18\x01 \x01(\x05\x42\x13\xe2\x41\x01\x01\xf2\xe0\x18\x0b\n\x02\x35\x30\x10\x01\x18\xe8\x07 \x01H\x00\x88\x01\x01\x12\x1f\n\npage_token\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80 B\x08\n\x06_limit\"R\n\x12ListTokensResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.footlights.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x12RevokeTokenRequest\x12\x16\n\x08token_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\nrequest_id\x18\x02 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x12\n\x10GetCallerRequest\"o\n\x06\x43\x61ller\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\'\n\x04role\x18\x02 \x01(\x0e\x32\x19.footlights.v1.Token.Role\x12\x13\n\x0bpermissions\x18\x03 \x03(\t\x12\x16\n\x0eserver_version\x18\x04 \x01(\t2\xdc\x04\n\x0cTokenService\x12\x9c\x01\n\x0b\x43reateToken\x12!.footlights.v1.CreateTokenRequest\x1a\".footlights.v1.CreateTokenResponse\"F\xea\xe0\x18\x04\x38\x01@\x01\xfa\xe0\x18\x07/tokens\xba\xe1\x18\x0ctokens.write\x82\xd3\xe4\x93\x02\x1d\"\n/v1/tokens:\x01*Z\x0c\"\x07/tokens:\x01*\x12\x8a\x01\n\nListTokens\x12 .footlights.v1.ListTokensRequest\x1a!.footlights.v1.ListTokensResponse\"7\xfa\xe0\x18\x07/tokens\xba\xe1\x18\x0btokens.read\x82\xd3\xe4\x93\x02\x17\x12\n/v1/tokensZ\t\x12\x07/tokens\x12\xa1\x01\n\x0bRevokeToken\x12!.footlights.v1.RevokeTokenRequest\x1a\x14.footlights.v1.Token\"Y\xfa\xe0\x18\x12/tokens/{token_id}\xba\xe1\x18\x0ctokens.write\x82\xd3\xe4\x93\x02-*\x15/v1/tokens/{token_id}Z\x14*\x12/tokens/{token_id}\x12|\n\tGetCaller\x12\x1f.footlights.v1.GetCallerRequest\x1a\x15.footlights.v1.Caller\"7\xfa\xe0\x18\x07/caller\xba\xe1\x18\x0b\x63\x61ller.read\x82\xd3\xe4\x93\x02\x17\x12\n/v1/callerZ\t\x12\x07/callerBl\n\x11\x64\x65v.footlights.v1B\nTokenProtoP\x01Z-footlights.dev/api/footlights/v1;footlightsv1\x82\xe1\x18\x18\n\n2026-12-01\x12\n2027-12-01b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'footlights.v1.token_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.footlights.v1B\nTokenProtoP\001Z-footlights.dev/api/footlights/v1;footlightsv1\202\341\030\030\n\n2026-12-01\022\n2027-12-01'
   _globals['_TOKEN'].fields_by_name['token_id']._loaded_options = None
   _globals['_TOKEN'].fields_by_name['token_id']._serialized_options = b'\342A\001\003'
   _globals['_TOKEN'].fields_by_name['role']._loaded_options = None
@@ -59,34 +60,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETOKENREQUEST'].fields_by_name['description']._serialized_options = b'\342A\001\001\362\340\030\0038\200\010'
   _globals['_CREATETOKENREQUEST'].fields_by_name['ttl']._loaded_options = None
   _globals['_CREATETOKENREQUEST'].fields_by_name['ttl']._serialized_options = b'\342A\001\001'
+  _globals['_CREATETOKENREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATETOKENREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\362\340\030\0248\200\001R\017Idempotency-Key'
+  _globals['_CREATETOKENREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_CREATETOKENREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_LISTTOKENSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTTOKENSREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001\362\340\030\013\n\00250\020\001\030\350\007 \001'
+  _globals['_LISTTOKENSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTTOKENSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\362\340\030\0038\200 '
   _globals['_REVOKETOKENREQUEST'].fields_by_name['token_id']._loaded_options = None
   _globals['_REVOKETOKENREQUEST'].fields_by_name['token_id']._serialized_options = b'\342A\001\002'
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\362\340\030\0248\200\001R\017Idempotency-Key'
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_TOKENSERVICE'].methods_by_name['CreateToken']._loaded_options = None
-  _globals['_TOKENSERVICE'].methods_by_name['CreateToken']._serialized_options = b'\272\341\030\014tokens.write\202\323\344\223\002\014\"\007/tokens:\001*'
+  _globals['_TOKENSERVICE'].methods_by_name['CreateToken']._serialized_options = b'\352\340\030\0048\001@\001\372\340\030\007/tokens\272\341\030\014tokens.write\202\323\344\223\002\035\"\n/v1/tokens:\001*Z\014\"\007/tokens:\001*'
   _globals['_TOKENSERVICE'].methods_by_name['ListTokens']._loaded_options = None
-  _globals['_TOKENSERVICE'].methods_by_name['ListTokens']._serialized_options = b'\272\341\030\013tokens.read\202\323\344\223\002\t\022\007/tokens'
+  _globals['_TOKENSERVICE'].methods_by_name['ListTokens']._serialized_options = b'\372\340\030\007/tokens\272\341\030\013tokens.read\202\323\344\223\002\027\022\n/v1/tokensZ\t\022\007/tokens'
   _globals['_TOKENSERVICE'].methods_by_name['RevokeToken']._loaded_options = None
-  _globals['_TOKENSERVICE'].methods_by_name['RevokeToken']._serialized_options = b'\272\341\030\014tokens.write\202\323\344\223\002\024*\022/tokens/{token_id}'
+  _globals['_TOKENSERVICE'].methods_by_name['RevokeToken']._serialized_options = b'\372\340\030\022/tokens/{token_id}\272\341\030\014tokens.write\202\323\344\223\002-*\025/v1/tokens/{token_id}Z\024*\022/tokens/{token_id}'
   _globals['_TOKENSERVICE'].methods_by_name['GetCaller']._loaded_options = None
-  _globals['_TOKENSERVICE'].methods_by_name['GetCaller']._serialized_options = b'\272\341\030\013caller.read\202\323\344\223\002\t\022\007/caller'
+  _globals['_TOKENSERVICE'].methods_by_name['GetCaller']._serialized_options = b'\372\340\030\007/caller\272\341\030\013caller.read\202\323\344\223\002\027\022\n/v1/callerZ\t\022\007/caller'
   _globals['_TOKEN']._serialized_start=243
   _globals['_TOKEN']._serialized_end=620
   _globals['_TOKEN_ROLE']._serialized_start=540
   _globals['_TOKEN_ROLE']._serialized_end=620
   _globals['_CREATETOKENREQUEST']._serialized_start=623
-  _globals['_CREATETOKENREQUEST']._serialized_end=800
-  _globals['_CREATETOKENRESPONSE']._serialized_start=802
-  _globals['_CREATETOKENRESPONSE']._serialized_end=876
-  _globals['_LISTTOKENSREQUEST']._serialized_start=878
-  _globals['_LISTTOKENSREQUEST']._serialized_end=897
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=899
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=956
-  _globals['_REVOKETOKENREQUEST']._serialized_start=958
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1002
-  _globals['_GETCALLERREQUEST']._serialized_start=1004
-  _globals['_GETCALLERREQUEST']._serialized_end=1022
-  _globals['_CALLER']._serialized_start=1024
-  _globals['_CALLER']._serialized_end=1135
-  _globals['_TOKENSERVICE']._serialized_start=1138
-  _globals['_TOKENSERVICE']._serialized_end=1606
+  _globals['_CREATETOKENREQUEST']._serialized_end=879
+  _globals['_CREATETOKENRESPONSE']._serialized_start=881
+  _globals['_CREATETOKENRESPONSE']._serialized_end=955
+  _globals['_LISTTOKENSREQUEST']._serialized_start=957
+  _globals['_LISTTOKENSREQUEST']._serialized_end=1060
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=1062
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=1144
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1146
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1269
+  _globals['_GETCALLERREQUEST']._serialized_start=1271
+  _globals['_GETCALLERREQUEST']._serialized_end=1289
+  _globals['_CALLER']._serialized_start=1291
+  _globals['_CALLER']._serialized_end=1402
+  _globals['_TOKENSERVICE']._serialized_start=1405
+  _globals['_TOKENSERVICE']._serialized_end=2009
 # @@protoc_insertion_point(module_scope)

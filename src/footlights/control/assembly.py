@@ -51,12 +51,14 @@ from footlights.control.services.sessions.connect import SessionConnector
 from footlights.control.services.sessions.create import SessionCreator
 from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
+from footlights.control.services.streams import ApplicationStreamingService
 from footlights.control.services.tokens import TokenService
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor
 from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
+from footlights.ovc.v2 import application_streaming_pb2
 from footlights.store.cluster import database_time
 from footlights.store.cluster.revisions import check_key, cluster_id
 from footlights.store.nodes import node_rows
@@ -83,6 +85,7 @@ REST_SERVICES = tuple(
         (profile_pb2, "ProfileService"),
         (application_pb2, "ApplicationService"),
         (session_pb2, "StreamingService"),
+        (application_streaming_pb2, "ApplicationStreamingService"),
     )
 )
 """The services that have a REST form: the role ``api``."""
@@ -332,6 +335,7 @@ async def assemble(
             ProfileService(store, signals, clock),
             ApplicationService(store, signals, clock),
             sessions,
+            ApplicationStreamingService(sessions),
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
     registry, pipeline = Registry(services), Pipeline(authenticator, metrics)

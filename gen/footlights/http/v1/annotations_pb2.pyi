@@ -34,6 +34,9 @@ class Reply(_message.Message):
     EMPTY_BODY_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
     LAST_EVENT_ID_FIELD_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    NO_STORE_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     """Template of the Location header over fields of the response, for example "/stream/{session_id}".
     Omitted while a field in it is empty.
@@ -44,6 +47,14 @@ class Reply(_message.Message):
     """Path of the response field whose value is the id of the Server-Sent Event that carries the message."""
     last_event_id_field: _builtins.str
     """Path of the request field that is filled from the Last-Event-ID header, if the client sent one."""
+    event_type: _builtins.str
+    """Path of the response field, an enum or a string, whose value is the event type of the Server-Sent Event that
+    carries the message: in lower case, without it for an unspecified enum.
+    """
+    created: _builtins.bool
+    """Answer 201 where the status would be 200. Deprecated paths keep 200."""
+    no_store: _builtins.bool
+    """The answer has a secret: send `Cache-Control: no-store`."""
     @_builtins.property
     def accepted(self) -> Global___Accepted:
         """Answer 202 instead of 200 while the named field has one of the given values."""
@@ -56,14 +67,43 @@ class Reply(_message.Message):
         empty_body: _builtins.bool = ...,
         event_id: _builtins.str = ...,
         last_event_id_field: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        created: _builtins.bool = ...,
+        no_store: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "empty_body", b"empty_body", "event_id", b"event_id", "last_event_id_field", b"last_event_id_field", "location", b"location"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "created", b"created", "empty_body", b"empty_body", "event_id", b"event_id", "event_type", b"event_type", "last_event_id_field", b"last_event_id_field", "location", b"location", "no_store", b"no_store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reply: _TypeAlias = Reply  # noqa: Y015
+
+@_typing.final
+class Deprecation(_message.Message):
+    """The life of the deprecated paths of a file. Dates are in ISO 8601: `2026-12-01`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    SUNSET_FIELD_NUMBER: _builtins.int
+    since: _builtins.str
+    """The day from which the paths are deprecated."""
+    sunset: _builtins.str
+    """The day from which they may be missing: at least twelve months later."""
+    def __init__(
+        self,
+        *,
+        since: _builtins.str = ...,
+        sunset: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "sunset", b"sunset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deprecation: _TypeAlias = Deprecation  # noqa: Y015
 
 @_typing.final
 class Accepted(_message.Message):
@@ -108,6 +148,7 @@ class Rules(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     EXAMPLE_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
     default_value: _builtins.str
     """The value an absent field stands for, as JSON text."""
     minimum: _builtins.int
@@ -124,6 +165,11 @@ class Rules(_message.Message):
     """The maximum number of items of a repeated field or a map."""
     example: _builtins.str
     """An example value, as JSON text."""
+    header: _builtins.str
+    """The HTTP header that carries this field of a request beside the body, or of an answer. A request that has both must
+    have them equal; one with `Idempotency-Key` or `If-Match` to an RPC that has no field for it is refused. The value
+    of `If-Match` and `ETag` is quoted in the header and bare in the field (RFC 9110, section 8.8.3).
+    """
     @_builtins.property
     def allowed_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The allowed values."""
@@ -140,10 +186,11 @@ class Rules(_message.Message):
         max_length: _builtins.int | None = ...,
         max_items: _builtins.int | None = ...,
         example: _builtins.str = ...,
+        header: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_items", b"_max_items", "_max_length", b"_max_length", "_maximum", b"_maximum", "_minimum", b"_minimum", "max_items", b"max_items", "max_length", b"max_length", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_items", b"_max_items", "_max_length", b"_max_length", "_maximum", b"_maximum", "_minimum", b"_minimum", "allowed_values", b"allowed_values", "clamp_maximum", b"clamp_maximum", "default_value", b"default_value", "example", b"example", "max_items", b"max_items", "max_length", b"max_length", "maximum", b"maximum", "minimum", b"minimum", "pattern", b"pattern"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_items", b"_max_items", "_max_length", b"_max_length", "_maximum", b"_maximum", "_minimum", b"_minimum", "allowed_values", b"allowed_values", "clamp_maximum", b"clamp_maximum", "default_value", b"default_value", "example", b"example", "header", b"header", "max_items", b"max_items", "max_length", b"max_length", "maximum", b"maximum", "minimum", b"minimum", "pattern", b"pattern"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_items: _TypeAlias = _typing.Literal["max_items"]  # noqa: Y015
     _WhichOneofArgType__max_items: _TypeAlias = _typing.Literal["_max_items", b"_max_items"]  # noqa: Y015
@@ -165,8 +212,17 @@ class Rules(_message.Message):
 Global___Rules: _TypeAlias = Rules  # noqa: Y015
 
 REPLY_FIELD_NUMBER: _builtins.int
+DEPRECATED_PATHS_FIELD_NUMBER: _builtins.int
+DEPRECATION_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 reply: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Reply]
 """How the answer of an RPC is presented over HTTP."""
+deprecated_paths: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""Paths of the RPC's bindings that clients must stop using, as written in the bindings. They go on working until the
+file's sunset; their answers carry the headers Deprecation (RFC 9745), Sunset (RFC 8594) and a Link to the
+RPC's first path. All paths of an RPC that is itself deprecated are.
+"""
+deprecation: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Deprecation]
+"""When the deprecated paths of this file are removed."""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rules]
 """Which values a field takes. Read by validation and by OpenAPI; the gateway itself does not enforce it."""

@@ -167,6 +167,16 @@ class ApplicationService:
 
         return application_pb2.ListReleasesResponse(items=await self._store.read(read))
 
+    async def get_release(self, request: application_pb2.GetReleaseRequest, call: Call) -> application_pb2.Release:
+        """Not served yet."""
+        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+
+    async def update_release(
+        self, request: application_pb2.UpdateReleaseRequest, call: Call
+    ) -> application_pb2.Release:
+        """Not served yet."""
+        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+
     async def set_release(self, request: application_pb2.SetReleaseRequest, call: Call) -> application_pb2.Release:
         """Point a release at a version."""
         ids.check_slug("release", request.release)

@@ -85,6 +85,10 @@ class NodeService:
             deadline = self._clock() + timedelta(seconds=left)
         return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
 
+    async def update_node(self, request: node_pb2.UpdateNodeRequest, call: Call) -> node_pb2.Node:
+        """Not served yet."""
+        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+
     async def forget_node(self, request: node_pb2.ForgetNodeRequest, call: Call) -> node_pb2.ForgetNodeResponse:
         """Remove a node that will not come back, and end its sessions."""
         now = self._clock()

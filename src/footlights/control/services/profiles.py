@@ -45,6 +45,10 @@ class ProfileService:
             raise _missing(request.profile)
         return _message(row)
 
+    async def update_profile(self, request: profile_pb2.UpdateProfileRequest, call: Call) -> profile_pb2.Profile:
+        """Not served yet."""
+        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+
     async def set_profile(self, request: profile_pb2.SetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Create or replace a profile."""
         profile, now = request.profile, self._clock()

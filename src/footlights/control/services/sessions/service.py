@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights import errors
 from footlights.control.call import bounds
 from footlights.control.services.sessions import access, explain, extend, logs, request_checks, resolve, watch
 from footlights.control.services.sessions.present import list_sessions, show_session
@@ -82,6 +83,10 @@ class StreamingService:
             lambda tx: show_session(tx, access.find(tx, call.caller, request.session_id), self._origin)
         )
 
+    async def update_session(self, request: session_pb2.UpdateSessionRequest, call: Call) -> session_pb2.Session:
+        """Not served yet."""
+        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+
     async def terminate_session(
         self, request: session_pb2.TerminateSessionRequest, call: Call
     ) -> session_pb2.TerminateSessionResponse:
@@ -112,6 +117,13 @@ class StreamingService:
             after_revision=request.after_revision,
             origin=self._origin,
         )
+
+    async def follow_sessions(
+        self, request: session_pb2.FollowSessionsRequest, call: Call
+    ) -> AsyncIterator[session_pb2.FollowSessionsResponse]:
+        """Not served yet."""
+        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        yield
 
     async def connect_session(
         self, request: session_pb2.ConnectSessionRequest, call: Call
