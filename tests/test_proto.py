@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import combinations
 
 import pytest
@@ -85,49 +84,15 @@ def test_every_enums_zero_is_unspecified(enum: EnumDescriptor) -> None:
 # Comments
 
 
-def _elements(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every service, RPC, message, field, enum, value and extension, with its path (descriptor.proto, Location)."""
-    for s, service in enumerate(file.service):
-        yield service.name, (6, s)
-        yield from ((f"{service.name}.{method.name}", (6, s, 2, m)) for m, method in enumerate(service.method))
-    for e, extension in enumerate(file.extension):
-        yield extension.name, (7, e)
-    for e, enum in enumerate(file.enum_type):
-        yield from _enum(enum, (5, e), "")
-    for m, message in enumerate(file.message_type):
-        yield from _message(message, (4, m), "")
-
-
-def _message(
-    message: descriptor_pb2.DescriptorProto, path: tuple[int, ...], above: str
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    if message.options.map_entry:
-        return
-    name = f"{above}{message.name}"
-    yield name, path
-    yield from ((f"{name}.{field.name}", (*path, 2, f)) for f, field in enumerate(message.field))
-    yield from ((f"{name}.{oneof.name}", (*path, 8, o)) for o, oneof in enumerate(message.oneof_decl)
-                if not oneof.name.startswith("_"))  # fmt: skip
-    for n, nested in enumerate(message.nested_type):
-        yield from _message(nested, (*path, 3, n), f"{name}.")
-    for e, enum in enumerate(message.enum_type):
-        yield from _enum(enum, (*path, 4, e), f"{name}.")
-
-
-def _enum(
-    enum: descriptor_pb2.EnumDescriptorProto, path: tuple[int, ...], above: str
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{above}{enum.name}", path
-    yield from ((f"{above}{enum.name}.{value.name}", (*path, 2, v)) for v, value in enumerate(enum.value))
-
-
 @pytest.mark.parametrize("file", descriptors.image(), ids=lambda file: file.name)
 def test_everything_is_commented_in_a_sentence(file: descriptor_pb2.FileDescriptorProto) -> None:
     """The comments are the reference that users read in OpenAPI and in their editor (AIP-192)."""
     comments = {tuple(location.path): location.leading_comments.strip() for location in file.source_code_info.location}
 
-    missing = [name for name, path in _elements(file) if not comments.get(path, "")]
-    unfinished = [name for name, path in _elements(file) if comments.get(path, "") and comments[path][-1] not in ".`:"]
+    missing = [name for name, path in descriptors.elements(file) if not comments.get(path, "")]
+    unfinished = [
+        name for name, path in descriptors.elements(file) if comments.get(path, "") and comments[path][-1] not in ".`:"
+    ]
 
     assert missing == []
     assert unfinished == []
@@ -142,7 +107,7 @@ def test_a_fields_behaviour_is_what_its_comment_says_first(file: descriptor_pb2.
         field_behavior_pb2.OUTPUT_ONLY: ("Output only",),
     }
     comments = {tuple(location.path): location.leading_comments.strip() for location in file.source_code_info.location}
-    fields = {path: name for name, path in _elements(file)}
+    fields = {path: name for name, path in descriptors.elements(file)}
     wrong = [
         fields[4, m, 2, f]
         for m, message in enumerate(file.message_type)

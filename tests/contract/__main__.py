@@ -7,14 +7,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.contract import descriptors, golden
+from tests.contract import descriptors, golden, tables
 
 ROOT = Path(__file__).parents[2]
 
 
 def outputs() -> dict[Path, str]:
     """What each generated file must be."""
-    return {ROOT / "proto" / "contract.txt": golden.text(descriptors.files())}
+    versions = ROOT / "docs" / "api-versions.md"
+    return {
+        ROOT / "proto" / "contract.txt": golden.text(descriptors.files()),
+        versions: tables.fill(versions.read_text()),
+    }
 
 
 def differences(wanted: Mapping[Path, str]) -> str:
