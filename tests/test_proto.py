@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from footlights.v1 import permission_pb2
@@ -117,6 +118,54 @@ def test_a_fields_behaviour_is_what_its_comment_says_first(file: descriptor_pb2.
     ]
 
     assert wrong == []
+
+
+PUBLIC = descriptors.public_methods()
+COMMENTS = descriptors.comments()
+REPEATABLE = {"NO_SIDE_EFFECTS": "yes", "IDEMPOTENT": "yes", "IDEMPOTENCY_UNKNOWN": "with request_id"}
+EXPECTED_OF_FIELDS = {
+    "etag": "ETAG_MISMATCH",
+    "filter": "INVALID_FILTER",
+    "page_token": "INVALID_PAGE_TOKEN",
+    "request_id": "REQUEST_ID_REUSED",
+}
+ANNOUNCED = {
+    *("ABOVE_LIMIT", "CURSOR_GONE", "EMPTY_RESOURCE", "ETAG_MISMATCH", "INVALID_FILTER", "INVALID_PAGE_TOKEN"),
+    *("RELEASE_NOT_FOUND", "RELEASE_VERSION_MISSING", "SESSION_NOT_PENDING"),
+}
+"""Reasons of the calls of this release whose handlers are still to come."""
+
+
+def _reasons() -> set[str]:
+    """All reasons: those of the enum, and until there is one, those that the source names."""
+    for file in FILES:
+        if "ErrorReason" in file.enum_types_by_name:
+            return {value.name for value in file.enum_types_by_name["ErrorReason"].values}
+    source = [file.read_text() for file in (Path(__file__).parents[1] / "src" / "footlights").rglob("*.py")]
+    return {
+        name
+        for text in source
+        for name in re.findall(r'reason = "([A-Z_]+)"|reason="([A-Z_]+)"', text)
+        for name in name
+    }
+
+
+@pytest.mark.parametrize("method", PUBLIC, ids=lambda method: method.full_name)
+def test_an_rpc_says_its_errors_its_permission_and_whether_it_may_be_repeated(method: MethodDescriptor) -> None:
+    """In the last lines of its comment, which agree with its options and the fields of its request."""
+    text, _, facts = COMMENTS[method.full_name].partition("\n\n")
+    found = re.fullmatch(r"Errors: (.*)\. Permission: (.*)\. Repeatable: (.*)\.", " ".join(facts.split()))
+    assert text.strip()
+    assert found, facts
+    errors = [] if found[1] == "none of its own" else found[1].split(", ")
+    options = method.GetOptions()
+
+    assert found[2] == options.Extensions[permission_pb2.permission]
+    assert found[3] == REPEATABLE[options.IdempotencyLevel.Name(options.idempotency_level)]
+    assert set(errors) <= _reasons() | ANNOUNCED
+    assert len(errors) == len(set(errors))
+    for field, reason in EXPECTED_OF_FIELDS.items():
+        assert (reason in errors) == (field in method.input_type.fields_by_name), reason
 
 
 # Paths
