@@ -22,6 +22,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "retention_days": (1, 3650, "history is kept in the database"),
     "grant_ttl_s": (1.0, _DAY_S, "a grant cannot be revoked"),
     "turn_ttl_s": (1.0, 366 * _DAY_S, "a password for the relay cannot be revoked"),
+    "max_connection_age_s": (1.0, 20 * _DAY_S, "opening connections costs both sides"),
     "stop_delay_s": (0.0, 300.0, "a server that stops would seem to hang"),
 }
 """Setting -> least, most, and why it is bounded."""
@@ -81,6 +82,9 @@ class ServerSettings:
     """The secret that is shared with the relay (coturn: static-auth-secret)."""
     turn_ttl_s: float = 86400.0
     """How long a viewer's password for the relay is valid; longer than a session may last."""
+    max_connection_age_s: float = 1800.0
+    """The age at which a gRPC client is told to open another connection, so that load spreads again after an upgrade;
+    calls under way, links and watches continue on the old one."""
     stop_delay_s: float = 0.0
     """How long a server that stops goes on serving once it says that it is not ready, for load balancers to notice."""
     log_format: str = "console"
