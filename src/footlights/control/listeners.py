@@ -12,6 +12,7 @@ import contextlib
 import socket
 import ssl
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,11 +21,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from footlights.control import reflection
 from footlights.control.settings import ServerSettings, split_address
-from footlights.errors import FailedPrecondition
+from footlights.errors import DOMAIN, FailedPrecondition
+from footlights.http.server import ConnectionLimits, Connections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from footlights.control.observability.metrics import Metrics
     from footlights.supervision import Supervisor
 
     ASGIApp = Callable[..., Awaitable[None]]
@@ -72,10 +75,22 @@ class HttpListener:
         host, port = self._socket.getsockname()[:2]
         return host, port
 
-    async def serve(self, app: ASGIApp) -> None:
-        """Serve until ``stop`` was called."""
-        self._server = server = _Uvicorn(self._config(self._closing_connections(app)))
-        await server.serve(sockets=[self._socket])
+    async def serve(self, app: ASGIApp, supervisor: Supervisor, metrics: Metrics) -> None:
+        """Serve until ``stop`` was called; connections over a limit are counted in ``metrics``."""
+        limits = ConnectionLimits(
+            connections=self._settings.max_connections, connections_per_ip=self._settings.max_connections_per_ip
+        )
+        connections = Connections(limits, error_domain=DOMAIN, on_refused=partial(metrics.shed, "CONNECTIONS"))
+        config = self._config(self._closing_connections(app))
+        connections.configure(config)
+        self._server = server = _Uvicorn(config)
+        sweeping = asyncio.create_task(
+            supervisor.supervise("connections", connections.sweep, every_s=connections.PERIOD_S), name="sweep"
+        )
+        try:
+            await server.serve(sockets=[self._socket])
+        finally:
+            sweeping.cancel()
 
     def refuse_to_keep_connections(self) -> None:
         """Say ``Connection: close`` with every answer that begins from now on."""
@@ -122,7 +137,6 @@ class HttpListener:
             server_header=False,
             timeout_graceful_shutdown=self.GRACE_S,
             timeout_keep_alive=30,
-            ws="websockets-sansio",
         )
         if self._settings.tls_cert and self._settings.tls_key:
             config.ssl_certfile, config.ssl_keyfile = str(self._settings.tls_cert), str(self._settings.tls_key)

@@ -99,7 +99,7 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         await plane.replicas.join(peer_address)
         await grpc.start()
         tasks = {
-            "http": asyncio.create_task(http.serve(plane.app), name="http"),
+            "http": asyncio.create_task(http.serve(plane.app, plane.supervisor, plane.metrics), name="http"),
             "loops": asyncio.create_task(plane.loops(), name="loops"),
             "health": asyncio.create_task(grpc.follow(plane.readiness.problem, plane.supervisor), name="health"),
             "stop": asyncio.create_task(stop.wait(), name="stop"),
