@@ -54,7 +54,10 @@ class Answer:
 def error_answer(problem: FrontDoorError) -> Answer:
     """The answer to a request that is refused: a ``google.rpc.Status`` with its ``ErrorInfo``."""
     error = problem.error
-    body = json_format.MessageToDict(to_status(error), preserving_proto_field_name=True)
+    # As the gateway prints errors: with members that are empty.
+    body = json_format.MessageToDict(
+        to_status(error), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     headers = [(b"content-type", b"application/json")]
     if problem.http_status == 401:
         # RFC 6750 section 3: no error code where no credential was presented.
