@@ -83,7 +83,9 @@ async def test_the_document_that_is_served_is_valid(plane: Control) -> None:
     assert found["servers"] == [{"url": "/"}]
     assert {"200", "202", "default"} <= set(found["paths"]["/stream"]["post"]["responses"])
     assert {"201", "202", "default"} <= set(found["paths"]["/v1/sessions"]["post"]["responses"])
-    assert {"/stream/{session_id}/whep", "/stream/{session_id}/sign_in", "/metrics", "/readyz"} <= set(found["paths"])
+    assert {"/v1/sessions/{session_id}/whep", "/stream/{session_id}/sign_in", "/metrics", "/readyz"} <= set(
+        found["paths"]
+    )
     assert found["security"] == [{"bearer": []}]
     tags = {tag["name"] for tag in found["tags"] if tag["description"]}
     for operation in operations:

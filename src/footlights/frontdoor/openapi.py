@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-SESSION_PATHS: Final = ("/stream/{session_id}",)
+SESSION_PATHS: Final = ("/v1/sessions/{session_id}", "/stream/{session_id}")
 """Where sessions are whose signalling the front door has; the operations of each after the first are numbered."""
 
 _TAG: Final = "FrontDoor"

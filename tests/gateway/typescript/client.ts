@@ -115,7 +115,7 @@ export async function terminate(session_id: string): Promise<Session | undefined
 
 export async function connect(session_id: string, offer: string): Promise<string | undefined> {
   const { data: grant } = await client.POST("/v1/sessions/{session_id}:connect", { params: { path: { session_id } }, body: {} });
-  const { data: answer } = await client.POST("/stream/{session_id}/whep", {
+  const { data: answer } = await client.POST("/v1/sessions/{session_id}/whep", {
     params: { path: { session_id } },
     headers: { Authorization: `Bearer ${grant?.token ?? ""}`, "Content-Type": "application/sdp" },
     body: offer,
