@@ -281,6 +281,7 @@ def test_headers(shelves: dict[str, Any]) -> None:
         "ETag", "Location", "Cache-Control", "Idempotency-Replayed", "X-Request-Id",
     }  # fmt: skip
     assert set(change["responses"]["200"]["headers"]) == {"ETag", "X-Request-Id"}
+    assert [p["deprecated"] for p in paths["/v1/shelves:paint"]["get"]["parameters"] if "deprecated" in p] == [True]
     assert "412" in change["responses"]
     assert "412" not in make["responses"]
     assert set(components["responses"]["Unavailable"]["headers"]) == {"Retry-After", "X-Request-Id"}

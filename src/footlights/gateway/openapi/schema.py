@@ -152,6 +152,11 @@ class AnswerSchemas(Schemas):
     Bounds are those of requests, so an answer has none.
     """
 
+    def scalar(self, field: FieldDescriptor) -> Schema:
+        """The schema of a scalar or enum."""
+        schema = super().scalar(field)
+        return {key: value for key, value in schema.items() if key not in ("minimum", "maximum")}
+
     def field(self, field: FieldDescriptor) -> Schema:
         """The schema of a member, with its comment."""
         schema = self.whole(field)
