@@ -1,6 +1,6 @@
 """The document of the scratch service and of a service that uses every option.
 
-Covers ``document``, ``requests``, ``answers``, ``schema``, ``components``, ``deprecation``, ``comments``, ``docs``,
+Covers ``document``, ``requests``, ``answers``, ``schema``, ``components``, ``comments``, ``docs``,
 ``descriptors`` and ``errors``.
 """
 
@@ -96,7 +96,7 @@ message Frame {
 def shelves() -> dict[str, Any]:
     """The document of the shelves, strict, with proto names."""
     data = compiled(SHELVES)
-    options = Options(strict=True, use_proto_names=True, expose_headers=("idempotency-replayed",))
+    options = Options(strict=True, use_proto_names=True, name_status=True, expose_headers=("idempotency-replayed",))
     info = Info("Shelves", "1", servers=("/",), bearer=True, extensions={"x-software": "0.1"})
     found = document(from_set(data, ["shelves.v1.ShelfService"]), options, info, descriptor_set=data)
     validate(json.loads(json.dumps(found)))
@@ -275,7 +275,8 @@ def test_headers(shelves: dict[str, Any]) -> None:
     assert taken(make) == {"Idempotency-Key", "X-Request-Id"}
     assert taken(change) == {"If-Match", "X-Request-Id"}
     assert {p["name"] for p in change["parameters"] if "name" in p} == {"name", "update_mask", "etag"}
-    assert components["parameters"]["If-Match"]["schema"] == {"type": "string"}
+    assert "maxLength" not in components["parameters"]["If-Match"]["schema"]
+    assert components["schemas"]["Status"]["required"] == ["code", "message", "details", "status"]
     assert components["parameters"]["If-Match"]["in"] == "header"
     assert set(make["responses"]["201"]["headers"]) == {
         "ETag", "Location", "Cache-Control", "Idempotency-Replayed", "X-Request-Id",

@@ -104,8 +104,9 @@ GATEWAY_OPTIONS = Options(
     strict=True,
     use_proto_names=True,
     allow_delete_body=True,
-    forward_headers=("idempotency-key", "x-request-id"),
-    expose_headers=("x-request-id",),
+    forward_headers=("x-request-id",),
+    expose_headers=("idempotency-replayed", "x-request-id"),
+    name_status=True,
     error_domain=DOMAIN,
     default_timeout_s=30.0,
     max_timeout_s=300.0,
@@ -415,7 +416,16 @@ def _api(settings: ServerSettings, local: LocalCalls, pacing: Pacing, metrics: M
         cors_origins=settings.cors_origins,
         max_concurrent_calls=settings.max_concurrent_calls,
     )
-    gateway = Gateway(LocalUpstream(local), REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
+    gateway = Gateway(
+        LocalUpstream(local),
+        REST_SERVICES,
+        options,
+        on_overload=partial(metrics.shed, "CALLS"),
+        on_deprecated=metrics.deprecated,
+    )
+    for binding in gateway.bindings:
+        if binding.deprecation is not None:
+            metrics.deprecated(binding.http_method, binding.template.text, 0)
     return Api(gateway, console(), docs.routes(openapi_document(settings.public_url.rstrip("/"))))
 
 

@@ -15,9 +15,10 @@ _OFFER: Final = "application/sdp"
 _FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"grant": []}, {"grant_in_query": []}]
 _STATUS: Final = {
-    "type": "object", "required": ["code", "message", "details"],
+    "type": "object", "required": ["code", "status", "message", "details"],
     "properties": {
         "code": {"type": "integer"},
+        "status": {"type": "string"},
         "message": {"type": "string"},
         "details": {
             "type": "array",

@@ -1,9 +1,9 @@
 """OpenAPI 3.1 from descriptors, for any annotated service.
 
 ``document`` makes operations of the bindings and options that the gateway itself serves, so the two cannot differ:
-``requests`` their parameters and bodies, ``answers`` their statuses, headers and errors, and ``deprecation`` what is
-said of old paths. It also merges fragments of what others serve on the same origin. ``comments`` reads descriptions
-from a descriptor set with source info, since generated modules hold none.
+``requests`` their parameters and bodies, ``answers`` their statuses, headers and errors. It also merges fragments of
+what others serve on the same origin. ``comments`` reads descriptions from a descriptor set with source info, since
+generated modules hold none.
 
 ``schema`` makes JSON Schema of messages, one for each direction, collected by ``components``. Defaults, bounds, headers
 and examples are the ``footlights.http.v1.rules`` option of fields, required members and read-only ones

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
     from footlights.gateway.openapi.components import Schema
-    from footlights.gateway.openapi.deprecation import Deprecation
     from footlights.gateway.options import Options
 
 DETAILS: Final = tuple(
@@ -53,24 +52,23 @@ class OperationAnswers:
         self.headers: Schema = {}
         self.responses: Schema = {"Error": self._failure("The error, as a google.rpc.Status.", ())}
 
-    def of(self, binding: Binding, taken: Collection[str], deprecated: Deprecation | None) -> Schema:
+    def of(self, binding: Binding, taken: Collection[str]) -> Schema:
         """The responses of a binding.
 
         Args:
             binding: the binding.
             taken: the request headers that it takes.
-            deprecated: its deprecation.
         """
         rpc, reply = binding.rpc, binding.reply
         field = walk(rpc.output_type, binding.response_body)[0] if binding.response_body else None
         message = rpc.output_type if field is None else field.message_type
         text = self._texts.get(message.full_name, "OK.") if message is not None else "OK."
         answer: Schema = {"description": text}
-        if headers := self._headers(binding, message, taken, deprecated):
+        if headers := self._headers(binding, message, taken):
             answer["headers"] = headers
         if not reply.empty_body:
             answer["content"] = self._content(binding, field, message)
-        created = reply.created and deprecated is None
+        created = reply.created and binding.deprecation is None
         responses: Schema = {"204" if reply.empty_body else "201" if created else "200": answer}
         if reply.HasField("accepted"):
             values = " or ".join(f"`{value}`" for value in reply.accepted.values)
@@ -87,9 +85,7 @@ class OperationAnswers:
             return self._bearer
         return self._options.strict and (status != "412" or "If-Match" in taken)
 
-    def _headers(
-        self, binding: Binding, message: Descriptor | None, taken: Collection[str], deprecated: Deprecation | None
-    ) -> Schema:
+    def _headers(self, binding: Binding, message: Descriptor | None, taken: Collection[str]) -> Schema:
         names = []
         if message is not None and not binding.rpc.server_streaming:
             names = [header for field in message.fields if (header := header_of(field))]
@@ -99,10 +95,9 @@ class OperationAnswers:
             names.append("Cache-Control")
         if "Idempotency-Key" in taken and _REPLAYED.lower() in self._options.expose_headers:
             names.append(_REPLAYED)
-        if deprecated is not None:
-            names.append("Deprecation")
-            names += ["Sunset"] if deprecated.sunset else []
-            names += ["Link"] if deprecated.successor is not None else []
+        if binding.deprecation is not None:
+            names += [name.decode().capitalize() for name, _ in binding.deprecation.dates]
+            names += ["Link"] if binding.deprecation.successor is not None else []
         return self._refer_headers(names)
 
     def _refer_headers(self, names: Collection[str]) -> Schema:
@@ -158,10 +153,12 @@ class OperationAnswers:
         reference = self._schemas.message(status_pb2.Status.DESCRIPTOR)
         status = self._schemas.components.resolve(reference)
         properties = status["properties"]
-        if "status" not in properties:
+        if "description" not in properties["message"]:
             properties["code"]["description"] = "The number of a google.rpc.Code."
             properties["message"]["description"] = "What is wrong, for a developer."
-            properties["status"] = {"type": "string", "description": "The name of `code`: `NOT_FOUND`."}
+            if self._options.name_status:
+                properties["status"] = {"type": "string", "description": "The name of `code`: `NOT_FOUND`."}
+                status["required"].append("status")
             properties["details"] = {"type": "array", "items": self._detail()}
         return reference
 

@@ -6,13 +6,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from google.protobuf.descriptor_pb2 import FileOptions
+
 from footlights.gateway.openapi.answers import DETAILS, OperationAnswers
 from footlights.gateway.openapi.comments import comments
 from footlights.gateway.openapi.components import Components, Schema, reachable
-from footlights.gateway.openapi.deprecation import deprecation
 from footlights.gateway.openapi.requests import OperationRequests
 from footlights.gateway.openapi.schema import AnswerSchemas, RequestSchemas
 from footlights.gateway.routing.binding import Binding, routes, walk
+from footlights.http.v1 import annotations_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -117,10 +119,9 @@ class _Document:
         operation: Schema = {"operationId": self._id(binding), "tags": [rpc.containing_service.name]}
         if text:
             operation["summary"] = re.split(r"(?<=[.:;])\s", text, maxsplit=1)[0].rstrip(".:;")
-        deprecated = deprecation(binding, self._bindings)
-        if deprecated is not None:
+        if binding.deprecation is not None:
             operation["deprecated"] = True
-            text = f"{deprecated.text}\n\n{text}".strip()
+            text = f"{self._deprecation(binding)}\n\n{text}".strip()
         if text:
             operation["description"] = text
         headers = self._requests.headers(binding)
@@ -128,8 +129,22 @@ class _Document:
             operation["parameters"] = found
         if binding.body:
             operation["requestBody"] = self._requests.body(binding)
-        operation["responses"] = self._answers.of(binding, headers, deprecated)
+        operation["responses"] = self._answers.of(binding, headers)
         return operation
+
+    def _deprecation(self, binding: Binding) -> str:
+        """Since when a path is deprecated, until when it is there, and what to use."""
+        # Through bytes: descriptors of another pool carry options of that pool's classes.
+        options = FileOptions.FromString(binding.rpc.containing_service.file.GetOptions().SerializeToString())
+        dates = options.Extensions[annotations_pb2.deprecation]
+        said = f"Deprecated since {dates.since}" if dates.since else "Deprecated"
+        if dates.sunset:
+            said += f", may be missing from {dates.sunset}"
+        successor = binding.deprecation.successor if binding.deprecation is not None else None
+        for other in self._bindings:
+            if other.rpc is binding.rpc and other.template is successor:
+                said += f": use `{other.http_method} {other.template.text}`"
+        return f"{said}."
 
     def _id(self, binding: Binding) -> str:
         """Service and RPC; a number from 2 on for further bindings in their order, which only grows."""

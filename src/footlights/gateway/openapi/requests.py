@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from footlights.gateway.decode.headers import ENTITY_TAGS
 from footlights.gateway.openapi.schema import RequestSchemas, header_of, is_output_only, is_required, nullable
 from footlights.gateway.routing.binding import Binding, walk
 
@@ -95,12 +96,14 @@ class OperationRequests:
     def _header(self, field: FieldDescriptor, header: str) -> Schema:
         schema = self._schemas.parameter(field)
         text = [schema.pop("description", ""), f"The same as `{self._schemas.name(field)}`."]
-        if header == "If-Match":
+        if header.lower().encode() in ENTITY_TAGS:
+            # Quoted here and bare in the field, whose bounds are not the header's.
+            schema = {"type": "string", "pattern": r'^([*]|"[!#-~]+")$', "examples": ['"1a2b"']}
             text.append("In quotes, as in `ETag`, or `*`.")
-        # The field's bounds are not the header's, which may be quoted.
-        return {
-            "name": header, "in": "header", "schema": {"type": "string"}, "description": " ".join(filter(None, text)),
-        }  # fmt: skip
+        else:
+            schema.setdefault("pattern", "^[!-~]([ -~]*[!-~])?$")
+        schema.pop("deprecated", None)
+        return {"name": header, "in": "header", "schema": schema, "description": " ".join(filter(None, text))}
 
     def _shared(self, name: str, parameter: Schema) -> Schema:
         """A reference to a parameter; the parameter itself if another one has its name."""
