@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 
 from footlights import __version__
 from footlights.control.assembly import API_VERSION, openapi_document
-from tests.control.harness import Control
+from tests.control.harness import Control, control
 from tests.gateway.served import served
 
 REPOSITORY = Path(__file__).parents[2]
@@ -114,6 +114,16 @@ def test_operation_ids() -> None:
         for operation in operations.values():
             current = path.startswith("/v1/") or published or beside
             assert operation.get("deprecated", False) is not current, path
+
+
+async def test_the_public_url_is_the_first_server(tmp_path: Path) -> None:
+    """
+    The document that is served names the public URL of the installation, and its own origin for those who read it here.
+    """
+    async with control(tmp_path, public_url="https://footlights.example/") as plane:
+        found = (await plane.http.get("/openapi.json")).json()
+
+    assert found["servers"] == [{"url": "https://footlights.example"}, {"url": "/"}]
 
 
 async def test_the_application_alone_is_a_create(plane: Control) -> None:

@@ -122,7 +122,7 @@ API_VERSION = "1.0"
 _API = """Footlights' own API is below `/v1`. NVIDIA's Application Streaming API 2.0.0 is below `/stream`, as published.
 
 Answers are open: later releases add members, and values of enums. Requests are closed: a member or a parameter that is
-not known is refused. Members that only answers have may be sent all the same, and are without effect."""
+not known is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
