@@ -18,6 +18,8 @@ FOLDER = Path(__file__).parents[2] / "build" / "typescript"
 """Where the packages stay for the next run."""
 SECONDS = 90
 
+pytestmark = pytest.mark.timeout(4 * SECONDS)
+
 
 def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run node or npm in the folder: that of the development environment, or else the one on PATH."""
@@ -45,7 +47,8 @@ def packages() -> Path:
     if not done.exists() or not found.exists() or found.read_text() != wanted.read_text():
         shutil.rmtree(FOLDER / "node_modules", ignore_errors=True)
         shutil.copy(wanted, found)
-        fetched = run("npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund")
+        options = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund")
+        fetched = run("npm", "install", *options, "--fetch-retries=1", "--fetch-timeout=20000")
         if fetched.returncode:
             shutil.rmtree(FOLDER / "node_modules", ignore_errors=True)
             pytest.skip(f"npm cannot fetch the packages: {fetched.stderr[-300:]}")
