@@ -53,6 +53,7 @@ from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.streams import ApplicationStreamingService
 from footlights.control.services.tokens import TokenService
+from footlights.control.services.writes import Writes
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor
@@ -103,7 +104,7 @@ GATEWAY_OPTIONS = Options(
     use_proto_names=True,
     allow_delete_body=True,
     forward_headers=("idempotency-key", "x-request-id"),
-    expose_headers=("x-request-id",),
+    expose_headers=("x-request-id", "idempotency-replayed"),
     error_domain=DOMAIN,
     default_timeout_s=30.0,
     max_timeout_s=300.0,
@@ -306,9 +307,11 @@ async def assemble(
     if "hub" in settings.roles:
         services.append(_service(AGENT_SERVICE, agents))
     if "api" in settings.roles:
+        writes = Writes(store, box, clock)
         creator = SessionCreator(
             store,
             signals,
+            writes=writes,
             catalog=Catalog(store, signals, monotonic),
             board=fleet,
             placing=placing,
@@ -322,18 +325,19 @@ async def assemble(
         sessions = StreamingService(
             store,
             signals,
+            writes=writes,
             creator=creator,
-            terminator=SessionTerminator(store, signals, clock),
+            terminator=SessionTerminator(writes, signals, origin, clock),
             connector=SessionConnector(store, grants, settings, public_url, clock),
             peers=peers,
             origin=origin,
             clock=clock,
         )
         handlers: tuple[object, ...] = (
-            TokenService(store, authenticator, token_key, clock),
-            NodeService(store, signals, guard, clock),
-            ProfileService(store, signals, clock),
-            ApplicationService(store, signals, clock),
+            TokenService(store, writes, authenticator, token_key, clock),
+            NodeService(store, writes, signals, guard, clock),
+            ProfileService(store, writes, signals, clock),
+            ApplicationService(store, writes, signals, clock),
             sessions,
             ApplicationStreamingService(sessions),
         )
