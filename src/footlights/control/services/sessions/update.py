@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from footlights.store.schema import SessionRow
 
 _MUTABLE = ("labels", "priority", "limits")
-_NEVER_UNLIMITED = ("start_timeout", "stop_grace_period")
 LIMITS = tuple(field.name for field in application_pb2.Limits.DESCRIPTOR.fields if field.message_type is not None)
+MAY_BE_UNLIMITED = tuple(name for name in LIMITS if name not in ("start_timeout", "stop_grace_period"))
 
 
 def update(tx: Transaction, row: SessionRow, caller: Caller, request: session_pb2.UpdateSessionRequest) -> SessionRow:
@@ -37,8 +37,7 @@ def update(tx: Transaction, row: SessionRow, caller: Caller, request: session_pb
         FailedPrecondition: The session is ending, or no longer waits.
     """
     refuse_ended(row, "changed")
-    applied = stored.limits(row)
-    wanted = session_pb2.Session(labels=row.labels, priority=row.priority, limits=applied)
+    wanted = session_pb2.Session(labels=row.labels, priority=row.priority)
     paths = masks.apply(wanted, request.session, request.update_mask, mutable=_MUTABLE, identity=("session_id",))
     changes: dict[str, Any] = {}
     if masks.names(paths, "labels"):
@@ -48,7 +47,7 @@ def update(tx: Transaction, row: SessionRow, caller: Caller, request: session_pb
         _check_priority(row, caller, wanted.priority)
         changes["priority"] = wanted.priority
     if masks.names(paths, "limits"):
-        changes["limits"] = change_limits(row, wanted.limits, paths).SerializeToString()
+        changes["limits"] = _limits(row, wanted.limits, paths).SerializeToString()
     different = {name: value for name, value in changes.items() if value != getattr(row, name)}
     return session_rows.update_session(tx, row, **different) if different else row
 
@@ -77,42 +76,42 @@ def allowed_limits(row: SessionRow) -> application_pb2.Limits:
     return known
 
 
-def change_limits(row: SessionRow, wanted: application_pb2.Limits, paths: list[str]) -> application_pb2.Limits:
-    """Return the limits that apply to a session once ``wanted`` does, of which ``paths`` were asked for.
-
-    Raises InvalidArgument for a limit that is not allowed.
-    """
-    allowed = allowed_limits(row)
-    applied = application_pb2.Limits()
-    applied.CopyFrom(wanted)
-    unlimited = set(wanted.unlimited) if masks.names(paths, "limits.unlimited") else set()
-    if wrong := unlimited - (set(LIMITS) - set(_NEVER_UNLIMITED)):
-        choice = ", ".join(name for name in LIMITS if name not in _NEVER_UNLIMITED)
-        raise errors.InvalidArgument(
-            "session.limits.unlimited", f"{min(wrong)!r} cannot be unlimited; choose from {choice}."
-        )
+def _limits(row: SessionRow, asked: application_pb2.Limits, paths: list[str]) -> application_pb2.Limits:
+    """Return the limits that apply to a session once ``asked`` does, which has what the paths name."""
+    applied, allowed = stored.limits(row), allowed_limits(row)
     for name in LIMITS:
-        field = f"session.limits.{name}"
-        most = times.seconds(getattr(allowed, name)) if allowed.HasField(name) else None  # type: ignore[arg-type]
-        if name in unlimited:
-            if masks.names(paths, f"limits.{name}") and wanted.HasField(name):  # type: ignore[arg-type]
-                raise errors.InvalidArgument(field, "is set, and named in unlimited. Give one of them.")
-            if most is not None:
-                raise _above(row, field, "unlimited", most)
+        if "limits" in paths or f"limits.{name}" in paths:
             applied.ClearField(name)  # type: ignore[arg-type]
-        elif not any(masks.names(paths, path) for path in ("limits", f"limits.{name}")):
-            continue
-        elif not wanted.HasField(name):  # type: ignore[arg-type]
-            applied.ClearField(name)  # type: ignore[arg-type]
-            if most is not None:
+            if allowed.HasField(name):  # type: ignore[arg-type]
                 getattr(applied, name).CopyFrom(getattr(allowed, name))
-        else:
-            asked = bounds.bounded(field, getattr(wanted, name))
-            if most is not None and asked > most:
-                raise _above(row, field, f"{asked:g}s", most)
-    applied.ClearField("unlimited")
-    applied.unlimited.extend(name for name in allowed.unlimited if not applied.HasField(name))  # type: ignore[arg-type]
+    _narrow(applied, asked, within=allowed)
+    applied.unlimited[:] = [name for name in MAY_BE_UNLIMITED if not applied.HasField(name)]  # type: ignore[arg-type]
     return applied
+
+
+def _narrow(applied: application_pb2.Limits, asked: application_pb2.Limits, *, within: application_pb2.Limits) -> None:
+    """Change limits to what is asked for. Raises InvalidArgument for more than is allowed."""
+    for name in asked.unlimited:
+        if name not in MAY_BE_UNLIMITED:
+            raise errors.InvalidArgument(
+                "session.limits.unlimited",
+                f"{name!r} cannot be unlimited; choose from {', '.join(MAY_BE_UNLIMITED)}.",
+                reason="NOT_ALLOWED",
+            )
+    for name in LIMITS:
+        field, unlimited = f"session.limits.{name}", name in asked.unlimited
+        most = times.seconds(getattr(within, name)) if within.HasField(name) else None  # type: ignore[arg-type]
+        if asked.HasField(name):  # type: ignore[arg-type]
+            if unlimited:
+                raise errors.InvalidArgument(field, "is set, and named in unlimited. Give one of them.")
+            value = bounds.bounded(field, getattr(asked, name))
+            if most is not None and value > most:
+                raise _above(field, f"{value:g}s", most)
+            getattr(applied, name).CopyFrom(getattr(asked, name))
+        elif unlimited:
+            if most is not None:
+                raise _above(field, "unlimited", most)
+            applied.ClearField(name)  # type: ignore[arg-type]
 
 
 def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
@@ -126,11 +125,9 @@ def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
         access.require(caller, "sessions.priority", "session.priority", f"{priority} is above 0")
 
 
-def _above(row: SessionRow, field: str, asked: str, allowed_s: float) -> errors.InvalidArgument:
-    name = field.rpartition(".")[2]
+def _above(field: str, asked: str, allowed_s: float) -> errors.InvalidArgument:
     return errors.InvalidArgument(
         field,
-        f"{asked} is more than the {allowed_s:g}s that {row.application} {row.application_version} "
-        f"or its profile allows. Give at most that.",
-        reason=f"ABOVE_{name.upper()}",
+        f"{asked} is more than the {allowed_s:g}s that the version or profile allows. Give at most that.",
+        reason=f"ABOVE_{field.rpartition('.')[2].upper()}",
     )
