@@ -279,15 +279,13 @@ async def test_what_an_older_server_does_to_a_release_is_in_its_history(plane: C
     """Without a name: it writes no history. Nothing of a release that was deleted comes back."""
     await plane.apply(version(), version("2.0.0"), releases={})
     plane.clock.pass_s(60)
-    await plane.store.write(
-        lambda tx: tx.execute(update(RELEASE).values(version="2.0.0", updated_time=plane.clock())).rowcount
-    )
+    await plane.store.write(lambda tx: tx.changed(update(RELEASE).values(version="2.0.0", updated_time=plane.clock())))
 
     between = await _release(plane)
     plane.clock.pass_s(60)
     await plane.apply(releases={"default": "1.0.0"})
     after = await _release(plane)
-    await plane.store.write(lambda tx: tx.execute(delete(RELEASE)).rowcount)
+    await plane.store.write(lambda tx: tx.changed(delete(RELEASE)))
     await plane.apply()
 
     assert _history(between) == [("2.0.0", ""), ("1.0.0", "admin")]

@@ -369,7 +369,7 @@ async def test_what_an_older_server_cordons_has_no_reason_and_what_it_uncordons_
     await plane.agent()
 
     def older(cordoned: bool) -> Callable[[Transaction], Any]:
-        return lambda tx: tx.execute(update(NODE).values(cordoned=cordoned)).rowcount
+        return lambda tx: tx.changed(update(NODE).values(cordoned=cordoned))
 
     await plane.store.write(older(True))
     cordoned = await _node(plane)

@@ -129,9 +129,12 @@ async def test_limits_are_lowered_and_raised_within_what_the_version_allows(plan
     assert told.limits.idle_timeout == seconds(10)
     assert (raised.max_duration, raised.idle_timeout) == (seconds(600), seconds(10))
     assert (cleared.max_duration, cleared.idle_timeout) == (seconds(600), seconds(60))
-    for name, value in (("max_duration", 601), ("idle_timeout", 61)):
+    for name, above in (
+        ("max_duration", Limits(max_duration=seconds(601))),
+        ("idle_timeout", Limits(idle_timeout=seconds(61))),
+    ):
         with pytest.raises(errors.InvalidArgument) as caught:
-            await _update(plane, made.session_id, limits=Limits(**{name: seconds(value)}))
+            await _update(plane, made.session_id, limits=above)
         assert (caught.value.field, caught.value.reason) == (f"session.limits.{name}", f"ABOVE_{name.upper()}")
     with pytest.raises(errors.InvalidArgument):
         await _update(plane, made.session_id, limits=Limits(idle_timeout=seconds(0)))
@@ -190,7 +193,7 @@ async def test_a_session_of_an_older_server_keeps_what_is_known_to_be_allowed(pl
     """How far it may be extended; its other limits may be lowered."""
     await _limited(plane, max_duration=seconds(600), idle_timeout=seconds(60))
     made = await plane.create(max_duration=seconds(100), idle_timeout=seconds(30))
-    await plane.store.write(lambda tx: tx.execute(update(SESSION).values(allowed_limits=None)).rowcount)
+    await plane.store.write(lambda tx: tx.changed(update(SESSION).values(allowed_limits=None)))
 
     changed = await _update(plane, made.session_id, limits=Limits(max_duration=seconds(600), idle_timeout=seconds(20)))
 
