@@ -316,7 +316,7 @@ async def test_a_release_that_does_not_exist_is_not_created_by_an_update(plane: 
     assert missing.status_code == 404
     assert (unknown.status_code, problem(unknown)["field"]) == (400, "release.version")
     assert (cleared.status_code, problem(cleared)["field"]) == (400, "release.version")
-    assert (moved.status_code, problem(moved)["reason"]) == (400, "IMMUTABLE_MEMBER")
+    assert (moved.status_code, problem(moved)["reason"]) == (400, "FIELD_IMMUTABLE")
 
 
 # What would erase by saying nothing

@@ -72,14 +72,14 @@ def test_what_a_mask_names_is_set_or_cleared(
 @pytest.mark.parametrize(
     ("paths", "reason", "says"),
     [
-        (["colour"], "UNKNOWN_MEMBER", "'colour' is not a member of Session; choose from "),
-        (["limits.colour"], "UNKNOWN_MEMBER", "'limits.colour' is not a member of Session"),
-        (["limits.max_duration.seconds"], "UNKNOWN_MEMBER", "'limits.max_duration.seconds' is not a member"),
-        (["labels."], "UNKNOWN_MEMBER", "'labels.' names no key of the map"),
-        ([""], "UNKNOWN_MEMBER", "'' is not a member"),
-        (["state"], "IMMUTABLE_MEMBER", "'state' cannot be changed; choose from labels, limits, priority"),
-        (["priority", "username"], "IMMUTABLE_MEMBER", "'username' cannot be changed"),
-        (["queue.position"], "IMMUTABLE_MEMBER", "'queue.position' cannot be changed"),
+        (["colour"], "UNKNOWN_FIELD", "'colour' is not a member of Session; choose from "),
+        (["limits.colour"], "UNKNOWN_FIELD", "'limits.colour' is not a member of Session"),
+        (["limits.max_duration.seconds"], "UNKNOWN_FIELD", "'limits.max_duration.seconds' is not a member"),
+        (["labels."], "UNKNOWN_FIELD", "'labels.' names no key of the map"),
+        ([""], "UNKNOWN_FIELD", "'' is not a member"),
+        (["state"], "FIELD_IMMUTABLE", "'state' cannot be changed; choose from labels, limits, priority"),
+        (["priority", "username"], "FIELD_IMMUTABLE", "'username' cannot be changed"),
+        (["queue.position"], "FIELD_IMMUTABLE", "'queue.position' cannot be changed"),
     ],
 )
 def test_what_a_mask_may_not_name_is_refused_by_name(paths: list[str], reason: str, says: str) -> None:

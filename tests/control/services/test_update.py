@@ -135,7 +135,7 @@ async def test_limits_are_lowered_and_raised_within_what_the_version_allows(plan
     ):
         with pytest.raises(errors.InvalidArgument) as caught:
             await _update(plane, made.session_id, limits=above)
-        assert (caught.value.field, caught.value.reason) == (f"session.limits.{name}", f"ABOVE_{name.upper()}")
+        assert (caught.value.field, caught.value.reason) == (f"session.limits.{name}", "ABOVE_LIMIT")
     with pytest.raises(errors.InvalidArgument):
         await _update(plane, made.session_id, limits=Limits(idle_timeout=seconds(0)))
 
@@ -248,5 +248,5 @@ async def test_over_rest_the_mask_is_what_the_body_has(plane: Control) -> None:
     assert (lowered.status_code, lowered.json()["priority"]) == (200, 0)
     assert (cleared.status_code, cleared.json()["labels"]) == (200, {})
     assert refused.status_code == 400
-    assert (problem(refused)["field"], problem(refused)["reason"]) == ("update_mask", "IMMUTABLE_MEMBER")
+    assert (problem(refused)["field"], problem(refused)["reason"]) == ("update_mask", "FIELD_IMMUTABLE")
     assert "'username' cannot be changed" in problem(refused)["message"]

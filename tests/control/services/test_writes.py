@@ -1,6 +1,6 @@
 """What every write keeps to: request ids, ``validate_only``, etags. The cases are made from the descriptors.
 
-Covers ``writes``, ``etags`` and ``call.idempotency_key``.
+Covers ``writes``, ``etags``, ``streams`` and ``call.idempotency_key``.
 """
 
 from __future__ import annotations

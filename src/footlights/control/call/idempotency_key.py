@@ -39,7 +39,9 @@ def _fill(request: object, key: str) -> None:
         raise InvalidArgument(HEADER, f"has {len(key)} characters. Give at most {LONGEST}.", reason="TOO_LONG")
     known = getattr(request, FIELD)
     if known and known != key:
-        raise InvalidArgument(FIELD, f"{known!r} differs from the {HEADER} header, {key!r}. Send one of them.")
+        raise InvalidArgument(
+            FIELD, f"{known!r} differs from the {HEADER} header, {key!r}. Send one of them.", reason="VALUE_CONFLICT"
+        )
     setattr(request, FIELD, key)
 
 
@@ -55,5 +57,5 @@ class _Refusal:
         raise InvalidArgument(
             HEADER,
             f"{self._method} takes no {HEADER}: repeated calls are not recognized. Leave it out.",
-            reason="HEADER_NOT_ALLOWED",
+            reason="HEADER_NOT_SUPPORTED",
         )

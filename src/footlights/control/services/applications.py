@@ -286,8 +286,10 @@ def _release(tx: Transaction, application: str, name: str) -> ReleaseRow:
     row = rows.release(tx, application, name)
     if row is None:
         raise errors.NotFound(
-            f"release: {application!r} has no release {name!r}.",
-            metadata={"application": application, "release": name},
+            f"release: {application!r} has no release {name!r}. "
+            f"List them with GET /v1/applications/{application}/releases.",
+            reason="RELEASE_NOT_FOUND",
+            metadata={"field": "release", "application": application, "release": name},
         )
     return row
 

@@ -68,16 +68,16 @@ def _check(path: str, descriptor: Descriptor, mutable: Collection[str]) -> None:
         if field is not None and _is_map(field):
             # Everything after the map's name is one key.
             if not _key(".".join(parts[place:])):
-                raise _refused(path, "names no key of the map", "UNKNOWN_MEMBER")
+                raise _refused(path, "names no key of the map", "UNKNOWN_FIELD")
             break
         field = inside.fields_by_name.get(part) if inside is not None else None
         if field is None:
             known = sorted(inside.fields_by_name) if inside is not None else []
             choice = f"; choose from {', '.join(known)}" if known else ", nor has it members"
-            raise _refused(path, f"is not a member of {descriptor.name}{choice}", "UNKNOWN_MEMBER")
+            raise _refused(path, f"is not a member of {descriptor.name}{choice}", "UNKNOWN_FIELD")
         inside = field.message_type if _has_members(field) else None
     if not any(path == each or path.startswith(f"{each}.") for each in mutable):
-        raise _refused(path, f"cannot be changed; choose from {', '.join(sorted(mutable))}", "IMMUTABLE_MEMBER")
+        raise _refused(path, f"cannot be changed; choose from {', '.join(sorted(mutable))}", "FIELD_IMMUTABLE")
 
 
 def _copy(path: str, given: Message, current: Message) -> None:

@@ -96,7 +96,9 @@ class NodeService:
         """Schedule nothing new on a node, and end its sessions when the time is over."""
         given = [name for name in ("drain_timeout", "deadline") if request.HasField(name)]
         if len(given) > 1:
-            raise errors.InvalidArgument("drain_timeout", "cannot be combined with deadline. Give drain_timeout.")
+            raise errors.InvalidArgument(
+                "drain_timeout", "cannot be combined with deadline. Give drain_timeout.", reason="VALUE_CONFLICT"
+            )
         drain_time = None
         for name in given:
             fix = "Give 0s to end its sessions at once."

@@ -103,7 +103,9 @@ def _narrow(applied: application_pb2.Limits, asked: application_pb2.Limits, *, w
         most = times.seconds(getattr(within, name)) if within.HasField(name) else None  # type: ignore[arg-type]
         if asked.HasField(name):  # type: ignore[arg-type]
             if unlimited:
-                raise errors.InvalidArgument(field, "is set, and named in unlimited. Give one of them.")
+                raise errors.InvalidArgument(
+                    field, "is set, and named in unlimited. Give one of them.", reason="VALUE_CONFLICT"
+                )
             value = bounds.bounded(field, getattr(asked, name))
             if most is not None and value > most:
                 raise _above(field, f"{value:g}s", most)
@@ -129,5 +131,5 @@ def _above(field: str, asked: str, allowed_s: float) -> errors.InvalidArgument:
     return errors.InvalidArgument(
         field,
         f"{asked} is more than the {allowed_s:g}s that the version or profile allows. Give at most that.",
-        reason=f"ABOVE_{field.rpartition('.')[2].upper()}",
+        reason="ABOVE_LIMIT",
     )
