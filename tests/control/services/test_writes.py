@@ -452,6 +452,19 @@ async def test_ends_of_sessions_that_share_a_commit_keep_their_ids_apart(plane: 
     assert {answer.session.state for answer, _ in answers} == {session_pb2.Session.TERMINATED}
 
 
+async def test_a_session_that_is_only_validated_takes_no_device(plane: Control) -> None:
+    """Nor a place in the queue: the next one gets the only device."""
+    agent = await plane.agent()
+    request = session_pb2.CreateSessionRequest(application="fake", validate_only=True)
+
+    tried = [(await _call(plane, "StreamingService.CreateSession", request))[0] for _ in range(5)]
+    made = await plane.create()
+
+    assert await plane.place() == 1
+    assert {(answer.session_id, answer.state) for answer in tried} == {("", session_pb2.Session.PENDING)}
+    assert (await agent.assignment(made.session_id)).session_id == made.session_id
+
+
 # Idempotency-Key
 
 
@@ -540,6 +553,22 @@ async def test_two_replicas_that_get_one_call_at_once_write_it_once(replicas: tu
         assert sum("idempotency-replayed" in found for _, found in mine) == 2
     listed = await one.call("TokenService.ListTokens", token_pb2.ListTokensRequest(limit=1000))
     assert len(listed.items) == 13
+
+
+async def test_what_is_validated_at_a_replica_is_not_there_for_the_other(replicas: tuple[Control, Control]) -> None:
+    """Nothing of it is committed on Postgres either, and the id stays free."""
+    one, other = replicas
+    request = token_pb2.CreateTokenRequest(
+        role=token_pb2.Token.DEVELOPER, subject="s", request_id="k", validate_only=True
+    )
+    before = await _dump(other)
+
+    await _call(one, "TokenService.CreateToken", request)
+
+    assert _changed(before, await _dump(other)) == []
+    request.validate_only = False
+    _, made = await _call(other, "TokenService.CreateToken", request, token=one.admin)
+    assert "idempotency-replayed" not in made
 
 
 async def test_two_replicas_that_create_one_session_at_once_create_one(replicas: tuple[Control, Control]) -> None:

@@ -74,25 +74,25 @@ class SessionCreator:
         Where it fails nothing was created, unless the error's message says otherwise.
         """
         caller = call.caller
-        digest = digest_of(request)
+        key = Request(caller.subject, request.request_id, digest_of(request)) if request.request_id else None
         request_checks.check_labels("labels", request.labels)
         username = access.owner(caller, request.username)
         if request.priority > 0:
             access.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
         resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
         values = self._values(request, resolved, username, caller.subject)
+        if request.validate_only:
+            # It takes no slots, not even for the moment: the answer is that of a session that waits.
+            creation = Creation(values, self._clock(), self._settings.queue_limit)
+            return await self._writes.tried(partial(self._try, creation=creation))
         with self._placing.hold(self._wish(values["session_id"], request.application, resolved)) as hold:
             creation = Creation(
                 values,
                 self._clock(),
                 self._settings.queue_limit,
-                request=Request(caller.subject, request.request_id, digest)
-                if request.request_id and not request.validate_only
-                else None,
+                request=key,
                 placement=None if hold.choice is None else self._placement(hold.choice),
             )
-            if request.validate_only:
-                return await self._writes.tried(partial(self._try, creation=creation))
             made = await self._write(creation)
             if made.outcome is Outcome.PLACED:
                 hold.confirm()
