@@ -9,8 +9,8 @@ next, each in a savepoint of its own, and none is acknowledged before its commit
 
 Where things are: ``schema`` declares tables and the records that rows are read as; ``sessions``, ``launches``,
 ``nodes``, ``cluster``, ``applications``, ``tokens`` and ``remembered_calls`` hold the functions of a transaction, by
-what they are about; ``bulk`` inserts and updates many rows; ``engines`` knows what differs between databases; ``admin`` is what an operator
-does to a database; ``migrations`` is Alembic's.
+what they are about; ``bulk`` inserts and updates many rows; ``engines`` knows what differs between databases; ``admin``
+is what an operator does to a database; ``migrations`` is Alembic's.
 
 What must hold:
 
