@@ -79,8 +79,8 @@ def test_nodes_as_a_table() -> None:
     assert (
         show.node_table([node()], NOW_S)
         == lines("""
-        NODE   STATE  DEVICES         SLOTS  SESSIONS  DRIVER  AGENT  SEEN
-        gpu-1  READY  1 x NVIDIA L40  1/2    1         580.1   0.1.0  2s
+        NODE   STATE  SCHEDULING  DEVICES         SLOTS  SESSIONS  DRIVER  AGENT  SEEN
+        gpu-1  READY  -           1 x NVIDIA L40  1/2    1         580.1   0.1.0  2s
         """)[:2]
     )
 
@@ -113,6 +113,23 @@ def test_a_node_in_detail() -> None:
         GPU-2   GPU               -              -     0/0    LOST    GPU_IS_LOST off the bus
         """)[:11]
     )
+
+
+def test_a_node_shows_what_is_wanted_of_it_beside_what_is_observed() -> None:
+    """A silent node shows that it is cordoned, by whom, since when and why."""
+    wanted = node_pb2.Node.Scheduling(
+        cordoned=True, reason="OPERATOR", message="broken fan", subject="ann", since_time=at(60)
+    )
+    silent = node(state=node_pb2.Node.UNREACHABLE, condition=node_pb2.Node.DISCONNECTED, scheduling=wanted)
+    reboot = node_pb2.Node.Scheduling(cordoned=True, reason="NODE_REBOOT_NEEDED", message="GPU-1: ECC")
+    details = "\n".join(show.node_details(silent))
+
+    assert show.node_table([silent], NOW_S)[1].split()[:3] == ["gpu-1", "UNREACHABLE", "cordoned"]
+    assert "Condition   DISCONNECTED" in details
+    assert "Scheduling  cordoned by ann since 2026-01-01T23:59:00Z: broken fan" in details
+    assert "cordoned: NODE_REBOOT_NEEDED: GPU-1: ECC" in "\n".join(show.node_details(node(scheduling=reboot)))
+    wanted.draining = True
+    assert show.node_table([node(scheduling=wanted)], NOW_S)[1].split()[2] == "draining"
 
 
 def test_a_device_that_is_left_alone_says_so_and_why() -> None:

@@ -831,7 +831,7 @@ class Release(_message.Message):
     release: _builtins.str
     """Output only. The release's name, such as `default` or `production`."""
     version: _builtins.str
-    """Output only. The version it points at."""
+    """Optional. The version it points at; can be changed with UpdateRelease."""
     etag: _builtins.str
     """Output only. Changes whenever the resource does; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property

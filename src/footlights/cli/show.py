@@ -131,6 +131,7 @@ def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
         (
             node.node,
             name_of(node, "state"),
+            _scheduling(node.scheduling),
             _device_counts(node.devices),
             f"{sum(device.slots_leased for device in node.devices)}/{sum(device.slots for device in node.devices)}",
             str(node.session_count),
@@ -140,7 +141,7 @@ def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
         )
         for node in nodes
     ]
-    headers = ("NODE", "STATE", "DEVICES", "SLOTS", "SESSIONS", "DRIVER", "AGENT", "SEEN")
+    headers = ("NODE", "STATE", "SCHEDULING", "DEVICES", "SLOTS", "SESSIONS", "DRIVER", "AGENT", "SEEN")
     return table(headers, rows, empty="No nodes. Start one with 'footlights agent'.")
 
 
@@ -150,6 +151,8 @@ def node_details(node: node_pb2.Node) -> list[str]:
         [
             ("Node", node.node),
             ("State", name_of(node, "state")),
+            ("Condition", name_of(node, "condition") if node.condition else ""),
+            ("Scheduling", _scheduling_details(node.scheduling)),
             ("Host", " ".join(text for text in (node.facts.hostname, node.facts.os) if text)),
             ("Agent", node.facts.agent_version),
             ("Driver", node.facts.driver_version),
@@ -257,6 +260,22 @@ def _unix_seconds(timestamp: Timestamp) -> float:
 
 def _length(session: Any, field: str) -> str:
     return show_duration(getattr(session, field).seconds) if session.HasField(field) else ""
+
+
+def _scheduling(wanted: node_pb2.Node.Scheduling) -> str:
+    """Return what is wanted of a node, in one word; ``-`` if it takes sessions."""
+    return "draining" if wanted.draining else "cordoned" if wanted.cordoned else "-"
+
+
+def _scheduling_details(wanted: node_pb2.Node.Scheduling) -> str:
+    """Return the same with who wants it, since when and why; empty if it takes sessions."""
+    if not wanted.cordoned:
+        return ""
+    who = f" by {wanted.subject}" if wanted.subject else ""
+    since = f" since {moment(wanted.since_time)}" if wanted.HasField("since_time") else ""
+    reason = wanted.reason if wanted.reason not in ("", "OPERATOR") else ""
+    why = ": ".join(text for text in (reason, wanted.message) if text)
+    return f"{_scheduling(wanted)}{who}{since}" + (f": {why}" if why else "")
 
 
 def _device_counts(devices: Iterable[node_pb2.Device]) -> str:

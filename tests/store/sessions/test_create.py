@@ -18,6 +18,7 @@ from footlights.store import Store, Transaction
 from footlights.store.launches import launch_rows
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.nodes import node_rows
+from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import LaunchRow, SessionRow
 from footlights.store.sessions import create as creating
 from footlights.store.sessions import idempotency, session_rows
@@ -128,7 +129,7 @@ async def test_a_node_that_takes_no_sessions_gets_none(store: Store, trouble: st
         epoch = join(tx).epoch
         if trouble in ("cordoned", "draining"):
             cordoned = trouble == "cordoned"
-            node_rows.set_placing(tx, "node-a", cordoned=cordoned, draining=not cordoned, drain_time=None, now=NOW)
+            node_rows.set_scheduling(tx, "node-a", NodeScheduling(cordoned, not cordoned), now=NOW)
         elif trouble == "disconnected":
             unlink(tx, "node-a", epoch, now=NOW)
         elif trouble == "silent":

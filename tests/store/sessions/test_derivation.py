@@ -20,6 +20,7 @@ from footlights.store.launches import launch_rows
 from footlights.store.launches.launch_rows import Observation, PlacementDecision
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.nodes import node_rows
+from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import LaunchRow, SessionRow
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.derivation import SessionStates
@@ -257,7 +258,7 @@ async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) ->
     def prepare(tx: Transaction) -> list[SessionRow]:
         join(tx, "node-a", "GPU-0", "GPU-1")
         join(tx, "node-b")
-        node_rows.set_placing(tx, "node-b", cordoned=True, draining=False, drain_time=None, now=NOW)
+        node_rows.set_scheduling(tx, "node-b", NodeScheduling(cordoned=True), now=NOW)
         begin(tx, create(tx), 1)
         return [create(tx, session_id=name) for name in "abcdef"]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = group("List nodes and their devices, and take nodes out of service and back.")
 
 Name = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
+Message = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="Why, for other operators.")]
 _POLL_S = 1.0
 
 
@@ -41,10 +42,10 @@ async def show_(cli: Cli, node: Name) -> None:
 
 
 @command(app, "cordon")
-async def cordon(cli: Cli, node: Name) -> None:
+async def cordon(cli: Cli, node: Name, message: Message = "") -> None:
     """Stop placing sessions on a node; its running sessions continue."""
     async with cli.client() as client:
-        _emit_state(cli, await client.nodes.cordon(node))
+        _emit_state(cli, await client.nodes.cordon(node, message))
 
 
 @command(app, "uncordon")
@@ -67,6 +68,7 @@ async def drain(
             help="End the remaining sessions after this time; 0: at once.",
         ),
     ] = None,
+    message: Message = "",
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the node has no sessions.")] = False,
     timeout: Annotated[
         float,
@@ -76,7 +78,7 @@ async def drain(
     """Empty a node: no new sessions; running ones continue until they end or the deadline."""
     async with cli.client() as client:
         began = time.monotonic()
-        answer = await client.nodes.drain(node, deadline)
+        answer = await client.nodes.drain(node, deadline, message)
         end = began + timeout
         left = -1
         while wait and answer.session_count:

@@ -50,6 +50,8 @@ class SessionRow(NamedTuple):
     """The serialized ``footlights.v1.Limits`` that applies."""
     max_total_s: float | None = None
     """How far it may be extended, in seconds from ready."""
+    allowed_limits: bytes | None = None
+    """The serialized ``footlights.v1.Limits`` of its version and profile; None where an older server created it."""
     launcher: str = "process"
 
     intent: str = "RUN"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from footlights import errors
 from footlights.control import stored
 from footlights.control.call import bounds
+from footlights.control.services.sessions import update
 from footlights.protocol import times
 from footlights.store.sessions import session_rows
 
@@ -21,12 +22,7 @@ def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
     Raises FailedPrecondition where it is ending, or has no maximum duration; InvalidArgument where it would be allowed
     to run for too long.
     """
-    if row.intent == "END" or row.ended_time is not None:
-        raise errors.FailedPrecondition(
-            f"The session is {row.state} and cannot be extended. Create a new one.",
-            reason="SESSION_ENDED",
-            metadata={"state": row.state},
-        )
+    update.refuse_ended(row, "extended")
     applied = stored.limits(row)
     if not applied.HasField("max_duration"):
         raise errors.FailedPrecondition(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from footlights.control import stored
 from footlights.control.scheduling import views
+from footlights.control.services import etags
 from footlights.lifecycle import SessionState
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, timestamp
@@ -85,6 +86,7 @@ def session_message(
         labels=row.labels,
         request_id=row.request_id,
         launch_count=row.launch_count,
+        etag=etags.of_revision(row.revision),
     )
     message.application_arguments.update(row.arguments)
     if row.end_reason:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -14,30 +13,26 @@ from footlights.store.sessions import listing
 from footlights.v1 import application_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from footlights.auth.roles import Caller
 
 
-def request_id(field: str, header: str) -> str:
-    """Return the idempotency key, from the member or the header. Raises InvalidArgument where both differ."""
-    if field and header and field != header:
+MOST_LABELS = 32
+
+
+def check_labels(field: str, labels: Mapping[str, str]) -> None:
+    """Raise InvalidArgument for labels that are too many, empty or too long."""
+    if len(labels) > MOST_LABELS:
         raise errors.InvalidArgument(
-            "request_id", f"{field!r} differs from the Idempotency-Key header, {header!r}. Send one of them."
+            field, f"there would be {len(labels)}. Have at most {MOST_LABELS}.", reason="TOO_MANY"
         )
-    if len(header) > 128:
-        raise errors.InvalidArgument("Idempotency-Key", f"has {len(header)} characters. Give at most 128.")
-    return field or header
-
-
-def check_labels(request: session_pb2.CreateSessionRequest) -> None:
-    """Raise InvalidArgument for labels that are empty or too long."""
-    for key, value in request.labels.items():
+    for key, value in labels.items():
         if not key or len(key) > 63 or len(value) > 256:
             raise errors.InvalidArgument(
-                "labels", f"{key!r} is too long or empty: keys have 1 to 63 characters, values at most 256."
+                field, f"{key!r} is too long or empty: keys have 1 to 63 characters, values at most 256."
             )
 
 
@@ -56,14 +51,6 @@ def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_
                 reason=f"ABOVE_{name.upper()}",
             )
         getattr(limits, name).CopyFrom(asked)
-
-
-def digest(request: session_pb2.CreateSessionRequest) -> bytes:
-    """Return a digest of a request without its idempotency key: a repeated request has the same one."""
-    bare = session_pb2.CreateSessionRequest()
-    bare.CopyFrom(request)
-    bare.ClearField("request_id")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
 
 
 def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> listing.Filter:
