@@ -19,6 +19,10 @@ REBOOT_NEEDED = "NODE_REBOOT_NEEDED"
 """The reason for which a node is cordoned while a driver of it asks for a reboot. Nothing of it is stored."""
 
 
+_SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
+_HEALTHS = frozenset(node_pb2.Device.Health.values())
+
+
 def limits(row: SessionRow) -> application_pb2.Limits:
     """Return the limits that apply to a session."""
     return application_pb2.Limits.FromString(row.limits)
@@ -31,6 +35,11 @@ def time_limits(applied: application_pb2.Limits) -> TimeLimits:
         return times.seconds(getattr(applied, name)) if applied.HasField(name) else None  # type: ignore[arg-type]
 
     return TimeLimits(span("never_connected_timeout"), span("idle_timeout"), span("max_duration"))
+
+
+def is_sick(device: node_pb2.Device) -> bool:
+    """Return whether nothing may be placed on a device; nothing is at a health that only a later release knows."""
+    return device.health in _SICK or device.health not in _HEALTHS
 
 
 def version(application_id: str, recipe: bytes, created_time: datetime) -> application_pb2.Version:

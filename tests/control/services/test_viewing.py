@@ -95,7 +95,7 @@ async def test_ice_servers_are_those_of_the_settings(tmp_path: Path, migrated: P
 
 
 async def test_a_session_is_connected_to_in_the_states_that_have_a_picture(plane: Control) -> None:
-    """Before: try again; after: never; each with its state."""
+    """Before: watch it, which is nothing that a retry helps; after: never; each with its state."""
     agent = await plane.agent()
     told: dict[str, str] = {}
 
@@ -122,15 +122,15 @@ async def test_a_session_is_connected_to_in_the_states_that_have_a_picture(plane
     await attempt(crashed.session_id)
 
     assert {state: said.split(" ")[0] for state, said in told.items()} == {
-        "PENDING": "503",
-        "STARTING": "503",
+        "PENDING": "400",
+        "STARTING": "400",
         "READY": "200",
         "ACTIVE": "200",
         "TERMINATING": "400",
         "TERMINATED": "400",
         "FAILED": "400",
     }
-    assert told["PENDING"].startswith("503 1 The session is PENDING and has no picture yet")
+    assert told["PENDING"].startswith("400  The session is PENDING and has no picture yet")
     assert ":watch" in told["STARTING"]
     assert "is FAILED and has no picture any more. Create a new one" in told["FAILED"]
 

@@ -9,9 +9,10 @@ import structlog
 from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 
 from footlights import errors
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import Condition, Intent, SessionState
 from footlights.store.cluster.revisions import allocate
 from footlights.store.schema import LAUNCH, LEASE, SESSION, SessionRow
+from footlights.store.sessions import unknown_values
 from footlights.store.sessions.derivation import SessionStates
 from footlights.store.unit import UNREADABLE, Changed
 
@@ -55,8 +56,10 @@ def derive(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> Non
 def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> SessionRow:
     """Change a session that has not been changed since it was read, and give it a new revision.
 
-    Raises Changed where another writer was faster.
+    Raises Changed where another writer was faster, FailedPrecondition where a replica of a later release has it.
     """
+    if session.ended_time is None and (found := unknown_values.of_session(session)):
+        raise unknown_values.refusal(session, found)
     [revision] = allocate(tx, 1)
     met = tx.changed(
         update(SESSION)
@@ -107,7 +110,10 @@ class PendingPage:
 
 
 def pending_page(tx: Transaction, limit: int, *, after: QueuePlace | None = None) -> PendingPage:
-    """Return up to ``limit`` sessions that wait for a device and come after a place, in the order of placement."""
+    """Return up to ``limit`` sessions that wait for a device and come after a place, in the order of placement.
+
+    One with an intent or a condition of a later release is left to its replica.
+    """
     if after is None:
         found, rows = _read_pending(tx, _PENDING.limit(limit))
     else:
@@ -196,7 +202,11 @@ def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> 
 _BY_ID = select(SESSION).where(SESSION.c.session_id == bindparam("session_id"))
 _PENDING = (
     select(*(SESSION.c[name] for name in PendingSession._fields))
-    .where(SESSION.c.state == SessionState.PENDING.value)
+    .where(
+        SESSION.c.state == SessionState.PENDING.value,
+        SESSION.c.intent == Intent.RUN.value,
+        SESSION.c.condition == Condition.OK.value,
+    )
     .order_by(SESSION.c.priority.desc(), SESSION.c.created_time, SESSION.c.session_id)
 )
 _PENDING_AFTER = _PENDING.where(

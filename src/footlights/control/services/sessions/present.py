@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from footlights.control import stored
 from footlights.control.scheduling import views
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import SessionState, known
+from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, timestamp
 from footlights.store.launches import launch_rows
@@ -18,7 +19,12 @@ from footlights.v1 import node_pb2, session_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
+
     from footlights.store import Transaction
+
+
+V = TypeVar("V", bound=int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +76,16 @@ def session_message(
 ) -> session_pb2.Session:
     """Return one session as a message."""
     applied = stored.limits(row)
+    unknown: dict[str, str] = {}
     message = session_pb2.Session(
         session_id=row.session_id,
         application=row.application,
         application_version=row.application_version,
         username=row.username,
         created_time=timestamp(row.created_time),
-        state=session_pb2.Session.State.Value(row.state),
-        condition=session_pb2.Session.Condition.Value(row.condition),
+        state=_number(unknown, "state", session_pb2.Session.State, row.state),
+        condition=_number(unknown, "condition", session_pb2.Session.Condition, row.condition),
+        end_reason=_number(unknown, "end_reason", session_pb2.Session.EndReason, row.end_reason),
         status_message=row.status_message,
         revision=row.revision,
         profile=row.profile,
@@ -87,8 +95,6 @@ def session_message(
         launch_count=row.launch_count,
     )
     message.application_arguments.update(row.arguments)
-    if row.end_reason:
-        message.end_reason = session_pb2.Session.EndReason.Value(row.end_reason)
     if row.ready_time is not None:
         message.ready_time.CopyFrom(timestamp(row.ready_time))
     if row.ended_time is not None:
@@ -97,13 +103,23 @@ def session_message(
         message.max_duration.CopyFrom(applied.max_duration)
     if applied.HasField("idle_timeout"):
         message.idle_timeout.CopyFrom(applied.idle_timeout)
-    for stage, when in row.timeline:
-        message.timeline.add(stage=session_pb2.Session.Milestone.Stage.Value(stage), time=timestamp(moment(when)))
+    for number, (stage, when) in enumerate(row.timeline):
+        shown = _number(unknown, f"timeline[{number}].stage", session_pb2.Session.Milestone.Stage, stage)
+        message.timeline.add(stage=shown, time=timestamp(moment(when)))
+    message.unknown_values.update(unknown)
     if row.state == SessionState.PENDING:
         _queue(message, row.queue)
     if launch is not None:
         _launch(message, row, launch, facts, device_name, origin)
     return message
+
+
+def _number(unknown: dict[str, str], member: str, kind: _EnumTypeWrapper[V], text: str) -> V:
+    """Return the number of a stored value; unspecified, and its text in ``unknown``, for one of a later release."""
+    number = enums.number_of(kind, text)
+    if not number and text:
+        unknown[member] = text
+    return number
 
 
 def _queue(message: session_pb2.Session, queue: Mapping[str, Any]) -> None:
@@ -130,7 +146,8 @@ def _launch(
     message.device_name = device_name
     if launch.exit_code is not None:
         message.exit_code = launch.exit_code
-    if SessionState(row.state).has_picture:
+    state = known(SessionState, row.state)
+    if state is not None and state.has_picture:
         if launch.viewers is not None:
             message.viewers = launch.viewers
         if facts is not None and launch.signal_port:

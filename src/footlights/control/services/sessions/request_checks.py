@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from footlights import errors
 from footlights.control.call import bounds
 from footlights.control.services.sessions import access
-from footlights.protocol import times
+from footlights.protocol import enums, times
 from footlights.store.sessions import listing
 from footlights.v1 import application_pb2, session_pb2
 
@@ -76,7 +76,7 @@ def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> lis
             "page_token", f"cannot be combined with offset={request.offset}. Give one of them."
         )
     return listing.Filter(
-        states=tuple(sorted(session_pb2.Session.State.Name(state) for state in set(request.state) if state)),
+        states=tuple(sorted(enums.name_of(session_pb2.Session.State, state) for state in set(request.state) if state)),
         username=access.visible_username(caller, request.username),
         application=request.application,
         from_time=_moment(request, "from_time"),

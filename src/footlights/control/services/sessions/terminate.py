@@ -54,10 +54,13 @@ def _end_all(tx: Transaction, terminations: Sequence[_Termination]) -> list[str 
     answers: list[str | errors.Error] = []
     for each in terminations:
         try:
-            session = access.checked(lives.session(each.session_id), each.caller, each.session_id)
-        except errors.NotFound as error:
+            access.checked(lives.as_read(each.session_id), each.caller, each.session_id)
+            lives.refuse(each.session_id)
+        except errors.Error as error:
             answers.append(error)
             continue
+        session = lives.session(each.session_id)
+        assert session is not None
         lives.end(session, EndReason.USER_TERMINATED, f"Terminated by {each.caller.subject}.", now=each.now)
         launch = lives.launch_of(session)
         answers.append(launch.node if launch else "")
