@@ -108,6 +108,8 @@ def test_good() -> None:
         ("limits.start_timeout", "0s", "version.limits.start_timeout", "0s is out of bounds"),
         ("limits.idle_timeout", "-5s", "version.limits.idle_timeout", "-5s is out of bounds"),
         ("limits.stop_grace_period", "7200s", "version.limits.stop_grace_period", "at most 3600s"),
+        ("limits.unlimited", ["stop_grace_period"], "version.limits.unlimited", "choose from never_connected_timeout"),
+        ("needs.cleared", ["device_names"], "version.needs.cleared", "for profiles"),
         ("readiness.path", "ready", "version.readiness.path", "start it with '/'"),
         ("readiness.path", "/a b", "version.readiness.path", "not the path of a URL"),
         ("readiness", {"check": "LOG"}, "version.readiness.log_text", "needs the text"),

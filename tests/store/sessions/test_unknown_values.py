@@ -26,7 +26,7 @@ async def test_only_what_this_release_lacks_is_unknown(store: Store) -> None:
 async def test_a_session_of_a_later_release_is_in_nobodys_hands_and_logged_once(store: Store) -> None:
     """It is not among the sessions to be changed, and a direct change is refused with the value."""
     made = await store.write(create)
-    await store.write(lambda tx: session_rows.update_session(tx, made, state="PAUSED"))
+    await store.write(lambda tx: session_rows.update_session(tx, made, now=NOW, state="PAUSED"))
 
     with capture_logs() as logs:
         for _ in range(3):
@@ -41,7 +41,7 @@ async def test_a_session_of_a_later_release_is_in_nobodys_hands_and_logged_once(
         '{"state": "PAUSED"}'
     ]
     with pytest.raises(errors.FailedPrecondition, match="state PAUSED") as refused:
-        await store.write(lambda tx: session_rows.update_session(tx, row, priority=1))
+        await store.write(lambda tx: session_rows.update_session(tx, row, now=NOW, priority=1))
     assert refused.value.reason == "SESSION_OF_LATER_RELEASE"
     await store.write(lambda tx: session_rows.derive(tx, [made.session_id], now=NOW))
     assert await store.read(lambda tx: session_rows.get(tx, made.session_id)) == row

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
+from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due, known
 from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
-from footlights.protocol.times import duration, seconds
+from footlights.protocol.times import duration
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from footlights.agent.clock import Clock
     from footlights.launch.launcher import LaunchPlan
-    from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
 
@@ -353,11 +353,3 @@ def _copy(assignment: Assignment) -> Assignment:
     copied = Assignment()
     copied.CopyFrom(assignment)
     return copied
-
-
-def limit_s(limits: Limits, name: str) -> float | None:
-    """A limit in seconds; None where it is unset."""
-    if not limits.HasField(name):  # type: ignore[arg-type]
-        return None
-    found: Duration = getattr(limits, name)
-    return seconds(found)

@@ -204,7 +204,7 @@ def outlook(tx: Transaction, *, now: datetime) -> Outlook:
 
 def _max_duration_s(packed: bytes) -> float | None:
     try:
-        return stored.time_limits(application_pb2.Limits.FromString(packed)).max_s
+        return stored.time_limits(stored.unpacked_limits(packed)).max_s
     except DecodeError:
         return None  # an estimate may do without it; expiry reports it
 

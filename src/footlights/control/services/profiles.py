@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from footlights import errors, ids
-from footlights.control.call import bounds
 from footlights.control.services.sessions import resolve
+from footlights.launch.recipe import limits
 from footlights.protocol import times
 from footlights.store import Store, Unit
 from footlights.store import applications as rows
@@ -53,8 +53,8 @@ class ProfileService:
         """Create or replace a profile."""
         profile, now = request.profile, self._clock()
         ids.check_slug("profile.profile", profile.profile)
-        for field, span in profile.limits.ListFields():
-            bounds.bounded(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
+        resolve.check_needs("profile.needs", profile.needs)
+        limits.check("profile.limits", profile.limits)
         profile.ClearField("updated_time")
         definition = profile.SerializeToString(deterministic=True)
         await self._write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))

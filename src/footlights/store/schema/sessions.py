@@ -73,6 +73,8 @@ class SessionRow(NamedTuple):
     """``[stage, microseconds since the epoch]`` in order of arrival."""
     ready_time: OptionalMoment = None
     ended_time: OptionalMoment = None
+    updated_time: OptionalMoment = None
+    """When its revision last grew; None where it has not since it was created, or a release without it wrote it."""
 
 
 class SessionLabelRow(NamedTuple):

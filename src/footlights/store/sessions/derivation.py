@@ -67,6 +67,8 @@ class SessionStates:
         self._left_alone: dict[str, dict[str, str]] = {}
         """Sessions and launches of a later release -> the values that are not known."""
         self._released: dict[str, datetime] = {}
+        self._now: datetime | None = None
+        """When what has changed did."""
         self._warmed: dict[tuple[str, str, str], datetime] = {}
 
     @classmethod
@@ -151,6 +153,7 @@ class SessionStates:
 
     def derive(self, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None) -> None:
         """Change what follows from a session's intent and launch; ``steps`` are stages that the launch has reached."""
+        self._now = now if self._now is None else max(self._now, now)
         session = self._sessions[session_id]
         if session.ended_time is not None:
             return
@@ -225,11 +228,14 @@ class SessionStates:
         if not changes:
             return frozenset()
         by_columns: defaultdict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
+        now = self._now
         for (session_id, columns), revision in zip(changes.items(), allocate(self.tx, len(changes)), strict=True):
             session = self._sessions[session_id]
             values = [getattr(session, name) for name in columns]
-            by_columns[(*columns, "revision")].append([*values, revision, session_id, session.revision])
-            self._sessions[session_id] = session._replace(revision=revision)
+            by_columns[(*columns, "updated_time", "revision")].append(
+                [*values, now, revision, session_id, session.revision]
+            )
+            self._sessions[session_id] = session._replace(revision=revision, updated_time=now)
         met = sum(_update_sessions(self.tx, columns, rows) for columns, rows in by_columns.items())
         if met < len(changes):
             raise Changed("A session was changed at the same time. Read it again and retry.")

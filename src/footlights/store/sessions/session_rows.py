@@ -53,7 +53,7 @@ def derive(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> Non
     states.write()
 
 
-def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> SessionRow:
+def update_session(tx: Transaction, session: SessionRow, *, now: datetime, **changes: Any) -> SessionRow:
     """Change a session that has not been changed since it was read, and give it a new revision.
 
     Raises Changed where another writer was faster, FailedPrecondition where a replica of a later release has it.
@@ -64,7 +64,7 @@ def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> Sess
     met = tx.changed(
         update(SESSION)
         .where(SESSION.c.session_id == session.session_id, SESSION.c.revision == session.revision)
-        .values(**changes, revision=revision)
+        .values(**changes, updated_time=now, revision=revision)
     )
     if not met:
         raise Changed(
@@ -72,7 +72,7 @@ def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> Sess
             metadata={"session_id": session.session_id},
         )
     # It has not been changed since it was read, so what it is now need not be read.
-    return session._replace(**changes, revision=revision)
+    return session._replace(**changes, updated_time=now, revision=revision)
 
 
 class PendingSession(NamedTuple):
@@ -142,13 +142,13 @@ def _read_pending(
     return len(rows), rows
 
 
-def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[str, Any]]]) -> None:
+def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[str, Any]]], *, now: datetime) -> None:
     """Write what is known of the place of sessions that wait, and have not changed since they were read."""
     revisions = allocate(tx, len(places))
     tx.execute(
         _SET_QUEUE,
         [
-            {"of_session": row.session_id, "seen": row.revision, "place": dict(place), "fresh": revision}
+            {"of_session": row.session_id, "seen": row.revision, "place": dict(place), "fresh": revision, "now": now}
             for (row, place), revision in zip(places, revisions, strict=True)
         ],
     )
@@ -161,7 +161,7 @@ _SET_QUEUE = (
         SESSION.c.revision == bindparam("seen"),
         SESSION.c.state == SessionState.PENDING.value,
     )
-    .values(queue=bindparam("place"), revision=bindparam("fresh"))
+    .values(queue=bindparam("place"), revision=bindparam("fresh"), updated_time=bindparam("now"))
 )
 
 

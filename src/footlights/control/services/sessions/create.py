@@ -132,7 +132,7 @@ class SessionCreator:
             "secrets": self._box.seal(secrets, session_id.encode()) if secrets else b"",
             "labels": dict(request.labels),
             "needs": resolved.needs.SerializeToString(),
-            "limits": resolved.limits.SerializeToString(),
+            "limits": stored.packed_limits(resolved.limits),
             "max_total_s": allowed,
             "launcher": resolved.launcher,
         }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from footlights.control import stored
 from footlights.control.scheduling import views
+from footlights.control.services import etags
 from footlights.lifecycle import SessionState, known
 from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
-from footlights.protocol.times import duration, timestamp
+from footlights.protocol.times import duration, seconds, timestamp
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow, SessionRow, moment
@@ -18,6 +20,7 @@ from footlights.v1 import node_pb2, session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
@@ -82,7 +85,9 @@ def session_message(
         application=row.application,
         application_version=row.application_version,
         username=row.username,
+        created_by=row.created_by,
         created_time=timestamp(row.created_time),
+        updated_time=timestamp(_updated(row)),
         state=_number(unknown, "state", session_pb2.Session.State, row.state),
         condition=_number(unknown, "condition", session_pb2.Session.Condition, row.condition),
         end_reason=_number(unknown, "end_reason", session_pb2.Session.EndReason, row.end_reason),
@@ -93,12 +98,18 @@ def session_message(
         labels=row.labels,
         request_id=row.request_id,
         launch_count=row.launch_count,
+        limits=applied,
+        etag=etags.of_revision(row.revision),
     )
     message.application_arguments.update(row.arguments)
     if row.ready_time is not None:
         message.ready_time.CopyFrom(timestamp(row.ready_time))
     if row.ended_time is not None:
         message.ended_time.CopyFrom(timestamp(row.ended_time))
+    state = known(SessionState, row.state)
+    if state is not None and state.has_picture and row.ready_time is not None and applied.HasField("max_duration"):
+        longest = timedelta(seconds=seconds(applied.max_duration))
+        message.expected_end_time.CopyFrom(timestamp(row.ready_time + longest))
     if applied.HasField("max_duration"):
         message.max_duration.CopyFrom(applied.max_duration)
     if applied.HasField("idle_timeout"):
@@ -112,6 +123,12 @@ def session_message(
     if launch is not None:
         _launch(message, row, launch, facts, device_name, origin)
     return message
+
+
+def _updated(row: SessionRow) -> datetime:
+    """Return when a session last changed: its timeline says it of one that a replica of the release before wrote."""
+    known_times = (row.updated_time, row.ended_time, *(moment(when) for _, when in row.timeline))
+    return max((each for each in known_times if each is not None), default=row.created_time)
 
 
 def _number(unknown: dict[str, str], member: str, kind: _EnumTypeWrapper[V], text: str) -> V:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from footlights import errors
-from footlights.control.call import bounds
 from footlights.control.services.sessions import access
-from footlights.protocol import enums, times
+from footlights.launch.recipe import limits as recipe_limits
+from footlights.protocol import enums
 from footlights.store.sessions import listing
 from footlights.v1 import application_pb2, session_pb2
 
@@ -42,20 +42,16 @@ def check_labels(request: session_pb2.CreateSessionRequest) -> None:
 
 
 def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
-    """Lower the limits to what the caller asks for; raising them is refused."""
+    """Lower the limits to what the caller asks for. Raises InvalidArgument for more than they allow."""
+    deprecated = application_pb2.Limits()
     for name in ("max_duration", "idle_timeout"):
         if not request.HasField(name):
             continue
-        asked = getattr(request, name)
-        span = bounds.bounded(name, asked)
-        if limits.HasField(name) and span > times.seconds(getattr(limits, name)):
-            allowed = times.seconds(getattr(limits, name))
-            raise errors.InvalidArgument(
-                name,
-                f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-                reason=f"ABOVE_{name.upper()}",
-            )
-        getattr(limits, name).CopyFrom(asked)
+        if request.limits.HasField(name) or name in request.limits.unlimited:
+            raise errors.InvalidArgument(name, f"is given in limits as well. Leave {name} out: it is deprecated.")
+        getattr(deprecated, name).CopyFrom(getattr(request, name))
+    recipe_limits.narrow(limits, request.limits, field="limits")
+    recipe_limits.narrow(limits, deprecated)
 
 
 def digest(request: session_pb2.CreateSessionRequest) -> bytes:

@@ -136,7 +136,7 @@ class StreamingService:
         more_s = bounds.bounded("extend_by", request.extend_by)
 
         def write(tx: Transaction) -> tuple[session_pb2.Session, str]:
-            row = extend.extend(tx, access.find(tx, call.caller, request.session_id), more_s)
+            row = extend.extend(tx, access.find(tx, call.caller, request.session_id), more_s, now=self._clock())
             launch = launch_rows.get(tx, row.launch_id) if row.launch_id else None
             return show_session(tx, row, self._origin), launch.node if launch else ""
 
