@@ -495,6 +495,28 @@ async def test_changing_a_profile_changes_no_session_that_is(plane: Control) -> 
     assert (await plane.get(made.session_id)).max_duration == seconds(600)
 
 
+async def test_structured_mounts_reach_agents_of_both_releases(plane: Control) -> None:
+    """An agent of the release before would start the application without a mount that it does not know."""
+    volumes = [{"source": "/srv", "target": "/data", "read_only": True}, {"source": "cache", "target": "/c"}]
+    container = {"image": "app:1", "mounts": ["/etc/a:/a"], "volume_mounts": volumes}
+    body = {
+        "application": {},
+        "versions": [{"version": "1.0.0", "container": container}],
+        "releases": {"default": "1.0.0"},
+    }
+    assert (await plane.rest("PUT", "/v1/applications/boxed", json=body)).status_code == 200
+    agent = await plane.agent(facts={"launchers": ["container"]})
+
+    made = await plane.create(application="boxed")
+    await plane.place()
+    told = (await agent.assignment(made.session_id)).version.container
+    kept = (await plane.rest("GET", "/v1/applications/boxed/versions/1.0.0")).json()["container"]
+
+    assert list(told.mounts) == ["/etc/a:/a", "/srv:/data:ro", "cache:/c"]
+    assert not told.volume_mounts
+    assert (kept["mounts"], kept["volume_mounts"][0]) == (["/etc/a:/a"], volumes[0])
+
+
 async def test_labels_and_priority_are_kept(plane: Control) -> None:
     """They are the caller's own."""
     made = await plane.create(labels={"team": "ünï", "empty": ""}, priority=7)

@@ -62,7 +62,7 @@ class SessionRow(NamedTuple):
     launch_count: int = 0
     failures: int = 0
     queue: Json = {}  # noqa: RUF012
-    """``position``, ``eta_s``, ``reasons``. Written by the scheduling loop."""
+    """``position``, ``eta_s``, ``reasons``, ``wait_reasons``. Written by the scheduling loop."""
 
     state: str = "PENDING"
     """Derived from intent and launch; written with them in one transaction."""

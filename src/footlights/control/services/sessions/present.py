@@ -13,6 +13,7 @@ from footlights.lifecycle import SessionState, known
 from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, seconds, timestamp
+from footlights.scheduler import WaitReason
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow, SessionRow, moment
@@ -62,6 +63,12 @@ def show_sessions(tx: Transaction, rows: Sequence[SessionRow], origin: Origin) -
             node, name = facts.get(current.node), names_of.get((current.node, current.device), "")
         shown.append(session_message(row, current, node, name, origin=origin))
     return shown
+
+
+def wait_reason(why: WaitReason) -> session_pb2.Session.WaitReason:
+    """Return why a session waits as its message."""
+    counts = {f"{why.thing}_count": why.number} if why.thing else {}
+    return session_pb2.Session.WaitReason(reason=why.reason, message=why.message, **counts)
 
 
 def show_session(tx: Transaction, row: SessionRow, origin: Origin) -> session_pb2.Session:
@@ -144,8 +151,10 @@ def _queue(message: session_pb2.Session, queue: Mapping[str, Any]) -> None:
     if queue:
         message.queue.position = queue["position"]
         message.queue.reasons.extend(queue["reasons"])
+        message.queue.wait_reasons.extend(wait_reason(WaitReason(*each[:4])) for each in queue.get("wait_reasons", ()))
         if queue["eta_s"] is not None:
             message.queue.eta.CopyFrom(duration(queue["eta_s"]))
+            message.queue.estimated_wait_duration.CopyFrom(message.queue.eta)
         if not message.status_message:
             message.status_message = f"Waits for a device: {', '.join(queue['reasons'])}."
 
