@@ -57,8 +57,23 @@ class Sessions:
         request = pb.TerminateSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.TerminateSession, request, pb.TerminateSessionResponse, timeout_s)
 
-    async def connect(self, session_id: str, *, timeout_s: float | None = None) -> pb.ConnectSessionResponse:
-        """Return a grant for one viewer, and the URLs to use it with."""
+    async def connect(
+        self, session_id: str, *, wait_s: float | None = None, timeout_s: float | None = None
+    ) -> pb.ConnectSessionResponse:
+        """Return a grant for one viewer, and the URLs to use it with.
+
+        Args:
+            session_id: the session.
+            wait_s: how long to watch the session until it is ready; None: not at all.
+            timeout_s: the deadline of the call.
+
+        Raises:
+            FailedPrecondition: it is not ready (reason ``SESSION_NOT_READY``), or has ended (``SESSION_ENDED``).
+            SessionOver: it ended while it was waited for.
+            DeadlineExceeded: it was not ready after ``wait_s`` seconds.
+        """
+        if wait_s is not None:
+            await self.wait_ready(session_id, timeout_s=wait_s)
         request = pb.ConnectSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.ConnectSession, request, pb.ConnectSessionResponse, timeout_s)
 
