@@ -15,8 +15,18 @@ and ``is_ready``, ``is_over`` and ``has_ended`` never raise.
 
 from footlights.client.client import Client
 from footlights.client.connection import Tls
-from footlights.client.errors import DeadlineExceeded, SessionOver
+from footlights.client.errors import DeadlineExceeded, ServerTooOld, SessionOver
 from footlights.client.sessions import has_ended, is_over, is_ready
 from footlights.protocol.enums import field_name
 
-__all__ = ["Client", "DeadlineExceeded", "SessionOver", "Tls", "field_name", "has_ended", "is_over", "is_ready"]
+__all__ = [
+    "Client",
+    "DeadlineExceeded",
+    "ServerTooOld",
+    "SessionOver",
+    "Tls",
+    "field_name",
+    "has_ended",
+    "is_over",
+    "is_ready",
+]
