@@ -94,7 +94,7 @@ def narrow(limits: Limits, asked: Limits, *, within: Limits | None = None, field
         raise InvalidArgument(
             _path(field, name),
             f"{shown} is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-            reason=f"ABOVE_{name.upper()}",
+            reason="ABOVE_LIMIT",
             metadata={"limit": name, "value": shown, "allowed": f"{allowed:g}s"},
         )
     override(limits, asked)

@@ -81,5 +81,5 @@ def _check_has_picture(row: SessionRow) -> None:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and has no picture any more. Create a new one.",
             reason="SESSION_ENDED",
-            metadata={"session_id": row.session_id, "state": row.state, "end_reason": row.end_reason},
+            metadata={"session_id": row.session_id, "state": row.state},
         )
