@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
     from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
 
+LIMIT_NAMES: Final = (
+    "queue_timeout",
+    "start_timeout",
+    "never_connected_timeout",
+    "idle_timeout",
+    "max_duration",
+    "stop_grace_period",
+)
+"""The limits of a session, in the order in which they may end it."""
+
 SESSION_HEADERS: Final = ("SESSION", "APPLICATION", "VERSION", "STATE", "USER", "NODE", "DEVICE", "AGE", "MESSAGE")
 
 
@@ -65,6 +75,7 @@ def session_details(session: session_pb2.Session) -> list[str]:
             ("Message", session.status_message),
             ("Exit code", str(session.exit_code) if session.HasField("exit_code") else ""),
             ("User", session.username),
+            ("Created by", session.created_by if session.created_by != session.username else ""),
             ("Profile", session.profile),
             ("Priority", str(session.priority) if session.priority else ""),
             ("Arguments", arguments if session.application_arguments.fields else ""),
@@ -76,8 +87,8 @@ def session_details(session: session_pb2.Session) -> list[str]:
             ("Created", moment(session.created_time)),
             ("Ready", moment(session.ready_time)),
             ("Ended", moment(session.ended_time)),
-            ("Max duration", _length(session, "max_duration")),
-            ("Idle timeout", _length(session, "idle_timeout")),
+            ("Expected end", moment(session.expected_end_time)),
+            *limits(session),
             ("Launches", str(session.launch_count) if session.launch_count > 1 else ""),
             ("Request id", session.request_id),
             ("Timeline", ", ".join(step for step in steps(session))),
@@ -86,6 +97,20 @@ def session_details(session: session_pb2.Session) -> list[str]:
     if session.log_tail:
         lines += ["", "Last lines of its output:", *(f"  {line}" for line in session.log_tail)]
     return lines
+
+
+def limits(session: session_pb2.Session) -> list[tuple[str, str]]:
+    """Return the limits that apply, by name; of a server of the release before, the two that it shows."""
+    if not session.HasField("limits"):
+        return [
+            ("Max duration", _length(session, "max_duration")),
+            ("Idle timeout", _length(session, "idle_timeout")),
+        ]
+    spans = [(name, _length(session.limits, name)) for name in LIMIT_NAMES]
+    return [
+        (name.replace("_", " ").capitalize(), span or ("unlimited" if name in session.limits.unlimited else ""))
+        for name, span in spans
+    ]
 
 
 def steps(session: session_pb2.Session) -> list[str]:
