@@ -340,7 +340,7 @@ async def test_a_session_may_ask_for_any_stricter_limit(plane: Control) -> None:
             "unlimited is more than the 600s",
         ),
         ({"unlimited": ["start_timeout"]}, "limits.unlimited", "OUT_OF_RANGE", "cannot be unlimited"),
-        ({"idle_timeout": seconds(0)}, "limits.idle_timeout", "OUT_OF_RANGE", "more than 0 s"),
+        ({"idle_timeout": seconds(0)}, "limits.idle_timeout", "OUT_OF_RANGE", "more than 0s (got 0s)"),
     ],
 )
 async def test_a_limit_that_is_too_much_is_refused(

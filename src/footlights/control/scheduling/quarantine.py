@@ -15,13 +15,13 @@ from footlights.lifecycle import BackoffPolicy, Block, Failure, blocked
 from footlights.protocol import times
 from footlights.store.launches.launch_rows import DEVICE_REASONS
 from footlights.store.nodes import device_history
+from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from footlights.store import Transaction
     from footlights.store.schema import DeviceEventRow
-    from footlights.v1 import node_pb2
 
 ENDED_SESSIONS = BackoffPolicy(failures=1, window_s=600, first_s=60, longest_s=3600)
 CAME_AND_WENT = BackoffPolicy(failures=3, window_s=600, first_s=120, longest_s=3600)
@@ -100,10 +100,13 @@ def show(tx: Transaction, nodes: Iterable[node_pb2.Node], *, now: datetime, node
             events = known.get((message.node, device.uuid), [])
             if why := explain([event for event in events if now - event.time <= MEMORY], now):
                 device.quarantine = why.text
-                until = times.timestamp(now + timedelta(seconds=why.left_s))
-                status = device.quarantine_status
-                status.reason, status.message = why.reason, f"{why.message}; it returns if it stays well."
-                status.until_time.CopyFrom(until)
+                device.quarantine_status.CopyFrom(
+                    node_pb2.Device.Quarantine(
+                        reason=why.reason,
+                        message=f"{why.message}; it returns if it stays well.",
+                        until_time=times.timestamp(now + timedelta(seconds=why.left_s)),
+                    )
+                )
             for event in events[-SHOWN:]:
                 device.events.add(time=times.timestamp(event.time), reason=event.reason, message=event.message)
 

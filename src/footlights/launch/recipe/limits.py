@@ -42,8 +42,8 @@ def check(field: str, limits: Limits, *, reason: str = "OUT_OF_RANGE") -> None:
         most = MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
         value = limit_s(limits, name)
         if value is not None and not 0.001 <= value <= most:
-            text = f"{value:g}s is out of bounds: give more than 0 s and at most {most}s."
-            raise InvalidArgument(_path(field, name), text, reason=reason)
+            bound = f"more than 0s (got {value:g}s)" if value < 1 else f"at most {most}s (got {value:.0f}s)"
+            raise InvalidArgument(_path(field, name), f"must be {bound}.", reason=reason)
     for name in limits.unlimited:
         if name not in MAY_BE_UNLIMITED:
             text = f"{name!r} cannot be unlimited; choose from {', '.join(MAY_BE_UNLIMITED)}."
