@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pool
 
 from footlights import __version__, ids
 from footlights.auth.grants import Grants
+from footlights.auth.secrets import Box
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
 from footlights.control import targets
@@ -22,6 +23,7 @@ from footlights.control.call.local import LocalCalls
 from footlights.control.call.pacing import Pacing
 from footlights.control.call.pipeline import Pipeline
 from footlights.control.call.registry import Registry, Service
+from footlights.control.call.sealed import Sealer
 from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
@@ -49,6 +51,8 @@ from footlights.control.services.nodes import NodeService
 from footlights.control.services.profiles import ProfileService
 from footlights.control.services.sessions.connect import SessionConnector
 from footlights.control.services.sessions.create import SessionCreator
+from footlights.control.services.sessions.cursors import Cursors
+from footlights.control.services.sessions.follow import SessionFollower
 from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.streams import ApplicationStreamingService
@@ -306,6 +310,7 @@ async def assemble(
     if "hub" in settings.roles:
         services.append(_service(AGENT_SERVICE, agents))
     if "api" in settings.roles:
+        sealer = Sealer(Box(key.derive("pages")))
         creator = SessionCreator(
             store,
             signals,
@@ -325,15 +330,17 @@ async def assemble(
             creator=creator,
             terminator=SessionTerminator(store, signals, clock),
             connector=SessionConnector(store, grants, settings, public_url, clock),
+            follower=SessionFollower(store, signals, Cursors(sealer), origin, clock=clock, monotonic=monotonic),
             peers=peers,
             origin=origin,
+            sealer=sealer,
             clock=clock,
         )
         handlers: tuple[object, ...] = (
-            TokenService(store, authenticator, token_key, clock),
-            NodeService(store, signals, guard, clock),
-            ProfileService(store, signals, clock),
-            ApplicationService(store, signals, clock),
+            TokenService(store, authenticator, token_key, clock, sealer=sealer),
+            NodeService(store, signals, guard, clock, sealer=sealer),
+            ProfileService(store, signals, clock, sealer=sealer),
+            ApplicationService(store, signals, clock, sealer=sealer),
             sessions,
             ApplicationStreamingService(sessions),
         )

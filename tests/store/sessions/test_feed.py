@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from footlights.store import Store, Transaction
 from footlights.store.schema import SESSION
 from footlights.store.sessions import session_rows
-from footlights.store.sessions.feed import _DRAWN_S, _ENDED_S, BATCH, Feed
+from footlights.store.sessions.feed import _DRAWN_S, _ENDED_S, BATCH, Feed, Position
 from tests.store.rows import create, read
 
 
@@ -38,7 +38,7 @@ def transaction(store: Store) -> Iterator[Transaction]:
 
 
 async def begin(store: Store, clock: Clock) -> Feed:
-    return await store.read(lambda tx: Feed.now(tx, clock))
+    return await store.read(lambda tx: Feed(Position.now(tx), clock))
 
 
 async def told(store: Store, feed: Feed) -> list[str]:
@@ -76,7 +76,7 @@ async def test_one_that_comes_from_elsewhere_hears_again_rather_than_not_at_all(
     """On Postgres what was seen elsewhere may be told again; on SQLite it begins exactly after it."""
     first, second = await made(store), await made(store)
     after = await store.read(lambda tx: read(tx, first).revision)
-    feed = Feed(after, clock)
+    feed = Feed(await store.read(lambda tx: Position.after(tx, after)), clock)
 
     assert await told(store, feed) == ([first, second] if store.shared else [second])
     assert await told(store, feed) == []
@@ -108,7 +108,7 @@ async def test_the_overlap_shrinks_to_what_is_new(store: Store, clock: Clock) ->
     feed = await begin(store, clock)
     names = [await made(store) for _ in range(20)]
     assert await told(store, feed) == names
-    newest = feed.revision
+    newest = feed.position.revision
     for _ in range(3):
         clock.now += _DRAWN_S
         assert await told(store, feed) == []

@@ -1,4 +1,4 @@
-"""Removes what is old: ended sessions, idempotency keys, and search terms that no session has any more.
+"""Removes what is old: ended sessions, what was kept of those, and idempotency keys.
 
 What is removed cannot come back, so its age is measured by the cautious clock.
 """
@@ -10,7 +10,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from footlights.store.sessions import idempotency, session_rows
+from footlights.store.sessions import idempotency, removals, session_rows
 
 if TYPE_CHECKING:
     from footlights.control.expiry.context import ExpiryContext
@@ -38,9 +38,10 @@ class Retention:
         before = now - self._kept
         for _ in range(self.MOST_PRUNINGS):
             if (
-                await self._context.work.write(lambda tx: session_rows.prune(tx, before=before))
+                await self._context.work.write(lambda tx: session_rows.prune(tx, before=before, now=now))
                 < session_rows.PRUNED_AT_ONCE
             ):
                 break
         await self._context.work.write(lambda tx: idempotency.forget_old(tx, now=now))
+        await self._context.work.write(lambda tx: removals.forget_old(tx, now=now))
         await asyncio.to_thread(self._context.cautious.keep, now)

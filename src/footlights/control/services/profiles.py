@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from footlights import errors, ids
 from footlights.control.call import bounds
+from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
 from footlights.control.services.sessions import resolve
 from footlights.protocol import times
-from footlights.store import Store, Unit
+from footlights.store import Store, Transaction, Unit
 from footlights.store import applications as rows
 from footlights.v1 import profile_pb2
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.control.call.context import Call
+    from footlights.control.call.sealed import Sealer
     from footlights.control.signals import Signals
     from footlights.store.schema import ProfileRow
 
@@ -26,17 +28,28 @@ T = TypeVar("T")
 class ProfileService:
     """Serves profiles."""
 
-    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime]) -> None:
-        self._store, self._bus, self._clock = store, bus, clock
+    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer) -> None:
+        self._store, self._bus, self._clock, self._sealer = store, bus, clock, sealer
 
     async def list_profiles(
         self, request: profile_pb2.ListProfilesRequest, call: Call
     ) -> profile_pb2.ListProfilesResponse:
-        """Return all profiles, or those that match an application."""
-        found = [_message(row) for row in await self._store.read(rows.profiles)]
-        if request.application:
-            found = [profile for profile in found if resolve.matches(profile, request.application)]
-        return profile_pb2.ListProfilesResponse(items=found)
+        """Return one page of profiles, or of those that match an application, by name."""
+        pages = PagedList(self._sealer, "profiles", request.application)
+
+        def read(tx: Transaction) -> ListPage[profile_pb2.Profile]:
+            def some(after: Place | None, limit: int) -> Chunk[profile_pb2.Profile]:
+                found = rows.profile_page(tx, after[0] if after else "", limit)
+                items = [([row.profile], _message(row)) for row in found.rows]
+                return Chunk([(place, each if asked(each) else None) for place, each in items], found.found == limit)
+
+            return pages.page(request, some, sparse=bool(request.application))
+
+        def asked(profile: profile_pb2.Profile) -> bool:
+            return not request.application or resolve.matches(profile, request.application)
+
+        page = await self._store.read(read)
+        return profile_pb2.ListProfilesResponse(items=page.items, next_page_token=page.next_page_token)
 
     async def get_profile(self, request: profile_pb2.GetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Return one profile."""

@@ -20,7 +20,15 @@ from footlights.store.schema.cluster import COUNTER, LEADER_LEASE, REPLICA, REVI
 from footlights.store.schema.columns import Instant, RowT, metadata, microseconds, moment, table_of
 from footlights.store.schema.fleet import DEVICE, DEVICE_EVENT, NODE, WARM, DeviceEventRow, DeviceRow, NodeRow
 from footlights.store.schema.launches import LAUNCH, LEASE, LaunchRow, LeaseRow
-from footlights.store.schema.sessions import REQUEST_KEY, SESSION, SESSION_LABEL, RequestKeyRow, SessionRow
+from footlights.store.schema.sessions import (
+    REMOVAL,
+    REQUEST_KEY,
+    SESSION,
+    SESSION_LABEL,
+    RemovalRow,
+    RequestKeyRow,
+    SessionRow,
+)
 
 __all__ = [
     "APPLICATION",
@@ -33,6 +41,7 @@ __all__ = [
     "NODE",
     "PROFILE",
     "RELEASE",
+    "REMOVAL",
     "REPLICA",
     "REQUEST_KEY",
     "REVISIONS",
@@ -51,6 +60,7 @@ __all__ = [
     "NodeRow",
     "ProfileRow",
     "ReleaseRow",
+    "RemovalRow",
     "ReplicaRow",
     "RequestKeyRow",
     "RowT",

@@ -2,6 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
+from sqlalchemy import Index
 from sqlmodel import Field
 
 from footlights.store.schema.columns import Key, Moment, OptionalMoment, Strings, table
@@ -63,4 +64,4 @@ APPLICATION = table("application", ApplicationRow)
 VERSION = table("version", VersionRow)
 RELEASE = table("release", ReleaseRow)
 PROFILE = table("profile", ProfileRow)
-TOKEN = table("token", TokenRow)
+TOKEN = table("token", TokenRow, Index("ix_token_created", "created_time", "token_id"))
