@@ -100,7 +100,7 @@ class _Read:
 
 
 @v_args(inline=True)
-class _Reader(Transformer[Token, Any]):
+class _TreeReader(Transformer[Token, Any]):
     def comparison(self, member: Token, operator: Token, value: Token) -> _Read:
         return _Read(member, operator, value)
 
@@ -116,7 +116,7 @@ class _Reader(Transformer[Token, Any]):
 
 @cache
 def _parser() -> Lark:
-    return Lark(_GRAMMAR, parser="lalr", lexer="contextual", transformer=_Reader(), maybe_placeholders=False)
+    return Lark(_GRAMMAR, parser="lalr", lexer="contextual", transformer=_TreeReader(), maybe_placeholders=False)
 
 
 class _Checked:

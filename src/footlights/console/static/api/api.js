@@ -59,6 +59,17 @@ export async function call(method, path, { body, query, signal } = {}) {
   return text ? JSON.parse(text) : {};
 }
 
+/** Call a list, page by page; gives one answer with all its items. */
+export async function callAll(path, { query, signal } = {}) {
+  const first = await call("GET", path, { query, signal });
+  for (let next = first.next_page_token; next; ) {
+    const page = await call("GET", path, { query: { ...query, page_token: next }, signal });
+    first.items.push(...page.items);
+    next = page.next_page_token;
+  }
+  return first;
+}
+
 /** Follow a server stream: `onMessage` gets every message, until the server ends it or `signal` is aborted. */
 export async function follow(path, { query, signal, onMessage, onOpen }) {
   const response = await send("GET", path, { query, signal, accept: "application/x-ndjson, application/json" });

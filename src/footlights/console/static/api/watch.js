@@ -57,6 +57,8 @@ export async function watch(signal) {
       link.value = { state: "connecting", reason: "" };
     } catch (error) {
       if (signal.aborted || !identity.value.token) return;
+      // The database was restored: nothing can be sent from there on.
+      if (error.code === 11) settled = seen = 0n;
       if (!attempt.signal.aborted) link.value = { state: "waiting", reason: error.message };
     } finally {
       clearTimeout(presumed);

@@ -7,7 +7,7 @@ living sessions that its client has; a client that reads slowly holds up its own
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +24,7 @@ from footlights.store.sessions.feed import BATCH, Feed, Position
 from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from datetime import datetime
 
     from footlights.auth.roles import Caller
@@ -92,29 +92,32 @@ class SessionFollower:
         *,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
+        most_per_caller: int = MOST_PER_CALLER,
     ) -> None:
         self._store, self._bus, self._cursors, self._origin = store, bus, cursors, origin
         self._clock, self._monotonic = clock, monotonic
+        self._most_per_caller = most_per_caller
         self._watches: Counter[str] = Counter()
 
-    async def follow(self, wanted: Followed, caller: Caller, cursor: str) -> AsyncIterator[_Response]:
+    async def follow(self, wanted: Followed, caller: Caller, cursor: str) -> AsyncGenerator[_Response, None]:
         """Yield frames, from a cursor on where there is one.
 
         Raises NotFound where one session is asked for that the caller may not see, InvalidArgument and OutOfRange where
         the cursor cannot be used, Exhausted where the caller has too many watches.
         """
         start = await self._store.read(lambda tx: self._cursors.open(tx, cursor)) if cursor else None
-        async for frame in self._frames(wanted, caller, start, output=False):
-            yield _Response(
-                change=frame.change,
-                session=frame.session,
-                cursor=self._cursors.seal(frame.cursor),
-                time=timestamp(self._clock()),
-            )
+        async with aclosing(self._frames(wanted, caller, start, output=False)) as frames:
+            async for frame in frames:
+                yield _Response(
+                    change=frame.change,
+                    session=frame.session,
+                    cursor=self._cursors.seal(frame.cursor),
+                    time=timestamp(self._clock()),
+                )
 
     async def sessions(
         self, wanted: Followed, caller: Caller, after_revision: int
-    ) -> AsyncIterator[session_pb2.Session]:
+    ) -> AsyncGenerator[session_pb2.Session, None]:
         """Yield sessions without frames, as the watches of before do."""
 
         def begin(tx: Transaction) -> Cursor:
@@ -122,13 +125,14 @@ class SessionFollower:
             return Cursor("", Position.after(tx, after_revision))
 
         start = await self._store.read(begin) if after_revision else None
-        async for frame in self._frames(wanted, caller, start, output=True):
-            if frame.change == _Response.SET and frame.session is not None:
-                yield frame.session
+        async with aclosing(self._frames(wanted, caller, start, output=True)) as frames:
+            async for frame in frames:
+                if frame.change == _Response.SET and frame.session is not None:
+                    yield frame.session
 
     async def _frames(
         self, wanted: Followed, caller: Caller, start: Cursor | None, *, output: bool
-    ) -> AsyncIterator[Frame]:
+    ) -> AsyncGenerator[Frame, None]:
         def begin(tx: Transaction) -> _Watch:
             show = show_sessions if output else list_sessions
             return _Watch(tx, wanted, caller, start, show=show, origin=self._origin, monotonic=self._monotonic)
@@ -158,11 +162,11 @@ class SessionFollower:
 
     @contextmanager
     def _counted(self, subject: str) -> Iterator[None]:
-        if self._watches[subject] >= MOST_PER_CALLER:
+        if self._watches[subject] >= self._most_per_caller:
             raise errors.Exhausted(
-                f"{subject} has {MOST_PER_CALLER} watches at this server already. Close some, or share one.",
+                f"{subject} has {self._most_per_caller} watches at this server already. Close some, or share one.",
                 reason="TOO_MANY_WATCHES",
-                metadata={"limit": str(MOST_PER_CALLER)},
+                metadata={"limit": str(self._most_per_caller)},
             )
         self._watches[subject] += 1
         try:

@@ -1,5 +1,5 @@
 // One application: its releases and its versions.
-import { call, may } from "../../api/api.js";
+import { call, callAll, may } from "../../api/api.js";
 import { html, useState } from "../../ui/html.js";
 import { bytes, seconds, span, words } from "../../ui/format.js";
 import { Icon } from "../../ui/icons.js";
@@ -12,7 +12,7 @@ export function Application({ id }) {
   const path = `/applications/${encodeURIComponent(id)}`;
   const all = useRead(async (signal) => {
     const [application, versions, releases] = await Promise.all([
-      call("GET", path, { signal }), call("GET", `${path}/versions`, { signal }), call("GET", `${path}/releases`, { signal }),
+      call("GET", path, { signal }), callAll(`${path}/versions`, { signal }), callAll(`${path}/releases`, { signal }),
     ]);
     return { application, versions: versions.items, releases: releases.items };
   }, [id]);

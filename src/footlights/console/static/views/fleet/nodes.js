@@ -1,5 +1,5 @@
 // The nodes, their devices and sessions: read every two seconds while the page is visible.
-import { call, may } from "../../api/api.js";
+import { call, callAll, may } from "../../api/api.js";
 import { count } from "../../ui/format.js";
 import { html, useMemo, useState } from "../../ui/html.js";
 import { EmptyStage, Icon } from "../../ui/icons.js";
@@ -13,7 +13,7 @@ const FIRST = 40;
 
 export function Nodes() {
   const nodes = useRead(async (signal) => {
-    const { items, brake } = await call("GET", "/nodes", { signal });
+    const { items, brake } = await callAll("/nodes", { query: { view: "NODE_VIEW_FULL" }, signal });
     for (const { devices } of items) devices?.forEach(remember);
     return Object.assign(items, { brake });
   }, [], { every: EVERY });

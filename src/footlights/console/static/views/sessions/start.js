@@ -1,5 +1,5 @@
 // Starting a session: the form on the left, the expected placement on the right.
-import { call, identity, may } from "../../api/api.js";
+import { call, callAll, identity, may } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { count, span, seconds } from "../../ui/format.js";
 import { html, useEffect, useRef, useState } from "../../ui/html.js";
@@ -17,7 +17,7 @@ const DURATIONS = [["", "default of the version"], ["900s", "15 min"], ["3600s",
 
 export function Start() {
   const { parts, query } = useCell(route);
-  const applications = useRead((signal) => call("GET", "/applications", { query: { limit: 1000 }, signal }), []);
+  const applications = useRead((signal) => callAll("/applications", { query: { limit: 1000 }, signal }), []);
   return html`<a class="back" href=${to("sessions")}><${Icon} name="left" size=${14} /> Sessions</a>
     <header class="head"><h1>Start a session</h1></header>
     <${Loaded} of=${applications} rows=${5}>${({ items }) => (items.length
@@ -31,8 +31,8 @@ function Form({ applications, first, query }) {
   const chosen = applications.find((one) => one.application === application);
   const details = useRead(async (signal) => {
     const [versions, profiles] = await Promise.all([
-      call("GET", `/applications/${encodeURIComponent(application)}/versions`, { signal }),
-      may("profiles.read") ? call("GET", "/profiles", { query: { application }, signal }) : { items: [] },
+      callAll(`/applications/${encodeURIComponent(application)}/versions`, { signal }),
+      may("profiles.read") ? callAll("/profiles", { query: { application }, signal }) : { items: [] },
     ]);
     return { application, versions: versions.items, profiles: profiles.items };
   }, [application]);
