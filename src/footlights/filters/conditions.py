@@ -107,11 +107,15 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
             yield condition
 
 
+def conjuncts(condition: Condition) -> Iterator[Condition]:
+    """Return the parts that must all hold for a condition to hold."""
+    if isinstance(condition, Both):
+        for part in condition.parts:
+            yield from conjuncts(part)
+    else:
+        yield condition
+
+
 def required(condition: Condition) -> Iterator[Comparison]:
     """Return the comparisons that must hold for a condition to hold."""
-    match condition:
-        case Both(parts):
-            for part in parts:
-                yield from required(part)
-        case Comparison():
-            yield condition
+    return (part for part in conjuncts(condition) if isinstance(part, Comparison))

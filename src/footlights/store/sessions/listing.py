@@ -267,7 +267,7 @@ def _between(wanted: Filter, each: filters.Comparison) -> Filter:
     return wanted
 
 
-def _probes(condition: Condition) -> Iterator[Select[tuple[str]]]:
+def _probes(condition: Condition, order: Order) -> Iterator[Select[tuple[str]]]:
     """Return statements for the ids of sessions of which all that match are some, each by an index of its own."""
     ended: list[ColumnElement[bool]] = []
     for each in filters.required(condition):
@@ -277,7 +277,7 @@ def _probes(condition: Condition) -> Iterator[Select[tuple[str]]]:
             yield select(SESSION.c.session_id).where(SESSION.c.session_id == each.value)
         elif each.member == "ended_time" and isinstance(each.value, datetime):
             ended.append(SESSION.c.ended_time.bool_op(each.operator)(each.value))
-    if ended:
+    if ended and order.by != "ended_time":
         yield select(SESSION.c.session_id).where(SESSION.c.ended_time.is_not(None), *ended)
 
 
@@ -287,7 +287,7 @@ def _paths(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[I
     beside = order.by == "created_time" and offset <= searching.FEW
     living = not wanted.states and not wanted.ended
     named: set[str] | None = None
-    for probe in () if wanted.condition is None or living else _probes(wanted.condition):
+    for probe in () if wanted.condition is None or living else _probes(wanted.condition, order):
         ids = searching.few(tx, probe)
         if ids is not None:
             named = ids if named is None else named & ids
@@ -305,7 +305,8 @@ def _paths(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[I
     if path.named:
         return [unindexed]
     if (by_reason := _by_reason(tx, wanted, beside=beside)) is not None:
-        return [replace(unindexed, conditions=(*unindexed.conditions, *each)) for each in by_reason]
+        both = path if set(wanted.states) == _ENDED else unindexed
+        return [replace(both, conditions=(*both.conditions, *each), by_reason=True) for each in by_reason]
     if not alone and not _rare(tx, wanted.states):
         # An index on the state would leave most of the table to be sorted: the list's own order is met as fast.
         return [unindexed]
@@ -371,8 +372,23 @@ def _selected(statement: Select[Any], wanted: Filter, path: IndexPath) -> Select
     if path.by_label:
         statement = statement.join_from(SESSION_LABEL, SESSION, SESSION.c.session_id == SESSION_LABEL.c.session_id)
     if wanted.condition is not None:
-        conditions.append(filtering.sql(wanted.condition))
+        conditions += [
+            filtering.sql(part) for part in filters.conjuncts(wanted.condition) if not _is_said(part, wanted, path)
+        ]
     return statement.where(*path.conditions, *conditions)
+
+
+def _is_said(part: Condition, wanted: Filter, path: IndexPath) -> bool:
+    """Return whether a part of the condition follows from the rest: said twice, Postgres would expect far fewer."""
+    members = {each.member for each in filters.comparisons(part)}
+    if members == {"state"}:
+        return bool(wanted.states) or wanted.ended
+    if members == {"end_reason"}:
+        return path.by_reason
+    if not isinstance(part, filters.Comparison) or part.operator != "=":
+        return False
+    said = {"username": wanted.username, "application": wanted.application, "labels": (part.key, part.value)}
+    return part.member in said and (said[part.member] in wanted.labels or said[part.member] == part.value)
 
 
 def _keys(segment: _Segment, path: IndexPath) -> tuple[Any, ...]:

@@ -42,6 +42,8 @@ class IndexPath:
     conditions: Sequence[Condition] = ()
     by_label: bool = False
     """Whether there is a condition on the label too that leads to them, in the order of creation."""
+    by_reason: bool = False
+    """Whether there is a condition on the end reason that says all that the filter says of it."""
     named: bool = False
     """Whether the sessions are named one by one, and no other index may be preferred."""
 
