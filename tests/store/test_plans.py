@@ -92,7 +92,10 @@ LISTS: dict[str, tuple[str, Callable[[Transaction], Any]]] = {
     "of a state": ("ix_session_state", by("state = FAILED")),
     "of a reason": ("ix_session_end_reason", by("end_reason = GPU_LOST")),
     "of two reasons": ("ix_session_end_reason", by("end_reason = GPU_LOST OR end_reason = NODE_LOST")),
-    "of a frequent reason": ("ix_session_end_reason|ix_session_created", by("end_reason = USER_TERMINATED", "created_time desc")),
+    "of a frequent reason": (
+        "ix_session_end_reason|ix_session_created",
+        by("end_reason = USER_TERMINATED", "created_time desc"),
+    ),
     "on a node": ("ix_launch_node", by('node = "node-7"')),
     "on a device": ("ix_launch_device", by('device = "GPU-77" AND priority = 0')),
     "ended in a minute": (

@@ -806,7 +806,7 @@ class ListSessionsResponse(_message.Message):
     count_is_capped: _builtins.bool
     """Whether there are more than `count`."""
     limit: _builtins.int
-    """The limit that was applied."""
+    """The limit that was applied: the number of items if they are so large that the page has fewer."""
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def offset(self) -> _builtins.int:

@@ -6,8 +6,10 @@ Covers `removals` too.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from footlights.lifecycle import EndReason
-from footlights.store import Store, Transaction
+from footlights.store import Store, Transaction, open_store
 from footlights.store.schema import SESSION, RemovalRow, SessionRow
 from footlights.store.sessions import removals, session_rows
 from footlights.store.sessions.feed import _DRAWN_S, _ENDED_S, BATCH, Feed, Position, holder
@@ -237,6 +239,42 @@ def test_whatever_commits_in_which_order_a_list_with_its_changes_is_what_there_i
             assert known == await store.read(everything)
 
     asyncio.run(run())
+
+
+async def test_replicas_that_write_at_once_are_followed_without_a_gap(fresh: tuple[Path, str], tmp_path: Path) -> None:
+    """Lists at one replica, followed at another, while both write in group commits."""
+    stores = [open_store(*fresh)]
+    if stores[0].shared:
+        stores.append(open_store(tmp_path / "second", fresh[1]))
+    try:
+        await stores[0].write(add_version)
+        copies: list[tuple[Feed, dict[str, int]]] = []
+
+        async def write(store: Store) -> None:
+            for _ in range(15):
+                made_ = await asyncio.gather(*(store.write(lambda tx: create_one(tx, creation_of())) for _ in range(8)))
+                row = made_[0].session
+                await store.write(lambda tx, row=row: session_rows.update_session(tx, row, priority=1))  # type: ignore[misc]
+
+        async def follow(feed: Feed, known: dict[str, int]) -> None:
+            while rows := await stores[-1].read(feed.read):
+                known.update({row.session_id: row.revision for row in rows})
+
+        writing = asyncio.gather(*(write(store) for store in stores for _ in range(2)))
+        while not writing.done():
+            copies.append(await stores[0].read(lambda tx: (Feed(Position.now(tx), time.monotonic), everything(tx))))
+            for feed, known in copies[-5:]:
+                await follow(feed, known)
+        await writing
+        at_last = await stores[0].read(everything)
+        for feed, known in copies:
+            await follow(Feed(feed.position, time.monotonic), known)
+            assert known == at_last
+    finally:
+        for store in stores:
+            store.close_now()
+
+    assert len(copies) > 5
 
 
 def everything(tx: Transaction) -> dict[str, int]:

@@ -64,6 +64,8 @@ class ListPage(Generic[M]):
     items: list[M]
     next_page_token: str
     """Empty on the last one."""
+    cut: bool = False
+    """Whether it has fewer items than were asked for, because they are large."""
 
 
 class PagedList:
@@ -80,18 +82,19 @@ class PagedList:
         read: Callable[[Place | None, int], Chunk[M]],
         *,
         sparse: bool = False,
+        most_bytes: int = PAGE_BYTES,
         released: Callable[[str], Place | None] = lambda _: None,
     ) -> ListPage[M]:
         """Return the page that a request asks for.
 
         ``read`` returns up to so many items after a place, None for the beginning; ``sparse``: many of them may not be
-        asked for. ``released`` opens tokens of the release before.
+        asked for. ``most_bytes``: of a page with a ``limit``. ``released`` opens tokens of the release before.
 
         Raises InvalidArgument where the request's token is none of this list.
         """
         after = self._opened(request.page_token, released) if request.page_token else None
         asked = request.HasField("limit")
-        limit, most = (request.limit, PAGE_BYTES) if asked else (MOST_ITEMS, WHOLE_BYTES)
+        limit, most = (request.limit, most_bytes) if asked else (MOST_ITEMS, WHOLE_BYTES)
         items: list[M] = []
         size, blind = 0, 1
         while True:
@@ -100,7 +103,7 @@ class PagedList:
                 if item is not None:
                     added = item.ByteSize() + 8
                     if len(items) == limit or (items and size + added > most):
-                        return ListPage(items, self._token(after))
+                        return ListPage(items, self._token(after), cut=len(items) < limit)
                     items.append(item)
                     size += added
                 after = place

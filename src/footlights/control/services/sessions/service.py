@@ -9,7 +9,7 @@ import structlog
 
 from footlights import errors
 from footlights.control.call import bounds
-from footlights.control.call.pages import Chunk, PagedList, Place
+from footlights.control.call.pages import PAGE_BYTES, Chunk, PagedList, Place
 from footlights.control.services.sessions import access, explain, extend, logs, request_checks, resolve
 from footlights.control.services.sessions.cursors import Cursors
 from footlights.control.services.sessions.follow import Followed
@@ -60,7 +60,7 @@ class StreamingService:
         self._origin, self._clock = origin, clock
 
     async def list_sessions(
-        self, request: session_pb2.ListSessionsRequest, call: Call
+        self, request: session_pb2.ListSessionsRequest, call: Call, *, most_bytes: int = PAGE_BYTES
     ) -> session_pb2.ListSessionsResponse:
         """Return one page of the sessions that the caller may see."""
         wanted, order = request_checks.list_filter(call.caller, request), request_checks.list_order(request)
@@ -79,13 +79,19 @@ class StreamingService:
                 places = [listing.place(row, order) for row in found.rows]
                 return Chunk(list(zip(places, shown, strict=True)), found.more)
 
-            page = pages.page(request, some, released=lambda token: request_checks.released_place(token, wanted, order))
+            page = pages.page(
+                request,
+                some,
+                most_bytes=most_bytes,
+                released=lambda token: request_checks.released_place(token, wanted, order),
+            )
             count, capped = selection.count()
             return session_pb2.ListSessionsResponse(
                 items=page.items,
                 count=count,
                 count_is_capped=capped,
-                limit=request.limit,
+                # Who goes on by the offset adds this to it.
+                limit=len(page.items) if page.cut else request.limit,
                 offset=request.offset,
                 next_page_token=page.next_page_token,
                 cursor=self._cursors.seal(self._cursors.now(tx)),
