@@ -48,7 +48,7 @@ class Applications:
     async def list_versions(self, application: str, *, timeout_s: float | None = None) -> pb.ListVersionsResponse:
         """Return an application's versions, newest first."""
         request = pb.ListVersionsRequest(application=application)
-        return await self._connection.call(self._stub.ListVersions, request, pb.ListVersionsResponse, timeout_s)
+        return await self._connection.whole(self._stub.ListVersions, request, pb.ListVersionsResponse, timeout_s)
 
     async def get_version(self, application: str, version: str, *, timeout_s: float | None = None) -> pb.Version:
         """Return one version."""
@@ -72,7 +72,7 @@ class Applications:
     async def list_releases(self, application: str, *, timeout_s: float | None = None) -> pb.ListReleasesResponse:
         """Return an application's releases, by name."""
         request = pb.ListReleasesRequest(application=application)
-        return await self._connection.call(self._stub.ListReleases, request, pb.ListReleasesResponse, timeout_s)
+        return await self._connection.whole(self._stub.ListReleases, request, pb.ListReleasesResponse, timeout_s)
 
     async def set_release(
         self, application: str, release: str, version: str, *, timeout_s: float | None = None
@@ -99,7 +99,7 @@ class Profiles:
     async def list(self, application: str = "", *, timeout_s: float | None = None) -> profile_pb2.ListProfilesResponse:
         """Return the profiles, by name; with ``application`` only those that match it."""
         request = profile_pb2.ListProfilesRequest(application=application)
-        return await self._connection.call(
+        return await self._connection.whole(
             self._stub.ListProfiles, request, profile_pb2.ListProfilesResponse, timeout_s
         )
 

@@ -66,6 +66,20 @@ class Connection:
         assert isinstance(response, answer)
         return response
 
+    async def whole(
+        self, method: Callable[..., Any], request: Any, answer: type[_Response], timeout_s: float | None
+    ) -> _Response:
+        """Call a list page by page, each within ``timeout_s``; return one answer with all items."""
+        page: Any = await self.call(method, request, answer, timeout_s)
+        found = page
+        while page.next_page_token:
+            request.page_token = page.next_page_token
+            page = await self.call(method, request, answer, timeout_s)
+            found.items.extend(page.items)
+        found.ClearField("next_page_token")
+        assert isinstance(found, answer)
+        return found
+
     async def stream(
         self, method: Callable[..., Any], request: _RequestT, answer: type[_Response], timeout_s: float | None
     ) -> AsyncGenerator[_Response, None]:

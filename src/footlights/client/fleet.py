@@ -23,7 +23,8 @@ class Nodes:
 
     async def list(self, *, timeout_s: float | None = None) -> pb.ListNodesResponse:
         """Return the nodes, by name, with their devices."""
-        return await self._connection.call(self._stub.ListNodes, pb.ListNodesRequest(), pb.ListNodesResponse, timeout_s)
+        request = pb.ListNodesRequest()
+        return await self._connection.whole(self._stub.ListNodes, request, pb.ListNodesResponse, timeout_s)
 
     async def get(self, node: str, *, timeout_s: float | None = None) -> pb.Node:
         """Return one node."""
@@ -73,7 +74,7 @@ class Tokens:
 
     async def list(self, *, timeout_s: float | None = None) -> token_pb2.ListTokensResponse:
         """Return the tokens, newest first, without their secrets."""
-        return await self._connection.call(
+        return await self._connection.whole(
             self._stub.ListTokens, token_pb2.ListTokensRequest(), token_pb2.ListTokensResponse, timeout_s
         )
 

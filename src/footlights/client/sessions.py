@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from footlights.client.errors import DeadlineExceeded, SessionOver
-from footlights.errors import Unavailable
+from footlights.errors import OutOfRange, Unavailable
 from footlights.protocol import enums, times
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
@@ -212,6 +212,11 @@ async def _resumed(
                     yield session
                     if has_ended(session):
                         seen.pop(session.session_id, None)
+        except OutOfRange:
+            # The database was restored meanwhile: begin again with what there is now.
+            if not revision:
+                raise
+            seen, revision = {}, 0
         except Unavailable:
             lost_since = time.monotonic() if lost_since is None else lost_since
             if not revision or time.monotonic() - lost_since > _GIVE_UP_S:
