@@ -324,6 +324,25 @@ async def test_a_parameter_that_repeats(client: httpx2.AsyncClient, query: str, 
         assert reason(answer)[2] == query.partition("=")[0]
 
 
+@pytest.mark.parametrize(
+    ("query", "status", "paths"),
+    [
+        ("update_mask=weight,labels", 200, ["weight", "labels"]),
+        ("update_mask=", 400, []),
+        ("update_mask=weight,", 400, []),
+        ("", 200, ["tags", "weight"]),
+    ],
+)
+async def test_a_mask_in_the_query(
+    client: httpx2.AsyncClient, depot: Depot, query: str, status: int, paths: list[str]
+) -> None:
+    """It replaces the one that the body implies; a path without a name is refused."""
+    answer = await client.patch(f"/v1/crates/a?{query}", json={"weight": 1, "tags": []})
+
+    assert answer.status_code == status
+    assert [list(asked.update_mask.paths) for asked in depot.asked] == ([paths] if status == 200 else [])
+
+
 async def test_a_repetition_in_the_default_dialect(depot: Depot) -> None:
     """The path wins, as in grpc-gateway."""
     async with client_of(depot, Options()) as client:
