@@ -245,6 +245,14 @@ async def test_a_body_is_json(client: httpx2.AsyncClient, content_type: str | No
         assert answer.headers["accept"] == "application/json"
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/xml;q=1, */*;q=0", "text/event-stream", ""])
+async def test_an_answer_is_json_whatever_is_accepted(client: httpx2.AsyncClient, accept: str) -> None:
+    """Accept is ignored where there is one form: an answer that a client did not ask for tells it more than 406."""
+    answer = await client.get("/v1/crates/a", headers={"accept": accept})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
 async def test_an_empty_body_has_no_type(client: httpx2.AsyncClient) -> None:
     """What is not there cannot be of a wrong type."""
     answer = await client.post("/v1/crates", content="", headers={"content-type": "text/plain"})
