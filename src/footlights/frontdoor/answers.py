@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf import json_format
 
 from footlights.http.status import HTTP_STATUS
-from footlights.status import to_status
+from footlights.status import CODE_NAMES, to_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,9 +52,10 @@ class Answer:
 
 
 def error_answer(problem: FrontDoorError) -> Answer:
-    """The answer to a request that is refused: a ``google.rpc.Status`` with its ``ErrorInfo``."""
+    """The answer to a request that is refused: a ``google.rpc.Status`` with its ``ErrorInfo``, and the name of its code."""
     error = problem.error
-    body = json_format.MessageToDict(to_status(error), preserving_proto_field_name=True)
+    status = json_format.MessageToDict(to_status(error), preserving_proto_field_name=True)
+    body = {"code": error.code, "status": CODE_NAMES.get(error.code, "UNKNOWN"), **status}
     headers = [(b"content-type", b"application/json")]
     if problem.http_status == 401:
         # RFC 6750 section 3: no error code where no credential was presented.
