@@ -52,7 +52,7 @@ class Answer:
 
 
 def error_answer(problem: FrontDoorError) -> Answer:
-    """The answer to a request that is refused: a ``google.rpc.Status`` with its ``ErrorInfo``, and the name of its code."""
+    """The answer to a request that is refused: a ``google.rpc.Status`` with ``ErrorInfo``, and the name of its code."""
     error = problem.error
     status = json_format.MessageToDict(to_status(error), preserving_proto_field_name=True)
     body = {"code": error.code, "status": CODE_NAMES.get(error.code, "UNKNOWN"), **status}
