@@ -53,6 +53,7 @@ from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.streams import ApplicationStreamingService
 from footlights.control.services.tokens import TokenService
+from footlights.control.services.writes import Writes
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor
@@ -320,9 +321,11 @@ async def assemble(
     if "hub" in settings.roles:
         services.append(_service(AGENT_SERVICE, agents))
     if "api" in settings.roles:
+        writes = Writes(store, box, clock)
         creator = SessionCreator(
             store,
             signals,
+            writes=writes,
             catalog=Catalog(store, signals, monotonic),
             board=fleet,
             placing=placing,
@@ -336,18 +339,19 @@ async def assemble(
         sessions = StreamingService(
             store,
             signals,
+            writes=writes,
             creator=creator,
-            terminator=SessionTerminator(store, signals, clock),
+            terminator=SessionTerminator(writes, signals, origin, clock),
             connector=SessionConnector(store, grants, settings, public_url, clock),
             peers=peers,
             origin=origin,
             clock=clock,
         )
         handlers: tuple[object, ...] = (
-            TokenService(store, authenticator, token_key, clock),
-            NodeService(store, signals, guard, clock),
-            ProfileService(store, signals, clock),
-            ApplicationService(store, signals, clock),
+            TokenService(store, writes, authenticator, token_key, clock),
+            NodeService(store, writes, signals, guard, clock),
+            ProfileService(store, writes, signals, clock),
+            ApplicationService(store, writes, signals, clock),
             ApplicationStreamingService(sessions),
             sessions,
         )
