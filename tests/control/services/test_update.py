@@ -214,7 +214,8 @@ async def test_what_has_ended_or_is_ending_cannot_be_changed(plane: Control) -> 
     with pytest.raises(errors.FailedPrecondition) as caught:
         await _update(plane, made.session_id, labels={"a": "b"})
 
-    assert (caught.value.reason, caught.value.metadata) == ("SESSION_ENDED", {"state": "TERMINATING"})
+    assert caught.value.reason == "SESSION_ENDED"
+    assert caught.value.metadata == {"session_id": made.session_id, "state": "TERMINATING"}
 
 
 async def test_a_change_that_changes_nothing_is_answered_and_no_change(plane: Control) -> None:

@@ -58,7 +58,7 @@ def refuse_ended(row: SessionRow, what: str) -> None:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and cannot be {what}. Create a new one.",
             reason="SESSION_ENDED",
-            metadata={"state": row.state},
+            metadata={"session_id": row.session_id, "state": row.state},
         )
 
 
@@ -97,6 +97,7 @@ def _narrow(applied: application_pb2.Limits, asked: application_pb2.Limits, *, w
                 "session.limits.unlimited",
                 f"{name!r} cannot be unlimited; choose from {', '.join(MAY_BE_UNLIMITED)}.",
                 reason="NOT_ALLOWED",
+                metadata={"value": name},
             )
     for name in LIMITS:
         field, unlimited = f"session.limits.{name}", name in asked.unlimited
@@ -121,7 +122,7 @@ def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
         raise errors.FailedPrecondition(
             f"session.priority: the session is {row.state}, and a priority counts only while it waits.",
             reason="SESSION_NOT_PENDING",
-            metadata={"field": "session.priority", "state": row.state},
+            metadata={"session_id": row.session_id, "state": row.state},
         )
     if priority > 0:
         access.require(caller, "sessions.priority", "session.priority", f"{priority} is above 0")
