@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from footlights.v1 import node_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
+from google.protobuf.duration_pb2 import Duration
 
 from footlights.cli import show
 from footlights.cli.output import table
+from footlights.protocol.enums import field_name
 from tests.cli.samples import NOW_S, S, at, milestones, node, pending, session
 
 
@@ -72,6 +74,35 @@ def test_a_session_in_detail() -> None:
           boom
         """)[:15]
     )
+
+
+def test_all_limits_of_a_session_are_shown() -> None:
+    """With the word for those that do not apply; of a server of the release before, the two that it has."""
+    applied = application_pb2.Limits(
+        start_timeout=Duration(seconds=900), max_duration=Duration(seconds=7200), unlimited=["idle_timeout"]
+    )
+    shown = show.session_details(session(S.READY, limits=applied, expected_end_time=at(0), created_by="portal"))
+    before = show.session_details(session(S.READY, max_duration=Duration(seconds=60)))
+
+    assert [
+        " ".join(line.split()) for line in shown if line.split()[0] in ("Start", "Max", "Idle", "Expected", "Created")
+    ] == [
+        "Created by portal",
+        "Created 2026-01-01T23:56:50Z",
+        "Expected end 2026-01-02T00:00:00Z",
+        "Start timeout 15m",
+        "Idle timeout unlimited",
+        "Max duration 2h",
+    ]
+    assert [" ".join(line.split()) for line in before if line.startswith(("Max", "Idle"))] == ["Max duration 1m"]
+
+
+def test_a_value_of_a_later_release_is_shown_by_its_text() -> None:
+    """Where the server does not know it either, it sends the text."""
+    odd = session(S.STATE_UNSPECIFIED, unknown_values={"state": "PAUSED"})
+
+    assert show.session_row(odd, NOW_S)[3] == "PAUSED"
+    assert "PAUSED" in show.session_line(odd)
 
 
 def test_nodes_as_a_table() -> None:
@@ -195,7 +226,7 @@ def test_tokens_as_a_table() -> None:
 
 def test_a_value_newer_than_this_client_is_shown_by_number() -> None:
     """New enum values may be added: an old client must not fail on them."""
-    assert show.name_of(S(state=99), "state") == "99"  # type: ignore[arg-type]  # what an older client would see
+    assert field_name(S(state=99), "state") == "99"  # type: ignore[arg-type]  # what an older client would see
 
 
 def test_an_empty_table_says_so_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,9 @@ class Needs(_message.Message):
     NODE_LABELS_FIELD_NUMBER: _builtins.int
     CLEARED_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
-    """Optional. Number of slots of one device; a whole device if it has one slot."""
+    """Optional. Number of slots of one device; a whole device if it has one slot. 0 and unset: one slot; in a profile,
+    unset keeps what the version needs.
+    """
     min_memory_bytes: _builtins.int
     """Optional. Free device memory, in bytes; devices without their own memory always pass."""
     gpu: _builtins.bool

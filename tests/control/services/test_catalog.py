@@ -227,6 +227,13 @@ async def test_profiles_are_set_replaced_listed_and_deleted(plane: Control) -> N
         (profile_pb2.Profile(profile="Big"), "profile.profile"),
         (profile_pb2.Profile(), "profile.profile"),
         (profile_pb2.Profile(profile="a", limits=pb.Limits(max_duration=seconds(0))), "profile.limits.max_duration"),
+        (profile_pb2.Profile(profile="a", limits=pb.Limits(unlimited=["start_timeout"])), "profile.limits.unlimited"),
+        (profile_pb2.Profile(profile="a", limits=pb.Limits(unlimited=["patience"])), "profile.limits.unlimited"),
+        (
+            profile_pb2.Profile(profile="a", limits=pb.Limits(idle_timeout=seconds(1), unlimited=["idle_timeout"])),
+            "profile.limits.idle_timeout",
+        ),
+        (profile_pb2.Profile(profile="a", needs=pb.Needs(cleared=["gpu"])), "profile.needs.cleared"),
         (profile_pb2.Profile(profile="a", needs=pb.Needs(slots=65)), "profile.needs.slots"),
         (profile_pb2.Profile(profile="a", needs=pb.Needs(min_memory_bytes=-1)), "profile.needs.min_memory_bytes"),
         (profile_pb2.Profile(profile="a", matches=[profile_pb2.Profile.Match()]), "profile.matches[0].application"),

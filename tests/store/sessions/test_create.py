@@ -73,14 +73,14 @@ async def test_what_is_answered_is_what_is_there(store: Store) -> None:
 
 
 async def test_a_session_that_is_placed_at_once_equals_one_that_waited(store: Store) -> None:
-    """But for its revision: one write or three, the same session, launch and leases come of it."""
+    """But for its revision and when it got it: one write or three, the same session, launch and leases come of it."""
     [answer] = await create_all(store, creation_of(session_id="x", placement=place(1)))
     later = await store.write(lambda tx: begin(tx, create(tx, session_id="y"), 0))
     other = await store.read(lambda tx: read(tx, "y"))
 
     session, launch = made(answer).session, made(answer).launch
     assert launch is not None
-    apart = {"session_id", "launch_id", "revision", "slots"}
+    apart = {"session_id", "launch_id", "revision", "updated_time", "slots"}
     for table, one, two in ((SessionRow, session, other), (LaunchRow, launch, later)):
         for name in set(table._fields) - apart:
             assert getattr(one, name) == getattr(two, name), name

@@ -13,6 +13,7 @@ from footlights.cli.calls import Cli, command, confirm, group
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
 from footlights.cli.output import emit
+from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
     from footlights.v1 import node_pb2
@@ -122,4 +123,4 @@ def _emit_one(cli: Cli, node: node_pb2.Node) -> None:
 
 def _emit_state(cli: Cli, node: node_pb2.Node) -> None:
     left = f", {node.session_count} sessions" if node.session_count else ""
-    emit(cli.output, node, [node.node], [f"{node.node} is {show.name_of(node, 'state')}{left}"])
+    emit(cli.output, node, [node.node], [f"{node.node} is {field_name(node, 'state')}{left}"])

@@ -387,4 +387,8 @@ def _recipe(message: application_pb2.Version) -> bytes:
     bare.CopyFrom(message)
     bare.ClearField("application")
     bare.ClearField("created_time")
+    for field, value in bare.needs.ListFields():
+        if not value:
+            # To need nothing is to leave it out: before needs had presence, both were stored so.
+            bare.needs.ClearField(field.name)  # type: ignore[arg-type]
     return bare.SerializeToString(deterministic=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import Message
 
 from footlights import errors, ids
-from footlights.control.call import bounds
 from footlights.control.services import etags, masks
 from footlights.control.services.sessions import resolve
+from footlights.launch.recipe import limits
 from footlights.protocol import times
 from footlights.store import Store, Transaction
 from footlights.store import applications as rows
@@ -107,10 +107,9 @@ def _find(tx: Transaction, name: str, *, lock: bool = False) -> profile_pb2.Prof
 
 
 def _put(tx: Transaction, wanted: profile_pb2.Profile, now: datetime) -> profile_pb2.Profile:
-    """Write a profile, and return it as it is then. Raises InvalidArgument for a limit that is out of bounds."""
-    for field, span in wanted.limits.ListFields():
-        if field.message_type is not None:
-            bounds.bounded(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
+    """Write a profile, and return it as it is then. Raises InvalidArgument for needs or limits that cannot be."""
+    resolve.check_needs("profile.needs", wanted.needs)
+    limits.check("profile.limits", wanted.limits)
     bare = _definition(wanted)
     rows.put_profile(tx, bare.profile, bare.SerializeToString(deterministic=True), now=now)
     return _find(tx, bare.profile)

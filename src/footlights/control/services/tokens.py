@@ -11,6 +11,7 @@ from footlights import __version__, errors, ids
 from footlights.auth import tokens as secrets
 from footlights.auth.roles import Role
 from footlights.control.call import bounds
+from footlights.protocol import enums
 from footlights.protocol.times import timestamp
 from footlights.store import Store, Transaction, Unit
 from footlights.store import tokens as rows
@@ -43,7 +44,7 @@ class TokenService:
 
     async def create_token(self, request: token_pb2.CreateTokenRequest, call: Call) -> token_pb2.CreateTokenResponse:
         """Create a token; only this answer has its secret."""
-        role = Role(token_pb2.Token.Role.Name(request.role))
+        role = Role[enums.name_of(token_pb2.Token.Role, request.role)]
         if role is Role.NODE:
             ids.check_node("subject", request.subject)
         expire = None
@@ -98,7 +99,7 @@ class TokenService:
         caller = call.caller
         return token_pb2.Caller(
             subject=caller.subject,
-            role=token_pb2.Token.Role.Value(caller.role.value),
+            role=enums.number_of(token_pb2.Token.Role, caller.role),
             permissions=sorted(caller.permissions),
             server_version=__version__,
         )
@@ -124,7 +125,7 @@ def new_token(
 def _message(row: TokenRow) -> token_pb2.Token:
     message = token_pb2.Token(
         token_id=row.token_id,
-        role=token_pb2.Token.Role.Value(row.role),
+        role=enums.number_of(token_pb2.Token.Role, row.role),
         subject=row.subject,
         description=row.description,
         created_time=timestamp(row.created_time),

@@ -227,11 +227,15 @@ def set_scheduling(tx: Transaction, node: str, wanted: NodeScheduling, *, now: d
 
 
 def forget(tx: Transaction, node: str, *, now: datetime) -> int:
-    """Remove a node that will not come back; its sessions end as NODE_LOST. Return how many."""
+    """Remove a node that will not come back; its sessions end as NODE_LOST. Return how many.
+
+    Raises FailedPrecondition where one of them belongs to a replica of a later release.
+    """
     message = f"An operator said that node {node} will not come back."
     running = [launch for launch, _ in launch_rows.live_on(tx, node)]
     states = SessionStates.of_launches(tx, [launch.launch_id for launch in running])
     for launch in running:
+        states.refuse(launch.session_id)
         lost = Observation(launch.launch_id, launch.epoch, LaunchState.LOST, reason="NODE_FORGOTTEN", message=message)
         launch_rows.note(states, node, lost, now=now)
     states.write()

@@ -120,7 +120,7 @@ class SessionCreator:
         self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str
     ) -> dict[str, Any]:
         arguments = resolve.arguments(resolved.version, request.application_arguments)
-        allowed, allowed_limits = stored.time_limits(resolved.limits).max_s, resolved.limits.SerializeToString()
+        allowed, allowed_limits = stored.time_limits(resolved.limits).max_s, stored.packed_limits(resolved.limits)
         request_checks.apply_limits(request, resolved.limits)
         session_id = self._new_id()
         secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
@@ -138,7 +138,7 @@ class SessionCreator:
             "secrets": self._box.seal(secrets, session_id.encode()) if secrets else b"",
             "labels": dict(request.labels),
             "needs": resolved.needs.SerializeToString(),
-            "limits": resolved.limits.SerializeToString(),
+            "limits": stored.packed_limits(resolved.limits),
             "allowed_limits": allowed_limits,
             "max_total_s": allowed,
             "launcher": resolved.launcher,

@@ -12,11 +12,13 @@ from footlights.protocol import times
 from footlights.store.sessions import session_rows
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from footlights.store import Transaction
     from footlights.store.schema import SessionRow
 
 
-def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
+def extend(tx: Transaction, row: SessionRow, more_s: float, *, now: datetime) -> SessionRow:
     """Write a session's longer maximum duration, and return the session as it is then.
 
     Raises FailedPrecondition where it is ending, or has no maximum duration; InvalidArgument where it would be allowed
@@ -40,4 +42,4 @@ def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
             reason="ABOVE_MAX_DURATION",
         )
     applied.max_duration.CopyFrom(times.duration(total))
-    return session_rows.update_session(tx, row, limits=applied.SerializeToString())
+    return session_rows.update_session(tx, row, now=now, limits=stored.packed_limits(applied))

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from footlights import errors
-from footlights.control.call import bounds
 from footlights.control.services.sessions import access
-from footlights.protocol import times
+from footlights.launch.recipe import limits as recipe_limits
+from footlights.protocol import enums
 from footlights.store.sessions import listing
 from footlights.v1 import application_pb2, session_pb2
 
@@ -37,20 +37,16 @@ def check_labels(field: str, labels: Mapping[str, str]) -> None:
 
 
 def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
-    """Lower the limits to what the caller asks for; raising them is refused."""
+    """Lower the limits to what the caller asks for. Raises InvalidArgument for more than they allow."""
+    deprecated = application_pb2.Limits()
     for name in ("max_duration", "idle_timeout"):
         if not request.HasField(name):
             continue
-        asked = getattr(request, name)
-        span = bounds.bounded(name, asked)
-        if limits.HasField(name) and span > times.seconds(getattr(limits, name)):
-            allowed = times.seconds(getattr(limits, name))
-            raise errors.InvalidArgument(
-                name,
-                f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-                reason=f"ABOVE_{name.upper()}",
-            )
-        getattr(limits, name).CopyFrom(asked)
+        if request.limits.HasField(name) or name in request.limits.unlimited:
+            raise errors.InvalidArgument(name, f"is given in limits as well. Leave {name} out: it is deprecated.")
+        getattr(deprecated, name).CopyFrom(getattr(request, name))
+    recipe_limits.narrow(limits, request.limits, field="limits")
+    recipe_limits.narrow(limits, deprecated)
 
 
 def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> listing.Filter:
@@ -63,7 +59,7 @@ def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> lis
             "page_token", f"cannot be combined with offset={request.offset}. Give one of them."
         )
     return listing.Filter(
-        states=tuple(sorted(session_pb2.Session.State.Name(state) for state in set(request.state) if state)),
+        states=tuple(sorted(enums.name_of(session_pb2.Session.State, state) for state in set(request.state) if state)),
         username=access.visible_username(caller, request.username),
         application=request.application,
         from_time=_moment(request, "from_time"),

@@ -101,7 +101,7 @@ class StreamingService:
 
         def write(tx: Transaction) -> session_pb2.Session:
             row = self._unchanged(tx, call, session_id, request.etag)
-            return show_session(tx, update.update(tx, row, call.caller, request), self._origin)
+            return show_session(tx, update.update(tx, row, call.caller, request, now=self._clock()), self._origin)
 
         def done(session: session_pb2.Session) -> None:
             self._bus.session_changed(session.node)
@@ -158,7 +158,7 @@ class StreamingService:
 
         def write(tx: Transaction) -> session_pb2.Session:
             row = self._unchanged(tx, call, request.session_id, request.etag)
-            return show_session(tx, extend.extend(tx, row, more_s), self._origin)
+            return show_session(tx, extend.extend(tx, row, more_s, now=self._clock()), self._origin)
 
         def done(session: session_pb2.Session) -> None:
             self._bus.session_changed(session.node)

@@ -71,11 +71,14 @@ class SessionTerminator:
         refused: dict[int, errors.Error] = {}
         for number, each in enumerate(terminations):
             try:
-                session = access.checked(lives.session(each.session_id), each.caller, each.session_id)
-                etags.check(each.etag, etags.of_revision(session.revision), f"session {each.session_id}")
+                read = access.checked(lives.as_read(each.session_id), each.caller, each.session_id)
+                lives.refuse(each.session_id)
+                etags.check(each.etag, etags.of_revision(read.revision), f"session {each.session_id}")
             except errors.Error as error:
                 refused[number] = error
                 continue
+            session = lives.session(each.session_id)
+            assert session is not None
             lives.end(session, EndReason.USER_TERMINATED, f"Terminated by {each.caller.subject}.", now=each.now)
         lives.write()
         ended = {each.session_id for number, each in enumerate(terminations) if number not in refused}

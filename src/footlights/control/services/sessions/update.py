@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from footlights import errors
 from footlights.control import stored
-from footlights.control.call import bounds
 from footlights.control.services import masks
 from footlights.control.services.sessions import access, request_checks
+from footlights.launch.recipe import limits
 from footlights.lifecycle import SessionState
 from footlights.protocol import times
 from footlights.store.sessions import session_rows
 from footlights.v1 import application_pb2, session_pb2
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from footlights.auth.roles import Caller
     from footlights.store import Transaction
     from footlights.store.schema import SessionRow
 
 _MUTABLE = ("labels", "priority", "limits")
-LIMITS = tuple(field.name for field in application_pb2.Limits.DESCRIPTOR.fields if field.message_type is not None)
-MAY_BE_UNLIMITED = tuple(name for name in LIMITS if name not in ("start_timeout", "stop_grace_period"))
 
 
-def update(tx: Transaction, row: SessionRow, caller: Caller, request: session_pb2.UpdateSessionRequest) -> SessionRow:
+def update(
+    tx: Transaction, row: SessionRow, caller: Caller, request: session_pb2.UpdateSessionRequest, *, now: datetime
+) -> SessionRow:
     """Write the change of a session, and return the session as it is then.
 
     Raises:
@@ -47,9 +49,9 @@ def update(tx: Transaction, row: SessionRow, caller: Caller, request: session_pb
         _check_priority(row, caller, wanted.priority)
         changes["priority"] = wanted.priority
     if masks.names(paths, "limits"):
-        changes["limits"] = _limits(row, wanted.limits, paths).SerializeToString()
+        changes["limits"] = stored.packed_limits(_limits(row, wanted.limits, paths))
     different = {name: value for name, value in changes.items() if value != getattr(row, name)}
-    return session_rows.update_session(tx, row, **different) if different else row
+    return session_rows.update_session(tx, row, now=now, **different) if different else row
 
 
 def refuse_ended(row: SessionRow, what: str) -> None:
@@ -68,7 +70,7 @@ def allowed_limits(row: SessionRow) -> application_pb2.Limits:
     Of a session that an older server created only the maximum duration is known; the others may only be lowered.
     """
     if row.allowed_limits is not None:
-        return application_pb2.Limits.FromString(row.allowed_limits)
+        return stored.unpacked_limits(row.allowed_limits)
     known = stored.limits(row)
     known.ClearField("max_duration")
     if row.max_total_s is not None:
@@ -77,44 +79,22 @@ def allowed_limits(row: SessionRow) -> application_pb2.Limits:
 
 
 def _limits(row: SessionRow, asked: application_pb2.Limits, paths: list[str]) -> application_pb2.Limits:
-    """Return the limits that apply to a session once ``asked`` does, which has what the paths name."""
+    """Return the limits that apply to a session once ``asked`` does, which has what the paths name.
+
+    Raises InvalidArgument for more than is allowed.
+    """
     applied, allowed = stored.limits(row), allowed_limits(row)
-    for name in LIMITS:
-        if "limits" in paths or f"limits.{name}" in paths:
-            applied.ClearField(name)  # type: ignore[arg-type]
-            if allowed.HasField(name):  # type: ignore[arg-type]
-                getattr(applied, name).CopyFrom(getattr(allowed, name))
-    _narrow(applied, asked, within=allowed)
-    applied.unlimited[:] = [name for name in MAY_BE_UNLIMITED if not applied.HasField(name)]  # type: ignore[arg-type]
+    cleared = application_pb2.Limits()
+    for name in limits.NAMES:
+        if "limits" not in paths and f"limits.{name}" not in paths:
+            continue
+        if allowed.HasField(name):  # type: ignore[arg-type]
+            getattr(cleared, name).CopyFrom(getattr(allowed, name))
+        else:
+            cleared.unlimited.append(name)
+    limits.override(applied, cleared)
+    limits.narrow(applied, asked, within=allowed, field="session.limits")
     return applied
-
-
-def _narrow(applied: application_pb2.Limits, asked: application_pb2.Limits, *, within: application_pb2.Limits) -> None:
-    """Change limits to what is asked for. Raises InvalidArgument for more than is allowed."""
-    for name in asked.unlimited:
-        if name not in MAY_BE_UNLIMITED:
-            raise errors.InvalidArgument(
-                "session.limits.unlimited",
-                f"{name!r} cannot be unlimited; choose from {', '.join(MAY_BE_UNLIMITED)}.",
-                reason="NOT_ALLOWED",
-                metadata={"value": name},
-            )
-    for name in LIMITS:
-        field, unlimited = f"session.limits.{name}", name in asked.unlimited
-        most = times.seconds(getattr(within, name)) if within.HasField(name) else None  # type: ignore[arg-type]
-        if asked.HasField(name):  # type: ignore[arg-type]
-            if unlimited:
-                raise errors.InvalidArgument(
-                    field, "is set, and named in unlimited. Give one of them.", reason="VALUE_CONFLICT"
-                )
-            value = bounds.bounded(field, getattr(asked, name))
-            if most is not None and value > most:
-                raise _above(field, f"{value:g}s", most)
-            getattr(applied, name).CopyFrom(getattr(asked, name))
-        elif unlimited:
-            if most is not None:
-                raise _above(field, "unlimited", most)
-            applied.ClearField(name)  # type: ignore[arg-type]
 
 
 def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
@@ -126,11 +106,3 @@ def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
         )
     if priority > 0:
         access.require(caller, "sessions.priority", "session.priority", f"{priority} is above 0")
-
-
-def _above(field: str, asked: str, allowed_s: float) -> errors.InvalidArgument:
-    return errors.InvalidArgument(
-        field,
-        f"{asked} is more than the {allowed_s:g}s that the version or profile allows. Give at most that.",
-        reason="ABOVE_LIMIT",
-    )
