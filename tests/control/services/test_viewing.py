@@ -1,6 +1,6 @@
 """Connecting to, extending and watching sessions.
 
-Covers ``sessions.connect``, ``sessions.extend``, ``sessions.watch`` and ``sessions.present``.
+Covers ``sessions.connect``, ``sessions.extend``, ``sessions.watch`` and ``sessions.present`` with ``etags`` of sessions.
 """
 
 from __future__ import annotations
