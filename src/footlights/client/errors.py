@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from footlights.errors import Error, FailedPrecondition, Unavailable
+from footlights.errors import Error, FailedPrecondition, LocalReason, Reason, Unavailable
 from footlights.status import from_status
 from footlights.v1 import session_pb2
 
@@ -22,13 +22,11 @@ class DeadlineExceeded(Error):
     """A deadline passed. What was waited for may still happen."""
 
     code: ClassVar[int] = 4
-    default_reason: ClassVar[str] = "DEADLINE_EXCEEDED"
+    default_reason = Reason.DEADLINE_EXCEEDED
 
 
 class SessionOver(FailedPrecondition):
     """A session that was waited for has ended, or is ending, instead."""
-
-    default_reason: ClassVar[str] = "SESSION_OVER"
 
     def __init__(self, session: session_pb2.Session) -> None:
         """Describe how ``session`` ended."""
@@ -38,6 +36,7 @@ class SessionOver(FailedPrecondition):
         detail = f": {session.status_message}" if session.status_message else "."
         super().__init__(
             f"Session {session.session_id} is {state}{why}{detail}",
+            reason=LocalReason.SESSION_OVER,
             metadata={"session_id": session.session_id, "state": state, "end_reason": reason},
         )
         self.session = session
@@ -56,5 +55,5 @@ def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     if code == DeadlineExceeded.code:
         return DeadlineExceeded("The control plane did not answer in time. Try again, or allow more time.")
     if code == Unavailable.code:
-        return Unavailable(f"The control plane cannot be reached: {message}", reason="SERVER_UNREACHABLE")
+        return Unavailable(f"The control plane cannot be reached: {message}", reason=LocalReason.SERVER_UNREACHABLE)
     return from_status(status_pb2.Status(code=code, message=message))

@@ -98,6 +98,9 @@ REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full
 
 SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
 
+_ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub"}
+"""The role of each service that not every process has."""
+
 GATEWAY_OPTIONS = Options(
     strict=True,
     use_proto_names=True,
@@ -302,9 +305,9 @@ async def assemble(
 
     # call/ and services/
     authenticator = TokenAuthenticator(store, token_key, clock, proof)
-    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs))]
+    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
-        services.append(_service(AGENT_SERVICE, agents))
+        services.append(_service(AGENT_SERVICE, agents, strict=False))
     if "api" in settings.roles:
         creator = SessionCreator(
             store,
@@ -338,7 +341,8 @@ async def assemble(
             ApplicationStreamingService(sessions),
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
-    registry, pipeline = Registry(services), Pipeline(authenticator, metrics)
+    registry = Registry(services, {name: role for name, role in _ROLES.items() if role not in settings.roles})
+    pipeline = Pipeline(authenticator, metrics)
     local = LocalCalls(registry, pipeline)
 
     # HTTP
@@ -371,8 +375,8 @@ async def assemble(
     )
 
 
-def _service(name: str, handlers: object) -> Service:
-    return Service(descriptor_pool.Default().FindServiceByName(name), handlers)
+def _service(name: str, handlers: object, *, strict: bool = True) -> Service:
+    return Service(descriptor_pool.Default().FindServiceByName(name), handlers, strict)
 
 
 def openapi_document() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from footlights.control.settings import ServerSettings, split_address
-from footlights.errors import FailedPrecondition
+from footlights.errors import FailedPrecondition, LocalReason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -206,6 +206,6 @@ def _drop_new_connections(listening: socket.socket) -> None:
 def _cannot_listen(option: str, address: str, why: str) -> FailedPrecondition:
     return FailedPrecondition(
         f"Cannot listen on {address}: {why}. Stop what listens there, or choose another --{option}.",
-        reason="CANNOT_LISTEN",
+        reason=LocalReason.CANNOT_LISTEN,
         metadata={"address": address},
     )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.errors import Error as FootlightsError
-from footlights.errors import InvalidArgument, NotFound
+from footlights.errors import InvalidArgument, NotFound, Reason, Unimplemented
 from footlights.frontdoor import credentials as credential
 from footlights.frontdoor.answers import Answer, FrontDoorError, error_answer
 from footlights.frontdoor.checks import ViewerChecks, overloaded
@@ -130,11 +129,11 @@ class FrontDoor:
         given = credential.take(scope)
         match = _PATH.fullmatch(path_below_mount(scope))
         if match is None:
-            raise FrontDoorError(NotFound(f"There is nothing at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND"))
+            raise FrontDoorError(_no_route("route", path_below_mount(scope)))
         session_id, resource = match["session_id"], match["resource"]
         if match["sign_in"]:
             error = InvalidArgument(
-                "upgrade", "this route is a WebSocket: connect with one", reason="WEBSOCKET_REQUIRED"
+                "upgrade", "this route is a WebSocket: connect with one", reason=Reason.WEBSOCKET_REQUIRED
             )
             raise FrontDoorError(error, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         allowed = ("PATCH", "DELETE") if resource else ("POST",)
@@ -149,9 +148,7 @@ class FrontDoor:
         match = _PATH.fullmatch(path_below_mount(scope))
         try:
             if match is None or not match["sign_in"]:
-                raise FrontDoorError(
-                    NotFound(f"There is no WebSocket at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND")
-                )
+                raise FrontDoorError(_no_route("WebSocket", path_below_mount(scope)))
             if self._open_sockets >= self._limits.sockets:
                 raise overloaded()
             self._open_sockets += 1
@@ -174,8 +171,12 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008, "reason": error.error.reason})
 
 
+def _no_route(what: str, path: str) -> NotFound:
+    return NotFound(f"There is no {what} at {path}.", reason=Reason.PATH_NOT_FOUND, metadata={"path": path})
+
+
 def _wrong_method(method: str, allowed: tuple[str, ...]) -> FrontDoorError:
-    error: FootlightsError = InvalidArgument(
-        "method", f"{method} is not for this route: use {' or '.join(allowed)}", reason="METHOD_NOT_ALLOWED"
+    error = Unimplemented(
+        f"{method} is not for this route: use {' or '.join(allowed)}.", reason=Reason.METHOD_NOT_ALLOWED
     )
     return FrontDoorError(error, 405, {"Allow": ", ".join(("OPTIONS", *allowed))})

@@ -25,6 +25,7 @@ from footlights.gateway.errors import (
     UNIMPLEMENTED,
     GatewayError,
     quoted,
+    with_info,
 )  # fmt: skip
 from footlights.gateway.exchange import FORM, Exchange, HeaderList, cors_of
 from footlights.gateway.guard import CallGuard, Sweep
@@ -99,7 +100,10 @@ class Gateway:
             self._check_bounds(exchange)
             method, form = exchange.method, None
             if method == "OPTIONS" and options.cors_origins and exchange.header(b"access-control-request-method"):
-                await exchange.answer_preflight(self._router.methods(exchange.path))
+                methods = self._router.methods(exchange.path)
+                if not methods and options.strict:
+                    raise self._not_found(exchange.path)
+                await exchange.answer_preflight(methods)
                 return
             route = self._router.plain(method, exchange.path)
             if route is None or (method == "POST" and exchange.headers.get(b"content-type") == FORM):
@@ -125,8 +129,12 @@ class Gateway:
             if exchange.started:
                 raise
             await self._refuse(
-                exchange, GatewayError(INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL")
-            )
+                exchange,
+                GatewayError(
+                    INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL",
+                    metadata={"request_id": exchange.request_id},
+                ),
+            )  # fmt: skip
 
     def _overloaded(self, message: str) -> GatewayError:
         if self._on_overload is not None:
@@ -188,7 +196,8 @@ class Gateway:
         raise GatewayError(UNIMPLEMENTED, message, reason="METHOD_NOT_ALLOWED")
 
     def _not_found(self, path: str) -> GatewayError:
-        return GatewayError(NOT_FOUND, f"there is nothing at {quoted(path)}.", reason="PATH_NOT_FOUND")
+        message = f"there is nothing at {quoted(path)}."
+        return GatewayError(NOT_FOUND, message, reason="PATH_NOT_FOUND", metadata={"path": path})
 
     async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
         return parse_query(await self._body(exchange))
@@ -275,7 +284,7 @@ class Gateway:
             endpoint,
             self.options,
             outgoing=self._outgoing,
-            status_body=lambda status: self._status_body(status)[0],
+            status_body=lambda status: self._status_body(status, exchange)[0],
         )
         responses = endpoint.stream(requests, call)
         try:
@@ -299,7 +308,7 @@ class Gateway:
         if error.text and not options.strict:
             await exchange.answer(error.http_status, headers, error.text.encode(), "text/plain; charset=utf-8")
             return
-        await exchange.answer(error.http_status, headers, self._status_body(status)[0], "application/json")
+        await exchange.answer(error.http_status, headers, self._status_body(status, exchange)[0], "application/json")
 
     async def _reject(
         self, exchange: Exchange, status: status_pb2.Status, call: OutgoingCall, *, streamed: bool
@@ -307,7 +316,7 @@ class Gateway:
         """Answer with the status that a call failed with."""
         strict = self.options.strict
         headers = self._outgoing(call.initial)
-        body, written = self._status_body(status)
+        body, written = self._status_body(status, exchange)
         code = HTTP_STATUS.get(status.code, 500) if written else 500
         if streamed and not strict:
             await exchange.answer(code, headers, b'{"error":' + body + b"}", "application/json")
@@ -319,12 +328,16 @@ class Gateway:
             headers += _retry_after(status)
         await exchange.answer(code, headers, body, "application/json")
 
-    def _status_body(self, status: status_pb2.Status) -> tuple[bytes, bool]:
+    def _status_body(self, status: status_pb2.Status, exchange: Exchange) -> tuple[bytes, bool]:
         """Return a status as JSON, and whether that was possible."""
+        strict, domain, name = self.options.strict, self.options.error_domain, exchange.request_id
         try:
-            return self._status_writer.write(status).encode("utf-8", "surrogatepass"), True
+            given = with_info(status, domain=domain, request_id=name) if strict else status
+            return self._status_writer.write(given).encode("utf-8", "surrogatepass"), True
         except WriteError:
-            return b'{"code": 13, "message": "the error has no JSON"}', False
+            error = GatewayError(INTERNAL, "the error has no JSON", reason="INTERNAL", metadata={"request_id": name})
+            written = self._status_writer.write(error.status(strict=strict, domain=domain))
+            return written.encode("utf-8", "surrogatepass"), False
 
 
 def _retry_after(status: status_pb2.Status) -> HeaderList:

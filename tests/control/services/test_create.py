@@ -278,10 +278,10 @@ async def test_a_session_may_ask_for_less_than_its_version_allows_and_not_for_mo
     assert (await plane.create(max_duration=seconds(600))).max_duration == seconds(600)
     with pytest.raises(errors.InvalidArgument, match=r"601s is more than the 600s") as caught:
         await plane.create(max_duration=seconds(601))
-    assert (caught.value.field, caught.value.reason) == ("max_duration", "ABOVE_MAX_DURATION")
+    assert (caught.value.field, caught.value.reason) == ("max_duration", "ABOVE_LIMIT")
     with pytest.raises(errors.InvalidArgument) as caught:
         await plane.create(idle_timeout=seconds(61))
-    assert caught.value.reason == "ABOVE_IDLE_TIMEOUT"
+    assert caught.value.reason == "ABOVE_LIMIT"
 
 
 async def test_a_profile_replaces_exactly_what_it_says(plane: Control) -> None:

@@ -11,10 +11,13 @@ from grpc_status import rpc_status
 
 from footlights.control.call.context import Call
 from footlights.control.call.local import StreamRunner
+from footlights.control.call.registry import role_not_served
 from footlights.errors import Error
 from footlights.status import to_status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.protobuf.message import Message
 
     from footlights.control.call.pipeline import Pipeline
@@ -28,7 +31,27 @@ def grpc_handlers(registry: Registry, pipeline: Pipeline) -> list[grpc.GenericRp
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for rpc in registry.rpcs.values():
         by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline)
-    return [grpc.method_handlers_generic_handler(service, found) for service, found in by_service.items()]
+    found = [grpc.method_handlers_generic_handler(service, methods) for service, methods in by_service.items()]
+    return [*found, _Elsewhere(registry.elsewhere)]
+
+
+class _Elsewhere(grpc.GenericRpcHandler):
+    """Refuses the RPCs of services that other processes serve; gRPC's own answer would not say why."""
+
+    def __init__(self, roles: Mapping[str, str]) -> None:
+        self._roles = roles
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        role = self._roles.get(handler_call_details.method[1:].partition("/")[0])
+        if role is None:
+            return None
+        status = rpc_status.to_status(to_status(role_not_served(role)))
+
+        async def refuse(_requests: object, context: Context) -> None:
+            await context.abort(status.code, status.details, status.trailing_metadata)
+
+        # It reads no request, so it stands for methods of all four kinds.
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:

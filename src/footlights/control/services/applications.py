@@ -146,7 +146,7 @@ class ApplicationService:
             if pointing:
                 raise errors.FailedPrecondition(
                     f"version: the release {pointing[0]!r} points at {request.version}. Point it elsewhere first.",
-                    reason="VERSION_IN_USE",
+                    reason=errors.Reason.VERSION_IN_USE,
                     metadata={"release": pointing[0]},
                 )
             # Counted after the removal, whose lock waits for sessions that are being created with it.
@@ -169,13 +169,13 @@ class ApplicationService:
 
     async def get_release(self, request: application_pb2.GetReleaseRequest, call: Call) -> application_pb2.Release:
         """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        raise errors.Unavailable("Not served yet.", reason=errors.LocalReason.NOT_SERVED)
 
     async def update_release(
         self, request: application_pb2.UpdateReleaseRequest, call: Call
     ) -> application_pb2.Release:
         """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        raise errors.Unavailable("Not served yet.", reason=errors.LocalReason.NOT_SERVED)
 
     async def set_release(self, request: application_pb2.SetReleaseRequest, call: Call) -> application_pb2.Release:
         """Point a release at a version."""
@@ -199,8 +199,10 @@ class ApplicationService:
         def write(tx: Transaction) -> None:
             if not rows.remove_release(tx, request.application, request.release):
                 raise errors.NotFound(
-                    f"release: {request.application!r} has no release {request.release!r}.",
-                    metadata={"application": request.application, "release": request.release},
+                    f"release: {request.application!r} has no release {request.release!r}. "
+                    f"List them with GET /v1/applications/{request.application}/releases.",
+                    reason=errors.Reason.RELEASE_NOT_FOUND,
+                    metadata={"field": "release", "application": request.application, "release": request.release},
                 )
 
         await self._write(write)
@@ -218,12 +220,7 @@ def _prefixed(path: str) -> Iterator[None]:
     try:
         yield
     except errors.InvalidArgument as error:
-        raise errors.InvalidArgument(
-            f"{path}.{error.field.removeprefix('version.')}",
-            error.problem,
-            reason=error.reason,
-            metadata=error.metadata,
-        ) from None
+        raise error.renamed(lambda field: f"{path}.{field.removeprefix('version.')}") from None
 
 
 def _application(tx: Transaction, name: str) -> application_pb2.Application:
@@ -231,7 +228,7 @@ def _application(tx: Transaction, name: str) -> application_pb2.Application:
     if row is None:
         raise errors.NotFound(
             f"application: there is no application {name!r}. List them with GET /applications.",
-            reason="APPLICATION_NOT_FOUND",
+            reason=errors.Reason.APPLICATION_NOT_FOUND,
             metadata={"field": "application", "application": name},
         )
     return _application_message(row, rows.releases(tx, name))
@@ -243,7 +240,7 @@ def _version(tx: Transaction, application: str, name: str) -> application_pb2.Ve
         raise errors.NotFound(
             f"version: {application!r} has no version {name!r}. "
             f"List them with GET /applications/{application}/versions.",
-            reason="VERSION_NOT_FOUND",
+            reason=errors.Reason.VERSION_NOT_FOUND,
             metadata={"field": "version", "application": application, "version": name},
         )
     return stored.version(application, row.recipe, row.created_time)
@@ -269,7 +266,7 @@ def _add(
         f"{field}: {application} {version.version} exists"
         + (" and is different" if same_is_fine else "")
         + ". Versions are immutable: give this one another number.",
-        reason="VERSION_EXISTS",
+        reason=errors.Reason.VERSION_EXISTS,
         metadata={"field": field, "application": application, "version": version.version},
     )
 
@@ -281,7 +278,7 @@ def _point(tx: Transaction, application: str, name: str, target: str, field: str
             field,
             f"{application} has no version {target!r}; "
             + (f"choose from {', '.join(known[:10])}." if known else "add it first."),
-            reason="VERSION_NOT_FOUND",
+            reason=errors.Reason.RELEASE_VERSION_MISSING,
             metadata={"version": target},
         )
     return rows.point(tx, application, name, target, now=now)
@@ -293,7 +290,7 @@ def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> No
         what = f"{application} {version}" if version else application
         raise errors.FailedPrecondition(
             f"{what} has {living} session{'s' if living > 1 else ''} that have not ended. Terminate them first.",
-            reason="SESSIONS_ALIVE",
+            reason=errors.Reason.SESSIONS_ALIVE,
             metadata={"sessions": str(living)},
         )
 

@@ -87,7 +87,7 @@ class NodeService:
 
     async def update_node(self, request: node_pb2.UpdateNodeRequest, call: Call) -> node_pb2.Node:
         """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        raise errors.Unavailable("Not served yet.", reason=errors.LocalReason.NOT_SERVED)
 
     async def forget_node(self, request: node_pb2.ForgetNodeRequest, call: Call) -> node_pb2.ForgetNodeResponse:
         """Remove a node that will not come back, and end its sessions."""
@@ -98,7 +98,7 @@ class NodeService:
             if row.connected:
                 raise errors.FailedPrecondition(
                     f"Node {request.node} is connected. Drain it and stop its agent first.",
-                    reason="NODE_CONNECTED",
+                    reason=errors.Reason.NODE_CONNECTED,
                     metadata={"node": request.node},
                 )
             return rows.forget(tx, request.node, now=now)
@@ -128,7 +128,7 @@ def _find(tx: Transaction, name: str) -> NodeRow:
     if row is None:
         raise errors.NotFound(
             f"node: there is no node {name!r}. List them with GET /nodes.",
-            reason="NODE_NOT_FOUND",
+            reason=errors.Reason.NODE_NOT_FOUND,
             metadata={"field": "node", "node": name},
         )
     return row

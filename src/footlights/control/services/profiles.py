@@ -47,7 +47,7 @@ class ProfileService:
 
     async def update_profile(self, request: profile_pb2.UpdateProfileRequest, call: Call) -> profile_pb2.Profile:
         """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        raise errors.Unavailable("Not served yet.", reason=errors.LocalReason.NOT_SERVED)
 
     async def set_profile(self, request: profile_pb2.SetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Create or replace a profile."""
@@ -84,6 +84,6 @@ def _message(row: ProfileRow) -> profile_pb2.Profile:
 def _missing(name: str) -> errors.NotFound:
     return errors.NotFound(
         f"profile: there is no profile {name!r}. List them with GET /profiles.",
-        reason="PROFILE_NOT_FOUND",
+        reason=errors.Reason.PROFILE_NOT_FOUND,
         metadata={"field": "profile", "profile": name},
     )

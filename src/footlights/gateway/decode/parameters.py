@@ -39,7 +39,8 @@ def set_path(message: Message, variable: str, text: str) -> None:
     try:
         _convert(message, names(descriptor_of(message))[variable], text)
     except Malformed as error:
-        raise _refused(variable, f"must be {error.wanted} (got {quoted(text)} in the path).") from None
+        problem = f"must be {error.wanted} (got {quoted(text)} in the path)."
+        raise _refused(variable, problem, error.reason) from None
 
 
 def set_parameters(
@@ -69,8 +70,8 @@ def set_parameters(
         _set_dotted(message, key, parts, values, strict=strict)
 
 
-def _refused(key: str, problem: str, reason: str = "INVALID_PARAMETER") -> GatewayError:
-    return GatewayError(INVALID_ARGUMENT, f"{key} {problem}", field=key, reason=reason)
+def _refused(key: str, problem: str, reason: str = "") -> GatewayError:
+    return GatewayError(INVALID_ARGUMENT, f"{key} {problem}", field=key, reason=reason or "INVALID_PARAMETER")
 
 
 def _proto_path(descriptor: Descriptor, parts: Sequence[str]) -> str:
@@ -90,7 +91,7 @@ def _set_dotted(message: Message, key: str, parts: list[str], values: list[str],
         if field is None:
             if strict:
                 known = ", ".join(sorted({own_name(f) for f in descriptor_of(message).fields}))
-                raise _refused(key, f"is not a known parameter; choose from {known}.", "UNKNOWN_PARAMETER")
+                raise _refused(key, f"is not a known parameter; choose from {known}.", "UNKNOWN_FIELD")
             return
         _check_oneof(message, field, key)
         if index == len(parts) - 1:
@@ -155,7 +156,7 @@ def _parse(field: FieldDescriptor, key: str, text: str, into: Message | None) ->
             return parse_scalar(field, text)
         return _parse_message(into, text)
     except Malformed as error:
-        raise _refused(key, f"must be {error.wanted} (got {quoted(text)}).") from None
+        raise _refused(key, f"must be {error.wanted} (got {quoted(text)}).", error.reason) from None
     except MemberError as error:
         raise _refused(key, f"{error.field + ' ' if error.field else ''}{error.problem}") from None
     except GatewayError as error:

@@ -11,7 +11,7 @@ import re2
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 from footlights.v1.application_pb2 import Argument, Version
 
 FIELD = "application_arguments"
@@ -40,7 +40,7 @@ def convert_arguments(
         if name not in declared and name not in PUBLISHED:
             known = ", ".join(sorted({*declared, *PUBLISHED}))
             text = f"this version declares no such argument: the known ones are {known}."
-            raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_UNKNOWN", metadata={"argument": name})
+            raise InvalidArgument(f"{FIELD}.{name}", text, reason=Reason.ARGUMENT_UNKNOWN, metadata={"argument": name})
     values: dict[str, Scalar] = {}
     secrets: dict[str, object] = {}
     for name, argument in declared.items():
@@ -50,7 +50,7 @@ def convert_arguments(
         if value is None:
             if argument.required:
                 text = "it is required and has no default: give it."
-                raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_REQUIRED")
+                raise InvalidArgument(f"{FIELD}.{name}", text, reason=Reason.ARGUMENT_REQUIRED)
             continue
         converted = convert_value(argument, value, field=f"{FIELD}.{name}")
         if argument.secret:
@@ -147,7 +147,7 @@ def _nucleus(value: object) -> list[dict[str, object]]:
 
 def _wrong(argument: Argument, field: str, value: object, problem: str, fix: str) -> InvalidArgument:
     shown = "the value (a secret)" if argument.secret else _shown(value)
-    return InvalidArgument(field, f"{shown} {problem}: {fix}.", reason="ARGUMENT_INVALID")
+    return InvalidArgument(field, f"{shown} {problem}: {fix}.", reason=Reason.ARGUMENT_INVALID)
 
 
 def _shown(value: object) -> str:

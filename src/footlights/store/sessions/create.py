@@ -221,7 +221,7 @@ class _Batch:
 def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
     return errors.Exhausted(
         f"{waiting} sessions are waiting already, as many as the queue holds. Try again in a minute.",
-        reason="QUEUE_FULL",
+        reason=errors.Reason.QUEUE_FULL,
         metadata={"queue_limit": str(queue_limit)},
         retry_after_s=60,
     )

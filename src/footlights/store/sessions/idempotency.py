@@ -91,7 +91,7 @@ def reused(request_id: str, session_id: str) -> errors.AlreadyExists:
     """Return the error for one key that is used for two different requests."""
     return errors.AlreadyExists(
         f"request_id: {request_id!r} was used for another request within 24 hours. Use a new one.",
-        reason="REQUEST_ID_REUSED",
+        reason=errors.Reason.REQUEST_ID_REUSED,
         metadata={"field": "request_id", "request_id": request_id, "session_id": session_id},
     )
 

@@ -74,13 +74,13 @@ def _check_has_picture(row: SessionRow) -> None:
         raise errors.Unavailable(
             f"The session is {row.state} and has no picture yet. Wait until it is READY: "
             f"GET /stream/{row.session_id}:watch.",
-            reason="SESSION_NOT_READY",
-            metadata={"state": row.state},
+            reason=errors.Reason.SESSION_NOT_READY,
+            metadata={"session_id": row.session_id, "state": row.state},
             retry_after_s=1,
         )
     if not state.has_picture:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and has no picture any more. Create a new one.",
-            reason="SESSION_ENDED",
-            metadata={"state": row.state, "end_reason": row.end_reason},
+            reason=errors.Reason.SESSION_ENDED,
+            metadata={"session_id": row.session_id, "state": row.state},
         )

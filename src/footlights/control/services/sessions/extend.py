@@ -24,13 +24,15 @@ def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
     if row.intent == "END" or row.ended_time is not None:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and cannot be extended. Create a new one.",
-            reason="SESSION_ENDED",
-            metadata={"state": row.state},
+            reason=errors.Reason.SESSION_ENDED,
+            metadata={"session_id": row.session_id, "state": row.state},
         )
     applied = stored.limits(row)
     if not applied.HasField("max_duration"):
         raise errors.FailedPrecondition(
-            "The session has no maximum duration, so there is nothing to extend.", reason="NO_MAX_DURATION"
+            "The session has no maximum duration, so there is nothing to extend.",
+            reason=errors.Reason.NO_MAX_DURATION,
+            metadata={"session_id": row.session_id},
         )
     total = times.seconds(applied.max_duration) + more_s
     allowed = row.max_total_s if row.max_total_s is not None else bounds.MAX_S
@@ -41,7 +43,7 @@ def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
             "extend_by",
             f"{more_s:g}s more would make {total:g}s in all; {row.application} {row.application_version} "
             f"allows {allowed:g}s. {fix}",
-            reason="ABOVE_MAX_DURATION",
+            reason=errors.Reason.ABOVE_LIMIT,
         )
     applied.max_duration.CopyFrom(times.duration(total))
     return session_rows.update_session(tx, row, limits=applied.SerializeToString())

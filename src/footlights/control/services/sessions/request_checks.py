@@ -53,7 +53,7 @@ def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_
             raise errors.InvalidArgument(
                 name,
                 f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-                reason=f"ABOVE_{name.upper()}",
+                reason=errors.Reason.ABOVE_LIMIT,
             )
         getattr(limits, name).CopyFrom(asked)
 

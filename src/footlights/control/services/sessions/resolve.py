@@ -60,7 +60,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         known = ", ".join(found.application for found in applications.page(tx, "", 10)) or "none is registered"
         raise errors.NotFound(
             f"application: there is no application {application!r}. Known: {known}.",
-            reason="APPLICATION_NOT_FOUND",
+            reason=errors.Reason.APPLICATION_NOT_FOUND,
             metadata={"field": "application", "application": application},
         )
     release = applications.release(tx, application, version)
@@ -71,8 +71,8 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         raise errors.NotFound(
             f"application_version: {application} has no version or release {version!r}. "
             f"Known: {', '.join([*releases, *versions][:12]) or 'none is registered'}.",
-            reason="VERSION_NOT_FOUND",
-            metadata={"field": "application_version", "application": application, "application_version": version},
+            reason=errors.Reason.VERSION_NOT_FOUND,
+            metadata={"field": "application_version", "application": application, "version": version},
         )
     message = stored.version(application, found.recipe, found.created_time)
     needs, limits = application_pb2.Needs(), application_pb2.Limits()
@@ -132,14 +132,14 @@ def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> pr
         known = ", ".join(found.profile for found in applications.profiles(tx)) or "none is registered"
         raise errors.NotFound(
             f"profile: there is no profile {name!r}. Known: {known}.",
-            reason="PROFILE_NOT_FOUND",
+            reason=errors.Reason.PROFILE_NOT_FOUND,
             metadata={"field": "profile", "profile": name},
         )
     profile = profile_pb2.Profile.FromString(row.definition)
     if not matches(profile, version.application, version.version):
         raise errors.FailedPrecondition(
             f"profile: {name!r} is not for {version.application} {version.version}. Choose another, or leave it out.",
-            reason="PROFILE_DOES_NOT_MATCH",
+            reason=errors.Reason.PROFILE_DOES_NOT_MATCH,
             metadata={"field": "profile", "profile": name},
         )
     return profile

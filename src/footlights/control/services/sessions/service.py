@@ -85,7 +85,7 @@ class StreamingService:
 
     async def update_session(self, request: session_pb2.UpdateSessionRequest, call: Call) -> session_pb2.Session:
         """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        raise errors.Unavailable("Not served yet.", reason=errors.LocalReason.NOT_SERVED)
 
     async def terminate_session(
         self, request: session_pb2.TerminateSessionRequest, call: Call
@@ -122,7 +122,7 @@ class StreamingService:
         self, request: session_pb2.FollowSessionsRequest, call: Call
     ) -> AsyncIterator[session_pb2.FollowSessionsResponse]:
         """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        raise errors.Unavailable("Not served yet.", reason=errors.LocalReason.NOT_SERVED)
         yield
 
     async def connect_session(
