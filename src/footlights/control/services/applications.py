@@ -60,12 +60,16 @@ class ApplicationService:
     ) -> application_pb2.ApplyApplicationResponse:
         """Apply a manifest, all of it or nothing."""
         wanted = request.application
-        ids.check_slug("application.application", wanted.application)
+        violations = errors.Violations()
+        with violations:
+            ids.check_slug("application.application", wanted.application)
         for index, version in enumerate(request.versions):
-            with _prefixed(f"versions[{index}]"):
+            with violations, _prefixed(f"versions[{index}]"):
                 recipe.validate(version)
         for name in request.releases:
-            ids.check_slug("releases", name)
+            with violations:
+                ids.check_slug("releases", name)
+        violations.refuse()
         now = self._clock()
 
         def write(tx: Transaction) -> application_pb2.ApplyApplicationResponse:

@@ -53,6 +53,8 @@ class BodyReader:
         except MemberError as error:
             subject = error.field or self._name or "the body"
             field = error.field or self._name or "body"
+            if self._inner is not None and error.field:
+                field = f"{self._name}.{field}"
             raise GatewayError(
                 INVALID_ARGUMENT, f"{subject} {error.problem}", field=field, reason=error.reason
             ) from None

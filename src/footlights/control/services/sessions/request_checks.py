@@ -16,6 +16,7 @@ from footlights.v1 import application_pb2, session_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from footlights.auth.roles import Caller
@@ -43,19 +44,28 @@ def check_labels(request: session_pb2.CreateSessionRequest) -> None:
 
 def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
     """Lower the limits to what the caller asks for; raising them is refused."""
+    violations = errors.Violations()
     for name in ("max_duration", "idle_timeout"):
         if not request.HasField(name):
             continue
         asked = getattr(request, name)
-        span = bounds.bounded(name, asked)
-        if limits.HasField(name) and span > times.seconds(getattr(limits, name)):
-            allowed = times.seconds(getattr(limits, name))
-            raise errors.InvalidArgument(
-                name,
-                f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-                reason=errors.Reason.ABOVE_LIMIT,
-            )
+        with violations:
+            _check_limit(name, asked, limits)
         getattr(limits, name).CopyFrom(asked)
+    violations.refuse()
+
+
+def _check_limit(
+    name: Literal["max_duration", "idle_timeout"], asked: Duration, limits: application_pb2.Limits
+) -> None:
+    span = bounds.bounded(name, asked)
+    if limits.HasField(name) and span > times.seconds(getattr(limits, name)):
+        allowed = times.seconds(getattr(limits, name))
+        raise errors.InvalidArgument(
+            name,
+            f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
+            reason=errors.Reason.ABOVE_LIMIT,
+        )
 
 
 def digest(request: session_pb2.CreateSessionRequest) -> bytes:
