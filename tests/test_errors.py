@@ -43,6 +43,10 @@ NOTHING_LOOKED_UP: Final = {"PATH_NOT_FOUND", "RESOURCE_NOT_FOUND"}
 """Reasons with NOT_FOUND that have no ResourceInfo."""
 
 
+_OF_LISTENER: Final = {"HEAD_TOO_LARGE", "HEAD_TOO_SLOW", "NOT_HTTP", "TOO_MANY_CONNECTIONS"}
+"""Reasons of ``http/server.py``, which like the gateway knows nothing of Footlights."""
+
+
 class Site(NamedTuple):
     """A place that makes an error."""
 
@@ -127,7 +131,7 @@ def test_every_declared_reason_is_raised_somewhere() -> None:
         if isinstance(node, ast.Attribute) and name_of(node.value) == "Reason"
     }
 
-    assert set(DECLARED) - written - set(GATEWAY_REASONS) == set()
+    assert set(DECLARED) - written - set(GATEWAY_REASONS) == _OF_LISTENER
     assert set(DECLARED) == set(Reason.__members__)
     assert not set(DECLARED) & set(LocalReason.__members__)
 
@@ -157,6 +161,18 @@ def test_every_error_of_the_gateway_is_one_of_its_table_and_of_the_enum() -> Non
 
     assert wrong == []
     assert declared == GATEWAY_REASONS
+
+
+def test_what_the_http_listener_refuses_is_declared() -> None:
+    """Before there is a request: status, code and reason are the arguments of ``_refuse``."""
+    made = {
+        tuple(each.value for each in site.call.args[:3] if isinstance(each, ast.Constant))
+        for site in sites({"_refuse"})
+        if site.where.startswith("http/server.py")
+    }
+
+    assert len(made) == len(_OF_LISTENER)
+    assert made == {(DECLARED[name].http_status, CODES[DECLARED[name].code], name) for name in _OF_LISTENER}
 
 
 @pytest.mark.parametrize("reason", DECLARED)

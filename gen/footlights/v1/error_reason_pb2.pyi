@@ -102,176 +102,184 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Path and query together are too long. Move parameters into the body, or ask for less."""
     TOO_MANY_HEADERS: _ErrorReason.ValueType  # 30
     """The request has too many headers. Send fewer."""
-    INVALID_HEADER: _ErrorReason.ValueType  # 31
+    NOT_HTTP: _ErrorReason.ValueType  # 31
+    """What was sent is not HTTP/1.1. Check that the client speaks HTTP, and TLS only where the server does."""
+    HEAD_TOO_LARGE: _ErrorReason.ValueType  # 32
+    """The head of the request, which is its request line and headers, is too large. Send less."""
+    HEAD_TOO_SLOW: _ErrorReason.ValueType  # 33
+    """The head of the request arrived too slowly. Send it at once."""
+    INVALID_HEADER: _ErrorReason.ValueType  # 34
     """A header has an invalid value. The message says what it must be."""
-    BODY_TOO_LARGE: _ErrorReason.ValueType  # 32
+    BODY_TOO_LARGE: _ErrorReason.ValueType  # 35
     """The body of the request is too large. Send less."""
-    BODY_TIMEOUT: _ErrorReason.ValueType  # 33
+    BODY_TIMEOUT: _ErrorReason.ValueType  # 36
     """The body of the request arrived too slowly. Send it without long pauses."""
-    BODY_CUT_OFF: _ErrorReason.ValueType  # 34
+    BODY_CUT_OFF: _ErrorReason.ValueType  # 37
     """The body of the request ended early. Send all of it."""
-    INVALID_JSON: _ErrorReason.ValueType  # 35
+    INVALID_JSON: _ErrorReason.ValueType  # 38
     """The body is not one JSON value. The message says where it fails."""
-    INVALID_MEMBER: _ErrorReason.ValueType  # 36
+    INVALID_MEMBER: _ErrorReason.ValueType  # 39
     """A member of the JSON body has the wrong type or form. The message says what it must be."""
-    DUPLICATE_MEMBER: _ErrorReason.ValueType  # 37
+    DUPLICATE_MEMBER: _ErrorReason.ValueType  # 40
     """A member of the JSON body is given twice. Give it once."""
-    INVALID_PARAMETER: _ErrorReason.ValueType  # 38
+    INVALID_PARAMETER: _ErrorReason.ValueType  # 41
     """A parameter in the path or the query has the wrong type or form, or is given elsewhere too. The message says what
     it must be.
     """
-    UNKNOWN_FIELD: _ErrorReason.ValueType  # 39
+    UNKNOWN_FIELD: _ErrorReason.ValueType  # 42
     """The server does not know a field of the request: a JSON member, a query parameter, or over gRPC a field number. It
     may be misspelt, or the server is older than the client.
     """
-    UNKNOWN_VALUE: _ErrorReason.ValueType  # 40
+    UNKNOWN_VALUE: _ErrorReason.ValueType  # 43
     """The server does not know a value of an enum in the request. It may be misspelt, or the server is older than the
     client.
     """
-    FIELD_REQUIRED: _ErrorReason.ValueType  # 41
+    FIELD_REQUIRED: _ErrorReason.ValueType  # 44
     """A required field is missing. Give it."""
-    NOT_ALLOWED: _ErrorReason.ValueType  # 42
+    NOT_ALLOWED: _ErrorReason.ValueType  # 45
     """The value of a field is not one of those allowed. The message lists them."""
-    OUT_OF_RANGE: _ErrorReason.ValueType  # 43
+    OUT_OF_RANGE: _ErrorReason.ValueType  # 46
     """A number, a duration or a time is too small or too large. The message says the bound."""
-    PATTERN_MISMATCH: _ErrorReason.ValueType  # 44
+    PATTERN_MISMATCH: _ErrorReason.ValueType  # 47
     """A text does not match the pattern of its field. The message shows the pattern."""
-    INVALID_ID: _ErrorReason.ValueType  # 45
+    INVALID_ID: _ErrorReason.ValueType  # 48
     """An id or a name has an invalid form. The message says which characters it may have."""
-    TOO_LONG: _ErrorReason.ValueType  # 46
+    TOO_LONG: _ErrorReason.ValueType  # 49
     """A text has too many characters. The message says how many it may have."""
-    TOO_MANY: _ErrorReason.ValueType  # 47
+    TOO_MANY: _ErrorReason.ValueType  # 50
     """A list or a map has too many items. The message says how many it may have."""
-    REQUEST_ID_REUSED: _ErrorReason.ValueType  # 48
+    REQUEST_ID_REUSED: _ErrorReason.ValueType  # 51
     """The request id was used for another request. Use a new one for each request, and the same one only to repeat it."""
-    APPLICATION_NOT_FOUND: _ErrorReason.ValueType  # 49
+    APPLICATION_NOT_FOUND: _ErrorReason.ValueType  # 52
     """Applications, versions, releases and profiles.
 
     No application has this name. List the applications.
     """
-    VERSION_NOT_FOUND: _ErrorReason.ValueType  # 50
+    VERSION_NOT_FOUND: _ErrorReason.ValueType  # 53
     """The application has no such version. List its versions."""
-    RELEASE_NOT_FOUND: _ErrorReason.ValueType  # 51
+    RELEASE_NOT_FOUND: _ErrorReason.ValueType  # 54
     """The application has no such release. List its releases."""
-    PROFILE_NOT_FOUND: _ErrorReason.ValueType  # 52
+    PROFILE_NOT_FOUND: _ErrorReason.ValueType  # 55
     """No profile has this name. List the profiles."""
-    VERSION_EXISTS: _ErrorReason.ValueType  # 53
+    VERSION_EXISTS: _ErrorReason.ValueType  # 56
     """A version with this number exists. Versions are immutable: give a changed one another number."""
-    VERSION_INVALID: _ErrorReason.ValueType  # 54
+    VERSION_INVALID: _ErrorReason.ValueType  # 57
     """The recipe of a version is invalid. The message says what to change."""
-    VERSION_IN_USE: _ErrorReason.ValueType  # 55
+    VERSION_IN_USE: _ErrorReason.ValueType  # 58
     """A release points at the version. Point the release at another version first."""
-    RELEASE_VERSION_MISSING: _ErrorReason.ValueType  # 56
+    RELEASE_VERSION_MISSING: _ErrorReason.ValueType  # 59
     """The version that a release is to point at does not exist. Add it first."""
-    SESSIONS_ALIVE: _ErrorReason.ValueType  # 57
+    SESSIONS_ALIVE: _ErrorReason.ValueType  # 60
     """Sessions still run with what is to be deleted. End them, or wait until they have ended."""
-    PROFILE_DOES_NOT_MATCH: _ErrorReason.ValueType  # 58
+    PROFILE_DOES_NOT_MATCH: _ErrorReason.ValueType  # 61
     """The profile is not for this application or version. Choose another profile."""
-    SESSION_NOT_FOUND: _ErrorReason.ValueType  # 59
+    SESSION_NOT_FOUND: _ErrorReason.ValueType  # 62
     """Sessions.
 
     No session has this id, or it belongs to another user. List your sessions.
     """
-    LOG_NOT_FOUND: _ErrorReason.ValueType  # 60
+    LOG_NOT_FOUND: _ErrorReason.ValueType  # 63
     """The session has no log that can be read: it was not launched yet, or its node has removed it."""
-    ARGUMENT_UNKNOWN: _ErrorReason.ValueType  # 61
+    ARGUMENT_UNKNOWN: _ErrorReason.ValueType  # 64
     """The version declares no argument of this name. The message lists those that it declares."""
-    ARGUMENT_REQUIRED: _ErrorReason.ValueType  # 62
+    ARGUMENT_REQUIRED: _ErrorReason.ValueType  # 65
     """An argument that the version requires is missing. Give it."""
-    ARGUMENT_INVALID: _ErrorReason.ValueType  # 63
+    ARGUMENT_INVALID: _ErrorReason.ValueType  # 66
     """An argument does not have the form that the version declares. The message says what it must be."""
-    STAGE_MALFORMED: _ErrorReason.ValueType  # 64
+    STAGE_MALFORMED: _ErrorReason.ValueType  # 67
     """The address of the stage is malformed. The message says what to change."""
-    STAGE_NOT_ALLOWED: _ErrorReason.ValueType  # 65
+    STAGE_NOT_ALLOWED: _ErrorReason.ValueType  # 68
     """The stage is not below a root that the version allows. Choose a stage below one of them."""
-    ABOVE_LIMIT: _ErrorReason.ValueType  # 66
+    ABOVE_LIMIT: _ErrorReason.ValueType  # 69
     """A limit of the session would be above the one that its version or profile allows. Ask for less."""
-    NO_MAX_DURATION: _ErrorReason.ValueType  # 67
+    NO_MAX_DURATION: _ErrorReason.ValueType  # 70
     """The session has no maximum duration, so there is nothing to extend."""
-    QUEUE_FULL: _ErrorReason.ValueType  # 68
+    QUEUE_FULL: _ErrorReason.ValueType  # 71
     """As many sessions wait for a node as may wait. Try again later."""
-    SESSION_NOT_READY: _ErrorReason.ValueType  # 69
+    SESSION_NOT_READY: _ErrorReason.ValueType  # 72
     """The session has no picture yet. Watch it until it is READY, then connect."""
-    SESSION_ENDED: _ErrorReason.ValueType  # 70
+    SESSION_ENDED: _ErrorReason.ValueType  # 73
     """The session is ending or has ended. Create another one."""
-    SIGNALING_NOT_OFFERED: _ErrorReason.ValueType  # 71
+    SIGNALING_NOT_OFFERED: _ErrorReason.ValueType  # 74
     """The front door: viewers.
 
     The session's application does not offer this kind of signalling. Use one that its version declares.
     """
-    WHEP_RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 72
+    WHEP_RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 75
     """No viewer of the session was given this URL. Use the `Location` of the answer to the offer."""
-    SIGNALING_UNREACHABLE: _ErrorReason.ValueType  # 73
+    SIGNALING_UNREACHABLE: _ErrorReason.ValueType  # 76
     """The session's application cannot be reached for signalling; 504 where it does not answer in time. Try again; if it
     persists, check the node.
     """
-    APPLICATION_ANSWER_INVALID: _ErrorReason.ValueType  # 74
+    APPLICATION_ANSWER_INVALID: _ErrorReason.ValueType  # 77
     """The session's application answered what cannot be passed on. See the session's log."""
-    FRONT_DOOR_FULL: _ErrorReason.ValueType  # 75
+    FRONT_DOOR_FULL: _ErrorReason.ValueType  # 78
     """As many viewers' requests are open as may be. Try again after the given delay."""
-    NODE_NOT_FOUND: _ErrorReason.ValueType  # 76
+    NODE_NOT_FOUND: _ErrorReason.ValueType  # 79
     """Nodes.
 
     No node has this name. List the nodes.
     """
-    NODE_CONNECTED: _ErrorReason.ValueType  # 77
+    NODE_CONNECTED: _ErrorReason.ValueType  # 80
     """The node's agent is connected, so the node cannot be forgotten. Drain it and stop its agent first."""
-    NODE_UNREACHABLE: _ErrorReason.ValueType  # 78
+    NODE_UNREACHABLE: _ErrorReason.ValueType  # 81
     """The node cannot be asked, because its agent is not connected. Try again after the given delay; if it persists,
     check the agent.
     """
-    TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 79
+    TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 82
     """Tokens.
 
     No token has this id. List the tokens.
     """
-    OVERLOADED: _ErrorReason.ValueType  # 80
+    OVERLOADED: _ErrorReason.ValueType  # 83
     """The server and its store.
 
     As many calls run or wait as may. Try again after the given delay.
     """
-    SERVER_STOPPING: _ErrorReason.ValueType  # 81
+    TOO_MANY_CONNECTIONS: _ErrorReason.ValueType  # 84
+    """As many connections are open as may be, in all or from this address. Close some, or try again later."""
+    SERVER_STOPPING: _ErrorReason.ValueType  # 85
     """The server is stopping. Try again after the given delay: another one answers, or this one once it has restarted."""
-    STORE_OVERLOADED: _ErrorReason.ValueType  # 82
+    STORE_OVERLOADED: _ErrorReason.ValueType  # 86
     """Too many writes wait for the database. Try again after the given delay."""
-    STORE_UNAVAILABLE: _ErrorReason.ValueType  # 83
+    STORE_UNAVAILABLE: _ErrorReason.ValueType  # 87
     """The database cannot be used now. Try again after the given delay; the message says whether a write may have
     happened.
     """
-    STORE_REFUSED: _ErrorReason.ValueType  # 84
+    STORE_REFUSED: _ErrorReason.ValueType  # 88
     """The database refused a statement. The server's log has the cause; report it."""
-    ROW_UNREADABLE: _ErrorReason.ValueType  # 85
+    ROW_UNREADABLE: _ErrorReason.ValueType  # 89
     """A row of the database cannot be read. It was damaged, or written by a newer release."""
-    SECRET_UNREADABLE: _ErrorReason.ValueType  # 86
+    SECRET_UNREADABLE: _ErrorReason.ValueType  # 90
     """A stored secret cannot be decrypted: it was written with another cluster key. Restore the key that belongs to the
     database.
     """
-    ANSWER_NOT_JSON: _ErrorReason.ValueType  # 87
+    ANSWER_NOT_JSON: _ErrorReason.ValueType  # 91
     """The answer to the call has no JSON form. Ask over gRPC, and report it."""
-    HELLO_MISSING: _ErrorReason.ValueType  # 88
+    HELLO_MISSING: _ErrorReason.ValueType  # 92
     """The links of agents.
 
     A link did not begin with a hello in time. The client is not an agent of Footlights, or it hangs.
     """
-    PROTOCOL_VERSION: _ErrorReason.ValueType  # 89
+    PROTOCOL_VERSION: _ErrorReason.ValueType  # 93
     """Agent and server speak no common version of the protocol. Upgrade the older one."""
-    WRONG_NODE: _ErrorReason.ValueType  # 90
+    WRONG_NODE: _ErrorReason.ValueType  # 94
     """The agent's token is for another node. Give the agent the token of its own node."""
-    ADDRESS_REFUSED: _ErrorReason.ValueType  # 91
+    ADDRESS_REFUSED: _ErrorReason.ValueType  # 95
     """The address that the agent gives is not the node's own. Start the agent with the node's address."""
-    DUPLICATE_IDENTITY: _ErrorReason.ValueType  # 92
+    DUPLICATE_IDENTITY: _ErrorReason.ValueType  # 96
     """Another agent has the name of this node. Give each machine its own node name and token."""
-    LINK_REPLACED: _ErrorReason.ValueType  # 93
+    LINK_REPLACED: _ErrorReason.ValueType  # 97
     """The node has opened another link, which replaces this one."""
-    LINK_SILENT: _ErrorReason.ValueType  # 94
+    LINK_SILENT: _ErrorReason.ValueType  # 98
     """The agent was not heard within its time. It links again by itself."""
-    LINK_SLOW: _ErrorReason.ValueType  # 95
+    LINK_SLOW: _ErrorReason.ValueType  # 99
     """The agent does not read what it is sent. It links again by itself."""
-    LINK_BROKEN: _ErrorReason.ValueType  # 96
+    LINK_BROKEN: _ErrorReason.ValueType  # 100
     """The link broke. The agent links again by itself."""
-    NODE_FORGOTTEN: _ErrorReason.ValueType  # 97
+    NODE_FORGOTTEN: _ErrorReason.ValueType  # 101
     """The node was forgotten, or another replica has its link. The agent links again by itself."""
-    LAUNCH_LOG_NOT_FOUND: _ErrorReason.ValueType  # 98
+    LAUNCH_LOG_NOT_FOUND: _ErrorReason.ValueType  # 102
     """The node has no output of the launch any more. Clients see LOG_NOT_FOUND."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -358,176 +366,184 @@ URL_TOO_LONG: ErrorReason.ValueType  # 29
 """Path and query together are too long. Move parameters into the body, or ask for less."""
 TOO_MANY_HEADERS: ErrorReason.ValueType  # 30
 """The request has too many headers. Send fewer."""
-INVALID_HEADER: ErrorReason.ValueType  # 31
+NOT_HTTP: ErrorReason.ValueType  # 31
+"""What was sent is not HTTP/1.1. Check that the client speaks HTTP, and TLS only where the server does."""
+HEAD_TOO_LARGE: ErrorReason.ValueType  # 32
+"""The head of the request, which is its request line and headers, is too large. Send less."""
+HEAD_TOO_SLOW: ErrorReason.ValueType  # 33
+"""The head of the request arrived too slowly. Send it at once."""
+INVALID_HEADER: ErrorReason.ValueType  # 34
 """A header has an invalid value. The message says what it must be."""
-BODY_TOO_LARGE: ErrorReason.ValueType  # 32
+BODY_TOO_LARGE: ErrorReason.ValueType  # 35
 """The body of the request is too large. Send less."""
-BODY_TIMEOUT: ErrorReason.ValueType  # 33
+BODY_TIMEOUT: ErrorReason.ValueType  # 36
 """The body of the request arrived too slowly. Send it without long pauses."""
-BODY_CUT_OFF: ErrorReason.ValueType  # 34
+BODY_CUT_OFF: ErrorReason.ValueType  # 37
 """The body of the request ended early. Send all of it."""
-INVALID_JSON: ErrorReason.ValueType  # 35
+INVALID_JSON: ErrorReason.ValueType  # 38
 """The body is not one JSON value. The message says where it fails."""
-INVALID_MEMBER: ErrorReason.ValueType  # 36
+INVALID_MEMBER: ErrorReason.ValueType  # 39
 """A member of the JSON body has the wrong type or form. The message says what it must be."""
-DUPLICATE_MEMBER: ErrorReason.ValueType  # 37
+DUPLICATE_MEMBER: ErrorReason.ValueType  # 40
 """A member of the JSON body is given twice. Give it once."""
-INVALID_PARAMETER: ErrorReason.ValueType  # 38
+INVALID_PARAMETER: ErrorReason.ValueType  # 41
 """A parameter in the path or the query has the wrong type or form, or is given elsewhere too. The message says what
 it must be.
 """
-UNKNOWN_FIELD: ErrorReason.ValueType  # 39
+UNKNOWN_FIELD: ErrorReason.ValueType  # 42
 """The server does not know a field of the request: a JSON member, a query parameter, or over gRPC a field number. It
 may be misspelt, or the server is older than the client.
 """
-UNKNOWN_VALUE: ErrorReason.ValueType  # 40
+UNKNOWN_VALUE: ErrorReason.ValueType  # 43
 """The server does not know a value of an enum in the request. It may be misspelt, or the server is older than the
 client.
 """
-FIELD_REQUIRED: ErrorReason.ValueType  # 41
+FIELD_REQUIRED: ErrorReason.ValueType  # 44
 """A required field is missing. Give it."""
-NOT_ALLOWED: ErrorReason.ValueType  # 42
+NOT_ALLOWED: ErrorReason.ValueType  # 45
 """The value of a field is not one of those allowed. The message lists them."""
-OUT_OF_RANGE: ErrorReason.ValueType  # 43
+OUT_OF_RANGE: ErrorReason.ValueType  # 46
 """A number, a duration or a time is too small or too large. The message says the bound."""
-PATTERN_MISMATCH: ErrorReason.ValueType  # 44
+PATTERN_MISMATCH: ErrorReason.ValueType  # 47
 """A text does not match the pattern of its field. The message shows the pattern."""
-INVALID_ID: ErrorReason.ValueType  # 45
+INVALID_ID: ErrorReason.ValueType  # 48
 """An id or a name has an invalid form. The message says which characters it may have."""
-TOO_LONG: ErrorReason.ValueType  # 46
+TOO_LONG: ErrorReason.ValueType  # 49
 """A text has too many characters. The message says how many it may have."""
-TOO_MANY: ErrorReason.ValueType  # 47
+TOO_MANY: ErrorReason.ValueType  # 50
 """A list or a map has too many items. The message says how many it may have."""
-REQUEST_ID_REUSED: ErrorReason.ValueType  # 48
+REQUEST_ID_REUSED: ErrorReason.ValueType  # 51
 """The request id was used for another request. Use a new one for each request, and the same one only to repeat it."""
-APPLICATION_NOT_FOUND: ErrorReason.ValueType  # 49
+APPLICATION_NOT_FOUND: ErrorReason.ValueType  # 52
 """Applications, versions, releases and profiles.
 
 No application has this name. List the applications.
 """
-VERSION_NOT_FOUND: ErrorReason.ValueType  # 50
+VERSION_NOT_FOUND: ErrorReason.ValueType  # 53
 """The application has no such version. List its versions."""
-RELEASE_NOT_FOUND: ErrorReason.ValueType  # 51
+RELEASE_NOT_FOUND: ErrorReason.ValueType  # 54
 """The application has no such release. List its releases."""
-PROFILE_NOT_FOUND: ErrorReason.ValueType  # 52
+PROFILE_NOT_FOUND: ErrorReason.ValueType  # 55
 """No profile has this name. List the profiles."""
-VERSION_EXISTS: ErrorReason.ValueType  # 53
+VERSION_EXISTS: ErrorReason.ValueType  # 56
 """A version with this number exists. Versions are immutable: give a changed one another number."""
-VERSION_INVALID: ErrorReason.ValueType  # 54
+VERSION_INVALID: ErrorReason.ValueType  # 57
 """The recipe of a version is invalid. The message says what to change."""
-VERSION_IN_USE: ErrorReason.ValueType  # 55
+VERSION_IN_USE: ErrorReason.ValueType  # 58
 """A release points at the version. Point the release at another version first."""
-RELEASE_VERSION_MISSING: ErrorReason.ValueType  # 56
+RELEASE_VERSION_MISSING: ErrorReason.ValueType  # 59
 """The version that a release is to point at does not exist. Add it first."""
-SESSIONS_ALIVE: ErrorReason.ValueType  # 57
+SESSIONS_ALIVE: ErrorReason.ValueType  # 60
 """Sessions still run with what is to be deleted. End them, or wait until they have ended."""
-PROFILE_DOES_NOT_MATCH: ErrorReason.ValueType  # 58
+PROFILE_DOES_NOT_MATCH: ErrorReason.ValueType  # 61
 """The profile is not for this application or version. Choose another profile."""
-SESSION_NOT_FOUND: ErrorReason.ValueType  # 59
+SESSION_NOT_FOUND: ErrorReason.ValueType  # 62
 """Sessions.
 
 No session has this id, or it belongs to another user. List your sessions.
 """
-LOG_NOT_FOUND: ErrorReason.ValueType  # 60
+LOG_NOT_FOUND: ErrorReason.ValueType  # 63
 """The session has no log that can be read: it was not launched yet, or its node has removed it."""
-ARGUMENT_UNKNOWN: ErrorReason.ValueType  # 61
+ARGUMENT_UNKNOWN: ErrorReason.ValueType  # 64
 """The version declares no argument of this name. The message lists those that it declares."""
-ARGUMENT_REQUIRED: ErrorReason.ValueType  # 62
+ARGUMENT_REQUIRED: ErrorReason.ValueType  # 65
 """An argument that the version requires is missing. Give it."""
-ARGUMENT_INVALID: ErrorReason.ValueType  # 63
+ARGUMENT_INVALID: ErrorReason.ValueType  # 66
 """An argument does not have the form that the version declares. The message says what it must be."""
-STAGE_MALFORMED: ErrorReason.ValueType  # 64
+STAGE_MALFORMED: ErrorReason.ValueType  # 67
 """The address of the stage is malformed. The message says what to change."""
-STAGE_NOT_ALLOWED: ErrorReason.ValueType  # 65
+STAGE_NOT_ALLOWED: ErrorReason.ValueType  # 68
 """The stage is not below a root that the version allows. Choose a stage below one of them."""
-ABOVE_LIMIT: ErrorReason.ValueType  # 66
+ABOVE_LIMIT: ErrorReason.ValueType  # 69
 """A limit of the session would be above the one that its version or profile allows. Ask for less."""
-NO_MAX_DURATION: ErrorReason.ValueType  # 67
+NO_MAX_DURATION: ErrorReason.ValueType  # 70
 """The session has no maximum duration, so there is nothing to extend."""
-QUEUE_FULL: ErrorReason.ValueType  # 68
+QUEUE_FULL: ErrorReason.ValueType  # 71
 """As many sessions wait for a node as may wait. Try again later."""
-SESSION_NOT_READY: ErrorReason.ValueType  # 69
+SESSION_NOT_READY: ErrorReason.ValueType  # 72
 """The session has no picture yet. Watch it until it is READY, then connect."""
-SESSION_ENDED: ErrorReason.ValueType  # 70
+SESSION_ENDED: ErrorReason.ValueType  # 73
 """The session is ending or has ended. Create another one."""
-SIGNALING_NOT_OFFERED: ErrorReason.ValueType  # 71
+SIGNALING_NOT_OFFERED: ErrorReason.ValueType  # 74
 """The front door: viewers.
 
 The session's application does not offer this kind of signalling. Use one that its version declares.
 """
-WHEP_RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 72
+WHEP_RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 75
 """No viewer of the session was given this URL. Use the `Location` of the answer to the offer."""
-SIGNALING_UNREACHABLE: ErrorReason.ValueType  # 73
+SIGNALING_UNREACHABLE: ErrorReason.ValueType  # 76
 """The session's application cannot be reached for signalling; 504 where it does not answer in time. Try again; if it
 persists, check the node.
 """
-APPLICATION_ANSWER_INVALID: ErrorReason.ValueType  # 74
+APPLICATION_ANSWER_INVALID: ErrorReason.ValueType  # 77
 """The session's application answered what cannot be passed on. See the session's log."""
-FRONT_DOOR_FULL: ErrorReason.ValueType  # 75
+FRONT_DOOR_FULL: ErrorReason.ValueType  # 78
 """As many viewers' requests are open as may be. Try again after the given delay."""
-NODE_NOT_FOUND: ErrorReason.ValueType  # 76
+NODE_NOT_FOUND: ErrorReason.ValueType  # 79
 """Nodes.
 
 No node has this name. List the nodes.
 """
-NODE_CONNECTED: ErrorReason.ValueType  # 77
+NODE_CONNECTED: ErrorReason.ValueType  # 80
 """The node's agent is connected, so the node cannot be forgotten. Drain it and stop its agent first."""
-NODE_UNREACHABLE: ErrorReason.ValueType  # 78
+NODE_UNREACHABLE: ErrorReason.ValueType  # 81
 """The node cannot be asked, because its agent is not connected. Try again after the given delay; if it persists,
 check the agent.
 """
-TOKEN_NOT_FOUND: ErrorReason.ValueType  # 79
+TOKEN_NOT_FOUND: ErrorReason.ValueType  # 82
 """Tokens.
 
 No token has this id. List the tokens.
 """
-OVERLOADED: ErrorReason.ValueType  # 80
+OVERLOADED: ErrorReason.ValueType  # 83
 """The server and its store.
 
 As many calls run or wait as may. Try again after the given delay.
 """
-SERVER_STOPPING: ErrorReason.ValueType  # 81
+TOO_MANY_CONNECTIONS: ErrorReason.ValueType  # 84
+"""As many connections are open as may be, in all or from this address. Close some, or try again later."""
+SERVER_STOPPING: ErrorReason.ValueType  # 85
 """The server is stopping. Try again after the given delay: another one answers, or this one once it has restarted."""
-STORE_OVERLOADED: ErrorReason.ValueType  # 82
+STORE_OVERLOADED: ErrorReason.ValueType  # 86
 """Too many writes wait for the database. Try again after the given delay."""
-STORE_UNAVAILABLE: ErrorReason.ValueType  # 83
+STORE_UNAVAILABLE: ErrorReason.ValueType  # 87
 """The database cannot be used now. Try again after the given delay; the message says whether a write may have
 happened.
 """
-STORE_REFUSED: ErrorReason.ValueType  # 84
+STORE_REFUSED: ErrorReason.ValueType  # 88
 """The database refused a statement. The server's log has the cause; report it."""
-ROW_UNREADABLE: ErrorReason.ValueType  # 85
+ROW_UNREADABLE: ErrorReason.ValueType  # 89
 """A row of the database cannot be read. It was damaged, or written by a newer release."""
-SECRET_UNREADABLE: ErrorReason.ValueType  # 86
+SECRET_UNREADABLE: ErrorReason.ValueType  # 90
 """A stored secret cannot be decrypted: it was written with another cluster key. Restore the key that belongs to the
 database.
 """
-ANSWER_NOT_JSON: ErrorReason.ValueType  # 87
+ANSWER_NOT_JSON: ErrorReason.ValueType  # 91
 """The answer to the call has no JSON form. Ask over gRPC, and report it."""
-HELLO_MISSING: ErrorReason.ValueType  # 88
+HELLO_MISSING: ErrorReason.ValueType  # 92
 """The links of agents.
 
 A link did not begin with a hello in time. The client is not an agent of Footlights, or it hangs.
 """
-PROTOCOL_VERSION: ErrorReason.ValueType  # 89
+PROTOCOL_VERSION: ErrorReason.ValueType  # 93
 """Agent and server speak no common version of the protocol. Upgrade the older one."""
-WRONG_NODE: ErrorReason.ValueType  # 90
+WRONG_NODE: ErrorReason.ValueType  # 94
 """The agent's token is for another node. Give the agent the token of its own node."""
-ADDRESS_REFUSED: ErrorReason.ValueType  # 91
+ADDRESS_REFUSED: ErrorReason.ValueType  # 95
 """The address that the agent gives is not the node's own. Start the agent with the node's address."""
-DUPLICATE_IDENTITY: ErrorReason.ValueType  # 92
+DUPLICATE_IDENTITY: ErrorReason.ValueType  # 96
 """Another agent has the name of this node. Give each machine its own node name and token."""
-LINK_REPLACED: ErrorReason.ValueType  # 93
+LINK_REPLACED: ErrorReason.ValueType  # 97
 """The node has opened another link, which replaces this one."""
-LINK_SILENT: ErrorReason.ValueType  # 94
+LINK_SILENT: ErrorReason.ValueType  # 98
 """The agent was not heard within its time. It links again by itself."""
-LINK_SLOW: ErrorReason.ValueType  # 95
+LINK_SLOW: ErrorReason.ValueType  # 99
 """The agent does not read what it is sent. It links again by itself."""
-LINK_BROKEN: ErrorReason.ValueType  # 96
+LINK_BROKEN: ErrorReason.ValueType  # 100
 """The link broke. The agent links again by itself."""
-NODE_FORGOTTEN: ErrorReason.ValueType  # 97
+NODE_FORGOTTEN: ErrorReason.ValueType  # 101
 """The node was forgotten, or another replica has its link. The agent links again by itself."""
-LAUNCH_LOG_NOT_FOUND: ErrorReason.ValueType  # 98
+LAUNCH_LOG_NOT_FOUND: ErrorReason.ValueType  # 102
 """The node has no output of the launch any more. Clients see LOG_NOT_FOUND."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
