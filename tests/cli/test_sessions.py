@@ -131,6 +131,19 @@ def test_waiting_too_long_is_124(run: Run, standin: Standin) -> None:
     assert "Session s-1 is still PENDING" in done.stderr
 
 
+def test_each_violation_has_a_line_of_its_own(run: Run, standin: Standin) -> None:
+    """All that is wrong with a request is shown at once."""
+    both = [InvalidArgument("application", "is required."), InvalidArgument("priority", "must be at most 100.")]
+    standin.on("GetSession", InvalidArgument.joined(both))
+
+    done = run("sessions", "show", "s-9")
+
+    assert done.exit_code == 2
+    assert [line.strip() for line in done.stderr.splitlines()] == [
+        "error: application: is required.", "priority: must be at most 100.",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -144,6 +144,15 @@ async def test_agents_and_replicas_may_be_newer(plane: Control) -> None:
     assert lenient == {AGENT_SERVICE, REPLICA_SERVICE}
 
 
+async def test_an_rpc_of_a_newer_release_is_refused_with_a_reason(send: Send) -> None:
+    """Whether its service is known or not."""
+    for method in ("StreamingService/Novel", "NovelService/Get"):
+        with pytest.raises(errors.Unimplemented) as caught:
+            await send(method, session_pb2.GetSessionRequest())
+
+        assert (caught.value.reason, method in caught.value.message) == ("UNIMPLEMENTED", True)
+
+
 async def test_a_request_is_refused_with_all_that_is_wrong(plane: Control, send: Send) -> None:
     """Every violation, in the same words over both wires; the reason is that of the first."""
     request = session_pb2.CreateSessionRequest(

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from footlights.control.call.context import Call
 from footlights.control.call.local import StreamRunner
 from footlights.control.call.registry import role_not_served
-from footlights.errors import Error
+from footlights.errors import Error, Unimplemented
 from footlights.status import to_status
 
 if TYPE_CHECKING:
@@ -37,20 +37,20 @@ def grpc_handlers(registry: Registry, pipeline: Pipeline) -> list[grpc.GenericRp
     for rpc in registry.rpcs.values():
         by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline)
     found = [grpc.method_handlers_generic_handler(service, methods) for service, methods in by_service.items()]
-    return [*found, _Elsewhere(registry.elsewhere)]
+    return [*found, _NotServed(registry.elsewhere)]
 
 
-class _Elsewhere(grpc.GenericRpcHandler):
-    """Refuses the RPCs of services that other processes serve; gRPC's own answer would not say why."""
+class _NotServed(grpc.GenericRpcHandler):
+    """Refuses the RPCs that no other handler serves; gRPC's own answer would not say why, or which role does."""
 
     def __init__(self, roles: Mapping[str, str]) -> None:
         self._roles = roles
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        role = self._roles.get(handler_call_details.method[1:].partition("/")[0])
-        if role is None:
-            return None
-        status = rpc_status.to_status(to_status(role_not_served(role)))
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        name = handler_call_details.method.removeprefix("/")
+        role = self._roles.get(name.partition("/")[0])
+        unknown = Unimplemented(f"This server does not know {name}. Upgrade it, or do without the call.")
+        status = rpc_status.to_status(to_status(role_not_served(role) if role else unknown))
 
         async def refuse(_requests: object, context: Context) -> None:
             await context.abort(status.code, status.details, status.trailing_metadata)
