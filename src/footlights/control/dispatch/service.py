@@ -133,6 +133,7 @@ class AgentService:
                 f"The agent speaks version {hello.protocol_version} of the link, this control plane version "
                 f"{PROTOCOL_VERSION}. Install the same release on both.",
                 reason=errors.Reason.PROTOCOL_VERSION,
+                metadata={"least": str(hello.protocol_version), "greatest": str(hello.protocol_version)},
             )
         return hello
 

@@ -44,6 +44,7 @@ def extend(tx: Transaction, row: SessionRow, more_s: float) -> SessionRow:
             f"{more_s:g}s more would make {total:g}s in all; {row.application} {row.application_version} "
             f"allows {allowed:g}s. {fix}",
             reason=errors.Reason.ABOVE_LIMIT,
+            metadata={"limit": "max_duration", "value": f"{total:g}s", "allowed": f"{allowed:g}s"},
         )
     applied.max_duration.CopyFrom(times.duration(total))
     return session_rows.update_session(tx, row, limits=applied.SerializeToString())

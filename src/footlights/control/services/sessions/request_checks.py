@@ -65,6 +65,7 @@ def _check_limit(
             name,
             f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
             reason=errors.Reason.ABOVE_LIMIT,
+            metadata={"limit": name, "value": f"{span:g}s", "allowed": f"{allowed:g}s"},
         )
 
 
