@@ -80,9 +80,11 @@ def to_status(error: Error) -> status_pb2.Status:
 
 
 def to_json(error: Error) -> dict[str, Any]:
-    """Return ``error`` as the JSON of a status, as the gateway writes it; beside the code its name."""
-    status = json_format.MessageToDict(to_status(error), preserving_proto_field_name=True)
-    return {"code": error.code, "status": CODE_NAMES[error.code], "message": "", "details": []} | status
+    """Return ``error`` as the gateway prints a status: with members that are empty, and the name of the code."""
+    body = json_format.MessageToDict(
+        to_status(error), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return {"code": error.code, "status": CODE_NAMES[error.code], **body}
 
 
 def from_status(status: status_pb2.Status) -> Error:

@@ -281,6 +281,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The node was forgotten, or another replica has its link. The agent links again by itself."""
     LAUNCH_LOG_NOT_FOUND: _ErrorReason.ValueType  # 102
     """The node has no output of the launch any more. Clients see LOG_NOT_FOUND."""
+    BODY_NOT_SUPPORTED: _ErrorReason.ValueType  # 103
+    """The call takes no body. Send the request without one."""
+    UNSUPPORTED_MEDIA_TYPE: _ErrorReason.ValueType  # 104
+    """The body of the request is not JSON. Send `Content-Type: application/json`."""
+    VALUE_CONFLICT: _ErrorReason.ValueType  # 105
+    """Two parts of the request contradict each other. Give one of them."""
+    ROLE_UNKNOWN: _ErrorReason.ValueType  # 106
+    """The token has a role that this server does not know. Upgrade the server, or use another token."""
+    SESSION_OF_LATER_RELEASE: _ErrorReason.ValueType  # 107
+    """The session has values of a later release. Send the request to a server of that release."""
+    ETAG_MISMATCH: _ErrorReason.ValueType  # 108
+    """The resource has changed since it was read; 412 where the request came with `If-Match`. Read it again, and decide
+    on what it is now.
+    """
+    HEADER_NOT_SUPPORTED: _ErrorReason.ValueType  # 109
+    """The call has no field for the header, so the header would have no effect. Leave it out."""
+    EMPTY_RESOURCE: _ErrorReason.ValueType  # 110
+    """The request would erase everything but the name. Delete the resource, or give its members."""
+    SESSION_NOT_PENDING: _ErrorReason.ValueType  # 111
+    """Only a session that waits has what the request would change. Leave it out."""
+    FIELD_IMMUTABLE: _ErrorReason.ValueType  # 112
+    """A path of the update mask names a member that cannot be changed. The message lists those that can."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -545,6 +567,28 @@ NODE_FORGOTTEN: ErrorReason.ValueType  # 101
 """The node was forgotten, or another replica has its link. The agent links again by itself."""
 LAUNCH_LOG_NOT_FOUND: ErrorReason.ValueType  # 102
 """The node has no output of the launch any more. Clients see LOG_NOT_FOUND."""
+BODY_NOT_SUPPORTED: ErrorReason.ValueType  # 103
+"""The call takes no body. Send the request without one."""
+UNSUPPORTED_MEDIA_TYPE: ErrorReason.ValueType  # 104
+"""The body of the request is not JSON. Send `Content-Type: application/json`."""
+VALUE_CONFLICT: ErrorReason.ValueType  # 105
+"""Two parts of the request contradict each other. Give one of them."""
+ROLE_UNKNOWN: ErrorReason.ValueType  # 106
+"""The token has a role that this server does not know. Upgrade the server, or use another token."""
+SESSION_OF_LATER_RELEASE: ErrorReason.ValueType  # 107
+"""The session has values of a later release. Send the request to a server of that release."""
+ETAG_MISMATCH: ErrorReason.ValueType  # 108
+"""The resource has changed since it was read; 412 where the request came with `If-Match`. Read it again, and decide
+on what it is now.
+"""
+HEADER_NOT_SUPPORTED: ErrorReason.ValueType  # 109
+"""The call has no field for the header, so the header would have no effect. Leave it out."""
+EMPTY_RESOURCE: ErrorReason.ValueType  # 110
+"""The request would erase everything but the name. Delete the resource, or give its members."""
+SESSION_NOT_PENDING: ErrorReason.ValueType  # 111
+"""Only a session that waits has what the request would change. Leave it out."""
+FIELD_IMMUTABLE: ErrorReason.ValueType  # 112
+"""A path of the update mask names a member that cannot be changed. The message lists those that can."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

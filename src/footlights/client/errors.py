@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from footlights.errors import Error, FailedPrecondition, LocalReason, Reason, Unavailable
+from footlights.errors import Error, FailedPrecondition, LocalReason, Reason, Unavailable, Unimplemented
+from footlights.protocol import enums
 from footlights.status import from_status
-from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     import grpc
+
+    from footlights.v1 import session_pb2
 
 _DETAILS = "grpc-status-details-bin"
 """Where gRPC carries a ``google.rpc.Status``."""
@@ -30,8 +32,8 @@ class SessionOver(FailedPrecondition):
 
     def __init__(self, session: session_pb2.Session) -> None:
         """Describe how ``session`` ended."""
-        state = session_pb2.Session.State.Name(session.state)
-        reason = session_pb2.Session.EndReason.Name(session.end_reason) if session.end_reason else ""
+        state = enums.field_name(session, "state")
+        reason = enums.field_name(session, "end_reason") if session.end_reason else ""
         why = f" ({reason})" if reason else ""
         detail = f": {session.status_message}" if session.status_message else "."
         super().__init__(
@@ -42,18 +44,30 @@ class SessionOver(FailedPrecondition):
         self.session = session
 
 
+class ServerTooOld(Unimplemented):
+    """The control plane is of an earlier release, which does not have the call."""
+
+
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     """Return the error of a failed call: the one that the server raised, or one for gRPC's own."""
     code: int = problem.code().value[0]
     for key, value in problem.trailing_metadata() or ():
         if key == _DETAILS and isinstance(value, bytes):
             try:
-                return from_status(status_pb2.Status.FromString(value))
+                error = from_status(status_pb2.Status.FromString(value))
             except DecodeError:
                 break
+            if error.reason != Reason.UNIMPLEMENTED:
+                return error
     message = problem.details() or problem.code().name
     if code == DeadlineExceeded.code:
         return DeadlineExceeded("The control plane did not answer in time. Try again, or allow more time.")
+    if code == ServerTooOld.code:
+        return ServerTooOld(
+            "The control plane does not have this call: it is of an earlier release than this client. Upgrade it, or "
+            "use a client of its release.",
+            reason=LocalReason.SERVER_TOO_OLD,
+        )
     if code == Unavailable.code:
         return Unavailable(f"The control plane cannot be reached: {message}", reason=LocalReason.SERVER_UNREACHABLE)
     return from_status(status_pb2.Status(code=code, message=message))

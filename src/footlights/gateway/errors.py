@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from footlights.http.status import HTTP_STATUS
 
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 1, 2, 3, 4, 5
-RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 8, 12, 13, 14, 16
+RESOURCE_EXHAUSTED, ABORTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 8, 10, 12, 13, 14, 16
 _MAX_QUOTED = 100
 
 
 REASONS: Final[Mapping[str, tuple[int, int, tuple[str, ...]]]] = {
     "ANSWER_NOT_JSON": (UNKNOWN, 500, ()),
+    "BODY_NOT_SUPPORTED": (INVALID_ARGUMENT, 400, ()),
     "BODY_TIMEOUT": (INVALID_ARGUMENT, 408, ("field",)),
     "BODY_TOO_LARGE": (INVALID_ARGUMENT, 413, ("field",)),
     "CANCELLED": (CANCELLED, 499, ()),
     "DEADLINE_EXCEEDED": (DEADLINE_EXCEEDED, 504, ()),
     "DUPLICATE_MEMBER": (INVALID_ARGUMENT, 400, ("field",)),
+    "HEADER_NOT_SUPPORTED": (INVALID_ARGUMENT, 400, ("field",)),
     "INTERNAL": (INTERNAL, 500, ("request_id",)),
     "INVALID_HEADER": (INVALID_ARGUMENT, 400, ("field",)),
     "INVALID_JSON": (INVALID_ARGUMENT, 400, ()),
@@ -42,7 +44,9 @@ REASONS: Final[Mapping[str, tuple[int, int, tuple[str, ...]]]] = {
     "UNKNOWN": (UNKNOWN, 500, ()),
     "UNKNOWN_FIELD": (INVALID_ARGUMENT, 400, ("field",)),
     "UNKNOWN_VALUE": (INVALID_ARGUMENT, 400, ("field",)),
+    "UNSUPPORTED_MEDIA_TYPE": (INVALID_ARGUMENT, 415, ()),
     "URL_TOO_LONG": (INVALID_ARGUMENT, 414, ()),
+    "VALUE_CONFLICT": (INVALID_ARGUMENT, 400, ("field",)),
 }
 """The reasons of the gateway's own errors in strict mode: code, HTTP status and metadata keys of each."""
 
@@ -112,19 +116,6 @@ class GatewayError(Exception):
             delay = duration_pb2.Duration(seconds=self.retry_after_s)
             status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
         return status
-
-
-def with_info(status: status_pb2.Status, *, domain: str, request_id: str) -> status_pb2.Status:
-    """``status``, with an ErrorInfo that says no more than its code where its maker gave it none."""
-    if any(detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR) for detail in status.details):
-        return status
-    found = status_pb2.Status()
-    found.CopyFrom(status)
-    known = code_pb2.Code.values()
-    reason = code_pb2.Code.Name(status.code) if status.code in known else "UNKNOWN"
-    metadata = {"request_id": request_id} if reason == "INTERNAL" else {}
-    found.details.append(_packed(error_details_pb2.ErrorInfo(reason=reason, domain=domain, metadata=metadata)))
-    return found
 
 
 def _packed(
