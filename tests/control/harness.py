@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2, token_pb2
+from footlights.v1 import agent_pb2, application_pb2, error_reason_pb2, node_pb2, session_pb2, token_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -27,7 +27,7 @@ from footlights.control.assembly import SERVICES, Plane, assemble
 from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
-from footlights.status import from_status
+from footlights.status import CODE_NAMES, from_status
 from footlights.store import Store, open_store
 from footlights.store.nodes import node_rows
 
@@ -271,7 +271,7 @@ class Control:
             given = request.__deepcopy__({})
             return await self.upstream.unary(rpc)(given, OutgoingCall(self._metadata(token, metadata), 20))
         except UpstreamError as error:
-            raise from_status(error.status) from None
+            raise declared(from_status(error.status)) from None
 
     async def stream(self, method: str, request: Message, token: str | None = None) -> AsyncIterator[Any]:
         """Call a server-streaming method."""
@@ -281,7 +281,7 @@ class Control:
             while (message := await responses.read()) is not None:
                 yield message
         except UpstreamError as error:
-            raise from_status(error.status) from None
+            raise declared(from_status(error.status)) from None
         finally:
             responses.cancel()
 
@@ -451,6 +451,18 @@ async def control(
         await store.close()
 
 
+def declared(error: errors.Error) -> errors.Error:
+    """Return an error as it came, if it is as error_reason.proto declares it."""
+    _check_declared(error.code, error.reason, error.metadata)
+    return error
+
+
+def _check_declared(code: int, reason: str, metadata: Mapping[str, str]) -> None:
+    value = error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name[reason]
+    info = value.GetOptions().Extensions[error_reason_pb2.reason_info]
+    assert (CODE_NAMES[code], set(metadata)) == (info.code, set(info.metadata_keys)), reason
+
+
 def problem(response: httpx2.Response) -> dict[str, Any]:
     """What an error answer says: code, message, reason, field, metadata; whatever case its details are spelt in."""
     body = response.json()
@@ -468,6 +480,7 @@ def problem(response: httpx2.Response) -> dict[str, Any]:
         violations = detail.get("field_violations") or detail.get("fieldViolations")
         if violations:
             found["field"] = violations[0]["field"]
+    _check_declared(found["code"], found["reason"], found["metadata"])
     return found
 
 

@@ -251,7 +251,7 @@ async def test_ending_a_resource_of_an_ended_session_is_done_already(
 
 
 async def test_a_node_that_cannot_be_reached_is_502(door: Door, client: httpx2.AsyncClient) -> None:
-    """A closed port is 502 NODE_UNREACHABLE, with Retry-After, and does not show the node's address."""
+    """A closed port is 502 SIGNALING_UNREACHABLE, with Retry-After, and does not show the node's address."""
     listener = listening()
     port = listener.getsockname()[1]
     listener.close()
@@ -259,7 +259,7 @@ async def test_a_node_that_cannot_be_reached_is_502(door: Door, client: httpx2.A
 
     response = await offer(client, door.grant())
 
-    assert (response.status_code, reason(response)) == (502, "NODE_UNREACHABLE")
+    assert (response.status_code, reason(response)) == (502, "SIGNALING_UNREACHABLE")
     assert "retry-after" in response.headers
     assert "127.0.0.1" not in response.text
 
@@ -279,7 +279,7 @@ async def test_a_node_that_does_not_answer_is_504(application: Application) -> N
         response = await offer(client, door.grant())
         never.set()
 
-    assert (response.status_code, reason(response)) == (504, "NODE_UNREACHABLE")
+    assert (response.status_code, reason(response)) == (504, "SIGNALING_UNREACHABLE")
 
 
 @pytest.mark.parametrize(

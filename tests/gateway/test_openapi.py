@@ -361,7 +361,9 @@ def test_errors(shop: dict[str, Any]) -> None:
     detail = schemas["Status"]["properties"]["details"]["items"]["anyOf"]
     check = Draft202012Validator({"$ref": "#/components/schemas/Status", "components": shop["components"]})
     printed = Writer(spell=own_name)
-    status = GatewayError(3, "m", field="limit", retry_after_s=3).status(strict=True, domain="d.example")
+    status = GatewayError(3, "m", reason="INVALID_PARAMETER", field="limit", retry_after_s=3).status(
+        strict=True, domain="d.example"
+    )
 
     assert [d["$ref"].rpartition("/")[2] for d in detail[:-1]] == [
         "ErrorInfo",

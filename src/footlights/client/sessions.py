@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from footlights.client.errors import DeadlineExceeded, SessionOver
-from footlights.errors import OutOfRange, Unavailable
+from footlights.errors import LocalReason, OutOfRange, Unavailable
 from footlights.protocol import enums, times
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
@@ -168,7 +168,7 @@ class Sessions:
         except TimeoutError:
             raise DeadlineExceeded(
                 f"Session {session_id} is still {last} after {timeout_s:g} s. Wait longer, or terminate it.",
-                reason="WAIT_TIMEOUT",
+                reason=LocalReason.WAIT_TIMEOUT,
                 metadata={"session_id": session_id, "state": last},
             ) from None
         raise AssertionError("a watch ends only when the session has ended, and then every wait is done")

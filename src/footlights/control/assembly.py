@@ -105,6 +105,9 @@ REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full
 
 SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
 
+_ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub"}
+"""The role of each service that not every process has."""
+
 GATEWAY_OPTIONS = Options(
     strict=True,
     use_proto_names=True,
@@ -321,9 +324,9 @@ async def assemble(
 
     # call/ and services/
     authenticator = TokenAuthenticator(store, token_key, clock, proof)
-    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs))]
+    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
-        services.append(_service(AGENT_SERVICE, agents))
+        services.append(_service(AGENT_SERVICE, agents, strict=False))
     if "api" in settings.roles:
         writes = Writes(store, box, clock)
         sealer = Sealer(Box(key.derive("pages")))
@@ -363,7 +366,8 @@ async def assemble(
             sessions,
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
-    registry, pipeline = Registry(services), Pipeline(authenticator, metrics)
+    registry = Registry(services, {name: role for name, role in _ROLES.items() if role not in settings.roles})
+    pipeline = Pipeline(authenticator, metrics)
     local = LocalCalls(registry, pipeline)
 
     # HTTP
@@ -396,8 +400,8 @@ async def assemble(
     )
 
 
-def _service(name: str, handlers: object) -> Service:
-    return Service(descriptor_pool.Default().FindServiceByName(name), handlers)
+def _service(name: str, handlers: object, *, strict: bool = True) -> Service:
+    return Service(descriptor_pool.Default().FindServiceByName(name), handlers, strict)
 
 
 def openapi_document(public_url: str = "") -> dict[str, Any]:

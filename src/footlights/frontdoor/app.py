@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.errors import Error as FootlightsError
-from footlights.errors import InvalidArgument, NotFound
+from footlights.errors import InvalidArgument, NotFound, Reason, Unimplemented
 from footlights.frontdoor import credentials as credential
 from footlights.frontdoor.answers import Answer, FrontDoorError, error_answer
 from footlights.frontdoor.checks import ViewerChecks, overloaded
@@ -133,14 +132,14 @@ class FrontDoor:
         given = credential.take(scope)
         match = _PATH.fullmatch(path_below_mount(scope))
         if match is None:
-            raise FrontDoorError(NotFound(f"There is nothing at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND"))
+            raise FrontDoorError(_no_route("route", path_below_mount(scope)))
         session_id, resource = match["session_id"], match["resource"]
         allowed = _allowed(match)
         if scope["method"] not in allowed:
             raise _wrong_method(scope["method"], allowed)
         if match["sign_in"]:
             error = InvalidArgument(
-                "upgrade", "this route is a WebSocket: connect with one", reason="WEBSOCKET_REQUIRED"
+                "upgrade", "this route is a WebSocket: connect with one", reason=Reason.WEBSOCKET_REQUIRED
             )
             raise FrontDoorError(error, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         below = f"{scope.get('root_path', '')}{match['session']}/whep"
@@ -153,9 +152,7 @@ class FrontDoor:
         match = _PATH.fullmatch(path_below_mount(scope))
         try:
             if match is None or not match["sign_in"]:
-                raise FrontDoorError(
-                    NotFound(f"There is no WebSocket at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND")
-                )
+                raise FrontDoorError(_no_route("WebSocket", path_below_mount(scope)))
             if self._open_sockets >= self._limits.sockets:
                 raise overloaded()
             self._open_sockets += 1
@@ -178,6 +175,10 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008, "reason": error.error.reason})
 
 
+def _no_route(what: str, path: str) -> NotFound:
+    return NotFound(f"There is no {what} at {path}.", reason=Reason.PATH_NOT_FOUND, metadata={"path": path})
+
+
 def _allowed(match: re.Match[str] | None) -> tuple[str, ...]:
     """The methods of a path, beside OPTIONS."""
     if match is None:
@@ -188,7 +189,7 @@ def _allowed(match: re.Match[str] | None) -> tuple[str, ...]:
 
 
 def _wrong_method(method: str, allowed: tuple[str, ...]) -> FrontDoorError:
-    error: FootlightsError = InvalidArgument(
-        "method", f"{method} is not for this route: use {' or '.join(allowed)}", reason="METHOD_NOT_ALLOWED"
+    error = Unimplemented(
+        f"{method} is not for this route: use {' or '.join(allowed)}.", reason=Reason.METHOD_NOT_ALLOWED
     )
     return FrontDoorError(error, 405, {"Allow": ", ".join(("OPTIONS", *allowed))})

@@ -91,7 +91,11 @@ class Gateway:
         self._reader = RequestReader(self.options)
         self._cors, self._sweep = cors_of(self.options), Sweep()
         status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
-        self._status_body = StatusWriter(status_writer, with_name=self.options.name_status).write
+        self._status_body = StatusWriter(
+            status_writer,
+            with_name=self.options.name_status,
+            domain=self.options.error_domain if self.options.strict else "",
+        ).write
         self._default_timeout_s = metadata.timeout(None, self.options)
         self.in_flight = 0
         """Calls that wait or run, streams included."""
@@ -135,8 +139,12 @@ class Gateway:
             if exchange.started:
                 raise
             await self._refuse(
-                exchange, GatewayError(INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL")
-            )
+                exchange,
+                GatewayError(
+                    INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL",
+                    metadata={"request_id": exchange.request_id},
+                ),
+            )  # fmt: skip
 
     def _overloaded(self, message: str) -> GatewayError:
         if self._on_overload is not None:
@@ -182,7 +190,10 @@ class Gateway:
         """Answer a preflight, or in strict mode any OPTIONS for a path that has no such method of its own."""
         router, path = self._router, exchange.path
         if self.options.cors_origins and exchange.header(b"access-control-request-method"):
-            await exchange.answer_preflight(router.methods(path))
+            methods = router.methods(path)
+            if not methods and self.options.strict:
+                raise self._not_found(path)
+            await exchange.answer_preflight(methods)
             return True
         if not self.options.strict or not path.startswith("/") or "OPTIONS" in router.methods(path):
             return False
@@ -232,7 +243,8 @@ class Gateway:
         shorter = path.rstrip("/")
         is_there = self.options.strict and shorter != path and self._router.methods(shorter)
         hint = f" Leave out the slash at the end: {quoted(shorter)}." if is_there else ""
-        return GatewayError(NOT_FOUND, f"there is nothing at {quoted(path)}.{hint}", reason="PATH_NOT_FOUND")
+        message = f"there is nothing at {quoted(path)}.{hint}"
+        return GatewayError(NOT_FOUND, message, reason="PATH_NOT_FOUND", metadata={"path": path})
 
     # Calls
 
@@ -309,7 +321,7 @@ class Gateway:
             endpoint,
             self.options,
             outgoing=self._outgoing,
-            status_body=lambda status: self._status_body(status)[0],
+            status_body=lambda status: self._status_body(status, exchange.request_id)[0],
         )
         responses = endpoint.stream(requests, call)
         try:
@@ -333,7 +345,9 @@ class Gateway:
         if error.text and not options.strict:
             await exchange.answer(error.http_status, headers, error.text.encode(), "text/plain; charset=utf-8")
             return
-        await exchange.answer(error.http_status, headers, self._status_body(status)[0], "application/json")
+        await exchange.answer(
+            error.http_status, headers, self._status_body(status, exchange.request_id)[0], "application/json"
+        )
 
     async def _reject(
         self, exchange: Exchange, status: status_pb2.Status, call: OutgoingCall, endpoint: Endpoint
@@ -341,7 +355,7 @@ class Gateway:
         """Answer with the status that a call failed with."""
         strict = self.options.strict
         headers = self._outgoing(call.initial)
-        body, written = self._status_body(status)
+        body, written = self._status_body(status, exchange.request_id)
         code = HTTP_STATUS.get(status.code, 500) if written else 500
         if written and status.code == ABORTED and endpoint.headers.has_precondition and IF_MATCH in exchange.headers:
             code = 412

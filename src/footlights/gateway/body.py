@@ -34,7 +34,7 @@ def refusal(error: bodies.BodyTooLarge | bodies.BodyTooSlow, options: Options) -
         message, status, reason = f"have at most {options.max_body_bytes} bytes", 413, "BODY_TOO_LARGE"
     else:
         message, status, reason = f"not pause for more than {options.body_timeout_s:g} s", 408, "BODY_TIMEOUT"
-    return GatewayError(INVALID_ARGUMENT, f"the body must {message}.", http_status=status, reason=reason)
+    return GatewayError(INVALID_ARGUMENT, f"the body must {message}.", http_status=status, reason=reason, field="body")
 
 
 class RequestReader:

@@ -85,7 +85,7 @@ class Endpoint:
                 name = next(iter(parameters))
                 raise GatewayError(
                     INVALID_ARGUMENT, f"{name} is not a known parameter; this call reads its body only.",
-                    field=name, reason="UNKNOWN_PARAMETER",
+                    field=name, reason="UNKNOWN_FIELD",
                 )  # fmt: skip
             set_parameters(request, parameters, skip=self._skip, strict=self._strict)
         return request

@@ -53,7 +53,7 @@ class Names:
 
     async def caller(self, authorization: str) -> Caller:
         if authorization not in CALLERS:
-            raise errors.Unauthenticated("Who are you?", reason="TOKEN_INVALID")
+            raise errors.Unauthenticated("Who are you?", reason=errors.Reason.TOKEN_INVALID)
         return CALLERS[authorization]
 
 
@@ -69,7 +69,7 @@ class Handlers:
         self.calls.append(call)
         match request.node:
             case "error":
-                raise errors.Unavailable("later", reason="NOT_NOW", retry_after_s=2)
+                raise errors.Unavailable("later", reason=errors.Reason.STORE_OVERLOADED, retry_after_s=2)
             case "bug":
                 raise RuntimeError("secret of the house")
             case "wait":
@@ -83,7 +83,7 @@ class Handlers:
         yield agent_pb2.LogPart(lines=["first"])
         if request.follow:
             await self._wait()
-        raise errors.NotFound("no more", reason="GONE")
+        raise errors.NotFound("no more", reason=errors.Reason.LOG_NOT_FOUND)
 
     async def link(self, stream: Stream, call: Call) -> None:
         self.calls.append(call)
@@ -209,7 +209,7 @@ async def test_an_error_arrives_as_it_was_raised(served: Served) -> None:
     served.handlers.go.set()
     error = await error_of(served.follow())
 
-    assert (caught.value.reason, caught.value.retry_after_s) == ("NOT_NOW", 2)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("STORE_OVERLOADED", 2)
     assert ("x-request-id", "r-1") in [*outgoing.initial, *outgoing.trailing]
     assert isinstance(error, errors.NotFound)
     assert served.counted("FindRival", "UNAVAILABLE") == served.counted("ReadLog", "NOT_FOUND") == 1

@@ -126,7 +126,7 @@ async def test_releases_are_pointed_listed_and_removed(plane: Control) -> None:
     again = await plane.rest("DELETE", "/applications/fake/releases/canary")
 
     assert made.json()["version"] == "2.0.0"
-    assert (wrong.status_code, problem(wrong)["reason"]) == (400, "VERSION_NOT_FOUND")
+    assert (wrong.status_code, problem(wrong)["reason"]) == (400, "RELEASE_VERSION_MISSING")
     assert [(item["release"], item["version"]) for item in listed] == [("canary", "2.0.0"), ("default", "1.0.0")]
     assert (gone.status_code, again.status_code) == (200, 404)
 

@@ -185,7 +185,7 @@ async def test_a_session_is_extended_up_to_what_its_version_allows(plane: Contro
     longest = await extend(plane, session.session_id, 440)
 
     assert longer.max_duration == told.limits.max_duration == seconds(160)
-    assert (e.value.field, e.value.reason) == ("extend_by", "ABOVE_MAX_DURATION")
+    assert (e.value.field, e.value.reason) == ("extend_by", "ABOVE_LIMIT")
     assert longest.max_duration == seconds(600)
     assert longest.revision > longer.revision > session.revision
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
@@ -36,11 +36,13 @@ def taker(method: MethodDescriptor) -> TakeKey:
 def _fill(request: object, key: str) -> None:
     assert isinstance(request, Message)
     if len(key) > LONGEST:
-        raise InvalidArgument(HEADER, f"has {len(key)} characters. Give at most {LONGEST}.", reason="TOO_LONG")
+        raise InvalidArgument(HEADER, f"has {len(key)} characters. Give at most {LONGEST}.", reason=Reason.TOO_LONG)
     known = getattr(request, FIELD)
     if known and known != key:
         raise InvalidArgument(
-            FIELD, f"{known!r} differs from the {HEADER} header, {key!r}. Send one of them.", reason="VALUE_CONFLICT"
+            FIELD,
+            f"{known!r} differs from the {HEADER} header, {key!r}. Send one of them.",
+            reason=Reason.VALUE_CONFLICT,
         )
     setattr(request, FIELD, key)
 
@@ -57,5 +59,5 @@ class _Refusal:
         raise InvalidArgument(
             HEADER,
             f"{self._method} takes no {HEADER}: repeated calls are not recognized. Leave it out.",
-            reason="HEADER_NOT_SUPPORTED",
+            reason=Reason.HEADER_NOT_SUPPORTED,
         )

@@ -159,7 +159,7 @@ def _identify(call: Call) -> tuple[str, str]:
 def _stopping() -> errors.Unavailable:
     return errors.Unavailable(
         "This server is stopping. Try again: another one answers, or this one once it has restarted.",
-        reason="SERVER_STOPPING",
+        reason=errors.Reason.SERVER_STOPPING,
         retry_after_s=RETRY_AFTER_S,
     )
 

@@ -73,12 +73,16 @@ class ApplicationService:
     ) -> application_pb2.ApplyApplicationResponse:
         """Apply a manifest, all of it or nothing."""
         wanted = request.application
-        ids.check_slug("application.application", wanted.application)
+        violations = errors.Violations()
+        with violations:
+            ids.check_slug("application.application", wanted.application)
         for index, version in enumerate(request.versions):
-            with _prefixed(f"versions[{index}]"):
+            with violations, _prefixed(f"versions[{index}]"):
                 recipe.validate(version)
         for name in request.releases:
-            ids.check_slug("releases", name)
+            with violations:
+                ids.check_slug("releases", name)
+        violations.refuse()
         now = self._clock()
 
         def write(tx: Transaction) -> application_pb2.ApplyApplicationResponse:
@@ -182,7 +186,7 @@ class ApplicationService:
             if pointing:
                 raise errors.FailedPrecondition(
                     f"version: the release {pointing[0]!r} points at {request.version}. Point it elsewhere first.",
-                    reason="VERSION_IN_USE",
+                    reason=errors.Reason.VERSION_IN_USE,
                     metadata={"release": pointing[0]},
                 )
             # Counted after the removal, whose lock waits for sessions that are being created with it.
@@ -281,12 +285,7 @@ def _prefixed(path: str) -> Iterator[None]:
     try:
         yield
     except errors.InvalidArgument as error:
-        raise errors.InvalidArgument(
-            f"{path}.{error.field.removeprefix('version.')}",
-            error.problem,
-            reason=error.reason,
-            metadata=error.metadata,
-        ) from None
+        raise error.renamed(lambda field: f"{path}.{field.removeprefix('version.')}") from None
 
 
 def _released(token: str) -> Place | None:
@@ -303,7 +302,7 @@ def _application(tx: Transaction, name: str, *, lock: bool = False) -> applicati
     if row is None:
         raise errors.NotFound(
             f"application: there is no application {name!r}. List them with GET /applications.",
-            reason="APPLICATION_NOT_FOUND",
+            reason=errors.Reason.APPLICATION_NOT_FOUND,
             metadata={"field": "application", "application": name},
         )
     return _application_message(row, rows.releases(tx, name))
@@ -315,7 +314,7 @@ def _version(tx: Transaction, application: str, name: str) -> application_pb2.Ve
         raise errors.NotFound(
             f"version: {application!r} has no version {name!r}. "
             f"List them with GET /applications/{application}/versions.",
-            reason="VERSION_NOT_FOUND",
+            reason=errors.Reason.VERSION_NOT_FOUND,
             metadata={"field": "version", "application": application, "version": name},
         )
     return stored.version(application, row.recipe, row.created_time)
@@ -327,7 +326,7 @@ def _release(tx: Transaction, application: str, name: str) -> ReleaseRow:
         raise errors.NotFound(
             f"release: {application!r} has no release {name!r}. "
             f"List them with GET /v1/applications/{application}/releases.",
-            reason="RELEASE_NOT_FOUND",
+            reason=errors.Reason.RELEASE_NOT_FOUND,
             metadata={"field": "release", "application": application, "release": name},
         )
     return row
@@ -342,8 +341,8 @@ def _refuse_empty(wanted: application_pb2.Application, known: ApplicationRow | N
             "erased. Repeat display_name, description and tags; or add only what is new, with "
             f"POST /v1/applications/{known.application}/versions and PUT /v1/applications/{known.application}/"
             "releases/NAME; or DELETE it.",
-            reason="EMPTY_RESOURCE",
-            metadata={"field": "application"},
+            reason=errors.Reason.EMPTY_RESOURCE,
+            metadata={"field": "application", "resource": known.application},
         )
 
 
@@ -367,7 +366,7 @@ def _add(
         f"{field}: {application} {version.version} exists"
         + (" and is different" if same_is_fine else "")
         + ". Versions are immutable: give this one another number.",
-        reason="VERSION_EXISTS",
+        reason=errors.Reason.VERSION_EXISTS,
         metadata={"field": field, "application": application, "version": version.version},
     )
 
@@ -379,7 +378,7 @@ def _point(tx: Transaction, application: str, name: str, target: str, field: str
             field,
             f"{application} has no version {target!r}; "
             + (f"choose from {', '.join(known[:10])}." if known else "add it first."),
-            reason="VERSION_NOT_FOUND",
+            reason=errors.Reason.RELEASE_VERSION_MISSING,
             metadata={"version": target},
         )
     return rows.point(tx, application, name, target, subject=call.caller.subject, now=now)
@@ -391,7 +390,7 @@ def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> No
         what = f"{application} {version}" if version else application
         raise errors.FailedPrecondition(
             f"{what} has {living} session{'s' if living > 1 else ''} that have not ended. Terminate them first.",
-            reason="SESSIONS_ALIVE",
+            reason=errors.Reason.SESSIONS_ALIVE,
             metadata={"sessions": str(living)},
         )
 

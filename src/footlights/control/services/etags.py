@@ -46,7 +46,7 @@ def check(expected: str, current: str, what: str) -> None:
     problem = f"has changed: its etag is {current!r}, not {expected!r}" if current else "does not exist"
     raise errors.Conflict(
         f"etag: {what} {problem}. Read it again, and decide on what it is now.",
-        reason="ETAG_MISMATCH",
+        reason=errors.Reason.ETAG_MISMATCH,
         metadata={"field": "etag", "etag": current},
     )
 

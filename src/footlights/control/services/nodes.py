@@ -113,7 +113,9 @@ class NodeService:
         given = [name for name in ("drain_timeout", "deadline") if request.HasField(name)]
         if len(given) > 1:
             raise errors.InvalidArgument(
-                "drain_timeout", "cannot be combined with deadline. Give drain_timeout.", reason="VALUE_CONFLICT"
+                "drain_timeout",
+                "cannot be combined with deadline. Give drain_timeout.",
+                reason=errors.Reason.VALUE_CONFLICT,
             )
         drain_time = None
         for name in given:
@@ -154,7 +156,7 @@ class NodeService:
             if row.connected:
                 raise errors.FailedPrecondition(
                     f"Node {request.node} is connected. Drain it and stop its agent first.",
-                    reason="NODE_CONNECTED",
+                    reason=errors.Reason.NODE_CONNECTED,
                     metadata={"node": request.node},
                 )
             return node_pb2.ForgetNodeResponse(ended_session_count=rows.forget(tx, request.node, now=now))
@@ -208,7 +210,7 @@ def _find(tx: Transaction, name: str, *, lock: bool = False) -> NodeRow:
     if row is None:
         raise errors.NotFound(
             f"node: there is no node {name!r}. List them with GET /v1/nodes.",
-            reason="NODE_NOT_FOUND",
+            reason=errors.Reason.NODE_NOT_FOUND,
             metadata={"field": "node", "node": name},
         )
     return row

@@ -87,8 +87,8 @@ class ProfileService:
                 raise errors.FailedPrecondition(
                     f"profile: it has nothing but its name, and {name!r} exists with more, which would be erased. "
                     "Change members of it with PATCH, or remove it with DELETE.",
-                    reason="EMPTY_RESOURCE",
-                    metadata={"field": "profile"},
+                    reason=errors.Reason.EMPTY_RESOURCE,
+                    metadata={"field": "profile", "resource": name},
                 )
             return _put(tx, request.profile, now)
 
@@ -116,7 +116,7 @@ def _find(tx: Transaction, name: str, *, lock: bool = False) -> profile_pb2.Prof
     if row is None:
         raise errors.NotFound(
             f"profile: there is no profile {name!r}. List them with GET /v1/profiles.",
-            reason="PROFILE_NOT_FOUND",
+            reason=errors.Reason.PROFILE_NOT_FOUND,
             metadata={"field": "profile", "profile": name},
         )
     return _message(row)

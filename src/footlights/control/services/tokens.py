@@ -97,7 +97,7 @@ class TokenService:
             if row is None:
                 raise errors.NotFound(
                     f"token_id: there is no token {request.token_id!r}. List them with GET /v1/tokens.",
-                    reason="TOKEN_NOT_FOUND",
+                    reason=errors.Reason.TOKEN_NOT_FOUND,
                     metadata={"field": "token_id", "token_id": request.token_id},
                 )
             return _message(row)

@@ -57,8 +57,11 @@ class BodyReader:
             self._fill(request, value)
         except MemberError as error:
             subject = error.field or self._name or "the body"
+            field = error.field or self._name or "body"
+            if self._inner is not None and error.field:
+                field = f"{self._name}.{field}"
             raise GatewayError(
-                INVALID_ARGUMENT, f"{subject} {error.problem}", field=error.field or self._name, reason=error.reason
+                INVALID_ARGUMENT, f"{subject} {error.problem}", field=field, reason=error.reason
             ) from None
 
     def _fill(self, request: Message, value: Any) -> None:

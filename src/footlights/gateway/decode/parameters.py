@@ -41,7 +41,8 @@ def set_path(message: Message, variable: str, text: str) -> None:
     try:
         _convert(message, names(descriptor_of(message))[variable], text)
     except Malformed as error:
-        raise _refused(variable, f"must be {error.wanted} (got {quoted(text)} in the path).") from None
+        problem = f"must be {error.wanted} (got {quoted(text)} in the path)."
+        raise _refused(variable, problem, error.reason) from None
 
 
 def set_path_beside_body(message: Message, variable: str, text: str) -> None:
@@ -139,7 +140,7 @@ def _set_dotted(message: Message, key: str, parts: list[str], values: list[str],
         if field is None:
             if strict:
                 known = ", ".join(sorted({own_name(f) for f in descriptor_of(message).fields}))
-                raise _refused(key, f"is not a known parameter; choose from {known}.", "UNKNOWN_PARAMETER")
+                raise _refused(key, f"is not a known parameter; choose from {known}.", "UNKNOWN_FIELD")
             return
         _check_oneof(message, field, key)
         if index == len(parts) - 1:
@@ -211,7 +212,7 @@ def _parse(field: FieldDescriptor, key: str, text: str, into: Message | None) ->
             return parse_scalar(field, text)
         return _parse_message(into, text)
     except Malformed as error:
-        raise _refused(key, f"must be {error.wanted} (got {quoted(text)}).") from None
+        raise _refused(key, f"must be {error.wanted} (got {quoted(text)}).", error.reason) from None
     except MemberError as error:
         raise _refused(key, f"{error.field + ' ' if error.field else ''}{error.problem}") from None
     except GatewayError as error:

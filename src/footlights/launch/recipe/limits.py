@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason, Violations
 from footlights.launch.recipe.checks import MAX_DURATION_S
 from footlights.protocol.times import duration, seconds
 from footlights.v1.application_pb2 import Limits
@@ -36,21 +36,26 @@ def limit_s(limits: Limits, name: str) -> float | None:
     return seconds(getattr(limits, name)) if limits.HasField(name) else None  # type: ignore[arg-type]
 
 
-def check(field: str, limits: Limits, *, reason: str = "OUT_OF_RANGE") -> None:
-    """Check limits as they are given; ``field`` is their path. Raises InvalidArgument."""
+def check(field: str, limits: Limits, *, reason: Reason = Reason.OUT_OF_RANGE) -> None:
+    """Check limits as they are given; ``field`` is their path. Raises InvalidArgument with all that is wrong."""
+    violations = Violations()
     for name in NAMES:
         most = MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
         value = limit_s(limits, name)
         if value is not None and not 0.001 <= value <= most:
             bound = f"more than 0s (got {value:g}s)" if value < 1 else f"at most {most}s (got {value:.0f}s)"
-            raise InvalidArgument(_path(field, name), f"must be {bound}.", reason=reason)
+            with violations:
+                raise InvalidArgument(_path(field, name), f"must be {bound}.", reason=reason)
     for name in limits.unlimited:
         if name not in MAY_BE_UNLIMITED:
             text = f"{name!r} cannot be unlimited; choose from {', '.join(MAY_BE_UNLIMITED)}."
-            raise InvalidArgument(_path(field, "unlimited"), text, reason=reason)
-        if limit_s(limits, name) is not None:
+            with violations:
+                raise InvalidArgument(_path(field, "unlimited"), text, reason=reason)
+        elif limit_s(limits, name) is not None:
             text = "is set, and named in unlimited. Give one of them."
-            raise InvalidArgument(_path(field, name), text, reason=reason)
+            with violations:
+                raise InvalidArgument(_path(field, name), text, reason=reason)
+    violations.refuse()
 
 
 def override(limits: Limits, by: Limits) -> None:
@@ -94,7 +99,7 @@ def narrow(limits: Limits, asked: Limits, *, within: Limits | None = None, field
         raise InvalidArgument(
             _path(field, name),
             f"{shown} is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-            reason="ABOVE_LIMIT",
+            reason=Reason.ABOVE_LIMIT,
             metadata={"limit": name, "value": shown, "allowed": f"{allowed:g}s"},
         )
     override(limits, asked)

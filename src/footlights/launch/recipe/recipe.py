@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import semver
 
+from footlights.errors import Reason, Violations
 from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.launch.recipe import declarations, limits
 from footlights.launch.recipe.checks import refuse
@@ -26,22 +27,28 @@ _URL_PATH = re.compile(r"/[!-~]*")
 
 
 def validate(version: Version) -> None:
-    """Check a version before it is registered. Raises InvalidArgument, for the member's path, value and fix."""
+    """Check a version before it is registered. Raises InvalidArgument with all that is wrong."""
     size = version.ByteSize()
     if size > MAX_RECIPE_BYTES:
         raise refuse("version", f"it is {size} bytes: at most {MAX_RECIPE_BYTES} are allowed.")
-    _semantic(version.version)
-    declarations.validate(version.arguments)
-    _what_runs(version)
-    _command(version)
-    _environment(version)
-    _working_directory(version.working_directory)
-    _stages(version)
-    _needs(version)
-    limits.check("version.limits", version.limits, reason="VERSION_INVALID")
-    _readiness(version.readiness)
+    violations = Violations()
+    with violations:
+        _semantic(version.version)
+    with violations:
+        declarations.validate(version.arguments)
+    for check in (_what_runs, _command, _environment, _stages, _needs):
+        with violations:
+            check(version)
+    with violations:
+        _working_directory(version.working_directory)
+    with violations:
+        limits.check("version.limits", version.limits, reason=Reason.VERSION_INVALID)
+    with violations:
+        _readiness(version.readiness)
     for name in ("whep_path", "websocket_path"):
-        _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
+        with violations:
+            _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
+    violations.refuse()
 
 
 def _semantic(version: str) -> None:

@@ -125,7 +125,8 @@ class SessionStates:
         launch = self.launch(session.launch_id)
         if launch is None and session.launch_id is not None:
             raise errors.Internal(
-                f"Launch {session.launch_id} of session {session.session_id} cannot be read.", reason="ROW_UNREADABLE"
+                f"Launch {session.launch_id} of session {session.session_id} cannot be read.",
+                reason=errors.Reason.ROW_UNREADABLE,
             )
         return launch
 

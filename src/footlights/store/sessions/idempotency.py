@@ -69,7 +69,7 @@ def claim(
         if key.session_id not in made:
             void.append(request.key)
         elif key.body_digest != request.body_digest:
-            known[request.key] = reused(request.request_id, session_id=key.session_id)
+            known[request.key] = reused(request.request_id)
         else:
             known[request.key] = made[key.session_id]
     if void:

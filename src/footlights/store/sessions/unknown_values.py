@@ -58,7 +58,7 @@ def refusal(row: SessionRow, values: Mapping[str, str]) -> errors.FailedPrecondi
     return errors.FailedPrecondition(
         f"Session {row.session_id} has values that this server does not know ({shown}): a server of a later release "
         "has it. Ask that one, or upgrade this one.",
-        reason="SESSION_OF_LATER_RELEASE",
+        reason=errors.Reason.SESSION_OF_LATER_RELEASE,
         metadata={"session_id": row.session_id, "values": shown},
     )
 

@@ -74,12 +74,12 @@ def _check_has_picture(row: SessionRow) -> None:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and has no picture yet. Watch it until it is READY, then connect: "
             f"GET /v1/sessions/{row.session_id}:watch.",
-            reason="SESSION_NOT_READY",
+            reason=errors.Reason.SESSION_NOT_READY,
             metadata={"session_id": row.session_id, "state": row.state},
         )
     if state is None or not state.has_picture:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and has no picture any more. Create a new one.",
-            reason="SESSION_ENDED",
+            reason=errors.Reason.SESSION_ENDED,
             metadata={"session_id": row.session_id, "state": row.state},
         )

@@ -28,7 +28,9 @@ def extend(tx: Transaction, row: SessionRow, more_s: float, *, now: datetime) ->
     applied = stored.limits(row)
     if not applied.HasField("max_duration"):
         raise errors.FailedPrecondition(
-            "The session has no maximum duration, so there is nothing to extend.", reason="NO_MAX_DURATION"
+            "The session has no maximum duration, so there is nothing to extend.",
+            reason=errors.Reason.NO_MAX_DURATION,
+            metadata={"session_id": row.session_id},
         )
     total = times.seconds(applied.max_duration) + more_s
     allowed = row.max_total_s if row.max_total_s is not None else bounds.MAX_S
@@ -39,7 +41,8 @@ def extend(tx: Transaction, row: SessionRow, more_s: float, *, now: datetime) ->
             "extend_by",
             f"{more_s:g}s more would make {total:g}s in all; {row.application} {row.application_version} "
             f"allows {allowed:g}s. {fix}",
-            reason="ABOVE_MAX_DURATION",
+            reason=errors.Reason.ABOVE_LIMIT,
+            metadata={"limit": "max_duration", "value": f"{total:g}s", "allowed": f"{allowed:g}s"},
         )
     applied.max_duration.CopyFrom(times.duration(total))
     return session_rows.update_session(tx, row, now=now, limits=stored.packed_limits(applied))

@@ -35,7 +35,7 @@ def check_labels(field: str, labels: Mapping[str, str]) -> None:
     """Raise InvalidArgument for labels that are too many, empty or too long."""
     if len(labels) > MOST_LABELS:
         raise errors.InvalidArgument(
-            field, f"there would be {len(labels)}. Have at most {MOST_LABELS}.", reason="TOO_MANY"
+            field, f"there would be {len(labels)}. Have at most {MOST_LABELS}.", reason=errors.Reason.TOO_MANY
         )
     for key, value in labels.items():
         if not key or len(key) > 63 or len(value) > 256:
@@ -94,7 +94,7 @@ def list_order(request: session_pb2.ListSessionsRequest) -> listing.Order:
             "order_by",
             f"{request.order_by!r} is no order; choose from {', '.join(listing.ORDERS)}, with ' desc' for the other "
             "direction.",
-            reason="NOT_ALLOWED",
+            reason=errors.Reason.NOT_ALLOWED,
             metadata={"value": request.order_by},
         )
     return listing.Order(by, direction == ["desc"])

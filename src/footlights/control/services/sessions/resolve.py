@@ -61,7 +61,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         known = ", ".join(found.application for found in applications.page(tx, "", 10).rows) or "none is registered"
         raise errors.NotFound(
             f"application: there is no application {application!r}. Known: {known}.",
-            reason="APPLICATION_NOT_FOUND",
+            reason=errors.Reason.APPLICATION_NOT_FOUND,
             metadata={"field": "application", "application": application},
         )
     release = applications.release(tx, application, version)
@@ -72,8 +72,8 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         raise errors.NotFound(
             f"application_version: {application} has no version or release {version!r}. "
             f"Known: {', '.join([*releases, *versions][:12]) or 'none is registered'}.",
-            reason="VERSION_NOT_FOUND",
-            metadata={"field": "application_version", "application": application, "application_version": version},
+            reason=errors.Reason.VERSION_NOT_FOUND,
+            metadata={"field": "application_version", "application": application, "version": version},
         )
     message = stored.version(application, found.recipe, found.created_time)
     needs, limits = application_pb2.Needs(), application_pb2.Limits()
@@ -95,7 +95,8 @@ def check_needs(field: str, needs: application_pb2.Needs) -> None:
             raise errors.InvalidArgument(
                 f"{field}.cleared",
                 f"{name!r} cannot be cleared; choose from {', '.join(CLEARABLE)}. Relax others by their value.",
-                reason="NOT_ALLOWED",
+                reason=errors.Reason.NOT_ALLOWED,
+                metadata={"value": name},
             )
 
 
@@ -150,14 +151,14 @@ def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> pr
         known = ", ".join(found.profile for found in applications.profile_page(tx, "", 10).rows) or "none is registered"
         raise errors.NotFound(
             f"profile: there is no profile {name!r}. Known: {known}.",
-            reason="PROFILE_NOT_FOUND",
+            reason=errors.Reason.PROFILE_NOT_FOUND,
             metadata={"field": "profile", "profile": name},
         )
     profile = profile_pb2.Profile.FromString(row.definition)
     if not matches(profile, version.application, version.version):
         raise errors.FailedPrecondition(
             f"profile: {name!r} is not for {version.application} {version.version}. Choose another, or leave it out.",
-            reason="PROFILE_DOES_NOT_MATCH",
+            reason=errors.Reason.PROFILE_DOES_NOT_MATCH,
             metadata={"field": "profile", "profile": name},
         )
     return profile

@@ -59,7 +59,7 @@ def refuse_ended(row: SessionRow, what: str) -> None:
     if row.intent == "END" or row.ended_time is not None:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and cannot be {what}. Create a new one.",
-            reason="SESSION_ENDED",
+            reason=errors.Reason.SESSION_ENDED,
             metadata={"session_id": row.session_id, "state": row.state},
         )
 
@@ -101,8 +101,8 @@ def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
     if row.state != SessionState.PENDING:
         raise errors.FailedPrecondition(
             f"session.priority: the session is {row.state}, and a priority counts only while it waits.",
-            reason="SESSION_NOT_PENDING",
-            metadata={"session_id": row.session_id, "state": row.state},
+            reason=errors.Reason.SESSION_NOT_PENDING,
+            metadata={"field": "session.priority", "session_id": row.session_id, "state": row.state},
         )
     if priority > 0:
         access.require(caller, "sessions.priority", "session.priority", f"{priority} is above 0")
