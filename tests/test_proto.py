@@ -8,13 +8,14 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from footlights.agent.v1 import agent_pb2, recipe_pb2
+from footlights.agent.v1 import node_pb2 as link_node_pb2
+from footlights.replica.v1 import replica_pb2
 from footlights.v1 import (
-    agent_pb2,
     application_pb2,
     node_pb2,
     permission_pb2,
     profile_pb2,
-    replica_pb2,
     session_pb2,
     token_pb2,
 )
@@ -29,7 +30,17 @@ from footlights.gateway.options import Options
 
 FILES: list[FileDescriptor] = [
     module.DESCRIPTOR
-    for module in (agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2)
+    for module in (
+        agent_pb2,
+        link_node_pb2,
+        recipe_pb2,
+        application_pb2,
+        node_pb2,
+        profile_pb2,
+        replica_pb2,
+        session_pb2,
+        token_pb2,
+    )
 ]
 METHODS: list[MethodDescriptor] = [
     method for file in FILES for service in file.services_by_name.values() for method in service.methods

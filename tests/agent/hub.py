@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from footlights.v1.agent_pb2 import (
+from footlights.agent.v1.agent_pb2 import (
     Assignment,
     Assignments,
     Forget,
@@ -22,7 +22,7 @@ from footlights.v1.agent_pb2 import (
     LogRequest,
     Welcome,
 )
-from footlights.v1.agent_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
+from footlights.agent.v1.agent_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from grpc import aio
 
 TOKEN = "node-token"
@@ -144,6 +144,11 @@ class Hub(AgentServiceServicer):
             await context.abort(*self.refusal)
         first: LinkRequest = await anext(aiter(request_iterator))
         assert first.WhichOneof("message") == "hello"
+        whole = not first.hello.HasField("part") or first.hello.part.last
+        while not whole:
+            more = (await anext(aiter(request_iterator))).launches
+            first.hello.launches.extend(more.launches)
+            whole = more.part.last
         connection = Connection(first.hello, asyncio.Queue())
         self.epoch += 1
         welcome = Welcome(epoch=self.epoch, cluster_id=self.cluster_id)

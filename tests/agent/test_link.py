@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+from footlights.agent.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from footlights.v1.agent_pb2 import Inventory, LaunchReport
+from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport
 
 from footlights.agent.link.protocol import REPORTS_BYTES, NodeProtocol
 from footlights.protocol.output import MAX_LINE_CHARACTERS

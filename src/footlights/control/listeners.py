@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 
 from footlights.control.settings import ServerSettings, split_address
 from footlights.errors import FailedPrecondition
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -34,8 +35,8 @@ _GRPC_OPTIONS = (
     # They would rather wait than be refused after 30 s, dial again, and stand at the end of the line.
     ("grpc.server_max_unrequested_time_in_server", 120),
     ("grpc.so_reuseport", 0),
-    # As much as an agent sends: an agent whose hello is refused could never link again.
-    ("grpc.max_receive_message_length", 16 << 20),
+    # What is larger than we take is refused by us, who log it, and not by gRPC, which tells the server nothing.
+    ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),

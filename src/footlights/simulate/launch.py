@@ -13,13 +13,14 @@ from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, Launch
 from footlights.devices.kinds import DeviceKind
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
 from footlights.lifecycle import LaunchState, Stage
+from footlights.protocol import counterparts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from footlights.agent.clock import Clock
+    from footlights.agent.v1.agent_pb2 import LaunchReport
     from footlights.simulate.model import Fate
-    from footlights.v1.agent_pb2 import LaunchReport
 
 _NOWHERE: Final = Path("/nonexistent")
 _DEFAULT_GRACE_S: Final = 10.0
@@ -196,7 +197,7 @@ class SimulatedLaunch:
             working_directory="",
             stop_grace_s=limit_s(assignment.limits, "stop_grace_period") or _DEFAULT_GRACE_S,
             directory=_NOWHERE,
-            version=assignment.version,
+            version=counterparts.version(assignment.version),
         )
         record.admit(plan)
 

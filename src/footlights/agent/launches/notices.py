@@ -6,10 +6,10 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from footlights.agent.launches.record import Record, limit_s
+from footlights.agent.v1.agent_pb2 import ViewerNotice
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice
 from footlights.lifecycle import EndReason
 from footlights.protocol.times import seconds
-from footlights.v1.agent_pb2 import ViewerNotice
 
 if TYPE_CHECKING:
     from footlights.agent.clock import Clock

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, seconds
-from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from footlights.agent.clock import Clock
+    from footlights.agent.v1.recipe_pb2 import Limits
     from footlights.launch.launcher import LaunchPlan
-    from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+from footlights.agent.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
 
 if TYPE_CHECKING:
     from footlights.agent.facts import NodeDescription
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from footlights.agent.link.cluster import KnownCluster
     from footlights.supervision import Supervisor
 
-PROTOCOL_VERSION: Final = 1
 REPORTS_BYTES: Final = 2 << 20
-"""Of all reports in one message: servers of the release before take messages of at most 4 MiB."""
+"""Of all reports in a hello: servers keep it in memory, and those of the release before take messages of 4 MiB."""
+HEARTBEAT_BYTES: Final = PART_BYTES
 _log = structlog.get_logger(__name__)
 
 
@@ -58,20 +59,24 @@ class NodeProtocol:
         self._description, self._cluster = description, cluster
         self._table, self._launches, self._supervisor = table, launches, supervisor
         self._left_out: list[str] = []
+        self._turn = 0
 
     def hello(self) -> Hello:
         """Say who the node is, what it has, and every launch that it knows."""
         inventory = self._description.inventory()
-        fitting, left = _fitting(self._every_report())
+        # All that run are named, or they would be taken for lost; more than may be are those that have ended.
+        reports = sorted(self._every_report(), key=lambda report: report.state >= LaunchReport.EXITED)
+        fitting, left = _fitting(reports, REPORTS_BYTES)
         self._left_out = [report.launch_id for report in left]
+        named = [*fitting, *map(_unfinished, left)]
+        if len(named) > MAX_LAUNCHES:
+            _log.warning("launches_not_named", launches=len(named) - MAX_LAUNCHES, most=MAX_LAUNCHES)
         return Hello(
             node=self._node,
             incarnation=self._incarnation,
             facts=inventory.facts,
             inventory=inventory,
-            # All are named, or they would be taken for lost.
-            launches=[*fitting, *map(_unfinished, left)],
-            protocol_version=PROTOCOL_VERSION,
+            launches=named[:MAX_LAUNCHES],
         )
 
     def welcomed(self, welcome: Welcome) -> None:
@@ -99,8 +104,17 @@ class NodeProtocol:
         return self._left_out
 
     def reports(self) -> list[LaunchReport]:
-        """Say how launches are, as many as fit one message; the others have been sent by themselves."""
-        return _fitting(self._every_report())[0]
+        """Say how launches are, as many as fit one message; the others are in the next ones, each in its turn."""
+        reports = self._every_report()
+        first = self._turn % len(reports) if reports else 0
+        reports = reports[first:] + reports[:first]
+        room = HEARTBEAT_BYTES
+        for count, report in enumerate(reports):
+            room -= report.ByteSize()
+            if room < 0 and count:
+                self._turn = first + count
+                return reports[:count]
+        return reports
 
     def _every_report(self) -> list[LaunchReport]:
         """Report every launch. Unacknowledged ends are sent again: a report is a state, not an event."""
@@ -111,22 +125,16 @@ class NodeProtocol:
         return found
 
 
-def _fitting(reports: list[LaunchReport]) -> tuple[list[LaunchReport], list[LaunchReport]]:
-    """Divide reports into those that fit one message together and the rest; only ends are large."""
+def _fitting(reports: list[LaunchReport], room: int) -> tuple[list[LaunchReport], list[LaunchReport]]:
+    """Divide reports into those that fit and the rest; what has not ended always does."""
     fitting: list[LaunchReport] = []
     left: list[LaunchReport] = []
-    room = REPORTS_BYTES
     for report in reports:
         room -= report.ByteSize()
-        (fitting if room >= 0 or not report.log_tail else left).append(report)
+        (fitting if room >= 0 or report.state < LaunchReport.EXITED else left).append(report)
     return fitting, left
 
 
 def _unfinished(report: LaunchReport) -> LaunchReport:
-    """Return the report of an ended launch as it was just before, so that the end itself can still be reported."""
-    before = LaunchReport()
-    before.CopyFrom(report)
-    before.state = LaunchReport.STOPPING
-    for name in ("reason", "message", "exit_code", "log_tail"):
-        before.ClearField(name)
-    return before
+    """Return what names an ended launch as not yet ended, so that the end itself can still be reported."""
+    return LaunchReport(launch_id=report.launch_id, epoch=report.epoch, state=LaunchReport.STOPPING)
