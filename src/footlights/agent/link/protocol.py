@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from footlights.agent.link.cluster import KnownCluster
     from footlights.supervision import Supervisor
 
-REPORTS_BYTES: Final = 2 << 20
+REPORTS_BYTES: Final = PART_BYTES
 """Of all reports in a hello: servers keep it in memory, and those of the release before take messages of 4 MiB."""
 HEARTBEAT_BYTES: Final = PART_BYTES
 _log = structlog.get_logger(__name__)
