@@ -46,6 +46,18 @@ def test_every_rpc_of_ours_has_its_permission_kind_and_types() -> None:
     assert link.request_type.DESCRIPTOR.name == "LinkRequest"
 
 
+def test_a_service_is_also_served_by_its_former_name() -> None:
+    """To the release before, by the same handlers; clients are told the present name only."""
+    registry = Registry([Service(REPLICA, Anything(), "footlights.v1.ReplicaService")])
+    present = registry.rpcs["/footlights.replica.v1.ReplicaService/FindRival"]
+    former = registry.rpcs["/footlights.v1.ReplicaService/FindRival"]
+
+    assert registry.services == ("footlights.replica.v1.ReplicaService",)
+    assert (former.handler, former.request_type, former.permission) == (
+        present.handler, present.request_type, present.permission,
+    )  # fmt: skip
+
+
 def test_an_object_that_lacks_a_handler_is_refused() -> None:
     """By the names of both."""
     with pytest.raises(
