@@ -6,7 +6,10 @@ present one. The messages have equal bytes. Delete this module at the next relea
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from grpc import aio
 
 NAMES: Final = {
     "footlights.agent.v1.AgentService": "footlights.v1.AgentService",
@@ -18,7 +21,7 @@ NAMES: Final = {
 class FormerNames:
     """A gRPC channel for a generated stub, on which methods are called by their former names."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: aio.Channel) -> None:
         self.unary_unary = _renamed(channel.unary_unary)
         self.unary_stream = _renamed(channel.unary_stream)
         self.stream_unary = _renamed(channel.stream_unary)
