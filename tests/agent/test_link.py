@@ -22,11 +22,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from footlights.agent.v1.agent_pb2 import Assignment, Goodbye, Hello, LaunchReport, LinkResponse, Redirect, Welcome
+from footlights.v1.application_pb2 import FakeBehavior, Version
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from footlights.agent.config import AgentConfig
+from footlights.agent.launches.journal import Journal, JournalEntry
 from footlights.agent.link import cluster
 from footlights.agent.link.link import Backoff, Link, Pace
 from footlights.agent.link.log_tails import LogTails
@@ -34,6 +36,7 @@ from footlights.agent.link.outbox import Outbox
 from footlights.supervision import Supervisor
 from tests.agent.conftest import Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
+from tests.launch.plans import make_plan
 
 
 class Nothing:
@@ -290,6 +293,33 @@ async def test_a_node_with_more_than_can_be_said_is_linked_and_says_so(
     facts = hub.link.hello.facts
     assert sorted(facts.labels) == sorted(labels)[:128]
     assert facts.notes[-1] == "the node has more than its agent can report: facts.labels: 128 of 5000"
+
+
+async def test_hundreds_of_large_ends_that_nobody_heard_are_all_told(
+    hub: Hub, config: AgentConfig, machine: Machine, tmp_path: Path
+) -> None:
+    """What an agent finds in its journal: in parts and reports that each fit a message, together more than any does."""
+    journal = Journal(config.data_dir / "journal")
+    journal.restore()
+    for number in range(400):
+        launch_id = f"old-{number}"
+        assignment = Assignment(launch_id=launch_id, epoch=1, session_id="s")
+        final = LaunchReport(launch_id=launch_id, epoch=1, state=LaunchReport.EXITED, exit_code=3)
+        final.log_tail.extend("x" * 4000 for _ in range(5))
+        plan = make_plan(Version(fake=FakeBehavior()), tmp_path, launch_id=launch_id)
+        journal.write(JournalEntry(assignment, plan, begun=True, final=final))
+    node = Node(config, machine)
+    agent = await node.start()
+    await hub.until(lambda: len(hub.reports) == 400, timeout=60)
+    async with asyncio.timeout(60):
+        await agent.table.none_left.wait()
+    hello = hub.link.hello
+    await node.stop()
+
+    assert len(hub.connections) == 1
+    assert len({report.launch_id for report in hello.launches}) == 400
+    assert {report.state for report in hub.reports.values()} == {LaunchReport.EXITED}
+    assert all(len(report.log_tail) == 5 for report in hub.reports.values())
 
 
 def test_agents_spread_over_the_servers(config: AgentConfig) -> None:

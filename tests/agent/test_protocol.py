@@ -11,6 +11,7 @@ from typing import Any
 from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport
 
 from footlights.agent.link.protocol import REPORTS_BYTES, NodeProtocol
+from footlights.lifecycle import LaunchState
 from footlights.protocol.bounds import FORMER_MESSAGE_BYTES, MAX_LAUNCHES, PART_BYTES
 from footlights.protocol.output import MAX_LINE_CHARACTERS
 from footlights.supervision import Supervisor
@@ -20,7 +21,9 @@ def _ended(number: int, lines: int) -> Any:
     """A launch that has failed and whose end is not acknowledged."""
     report = LaunchReport(launch_id=f"l-{number}", state=LaunchReport.FAILED, reason="EXITED", exit_code=3)
     report.log_tail.extend("x" * MAX_LINE_CHARACTERS for _ in range(lines))
-    return SimpleNamespace(launch_id=report.launch_id, report=lambda: report)
+    return SimpleNamespace(
+        launch_id=report.launch_id, state=LaunchState(LaunchReport.State.Name(report.state)), report=lambda: report
+    )
 
 
 def _protocol(*records: Any) -> NodeProtocol:
@@ -33,7 +36,9 @@ def _protocol(*records: Any) -> NodeProtocol:
 
 def _running(number: int) -> Any:
     report = LaunchReport(launch_id=f"r-{number}", state=LaunchReport.READY)
-    return SimpleNamespace(launch_id=report.launch_id, report=lambda: report)
+    return SimpleNamespace(
+        launch_id=report.launch_id, state=LaunchState(LaunchReport.State.Name(report.state)), report=lambda: report
+    )
 
 
 def test_a_hello_names_every_launch_and_is_bounded() -> None:

@@ -10,8 +10,11 @@ from footlights.agent.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Wel
 from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from footlights.agent.facts import NodeDescription
     from footlights.agent.launches.launches import Launches
+    from footlights.agent.launches.record import Record
     from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
     from footlights.supervision import Supervisor
@@ -65,7 +68,7 @@ class NodeProtocol:
         """Say who the node is, what it has, and every launch that it knows."""
         inventory = self._description.inventory()
         # All that run are named, or they would be taken for lost; more than may be are those that have ended.
-        reports = sorted(self._every_report(), key=lambda report: report.state >= LaunchReport.EXITED)
+        reports = list(self._reports(sorted(self._table.records, key=lambda record: record.state.final)))
         fitting, left = _fitting(reports, REPORTS_BYTES)
         self._left_out = [report.launch_id for report in left]
         named = [*fitting, *map(_unfinished, left)]
@@ -104,25 +107,24 @@ class NodeProtocol:
         return self._left_out
 
     def reports(self) -> list[LaunchReport]:
-        """Say how launches are, as many as fit one message; the others are in the next ones, each in its turn."""
-        reports = self._every_report()
-        first = self._turn % len(reports) if reports else 0
-        reports = reports[first:] + reports[:first]
-        room = HEARTBEAT_BYTES
-        for count, report in enumerate(reports):
+        """Say how all launches are that run, and those that have ended as many as fit, each in its turn."""
+        found = list(self._reports(record for record in self._table.records if not record.state.final))
+        ended = [record for record in self._table.records if record.state.final]
+        room = HEARTBEAT_BYTES - sum(report.ByteSize() for report in found)
+        first = self._turn % len(ended) if ended else 0
+        for report in self._reports(ended[first:] + ended[:first]):
             room -= report.ByteSize()
-            if room < 0 and count:
-                self._turn = first + count
-                return reports[:count]
-        return reports
-
-    def _every_report(self) -> list[LaunchReport]:
-        """Report every launch. Unacknowledged ends are sent again: a report is a state, not an event."""
-        found: list[LaunchReport] = []
-        for record in self._table.records:
-            with self._supervisor.isolated("reports", launch_id=record.launch_id):
-                found.append(record.report())
+            if room < 0:
+                break
+            found.append(report)
+            self._turn += 1
         return found
+
+    def _reports(self, records: Iterable[Record]) -> Iterator[LaunchReport]:
+        """Report launches. Unacknowledged ends are sent again: a report is a state, not an event."""
+        for record in records:
+            with self._supervisor.isolated("reports", launch_id=record.launch_id):
+                yield record.report()
 
 
 def _fitting(reports: list[LaunchReport], room: int) -> tuple[list[LaunchReport], list[LaunchReport]]:

@@ -8,8 +8,8 @@ terms (``observations``) and recorded with the reports of other links (``reports
 the link (``log_streams``).
 
 Agents of this release and of the one before are served by the same handler. What an agent understands follows from its
-hello (`footlights.protocol.handshake`): sets in parts, recipes once a link, goodbyes. What it sends is cut to its bounds
-(`footlights.protocol.bounds`), which is logged and noted on the node.
+hello (`footlights.protocol.handshake`): sets in parts, recipes once a link, goodbyes. What it sends is cut to its
+bounds (`footlights.protocol.bounds`), which is logged and noted on the node.
 
 What must hold:
 

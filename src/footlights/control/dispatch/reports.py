@@ -88,8 +88,10 @@ class ReportRecorder:
         if len(known) < len(reports):
             log.warning("link_odd", node=link.node)
         fresh = [report for report in known if link.accept(report)]
-        if not fresh:
-            return
+        for first in range(0, len(fresh), MOST_REPORTS):
+            await self._record_fresh(link, fresh[first : first + MOST_REPORTS])
+
+    async def _record_fresh(self, link: AgentLink, fresh: Sequence[Report]) -> None:
         try:
             await self._record(link, fresh)
         except errors.Unavailable:

@@ -45,9 +45,6 @@ MAX_UNRECORDED = 1000
 MAX_UNRECORDED_BYTES = 4 << 20
 """The same in bytes: ends with their last lines are large."""
 
-REPORTS_AT_ONCE = 1000
-"""Of a hello: the store writes so many with the same statements."""
-
 MESSAGE_CUT = "MESSAGE_CUT"
 """The notice on a node whose agent sends more than a message may carry."""
 
@@ -100,8 +97,7 @@ class AgentService:
         try:
             if left_out:
                 await self._note_cut(link.node, left_out)
-            for first in range(0, len(hello.launches), REPORTS_AT_ONCE):
-                await self._recorder.record(link, hello.launches[first : first + REPORTS_AT_ONCE])
+            await self._recorder.record(link, list(hello.launches))
             # It would stay in memory for as long as the link does.
             del hello
             self._signals.sessions.publish()
@@ -232,6 +228,7 @@ class AgentService:
             epoch=link.epoch,
             devices=len(arrival.readings),
             launches=len(hello.launches),
+            features=sorted(link.features),
         )
         return link
 
