@@ -208,8 +208,9 @@ async def test_a_server_that_stops_is_left_at_once(hubs: list[Hub], config: Agen
     await first.until(lambda: first.connections)
     await first.say(LinkResponse(goodbye=Goodbye(reason="SERVER_STOPPING", message="Bye.")))
     await first.hang_up()
-    await second.until(lambda: second.connections)
+    await second.until(lambda: second.connections and second.link.heartbeats)
     await node.stop()
+    await second.until(lambda: second.goodbyes)
 
     assert second.goodbyes == ["AGENT_STOPPING"]
 
@@ -278,6 +279,20 @@ async def test_a_recipe_that_was_not_sent_costs_the_link_only(hub: Hub, node: No
     await hub.until_links(2)
 
     assert "launch-1" not in hub.reports
+
+
+async def test_what_only_a_newer_control_plane_can_want_is_passed_over(hub: Hub, node: Node, fake: Assign) -> None:
+    """A launch that runs goes on, one that does not is not begun."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(fake("runs", slot=0))
+    await hub.until_state("runs", LaunchReport.READY)
+    await hub.want(fake("runs", slot=0, desired=7))
+    await hub.want(fake("new", slot=1, desired=7))
+    beats = hub.link.heartbeats
+    await hub.until(lambda: hub.link.heartbeats >= beats + 2)
+
+    assert hub.reports.keys() == {"runs"}
+    assert hub.reports["runs"].state == LaunchReport.READY
 
 
 async def test_a_node_with_more_than_can_be_said_is_linked_and_says_so(

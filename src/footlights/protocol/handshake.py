@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from footlights.agent.v1.agent_pb2 import Protocol
-from footlights.protocol.bounds import MAX_MESSAGE_BYTES
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES, PART_BYTES
 
 LEAST: Final = 1
 GREATEST: Final = 1
@@ -32,6 +32,11 @@ def ours() -> Protocol:
 def meets(theirs: Protocol) -> bool:
     """Say whether there is a version that both sides understand."""
     return theirs.least <= GREATEST and theirs.greatest >= LEAST
+
+
+def part_bytes(theirs: Protocol) -> int:
+    """Return how large the parts of a set may be that the other side is sent."""
+    return min(PART_BYTES, theirs.max_message_bytes or PART_BYTES)
 
 
 def shared(theirs: Protocol) -> frozenset[str]:

@@ -107,17 +107,20 @@ def hello_parts(hello: Hello) -> list[LinkRequest]:
 
 
 def assignment_parts(
-    launches: Sequence[tuple[Assignment, CarriedRecipe | None]], carried: CarriedRecipes
+    launches: Sequence[tuple[Assignment, CarriedRecipe | None]],
+    carried: CarriedRecipes,
+    *,
+    part_bytes: int = PART_BYTES,
 ) -> Iterator[LinkResponse]:
     """Yield a full set in parts, each recipe before the part that names it, and note those in ``carried``."""
-    part, room, fresh = Assignments(), PART_BYTES, 0
+    part, room, fresh = Assignments(), part_bytes, 0
     for assignment, recipe in launches:
         size = assignment.ByteSize() + _HEAD_BYTES
         # A recipe that is carried must not push out one that a part which waits names.
         if part.assignments and (size > room or fresh >= MAX_RECIPES // 2):
             part.part.last = False
             yield LinkResponse(assignments=part)
-            part, room, fresh = Assignments(), PART_BYTES, 0
+            part, room, fresh = Assignments(), part_bytes, 0
         if recipe is not None and recipe.digest not in carried:
             carried.add(recipe.digest)
             fresh += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from footlights.agent.v1 import agent_pb2
-from footlights.v1 import application_pb2
+from footlights.v1 import application_pb2, session_pb2
 from structlog.testing import capture_logs
 
 from footlights import errors
@@ -58,6 +58,45 @@ async def test_the_largest_set_of_assignments_goes_in_parts(plane: Control) -> N
     assert kinds.count("recipe") == 1
     assert kinds.count("assignments") > LAUNCHES * SECRETS * SECRET_CHARACTERS // PART_BYTES
     assert max(size for _, size in again.received) <= PART_BYTES + 100
+
+
+async def test_parts_are_as_small_as_an_agent_takes_them(plane: Control) -> None:
+    """It says the greatest message that it takes."""
+    agent = await plane.agent("node-a", gpu(slots=20))
+    for _ in range(20):
+        await plane.create()
+    await plane.place()
+    protocol = handshake.ours()
+    protocol.max_message_bytes = 500
+    again = await plane.new_agent("node-a", agent.token).open(
+        [gpu(slots=20)], hello={"protocol": protocol}, former=False
+    )
+
+    assert len(again.assigned) == 20
+    assert max(size for kind, size in again.received if kind == "assignments") <= 500
+
+
+async def test_an_assignment_that_no_message_may_carry_ends_its_session(plane: Control) -> None:
+    """Half a secret is no secret: its owner is told, and others on the node are begun."""
+    secrets = [
+        application_pb2.Argument(
+            name=f"secret_{number}", type=application_pb2.Argument.STRING, secret=True, max_length=SECRET_CHARACTERS
+        )
+        for number in range(40)
+    ]
+    await plane.apply(version("2.0.0", arguments=secrets))
+    agent = await plane.new_agent("node-a", await plane.token("NODE", "node-a")).open([gpu(slots=2)], former=False)
+    made = await plane.create(application_arguments={argument.name: "s" * SECRET_CHARACTERS for argument in secrets})
+    other = await plane.create()
+    await plane.place()
+    assert await agent.assignment(other.session_id)
+    stopped = await agent.assignment(made.session_id, "STOPPED")
+    await agent.report(stopped, "LOST")
+
+    ended = await plane.get(made.session_id)
+    assert (ended.state, ended.end_reason) == (State.FAILED, session_pb2.Session.LAUNCH_FAILED)
+    assert "secrets: 26" in ended.status_message
+    assert f"at most {2 << 20} are allowed" in ended.status_message
 
 
 async def test_an_agent_of_the_release_before_links_again_with_the_largest_set(plane: Control) -> None:

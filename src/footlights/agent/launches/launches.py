@@ -91,6 +91,10 @@ class Launches:
 
     def assign(self, assignment: Assignment) -> None:
         """Take in one assignment, new or changed. An older epoch than the one known is refused."""
+        if assignment.desired not in (Assignment.RUNNING, Assignment.STOPPED):
+            # A later release may want what this one cannot do: the launch stays as it is.
+            _log.warning("assignment_not_understood", launch_id=assignment.launch_id, desired=assignment.desired)
+            return
         runner = self._table.runner(assignment.launch_id)
         if runner is None:
             self._assign_unknown(assignment)

@@ -164,7 +164,7 @@ class Link:
         except Broken as error:
             meaning = _REFUSALS.get(error.code) if error.code else None
             refused = meaning is not None
-            if self._closing.is_set():
+            if self._closing.is_set() or self._parted == _SERVER_STOPPING:
                 _log.info("link_closed", server=self.server, code=error.code.name if error.code else "")
             else:
                 self._say(meaning or "the link is broken", str(error))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from footlights.agent.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+from footlights.protocol import handshake
 from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 REPORTS_BYTES: Final = PART_BYTES
 """Of all reports in a hello: servers keep it in memory, and those of the release before take messages of 4 MiB."""
-HEARTBEAT_BYTES: Final = PART_BYTES
 _log = structlog.get_logger(__name__)
 
 
@@ -63,6 +63,7 @@ class NodeProtocol:
         self._table, self._launches, self._supervisor = table, launches, supervisor
         self._left_out: list[str] = []
         self._turn = 0
+        self._heartbeat_bytes = PART_BYTES
 
     def hello(self) -> Hello:
         """Say who the node is, what it has, and every launch that it knows."""
@@ -83,8 +84,9 @@ class NodeProtocol:
         )
 
     def welcomed(self, welcome: Welcome) -> None:
-        """Remember the cluster."""
+        """Remember the cluster, and how much it takes at once."""
         self._cluster.learn(welcome)
+        self._heartbeat_bytes = handshake.part_bytes(welcome.protocol)
 
     def received(self, message: LinkResponse) -> None:
         """Have it done. A message that cannot be taken in is logged, and costs the link nothing."""
@@ -110,7 +112,7 @@ class NodeProtocol:
         """Say how all launches are that run, and those that have ended as many as fit, each in its turn."""
         found = list(self._reports(record for record in self._table.records if not record.state.final))
         ended = [record for record in self._table.records if record.state.final]
-        room = HEARTBEAT_BYTES - sum(report.ByteSize() for report in found)
+        room = self._heartbeat_bytes - sum(report.ByteSize() for report in found)
         first = self._turn % len(ended) if ended else 0
         for report in self._reports(ended[first:] + ended[:first]):
             room -= report.ByteSize()

@@ -63,6 +63,7 @@ class AgentLink:
         "_limits",
         "_monotonic",
         "_outbox",
+        "_part_bytes",
         "_reported",
         "_spoken",
         "_state",
@@ -86,12 +87,14 @@ class AgentLink:
         known: set[str],
         *,
         peer: str = "inproc:",
-        features: frozenset[str] = frozenset(),
+        protocol: agent_pb2.Protocol | None = None,
         interval_s: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.node, self.incarnation, self.epoch = node, incarnation, epoch
-        self.features = features
+        protocol = protocol or agent_pb2.Protocol()
+        self.features = features = handshake.shared(protocol)
+        self._part_bytes = handshake.part_bytes(protocol)
         self.peer, self.interval_s = peer, interval_s
         self._monotonic = monotonic
         self._touched = monotonic()
@@ -241,9 +244,10 @@ class AgentLink:
             self._state = LinkState.LIVE
         if handshake.PARTS not in self.features:
             return list(parts.former_set([launch.whole() for launch in fresh]))
-        if self._carried is None:
-            return list(parts.assignment_parts([(launch.whole(), None) for launch in fresh], parts.CarriedRecipes()))
-        return list(parts.assignment_parts([(launch.named(), launch.recipe) for launch in fresh], self._carried))
+        carried = self._carried
+        named = [(launch.whole(), None) if carried is None else (launch.named(), launch.recipe) for launch in fresh]
+        carried = carried or parts.CarriedRecipes()
+        return list(parts.assignment_parts(named, carried, part_bytes=self._part_bytes))
 
     def offer(self, running: Mapping[str, Fingerprint], found: Mapping[str, LaunchAssignment]) -> None:
         """Tell the agent what it was not told yet of what its node is to run; arguments as in ``full_set``."""

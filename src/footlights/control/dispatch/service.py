@@ -216,7 +216,7 @@ class AgentService:
             epoch,
             known,
             peer=peer,
-            features=handshake.shared(_protocol(hello)),
+            protocol=_protocol(hello),
             interval_s=interval_s,
             monotonic=self._registry.monotonic,
         )
