@@ -23,6 +23,8 @@ REDIRECT: Final = "redirect"
 """The agent dials the addresses that it is told."""
 FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT)
 
+_SETS: Final[dict[frozenset[str], frozenset[str]]] = {}
+
 
 def ours() -> Protocol:
     """Return what this release understands."""
@@ -41,4 +43,6 @@ def part_bytes(theirs: Protocol) -> int:
 
 def shared(theirs: Protocol) -> frozenset[str]:
     """Return the features that both sides understand."""
-    return frozenset(theirs.features) & frozenset(FEATURES)
+    found = frozenset(theirs.features) & frozenset(FEATURES)
+    # Thousands of links share the same few sets.
+    return _SETS.setdefault(found, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from footlights.agent.v1.agent_pb2 import (
@@ -42,7 +41,7 @@ class CarriedRecipes:
     __slots__ = ("_recipes",)
 
     def __init__(self) -> None:
-        self._recipes: OrderedDict[bytes, Recipe | None] = OrderedDict()
+        self._recipes: dict[bytes, Recipe | None] = {}
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._recipes
@@ -51,7 +50,7 @@ class CarriedRecipes:
         """Note that a recipe was carried."""
         self._recipes[digest] = recipe
         if len(self._recipes) > MAX_RECIPES:
-            self._recipes.popitem(last=False)
+            del self._recipes[next(iter(self._recipes))]
 
     def fill(self, assignment: Assignment) -> None:
         """Put its recipe in the place of an assignment's digest. Raises NotUnderstood where it was not carried."""
