@@ -26,7 +26,7 @@ coverage: dev ## Run all tests and print how much of src they cover, in this pro
 	@$(VENV)/python -m coverage report
 
 .PHONY: check
-check: dev ## Lint, types, layers, protos, generated code
+check: dev ## Lint, types, layers, protos, generated code, the contract
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check --quiet .
 	@$(VENV)/mypy src tests examples
@@ -35,10 +35,15 @@ check: dev ## Lint, types, layers, protos, generated code
 	@$(VENV)/buf format --diff --exit-code
 	@$(VENV)/buf breaking --against proto/released.binpb
 	@scripts/generate --check
+	@$(VENV)/python -m tests.contract --check
 
 .PHONY: generate
 generate: dev ## Write gen/ from proto/
 	@scripts/generate
+
+.PHONY: contract
+contract: generate ## Accept the contract as it is: write proto/contract.txt and the tables of docs/api-versions.md
+	@$(VENV)/python -m tests.contract
 
 .PHONY: stages
 stages: dev ## Build the sample stages of the viewer (examples/stages)

@@ -3,59 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
 import pytest
-from footlights.agent.v1 import agent_pb2, recipe_pb2
-from footlights.agent.v1 import node_pb2 as link_node_pb2
-from footlights.replica.v1 import replica_pb2
-from footlights.v1 import (
-    application_pb2,
-    node_pb2,
-    permission_pb2,
-    profile_pb2,
-    session_pb2,
-    token_pb2,
-)
+from footlights.v1 import permission_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
 
 from footlights.auth.roles import PERMISSIONS
 from footlights.control.assembly import REST_SERVICES, SERVICES
 from footlights.gateway import Binding, routes
 from footlights.gateway.options import Options
+from tests.contract import descriptors, golden
 
-FILES: list[FileDescriptor] = [
-    module.DESCRIPTOR
-    for module in (
-        agent_pb2,
-        link_node_pb2,
-        recipe_pb2,
-        application_pb2,
-        node_pb2,
-        profile_pb2,
-        replica_pb2,
-        session_pb2,
-        token_pb2,
-    )
-]
-METHODS: list[MethodDescriptor] = [
-    method for file in FILES for service in file.services_by_name.values() for method in service.methods
-]
-IMAGE = Path(__file__).parents[1] / "gen" / "footlights" / "v1" / "footlights.binpb"
-
-
-def _enums() -> Iterator[EnumDescriptor]:
-    for file in FILES:
-        yield from file.enum_types_by_name.values()
-        pending = list(file.message_types_by_name.values())
-        while pending:
-            message = pending.pop()
-            yield from message.enum_types
-            pending += message.nested_types
+FILES = descriptors.files()
+METHODS = descriptors.methods()
 
 
 def _http(method: MethodDescriptor) -> bool:
@@ -87,13 +51,29 @@ def test_every_permission_that_a_role_holds_is_asked_for_somewhere() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+def test_every_rpc_decides_whether_it_may_be_repeated(method: MethodDescriptor) -> None:
+    """GET has no side effects; what is not repeatable by itself takes a request_id, or is a link."""
+    options = method.GetOptions()
+
+    assert options.HasField("idempotency_level")
+    if any(verb == "GET" for verb, *_ in golden.bindings(method)):
+        assert options.idempotency_level == options.NO_SIDE_EFFECTS
+    if options.idempotency_level == options.IDEMPOTENCY_UNKNOWN:
+        assert "request_id" in method.input_type.fields_by_name or method.client_streaming
+    if options.idempotency_level == options.NO_SIDE_EFFECTS:
+        assert "request_id" not in method.input_type.fields_by_name
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
 def test_every_rpc_but_the_link_has_a_rest_form(method: MethodDescriptor) -> None:
     """Agents and replicas speak gRPC only; people have both."""
     assert _http(method) == (method.containing_service.full_name in REST_SERVICES)
     assert _http(method) == (method.containing_service.name not in ("AgentService", "ReplicaService"))
 
 
-@pytest.mark.parametrize("enum", list(_enums()), ids=lambda enum: enum.full_name)
+@pytest.mark.parametrize(
+    "enum", [enum for file in FILES for enum in descriptors.enums(file)], ids=lambda enum: enum.full_name
+)
 def test_every_enums_zero_is_unspecified(enum: EnumDescriptor) -> None:
     """So that absent is never mistaken for a value (AIP-126)."""
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", enum.name).upper()
@@ -105,60 +85,21 @@ def test_every_enums_zero_is_unspecified(enum: EnumDescriptor) -> None:
 # Comments
 
 
-def _image() -> list[descriptor_pb2.FileDescriptorProto]:
-    image = descriptor_pb2.FileDescriptorSet.FromString(IMAGE.read_bytes())
-    return [file for file in image.file if file.name.startswith("footlights/")]
-
-
-def _elements(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every service, RPC, message, field, enum, value and extension, with its path (descriptor.proto, Location)."""
-    for s, service in enumerate(file.service):
-        yield service.name, (6, s)
-        yield from ((f"{service.name}.{method.name}", (6, s, 2, m)) for m, method in enumerate(service.method))
-    for e, extension in enumerate(file.extension):
-        yield extension.name, (7, e)
-    for e, enum in enumerate(file.enum_type):
-        yield from _enum(enum, (5, e), "")
-    for m, message in enumerate(file.message_type):
-        yield from _message(message, (4, m), "")
-
-
-def _message(
-    message: descriptor_pb2.DescriptorProto, path: tuple[int, ...], above: str
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    if message.options.map_entry:
-        return
-    name = f"{above}{message.name}"
-    yield name, path
-    yield from ((f"{name}.{field.name}", (*path, 2, f)) for f, field in enumerate(message.field))
-    yield from ((f"{name}.{oneof.name}", (*path, 8, o)) for o, oneof in enumerate(message.oneof_decl)
-                if not oneof.name.startswith("_"))  # fmt: skip
-    for n, nested in enumerate(message.nested_type):
-        yield from _message(nested, (*path, 3, n), f"{name}.")
-    for e, enum in enumerate(message.enum_type):
-        yield from _enum(enum, (*path, 4, e), f"{name}.")
-
-
-def _enum(
-    enum: descriptor_pb2.EnumDescriptorProto, path: tuple[int, ...], above: str
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{above}{enum.name}", path
-    yield from ((f"{above}{enum.name}.{value.name}", (*path, 2, v)) for v, value in enumerate(enum.value))
-
-
-@pytest.mark.parametrize("file", _image(), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", descriptors.image(), ids=lambda file: file.name)
 def test_everything_is_commented_in_a_sentence(file: descriptor_pb2.FileDescriptorProto) -> None:
     """The comments are the reference that users read in OpenAPI and in their editor (AIP-192)."""
     comments = {tuple(location.path): location.leading_comments.strip() for location in file.source_code_info.location}
 
-    missing = [name for name, path in _elements(file) if not comments.get(path, "")]
-    unfinished = [name for name, path in _elements(file) if comments.get(path, "") and comments[path][-1] not in ".`:"]
+    missing = [name for name, path in descriptors.elements(file) if not comments.get(path, "")]
+    unfinished = [
+        name for name, path in descriptors.elements(file) if comments.get(path, "") and comments[path][-1] not in ".`:"
+    ]
 
     assert missing == []
     assert unfinished == []
 
 
-@pytest.mark.parametrize("file", _image(), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", descriptors.image(), ids=lambda file: file.name)
 def test_a_fields_behaviour_is_what_its_comment_says_first(file: descriptor_pb2.FileDescriptorProto) -> None:
     """``Required.``, ``Optional.`` or ``Output only.``, and the option that enforces it (AIP-203)."""
     words: dict[int, tuple[str, ...]] = {
@@ -167,7 +108,7 @@ def test_a_fields_behaviour_is_what_its_comment_says_first(file: descriptor_pb2.
         field_behavior_pb2.OUTPUT_ONLY: ("Output only",),
     }
     comments = {tuple(location.path): location.leading_comments.strip() for location in file.source_code_info.location}
-    fields = {path: name for name, path in _elements(file)}
+    fields = {path: name for name, path in descriptors.elements(file)}
     wrong = [
         fields[4, m, 2, f]
         for m, message in enumerate(file.message_type)
@@ -177,6 +118,54 @@ def test_a_fields_behaviour_is_what_its_comment_says_first(file: descriptor_pb2.
     ]
 
     assert wrong == []
+
+
+PUBLIC = descriptors.public_methods()
+COMMENTS = descriptors.comments()
+REPEATABLE = {"NO_SIDE_EFFECTS": "yes", "IDEMPOTENT": "yes", "IDEMPOTENCY_UNKNOWN": "with request_id"}
+EXPECTED_OF_FIELDS = {
+    "etag": "ETAG_MISMATCH",
+    "filter": "INVALID_FILTER",
+    "page_token": "INVALID_PAGE_TOKEN",
+    "request_id": "REQUEST_ID_REUSED",
+}
+ANNOUNCED = {
+    *("ABOVE_LIMIT", "CURSOR_GONE", "EMPTY_RESOURCE", "ETAG_MISMATCH", "INVALID_FILTER", "INVALID_PAGE_TOKEN"),
+    *("RELEASE_NOT_FOUND", "RELEASE_VERSION_MISSING", "SESSION_NOT_PENDING"),
+}
+"""Reasons of the calls of this release whose handlers are still to come."""
+
+
+def _reasons() -> set[str]:
+    """All reasons: those of the enum, and until there is one, those that the source names."""
+    for file in FILES:
+        if "ErrorReason" in file.enum_types_by_name:
+            return {value.name for value in file.enum_types_by_name["ErrorReason"].values}
+    source = [file.read_text() for file in (Path(__file__).parents[1] / "src" / "footlights").rglob("*.py")]
+    return {
+        name
+        for text in source
+        for name in re.findall(r'reason = "([A-Z_]+)"|reason="([A-Z_]+)"', text)
+        for name in name
+    }
+
+
+@pytest.mark.parametrize("method", PUBLIC, ids=lambda method: method.full_name)
+def test_an_rpc_says_its_errors_its_permission_and_whether_it_may_be_repeated(method: MethodDescriptor) -> None:
+    """In the last lines of its comment, which agree with its options and the fields of its request."""
+    text, _, facts = COMMENTS[method.full_name].partition("\n\n")
+    found = re.fullmatch(r"Errors: (.*)\. Permission: (.*)\. Repeatable: (.*)\.", " ".join(facts.split()))
+    assert text.strip()
+    assert found, facts
+    errors = [] if found[1] == "none of its own" else found[1].split(", ")
+    options = method.GetOptions()
+
+    assert found[2] == options.Extensions[permission_pb2.permission]
+    assert found[3] == REPEATABLE[options.IdempotencyLevel.Name(options.idempotency_level)]
+    assert set(errors) <= _reasons() | ANNOUNCED
+    assert len(errors) == len(set(errors))
+    for field, reason in EXPECTED_OF_FIELDS.items():
+        assert (reason in errors) == (field in method.input_type.fields_by_name), reason
 
 
 # Paths
@@ -200,7 +189,12 @@ def test_every_path_that_two_rpcs_can_match_is_known() -> None:
         if any(_matches(first, path) and _matches(second, path) for path in _examples(first) | _examples(second)):
             overlaps.add((first.http_method, first.rpc.name, second.rpc.name))
 
-    assert overlaps == {("GET", "GetSession", "WatchSession"), ("GET", "GetSession", "TailSessionLog")}
+    assert overlaps == {
+        ("GET", "GetSession", "FollowSessions"),
+        ("GET", "GetSession", "TailSessionLog"),
+        ("GET", "GetStream", "WatchSession"),
+        ("GET", "GetStream", "TailSessionLog"),
+    }
 
 
 def _matches(binding: Binding, path: str) -> bool:
@@ -213,25 +207,41 @@ def _matches(binding: Binding, path: str) -> bool:
 
 
 def test_a_verb_reaches_its_own_rpc() -> None:
-    """``/stream/x:watch`` is WatchSession, never GetSession of a session called ``x:watch``."""
+    """``/v1/sessions/x:watch`` is FollowSessions, never GetSession of a session called ``x:watch``."""
     from footlights.gateway.routing.router import Router
 
     router = Router(routes(REST_SERVICES, Options(allow_delete_body=True)))
     expected = {
-        ("GET", "/stream"): "ListSessions",
+        ("GET", "/v1/sessions"): "ListSessions",
+        ("GET", "/v1/sessions:watch"): "FollowSessions",
+        ("GET", "/v1/sessions/x"): "GetSession",
+        ("GET", "/v1/sessions/x:watch"): "FollowSessions",
+        ("GET", "/v1/sessions/x:tailLog"): "TailSessionLog",
+        ("GET", "/v1/sessions/x/log"): "GetSessionLog",
+        ("POST", "/v1/sessions"): "CreateSession",
+        ("POST", "/v1/sessions:explain"): "ExplainPlacement",
+        ("POST", "/v1/sessions/x:connect"): "ConnectSession",
+        ("POST", "/v1/sessions/x:extend"): "ExtendSession",
+        ("PATCH", "/v1/sessions/x"): "UpdateSession",
+        ("DELETE", "/v1/sessions/x"): "TerminateSession",
+        ("GET", "/stream"): "ListStreams",
         ("GET", "/stream:watch"): "WatchSessions",
-        ("GET", "/stream/x"): "GetSession",
+        ("GET", "/stream/x"): "GetStream",
         ("GET", "/stream/x:watch"): "WatchSession",
         ("GET", "/stream/x:tailLog"): "TailSessionLog",
         ("GET", "/stream/x/log"): "GetSessionLog",
-        ("POST", "/stream"): "CreateSession",
+        ("POST", "/stream"): "CreateStream",
         ("POST", "/stream:explain"): "ExplainPlacement",
         ("POST", "/stream/x:connect"): "ConnectSession",
         ("POST", "/stream/x:extend"): "ExtendSession",
-        ("DELETE", "/stream"): "TerminateSession",
-        ("DELETE", "/stream/x"): "TerminateSession",
+        ("DELETE", "/stream"): "TerminateStream",
+        ("DELETE", "/stream/x"): "TerminateStream",
         ("GET", "/applications/a/versions/1.0.0"): "GetVersion",
         ("PUT", "/applications/a/releases/default"): "SetRelease",
+        ("GET", "/v1/applications/a/releases/default"): "GetRelease",
+        ("PATCH", "/v1/applications/a/releases/default"): "UpdateRelease",
+        ("PATCH", "/v1/nodes/a.example.com"): "UpdateNode",
+        ("POST", "/v1/nodes/a.example.com:drain"): "DrainNode",
         ("POST", "/nodes/a.example.com:drain"): "DrainNode",
         ("DELETE", "/nodes/a"): "ForgetNode",
         ("GET", "/caller"): "GetCaller",

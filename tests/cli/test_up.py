@@ -105,7 +105,7 @@ def test_it_streams_and_ends_without_a_trace(up: Up) -> None:
     curl, console = up.out.splitlines()
 
     found = re.fullmatch(
-        r"curl -H 'Authorization: Bearer (fl_\w+)' (http://127\.0\.0\.1:\d+)/stream "
+        r"curl -H 'Authorization: Bearer (fl_\w+)' (http://127\.0\.0\.1:\d+)/v1/sessions "
         r"-H 'Content-Type: application/json' -d '\{\"application\":\"usd-viewer\"\}'",
         curl,
     )
@@ -117,7 +117,7 @@ def test_it_streams_and_ends_without_a_trace(up: Up) -> None:
     assert token not in up.err
     assert "software" in up.err
 
-    request = urllib.request.Request(f"{origin}/stream", headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(f"{origin}/v1/sessions", headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert json.load(answer)["items"] == []
     assert up.cli("sessions", "show", "nobody").returncode == 3
@@ -180,5 +180,5 @@ def test_busy_ports_are_replaced(tmp_path: Path) -> None:
             process.terminate()
             assert process.wait(60) == 0
 
-    assert "/stream" in line
+    assert "/v1/sessions" in line
     assert f":{ports[0]}/" not in line

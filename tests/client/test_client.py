@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
 import pytest
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, profile_pb2, session_pb2, token_pb2
 from google.protobuf import message_factory
 
 from footlights.client import Client, DeadlineExceeded, SessionOver
-from footlights.client.connection import SERVICE_CONFIG
 from footlights.errors import (
     BY_CODE,
     Conflict,
@@ -136,58 +134,6 @@ async def test_an_invalid_argument_names_its_field_here_too(standin: Standin, cl
     assert (caught.value.field, caught.value.problem) == ("limit", "0 is below 1. Give 1 to 1000.")
 
 
-async def test_unavailable_is_tried_again_where_that_is_safe(standin: Standin, client: Client) -> None:
-    """A list that meets UNAVAILABLE twice succeeds; a deletion is not repeated."""
-    answers = itertools.chain([Unavailable("no"), Unavailable("no")], itertools.repeat(node_pb2.ListNodesResponse()))
-
-    def flaky(_: Any) -> Any:
-        answer = next(answers)
-        if isinstance(answer, Error):
-            raise answer
-        return answer
-
-    standin.on("ListNodes", flaky)
-    standin.on("DeleteApplication", Unavailable("no"))
-
-    await client.nodes.list()
-    with pytest.raises(Unavailable):
-        await client.applications.delete("a")
-
-    assert len(standin.requests("ListNodes")) == 3
-    assert len(standin.requests("DeleteApplication")) == 1
-
-
-async def test_a_repeated_creation_is_the_same_creation(standin: Standin, client: Client) -> None:
-    """A creation without a request_id is given one, the same in every try; a given one is kept."""
-    tries = itertools.count()
-
-    def flaky(_: Any) -> Any:
-        if next(tries) < 2:
-            raise Unavailable("no")
-        return S(session_id="s1")
-
-    standin.on("CreateSession", flaky)
-    request = session_pb2.CreateSessionRequest(application="a")
-
-    await client.sessions.create(request)
-    ids = [seen.request_id for seen in standin.requests("CreateSession")]
-    await client.sessions.create(session_pb2.CreateSessionRequest(application="a", request_id="mine"))
-
-    assert len(ids) == 3
-    assert len(set(ids)) == 1
-    assert len(ids[0]) >= 16
-    assert request.request_id == ""
-    assert standin.requests("CreateSession")[-1].request_id == "mine"
-
-
-def test_the_service_config_names_only_what_exists() -> None:
-    """A misspelt method would silently lose its retries."""
-    (config,) = json.loads(SERVICE_CONFIG)["methodConfig"]
-    known = {(method.containing_service.full_name, name) for name, method in METHODS.items()}
-
-    assert {(name["service"], name["method"]) for name in config["name"]} < known
-
-
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
     """A refused connection is Unavailable with SERVER_UNREACHABLE, and not a wait without end."""
     async with asyncio.timeout(20), Client.connect("127.0.0.1:1", "t") as client:
@@ -284,7 +230,7 @@ async def test_a_watch_survives_a_lost_connection(standin: Standin, client: Clie
 
 
 async def test_a_watch_of_what_is_not_there_fails_at_once(standin: Standin, client: Client) -> None:
-    """NOT_FOUND, a bad token and a server that is not there are raised and not retried."""
+    """NOT_FOUND, a bad token and a server that does not answer are raised: only a watch that ran is resumed."""
     for error in (NotFound("no"), Unauthenticated("no"), Unavailable("no"), Conflict("no")):
         standin.on("WatchSession", error)
         with pytest.raises(type(error)):

@@ -29,7 +29,11 @@ def furnish(stand_in: StandIn) -> None:
     starting = [{"stage": stage, "time": stamp(minutes=-0.1)} for stage in ("QUEUED", "PLACED", "PROCESS_UP")]
     place: Json = {"node": "stage-c", "device_name": "NVIDIA L40S", "launch_count": 1}
     stand_in.add("kit-explorer", username="edsger", state="STARTING", timeline=starting, **place)
-    queue = {"position": 1, "eta": "95s", "reasons": ["NO_SLOT: 9 devices"]}
+    queue = {
+        "position": 1,
+        "estimated_wait_duration": "95s",
+        "wait_reasons": [{"reason": "NO_SLOT", "device_count": 9}],
+    }
     stand_in.add("huge", username="barbara", queue=queue)
     ends = [("CRASHED", "FAILED"), ("USER_TERMINATED", "TERMINATED"), ("IDLE_TIMEOUT", "TERMINATED")]
     messages = {"CRASHED": "the application exited with status 139", "IDLE_TIMEOUT": "no input for 15 min"}

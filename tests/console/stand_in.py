@@ -83,29 +83,29 @@ class StandIn(State):
             routes=[
                 Route("/", home),
                 Mount("/console", app=console()),
-                get("/caller", self.get_caller),
-                get("/stream:watch", self.watch),
-                get("/stream", self.list_sessions),
-                post("/stream:explain", self.explain),
-                post("/stream", self.create),
-                post("/stream/{id}:connect", self.connect),
-                post("/stream/{id}:extend", self.extend),
-                get("/stream/{id}:tailLog", self.tail_log),
-                get("/stream/{id}/log", self.get_log),
-                Route("/stream/{id}/whep", self.offer, methods=["POST"]),
-                Route("/stream/{id}/whep/{resource}", self.hang_up, methods=["DELETE"]),
-                get("/stream/{id}", self.get_session),
-                Route("/stream/{id}", answer(self.terminate), methods=["DELETE"]),
-                get("/applications", self.list_applications),
-                get("/applications/{application}", self.get_application),
-                get("/applications/{application}/versions", self.list_versions),
-                get("/applications/{application}/releases", self.list_releases),
-                get("/profiles", self.list_profiles),
-                get("/nodes", self.list_nodes),
-                post("/nodes/{node}:{verb}", self.change_node),
-                get("/tokens", self.list_tokens),
-                post("/tokens", self.create_token),
-                Route("/tokens/{id}", answer(self.revoke_token), methods=["DELETE"]),
+                get("/v1/caller", self.get_caller),
+                get("/v1/sessions:watch", self.watch),
+                get("/v1/sessions", self.list_sessions),
+                post("/v1/sessions:explain", self.explain),
+                post("/v1/sessions", self.create),
+                post("/v1/sessions/{id}:connect", self.connect),
+                post("/v1/sessions/{id}:extend", self.extend),
+                get("/v1/sessions/{id}:tailLog", self.tail_log),
+                get("/v1/sessions/{id}/log", self.get_log),
+                Route("/v1/sessions/{id}/whep", self.offer, methods=["POST"]),
+                Route("/v1/sessions/{id}/whep/{resource}", self.hang_up, methods=["DELETE"]),
+                get("/v1/sessions/{id}", self.get_session),
+                Route("/v1/sessions/{id}", answer(self.terminate), methods=["DELETE"]),
+                get("/v1/applications", self.list_applications),
+                get("/v1/applications/{application}", self.get_application),
+                get("/v1/applications/{application}/versions", self.list_versions),
+                get("/v1/applications/{application}/releases", self.list_releases),
+                get("/v1/profiles", self.list_profiles),
+                get("/v1/nodes", self.list_nodes),
+                post("/v1/nodes/{node}:{verb}", self.change_node),
+                get("/v1/tokens", self.list_tokens),
+                post("/v1/tokens", self.create_token),
+                Route("/v1/tokens/{id}", answer(self.revoke_token), methods=["DELETE"]),
             ],
         )
 
@@ -155,7 +155,7 @@ class StandIn(State):
             and query.get("application", one["application"]) == one["application"]
             and query.get("username", one["username"]) == one["username"]
         ]
-        found.sort(key=lambda one: str(one["created_time"]), reverse=query.get("order") == "DESC")
+        found.sort(key=lambda one: str(one["created_time"]), reverse=query.get("order_by") == "created_time desc")
         limit, start = int(query.get("limit", 50)), int(query.get("page_token") or 0)
         more = str(start + limit) if start + limit < len(found) else ""
         return JSONResponse(
@@ -170,17 +170,23 @@ class StandIn(State):
         )
 
     async def watch(self, request: Request, caller: Json) -> Response:
-        after = int(request.query_params.get("after_revision", 0))
+        after = int(request.query_params.get("cursor") or 0)
+
+        def frame(change: str, session: Json | None, cursor: int) -> str:
+            return json.dumps({"result": {"change": change, "session": session, "cursor": str(cursor)}}) + "\n"
 
         async def lines() -> AsyncIterator[str]:
-            seen, cut = after, self._cut
+            seen, cut, synced = after, self._cut, False
             while not cut.is_set():
                 changed = self._changed
-                fresh = sorted(self._visible(caller), key=lambda one: int(one["revision"]))
-                for session in fresh:
-                    if int(session["revision"]) > seen and (after or session["state"] not in ENDED or seen):
-                        yield json.dumps({"result": session}) + "\n"
-                seen = max([seen, *(int(one["revision"]) for one in fresh)])
+                for session in sorted(self._visible(caller), key=lambda one: int(one["revision"])):
+                    if int(session["revision"]) > seen:
+                        seen = int(session["revision"])
+                        if after or synced or session["state"] not in ENDED:
+                            yield frame("SET", session, seen)
+                if not synced:
+                    synced = True
+                    yield frame("SYNCED", None, seen)
                 await changed.wait()
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
@@ -209,7 +215,7 @@ class StandIn(State):
         members = {"request_id": body.get("request_id", ""), "application_arguments": arguments}
         session = self.add(application, username=caller["subject"], **members)
         self._spawn(self._live(session))
-        return JSONResponse(session, 202, {"Location": f"/stream/{session['session_id']}"})
+        return JSONResponse(session, 202, {"Location": f"/v1/sessions/{session['session_id']}"})
 
     async def get_session(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)
@@ -218,15 +224,16 @@ class StandIn(State):
     async def terminate(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)
         self._spawn(self._end(session))
-        return JSONResponse({"session_id": session["session_id"], "status": "deleted", "satus": "deleted"})
+        return JSONResponse(session, 202)
 
     async def extend(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)
-        whole = seconds(session["max_duration"]) + seconds((await request.json())["extend_by"])
+        limits = session["limits"]
+        whole = seconds(limits["max_duration"]) + seconds((await request.json())["extend_by"])
         if whole > 28800:
             message = "extend_by would make it 12 h in all; the version allows 8 h"
             raise Refusal(400, 9, message, "MAX_DURATION_EXCEEDED", field="extend_by")
-        self.change(session, max_duration=f"{whole}s")
+        self.change(session, limits=limits | {"max_duration": f"{whole}s"})
         return JSONResponse(session)
 
     async def explain(self, request: Request, _: Json) -> Response:
@@ -253,13 +260,15 @@ class StandIn(State):
             message = "" if fits else "no device fits"
             nodes.append({"node": node["node"], "reason": reason, "message": message, "devices": devices})
         answer: Json = {"fits": not huge, "node": "" if huge else nodes[0]["node"], "device": "", "nodes": nodes}
-        return JSONResponse(answer | ({"queue_position": 3, "eta": "252s"} if huge else {"queue_position": 0}))
+        return JSONResponse(
+            answer | ({"queue_position": 3, "estimated_wait_duration": "252s"} if huge else {"queue_position": 0})
+        )
 
     async def connect(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)
         if session["state"] not in {"READY", "ACTIVE"}:
             raise Refusal(400, 9, f"session is {session['state']}; connect when it is READY", "INVALID_STATE")
-        url = f"{self.public or request.base_url}stream/{session['session_id']}/whep"
+        url = f"{self.public or request.base_url}v1/sessions/{session['session_id']}/whep"
         expire = stamp(minutes=5)
         grant = f"grant-{session['session_id']}"
         return JSONResponse(
@@ -277,7 +286,7 @@ class StandIn(State):
         if not any(one["stage"] == "FIRST_VIEWER" for one in session["timeline"]):
             self.reach(session, "FIRST_VIEWER")
         self.change(session, state="ACTIVE", viewers=1)
-        location = f"/stream/{session['session_id']}/whep/{resource}"
+        location = f"/v1/sessions/{session['session_id']}/whep/{resource}"
         return Response(answer, 201, {"Location": location}, media_type="application/sdp")
 
     async def hang_up(self, request: Request) -> Response:
@@ -339,13 +348,14 @@ class StandIn(State):
             if "utilization_percent" in device and device["slots_leased"]:
                 wave = datetime.now(UTC).timestamp() / 4 + position * 1.7
                 device["utilization_percent"] = int(52 + 24 * (wave % 2 - 1) + 15 * ((wave * 2.3) % 1))
-        return JSONResponse({"items": self._nodes, "brake": self.brake})
+        return JSONResponse({"items": self._nodes, "next_page_token": "", "brake": self.brake})
 
     async def change_node(self, request: Request, _: Json) -> Response:
         states = {"cordon": "CORDONED", "uncordon": "READY", "drain": "DRAINING"}
         for node in self._nodes:
             if node["node"] == request.path_params["node"]:
                 node["state"] = states[request.path_params["verb"]]
+                node["scheduling"] = {"cordoned": node["state"] != "READY", "draining": node["state"] == "DRAINING"}
                 return JSONResponse(node)
         raise Refusal(404, 5, "node does not exist", "RESOURCE_NOT_FOUND")
 

@@ -82,8 +82,7 @@ class State:
             "priority": 0,
             "labels": {},
             "request_id": "",
-            "max_duration": "14400s",
-            "idle_timeout": "900s",
+            "limits": {"max_duration": "14400s", "idle_timeout": "900s"},
             "log_tail": [],
             "launch_count": 0,
         }
@@ -106,8 +105,12 @@ class State:
     async def _live(self, session: Json) -> None:
         log = self.logs[session["session_id"]]
         if session["application"] == "huge":
-            reasons = ["NO_SLOT: 9 devices", "MEMORY: 4 devices need 80 GiB free", "CORDONED: 1 node"]
-            self.change(session, queue={"position": 3, "eta": "252s", "reasons": reasons})
+            reasons = [
+                {"reason": "NO_SLOT", "device_count": 9, "node_count": 0, "message": "NO_SLOT: 9 devices"},
+                {"reason": "MEMORY", "device_count": 4, "node_count": 0, "message": "MEMORY: 4 devices"},
+                {"reason": "CORDONED", "device_count": 0, "node_count": 1, "message": "CORDONED: 1 node"},
+            ]
+            self.change(session, queue={"position": 3, "estimated_wait_duration": "252s", "wait_reasons": reasons})
             return
         await asyncio.sleep(self.pace)
         node = self._nodes[0]

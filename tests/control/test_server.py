@@ -1,6 +1,6 @@
 """The server process from its start to its end, in the test's own loop.
 
-Covers `listeners`; stopping under load is in tests/system/test_stopping.
+Stopping under load is in tests/system/test_stopping.
 """
 
 from __future__ import annotations

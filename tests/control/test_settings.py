@@ -48,6 +48,7 @@ def test_the_defaults_are_well() -> None:
         ({"retention_days": 10**9}, "retention_days", "must be from 1 to 3650"),
         ({"grant_ttl_s": 0}, "grant_ttl_s", "(got 0)"),
         ({"turn_ttl_s": 0}, "turn_ttl_s", "(got 0)"),
+        ({"max_connection_age_s": 0}, "max_connection_age_s", "must be from 1 to 1.728e+06 (got 0)"),
         ({"roles": ("api,web",)}, "roles", "unknown value 'web'; choose from api, frontdoor, hub, loops"),
         ({"roles": ("api",)}, "roles", "only one process can use SQLite"),
         ({"turn_urls": ("stun:a:1",), "turn_secret_file": HERE}, "turn_urls", "must start with turn: or turns:"),

@@ -205,12 +205,18 @@ async def test_plain_http_on_the_sockets_route_says_what_it_is(door: Door) -> No
 
 
 async def test_owns_tells_its_routes_from_the_rest(door: Door) -> None:
-    """Exactly the two routes are the front door's."""
+    """Exactly the two routes are the front door's, below sessions and below streams."""
     app = door.app()
     paths = {
         "/stream/s1/whep": True,
         "/stream/s1/whep/r": True,
         "/stream/s1/sign_in": True,
+        "/v1/sessions/s1/whep": True,
+        "/v1/sessions/s1/whep/r": True,
+        "/v1/sessions/s1/sign_in": True,
+        "/v1/sessions/s1": False,
+        "/v1/sessions/s1:watch": False,
+        "/sessions/s1/whep": False,
         "/stream": False,
         "/stream/s1": False,
         "/stream/s1/log": False,

@@ -25,8 +25,8 @@ def bearer(grant: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {grant}", **SDP}
 
 
-async def offer(client: httpx2.AsyncClient, grant: str) -> httpx2.Response:
-    return await client.post("/stream/s1/whep", content="v=0 offer", headers=bearer(grant))
+async def offer(client: httpx2.AsyncClient, grant: str, *, session: str = "/stream/s1") -> httpx2.Response:
+    return await client.post(f"{session}/whep", content="v=0 offer", headers=bearer(grant))
 
 
 def reason(response: httpx2.Response) -> str:
@@ -36,14 +36,17 @@ def reason(response: httpx2.Response) -> str:
     return str(info["reason"])
 
 
+@pytest.mark.parametrize("session", ["/stream/s1", "/v1/sessions/s1"])
 async def test_an_offer_is_answered_and_its_location_leads_back_here(
-    door: Door, client: httpx2.AsyncClient, application: Application
+    door: Door, client: httpx2.AsyncClient, application: Application, session: str
 ) -> None:
-    """The SDP, the ETag and the ICE links pass; the Location is the front door's; nothing of the node shows."""
-    response = await offer(client, door.grant())
+    """The SDP, the ETag and the ICE links pass; the Location is below the path asked for; nothing of the node shows."""
+    response = await offer(client, door.grant(), session=session)
 
     assert (response.status_code, response.text) == (201, "v=0 answer")
-    assert response.headers["location"].startswith("/stream/s1/whep/r-1.")
+    assert response.headers["location"].startswith(f"{session}/whep/r-1.")
+    deleted = await client.delete(response.headers["location"], headers=bearer(door.grant()))
+    assert deleted.status_code == 200
     assert response.headers["etag"] == '"e1"'
     assert response.headers["link"] == '<stun:stun.example:3478>; rel="ice-server"'
     assert "x-node" not in response.headers

@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class ApplicationServiceStub:
     """Manages the applications that can be streamed, their versions and their releases.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def __init__(self, channel):
@@ -104,10 +106,16 @@ class ApplicationServiceStub:
 
 class ApplicationServiceServicer:
     """Manages the applications that can be streamed, their versions and their releases.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def ListApplications(self, request, context):
         """Lists applications.
+
+        Errors: INVALID_PAGE_TOKEN.
+        Permission: applications.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +123,10 @@ class ApplicationServiceServicer:
 
     def GetApplication(self, request, context):
         """Gets one application.
+
+        Errors: APPLICATION_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,6 +135,10 @@ class ApplicationServiceServicer:
     def ApplyApplication(self, request, context):
         """Applies a manifest, completely or not at all: creates the application, versions and releases that
         do not exist, and re-points releases. An existing version must be equal.
+
+        Errors: VERSION_INVALID, VERSION_EXISTS, RELEASE_VERSION_MISSING, EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +146,10 @@ class ApplicationServiceServicer:
 
     def DeleteApplication(self, request, context):
         """Deletes an application with its versions and releases. Refused while a session of it is alive.
+
+        Errors: APPLICATION_NOT_FOUND, SESSIONS_ALIVE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +157,10 @@ class ApplicationServiceServicer:
 
     def ListVersions(self, request, context):
         """Lists an application's versions, newest first by semantic version.
+
+        Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        Permission: applications.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +168,10 @@ class ApplicationServiceServicer:
 
     def GetVersion(self, request, context):
         """Gets one version.
+
+        Errors: VERSION_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,6 +179,10 @@ class ApplicationServiceServicer:
 
     def CreateVersion(self, request, context):
         """Creates a version. Versions are immutable; a version is a command on every node.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_INVALID, VERSION_EXISTS, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,6 +190,10 @@ class ApplicationServiceServicer:
 
     def DeleteVersion(self, request, context):
         """Deletes a version that no release points at and no living session runs.
+
+        Errors: VERSION_NOT_FOUND, VERSION_IN_USE, SESSIONS_ALIVE, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,6 +201,10 @@ class ApplicationServiceServicer:
 
     def ListReleases(self, request, context):
         """Lists an application's releases.
+
+        Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        Permission: applications.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +212,10 @@ class ApplicationServiceServicer:
 
     def GetRelease(self, request, context):
         """Gets one release, with its history.
+
+        Errors: RELEASE_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +223,10 @@ class ApplicationServiceServicer:
 
     def UpdateRelease(self, request, context):
         """Changes a release that exists.
+
+        Errors: RELEASE_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,6 +234,10 @@ class ApplicationServiceServicer:
 
     def SetRelease(self, request, context):
         """Points a release at a version; creates the release if needed.
+
+        Errors: APPLICATION_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,6 +245,10 @@ class ApplicationServiceServicer:
 
     def DeleteRelease(self, request, context):
         """Deletes a release. The version it points at stays.
+
+        Errors: RELEASE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,6 +332,8 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ApplicationService:
     """Manages the applications that can be streamed, their versions and their releases.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @staticmethod

@@ -27,77 +27,214 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApplicationServiceStub:
-    """Manages the applications that can be streamed, their versions and their releases."""
+    """Manages the applications that can be streamed, their versions and their releases.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApplicationServiceAsyncStub: ...
     ListApplications: _grpc.UnaryUnaryMultiCallable[_application_pb2.ListApplicationsRequest, _application_pb2.ListApplicationsResponse]
-    """Lists applications."""
+    """Lists applications.
+
+    Errors: INVALID_PAGE_TOKEN.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     GetApplication: _grpc.UnaryUnaryMultiCallable[_application_pb2.GetApplicationRequest, _application_pb2.Application]
-    """Gets one application."""
+    """Gets one application.
+
+    Errors: APPLICATION_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     ApplyApplication: _grpc.UnaryUnaryMultiCallable[_application_pb2.ApplyApplicationRequest, _application_pb2.ApplyApplicationResponse]
     """Applies a manifest, completely or not at all: creates the application, versions and releases that
     do not exist, and re-points releases. An existing version must be equal.
+
+    Errors: VERSION_INVALID, VERSION_EXISTS, RELEASE_VERSION_MISSING, EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
     """
     DeleteApplication: _grpc.UnaryUnaryMultiCallable[_application_pb2.DeleteApplicationRequest, _application_pb2.DeleteApplicationResponse]
-    """Deletes an application with its versions and releases. Refused while a session of it is alive."""
+    """Deletes an application with its versions and releases. Refused while a session of it is alive.
+
+    Errors: APPLICATION_NOT_FOUND, SESSIONS_ALIVE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_application_pb2.ListVersionsRequest, _application_pb2.ListVersionsResponse]
-    """Lists an application's versions, newest first by semantic version."""
+    """Lists an application's versions, newest first by semantic version.
+
+    Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     GetVersion: _grpc.UnaryUnaryMultiCallable[_application_pb2.GetVersionRequest, _application_pb2.Version]
-    """Gets one version."""
+    """Gets one version.
+
+    Errors: VERSION_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     CreateVersion: _grpc.UnaryUnaryMultiCallable[_application_pb2.CreateVersionRequest, _application_pb2.Version]
-    """Creates a version. Versions are immutable; a version is a command on every node."""
+    """Creates a version. Versions are immutable; a version is a command on every node.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_INVALID, VERSION_EXISTS, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: with request_id.
+    """
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_application_pb2.DeleteVersionRequest, _application_pb2.DeleteVersionResponse]
-    """Deletes a version that no release points at and no living session runs."""
+    """Deletes a version that no release points at and no living session runs.
+
+    Errors: VERSION_NOT_FOUND, VERSION_IN_USE, SESSIONS_ALIVE, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     ListReleases: _grpc.UnaryUnaryMultiCallable[_application_pb2.ListReleasesRequest, _application_pb2.ListReleasesResponse]
-    """Lists an application's releases."""
+    """Lists an application's releases.
+
+    Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     GetRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.GetReleaseRequest, _application_pb2.Release]
-    """Gets one release, with its history."""
+    """Gets one release, with its history.
+
+    Errors: RELEASE_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     UpdateRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.UpdateReleaseRequest, _application_pb2.Release]
-    """Changes a release that exists."""
+    """Changes a release that exists.
+
+    Errors: RELEASE_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     SetRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.SetReleaseRequest, _application_pb2.Release]
-    """Points a release at a version; creates the release if needed."""
+    """Points a release at a version; creates the release if needed.
+
+    Errors: APPLICATION_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     DeleteRelease: _grpc.UnaryUnaryMultiCallable[_application_pb2.DeleteReleaseRequest, _application_pb2.DeleteReleaseResponse]
-    """Deletes a release. The version it points at stays."""
+    """Deletes a release. The version it points at stays.
+
+    Errors: RELEASE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
 
 @_typing.type_check_only
 class ApplicationServiceAsyncStub(ApplicationServiceStub):
-    """Manages the applications that can be streamed, their versions and their releases."""
+    """Manages the applications that can be streamed, their versions and their releases.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListApplications: _aio.UnaryUnaryMultiCallable[_application_pb2.ListApplicationsRequest, _application_pb2.ListApplicationsResponse]  # type: ignore[assignment]
-    """Lists applications."""
+    """Lists applications.
+
+    Errors: INVALID_PAGE_TOKEN.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     GetApplication: _aio.UnaryUnaryMultiCallable[_application_pb2.GetApplicationRequest, _application_pb2.Application]  # type: ignore[assignment]
-    """Gets one application."""
+    """Gets one application.
+
+    Errors: APPLICATION_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     ApplyApplication: _aio.UnaryUnaryMultiCallable[_application_pb2.ApplyApplicationRequest, _application_pb2.ApplyApplicationResponse]  # type: ignore[assignment]
     """Applies a manifest, completely or not at all: creates the application, versions and releases that
     do not exist, and re-points releases. An existing version must be equal.
+
+    Errors: VERSION_INVALID, VERSION_EXISTS, RELEASE_VERSION_MISSING, EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
     """
     DeleteApplication: _aio.UnaryUnaryMultiCallable[_application_pb2.DeleteApplicationRequest, _application_pb2.DeleteApplicationResponse]  # type: ignore[assignment]
-    """Deletes an application with its versions and releases. Refused while a session of it is alive."""
+    """Deletes an application with its versions and releases. Refused while a session of it is alive.
+
+    Errors: APPLICATION_NOT_FOUND, SESSIONS_ALIVE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     ListVersions: _aio.UnaryUnaryMultiCallable[_application_pb2.ListVersionsRequest, _application_pb2.ListVersionsResponse]  # type: ignore[assignment]
-    """Lists an application's versions, newest first by semantic version."""
+    """Lists an application's versions, newest first by semantic version.
+
+    Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     GetVersion: _aio.UnaryUnaryMultiCallable[_application_pb2.GetVersionRequest, _application_pb2.Version]  # type: ignore[assignment]
-    """Gets one version."""
+    """Gets one version.
+
+    Errors: VERSION_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     CreateVersion: _aio.UnaryUnaryMultiCallable[_application_pb2.CreateVersionRequest, _application_pb2.Version]  # type: ignore[assignment]
-    """Creates a version. Versions are immutable; a version is a command on every node."""
+    """Creates a version. Versions are immutable; a version is a command on every node.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_INVALID, VERSION_EXISTS, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: with request_id.
+    """
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_application_pb2.DeleteVersionRequest, _application_pb2.DeleteVersionResponse]  # type: ignore[assignment]
-    """Deletes a version that no release points at and no living session runs."""
+    """Deletes a version that no release points at and no living session runs.
+
+    Errors: VERSION_NOT_FOUND, VERSION_IN_USE, SESSIONS_ALIVE, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     ListReleases: _aio.UnaryUnaryMultiCallable[_application_pb2.ListReleasesRequest, _application_pb2.ListReleasesResponse]  # type: ignore[assignment]
-    """Lists an application's releases."""
+    """Lists an application's releases.
+
+    Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     GetRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.GetReleaseRequest, _application_pb2.Release]  # type: ignore[assignment]
-    """Gets one release, with its history."""
+    """Gets one release, with its history.
+
+    Errors: RELEASE_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     UpdateRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.UpdateReleaseRequest, _application_pb2.Release]  # type: ignore[assignment]
-    """Changes a release that exists."""
+    """Changes a release that exists.
+
+    Errors: RELEASE_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     SetRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.SetReleaseRequest, _application_pb2.Release]  # type: ignore[assignment]
-    """Points a release at a version; creates the release if needed."""
+    """Points a release at a version; creates the release if needed.
+
+    Errors: APPLICATION_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
     DeleteRelease: _aio.UnaryUnaryMultiCallable[_application_pb2.DeleteReleaseRequest, _application_pb2.DeleteReleaseResponse]  # type: ignore[assignment]
-    """Deletes a release. The version it points at stays."""
+    """Deletes a release. The version it points at stays.
+
+    Errors: RELEASE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: applications.write.
+    Repeatable: yes.
+    """
 
 class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages the applications that can be streamed, their versions and their releases."""
+    """Manages the applications that can be streamed, their versions and their releases.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_abc_1.abstractmethod
     def ListApplications(
@@ -105,7 +242,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.ListApplicationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.ListApplicationsResponse, _abc.Awaitable[_application_pb2.ListApplicationsResponse]]:
-        """Lists applications."""
+        """Lists applications.
+
+        Errors: INVALID_PAGE_TOKEN.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetApplication(
@@ -113,7 +255,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.GetApplicationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.Application, _abc.Awaitable[_application_pb2.Application]]:
-        """Gets one application."""
+        """Gets one application.
+
+        Errors: APPLICATION_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def ApplyApplication(
@@ -123,6 +270,10 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_application_pb2.ApplyApplicationResponse, _abc.Awaitable[_application_pb2.ApplyApplicationResponse]]:
         """Applies a manifest, completely or not at all: creates the application, versions and releases that
         do not exist, and re-points releases. An existing version must be equal.
+
+        Errors: VERSION_INVALID, VERSION_EXISTS, RELEASE_VERSION_MISSING, EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
         """
 
     @_abc_1.abstractmethod
@@ -131,7 +282,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.DeleteApplicationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.DeleteApplicationResponse, _abc.Awaitable[_application_pb2.DeleteApplicationResponse]]:
-        """Deletes an application with its versions and releases. Refused while a session of it is alive."""
+        """Deletes an application with its versions and releases. Refused while a session of it is alive.
+
+        Errors: APPLICATION_NOT_FOUND, SESSIONS_ALIVE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def ListVersions(
@@ -139,7 +295,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.ListVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.ListVersionsResponse, _abc.Awaitable[_application_pb2.ListVersionsResponse]]:
-        """Lists an application's versions, newest first by semantic version."""
+        """Lists an application's versions, newest first by semantic version.
+
+        Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetVersion(
@@ -147,7 +308,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.GetVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.Version, _abc.Awaitable[_application_pb2.Version]]:
-        """Gets one version."""
+        """Gets one version.
+
+        Errors: VERSION_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def CreateVersion(
@@ -155,7 +321,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.CreateVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.Version, _abc.Awaitable[_application_pb2.Version]]:
-        """Creates a version. Versions are immutable; a version is a command on every node."""
+        """Creates a version. Versions are immutable; a version is a command on every node.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_INVALID, VERSION_EXISTS, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: with request_id.
+        """
 
     @_abc_1.abstractmethod
     def DeleteVersion(
@@ -163,7 +334,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.DeleteVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.DeleteVersionResponse, _abc.Awaitable[_application_pb2.DeleteVersionResponse]]:
-        """Deletes a version that no release points at and no living session runs."""
+        """Deletes a version that no release points at and no living session runs.
+
+        Errors: VERSION_NOT_FOUND, VERSION_IN_USE, SESSIONS_ALIVE, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def ListReleases(
@@ -171,7 +347,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.ListReleasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.ListReleasesResponse, _abc.Awaitable[_application_pb2.ListReleasesResponse]]:
-        """Lists an application's releases."""
+        """Lists an application's releases.
+
+        Errors: APPLICATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetRelease(
@@ -179,7 +360,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.GetReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.Release, _abc.Awaitable[_application_pb2.Release]]:
-        """Gets one release, with its history."""
+        """Gets one release, with its history.
+
+        Errors: RELEASE_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def UpdateRelease(
@@ -187,7 +373,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.UpdateReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.Release, _abc.Awaitable[_application_pb2.Release]]:
-        """Changes a release that exists."""
+        """Changes a release that exists.
+
+        Errors: RELEASE_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def SetRelease(
@@ -195,7 +386,12 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.SetReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.Release, _abc.Awaitable[_application_pb2.Release]]:
-        """Points a release at a version; creates the release if needed."""
+        """Points a release at a version; creates the release if needed.
+
+        Errors: APPLICATION_NOT_FOUND, RELEASE_VERSION_MISSING, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def DeleteRelease(
@@ -203,6 +399,11 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.DeleteReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.DeleteReleaseResponse, _abc.Awaitable[_application_pb2.DeleteReleaseResponse]]:
-        """Deletes a release. The version it points at stays."""
+        """Deletes a release. The version it points at stays.
+
+        Errors: RELEASE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: applications.write.
+        Repeatable: yes.
+        """
 
 def add_ApplicationServiceServicer_to_server(servicer: ApplicationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class NodeServiceStub:
     """Lists nodes and their devices, and takes nodes out of service and back.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def __init__(self, channel):
@@ -74,10 +76,16 @@ class NodeServiceStub:
 
 class NodeServiceServicer:
     """Lists nodes and their devices, and takes nodes out of service and back.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def ListNodes(self, request, context):
         """Lists nodes, by name.
+
+        Errors: INVALID_FILTER, INVALID_PAGE_TOKEN.
+        Permission: nodes.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +93,10 @@ class NodeServiceServicer:
 
     def GetNode(self, request, context):
         """Gets one node.
+
+        Errors: NODE_NOT_FOUND.
+        Permission: nodes.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,6 +104,10 @@ class NodeServiceServicer:
 
     def CordonNode(self, request, context):
         """Cordons a node: no new sessions are placed on it; running ones continue.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +115,10 @@ class NodeServiceServicer:
 
     def UncordonNode(self, request, context):
         """Uncordons a node, also one that is draining.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +126,10 @@ class NodeServiceServicer:
 
     def DrainNode(self, request, context):
         """Drains a node: cordons it, and ends its remaining sessions when the deadline passes.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +137,10 @@ class NodeServiceServicer:
 
     def UpdateNode(self, request, context):
         """Changes what is wanted of a node.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +149,10 @@ class NodeServiceServicer:
     def ForgetNode(self, request, context):
         """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
         the node is connected.
+
+        Errors: NODE_NOT_FOUND, NODE_CONNECTED, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,6 +206,8 @@ def add_NodeServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
     """Lists nodes and their devices, and takes nodes out of service and back.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @staticmethod

@@ -27,53 +27,130 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """Lists nodes and their devices, and takes nodes out of service and back."""
+    """Lists nodes and their devices, and takes nodes out of service and back.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
     ListNodes: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListNodesRequest, _node_pb2.ListNodesResponse]
-    """Lists nodes, by name."""
+    """Lists nodes, by name.
+
+    Errors: INVALID_FILTER, INVALID_PAGE_TOKEN.
+    Permission: nodes.read.
+    Repeatable: yes.
+    """
     GetNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetNodeRequest, _node_pb2.Node]
-    """Gets one node."""
+    """Gets one node.
+
+    Errors: NODE_NOT_FOUND.
+    Permission: nodes.read.
+    Repeatable: yes.
+    """
     CordonNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.CordonNodeRequest, _node_pb2.Node]
-    """Cordons a node: no new sessions are placed on it; running ones continue."""
+    """Cordons a node: no new sessions are placed on it; running ones continue.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
     UncordonNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.UncordonNodeRequest, _node_pb2.Node]
-    """Uncordons a node, also one that is draining."""
+    """Uncordons a node, also one that is draining.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.Node]
-    """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
+    """Drains a node: cordons it, and ends its remaining sessions when the deadline passes.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: with request_id.
+    """
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.UpdateNodeRequest, _node_pb2.Node]
-    """Changes what is wanted of a node."""
+    """Changes what is wanted of a node.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
     ForgetNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.ForgetNodeRequest, _node_pb2.ForgetNodeResponse]
     """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
     the node is connected.
+
+    Errors: NODE_NOT_FOUND, NODE_CONNECTED, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
     """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """Lists nodes and their devices, and takes nodes out of service and back."""
+    """Lists nodes and their devices, and takes nodes out of service and back.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListNodes: _aio.UnaryUnaryMultiCallable[_node_pb2.ListNodesRequest, _node_pb2.ListNodesResponse]  # type: ignore[assignment]
-    """Lists nodes, by name."""
+    """Lists nodes, by name.
+
+    Errors: INVALID_FILTER, INVALID_PAGE_TOKEN.
+    Permission: nodes.read.
+    Repeatable: yes.
+    """
     GetNode: _aio.UnaryUnaryMultiCallable[_node_pb2.GetNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
-    """Gets one node."""
+    """Gets one node.
+
+    Errors: NODE_NOT_FOUND.
+    Permission: nodes.read.
+    Repeatable: yes.
+    """
     CordonNode: _aio.UnaryUnaryMultiCallable[_node_pb2.CordonNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
-    """Cordons a node: no new sessions are placed on it; running ones continue."""
+    """Cordons a node: no new sessions are placed on it; running ones continue.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
     UncordonNode: _aio.UnaryUnaryMultiCallable[_node_pb2.UncordonNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
-    """Uncordons a node, also one that is draining."""
+    """Uncordons a node, also one that is draining.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
     DrainNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
-    """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
+    """Drains a node: cordons it, and ends its remaining sessions when the deadline passes.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: with request_id.
+    """
     UpdateNode: _aio.UnaryUnaryMultiCallable[_node_pb2.UpdateNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
-    """Changes what is wanted of a node."""
+    """Changes what is wanted of a node.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
     ForgetNode: _aio.UnaryUnaryMultiCallable[_node_pb2.ForgetNodeRequest, _node_pb2.ForgetNodeResponse]  # type: ignore[assignment]
     """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
     the node is connected.
+
+    Errors: NODE_NOT_FOUND, NODE_CONNECTED, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lists nodes and their devices, and takes nodes out of service and back."""
+    """Lists nodes and their devices, and takes nodes out of service and back.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_abc_1.abstractmethod
     def ListNodes(
@@ -81,7 +158,12 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.ListNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ListNodesResponse, _abc.Awaitable[_node_pb2.ListNodesResponse]]:
-        """Lists nodes, by name."""
+        """Lists nodes, by name.
+
+        Errors: INVALID_FILTER, INVALID_PAGE_TOKEN.
+        Permission: nodes.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetNode(
@@ -89,7 +171,12 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.GetNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
-        """Gets one node."""
+        """Gets one node.
+
+        Errors: NODE_NOT_FOUND.
+        Permission: nodes.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def CordonNode(
@@ -97,7 +184,12 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.CordonNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
-        """Cordons a node: no new sessions are placed on it; running ones continue."""
+        """Cordons a node: no new sessions are placed on it; running ones continue.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def UncordonNode(
@@ -105,7 +197,12 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.UncordonNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
-        """Uncordons a node, also one that is draining."""
+        """Uncordons a node, also one that is draining.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def DrainNode(
@@ -113,7 +210,12 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.DrainNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
-        """Drains a node: cordons it, and ends its remaining sessions when the deadline passes."""
+        """Drains a node: cordons it, and ends its remaining sessions when the deadline passes.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: with request_id.
+        """
 
     @_abc_1.abstractmethod
     def UpdateNode(
@@ -121,7 +223,12 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.UpdateNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
-        """Changes what is wanted of a node."""
+        """Changes what is wanted of a node.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def ForgetNode(
@@ -131,6 +238,10 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_node_pb2.ForgetNodeResponse, _abc.Awaitable[_node_pb2.ForgetNodeResponse]]:
         """Removes a node that will not return: its sessions end as NODE_LOST and its slots are removed. Refused while
         the node is connected.
+
+        Errors: NODE_NOT_FOUND, NODE_CONNECTED, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

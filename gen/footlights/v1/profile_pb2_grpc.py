@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class ProfileServiceStub:
     """Manages profiles: named bundles of needs and limits.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def __init__(self, channel):
@@ -64,10 +66,16 @@ class ProfileServiceStub:
 
 class ProfileServiceServicer:
     """Manages profiles: named bundles of needs and limits.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def ListProfiles(self, request, context):
         """Lists profiles, by name.
+
+        Errors: INVALID_PAGE_TOKEN.
+        Permission: profiles.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +83,10 @@ class ProfileServiceServicer:
 
     def GetProfile(self, request, context):
         """Gets one profile.
+
+        Errors: PROFILE_NOT_FOUND.
+        Permission: profiles.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +94,10 @@ class ProfileServiceServicer:
 
     def UpdateProfile(self, request, context):
         """Changes members of a profile that exists. Existing sessions are not changed.
+
+        Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: profiles.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +105,10 @@ class ProfileServiceServicer:
 
     def SetProfile(self, request, context):
         """Creates or replaces a profile. Existing sessions are not changed.
+
+        Errors: EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: profiles.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +116,10 @@ class ProfileServiceServicer:
 
     def DeleteProfile(self, request, context):
         """Deletes a profile. Existing sessions are not changed.
+
+        Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: profiles.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,6 +163,8 @@ def add_ProfileServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
     """Manages profiles: named bundles of needs and limits.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @staticmethod

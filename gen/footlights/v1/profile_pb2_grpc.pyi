@@ -27,41 +27,100 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """Manages profiles: named bundles of needs and limits."""
+    """Manages profiles: named bundles of needs and limits.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: _grpc.UnaryUnaryMultiCallable[_profile_pb2.ListProfilesRequest, _profile_pb2.ListProfilesResponse]
-    """Lists profiles, by name."""
+    """Lists profiles, by name.
+
+    Errors: INVALID_PAGE_TOKEN.
+    Permission: profiles.read.
+    Repeatable: yes.
+    """
     GetProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.GetProfileRequest, _profile_pb2.Profile]
-    """Gets one profile."""
+    """Gets one profile.
+
+    Errors: PROFILE_NOT_FOUND.
+    Permission: profiles.read.
+    Repeatable: yes.
+    """
     UpdateProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.UpdateProfileRequest, _profile_pb2.Profile]
-    """Changes members of a profile that exists. Existing sessions are not changed."""
+    """Changes members of a profile that exists. Existing sessions are not changed.
+
+    Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: profiles.write.
+    Repeatable: yes.
+    """
     SetProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.SetProfileRequest, _profile_pb2.Profile]
-    """Creates or replaces a profile. Existing sessions are not changed."""
+    """Creates or replaces a profile. Existing sessions are not changed.
+
+    Errors: EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: profiles.write.
+    Repeatable: yes.
+    """
     DeleteProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.DeleteProfileRequest, _profile_pb2.DeleteProfileResponse]
-    """Deletes a profile. Existing sessions are not changed."""
+    """Deletes a profile. Existing sessions are not changed.
+
+    Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: profiles.write.
+    Repeatable: yes.
+    """
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """Manages profiles: named bundles of needs and limits."""
+    """Manages profiles: named bundles of needs and limits.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProfiles: _aio.UnaryUnaryMultiCallable[_profile_pb2.ListProfilesRequest, _profile_pb2.ListProfilesResponse]  # type: ignore[assignment]
-    """Lists profiles, by name."""
+    """Lists profiles, by name.
+
+    Errors: INVALID_PAGE_TOKEN.
+    Permission: profiles.read.
+    Repeatable: yes.
+    """
     GetProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.GetProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
-    """Gets one profile."""
+    """Gets one profile.
+
+    Errors: PROFILE_NOT_FOUND.
+    Permission: profiles.read.
+    Repeatable: yes.
+    """
     UpdateProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.UpdateProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
-    """Changes members of a profile that exists. Existing sessions are not changed."""
+    """Changes members of a profile that exists. Existing sessions are not changed.
+
+    Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: profiles.write.
+    Repeatable: yes.
+    """
     SetProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.SetProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
-    """Creates or replaces a profile. Existing sessions are not changed."""
+    """Creates or replaces a profile. Existing sessions are not changed.
+
+    Errors: EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: profiles.write.
+    Repeatable: yes.
+    """
     DeleteProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.DeleteProfileRequest, _profile_pb2.DeleteProfileResponse]  # type: ignore[assignment]
-    """Deletes a profile. Existing sessions are not changed."""
+    """Deletes a profile. Existing sessions are not changed.
+
+    Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: profiles.write.
+    Repeatable: yes.
+    """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages profiles: named bundles of needs and limits."""
+    """Manages profiles: named bundles of needs and limits.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_abc_1.abstractmethod
     def ListProfiles(
@@ -69,7 +128,12 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.ListProfilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.ListProfilesResponse, _abc.Awaitable[_profile_pb2.ListProfilesResponse]]:
-        """Lists profiles, by name."""
+        """Lists profiles, by name.
+
+        Errors: INVALID_PAGE_TOKEN.
+        Permission: profiles.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetProfile(
@@ -77,7 +141,12 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.GetProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.Profile, _abc.Awaitable[_profile_pb2.Profile]]:
-        """Gets one profile."""
+        """Gets one profile.
+
+        Errors: PROFILE_NOT_FOUND.
+        Permission: profiles.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def UpdateProfile(
@@ -85,7 +154,12 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.UpdateProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.Profile, _abc.Awaitable[_profile_pb2.Profile]]:
-        """Changes members of a profile that exists. Existing sessions are not changed."""
+        """Changes members of a profile that exists. Existing sessions are not changed.
+
+        Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: profiles.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def SetProfile(
@@ -93,7 +167,12 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.SetProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.Profile, _abc.Awaitable[_profile_pb2.Profile]]:
-        """Creates or replaces a profile. Existing sessions are not changed."""
+        """Creates or replaces a profile. Existing sessions are not changed.
+
+        Errors: EMPTY_RESOURCE, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: profiles.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def DeleteProfile(
@@ -101,6 +180,11 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.DeleteProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.DeleteProfileResponse, _abc.Awaitable[_profile_pb2.DeleteProfileResponse]]:
-        """Deletes a profile. Existing sessions are not changed."""
+        """Deletes a profile. Existing sessions are not changed.
+
+        Errors: PROFILE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: profiles.write.
+        Repeatable: yes.
+        """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

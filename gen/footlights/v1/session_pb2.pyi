@@ -809,12 +809,12 @@ class ListSessionsResponse(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def offset(self) -> _builtins.int:
-        """The offset that was applied."""
+        """Use `next_page_token`. The offset that was applied."""
 
     @offset.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def offset(self, value: _builtins.int) -> None:
-        """The offset that was applied."""
+        """Use `next_page_token`. The offset that was applied."""
 
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""

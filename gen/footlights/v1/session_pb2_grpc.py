@@ -28,6 +28,8 @@ if _version_not_supported:
 class StreamingServiceStub:
     """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
     footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def __init__(self, channel):
@@ -106,11 +108,17 @@ class StreamingServiceStub:
 class StreamingServiceServicer:
     """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
     footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def ListSessions(self, request, context):
         """Lists sessions, by default those that have not ended. Callers see their own; services and
         operators see all.
+
+        Errors: PERMISSION_DENIED, INVALID_FILTER, INVALID_PAGE_TOKEN.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +127,12 @@ class StreamingServiceServicer:
     def CreateSession(self, request, context):
         """Creates a session: finds a free device and starts the application on it. Answers at once; the
         session is the operation, and its `state` and `timeline` are the progress.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+        ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+        REQUEST_ID_REUSED.
+        Permission: sessions.create.
+        Repeatable: with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +140,11 @@ class StreamingServiceServicer:
 
     def UpdateSession(self, request, context):
         """Changes a session that has not ended: labels, limits, and priority while it waits.
+
+        Errors: SESSION_NOT_FOUND, SESSION_ENDED, SESSION_NOT_PENDING, ABOVE_LIMIT, PERMISSION_DENIED, ETAG_MISMATCH,
+        REQUEST_ID_REUSED.
+        Permission: sessions.extend.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +152,10 @@ class StreamingServiceServicer:
 
     def TerminateSession(self, request, context):
         """Terminates a session in any state. Terminating twice gives the same answer.
+
+        Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: sessions.terminate.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +163,10 @@ class StreamingServiceServicer:
 
     def GetSession(self, request, context):
         """Gets one session.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +174,10 @@ class StreamingServiceServicer:
 
     def WatchSession(self, request, context):
         """Use FollowSessions. Streams one session: now and at every change, until it has ended.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +185,10 @@ class StreamingServiceServicer:
 
     def WatchSessions(self, request, context):
         """Use FollowSessions. Streams every session that the caller may see: now and at every change.
+
+        Errors: PERMISSION_DENIED.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,6 +197,10 @@ class StreamingServiceServicer:
     def FollowSessions(self, request, context):
         """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
         it has ended.
+
+        Errors: SESSION_NOT_FOUND, PERMISSION_DENIED, INVALID_FILTER, CURSOR_GONE.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +208,10 @@ class StreamingServiceServicer:
 
     def ConnectSession(self, request, context):
         """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with.
+
+        Errors: SESSION_NOT_FOUND, SESSION_NOT_READY, SESSION_ENDED.
+        Permission: sessions.connect.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,6 +219,10 @@ class StreamingServiceServicer:
 
     def ExtendSession(self, request, context):
         """Extends a session's maximum duration.
+
+        Errors: SESSION_NOT_FOUND, SESSION_ENDED, NO_MAX_DURATION, ABOVE_LIMIT, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: sessions.extend.
+        Repeatable: with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +230,10 @@ class StreamingServiceServicer:
 
     def GetSessionLog(self, request, context):
         """Gets the last lines of the application's output.
+
+        Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,6 +241,10 @@ class StreamingServiceServicer:
 
     def TailSessionLog(self, request, context):
         """Streams the application's output: its last lines, then new ones as they are written.
+
+        Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,6 +253,10 @@ class StreamingServiceServicer:
     def ExplainPlacement(self, request, context):
         """Explains what would happen to such a session now, node by node and device by device. Changes
         nothing.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH.
+        Permission: sessions.create.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -282,6 +341,8 @@ def add_StreamingServiceServicer_to_server(servicer, server):
 class StreamingService:
     """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
     footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @staticmethod

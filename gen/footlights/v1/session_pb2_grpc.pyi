@@ -35,6 +35,8 @@ GRPC_VERSION: str
 class StreamingServiceStub:
     """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
     footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @_typing.overload
@@ -44,91 +46,223 @@ class StreamingServiceStub:
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]
     """Lists sessions, by default those that have not ended. Callers see their own; services and
     operators see all.
+
+    Errors: PERMISSION_DENIED, INVALID_FILTER, INVALID_PAGE_TOKEN.
+    Permission: sessions.read.
+    Repeatable: yes.
     """
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.CreateSessionRequest, _session_pb2.Session]
     """Creates a session: finds a free device and starts the application on it. Answers at once; the
     session is the operation, and its `state` and `timeline` are the progress.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+    ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+    REQUEST_ID_REUSED.
+    Permission: sessions.create.
+    Repeatable: with request_id.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]
-    """Changes a session that has not ended: labels, limits, and priority while it waits."""
+    """Changes a session that has not ended: labels, limits, and priority while it waits.
+
+    Errors: SESSION_NOT_FOUND, SESSION_ENDED, SESSION_NOT_PENDING, ABOVE_LIMIT, PERMISSION_DENIED, ETAG_MISMATCH,
+    REQUEST_ID_REUSED.
+    Permission: sessions.extend.
+    Repeatable: yes.
+    """
     TerminateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]
-    """Terminates a session in any state. Terminating twice gives the same answer."""
+    """Terminates a session in any state. Terminating twice gives the same answer.
+
+    Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: sessions.terminate.
+    Repeatable: yes.
+    """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]
-    """Gets one session."""
+    """Gets one session.
+
+    Errors: SESSION_NOT_FOUND.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def WatchSession(self) -> _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]:
-        """Use FollowSessions. Streams one session: now and at every change, until it has ended."""
+        """Use FollowSessions. Streams one session: now and at every change, until it has ended.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def WatchSessions(self) -> _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]:
-        """Use FollowSessions. Streams every session that the caller may see: now and at every change."""
+        """Use FollowSessions. Streams every session that the caller may see: now and at every change.
+
+        Errors: PERMISSION_DENIED.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
     FollowSessions: _grpc.UnaryStreamMultiCallable[_session_pb2.FollowSessionsRequest, _session_pb2.FollowSessionsResponse]
     """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
     it has ended.
+
+    Errors: SESSION_NOT_FOUND, PERMISSION_DENIED, INVALID_FILTER, CURSOR_GONE.
+    Permission: sessions.read.
+    Repeatable: yes.
     """
     ConnectSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.ConnectSessionRequest, _session_pb2.ConnectSessionResponse]
-    """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
+    """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with.
+
+    Errors: SESSION_NOT_FOUND, SESSION_NOT_READY, SESSION_ENDED.
+    Permission: sessions.connect.
+    Repeatable: yes.
+    """
     ExtendSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.ExtendSessionRequest, _session_pb2.Session]
-    """Extends a session's maximum duration."""
+    """Extends a session's maximum duration.
+
+    Errors: SESSION_NOT_FOUND, SESSION_ENDED, NO_MAX_DURATION, ABOVE_LIMIT, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: sessions.extend.
+    Repeatable: with request_id.
+    """
     GetSessionLog: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionLogRequest, _session_pb2.SessionLog]
-    """Gets the last lines of the application's output."""
+    """Gets the last lines of the application's output.
+
+    Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     TailSessionLog: _grpc.UnaryStreamMultiCallable[_session_pb2.TailSessionLogRequest, _session_pb2.SessionLog]
-    """Streams the application's output: its last lines, then new ones as they are written."""
+    """Streams the application's output: its last lines, then new ones as they are written.
+
+    Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     ExplainPlacement: _grpc.UnaryUnaryMultiCallable[_session_pb2.ExplainPlacementRequest, _session_pb2.ExplainPlacementResponse]
     """Explains what would happen to such a session now, node by node and device by device. Changes
     nothing.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH.
+    Permission: sessions.create.
+    Repeatable: yes.
     """
 
 @_typing.type_check_only
 class StreamingServiceAsyncStub(StreamingServiceStub):
     """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
     footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists sessions, by default those that have not ended. Callers see their own; services and
     operators see all.
+
+    Errors: PERMISSION_DENIED, INVALID_FILTER, INVALID_PAGE_TOKEN.
+    Permission: sessions.read.
+    Repeatable: yes.
     """
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.CreateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Creates a session: finds a free device and starts the application on it. Answers at once; the
     session is the operation, and its `state` and `timeline` are the progress.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+    ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+    REQUEST_ID_REUSED.
+    Permission: sessions.create.
+    Repeatable: with request_id.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Changes a session that has not ended: labels, limits, and priority while it waits."""
+    """Changes a session that has not ended: labels, limits, and priority while it waits.
+
+    Errors: SESSION_NOT_FOUND, SESSION_ENDED, SESSION_NOT_PENDING, ABOVE_LIMIT, PERMISSION_DENIED, ETAG_MISMATCH,
+    REQUEST_ID_REUSED.
+    Permission: sessions.extend.
+    Repeatable: yes.
+    """
     TerminateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]  # type: ignore[assignment]
-    """Terminates a session in any state. Terminating twice gives the same answer."""
+    """Terminates a session in any state. Terminating twice gives the same answer.
+
+    Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: sessions.terminate.
+    Repeatable: yes.
+    """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Gets one session."""
+    """Gets one session.
+
+    Errors: SESSION_NOT_FOUND.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def WatchSession(self) -> _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.Session]:  # type: ignore[override]
-        """Use FollowSessions. Streams one session: now and at every change, until it has ended."""
+        """Use FollowSessions. Streams one session: now and at every change, until it has ended.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def WatchSessions(self) -> _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.Session]:  # type: ignore[override]
-        """Use FollowSessions. Streams every session that the caller may see: now and at every change."""
+        """Use FollowSessions. Streams every session that the caller may see: now and at every change.
+
+        Errors: PERMISSION_DENIED.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
     FollowSessions: _aio.UnaryStreamMultiCallable[_session_pb2.FollowSessionsRequest, _session_pb2.FollowSessionsResponse]  # type: ignore[assignment]
     """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
     it has ended.
+
+    Errors: SESSION_NOT_FOUND, PERMISSION_DENIED, INVALID_FILTER, CURSOR_GONE.
+    Permission: sessions.read.
+    Repeatable: yes.
     """
     ConnectSession: _aio.UnaryUnaryMultiCallable[_session_pb2.ConnectSessionRequest, _session_pb2.ConnectSessionResponse]  # type: ignore[assignment]
-    """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
+    """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with.
+
+    Errors: SESSION_NOT_FOUND, SESSION_NOT_READY, SESSION_ENDED.
+    Permission: sessions.connect.
+    Repeatable: yes.
+    """
     ExtendSession: _aio.UnaryUnaryMultiCallable[_session_pb2.ExtendSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Extends a session's maximum duration."""
+    """Extends a session's maximum duration.
+
+    Errors: SESSION_NOT_FOUND, SESSION_ENDED, NO_MAX_DURATION, ABOVE_LIMIT, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: sessions.extend.
+    Repeatable: with request_id.
+    """
     GetSessionLog: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionLogRequest, _session_pb2.SessionLog]  # type: ignore[assignment]
-    """Gets the last lines of the application's output."""
+    """Gets the last lines of the application's output.
+
+    Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     TailSessionLog: _aio.UnaryStreamMultiCallable[_session_pb2.TailSessionLogRequest, _session_pb2.SessionLog]  # type: ignore[assignment]
-    """Streams the application's output: its last lines, then new ones as they are written."""
+    """Streams the application's output: its last lines, then new ones as they are written.
+
+    Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     ExplainPlacement: _aio.UnaryUnaryMultiCallable[_session_pb2.ExplainPlacementRequest, _session_pb2.ExplainPlacementResponse]  # type: ignore[assignment]
     """Explains what would happen to such a session now, node by node and device by device. Changes
     nothing.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH.
+    Permission: sessions.create.
+    Repeatable: yes.
     """
 
 class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Starts, lists and ends streaming sessions. NVIDIA's Application Streaming API 2.0.0 is a service of its own,
     footlights.ovc.v2.ApplicationStreamingService, over the same sessions.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @_abc_1.abstractmethod
@@ -139,6 +273,10 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.ListSessionsResponse, _abc.Awaitable[_session_pb2.ListSessionsResponse]]:
         """Lists sessions, by default those that have not ended. Callers see their own; services and
         operators see all.
+
+        Errors: PERMISSION_DENIED, INVALID_FILTER, INVALID_PAGE_TOKEN.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
 
     @_abc_1.abstractmethod
@@ -149,6 +287,12 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
         """Creates a session: finds a free device and starts the application on it. Answers at once; the
         session is the operation, and its `state` and `timeline` are the progress.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+        ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+        REQUEST_ID_REUSED.
+        Permission: sessions.create.
+        Repeatable: with request_id.
         """
 
     @_abc_1.abstractmethod
@@ -157,7 +301,13 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.UpdateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Changes a session that has not ended: labels, limits, and priority while it waits."""
+        """Changes a session that has not ended: labels, limits, and priority while it waits.
+
+        Errors: SESSION_NOT_FOUND, SESSION_ENDED, SESSION_NOT_PENDING, ABOVE_LIMIT, PERMISSION_DENIED, ETAG_MISMATCH,
+        REQUEST_ID_REUSED.
+        Permission: sessions.extend.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def TerminateSession(
@@ -165,7 +315,12 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.TerminateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.TerminateSessionResponse, _abc.Awaitable[_session_pb2.TerminateSessionResponse]]:
-        """Terminates a session in any state. Terminating twice gives the same answer."""
+        """Terminates a session in any state. Terminating twice gives the same answer.
+
+        Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: sessions.terminate.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -173,25 +328,40 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Gets one session."""
+        """Gets one session.
 
-    @_deprecated("""Use FollowSessions. Streams one session: now and at every change, until it has ended.""")
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
+
+    @_deprecated("""Use FollowSessions. Streams one session: now and at every change, until it has ended.\n\nErrors: SESSION_NOT_FOUND.\nPermission: sessions.read.\nRepeatable: yes.""")
     @_abc_1.abstractmethod
     def WatchSession(
         self,
         request: _session_pb2.WatchSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.Session], _abc.AsyncIterator[_session_pb2.Session]]:
-        """Use FollowSessions. Streams one session: now and at every change, until it has ended."""
+        """Use FollowSessions. Streams one session: now and at every change, until it has ended.
 
-    @_deprecated("""Use FollowSessions. Streams every session that the caller may see: now and at every change.""")
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
+
+    @_deprecated("""Use FollowSessions. Streams every session that the caller may see: now and at every change.\n\nErrors: PERMISSION_DENIED.\nPermission: sessions.read.\nRepeatable: yes.""")
     @_abc_1.abstractmethod
     def WatchSessions(
         self,
         request: _session_pb2.WatchSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.Session], _abc.AsyncIterator[_session_pb2.Session]]:
-        """Use FollowSessions. Streams every session that the caller may see: now and at every change."""
+        """Use FollowSessions. Streams every session that the caller may see: now and at every change.
+
+        Errors: PERMISSION_DENIED.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def FollowSessions(
@@ -201,6 +371,10 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_session_pb2.FollowSessionsResponse], _abc.AsyncIterator[_session_pb2.FollowSessionsResponse]]:
         """Streams sessions: those that match as they are, a mark that these were all, then every change; of one session until
         it has ended.
+
+        Errors: SESSION_NOT_FOUND, PERMISSION_DENIED, INVALID_FILTER, CURSOR_GONE.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
 
     @_abc_1.abstractmethod
@@ -209,7 +383,12 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.ConnectSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.ConnectSessionResponse, _abc.Awaitable[_session_pb2.ConnectSessionResponse]]:
-        """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with."""
+        """Returns a grant for one viewer of a session (short-lived), and the URLs to use it with.
+
+        Errors: SESSION_NOT_FOUND, SESSION_NOT_READY, SESSION_ENDED.
+        Permission: sessions.connect.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def ExtendSession(
@@ -217,7 +396,12 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.ExtendSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Extends a session's maximum duration."""
+        """Extends a session's maximum duration.
+
+        Errors: SESSION_NOT_FOUND, SESSION_ENDED, NO_MAX_DURATION, ABOVE_LIMIT, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: sessions.extend.
+        Repeatable: with request_id.
+        """
 
     @_abc_1.abstractmethod
     def GetSessionLog(
@@ -225,7 +409,12 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.GetSessionLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.SessionLog, _abc.Awaitable[_session_pb2.SessionLog]]:
-        """Gets the last lines of the application's output."""
+        """Gets the last lines of the application's output.
+
+        Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def TailSessionLog(
@@ -233,7 +422,12 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.TailSessionLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.SessionLog], _abc.AsyncIterator[_session_pb2.SessionLog]]:
-        """Streams the application's output: its last lines, then new ones as they are written."""
+        """Streams the application's output: its last lines, then new ones as they are written.
+
+        Errors: SESSION_NOT_FOUND, LOG_NOT_FOUND, NODE_UNREACHABLE.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def ExplainPlacement(
@@ -243,6 +437,10 @@ class StreamingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.ExplainPlacementResponse, _abc.Awaitable[_session_pb2.ExplainPlacementResponse]]:
         """Explains what would happen to such a session now, node by node and device by device. Changes
         nothing.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH.
+        Permission: sessions.create.
+        Repeatable: yes.
         """
 
 def add_StreamingServiceServicer_to_server(servicer: StreamingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

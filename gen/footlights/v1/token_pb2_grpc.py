@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class TokenServiceStub:
     """Manages the tokens that authenticate callers and agents.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def __init__(self, channel):
@@ -59,10 +61,16 @@ class TokenServiceStub:
 
 class TokenServiceServicer:
     """Manages the tokens that authenticate callers and agents.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def CreateToken(self, request, context):
         """Creates a token. Its secret is only in this answer.
+
+        Errors: REQUEST_ID_REUSED.
+        Permission: tokens.write.
+        Repeatable: with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,6 +78,10 @@ class TokenServiceServicer:
 
     def ListTokens(self, request, context):
         """Lists tokens, newest first, without their secrets.
+
+        Errors: INVALID_PAGE_TOKEN.
+        Permission: tokens.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +89,10 @@ class TokenServiceServicer:
 
     def RevokeToken(self, request, context):
         """Revokes a token: it is refused from now on. Revoking twice gives the same answer.
+
+        Errors: TOKEN_NOT_FOUND, REQUEST_ID_REUSED.
+        Permission: tokens.write.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +100,10 @@ class TokenServiceServicer:
 
     def GetCaller(self, request, context):
         """Returns the caller.
+
+        Errors: none of its own.
+        Permission: caller.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +142,8 @@ def add_TokenServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TokenService:
     """Manages the tokens that authenticate callers and agents.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @staticmethod

@@ -27,37 +27,86 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TokenServiceStub:
-    """Manages the tokens that authenticate callers and agents."""
+    """Manages the tokens that authenticate callers and agents.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TokenServiceAsyncStub: ...
     CreateToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.CreateTokenRequest, _token_pb2.CreateTokenResponse]
-    """Creates a token. Its secret is only in this answer."""
+    """Creates a token. Its secret is only in this answer.
+
+    Errors: REQUEST_ID_REUSED.
+    Permission: tokens.write.
+    Repeatable: with request_id.
+    """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_token_pb2.ListTokensRequest, _token_pb2.ListTokensResponse]
-    """Lists tokens, newest first, without their secrets."""
+    """Lists tokens, newest first, without their secrets.
+
+    Errors: INVALID_PAGE_TOKEN.
+    Permission: tokens.read.
+    Repeatable: yes.
+    """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.RevokeTokenRequest, _token_pb2.Token]
-    """Revokes a token: it is refused from now on. Revoking twice gives the same answer."""
+    """Revokes a token: it is refused from now on. Revoking twice gives the same answer.
+
+    Errors: TOKEN_NOT_FOUND, REQUEST_ID_REUSED.
+    Permission: tokens.write.
+    Repeatable: yes.
+    """
     GetCaller: _grpc.UnaryUnaryMultiCallable[_token_pb2.GetCallerRequest, _token_pb2.Caller]
-    """Returns the caller."""
+    """Returns the caller.
+
+    Errors: none of its own.
+    Permission: caller.read.
+    Repeatable: yes.
+    """
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
-    """Manages the tokens that authenticate callers and agents."""
+    """Manages the tokens that authenticate callers and agents.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateToken: _aio.UnaryUnaryMultiCallable[_token_pb2.CreateTokenRequest, _token_pb2.CreateTokenResponse]  # type: ignore[assignment]
-    """Creates a token. Its secret is only in this answer."""
+    """Creates a token. Its secret is only in this answer.
+
+    Errors: REQUEST_ID_REUSED.
+    Permission: tokens.write.
+    Repeatable: with request_id.
+    """
     ListTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.ListTokensRequest, _token_pb2.ListTokensResponse]  # type: ignore[assignment]
-    """Lists tokens, newest first, without their secrets."""
+    """Lists tokens, newest first, without their secrets.
+
+    Errors: INVALID_PAGE_TOKEN.
+    Permission: tokens.read.
+    Repeatable: yes.
+    """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_pb2.RevokeTokenRequest, _token_pb2.Token]  # type: ignore[assignment]
-    """Revokes a token: it is refused from now on. Revoking twice gives the same answer."""
+    """Revokes a token: it is refused from now on. Revoking twice gives the same answer.
+
+    Errors: TOKEN_NOT_FOUND, REQUEST_ID_REUSED.
+    Permission: tokens.write.
+    Repeatable: yes.
+    """
     GetCaller: _aio.UnaryUnaryMultiCallable[_token_pb2.GetCallerRequest, _token_pb2.Caller]  # type: ignore[assignment]
-    """Returns the caller."""
+    """Returns the caller.
+
+    Errors: none of its own.
+    Permission: caller.read.
+    Repeatable: yes.
+    """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages the tokens that authenticate callers and agents."""
+    """Manages the tokens that authenticate callers and agents.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_abc_1.abstractmethod
     def CreateToken(
@@ -65,7 +114,12 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.CreateTokenResponse, _abc.Awaitable[_token_pb2.CreateTokenResponse]]:
-        """Creates a token. Its secret is only in this answer."""
+        """Creates a token. Its secret is only in this answer.
+
+        Errors: REQUEST_ID_REUSED.
+        Permission: tokens.write.
+        Repeatable: with request_id.
+        """
 
     @_abc_1.abstractmethod
     def ListTokens(
@@ -73,7 +127,12 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.ListTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.ListTokensResponse, _abc.Awaitable[_token_pb2.ListTokensResponse]]:
-        """Lists tokens, newest first, without their secrets."""
+        """Lists tokens, newest first, without their secrets.
+
+        Errors: INVALID_PAGE_TOKEN.
+        Permission: tokens.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def RevokeToken(
@@ -81,7 +140,12 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.RevokeTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.Token, _abc.Awaitable[_token_pb2.Token]]:
-        """Revokes a token: it is refused from now on. Revoking twice gives the same answer."""
+        """Revokes a token: it is refused from now on. Revoking twice gives the same answer.
+
+        Errors: TOKEN_NOT_FOUND, REQUEST_ID_REUSED.
+        Permission: tokens.write.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetCaller(
@@ -89,6 +153,11 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.GetCallerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.Caller, _abc.Awaitable[_token_pb2.Caller]]:
-        """Returns the caller."""
+        """Returns the caller.
+
+        Errors: none of its own.
+        Permission: caller.read.
+        Repeatable: yes.
+        """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,7 +5,7 @@
         session = await client.sessions.wait_ready(session.session_id, timeout_s=900)
 
 Requests and answers are the API's own messages. The client adds a deadline to every call; errors of the classes in
-``footlights.errors`` (the same ones that the server raised); retries of calls that may be repeated (``connection``);
+``footlights.errors`` (the same ones that the server raised); retries of calls that may be repeated (``retries``);
 watches that survive a lost connection; and waiting for a session (``sessions``). ``applications`` and ``fleet`` hold
 the other services, ``client`` combines them.
 """

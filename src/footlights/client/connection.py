@@ -2,60 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 
 from footlights.client.errors import from_rpc
+from footlights.client.retries import SERVICE_CONFIG, with_request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from google.protobuf.message import Message
+
 DEFAULT_TIMEOUT_S: Final = 30.0
 """The default deadline of a call."""
 
-_Request = TypeVar("_Request")
+_RequestT = TypeVar("_RequestT", bound="Message")
 _Response = TypeVar("_Response")
-
-_REPEATABLE: Final = {
-    "StreamingService": (
-        *("ListSessions", "GetSession", "GetSessionLog", "ExplainPlacement"),
-        # The client gives every creation a request_id, so a repetition is the same session.
-        *("CreateSession", "TerminateSession", "ConnectSession"),
-    ),
-    "ApplicationService": (
-        *("ListApplications", "GetApplication", "ListVersions", "GetVersion", "ListReleases"),
-        *("ApplyApplication", "SetRelease"),
-    ),
-    "ProfileService": ("ListProfiles", "GetProfile", "SetProfile"),
-    "NodeService": ("ListNodes", "GetNode", "CordonNode", "UncordonNode", "DrainNode"),
-    "TokenService": ("ListTokens", "RevokeToken", "GetCaller"),
-}
-"""The calls that have the same effect when they arrive twice."""
-
-SERVICE_CONFIG: Final = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [
-                    {"service": f"footlights.v1.{service}", "method": method}
-                    for service, methods in _REPEATABLE.items()
-                    for method in methods
-                ],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
-)
-"""gRPC's service config: UNAVAILABLE is retried, up to four attempts, for calls that may be repeated."""
 
 _OPTIONS: Final = (
     ("grpc.service_config", SERVICE_CONFIG),
@@ -91,19 +55,19 @@ class Connection:
             self.channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
     async def call(
-        self, method: Callable[..., Any], request: _Request, answer: type[_Response], timeout_s: float | None
+        self, method: Callable[..., Any], request: _RequestT, answer: type[_Response], timeout_s: float | None
     ) -> _Response:
         """Make one call; ``timeout_s`` None is ``DEFAULT_TIMEOUT_S``. Raises ``footlights.errors.Error``."""
         deadline_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         try:
-            response = await method(request, timeout=deadline_s, metadata=self._metadata)
+            response = await method(with_request_id(request), timeout=deadline_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as problem:
             raise from_rpc(problem) from None
         assert isinstance(response, answer)
         return response
 
     async def stream(
-        self, method: Callable[..., Any], request: _Request, answer: type[_Response], timeout_s: float | None
+        self, method: Callable[..., Any], request: _RequestT, answer: type[_Response], timeout_s: float | None
     ) -> AsyncGenerator[_Response, None]:
         """Read a stream until it ends, the caller stops, or ``timeout_s`` (None: no deadline)."""
         call = method(request, timeout=timeout_s, metadata=self._metadata)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -33,12 +32,7 @@ class Sessions:
         self._stub = StreamingServiceStub(connection.channel)
 
     async def create(self, request: pb.CreateSessionRequest, *, timeout_s: float | None = None) -> pb.Session:
-        """Create a session. A missing ``request_id`` is generated, so that a retry cannot create a second one."""
-        if not request.request_id:
-            copy = pb.CreateSessionRequest()
-            copy.CopyFrom(request)
-            copy.request_id = str(uuid.uuid4())
-            request = copy
+        """Create a session."""
         return await self._connection.call(self._stub.CreateSession, request, pb.Session, timeout_s)
 
     async def list(

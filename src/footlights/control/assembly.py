@@ -87,8 +87,9 @@ REST_SERVICES = tuple(
         (node_pb2, "NodeService"),
         (profile_pb2, "ProfileService"),
         (application_pb2, "ApplicationService"),
-        (session_pb2, "StreamingService"),
+        # Of two paths that match a request the last one is used: /stream/{session_id}:watch, not /stream/{session_id}.
         (application_streaming_pb2, "ApplicationStreamingService"),
+        (session_pb2, "StreamingService"),
     )
 )
 """The services that have a REST form: the role ``api``."""
@@ -341,8 +342,8 @@ async def assemble(
             NodeService(store, signals, guard, clock),
             ProfileService(store, signals, clock),
             ApplicationService(store, signals, clock),
-            sessions,
             ApplicationStreamingService(sessions),
+            sessions,
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
     registry, pipeline = Registry(services), Pipeline(authenticator, metrics)

@@ -12,19 +12,24 @@ import contextlib
 import socket
 import ssl
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
+from footlights.control import reflection
 from footlights.control.settings import ServerSettings, split_address
-from footlights.errors import FailedPrecondition
+from footlights.errors import DOMAIN, FailedPrecondition
+from footlights.http.server import ConnectionLimits, Connections
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from footlights.control.observability.metrics import Metrics
+    from footlights.supervision import Supervisor
 
     ASGIApp = Callable[..., Awaitable[None]]
 
@@ -37,6 +42,7 @@ _GRPC_OPTIONS = (
     ("grpc.so_reuseport", 0),
     # What is larger than we take is refused by us, who log it, and not by gRPC, which tells the server nothing.
     ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
+    # The server finds out within 30 s that a client is gone; a client may ask every 5 s, also without a call.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -70,10 +76,22 @@ class HttpListener:
         host, port = self._socket.getsockname()[:2]
         return host, port
 
-    async def serve(self, app: ASGIApp) -> None:
-        """Serve until ``stop`` was called."""
-        self._server = server = _Uvicorn(self._config(self._closing_connections(app)))
-        await server.serve(sockets=[self._socket])
+    async def serve(self, app: ASGIApp, supervisor: Supervisor, metrics: Metrics) -> None:
+        """Serve until ``stop`` was called; connections over a limit are counted in ``metrics``."""
+        limits = ConnectionLimits(
+            connections=self._settings.max_connections, connections_per_ip=self._settings.max_connections_per_ip
+        )
+        connections = Connections(limits, error_domain=DOMAIN, on_refused=partial(metrics.shed, "CONNECTIONS"))
+        config = self._config(self._closing_connections(app))
+        connections.configure(config)
+        self._server = server = _Uvicorn(config)
+        sweeping = asyncio.create_task(
+            supervisor.supervise("connections", connections.sweep, every_s=connections.PERIOD_S), name="sweep"
+        )
+        try:
+            await server.serve(sockets=[self._socket])
+        finally:
+            sweeping.cancel()
 
     def refuse_to_keep_connections(self) -> None:
         """Say ``Connection: close`` with every answer that begins from now on."""
@@ -120,7 +138,6 @@ class HttpListener:
             server_header=False,
             timeout_graceful_shutdown=self.GRACE_S,
             timeout_keep_alive=30,
-            ws="websockets-sansio",
         )
         if self._settings.tls_cert and self._settings.tls_key:
             config.ssl_certfile, config.ssl_keyfile = str(self._settings.tls_cert), str(self._settings.tls_key)
@@ -133,6 +150,8 @@ class GrpcListener:
 
     GRACE_S = 5.0
     """How long calls may take once it stops, in seconds."""
+    HEALTH_PERIOD_S = 2.0
+    """How soon health says what readiness says, in seconds."""
 
     def __init__(self, settings: ServerSettings, services: Sequence[str]) -> None:
         """Make the server; handlers are added to ``server`` before it is started.
@@ -140,12 +159,13 @@ class GrpcListener:
         Raises FailedPrecondition where the address cannot be listened on.
         """
         self._services = tuple(services)
-        self.server = grpc.aio.server(options=_GRPC_OPTIONS)
+        # A connection that is that old gets a GOAWAY: its client opens another one, perhaps to another replica, for its
+        # next call. What is under way goes on, a link or a watch as long as it lives: no grace period ends it.
+        age_ms = round(settings.max_connection_age_s * 1000)
+        self.server = grpc.aio.server(options=(*_GRPC_OPTIONS, ("grpc.max_connection_age_ms", age_ms)))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        reflection.enable_server_reflection(
-            (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server
-        )
+        reflection.add(self.server, (*self._services, health.SERVICE_NAME))
         self.host, _ = split_address("grpc_listen", settings.grpc_listen)
         try:
             if settings.tls_cert and settings.tls_key:
@@ -159,9 +179,17 @@ class GrpcListener:
 
     async def start(self) -> None:
         """Accept connections and say that every service is up."""
-        for service in ("", *self._services):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
         await self.server.start()
+
+    async def follow(self, problem: Callable[[], Awaitable[str]], supervisor: Supervisor) -> None:
+        """Say of every service what ``problem`` says of the process, until cancelled."""
+
+        async def once() -> None:
+            states = health_pb2.HealthCheckResponse
+            await self._say(states.NOT_SERVING if await problem() else states.SERVING)
+
+        await supervisor.supervise("health", once, every_s=self.HEALTH_PERIOD_S)
 
     async def turn_unhealthy(self) -> None:
         """Say NOT_SERVING of every service, for good."""
@@ -170,6 +198,10 @@ class GrpcListener:
     async def stop(self) -> None:
         """Accept nothing new, and end calls after the grace period."""
         await self.server.stop(self.GRACE_S)
+
+    async def _say(self, status: int) -> None:
+        for service in ("", *self._services):
+            await self._health.set(service, status)
 
 
 class _Uvicorn(uvicorn.Server):

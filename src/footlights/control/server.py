@@ -99,8 +99,9 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         await plane.replicas.join(peer_address)
         await grpc.start()
         tasks = {
-            "http": asyncio.create_task(http.serve(plane.app), name="http"),
+            "http": asyncio.create_task(http.serve(plane.app, plane.supervisor, plane.metrics), name="http"),
             "loops": asyncio.create_task(plane.loops(), name="loops"),
+            "health": asyncio.create_task(grpc.follow(plane.readiness.problem, plane.supervisor), name="health"),
             "stop": asyncio.create_task(stop.wait(), name="stop"),
         }
         endpoints = {"grpc": f"{_bracketed(grpc.host)}:{grpc.port}", "http": f"{scheme}://{_bracketed(host)}:{port}"}
@@ -138,7 +139,7 @@ async def _stop(
     await plane.pipeline.finished(CALLS_TIMEOUT_S)
     await http.stop()
     await grpc.stop()
-    for name in ("loops", "stop"):
+    for name in ("loops", "health", "stop"):
         tasks[name].cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
     with contextlib.suppress(Error):

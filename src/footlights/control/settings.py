@@ -19,9 +19,12 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "abandon_after_s": (1.0, 366 * _DAY_S, "it is a time span"),
     "queue_limit": (1, 100_000, "placement reads the whole queue, which takes seconds beyond that"),
     "max_concurrent_calls": (1, 10_000, "no more writes than that may wait for the disk"),
+    "max_connections": (1, 1_000_000, "each takes a file descriptor and memory"),
+    "max_connections_per_ip": (0, 1_000_000, "0 is no bound of its own"),
     "retention_days": (1, 3650, "history is kept in the database"),
     "grant_ttl_s": (1.0, _DAY_S, "a grant cannot be revoked"),
     "turn_ttl_s": (1.0, 366 * _DAY_S, "a password for the relay cannot be revoked"),
+    "max_connection_age_s": (1.0, 20 * _DAY_S, "opening connections costs both sides"),
     "stop_delay_s": (0.0, 300.0, "a server that stops would seem to hang"),
 }
 """Setting -> least, most, and why it is bounded."""
@@ -72,6 +75,10 @@ class ServerSettings:
     """How many sessions may wait for a device, at most 100,000."""
     max_concurrent_calls: int = 2000
     """How many calls may be in progress at once, at most 10,000; more are answered with 503."""
+    max_connections: int = 10_000
+    """How many HTTP connections may be open at once; more are answered with 503."""
+    max_connections_per_ip: int = 1000
+    """How many of them one address may have; 0: as many as in all, as behind a proxy, which has one address."""
     retention_days: int = 30
     """How long ended sessions are kept."""
     grant_ttl_s: float = 300.0
@@ -84,6 +91,9 @@ class ServerSettings:
     """The secret that is shared with the relay (coturn: static-auth-secret)."""
     turn_ttl_s: float = 86400.0
     """How long a viewer's password for the relay is valid; longer than a session may last."""
+    max_connection_age_s: float = 1800.0
+    """The age at which a gRPC client is told to open another connection, so that load spreads again after an upgrade;
+    calls under way, links and watches continue on the old one."""
     stop_delay_s: float = 0.0
     """How long a server that stops goes on serving once it says that it is not ready, for load balancers to notice."""
     log_format: str = "console"

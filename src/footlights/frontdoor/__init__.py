@@ -1,7 +1,8 @@
 """The public way of viewers to the signalling of their session; media never passes here.
 
-The front door owns two routes: ``/stream/{session_id}/whep[/{resource}]`` (HTTP) and ``/stream/{session_id}/sign_in``
-(WebSocket). A request passes these steps:
+The front door owns two routes: ``/v1/sessions/{session_id}/whep[/{resource}]`` (HTTP) and
+``/v1/sessions/{session_id}/sign_in`` (WebSocket), both also below ``/stream``, where the URLs of grants lead in this
+release: front doors of the release before know only those. A request passes these steps:
 
 1. ``app`` finds the route and counts the request; ``credentials`` takes the viewer's grant out of it.
 2. ``checks`` verifies the grant, finds the session and refuses one that cannot be connected to.

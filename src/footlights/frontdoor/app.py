@@ -1,4 +1,4 @@
-"""The front door as an ASGI application: its two routes, and the errors for all other requests."""
+"""The front door as an ASGI application: its routes, and the errors for all other requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-_PATH: Final = re.compile(r"/stream/(?P<session_id>[^/]+)/(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))")
+_PATH: Final = re.compile(
+    r"(?P<session>(?:/v1/sessions|/stream)/(?P<session_id>[^/]+))/"
+    r"(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))"
+)
 
 _EXPOSED: Final = (
     "Location", "Link", "ETag", "Retry-After", "Accept-Post", "Accept-Patch", "WWW-Authenticate", "X-Request-Id",
@@ -77,7 +80,7 @@ class FrontDoor:
 
     @staticmethod
     def owns(scope: Scope) -> bool:
-        """Whether a request has one of the front door's two routes."""
+        """Whether a request has one of the front door's routes."""
         return scope["type"] in ("http", "websocket") and _PATH.fullmatch(path_below_mount(scope)) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,9 +143,10 @@ class FrontDoor:
         allowed = ("PATCH", "DELETE") if resource else ("POST",)
         if scope["method"] not in allowed:
             raise _wrong_method(scope["method"], allowed)
+        below = f"{scope.get('root_path', '')}{match['session']}/whep"
         if resource:
-            return await self._whep.on_resource(scope, receive, session_id, resource, given)
-        return await self._whep.post(scope, receive, session_id, given)
+            return await self._whep.on_resource(scope, receive, session_id, resource, given, resources_at=below)
+        return await self._whep.post(scope, receive, session_id, given, resources_at=below)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = credential.take(scope)

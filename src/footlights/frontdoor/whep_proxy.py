@@ -39,8 +39,10 @@ class WhepProxy:
         self._resources = resources
         self._limits = limits
 
-    async def post(self, scope: Scope, receive: Receive, session_id: str, credentials: Credentials) -> Answer:
-        """Pass on an offer; the answer's Location leads back here.
+    async def post(
+        self, scope: Scope, receive: Receive, session_id: str, credentials: Credentials, *, resources_at: str
+    ) -> Answer:
+        """Pass on an offer; the answer's Location leads back here, below ``resources_at``.
 
         Raises:
             FrontDoorError: the request is refused, or cannot be passed on.
@@ -54,10 +56,17 @@ class WhepProxy:
         path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
         reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
         _log.info("viewer_offer_answered", session_id=session_id, subject=grant.subject, status=reply.status)
-        return self._answer(reply, scope, session_id, grant, target)
+        return self._answer(reply, session_id, grant, target, resources_at)
 
     async def on_resource(
-        self, scope: Scope, receive: Receive, session_id: str, resource: str, credentials: Credentials
+        self,
+        scope: Scope,
+        receive: Receive,
+        session_id: str,
+        resource: str,
+        credentials: Credentials,
+        *,
+        resources_at: str,
     ) -> Answer:
         """Pass on a PATCH or DELETE of what an offer made. A grant may DELETE its own also after it expired.
 
@@ -81,16 +90,18 @@ class WhepProxy:
         body = await _read_body(receive, self._limits)
         reply = await exchange(target, method, found.target, _forwarded(scope), body, self._limits)
         _log.info("viewer_resource_answered", session_id=session_id, method=method, status=reply.status)
-        return self._answer(reply, scope, session_id, grant, target)
+        return self._answer(reply, session_id, grant, target, resources_at)
 
-    def _answer(self, reply: NodeReply, scope: Scope, session_id: str, grant: ViewerGrant, target: Target) -> Answer:
+    def _answer(
+        self, reply: NodeReply, session_id: str, grant: ViewerGrant, target: Target, resources_at: str
+    ) -> Answer:
         if not 200 <= reply.status < 600:
             raise invalid_answer(f"HTTP status {reply.status}")
         headers = [(name, value) for name, value in reply.headers if name in _RETURNED]
         headers += [("link", link) for link in _ice_links(reply)]
         if location := reply.header("location"):
             name = self._resources.name(session_id, grant.nonce, target.whep_path, location)
-            headers.append(("location", f"{scope.get('root_path', '')}/stream/{session_id}/whep/{name}"))
+            headers.append(("location", f"{resources_at}/{name}"))
         encoded = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
         return Answer(reply.status, encoded, bytes(reply.body))
 

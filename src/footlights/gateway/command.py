@@ -24,6 +24,7 @@ from footlights.gateway.routing.binding import BindingError
 from footlights.gateway.routing.descriptors import DescriptorError, from_server, from_set
 from footlights.gateway.site import Site
 from footlights.gateway.upstream.grpc import GrpcUpstream
+from footlights.http.server import ConnectionLimits, Connections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,10 +122,12 @@ async def _run(arguments: argparse.Namespace) -> None:
             pages.append(health.route(channel))
         config = uvicorn.Config(
             Site(gateway, pages), host=host.strip("[]") or "127.0.0.1", port=int(port), log_level="warning",
-            access_log=False, proxy_headers=False, server_header=False, ws="none", lifespan="off",
+            access_log=False, proxy_headers=False, server_header=False, lifespan="off",
             timeout_graceful_shutdown=10,
             ssl_certfile=arguments.tls_certificate, ssl_keyfile=arguments.tls_key,
         )  # fmt: skip
+        connections = Connections(ConnectionLimits(connections_per_ip=0))
+        connections.configure(config, websockets=False)
         scheme = "https" if arguments.tls_key else "http"
         names = ", ".join(service.full_name for service in services)
         # Bound here: the port is known and open before it is printed.
@@ -132,7 +135,17 @@ async def _run(arguments: argparse.Namespace) -> None:
         listener.listen(config.backlog)
         where = f"{scheme}://{host}:{listener.getsockname()[1]}"
         print(f"serving {len(gateway.bindings)} routes of {names} on {where}", flush=True)
-        await uvicorn.Server(config).serve(sockets=[listener])
+        sweeping = asyncio.create_task(_sweep(connections))
+        try:
+            await uvicorn.Server(config).serve(sockets=[listener])
+        finally:
+            sweeping.cancel()
+
+
+async def _sweep(connections: Connections) -> None:
+    while True:
+        await asyncio.sleep(connections.PERIOD_S)
+        await connections.sweep()
 
 
 def _channel(arguments: argparse.Namespace) -> grpc.aio.Channel:

@@ -214,7 +214,7 @@ async def test_an_error_arrives_as_it_was_raised(served: Served) -> None:
     error = await error_of(served.follow())
 
     assert (caught.value.reason, caught.value.retry_after_s) == ("NOT_NOW", 2)
-    assert ("x-request-id", "r-1") in list(outgoing.initial)
+    assert ("x-request-id", "r-1") in [*outgoing.initial, *outgoing.trailing]
     assert isinstance(error, errors.NotFound)
     assert served.counted("FindRival", "UNAVAILABLE") == served.counted("ReadLog", "NOT_FOUND") == 1
 

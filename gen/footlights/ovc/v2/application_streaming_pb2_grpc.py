@@ -28,6 +28,8 @@ if _version_not_supported:
 
 class ApplicationStreamingServiceStub:
     """The four published calls.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def __init__(self, channel):
@@ -60,10 +62,16 @@ class ApplicationStreamingServiceStub:
 
 class ApplicationStreamingServiceServicer:
     """The four published calls.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     def ListStreams(self, request, context):
         """Lists sessions, by default those that have not ended. Callers see their own; services and operators see all.
+
+        Errors: PERMISSION_DENIED, INVALID_PAGE_TOKEN.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +80,12 @@ class ApplicationStreamingServiceServicer:
     def CreateStream(self, request, context):
         """Creates a session: finds a free device and starts the application on it. Answers at once; the session's `state` is
         the progress.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+        ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+        REQUEST_ID_REUSED.
+        Permission: sessions.create.
+        Repeatable: with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +93,10 @@ class ApplicationStreamingServiceServicer:
 
     def TerminateStream(self, request, context):
         """Terminates a session in any state. Terminating twice gives the same answer.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.terminate.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +104,10 @@ class ApplicationStreamingServiceServicer:
 
     def GetStream(self, request, context):
         """Gets one session.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +146,8 @@ def add_ApplicationStreamingServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ApplicationStreamingService:
     """The four published calls.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
 
     @staticmethod

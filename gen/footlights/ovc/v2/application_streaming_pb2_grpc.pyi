@@ -30,41 +30,92 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApplicationStreamingServiceStub:
-    """The four published calls."""
+    """The four published calls.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApplicationStreamingServiceAsyncStub: ...
     ListStreams: _grpc.UnaryUnaryMultiCallable[_application_streaming_pb2.ListStreamsRequest, _application_streaming_pb2.ListStreamsResponse]
-    """Lists sessions, by default those that have not ended. Callers see their own; services and operators see all."""
+    """Lists sessions, by default those that have not ended. Callers see their own; services and operators see all.
+
+    Errors: PERMISSION_DENIED, INVALID_PAGE_TOKEN.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     CreateStream: _grpc.UnaryUnaryMultiCallable[_application_streaming_pb2.CreateStreamRequest, _session_pb2.Session]
     """Creates a session: finds a free device and starts the application on it. Answers at once; the session's `state` is
     the progress.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+    ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+    REQUEST_ID_REUSED.
+    Permission: sessions.create.
+    Repeatable: with request_id.
     """
     TerminateStream: _grpc.UnaryUnaryMultiCallable[_application_streaming_pb2.TerminateStreamRequest, _application_streaming_pb2.TerminateStreamResponse]
-    """Terminates a session in any state. Terminating twice gives the same answer."""
+    """Terminates a session in any state. Terminating twice gives the same answer.
+
+    Errors: SESSION_NOT_FOUND.
+    Permission: sessions.terminate.
+    Repeatable: yes.
+    """
     GetStream: _grpc.UnaryUnaryMultiCallable[_application_streaming_pb2.GetStreamRequest, _session_pb2.Session]
-    """Gets one session."""
+    """Gets one session.
+
+    Errors: SESSION_NOT_FOUND.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
 
 @_typing.type_check_only
 class ApplicationStreamingServiceAsyncStub(ApplicationStreamingServiceStub):
-    """The four published calls."""
+    """The four published calls.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListStreams: _aio.UnaryUnaryMultiCallable[_application_streaming_pb2.ListStreamsRequest, _application_streaming_pb2.ListStreamsResponse]  # type: ignore[assignment]
-    """Lists sessions, by default those that have not ended. Callers see their own; services and operators see all."""
+    """Lists sessions, by default those that have not ended. Callers see their own; services and operators see all.
+
+    Errors: PERMISSION_DENIED, INVALID_PAGE_TOKEN.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
     CreateStream: _aio.UnaryUnaryMultiCallable[_application_streaming_pb2.CreateStreamRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Creates a session: finds a free device and starts the application on it. Answers at once; the session's `state` is
     the progress.
+
+    Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+    ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+    REQUEST_ID_REUSED.
+    Permission: sessions.create.
+    Repeatable: with request_id.
     """
     TerminateStream: _aio.UnaryUnaryMultiCallable[_application_streaming_pb2.TerminateStreamRequest, _application_streaming_pb2.TerminateStreamResponse]  # type: ignore[assignment]
-    """Terminates a session in any state. Terminating twice gives the same answer."""
+    """Terminates a session in any state. Terminating twice gives the same answer.
+
+    Errors: SESSION_NOT_FOUND.
+    Permission: sessions.terminate.
+    Repeatable: yes.
+    """
     GetStream: _aio.UnaryUnaryMultiCallable[_application_streaming_pb2.GetStreamRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Gets one session."""
+    """Gets one session.
+
+    Errors: SESSION_NOT_FOUND.
+    Permission: sessions.read.
+    Repeatable: yes.
+    """
 
 class ApplicationStreamingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The four published calls."""
+    """The four published calls.
+
+    Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
+    """
 
     @_abc_1.abstractmethod
     def ListStreams(
@@ -72,7 +123,12 @@ class ApplicationStreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_streaming_pb2.ListStreamsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_streaming_pb2.ListStreamsResponse, _abc.Awaitable[_application_streaming_pb2.ListStreamsResponse]]:
-        """Lists sessions, by default those that have not ended. Callers see their own; services and operators see all."""
+        """Lists sessions, by default those that have not ended. Callers see their own; services and operators see all.
+
+        Errors: PERMISSION_DENIED, INVALID_PAGE_TOKEN.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def CreateStream(
@@ -82,6 +138,12 @@ class ApplicationStreamingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
         """Creates a session: finds a free device and starts the application on it. Answers at once; the session's `state` is
         the progress.
+
+        Errors: APPLICATION_NOT_FOUND, VERSION_NOT_FOUND, PROFILE_NOT_FOUND, PROFILE_DOES_NOT_MATCH, ARGUMENT_REQUIRED,
+        ARGUMENT_UNKNOWN, ARGUMENT_INVALID, STAGE_MALFORMED, STAGE_NOT_ALLOWED, ABOVE_LIMIT, PERMISSION_DENIED, QUEUE_FULL,
+        REQUEST_ID_REUSED.
+        Permission: sessions.create.
+        Repeatable: with request_id.
         """
 
     @_abc_1.abstractmethod
@@ -90,7 +152,12 @@ class ApplicationStreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_streaming_pb2.TerminateStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_streaming_pb2.TerminateStreamResponse, _abc.Awaitable[_application_streaming_pb2.TerminateStreamResponse]]:
-        """Terminates a session in any state. Terminating twice gives the same answer."""
+        """Terminates a session in any state. Terminating twice gives the same answer.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.terminate.
+        Repeatable: yes.
+        """
 
     @_abc_1.abstractmethod
     def GetStream(
@@ -98,6 +165,11 @@ class ApplicationStreamingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_streaming_pb2.GetStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Gets one session."""
+        """Gets one session.
+
+        Errors: SESSION_NOT_FOUND.
+        Permission: sessions.read.
+        Repeatable: yes.
+        """
 
 def add_ApplicationStreamingServiceServicer_to_server(servicer: ApplicationStreamingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from footlights.v1 import permission_pb2 as footlights_dot_v1_dot_permission__pb
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#footlights/replica/v1/replica.proto\x12\x15\x66ootlights.replica.v1\x1a\x1f\x66ootlights/agent/v1/agent.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1egoogle/protobuf/duration.proto\"U\n\x0eReadLogRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tlaunch_id\x18\x02 \x01(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x8f\x01\n\x10\x46indRivalRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12+\n\x08patience\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06notice\x18\x04 \x01(\x0b\x32\x1b.footlights.agent.v1.Notice\"(\n\x11\x46indRivalResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t2\xe8\x01\n\x0eReplicaService\x12\x63\n\x07ReadLog\x12%.footlights.replica.v1.ReadLogRequest\x1a\x1c.footlights.agent.v1.LogPart\"\x11\xba\xe1\x18\rreplicas.call0\x01\x12q\n\tFindRival\x12\'.footlights.replica.v1.FindRivalRequest\x1a(.footlights.replica.v1.FindRivalResponse\"\x11\xba\xe1\x18\rreplicas.callB_\n\x19\x64\x65v.footlights.replica.v1B\x0cReplicaProtoP\x01Z2footlights.dev/api/footlights/replica/v1;replicav1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#footlights/replica/v1/replica.proto\x12\x15\x66ootlights.replica.v1\x1a\x1f\x66ootlights/agent/v1/agent.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1egoogle/protobuf/duration.proto\"U\n\x0eReadLogRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tlaunch_id\x18\x02 \x01(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x8f\x01\n\x10\x46indRivalRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12+\n\x08patience\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06notice\x18\x04 \x01(\x0b\x32\x1b.footlights.agent.v1.Notice\"(\n\x11\x46indRivalResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t2\xee\x01\n\x0eReplicaService\x12\x66\n\x07ReadLog\x12%.footlights.replica.v1.ReadLogRequest\x1a\x1c.footlights.agent.v1.LogPart\"\x14\x90\x02\x01\xba\xe1\x18\rreplicas.call0\x01\x12t\n\tFindRival\x12\'.footlights.replica.v1.FindRivalRequest\x1a(.footlights.replica.v1.FindRivalResponse\"\x14\x90\x02\x02\xba\xe1\x18\rreplicas.callB_\n\x19\x64\x65v.footlights.replica.v1B\x0cReplicaProtoP\x01Z2footlights.dev/api/footlights/replica/v1;replicav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\031dev.footlights.replica.v1B\014ReplicaProtoP\001Z2footlights.dev/api/footlights/replica/v1;replicav1'
   _globals['_REPLICASERVICE'].methods_by_name['ReadLog']._loaded_options = None
-  _globals['_REPLICASERVICE'].methods_by_name['ReadLog']._serialized_options = b'\272\341\030\rreplicas.call'
+  _globals['_REPLICASERVICE'].methods_by_name['ReadLog']._serialized_options = b'\220\002\001\272\341\030\rreplicas.call'
   _globals['_REPLICASERVICE'].methods_by_name['FindRival']._loaded_options = None
-  _globals['_REPLICASERVICE'].methods_by_name['FindRival']._serialized_options = b'\272\341\030\rreplicas.call'
+  _globals['_REPLICASERVICE'].methods_by_name['FindRival']._serialized_options = b'\220\002\002\272\341\030\rreplicas.call'
   _globals['_READLOGREQUEST']._serialized_start=159
   _globals['_READLOGREQUEST']._serialized_end=244
   _globals['_FINDRIVALREQUEST']._serialized_start=247
@@ -46,5 +46,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDRIVALRESPONSE']._serialized_start=392
   _globals['_FINDRIVALRESPONSE']._serialized_end=432
   _globals['_REPLICASERVICE']._serialized_start=435
-  _globals['_REPLICASERVICE']._serialized_end=667
+  _globals['_REPLICASERVICE']._serialized_end=673
 # @@protoc_insertion_point(module_scope)

@@ -140,7 +140,7 @@ async def _start_all(setup: LocalSetup, children: list[Child]) -> None:
     token_path = shlex.quote(str(setup.data_dir / "server" / "admin.token"))
     _print(f"for the CLI: export FOOTLIGHTS_SERVER={endpoints.grpc} FOOTLIGHTS_TOKEN_FILE={token_path}")
     typer.echo(
-        f"curl -H 'Authorization: Bearer {token}' {endpoints.http}/stream "
+        f"curl -H 'Authorization: Bearer {token}' {endpoints.http}/v1/sessions "
         f"-H 'Content-Type: application/json' -d '{json.dumps({'application': APPLICATION}, separators=(',', ':'))}'\n"
         f"{endpoints.http}/console/#token={token}"
     )

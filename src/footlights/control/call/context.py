@@ -47,6 +47,11 @@ class Call:
         """Sent with the status."""
         self._send_metadata = send_metadata
 
+    @property
+    def opened(self) -> bool:
+        """Whether the initial metadata were sent, where the transport sends them on their own."""
+        return self._send_metadata is None
+
     async def open(self) -> None:
         """Send the initial metadata, unless they were sent."""
         if self._send_metadata is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from footlights.control.call.pipeline import Pipeline
     from footlights.control.call.registry import Registry, Rpc
+
+MAX_PUSHBACK_S: Final = 2.0
+"""The longest retry delay that clients wait for by themselves; after a longer one they have the error at once."""
+PUSHBACK: Final = "grpc-retry-pushback-ms"
+"""The delay for the retry policies of gRPC's service configs (gRFC A6)."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -121,6 +126,17 @@ def _call(rpc: Rpc, context: Context) -> Call:
 
 
 async def _abort(call: Call, context: Context, error: Error) -> None:
-    await call.open()
+    # With the status alone, unless the metadata were sent: a client retries no call whose answer has begun.
+    begun = () if call.opened else call.initial_metadata
     status = rpc_status.to_status(to_status(error))
-    await context.abort(status.code, status.details, (*call.trailing_metadata, *status.trailing_metadata))
+    metadata = (*begun, *call.trailing_metadata, *_pushback(call, error), *status.trailing_metadata)
+    await context.abort(status.code, status.details, metadata)
+
+
+def _pushback(call: Call, error: Error) -> tuple[tuple[str, str], ...]:
+    """Return when gRPC's own retries try again; -1, which is never, where the caller should decide about it."""
+    if error.retry_after_s is None:
+        return ()
+    remaining = call.time_remaining()
+    soon = error.retry_after_s <= MAX_PUSHBACK_S and (remaining is None or error.retry_after_s < remaining)
+    return ((PUSHBACK, str(round(error.retry_after_s * 1000) if soon else -1)),)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from footlights.viewer.failure import Reason, ViewerFailure
 from footlights.viewer.render.studio import build_backdrop, build_lights, contact_shadow, environment
+from footlights.viewer.render.textures import Textures
 
 if TYPE_CHECKING:
     from footlights.viewer.render.camera import Orbit
@@ -67,6 +68,7 @@ class Renderer:
         self._engine, self._buffer, self._texture = _open_buffer(core, self._size, backend)
         self._root = core.NodePath("scene")
         self._joints = self._build_joints()
+        self._textures = Textures(core)
         for batch in scene.batches:
             self._joints[batch.joint].attachNewNode(_geom_node(core, batch)).setState(self._finish_state(batch.finish))
         self._ground = contact_shadow(core, scene, self._root)
@@ -140,6 +142,8 @@ class Renderer:
         """Colours are per vertex; the material only carries highlight and glow."""
         core = self._core
         holder = core.NodePath("state")
+        if finish.texture is not None:
+            holder.setTexture(self._textures.load(finish.texture), 1)
         if finish.metallic >= 0.5:
             stage = core.TextureStage("environment")
             stage.setMode(core.TextureStage.MModulate)
@@ -281,10 +285,17 @@ def _no_pipe(backend: Backend) -> ViewerFailure:
 
 
 def _geom_node(core: Any, batch: Batch) -> Any:
-    rows = np.zeros(len(batch.positions), dtype=[("p", np.float32, 3), ("n", np.float32, 3), ("c", np.uint8, 4)])
+    fields: list[Any] = [("p", np.float32, 3), ("n", np.float32, 3), ("c", np.uint8, 4)]
+    layout = core.GeomVertexFormat.getV3n3c4()
+    if batch.uvs is not None:
+        fields.append(("t", np.float32, 2))
+        layout = core.GeomVertexFormat.getV3n3c4t2()
+    rows = np.zeros(len(batch.positions), dtype=fields)
     rows["p"], rows["n"] = batch.positions, batch.normals
     rows["c"] = np.clip(np.rint(batch.colors * 255), 0, 255)
-    data = core.GeomVertexData("batch", core.GeomVertexFormat.getV3n3c4(), core.Geom.UHStatic)
+    if batch.uvs is not None:
+        rows["t"] = batch.uvs
+    data = core.GeomVertexData("batch", layout, core.Geom.UHStatic)
     data.uncleanSetNumRows(len(rows))
     data.modifyArrayHandle(0).copyDataFrom(rows.tobytes())
     triangles = core.GeomTriangles(core.Geom.UHStatic)

@@ -98,12 +98,13 @@ class Welded:
     normals: Floats
     colors: Floats
     triangles: Ints
+    uvs: Floats | None
 
 
-def weld(points: Floats, triangles: Index, normals: Floats, colors: Floats) -> Welded:
-    """Merge corners that agree in point, normal and colour.
+def weld(points: Floats, triangles: Index, normals: Floats, colors: Floats, uvs: Floats | None = None) -> Welded:
+    """Merge corners that agree in point, normal, colour and place in the texture.
 
-    `triangles` (m, 3) index `points`; `normals` (m, 3, 3) and `colors` (m, 3, 4) are per corner.
+    `triangles` (m, 3) index `points`; `normals` (m, 3, 3), `colors` (m, 3, 4) and `uvs` (3m, 2) are per corner.
     """
     flat = triangles.reshape(-1).astype(np.uint64)
     coarse = np.clip(np.rint(normals.reshape(-1, 3) * 500 + 512), 0, 1023).astype(np.uint64)
@@ -113,6 +114,10 @@ def weld(points: Floats, triangles: Index, normals: Floats, colors: Floats) -> W
     shade |= paint[:, 3]
     _, shade_ids = np.unique(shade, return_inverse=True)
     _, look_ids = np.unique((looks << np.uint64(32)) | shade_ids.astype(np.uint64), return_inverse=True)
+    if uvs is not None:
+        _, uv_ids = np.unique(np.ascontiguousarray(uvs, np.float32).view(np.uint64).reshape(-1), return_inverse=True)
+        both = (look_ids.astype(np.uint64) << np.uint64(32)) | uv_ids.astype(np.uint64)
+        _, look_ids = np.unique(both, return_inverse=True)
     _, first, inverse = np.unique(
         (flat << np.uint64(32)) | look_ids.astype(np.uint64), return_index=True, return_inverse=True
     )
@@ -121,6 +126,7 @@ def weld(points: Floats, triangles: Index, normals: Floats, colors: Floats) -> W
         normals=normals.reshape(-1, 3)[first].astype(np.float32),
         colors=colors.reshape(-1, 4)[first].astype(np.float32),
         triangles=inverse.reshape(-1, 3).astype(np.int32),
+        uvs=None if uvs is None else uvs[first].astype(np.float32),
     )
 
 

@@ -1,8 +1,9 @@
 """USD materials, reduced to what a rasteriser with per-vertex lighting can show.
 
 UsdPreviewSurface is read by its specification (diffuseColor, emissiveColor, opacity, metallic, roughness,
-occlusion; a value or a UsdPrimvarReader). A texture stands for its fallback colour. Materials that only have an
-MDL surface (OmniPBR and its relatives, as Omniverse writes them) are read by the names of their constants.
+occlusion; a value or a UsdPrimvarReader; diffuseColor and opacity also from a UsdUVTexture, with its wrap modes, scale
+and UsdTransform2d). Materials that only have an MDL surface (OmniPBR and its relatives, as Omniverse writes them) are
+read by the names of their constants and of their diffuse texture.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from footlights.viewer.scene.scene import Finish
+import numpy as np
+
+from footlights.viewer.scene.scene import Finish, Texture
 
 RGB = tuple[float, float, float]
 
@@ -21,6 +24,30 @@ MDL_NAMES = {
     "emissiveColor": "emissive_color",
     "opacity": "opacity_constant",
 }
+
+
+UV_NAMES = ("st", "st0", "st_0", "UVMap", "map1", "uv")
+"""Primvars that hold texture coordinates by custom, where a material does not say which."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextureMap:
+    """A texture, and how a surface is laid out in it."""
+
+    texture: Texture
+    primvar: str = ""  # the texture coordinates; empty: one of UV_NAMES
+    scale: tuple[float, float] = (1.0, 1.0)
+    degrees: float = 0.0
+    translation: tuple[float, float] = (0.0, 0.0)
+    factor: RGB = (1.0, 1.0, 1.0)  # linear
+
+    def place(self, st: np.ndarray) -> np.ndarray:
+        """Texture coordinates, (n, 2), of a surface's own: scaled, turned, then moved (UsdTransform2d)."""
+        u, v = st[:, 0] * self.scale[0], st[:, 1] * self.scale[1]
+        cosine, sine = np.cos(np.radians(self.degrees)), np.sin(np.radians(self.degrees))
+        turned = np.stack([u * cosine - v * sine, u * sine + v * cosine], axis=1)
+        placed: np.ndarray = (turned + np.array(self.translation)).astype(np.float32)
+        return placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +62,7 @@ class Paint:
     roughness: float = 0.5
     metallic: float = 0.0
     emission: RGB = (0.0, 0.0, 0.0)
+    picture: TextureMap | None = None  # replaces `color`
 
     def finish(self) -> Finish:
         """The part of the look that is not per vertex."""
@@ -45,7 +73,7 @@ class Paint:
             metallic=round(metal, 2),
             emission=tuple(round(float(v), 3) for v in displayed(self.emission)),  # type: ignore[arg-type]
             tint=(_tint(r, metal), _tint(g, metal), _tint(b, metal)),
-            transparent=self.opacity < 0.999,
+            transparent=self.opacity < 0.999 or (self.picture is not None and self.picture.texture.alpha),
         )
 
 
@@ -80,11 +108,18 @@ class Palette:
 
 def read_material(material: Any) -> Paint:
     """Read a UsdShadeMaterial. One that cannot be understood is the default grey."""
-    shader, _, _ = material.ComputeSurfaceSource()
+    shader = _surface(material, "")
     if shader and shader.GetIdAttr().Get() == "UsdPreviewSurface":
         return _paint(shader, {})
-    shader, _, _ = material.ComputeSurfaceSource(["mdl"])
+    shader = _surface(material, "mdl")
     return _paint(shader, MDL_NAMES) if shader else UNBOUND
+
+
+def _surface(material: Any, context: str) -> Any:
+    try:
+        return material.ComputeSurfaceSource(context)[0]
+    except TypeError:  # releases of USD differ: one context, or a list of them
+        return material.ComputeSurfaceSource([context])[0]
 
 
 def _paint(shader: Any, names: dict[str, str]) -> Paint:
@@ -99,6 +134,7 @@ def _paint(shader: Any, names: dict[str, str]) -> Paint:
     _, occlusion_primvar = read("occlusion")
     if names and not _input(shader, "enable_emission")[0]:
         emission = None
+    picture = _mdl_picture(shader) if names else _preview_picture(shader)
     return Paint(
         color=_rgb(diffuse, UNBOUND.color),
         opacity=_unit(opacity, 1.0),
@@ -108,7 +144,74 @@ def _paint(shader: Any, names: dict[str, str]) -> Paint:
         roughness=_unit(roughness, 0.5),
         metallic=_unit(metallic, 0.0),
         emission=_rgb(emission, (0.0, 0.0, 0.0)),
+        picture=picture,
     )
+
+
+def _preview_picture(shader: Any) -> TextureMap | None:
+    """The UsdUVTexture that gives a UsdPreviewSurface its diffuse colour."""
+    node = _source(shader, "diffuseColor", "UsdUVTexture")
+    file = _asset(node, "file") if node else ""
+    if not file:
+        return None
+    alpha = _source(shader, "opacity", "UsdUVTexture")
+    wrap = tuple(str(_input(node, name)[0] or "repeat").removeprefix("useMetadata") for name in ("wrapS", "wrapT"))
+    factor = _input(node, "scale")[0]
+    layout = _source(node, "st", "UsdTransform2d")
+    reader = _source(layout or node, "in" if layout else "st", "UsdPrimvarReader")
+    varname = _input(reader, "varname")[0] if reader else ""
+    turn, scale, translation = (_input(layout, n)[0] if layout else None for n in ("rotation", "scale", "translation"))
+    return TextureMap(
+        Texture(
+            file, (wrap[0] or "repeat", wrap[1] or "repeat"), alpha=bool(alpha) and alpha.GetPath() == node.GetPath()
+        ),
+        primvar=str(varname or ""),
+        scale=_pair(scale, (1.0, 1.0)),
+        degrees=float(turn or 0.0),
+        translation=_pair(translation, (0.0, 0.0)),
+        factor=_rgb(tuple(factor)[:3] if factor is not None else None, (1.0, 1.0, 1.0)),
+    )
+
+
+def _mdl_picture(shader: Any) -> TextureMap | None:
+    """The diffuse texture of OmniPBR and its relatives."""
+    file = _asset(shader, "diffuse_texture")
+    if not file:
+        return None
+    return TextureMap(
+        Texture(file),
+        scale=_pair(_input(shader, "texture_scale")[0], (1.0, 1.0)),
+        degrees=float(_input(shader, "texture_rotate")[0] or 0.0),
+        translation=_pair(_input(shader, "texture_translate")[0], (0.0, 0.0)),
+        factor=_rgb(_input(shader, "diffuse_tint")[0], (1.0, 1.0, 1.0)),
+    )
+
+
+def _source(shader: Any, name: str, kind: str) -> Any:
+    """The node of a kind that an input gets its value from, or None."""
+    from pxr import UsdShade
+
+    port = shader.GetInput(name)
+    for attribute in UsdShade.Utils.GetValueProducingAttributes(port) if port else ():
+        node = UsdShade.Shader(attribute.GetPrim())
+        if node and str(node.GetIdAttr().Get() or "").startswith(kind):
+            return node
+    return None
+
+
+def _asset(shader: Any, name: str) -> str:
+    """The file that an input names; empty where it names none."""
+    from pxr import Sdf, UsdShade
+
+    port = shader.GetInput(name)
+    for attribute in UsdShade.Utils.GetValueProducingAttributes(port) if port else ():
+        value = attribute.Get()
+        if not isinstance(value, Sdf.AssetPath) or not value.path:
+            continue
+        # A file that is missing, and a name with <UDIM>, which is of many files, resolve to nothing.
+        specs = attribute.GetPropertyStack()
+        return str(value.resolvedPath or Sdf.ComputeAssetPathRelativeToLayer(specs[0].layer, value.path))
+    return ""
 
 
 def _input(shader: Any, name: str) -> tuple[Any, str | None]:
@@ -130,7 +233,8 @@ def _input(shader: Any, name: str) -> tuple[Any, str | None]:
     if kind.startswith("UsdPrimvarReader"):
         varname = _input(node, "varname")[0]
         return fallback, str(varname) if varname else None
-    if kind == "UsdUVTexture" and fallback is not None:
+    if kind == "UsdUVTexture" and fallback is not None and any(tuple(fallback)[:3]):
+        # Black is what the specification has where nothing is said, and of a texture that is there it says nothing.
         return tuple(fallback)[:3], None
     return None, None
 
@@ -141,6 +245,14 @@ def _rgb(value: Any, default: RGB) -> RGB:
     except (TypeError, ValueError):
         return default
     return (r, g, b)
+
+
+def _pair(value: Any, default: tuple[float, float]) -> tuple[float, float]:
+    try:
+        u, v = (float(x) for x in value)
+    except (TypeError, ValueError):
+        return default
+    return (u, v)
 
 
 def _unit(value: Any, default: float) -> float:

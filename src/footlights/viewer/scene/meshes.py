@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from footlights.viewer.scene import shapes
 from footlights.viewer.scene.geometry import Index, corner_normals, is_closed, triangulate, weld
-from footlights.viewer.scene.materials import UNBOUND, Paint, Palette
+from footlights.viewer.scene.materials import UNBOUND, UV_NAMES, Paint, Palette, TextureMap
 
 if TYPE_CHECKING:
-    from footlights.viewer.scene.scene import Finish, Floats, Ints
+    from collections.abc import Iterator
+
+    from footlights.viewer.scene.scene import Finish, Floats, Ints, Texture
 
 SMOOTH_CREASE = 60.0
 """Degrees. A subdivision surface is smooth; its cage is shown, with only its hard corners kept."""
@@ -29,6 +31,7 @@ class Piece:
     colors: Floats  # (n, 4), display-referred
     triangles: Ints
     finish: Finish
+    uvs: Floats | None = None
 
 
 def pieces_of(prim: Any, time: Any, palette: Palette) -> list[Piece]:
@@ -142,11 +145,65 @@ def _mesh_pieces(mesh: Any, time: Any, palette: Palette) -> list[Piece]:
         part = _Layout(
             np.repeat(faces[chosen], 3), triangles[chosen].reshape(-1), corners[chosen].reshape(-1), len(points)
         )
-        colors = _colors(prim, time, paint, part)
-        joined = weld(points, triangles[chosen], normals[chosen], colors.reshape(-1, 3, 4))
-        piece = Piece(joined.positions, joined.normals, joined.colors, joined.triangles, _finish(paint, colors))
-        pieces.append(_both_sides(piece) if two_sided else piece)
+        picture = paint.picture if paint is not None else None
+        uvs = _uvs(prim, time, picture, part) if picture is not None else None
+        colors = _colors(prim, time, paint, part, textured=uvs is not None)
+        finish = _finish(paint, colors)
+        for texture, tile, own in _tiles(picture, uvs, len(part.face) // 3):
+            joined = weld(
+                points,
+                triangles[chosen][own],
+                normals[chosen][own],
+                colors.reshape(-1, 3, 4)[own],
+                None if uvs is None else uvs.reshape(-1, 3, 2)[own].reshape(-1, 2) - tile,
+            )
+            piece = Piece(
+                joined.positions,
+                joined.normals,
+                joined.colors,
+                joined.triangles,
+                replace(finish, texture=texture),
+                joined.uvs,
+            )
+            pieces.append(_both_sides(piece) if two_sided else piece)
     return pieces
+
+
+def _uvs(prim: Any, time: Any, picture: TextureMap, layout: _Layout) -> Floats | None:
+    """Texture coordinates, one row a corner; None where the prim has none."""
+    from pxr import UsdGeom
+
+    primvars = UsdGeom.PrimvarsAPI(prim)
+    for name in (picture.primvar,) if picture.primvar else UV_NAMES:
+        primvar = primvars.FindPrimvarWithInheritance(name)
+        if not primvar or not primvar.HasValue():
+            continue
+        values = _array(primvar.ComputeFlattened(time), np.float32)
+        if not len(values) or len(values) % 2:
+            continue
+        try:
+            return picture.place(layout.spread(values.reshape(-1, 2), primvar.GetInterpolation()))
+        except IndexError:
+            continue
+    return None
+
+
+def _tiles(
+    picture: TextureMap | None, uvs: Floats | None, triangles: int
+) -> Iterator[tuple[Texture | None, np.ndarray, np.ndarray]]:
+    """The texture of each part of the triangles, with its offset; several for a texture of many tiles (UDIM)."""
+    every, origin = np.ones(triangles, bool), np.zeros(2, np.float32)
+    if picture is None or uvs is None:
+        yield None, origin, every
+        return
+    if "<UDIM>" not in picture.texture.file:
+        yield picture.texture, origin, every
+        return
+    places = np.floor(uvs.reshape(-1, 3, 2).mean(axis=1)).astype(np.int64)
+    for place in np.unique(places, axis=0):
+        number = 1001 + int(place[0]) + 10 * int(place[1])
+        texture = replace(picture.texture, file=picture.texture.file.replace("<UDIM>", str(number)))
+        yield texture, place.astype(np.float32), (places == place).all(axis=1)
 
 
 def _authored_normals(mesh: Any, time: Any, layout: _Layout) -> Floats | None:
@@ -171,7 +228,7 @@ def _authored_normals(mesh: Any, time: Any, layout: _Layout) -> Floats | None:
     return unit
 
 
-def _colors(prim: Any, time: Any, paint: Paint | None, layout: _Layout) -> np.ndarray:
+def _colors(prim: Any, time: Any, paint: Paint | None, layout: _Layout, *, textured: bool = False) -> np.ndarray:
     """Display-referred RGB and opacity, one row a corner."""
     from pxr import UsdGeom
 
@@ -189,7 +246,8 @@ def _colors(prim: Any, time: Any, paint: Paint | None, layout: _Layout) -> np.nd
             return None
 
     result = np.empty((len(layout.corner), 4), np.float32)
-    result[:, :3], result[:, 3] = look.color, look.opacity
+    result[:, :3] = look.picture.factor if textured and look.picture is not None else look.color
+    result[:, 3] = look.opacity
     name = look.color_primvar or (None if paint else "displayColor")
     if name and (color := read(name, 3)) is not None:
         result[:, :3] = color
@@ -203,8 +261,6 @@ def _colors(prim: Any, time: Any, paint: Paint | None, layout: _Layout) -> np.nd
 
 
 def _finish(paint: Paint | None, colors: np.ndarray) -> Finish:
-    from dataclasses import replace
-
     finish = (paint or UNBOUND).finish()
     transparent = bool(colors.reshape(-1, 4)[:, 3].min() < 0.999)
     return replace(finish, transparent=True) if transparent and not finish.transparent else finish
@@ -218,6 +274,7 @@ def _both_sides(piece: Piece) -> Piece:
         colors=np.concatenate([piece.colors, piece.colors]),
         triangles=np.concatenate([piece.triangles, piece.triangles[:, ::-1] + np.int32(len(piece.positions))]),
         finish=piece.finish,
+        uvs=None if piece.uvs is None else np.concatenate([piece.uvs, piece.uvs]),
     )
 
 

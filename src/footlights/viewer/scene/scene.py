@@ -26,6 +26,15 @@ ROOT = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Texture:
+    """A picture on a surface. Hashable: it is loaded once."""
+
+    file: str  # a path, or `package.usdz[path]`
+    wrap: tuple[str, str] = ("repeat", "repeat")  # along u and v: repeat, mirror, clamp or black
+    alpha: bool = False  # whether its alpha is the surface's opacity
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """How a surface answers light, besides its colour (which is per vertex). Hashable: equal ones are batched."""
 
@@ -34,6 +43,7 @@ class Finish:
     emission: tuple[float, float, float] = (0.0, 0.0, 0.0)  # display-referred RGB, 0..1
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # colour of the highlight
     transparent: bool = False
+    texture: Texture | None = None  # multiplies the colours of the vertices
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class Batch:
     normals: Floats  # (n, 3), unit length
     colors: Floats  # (n, 4), display-referred RGB and opacity, 0..1
     triangles: Ints  # (m, 3), counter-clockwise seen from outside
+    uvs: Floats | None = None  # (n, 2), where in the finish's texture; (0, 0) is its lower left corner
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
 """Opens a USD stage and turns it into a `Scene`.
 
 Honoured: metersPerUnit, upAxis, orientation, purpose (default and render), visibility, displayColor and
-displayOpacity, UsdPreviewSurface, material subsets, instances, point instancers, the geometric primitives,
-animated transforms and visibility, the first camera. Not: deforming points and skinning (shown at the start
-time), curves, points, volumes, textures, USD's lights.
+displayOpacity, UsdPreviewSurface with its diffuse texture, material subsets, instances, point instancers, the geometric
+primitives, animated transforms and visibility, the first camera. Not: deforming points and skinning (shown at the start
+time), curves, points, volumes, other textures, USD's lights.
+
+What cannot be understood of a prim is left out with a warning; it never ends the picture.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,9 +69,11 @@ def load_scene(path: Path, name: str | None = None) -> Scene:
     camera = next((p for p in stage.Traverse() if p.IsA(UsdGeom.Camera)), None)
     if camera is None:
         return scene
-    from dataclasses import replace
-
-    return replace(scene, view=_view(camera, reader.to_world, scene.bounds, start))
+    try:
+        return replace(scene, view=_view(camera, reader.to_world, scene.bounds, start))
+    except Exception as error:  # as above
+        log.warning("stage %s: the camera %s is not used: %s", path.name, camera.GetPath(), _reason(error))
+        return scene
 
 
 class _Reader:
@@ -116,7 +121,10 @@ class _Reader:
         if prim.IsA(UsdGeom.Gprim) and imageable.ComputePurpose() in ("default", "render"):
             self._draw(prim, joint, matrix)
         for child in prim.GetFilteredChildren(self._children):
-            self.walk(child, joint, matrix, still=still)
+            try:
+                self.walk(child, joint, matrix, still=still)
+            except Exception as error:  # as in `_draw`: what is below is left out, and what is beside it is not
+                self.warnings.append(f"{child.GetPath()} is left out: {_reason(error)}")
 
     def batches(self) -> list[Batch]:
         """Everything that was drawn, merged by joint and finish."""
@@ -132,8 +140,11 @@ class _Reader:
 
         def sample(time: float) -> tuple[Matrix, bool]:
             code = Usd.TimeCode(time)
-            local = _matrix(xformable.GetLocalTransformation(code)) @ matrix if xformable else matrix
-            return local, visibility is None or visibility.Get(code) != UsdGeom.Tokens.invisible
+            try:
+                local = _matrix(xformable.GetLocalTransformation(code)) @ matrix if xformable else matrix
+                return local, visibility is None or visibility.Get(code) != UsdGeom.Tokens.invisible
+            except Exception:  # a sample that cannot be read hides what it moves, for as long as it is the one
+                return matrix, False
 
         self.joints.append(SceneJoint(str(prim.GetPath()), parent, sample))
         return len(self.joints) - 1
@@ -163,9 +174,9 @@ class _Reader:
             except NotImplementedError:
                 self._pieces[key] = []
                 self._warn_once(f"{prim.GetTypeName()} prims are not drawn")
-            except (ValueError, IndexError) as error:
+            except Exception as error:  # USD's bindings raise errors of their own kinds, by what a file has
                 self._pieces[key] = []
-                self.warnings.append(f"{prim.GetPath()} is left out: {error}")
+                self.warnings.append(f"{prim.GetPath()} is left out: {_reason(error)}")
         for piece in self._pieces[key]:
             if self._triangles + len(piece.triangles) > MAX_TRIANGLES:
                 self._warn_once(f"only the first {MAX_TRIANGLES:,} triangles are drawn")
@@ -180,7 +191,7 @@ class _Reader:
 
 
 def _merge(joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]]) -> Batch:
-    positions, normals, colors, triangles = [], [], [], []
+    positions, normals, colors, triangles, uvs = [], [], [], [], []
     offset = 0
     for piece, matrix in placed:
         linear = matrix[:3, :3]
@@ -190,6 +201,8 @@ def _merge(joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]]) -> Ba
         turned = piece.normals @ _cofactors(linear) * (1.0 if determinant >= 0 else -1.0)
         normals.append(turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-20))
         colors.append(piece.colors)
+        if piece.uvs is not None:
+            uvs.append(piece.uvs)
         # A mirroring transform turns triangles inside out.
         winding = piece.triangles if determinant >= 0 else piece.triangles[:, ::-1]
         triangles.append(winding + np.int32(offset))
@@ -201,6 +214,7 @@ def _merge(joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]]) -> Ba
         normals=np.concatenate(normals).astype(np.float32),
         colors=np.concatenate(colors).astype(np.float32),
         triangles=np.concatenate(triangles).astype(np.int32),
+        uvs=np.concatenate(uvs).astype(np.float32) if uvs else None,
     )
 
 

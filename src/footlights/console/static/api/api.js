@@ -4,7 +4,7 @@ import { learn } from "../ui/clock.js";
 
 const TOKEN = "footlights.token";
 // `/console/` may lie below a proxy's prefix; the API then does too.
-const ROOT = location.pathname.replace(/\/console\/.*$/, "");
+const ROOT = `${location.pathname.replace(/\/console\/.*$/, "")}/v1`;
 
 /** Where the API is, for people who call it themselves. */
 export const apiAddress = () => location.origin + ROOT;
@@ -52,17 +52,30 @@ export function signOut(reason = "") {
 
 export const may = (permission) => Boolean(identity.value.caller?.permissions?.includes(permission));
 
-/** Call the API; gives the answer's JSON. Raises ApiError, or a plain Error if the server cannot be reached. */
-export async function call(method, path, { body, query, signal } = {}) {
-  const response = await send(method, path, { body, query, signal, accept: "application/json" });
+/**
+ * Call the API; gives the answer's JSON. With `etag` only what has not changed since it was read is changed.
+ * Raises ApiError, or a plain Error if the server cannot be reached.
+ */
+export async function call(method, path, { body, query, signal, etag } = {}) {
+  const response = await send(method, path, { body, query, signal, etag, accept: "application/json" });
   const text = await response.text();
   return text ? JSON.parse(text) : {};
 }
 
+/** Read a whole list, page by page; gives the last answer with the items of all. */
+export async function pages(path, query, signal) {
+  const items = [];
+  for (let token = ""; ;) {
+    const answer = await call("GET", path, { query: { ...query, limit: 1000, page_token: token }, signal });
+    items.push(...answer.items);
+    token = answer.next_page_token;
+    if (!token) return { ...answer, items };
+  }
+}
+
 /** Follow a server stream: `onMessage` gets every message, until the server ends it or `signal` is aborted. */
-export async function follow(path, { query, signal, onMessage, onOpen }) {
+export async function follow(path, { query, signal, onMessage }) {
   const response = await send("GET", path, { query, signal, accept: "application/x-ndjson, application/json" });
-  onOpen?.();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
@@ -81,10 +94,11 @@ function deliver(line, onMessage) {
   onMessage(result);
 }
 
-async function send(method, path, { body, query, signal, accept }) {
+async function send(method, path, { body, query, signal, etag, accept }) {
   const { token } = identity.value;
   const headers = { Accept: accept };
   if (token) headers.Authorization = `Bearer ${token}`;
+  if (etag) headers["If-Match"] = `"${etag}"`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
@@ -128,4 +142,7 @@ function searchOf(query) {
   return text ? `?${text}` : "";
 }
 
-export const sessionPath = (id, rest = "") => `/stream/${encodeURIComponent(id)}${rest}`;
+/** A random id. `crypto.randomUUID` is only there on secure origins, and consoles are opened over plain HTTP too. */
+export const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export const sessionPath = (id, rest = "") => `/sessions/${encodeURIComponent(id)}${rest}`;

@@ -17,8 +17,8 @@ const LAST_DELAY = 10_000;
 // A browser opens six HTTP/1.1 connections to an origin: a hidden page closes its own.
 const HIDDEN_FOR = 20_000;
 
-// A stream that has lasted this long has sent all that there was at its start.
-const SETTLED_AFTER = 3000;
+// A watch that has lasted this long was no failure, however it ended.
+const LASTED = 3000;
 // A page may stay open for weeks: of the sessions that have ended those heard of last are kept.
 const MOST_ENDED = 500;
 
@@ -31,58 +31,51 @@ export async function watch(signal) {
   sessions.value = known;
   loaded.value = false;
   link.value = { state: "connecting", reason: "" };
-  list(signal);
   let delay = FIRST_DELAY;
-  let settled = 0n;
+  let cursor = "";
   while (!signal.aborted) {
     await visible(signal);
     const attempt = new AbortController();
     const stopWhenHidden = whenHiddenFor(HIDDEN_FOR, () => attempt.abort());
-    const live = () => (link.value = { state: "live", reason: "" });
-    // A server may send its headers only with the first message, and without sessions there is none.
-    const presumed = setTimeout(live, SETTLED_AFTER);
     const began = performance.now();
-    let seen = settled;
+    // Without a cursor all sessions come anew: those that do not have gone meanwhile.
+    const told = cursor ? null : new Set();
     try {
-      await follow("/stream:watch", {
-        query: settled > 0n ? { after_revision: String(settled) } : {},
+      await follow("/sessions:watch", {
+        query: { cursor },
         signal: AbortSignal.any([signal, attempt.signal]),
-        onOpen: live,
-        onMessage: (session) => {
-          const revision = BigInt(session.revision ?? 0);
-          if (revision > seen) seen = revision;
-          put(session);
+        onMessage: (frame) => {
+          cursor = frame.cursor;
+          if (link.value.state !== "live") link.value = { state: "live", reason: "" };
+          take(frame, told);
         },
       });
       link.value = { state: "connecting", reason: "" };
     } catch (error) {
       if (signal.aborted || !identity.value.token) return;
+      if (error.reason === "CURSOR_GONE") cursor = "";
       if (!attempt.signal.aborted) link.value = { state: "waiting", reason: error.message };
     } finally {
-      clearTimeout(presumed);
       stopWhenHidden();
     }
-    if (performance.now() - began > SETTLED_AFTER) {
-      settled = seen;
-      delay = FIRST_DELAY;
-    }
+    if (performance.now() - began > LASTED) delay = FIRST_DELAY;
     await pause(delay, signal);
     delay = Math.min(delay * 2, LAST_DELAY);
   }
 }
 
-// An empty list shows that there are no sessions; a stream cannot.
-async function list(signal) {
-  for (let delay = FIRST_DELAY; !signal.aborted; delay = Math.min(delay * 2, LAST_DELAY)) {
-    try {
-      const { items } = await call("GET", "/stream", { query: { limit: 200, order: "DESC" }, signal });
-      items.forEach(put);
-      loaded.value = true;
-      return;
-    } catch {
-      // The watch fails for the same reason, and reports it.
-      await pause(delay, signal);
-    }
+function take({ change, session }, told) {
+  if (change === "SET") {
+    told?.add(session.session_id);
+    put(session);
+  } else if (change === "REMOVED") {
+    known.delete(session.session_id);
+    redraw();
+  } else if (change === "SYNCED") {
+    // What has ended is not told anew, and stays.
+    for (const one of known.values()) if (told && !told.has(one.session_id) && !hasEnded(one)) known.delete(one.session_id);
+    loaded.value = true;
+    redraw();
   }
 }
 
@@ -93,7 +86,11 @@ export function put(session) {
   // The map is in the order of the changes.
   known.delete(session.session_id);
   known.set(session.session_id, session);
-  // A thousand sessions arrive at once at the start: draw them once.
+  redraw();
+}
+
+// A thousand sessions arrive at once at the start: draw them once.
+function redraw() {
   if (!drawing) drawing = setTimeout(draw, 16);
 }
 

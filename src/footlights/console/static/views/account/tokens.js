@@ -1,5 +1,5 @@
 // The API tokens; a secret is shown only when its token is created.
-import { call, identity, may } from "../../api/api.js";
+import { call, identity, may, pages } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { moment, words } from "../../ui/format.js";
 import { html, useState } from "../../ui/html.js";
@@ -18,7 +18,7 @@ const ROLES = [
 const TTLS = [["", "unlimited"], ["86400s", "1 day"], ["2592000s", "30 days"], ["31536000s", "1 year"]];
 
 export function Tokens() {
-  const tokens = useRead((signal) => call("GET", "/tokens", { signal }), []);
+  const tokens = useRead((signal) => pages("/tokens", {}, signal), []);
   const [asking, setAsking] = useState(null);
   return html`<header class="head"><h1>Tokens</h1><div class="head-end">${may("tokens.write") && html`
       <button class="button primary" onClick=${() => setAsking("create")} data-testid="create-token"><${Icon} name="plus" /> Create a token</button>`}</div></header>

@@ -1,5 +1,5 @@
 // One application: its releases and its versions.
-import { call, may } from "../../api/api.js";
+import { call, may, pages } from "../../api/api.js";
 import { html, useState } from "../../ui/html.js";
 import { bytes, seconds, span, words } from "../../ui/format.js";
 import { Icon } from "../../ui/icons.js";
@@ -12,7 +12,7 @@ export function Application({ id }) {
   const path = `/applications/${encodeURIComponent(id)}`;
   const all = useRead(async (signal) => {
     const [application, versions, releases] = await Promise.all([
-      call("GET", path, { signal }), call("GET", `${path}/versions`, { signal }), call("GET", `${path}/releases`, { signal }),
+      call("GET", path, { signal }), pages(`${path}/versions`, {}, signal), pages(`${path}/releases`, {}, signal),
     ]);
     return { application, versions: versions.items, releases: releases.items };
   }, [id]);
@@ -38,7 +38,7 @@ function Target({ path, release, versions, onDone }) {
     const version = event.target.value;
     setBusy(true);
     try {
-      await call("PUT", `${path}/releases/${encodeURIComponent(release.release)}`, { body: { version } });
+      await call("PATCH", `${path}/releases/${encodeURIComponent(release.release)}`, { body: { version }, etag: release.etag });
       say(`${release.release} points at ${version}. New sessions use it; running ones keep their version.`);
       onDone();
     } catch (error) {

@@ -1,5 +1,5 @@
 // The applications that can be started.
-import { call, may } from "../../api/api.js";
+import { may, pages } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { count } from "../../ui/format.js";
 import { html } from "../../ui/html.js";
@@ -10,7 +10,7 @@ import { to } from "../../router.js";
 import { hasEnded, sessions } from "../../api/watch.js";
 
 export function Applications() {
-  const applications = useRead((signal) => call("GET", "/applications", { query: { limit: 1000 }, signal }), []);
+  const applications = useRead((signal) => pages("/applications", {}, signal), []);
   const living = [...useCell(sessions).values()].filter((session) => !hasEnded(session));
   return html`<header class="head"><h1>Applications</h1></header>
     <${Loaded} of=${applications} rows=${4}>${({ items }) => (items.length ? html`

@@ -42,7 +42,7 @@ const kind = ({ kind: name, mig_profile: profile }) => (name === "MIG" ? `MIG ${
 
 function Slots({ of }) {
   const { slots = 0, slots_leased: leased = 0, sessions = [] } = of;
-  const barred = of.health === "UNHEALTHY" || of.health === "LOST" || Boolean(of.quarantine) || of.foreign_processes?.length > 0;
+  const barred = of.health === "UNHEALTHY" || of.health === "LOST" || Boolean(of.quarantine_status) || of.foreign_processes?.length > 0;
   const pips = Array.from({ length: Math.min(slots, 16) }, (_, at) => html`<i key=${at} class=${at < leased ? "taken" : ""}></i>`);
   return html`<div class="device-slots"><span class="pips" role="img" aria-label=${`${leased} of ${slots} slots leased`} title=${`${leased} of ${slots} slots leased`}>${pips}</span>
     <span class="slot-text">${leased === 0 && barred ? html`<span class="faint">not used</span>` : leased === 0 ? html`<span class="faint">free</span>`
@@ -54,7 +54,7 @@ const Remarks = ({ of, foreign }) => html`${(of.health_reasons ?? []).map(({ rea
     <p class=${`device-note ${of.health === "DEGRADED" ? "wait" : "bad"}`} key=${reason}><${Icon} name="warning" size=${14} /> <span><code>${reason}</code> ${message}</span></p>`)}
   ${foreign.length > 0 && html`<${Foreign} of=${foreign} />`}
   ${of.processes_known === false && of.kind !== "SOFTWARE" && of.kind !== "FAKE" && html`<p class="device-note"><${Icon} name="info" size=${14} /> The processes on it cannot be read.</p>`}
-  ${of.quarantine && html`<p class="device-note wait" data-testid="quarantine"><${Icon} name="warning" size=${14} /> <span>In quarantine: ${of.quarantine}.</span></p>`}
+  ${of.quarantine_status && html`<p class="device-note wait" data-testid="quarantine"><${Icon} name="warning" size=${14} /> <span>In quarantine: ${of.quarantine_status.message}.</span></p>`}
   ${of.events?.length > 0 && html`<${History} of=${of.events} />`}
   ${of.note && html`<p class="device-note"><${Icon} name="info" size=${14} /> ${of.note}</p>`}`;
 

@@ -1,5 +1,5 @@
 // The nodes, their devices and sessions: read every two seconds while the page is visible.
-import { call, may } from "../../api/api.js";
+import { call, may, pages } from "../../api/api.js";
 import { count } from "../../ui/format.js";
 import { html, useMemo, useState } from "../../ui/html.js";
 import { EmptyStage, Icon } from "../../ui/icons.js";
@@ -13,7 +13,7 @@ const FIRST = 40;
 
 export function Nodes() {
   const nodes = useRead(async (signal) => {
-    const { items, brake } = await call("GET", "/nodes", { signal });
+    const { items, brake } = await pages("/nodes", { view: "NODE_VIEW_FULL" }, signal);
     for (const { devices } of items) devices?.forEach(remember);
     return Object.assign(items, { brake });
   }, [], { every: EVERY });
@@ -54,15 +54,18 @@ function Node({ node, onChange }) {
   const { facts } = node;
   const devices = node.devices ?? [];
   const kinds = useMemo(() => summary(devices), [devices]);
+  const { cordoned, message, subject } = node.scheduling ?? {};
   return html`<article class="card node" data-testid="node" data-node=${node.node}>
     <header class="node-head">
       <div><h2>${node.node}</h2><span class="under">${kinds}</span></div>
       <${State} state=${node.state} testid="node-state" />
+      ${node.state === "UNREACHABLE" && cordoned && html`<${State} state=${node.scheduling.draining ? "DRAINING" : "CORDONED"} />`}
       ${node.state === "DRAINING" && node.drain_time && html`<span class="faint" data-testid="drains">${count(node.session_count ?? 0, "session")} left, will be ended <${Until} time=${node.drain_time} /></span>`}
       ${node.state === "UNREACHABLE" && html`<span class="bad">last report <${Ago} time=${node.last_seen_time} /></span>`}
       <div class="head-end"><${Actions} node=${node} onChange=${onChange} /></div>
     </header>
     ${node.state === "DRAINING" && !node.drain_time && html`<p class="node-note"><${Icon} name="info" size=${14} /> ${count(node.session_count ?? 0, "session")} left; they end by themselves.</p>`}
+    ${cordoned && message && html`<p class="node-note" data-testid="cordon-message"><${Icon} name="info" size=${14} /> ${subject ? `${subject}: ` : ""}${message}</p>`}
     ${(node.notices ?? []).map(({ reason, message, time }) => html`<p class="node-note bad" key=${reason} data-testid="node-notice"><${Icon} name="warning" size=${14} />
       <span><code>${reason}</code> ${message}${time && html` <span class="faint"><${Ago} time=${time} /></span>`}</span></p>`)}
     ${(facts?.notes ?? []).map((note) => html`<p class="node-note" key=${note}><${Icon} name="info" size=${14} /> ${note}</p>`)}
@@ -104,7 +107,7 @@ function Actions({ node, onChange }) {
     setBusy(false);
   };
   const cordoned = ["CORDONED", "DRAINING", "DRAINED"].includes(node.state);
-  const drain = (deadline, when) => act("POST", ":drain", deadline === null ? {} : { deadline }, `${node.node} is draining${when}.`);
+  const drain = (timeout, when) => act("POST", ":drain", timeout === null ? {} : { drain_timeout: timeout }, `${node.node} is draining${when}.`);
   return html`
     ${node.state === "READY" && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":cordon", {}, `${node.node} accepts no new sessions.`)}>Cordon</button>`}
     ${cordoned && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":uncordon", {}, `${node.node} accepts sessions again.`)}>Uncordon</button>`}

@@ -47,7 +47,7 @@ export function Extend({ session, onClose }) {
     }
   };
   return html`<${Dialog} title="Extend this session" onClose=${onClose} testid="extend-dialog">
-    <p>Its maximum duration is ${span(seconds(session.max_duration))}, from ready. Extend it by:</p>
+    <p>Its maximum duration is ${span(seconds(session.limits?.max_duration))}, from ready. Extend it by:</p>
     <div class="chips" role="group" aria-label="Extend by">${EXTENSIONS.map(([value, name]) => html`
       <button key=${value} class="chip" aria-pressed=${by === value} onClick=${() => setBy(value)}>${name}</button>`)}</div>
     ${error && html`<p class="field-error" role="alert">${error.message} ${error.reason && html`<code>${error.reason}</code>`}</p>`}

@@ -1,5 +1,5 @@
 // One session: its picture, its start, its log, and its actions.
-import { call, identity, may } from "../../api/api.js";
+import { call, identity, may, newId } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { html, useEffect, useState } from "../../ui/html.js";
 import { basename, moment, seconds, span } from "../../ui/format.js";
@@ -54,7 +54,7 @@ function Details({ session }) {
         </div></div>
       <div class="head-end">
         <button class="button quiet" onClick=${() => setAsking("embed")} data-testid="embed"><${Icon} name="code" /> Embed</button>
-        ${!ended && session.max_duration && may("sessions.extend")
+        ${!ended && session.limits?.max_duration && may("sessions.extend")
           && html`<button class="button" onClick=${() => setAsking("extend")} data-testid="extend"><${Icon} name="clock" /> Extend</button>`}
         ${!ended && may("sessions.terminate") && html`<button class="button danger" data-testid="terminate"
           disabled=${session.state === "TERMINATING"} onClick=${() => setAsking("terminate")}><${Icon} name="stop" />
@@ -97,9 +97,9 @@ function StartAgain({ session }) {
   const start = async () => {
     setBusy(true);
     try {
-      const body = { application, application_version, application_arguments, request_id: crypto.randomUUID() };
+      const body = { application, application_version, application_arguments, request_id: newId() };
       if (profile) body.profile = profile;
-      const fresh = await call("POST", "/stream", { body });
+      const fresh = await call("POST", "/sessions", { body });
       put(fresh);
       location.hash = to("sessions", [fresh.session_id]);
     } catch (error) {
@@ -125,8 +125,8 @@ function Facts({ session }) {
     ${session.viewers != null && html`<dt>Viewers</dt><dd>${session.viewers}</dd>`}
     ${session.profile && html`<dt>Profile</dt><dd>${session.profile}</dd>`}
     ${session.priority ? html`<dt>Priority</dt><dd>${session.priority}</dd>` : null}
-    <dt>Max duration</dt><dd><${Limit} of=${session.max_duration} /></dd>
-    <dt>Idle timeout</dt><dd><${Limit} of=${session.idle_timeout} /></dd>
+    <dt>Max duration</dt><dd><${Limit} of=${session.limits?.max_duration} /></dd>
+    <dt>Idle timeout</dt><dd><${Limit} of=${session.limits?.idle_timeout} /></dd>
     <dt>Created</dt><dd>${moment(session.created_time)}</dd>
     ${session.ready_time && html`<dt>Ready</dt><dd>${moment(session.ready_time)}</dd>`}
     ${session.ended_time && html`<dt>Ended</dt><dd>${moment(session.ended_time)}</dd>`}

@@ -74,11 +74,11 @@ function History({ query }) {
   const more = async (before, signal) => {
     setPages({ ...before, busy: true, error: null });
     try {
-      const answer = await call("GET", "/stream", {
+      const answer = await call("GET", "/sessions", {
         signal,
         query: {
           state: state ? [state] : ENDED, application, username: user, search: (search ?? "").length > 2 ? search : "",
-          limit: PAGE, order: "DESC", page_token: before.next,
+          limit: PAGE, order_by: "created_time desc", page_token: before.next,
         },
       });
       setPages({
@@ -178,9 +178,9 @@ function Doing({ session }) {
   const { state, queue, viewers } = session;
   useNow({ running: state === "STARTING" });
   if (state === "PENDING") {
-    const eta = seconds(queue?.eta);
+    const eta = seconds(queue?.estimated_wait_duration);
     return html`<span>${queue?.position ? `${ordinal(queue.position)} in the queue` : "In the queue"}${eta !== null ? `, about ${span(Math.round(eta))}` : ""}</span>
-      <span class="under">${queue?.reasons?.[0] ?? session.status_message}</span>`;
+      <span class="under">${queue?.wait_reasons?.[0]?.message ?? session.status_message}</span>`;
   }
   if (state === "STARTING") return html`<${Progress} session=${session} />`;
   if (state === "ACTIVE" || state === "READY") {

@@ -1,5 +1,5 @@
 // Starting a session: the form on the left, the expected placement on the right.
-import { call, identity, may } from "../../api/api.js";
+import { call, identity, may, newId, pages } from "../../api/api.js";
 import { useCell } from "../../ui/cell.js";
 import { count, span, seconds } from "../../ui/format.js";
 import { html, useEffect, useRef, useState } from "../../ui/html.js";
@@ -17,7 +17,7 @@ const DURATIONS = [["", "default of the version"], ["900s", "15 min"], ["3600s",
 
 export function Start() {
   const { parts, query } = useCell(route);
-  const applications = useRead((signal) => call("GET", "/applications", { query: { limit: 1000 }, signal }), []);
+  const applications = useRead((signal) => pages("/applications", {}, signal), []);
   return html`<a class="back" href=${to("sessions")}><${Icon} name="left" size=${14} /> Sessions</a>
     <header class="head"><h1>Start a session</h1></header>
     <${Loaded} of=${applications} rows=${5}>${({ items }) => (items.length
@@ -31,8 +31,8 @@ function Form({ applications, first, query }) {
   const chosen = applications.find((one) => one.application === application);
   const details = useRead(async (signal) => {
     const [versions, profiles] = await Promise.all([
-      call("GET", `/applications/${encodeURIComponent(application)}/versions`, { signal }),
-      may("profiles.read") ? call("GET", "/profiles", { query: { application }, signal }) : { items: [] },
+      pages(`/applications/${encodeURIComponent(application)}/versions`, {}, signal),
+      may("profiles.read") ? pages("/profiles", { application }, signal) : { items: [] },
     ]);
     return { application, versions: versions.items, profiles: profiles.items };
   }, [application]);
@@ -59,8 +59,8 @@ function Recipe({ application, known, query }) {
   const form = useRef(null);
   useEffect(() => form.current.querySelector("[aria-invalid]")?.focus(), [error]);
   // Kept for as long as the form says the same, so that a second click, or a retry after a lost answer, starts one session.
-  const [requestId, setRequestId] = useState(() => crypto.randomUUID());
-  useEffect(() => setRequestId(crypto.randomUUID()), [version, stage, given, extra]);
+  const [requestId, setRequestId] = useState(() => newId());
+  useEffect(() => setRequestId(newId()), [version, stage, given, extra]);
 
   const recipe = versions.find((one) => one.version === (releases[version] ?? version)) ?? null;
   const problems = problemsOf(error);
@@ -77,15 +77,18 @@ function Recipe({ application, known, query }) {
         application_arguments: { usd_stage_uri: stage.trim(), nucleus_connection_config: [], ...argumentsOf(recipe, given) },
         request_id: requestId,
       };
-      for (const [name, value] of Object.entries(extra)) if (value) body[name] = name === "priority" ? Number(value) : value;
-      const session = await call("POST", "/stream", { body });
+      const { priority, max_duration, idle_timeout, ...rest } = extra;
+      for (const [name, value] of Object.entries(rest)) if (value) body[name] = value;
+      if (priority) body.priority = Number(priority);
+      for (const [name, value] of Object.entries({ max_duration, idle_timeout })) if (value) (body.limits ??= {})[name] = value;
+      const session = await call("POST", "/sessions", { body });
       put(session);
       localStorage.setItem(LAST, application.application);
       go("sessions", [session.session_id]);
     } catch (failure) {
       setError(failure);
       // A key that was answered with an error is not used again.
-      setRequestId(crypto.randomUUID());
+      setRequestId(newId());
       setBusy(false);
     }
   };
@@ -128,11 +131,11 @@ function Recipe({ application, known, query }) {
     <${Forecast} application=${application.application} version=${version} profile=${extra.profile} priority=${extra.priority} />`;
 }
 
-/** Violations by the name of the form's field: `application_arguments.speed` is `speed` here. */
+/** Violations by the name of the form's field: `application_arguments.speed` is `speed` here, `limits.max_duration` `max_duration`. */
 function problemsOf(error) {
   const problems = {};
   for (const { field, description, reason } of error?.violations ?? []) {
-    const name = field.replace(/^application_arguments\.?/, "") || field;
+    const name = field.replace(/^(application_arguments|limits)\.?/, "") || field;
     const text = problems[name] ? `${problems[name].text} ${description}` : description;
     problems[name] = { text, reason: reason || error.reason };
   }
@@ -146,11 +149,11 @@ function Forecast({ application, version, profile, priority }) {
     const timer = setTimeout(() => setAsked({ application, version, profile, priority }), 250);
     return () => clearTimeout(timer);
   }, [application, version, profile, priority]);
-  const { value, error } = useRead((signal) => call("POST", "/stream:explain", {
+  const { value, error } = useRead((signal) => call("POST", "/sessions:explain", {
     signal,
     body: { application: asked.application, application_version: asked.version, profile: asked.profile || undefined, priority: Number(asked.priority) || undefined },
   }), [asked], { every: 5000 });
-  const wait = seconds(value?.eta);
+  const wait = seconds(value?.estimated_wait_duration);
   const position = value?.queue_position;
   const place = position > 0 && html`, <strong>${position === 1 ? "next" : `number ${position}`}</strong> in the queue`;
   return html`<aside class="card forecast" aria-live="polite" data-testid="forecast">

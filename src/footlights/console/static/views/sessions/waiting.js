@@ -1,7 +1,7 @@
 // What stands in the picture's place until there is one: why one waits, and for how long.
 import { call, may } from "../../api/api.js";
 import { useNow } from "../../ui/clock.js";
-import { seconds, span, words } from "../../ui/format.js";
+import { count, seconds, span, words } from "../../ui/format.js";
 import { html, useState } from "../../ui/html.js";
 import { Icon } from "../../ui/icons.js";
 import { Busy } from "../../ui/parts.js";
@@ -32,34 +32,31 @@ export function Waiting({ session }) {
 }
 
 function Queue({ session }) {
-  const { position, eta, reasons = [] } = session.queue ?? {};
+  const { position, estimated_wait_duration: estimate, wait_reasons: reasons = [] } = session.queue ?? {};
   const [answer, setAnswer] = useState(null);
   const [busy, setBusy] = useState(false);
   const explain = async () => {
     setBusy(true);
     try {
       const { application, application_version, profile, priority } = session;
-      setAnswer(await call("POST", "/stream:explain", { body: { application, application_version, profile, priority } }));
+      setAnswer(await call("POST", "/sessions:explain", { body: { application, application_version, profile, priority } }));
     } catch (error) {
       complain(error, { title: "No explanation" });
     }
     setBusy(false);
   };
-  const wait = seconds(eta);
+  const wait = seconds(estimate);
   return html`<div class="queue">
     <p class="queue-line">${position ? html`<strong>${position === 1 ? "Next" : `Number ${position}`}</strong> in the queue` : "In the queue"}
       ${wait !== null && html`, about <strong>${span(Math.round(wait))}</strong>`}</p>
     ${session.status_message && html`<p class="waiting-why">${session.status_message}</p>`}
-    ${reasons.length > 0 && html`<ul class="reasons">${reasons.map((reason) => html`<li key=${reason}><${Reason} text=${reason} /></li>`)}</ul>`}
+    ${reasons.length > 0 && html`<ul class="reasons">${reasons.map((one) => html`<li key=${one.reason}><${Reason} of=${one} /></li>`)}</ul>`}
     ${may("sessions.create") && !answer && html`<button class="button on-dark" onClick=${explain} disabled=${busy}>
       ${busy ? html`<${Busy} />` : html`<${Icon} name="info" />`} Explain for each device</button>`}
     ${answer && html`<${Verdicts} of=${answer.nodes} />`}
   </div>`;
 }
 
-/** `NO_SLOT: 3 devices` as a word and its figures. */
-function Reason({ text }) {
-  const [reason, ...rest] = text.split(":");
-  return rest.length ? html`<strong>${words(reason)}</strong>${rest.join(":")}` : html`${text}`;
-}
+const Reason = ({ of: { reason, device_count: devices, node_count: nodes } }) => html`
+  <strong>${words(reason)}</strong> ${devices > 0 ? count(devices, "device") : count(nodes, "node")}`;
 

@@ -1,0 +1,304 @@
+"""Bounds on the connections of an HTTP listener, below any application: uvicorn's protocols, with limits.
+
+Whoever reaches the port may connect, send, and stop sending before there is a request that an application could refuse.
+So the head of a request is bounded in bytes and in time, a client that stops reading is cut off, and connections are
+counted, per address and in all. ``sweep`` finds what is overdue; a request itself pays for no timer.
+
+An offer of ``Upgrade`` that is not for a WebSocket, such as ``h2c``, is ignored, and the request is read as if it had
+not been made (RFC 9110, section 7.8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import uvicorn
+
+_SLICE: Final = 16 << 10
+"""How much of a head is parsed at once, in bytes: by so much it may pass its limit."""
+_LINGER_S: Final = 2.0
+"""How long what a refused client still sends is read and dropped, so that it can read its answer, in seconds."""
+_LINGER_BYTES: Final = 4 << 20
+_PHRASES: Final = {
+    400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one client, and all together, may take of a listener."""
+
+    head_bytes: int = 64 << 10
+    """The longest head: request line and headers."""
+    head_s: float = 10.0
+    """How long a head may take, from the first byte or from the connection on, in seconds."""
+    write_s: float = 30.0
+    """How long a client may read nothing while something waits for it, in seconds."""
+    connections: int = 10_000
+    """The most connections at once."""
+    connections_per_ip: int = 1_000
+    """The most connections at once of one address; 0: as many as in all."""
+
+
+class Connections:
+    """The connections of one listener, kept within limits."""
+
+    PERIOD_S: Final = 1.0
+    """How often ``sweep`` is to be called, in seconds."""
+
+    def __init__(
+        self, limits: ConnectionLimits, *, error_domain: str = "", on_refused: Callable[[], object] = lambda: None
+    ) -> None:
+        """Keep connections within ``limits``.
+
+        Args:
+            limits: the bounds.
+            error_domain: the ``ErrorInfo.domain`` of refusals.
+            on_refused: is called for each connection over a limit of numbers.
+        """
+        self.limits, self._domain, self._on_refused = limits, error_domain, on_refused
+        self._of_address: Counter[str] = Counter()
+        self._open: set[_Http | _WebSocket] = set()
+
+    @property
+    def count(self) -> int:
+        """How many are open, WebSockets included."""
+        return len(self._open)
+
+    def configure(self, config: uvicorn.Config, *, websockets: bool = True) -> None:
+        """Have uvicorn speak with these bounds."""
+        config.http = partial(_Http, self)  # type: ignore[assignment]  # called like the class
+        config.ws = partial(_WebSocket, self) if websockets else "none"  # type: ignore[assignment]
+
+    async def sweep(self) -> None:
+        """Cut off what is overdue. To be called every ``PERIOD_S``."""
+        now = asyncio.get_running_loop().time()
+        for connection in list(self._open):
+            connection.cut_off_if_overdue(now)
+
+    def enter(self, connection: _Http | _WebSocket, address: str) -> str:
+        """Count a connection; return why it cannot be served, empty where it can."""
+        self._open.add(connection)
+        self._of_address[address] += 1
+        each, most = self.limits.connections_per_ip, self.limits.connections
+        if len(self._open) > most:
+            problem = f"The server has {most} connections, as many as it takes."
+        elif each and address and self._of_address[address] > each:
+            problem = f"There are {each} connections from {address}, as many as one address may have."
+        else:
+            return ""
+        self._on_refused()
+        return problem
+
+    def leave(self, connection: _Http | _WebSocket, address: str) -> None:
+        """Count a connection no more."""
+        self._open.discard(connection)
+        self._of_address[address] -= 1
+        if self._of_address[address] <= 0:
+            del self._of_address[address]
+
+    def refusal(self, status: int, code: int, reason: str, message: str) -> bytes:
+        """Return an answer that ends its connection, with a ``google.rpc.Status``."""
+        info = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": reason,
+            "domain": self._domain,
+            "metadata": {},
+        }
+        body = json.dumps({"code": code, "message": message, "details": [info]}).encode()
+        headers = ["Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close"]
+        if status == 503:
+            headers.append("Retry-After: 1")
+        head = "\r\n".join((f"HTTP/1.1 {status} {_PHRASES[status]}", *headers, "", ""))
+        return head.encode() + body
+
+
+class _Http(HttpToolsProtocol):
+    def __init__(self, connections_: Connections, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = connections_
+        self._address = ""
+        self._in_head, self._in_body = False, False
+        self._head_bytes = 0
+        self._head_since: float | None = None
+        self._stalled_since: float | None = None
+        self._ignoring_upgrade = False
+        self._refused_at: float | None = None
+        self._dropped = 0
+
+    # What happens to the connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        self._head_since = self.loop.time()
+        if problem := self._bounds.enter(self, self._address):
+            self._refuse(503, 8, "TOO_MANY_CONNECTIONS", f"{problem} Close some, or try again later.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._bounds.leave(self, self._address)
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._bounds.leave(self, self._address)
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = None
+        super().resume_writing()
+
+    def cut_off_if_overdue(self, now: float) -> None:
+        """End the connection if its client has been too slow."""
+        limits = self._bounds.limits
+        stalled = self._stalled_since is not None and now - self._stalled_since > limits.write_s
+        if stalled or (self._refused_at is not None and now - self._refused_at > _LINGER_S):
+            self.transport.abort()
+        elif self._refused_at is None and self._head_since is not None and now - self._head_since > limits.head_s:
+            if not self._in_head:
+                self.transport.close()
+            else:
+                self._refuse(408, 4, "HEAD_TOO_SLOW", f"The head of a request must arrive within {limits.head_s:g} s.")
+
+    def _refuse(self, status: int, code: int, reason: str, message: str) -> None:
+        if self.transport.is_closing() or self._refused_at is not None:
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Another request's answer is being written: this one's would end up within it.
+            self.transport.abort()
+            return
+        self._refused_at = self.loop.time()
+        self.transport.write(self._bounds.refusal(status, code, reason, message))
+        # A socket that is closed with data unread is reset, and the client may never see the answer.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    # What is read.
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused_at is not None:
+            self._dropped += len(data)
+            if self._dropped > _LINGER_BYTES:
+                self.transport.abort()
+            return
+        self._unset_keepalive_if_required()
+        at = 0
+        while at < len(data) and self._refused_at is None and not self.transport.is_closing():
+            piece = data[at:] if self._in_body or len(data) - at <= _SLICE else data[at : at + _SLICE]
+            at += len(piece)
+            protocol = self._feed(piece)
+            if self._in_head:
+                self._head_bytes += len(piece)
+                if self._head_bytes > self._bounds.limits.head_bytes:
+                    most = self._bounds.limits.head_bytes
+                    self._refuse(431, 3, "HEAD_TOO_LARGE", f"The head of a request must have at most {most} bytes.")
+            if not protocol:
+                return
+
+    def _feed(self, data: bytes) -> bool:
+        """Parse; return whether what follows is this protocol's."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._ignoring_upgrade:
+                self.handle_websocket_upgrade()
+                return False
+            return self._read_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(400, 3, "NOT_HTTP", "This is not HTTP/1.1.")
+            return False
+        return True
+
+    def _read_without_upgrade(self, rest: bytes) -> bool:
+        """Read a request again, with a new parser, as if it had not offered an upgrade."""
+        self._ignoring_upgrade = False
+        if self.scope["method"] == "CONNECT":
+            self._refuse(400, 3, "NOT_HTTP", "This is no proxy: CONNECT is not served.")
+            return False
+        version = self.scope["http_version"].encode()
+        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in _without_upgrade(self.headers):
+            head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return self._feed(b"".join([*head, b"\r\n"])) and (not rest or self._feed(rest))
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head_bytes, self._head_since = True, 0, self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._in_body, self._head_since = False, True, None
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self._ignoring_upgrade = True
+            self.scope["method"] = self.parser.get_method().decode("ascii")
+            self.scope["http_version"] = self.parser.get_http_version()
+            return
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        if not self._ignoring_upgrade:
+            super().on_message_complete()
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    def __init__(self, connections_: Connections, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = connections_
+        self._stalled_since: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # It was counted and admitted when it was HTTP.
+        self._bounds.enter(self, self._address)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._bounds.leave(self, self._address)
+        super().connection_lost(exc)
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = None
+        super().resume_writing()
+
+    def cut_off_if_overdue(self, now: float) -> None:
+        """End the connection if its client has stopped reading."""
+        if self._stalled_since is not None and now - self._stalled_since > self._bounds.limits.write_s:
+            self.transport.abort()
+
+
+def _without_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+    for name, value in headers:
+        if name in (b"upgrade", b"http2-settings"):
+            continue
+        if name == b"connection":
+            kept = [part for part in value.split(b",") if part.strip().lower() not in (b"upgrade", b"http2-settings")]
+            value = b",".join(kept)  # noqa: PLW2901
+            if not value.strip():
+                continue
+        yield name, value

@@ -1,0 +1,202 @@
+"""Textured surfaces as they are drawn (`textures`), from files of the kinds that people have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from panda3d import core
+from pxr import Gf, Sdf, UsdGeom, UsdShade, UsdUtils
+
+from footlights.viewer.render import textures
+from footlights.viewer.render.camera import initial_orbit
+from footlights.viewer.render.renderer import Overlay, Renderer
+from footlights.viewer.scene.stage import load_scene
+from tests.viewer.stages import StageMaker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from footlights.viewer.scene.scene import Scene
+
+SIZE = (320, 180)
+RED, GREEN, BLUE, WHITE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0)
+
+
+def write(path: Path, *quarters: tuple[float, ...], size: int = 64) -> None:
+    """A picture of four colours: upper left, upper right, lower left, lower right."""
+    image = core.PNMImage(size, size, len(quarters[0]))
+    for y in range(size):
+        for x in range(size):
+            color = quarters[(y * 2 // size) * 2 + x * 2 // size]
+            image.setXel(x, y, *color[:3])
+            if len(color) == 4:
+                image.setAlpha(x, y, color[3])
+    assert image.write(core.Filename(str(path)))
+
+
+def card(maker: StageMaker, file: str, **texture: Any) -> Any:
+    """A square that faces -Y, two metres wide, with a texture; returns the texture's node."""
+    mesh = maker.mesh("/Card", [(-1, 0, 0), (1, 0, 0), (1, 0, 2), (-1, 0, 2)])
+    primvar = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, "vertex")
+    primvar.Set(texture.pop("st", [(0, 0), (1, 0), (1, 1), (0, 1)]))
+    material = maker.material("Textured")
+    surface = UsdShade.Shader(maker.stage.GetPrimAtPath("/Looks/Textured/Surface"))
+    node = UsdShade.Shader.Define(maker.stage, "/Looks/Textured/Texture")
+    node.CreateIdAttr("UsdUVTexture")
+    node.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(file)
+    node.CreateInput("fallback", Sdf.ValueTypeNames.Float4).Set(Gf.Vec4f(0, 0, 0, 1))
+    for name, value in texture.items():
+        kind = Sdf.ValueTypeNames.Token if isinstance(value, str) else Sdf.ValueTypeNames.Float4
+        node.CreateInput(name, kind).Set(value)
+    surface.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).ConnectToSource(node.ConnectableAPI(), "rgb")
+    maker.bind(mesh, material)
+    return node
+
+
+def seen(scene: Scene) -> dict[str, str]:
+    """The colour of each quarter of the card, seen from the front: `ul`, `ur`, `ll`, `lr`."""
+    renderer = Renderer(scene, *SIZE, 1.0)
+    orbit = initial_orbit(scene, SIZE[0] / SIZE[1])
+    orbit = orbit.orbited((orbit.azimuth + np.pi / 2) / (2 * np.pi), -orbit.elevation / np.pi)
+    picture = renderer.render(0, orbit, Overlay()).astype(int)
+    renderer.close()
+    middle_x, middle_y = SIZE[0] // 2, SIZE[1] // 2
+    around = {"ul": (-25, -25), "ur": (25, -25), "ll": (-25, 25), "lr": (25, 25)}
+    return {name: _name(picture[middle_y + y, middle_x + x, 2::-1]) for name, (x, y) in around.items()}
+
+
+def _name(rgb: np.ndarray[Any, Any]) -> str:
+    high = [bool(v > 0.5 * max(int(rgb.max()), 60)) for v in rgb]
+    names = {(True, False, False): "red", (False, True, False): "green", (False, False, True): "blue"}
+    return names.get((high[0], high[1], high[2]), "grey" if rgb.max() > 30 else "black")
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> StageMaker:
+    return StageMaker(tmp_path / "stage.usda")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tga"])
+def test_a_picture_is_drawn_the_right_way_up(maker: StageMaker, suffix: str) -> None:
+    """(0, 0) is the lower left corner, also of a picture whose sides are no power of two."""
+    write(maker.path.parent / f"a.{suffix}", RED, GREEN, BLUE, WHITE, size=100)
+    card(maker, f"./a.{suffix}")
+
+    assert seen(maker.load()) == {"ul": "red", "ur": "green", "ll": "blue", "lr": "grey"}
+
+
+def test_layouts_are_followed(maker: StageMaker) -> None:
+    """A picture that repeats twice, one that is mirrored, and one that UsdTransform2d turns and moves."""
+    write(maker.path.parent / "a.png", RED, GREEN, BLUE, WHITE)
+    node = card(maker, "a.png", wrapS="mirror", wrapT="mirror", st=[(0, 0), (2, 0), (2, 2), (0, 2)])
+    # Mirrored at the middle, the upper right corner of the picture meets itself there.
+    assert set(seen(maker.load()).values()) == {"green"}
+
+    turn = UsdShade.Shader.Define(maker.stage, "/Looks/Textured/Turn")
+    turn.CreateIdAttr("UsdTransform2d")
+    turn.CreateInput("rotation", Sdf.ValueTypeNames.Float).Set(90.0)
+    turn.CreateInput("scale", Sdf.ValueTypeNames.Float2).Set(Gf.Vec2f(0.5, 0.5))
+    turn.CreateInput("translation", Sdf.ValueTypeNames.Float2).Set(Gf.Vec2f(1, 0))
+    node.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(turn.ConnectableAPI(), "result")
+    assert seen(maker.load()) == {"ul": "blue", "ur": "red", "ll": "grey", "lr": "green"}
+
+
+def test_alpha_cuts_out(maker: StageMaker) -> None:
+    """Where opacity is the texture's alpha, what is behind shows through; otherwise alpha is not looked at."""
+    write(maker.path.parent / "leaf.png", (*RED, 1), (*GREEN, 0), (*BLUE, 1), (*RED, 1))
+    node = card(maker, "leaf.png")
+    assert seen(maker.load())["ur"] == "green"
+
+    surface = UsdShade.Shader(maker.stage.GetPrimAtPath("/Looks/Textured/Surface"))
+    surface.CreateInput("opacity", Sdf.ValueTypeNames.Float).ConnectToSource(node.ConnectableAPI(), "a")
+    shown = seen(maker.load())
+    assert (shown["ul"], shown["ll"], shown["lr"]) == ("red", "blue", "red")
+    assert shown["ur"] != "green"
+
+
+def test_tiles_are_found(maker: StageMaker) -> None:
+    """UDIM: each part of the surface has the picture of its own tile."""
+    for number, color in ((1001, BLUE), (1002, RED), (1011, RED), (1012, GREEN)):
+        write(maker.path.parent / f"t.{number}.png", color, color, color, color)
+    card(maker, "./t.<UDIM>.png")
+    mesh = UsdGeom.Mesh(maker.stage.GetPrimAtPath("/Card"))
+    points = [(x, 0, z) for z in (0, 1, 2) for x in (-1, 0, 1)]
+    mesh.GetPointsAttr().Set(points)
+    mesh.GetFaceVertexCountsAttr().Set([4] * 4)
+    mesh.GetFaceVertexIndicesAttr().Set([i for k in (0, 1, 3, 4) for i in (k, k + 1, k + 4, k + 3)])
+    UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st").Set([(x + 1, z) for x, _, z in points])
+
+    assert seen(maker.load()) == {"ul": "red", "ur": "green", "ll": "blue", "lr": "red"}
+
+
+def test_a_package_holds_its_pictures(maker: StageMaker, tmp_path: Path) -> None:
+    """A usdz file is shown with the pictures that are in it."""
+    write(maker.path.parent / "a.png", RED, GREEN, BLUE, WHITE)
+    card(maker, "./a.png")
+    maker.stage.GetRootLayer().Save()
+    package = tmp_path / "elsewhere" / "stage.usdz"
+    package.parent.mkdir()
+    assert UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(str(maker.path)), str(package))
+    (maker.path.parent / "a.png").unlink()
+
+    assert seen(load_scene(package)) == {"ul": "red", "ur": "green", "ll": "blue", "lr": "grey"}
+
+
+def nothing(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"not a picture")
+
+
+def half(path: Path) -> None:
+    write(path, RED, RED, RED, RED)
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [nothing, garbage, half, directory])
+def test_a_picture_that_cannot_be_read_is_grey_and_said(
+    maker: StageMaker, caplog: pytest.LogCaptureFixture, damage: Any
+) -> None:
+    """Missing, of no known format, cut off or no file: its surface is grey, not black, and the log says which it is."""
+    damage(maker.path.parent / "a.png")
+    card(maker, "./a.png")
+
+    assert set(seen(maker.load()).values()) == {"grey"}
+    assert "a.png is shown grey" in caplog.text
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(
+    maker: StageMaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file may hold a very large picture."""
+    write(maker.path.parent / "a.png", RED, RED, RED, RED)
+    monkeypatch.setattr(textures, "MAX_PIXELS", 1000)
+    card(maker, "./a.png")
+
+    assert set(seen(maker.load()).values()) == {"grey"}
+    assert "64 x 64 pixels are too many" in caplog.text
+
+
+def test_mdl_materials_have_colours_and_pictures(maker: StageMaker) -> None:
+    """A material with an MDL surface alone, as Omniverse writes them: its constant, or its diffuse texture."""
+    write(maker.path.parent / "a.png", RED, GREEN, BLUE, WHITE)
+    card(maker, "unused.png")
+    material = UsdShade.Material.Define(maker.stage, "/Looks/Mdl")
+    shader = UsdShade.Shader.Define(maker.stage, "/Looks/Mdl/Shader")
+    shader.SetSourceAsset("OmniPBR.mdl", "mdl")
+    shader.SetSourceAssetSubIdentifier("OmniPBR", "mdl")
+    shader.CreateInput("diffuse_color_constant", Sdf.ValueTypeNames.Color3f).Set(Gf.Vec3f(0, 0, 1))
+    material.CreateSurfaceOutput("mdl").ConnectToSource(shader.ConnectableAPI(), "out")
+    maker.bind(maker.stage.GetPrimAtPath("/Card"), material)
+    assert set(seen(maker.load()).values()) == {"blue"}
+
+    shader.CreateInput("diffuse_texture", Sdf.ValueTypeNames.Asset).Set("./a.png")
+    assert seen(maker.load()) == {"ul": "red", "ur": "green", "ll": "blue", "lr": "grey"}
