@@ -281,20 +281,6 @@ async def test_a_recipe_that_was_not_sent_costs_the_link_only(hub: Hub, node: No
     assert "launch-1" not in hub.reports
 
 
-async def test_what_only_a_newer_control_plane_can_want_is_passed_over(hub: Hub, node: Node, fake: Assign) -> None:
-    """A launch that runs goes on, one that does not is not begun."""
-    await hub.until(lambda: hub.connections)
-    await hub.want(fake("runs", slot=0))
-    await hub.until_state("runs", LaunchReport.READY)
-    await hub.want(fake("runs", slot=0, desired=7))
-    await hub.want(fake("new", slot=1, desired=7))
-    beats = hub.link.heartbeats
-    await hub.until(lambda: hub.link.heartbeats >= beats + 2)
-
-    assert hub.reports.keys() == {"runs"}
-    assert hub.reports["runs"].state == LaunchReport.READY
-
-
 async def test_a_node_with_more_than_can_be_said_is_linked_and_says_so(
     hub: Hub, config: AgentConfig, machine: Machine
 ) -> None:

@@ -20,6 +20,7 @@ from footlights.errors import (
     BY_CODE,
     Conflict,
     Error,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     Unauthenticated,
@@ -247,3 +248,19 @@ async def test_a_log_is_followed_line_by_line(standin: Standin, client: Client) 
 
     assert lines == ["a", "b", "c"]
     assert standin.requests("TailSessionLog")[0].tail_lines == 7
+
+
+async def test_connecting_watches_a_session_instead_of_retrying(standin: Standin, client: Client) -> None:
+    """A session that is not ready is refused once; with a time to wait the client watches it, then connects once."""
+    refusal = FailedPrecondition("The session is STARTING.", reason="SESSION_NOT_READY")
+    standin.on("ConnectSession", refusal)
+    with pytest.raises(FailedPrecondition) as refused:
+        await client.sessions.connect("s1")
+    assert refused.value.reason == "SESSION_NOT_READY"
+    assert len(standin.requests("ConnectSession")) == 1
+
+    standin.on("ConnectSession", session_pb2.ConnectSessionResponse(token="grant"))
+    standin.on("WatchSession", lambda _: iter([session(S.STARTING, 1), session(S.READY, 2)]))
+
+    assert (await client.sessions.connect("s1", wait_s=10)).token == "grant"
+    assert len(standin.requests("ConnectSession")) == 2

@@ -70,7 +70,7 @@ class Clock:
 
 
 def _rpc(service: str, name: str) -> MethodDescriptor:
-    [full_name] = [each for each in SERVICES if each.rpartition(".")[2] == service]
+    [full_name] = [known for known in SERVICES if known.endswith(f".{service}")]
     found: MethodDescriptor = descriptor_pool.Default().FindServiceByName(full_name).methods_by_name[name]
     return found
 
@@ -439,9 +439,9 @@ def _prepare(directory: Path, template: Path | None) -> None:
 
 @contextlib.asynccontextmanager
 async def control(
-    directory: Path, template: Path | None = None, clock: Clock | None = None, **settings: Any
+    directory: Path, template: Path | None = None, clock: Clock | None = None, *, url: str = "", **settings: Any
 ) -> AsyncIterator[Control]:
-    """Run a control plane on a SQLite store, without its loops: a test makes their passes itself.
+    """Run a control plane without its loops: a test makes their passes itself. ``url`` is empty for a SQLite store.
 
     Two, one after the other with the same ``clock``, are a restart on the same boot of a machine.
     """
@@ -449,7 +449,7 @@ async def control(
     configured = ServerSettings(directory, **settings)
     key = ClusterKey(b"k" * 32)
     clock = clock or Clock()
-    store = open_store(directory)
+    store = open_store(directory, url)
     try:
         origin = Origin("streams.example.com", 443, configured.direct_routes)
         plane = await assemble(

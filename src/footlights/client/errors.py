@@ -8,11 +8,13 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from footlights.errors import Error, FailedPrecondition, Unavailable
+from footlights.protocol import enums
 from footlights.status import from_status
-from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     import grpc
+
+    from footlights.v1 import session_pb2
 
 _DETAILS = "grpc-status-details-bin"
 """Where gRPC carries a ``google.rpc.Status``."""
@@ -32,8 +34,8 @@ class SessionOver(FailedPrecondition):
 
     def __init__(self, session: session_pb2.Session) -> None:
         """Describe how ``session`` ended."""
-        state = session_pb2.Session.State.Name(session.state)
-        reason = session_pb2.Session.EndReason.Name(session.end_reason) if session.end_reason else ""
+        state = enums.field_name(session, "state")
+        reason = enums.field_name(session, "end_reason") if session.end_reason else ""
         why = f" ({reason})" if reason else ""
         detail = f": {session.status_message}" if session.status_message else "."
         super().__init__(
@@ -41,6 +43,13 @@ class SessionOver(FailedPrecondition):
             metadata={"session_id": session.session_id, "state": state, "end_reason": reason},
         )
         self.session = session
+
+
+class ServerTooOld(Error):
+    """The control plane is of an earlier release, which does not have the call."""
+
+    code: ClassVar[int] = 12
+    default_reason: ClassVar[str] = "SERVER_TOO_OLD"
 
 
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
@@ -55,6 +64,11 @@ def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     message = problem.details() or problem.code().name
     if code == DeadlineExceeded.code:
         return DeadlineExceeded("The control plane did not answer in time. Try again, or allow more time.")
+    if code == ServerTooOld.code:
+        return ServerTooOld(
+            "The control plane does not have this call: it is of an earlier release than this client. Upgrade it, or "
+            "use a client of its release."
+        )
     if code == Unavailable.code:
         return Unavailable(f"The control plane cannot be reached: {message}", reason="SERVER_UNREACHABLE")
     return from_status(status_pb2.Status(code=code, message=message))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from footlights import errors
 from footlights.agent.v1 import agent_pb2
 from footlights.control import stored
+from footlights.launch.container.recipe import mounts_of
 from footlights.lifecycle import EndReason, TimeLimits
 from footlights.protocol import bounds, counterparts, times
 from footlights.store import Transaction, applications
@@ -79,6 +80,10 @@ class Recipe:
     def of(cls, version: application_pb2.Version) -> Recipe:
         """Return the recipe of a version."""
         recipe = counterparts.recipe(version)
+        if version.container.volume_mounts:
+            # An agent of the release before knows this form alone.
+            recipe.container.mounts[:] = mounts_of(version.container)
+            recipe.container.ClearField("volume_mounts")
         return cls(
             agent_pb2.CarriedRecipe(digest=counterparts.digest(recipe), recipe=recipe),
             frozenset(argument.name for argument in version.arguments if not argument.secret),
