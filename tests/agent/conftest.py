@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footlights.v1.agent_pb2 import Assignment
+from footlights.agent.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import FakeBehavior, Version
 
 from footlights.agent.assembly import make_launchers
@@ -25,6 +25,7 @@ from footlights.agent.main import Agent
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeState
 from footlights.launch.launcher import Ports
+from footlights.protocol import counterparts
 from tests.agent.hub import TOKEN, Hub
 
 GPU, OTHER_GPU = "GPU-0", "GPU-1"
@@ -200,7 +201,7 @@ def assignment(
         desired=desired,
         device_uuid=device,
         slots=[slot],
-        version=version,
+        version=counterparts.recipe(version),
         secrets=secrets,
     )
     made.limits.stop_grace_period.FromSeconds(2)

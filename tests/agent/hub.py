@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from footlights.v1.agent_pb2 import (
+from footlights.agent.v1.agent_pb2 import (
     Assignment,
     Assignments,
+    CarriedRecipe,
     Forget,
     Hello,
     Inventory,
@@ -20,10 +21,13 @@ from footlights.v1.agent_pb2 import (
     LinkResponse,
     LogPart,
     LogRequest,
+    Part,
     Welcome,
 )
-from footlights.v1.agent_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
+from footlights.agent.v1.agent_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from grpc import aio
+
+from footlights.protocol import former, handshake
 
 TOKEN = "node-token"
 WAIT_S = 15.0
@@ -43,7 +47,12 @@ class Connection:
 class Hub(AgentServiceServicer):
     """Keeps the protocol of `AgentService.Link`; what it wants and refuses is set by the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, former: bool = False) -> None:
+        """Make it; ``former`` is one of the release before, which knows the link by its former name only."""
+        self.former = former
+        self.in_parts = False
+        """Whether each assignment is a part of the set, and names its recipe."""
+        self.goodbyes: list[str] = []
         self.assignments: dict[str, Assignment] = {}
         self.reports: dict[str, LaunchReport] = {}
         self.history: list[LaunchReport] = []
@@ -65,7 +74,14 @@ class Hub(AgentServiceServicer):
 
     async def start(self, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None) -> None:
         self._server = aio.server(options=[("grpc.http2.min_recv_ping_interval_without_data_ms", 1000)])
-        add_AgentServiceServicer_to_server(self, self._server)
+        if self.former:
+            link = grpc.stream_stream_rpc_method_handler(
+                self.Link, LinkRequest.FromString, LinkResponse.SerializeToString
+            )
+            name = former.NAMES["footlights.agent.v1.AgentService"]
+            self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, {"Link": link})])
+        else:
+            add_AgentServiceServicer_to_server(self, self._server)
         if credentials is None:
             port = self._server.add_insecure_port(address)
         else:
@@ -144,13 +160,21 @@ class Hub(AgentServiceServicer):
             await context.abort(*self.refusal)
         first: LinkRequest = await anext(aiter(request_iterator))
         assert first.WhichOneof("message") == "hello"
+        whole = not first.hello.HasField("part") or first.hello.part.last
+        while not whole:
+            more = (await anext(aiter(request_iterator))).launches
+            first.hello.launches.extend(more.launches)
+            whole = more.part.last
         connection = Connection(first.hello, asyncio.Queue())
         self.epoch += 1
         welcome = Welcome(epoch=self.epoch, cluster_id=self.cluster_id)
         welcome.heartbeat_interval.FromMilliseconds(round(self.heartbeat_s * 1000))
         welcome.abandon_after.FromMilliseconds(round(self.abandon_s * 1000))
+        if not self.former:
+            welcome.protocol.CopyFrom(handshake.ours())
         yield LinkResponse(welcome=welcome)
-        yield LinkResponse(assignments=Assignments(assignments=self.assignments.values()))
+        for part in self._full_set():
+            yield part
         self.connections.append(connection)
         self.inventories.append(first.hello.inventory)
         for report in first.hello.launches:
@@ -162,6 +186,20 @@ class Hub(AgentServiceServicer):
                 yield message
         finally:
             reading.cancel()
+
+    def _full_set(self) -> Iterator[LinkResponse]:
+        if not self.in_parts:
+            yield LinkResponse(assignments=Assignments(assignments=self.assignments.values()))
+            return
+        for launch_id, assignment in self.assignments.items():
+            digest = launch_id.encode()
+            yield LinkResponse(recipe=CarriedRecipe(digest=digest, recipe=assignment.version))
+            named = Assignment()
+            named.CopyFrom(assignment)
+            named.ClearField("version")
+            named.recipe_digest = digest
+            yield LinkResponse(assignments=Assignments(assignments=[named], part=Part(last=False)))
+        yield LinkResponse(assignments=Assignments(part=Part(last=True)))
 
     async def _read(self, connection: Connection, requests: AsyncIterator[LinkRequest]) -> None:
         async for request in requests:
@@ -176,6 +214,8 @@ class Hub(AgentServiceServicer):
                 self.inventories.append(request.inventory)
             elif kind == "log_part":
                 self.parts.append(request.log_part)
+            elif kind == "goodbye":
+                self.goodbyes.append(request.goodbye.reason)
             await self._notify()
         await connection.outgoing.put(None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from footlights.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.agent_pb2 import LaunchReport
 
 from tests.agent.conftest import GPU, OTHER_GPU, Assign, Machine, Node, stopped
 from tests.agent.hub import Hub

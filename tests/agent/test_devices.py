@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from footlights.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.node_pb2 import Device
 from footlights.v1.application_pb2 import FakeBehavior, Version
-from footlights.v1.node_pb2 import Device
 
 from footlights.agent.assembly import make_launchers
 from footlights.agent.config import AgentConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footlights.v1.agent_pb2 import Assignment, Assignments, Hello, LaunchReport, LinkResponse, Welcome
+from footlights.agent.v1.agent_pb2 import Assignment, Assignments, Hello, LaunchReport, LinkResponse, Welcome
 from structlog.testing import capture_logs
 
 from footlights.agent.clock import BootClock

@@ -8,13 +8,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from footlights.v1.agent_pb2 import Assignment, LaunchReport
-from footlights.v1.application_pb2 import Version
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
+from footlights.agent.v1.recipe_pb2 import Recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footlights.agent.launches.journal import Journal, JournalEntry, JournalError
 from footlights.launch.launcher import LaunchPlan, Ports
+from footlights.protocol import counterparts
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
 IDS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,30}", fullmatch=True)
@@ -30,7 +31,7 @@ def entries(draw: st.DrawFn, launch_id: str = "") -> JournalEntry:
         device_uuid=draw(TEXT),
         slots=draw(st.lists(st.integers(0, 63), max_size=3)),
         secrets=draw(st.binary(max_size=10)),
-        version=Version(version="1.0.0", command=["run", draw(TEXT)]),
+        version=Recipe(version="1.0.0", command=["run", draw(TEXT)]),
     )
     assignment.arguments.update({"a": draw(TEXT), "n": 5})
     assignment.limits.start_timeout.FromSeconds(draw(st.integers(0, 10**6)))
@@ -47,7 +48,7 @@ def entries(draw: st.DrawFn, launch_id: str = "") -> JournalEntry:
         working_directory="",
         stop_grace_s=draw(st.floats(0, 100)),
         directory=Path("/var/lib/footlights/x"),
-        version=assignment.version,
+        version=counterparts.version(assignment.version),
     )
     final = LaunchReport(launch_id=launch_id, state=LaunchReport.EXITED, exit_code=draw(st.integers(-64, 255)))
     return JournalEntry(
@@ -114,7 +115,7 @@ def test_a_broken_entry_costs_only_itself(first: JournalEntry, second: JournalEn
 
 @pytest.fixture
 def entry() -> JournalEntry:
-    assignment = Assignment(launch_id="launch-1", version=Version(version="1.0.0"))
+    assignment = Assignment(launch_id="launch-1", version=Recipe(version="1.0.0"))
     plan = LaunchPlan(
         launch_id="launch-1",
         session_id="s",
@@ -128,7 +129,7 @@ def entry() -> JournalEntry:
         working_directory="",
         stop_grace_s=1.0,
         directory=Path("/nowhere"),
-        version=assignment.version,
+        version=counterparts.version(assignment.version),
     )
     return JournalEntry(assignment, plan)
 

@@ -21,12 +21,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+from footlights.agent.v1.agent_pb2 import Assignment, Goodbye, Hello, LaunchReport, LinkResponse, Redirect, Welcome
+from footlights.v1.application_pb2 import FakeBehavior, Version
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from footlights.agent.config import AgentConfig
+from footlights.agent.launches.journal import Journal, JournalEntry
 from footlights.agent.link import cluster
 from footlights.agent.link.link import Backoff, Link, Pace
 from footlights.agent.link.log_tails import LogTails
@@ -34,6 +36,7 @@ from footlights.agent.link.outbox import Outbox
 from footlights.supervision import Supervisor
 from tests.agent.conftest import Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
+from tests.launch.plans import make_plan
 
 
 class Nothing:
@@ -195,6 +198,129 @@ async def test_what_one_server_refuses_the_next_one_is_asked_at_once(
     await node.stop()
 
     assert first.connections == []
+
+
+async def test_a_server_that_stops_is_left_at_once(hubs: list[Hub], config: AgentConfig, machine: Machine) -> None:
+    """It says goodbye, and the next address is dialled without a pause."""
+    first, second = hubs
+    node = Node(knowing(config, hubs), machine, Pace(first_s=3600, last_s=3600))
+    await node.start()
+    await first.until(lambda: first.connections)
+    await first.say(LinkResponse(goodbye=Goodbye(reason="SERVER_STOPPING", message="Bye.")))
+    await first.hang_up()
+    await second.until(lambda: second.connections and second.link.heartbeats)
+    await node.stop()
+    await second.until(lambda: second.goodbyes)
+
+    assert second.goodbyes == ["AGENT_STOPPING"]
+
+
+async def test_an_agent_goes_where_it_is_sent(hubs: list[Hub], hub: Hub, config: AgentConfig, machine: Machine) -> None:
+    """For one try each, although it was not given these addresses; then its own are dialled again."""
+    [other] = [each for each in hubs if each is not hub]
+    node = Node(replace(config, server=hub.address), machine, Pace(first_s=0.05, last_s=0.2))
+    await node.start()
+    await hub.until(lambda: hub.connections)
+    addresses = ["127.0.0.1:1", other.address]
+    await hub.say(LinkResponse(redirect=Redirect(addresses=addresses)))
+    await hub.say(LinkResponse(goodbye=Goodbye(reason="SERVER_STOPPING")))
+    await hub.hang_up()
+    await other.until(lambda: other.connections)
+    await other.hang_up()
+    await hub.until(lambda: len(hub.connections) == 2)
+    await node.stop()
+
+    assert len(other.connections) == 1
+
+
+async def test_a_server_of_the_release_before_is_linked_to(config: AgentConfig, machine: Machine, fake: Assign) -> None:
+    """By the link's former name, with one version and everything in one message each."""
+    old = Hub(former=True)
+    await old.start()
+    old.assignments["launch-1"] = fake()
+    node = Node(replace(config, server=old.address, drain_on_stop=True), machine)
+    await node.start()
+    await old.until_state("launch-1", LaunchReport.READY)
+    await old.hang_up()
+    await old.until_links(2)
+    hello = old.link.hello
+    await node.stop()
+    await old.stop()
+
+    assert (hello.protocol_version, hello.HasField("protocol"), hello.HasField("part")) == (1, False, False)
+    assert [launch.state for launch in hello.launches] == [LaunchReport.READY]
+    assert old.goodbyes == []
+
+
+async def test_a_set_in_parts_is_agreed_with_when_it_is_whole(hub: Hub, node: Node, fake: Assign) -> None:
+    """What the first part does not name goes on; recipes that are named are those that were sent."""
+    await hub.until(lambda: hub.connections)
+    for number, name in enumerate(("one", "two")):
+        await hub.want(fake(name, slot=number))
+        await hub.until_state(name, LaunchReport.READY)
+    hub.in_parts = True
+    await hub.hang_up()
+    await hub.until_links(2)
+    await hub.until(lambda: hub.link.heartbeats >= 2)
+    states = {name: hub.reports[name].state for name in ("one", "two")}
+    del hub.assignments["two"]
+    await hub.hang_up()
+    await hub.until_state("two", LaunchReport.EXITED)
+
+    assert states == {"one": LaunchReport.READY, "two": LaunchReport.READY}
+    assert hub.reports["two"].reason == "UNASSIGNED"
+    assert hub.reports["one"].state == LaunchReport.READY
+
+
+async def test_a_recipe_that_was_not_sent_costs_the_link_only(hub: Hub, node: Node) -> None:
+    """The next link begins anew, and nothing is started with a recipe that nobody gave."""
+    await hub.until(lambda: hub.connections)
+    await hub.say(LinkResponse(assignment=Assignment(launch_id="launch-1", epoch=1, recipe_digest=b"unknown")))
+    await hub.until_links(2)
+
+    assert "launch-1" not in hub.reports
+
+
+async def test_a_node_with_more_than_can_be_said_is_linked_and_says_so(
+    hub: Hub, config: AgentConfig, machine: Machine
+) -> None:
+    """Its first labels are known, and a note says how many are left out."""
+    labels = {f"label-{number:04}": "x" for number in range(5000)}
+    node = Node(replace(config, labels=labels), machine)
+    await node.start()
+    await hub.until(lambda: hub.connections)
+    await node.stop()
+
+    facts = hub.link.hello.facts
+    assert sorted(facts.labels) == sorted(labels)[:128]
+    assert facts.notes[-1] == "the node has more than its agent can report: facts.labels: 128 of 5000"
+
+
+async def test_hundreds_of_large_ends_that_nobody_heard_are_all_told(
+    hub: Hub, config: AgentConfig, machine: Machine, tmp_path: Path
+) -> None:
+    """What an agent finds in its journal: in parts and reports that each fit a message, together more than any does."""
+    journal = Journal(config.data_dir / "journal")
+    journal.restore()
+    for number in range(400):
+        launch_id = f"old-{number}"
+        assignment = Assignment(launch_id=launch_id, epoch=1, session_id="s")
+        final = LaunchReport(launch_id=launch_id, epoch=1, state=LaunchReport.EXITED, exit_code=3)
+        final.log_tail.extend("x" * 4000 for _ in range(5))
+        plan = make_plan(Version(fake=FakeBehavior()), tmp_path, launch_id=launch_id)
+        journal.write(JournalEntry(assignment, plan, begun=True, final=final))
+    node = Node(config, machine)
+    agent = await node.start()
+    await hub.until(lambda: len(hub.reports) == 400, timeout=60)
+    async with asyncio.timeout(60):
+        await agent.table.none_left.wait()
+    hello = hub.link.hello
+    await node.stop()
+
+    assert len(hub.connections) == 1
+    assert len({report.launch_id for report in hello.launches}) == 400
+    assert {report.state for report in hub.reports.values()} == {LaunchReport.EXITED}
+    assert all(len(report.log_tail) == 5 for report in hub.reports.values())
 
 
 def test_agents_spread_over_the_servers(config: AgentConfig) -> None:

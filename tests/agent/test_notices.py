@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from footlights.v1.agent_pb2 import Assignment, LaunchReport, ViewerNotice
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport, ViewerNotice
 
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.record import Record

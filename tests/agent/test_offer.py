@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from footlights.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.agent_pb2 import LaunchReport
 from footlights.v1.application_pb2 import Version
 
 from footlights.agent.config import AgentConfig

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from footlights.v1.agent_pb2 import Inventory, LaunchReport, LogPart
-from footlights.v1.node_pb2 import NodeFacts
+from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport, LogPart
+from footlights.agent.v1.node_pb2 import NodeFacts
 
 from footlights.agent.link.outbox import Outbox
 from footlights.supervision import Supervisor

@@ -11,7 +11,7 @@ import signal
 import socket
 from dataclasses import replace
 
-from footlights.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
+from footlights.agent.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
 from footlights.v1.application_pb2 import Version
 
 from footlights.agent.config import AgentConfig

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from footlights.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.agent_pb2 import LaunchReport
 
 from footlights.agent.config import AgentConfig
 from tests.agent.conftest import Applications, Assign

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from footlights.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.agent_pb2 import LaunchReport
 
 from footlights.agent.config import AgentConfig
 from footlights.agent.launches.orphans import Orphans

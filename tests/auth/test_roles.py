@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from footlights.agent.v1 import agent_pb2
+from footlights.replica.v1 import replica_pb2
 from footlights.v1 import (
-    agent_pb2,
     application_pb2,
     node_pb2,
     permission_pb2,
     profile_pb2,
-    replica_pb2,
     session_pb2,
     token_pb2,
 )

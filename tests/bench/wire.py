@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from footlights.v1 import agent_pb2, node_pb2
+from footlights.agent.v1 import agent_pb2, node_pb2
 
-from footlights.agent.link.protocol import PROTOCOL_VERSION
 from footlights.ids import new_id
+from footlights.protocol.handshake import GREATEST, LEAST
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
@@ -73,7 +73,7 @@ class WireLink(asyncio.Protocol):
             for name, value in (
                 (b":method", b"POST"),
                 (b":scheme", b"http"),
-                (b":path", b"/footlights.v1.AgentService/Link"),
+                (b":path", b"/footlights.agent.v1.AgentService/Link"),
                 (b":authority", b"localhost"),
                 (b"te", b"trailers"),
                 (b"content-type", b"application/grpc"),
@@ -315,7 +315,7 @@ def _hello(node: str, devices: int) -> bytes:
         incarnation=new_id(),
         facts=facts,
         inventory=inventory,
-        protocol_version=PROTOCOL_VERSION,
+        protocol=agent_pb2.Protocol(least=LEAST, greatest=GREATEST),
     )
     return agent_pb2.LinkRequest(hello=hello).SerializeToString()
 

@@ -31,12 +31,8 @@ def methods() -> list[MethodDescriptor]:
 
 def public_methods() -> list[MethodDescriptor]:
     """The RPCs of people and programs: not those of agents and replicas."""
-    return [
-        method
-        for method in methods()
-        if method.containing_service.full_name.startswith(("footlights.v1.", "footlights.ovc."))
-        and method.containing_service.name not in ("AgentService", "ReplicaService")
-    ]
+    public = ("footlights.v1.", "footlights.ovc.")
+    return [method for method in methods() if method.containing_service.full_name.startswith(public)]
 
 
 def messages(file: FileDescriptor) -> Iterator[Descriptor]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from footlights.v1 import agent_pb2, application_pb2, error_reason_pb2, node_pb2, session_pb2, token_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.agent.v1 import node_pb2 as link_node_pb2
+from footlights.v1 import application_pb2, error_reason_pb2, node_pb2, session_pb2, token_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -27,6 +29,8 @@ from footlights.control.assembly import SERVICES, Plane, assemble
 from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
+from footlights.protocol import handshake
+from footlights.protocol.parts import Intake, hello_parts
 from footlights.status import CODE_NAMES, from_status
 from footlights.store import Store, open_store
 from footlights.store.nodes import node_rows
@@ -76,6 +80,13 @@ def seconds(value: float) -> Duration:
     return Duration(seconds=int(value), nanos=round(value % 1 * 1e9))
 
 
+def inventory(*devices: node_pb2.Device) -> agent_pb2.Inventory:
+    """Return devices as their agent sends them."""
+    return agent_pb2.Inventory(
+        devices=[link_node_pb2.Device.FromString(device.SerializeToString()) for device in devices]
+    )
+
+
 def gpu(uuid: str = "GPU-0", **members: Any) -> node_pb2.Device:
     """A whole, well, free GPU of 16 GiB, except where said otherwise."""
     known: dict[str, Any] = {
@@ -100,6 +111,8 @@ class Agent:
         self.assigned: dict[str, agent_pb2.Assignment] = {}
         self.forgotten: list[str] = []
         self.welcome = agent_pb2.Welcome()
+        self.received: list[tuple[str, int]] = []
+        """What came over the link: kinds of messages and their sizes."""
         self._passed: deque[agent_pb2.LinkResponse] = deque()
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
@@ -111,8 +124,12 @@ class Agent:
         *,
         facts: Mapping[str, Any] | None = None,
         hello: Mapping[str, Any] | None = None,
+        former: bool = True,
     ) -> Agent:
-        """Open the link and wait for the welcome and the full set of assignments."""
+        """Open the link and wait for the welcome and the full set of assignments.
+
+        ``former`` is whether it speaks as the release before, in one message each: what is sent is seen as it is.
+        """
         known: dict[str, Any] = {
             "launchers": ["fake"],
             "public_address": "192.0.2.7",
@@ -122,22 +139,26 @@ class Agent:
         message: dict[str, Any] = {
             "node": self.node,
             "incarnation": "one",
-            "facts": node_pb2.NodeFacts(**(known | dict(facts or {}))),
-            "inventory": agent_pb2.Inventory(devices=[gpu()] if devices is None else devices),
+            "facts": link_node_pb2.NodeFacts(**(known | dict(facts or {}))),
+            "inventory": inventory(*([gpu()] if devices is None else devices)),
             "launches": launches,
-            "protocol_version": 1,
+            **({"protocol_version": 1} if former else {"protocol": handshake.ours()}),
         }
         self.begin()
-        await self.say(hello=agent_pb2.Hello(**(message | dict(hello or {}))))
+        said = agent_pb2.Hello(**(message | dict(hello or {})))
+        for part in [agent_pb2.LinkRequest(hello=said)] if former else hello_parts(said):
+            self._said.put_nowait(part)
         self.welcome.CopyFrom((await self.next()).welcome)
         assert self.welcome.epoch
-        for assignment in (await self.next()).assignments.assignments:
-            self.assigned[assignment.launch_id] = assignment
+        for assignment in (await self.until("assignments")).assignments:
+            self._take(assignment)
         return self
 
     def begin(self) -> None:
         """Open the stream and say nothing."""
         self._said = asyncio.Queue[agent_pb2.LinkRequest]()
+        self._intake = Intake()
+        self.received.clear()
         outgoing = OutgoingCall((("authorization", f"Bearer {self.token}"),))
         self._call = self.plane.upstream.stream(_rpc("AgentService", "Link"))(self._saying(), outgoing)
         self._reader = asyncio.create_task(self._read())
@@ -149,7 +170,9 @@ class Agent:
     async def _read(self) -> None:
         try:
             while (message := await self._call.read()) is not None:
-                self.told.put_nowait(message)
+                self.received.append((message.WhichOneof("message"), message.ByteSize()))
+                if (whole := self._intake.take(message)) is not None:
+                    self.told.put_nowait(whole)
         except UpstreamError as error:
             self.told.put_nowait(from_status(error.status))
         else:
@@ -176,11 +199,17 @@ class Agent:
             message = await self.next()
             match message.WhichOneof("message"):
                 case "assignment":
-                    self.assigned[message.assignment.launch_id] = message.assignment
+                    self._take(message.assignment)
                 case "forget":
                     self.forgotten.append(message.forget.launch_id)
             if message.WhichOneof("message") == kind:
                 return getattr(message, kind)
+
+    def _take(self, assignment: agent_pb2.Assignment) -> None:
+        """Keep an assignment, unless its epoch is over, as agents do."""
+        before = self.assigned.get(assignment.launch_id)
+        if before is None or assignment.epoch >= before.epoch:
+            self.assigned[assignment.launch_id] = assignment
 
     async def assignment(self, session_id: str, desired: str = "RUNNING") -> agent_pb2.Assignment:
         """Wait until a session is assigned so, and return the assignment."""

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from footlights.v1 import agent_pb2, application_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import application_pb2, session_pb2
 
 from footlights.control.clock import CautiousClock, DatabaseClock
 from tests.control.harness import Agent, Clock, Control, State, control, known, seconds, version

@@ -195,7 +195,7 @@ def test_routes_lead_to_services(everything: Rendered) -> None:
         for backend in rule["backendRefs"]
     ]
 
-    assert len(backends) == 6
+    assert len(backends) == 7
     for name, port in backends:
         assert port in ports[name]
 

@@ -11,7 +11,8 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 from prometheus_client.parser import text_string_to_metric_families
 
 from footlights.control.observability.metrics import Metrics

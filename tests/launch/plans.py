@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from footlights.v1.agent_pb2 import Assignment
+from footlights.agent.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import Version
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.devices.kinds import traits_of_kind
 from footlights.launch import plan as plans
 from footlights.launch.launcher import DeviceAccess, LaunchPlan, Ports
+from footlights.protocol import counterparts
 
 CLUSTER = f"test-{uuid.uuid4()}"
 """The mark of this run: nothing that carries it may be left at its end."""
@@ -40,7 +41,7 @@ def make_plan(
         launch_id=launch_id,
         session_id=f"s-{launch_id}",
         device_uuid=device_uuid,
-        version=version,
+        version=counterparts.recipe(version),
         usd_stage_uri=usd_stage_uri,
     )
     assignment.arguments.update(dict(arguments or {}))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footlights.v1.agent_pb2 import Assignment
+from footlights.agent.v1.agent_pb2 import Assignment
+from footlights.agent.v1.recipe_pb2 import Recipe
 from footlights.v1.application_pb2 import FakeBehavior, Version
 from google.protobuf import json_format
 from hypothesis import given
@@ -36,7 +37,7 @@ def rendered(recipe: dict[str, Any] = RECIPE, kind: str = "GPU", **members: Any)
         launch_id="l-1",
         session_id="s-1",
         device_uuid="GPU-0000",
-        version=json_format.ParseDict(recipe, Version()),
+        version=json_format.ParseDict(recipe, Recipe()),
         usd_stage_uri=members.pop("stage", "/srv/a.usd"),
         secrets=members.pop("secrets", b'{"password": "hunter2"}'),
     )
@@ -143,7 +144,7 @@ def test_checked_again(members: dict[str, Any], problem: str) -> None:
 def test_a_value_adds_no_part_to_a_mount() -> None:
     """A value with ':' in a mount is refused."""
     recipe = {**RECIPE, "container": {"image": "app:1", "mounts": ["/a-{public_address}:/b"]}}
-    assignment = Assignment(version=json_format.ParseDict(recipe, Version()), secrets=b'{"password": "a"}')
+    assignment = Assignment(version=json_format.ParseDict(recipe, Recipe()), secrets=b'{"password": "a"}')
 
     with pytest.raises(LaunchError, match="cannot stand in a mount"):
         render(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 
 import pytest
-from footlights.v1 import agent_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import session_pb2
 from google.protobuf.descriptor import EnumDescriptor
 
 from footlights.lifecycle import LIVE_STATES, Condition, Desired, EndReason, LaunchState, SessionState, Stage

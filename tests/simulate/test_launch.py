@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from footlights.v1.agent_pb2 import Assignment, LaunchReport
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 
 from footlights.agent.clock import BootClock
 from footlights.agent.launches.record import Record

@@ -6,7 +6,7 @@ The enums come from the descriptor of an assignment: a new one is covered by its
 from __future__ import annotations
 
 import pytest
-from footlights.v1.agent_pb2 import Assignment, LaunchReport
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 
 from footlights.agent.config import AgentConfig
 from tests.agent.conftest import (

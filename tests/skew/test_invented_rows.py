@@ -12,7 +12,8 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 from sqlalchemy import select, update

@@ -469,6 +469,33 @@ async def test_a_replica_that_is_asked_to_stop_hands_over_at_once(fleet: Replica
     await fleet.start_replica(stopping)
 
 
+async def test_agents_of_a_replica_that_stops_are_sent_to_another(database_server: Postgres, tmp_path: Path) -> None:
+    """Also one that knows no other address: it says goodbye, and where to go; the session goes on."""
+    options = (*OPTIONS, "--redirect-agents")
+    directory = tmp_path / "set"
+    async with ReplicaSet(directory, database_server.create(), count=2, server_options=options) as pair:
+        assert isinstance(pair, ReplicaSet)
+        await pair.put(
+            "/applications/fake",
+            {"application": {}, "versions": [{"version": "1.0.0", "fake": {}}], "releases": {"default": "1.0.0"}},
+        )
+        pair.grpc = pair.replicas["server-1"].grpc
+        agent = await pair.start_agent("node-a", *AGENT)
+        session_id = (await pair.post("/stream", {"application": "fake"}))["session_id"]
+        await pair.session_in(session_id, "READY")
+        hub = pair.hub_of("node-a")
+        assert await pair.replicas["server-1"].process.stop() == 0
+
+        async def moved() -> bool:
+            return pair.hub_of("node-a") == "server-0"
+
+        await until(moved, what="the agent is linked to the other replica", timeout_s=15)
+
+        assert hub == "server-1"
+        assert "reason=SERVER_STOPPING" in agent.log.read_text()
+        assert (await pair.session_in(session_id, "READY"))["launch_count"] == 1
+
+
 async def test_roles_work_apart(database_server: Postgres, tmp_path: Path) -> None:
     """Links, calls and loops as three processes are one control plane; each has its probes and metrics."""
     roles = ("api,frontdoor", "hub", "loops")

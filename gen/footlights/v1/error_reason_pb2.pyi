@@ -313,6 +313,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The filter cannot be read. The message says what would be right at the position, which counts from 1."""
     TOO_MANY_WATCHES: _ErrorReason.ValueType  # 117
     """The caller has as many watches at this server as one may have. Close some, or share one."""
+    MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 118
+    """A message of a stream is larger than is taken. Send less at once."""
+    ASSIGNMENT_TOO_LARGE: _ErrorReason.ValueType  # 119
+    """What a launch is to be given is more than a node takes. The message names the fields. Shorten them."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -609,6 +613,10 @@ INVALID_FILTER: ErrorReason.ValueType  # 116
 """The filter cannot be read. The message says what would be right at the position, which counts from 1."""
 TOO_MANY_WATCHES: ErrorReason.ValueType  # 117
 """The caller has as many watches at this server as one may have. Close some, or share one."""
+MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 118
+"""A message of a stream is larger than is taken. Send less at once."""
+ASSIGNMENT_TOO_LARGE: ErrorReason.ValueType  # 119
+"""What a launch is to be given is more than a node takes. The message names the fields. Shorten them."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

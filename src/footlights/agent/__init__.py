@@ -23,4 +23,10 @@ What must hold
 How it stops (SIGTERM): launches are ended if ``--drain-on-stop`` says so, what waits is sent, the link's stream is
 half-closed, the loops end, and the launchers and devices are closed. Applications that are left running are found
 again by the next agent.
+
+``footlights.agent.v1``, the messages of the link, is generated into the other tree; ``extend_path`` joins the two.
 """
+
+from pkgutil import extend_path
+
+__path__ = extend_path(__path__, __name__)

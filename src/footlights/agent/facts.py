@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import footlights
 from footlights.agent.devices.inventory import worth_reporting
+from footlights.agent.v1.agent_pb2 import Inventory
+from footlights.agent.v1.node_pb2 import NodeFacts
 from footlights.linux.procfs import boot_id
-from footlights.v1.agent_pb2 import Inventory
-from footlights.v1.node_pb2 import NodeFacts
+from footlights.protocol import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from footlights.agent.devices.inventory import DeviceWatch
     from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.offer import LauncherOffer
+    from footlights.agent.v1.node_pb2 import Device
 
 
 class NodeDescription:
@@ -58,8 +60,7 @@ class NodeDescription:
 
     def inventory(self) -> Inventory:
         """Everything, as it was last read."""
-        devices = self._devices.to_protos(self._table.known_pids)
-        self._told = Inventory(devices=devices, facts=self.facts())
+        self._told = self._bounded(self._devices.to_protos(self._table.known_pids))
         return self._told
 
     async def news(self) -> Inventory | None:
@@ -68,11 +69,20 @@ class NodeDescription:
         if self._devices.unexplained(pids):
             # A child that an application has just made is on the device before it is counted as ours.
             pids = await self._table.own_pids()
-        now = Inventory(devices=self._devices.to_protos(pids), facts=self.facts())
+        now = self._bounded(self._devices.to_protos(pids))
         if now.facts == self._told.facts and not worth_reporting(list(self._told.devices), list(now.devices)):
             return None
         self._told = now
         return now
+
+    def _bounded(self, devices: Sequence[Device]) -> Inventory:
+        """Return the inventory as a message carries it; what has no room is noted for an operator."""
+        inventory = Inventory(devices=devices, facts=self.facts())
+        if left_out := bounds.cut(inventory):
+            notes = inventory.facts.notes
+            del notes[bounds.BOUNDS["NodeFacts.notes"].items - 1 :]
+            notes.append(f"the node has more than its agent can report: {'; '.join(left_out)}")
+        return inventory
 
 
 def node_facts(

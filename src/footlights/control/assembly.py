@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import descriptor_pool
 
 from footlights import __version__, ids
+from footlights.agent.v1 import agent_pb2
 from footlights.auth.grants import Grants
 from footlights.auth.secrets import Box
 from footlights.auth.tokens import replica_proof
@@ -65,14 +66,16 @@ from footlights.frontdoor import openapi as front_door_openapi
 from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
 from footlights.ovc.v2 import application_streaming_pb2
+from footlights.protocol import former
+from footlights.replica.v1 import replica_pb2
 from footlights.store.cluster import database_time
 from footlights.store.cluster.revisions import check_key, cluster_id
 from footlights.store.nodes import node_rows
 from footlights.supervision import Supervisor
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -155,6 +158,9 @@ class Plane:
     signals: Signals
     guard: MassLossGuard
     metrics: Metrics
+    agents: AgentService
+    redirect: Callable[[], Sequence[str]]
+    """Which addresses agents may dial instead of this one."""
     certificate: Path | None
     """The one that is served with, watched for renewal."""
 
@@ -182,8 +188,9 @@ class Plane:
                 group.create_task(self.notifications.run(), name="notifications")
 
     def stop(self) -> None:
-        """Turn readiness, refuse new calls and end running streams; unary calls go on."""
+        """Turn readiness, refuse new calls and end running streams; unary calls go on. Agents are told where to go."""
         self.readiness.stop()
+        self.agents.stop(self.redirect())
         self.pipeline.stop()
 
     async def leave(self) -> None:
@@ -396,12 +403,15 @@ async def assemble(
         signals=signals,
         guard=guard,
         metrics=metrics,
+        agents=agents,
+        redirect=lambda: replicas.hubs if settings.redirect_agents else (),
         certificate=settings.tls_cert,
     )
 
 
 def _service(name: str, handlers: object, *, strict: bool = True) -> Service:
-    return Service(descriptor_pool.Default().FindServiceByName(name), handlers, strict)
+    descriptor = descriptor_pool.Default().FindServiceByName(name)
+    return Service(descriptor, handlers, strict=strict, former_name=former.NAMES.get(name, ""))
 
 
 def openapi_document(public_url: str = "") -> dict[str, Any]:

@@ -23,6 +23,7 @@ from footlights.control import reflection
 from footlights.control.settings import ServerSettings, split_address
 from footlights.errors import DOMAIN, FailedPrecondition, LocalReason
 from footlights.http.server import ConnectionLimits, Connections
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -39,8 +40,8 @@ _GRPC_OPTIONS = (
     # They would rather wait than be refused after 30 s, dial again, and stand at the end of the line.
     ("grpc.server_max_unrequested_time_in_server", 120),
     ("grpc.so_reuseport", 0),
-    # As much as an agent sends: an agent whose hello is refused could never link again.
-    ("grpc.max_receive_message_length", 16 << 20),
+    # What is larger than we take is refused by us, who log it, and not by gRPC, which tells the server nothing.
+    ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
     # The server finds out within 30 s that a client is gone; a client may ask every 5 s, also without a call.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -52,6 +52,9 @@ class ServerSettings:
     peer_address: str = ""
     """Where other replicas reach this one's gRPC, ``HOST:PORT``; empty: that of ``grpc_listen``, unless it is every
     address of this machine."""
+    redirect_agents: bool = False
+    """Whether a server that stops sends its agents to the other replicas' peer addresses: only where agents reach
+    these."""
     public_url: str = ""
     """The origin that browsers see, ``https://streams.example.com``; empty: that of ``http_listen``."""
     insecure: bool = False

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from footlights.agent.v1.recipe_pb2 import Recipe
     from footlights.launch.launcher import Launcher, LaunchPlan
     from footlights.v1.application_pb2 import Version
 
@@ -57,7 +58,7 @@ class LauncherTraits:
     """Checks ``member`` when a version is registered. Raises InvalidArgument."""
 
 
-def traits_of(version: Version) -> LauncherTraits:
+def traits_of(version: Version | Recipe) -> LauncherTraits:
     """Which launcher a version is for."""
     for traits in LAUNCHERS.values():
         if traits.member and version.HasField(traits.member):  # type: ignore[arg-type]  # the names are the message's

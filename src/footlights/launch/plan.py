@@ -19,13 +19,14 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.launch.recipe.template import TemplateError, parse
+from footlights.protocol import counterparts
 from footlights.protocol.times import seconds
 from footlights.v1.application_pb2 import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from footlights.v1.agent_pb2 import Assignment
+    from footlights.agent.v1.agent_pb2 import Assignment
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The search path of an application whose version sets none: the same on every node, whatever the agent's is."""
@@ -48,9 +49,9 @@ def render(
     Arguments and the stage are converted and checked again, as the control plane did: a node trusts no command line
     that it did not make itself.
     """
-    version = assignment.version
+    version = counterparts.version(assignment.version)
     try:
-        values = _values(assignment, ports, public_address, device.index)
+        values = _values(assignment, version, ports, public_address, device.index)
         argv = tuple(parse(token).render_token(values) for token in version.command)
         mounts = tuple(_mount(mount, values) for mount in mounts_of(version.container))
         own = {name: parse(text).render(values) for name, text in version.environment.items()}
@@ -136,10 +137,12 @@ def from_json(text: str) -> LaunchPlan:
         raise ValueError(f"not a plan: {type(error).__name__}: {error}") from error
 
 
-def _values(assignment: Assignment, ports: Ports, public_address: str, device_index: int) -> Mapping[str, str]:
+def _values(
+    assignment: Assignment, version: Version, ports: Ports, public_address: str, device_index: int
+) -> Mapping[str, str]:
     arguments = json_format.MessageToDict(assignment.arguments)
     arguments.update(_secrets(assignment.secrets))
-    converted, _ = convert_arguments(assignment.version, arguments)
+    converted, _ = convert_arguments(version, arguments)
     values = {name: as_text(value) for name, value in converted.items()}
     values.update(
         session_id=assignment.session_id,
@@ -147,7 +150,7 @@ def _values(assignment: Assignment, ports: Ports, public_address: str, device_in
         media_port=str(ports.media),
         http_port=str(ports.http),
         public_address=public_address,
-        usd_stage_uri=resolve_stage(assignment.version, assignment.usd_stage_uri),
+        usd_stage_uri=resolve_stage(version, assignment.usd_stage_uri),
         device_uuid=assignment.device_uuid,
         device_index=str(device_index),
     )

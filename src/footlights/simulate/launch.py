@@ -13,14 +13,15 @@ from footlights.devices.kinds import DeviceKind
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
 from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import LaunchState, Stage
+from footlights.protocol import counterparts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from footlights.agent.clock import Clock
     from footlights.agent.launches.record import Record
+    from footlights.agent.v1.agent_pb2 import LaunchReport
     from footlights.simulate.model import Fate
-    from footlights.v1.agent_pb2 import LaunchReport
 
 _NOWHERE: Final = Path("/nonexistent")
 _DEFAULT_GRACE_S: Final = 10.0
@@ -197,7 +198,7 @@ class SimulatedLaunch:
             working_directory="",
             stop_grace_s=limit_s(assignment.limits, "stop_grace_period") or _DEFAULT_GRACE_S,
             directory=_NOWHERE,
-            version=assignment.version,
+            version=counterparts.version(assignment.version),
         )
         record.admit(plan)
 

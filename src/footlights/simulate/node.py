@@ -13,14 +13,13 @@ from footlights.agent.launches.record import Record
 from footlights.agent.link.link import Link
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
-from footlights.agent.link.protocol import PROTOCOL_VERSION
+from footlights.agent.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
+from footlights.agent.v1.node_pb2 import Device, NodeFacts
 from footlights.ids import new_id
 from footlights.launch.launcher import Ports
 from footlights.lifecycle import LaunchState
 from footlights.simulate.launch import SimulatedLaunch
 from footlights.supervision import Supervisor
-from footlights.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkResponse, Welcome
-from footlights.v1.node_pb2 import Device, NodeFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +109,6 @@ class SimulatedNode:
             facts=self._facts(),
             inventory=Inventory(devices=self._devices, facts=self._facts()),
             launches=self.reports(),
-            protocol_version=PROTOCOL_VERSION,
         )
 
     def welcomed(self, welcome: Welcome) -> None:

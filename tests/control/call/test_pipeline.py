@@ -12,12 +12,15 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from footlights.v1 import agent_pb2, replica_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.replica.v1 import replica_pb2
+from footlights.v1 import session_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from footlights import errors
 from footlights.auth.roles import Caller, Role
+from footlights.control.assembly import SERVICES
 from footlights.control.call.context import Call, MessageStream
 from footlights.control.call.grpc_adapter import grpc_handlers
 from footlights.control.call.local import LocalCalls
@@ -36,7 +39,8 @@ CALLERS = {
 
 
 def described(name: str) -> ServiceDescriptor:
-    found: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(f"footlights.v1.{name}")
+    [full_name] = [each for each in SERVICES if each.rpartition(".")[2] == name]
+    found: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(full_name)
     return found
 
 
@@ -134,7 +138,7 @@ class Served:
 
     def counted(self, method: str, code: str) -> float:
         """How many calls of a method ended with a code."""
-        labels = {"grpc_service": "footlights.v1.ReplicaService", "grpc_method": method, "grpc_code": code}
+        labels = {"grpc_service": "footlights.replica.v1.ReplicaService", "grpc_method": method, "grpc_code": code}
         return self.metrics.registry.get_sample_value("grpc_server_handled_total", labels) or 0.0
 
 
@@ -192,7 +196,7 @@ async def test_a_handler_sees_its_call_and_answers_with_metadata(served: Served)
 
     [call] = served.handlers.calls
     assert answer.incarnation == "i"
-    assert call.method == "/footlights.v1.ReplicaService/FindRival"
+    assert call.method == "/footlights.replica.v1.ReplicaService/FindRival"
     assert (call.caller.role, call.request_id) == (Role.REPLICA, "r-1")
     assert 0 < (call.time_remaining() or 0) <= 30.5
     assert ("x-other-bin", b"\1") in [tuple(pair) for pair in call.metadata]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from footlights.v1 import replica_pb2
+from footlights.replica.v1 import replica_pb2
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 
@@ -41,14 +41,28 @@ def test_every_rpc_of_ours_has_its_permission_kind_and_types() -> None:
 
     assert registry.services == SERVICES
     assert len(registry.rpcs) == sum(len(descriptor.methods) for descriptor in descriptors)
-    link = registry.rpcs["/footlights.v1.AgentService/Link"]
+    link = registry.rpcs["/footlights.agent.v1.AgentService/Link"]
     assert (link.client_streaming, link.server_streaming, link.permission) == (True, True, "link.open")
     assert link.request_type.DESCRIPTOR.name == "LinkRequest"
 
 
+def test_a_service_is_also_served_by_its_former_name() -> None:
+    """To the release before, by the same handlers; clients are told the present name only."""
+    registry = Registry([Service(REPLICA, Anything(), former_name="footlights.v1.ReplicaService")])
+    present = registry.rpcs["/footlights.replica.v1.ReplicaService/FindRival"]
+    former = registry.rpcs["/footlights.v1.ReplicaService/FindRival"]
+
+    assert registry.services == ("footlights.replica.v1.ReplicaService",)
+    assert (former.handler, former.request_type, former.permission) == (
+        present.handler, present.request_type, present.permission,
+    )  # fmt: skip
+
+
 def test_an_object_that_lacks_a_handler_is_refused() -> None:
     """By the names of both."""
-    with pytest.raises(LookupError, match=r"Half lacks the handler find_rival of footlights\.v1\.ReplicaService"):
+    with pytest.raises(
+        LookupError, match=r"Half lacks the handler find_rival of footlights\.replica\.v1\.ReplicaService"
+    ):
         Registry([Service(REPLICA, Half())])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from footlights.v1.node_pb2 import NodeFacts
+from footlights.agent.v1.node_pb2 import NodeFacts
 
 from footlights.control.dispatch import addresses
 from footlights.errors import InvalidArgument

@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from footlights.v1 import agent_pb2, node_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.agent.v1 import node_pb2 as link_node_pb2
+from footlights.v1 import node_pb2, session_pb2
 
 from footlights import errors
 from footlights.store.nodes.links import LinkOpening
@@ -21,7 +23,7 @@ async def show(plane: Control) -> node_pb2.Node:
 
 def twin(plane: Control, agent: Agent) -> tuple[Agent, dict[str, Any]]:
     """A second agent with the first one's name and token, and its hello."""
-    hello = {"incarnation": "two", "facts": node_pb2.NodeFacts(hostname="clone", launchers=["fake"])}
+    hello = {"incarnation": "two", "facts": link_node_pb2.NodeFacts(hostname="clone", launchers=["fake"])}
     return plane.new_agent("node-a", agent.token), hello
 
 
@@ -117,7 +119,7 @@ async def test_a_notice_that_is_not_met_again_is_shown_no_longer(plane: Control)
 
 
 def boot(boot_id: str, hostname: str = "first") -> dict[str, Any]:
-    return {"facts": node_pb2.NodeFacts(hostname=hostname, launchers=["fake"], boot_id=boot_id)}
+    return {"facts": link_node_pb2.NodeFacts(hostname=hostname, launchers=["fake"], boot_id=boot_id)}
 
 
 async def cut_off(plane: Control) -> tuple[Agent, str]:
@@ -246,7 +248,7 @@ async def test_a_second_agent_waits_again_once_the_first_was_back(plane: Control
     with pytest.raises(errors.AlreadyExists):
         await second_agent(plane, first)
     arrival = LinkOpening(
-        "node-a", "one", node_pb2.NodeFacts(boot_id="boot-1").SerializeToString(), (), plane.clock(), hub="another"
+        "node-a", "one", link_node_pb2.NodeFacts(boot_id="boot-1").SerializeToString(), (), plane.clock(), hub="another"
     )
     epoch = await plane.store.write(lambda tx: link(tx, arrival))
     plane.clock.pass_s(10_000)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
-from footlights.v1 import agent_pb2, application_pb2
+from footlights.agent.v1 import agent_pb2
 
 from footlights import errors
 from footlights.control.dispatch.assignments import LaunchAssignment
 from footlights.control.dispatch.link import MAX_UNSENT, AgentLink, Fingerprint, LinkState
+from footlights.lifecycle import TimeLimits
 from tests.control.harness import Report, seconds
 
 NOTICE = agent_pb2.LinkResponse(notice=agent_pb2.Notice(reason="R"))
@@ -62,7 +64,7 @@ def test_it_goes_from_greeting_through_the_full_set_to_live() -> None:
 async def test_what_changes_before_it_is_live_is_remembered_and_not_sent() -> None:
     """The full set may have been read before the change."""
     one = link()
-    early = one.note_change(), one.offer_new(launch("l").message, ("RUNNING", 1, b"", None))
+    early = one.note_change(), one.offer_new(launch("l"), ("RUNNING", 1, b"", None))
     one.begin_full_set()
     one.full_set({}, {})
 
@@ -75,12 +77,12 @@ async def test_only_what_was_not_told_yet_is_told() -> None:
     """Each change once; what could not be made is not taken for told."""
     one = link()
     one.begin_full_set()
-    full = one.full_set(running("a", "b"), {"a": launch("a"), "b": launch("b")})
+    [full] = one.full_set(running("a", "b"), {"a": launch("a"), "b": launch("b")})
     one.offer(running("a", "b", "c", "broken"), {"c": launch("c")})
     one.offer(running("a", "b", "c", "broken"), {})
     [told] = await drain(one)
 
-    assert [each.launch_id for each in full.assignments] == ["a", "b"]
+    assert [each.launch_id for each in full.assignments.assignments] == ["a", "b"]
     assert told.assignment.launch_id == "c"
     assert one.outdated(running("a", "b", "c", "broken")) == ["broken"]
     assert one.was_told(running("a", "b", "c"))
@@ -91,9 +93,9 @@ def test_what_was_begun_elsewhere_and_is_not_known_is_to_stop() -> None:
     """It must not begin a second time; what the agent knows goes on."""
     one = link("known")
     found = {name: launch(name, "READY") for name in ("known", "unknown")}
-    full = one.full_set(running("known", "unknown"), found)
+    [full] = one.full_set(running("known", "unknown"), found)
 
-    assert [(each.launch_id, each.desired) for each in full.assignments] == [
+    assert [(each.launch_id, each.desired) for each in full.assignments.assignments] == [
         ("known", agent_pb2.Assignment.RUNNING),
         ("unknown", agent_pb2.Assignment.STOPPED),
     ]
@@ -141,8 +143,7 @@ async def test_a_stream_that_breaks_while_it_is_written_to_closes_it() -> None:
 def test_a_report_is_accepted_when_it_says_more_than_the_last() -> None:
     """Durations alone say nothing more, unless a time limit is over."""
     one = link()
-    limits = application_pb2.Limits(max_duration=seconds(60))
-    one.full_set(running("a"), {"a": launch("a", "READY", limits=limits)})
+    one.full_set(running("a"), {"a": replace(launch("a", "READY"), limits=TimeLimits(max_s=60))})
 
     def report(ready_for_s: int, viewers: int = 0) -> Report:
         return Report(launch_id="a", epoch=1, state=Report.READY, viewers=viewers, ready_for=seconds(ready_for_s))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from footlights.v1 import agent_pb2
+from footlights.agent.v1 import agent_pb2
 
 from footlights.control.dispatch.link import AgentLink
 from footlights.control.dispatch.log_streams import MAX_LOG_PARTS, LogStreams

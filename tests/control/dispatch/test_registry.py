@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from footlights.v1 import agent_pb2
+from footlights.agent.v1 import agent_pb2
 
 from footlights import errors
 from footlights.control.dispatch.link import AgentLink, LinkState

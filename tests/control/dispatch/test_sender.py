@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from footlights.v1 import agent_pb2, application_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import application_pb2, session_pb2
 
 from footlights.store import Transaction
 from footlights.store.schema import SESSION, VERSION

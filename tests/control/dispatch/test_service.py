@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from footlights.v1 import agent_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import session_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from footlights import errors
@@ -44,7 +45,7 @@ async def test_a_link_opens_with_a_welcome_and_the_full_set(plane: Control) -> N
         ({"node": "node-b"}, "WRONG_NODE", "for 'node-a', not for node 'node-b'. Create one with"),
         ({"node": "No Node"}, "INVALID_ID", "hello.node: invalid node name 'No Node'"),
         ({"incarnation": ""}, "INVALID_ARGUMENT", "hello.incarnation: is missing"),
-        ({"protocol_version": 2}, "PROTOCOL_VERSION", "speaks version 2 of the link"),
+        ({"protocol_version": 2}, "PROTOCOL_VERSION", "speaks versions 2 to 2 of the link"),
     ],
 )
 async def test_a_wrong_hello_is_refused(plane: Control, hello: dict[str, Any], reason: str, says: str) -> None:

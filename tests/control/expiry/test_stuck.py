@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from footlights.v1 import agent_pb2, application_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import application_pb2
 from structlog.testing import capture_logs
 
 from tests.control.harness import Agent, Control, State, gpu, seconds, version

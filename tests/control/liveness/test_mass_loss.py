@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import application_pb2, node_pb2, session_pb2
 
 from footlights.control.liveness.mass_loss import MAX_MASS_LOSS_S, MassLossGuard, NodeSilence
 from footlights.control.observability.metrics import Metrics

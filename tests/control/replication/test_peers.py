@@ -6,16 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from footlights.agent.v1 import agent_pb2
+from footlights.replica.v1 import replica_pb2
 
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Membership
 from footlights.control.replication.peers import Peers
+from footlights.protocol import former
 from footlights.store import Store, open_store
+from footlights.store.nodes import links
+from footlights.store.nodes.links import LinkOpening
 from footlights.supervision import Supervisor
 from tests.client.test_tls import identity
 
@@ -27,12 +33,12 @@ def membership(store: Store, name: str) -> Membership:
 
 
 def peers(store: Store, replica: Membership, certificate: Path | None = None) -> Peers:
-    links = LinkRegistry()
+    local = LinkRegistry()
     return Peers(
         store,
         replica,
-        links=links,
-        logs=LogStreams(links),
+        links=local,
+        logs=LogStreams(local),
         proof="proof",
         supervisor=Supervisor(),
         certificate=certificate,
@@ -119,3 +125,79 @@ async def test_a_renewed_certificate_is_trusted_without_a_restart(tmp_path: Path
     finally:
         await asking.close()
         await server.stop(0)
+
+
+class _Answers:
+    """What a replica answers."""
+
+    def __init__(self) -> None:
+        self.noticed: list[str] = []
+
+    async def find_rival(self, request: replica_pb2.FindRivalRequest, _context: Any) -> replica_pb2.FindRivalResponse:
+        self.noticed.append(request.notice.reason)
+        return replica_pb2.FindRivalResponse(incarnation="another")
+
+    async def read_log(self, request: replica_pb2.ReadLogRequest, _context: Any) -> AsyncIterator[agent_pb2.LogPart]:
+        yield agent_pb2.LogPart(lines=[request.launch_id], last=True)
+
+    def under(self, service: str) -> grpc.GenericRpcHandler:
+        """Handlers that know the service by one name only."""
+        return grpc.method_handlers_generic_handler(
+            service,
+            {
+                "FindRival": grpc.unary_unary_rpc_method_handler(
+                    self.find_rival,
+                    replica_pb2.FindRivalRequest.FromString,
+                    replica_pb2.FindRivalResponse.SerializeToString,
+                ),
+                "ReadLog": grpc.unary_stream_rpc_method_handler(
+                    self.read_log, replica_pb2.ReadLogRequest.FromString, agent_pb2.LogPart.SerializeToString
+                ),
+            },
+        )
+
+
+@pytest.mark.parametrize("service", list(former.NAMES.items())[1], ids=["this", "before"])
+@pytest.mark.parametrize("first", ["log", "rival"])
+async def test_a_replica_of_the_release_before_is_asked_by_the_former_name(
+    shared: Store, service: str, first: str
+) -> None:
+    """Whichever call finds out, and both from then on."""
+    answers = _Answers()
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([answers.under(service)])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    me, other = membership(shared, "me"), membership(shared, "other")
+    await me.join("127.0.0.1:1")
+    await other.join(address)
+    opening = LinkOpening("node-a", "one", b"", (), NOW, hub="other")
+    await shared.write_batched(links.OPENINGS, opening)
+    asking = peers(shared, me)
+
+    async def read() -> list[str]:
+        parts = asking.log("node-a", "launch-1", tail_lines=1, follow=False)
+        return [line async for part in parts for line in part.lines]
+
+    async def find() -> str:
+        return await asking.find_other("node-a", "two", 5, agent_pb2.Notice(reason="R"))
+
+    try:
+        found = (await read(), await find()) if first == "log" else (await find(), await read())[::-1]
+    finally:
+        await asking.close()
+        await server.stop(0)
+
+    assert found == (["launch-1"], "another")
+    assert answers.noticed == ["R"]
+
+
+async def test_the_hubs_are_the_other_living_replicas_that_take_links(shared: Store) -> None:
+    """Where agents may be sent when this one stops."""
+    me, other = membership(shared, "me"), membership(shared, "other")
+    api = Membership(shared, "api", ("api",), metrics=Metrics(), clock=lambda: NOW, supervisor=Supervisor())
+    for replica, address in ((me, "127.0.0.1:1"), (other, "127.0.0.1:2"), (api, "127.0.0.1:3")):
+        await replica.join(address)
+    await me.heartbeat_once()
+
+    assert me.hubs == ("127.0.0.1:2",)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from footlights.v1 import agent_pb2, node_pb2, session_pb2
+from footlights.v1 import node_pb2, session_pb2
 
 from footlights.control.scheduling import quarantine
 from footlights.store.schema import DeviceEventRow
-from tests.control.harness import Agent, Control, State, gpu
+from tests.control.harness import Agent, Control, State, gpu, inventory
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LOST = [node_pb2.Device.HealthReason(reason="GPU_IS_LOST", message="fell off the bus")]
@@ -32,7 +32,7 @@ async def lose(plane: Control, agent: Agent) -> session_pb2.Session:
 
 
 async def read(agent: Agent, *devices: node_pb2.Device) -> None:
-    await agent.say(inventory=agent_pb2.Inventory(devices=devices))
+    await agent.say(inventory=inventory(*devices))
     await agent.settled()
 
 

@@ -7,7 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from footlights.v1 import agent_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import session_pb2
 
 from footlights import errors
 from tests.control.harness import Agent, Control, gpu

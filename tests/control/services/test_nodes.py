@@ -7,13 +7,14 @@ from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
+from footlights.agent.v1 import agent_pb2
+from footlights.v1 import application_pb2, node_pb2, session_pb2
 from sqlalchemy import select, update
 
 from footlights.store import Transaction
 from footlights.store.nodes import node_rows
 from footlights.store.schema import NODE, SESSION_LABEL
-from tests.control.harness import Control, State, gpu, known, problem, seconds, version
+from tests.control.harness import Control, State, gpu, inventory, known, problem, seconds, version
 
 Node = node_pb2.Node
 Session = session_pb2.Session
@@ -230,7 +231,7 @@ async def test_an_inventory_that_changes_serves_the_queue(plane: Control) -> Non
     await plane.create()
     assert await plane.place() == 0
 
-    await agent.say(inventory=agent_pb2.Inventory(devices=[gpu(), gpu("GPU-1")]))
+    await agent.say(inventory=inventory(gpu(), gpu("GPU-1")))
     await agent.settled()
 
     assert await plane.place() == 1

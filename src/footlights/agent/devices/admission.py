@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
     from footlights.agent.offer import LauncherOffer
+    from footlights.agent.v1.agent_pb2 import Assignment
     from footlights.devices.reading import DeviceReading
-    from footlights.v1.agent_pb2 import Assignment
 
 _AGAIN_S = 0.2
 

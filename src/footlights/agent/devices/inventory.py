@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from footlights.agent.launches.step import OnDevice
+from footlights.agent.v1.node_pb2 import Device
 from footlights.devices.foreign import Foreign, Tolerance, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.protocol import enums
-from footlights.v1.node_pb2 import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set

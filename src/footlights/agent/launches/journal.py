@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.launch.plan import from_json, to_json
 from footlights.linux import files
-from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.record import Record
 from footlights.agent.launches.runner import Runner
 from footlights.agent.launches.step import LaunchEnding
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.lifecycle import LaunchState
-from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable

@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from footlights.agent.launches.record import Record
+from footlights.agent.v1.agent_pb2 import ViewerNotice
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice
 from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import EndReason
 from footlights.protocol.times import seconds
-from footlights.v1.agent_pb2 import ViewerNotice
 
 if TYPE_CHECKING:
     from footlights.agent.clock import Clock

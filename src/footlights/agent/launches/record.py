@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due, known
 from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration
-from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration

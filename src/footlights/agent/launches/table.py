@@ -10,7 +10,7 @@ from footlights.launch.launcher import Phase
 if TYPE_CHECKING:
     from footlights.agent.launches.record import Record
     from footlights.agent.launches.runner import Runner
-    from footlights.v1.agent_pb2 import LaunchReport
+    from footlights.agent.v1.agent_pb2 import LaunchReport
 
 
 class KnownLaunches:

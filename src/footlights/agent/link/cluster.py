@@ -14,7 +14,7 @@ from footlights.protocol.times import seconds
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from footlights.v1.agent_pb2 import Welcome
+    from footlights.agent.v1.agent_pb2 import Welcome
 
 DEFAULT_ABANDON_S = 1800.0
 _log = structlog.get_logger(__name__)

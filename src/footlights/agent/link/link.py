@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import zlib
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -13,18 +15,29 @@ import grpc
 import structlog
 from grpc import aio
 
+from footlights.agent.v1.agent_pb2 import Goodbye, Heartbeat, LinkRequest, LinkResponse, Welcome
+from footlights.agent.v1.agent_pb2_grpc import AgentServiceStub
 from footlights.errors import InvalidArgument
+from footlights.protocol import bounds, handshake
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES
+from footlights.protocol.former import FormerNames
+from footlights.protocol.parts import Intake, NotUnderstood, hello_parts
 from footlights.protocol.times import seconds
-from footlights.v1.agent_pb2 import Heartbeat, LinkRequest, LinkResponse, Welcome
-from footlights.v1.agent_pb2_grpc import AgentServiceStub
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
     from footlights.agent.config import AgentConfig
     from footlights.agent.link.log_tails import LogTails
     from footlights.agent.link.outbox import Outbox
     from footlights.agent.link.protocol import LinkHandler
+    from footlights.agent.v1.agent_pb2 import Hello
 
 _WELCOME_TIMEOUT_S: Final = 20.0
+_REDIRECTED_TIMEOUT_S: Final = 5.0
+"""At an address that a server named: it may not be reached from here."""
 _WRITE_TIMEOUT_S: Final = 30.0
 _GOODBYE_S: Final = 3.0
 _DEFAULT_HEARTBEAT_S: Final = 5.0
@@ -33,8 +46,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_receive_message_length", 16 << 20),
-    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),
     # A channel is made for each dial; sharing a broken connection of the one before would be its back-off too.
     ("grpc.use_local_subchannel_pool", 1),
@@ -46,7 +59,10 @@ _REFUSALS: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: "the control plane does not accept this agent's hello",
     grpc.StatusCode.FAILED_PRECONDITION: "the control plane does not take this agent now",
     grpc.StatusCode.UNIMPLEMENTED: "the server is not a control plane that agents can link to",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "the control plane does not take a message of this size",
 }
+_SERVER_STOPPING: Final = "SERVER_STOPPING"
+_INDEX: Final = re.compile(r"\[\d+\]")
 _log = structlog.get_logger(__name__)
 
 Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
@@ -112,6 +128,14 @@ class Link:
         self._refusals = 0
         # Agents spread over the replicas, each always in the same way.
         self._next = zlib.crc32(config.node.encode()) % len(config.servers)
+        self._redirects: deque[str] = deque()
+        """Addresses that a server named, for one try each."""
+        self._redirected = ""
+        """That of them which is dialled now; empty where it is one of those that are configured."""
+        self._parted = ""
+        """The reason with which the server ended the link in order; empty where it did not."""
+        self._shared: frozenset[str] = frozenset()
+        self._cut: set[str] = set()
         self._closing = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -122,13 +146,14 @@ class Link:
     @property
     def server(self) -> str:
         """The server that it has its link to, or dials next."""
-        return self._config.servers[self._next]
+        return self._redirected or self._config.servers[self._next]
 
     async def hold(self) -> None:
         """Dial once, hold the link until it breaks, and wait until it is time to dial again."""
         if self._closing.is_set():
             await asyncio.Event().wait()
         self._welcomed = False
+        self._parted = ""
         refused = False
         self._idle.clear()
         try:
@@ -139,7 +164,7 @@ class Link:
         except Broken as error:
             meaning = _REFUSALS.get(error.code) if error.code else None
             refused = meaning is not None
-            if self._closing.is_set():
+            if self._closing.is_set() or self._parted == _SERVER_STOPPING:
                 _log.info("link_closed", server=self.server, code=error.code.name if error.code else "")
             else:
                 self._say(meaning or "the link is broken", str(error))
@@ -148,10 +173,19 @@ class Link:
         if self._welcomed:
             self._backoff.welcomed()
         self._refusals = self._refusals + 1 if refused else 0
-        self._next = (self._next + 1) % len(self._config.servers)
+        self._turn()
         # What one server refuses another one may take: it has no part in links, or is not up to date.
         everywhere = self._refusals >= len(self._config.servers)
-        await asyncio.sleep(self._backoff.next(refused=everywhere))
+        pause_s = self._backoff.next(refused=everywhere)
+        elsewhere = self._redirected or len(self._config.servers) > 1
+        if self._parted != _SERVER_STOPPING or not elsewhere:
+            await asyncio.sleep(pause_s)
+
+    def _turn(self) -> None:
+        """Go on to the next address: one that a server named, or the next of those that are configured."""
+        if not self._redirected:
+            self._next = (self._next + 1) % len(self._config.servers)
+        self._redirected = self._redirects.popleft() if self._redirects else ""
 
     async def close(self) -> None:
         """Send what waits, end the stream in order, and dial no more. Takes a few seconds at most."""
@@ -164,26 +198,41 @@ class Link:
                 await self._idle.wait()
 
     async def _hold(self) -> None:
-        metadata = (("authorization", f"Bearer {self._config.read_token()}"),)
         async with self._channel() as channel:
-            call: Call = AgentServiceStub(channel).Link(metadata=metadata)
             try:
-                welcome = await self._greet(call)
-                await self._converse(call, welcome)
-            except aio.AioRpcError as error:
-                raise Broken(error.code(), error.details() or "") from error
-            except (asyncio.InvalidStateError, aio.UsageError) as error:
-                raise Broken(await call.code(), await call.details() or "the stream is closed") from error
-            finally:
-                self.connected.clear()
-                self._logs.cancel_all()
-                call.cancel()
+                await self._link(channel, hello_parts)
+            except Broken as error:
+                if error.code is not grpc.StatusCode.UNIMPLEMENTED or self._welcomed:
+                    raise
+                # A server of the release before, or none that agents can link to.
+                await self._link(FormerNames(channel), _former_hello)
 
-    async def _greet(self, call: Call) -> Welcome:
-        self._outbox.clear()  # the hello says it all
+    async def _link(self, channel: aio.Channel | FormerNames, in_parts: Callable[[Hello], list[LinkRequest]]) -> None:
+        metadata = (("authorization", f"Bearer {self._config.read_token()}"),)
+        call: Call = AgentServiceStub(channel).Link(metadata=metadata)  # type: ignore[arg-type]
         try:
-            async with asyncio.timeout(_WELCOME_TIMEOUT_S):
-                await call.write(LinkRequest(hello=self._handler.hello()))
+            welcome = await self._greet(call, in_parts)
+            await self._converse(call, welcome)
+        except aio.AioRpcError as error:
+            raise Broken(error.code(), error.details() or "") from error
+        except NotUnderstood as error:
+            raise Broken(None, str(error)) from error
+        except (asyncio.InvalidStateError, aio.UsageError) as error:
+            raise Broken(await call.code(), await call.details() or "the stream is closed") from error
+        finally:
+            self.connected.clear()
+            self._logs.cancel_all()
+            call.cancel()
+
+    async def _greet(self, call: Call, in_parts: Callable[[Hello], list[LinkRequest]]) -> Welcome:
+        self._outbox.clear()  # the hello says it all
+        hello = self._handler.hello()
+        hello.protocol.CopyFrom(handshake.ours())
+        self._bounded(hello)
+        try:
+            async with asyncio.timeout(_REDIRECTED_TIMEOUT_S if self._redirected else _WELCOME_TIMEOUT_S):
+                for message in in_parts(hello):
+                    await call.write(message)
                 answer = await call.read()
         except TimeoutError as error:
             raise Broken(None, f"no welcome within {_WELCOME_TIMEOUT_S:g} s") from error
@@ -193,6 +242,7 @@ class Link:
             raise Broken(None, "the first answer is not a welcome")
         self._welcomed = True
         self._said = ""
+        self._shared = handshake.shared(answer.welcome.protocol)
         self.epoch = answer.welcome.epoch
         self._handler.welcomed(answer.welcome)
         for launch_id in self._handler.left_out():
@@ -218,14 +268,25 @@ class Link:
         raise Broken(await call.code(), await call.details() or "the control plane closed the link")
 
     async def _read(self, call: Call) -> None:
+        intake = Intake()
         while True:
             answer = await call.read()
             if not isinstance(answer, LinkResponse):  # aio.EOF
                 return
-            if answer.WhichOneof("message") == "log_request":
-                self._logs.request(answer.log_request)
-            else:
-                self._handler.received(answer)
+            self._bounded(answer)
+            whole = intake.take(answer)
+            if whole is None:
+                continue
+            match whole.WhichOneof("message"):
+                case "log_request":
+                    self._logs.request(whole.log_request)
+                case "redirect":
+                    self._redirects = deque(whole.redirect.addresses)
+                case "goodbye":
+                    self._parted = whole.goodbye.reason
+                    _log.info("link_goodbye", reason=whole.goodbye.reason, message=whole.goodbye.message)
+                case _:
+                    self._handler.received(whole)
 
     async def _write(self, call: Call, interval: float) -> None:
         loop = asyncio.get_running_loop()
@@ -233,11 +294,15 @@ class Link:
         while True:
             message = await self._outbox.next(max(0.0, beat_at - loop.time()))
             if message is None and self._closing.is_set():
+                if handshake.GOODBYE in self._shared:
+                    goodbye = Goodbye(reason="AGENT_STOPPING", message="The agent stops; its applications may go on.")
+                    await call.write(LinkRequest(goodbye=goodbye))
                 await call.done_writing()
                 return
             if message is None:
                 message = LinkRequest(heartbeat=Heartbeat(reports=self._handler.reports()))
                 beat_at = loop.time() + interval
+            self._bounded(message)
             try:
                 async with asyncio.timeout(_WRITE_TIMEOUT_S):
                     await call.write(message)
@@ -254,6 +319,14 @@ class Link:
             raise InvalidArgument("ca_file", f"{config.ca_file} cannot be read: {error}") from error
         return aio.secure_channel(self.server, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
 
+    def _bounded(self, message: Message) -> None:
+        """Cut a message to its bounds; each kind of field is logged once."""
+        for what in bounds.cut(message):
+            field = _INDEX.sub("", what.partition(":")[0])
+            if field not in self._cut:
+                self._cut.add(field)
+                _log.warning("link_message_cut", kind=message.DESCRIPTOR.name, left_out=what)
+
     def _say(self, what: str, detail: str) -> None:
         """Say it once; the tenth refusal is no news."""
         if self._said == what:
@@ -261,3 +334,10 @@ class Link:
             return
         self._said = what
         _log.warning("not_linked", problem=what, detail=detail, server=self.server, node=self._config.node)
+
+
+def _former_hello(hello: Hello) -> list[LinkRequest]:
+    """Return a hello as a server of the release before takes it: one message, one version."""
+    hello.ClearField("protocol")
+    hello.protocol_version = 1
+    return [LinkRequest(hello=hello)]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights.agent.v1.agent_pb2 import LogPart, LogRequest
 from footlights.launch.launchers import traits_of
-from footlights.v1.agent_pb2 import LogPart, LogRequest
+from footlights.protocol import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 _MOST_REQUESTS = 32
 _DEFAULT_LINES = 100
 _MOST_LINES = 10_000
-_PART_LINES = 1000
-_PART_CHARACTERS = 256 << 10
+_LINES = bounds.BOUNDS["LogPart.lines"]
 _FOLLOW_S = 0.25
 _READ_TIMEOUT_S = 15.0
 _log = structlog.get_logger(__name__)
@@ -118,11 +118,13 @@ class LogTails:
     async def _send(self, request_id: str, lines: Sequence[str], *, truncated: bool) -> None:
         batch: list[str] = []
         size = 0
-        for line in lines:
-            if batch and (len(batch) == _PART_LINES or size + len(line) > _PART_CHARACTERS):
+        for whole in lines:
+            line = bounds.cut_text(whole, _LINES.size)
+            length = len(line.encode())
+            if batch and (len(batch) == _LINES.items or size + length > _LINES.total):
                 await self._outbox.log(LogPart(request_id=request_id, lines=batch, truncated=truncated))
                 batch, size, truncated = [], 0, False
             batch.append(line)
-            size += len(line)
+            size += length
         if batch or truncated:
             await self._outbox.log(LogPart(request_id=request_id, lines=batch, truncated=truncated))

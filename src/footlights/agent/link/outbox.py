@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from footlights.v1.agent_pb2 import Inventory, LaunchReport, LinkRequest, LogPart
+from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport, LinkRequest, LogPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable

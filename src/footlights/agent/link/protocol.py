@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from footlights.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+from footlights.agent.v1.agent_pb2 import Hello, LaunchReport, LinkResponse, Welcome
+from footlights.protocol import handshake
+from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from footlights.agent.facts import NodeDescription
     from footlights.agent.launches.launches import Launches
+    from footlights.agent.launches.record import Record
     from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
     from footlights.supervision import Supervisor
 
-PROTOCOL_VERSION: Final = 1
-REPORTS_BYTES: Final = 2 << 20
-"""Of all reports in one message: servers of the release before take messages of at most 4 MiB."""
+REPORTS_BYTES: Final = PART_BYTES
+"""Of all reports in a hello: servers keep it in memory, and those of the release before take messages of 4 MiB."""
 _log = structlog.get_logger(__name__)
 
 
@@ -58,25 +62,31 @@ class NodeProtocol:
         self._description, self._cluster = description, cluster
         self._table, self._launches, self._supervisor = table, launches, supervisor
         self._left_out: list[str] = []
+        self._turn = 0
+        self._heartbeat_bytes = PART_BYTES
 
     def hello(self) -> Hello:
         """Say who the node is, what it has, and every launch that it knows."""
         inventory = self._description.inventory()
-        fitting, left = _fitting(self._every_report())
+        # All that run are named, or they would be taken for lost; more than may be are those that have ended.
+        reports = list(self._reports(sorted(self._table.records, key=lambda record: record.state.final)))
+        fitting, left = _fitting(reports, REPORTS_BYTES)
         self._left_out = [report.launch_id for report in left]
+        named = [*fitting, *map(_unfinished, left)]
+        if len(named) > MAX_LAUNCHES:
+            _log.warning("launches_not_named", launches=len(named) - MAX_LAUNCHES, most=MAX_LAUNCHES)
         return Hello(
             node=self._node,
             incarnation=self._incarnation,
             facts=inventory.facts,
             inventory=inventory,
-            # All are named, or they would be taken for lost.
-            launches=[*fitting, *map(_unfinished, left)],
-            protocol_version=PROTOCOL_VERSION,
+            launches=named[:MAX_LAUNCHES],
         )
 
     def welcomed(self, welcome: Welcome) -> None:
-        """Remember the cluster."""
+        """Remember the cluster, and how much it takes at once."""
         self._cluster.learn(welcome)
+        self._heartbeat_bytes = handshake.part_bytes(welcome.protocol)
 
     def received(self, message: LinkResponse) -> None:
         """Have it done. A message that cannot be taken in is logged, and costs the link nothing."""
@@ -99,34 +109,36 @@ class NodeProtocol:
         return self._left_out
 
     def reports(self) -> list[LaunchReport]:
-        """Say how launches are, as many as fit one message; the others have been sent by themselves."""
-        return _fitting(self._every_report())[0]
-
-    def _every_report(self) -> list[LaunchReport]:
-        """Report every launch. Unacknowledged ends are sent again: a report is a state, not an event."""
-        found: list[LaunchReport] = []
-        for record in self._table.records:
-            with self._supervisor.isolated("reports", launch_id=record.launch_id):
-                found.append(record.report())
+        """Say how all launches are that run, and those that have ended as many as fit, each in its turn."""
+        found = list(self._reports(record for record in self._table.records if not record.state.final))
+        ended = [record for record in self._table.records if record.state.final]
+        room = self._heartbeat_bytes - sum(report.ByteSize() for report in found)
+        first = self._turn % len(ended) if ended else 0
+        for report in self._reports(ended[first:] + ended[:first]):
+            room -= report.ByteSize()
+            if room < 0:
+                break
+            found.append(report)
+            self._turn += 1
         return found
 
+    def _reports(self, records: Iterable[Record]) -> Iterator[LaunchReport]:
+        """Report launches. Unacknowledged ends are sent again: a report is a state, not an event."""
+        for record in records:
+            with self._supervisor.isolated("reports", launch_id=record.launch_id):
+                yield record.report()
 
-def _fitting(reports: list[LaunchReport]) -> tuple[list[LaunchReport], list[LaunchReport]]:
-    """Divide reports into those that fit one message together and the rest; only ends are large."""
+
+def _fitting(reports: list[LaunchReport], room: int) -> tuple[list[LaunchReport], list[LaunchReport]]:
+    """Divide reports into those that fit and the rest; what has not ended always does."""
     fitting: list[LaunchReport] = []
     left: list[LaunchReport] = []
-    room = REPORTS_BYTES
     for report in reports:
         room -= report.ByteSize()
-        (fitting if room >= 0 or not report.log_tail else left).append(report)
+        (fitting if room >= 0 or report.state < LaunchReport.EXITED else left).append(report)
     return fitting, left
 
 
 def _unfinished(report: LaunchReport) -> LaunchReport:
-    """Return the report of an ended launch as it was just before, so that the end itself can still be reported."""
-    before = LaunchReport()
-    before.CopyFrom(report)
-    before.state = LaunchReport.STOPPING
-    for name in ("reason", "message", "exit_code", "log_tail"):
-        before.ClearField(name)
-    return before
+    """Return what names an ended launch as not yet ended, so that the end itself can still be reported."""
+    return LaunchReport(launch_id=report.launch_id, epoch=report.epoch, state=LaunchReport.STOPPING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -12,7 +13,8 @@ from grpc_status import rpc_status
 from footlights.control.call.context import Call
 from footlights.control.call.local import StreamRunner
 from footlights.control.call.registry import role_not_served
-from footlights.errors import Error, Unimplemented
+from footlights.errors import Error, Exhausted, Reason, Unimplemented
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.status import to_status
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
     async def one_response(request: Message, context: Context) -> Message:
         call = _call(rpc, context)
         try:
-            answer: Message = await run(rpc, request, call, handler)
+            answer: Message = await run(rpc, _taken(request), call, handler)
         except Error as error:
             await _abort(call, context, error)
             raise
@@ -79,7 +81,7 @@ def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
     async def many_responses(request: Message, context: Context) -> None:
         call = _call(rpc, context)
         try:
-            await run(rpc, request, call, StreamRunner(rpc, context.write))
+            await run(rpc, _taken(request), call, StreamRunner(rpc, context.write))
         except Error as error:
             await _abort(call, context, error)
         context.set_trailing_metadata(tuple(call.trailing_metadata))
@@ -93,7 +95,10 @@ def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
             await _abort(call, context, error)
         context.set_trailing_metadata(tuple(call.trailing_metadata))
 
-    deserialize, serialize = rpc.request_type.FromString, rpc.response_type.SerializeToString
+    def deserialize(data: bytes) -> Message | _TooLarge:
+        return _TooLarge(len(data)) if len(data) > MAX_MESSAGE_BYTES else rpc.request_type.FromString(data)
+
+    serialize = rpc.response_type.SerializeToString
     if rpc.server_streaming:
         if rpc.client_streaming:
             return grpc.stream_stream_rpc_method_handler(duplex, deserialize, serialize)
@@ -101,6 +106,24 @@ def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
     if rpc.client_streaming:
         return grpc.stream_unary_rpc_method_handler(uploaded, deserialize, serialize)
     return grpc.unary_unary_rpc_method_handler(one_response, deserialize, serialize)
+
+
+@dataclass(frozen=True, slots=True)
+class _TooLarge:
+    """A message that was read and is not taken."""
+
+    size: int
+
+
+def _taken(message: Any) -> Any:
+    """Return a message. Raises Exhausted where it is too large."""
+    if not isinstance(message, _TooLarge):
+        return message
+    raise Exhausted(
+        f"The message is {message.size} bytes long; at most {MAX_MESSAGE_BYTES} are taken. Send less at once.",
+        reason=Reason.MESSAGE_TOO_LARGE,
+        metadata={"size": str(message.size), "limit": str(MAX_MESSAGE_BYTES)},
+    )
 
 
 class _GrpcStream:
@@ -111,7 +134,7 @@ class _GrpcStream:
 
     async def read(self) -> Message | None:
         message: Any = await self._context.read()
-        return None if message is grpc.aio.EOF else message
+        return None if message is grpc.aio.EOF else _taken(message)
 
 
 def _call(rpc: Rpc, context: Context) -> Call:

@@ -112,7 +112,7 @@ class Pipeline:
     ) -> T:
         authorization, key = _identify(call)
         if self._stopping:
-            raise _stopping()
+            raise stopping()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         task: asyncio.Task[object] | None = None
@@ -137,7 +137,7 @@ class Pipeline:
             if task is None or task not in self._interrupted:
                 raise
             task.uncancel()
-            raise _stopping() from None
+            raise stopping() from None
         finally:
             if task is None:
                 self._unary -= 1
@@ -156,7 +156,8 @@ def _identify(call: Call) -> tuple[str, str]:
     return _text(headers.get("authorization", "")), _text(headers.get("idempotency-key", ""))
 
 
-def _stopping() -> errors.Unavailable:
+def stopping() -> errors.Unavailable:
+    """Return what calls are refused and ended with by a process that stops."""
     return errors.Unavailable(
         "This server is stopping. Try again: another one answers, or this one once it has restarted.",
         reason=errors.Reason.SERVER_STOPPING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import message_factory
@@ -41,6 +41,8 @@ class Service:
     handlers: object
     strict: bool = True
     """Whether requests with unknown fields or enum values are refused; not where the client may be a newer server."""
+    former_name: str = ""
+    """The name under which the release before calls it, which is served too; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,10 @@ def handler_name(rpc_name: str) -> str:
 
 
 def _resolve(service: Service) -> list[Rpc]:
-    return [_rpc(method, service) for method in service.descriptor.methods]
+    present = [_rpc(method, service) for method in service.descriptor.methods]
+    name = service.former_name
+    former = [replace(rpc, service=name, path=f"/{name}/{rpc.name}") for rpc in present] if name else []
+    return present + former
 
 
 def _rpc(method: MethodDescriptor, service: Service) -> Rpc:

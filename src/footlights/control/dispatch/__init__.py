@@ -7,6 +7,10 @@ An assignment is made from a launch and its session (``assignments``). What the 
 terms (``observations``) and recorded with the reports of other links (``reports``). A launch's output is asked for over
 the link (``log_streams``).
 
+Agents of this release and of the one before are served by the same handler. What an agent understands follows from its
+hello (`footlights.protocol.handshake`): sets in parts, recipes once a link, goodbyes. What it sends is cut to its
+bounds (`footlights.protocol.bounds`), which is logged and noted on the node.
+
 What must hold:
 
 * A link owns its state; other modules call its methods. It goes from GREETING through FULL_SET to LIVE, and to CLOSED.

@@ -9,7 +9,7 @@ from footlights.errors import InvalidArgument, Reason
 from footlights.ids import is_loopback
 
 if TYPE_CHECKING:
-    from footlights.v1 import node_pb2
+    from footlights.agent.v1 import node_pb2
 
 
 def check(facts: node_pb2.NodeFacts, peer: str) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from footlights import errors
+from footlights.agent.v1 import agent_pb2
 from footlights.control import stored
 from footlights.launch.container.recipe import mounts_of
-from footlights.lifecycle import EndReason
-from footlights.protocol import times
+from footlights.lifecycle import EndReason, TimeLimits
+from footlights.protocol import bounds, counterparts, times
 from footlights.store import Transaction, applications
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions.derivation import SessionStates
-from footlights.v1 import agent_pb2, application_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.link import Fingerprint
     from footlights.store.launches.launch_rows import RunningLaunch
     from footlights.store.schema import LaunchRow, SessionRow
+    from footlights.v1 import application_pb2
 
 DRAIN = "DRAIN"
 """The reason of the notice that a drain will end a session."""
@@ -33,19 +34,60 @@ _BEGUN = ("READY", "STOPPING")
 """States in which the application runs: an agent needs its secrets no more."""
 
 
+_NO_LIMITS = TimeLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchAssignment:
     """What a node is to bring about or to end."""
 
     message: agent_pb2.Assignment
+    """Without its recipe."""
     state: str
     """Of its launch, as observed."""
+    recipe: agent_pb2.CarriedRecipe | None = None
+    """None where it is to stop."""
+    limits: TimeLimits = _NO_LIMITS
 
     def copy(self) -> LaunchAssignment:
         """Return one of its own for another link: what is made of it depends on what the agent knows."""
         message = agent_pb2.Assignment()
         message.CopyFrom(self.message)
-        return LaunchAssignment(message, self.state)
+        return replace(self, message=message)
+
+    def named(self) -> agent_pb2.Assignment:
+        """Return it with its recipe's digest."""
+        if self.recipe is not None:
+            self.message.recipe_digest = self.recipe.digest
+        return self.message
+
+    def whole(self) -> agent_pb2.Assignment:
+        """Return it with its recipe."""
+        if self.recipe is not None:
+            self.message.version.CopyFrom(self.recipe.recipe)
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A version as agents are sent it."""
+
+    carried: agent_pb2.CarriedRecipe
+    declared: frozenset[str]
+    """The arguments that are no secrets."""
+
+    @classmethod
+    def of(cls, version: application_pb2.Version) -> Recipe:
+        """Return the recipe of a version."""
+        recipe = counterparts.recipe(version)
+        if version.container.volume_mounts:
+            # An agent of the release before knows this form alone.
+            recipe.container.mounts[:] = mounts_of(version.container)
+            recipe.container.ClearField("volume_mounts")
+        return cls(
+            agent_pb2.CarriedRecipe(digest=counterparts.digest(recipe), recipe=recipe),
+            frozenset(argument.name for argument in version.arguments if not argument.secret),
+        )
 
 
 def fingerprints(running: Sequence[RunningLaunch]) -> dict[str, dict[str, Fingerprint]]:
@@ -73,28 +115,29 @@ def of_launches(
     if not launch_ids:
         return found, failed
     drains = {row.node: row.drain_time for row in node_rows.draining(tx)}
-    recipes: dict[tuple[str, str], application_pb2.Version] = {}
+    recipes: dict[tuple[str, str], Recipe] = {}
     for launch, session in launch_rows.living(tx, launch_ids):
         try:
-            version = None
+            recipe = None
             if launch.desired != "STOPPED":
                 key = (session.application, session.application_version)
-                version = recipes[key] = recipes.get(key) or _version(tx, *key)
-            message = of_launch(launch, session, version, box)
+                recipe = recipes[key] = recipes.get(key) or Recipe.of(_version(tx, *key))
+            assignment = of_launch(launch, session, recipe, box)
         except Exception as error:
             failed[launch.launch_id] = error
             continue
         drain_time = drains.get(launch.node)
-        if drain_time is not None and message.desired == agent_pb2.Assignment.RUNNING:
-            message.notice.CopyFrom(_drain_notice(drain_time, now))
-        found[launch.launch_id] = LaunchAssignment(message, launch.state)
+        if drain_time is not None and assignment.message.desired == agent_pb2.Assignment.RUNNING:
+            assignment.message.notice.CopyFrom(_drain_notice(drain_time, now))
+        found[launch.launch_id] = assignment
     return found, failed
 
 
-def of_launch(
-    launch: LaunchRow, session: SessionRow, version: application_pb2.Version | None, box: Box
-) -> agent_pb2.Assignment:
-    """Return what an agent is told of a launch; one that is to stop needs no version."""
+def of_launch(launch: LaunchRow, session: SessionRow, recipe: Recipe | None, box: Box) -> LaunchAssignment:
+    """Return what an agent is told of a launch; one that is to stop needs no recipe.
+
+    Raises FailedPrecondition where it is too large to be sent.
+    """
     message = agent_pb2.Assignment(
         launch_id=launch.launch_id,
         session_id=launch.session_id,
@@ -103,22 +146,23 @@ def of_launch(
         device_uuid=launch.device,
         slots=launch.slots,
     )
-    if launch.desired == "STOPPED" or version is None:
-        return message
+    if launch.desired == "STOPPED" or recipe is None:
+        return LaunchAssignment(message, launch.state)
+    limits = stored.limits(session)
     message.desired = agent_pb2.Assignment.RUNNING
-    message.version.CopyFrom(version)
-    if version.container.volume_mounts:
-        # An agent of the release before knows this form alone.
-        message.version.container.mounts[:] = mounts_of(version.container)
-        message.version.container.ClearField("volume_mounts")
     message.usd_stage_uri = session.usd_stage_uri
     message.needs.MergeFromString(session.needs)
-    message.limits.CopyFrom(stored.limits(session))
-    declared = {argument.name for argument in version.arguments if not argument.secret}
-    message.arguments.update({name: value for name, value in session.arguments.items() if name in declared})
+    message.limits.CopyFrom(counterparts.limits(limits))
+    message.arguments.update({name: value for name, value in session.arguments.items() if name in recipe.declared})
     if session.secrets and launch.state not in _BEGUN:
         message.secrets = box.open(session.secrets, session.session_id.encode())
-    return message
+    if too_large := [*bounds.excess(message), *bounds.excess(recipe.carried)]:
+        raise errors.FailedPrecondition(
+            f"It cannot be sent to its node: {'; '.join(too_large)}.",
+            reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
+            metadata={"fields": "; ".join(too_large)},
+        )
+    return LaunchAssignment(message, launch.state, recipe.carried, stored.time_limits(limits))
 
 
 def end_unassignable(tx: Transaction, launch_id: str, error: Exception, *, now: datetime) -> str:

@@ -21,9 +21,10 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from footlights import errors
+from footlights.agent.v1 import agent_pb2
 from footlights.store.coalescing import Coalescer
 from footlights.store.nodes import node_rows
-from footlights.v1 import agent_pb2, node_pb2
+from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

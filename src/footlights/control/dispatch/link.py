@@ -14,13 +14,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from footlights import errors, ids
-from footlights.control import stored
+from footlights.agent.v1 import agent_pb2
 from footlights.lifecycle import SessionClock, due
-from footlights.protocol import times
-from footlights.v1 import agent_pb2
+from footlights.protocol import handshake, parts, times
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from footlights.control.dispatch.assignments import LaunchAssignment
     from footlights.lifecycle import TimeLimits
@@ -30,6 +29,9 @@ Fingerprint = tuple[str, int, bytes, datetime | None]
 
 MAX_UNSENT = 1000
 """Messages that wait for one agent; one that does not take them is closed."""
+
+GOODBYE_S = 1.0
+"""How long an agent has to take the reason for which its link ends."""
 
 LAST_WORDS_S = 0.25
 """Where this process stood still, the last words of a dead agent and its end are read together: wait for both."""
@@ -51,14 +53,17 @@ class AgentLink:
     """
 
     __slots__ = (
+        "_carried",
         "_changed",
         "_close_reason",
         "_closed",
+        "_farewell",
         "_holder",
         "_known",
         "_limits",
         "_monotonic",
         "_outbox",
+        "_part_bytes",
         "_reported",
         "_spoken",
         "_state",
@@ -67,6 +72,7 @@ class AgentLink:
         "_write",
         "_writer",
         "epoch",
+        "features",
         "incarnation",
         "interval_s",
         "node",
@@ -81,10 +87,14 @@ class AgentLink:
         known: set[str],
         *,
         peer: str = "inproc:",
+        protocol: agent_pb2.Protocol | None = None,
         interval_s: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.node, self.incarnation, self.epoch = node, incarnation, epoch
+        protocol = protocol or agent_pb2.Protocol()
+        self.features = features = handshake.shared(protocol)
+        self._part_bytes = handshake.part_bytes(protocol)
         self.peer, self.interval_s = peer, interval_s
         self._monotonic = monotonic
         self._touched = monotonic()
@@ -102,6 +112,8 @@ class AgentLink:
         self._write: Callable[[agent_pb2.LinkResponse], Awaitable[None]] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._holder: asyncio.Task[Any] | None = None
+        self._carried = parts.CarriedRecipes() if handshake.RECIPES in features else None
+        self._farewell: tuple[agent_pb2.LinkResponse, ...] = ()
         self._closed: asyncio.Event | None = None
         self._spoken: asyncio.Event | None = None
 
@@ -136,9 +148,8 @@ class AgentLink:
             if self._state is not LinkState.CLOSED or task.uncancel():
                 raise
         finally:
-            self._write = self._holder = None
-            if self._writer is not None:
-                self._writer.cancel()
+            self._holder = None
+            await self._part()
         if self._close_reason is not None:
             raise self._close_reason
 
@@ -147,10 +158,33 @@ class AgentLink:
         if self._state is LinkState.CLOSED:
             return
         self._state, self._close_reason = LinkState.CLOSED, reason
+        if isinstance(reason, errors.Error):
+            self.prepare_goodbye(reason)
         if self._holder is not None:
             self._holder.cancel()
         if self._closed is not None:
             self._closed.set()
+
+    def prepare_goodbye(self, reason: errors.Error, redirect: Sequence[str] = ()) -> None:
+        """Have the agent told at the end why its link ends, and which addresses it is to dial instead."""
+        said: list[agent_pb2.LinkResponse] = []
+        if redirect and handshake.REDIRECT in self.features:
+            said.append(agent_pb2.LinkResponse(redirect=agent_pb2.Redirect(addresses=redirect)))
+        if handshake.GOODBYE in self.features:
+            goodbye = agent_pb2.Goodbye(reason=reason.reason, message=reason.message)
+            said.append(agent_pb2.LinkResponse(goodbye=goodbye))
+        self._farewell = tuple(said)
+
+    async def _part(self) -> None:
+        """Say goodbye, where the agent is to be told something and reads; nothing else that waits is sent."""
+        if self._farewell and self._write is not None:
+            self._outbox = deque(self._farewell)
+            self._start_writer()
+            assert self._writer is not None
+            await asyncio.wait({self._writer}, timeout=GOODBYE_S)
+        self._write = None
+        if self._writer is not None:
+            self._writer.cancel()
 
     def closed(self) -> asyncio.Event:
         """Return what is set once it is closed."""
@@ -200,7 +234,7 @@ class AgentLink:
 
     def full_set(
         self, running: Mapping[str, Fingerprint], found: Mapping[str, LaunchAssignment]
-    ) -> agent_pb2.Assignments:
+    ) -> list[agent_pb2.LinkResponse]:
         """Return all that the node is to run, as the agent is to be told it; from now on it is told what changes.
 
         ``running`` is what all assignments of the node follow from; one that ``found`` lacks could not be made.
@@ -208,28 +242,34 @@ class AgentLink:
         fresh = self._take(running, found)
         if self._state is not LinkState.CLOSED:
             self._state = LinkState.LIVE
-        return agent_pb2.Assignments(assignments=fresh)
+        if handshake.PARTS not in self.features:
+            return list(parts.former_set([launch.whole() for launch in fresh]))
+        carried = self._carried
+        named = [(launch.whole(), None) if carried is None else (launch.named(), launch.recipe) for launch in fresh]
+        carried = carried or parts.CarriedRecipes()
+        return list(parts.assignment_parts(named, carried, part_bytes=self._part_bytes))
 
     def offer(self, running: Mapping[str, Fingerprint], found: Mapping[str, LaunchAssignment]) -> None:
         """Tell the agent what it was not told yet of what its node is to run; arguments as in ``full_set``."""
-        for message in self._take(running, found):
-            if not self.send(agent_pb2.LinkResponse(assignment=message)):
+        for launch in self._take(running, found):
+            if not self._assign(launch):
                 self.close(
                     errors.Unavailable("The agent does not read what it is sent.", reason=errors.Reason.LINK_SLOW)
                 )
 
-    def offer_new(self, message: agent_pb2.Assignment, fingerprint: Fingerprint) -> bool:
+    def offer_new(self, launch: LaunchAssignment, fingerprint: Fingerprint) -> bool:
         """Tell the agent of one launch that was just begun; False where that has to wait for the assignment sender."""
         if self._state is not LinkState.LIVE:
             return False
-        if message.launch_id in self._known:
+        launch_id = launch.message.launch_id
+        if launch_id in self._known:
             # It was told already, and what was told since may be newer.
             return True
-        if not self.send(agent_pb2.LinkResponse(assignment=message)):
+        if not self._assign(launch):
             return False
-        self._known.add(message.launch_id)
-        self._limits[message.launch_id] = stored.time_limits(message.limits)
-        self._told[message.launch_id] = fingerprint
+        self._known.add(launch_id)
+        self._limits[launch_id] = launch.limits
+        self._told[launch_id] = fingerprint
         return True
 
     def outdated(self, running: Mapping[str, Fingerprint]) -> list[str]:
@@ -258,7 +298,7 @@ class AgentLink:
 
     def _take(
         self, running: Mapping[str, Fingerprint], found: Mapping[str, LaunchAssignment]
-    ) -> list[agent_pb2.Assignment]:
+    ) -> list[LaunchAssignment]:
         """Note what the node is to run, and return what the agent was not told yet."""
         fresh, told = [], {}
         for launch_id, fingerprint in running.items():
@@ -269,14 +309,14 @@ class AgentLink:
             if launch is None:
                 continue
             told[launch_id] = fingerprint
-            self._limits[launch_id] = stored.time_limits(launch.message.limits)
+            self._limits[launch_id] = launch.limits
             if launch_id not in self._known:
                 if launch.state == "ASSIGNED":
                     self._known.add(launch_id)
                 else:
                     # It was begun over an earlier link and the agent does not know it: it must not begin a second time.
                     launch.message.desired = agent_pb2.Assignment.STOPPED
-            fresh.append(launch.message)
+            fresh.append(launch)
         self._told = told
         for launch_id in self._limits.keys() - running.keys():
             del self._limits[launch_id]
@@ -311,14 +351,32 @@ class AgentLink:
 
     # Sending
 
-    def send(self, message: agent_pb2.LinkResponse) -> bool:
-        """Queue a message; False where the agent does not keep up."""
+    def send(self, *messages: agent_pb2.LinkResponse) -> bool:
+        """Queue messages, all or none; False where the agent does not keep up."""
         if self._outbox is None:
             self._outbox = deque()
-        if len(self._outbox) >= MAX_UNSENT:
+        if len(self._outbox) + len(messages) > MAX_UNSENT:
             return False
-        self._outbox.append(message)
+        self._outbox.extend(messages)
         self._start_writer()
+        return True
+
+    def forget(self, launch_id: str) -> None:
+        """Let the agent forget a launch that is over; where much waits already, when it reports that again."""
+        if self._outbox is None or len(self._outbox) < MAX_UNSENT // 2:
+            self.send(agent_pb2.LinkResponse(forget=agent_pb2.Forget(launch_id=launch_id)))
+
+    def _assign(self, launch: LaunchAssignment) -> bool:
+        """Queue an assignment, after its recipe where that was not carried yet."""
+        recipe = launch.recipe
+        if self._carried is None or recipe is None:
+            return self.send(agent_pb2.LinkResponse(assignment=launch.whole()))
+        assignment = agent_pb2.LinkResponse(assignment=launch.named())
+        if recipe.digest in self._carried:
+            return self.send(assignment)
+        if not self.send(agent_pb2.LinkResponse(recipe=recipe), assignment):
+            return False
+        self._carried.add(recipe.digest)
         return True
 
     def _start_writer(self) -> None:

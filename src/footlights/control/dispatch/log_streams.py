@@ -7,8 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from footlights import errors, ids
+from footlights.agent.v1 import agent_pb2
 from footlights.control.dispatch.registry import unreachable
-from footlights.v1 import agent_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from footlights.agent.v1 import agent_pb2
+from footlights.agent.v1 import node_pb2 as link_node_pb2
 from footlights.control import stored
 from footlights.lifecycle import LaunchState, Stage, known
-from footlights.protocol import enums, times
+from footlights.protocol import counterparts, enums, times
 from footlights.protocol.output import bounded_tail
 from footlights.store.launches.launch_rows import Observation
 from footlights.store.nodes.inventory import ReportedDevice
-from footlights.v1 import agent_pb2, node_pb2
+from footlights.v1 import node_pb2
 
 
 def readings(inventory: agent_pb2.Inventory) -> list[ReportedDevice]:
@@ -18,7 +20,8 @@ def readings(inventory: agent_pb2.Inventory) -> list[ReportedDevice]:
     return [_reading(device) for device in inventory.devices]
 
 
-def _reading(device: node_pb2.Device) -> ReportedDevice:
+def _reading(sent: link_node_pb2.Device) -> ReportedDevice:
+    device = counterparts.device(sent)
     why = device.health_reasons[0] if device.health_reasons else node_pb2.Device.HealthReason()
     return ReportedDevice(
         uuid=device.uuid,

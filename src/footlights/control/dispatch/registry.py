@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from footlights import errors
-from footlights.v1 import agent_pb2
+from footlights.agent.v1 import agent_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable

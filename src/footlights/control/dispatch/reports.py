@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors
+from footlights.agent.v1 import agent_pb2
 from footlights.control import stored
 from footlights.control.dispatch import observations
 from footlights.control.dispatch.link import session_clock
@@ -15,7 +16,6 @@ from footlights.lifecycle import LaunchState, due
 from footlights.store import BatchWrite, Store, Transaction
 from footlights.store.launches import launch_rows
 from footlights.store.sessions.derivation import SessionStates
-from footlights.v1 import agent_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,8 +90,10 @@ class ReportRecorder:
         if len(known) < len(reports):
             log.warning("link_odd", node=link.node)
         fresh = [report for report in known if link.accept(report)]
-        if not fresh:
-            return
+        for first in range(0, len(fresh), MOST_REPORTS):
+            await self._record_fresh(link, fresh[first : first + MOST_REPORTS])
+
+    async def _record_fresh(self, link: AgentLink, fresh: Sequence[Report]) -> None:
         try:
             await self._record(link, fresh)
         except errors.Unavailable:
@@ -121,7 +123,7 @@ class ReportRecorder:
                 ended = True
                 link.expect_again(report.launch_id)
                 if report.state >= Report.EXITED:
-                    link.send(agent_pb2.LinkResponse(forget=agent_pb2.Forget(launch_id=report.launch_id)))
+                    link.forget(report.launch_id)
             if launch is not None and launch.ended_time == now and launch.launch_id not in counted:
                 counted.add(launch.launch_id)
                 self._count(launch)

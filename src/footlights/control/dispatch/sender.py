@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from footlights.agent.v1 import agent_pb2
     from footlights.auth.secrets import Box
     from footlights.control.dispatch.assignments import LaunchAssignment
     from footlights.control.dispatch.link import Fingerprint
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from footlights.store import Store, Transaction, Unit
     from footlights.store.schema import LaunchRow, SessionRow
     from footlights.supervision import Supervisor
-    from footlights.v1 import agent_pb2, application_pb2
+    from footlights.v1 import application_pb2
 
 LOOP = "assignments"
 
@@ -104,7 +105,7 @@ class AssignmentSender:
             if not link.was_told(running.get(link.node, {})):
                 self._signals.assignments.publish(link.node)
 
-    async def full_set(self, link: AgentLink) -> agent_pb2.Assignments:
+    async def full_set(self, link: AgentLink) -> list[agent_pb2.LinkResponse]:
         """Return all that a node is to run, for a link that has just opened; from now on it is told what changes.
 
         Raises what keeps the assignment of a launch that the agent knows from being made: left out, it would be ended.
@@ -122,10 +123,10 @@ class AssignmentSender:
         for launch_id, error in reading.failed.items():
             if link.knows(launch_id):
                 raise error
-        message = link.full_set(reading.running, reading.found)
+        messages = link.full_set(reading.running, reading.found)
         if link.changed_early:
             self._signals.assignments.publish(link.node)
-        return message
+        return messages
 
     def send_now(self, launch: LaunchRow, session: SessionRow, version: application_pb2.Version) -> bool:
         """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.
@@ -136,8 +137,8 @@ class AssignmentSender:
         if link is None or link.state is not LinkState.LIVE:
             return False
         with self._supervisor.isolated(LOOP, node=launch.node, launch_id=launch.launch_id):
-            message = assignments.of_launch(launch, session, version, self._box)
-            return link.offer_new(message, assignments.fingerprint(launch, session))
+            assignment = assignments.of_launch(launch, session, assignments.Recipe.of(version), self._box)
+            return link.offer_new(assignment, assignments.fingerprint(launch, session))
         return False
 
     async def _wait(self, _: float) -> None:

@@ -10,18 +10,19 @@ from weakref import WeakValueDictionary
 import structlog
 
 from footlights import errors, ids
+from footlights.agent.v1 import agent_pb2
 from footlights.auth.roles import Role
+from footlights.control.call.pipeline import stopping
 from footlights.control.dispatch import addresses, observations
 from footlights.control.dispatch.link import AgentLink
 from footlights.control.dispatch.registry import heartbeat_interval_s
-from footlights.protocol import times
+from footlights.protocol import bounds, counterparts, handshake, times
 from footlights.store.nodes import inventory, links, node_rows
 from footlights.store.nodes.inventory import ReportedDevices
 from footlights.store.nodes.links import LinkClosing, LinkOpening
-from footlights.v1 import agent_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from footlights.control.call.context import Call, MessageStream
@@ -38,10 +39,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PROTOCOL_VERSION = 1
-
 MAX_UNRECORDED = 1000
 """Messages of one agent that wait for the store; then its stream is held back."""
+
+MAX_UNRECORDED_BYTES = 4 << 20
+"""The same in bytes: ends with their last lines are large."""
+
+MESSAGE_CUT = "MESSAGE_CUT"
+"""The notice on a node whose agent sends more than a message may carry."""
 
 _HELLO_TIMEOUT_S = 10.0
 
@@ -86,9 +91,12 @@ class AgentService:
         It reads and writes through the stream: a generator between would cost each link kibibytes.
         """
         hello = await self._read_hello(stream, call)
+        left_out = bounds.cut(hello)
         addresses.check(hello.facts, call.peer)
         link = await self._open(hello, call.peer)
         try:
+            if left_out:
+                await self._note_cut(link.node, left_out)
             await self._recorder.record(link, list(hello.launches))
             # It would stay in memory for as long as the link does.
             del hello
@@ -96,17 +104,19 @@ class AgentService:
             self._signals.placing.publish(link.node)
             await stream.write(self._welcome_message(link))
             link.begin_full_set()
-            await stream.write(agent_pb2.LinkResponse(assignments=await self._sender.full_set(link)))
+            for message in await self._sender.full_set(link):
+                await stream.write(message)
             await link.hold(stream.write, lambda: self._read(link, stream))
         finally:
             await self._close(link)
 
+    def stop(self, redirect: Sequence[str]) -> None:
+        """Have all agents told, as their links end, that this server stops, and which addresses they may dial."""
+        for link in self._registry.links:
+            link.prepare_goodbye(stopping(), redirect)
+
     async def _read_hello(self, stream: LinkStream, call: Call) -> agent_pb2.Hello:
-        try:
-            async with asyncio.timeout(_HELLO_TIMEOUT_S):
-                first = await stream.read()
-        except TimeoutError:
-            first = None
+        first = await self._read_greeting(stream, call)
         if first is None:
             raise errors.FailedPrecondition(
                 f"The agent sent nothing within {_HELLO_TIMEOUT_S:g} s. The first message of a link must be a hello.",
@@ -128,14 +138,46 @@ class AgentService:
                 reason=errors.Reason.WRONG_NODE,
                 metadata={"subject": caller.subject, "node": hello.node},
             )
-        if hello.protocol_version != PROTOCOL_VERSION:
+        theirs = _protocol(hello)
+        if not handshake.meets(theirs):
             raise errors.FailedPrecondition(
-                f"The agent speaks version {hello.protocol_version} of the link, this control plane version "
-                f"{PROTOCOL_VERSION}. Install the same release on both.",
+                f"The agent speaks versions {theirs.least} to {theirs.greatest} of the link, this control plane "
+                f"versions {handshake.LEAST} to {handshake.GREATEST}. Install neighbouring releases on both.",
                 reason=errors.Reason.PROTOCOL_VERSION,
-                metadata={"least": str(hello.protocol_version), "greatest": str(hello.protocol_version)},
+                metadata={"least": str(theirs.least), "greatest": str(theirs.greatest)},
             )
+        whole, room = not hello.HasField("part") or hello.part.last, bounds.MAX_MESSAGE_BYTES
+        while not whole:
+            more = await self._read_greeting(stream, call)
+            if more is None or more.WhichOneof("message") != "launches":
+                raise errors.FailedPrecondition(
+                    "The rest of the agent's hello is missing: launch sets must follow until the last one.",
+                    reason=errors.Reason.HELLO_MISSING,
+                )
+            whole = more.launches.part.last
+            room -= more.ByteSize()
+            # Bounded as a whole: what is left out is said, for one more than may be is kept.
+            for report in more.launches.launches[: bounds.MAX_LAUNCHES + 1 - len(hello.launches)]:
+                if room < 0:
+                    report.ClearField("log_tail")
+                hello.launches.append(report)
         return hello
+
+    async def _read_greeting(self, stream: LinkStream, call: Call) -> agent_pb2.LinkRequest | None:
+        try:
+            async with asyncio.timeout(_HELLO_TIMEOUT_S):
+                return await stream.read()
+        except TimeoutError:
+            return None
+        except errors.Exhausted as error:
+            _say_refused(call.caller.subject, error)
+            raise
+
+    async def _note_cut(self, node: str, left_out: Sequence[str]) -> None:
+        log.warning("link_message_cut", node=node, kind="hello", left_out=left_out)
+        text = f"The agent sends more than a message may carry; the rest is left out: {'; '.join(left_out)}."
+        now = self._clock()
+        await self._store.write(lambda tx: node_rows.notice(tx, node, MESSAGE_CUT, text, now=now))
 
     def _welcome_message(self, link: AgentLink) -> agent_pb2.LinkResponse:
         return agent_pb2.LinkResponse(
@@ -144,6 +186,7 @@ class AgentService:
                 heartbeat_interval=times.duration(link.interval_s),
                 cluster_id=self._welcome.cluster_id,
                 abandon_after=times.duration(self._welcome.abandon_after_s),
+                protocol=handshake.ours(),
             )
         )
 
@@ -160,7 +203,7 @@ class AgentService:
         arrival = LinkOpening(
             hello.node,
             hello.incarnation,
-            hello.facts.SerializeToString(),
+            counterparts.facts(hello.facts).SerializeToString(),
             observations.readings(hello.inventory),
             self._clock(),
             hub=self._replica,
@@ -175,6 +218,7 @@ class AgentService:
             epoch,
             known,
             peer=peer,
+            protocol=_protocol(hello),
             interval_s=interval_s,
             monotonic=self._registry.monotonic,
         )
@@ -186,6 +230,7 @@ class AgentService:
             epoch=link.epoch,
             devices=len(arrival.readings),
             launches=len(hello.launches),
+            features=sorted(link.features),
         )
         return link
 
@@ -202,16 +247,23 @@ class AgentService:
         """Hear the agent. What it says is recorded by a task that lives only while there is something to record."""
         unrecorded: list[agent_pb2.LinkRequest] = []
         recorder: asyncio.Task[None] | None = None
+        room = MAX_UNRECORDED_BYTES
         try:
             while (request := await stream.read()) is not None:
                 self._registry.touch(link)
                 kind = request.WhichOneof("message")
+                if left_out := bounds.cut(request):
+                    log.warning("link_message_cut", node=link.node, kind=kind, left_out=left_out)
                 if kind == "log_part":
                     self._logs.add(link, request.log_part)
+                elif kind == "goodbye":
+                    log.info("link_goodbye", node=link.node, epoch=link.epoch, reason=request.goodbye.reason)
                 elif kind != "heartbeat" or request.heartbeat.reports:
-                    if recorder is not None and (recorder.done() or len(unrecorded) >= MAX_UNRECORDED):
+                    full = len(unrecorded) >= MAX_UNRECORDED or room <= 0
+                    if recorder is not None and (recorder.done() or full):
                         await recorder
-                        recorder = None
+                        recorder, room = None, MAX_UNRECORDED_BYTES
+                    room -= request.ByteSize()
                     unrecorded.append(request)
                     recorder = recorder or asyncio.create_task(
                         self._record(link, unrecorded), name=f"record-{link.node}"
@@ -220,6 +272,9 @@ class AgentService:
                 del request
             if recorder is not None:
                 await recorder
+        except errors.Exhausted as error:
+            _say_refused(link.node, error)
+            raise
         finally:
             if recorder is not None:
                 recorder.cancel()
@@ -251,7 +306,7 @@ class AgentService:
     async def _record_inventory(self, link: AgentLink, message: agent_pb2.Inventory) -> None:
         readings = observations.readings(message)
         addresses.check(message.facts, link.peer)
-        facts = message.facts.SerializeToString() if message.HasField("facts") else None
+        facts = counterparts.facts(message.facts).SerializeToString() if message.HasField("facts") else None
         now = self._clock()
 
         def write(tx: Transaction) -> None:
@@ -264,3 +319,14 @@ class AgentService:
 
         await self._store.write(write)
         self._signals.placing.publish(link.node)
+
+
+def _protocol(hello: agent_pb2.Hello) -> agent_pb2.Protocol:
+    """Return what an agent understands; one of the release before says the version only."""
+    if hello.HasField("protocol"):
+        return hello.protocol
+    return agent_pb2.Protocol(least=hello.protocol_version, greatest=hello.protocol_version)
+
+
+def _say_refused(node: str, error: errors.Exhausted) -> None:
+    log.warning("link_message_refused", node=node, reason=error.reason, **error.metadata)

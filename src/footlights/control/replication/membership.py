@@ -75,6 +75,12 @@ class Membership:
         """Where the replicas that are alive can be reached."""
         return frozenset(row.peer_address for row in self._alive())
 
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        """Where other replicas that are alive and take agents' links can be reached."""
+        others = [row for row in self._alive() if row.replica != self.me and "hub" in row.roles]
+        return tuple(sorted(row.peer_address for row in others if row.peer_address))
+
     async def join(self, peer_address: str) -> None:
         """Make this replica known, with where others reach its gRPC; what it held before it was started is void."""
         self._address = peer_address

@@ -11,14 +11,17 @@ import grpc
 from footlights.control.observability import certificates
 from footlights.gateway.upstream.grpc import status_of
 from footlights.protocol import times
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES
+from footlights.protocol.former import FormerNames
+from footlights.replica.v1 import replica_pb2, replica_pb2_grpc
 from footlights.status import from_status
 from footlights.store.cluster import replica_rows
-from footlights.v1 import agent_pb2, replica_pb2, replica_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from footlights.agent.v1 import agent_pb2
     from footlights.control.call.context import Call
     from footlights.control.replication.membership import Membership
     from footlights.store import Store
@@ -34,7 +37,7 @@ _CLOSE_S = 5.0
 """What calls that are under way on a channel have left when it is closed."""
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),
 )
 
@@ -58,10 +61,15 @@ class LocalLogs(Protocol):
         """Read a launch's output from an agent that is linked here."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Channel:
     connection: grpc.aio.Channel
     stub: replica_pb2_grpc.ReplicaServiceAsyncStub
+    former: bool = False
+
+    def turn_former(self) -> None:
+        """Call by the names of the release before from now on; this release serves them too."""
+        self.stub, self.former = _stub(FormerNames(self.connection)), True
 
 
 class Peers:
@@ -115,8 +123,8 @@ class Peers:
         Raises Unavailable where no replica has the agent's link, or it does not answer; NotFound where the agent has no
         output of the launch any more.
         """
-        stub = None if node in self._links else await self._replica_of(node)
-        if stub is None:
+        channel = None if node in self._links else await self._replica_of(node)
+        if channel is None:
             async with contextlib.aclosing(
                 self._logs.read(node, launch_id, tail_lines=tail_lines, follow=follow)
             ) as parts:
@@ -124,38 +132,49 @@ class Peers:
                     yield part
             return
         request = replica_pb2.ReadLogRequest(node=node, launch_id=launch_id, tail_lines=tail_lines, follow=follow)
-        # A log that is followed has no end that could be waited for; the first call's caller has a deadline of its own.
-        call = stub.ReadLog(request, metadata=self._metadata, timeout=None if follow else _LOG_TIMEOUT_S)
-        try:
-            async for part in call:
-                yield part
-        except grpc.aio.AioRpcError as error:
-            raise from_status(status_of(error)) from None
-        finally:
-            call.cancel()
+        while True:
+            # A log that is followed has no end that could be waited for; the first call's caller has a deadline of its
+            # own.
+            timeout_s = None if follow else _LOG_TIMEOUT_S
+            call = channel.stub.ReadLog(request, metadata=self._metadata, timeout=timeout_s)
+            try:
+                async for part in call:
+                    yield part
+                return
+            except grpc.aio.AioRpcError as error:
+                if not _is_of_the_release_before(channel, error):
+                    raise from_status(status_of(error)) from None
+            finally:
+                call.cancel()
+            channel.turn_former()
 
     async def find_other(self, node: str, incarnation: str, timeout_s: float, notice: agent_pb2.Notice) -> str:
         """Ask the replica that has a node's link whether another agent than this one is alive there, and warn it.
 
         Return its incarnation; empty where there is none. A replica that does not answer has no link that is alive.
         """
-        stub = await self._replica_of(node)
-        if stub is None:
+        channel = await self._replica_of(node)
+        if channel is None:
             return ""
         request = replica_pb2.FindRivalRequest(
             node=node, incarnation=incarnation, patience=times.duration(timeout_s), notice=notice
         )
-        try:
-            answer = await stub.FindRival(request, metadata=self._metadata, timeout=timeout_s + _DUPLICATE_SLACK_S)
-        except grpc.aio.AioRpcError:
-            return ""
-        return str(answer.incarnation)
+        while True:
+            call = channel.stub.FindRival(request, metadata=self._metadata, timeout=timeout_s + _DUPLICATE_SLACK_S)
+            try:
+                answer = await call
+            except grpc.aio.AioRpcError as error:
+                if not _is_of_the_release_before(channel, error):
+                    return ""
+                channel.turn_former()
+            else:
+                return str(answer.incarnation)
 
-    async def _replica_of(self, node: str) -> replica_pb2_grpc.ReplicaServiceAsyncStub | None:
+    async def _replica_of(self, node: str) -> _Channel | None:
         replica, address = await self._store.read(lambda tx: replica_rows.address_of_hub(tx, node))
         if not address or replica == self._membership.me:
             return None
-        return self._channel(address).stub
+        return self._channel(address)
 
     def _channel(self, address: str) -> _Channel:
         if address not in self._channels:
@@ -165,7 +184,7 @@ class Peers:
                 if not self._channels:
                     self._chain = self._certificate.read_bytes()
                 connection = _secure_channel(address, self._certificate)
-            self._channels[address] = _Channel(connection, replica_pb2_grpc.ReplicaServiceStub(connection))
+            self._channels[address] = _Channel(connection, _stub(connection))
         return self._channels[address]
 
 
@@ -192,6 +211,14 @@ class ReplicaService:
         timeout_s = min(times.seconds(request.patience), self.MAX_TIMEOUT_S)
         incarnation = await self._links.find_other(request.node, request.incarnation, timeout_s, request.notice)
         return replica_pb2.FindRivalResponse(incarnation=incarnation)
+
+
+def _stub(channel: grpc.aio.Channel | FormerNames) -> replica_pb2_grpc.ReplicaServiceAsyncStub:
+    return replica_pb2_grpc.ReplicaServiceStub(channel)  # type: ignore[arg-type]
+
+
+def _is_of_the_release_before(channel: _Channel, error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.UNIMPLEMENTED and not channel.former
 
 
 def _secure_channel(address: str, certificate: Path) -> grpc.aio.Channel:

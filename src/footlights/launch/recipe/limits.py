@@ -17,6 +17,8 @@ from footlights.v1.application_pb2 import Limits
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from footlights.agent.v1 import recipe_pb2
+
 MAX_GRACE_S: Final = 3600
 
 NAMES: Final = tuple(field.name for field in Limits.DESCRIPTOR.fields if field.message_type is not None)
@@ -31,7 +33,7 @@ DEFAULTS_S: Final[Mapping[str, float]] = MappingProxyType(
 """Limits that neither version nor profile sets, in seconds (a cold shader cache takes 15 minutes)."""
 
 
-def limit_s(limits: Limits, name: str) -> float | None:
+def limit_s(limits: Limits | recipe_pb2.Limits, name: str) -> float | None:
     """Return a limit in seconds; None where there is none."""
     return seconds(getattr(limits, name)) if limits.HasField(name) else None  # type: ignore[arg-type]
 

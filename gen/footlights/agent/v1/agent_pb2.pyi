@@ -4,8 +4,8 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from footlights.v1 import application_pb2 as _application_pb2
-from footlights.v1 import node_pb2 as _node_pb2
+from footlights.agent.v1 import node_pb2 as _node_pb2
+from footlights.agent.v1 import recipe_pb2 as _recipe_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -34,6 +34,8 @@ class LinkRequest(_message.Message):
     INVENTORY_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     LOG_PART_FIELD_NUMBER: _builtins.int
+    LAUNCHES_FIELD_NUMBER: _builtins.int
+    GOODBYE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Opens the link; the first message, sent once."""
@@ -54,6 +56,14 @@ class LinkRequest(_message.Message):
     def log_part(self) -> Global___LogPart:
         """Answers a log request."""
 
+    @_builtins.property
+    def launches(self) -> Global___LaunchSet:
+        """More launches of a hello that is not whole yet."""
+
+    @_builtins.property
+    def goodbye(self) -> Global___Goodbye:
+        """The agent ends the link in order; the last message."""
+
     def __init__(
         self,
         *,
@@ -62,12 +72,14 @@ class LinkRequest(_message.Message):
         inventory: Global___Inventory | None = ...,
         report: Global___LaunchReport | None = ...,
         log_part: Global___LogPart | None = ...,
+        launches: Global___LaunchSet | None = ...,
+        goodbye: Global___Goodbye | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "inventory", "report", "log_part"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "inventory", "report", "log_part", "launches", "goodbye"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -85,13 +97,16 @@ class LinkResponse(_message.Message):
     LOG_REQUEST_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    REDIRECT_FIELD_NUMBER: _builtins.int
+    GOODBYE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Accepts the link; the first message, sent once."""
 
     @_builtins.property
     def assignments(self) -> Global___Assignments:
-        """All launches that the node must run, sent once after the welcome; the agent ends all others."""
+        """The launches that the node must run, sent after the welcome: all, or a part of them."""
 
     @_builtins.property
     def assignment(self) -> Global___Assignment:
@@ -109,6 +124,18 @@ class LinkResponse(_message.Message):
     def notice(self) -> Global___Notice:
         """A notice for the agent's operator."""
 
+    @_builtins.property
+    def recipe(self) -> Global___CarriedRecipe:
+        """A recipe that assignments after it name by its digest."""
+
+    @_builtins.property
+    def redirect(self) -> Global___Redirect:
+        """Where to open the next link."""
+
+    @_builtins.property
+    def goodbye(self) -> Global___Goodbye:
+        """The control plane ends the link in order; the last message."""
+
     def __init__(
         self,
         *,
@@ -118,16 +145,129 @@ class LinkResponse(_message.Message):
         log_request: Global___LogRequest | None = ...,
         forget: Global___Forget | None = ...,
         notice: Global___Notice | None = ...,
+        recipe: Global___CarriedRecipe | None = ...,
+        redirect: Global___Redirect | None = ...,
+        goodbye: Global___Goodbye | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "log_request", b"log_request", "message", b"message", "notice", b"notice", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "log_request", b"log_request", "message", b"message", "notice", b"notice", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget", "notice"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget", "notice", "recipe", "redirect", "goodbye"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___LinkResponse: _TypeAlias = LinkResponse  # noqa: Y015
+
+@_typing.final
+class Protocol(_message.Message):
+    """What one side of a link understands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAST_FIELD_NUMBER: _builtins.int
+    GREATEST_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    least: _builtins.int
+    """The least version of the protocol. A link is refused only where the two sides' ranges do not meet."""
+    greatest: _builtins.int
+    """The greatest version."""
+    max_message_bytes: _builtins.int
+    """The greatest message that is taken, in bytes. Sets that are larger are sent in parts."""
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is understood beyond the version, by name: `recipes`, `goodbye`, `redirect`. Unknown ones are ignored."""
+
+    def __init__(
+        self,
+        *,
+        least: _builtins.int = ...,
+        greatest: _builtins.int = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
+        max_message_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "greatest", b"greatest", "least", b"least", "max_message_bytes", b"max_message_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Protocol: _TypeAlias = Protocol  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    """Marks a part of a set: of a hello's launches, or of the assignments. Nothing is ended or taken for lost for not being
+    in a set that is not whole.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_FIELD_NUMBER: _builtins.int
+    last: _builtins.bool
+    """Whether the set is whole with this part."""
+    def __init__(
+        self,
+        *,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Part: _TypeAlias = Part  # noqa: Y015
+
+@_typing.final
+class Redirect(_message.Message):
+    """Names addresses to dial instead of those that the agent was given, for one try each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses, as `HOST:PORT`, the best one first."""
+
+    def __init__(
+        self,
+        *,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redirect: _TypeAlias = Redirect  # noqa: Y015
+
+@_typing.final
+class Goodbye(_message.Message):
+    """Says that a link ends in order, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """UPPER_SNAKE and stable: `SERVER_STOPPING`, `LINK_REPLACED`, `LINK_SLOW`, `AGENT_STOPPING`. New ones may be added."""
+    message: _builtins.str
+    """The same for a person."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Goodbye: _TypeAlias = Goodbye  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
@@ -141,12 +281,14 @@ class Hello(_message.Message):
     INVENTORY_FIELD_NUMBER: _builtins.int
     LAUNCHES_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """The node's name; must match the token."""
     incarnation: _builtins.str
     """Generated by the agent at its start; two at once on one node mean two agents."""
     protocol_version: _builtins.int
-    """The version of this protocol that the agent speaks."""
+    """The version of the protocol that an agent without `protocol` speaks, as those of the release before."""
     @_builtins.property
     def facts(self) -> _node_pb2.NodeFacts:
         """Facts about the machine."""
@@ -157,7 +299,17 @@ class Hello(_message.Message):
 
     @_builtins.property
     def launches(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaunchReport]:
-        """Every launch that the agent knows, including those that ended and are not yet acknowledged."""
+        """Every launch that the agent knows, including those that ended and are not yet acknowledged; the first of them where
+        `part` is not the last one.
+        """
+
+    @_builtins.property
+    def protocol(self) -> Global___Protocol:
+        """What the agent understands."""
+
+    @_builtins.property
+    def part(self) -> Global___Part:
+        """Whether more launches follow as launch sets; unset: none do."""
 
     def __init__(
         self,
@@ -168,14 +320,46 @@ class Hello(_message.Message):
         inventory: Global___Inventory | None = ...,
         launches: _abc.Iterable[Global___LaunchReport] | None = ...,
         protocol_version: _builtins.int = ...,
+        protocol: Global___Protocol | None = ...,
+        part: Global___Part | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "inventory", b"inventory"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "inventory", b"inventory", "part", b"part", "protocol", b"protocol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "incarnation", b"incarnation", "inventory", b"inventory", "launches", b"launches", "node", b"node", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "incarnation", b"incarnation", "inventory", b"inventory", "launches", b"launches", "node", b"node", "part", b"part", "protocol", b"protocol", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class LaunchSet(_message.Message):
+    """More launches of a hello."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAUNCHES_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def launches(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaunchReport]:
+        """The launches."""
+
+    @_builtins.property
+    def part(self) -> Global___Part:
+        """Whether these are the last ones."""
+
+    def __init__(
+        self,
+        *,
+        launches: _abc.Iterable[Global___LaunchReport] | None = ...,
+        part: Global___Part | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["launches", b"launches", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaunchSet: _TypeAlias = LaunchSet  # noqa: Y015
 
 @_typing.final
 class Inventory(_message.Message):
@@ -187,7 +371,7 @@ class Inventory(_message.Message):
     FACTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Device]:
-        """The devices; `slots_leased` and `sessions` belong to the control plane and are unset here."""
+        """The devices."""
 
     @_builtins.property
     def facts(self) -> _node_pb2.NodeFacts:
@@ -241,6 +425,7 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     ABANDON_AFTER_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The link's epoch; messages of older links are ignored."""
     cluster_id: _builtins.str
@@ -253,6 +438,10 @@ class Welcome(_message.Message):
     def abandon_after(self) -> _duration_pb2.Duration:
         """Time without a link after which launches without viewers are ended."""
 
+    @_builtins.property
+    def protocol(self) -> Global___Protocol:
+        """What the control plane understands; unset in the release before."""
+
     def __init__(
         self,
         *,
@@ -260,10 +449,11 @@ class Welcome(_message.Message):
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         cluster_id: _builtins.str = ...,
         abandon_after: _duration_pb2.Duration | None = ...,
+        protocol: Global___Protocol | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abandon_after", b"abandon_after", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abandon_after", b"abandon_after", "heartbeat_interval", b"heartbeat_interval", "protocol", b"protocol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandon_after", b"abandon_after", "cluster_id", b"cluster_id", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandon_after", b"abandon_after", "cluster_id", b"cluster_id", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,27 +461,61 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class Assignments(_message.Message):
-    """All launches that a node must run."""
+    """The launches that a node must run. With the last part of them, the agent ends all others."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]:
         """The assignments."""
+
+    @_builtins.property
+    def part(self) -> Global___Part:
+        """Whether these are the last ones; unset: they are all."""
 
     def __init__(
         self,
         *,
         assignments: _abc.Iterable[Global___Assignment] | None = ...,
+        part: Global___Part | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignments: _TypeAlias = Assignments  # noqa: Y015
+
+@_typing.final
+class CarriedRecipe(_message.Message):
+    """A recipe, sent once over a link. Both sides keep the last 128 and forget the one that was sent first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Its digest, as assignments name it: to be compared only."""
+    @_builtins.property
+    def recipe(self) -> _recipe_pb2.Recipe:
+        """The recipe."""
+
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        recipe: _recipe_pb2.Recipe | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recipe", b"recipe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "recipe", b"recipe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarriedRecipe: _TypeAlias = CarriedRecipe  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
@@ -335,6 +559,7 @@ class Assignment(_message.Message):
     NEEDS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    RECIPE_DIGEST_FIELD_NUMBER: _builtins.int
     launch_id: _builtins.str
     """The launch."""
     session_id: _builtins.str
@@ -349,24 +574,26 @@ class Assignment(_message.Message):
     """The stage to open, already resolved and allowed."""
     secrets: _builtins.bytes
     """Secret arguments and `nucleus_connection_config`: a JSON object, in memory and the session file only."""
+    recipe_digest: _builtins.bytes
+    """The digest of a recipe that was sent over this link before."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The slots of the device that the lease holds."""
 
     @_builtins.property
-    def version(self) -> _application_pb2.Version:
-        """The recipe."""
+    def version(self) -> _recipe_pb2.Recipe:
+        """The recipe; unset where `recipe_digest` names it."""
 
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """The arguments as converted by the version's types, without secrets."""
 
     @_builtins.property
-    def needs(self) -> _application_pb2.Needs:
+    def needs(self) -> _recipe_pb2.Needs:
         """The requirements on the device, checked again at launch."""
 
     @_builtins.property
-    def limits(self) -> _application_pb2.Limits:
+    def limits(self) -> _recipe_pb2.Limits:
         """The limits that apply."""
 
     @_builtins.property
@@ -382,17 +609,18 @@ class Assignment(_message.Message):
         desired: Global___Assignment.Desired.ValueType = ...,
         device_uuid: _builtins.str = ...,
         slots: _abc.Iterable[_builtins.int] | None = ...,
-        version: _application_pb2.Version | None = ...,
+        version: _recipe_pb2.Recipe | None = ...,
         arguments: _struct_pb2.Struct | None = ...,
         usd_stage_uri: _builtins.str = ...,
         secrets: _builtins.bytes = ...,
-        needs: _application_pb2.Needs | None = ...,
-        limits: _application_pb2.Limits | None = ...,
+        needs: _recipe_pb2.Needs | None = ...,
+        limits: _recipe_pb2.Limits | None = ...,
         notice: Global___ViewerNotice | None = ...,
+        recipe_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "limits", b"limits", "needs", b"needs", "notice", b"notice", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "launch_id", b"launch_id", "limits", b"limits", "needs", b"needs", "notice", b"notice", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "launch_id", b"launch_id", "limits", b"limits", "needs", b"needs", "notice", b"notice", "recipe_digest", b"recipe_digest", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,8 +3,8 @@
 import grpc
 import warnings
 
-from footlights.v1 import agent_pb2 as footlights_dot_v1_dot_agent__pb2
-from footlights.v1 import replica_pb2 as footlights_dot_v1_dot_replica__pb2
+from footlights.agent.v1 import agent_pb2 as footlights_dot_agent_dot_v1_dot_agent__pb2
+from footlights.replica.v1 import replica_pb2 as footlights_dot_replica_dot_v1_dot_replica__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -19,7 +19,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in footlights/v1/replica_pb2_grpc.py depends on'
+        + ' but the generated code in footlights/replica/v1/replica_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -28,7 +28,8 @@ if _version_not_supported:
 
 class ReplicaServiceStub:
     """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
-    form. The caller proves that it has the cluster key.
+    form; no part of the public API. The caller proves that it has the cluster key. Replicas of the release before call it by
+    its former name, `footlights.v1.ReplicaService`.
     """
 
     def __init__(self, channel):
@@ -38,20 +39,21 @@ class ReplicaServiceStub:
             channel: A grpc.Channel.
         """
         self.ReadLog = channel.unary_stream(
-                '/footlights.v1.ReplicaService/ReadLog',
-                request_serializer=footlights_dot_v1_dot_replica__pb2.ReadLogRequest.SerializeToString,
-                response_deserializer=footlights_dot_v1_dot_agent__pb2.LogPart.FromString,
+                '/footlights.replica.v1.ReplicaService/ReadLog',
+                request_serializer=footlights_dot_replica_dot_v1_dot_replica__pb2.ReadLogRequest.SerializeToString,
+                response_deserializer=footlights_dot_agent_dot_v1_dot_agent__pb2.LogPart.FromString,
                 _registered_method=True)
         self.FindRival = channel.unary_unary(
-                '/footlights.v1.ReplicaService/FindRival',
-                request_serializer=footlights_dot_v1_dot_replica__pb2.FindRivalRequest.SerializeToString,
-                response_deserializer=footlights_dot_v1_dot_replica__pb2.FindRivalResponse.FromString,
+                '/footlights.replica.v1.ReplicaService/FindRival',
+                request_serializer=footlights_dot_replica_dot_v1_dot_replica__pb2.FindRivalRequest.SerializeToString,
+                response_deserializer=footlights_dot_replica_dot_v1_dot_replica__pb2.FindRivalResponse.FromString,
                 _registered_method=True)
 
 
 class ReplicaServiceServicer:
     """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
-    form. The caller proves that it has the cluster key.
+    form; no part of the public API. The caller proves that it has the cluster key. Replicas of the release before call it by
+    its former name, `footlights.v1.ReplicaService`.
     """
 
     def ReadLog(self, request, context):
@@ -73,25 +75,26 @@ def add_ReplicaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'ReadLog': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLog,
-                    request_deserializer=footlights_dot_v1_dot_replica__pb2.ReadLogRequest.FromString,
-                    response_serializer=footlights_dot_v1_dot_agent__pb2.LogPart.SerializeToString,
+                    request_deserializer=footlights_dot_replica_dot_v1_dot_replica__pb2.ReadLogRequest.FromString,
+                    response_serializer=footlights_dot_agent_dot_v1_dot_agent__pb2.LogPart.SerializeToString,
             ),
             'FindRival': grpc.unary_unary_rpc_method_handler(
                     servicer.FindRival,
-                    request_deserializer=footlights_dot_v1_dot_replica__pb2.FindRivalRequest.FromString,
-                    response_serializer=footlights_dot_v1_dot_replica__pb2.FindRivalResponse.SerializeToString,
+                    request_deserializer=footlights_dot_replica_dot_v1_dot_replica__pb2.FindRivalRequest.FromString,
+                    response_serializer=footlights_dot_replica_dot_v1_dot_replica__pb2.FindRivalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'footlights.v1.ReplicaService', rpc_method_handlers)
+            'footlights.replica.v1.ReplicaService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('footlights.v1.ReplicaService', rpc_method_handlers)
+    server.add_registered_method_handlers('footlights.replica.v1.ReplicaService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
 class ReplicaService:
     """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
-    form. The caller proves that it has the cluster key.
+    form; no part of the public API. The caller proves that it has the cluster key. Replicas of the release before call it by
+    its former name, `footlights.v1.ReplicaService`.
     """
 
     @staticmethod
@@ -108,9 +111,9 @@ class ReplicaService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/footlights.v1.ReplicaService/ReadLog',
-            footlights_dot_v1_dot_replica__pb2.ReadLogRequest.SerializeToString,
-            footlights_dot_v1_dot_agent__pb2.LogPart.FromString,
+            '/footlights.replica.v1.ReplicaService/ReadLog',
+            footlights_dot_replica_dot_v1_dot_replica__pb2.ReadLogRequest.SerializeToString,
+            footlights_dot_agent_dot_v1_dot_agent__pb2.LogPart.FromString,
             options,
             channel_credentials,
             insecure,
@@ -135,9 +138,9 @@ class ReplicaService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/footlights.v1.ReplicaService/FindRival',
-            footlights_dot_v1_dot_replica__pb2.FindRivalRequest.SerializeToString,
-            footlights_dot_v1_dot_replica__pb2.FindRivalResponse.FromString,
+            '/footlights.replica.v1.ReplicaService/FindRival',
+            footlights_dot_replica_dot_v1_dot_replica__pb2.FindRivalRequest.SerializeToString,
+            footlights_dot_replica_dot_v1_dot_replica__pb2.FindRivalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,8 +4,8 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from footlights.v1 import agent_pb2 as _agent_pb2
-from footlights.v1 import replica_pb2 as _replica_pb2
+from footlights.agent.v1 import agent_pb2 as _agent_pb2
+from footlights.replica.v1 import replica_pb2 as _replica_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -29,7 +29,8 @@ GRPC_VERSION: str
 
 class ReplicaServiceStub:
     """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
-    form. The caller proves that it has the cluster key.
+    form; no part of the public API. The caller proves that it has the cluster key. Replicas of the release before call it by
+    its former name, `footlights.v1.ReplicaService`.
     """
 
     @_typing.overload
@@ -44,7 +45,8 @@ class ReplicaServiceStub:
 @_typing.type_check_only
 class ReplicaServiceAsyncStub(ReplicaServiceStub):
     """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
-    form. The caller proves that it has the cluster key.
+    form; no part of the public API. The caller proves that it has the cluster key. Replicas of the release before call it by
+    its former name, `footlights.v1.ReplicaService`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -55,7 +57,8 @@ class ReplicaServiceAsyncStub(ReplicaServiceStub):
 
 class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
     """Calls between the replicas of one control plane: each node is linked to only one of them. gRPC only, without a REST
-    form. The caller proves that it has the cluster key.
+    form; no part of the public API. The caller proves that it has the cluster key. Replicas of the release before call it by
+    its former name, `footlights.v1.ReplicaService`.
     """
 
     @_abc_1.abstractmethod

@@ -3,7 +3,7 @@
 isort:skip_file
 """
 
-from footlights.v1 import agent_pb2 as _agent_pb2
+from footlights.agent.v1 import agent_pb2 as _agent_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
