@@ -12,10 +12,18 @@ import yaml
 from footlights.v1 import session_pb2
 from google.protobuf.json_format import MessageToDict
 
-from footlights.errors import Exhausted, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from footlights.errors import (
+    Error,
+    Exhausted,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from tests.cli.conftest import Run
 from tests.cli.samples import S, milestones, pending, session
-from tests.client.standin import Standin
+from tests.client.standin import Frame, Standin, frame, frames
 
 
 def test_create_sends_what_it_was_told(run: Run, standin: Standin) -> None:
@@ -57,13 +65,9 @@ def test_waiting_shows_each_step_once_and_ends_ready(run: Run, standin: Standin)
     steps = milestones((S.Milestone.QUEUED, 0), (S.Milestone.PLACED, 1.5), (S.Milestone.APPLICATION_READY, 3))
     standin.on("CreateSession", pending("s-1"))
     standin.on(
-        "WatchSession",
-        lambda _: iter(
-            [
-                pending("s-1", 1),
-                session(S.STARTING, revision=2, timeline=steps[:2]),
-                session(revision=3, timeline=steps),
-            ]
+        "FollowSessions",
+        frames(
+            pending("s-1", 1), session(S.STARTING, revision=2, timeline=steps[:2]), session(revision=3, timeline=steps)
         ),
     )
 
@@ -83,7 +87,7 @@ def test_waiting_for_a_session_that_fails_is_6(run: Run, standin: Standin) -> No
     """The line says how it ended."""
     standin.on("CreateSession", session(S.STARTING))
     failed = session(S.FAILED, revision=2, end_reason=S.CRASHED, status_message="exit status 3")
-    standin.on("WatchSession", lambda _: iter([failed]))
+    standin.on("FollowSessions", frames(failed))
 
     done = run("sessions", "create", "usd-viewer", "--wait")
 
@@ -96,7 +100,7 @@ def test_a_program_that_waited_learns_which_session_failed(run: Run, standin: St
     """With ``-o`` the session is on stdout also where waiting ended otherwise, and the exit code stays."""
     failed = session(S.FAILED, revision=2, end_reason=S.CRASHED, status_message="exit status 3")
     standin.on("CreateSession", session(S.STARTING))
-    standin.on("WatchSession", lambda _: iter([failed]))
+    standin.on("FollowSessions", frames(failed))
     standin.on("GetSession", failed)
 
     done = run("sessions", "create", "usd-viewer", "--wait", "-o", form)
@@ -109,12 +113,12 @@ def test_a_program_that_waited_learns_which_session_failed(run: Run, standin: St
 def test_waiting_too_long_is_124(run: Run, standin: Standin) -> None:
     """The line names the session, which goes on."""
 
-    def forever(_: Any) -> Iterator[S]:
-        yield pending("s-1")
+    def forever(_: Any) -> Iterator[Frame]:
+        yield frame(pending("s-1"))
         standin.stopping.wait(10)
 
     standin.on("CreateSession", pending("s-1"))
-    standin.on("WatchSession", forever)
+    standin.on("FollowSessions", forever)
 
     done = run("sessions", "create", "usd-viewer", "--wait", "--timeout", "2s")
     standin.stopping.set()
@@ -215,13 +219,14 @@ def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
 
 
 def test_watch_prints_every_change_until_the_end(run: Run, standin: Standin) -> None:
-    """A line a change; as JSON one object a line."""
-    changes = [
+    """A line a change; as JSON one object a line. Marks without a session are not shown."""
+    changes: list[S | Frame] = [
         pending("s-1", 1),
+        Frame(change=Frame.SYNCED, cursor="c"),
         session(S.READY, revision=2),
         session(S.TERMINATED, revision=3, end_reason=S.COMPLETED),
     ]
-    standin.on("WatchSession", lambda _: iter(changes))
+    standin.on("FollowSessions", frames(*changes))
 
     plain, as_json = run("sessions", "watch", "s-1"), run("sessions", "watch", "s-1", "-o", "json")
 
@@ -233,10 +238,34 @@ def test_watch_prints_every_change_until_the_end(run: Run, standin: Standin) -> 
     assert [json.loads(line)["state"] for line in as_json.stdout.splitlines()] == ["PENDING", "READY", "TERMINATED"]
 
 
+def test_watch_of_a_filter_says_what_no_longer_matches(run: Run, standin: Standin) -> None:
+    """And that it had to start over where the server could not go on; another error ends it as ever."""
+    removed = Frame(change=Frame.REMOVED, session=S(session_id="s-1"), cursor="c9")
+    script: Iterator[Error | list[Frame]] = iter(
+        [[frame(session()), removed], Error("gone", reason="CURSOR_GONE"), [frame(session())], NotFound("no more")]
+    )
+
+    def answer(_: Any) -> Iterator[Frame]:
+        told = next(script)
+        if isinstance(told, Error):
+            raise told
+        yield from told
+        raise Unavailable("restarting")
+
+    standin.on("FollowSessions", answer)
+
+    done = run("sessions", "watch", "--filter", "priority > 3")
+
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["READY", "REMOVED", "READY"]
+    assert "printed again" in done.stderr
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (3, "error: no more")
+    assert {request.filter for request in standin.requests("FollowSessions")} == {"priority > 3"}
+
+
 def test_terminate_waits_until_the_device_is_free(run: Run, standin: Standin) -> None:
     """Several at once; with --wait each is waited for."""
     standin.on("TerminateSession", session_pb2.TerminateSessionResponse(status="deleted"))
-    standin.on("WatchSession", lambda _: iter([session(S.TERMINATING), session(S.TERMINATED, revision=2)]))
+    standin.on("FollowSessions", frames(session(S.TERMINATING), session(S.TERMINATED, revision=2)))
 
     done = run("sessions", "terminate", "s-1", "s-2", "--wait")
 

@@ -43,6 +43,13 @@ class SessionOver(FailedPrecondition):
         self.session = session
 
 
+class ServerTooOld(Error):
+    """The control plane is of an earlier release, which does not have the call."""
+
+    code: ClassVar[int] = 12
+    default_reason: ClassVar[str] = "SERVER_TOO_OLD"
+
+
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     """Return the error of a failed call: the one that the server raised, or one for gRPC's own."""
     code: int = problem.code().value[0]
@@ -55,6 +62,11 @@ def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     message = problem.details() or problem.code().name
     if code == DeadlineExceeded.code:
         return DeadlineExceeded("The control plane did not answer in time. Try again, or allow more time.")
+    if code == ServerTooOld.code:
+        return ServerTooOld(
+            "The control plane does not have this call: it is of an earlier release than this client. Upgrade it, or "
+            "use a client of its release."
+        )
     if code == Unavailable.code:
         return Unavailable(f"The control plane cannot be reached: {message}", reason="SERVER_UNREACHABLE")
     return from_status(status_pb2.Status(code=code, message=message))

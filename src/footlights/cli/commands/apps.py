@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, confirm, group, pairs
+from footlights.cli.calls import Cli, command, confirm, group, pairs, whole
 from footlights.cli.output import details, emit, table
 from footlights.errors import InvalidArgument
 
@@ -29,16 +29,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 @command(app, "list")
 async def list_(cli: Cli) -> None:
     """List applications."""
-    from footlights.v1 import application_pb2
-
-    request = application_pb2.ListApplicationsRequest(limit=1000)
     async with cli.client() as client:
-        answer = await client.applications.list(request)
-        while request.page_token != answer.next_page_token:
-            request.page_token = answer.next_page_token
-            page = await client.applications.list(request)
-            answer.items.extend(page.items)
-            answer.next_page_token = page.next_page_token
+        answer = await whole(client.applications.iterate())
     rows = [
         (
             item.application,
@@ -61,7 +53,7 @@ async def show_(cli: Cli, application: Application) -> None:
     """Show one application, with its versions."""
     async with cli.client() as client:
         answer = await client.applications.get(application)
-        versions = await client.applications.list_versions(application)
+        versions = await whole(client.applications.iterate_versions(application))
     lines = details(
         [
             ("Application", answer.application),
@@ -114,7 +106,7 @@ async def apply(
 async def versions(cli: Cli, application: Application) -> None:
     """List an application's versions, newest first."""
     async with cli.client() as client:
-        answer = await client.applications.list_versions(application)
+        answer = await whole(client.applications.iterate_versions(application))
     emit(cli.output, answer, [item.version for item in answer.items], show.version_rows(answer.items, time.time()))
 
 
@@ -122,7 +114,7 @@ async def versions(cli: Cli, application: Application) -> None:
 async def releases(cli: Cli, application: Application) -> None:
     """List an application's releases."""
     async with cli.client() as client:
-        answer = await client.applications.list_releases(application)
+        answer = await whole(client.applications.iterate_releases(application))
     rows = [(item.release, item.version, show.age(item.updated_time, time.time())) for item in answer.items]
     lines = table(("RELEASE", "VERSION", "SINCE"), rows, empty="No releases.")
     emit(cli.output, answer, [item.release for item in answer.items], lines)
@@ -167,7 +159,7 @@ async def profiles_list(
 ) -> None:
     """List profiles."""
     async with cli.client() as client:
-        answer = await client.profiles.list(application)
+        answer = await whole(client.profiles.iterate(application))
     rows = [
         (
             item.profile,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, confirm, group
+from footlights.cli.calls import Cli, command, confirm, group, whole
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
 from footlights.cli.output import emit
@@ -27,7 +27,7 @@ _POLL_S = 1.0
 async def list_(cli: Cli) -> None:
     """List nodes."""
     async with cli.client() as client:
-        answer = await client.nodes.list()
+        answer = await whole(client.nodes.iterate())
     if answer.HasField("brake"):
         typer.echo(f"Reaping pauses ({answer.brake.reason}): {answer.brake.message}", err=True)
     emit(cli.output, answer, [node.node for node in answer.items], show.node_table(answer.items, time.time()))

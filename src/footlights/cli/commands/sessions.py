@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, group, pairs
+from footlights.cli.calls import Cli, command, group, pairs, whole
 from footlights.cli.durations import duration
 from footlights.cli.output import Output, details, emit, emit_line, table
 from footlights.cli.progress import SessionProgress
 from footlights.errors import Error, InvalidArgument
 
 if TYPE_CHECKING:
-    from footlights.client import Client
     from footlights.v1 import session_pb2
 
 app = group("Create, watch and end sessions.")
@@ -29,7 +28,14 @@ Profile = Annotated[str, typer.Option("--profile", help="A profile: a bundle of 
 Priority = Annotated[
     int, typer.Option("--priority", help="Higher is placed first. Above 0 only for services and operators.")
 ]
-_PAGE: Final = 1000
+Filter = Annotated[
+    str,
+    typer.Option(
+        "--filter",
+        metavar="EXPRESSION",
+        help="Only sessions that match, such as 'labels.team = \"b\" AND priority > 3' (docs/filters.md).",
+    ),
+]
 
 
 @command(app, "create")
@@ -144,7 +150,12 @@ async def list_(
         search=search,
     )
     async with cli.client() as client:
-        answer = await _pages(client, request, limit)
+        answer = await whole(client.sessions.iterate(request), limit)
+    if answer.next_page_token:
+        typer.echo(
+            f"More than {limit} sessions match. Narrow the list with --search, --label or --state, or raise --limit.",
+            err=True,
+        )
     rows = [show.session_row(session, time.time()) for session in answer.items]
     lines = table(show.SESSION_HEADERS, rows, empty="No sessions.") if cli.output is Output.TABLE else []
     emit(cli.output, answer, [session.session_id for session in answer.items], lines)
@@ -163,11 +174,23 @@ async def watch(
     session_id: Annotated[
         str, typer.Argument(metavar="[SESSION]", help="A session's id; all visible sessions if omitted.")
     ] = "",
+    filter_: Filter = "",
 ) -> None:
-    """Print every change of one session until it has ended, or of all until interrupted."""
+    """Print every change of one session until it has ended, or of all until interrupted.
+
+    One that no longer matches the filter, or is no longer kept, is REMOVED; as JSON or YAML it has only its id.
+    """
+    from footlights.v1 import session_pb2
+
+    frames = session_pb2.FollowSessionsResponse
+    request = session_pb2.FollowSessionsRequest(session_id=session_id, filter=filter_)
     async with cli.client() as client:
-        async for session in client.sessions.watch(session_id) if session_id else client.sessions.watch_all():
-            emit_line(cli.output, session, session.session_id, show.session_line(session))
+        async for frame in client.sessions.follow(request, start_over=_started_over):
+            found = frame.session
+            if frame.change == frames.SET:
+                emit_line(cli.output, found, found.session_id, show.session_line(found))
+            elif frame.change == frames.REMOVED:
+                emit_line(cli.output, found, found.session_id, f"{found.session_id}  REMOVED")
 
 
 @command(app, "terminate")
@@ -259,6 +282,10 @@ def _emit_one(cli: Cli, session: session_pb2.Session) -> None:
     emit(cli.output, session, [session.session_id], show.session_details(session))
 
 
+def _started_over() -> None:
+    typer.echo("The server no longer knows all changes; the sessions are printed again as they are now.", err=True)
+
+
 def _arguments(texts: list[str], stage: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {key: _value(text) for key, text in pairs("arg", texts).items()}
     if stage:
@@ -285,25 +312,3 @@ def _states(texts: list[str], all_: bool) -> list[session_pb2.Session.State.Valu
         if name not in known:
             raise InvalidArgument("--state", f"unknown state {name!r}; choose from {', '.join(known)}.")
     return [known[name] for name in (known if all_ and not wanted else wanted)]
-
-
-async def _pages(
-    client: Client, request: session_pb2.ListSessionsRequest, limit: int
-) -> session_pb2.ListSessionsResponse:
-    """Fetch pages until there are ``limit`` items, and return them as one answer."""
-    request.limit = min(limit, _PAGE)
-    answer = await client.sessions.list(request)
-    while answer.next_page_token and len(answer.items) < limit:
-        request.limit = min(limit - len(answer.items), _PAGE)
-        request.page_token = answer.next_page_token
-        page = await client.sessions.list(request)
-        answer.items.extend(page.items)
-        answer.next_page_token = page.next_page_token
-        if not page.items:
-            break
-    if answer.next_page_token:
-        typer.echo(
-            f"More than {limit} sessions match. Narrow the list with --search, --label or --state, or raise --limit.",
-            err=True,
-        )
-    return answer
