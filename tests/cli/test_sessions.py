@@ -13,6 +13,7 @@ from footlights.v1 import session_pb2
 from google.protobuf.json_format import MessageToDict
 
 from footlights.errors import (
+    Conflict,
     Error,
     Exhausted,
     InvalidArgument,
@@ -194,16 +195,73 @@ def test_list_stops_at_its_limit_and_says_so(run: Run, standin: Standin) -> None
     assert "More than 1 sessions match" in done.stderr
 
 
-def test_list_all_asks_for_every_state(run: Run, standin: Standin) -> None:
-    """History needs the states named; an unknown one is refused here with what there is."""
+def test_list_asks_for_expressions_orders_and_what_has_ended(run: Run, standin: Standin) -> None:
+    """As they are written; --all is the other word for --ended. An unknown state is refused here with what there is."""
     standin.on("ListSessions", session_pb2.ListSessionsResponse())
 
+    run("sessions", "list", "--filter", 'end_reason = "CRASHED"', "--order", "ended_time desc", "--ended")
     run("sessions", "list", "--all")
     wrong = run("sessions", "list", "--state", "RUNNING")
 
-    assert len(standin.requests("ListSessions")[0].state) == 7
+    first, second = standin.requests("ListSessions")
+    assert (first.filter, first.order_by, first.include_ended) == ('end_reason = "CRASHED"', "ended_time desc", True)
+    assert (second.include_ended, list(second.state)) == (True, [])
     assert wrong.exit_code == 2
     assert "unknown state 'RUNNING'; choose from PENDING" in wrong.stderr
+
+
+def test_update_changes_what_it_names(run: Run, standin: Standin) -> None:
+    """Each option is a path of the mask; a label that is removed is named and absent; the etag is passed on."""
+    standin.on("UpdateSession", session(labels={"team": "b"}, etag="e2"))
+
+    done = run(
+        *("sessions", "update", "s-1", "--label", "team=b", "--label", "a.b=c", "--remove-label", "old"),
+        *("--priority", "0", "--max-duration", "2h", "--idle-timeout", "10m", "--if-match", "e1"),
+    )
+
+    assert done.exit_code == 0
+    assert "Etag         e2" in done.stdout.splitlines()
+    (request,) = standin.requests("UpdateSession")
+    assert list(request.update_mask.paths) == [
+        *("labels.`team`", "labels.`a.b`", "labels.`old`", "priority", "limits.max_duration", "limits.idle_timeout"),
+    ]
+    assert MessageToDict(request.session, preserving_proto_field_name=True) == {
+        "session_id": "s-1",
+        "labels": {"team": "b", "a.b": "c"},
+        "limits": {"max_duration": "7200s", "idle_timeout": "600s"},
+    }
+    assert (request.etag, request.validate_only) == ("e1", False)
+
+
+def test_a_session_that_has_changed_meanwhile_is_not_updated(run: Run, standin: Standin) -> None:
+    """The server's own words, and 1."""
+    standin.on("UpdateSession", Conflict("It has changed. Read it again.", reason="ETAG_MISMATCH"))
+
+    done = run("sessions", "update", "s-1", "--priority", "3", "--if-match", "e1")
+
+    assert (done.exit_code, done.stderr) == (1, "error: It has changed. Read it again.\n")
+
+
+def test_a_dry_run_says_that_nothing_was_changed(run: Run, standin: Standin) -> None:
+    """It only validates, waits for nothing, and its word does not mix with what programs read."""
+    standin.on("CreateSession", session(S.PENDING))
+    standin.on("UpdateSession", session())
+    standin.on("ExtendSession", session())
+    standin.on("TerminateSession", session_pb2.TerminateSessionResponse())
+    word = "Dry run: nothing was changed."
+
+    created = run("sessions", "create", "usd-viewer", "--wait", "--dry-run")
+    updated = run("sessions", "update", "s-1", "--priority", "3", "--dry-run", "-o", "json")
+    extended = run("sessions", "extend", "s-1", "--by", "1h", "--dry-run", "-o", "name")
+    ended = run("sessions", "terminate", "s-1", "--wait", "--dry-run")
+
+    assert [done.exit_code for done in (created, updated, extended, ended)] == [0, 0, 0, 0]
+    assert created.stdout.startswith(word)
+    assert ended.stdout.startswith(word)
+    assert (json.loads(updated.stdout)["session_id"], extended.stdout) == ("s-1", "s-1\n")
+    assert all(done.stderr.startswith(word) for done in (updated, extended))
+    for method in ("CreateSession", "UpdateSession", "ExtendSession", "TerminateSession"):
+        assert [request.validate_only for request in standin.requests(method)] == [True]
 
 
 def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
@@ -313,6 +371,8 @@ def test_extend_and_connect_and_explain(run: Run, standin: Standin) -> None:
         ("sessions", "create", "a", "--max-duration", "soon"),
         ("sessions", "create", "a", "--stage", "/a", "--arg", "usd_stage_uri=/b"),
         ("sessions", "list", "-o", "xml"),
+        ("sessions", "update", "s"),
+        ("sessions", "update", "s", "--label", "a=b", "--remove-label", "a"),
         ("sessions", "frobnicate"),
         ("sessions", "show", "s", "--token-file", "/nonexistent", "--token", ""),
     ],

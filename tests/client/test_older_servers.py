@@ -102,6 +102,19 @@ async def test_what_it_would_carry_out_is_not_sent(older: Standin, client: Clien
     assert len(older.requests("TerminateSession")) == 1
 
 
+async def test_it_lists_what_it_can(older: Standin, client: Client) -> None:
+    """Those that have ended by their states; filters and orders are refused, because they would be ignored."""
+    older.on("ListSessions", session_pb2.ListSessionsResponse())
+
+    await client.sessions.list(session_pb2.ListSessionsRequest(include_ended=True))
+    for members in ({"filter": "priority > 3"}, {"order_by": "priority"}):
+        with pytest.raises(ServerTooOld):
+            await client.sessions.list(session_pb2.ListSessionsRequest(**members))  # type: ignore[arg-type]
+
+    (request,) = older.requests("ListSessions")
+    assert (len(request.state), request.include_ended) == (7, False)
+
+
 async def test_it_drains_in_the_same_time(older: Standin, client: Client) -> None:
     """By the member that it knows."""
     older.on("DrainNode", node_pb2.Node())

@@ -26,6 +26,9 @@ _AnswerT = TypeVar("_AnswerT", bound=Any)
 Body = Callable[..., Coroutine[Any, Any, None]]
 """The body of a command."""
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")]
+"""The option of commands that write."""
+
 _PANEL: Final = "Connection and output"
 
 _COMMON: Final[dict[str, tuple[Any, Any]]] = {

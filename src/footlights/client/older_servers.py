@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from footlights.v1.session_pb2_grpc import StreamingServiceStub
 
 _RequestT = TypeVar("_RequestT", bound="Message")
-_MUST_BE_KNOWN: Final = ("validate_only", "etag", "drain_timeout")
+_MUST_BE_KNOWN: Final = ("validate_only", "etag", "drain_timeout", "filter", "order_by", "include_ended")
 _REVISION: Final = "revision "
 """What the cursors of ``follow`` begin with, which a later server does not know."""
 
@@ -42,13 +42,17 @@ async def adapted(channel: grpc.aio.Channel, request: _RequestT, **how: Any) -> 
     asked = {field.name for field, _ in request.ListFields() if field.name in _MUST_BE_KNOWN}
     if not asked or not await _is_older(channel, **how):
         return request
-    if asked == {"drain_timeout"}:
-        copy: Any = type(request)()
-        copy.CopyFrom(request)
-        copy.deadline.CopyFrom(copy.drain_timeout)
-        copy.ClearField("drain_timeout")
-        drain: _RequestT = copy
-        return drain
+    for name in ("drain_timeout", "include_ended"):
+        if asked == {name}:
+            copy: Any = type(request)()
+            copy.CopyFrom(request)
+            if name == "drain_timeout":
+                copy.deadline.CopyFrom(copy.drain_timeout)
+            elif not copy.state:
+                copy.state.extend(pb.Session.State.values()[1:])
+            copy.ClearField(name)
+            meant: _RequestT = copy
+            return meant
     raise _too_old(", ".join(sorted(asked)))
 
 
