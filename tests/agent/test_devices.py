@@ -23,7 +23,8 @@ from footlights.agent.launches.step import OnDevice
 from footlights.agent.main import Agent
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeProcess
-from footlights.devices.reading import DeviceInventory, DeviceReading
+from footlights.devices.foreign import Tolerance
+from footlights.devices.reading import DeviceInventory, DeviceReading, ProcessKind
 from tests.agent.conftest import GPU, OTHER_GPU, Applications, Assign, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 from tests.agent.test_processes import pid_of
@@ -32,7 +33,7 @@ MIB = 1 << 20
 
 
 def watch(machine: Machine) -> DeviceWatch:
-    return DeviceWatch(FakeDevices(lambda: machine.state), timeout_s=5, foreign_memory_bytes=256 * MIB)
+    return DeviceWatch(FakeDevices(lambda: machine.state), timeout_s=5, tolerance=Tolerance(256 * MIB))
 
 
 async def test_a_lost_gpu_ends_what_runs_on_it(hub: Hub, node: Node, machine: Machine, fake: Assign) -> None:
@@ -121,7 +122,7 @@ def stuck() -> Iterator[Stuck]:
 
 async def test_a_stuck_driver_stops_nothing_else(stuck: Stuck) -> None:
     """A read that hangs is given up after its deadline, the loop goes on, and the node says that it is silent."""
-    watched = DeviceWatch(stuck, timeout_s=0.2, foreign_memory_bytes=0)
+    watched = DeviceWatch(stuck, timeout_s=0.2, tolerance=Tolerance(0))
     await watched.refresh()
     stuck.hang()
     turns = 0
@@ -259,3 +260,23 @@ def test_noise_is_not_told() -> None:
     grown = changed()
     grown[0].foreign_processes.add(pid=1, used_memory_bytes=6)
     assert not worth_reporting(stranger, grown)
+
+
+async def test_a_desktop_shares_its_device_and_is_shown(machine: Machine) -> None:
+    """A compositor that draws and computes a little is no stranger; the device's note names it, the limit ends it."""
+    devices = DeviceWatch(FakeDevices(lambda: machine.state), timeout_s=5, tolerance=Tolerance(256 * MIB))
+    small = (
+        FakeProcess(812, ProcessKind.COMPUTE, 8 * MIB, "gnome-shell"),
+        FakeProcess(812, ProcessKind.GRAPHICS, 8 * MIB, "gnome-shell"),
+    )
+    machine.change(GPU, processes=small)
+    await devices.refresh()
+    device = next(device for device in devices.to_protos(set()) if device.uuid == GPU)
+    assert not device.foreign_processes
+    assert "tolerated: gnome-shell (812)" in device.note
+
+    machine.change(GPU, processes=tuple(replace(each, used_memory_bytes=300 * MIB) for each in small))
+    await devices.refresh()
+    device = next(device for device in devices.to_protos(set()) if device.uuid == GPU)
+    assert [process.pid for process in device.foreign_processes] == [812]
+    assert "tolerated" not in device.note

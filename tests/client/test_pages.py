@@ -10,6 +10,7 @@ from footlights.v1 import node_pb2, session_pb2
 from google.protobuf import message_factory
 
 from footlights.client import Client
+from footlights.errors import InvalidArgument
 from tests.client.standin import Standin
 from tests.client.test_client import METHODS
 
@@ -76,6 +77,7 @@ async def test_iterating_reads_every_page(
 
 async def test_a_request_is_kept_for_every_page(standin: Standin, client: Client) -> None:
     """Filter, size of a page and where to begin are the caller's; an offset is of the first page only."""
+    standin.on("GetRelease", InvalidArgument("application", "is missing."))  # of this release: it has the RPC
     standin.on("ListSessions", three_pages("ListSessions"))
     standin.on("ListNodes", three_pages("ListNodes"))
 

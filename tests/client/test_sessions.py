@@ -12,7 +12,7 @@ import pytest
 from footlights.v1 import session_pb2
 
 from footlights.client import Client, DeadlineExceeded, SessionOver
-from footlights.errors import Conflict, Error, NotFound, Unauthenticated, Unavailable
+from footlights.errors import Conflict, Error, FailedPrecondition, NotFound, Unauthenticated, Unavailable
 from tests.client.standin import Frame, Standin, frame, frames
 
 S = session_pb2.Session
@@ -215,3 +215,19 @@ async def test_waiting_for_the_end_passes_terminating(standin: Standin, client: 
     standin.on("FollowSessions", frames(session(S.TERMINATING, 1), session(S.TERMINATED, 2)))
 
     assert (await client.sessions.wait_ended("s1", timeout_s=5)).state == S.TERMINATED
+
+
+async def test_connecting_watches_a_session_instead_of_retrying(standin: Standin, client: Client) -> None:
+    """A session that is not ready is refused once; with a time to wait the client watches it, then connects once."""
+    refusal = FailedPrecondition("The session is STARTING.", reason="SESSION_NOT_READY")
+    standin.on("ConnectSession", refusal)
+    with pytest.raises(FailedPrecondition) as refused:
+        await client.sessions.connect("s1")
+    assert refused.value.reason == "SESSION_NOT_READY"
+    assert len(standin.requests("ConnectSession")) == 1
+
+    standin.on("ConnectSession", session_pb2.ConnectSessionResponse(token="grant"))
+    standin.on("FollowSessions", frames(session(S.STARTING, 1), session(S.READY, 2)))
+
+    assert (await client.sessions.connect("s1", wait_s=10)).token == "grant"
+    assert len(standin.requests("ConnectSession")) == 2

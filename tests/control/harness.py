@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 
 from footlights import errors
 from footlights.auth.secrets import ClusterKey
-from footlights.control.assembly import Plane, assemble
+from footlights.control.assembly import SERVICES, Plane, assemble
 from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
@@ -66,9 +66,8 @@ class Clock:
 
 
 def _rpc(service: str, name: str) -> MethodDescriptor:
-    found: MethodDescriptor = (
-        descriptor_pool.Default().FindServiceByName(f"footlights.v1.{service}").methods_by_name[name]
-    )
+    [full_name] = [known for known in SERVICES if known.endswith(f".{service}")]
+    found: MethodDescriptor = descriptor_pool.Default().FindServiceByName(full_name).methods_by_name[name]
     return found
 
 
@@ -411,9 +410,9 @@ def _prepare(directory: Path, template: Path | None) -> None:
 
 @contextlib.asynccontextmanager
 async def control(
-    directory: Path, template: Path | None = None, clock: Clock | None = None, **settings: Any
+    directory: Path, template: Path | None = None, clock: Clock | None = None, *, url: str = "", **settings: Any
 ) -> AsyncIterator[Control]:
-    """Run a control plane on a SQLite store, without its loops: a test makes their passes itself.
+    """Run a control plane without its loops: a test makes their passes itself. ``url`` is empty for a SQLite store.
 
     Two, one after the other with the same ``clock``, are a restart on the same boot of a machine.
     """
@@ -421,7 +420,7 @@ async def control(
     configured = ServerSettings(directory, **settings)
     key = ClusterKey(b"k" * 32)
     clock = clock or Clock()
-    store = open_store(directory)
+    store = open_store(directory, url)
     try:
         origin = Origin("streams.example.com", 443, configured.direct_routes)
         plane = await assemble(

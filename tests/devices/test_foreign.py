@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.devices.foreign import Foreign, Occupancy, foreign
+from footlights.devices.foreign import Foreign, Occupancy, Tolerance, foreign
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.reading import DeviceProcess, DeviceReading, ProcessKind
 
@@ -25,7 +25,7 @@ def judge(
     kind: DeviceKind = DeviceKind.GPU,
 ) -> Foreign:
     reading = DeviceReading("GPU-a", kind, "NVIDIA L40S", 0, processes=processes)
-    return foreign(reading, own, foreign_memory_bytes=LIMIT, pids_visible=visible)
+    return foreign(reading, own, tolerance=Tolerance(LIMIT, ("known*",)), pids_visible=visible)
 
 
 @pytest.mark.parametrize(
@@ -42,21 +42,30 @@ def judge(
         ([DeviceProcess(1, G, None)], [], Occupancy.UNKNOWN, []),
         ([DeviceProcess(1, G, None)], [1], Occupancy.FREE, []),
         ([DeviceProcess(1, G, None), DeviceProcess(2, C, 1)], [], Occupancy.FOREIGN, [2]),
-        ([DeviceProcess(1, G, 5 * MIB), DeviceProcess(1, C, None)], [], Occupancy.FOREIGN, [1]),
+        ([DeviceProcess(1, G, 8 * MIB, "gnome-shell"), DeviceProcess(1, C, 8 * MIB)], [], Occupancy.FREE, []),
+        ([DeviceProcess(1, C, 8 * MIB), DeviceProcess(1, G, None)], [], Occupancy.FREE, []),
+        ([DeviceProcess(1, C, LIMIT + 1), DeviceProcess(1, G, None)], [], Occupancy.FOREIGN, [1]),
+        ([DeviceProcess(1, C, None), DeviceProcess(1, G, None)], [], Occupancy.UNKNOWN, []),
+        ([DeviceProcess(1, C, 5, "/usr/bin/known-daemon --x")], [], Occupancy.FREE, []),
+        ([DeviceProcess(1, C, LIMIT + 1, "known-daemon")], [], Occupancy.FOREIGN, [1]),
+        ([DeviceProcess(1, C, 5, "unknown")], [], Occupancy.FOREIGN, [1]),
         ([DeviceProcess(1, C, 1), DeviceProcess(2, C, 9), DeviceProcess(3, C, 9)], [], Occupancy.FOREIGN, [2, 3, 1]),
     ],
 )
 def test_table(processes: list[DeviceProcess], own: list[int], occupancy: Occupancy, pids: list[int]) -> None:
-    """Compute processes and large ones that are not ours are foreign; a small X server is not; unsaid is unknown."""
+    """What only computes and is not named, and what is large, is foreign; a small desktop is not; unsaid is unknown."""
     found = judge(*processes, own=frozenset(own))
     assert (found.occupancy, [p.pid for p in found.processes]) == (occupancy, pids)
     assert bool(found.why) is (occupancy is Occupancy.UNKNOWN)
 
 
 def test_computing_and_drawing_is_one_process() -> None:
-    """A process that is listed twice is one stranger, with the larger size and its name."""
-    found = judge(DeviceProcess(1, C, 5), DeviceProcess(1, G, 9, "kit"))
-    assert found.processes == (DeviceProcess(1, C, 9, "kit"),)
+    """A process that is listed twice is one stranger, or one that is tolerated, with the larger size and its name."""
+    found = judge(DeviceProcess(1, C, 5), DeviceProcess(1, G, LIMIT + 1, "kit"))
+    assert found.processes == (DeviceProcess(1, C, LIMIT + 1, "kit"),)
+    found = judge(DeviceProcess(1, C, 5), DeviceProcess(1, G, 9, "kwin"), DeviceProcess(2, C, 1))
+    assert found.tolerated == (DeviceProcess(1, C, 9, "kwin"),)
+    assert [process.pid for process in found.processes] == [2]
 
 
 @pytest.mark.parametrize("visible", [False, None])
@@ -69,7 +78,7 @@ def test_pids_of_another_namespace_say_nothing(visible: bool | None) -> None:
 def test_unlisted_processes_are_unknown() -> None:
     """Where the driver lists no processes at all, occupancy is unknown."""
     reading = DeviceReading("GPU-a", DeviceKind.GPU, "NVIDIA L40S", 0, processes=None)
-    found = foreign(reading, frozenset(), foreign_memory_bytes=LIMIT, pids_visible=True)
+    found = foreign(reading, frozenset(), tolerance=Tolerance(), pids_visible=True)
     assert found.occupancy is Occupancy.UNKNOWN
 
 

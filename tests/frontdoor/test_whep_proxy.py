@@ -159,8 +159,8 @@ async def test_without_a_good_grant_nothing_passes(
 @pytest.mark.parametrize(
     ("state", "status", "why"),
     [
-        ("PENDING", 503, "SESSION_NOT_READY"),
-        ("STARTING", 503, "SESSION_NOT_READY"),
+        ("PENDING", 409, "SESSION_NOT_READY"),
+        ("STARTING", 409, "SESSION_NOT_READY"),
         ("TERMINATING", 409, "SESSION_ENDED"),
         ("FAILED", 409, "SESSION_ENDED"),
     ],
@@ -168,13 +168,13 @@ async def test_without_a_good_grant_nothing_passes(
 async def test_a_session_that_is_not_open_says_so(
     door: Door, client: httpx2.AsyncClient, state: str, status: int, why: str
 ) -> None:
-    """Not yet is 503 with Retry-After; over is 409; the application is not asked."""
+    """409 both before and after; before, with Retry-After, as WHEP has it. The application is not asked."""
     door.targets["s1"] = door.target(state)
 
     response = await offer(client, door.grant())
 
     assert (response.status_code, reason(response)) == (status, why)
-    assert ("retry-after" in response.headers) == (status == 503)
+    assert ("retry-after" in response.headers) == (why == "SESSION_NOT_READY")
     assert door.application.seen == []
 
 
@@ -370,6 +370,7 @@ async def test_requests_at_once_are_bounded(application: Application) -> None:
         ("DELETE", "/stream/s1/whep", "OPTIONS, POST"),
         ("GET", "/stream/s1/whep/r", "OPTIONS, PATCH, DELETE"),
         ("POST", "/stream/s1/whep/r", "OPTIONS, PATCH, DELETE"),
+        ("POST", "/stream/s1/sign_in", "OPTIONS, GET"),
     ],
 )
 async def test_a_wrong_method_is_405_with_what_is_allowed(

@@ -56,7 +56,9 @@ class AgentConfig:
     """Docker's Unix socket; empty is the one that DOCKER_HOST names, else /var/run/docker.sock."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     foreign_memory_bytes: int = 256 << 20
-    """A foreign process that draws is tolerated up to this much GPU memory."""
+    """How much GPU memory a foreign process may have that draws, or that ``tolerated_processes`` names."""
+    tolerated_processes: tuple[str, ...] = ()
+    """Names of foreign processes that are tolerated although they only compute, with the wildcards ``*`` and ``?``."""
     ca_file: Path | None = None
     """PEM certificates that the server's must lead to; None with ``tls`` is the system's."""
     tls: bool = False

@@ -31,6 +31,7 @@ from footlights.agent.link.outbox import Outbox
 from footlights.agent.link.protocol import NodeProtocol
 from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
 from footlights.agent.offer import LauncherOffer
+from footlights.devices.foreign import Tolerance
 from footlights.ids import new_id
 from footlights.lifecycle import LaunchState
 from footlights.supervision import Supervisor
@@ -85,7 +86,7 @@ class Agent:
         self.devices = DeviceWatch(
             devices,
             timeout_s=config.device_timeout_s,
-            foreign_memory_bytes=config.foreign_memory_bytes,
+            tolerance=Tolerance(config.foreign_memory_bytes, config.tolerated_processes),
             slots_per_device=config.slots_per_device,
             pids_visible=pids_visible,
         )

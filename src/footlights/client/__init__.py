@@ -15,11 +15,25 @@ exists ``etag``:
     await client.sessions.update(session, ["labels.team"], etag=session.etag)
 
 ``applications`` and ``fleet`` hold the other services, ``client`` combines them.
+
+An enum may have a value that this release does not know: ``field_name(session, "state")`` is its name, or its number,
+and ``is_ready``, ``is_over`` and ``has_ended`` never raise.
 """
 
 from footlights.client.client import Client
 from footlights.client.connection import Tls
 from footlights.client.errors import DeadlineExceeded, ServerTooOld, SessionOver
 from footlights.client.session_states import has_ended, is_over, is_ready
+from footlights.protocol.enums import field_name
 
-__all__ = ["Client", "DeadlineExceeded", "ServerTooOld", "SessionOver", "Tls", "has_ended", "is_over", "is_ready"]
+__all__ = [
+    "Client",
+    "DeadlineExceeded",
+    "ServerTooOld",
+    "SessionOver",
+    "Tls",
+    "field_name",
+    "has_ended",
+    "is_over",
+    "is_ready",
+]

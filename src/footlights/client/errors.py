@@ -8,11 +8,13 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from footlights.errors import Error, FailedPrecondition, Unavailable
+from footlights.protocol import enums
 from footlights.status import from_status
-from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     import grpc
+
+    from footlights.v1 import session_pb2
 
 _DETAILS = "grpc-status-details-bin"
 """Where gRPC carries a ``google.rpc.Status``."""
@@ -32,8 +34,8 @@ class SessionOver(FailedPrecondition):
 
     def __init__(self, session: session_pb2.Session) -> None:
         """Describe how ``session`` ended."""
-        state = session_pb2.Session.State.Name(session.state)
-        reason = session_pb2.Session.EndReason.Name(session.end_reason) if session.end_reason else ""
+        state = enums.field_name(session, "state")
+        reason = enums.field_name(session, "end_reason") if session.end_reason else ""
         why = f" ({reason})" if reason else ""
         detail = f": {session.status_message}" if session.status_message else "."
         super().__init__(

@@ -12,7 +12,7 @@ from footlights.client.pages import Items, items
 from footlights.client.resuming import resumed
 from footlights.client.session_states import has_ended, is_over, is_ready
 from footlights.errors import NotFound
-from footlights.protocol import times
+from footlights.protocol import enums, times
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
 
@@ -72,8 +72,23 @@ class Sessions:
         request = pb.TerminateSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.TerminateSession, request, pb.TerminateSessionResponse, options)
 
-    async def connect(self, session_id: str, **options: Unpack[CallOptions]) -> pb.ConnectSessionResponse:
-        """Return a grant for one viewer, and the URLs to use it with."""
+    async def connect(
+        self, session_id: str, *, wait_s: float | None = None, **options: Unpack[CallOptions]
+    ) -> pb.ConnectSessionResponse:
+        """Return a grant for one viewer, and the URLs to use it with.
+
+        Args:
+            session_id: the session.
+            wait_s: how long to watch the session until it is ready; None: not at all.
+            options: as of every call.
+
+        Raises:
+            FailedPrecondition: it is not ready (reason ``SESSION_NOT_READY``), or has ended (``SESSION_ENDED``).
+            SessionOver: it ended while it was waited for.
+            DeadlineExceeded: it was not ready after ``wait_s`` seconds.
+        """
+        if wait_s is not None:
+            await self.wait_ready(session_id, timeout_s=wait_s)
         request = pb.ConnectSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.ConnectSession, request, pb.ConnectSessionResponse, options)
 
@@ -183,7 +198,7 @@ class Sessions:
             async with asyncio.timeout(timeout_s), aclosing(self.watch(session_id)) as changes:
                 async for session in changes:
                     on_change(session)
-                    last = pb.Session.State.Name(session.state)
+                    last = enums.field_name(session, "state")
                     if done(session):
                         return session
         except TimeoutError:

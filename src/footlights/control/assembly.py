@@ -31,7 +31,7 @@ from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentService, Welcome
 from footlights.control.expiry.context import ExpiryContext
 from footlights.control.expiry.loop import ExpiryLoop
-from footlights.control.http import Api, ASGIApp, Readiness, web
+from footlights.control.http import OPENAPI, Api, ASGIApp, Readiness, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
@@ -53,9 +53,11 @@ from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.streams import ApplicationStreamingService
 from footlights.control.services.tokens import TokenService
+from footlights.control.services.writes import Writes
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor
+from footlights.frontdoor import openapi as front_door_openapi
 from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
 from footlights.ovc.v2 import application_streaming_pb2
@@ -103,13 +105,25 @@ GATEWAY_OPTIONS = Options(
     strict=True,
     use_proto_names=True,
     allow_delete_body=True,
-    forward_headers=("idempotency-key", "x-request-id"),
-    expose_headers=("x-request-id",),
+    forward_headers=("x-request-id",),
+    expose_headers=("idempotency-replayed", "x-request-id"),
+    name_status=True,
     error_domain=DOMAIN,
     default_timeout_s=30.0,
     max_timeout_s=300.0,
     max_body_bytes=1 << 20,
+    # Room for a filter and a page token of the greatest length.
+    max_url_bytes=16384,
 )
+
+
+API_VERSION = "1.0"
+"""The version of the REST API, ``/v1``: the second number grows with what is added."""
+
+_API = """Footlights' own API is below `/v1`. NVIDIA's Application Streaming API 2.0.0 is below `/stream`, as published.
+
+Answers are open: later releases add members, and values of enums. Requests are closed: a member or a parameter that is
+not known is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,9 +321,11 @@ async def assemble(
     if "hub" in settings.roles:
         services.append(_service(AGENT_SERVICE, agents))
     if "api" in settings.roles:
+        writes = Writes(store, box, clock)
         creator = SessionCreator(
             store,
             signals,
+            writes=writes,
             catalog=Catalog(store, signals, monotonic),
             board=fleet,
             placing=placing,
@@ -323,18 +339,19 @@ async def assemble(
         sessions = StreamingService(
             store,
             signals,
+            writes=writes,
             creator=creator,
-            terminator=SessionTerminator(store, signals, clock),
+            terminator=SessionTerminator(writes, signals, origin, clock),
             connector=SessionConnector(store, grants, settings, public_url, clock),
             peers=peers,
             origin=origin,
             clock=clock,
         )
         handlers: tuple[object, ...] = (
-            TokenService(store, authenticator, token_key, clock),
-            NodeService(store, signals, guard, clock),
-            ProfileService(store, signals, clock),
-            ApplicationService(store, signals, clock),
+            TokenService(store, writes, authenticator, token_key, clock),
+            NodeService(store, writes, signals, guard, clock),
+            ProfileService(store, writes, signals, clock),
+            ApplicationService(store, writes, signals, clock),
             ApplicationStreamingService(sessions),
             sessions,
         )
@@ -376,16 +393,24 @@ def _service(name: str, handlers: object) -> Service:
     return Service(descriptor_pool.Default().FindServiceByName(name), handlers)
 
 
-def openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI document of the REST API, with the comments of the protos."""
+def openapi_document(public_url: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document of all that is served over HTTP, with the comments of the protos."""
     info = Info(
         title="Footlights",
-        version=__version__,
-        description="The Application Streaming API 2.0.0, and what it lacks.",
+        version=API_VERSION,
+        description=_API,
+        servers=(public_url, "/") if public_url else ("/",),
         bearer=True,
+        extensions={"x-footlights-version": __version__},
     )
     descriptor_set = resources.files("footlights.v1").joinpath("footlights.binpb")
-    return document(REST_SERVICES, GATEWAY_OPTIONS, info, descriptor_set=descriptor_set.read_bytes())
+    return document(
+        REST_SERVICES,
+        GATEWAY_OPTIONS,
+        info,
+        descriptor_set=descriptor_set.read_bytes(),
+        fragments=(front_door_openapi.fragment(), OPENAPI),
+    )
 
 
 def _api(settings: ServerSettings, local: LocalCalls, pacing: Pacing, metrics: Metrics) -> Api:
@@ -395,8 +420,17 @@ def _api(settings: ServerSettings, local: LocalCalls, pacing: Pacing, metrics: M
         cors_origins=settings.cors_origins,
         max_concurrent_calls=settings.max_concurrent_calls,
     )
-    gateway = Gateway(LocalUpstream(local), REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
-    return Api(gateway, console(), docs.routes(openapi_document()))
+    gateway = Gateway(
+        LocalUpstream(local),
+        REST_SERVICES,
+        options,
+        on_overload=partial(metrics.shed, "CALLS"),
+        on_deprecated=metrics.deprecated,
+    )
+    for binding in gateway.bindings:
+        if binding.deprecation is not None:
+            metrics.deprecated(binding.http_method, binding.template.text, 0)
+    return Api(gateway, console(), docs.routes(openapi_document(settings.public_url.rstrip("/"))))
 
 
 def _front_door(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -25,6 +25,39 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ASGIApp = Callable[..., Awaitable[None]]
+
+
+def _probe(name: str, text: str, answers: dict[str, str], media_type: str = "application/json") -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Health"} if media_type == "application/json" else {"type": "string"}
+    responses = {
+        status: {"description": said, "content": {media_type: {"schema": schema}}} for status, said in answers.items()
+    }
+    operation = {"operationId": f"Health_{name}", "tags": ["Health"], "summary": text.rstrip("."), "description": text}
+    return {"get": {**operation, "security": [], "responses": responses}}
+
+
+_READY: Final = {"200": "Requests can be sent to it.", "503": "They should not; `message` says why."}
+OPENAPI: Final[dict[str, Any]] = {
+    "tags": [{"name": "Health", "description": "Says how this process is. Needs no token."}],
+    "paths": {
+        "/livez": _probe("Livez", "Answers while the process runs.", {"200": "It runs."}),
+        "/readyz": _probe("Readyz", "Says whether requests should be sent to this process.", _READY),
+        "/healthz": _probe("Healthz", "The same as /readyz.", _READY),
+        "/metrics": _probe("Metrics", "Metrics in Prometheus' text format.", {"200": "The metrics."}, "text/plain"),
+    },
+    "components": {
+        "schemas": {
+            "Health": {
+                "type": "object", "required": ["status"],
+                "properties": {
+                    "status": {"type": "string", "description": "`SERVING` or `NOT_SERVING`."},
+                    "message": {"type": "string", "description": "Why it is not serving."},
+                },
+            },
+        },
+    },
+}  # fmt: skip
+"""Health and metrics in OpenAPI 3.1, to be merged into the document of the API."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import fnmatch
 import os
 import sys
 from dataclasses import dataclass
@@ -36,15 +37,25 @@ class Foreign:
     processes: tuple[DeviceProcess, ...] = ()
     """Those that certainly are foreign, the largest first."""
     why: str = ""
+    tolerated: tuple[DeviceProcess, ...] = ()
+    """Those that are not ours and do not matter, by pid: a desktop's compositor."""
 
 
-def foreign(
-    reading: DeviceReading, own_pids: Set[int], *, foreign_memory_bytes: int, pids_visible: bool | None
-) -> Foreign:
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Which processes of others may share a device with sessions."""
+
+    memory_bytes: int = 256 << 20
+    """None with more GPU memory than this."""
+    names: tuple[str, ...] = ()
+    """Names, with the wildcards ``*`` and ``?``, of those that only compute. Those that draw need no name: with little
+    memory they are a desktop's X server, compositor or browser, many of which compute as well."""
+
+
+def foreign(reading: DeviceReading, own_pids: Set[int], *, tolerance: Tolerance, pids_visible: bool | None) -> Foreign:
     """Judge which other processes are on a device, by its newest reading.
 
-    Foreign is a compute process, or any process above ``foreign_memory_bytes``, that is not in one of our launches'
-    trees: a desktop's own X server with little memory is not. Without ``pids_visible`` it is unknown.
+    Foreign is what is not in one of our launches' trees and not tolerated. Without ``pids_visible`` it is unknown.
     """
     if not reading.kind.traits.lists_processes:
         return Foreign(Occupancy.FREE)
@@ -54,15 +65,23 @@ def foreign(
         why = "the driver's process ids are the host's, ours are not: run the agent with the host's pids"
         return Foreign(Occupancy.UNKNOWN, why=why)
     others = _by_pid(process for process in reading.processes if process.pid not in own_pids)
-    certain = [p for p in others if p.kind is ProcessKind.COMPUTE or (p.used_memory_bytes or 0) > foreign_memory_bytes]
+    drawing = {process.pid for process in reading.processes if process.kind is ProcessKind.GRAPHICS}
+
+    def is_certain(process: DeviceProcess) -> bool:
+        if (process.used_memory_bytes or 0) > tolerance.memory_bytes:
+            return True
+        return process.pid not in drawing and not _named(process, tolerance.names)
+
+    certain = sorted(filter(is_certain, others), key=lambda process: (-(process.used_memory_bytes or 0), process.pid))
+    tolerated = tuple(process for process in others if not is_certain(process))
     if certain:
-        certain.sort(key=lambda process: (-(process.used_memory_bytes or 0), process.pid))
-        return Foreign(Occupancy.FOREIGN, tuple(certain))
+        return Foreign(Occupancy.FOREIGN, tuple(certain), tolerated=tolerated)
     unsized = [process.pid for process in others if process.used_memory_bytes is None]
     if unsized:
         listed = ", ".join(str(pid) for pid in unsized)
-        return Foreign(Occupancy.UNKNOWN, why=f"the driver does not say how much memory pid {listed} uses")
-    return Foreign(Occupancy.FREE)
+        why = f"the driver does not say how much memory pid {listed} uses"
+        return Foreign(Occupancy.UNKNOWN, why=why, tolerated=tolerated)
+    return Foreign(Occupancy.FREE, tolerated=tolerated)
 
 
 def pids_are_the_hosts() -> bool | None:
@@ -73,6 +92,11 @@ def pids_are_the_hosts() -> bool | None:
         return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
     except OSError:
         return None
+
+
+def _named(process: DeviceProcess, names: Iterable[str]) -> bool:
+    name = (process.name or "").split(" ", 1)[0].rpartition("/")[2]
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in names) if name else False
 
 
 def _by_pid(processes: Iterable[DeviceProcess]) -> list[DeviceProcess]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf import json_format
 
 from footlights.http.status import HTTP_STATUS
-from footlights.status import to_status
+from footlights.status import CODE_NAMES, to_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,11 @@ class Answer:
 def error_answer(problem: FrontDoorError) -> Answer:
     """The answer to a request that is refused: a ``google.rpc.Status`` with its ``ErrorInfo``."""
     error = problem.error
-    body = json_format.MessageToDict(to_status(error), preserving_proto_field_name=True)
+    # As the gateway prints errors: with members that are empty.
+    body = json_format.MessageToDict(
+        to_status(error), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    body = {"code": error.code, "status": CODE_NAMES[error.code], **body}
     headers = [(b"content-type", b"application/json")]
     if problem.http_status == 401:
         # RFC 6750 section 3: no error code where no credential was presented.

@@ -125,7 +125,7 @@ class FrontDoor:
             *self._cors.headers(header(scope, b"origin")),
             *self._cors.preflight(_METHODS, requested),
             (b"accept-post", b"application/sdp"),
-            (b"allow", ", ".join(_METHODS).encode()),
+            (b"allow", ", ".join(("OPTIONS", *_allowed(_PATH.fullmatch(path_below_mount(scope))))).encode()),
         )
         return Answer(204, headers)
 
@@ -135,14 +135,14 @@ class FrontDoor:
         if match is None:
             raise FrontDoorError(NotFound(f"There is nothing at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND"))
         session_id, resource = match["session_id"], match["resource"]
+        allowed = _allowed(match)
+        if scope["method"] not in allowed:
+            raise _wrong_method(scope["method"], allowed)
         if match["sign_in"]:
             error = InvalidArgument(
                 "upgrade", "this route is a WebSocket: connect with one", reason="WEBSOCKET_REQUIRED"
             )
             raise FrontDoorError(error, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
-        allowed = ("PATCH", "DELETE") if resource else ("POST",)
-        if scope["method"] not in allowed:
-            raise _wrong_method(scope["method"], allowed)
         below = f"{scope.get('root_path', '')}{match['session']}/whep"
         if resource:
             return await self._whep.on_resource(scope, receive, session_id, resource, given, resources_at=below)
@@ -176,6 +176,15 @@ class FrontDoor:
             )
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": error.error.reason})
+
+
+def _allowed(match: re.Match[str] | None) -> tuple[str, ...]:
+    """The methods of a path, beside OPTIONS."""
+    if match is None:
+        return ()
+    if match["sign_in"]:
+        return ("GET",)
+    return ("PATCH", "DELETE") if match["resource"] else ("POST",)
 
 
 def _wrong_method(method: str, allowed: tuple[str, ...]) -> FrontDoorError:

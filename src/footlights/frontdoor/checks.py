@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.errors import Error, FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,13 +80,13 @@ def require_open(target: Target, session_id: str) -> None:
     """Refuse a session that cannot be connected to.
 
     Raises:
-        FrontDoorError: 503 ``SESSION_NOT_READY`` with Retry-After, or 409 ``SESSION_ENDED``.
+        FrontDoorError: 409 ``SESSION_NOT_READY`` with Retry-After, or 409 ``SESSION_ENDED``.
     """
     metadata = {"session_id": session_id, "state": target.state}
-    state = SessionState(target.state)
-    if state.awaits_picture or (state.has_picture and not (target.address and target.signal_port)):
+    state = known(SessionState, target.state)
+    if state is None or state.awaits_picture or (state.has_picture and not (target.address and target.signal_port)):
         raise FrontDoorError(
-            Unavailable(
+            FailedPrecondition(
                 f"Session {session_id} is {target.state}: watch it until it is READY, then connect.",
                 reason="SESSION_NOT_READY",
                 metadata=metadata,

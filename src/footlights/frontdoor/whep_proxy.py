@@ -13,7 +13,7 @@ from footlights.frontdoor.answers import Answer, FrontDoorError
 from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
 from footlights.frontdoor.node_client import NodeReply, exchange, invalid_answer
 from footlights.http.bodies import BodyTooLarge, BodyTooSlow, read_body
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,8 @@ class WhepProxy:
             raise FrontDoorError(error) from None
         if ending and found.nonce != grant.nonce:
             self._checks.admit(credentials.grant, session_id)
-        if ending and (not target.signal_port or SessionState(target.state).is_over):
+        state = known(SessionState, target.state)
+        if ending and (not target.signal_port or (state is not None and state.is_over)):
             # It ended with its session, so there is nothing left to end.
             return Answer(200)
         require_open(target, session_id)

@@ -185,7 +185,7 @@ async def eventually(condition: Any) -> None:
 
 async def test_a_handler_sees_its_call_and_answers_with_metadata(served: Served) -> None:
     """Method, caller, ids, deadline and metadata go in; the request id and what the handler adds come out."""
-    metadata = (("authorization", "replica"), ("x-request-id", "r-1"), ("idempotency-key", "k"), ("x-other-bin", b"\1"))
+    metadata = (("authorization", "replica"), ("x-request-id", "r-1"), ("x-other-bin", b"\1"))
     outgoing = OutgoingCall(metadata, timeout_s=30)
 
     answer = await served.find(call=outgoing)
@@ -193,7 +193,7 @@ async def test_a_handler_sees_its_call_and_answers_with_metadata(served: Served)
     [call] = served.handlers.calls
     assert answer.incarnation == "i"
     assert call.method == "/footlights.v1.ReplicaService/FindRival"
-    assert (call.caller.role, call.request_id, call.idempotency_key) == (Role.REPLICA, "r-1", "k")
+    assert (call.caller.role, call.request_id) == (Role.REPLICA, "r-1")
     assert 0 < (call.time_remaining() or 0) <= 30.5
     assert ("x-other-bin", b"\1") in [tuple(pair) for pair in call.metadata]
     assert {("x-request-id", "r-1"), ("x-extra", "1")} <= set(outgoing.initial)

@@ -12,7 +12,7 @@ from footlights.store import Store, Transaction
 from footlights.store.schema import SESSION
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.feed import _DRAWN_S, _ENDED_S, BATCH, Feed
-from tests.store.rows import create, read
+from tests.store.rows import NOW, create, read
 
 
 class Clock:
@@ -55,7 +55,7 @@ async def test_changes_are_told_once_and_in_their_order(store: Store, clock: Clo
     feed = await begin(store, clock)
     first = [await made(store) for _ in range(3)]
     seen = [await told(store, feed) for _ in range(2)]
-    await store.write(lambda tx: session_rows.update_session(tx, read(tx, before), status_message="changed"))
+    await store.write(lambda tx: session_rows.update_session(tx, read(tx, before), now=NOW, status_message="changed"))
     later = [await told(store, feed) for _ in range(2)]
 
     assert seen == [first, []]

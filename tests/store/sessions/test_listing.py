@@ -223,7 +223,7 @@ async def test_changes_are_told_in_the_order_of_their_revisions(store: Store) ->
     assert await store.read(lambda tx: changed(tx, 0, username="ann")) == [everything[0], everything[2]]
     assert await store.read(lambda tx: changed(tx, 0, application="other")) == everything[2:]
 
-    await store.write(lambda tx: session_rows.update_session(tx, rows["a"], priority=1))
+    await store.write(lambda tx: session_rows.update_session(tx, rows["a"], now=NOW, priority=1))
     assert await store.read(lambda tx: changed(tx, rows["d"].revision)) == everything[:1]
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from footlights.agent.launches.step import OnDevice
-from footlights.devices.foreign import Foreign, foreign, pids_are_the_hosts
+from footlights.devices.foreign import Foreign, Tolerance, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
+from footlights.protocol import enums
 from footlights.v1.node_pb2 import Device
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ class DeviceWatch:
         devices: Devices,
         *,
         timeout_s: float,
-        foreign_memory_bytes: int,
+        tolerance: Tolerance,
         slots_per_device: int = 1,
         pids_visible: bool | None = None,
     ) -> None:
         self._devices = devices
         self._timeout_s = timeout_s
-        self._foreign_memory_bytes = foreign_memory_bytes
+        self._tolerance = tolerance
         self._slots = slots_per_device
         self._pids_visible = pids_are_the_hosts() if pids_visible is None else pids_visible
         self._present: deque[frozenset[str]] = deque(maxlen=_LOST_AFTER)
@@ -120,9 +121,7 @@ class DeviceWatch:
 
     def foreign(self, reading: DeviceReading, own_pids: Set[int]) -> Foreign:
         """Judge which other processes are on a device."""
-        return foreign(
-            reading, own_pids, foreign_memory_bytes=self._foreign_memory_bytes, pids_visible=self._pids_visible
-        )
+        return foreign(reading, own_pids, tolerance=self._tolerance, pids_visible=self._pids_visible)
 
     def lost(self, uuid: str) -> str:
         """Why a launch cannot continue on a device; empty while it can. A driver that does not answer is no proof."""
@@ -185,12 +184,12 @@ class DeviceWatch:
     def _to_proto(self, reading: DeviceReading, own_pids: Set[int]) -> Device:
         device = Device(
             uuid=reading.uuid,
-            kind=Device.Kind.Value(reading.kind.value),
+            kind=enums.number_of(Device.Kind, reading.kind.value),
             name=reading.name,
             index=reading.index,
             graphics=reading.graphics,
             encoder=reading.encoder,
-            health=Device.Health.Value(reading.health.value),
+            health=enums.number_of(Device.Health, reading.health.value),
             parent_uuid=reading.parent_uuid or "",
             mig_profile=reading.mig_profile or "",
             pci_bus_id=reading.pci_bus_id or "",
@@ -212,9 +211,15 @@ class DeviceWatch:
             device.foreign_processes.add(
                 pid=process.pid, name=process.name or "", used_memory_bytes=process.used_memory_bytes
             )
+        notes = [device.note] if device.note else []
         if others.why:
             device.processes_known = False
-            device.note = f"{device.note}; {others.why}" if device.note else others.why
+            notes.append(others.why)
+        if others.tolerated:
+            listed = ", ".join(f"{process.name or 'pid'} ({process.pid})" for process in others.tolerated[:10])
+            more = f" and {len(others.tolerated) - 10} more" if len(others.tolerated) > 10 else ""
+            notes.append(f"shared with small processes that are tolerated: {listed}{more}")
+        device.note = "; ".join(notes)
         return device
 
 

@@ -13,6 +13,7 @@ from footlights.cli.calls import Cli, DryRun, command, confirm, group, whole
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
 from footlights.cli.output import emit
+from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
     from footlights.v1 import node_pb2
@@ -140,5 +141,5 @@ def _emit_one(cli: Cli, node: node_pb2.Node) -> None:
 
 def _emit_state(cli: Cli, node: node_pb2.Node, *, dry_run: bool = False) -> None:
     left = f", {node.session_count} sessions" if node.session_count else ""
-    line = f"{node.node} is {show.name_of(node, 'state')}{left}"
+    line = f"{node.node} is {field_name(node, 'state')}{left}"
     emit(cli.output, node, [node.node], [line], dry_run=dry_run)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from footlights import errors
 from footlights.auth import tokens
 from footlights.auth.roles import Caller, Role
+from footlights.lifecycle import known
 from footlights.store import Store
 from footlights.store import tokens as rows
 from footlights.store.coalescing import Coalescer
@@ -65,7 +66,15 @@ class TokenAuthenticator:
             raise errors.Unauthenticated("The token was revoked. Ask for a new one.", reason="TOKEN_REVOKED")
         if row.expire_time is not None and row.expire_time <= self._clock():
             raise errors.Unauthenticated("The token has expired. Ask for a new one.", reason="TOKEN_EXPIRED")
-        return Caller(row.subject, Role(row.role), row.token_id)
+        role = known(Role, row.role)
+        if role is None:
+            raise errors.PermissionDenied(
+                f"The token has the role {row.role}, which this server does not know: a later release made it. Ask a "
+                "server of that release, or use another token.",
+                reason="ROLE_UNKNOWN",
+                metadata={"subject": row.subject, "role": row.role},
+            )
+        return Caller(row.subject, role, row.token_id)
 
     def forget(self, token_id: str) -> None:
         """Drop what is remembered of a token: it was revoked."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import message_factory
 
-from footlights.control.call import validate
+from footlights.control.call import idempotency_key, validate
 from footlights.v1 import permission_pb2
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
+
+    from footlights.control.call.idempotency_key import TakeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Rpc:
     handler: Callable[..., Any]
     check: Callable[[Message], None]
     """Fills the defaults of a request and refuses what breaks a rule."""
+    take_key: TakeKey
+    """Takes a call's ``Idempotency-Key``."""
     request_type: type[Message]
     response_type: type[Message]
 
@@ -92,6 +96,7 @@ def _rpc(method: MethodDescriptor, handlers: object) -> Rpc:
         permission=permission,
         handler=handler,
         check=validate.checker(method.input_type),
+        take_key=idempotency_key.taker(method),
         request_type=message_factory.GetMessageClass(method.input_type),
         response_type=message_factory.GetMessageClass(method.output_type),
     )

@@ -1,4 +1,4 @@
-"""Removes what is old: ended sessions, idempotency keys, and search terms that no session has any more.
+"""Removes what is old: ended sessions, request ids, and the answers to calls that had one.
 
 What is removed cannot come back, so its age is measured by the cautious clock.
 """
@@ -10,6 +10,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from footlights.store import remembered_calls
 from footlights.store.sessions import idempotency, session_rows
 
 if TYPE_CHECKING:
@@ -43,4 +44,5 @@ class Retention:
             ):
                 break
         await self._context.work.write(lambda tx: idempotency.forget_old(tx, now=now))
+        await self._context.work.write(lambda tx: remembered_calls.forget_old(tx, now=now))
         await asyncio.to_thread(self._context.cautious.keep, now)

@@ -31,6 +31,9 @@ class BodyReader:
         self._inner: tuple[Descriptor, Fill] | None = None if inner is None else (inner, reader.for_type(inner))
         self._read_request = reader.for_type(binding.rpc.input_type)
         self._mask_field = mask_field(binding)
+        # What the path names is not to be changed, also where a body repeats it.
+        bound = [variable.field_path for variable in binding.template.variables] if strict else []
+        self._not_masked = frozenset(path.removeprefix(f"{binding.body}.") for path in bound)
 
     def read(self, text: str, request: Message) -> None:
         """Fill an empty request from a body; a blank body leaves it as it is.
@@ -69,4 +72,5 @@ class BodyReader:
             fill(member, value, MAX_DEPTH - 1)
             mask = self._mask_field
             if mask is not None and not getattr(request, mask.name).paths:
-                getattr(request, mask.name).paths.extend(implied_paths(value, descriptor))
+                paths = implied_paths(value, descriptor)
+                getattr(request, mask.name).paths.extend(path for path in paths if path not in self._not_masked)

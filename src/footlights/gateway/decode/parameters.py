@@ -8,6 +8,7 @@ item a value (``query.go``).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from footlights.gateway import times
@@ -19,7 +20,7 @@ from footlights.gateway.decode.well_known import WRAPPERS
 from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError, Malformed, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
@@ -42,6 +43,41 @@ def set_path(message: Message, variable: str, text: str) -> None:
         raise _refused(variable, f"must be {error.wanted} (got {quoted(text)} in the path).") from None
 
 
+def set_path_beside_body(message: Message, variable: str, text: str) -> None:
+    """As ``set_path``, of a message that a body has been read into, which must not have another value there.
+
+    Raises:
+        GatewayError: the text is no such value, or another one than the body's.
+    """
+    given = _given(message, variable)
+    set_path(message, variable, text)
+    if given is not None and given != _given(message, variable):
+        raise GatewayError(
+            INVALID_ARGUMENT,
+            f"{variable} in the body differs from {quoted(text)} in the path; give the same value, or leave it out.",
+            field=variable,
+            reason="VALUE_CONFLICT",
+        )
+
+
+def _given(message: Message, path: str) -> Any:
+    """A copy of the value at a path of proto names; None where there is none, or a default without presence."""
+    *passed, last = path.split(".")
+    for name in passed:
+        if not message.HasField(name):
+            return None
+        message = getattr(message, name)
+    field = names(descriptor_of(message))[last]
+    if field.has_presence and not message.HasField(last):
+        return None
+    value = getattr(message, last)
+    if field.is_repeated:
+        return list(value) or None
+    if field.message_type is not None:
+        return value.__deepcopy__({})
+    return value if value or field.has_presence else None
+
+
 def set_parameters(
     message: Message, parameters: Mapping[str, Sequence[str]], *, skip: Sequence[str], strict: bool
 ) -> None:
@@ -51,7 +87,7 @@ def set_parameters(
         message: the request.
         parameters: values by key.
         skip: field paths whose value came from elsewhere: keys that name them or lie under them are ignored, or in
-            strict mode refused.
+            strict mode refused where they differ.
         strict: refuse unknown names.
 
     Raises:
@@ -63,10 +99,22 @@ def set_parameters(
         values, parts = [*map_key, *given], path.split(".")
         normal = _proto_path(descriptor_of(message), parts)
         if any(normal == taken or normal.startswith(taken + ".") for taken in skip):
-            if strict:
+            if strict and not _is_there(message, key, parts, values, normal):
                 raise _refused(key, "is already given in the path or the body; leave it out of the query.")
             continue
         _set_dotted(message, key, parts, values, strict=strict)
+
+
+def _is_there(message: Message, key: str, parts: list[str], values: list[str], path: str) -> bool:
+    """Whether a message has what a parameter would set."""
+    asked: Any = type(message)()
+    there: Any = message
+    _set_dotted(asked, key, parts, values, strict=True)
+    for name in path.split("."):
+        asked, there = getattr(asked, name), getattr(there, name)
+    if isinstance(asked, Mapping):
+        return all(item in there and there[item] == value for item, value in asked.items())
+    return bool(asked == there)
 
 
 def _refused(key: str, problem: str, reason: str = "INVALID_PARAMETER") -> GatewayError:

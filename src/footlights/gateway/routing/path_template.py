@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LITERAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -75,6 +80,35 @@ class PathTemplate:
             if values[index] != literal:
                 return None
         return {v.field_path: "/".join(values[v.start : v.end]) for v in self.variables}
+
+    def has_gap(self, components: list[str]) -> bool:
+        """Whether a wildcard matches an empty component of a path that matches, or ``**`` matches nothing."""
+        tail = len(self.segments) - self.deep - 1 if self.deep >= 0 else 0
+        for index, segment in enumerate(self.segments):
+            if segment == "**":
+                if not "".join(components[index : len(components) - tail]):
+                    return True
+            elif segment == "*":
+                at = index if self.deep < 0 or index < self.deep else index - len(self.segments)
+                if not components[at]:
+                    return True
+        return False
+
+    def expand(self, values: Mapping[str, str]) -> str | None:
+        """The path with these values of its variables, escaped; None where a wildcard has no value."""
+        parts: list[str] = []
+        at = 0
+        for variable in self.variables:
+            value = values.get(variable.field_path)
+            if not value:
+                return None
+            inner = self.segments[variable.start : variable.end]
+            parts += [*self.segments[at : variable.start], quote(value, safe="" if inner == ("*",) else "/")]
+            at = variable.end
+        parts += self.segments[at:]
+        if "*" in parts or "**" in parts:
+            return None
+        return f"/{'/'.join(parts)}{':' if self.verb else ''}{self.verb}"
 
     @property
     def min_components(self) -> int:

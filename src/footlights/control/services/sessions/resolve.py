@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 from footlights import errors
 from footlights.control import stored
 from footlights.launch.launchers import traits_of
+from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
-from footlights.protocol import times
 from footlights.store import Transaction, applications
 from footlights.v1 import application_pb2, profile_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct
 
-DEFAULT_LIMITS = {"start_timeout": 900.0, "stop_grace_period": 10.0, "queue_timeout": 1800.0}
-"""Limits that neither version nor profile sets, in seconds (a cold shader cache takes 15 minutes)."""
+DEFAULT_SLOTS = 1
+CLEARABLE = ("device_names", "node_labels")
+"""The needs that have no value by which a profile could relax them."""
 
 REDACTED = "[redacted]"
 
@@ -80,15 +81,32 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     limits.CopyFrom(message.limits)
     if profile:
         chosen = _profile(tx, profile, message)
-        # Field by field: what the profile sets replaces the version's, the rest stays.
-        if chosen.needs.device_names:
-            needs.ClearField("device_names")
-        needs.MergeFrom(chosen.needs)
-        limits.MergeFrom(chosen.limits)
-    for name, span in DEFAULT_LIMITS.items():
-        if not limits.HasField(name):  # type: ignore[arg-type]  # the names are the message's own
-            getattr(limits, name).CopyFrom(times.duration(span))
+        _override_needs(needs, chosen.needs)
+        recipe_limits.override(limits, chosen.limits)
+    needs.slots = needs.slots or DEFAULT_SLOTS
+    recipe_limits.complete(limits)
     return Resolved(message, profile, needs, limits)
+
+
+def check_needs(field: str, needs: application_pb2.Needs) -> None:
+    """Check the needs of a profile; ``field`` is their path. Raises InvalidArgument."""
+    for name in needs.cleared:
+        if name not in CLEARABLE:
+            raise errors.InvalidArgument(
+                f"{field}.cleared",
+                f"{name!r} cannot be cleared; choose from {', '.join(CLEARABLE)}. Relax others by their value.",
+                reason="NOT_ALLOWED",
+            )
+
+
+def _override_needs(needs: application_pb2.Needs, by: application_pb2.Needs) -> None:
+    """Replace what ``by`` sets, also by a value that asks for less; the rest stays."""
+    for name in by.cleared:
+        needs.ClearField(name)  # type: ignore[arg-type]  # names that check_needs has accepted
+    if by.device_names:
+        needs.ClearField("device_names")
+    needs.MergeFrom(by)
+    needs.ClearField("cleared")
 
 
 def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
