@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from footlights.control.services import node_filters
+from footlights.filters import parse
+from footlights.store.sessions import filtering
+
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "footlights"
 DOCUMENTS = [ROOT / "docs" / "architecture.md", ROOT / "docs" / "adding.md"]
@@ -44,3 +48,15 @@ def test_lists_of_files_keep_their_promise() -> None:
 
     assert counts
     assert all(listed <= number for number, listed in counts)
+
+
+def test_filters_in_the_document_are_read() -> None:
+    """Every example of docs/filters.md is a filter, and every member that there is, is named."""
+    text = (ROOT / "docs" / "filters.md").read_text()
+    for kind, members in (("", filtering.MEMBERS), ("nodes", node_filters.MEMBERS)):
+        examples = [
+            line for block in re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()
+        ]
+        assert examples
+        assert all(parse(line, members) for line in examples)
+        assert {name for name in members if f"`{name}" not in text} == set()

@@ -8,6 +8,7 @@ Error:
     ├ Exhausted            8   429   may carry a retry delay
     ├ FailedPrecondition   9   400
     ├ Conflict            10   409   a concurrent change won: read again and retry
+    ├ OutOfRange          11   400   what was asked for is no longer kept, or not there yet
     ├ Internal            13   500   a defect of ours
     ├ Unavailable         14   503   may carry a retry delay
     └ Unauthenticated     16   401
@@ -120,6 +121,13 @@ class Conflict(Error):
     default_reason = "CONFLICT"
 
 
+class OutOfRange(Error):
+    """What was asked for lies outside of what is kept."""
+
+    code = 11
+    default_reason = "OUT_OF_RANGE"
+
+
 class Internal(Error):
     """A defect of Footlights."""
 
@@ -150,6 +158,7 @@ BY_CODE: Mapping[int, type[Error]] = {
         Exhausted,
         FailedPrecondition,
         Conflict,
+        OutOfRange,
         Internal,
         Unavailable,
         Unauthenticated,

@@ -69,14 +69,14 @@ async def _depth(store: Store) -> list[float]:
         worst = 0.0
         for order, far in zip(orders, places, strict=True):
             first = partial(listing.page, wanted=everything, order=order, limit=50)
-            later = partial(listing.page, wanted=everything, order=order, limit=50, page_token=far)
+            later = partial(listing.page, wanted=everything, order=order, limit=50, after=far)
             worst = max(worst, await _median(store, later) / await _median(store, first))
         ratios.append(worst)
     return ratios
 
 
-def _place(tx: Transaction, wanted: Filter, order: Order) -> str:
-    """The page token of the 900,000th row, which is found the slow way."""
+def _place(tx: Transaction, wanted: Filter, order: Order) -> listing.Place:
+    """The place of the 900,000th row, which is found the slow way."""
     keys = [SESSION.c.created_time, SESSION.c.session_id]
     if order.by == "username":
         keys.insert(0, SESSION.c.username)
@@ -84,7 +84,7 @@ def _place(tx: Transaction, wanted: Filter, order: Order) -> str:
     found = select(SESSION.c.session_id).order_by(*places).offset(900_000).limit(1).scalar_subquery()
     row = tx.one(select(SESSION).where(SESSION.c.session_id == found), SessionRow)
     assert row is not None
-    return listing._token(row, wanted, order)
+    return listing.place(row, order)
 
 
 async def _median(store: Store, read: Callable[..., Page]) -> float:

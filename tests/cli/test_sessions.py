@@ -18,6 +18,7 @@ from footlights.errors import (
     Exhausted,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     PermissionDenied,
     Unauthenticated,
     Unavailable,
@@ -223,7 +224,7 @@ def test_update_changes_what_it_names(run: Run, standin: Standin) -> None:
     assert "Etag         e2" in done.stdout.splitlines()
     (request,) = standin.requests("UpdateSession")
     assert list(request.update_mask.paths) == [
-        *("labels.`team`", "labels.`a.b`", "labels.`old`", "priority", "limits.max_duration", "limits.idle_timeout"),
+        *("labels.`a.b`", "labels.`team`", "labels.`old`", "priority", "limits.max_duration", "limits.idle_timeout"),
     ]
     assert MessageToDict(request.session, preserving_proto_field_name=True) == {
         "session_id": "s-1",
@@ -300,7 +301,7 @@ def test_watch_of_a_filter_says_what_no_longer_matches(run: Run, standin: Standi
     """And that it had to start over where the server could not go on; another error ends it as ever."""
     removed = Frame(change=Frame.REMOVED, session=S(session_id="s-1"), cursor="c9")
     script: Iterator[Error | list[Frame]] = iter(
-        [[frame(session()), removed], Error("gone", reason="CURSOR_GONE"), [frame(session())], NotFound("no more")]
+        [[frame(session()), removed], OutOfRange("gone", reason="CURSOR_GONE"), [frame(session())], NotFound("no more")]
     )
 
     def answer(_: Any) -> Iterator[Frame]:

@@ -11,7 +11,7 @@ import pytest
 from footlights.v1 import node_pb2, session_pb2
 
 from footlights.client import Client, ServerTooOld
-from footlights.errors import Error, Unavailable
+from footlights.errors import InvalidArgument, OutOfRange, Unavailable
 from tests.client.standin import Frame, Standin, frame
 
 S = session_pb2.Session
@@ -72,13 +72,13 @@ async def test_many_sessions_are_followed_as_far_as_it_can(older: Standin, clien
 async def test_an_upgrade_and_its_return_start_over(older: Standin, client: Client) -> None:
     """Neither release has a place for the other's cursor: the caller is told, as of any cursor that is gone."""
     older.on("WatchSessions", lambda _: iter([session(S.READY, 5)]))
-    with pytest.raises(Error) as caught:
+    with pytest.raises(OutOfRange) as caught:
         await anext(client.sessions.follow(Request(cursor="sealed")))
     assert caught.value.reason == "CURSOR_GONE"
 
     def later(request: Any) -> Iterator[Frame]:
         if request.cursor.startswith("revision"):
-            raise Error("Not a cursor of this server.", reason="INVALID_CURSOR")
+            raise InvalidArgument("cursor", "is not a cursor of this server.", reason="INVALID_CURSOR")
         yield frame(session(S.ACTIVE, 7))
 
     over: list[None] = []

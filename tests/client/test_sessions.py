@@ -12,7 +12,7 @@ import pytest
 from footlights.v1 import session_pb2
 
 from footlights.client import Client, DeadlineExceeded, SessionOver
-from footlights.errors import Conflict, Error, FailedPrecondition, NotFound, Unauthenticated, Unavailable
+from footlights.errors import Conflict, Error, FailedPrecondition, NotFound, OutOfRange, Unauthenticated, Unavailable
 from tests.client.standin import Frame, Standin, frame, frames
 
 S = session_pb2.Session
@@ -35,7 +35,7 @@ def session(state: S.State.ValueType, revision: int, **members: Any) -> S:
 
 
 def gone() -> Error:
-    return Error("Changes after it are not known.", reason="CURSOR_GONE")
+    return OutOfRange("Changes after it are not known.", reason="CURSOR_GONE")
 
 
 def turns(*answers: Callable[[], Iterator[Frame]]) -> Callable[[Any], Iterator[Frame]]:
@@ -77,12 +77,12 @@ async def test_following_resumes_where_it_was(standin: Standin, client: Client) 
 async def test_a_cursor_that_is_gone_ends_it_with_that_error(standin: Standin, client: Client) -> None:
     """Nothing is left out silently: of the caller's own cursor, and of one that got too old meanwhile."""
     standin.on("FollowSessions", gone())
-    with pytest.raises(Error) as caught:
+    with pytest.raises(OutOfRange) as caught:
         await anext(client.sessions.follow(Request(cursor="c1")))
     assert caught.value.reason == "CURSOR_GONE"
 
     standin.on("FollowSessions", turns(lost(frame(session(S.READY, 1), "c1")), lost(error=gone())))
-    with pytest.raises(Error) as caught:
+    with pytest.raises(OutOfRange) as caught:
         async for _ in client.sessions.follow():
             pass
     assert caught.value.reason == "CURSOR_GONE"

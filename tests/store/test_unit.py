@@ -22,7 +22,7 @@ from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow, NodeRow, ReplicaRow, SessionRow, TokenRow, table_of
 from footlights.store.sessions import listing, session_rows
-from footlights.store.sessions.feed import Feed
+from footlights.store.sessions.feed import Feed, Position
 from footlights.store.sessions.listing import Filter, Order
 from tests.store.rows import NOW, S, begin, create, end, join, observe, read
 
@@ -77,7 +77,7 @@ def damage(tx: Transaction, table: str, column: str, key: str, value: str) -> No
 async def test_a_row_that_cannot_be_decoded_is_left_out_of_reads_of_many(store: Store) -> None:
     """Every other session is placed, listed and followed; the log names the row, and says so once."""
     ids = [(await store.write(lambda tx, n=n: create(tx, now=NOW + n * S))).session_id for n in range(9)]  # type: ignore[misc]
-    feed = await store.read(lambda tx: Feed.now(tx, lambda: 0.0))
+    feed = await store.read(lambda tx: Feed(Position.now(tx), lambda: 0.0))
     await store.write(
         lambda tx: session_rows.set_queue(
             tx, [(row, {}) for row in session_rows.pending_page(tx, 99).sessions], now=NOW
@@ -90,16 +90,14 @@ async def test_a_row_that_cannot_be_decoded_is_left_out_of_reads_of_many(store: 
     with capture_logs() as logs:
         pending = await store.read(lambda tx: session_rows.pending_page(tx, 99).sessions)
         first = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=5))
-        rest = await store.read(
-            partial(listing.page, wanted=Filter(), order=Order(), limit=5, page_token=first.next_page_token)
-        )
-        living = await store.read(listing.living)
+        rest = await store.read(partial(listing.page, wanted=Filter(), order=Order(), limit=5, after=first.following))
+        changed = (await store.read(lambda tx: listing.changed(tx, 0, 99))).rows
         followed = await store.read(feed.read)
         some = await store.read(lambda tx: session_rows.some(tx, ids))
 
     assert [row.session_id for row in pending] == good
     assert [row.session_id for row in (*first.items, *rest.items)] == good
-    for rows in (living, followed, some):
+    for rows in (changed, followed, some):
         assert sorted(row.session_id for row in rows) == sorted(good)
     assert [entry["event"] for entry in logs] == ["row_unreadable"]
     assert ids[3] in logs[0]["key"]
@@ -114,10 +112,10 @@ async def test_a_page_whose_last_row_cannot_be_decoded_is_not_the_last_page(stor
     await store.write(lambda tx: damage(tx, "session", "labels", "session_id", ids[2]))
 
     page = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=2))
-    token, found = page.next_page_token, [row.session_id for row in page.items]
+    token, found = page.following, [row.session_id for row in page.items]
     while token:
-        page = await store.read(partial(listing.page, wanted=Filter(), order=Order(), limit=2, page_token=token))
-        token, found = page.next_page_token, [*found, *(row.session_id for row in page.items)]
+        page = await store.read(partial(listing.page, wanted=Filter(), order=Order(), limit=2, after=token))
+        token, found = page.following, [*found, *(row.session_id for row in page.items)]
 
     assert found == [each for each in ids if each != ids[2]]
 
@@ -139,7 +137,7 @@ async def test_the_launches_of_a_damaged_session_keep_no_others_from_being_read(
 
     ids = await store.write(write)
     live = await store.read(lambda tx: launch_rows.live_on(tx, "node-a"))
-    nodes = await store.read(node_rows.everyone)
+    nodes = (await store.read(lambda tx: node_rows.page(tx, "", 1000))).rows
     silent = await store.write(lambda tx: node_rows.set_silent(tx, "node-a", 1, now=NOW))
     kept = [await store.read(lambda tx, each=each: read(tx, each)) for each in ids[1:3]]  # type: ignore[misc]
     last = await store.read(lambda tx: read(tx, ids[3]))

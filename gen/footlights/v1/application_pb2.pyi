@@ -1111,7 +1111,7 @@ class ListVersionsRequest(_message.Message):
     application: _builtins.str
     """Required. The application's id."""
     limit: _builtins.int
-    """Optional. Maximum number of versions to return."""
+    """Optional. Maximum number of versions to return. Without it, up to 1,000 versions: as many as a stock client can take."""
     page_token: _builtins.str
     """Optional. The `next_page_token` of the previous answer."""
     def __init__(
@@ -1288,7 +1288,7 @@ class ListReleasesRequest(_message.Message):
     application: _builtins.str
     """Required. The application's id."""
     limit: _builtins.int
-    """Optional. Maximum number of releases to return."""
+    """Optional. Maximum number of releases to return. Without it, up to 1,000 releases: as many as a stock client can take."""
     page_token: _builtins.str
     """Optional. The `next_page_token` of the previous answer."""
     def __init__(

@@ -703,11 +703,14 @@ class ListNodesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Optional. Maximum number of nodes to return."""
+    """Optional. Maximum number of nodes to return. Without it, up to 1,000 nodes: as many as a stock client can take."""
     page_token: _builtins.str
     """Optional. The `next_page_token` of the previous answer."""
     filter: _builtins.str
-    """Optional. Only nodes that match: `cordoned = true AND facts.labels.zone = "a"`. See docs/filters.md."""
+    """Optional. Only nodes that match: `cordoned = true AND facts.labels.zone = "a"`; a subset of AIP-160 over `node`,
+    `state`, `condition`, `cordoned`, `scheduling.cordoned`, `scheduling.draining` and `facts.labels.KEY`. See
+    docs/filters.md.
+    """
     view: Global___NodeView.ValueType
     """Optional. How much of each node."""
     def __init__(

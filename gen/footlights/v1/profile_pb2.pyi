@@ -117,7 +117,7 @@ class ListProfilesRequest(_message.Message):
     application: _builtins.str
     """Optional. Only profiles that match this application."""
     limit: _builtins.int
-    """Optional. Maximum number of profiles to return."""
+    """Optional. Maximum number of profiles to return. Without it, up to 1,000 profiles: as many as a stock client can take."""
     page_token: _builtins.str
     """Optional. The `next_page_token` of the previous answer."""
     def __init__(

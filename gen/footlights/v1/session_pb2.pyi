@@ -726,11 +726,12 @@ class ListSessionsRequest(_message.Message):
     over `session_id`, `state`, `condition`, `end_reason`, `username`, `application`, `application_version`, `profile`,
     `node`, `device`, `priority`, `labels.KEY`, `created_time`, `ready_time` and `ended_time`. See docs/filters.md.
     Sessions that have ended are included if the filter names `state`, `end_reason` or `ended_time`, or with
-    `include_ended`.
+    `include_ended`. `count` is capped at 1,000 as it is with `label`.
     """
     order_by: _builtins.str
     """Optional. `created_time`, `ended_time`, `username` or `priority`, with ` desc` for the other direction; sessions that
-    are equal in it are in the order of their ids. Default `created_time`. Not together with `sort_by` or `order`.
+    are equal in it are in the order of their ids. In the order of `ended_time`, sessions that have not ended come after
+    those that have. Default `created_time`. Not together with `sort_by`, `order` or `offset`.
     """
     include_ended: _builtins.bool
     """Optional. Also those that have ended."""
@@ -805,7 +806,7 @@ class ListSessionsResponse(_message.Message):
     count_is_capped: _builtins.bool
     """Whether there are more than `count`."""
     limit: _builtins.int
-    """The limit that was applied."""
+    """The limit that was applied: the number of items if they are so large that the page has fewer."""
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def offset(self) -> _builtins.int:

@@ -187,7 +187,7 @@ class ListTokensRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Optional. Maximum number of tokens to return."""
+    """Optional. Maximum number of tokens to return. Without it, up to 1,000 tokens: as many as a stock client can take."""
     page_token: _builtins.str
     """Optional. The `next_page_token` of the previous answer."""
     def __init__(

@@ -32,8 +32,8 @@ class ClusterKey:
     """The one secret of a control plane: 32 random bytes, the same in every replica.
 
     It is never used directly; each use derives its own key by a label. Labels in use: ``tokens`` (digests), ``grants``,
-    ``secrets`` (the box), ``frontdoor`` (WHEP resources), ``replicas`` (the proof between replicas), ``fingerprint``
-    (to compare two keys).
+    ``secrets`` (the box), ``pages`` (page tokens and cursors), ``frontdoor`` (WHEP resources), ``replicas`` (the proof
+    between replicas), ``fingerprint`` (to compare two keys).
     """
 
     def __init__(self, key: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import grpc
 
 from footlights.client.errors import ServerTooOld
-from footlights.errors import Error
+from footlights.errors import OutOfRange
 from footlights.v1 import application_pb2
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.application_pb2_grpc import ApplicationServiceStub
@@ -70,7 +70,7 @@ async def follow(
     if request.filter or request.state or request.label:
         raise _too_old("filter, state, label")
     if not request.cursor.startswith(_REVISION) and request.cursor:
-        raise Error("The server is older than the one that the cursor is of. List again.", reason="CURSOR_GONE")
+        raise OutOfRange("The server is older than the one that the cursor is of. List again.", reason="CURSOR_GONE")
     revision = int(request.cursor.removeprefix(_REVISION) or 0)
     if request.session_id:
         one = pb.WatchSessionRequest(session_id=request.session_id, after_revision=revision)

@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pool
 
 from footlights import __version__, ids
 from footlights.auth.grants import Grants
+from footlights.auth.secrets import Box
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
 from footlights.control import targets
@@ -22,6 +23,7 @@ from footlights.control.call.local import LocalCalls
 from footlights.control.call.pacing import Pacing
 from footlights.control.call.pipeline import Pipeline
 from footlights.control.call.registry import Registry, Service
+from footlights.control.call.sealed import Sealer
 from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
@@ -49,6 +51,8 @@ from footlights.control.services.nodes import NodeService
 from footlights.control.services.profiles import ProfileService
 from footlights.control.services.sessions.connect import SessionConnector
 from footlights.control.services.sessions.create import SessionCreator
+from footlights.control.services.sessions.cursors import Cursors
+from footlights.control.services.sessions.follow import SessionFollower
 from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.streams import ApplicationStreamingService
@@ -322,6 +326,7 @@ async def assemble(
         services.append(_service(AGENT_SERVICE, agents))
     if "api" in settings.roles:
         writes = Writes(store, box, clock)
+        sealer = Sealer(Box(key.derive("pages")))
         creator = SessionCreator(
             store,
             signals,
@@ -343,15 +348,17 @@ async def assemble(
             creator=creator,
             terminator=SessionTerminator(writes, signals, origin, clock),
             connector=SessionConnector(store, grants, settings, public_url, clock),
+            follower=SessionFollower(store, signals, Cursors(sealer), origin, clock=clock, monotonic=monotonic),
             peers=peers,
             origin=origin,
+            sealer=sealer,
             clock=clock,
         )
         handlers: tuple[object, ...] = (
-            TokenService(store, writes, authenticator, token_key, clock),
-            NodeService(store, writes, signals, guard, clock),
-            ProfileService(store, writes, signals, clock),
-            ApplicationService(store, writes, signals, clock),
+            TokenService(store, writes, authenticator, token_key, clock, sealer=sealer),
+            NodeService(store, writes, signals, guard, clock, sealer=sealer),
+            ProfileService(store, writes, signals, clock, sealer=sealer),
+            ApplicationService(store, writes, signals, clock, sealer=sealer),
             ApplicationStreamingService(sessions),
             sessions,
         )

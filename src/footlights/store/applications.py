@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from footlights.store.unit import Transaction
+    from footlights.store.unit import Readable, Transaction
 
 
 MOST_CHANGES = 100
@@ -40,12 +40,10 @@ def get(tx: Transaction, application: str, *, lock: bool = False) -> Application
     return tx.one(_locked(select(APPLICATION).where(APPLICATION.c.application == application), lock), ApplicationRow)
 
 
-def page(tx: Transaction, after: str, limit: int) -> list[ApplicationRow]:
+def page(tx: Transaction, after: str, limit: int) -> Readable[ApplicationRow]:
     """Return up to ``limit`` applications whose id comes after ``after``, by id."""
-    return tx.all(
-        select(APPLICATION).where(APPLICATION.c.application > after).order_by(APPLICATION.c.application).limit(limit),
-        ApplicationRow,
-    )
+    key = APPLICATION.c.application
+    return tx.readable(select(APPLICATION).where(key > after).order_by(key).limit(limit), ApplicationRow)
 
 
 def put(
@@ -81,9 +79,15 @@ def version(tx: Transaction, application: str, name: str) -> VersionRow | None:
     return tx.one(select(VERSION).where(VERSION.c.application == application, VERSION.c.version == name), VersionRow)
 
 
-def versions(tx: Transaction, application: str) -> list[VersionRow]:
-    """Return an application's versions, in no particular order."""
-    return tx.all(select(VERSION).where(VERSION.c.application == application), VersionRow)
+def version_names(tx: Transaction, application: str) -> list[str]:
+    """Return the names of an application's versions, in no particular order."""
+    return list(tx.execute(select(VERSION.c.version).where(VERSION.c.application == application)).scalars())
+
+
+def versions(tx: Transaction, application: str, names: Sequence[str]) -> dict[str, VersionRow]:
+    """Return an application's versions of these names, by name."""
+    statement = select(VERSION).where(VERSION.c.application == application, VERSION.c.version.in_(names))
+    return {row.version: row for row in tx.all(statement, VersionRow)}
 
 
 def add_version(tx: Transaction, application: str, name: str, recipe: bytes, *, now: datetime) -> None:
@@ -99,6 +103,12 @@ def remove_version(tx: Transaction, application: str, name: str) -> bool:
 def releases(tx: Transaction, application: str) -> list[ReleaseRow]:
     """Return an application's releases, by name."""
     return tx.all(select(RELEASE).where(RELEASE.c.application == application).order_by(RELEASE.c.release), ReleaseRow)
+
+
+def release_page(tx: Transaction, application: str, after: str, limit: int) -> Readable[ReleaseRow]:
+    """Return up to ``limit`` releases of an application whose name comes after ``after``, by name."""
+    mine = select(RELEASE).where(RELEASE.c.application == application, RELEASE.c.release > after)
+    return tx.readable(mine.order_by(RELEASE.c.release).limit(limit), ReleaseRow)
 
 
 def release(tx: Transaction, application: str, name: str) -> ReleaseRow | None:
@@ -166,9 +176,10 @@ def profile(tx: Transaction, name: str, *, lock: bool = False) -> ProfileRow | N
     return tx.one(_locked(select(PROFILE).where(PROFILE.c.profile == name), lock), ProfileRow)
 
 
-def profiles(tx: Transaction) -> list[ProfileRow]:
-    """Return all profiles, by name."""
-    return tx.all(select(PROFILE).order_by(PROFILE.c.profile), ProfileRow)
+def profile_page(tx: Transaction, after: str, limit: int) -> Readable[ProfileRow]:
+    """Return up to ``limit`` profiles whose name comes after ``after``, by name."""
+    key = PROFILE.c.profile
+    return tx.readable(select(PROFILE).where(key > after).order_by(key).limit(limit), ProfileRow)
 
 
 def put_profile(tx: Transaction, name: str, definition: bytes, *, now: datetime) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import select, tuple_, update
 
 from footlights.store.bulk import Inserter
 from footlights.store.schema import TOKEN, TokenRow
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from footlights.store.unit import Transaction
+    from footlights.store.unit import Readable, Transaction
 
 
 def get(tx: Transaction, token_id: str) -> TokenRow | None:
@@ -27,9 +27,13 @@ def some(tx: Transaction, token_ids: Sequence[str]) -> list[TokenRow | None]:
     return [known.get(token_id) for token_id in token_ids]
 
 
-def everything(tx: Transaction) -> list[TokenRow]:
-    """Return all tokens, newest first."""
-    return tx.all(select(TOKEN).order_by(TOKEN.c.created_time.desc(), TOKEN.c.token_id), TokenRow)
+def page(tx: Transaction, after: tuple[datetime, str] | None, limit: int) -> Readable[TokenRow]:
+    """Return up to ``limit`` tokens that come after one, given by its time and its id: newest first."""
+    key = TOKEN.c.created_time, TOKEN.c.token_id
+    statement = select(TOKEN).order_by(*(column.desc() for column in key)).limit(limit)
+    if after is not None:
+        statement = statement.where(tuple_(*key) < tuple_(*after, types=[column.type for column in key]))
+    return tx.readable(statement, TokenRow)
 
 
 def add(tx: Transaction, row: TokenRow) -> None:

@@ -1,6 +1,6 @@
 """Connecting to, extending and watching sessions.
 
-Covers ``sessions.connect``, ``sessions.extend``, ``sessions.watch`` and ``sessions.present``.
+Covers ``sessions.connect``, ``sessions.extend`` and ``sessions.present``, and the watches without frames.
 """
 
 from __future__ import annotations

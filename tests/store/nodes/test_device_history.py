@@ -67,8 +67,8 @@ async def test_a_history_is_bounded_and_keeps_the_newest(store: Store) -> None:
     found = await store.read(reasons)
     assert len(found) == device_history.MOST_EVENTS + 1
     assert (found[0], found[-2]) == (("GPU-0", "R10"), ("GPU-0", "R59"))
-    assert len(await store.read(lambda tx: device_history.events(tx, node="node-a", since=NOW + 50 * S))) == 10
-    assert await store.read(lambda tx: device_history.events(tx, node="node-b")) == []
+    assert len(await store.read(lambda tx: device_history.events(tx, nodes=["node-a"], since=NOW + 50 * S))) == 10
+    assert await store.read(lambda tx: device_history.events(tx, nodes=["node-b"])) == []
 
 
 async def test_a_forgotten_nodes_devices_have_no_history(store: Store) -> None:

@@ -67,7 +67,7 @@ async def test_a_starting_server_has_no_link(store: Store) -> None:
 
     assert await store.write(node_rows.disconnect_all) == 2
 
-    rows = await store.read(node_rows.everyone)
+    rows = (await store.read(lambda tx: node_rows.page(tx, "", 1000))).rows
     assert [(row.node, row.connected, row.reachable) for row in rows] == [
         ("node-a", False, True),
         ("node-b", False, True),
@@ -110,14 +110,18 @@ async def test_the_inventory_is_replaced_as_a_whole(store: Store) -> None:
         inventory.replace(
             tx, [ReportedDevices("node-a", [ReportedDevice("GPU-1", 4, b"new"), ReportedDevice("GPU-2", 1, b"")], NOW)]
         )
-        return [(row.uuid, row.slots, row.reading) for row in node_rows.devices(tx, "node-a")]
+        return [(row.uuid, row.slots, row.reading) for row in node_rows.devices(tx, ["node-a"])]
 
     assert await store.write(write) == [("GPU-1", 4, b"new"), ("GPU-2", 1, b"")]
-    assert [row.uuid for row in await store.read(node_rows.devices)] == ["GPU-1", "GPU-2", "GPU-9"]
-    assert len(await store.read(lambda tx: node_rows.live_leases(tx, "node-a"))) == 1
+    assert [row.uuid for row in await store.read(lambda tx: node_rows.devices(tx, ["node-a", "node-b"]))] == [
+        "GPU-1",
+        "GPU-2",
+        "GPU-9",
+    ]
+    assert len(await store.read(lambda tx: node_rows.live_leases(tx, ["node-a"]))) == 1
 
     await store.write(lambda tx: inventory.replace(tx, [ReportedDevices("node-a", [], NOW)]))
-    assert await store.read(lambda tx: node_rows.devices(tx, "node-a")) == []
+    assert await store.read(lambda tx: node_rows.devices(tx, ["node-a"])) == []
 
 
 async def test_a_device_that_is_reported_twice_is_one_device(store: Store) -> None:
@@ -130,7 +134,9 @@ async def test_a_device_that_is_reported_twice_is_one_device(store: Store) -> No
         )
     )
 
-    assert [(row.uuid, row.slots) for row in await store.read(node_rows.devices)] == [("X", 2)]
+    assert [
+        (row.uuid, row.slots) for row in await store.read(lambda tx: node_rows.devices(tx, ["node-a", "node-b"]))
+    ] == [("X", 2)]
 
 
 async def test_a_cordon_survives_a_new_link(store: Store) -> None:
@@ -158,8 +164,8 @@ async def test_a_forgotten_nodes_sessions_end_as_lost(store: Store) -> None:
     gone = await store.read(lambda tx: launch_rows.get(tx, launch.launch_id))
     assert gone is not None
     assert (gone.state, gone.reason) == ("LOST", "NODE_FORGOTTEN")
-    assert [each.node for each in await store.read(node_rows.everyone)] == ["node-b"]
-    assert [each.uuid for each in await store.read(node_rows.devices)] == ["GPU-9"]
+    assert [each.node for each in (await store.read(lambda tx: node_rows.page(tx, "", 1000))).rows] == ["node-b"]
+    assert [each.uuid for each in await store.read(lambda tx: node_rows.devices(tx, ["node-a", "node-b"]))] == ["GPU-9"]
     assert await store.read(launch_rows.live_leases) == []
 
 

@@ -75,11 +75,12 @@ def fits(row: SessionRow, wanted: Filter) -> bool:
 async def all_pages(store: Store, wanted: Filter, order: Order, limit: int) -> tuple[list[SessionRow], Page]:
     """Follow the page tokens to the end; return every row and the first page."""
     rows: list[SessionRow] = []
-    first, token = None, ""
+    first: Page | None = None
+    token: list[Any] | None = None
     while first is None or token:
-        page = await store.read(partial(listing.page, wanted=wanted, order=order, limit=limit, page_token=token))
+        page = await store.read(partial(listing.page, wanted=wanted, order=order, limit=limit, after=token))
         rows += page.items
-        token, first = page.next_page_token, first or page
+        token, first = page.following, first or page
     return rows, first
 
 
@@ -124,7 +125,7 @@ async def test_lists_by_label_and_text_are_what_a_look_at_each_session_finds(sto
         order, states = ways[(number * 5) % len(ways)]
         wanted = Filter(states=states, **members)
         expected = [row for row in everything if fits(row, wanted)]
-        expected.sort(key=partial(listing._place, order=order), reverse=order.descending)
+        expected.sort(key=partial(listing.place, order=order), reverse=order.descending)
 
         found, first = await all_pages(store, wanted, order, limit=700)
 

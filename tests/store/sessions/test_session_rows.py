@@ -246,13 +246,13 @@ async def test_only_what_ended_long_ago_is_pruned_and_all_of_it(store: Store) ->
 
     old, recent, alive = await store.write(history)
 
-    removed = await store.write(lambda tx: session_rows.prune(tx, before=NOW - timedelta(days=30)))
+    removed = await store.write(lambda tx: session_rows.prune(tx, before=NOW - timedelta(days=30), now=NOW))
 
     assert removed == 1
     there = await store.read(lambda tx: [session_rows.get(tx, each) is not None for each in (old, recent, alive)])
     assert there == [False, True, True]
     assert await store.read(lambda tx: launch_rows.last(tx, old)) is None
-    assert await store.write(lambda tx: session_rows.prune(tx, before=NOW - timedelta(days=30))) == 0
+    assert await store.write(lambda tx: session_rows.prune(tx, before=NOW - timedelta(days=30), now=NOW)) == 0
 
 
 async def test_pruning_takes_small_bites_oldest_first(store: Store) -> None:
@@ -268,7 +268,7 @@ async def test_pruning_takes_small_bites_oldest_first(store: Store) -> None:
 
     made = await store.write(history)
 
-    assert await store.write(lambda tx: session_rows.prune(tx, before=NOW, limit=2)) == 2
+    assert await store.write(lambda tx: session_rows.prune(tx, before=NOW, now=NOW, limit=2)) == 2
 
     left = await store.read(lambda tx: [each for each in made if session_rows.get(tx, each)])
     assert left == made[:1]

@@ -154,7 +154,7 @@ async def update(
     from footlights.v1 import session_pb2
 
     session = session_pb2.Session(session_id=session_id, labels=pairs("label", label or []))
-    paths = [f"labels.`{key}`" for key in session.labels]
+    paths = [f"labels.`{key}`" for key in sorted(session.labels)]
     for key in remove_label or []:
         if key in session.labels:
             raise InvalidArgument("--remove-label", f"{key!r} is also in --label; give one of them.")

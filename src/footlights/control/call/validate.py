@@ -127,6 +127,8 @@ def _bounds(field: FieldDescriptor, rules: annotations_pb2.Rules) -> Check:
 
     def check(message: Message, path: str) -> None:
         value: Any = getattr(message, field.name)
+        if field.has_presence and not message.HasField(field.name):
+            return
         if least is not None and value < least:
             raise InvalidArgument(
                 _name(field, path), f"must be at least {least} (got {value}).{fix}", reason="OUT_OF_RANGE"

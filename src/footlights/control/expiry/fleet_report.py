@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from footlights.control.observability import fleet_metrics
-from footlights.store.sessions.feed import BATCH, Feed
+from footlights.store.sessions.feed import BATCH, Feed, Position
 
 if TYPE_CHECKING:
     from footlights.control.expiry.context import ExpiryContext
@@ -26,7 +26,7 @@ class FleetReport:
     async def start(self) -> None:
         """Count the ends of sessions from now on; nothing where it has been started."""
         if self._feed is None:
-            self._feed = await self._context.store.read(lambda tx: Feed.now(tx, self._context.monotonic))
+            self._feed = await self._context.store.read(lambda tx: Feed(Position.now(tx), self._context.monotonic))
 
     def stop(self) -> None:
         """Count nothing and clear the gauges: another replica reports from now on."""

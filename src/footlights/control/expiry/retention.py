@@ -1,4 +1,4 @@
-"""Removes what is old: ended sessions, request ids, and the answers to calls that had one.
+"""Removes what is old: ended sessions, what was kept of those, request ids, and the answers to calls that had one.
 
 What is removed cannot come back, so its age is measured by the cautious clock.
 """
@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from footlights.store import remembered_calls
-from footlights.store.sessions import idempotency, session_rows
+from footlights.store.sessions import idempotency, removals, session_rows
 
 if TYPE_CHECKING:
     from footlights.control.expiry.context import ExpiryContext
@@ -39,10 +39,11 @@ class Retention:
         before = now - self._kept
         for _ in range(self.MOST_PRUNINGS):
             if (
-                await self._context.work.write(lambda tx: session_rows.prune(tx, before=before))
+                await self._context.work.write(lambda tx: session_rows.prune(tx, before=before, now=now))
                 < session_rows.PRUNED_AT_ONCE
             ):
                 break
         await self._context.work.write(lambda tx: idempotency.forget_old(tx, now=now))
         await self._context.work.write(lambda tx: remembered_calls.forget_old(tx, now=now))
+        await self._context.work.write(lambda tx: removals.forget_old(tx, now=now))
         await asyncio.to_thread(self._context.cautious.keep, now)

@@ -89,11 +89,13 @@ def explain(events: Sequence[DeviceEventRow], now: datetime) -> QuarantineSpan |
     return QuarantineSpan(reason, what, block.failures, left)
 
 
-def show(tx: Transaction, nodes: Iterable[node_pb2.Node], *, now: datetime, node: str | None = None) -> None:
+def show(tx: Transaction, nodes: Sequence[node_pb2.Node], *, now: datetime) -> None:
     """Add to the devices of node messages their last events, and whether they are in quarantine."""
     known = {
         key: list(group)
-        for key, group in groupby(device_history.events(tx, node=node), lambda event: (event.node, event.uuid))
+        for key, group in groupby(
+            device_history.events(tx, nodes=[message.node for message in nodes]), lambda event: (event.node, event.uuid)
+        )
     }
     for message in nodes:
         for device in message.devices:

@@ -10,6 +10,7 @@ import structlog
 
 from footlights import errors, ids
 from footlights.control import stored
+from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
 from footlights.control.services import etags, masks
 from footlights.launch.recipe import recipe
 from footlights.protocol.times import timestamp
@@ -18,12 +19,13 @@ from footlights.store import applications as rows
 from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from google.protobuf.message import Message
 
     from footlights.control.call.context import Call
+    from footlights.control.call.sealed import Sealer
     from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store.schema import ApplicationRow, ReleaseRow
@@ -34,23 +36,31 @@ log = structlog.get_logger(__name__)
 class ApplicationService:
     """Serves applications, versions and releases."""
 
-    def __init__(self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer
+    ) -> None:
         self._store, self._writes, self._bus, self._clock = store, writes, bus, clock
+        self._sealer = sealer
 
     async def list_applications(
         self, request: application_pb2.ListApplicationsRequest, call: Call
     ) -> application_pb2.ListApplicationsResponse:
-        """Return one page, by id. The page token is the last id of the previous page."""
+        """Return one page, by id."""
+        pages = PagedList(self._sealer, "applications")
 
-        def read(tx: Transaction) -> application_pb2.ListApplicationsResponse:
-            found = rows.page(tx, request.page_token, request.limit + 1)
-            items = found[: request.limit]
-            return application_pb2.ListApplicationsResponse(
-                items=[_application_message(row, rows.releases(tx, row.application)) for row in items],
-                next_page_token=items[-1].application if len(found) > request.limit else "",
-            )
+        def read(tx: Transaction) -> ListPage[application_pb2.Application]:
+            def some(after: Place | None, limit: int) -> Chunk[application_pb2.Application]:
+                found = rows.page(tx, after[0] if after else "", limit)
+                items = [
+                    ([row.application], _application_message(row, rows.releases(tx, row.application)))
+                    for row in found.rows
+                ]
+                return Chunk(items, found.found == limit)
 
-        return await self._store.read(read)
+            return pages.page(request, some, released=_released)
+
+        page = await self._store.read(read)
+        return application_pb2.ListApplicationsResponse(items=page.items, next_page_token=page.next_page_token)
 
     async def get_application(
         self, request: application_pb2.GetApplicationRequest, call: Call
@@ -118,15 +128,28 @@ class ApplicationService:
     async def list_versions(
         self, request: application_pb2.ListVersionsRequest, call: Call
     ) -> application_pb2.ListVersionsResponse:
-        """Return all versions, newest first by semantic version."""
+        """Return one page of versions, newest first by semantic version."""
+        pages = PagedList(self._sealer, "versions", request.application)
 
-        def read(tx: Transaction) -> Sequence[application_pb2.Version]:
+        def read(tx: Transaction) -> ListPage[application_pb2.Version]:
             _application(tx, request.application)
-            found = rows.versions(tx, request.application)
-            found.sort(key=lambda row: semver.Version.parse(row.version), reverse=True)
-            return [stored.version(row.application, row.recipe, row.created_time) for row in found]
+            # The database cannot order them; names alone are small.
+            names = sorted(rows.version_names(tx, request.application), key=_newness, reverse=True)
 
-        return application_pb2.ListVersionsResponse(items=await self._store.read(read))
+            def some(after: Place | None, limit: int) -> Chunk[application_pb2.Version]:
+                rest = [name for name in names if after is None or _newness(name) < _newness(after[0])]
+                found = rows.versions(tx, request.application, rest[:limit])
+                items = [
+                    ([name], stored.version(row.application, row.recipe, row.created_time))
+                    for name in rest[:limit]
+                    if (row := found.get(name)) is not None
+                ]
+                return Chunk(items, len(rest) > limit)
+
+            return pages.page(request, some)
+
+        page = await self._store.read(read)
+        return application_pb2.ListVersionsResponse(items=page.items, next_page_token=page.next_page_token)
 
     async def get_version(self, request: application_pb2.GetVersionRequest, call: Call) -> application_pb2.Version:
         """Return one version."""
@@ -173,13 +196,20 @@ class ApplicationService:
     async def list_releases(
         self, request: application_pb2.ListReleasesRequest, call: Call
     ) -> application_pb2.ListReleasesResponse:
-        """Return all releases, by name."""
+        """Return one page of releases, by name."""
+        pages = PagedList(self._sealer, "releases", request.application)
 
-        def read(tx: Transaction) -> list[application_pb2.Release]:
+        def read(tx: Transaction) -> ListPage[application_pb2.Release]:
             _application(tx, request.application)
-            return [_release_message(row) for row in rows.releases(tx, request.application)]
 
-        return application_pb2.ListReleasesResponse(items=await self._store.read(read))
+            def some(after: Place | None, limit: int) -> Chunk[application_pb2.Release]:
+                found = rows.release_page(tx, request.application, after[0] if after else "", limit)
+                return Chunk([([row.release], _release_message(row)) for row in found.rows], found.found == limit)
+
+            return pages.page(request, some)
+
+        page = await self._store.read(read)
+        return application_pb2.ListReleasesResponse(items=page.items, next_page_token=page.next_page_token)
 
     async def get_release(self, request: application_pb2.GetReleaseRequest, call: Call) -> application_pb2.Release:
         """Return one release, with the versions that it was pointed at."""
@@ -259,6 +289,15 @@ def _prefixed(path: str) -> Iterator[None]:
         ) from None
 
 
+def _released(token: str) -> Place | None:
+    """Return the place of a token of the release before: it was the last id itself."""
+    return [token] if ids.SLUG.fullmatch(token) else None
+
+
+def _newness(version: str) -> tuple[semver.Version, str]:
+    return semver.Version.parse(version), version
+
+
 def _application(tx: Transaction, name: str, *, lock: bool = False) -> application_pb2.Application:
     row = rows.get(tx, name, lock=lock)
     if row is None:
@@ -335,7 +374,7 @@ def _add(
 
 def _point(tx: Transaction, application: str, name: str, target: str, field: str, *, call: Call, now: datetime) -> bool:
     if rows.version(tx, application, target) is None:
-        known = sorted(row.version for row in rows.versions(tx, application))
+        known = sorted(rows.version_names(tx, application))
         raise errors.InvalidArgument(
             field,
             f"{application} has no version {target!r}; "

@@ -32,12 +32,12 @@ async def ensure_first(store: Store, key: bytes, path: Path, *, now: datetime) -
     text, add = tokens.new_token(key, Role.OPERATOR, "admin", "The first token", now=now)
 
     def write(tx: Transaction) -> bool:
-        if rows.everything(tx):
+        if rows.page(tx, None, 1).found:
             return False
         add(tx)
         return True
 
-    if await store.read(rows.everything) or not await store.write(write):
+    if (await store.read(lambda tx: rows.page(tx, None, 1))).found or not await store.write(write):
         return
     replace_file(path, f"{text}\n".encode("ascii"))
     log.info("first_token", path=str(path))

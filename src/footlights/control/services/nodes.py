@@ -12,12 +12,13 @@ import structlog
 from footlights import errors
 from footlights.control import stored
 from footlights.control.call import bounds
+from footlights.control.call.pages import PAGE_BYTES, Chunk, ListPage, PagedList, Place
 from footlights.control.scheduling import quarantine
-from footlights.control.services import etags, masks
+from footlights.control.services import etags, masks, node_filters
 from footlights.control.services.writes import WriteRequest
+from footlights.filters import matches, parse
 from footlights.protocol import times
 from footlights.store.cluster import replica_rows
-from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows as rows
 from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import moment
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from footlights.control.call.context import Call
+    from footlights.control.call.sealed import Sealer
     from footlights.control.liveness.mass_loss import MassLossGuard
     from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
@@ -48,26 +50,40 @@ class NodeService:
     """Serves nodes."""
 
     def __init__(
-        self, store: Store, writes: Writes, bus: Signals, brake: MassLossGuard, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        writes: Writes,
+        bus: Signals,
+        brake: MassLossGuard,
+        clock: Callable[[], datetime],
+        *,
+        sealer: Sealer,
     ) -> None:
         self._store, self._writes, self._bus, self._brake, self._clock = store, writes, bus, brake, clock
+        self._sealer = sealer
 
     async def list_nodes(self, request: node_pb2.ListNodesRequest, call: Call) -> node_pb2.ListNodesResponse:
-        """Return all nodes."""
+        """Return one page of nodes, by name."""
         now = self._clock()
+        condition = parse(request.filter, node_filters.MEMBERS)
+        pages = PagedList(self._sealer, "nodes", request.filter)
 
-        def read(tx: Transaction) -> tuple[list[node_pb2.Node], replica_rows.ActiveGuard | None]:
-            devices, leases = defaultdict(list), defaultdict(list)
-            for device in rows.devices(tx):
-                devices[device.node].append(device)
-            for lease in launch_rows.live_leases(tx):
-                leases[lease.node].append(lease)
-            found = [_message(row, devices[row.node], leases[row.node], now=now) for row in rows.everyone(tx)]
-            quarantine.show(tx, found, now=now)
-            return found, replica_rows.active_guard(tx)
+        def read(tx: Transaction) -> tuple[ListPage[node_pb2.Node], replica_rows.ActiveGuard | None]:
+            def some(after: Place | None, limit: int) -> Chunk[node_pb2.Node]:
+                found = rows.page(tx, after[0] if after else "", limit)
+                items: dict[str, node_pb2.Node | None] = dict.fromkeys(row.node for row in found.rows)
+                for row, message in zip(found.rows, _messages(tx, found.rows, now=now), strict=True):
+                    if condition is None or matches(condition, node_filters.values(row, message)):
+                        if request.view != node_pb2.NODE_VIEW_FULL:
+                            for device in message.devices:
+                                device.ClearField("events")
+                        items[row.node] = message
+                return Chunk([([name], message) for name, message in items.items()], found.found == limit)
 
-        items, elsewhere = await self._store.read(read)
-        answer = node_pb2.ListNodesResponse(items=items)
+            return pages.page(request, some, sparse=condition is not None), replica_rows.active_guard(tx)
+
+        page, elsewhere = await self._store.read(read)
+        answer = node_pb2.ListNodesResponse(items=page.items, next_page_token=page.next_page_token)
         # Each replica watches the heartbeats of its own nodes, and this one may have none.
         if (hold := self._brake.pause) is not None:
             _show_brake(answer.brake, hold.cause.value, hold.message, hold.since)
@@ -199,9 +215,30 @@ def _find(tx: Transaction, name: str, *, lock: bool = False) -> NodeRow:
 
 
 def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
-    found = _message(_find(tx, name), rows.devices(tx, name), rows.live_leases(tx, name), now=now)
-    quarantine.show(tx, [found], now=now, node=name)
-    return found
+    return _messages(tx, [_find(tx, name)], now=now)[0]
+
+
+def _messages(tx: Transaction, found: Sequence[NodeRow], *, now: datetime) -> list[node_pb2.Node]:
+    names = [row.node for row in found]
+    devices, leases = defaultdict(list), defaultdict(list)
+    for device in rows.devices(tx, names):
+        devices[device.node].append(device)
+    for lease in rows.live_leases(tx, names):
+        leases[lease.node].append(lease)
+    messages = [_message(row, devices[row.node], leases[row.node], now=now) for row in found]
+    quarantine.show(tx, messages, now=now)
+    for message in messages:
+        _fit(message)
+    return messages
+
+
+def _fit(message: node_pb2.Node) -> None:
+    """Leave out the oldest events of the devices of a node that has very many, until a client can take it."""
+    for most in (10, 5, 2, 1, 0):
+        if message.ByteSize() <= PAGE_BYTES:
+            return
+        for device in message.devices:
+            del device.events[: max(0, len(device.events) - most)]
 
 
 def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import Message
 
 from footlights import errors, ids
+from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
 from footlights.control.services import etags, masks
 from footlights.control.services.sessions import resolve
 from footlights.launch.recipe import limits
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.control.call.context import Call
+    from footlights.control.call.sealed import Sealer
     from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store.schema import ProfileRow
@@ -30,17 +32,31 @@ _MUTABLE = ("display_name", "description", "matches", "needs", "limits")
 class ProfileService:
     """Serves profiles."""
 
-    def __init__(self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer
+    ) -> None:
         self._store, self._writes, self._bus, self._clock = store, writes, bus, clock
+        self._sealer = sealer
 
     async def list_profiles(
         self, request: profile_pb2.ListProfilesRequest, call: Call
     ) -> profile_pb2.ListProfilesResponse:
-        """Return all profiles, or those that match an application."""
-        found = [_message(row) for row in await self._store.read(rows.profiles)]
-        if request.application:
-            found = [profile for profile in found if resolve.matches(profile, request.application)]
-        return profile_pb2.ListProfilesResponse(items=found)
+        """Return one page of profiles, or of those that match an application, by name."""
+        pages = PagedList(self._sealer, "profiles", request.application)
+
+        def read(tx: Transaction) -> ListPage[profile_pb2.Profile]:
+            def some(after: Place | None, limit: int) -> Chunk[profile_pb2.Profile]:
+                found = rows.profile_page(tx, after[0] if after else "", limit)
+                items = [([row.profile], _message(row)) for row in found.rows]
+                return Chunk([(place, each if asked(each) else None) for place, each in items], found.found == limit)
+
+            return pages.page(request, some, sparse=bool(request.application))
+
+        def asked(profile: profile_pb2.Profile) -> bool:
+            return not request.application or resolve.matches(profile, request.application)
+
+        page = await self._store.read(read)
+        return profile_pb2.ListProfilesResponse(items=page.items, next_page_token=page.next_page_token)
 
     async def get_profile(self, request: profile_pb2.GetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Return one profile."""

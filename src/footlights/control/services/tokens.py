@@ -11,11 +11,12 @@ from footlights import __version__, errors, ids
 from footlights.auth import tokens as secrets
 from footlights.auth.roles import Role
 from footlights.control.call import bounds
+from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
 from footlights.protocol import enums
 from footlights.protocol.times import timestamp
 from footlights.store import Store, Transaction, Unit
 from footlights.store import tokens as rows
-from footlights.store.schema import TokenRow
+from footlights.store.schema import TokenRow, microseconds, moment
 from footlights.v1 import token_pb2
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from footlights.control.call.authenticate import TokenAuthenticator
     from footlights.control.call.context import Call
+    from footlights.control.call.sealed import Sealer
     from footlights.control.services.writes import Writes
 
 log = structlog.get_logger(__name__)
@@ -38,9 +40,11 @@ class TokenService:
         authenticator: TokenAuthenticator,
         key: bytes,
         clock: Callable[[], datetime],
+        *,
+        sealer: Sealer,
     ) -> None:
         self._store, self._writes, self._authenticator = store, writes, authenticator
-        self._key, self._clock = key, clock
+        self._key, self._clock, self._sealer = key, clock, sealer
 
     async def create_token(self, request: token_pb2.CreateTokenRequest, call: Call) -> token_pb2.CreateTokenResponse:
         """Create a token; only this answer has its secret."""
@@ -70,9 +74,19 @@ class TokenService:
         return await self._writes.run(request, call, write, answer=token_pb2.CreateTokenResponse, done=done)
 
     async def list_tokens(self, request: token_pb2.ListTokensRequest, call: Call) -> token_pb2.ListTokensResponse:
-        """Return all tokens, newest first."""
-        found = await self._store.read(rows.everything)
-        return token_pb2.ListTokensResponse(items=[_message(row) for row in found])
+        """Return one page of tokens, newest first."""
+        pages = PagedList(self._sealer, "tokens")
+
+        def read(tx: Transaction) -> ListPage[token_pb2.Token]:
+            def some(after: Place | None, limit: int) -> Chunk[token_pb2.Token]:
+                found = rows.page(tx, (moment(after[0]), after[1]) if after else None, limit)
+                items = [([microseconds(row.created_time), row.token_id], _message(row)) for row in found.rows]
+                return Chunk(items, found.found == limit)
+
+            return pages.page(request, some)
+
+        page = await self._store.read(read)
+        return token_pb2.ListTokensResponse(items=page.items, next_page_token=page.next_page_token)
 
     async def revoke_token(self, request: token_pb2.RevokeTokenRequest, call: Call) -> token_pb2.Token:
         """Revoke a token."""

@@ -20,6 +20,8 @@ PUBLISHED = (STAGE, NUCLEUS)
 """The two keys that the published API has for every application."""
 DEFAULT_MAX_LENGTH = 1024
 MAX_SECRET_BYTES = 64 << 10
+MAX_ARGUMENT_BYTES = 128 << 10
+"""Of all plain values together: they are in every list of sessions."""
 MAX_INTEGER = 2**53 - 1
 """The greatest whole number that a JSON number keeps exactly."""
 
@@ -59,6 +61,10 @@ def convert_arguments(
             values[name] = converted
     if given.get(STAGE) is not None:
         values[STAGE] = _stage(given[STAGE])
+    size = sum(len(name) + len(json.dumps(value, ensure_ascii=False).encode()) for name, value in values.items())
+    if size > MAX_ARGUMENT_BYTES:
+        text = f"they are {size} bytes of JSON: at most {MAX_ARGUMENT_BYTES} are allowed."
+        raise InvalidArgument(FIELD, text, reason="ARGUMENT_INVALID")
     nucleus = _nucleus(given.get(NUCLEUS))
     if nucleus:
         secrets[NUCLEUS] = nucleus

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select
 
 from footlights import errors
-from footlights.store.schema import COUNTER, SESSION
+from footlights.store.schema import COUNTER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,8 @@ def allocate(tx: Transaction, count: int) -> Sequence[int]:
 
 
 def last_revision(tx: Transaction) -> int:
-    """Return the greatest revision that any session carries; 0 before the first."""
-    statement = select(SESSION.c.revision).order_by(SESSION.c.revision.desc()).limit(1)
-    return int(tx.execute(statement).scalar_one_or_none() or 0)
+    """Return the greatest revision that was drawn: a greater one is of another database."""
+    return tx.engine.last_revision(tx.connection)
 
 
 def cluster_id(tx: Transaction, candidate: str) -> str:

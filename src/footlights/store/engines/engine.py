@@ -47,6 +47,14 @@ class DatabaseEngine(ABC):
         """Return ``count`` numbers, growing, each greater than all before; by one statement."""
 
     @abstractmethod
+    def last_revision(self, connection: Connection) -> int:
+        """Return a number that is at least as great as all that ``next_revisions`` has returned."""
+
+    @abstractmethod
+    def identity(self, connection: Connection) -> str:
+        """Return what differs between this database and one that was restored from a copy of it, as far as is known."""
+
+    @abstractmethod
     def insert_many(
         self, connection: Connection, table: Table, statement: str, rows: Sequence[tuple[Any, ...]]
     ) -> None:
@@ -63,6 +71,13 @@ class DatabaseEngine(ABC):
     @abstractmethod
     def transactions(self, connection: Connection) -> tuple[int, int] | None:
         """Return the oldest transaction in progress and the next one to begin; None where commits keep their order."""
+
+    @abstractmethod
+    def written_since(self, column: ColumnElement[Any], transaction: int) -> ColumnElement[bool]:
+        """Return the condition for rows of a column's table that this transaction or a later one wrote.
+
+        Only where ``transactions`` is not None.
+        """
 
     @abstractmethod
     def damage(self, connection: Connection) -> Iterator[str]:

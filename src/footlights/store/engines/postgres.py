@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     URL,
+    BigInteger,
     ColumnElement,
     Connection,
+    Select,
     String,
     Table,
     bindparam,
@@ -19,7 +21,9 @@ from sqlalchemy import (
     event,
     exc,
     func,
+    literal_column,
     select,
+    text,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
@@ -50,6 +54,11 @@ _SCHEMA_LOCK = 0x466F6F74
 """The key of the advisory lock under which tables are changed; any number that nothing else uses."""
 
 _NEXT = select(REVISIONS.next_value()).select_from(func.generate_series(1, bindparam("count")))
+_LAST: Select[Any] = select(literal_column("last_value")).select_from(text("revision_seq"))
+_TABLE = select(cast(literal_column("'session'::regclass::oid"), String))
+_TIMELINE = select(func.left(func.pg_walfile_name(func.pg_current_wal_lsn()), 8))
+_IDS = 1 << 32
+"""How many ids of transactions there are in a row's own columns."""
 _SNAPSHOT = func.pg_current_snapshot()
 _TRANSACTIONS = select(cast(func.pg_snapshot_xmin(_SNAPSHOT), String), cast(func.pg_snapshot_xmax(_SNAPSHOT), String))
 
@@ -81,6 +90,8 @@ class PostgresEngine(DatabaseEngine):
         # A reading unit makes several statements and must see one state of the database.
         reader = writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         super().__init__(writer, reader)
+        self._identity: str | None = None
+        event.listen(writer, "connect", self._met)
         self._parameters: dict[str, Any] = {**defaults, **writer.dialect.create_connect_args(writer.url)[1]}
 
     def lock_schema(self, connection: Connection) -> None:
@@ -90,6 +101,23 @@ class PostgresEngine(DatabaseEngine):
     def next_revisions(self, connection: Connection, count: int) -> Sequence[int]:
         """Draw from a sequence: others may commit smaller ones later."""
         return sorted(connection.execute(_NEXT, {"count": count}).scalars())
+
+    def last_revision(self, connection: Connection) -> int:
+        """Read the sequence."""
+        return int(connection.execute(_LAST).scalar_one())
+
+    def identity(self, connection: Connection) -> str:
+        """Name the table, which a restored dump makes anew, and the timeline, which begins anew at a recovery."""
+        if self._identity is None:
+            table = connection.execute(_TABLE).scalar_one()
+            try:
+                with connection.begin_nested():
+                    timeline = connection.execute(_TIMELINE).scalar_one()
+            except exc.SQLAlchemyError:
+                # Some hosted databases do not say.
+                timeline = ""
+            self._identity = f"{table}-{timeline}"
+        return self._identity
 
     def insert_many(
         self, connection: Connection, table: Table, statement: str, rows: Sequence[tuple[Any, ...]]
@@ -118,6 +146,12 @@ class PostgresEngine(DatabaseEngine):
         """Read them from the snapshot."""
         oldest, following = connection.execute(_TRANSACTIONS).one()
         return int(oldest), int(following)
+
+    def written_since(self, column: ColumnElement[Any], transaction: int) -> ColumnElement[bool]:
+        """Compare with the transaction that Postgres keeps in each row, whose numbers begin again after 32 bits."""
+        table: Any = getattr(column, "table", None)
+        wrote = cast(cast(literal_column(f"{table.name}.xmin"), String), BigInteger)
+        return (wrote - transaction % _IDS + _IDS) % _IDS < _IDS // 2
 
     def damage(self, connection: Connection) -> Iterator[str]:
         """Find nothing: Postgres checks its own pages."""
@@ -160,6 +194,10 @@ class PostgresEngine(DatabaseEngine):
     def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:
         """Return LISTEN and NOTIFY on connections of their own."""
         return Wakeups(self._parameters, heard=heard, missed=missed)
+
+    def _met(self, _connection: object, _record: object) -> None:
+        # After a failover the next connection is to another server.
+        self._identity = None
 
 
 def _set_up(connection: Any, _record: object) -> None:

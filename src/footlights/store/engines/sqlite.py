@@ -5,7 +5,19 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, ColumnElement, Connection, Table, bindparam, create_engine, event, func, insert, update
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from footlights import errors
@@ -60,6 +72,15 @@ class SqliteEngine(DatabaseEngine):
             last = count
         return range(int(last) - count + 1, int(last) + 1)
 
+    def last_revision(self, connection: Connection) -> int:
+        """Read the counter."""
+        last = select(COUNTER.c.value).where(COUNTER.c.name == _REVISION)
+        return int(connection.execute(last).scalar_one_or_none() or 0)
+
+    def identity(self, connection: Connection) -> str:
+        """Name the file: a copy that took its place is another one."""
+        return str(self._path.stat().st_ino)
+
     def insert_many(
         self, connection: Connection, table: Table, statement: str, rows: Sequence[tuple[Any, ...]]
     ) -> None:
@@ -75,6 +96,10 @@ class SqliteEngine(DatabaseEngine):
 
     def transactions(self, connection: Connection) -> None:
         """Return None: there is one writer."""
+
+    def written_since(self, column: ColumnElement[Any], transaction: int) -> ColumnElement[bool]:
+        """Raise: commits keep their order."""
+        raise NotImplementedError("there is one writer")
 
     def damage(self, connection: Connection) -> Iterator[str]:
         """Check pages, and references from table to table."""

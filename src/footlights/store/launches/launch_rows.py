@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, literal_column, select, type_coerce
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, Phases, SessionState, Stage, merge, phases
@@ -59,11 +59,14 @@ def get(tx: Transaction, launch_id: str) -> LaunchRow | None:
     return tx.one(select(LAUNCH).where(LAUNCH.c.launch_id == launch_id), LaunchRow)
 
 
-def some(tx: Transaction, launch_ids: Sequence[str]) -> dict[str, LaunchRow]:
-    """Return the launches with these ids, by id."""
+def some(tx: Transaction, launch_ids: Sequence[str], *, output: bool = True) -> dict[str, LaunchRow]:
+    """Return the launches with these ids, by id; without their last lines unless ``output`` is asked for."""
     if not launch_ids:
         return {}
-    return {row.launch_id: row for row in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id.in_(launch_ids)), LaunchRow)}
+    tail = type_coerce(literal_column("'[]'"), LAUNCH.c.log_tail.type)
+    columns = [column if output or column is not LAUNCH.c.log_tail else tail for column in LAUNCH.c]
+    found = tx.all(select(*columns).where(LAUNCH.c.launch_id.in_(launch_ids)), LaunchRow)
+    return {row.launch_id: row for row in found}
 
 
 def last(tx: Transaction, session_id: str) -> LaunchRow | None:

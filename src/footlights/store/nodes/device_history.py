@@ -32,11 +32,13 @@ def record(tx: Transaction, node: str, uuid: str, reason: str, message: str, *, 
     tx.execute(delete(DEVICE_EVENT).where(*mine, DEVICE_EVENT.c.number <= number - MOST_EVENTS))
 
 
-def events(tx: Transaction, *, node: str | None = None, since: datetime | None = None) -> list[DeviceEventRow]:
-    """Return what happened to all devices, or to those of one node, since a moment: by device, oldest first."""
+def events(
+    tx: Transaction, *, nodes: Collection[str] | None = None, since: datetime | None = None
+) -> list[DeviceEventRow]:
+    """Return what happened to all devices, or to those of some nodes, since a moment: by device, oldest first."""
     statement = select(DEVICE_EVENT).order_by(DEVICE_EVENT.c.node, DEVICE_EVENT.c.uuid, DEVICE_EVENT.c.number)
-    if node is not None:
-        statement = statement.where(DEVICE_EVENT.c.node == node)
+    if nodes is not None:
+        statement = statement.where(DEVICE_EVENT.c.node.in_(nodes))
     if since is not None:
         statement = statement.where(DEVICE_EVENT.c.time >= since)
     return tx.all(statement, DeviceEventRow)

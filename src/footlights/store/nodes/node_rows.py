@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from footlights.store.unit import Transaction
+    from footlights.store.unit import Readable, Transaction
 
 
 def get(tx: Transaction, node: str, *, lock: bool = False) -> NodeRow | None:
@@ -52,9 +52,9 @@ def living(tx: Transaction, names: Sequence[str]) -> dict[str, list[LivingLaunch
     return found
 
 
-def everyone(tx: Transaction) -> list[NodeRow]:
-    """Return all nodes, by name."""
-    return tx.all(select(NODE).order_by(NODE.c.node), NodeRow)
+def page(tx: Transaction, after: str, limit: int) -> Readable[NodeRow]:
+    """Return up to ``limit`` nodes whose name comes after ``after``, by name."""
+    return tx.readable(select(NODE).where(NODE.c.node > after).order_by(NODE.c.node).limit(limit), NodeRow)
 
 
 def draining(tx: Transaction) -> list[NodeRow]:
@@ -62,10 +62,10 @@ def draining(tx: Transaction) -> list[NodeRow]:
     return tx.all(select(NODE).where(NODE.c.draining).order_by(NODE.c.node), NodeRow)
 
 
-def devices(tx: Transaction, node: str | None = None) -> list[DeviceRow]:
-    """Return the devices of one node or of all, by node and in the agent's order."""
-    statement = select(DEVICE).order_by(DEVICE.c.node, DEVICE.c.uuid)
-    return tx.all(statement if node is None else statement.where(DEVICE.c.node == node), DeviceRow)
+def devices(tx: Transaction, names: Collection[str]) -> list[DeviceRow]:
+    """Return the devices of some nodes, by node and in the agent's order."""
+    mine = select(DEVICE).where(DEVICE.c.node.in_(names))
+    return tx.all(mine.order_by(DEVICE.c.node, DEVICE.c.uuid), DeviceRow)
 
 
 def facts(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
@@ -106,9 +106,9 @@ def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:
     return [(node, uuid, slots, sick, reading) for node, uuid, slots, sick, reading in found]
 
 
-def live_leases(tx: Transaction, node: str) -> list[LeaseRow]:
-    """Return the leases that are held on a node."""
-    return tx.all(select(LEASE).where(LEASE.c.node == node, LEASE.c.released_time.is_(None)), LeaseRow)
+def live_leases(tx: Transaction, names: Collection[str]) -> list[LeaseRow]:
+    """Return the leases that are held on some nodes."""
+    return tx.all(select(LEASE).where(LEASE.c.node.in_(names), LEASE.c.released_time.is_(None)), LeaseRow)
 
 
 def set_facts(tx: Transaction, node: str, facts: bytes) -> None:

@@ -24,7 +24,15 @@ from footlights.store.schema.cluster import COUNTER, LEADER_LEASE, REPLICA, REVI
 from footlights.store.schema.columns import Instant, RowT, metadata, microseconds, moment, table_of
 from footlights.store.schema.fleet import DEVICE, DEVICE_EVENT, NODE, WARM, DeviceEventRow, DeviceRow, NodeRow
 from footlights.store.schema.launches import LAUNCH, LEASE, LaunchRow, LeaseRow
-from footlights.store.schema.sessions import REQUEST_KEY, SESSION, SESSION_LABEL, RequestKeyRow, SessionRow
+from footlights.store.schema.sessions import (
+    REMOVAL,
+    REQUEST_KEY,
+    SESSION,
+    SESSION_LABEL,
+    RemovalRow,
+    RequestKeyRow,
+    SessionRow,
+)
 
 __all__ = [
     "APPLICATION",
@@ -39,6 +47,7 @@ __all__ = [
     "RELEASE",
     "RELEASE_CHANGE",
     "REMEMBERED_CALL",
+    "REMOVAL",
     "REPLICA",
     "REQUEST_KEY",
     "REVISIONS",
@@ -59,6 +68,7 @@ __all__ = [
     "ReleaseChangeRow",
     "ReleaseRow",
     "RememberedCallRow",
+    "RemovalRow",
     "ReplicaRow",
     "RequestKeyRow",
     "RowT",

@@ -96,5 +96,5 @@ RELEASE_CHANGE = table(
     ForeignKeyConstraint(["application", "release"], ["release.application", "release.release"], ondelete="CASCADE"),
 )
 PROFILE = table("profile", ProfileRow)
-TOKEN = table("token", TokenRow)
+TOKEN = table("token", TokenRow, Index("ix_token_created", "created_time", "token_id"))
 REMEMBERED_CALL = table("remembered_call", RememberedCallRow, Index("ix_remembered_call_created", "created_time"))

@@ -62,6 +62,8 @@ LAUNCH = table(
     "launch",
     LaunchRow,
     Index("ix_launch_session", "session_id", "created_time"),
+    Index("ix_launch_node", "node", "session_id"),
+    Index("ix_launch_device", "device", "session_id"),
     partial_index("ix_launch_failed", "state = 'FAILED'", "ended_time"),
     partial_index("ix_launch_live", "ended_time IS NULL", "node", "launch_id"),
 )

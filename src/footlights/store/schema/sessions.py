@@ -1,9 +1,9 @@
-"""Sessions, the index of their labels, and idempotency keys."""
+"""Sessions, the index of their labels, what remains of removed ones, and idempotency keys."""
 
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
-from sqlalchemy import Index, text
+from sqlalchemy import BigInteger, Index, text
 from sqlmodel import Field
 
 from footlights.store.schema.columns import (
@@ -91,6 +91,16 @@ class SessionLabelRow(NamedTuple):
     session_id: Key
 
 
+class RemovalRow(NamedTuple):
+    """A session that was removed after its retention. Kept for a day, so that a watch can say what is gone."""
+
+    revision: Annotated[int, Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})]
+    session_id: str
+    username: str
+    application: str
+    removed_time: Moment
+
+
 class RequestKeyRow(NamedTuple):
     """An idempotency key and what it created. Kept for 24 hours."""
 
@@ -112,8 +122,11 @@ SESSION = table(
     Index("ix_session_revision", "revision", unique=True),
     partial_index("ix_session_live_username", "ended_time IS NULL", "username", *_ORDER),
     partial_index("ix_session_live", "ended_time IS NULL", *_ORDER),
-    partial_index("ix_session_ended", "ended_time IS NOT NULL", "ended_time"),
+    Index("ix_session_priority", "priority", "session_id"),
+    partial_index("ix_session_ended", "ended_time IS NOT NULL", "ended_time", "session_id"),
+    partial_index("ix_session_end_reason", "ended_time IS NOT NULL", "end_reason", *_ORDER),
     partial_index("ix_session_pending", "state = 'PENDING'", text("priority DESC"), *_ORDER),
 )
+REMOVAL = table("removal", RemovalRow, Index("ix_removal_time", "removed_time"))
 SESSION_LABEL = table("session_term", SessionLabelRow, sqlite_with_rowid=False)
 REQUEST_KEY = table("request_key", RequestKeyRow, Index("ix_request_key_created", "created_time"))

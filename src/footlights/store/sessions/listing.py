@@ -1,40 +1,46 @@
-"""Lists of sessions: filtered, in a total order, by offset or by page token."""
+"""Lists of sessions: filtered, in a total order, by offset or from a place on."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
-from footlights import errors
-from footlights.lifecycle import SessionState
-from footlights.store.schema import SESSION, SESSION_LABEL, SessionRow, microseconds, moment
+from footlights.filters import conditions as filters
+from footlights.lifecycle import EndReason, SessionState
+from footlights.store.schema import LAUNCH, SESSION, SESSION_LABEL, SessionRow, microseconds, moment
+from footlights.store.sessions import filtering
 from footlights.store.sessions import search as searching
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Iterator, Sequence
 
+    from footlights.filters import Condition
     from footlights.store.sessions.search import IndexPath
-    from footlights.store.unit import Readable, Transaction
+    from footlights.store.unit import Transaction
 
 COUNT_CAP = 10_000
 SEARCH_COUNT_CAP = 1000
-"""Of lists by label or text, which take more steps a session."""
+"""Of lists by label, text or condition, which take more steps a session."""
+
+Place = list[Any]
+"""What orders a session in a list, as JSON has it."""
 
 _EVERY_STATE = frozenset(state.value for state in SessionState)
+_EVERY_END = frozenset({"", *(reason.value for reason in EndReason)})
+_ENDED = frozenset(state.value for state in SessionState if state.ended)
+_SOON = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which sessions. ``states`` empty: those that have not ended.
+    """Which sessions. ``states`` empty: those that have not ended, or all with ``ended``.
 
     ``labels`` are keys and values that a session must have all of. ``search`` is a part of its application, its
-    username, the value of one of its labels, or, from six characters on, its id.
+    username, the value of one of its labels, or, from six characters on, its id. ``condition`` is what else it must
+    fulfil.
     """
 
     states: tuple[str, ...] = ()
@@ -44,24 +50,46 @@ class Filter:
     to_time: datetime | None = None
     labels: tuple[tuple[str, str], ...] = ()
     search: str = ""
+    ended: bool = False
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``by`` is ``created_time`` or ``username``; ties are broken by creation and id, in the same direction."""
+    """``by`` is a key of ``ORDERS``; ties are broken by the other columns there, in the same direction.
+
+    In the order of their ends, sessions that have not ended come after those that have.
+    """
 
     by: str = "created_time"
     descending: bool = False
 
 
+ORDERS = {
+    "created_time": ("created_time", "session_id"),
+    "username": ("username", "created_time", "session_id"),
+    "priority": ("priority", "session_id"),
+    "ended_time": ("ended_time", "session_id"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page. ``next_page_token`` is empty on the last one."""
+    """One page. ``following`` is the place of its last item; None on the last page."""
 
     items: tuple[SessionRow, ...]
     count: int
     count_is_capped: bool
-    next_page_token: str
+    following: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Sessions that follow each other in a list."""
+
+    rows: list[SessionRow]
+    more: bool
+    """Whether others may follow."""
 
 
 def page(
@@ -71,69 +99,101 @@ def page(
     *,
     limit: int,
     offset: int = 0,
-    page_token: str = "",
+    after: Place | None = None,
     count_cap: int = COUNT_CAP,
 ) -> Page:
-    """Return one page of the sessions that match, and how many match in all, up to ``count_cap``.
-
-    Raises InvalidArgument where the page token is not one of ours, or is of another list.
-    """
-    after = _open_token(page_token, wanted, order) if page_token else None
-    paths = _paths(tx, wanted, order, offset)
-    found: dict[str, SessionRow] = {}
-    skipped = False
-    for path in paths:
-        statement = _statement(wanted, order, path, after)
-        # Each path gives its own first rows, so the first of all of them are the first of the list.
-        skip, most = (offset, limit + 1) if len(paths) == 1 else (0, offset + limit + 1)
-        read = tx.readable(statement.limit(most).offset(skip), SessionRow)
-        found.update((row.session_id, row) for row in read.rows)
-        skipped |= read.found == most and read.skipped > 0
-    listed = list(found.values())
-    if len(paths) > 1:
-        listed.sort(key=lambda row: _place(row, order), reverse=order.descending)
-        listed = listed[offset:]
-    cap = min(count_cap, SEARCH_COUNT_CAP) if wanted.labels or wanted.search else count_cap
-    count, capped = _count(tx, wanted, paths, cap)
-    items = tuple(listed[:limit])
-    return Page(
-        items, count, capped, _token(items[-1], wanted, order) if items and (skipped or len(listed) > limit) else ""
-    )
+    """Return one page of the sessions that match, and how many match in all, up to ``count_cap``."""
+    selection = Selection(tx, wanted, order, offset=offset)
+    found = selection.read(limit + 1, after=after)
+    count, capped = selection.count(count_cap)
+    items = tuple(found.rows[:limit])
+    more = len(found.rows) > limit or found.more
+    return Page(items, count, capped, place(items[-1], order) if items and more else None)
 
 
-def changes_since(
-    tx: Transaction, revision: int, *, username: str = "", application: str = "", limit: int = 500
-) -> Readable[SessionRow]:
-    """Return the sessions whose last change came after ``revision``, oldest change first."""
-    conditions = _owned(username, application)
-    return tx.readable(
-        select(SESSION).where(SESSION.c.revision > revision, *conditions).order_by(SESSION.c.revision).limit(limit),
-        SessionRow,
-    )
+def place(row: SessionRow, order: Order) -> Place:
+    """Return where a session is in a list."""
+    values = [getattr(row, name) for name in ORDERS[order.by]]
+    return [microseconds(value) if isinstance(value, datetime) else value for value in values]
 
 
-class SessionEnd(NamedTuple):
-    """The end of a session."""
+class Selection:
+    """One list in one transaction: found along the same indexes in all its stretches."""
 
-    session_id: str
-    revision: int
-    end_reason: str
+    def __init__(self, tx: Transaction, wanted: Filter, order: Order, *, offset: int = 0) -> None:
+        """``offset``: how many sessions to leave out at the beginning."""
+        self._tx, self._order, self._offset = tx, order, offset
+        narrowed = _narrowed(wanted)
+        self._wanted = narrowed or wanted
+        self._paths = [] if narrowed is None else _paths(tx, narrowed, order, offset)
+
+    def read(self, limit: int, *, after: Place | None = None) -> Stretch:
+        """Return up to ``limit`` sessions that come after a place, or from the offset on."""
+        rows: list[SessionRow] = []
+        for segment in _segments(self._order):
+            if after is not None and self._order.by == "ended_time" and (after[0] is None) != (segment is _LIVING):
+                if segment is (_LIVING if self._order.descending else _OVER):
+                    continue
+                reached = None
+            else:
+                reached = after
+            offset = self._offset if after is None else 0
+            read = self._segment(segment, limit - len(rows), offset, reached)
+            rows += read.rows
+            if read.more:
+                return Stretch(rows, more=True)
+        return Stretch(rows, more=False)
+
+    def count(self, cap: int = COUNT_CAP) -> tuple[int, bool]:
+        """Count up to the cap: an exact count of a long history would cost more than the page."""
+        wanted, several = self._wanted, len(self._paths) > 1
+        searched = wanted.labels or wanted.search or wanted.condition
+        cap = min(cap, SEARCH_COUNT_CAP) if searched else cap
+        if not several or not (wanted.labels or wanted.search):
+            # Ways that differ in the state alone have no session in common.
+            count = 0
+            for path in self._paths:
+                some = _selected(select(SESSION.c.session_id), wanted, path).limit(cap + 1 - count)
+                count += int(self._tx.execute(select(func.count()).select_from(some.subquery())).scalar_one())
+                if count > cap:
+                    break
+            return min(count, cap), count > cap
+        met: set[str] = set()
+        for path in self._paths:
+            met.update(self._tx.execute(_selected(select(SESSION.c.session_id), wanted, path).limit(cap + 1)).scalars())
+            if len(met) > cap:
+                break
+        return min(len(met), cap), len(met) > cap
+
+    def _segment(self, segment: _Segment, limit: int, offset: int, after: Place | None) -> Stretch:
+        found: dict[str, SessionRow] = {}
+        more = False
+        for path in self._paths:
+            statement = _statement(self._wanted, self._order, path, segment, after)
+            # Each path gives its own first rows, so the first of all of them are the first of the list.
+            skip, most = (offset, limit) if len(self._paths) == 1 else (0, offset + limit)
+            read = self._tx.readable(statement.limit(most).offset(skip), SessionRow)
+            found.update((row.session_id, row) for row in read.rows)
+            more |= read.found == most
+        listed = list(found.values())
+        if len(self._paths) > 1:
+            listed.sort(key=lambda row: place(row, self._order), reverse=self._order.descending)
+            listed = listed[offset : offset + limit]
+        return Stretch(listed, more)
 
 
-def ended_since(tx: Transaction, revision: int, *, limit: int = 500) -> Readable[SessionEnd]:
-    """Return the ends of sessions that were written after ``revision``, oldest first."""
-    ends = select(SESSION.c.session_id, SESSION.c.revision, SESSION.c.end_reason).where(
-        SESSION.c.revision > revision, SESSION.c.ended_time.is_not(None)
-    )
-    return tx.readable(ends.order_by(SESSION.c.revision).limit(limit), SessionEnd)
-
-
-def living(tx: Transaction, *, username: str = "", application: str = "") -> list[SessionRow]:
-    """Return the sessions that have not ended, oldest change first."""
-    conditions = _owned(username, application)
+def living(tx: Transaction, *, username: str = "", application: str = "") -> list[tuple[int, str]]:
+    """Return the revisions and the ids of the sessions that have not ended, oldest change first."""
+    mine = select(SESSION.c.revision, SESSION.c.session_id).where(*_owned(username, application))
     # Sorted here: asked for in this order, SQLite goes through all that ever was, by the index on revisions.
-    found = tx.all(select(SESSION).where(SESSION.c.ended_time.is_(None), *conditions), SessionRow)
-    return sorted(found, key=lambda row: row.revision)
+    return sorted((row[0], row[1]) for row in tx.execute(mine.where(SESSION.c.ended_time.is_(None))))
+
+
+def changed(tx: Transaction, after: int, limit: int, *, username: str = "", application: str = "") -> Stretch:
+    """Return sessions whose last change came after a revision, oldest change first, whether they have ended or not."""
+    mine = select(SESSION).where(SESSION.c.revision > after, *_owned(username, application, indexed=False))
+    read = tx.readable(mine.order_by(SESSION.c.revision).limit(limit), SessionRow)
+    return Stretch(read.rows, read.found == limit)
 
 
 def state_counts(tx: Transaction) -> dict[tuple[str, str], int]:
@@ -151,24 +211,120 @@ def _owned(username: str, application: str, *, indexed: bool = True) -> list[Col
     return [(column if indexed else _unindexed(column)) == value for column, value in wanted if value]
 
 
+class _Segment(NamedTuple):
+    """A part of a list in which all are ordered by the same columns."""
+
+    condition: ColumnElement[bool] | None
+    columns: tuple[str, ...]
+
+
+_WHOLE = {by: _Segment(None, columns) for by, columns in ORDERS.items()}
+_OVER = _Segment(SESSION.c.ended_time.is_not(None), ORDERS["ended_time"])
+_LIVING = _Segment(SESSION.c.ended_time.is_(None), ("session_id",))
+
+
+def _segments(order: Order) -> tuple[_Segment, ...]:
+    if order.by != "ended_time":
+        return (_WHOLE[order.by],)
+    return (_LIVING, _OVER) if order.descending else (_OVER, _LIVING)
+
+
+def _narrowed(wanted: Filter) -> Filter | None:
+    """Return a filter that says of its own accord what follows from its condition; None where nothing can match."""
+    condition = wanted.condition
+    if condition is None:
+        return wanted
+    states = {state for state in wanted.states or _EVERY_STATE if filters.possible(condition, "state", state)}
+    if not filters.possible(condition, "end_reason", ""):
+        states &= _ENDED
+    if not wanted.states and not wanted.ended:
+        states -= _ENDED
+    if not states:
+        return None
+    if states != _EVERY_STATE and (wanted.states or wanted.ended):
+        # Not where living sessions are asked for: these have an index of their own.
+        wanted = replace(wanted, states=tuple(sorted(states)))
+    labels = set(wanted.labels)
+    for each in filters.required(condition):
+        if each.operator == "=" and each.member == "labels":
+            labels.add((str(each.key), str(each.value)))
+        elif each.operator == "=" and each.member == "username" and not wanted.username:
+            wanted = replace(wanted, username=str(each.value))
+        elif each.operator == "=" and each.member == "application" and not wanted.application:
+            wanted = replace(wanted, application=str(each.value))
+        elif each.member == "created_time" and isinstance(each.value, datetime):
+            wanted = _between(wanted, each)
+    return replace(wanted, labels=tuple(sorted(labels)))
+
+
+def _between(wanted: Filter, each: filters.Comparison) -> Filter:
+    time = each.value
+    assert isinstance(time, datetime)
+    if each.operator in ("=", ">", ">="):
+        wanted = replace(wanted, from_time=max(wanted.from_time or time, time))
+    if each.operator in ("=", "<", "<="):
+        wanted = replace(wanted, to_time=min(wanted.to_time or time + _SOON, time + _SOON))
+    return wanted
+
+
+def _probes(condition: Condition, order: Order) -> Iterator[Select[tuple[str]]]:
+    """Return statements for the ids of sessions of which all that match are some, each by an index of its own."""
+    ended: list[ColumnElement[bool]] = []
+    for each in filters.required(condition):
+        if each.member in filtering.OF_LAUNCHES and each.operator == "=":
+            yield select(LAUNCH.c.session_id).where(LAUNCH.c[each.member] == each.value)
+        elif each.member == "session_id" and each.operator == "=":
+            yield select(SESSION.c.session_id).where(SESSION.c.session_id == each.value)
+        elif each.member == "ended_time" and isinstance(each.value, datetime):
+            ended.append(SESSION.c.ended_time.bool_op(each.operator)(each.value))
+    if ended and order.by != "ended_time":
+        yield select(SESSION.c.session_id).where(SESSION.c.ended_time.is_not(None), *ended)
+
+
 def _paths(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[IndexPath]:
     """Return the paths along which all that is wanted is found, each in the order of an index."""
     # Each of several paths would have to give all rows before the offset: far out, one is taken alone.
     beside = order.by == "created_time" and offset <= searching.FEW
-    paths = searching.index_paths(tx, wanted.labels, wanted.search, living=not wanted.states, by_creation=beside)
+    living = not wanted.states and not wanted.ended
+    named: set[str] | None = None
+    for probe in () if wanted.condition is None or living else _probes(wanted.condition, order):
+        ids = searching.few(tx, probe)
+        if ids is not None:
+            named = ids if named is None else named & ids
+    paths = searching.index_paths(tx, wanted.labels, wanted.search, living=living, by_creation=beside, named=named)
     state = SESSION.c.state
-    if not wanted.states:
+    if living:
         return [replace(path, conditions=(*path.conditions, SESSION.c.ended_time.is_(None))) for path in paths]
-    if set(wanted.states) >= _EVERY_STATE:
+    if not wanted.states or set(wanted.states) >= _EVERY_STATE:
         return paths
     if len(paths) != 1 or paths[0].by_label:
         return [replace(path, conditions=(*path.conditions, state.in_(wanted.states))) for path in paths]
     [path] = paths
     alone = beside or (order.by == "created_time" and len(wanted.states) == 1)
-    if path.named or (not alone and not _rare(tx, wanted.states)):
+    unindexed = replace(path, conditions=(*path.conditions, _unindexed(state).in_(wanted.states)))
+    if path.named:
+        return [unindexed]
+    if (by_reason := _by_reason(tx, wanted, beside=beside)) is not None:
+        both = path if set(wanted.states) == _ENDED else unindexed
+        return [replace(both, conditions=(*both.conditions, *each), by_reason=True) for each in by_reason]
+    if not alone and not _rare(tx, wanted.states):
         # An index on the state would leave most of the table to be sorted: the list's own order is met as fast.
-        return [replace(path, conditions=(*path.conditions, _unindexed(state).in_(wanted.states)))]
+        return [unindexed]
     return [replace(path, conditions=(*path.conditions, state == each)) for each in wanted.states]
+
+
+def _by_reason(tx: Transaction, wanted: Filter, *, beside: bool) -> list[tuple[ColumnElement[bool], ...]] | None:
+    """Return a condition for each end reason that may match, where it is better to go by these than by the states."""
+    if wanted.condition is None or not set(wanted.states) <= _ENDED:
+        return None
+    reasons = [each for each in sorted(_EVERY_END - {""}) if filters.possible(wanted.condition, "end_reason", each)]
+    if len(reasons) == len(_EVERY_END) - 1:
+        return None
+    over, column = SESSION.c.ended_time.is_not(None), SESSION.c.end_reason
+    if beside:
+        return [(over, column == each) for each in reasons]
+    some = select(SESSION.c.session_id).where(over, column.in_(reasons))
+    return None if searching.few(tx, some) is None else [(over, column.in_(reasons))]
 
 
 def _unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
@@ -177,23 +333,37 @@ def _unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
 
 
 def _rare(tx: Transaction, states: Sequence[str]) -> bool:
-    some = select(SESSION.c.session_id).where(SESSION.c.state.in_(states)).limit(searching.FEW + 1)
-    return len(tx.execute(some).all()) <= searching.FEW
+    return searching.few(tx, select(SESSION.c.session_id).where(SESSION.c.state.in_(states))) is not None
 
 
-def _statement(wanted: Filter, order: Order, path: IndexPath, after: Sequence[Any] | None) -> Select[Any]:
-    statement, keys = _selected(select(SESSION), wanted, path), _keys(order, path)
+def _statement(wanted: Filter, order: Order, path: IndexPath, segment: _Segment, after: Place | None) -> Select[Any]:
+    statement, keys = _selected(select(SESSION), wanted, path), _keys(segment, path)
+    if segment.condition is not None:
+        statement = statement.where(segment.condition, *_ended_bounds(wanted, segment))
     if after is not None:
         # The values are typed as the columns are: a moment is not stored as the driver would write it.
-        place, last = tuple_(*keys), tuple_(*after, types=[key.type for key in keys])
-        statement = statement.where(place < last if order.descending else place > last)
+        values = [
+            moment(value) if name.endswith("_time") else value
+            for name, value in zip(segment.columns, after[-len(segment.columns) :], strict=True)
+        ]
+        here, last = tuple_(*keys), tuple_(*values, types=[key.type for key in keys])
+        statement = statement.where(here < last if order.descending else here > last)
     return statement.order_by(*(key.desc() if order.descending else key.asc() for key in keys))
+
+
+def _ended_bounds(wanted: Filter, segment: _Segment) -> Iterator[ColumnElement[bool]]:
+    """Return what bounds a list in the order of ends, for the index that it is read from."""
+    if segment is _OVER and wanted.condition is not None:
+        for each in filters.required(wanted.condition):
+            if each.member == "ended_time" and isinstance(each.value, datetime):
+                yield SESSION.c.ended_time.bool_op(each.operator)(each.value)
 
 
 def _selected(statement: Select[Any], wanted: Filter, path: IndexPath) -> Select[Any]:
     conditions = _owned(wanted.username, "", indexed=not path.named)
     # Those that live are few, and have an index of their own: by its application's, all that ever was is gone through.
-    conditions += _owned("", wanted.application, indexed=not path.named and bool(wanted.states))
+    ended = bool(wanted.states) or wanted.ended
+    conditions += _owned("", wanted.application, indexed=not path.named and ended)
     time = SESSION_LABEL.c.created_time if path.by_label else SESSION.c.created_time
     if wanted.from_time is not None:
         conditions.append(time >= wanted.from_time)
@@ -201,72 +371,26 @@ def _selected(statement: Select[Any], wanted: Filter, path: IndexPath) -> Select
         conditions.append(time < wanted.to_time)
     if path.by_label:
         statement = statement.join_from(SESSION_LABEL, SESSION, SESSION.c.session_id == SESSION_LABEL.c.session_id)
+    if wanted.condition is not None:
+        conditions += [
+            filtering.sql(part) for part in filters.conjuncts(wanted.condition) if not _is_said(part, wanted, path)
+        ]
     return statement.where(*path.conditions, *conditions)
 
 
-def _keys(order: Order, path: IndexPath) -> tuple[Any, ...]:
-    table = SESSION.c
-    if order.by == "username":
-        return table.username, table.created_time, table.session_id
-    if path.by_label:
-        return SESSION_LABEL.c.created_time, SESSION_LABEL.c.session_id
-    return table.created_time, table.session_id
+def _is_said(part: Condition, wanted: Filter, path: IndexPath) -> bool:
+    """Return whether a part of the condition follows from the rest: said twice, Postgres would expect far fewer."""
+    members = {each.member for each in filters.comparisons(part)}
+    if members == {"state"}:
+        return bool(wanted.states) or wanted.ended
+    if members == {"end_reason"}:
+        return path.by_reason
+    if not isinstance(part, filters.Comparison) or part.operator != "=":
+        return False
+    said = {"username": wanted.username, "application": wanted.application, "labels": (part.key, part.value)}
+    return part.member in said and (said[part.member] in wanted.labels or said[part.member] == part.value)
 
 
-def _place(row: SessionRow, order: Order) -> tuple[Any, ...]:
-    place = (row.created_time, row.session_id)
-    return (row.username, *place) if order.by == "username" else place
-
-
-def _count(tx: Transaction, wanted: Filter, paths: Sequence[IndexPath], cap: int) -> tuple[int, bool]:
-    """Count up to the cap: an exact count of a long history would cost more than the page."""
-    if len(paths) == 1 or not (wanted.labels or wanted.search):
-        # Ways that differ in the state alone have no session in common.
-        count = 0
-        for path in paths:
-            some = _selected(select(SESSION.c.session_id), wanted, path).limit(cap + 1 - count)
-            count += int(tx.execute(select(func.count()).select_from(some.subquery())).scalar_one())
-            if count > cap:
-                break
-        return min(count, cap), count > cap
-    met: set[str] = set()
-    for path in paths:
-        met.update(tx.execute(_selected(select(SESSION.c.session_id), wanted, path).limit(cap + 1)).scalars())
-        if len(met) > cap:
-            break
-    return min(len(met), cap), len(met) > cap
-
-
-def _token(last: SessionRow, wanted: Filter, order: Order) -> str:
-    place: list[Any] = [microseconds(last.created_time), last.session_id]
-    if order.by == "username":
-        place.insert(0, last.username)
-    text = json.dumps([_checksum(wanted, order), *place], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _open_token(token: str, wanted: Filter, order: Order) -> list[Any]:
-    """Return the place that a token names. A client can write tokens as it likes, so nothing in one is believed."""
-    ours = _checksum(wanted, order)
-    try:
-        checksum, *place = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        if isinstance(checksum, str) and len(checksum) == len(ours) and checksum != ours:
-            raise errors.InvalidArgument(
-                "page_token", "belongs to a list with other filters or another order. Start again without it."
-            )
-        *name, created, session_id = place
-        texts = [*name, session_id]
-        if (
-            checksum == ours
-            and type(created) is int
-            and len(name) == (order.by == "username")
-            and all(isinstance(text, str) and "\0" not in text for text in texts)
-        ):
-            return [*name, moment(created), session_id]
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        pass
-    raise errors.InvalidArgument("page_token", "is not a page token of this list. Start again without it.")
-
-
-def _checksum(wanted: Filter, order: Order) -> str:
-    return hashlib.sha256(repr((wanted, order)).encode()).hexdigest()[:12]
+def _keys(segment: _Segment, path: IndexPath) -> tuple[Any, ...]:
+    table = SESSION_LABEL.c if path.by_label and segment.columns == ORDERS["created_time"] else SESSION.c
+    return tuple(table[name] for name in segment.columns)

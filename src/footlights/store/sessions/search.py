@@ -42,23 +42,31 @@ class IndexPath:
     conditions: Sequence[Condition] = ()
     by_label: bool = False
     """Whether there is a condition on the label too that leads to them, in the order of creation."""
+    by_reason: bool = False
+    """Whether there is a condition on the end reason that says all that the filter says of it."""
     named: bool = False
     """Whether the sessions are named one by one, and no other index may be preferred."""
 
 
 def index_paths(
-    tx: Transaction, labels: Sequence[tuple[str, str]], search: str, *, living: bool, by_creation: bool
+    tx: Transaction,
+    labels: Sequence[tuple[str, str]],
+    search: str,
+    *,
+    living: bool,
+    by_creation: bool,
+    named: set[str] | None = None,
 ) -> list[IndexPath]:
     """Return the paths along which every session is found that has all labels and the text, some perhaps twice.
 
-    ``living``: only sessions that have not ended, which are few. ``by_creation``: in the order of creation.
+    ``living``: only sessions that have not ended, which are few. ``by_creation``: in the order of creation. ``named``:
+    the ids of a few, where no others are wanted.
     """
-    named: set[str] | None = None
     rest: list[Condition] = []
     frequent: list[Condition] = []
     for key, value in labels:
         mine = _is_label(key, value)
-        ids = _few(tx, select(SESSION_LABEL.c.session_id).where(mine))
+        ids = few(tx, select(SESSION_LABEL.c.session_id).where(mine))
         if ids is None:
             rest.append(_has_label(mine))
             frequent.append(mine)
@@ -83,6 +91,12 @@ def index_paths(
     return [IndexPath(rest, named=named is not None)]
 
 
+def few(tx: Transaction, statement: Select[tuple[str]]) -> set[str] | None:
+    """Return the ids that a statement finds; None where they are more than ``FEW``."""
+    ids = tx.execute(statement.limit(FEW + 1)).scalars().all()
+    return set(ids) if len(ids) <= FEW else None
+
+
 class _Matches:
     """The names and ids that contain a text."""
 
@@ -105,7 +119,7 @@ class _Matches:
         self._ids: set[str] = set()
         if _ID_PART.fullmatch(part):
             condition = _id_contains(tx, part)
-            ids = None if living else _few(tx, select(SESSION.c.session_id).where(condition))
+            ids = None if living else few(tx, select(SESSION.c.session_id).where(condition))
             if ids is None:
                 self._wide.append(condition)
             else:
@@ -129,7 +143,7 @@ class _Matches:
         if self._labels:
             statements.append(select(SESSION_LABEL.c.session_id).where(_any_label(self._labels)))
         for statement in statements:
-            some = _few(tx, statement)
+            some = few(tx, statement)
             if some is None:
                 return None
             ids |= some
@@ -184,11 +198,6 @@ def _different(column: ColumnElement[str], *fixed: Condition) -> Select[tuple[st
     following: Select[Any] = select(func.min(column)).where(column > first.c.value, *fixed)
     walk = first.union_all(select(following.scalar_subquery()).where(first.c.value.is_not(None)))
     return select(walk.c.value).where(walk.c.value.is_not(None)).limit(MOST_DIFFERENT + 1)
-
-
-def _few(tx: Transaction, statement: Select[tuple[str]]) -> set[str] | None:
-    ids = tx.execute(statement.limit(FEW + 1)).scalars().all()
-    return set(ids) if len(ids) <= FEW else None
 
 
 def _is_label(key: str, value: str) -> Condition:

@@ -12,7 +12,7 @@ from footlights import errors
 from footlights.lifecycle import Condition, Intent, SessionState
 from footlights.store.cluster.revisions import allocate
 from footlights.store.schema import LAUNCH, LEASE, SESSION, SessionRow
-from footlights.store.sessions import unknown_values
+from footlights.store.sessions import removals, unknown_values
 from footlights.store.sessions.derivation import SessionStates
 from footlights.store.unit import UNREADABLE, Changed
 
@@ -181,17 +181,17 @@ def live_on(tx: Transaction, node: str) -> list[str]:
 PRUNED_AT_ONCE = 500
 
 
-def prune(tx: Transaction, *, before: datetime, limit: int = PRUNED_AT_ONCE) -> int:
+def prune(tx: Transaction, *, before: datetime, now: datetime, limit: int = PRUNED_AT_ONCE) -> int:
     """Remove sessions that ended before a moment, with their launches and leases; return how many."""
-    old = list(
-        tx.execute(
-            select(SESSION.c.session_id)
-            .where(SESSION.c.ended_time < before)
-            .order_by(SESSION.c.ended_time)
-            .limit(limit)
-        ).scalars()
-    )
+    found = tx.execute(
+        select(SESSION.c.session_id, SESSION.c.username, SESSION.c.application)
+        .where(SESSION.c.ended_time < before)
+        .order_by(SESSION.c.ended_time)
+        .limit(limit)
+    ).all()
+    old = [row[0] for row in found]
     if old:
+        removals.record(tx, [(row[0], row[1], row[2]) for row in found], now=now)
         launches = select(LAUNCH.c.launch_id).where(LAUNCH.c.session_id.in_(old))
         tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(launches)))
         tx.execute(delete(LAUNCH).where(LAUNCH.c.session_id.in_(old)))

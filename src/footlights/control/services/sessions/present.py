@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from footlights.control import stored
 from footlights.control.scheduling import views
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 
 V = TypeVar("V", bound=int)
+NOT_BASIC: Final[tuple[Literal["application_arguments", "timeline", "routes"], ...]] = (
+    "application_arguments",
+    "timeline",
+    "routes",
+)
+"""What a list leaves out in its basic view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +48,14 @@ class Origin:
 
 def list_sessions(tx: Transaction, rows: Sequence[SessionRow], origin: Origin) -> list[session_pb2.Session]:
     """Return sessions as items of a list: without output, of which a page may hold more than a client takes."""
-    shown = show_sessions(tx, rows, origin)
-    for message in shown:
-        message.ClearField("log_tail")
-    return shown
+    return show_sessions(tx, rows, origin, output=False)
 
 
-def show_sessions(tx: Transaction, rows: Sequence[SessionRow], origin: Origin) -> list[session_pb2.Session]:
+def show_sessions(
+    tx: Transaction, rows: Sequence[SessionRow], origin: Origin, *, output: bool = True
+) -> list[session_pb2.Session]:
     """Return sessions as messages, with what their launch and node add."""
-    found = launch_rows.some(tx, [row.launch_id for row in rows if row.launch_id])
+    found = launch_rows.some(tx, [row.launch_id for row in rows if row.launch_id], output=output)
     routed = {launch.node for launch in found.values() if launch.signal_port and launch.ended_time is None}
     facts = {node: node_pb2.NodeFacts.FromString(raw) for node, raw in node_rows.facts(tx, routed).items()}
     readings = node_rows.readings(tx, {(launch.node, launch.device) for launch in found.values()})

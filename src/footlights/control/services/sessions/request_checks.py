@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from footlights import errors
 from footlights.control.services.sessions import access
+from footlights.control.services.sessions.follow import Followed
+from footlights.filters import parse
+from footlights.filters.conditions import comparisons
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.protocol import enums
-from footlights.store.sessions import listing
+from footlights.store.schema import moment
+from footlights.store.sessions import filtering, listing
 from footlights.v1 import application_pb2, session_pb2
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from footlights.auth.roles import Caller
+    from footlights.filters import Condition
 
 
 MOST_LABELS = 32
@@ -58,15 +66,89 @@ def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> lis
         raise errors.InvalidArgument(
             "page_token", f"cannot be combined with offset={request.offset}. Give one of them."
         )
+    condition = parse(request.filter, filtering.MEMBERS)
     return listing.Filter(
-        states=tuple(sorted(enums.name_of(session_pb2.Session.State, state) for state in set(request.state) if state)),
+        states=_states(request.state),
         username=access.visible_username(caller, request.username),
         application=request.application,
         from_time=_moment(request, "from_time"),
         to_time=_moment(request, "to_time"),
         labels=_labels(request.label),
         search=_search(request.search),
+        ended=request.include_ended or _names_ended(condition),
+        condition=condition,
     )
+
+
+def list_order(request: session_pb2.ListSessionsRequest) -> listing.Order:
+    """Return the order that a request asks for. Raises InvalidArgument where it asks for none that there is, or two."""
+    if not request.order_by:
+        return listing.Order(request.sort_by, request.order == "DESC")
+    others = {"sort-by": request.sort_by != "created_time", "order": request.order == "DESC", "offset": request.offset}
+    for name, given in others.items():
+        if given:
+            raise errors.InvalidArgument("order_by", f"cannot be combined with {name}. Give one of them.")
+    by, *direction = request.order_by.split()
+    if by not in listing.ORDERS or direction not in ([], ["asc"], ["desc"]):
+        raise errors.InvalidArgument(
+            "order_by",
+            f"{request.order_by!r} is no order; choose from {', '.join(listing.ORDERS)}, with ' desc' for the other "
+            "direction.",
+            reason="NOT_ALLOWED",
+            metadata={"value": request.order_by},
+        )
+    return listing.Order(by, direction == ["desc"])
+
+
+def followed(caller: Caller, request: session_pb2.FollowSessionsRequest) -> Followed:
+    """Return which sessions a caller wants to follow; raises as ``list_filter`` does."""
+    condition = parse(request.filter, filtering.MEMBERS)
+    states = _states(request.state)
+    return Followed(
+        username=access.visible_username(caller, request.username),
+        application=request.application,
+        session_id=request.session_id,
+        states=frozenset(states),
+        labels=_labels(request.label),
+        condition=condition,
+        ended=bool(states) or _names_ended(condition),
+    )
+
+
+def released_place(token: str, wanted: listing.Filter, order: listing.Order) -> listing.Place | None:
+    """Return the place that a page token of the release before names; None where it is none, or of another list.
+
+    Nobody sealed it, so nothing in it is believed. What it was made for is told by a digest of how that release wrote
+    its filters and orders.
+    """
+    if wanted.ended or wanted.condition is not None or order.by not in ("created_time", "username"):
+        return None
+    names = ("states", "username", "application", "from_time", "to_time", "labels", "search")
+    members = ", ".join(f"{name}={getattr(wanted, name)!r}" for name in names)
+    text = f"(Filter({members}), Order(by={order.by!r}, descending={order.descending!r}))"
+    try:
+        digest, *place = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        *name, created, session_id = place
+        moment(created)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    texts = [*name, session_id]
+    if (
+        digest == hashlib.sha256(text.encode()).hexdigest()[:12]
+        and type(created) is int
+        and len(name) == (order.by == "username")
+        and all(isinstance(text, str) and "\0" not in text for text in texts)
+    ):
+        return list(place)
+    return None
+
+
+def _states(states: Iterable[session_pb2.Session.State.ValueType]) -> tuple[str, ...]:
+    return tuple(sorted(enums.name_of(session_pb2.Session.State, state) for state in set(states) if state))
+
+
+def _names_ended(condition: Condition | None) -> bool:
+    return condition is not None and any(each.member in filtering.OF_ENDED for each in comparisons(condition))
 
 
 def _moment(request: session_pb2.ListSessionsRequest, name: Literal["from_time", "to_time"]) -> datetime | None:

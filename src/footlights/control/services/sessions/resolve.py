@@ -58,7 +58,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     """
     row = applications.get(tx, application)
     if row is None:
-        known = ", ".join(found.application for found in applications.page(tx, "", 10)) or "none is registered"
+        known = ", ".join(found.application for found in applications.page(tx, "", 10).rows) or "none is registered"
         raise errors.NotFound(
             f"application: there is no application {application!r}. Known: {known}.",
             reason="APPLICATION_NOT_FOUND",
@@ -68,7 +68,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     found = applications.version(tx, application, release.version if release else version)
     if found is None:
         releases = [f"{known.release} (a release)" for known in applications.releases(tx, application)]
-        versions = sorted(known.version for known in applications.versions(tx, application))
+        versions = sorted(applications.version_names(tx, application))
         raise errors.NotFound(
             f"application_version: {application} has no version or release {version!r}. "
             f"Known: {', '.join([*releases, *versions][:12]) or 'none is registered'}.",
@@ -147,7 +147,7 @@ def _plain(value: Any) -> Any:
 def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> profile_pb2.Profile:
     row = applications.profile(tx, name)
     if row is None:
-        known = ", ".join(found.profile for found in applications.profiles(tx)) or "none is registered"
+        known = ", ".join(found.profile for found in applications.profile_page(tx, "", 10).rows) or "none is registered"
         raise errors.NotFound(
             f"profile: there is no profile {name!r}. Known: {known}.",
             reason="PROFILE_NOT_FOUND",

@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights import errors
 from footlights.control.call import bounds
+from footlights.control.call.pages import PAGE_BYTES, Chunk, PagedList, Place
 from footlights.control.services import etags
-from footlights.control.services.sessions import (
-    access,
-    explain,
-    extend,
-    logs,
-    request_checks,
-    resolve,
-    update,
-    watch,
-)
-from footlights.control.services.sessions.present import list_sessions, show_session
+from footlights.control.services.sessions import access, explain, extend, logs, request_checks, resolve, update
+from footlights.control.services.sessions.cursors import Cursors
+from footlights.control.services.sessions.follow import Followed
+from footlights.control.services.sessions.present import NOT_BASIC, list_sessions, show_session
 from footlights.store.sessions import listing
 from footlights.v1 import session_pb2
 
@@ -29,9 +22,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.control.call.context import Call
+    from footlights.control.call.sealed import Sealer
     from footlights.control.replication.peers import Peers
     from footlights.control.services.sessions.connect import SessionConnector
     from footlights.control.services.sessions.create import SessionCreator
+    from footlights.control.services.sessions.follow import SessionFollower
     from footlights.control.services.sessions.present import Origin
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.services.sessions.terminate import SessionTerminator
@@ -55,32 +50,53 @@ class StreamingService:
         creator: SessionCreator,
         terminator: SessionTerminator,
         connector: SessionConnector,
+        follower: SessionFollower,
         peers: Peers,
         origin: Origin,
+        sealer: Sealer,
         clock: Callable[[], datetime],
     ) -> None:
         self._store, self._bus, self._writes, self._peers = store, bus, writes, peers
         self._creator, self._terminator, self._connector = creator, terminator, connector
+        self._follower, self._sealer, self._cursors = follower, sealer, Cursors(sealer)
         self._origin, self._clock = origin, clock
 
     async def list_sessions(
-        self, request: session_pb2.ListSessionsRequest, call: Call
+        self, request: session_pb2.ListSessionsRequest, call: Call, *, most_bytes: int = PAGE_BYTES
     ) -> session_pb2.ListSessionsResponse:
         """Return one page of the sessions that the caller may see."""
-        wanted = request_checks.list_filter(call.caller, request)
-        order = listing.Order(request.sort_by, request.order == "DESC")
+        wanted, order = request_checks.list_filter(call.caller, request), request_checks.list_order(request)
+        pages = PagedList(self._sealer, "sessions", wanted, order)
 
         def read(tx: Transaction) -> session_pb2.ListSessionsResponse:
-            page = listing.page(
-                tx, wanted, order, limit=request.limit, offset=request.offset, page_token=request.page_token
+            selection = listing.Selection(tx, wanted, order, offset=request.offset)
+
+            def some(after: Place | None, limit: int) -> Chunk[session_pb2.Session]:
+                found = selection.read(limit, after=after)
+                shown = list_sessions(tx, found.rows, self._origin)
+                if request.view == session_pb2.ListSessionsRequest.BASIC:
+                    for message in shown:
+                        for name in NOT_BASIC:
+                            message.ClearField(name)
+                places = [listing.place(row, order) for row in found.rows]
+                return Chunk(list(zip(places, shown, strict=True)), found.more)
+
+            page = pages.page(
+                request,
+                some,
+                most_bytes=most_bytes,
+                released=lambda token: request_checks.released_place(token, wanted, order),
             )
+            count, capped = selection.count()
             return session_pb2.ListSessionsResponse(
-                items=list_sessions(tx, page.items, self._origin),
-                count=page.count,
-                count_is_capped=page.count_is_capped,
-                limit=request.limit,
+                items=page.items,
+                count=count,
+                count_is_capped=capped,
+                # Who goes on by the offset adds this to it.
+                limit=len(page.items) if page.cut else request.limit,
                 offset=request.offset,
                 next_page_token=page.next_page_token,
+                cursor=self._cursors.seal(self._cursors.now(tx)),
             )
 
         return await self._store.read(read)
@@ -117,34 +133,21 @@ class StreamingService:
 
     def watch_session(self, request: session_pb2.WatchSessionRequest, call: Call) -> AsyncIterator[session_pb2.Session]:
         """Follow one session to its end."""
-        return watch.watch_one(
-            self._store,
-            self._bus,
-            caller=call.caller,
-            session_id=request.session_id,
-            after_revision=request.after_revision,
-            origin=self._origin,
-        )
+        return self._follower.sessions(Followed(session_id=request.session_id), call.caller, request.after_revision)
 
     def watch_sessions(
         self, request: session_pb2.WatchSessionsRequest, call: Call
     ) -> AsyncIterator[session_pb2.Session]:
         """Follow the sessions that the caller may see."""
-        return watch.watch_many(
-            self._store,
-            self._bus,
-            username=access.visible_username(call.caller, request.username),
-            application=request.application,
-            after_revision=request.after_revision,
-            origin=self._origin,
-        )
+        username = access.visible_username(call.caller, request.username)
+        wanted = Followed(username=username, application=request.application)
+        return self._follower.sessions(wanted, call.caller, request.after_revision)
 
-    async def follow_sessions(
+    def follow_sessions(
         self, request: session_pb2.FollowSessionsRequest, call: Call
     ) -> AsyncIterator[session_pb2.FollowSessionsResponse]:
-        """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
-        yield
+        """Follow sessions in frames."""
+        return self._follower.follow(request_checks.followed(call.caller, request), call.caller, request.cursor)
 
     async def connect_session(
         self, request: session_pb2.ConnectSessionRequest, call: Call
