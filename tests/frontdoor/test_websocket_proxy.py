@@ -177,6 +177,7 @@ async def test_refusals_come_before_the_handshake(door: Door, application: Appli
     assert [answer.status_code for answer in answers] == [401, 401, 403, 409, 409, 404, 502, 502]
     assert answers[0].headers["www-authenticate"].startswith("Bearer")
     assert b"google.rpc.ErrorInfo" in (answers[0].body or b"")
+    assert b'"status": "UNAUTHENTICATED"' in (answers[0].body or b"")
     assert answers[3].headers["retry-after"] == "2"
 
 

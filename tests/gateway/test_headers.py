@@ -245,6 +245,14 @@ async def test_a_body_is_json(client: httpx2.AsyncClient, content_type: str | No
         assert answer.headers["accept"] == "application/json"
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/xml;q=1, */*;q=0", "text/event-stream", ""])
+async def test_an_answer_is_json_whatever_is_accepted(client: httpx2.AsyncClient, accept: str) -> None:
+    """Accept is ignored where there is one form: an answer that a client did not ask for tells it more than 406."""
+    answer = await client.get("/v1/crates/a", headers={"accept": accept})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
 async def test_an_empty_body_has_no_type(client: httpx2.AsyncClient) -> None:
     """What is not there cannot be of a wrong type."""
     answer = await client.post("/v1/crates", content="", headers={"content-type": "text/plain"})
@@ -322,6 +330,25 @@ async def test_a_parameter_that_repeats(client: httpx2.AsyncClient, query: str, 
     assert answer.status_code == status, answer.text
     if status == 400:
         assert reason(answer)[2] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "paths"),
+    [
+        ("update_mask=weight,labels", 200, ["weight", "labels"]),
+        ("update_mask=", 400, []),
+        ("update_mask=weight,", 400, []),
+        ("", 200, ["tags", "weight"]),
+    ],
+)
+async def test_a_mask_in_the_query(
+    client: httpx2.AsyncClient, depot: Depot, query: str, status: int, paths: list[str]
+) -> None:
+    """It replaces the one that the body implies; a path without a name is refused."""
+    answer = await client.patch(f"/v1/crates/a?{query}", json={"weight": 1, "tags": []})
+
+    assert answer.status_code == status
+    assert [list(asked.update_mask.paths) for asked in depot.asked] == ([paths] if status == 200 else [])
 
 
 async def test_a_repetition_in_the_default_dialect(depot: Depot) -> None:

@@ -1,7 +1,7 @@
 """The document of the scratch service and of a service that uses every option.
 
-Covers ``document``, ``requests``, ``answers``, ``schema``, ``components``, ``comments``, ``docs``,
-``descriptors`` and ``errors``.
+Covers ``document``, ``requests``, ``answers``, ``schema``, ``request_schema``, ``answer_schema``, ``components``,
+``comments``, ``docs``, ``descriptors`` and ``errors``.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Answer:
 
 
 def error_answer(problem: FrontDoorError) -> Answer:
-    """The answer to a request that is refused: a ``google.rpc.Status`` with its ``ErrorInfo``."""
+    """The answer to a request that is refused: a ``google.rpc.Status`` with ``ErrorInfo``, and the name of its code."""
     error = problem.error
     # As the gateway prints errors: with members that are empty.
     body = json_format.MessageToDict(

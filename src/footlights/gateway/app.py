@@ -297,10 +297,11 @@ class Gateway:
             if replier.empty_body:
                 return status, headers, b"", ""
         try:
-            return status, headers, *endpoint.encode(message)
+            body, content_type = endpoint.encode(message)
         except GatewayError as error:
             error.headers += [(name.decode("latin1"), value.decode("latin1")) for name, value in headers]
             raise
+        return status, headers, body, content_type
 
     async def _stream(self, exchange: Exchange, endpoint: Endpoint, requests: Requests, call: OutgoingCall) -> None:
         answer = StreamAnswer(

@@ -6,7 +6,6 @@ Also the refusals of bodies that exceed a bound.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 from footlights.gateway.decode.headers import check_media_type
@@ -17,7 +16,7 @@ from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError
 from footlights.http import bodies
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable
 
     from google.protobuf import message as protobuf
     from starlette.types import Receive
@@ -43,10 +42,11 @@ class RequestReader:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.body: Callable[[Receive], Awaitable[bytes]] = partial(
-            bodies.read_body, max_bytes=options.max_body_bytes, pause_s=options.body_timeout_s
-        )
-        """Reads a whole body."""
+        self._max_bytes, self._pause_s = options.max_body_bytes, options.body_timeout_s
+
+    def body(self, receive: Receive) -> Awaitable[bytes]:
+        """Return a whole body."""
+        return bodies.read_body(receive, max_bytes=self._max_bytes, pause_s=self._pause_s)
 
     async def form(self, exchange: Exchange) -> dict[str, list[str]]:
         """Return the parameters in a body that is a form."""

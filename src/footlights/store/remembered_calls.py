@@ -126,12 +126,12 @@ def forget_old(tx: Transaction, *, now: datetime, most: int = MOST_OF_A_CALLER) 
     return removed
 
 
-def reused(request_id: str, **metadata: str) -> errors.AlreadyExists:
-    """Return the error for one request id that is used for two different requests."""
+def reused(request_id: str, session_id: str = "") -> errors.AlreadyExists:
+    """Return the error for one request id that is used for two requests; ``session_id`` is what it created."""
     return errors.AlreadyExists(
         f"request_id: {request_id!r} was used for another request within 24 hours. Use a new one.",
         reason="REQUEST_ID_REUSED",
-        metadata={"field": "request_id", "request_id": request_id, **metadata},
+        metadata={"field": "request_id", "request_id": request_id, "session_id": session_id},
     )
 
 

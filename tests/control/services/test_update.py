@@ -187,6 +187,35 @@ async def test_a_limit_that_nothing_bounds_may_be_unlimited(plane: Control) -> N
         assert caught.value.field == field
     again = await _update(plane, made.session_id, limits=Limits(max_duration=seconds(100)))
     assert again.max_duration == seconds(100)
+    assert "max_duration" not in again.limits.unlimited
+
+
+async def test_a_cleared_limit_is_unlimited_where_nothing_bounds_it(plane: Control) -> None:
+    """Also the time in the queue, which its version may leave open."""
+    await _limited(plane, unlimited=["queue_timeout"])
+    made = await plane.create(limits=Limits(queue_timeout=seconds(60), max_duration=seconds(100)))
+
+    changed = await _update(plane, made.session_id, "limits")
+
+    assert {"queue_timeout", "max_duration"} <= set(changed.limits.unlimited)
+    assert not changed.limits.HasField("queue_timeout")
+    assert await plane.get(made.session_id) == changed
+
+
+async def test_a_session_that_waits_may_be_given_more_time_to_wait(plane: Control) -> None:
+    """What has begun to count down is counted anew from its creation, longer or shorter."""
+    await _limited(plane, queue_timeout=seconds(600))
+    longer = await plane.create(limits=Limits(queue_timeout=seconds(60)))
+    shorter = await plane.create()
+    await plane.reap()
+    await _update(plane, longer.session_id, limits=Limits(queue_timeout=seconds(300)))
+    await _update(plane, shorter.session_id, limits=Limits(queue_timeout=seconds(30)))
+
+    plane.clock.pass_s(61)
+    await plane.reap()
+
+    assert (await plane.get(longer.session_id)).state == State.PENDING
+    assert (await plane.get(shorter.session_id)).end_reason == session_pb2.Session.QUEUE_TIMEOUT
 
 
 async def test_a_session_of_an_older_server_keeps_what_is_known_to_be_allowed(plane: Control) -> None:
@@ -214,7 +243,8 @@ async def test_what_has_ended_or_is_ending_cannot_be_changed(plane: Control) -> 
     with pytest.raises(errors.FailedPrecondition) as caught:
         await _update(plane, made.session_id, labels={"a": "b"})
 
-    assert (caught.value.reason, caught.value.metadata) == ("SESSION_ENDED", {"state": "TERMINATING"})
+    assert caught.value.reason == "SESSION_ENDED"
+    assert caught.value.metadata == {"session_id": made.session_id, "state": "TERMINATING"}
 
 
 async def test_a_change_that_changes_nothing_is_answered_and_no_change(plane: Control) -> None:

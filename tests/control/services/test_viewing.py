@@ -1,6 +1,7 @@
 """Connecting to, extending and watching sessions.
 
-Covers ``sessions.connect``, ``sessions.extend`` and ``sessions.present``, and the watches without frames.
+Covers ``sessions.connect``, ``sessions.extend`` and ``sessions.present`` with ``etags`` of sessions, and the watches
+without frames.
 """
 
 from __future__ import annotations

@@ -343,7 +343,7 @@ def _refuse_empty(wanted: application_pb2.Application, known: ApplicationRow | N
             f"POST /v1/applications/{known.application}/versions and PUT /v1/applications/{known.application}/"
             "releases/NAME; or DELETE it.",
             reason="EMPTY_RESOURCE",
-            metadata={"field": "application", "application": known.application},
+            metadata={"field": "application"},
         )
 
 

@@ -68,16 +68,19 @@ def _check(path: str, descriptor: Descriptor, mutable: Collection[str]) -> None:
         if field is not None and _is_map(field):
             # Everything after the map's name is one key.
             if not _key(".".join(parts[place:])):
-                raise _refused(path, "names no key of the map", "UNKNOWN_FIELD")
+                raise _unknown(path, "names no key of the map")
             break
         field = inside.fields_by_name.get(part) if inside is not None else None
         if field is None:
             known = sorted(inside.fields_by_name) if inside is not None else []
             choice = f"; choose from {', '.join(known)}" if known else ", nor has it members"
-            raise _refused(path, f"is not a member of {descriptor.name}{choice}", "UNKNOWN_FIELD")
+            raise _unknown(path, f"is not a member of {descriptor.name}{choice}")
         inside = field.message_type if _has_members(field) else None
     if not any(path == each or path.startswith(f"{each}.") for each in mutable):
-        raise _refused(path, f"cannot be changed; choose from {', '.join(sorted(mutable))}", "FIELD_IMMUTABLE")
+        choice = ", ".join(sorted(mutable))
+        raise errors.InvalidArgument(
+            MASK, f"{path!r} cannot be changed; choose from {choice}.", reason="FIELD_IMMUTABLE"
+        )
 
 
 def _copy(path: str, given: Message, current: Message) -> None:
@@ -136,5 +139,5 @@ def _key(text: str) -> str:
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] == "`" else text
 
 
-def _refused(path: str, problem: str, reason: str) -> errors.InvalidArgument:
-    return errors.InvalidArgument(MASK, f"{path!r} {problem}.", reason=reason, metadata={"member": path})
+def _unknown(path: str, problem: str) -> errors.InvalidArgument:
+    return errors.InvalidArgument(MASK, f"{path!r} {problem}.", reason="UNKNOWN_FIELD")

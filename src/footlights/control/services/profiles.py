@@ -88,7 +88,7 @@ class ProfileService:
                     f"profile: it has nothing but its name, and {name!r} exists with more, which would be erased. "
                     "Change members of it with PATCH, or remove it with DELETE.",
                     reason="EMPTY_RESOURCE",
-                    metadata={"field": "profile", "profile": name},
+                    metadata={"field": "profile"},
                 )
             return _put(tx, request.profile, now)
 

@@ -32,8 +32,10 @@ class BodyReader:
         self._read_request = reader.for_type(binding.rpc.input_type)
         self._mask_field = mask_field(binding)
         # What the path names is not to be changed, also where a body repeats it.
-        bound = [variable.field_path for variable in binding.template.variables] if strict else []
-        self._not_masked = frozenset(path.removeprefix(f"{binding.body}.") for path in bound)
+        prefix, variables = binding.body + ".", binding.template.variables if strict else ()
+        self._not_masked = frozenset(
+            variable.field_path.removeprefix(prefix) for variable in variables if variable.field_path.startswith(prefix)
+        )
 
     def read(self, text: str, request: Message) -> None:
         """Fill an empty request from a body; a blank body leaves it as it is.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
+_FIELD_MASK: Final = "google.protobuf.FieldMask"
 _MAP_KEY: Final = re.compile(r"(.*)\[(.*)\]", re.DOTALL)
 
 
@@ -143,12 +144,19 @@ def _set_dotted(message: Message, key: str, parts: list[str], values: list[str],
         _check_oneof(message, field, key)
         if index == len(parts) - 1:
             _populate(message, field, key, values)
+            if strict and field.message_type is not None and field.message_type.full_name == _FIELD_MASK:
+                _check_mask(getattr(message, field.name), key, values)
             return
         if field.message_type is None or field.is_repeated:
             raise _refused(key, f"has no members under {quoted(part)}, which is not a message.")
         member = getattr(message, field.name)
         member.SetInParent()
         message = member
+
+
+def _check_mask(mask: Any, key: str, values: list[str]) -> None:
+    if not all(mask.paths):
+        raise _refused(key, f"must be names of members, separated by commas (got {quoted(values[0])}).")
 
 
 def _check_oneof(message: Message, field: FieldDescriptor, key: str) -> None:
@@ -220,7 +228,7 @@ def _parse_message(message: Any, text: str) -> None:
         message.seconds, message.nanos = (sign * part for part in divmod(abs(total), 10**9))
     elif name in WRAPPERS:
         message.value = parse_scalar(message.DESCRIPTOR.fields_by_name["value"], text)
-    elif name == "google.protobuf.FieldMask":
+    elif name == _FIELD_MASK:
         message.paths.extend(text.split(","))
     elif name in ("google.protobuf.Value", "google.protobuf.Struct"):
         LENIENT.read_text(text, message)
@@ -257,7 +265,7 @@ def _convert_message(message: Any, text: str) -> None:
     parse: Callable[[str], tuple[int, int] | None]
     if name in WRAPPERS:
         message.value = parse_scalar(message.DESCRIPTOR.fields_by_name["value"], text, base0=True)
-    elif name == "google.protobuf.FieldMask":
+    elif name == _FIELD_MASK:
         message.paths.extend(text.split(","))
     else:
         parse, wanted = times.parse_json_duration, times.A_DURATION

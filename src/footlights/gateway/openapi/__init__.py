@@ -5,9 +5,9 @@
 what others serve on the same origin. ``comments`` reads descriptions from a descriptor set with source info, since
 generated modules hold none.
 
-``schema`` makes JSON Schema of messages, one for each direction, collected by ``components``. Defaults, bounds, headers
-and examples are the ``footlights.http.v1.rules`` option of fields, required members and read-only ones
-``google.api.field_behavior``. What must hold:
+``schema`` makes JSON Schema of messages, ``request_schema`` and ``answer_schema`` what differs between the directions,
+and ``components`` collects them. Defaults, bounds, headers and examples are the ``footlights.http.v1.rules`` option of
+fields, required members and read-only ones ``google.api.field_behavior``. What must hold:
 
 * Requests are closed in strict mode, and nothing is required but REQUIRED members. They do not have members that only
   answers have. A default is a hint: generators do not take the member for one that is always there.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.rpc import error_details_pb2, status_pb2
 
-from footlights.gateway.openapi.schema import AnswerSchemas, header_of
+from footlights.gateway.openapi.schema import header_of
 from footlights.gateway.routing.binding import HTTP_BODY, Binding, walk
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+    from footlights.gateway.openapi.answer_schema import AnswerSchemas
     from footlights.gateway.openapi.components import Schema
     from footlights.gateway.options import Options
 

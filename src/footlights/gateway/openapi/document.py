@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.descriptor_pb2 import FileOptions
 
+from footlights.gateway.openapi.answer_schema import AnswerSchemas
 from footlights.gateway.openapi.answers import DETAILS, OperationAnswers
 from footlights.gateway.openapi.comments import comments
 from footlights.gateway.openapi.components import Components, Schema, reachable
+from footlights.gateway.openapi.request_schema import RequestSchemas
 from footlights.gateway.openapi.requests import OperationRequests
-from footlights.gateway.openapi.schema import AnswerSchemas, RequestSchemas
 from footlights.gateway.routing.binding import Binding, routes, walk
 from footlights.http.v1 import annotations_pb2
 

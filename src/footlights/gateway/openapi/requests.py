@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.decode.headers import ENTITY_TAGS
-from footlights.gateway.openapi.schema import RequestSchemas, header_of, is_output_only, is_required, nullable
+from footlights.gateway.openapi.schema import header_of, is_output_only, is_required, nullable
 from footlights.gateway.routing.binding import Binding, walk
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
     from footlights.gateway.openapi.components import Schema
+    from footlights.gateway.openapi.request_schema import RequestSchemas
     from footlights.gateway.options import Options
 
 _MAX_DEPTH: Final = 3

@@ -1,10 +1,8 @@
-"""JSON Schema of messages: closed and optional as requests give them, open and complete as answers have them."""
+"""JSON Schema of messages: what is the same in requests and answers."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
 from google.api import field_behavior_pb2
@@ -22,16 +20,9 @@ if TYPE_CHECKING:
     from footlights.gateway.options import Options
 
 _F = FieldDescriptor
-_LONG: Final = {"type": "string", "format": "int64", "pattern": "^-?(0|[1-9][0-9]{0,17})$"}
-_UNSIGNED_LONG: Final = {"type": "string", "format": "uint64", "pattern": "^(0|[1-9][0-9]{0,18})$"}
+LONG: Final = {"type": "string", "format": "int64", "pattern": "^-?(0|[1-9][0-9]{0,17})$"}
+UNSIGNED_LONG: Final = {"type": "string", "format": "uint64", "pattern": "^(0|[1-9][0-9]{0,18})$"}
 _DURATION: Final = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]{0,10})(\.[0-9]{1,9})?s$", "examples": ["3600s"]}
-_QUERY_DURATION: Final = {
-    "type": "string", "pattern": "^(0|[1-9][0-9]{0,5})(ms|s|m|h)$", "examples": ["90s", "1h"],
-}  # fmt: skip
-_QUERY: Final[dict[str, Schema]] = {
-    "google.protobuf.Duration": _QUERY_DURATION,
-    "google.protobuf.FieldMask": {"type": "string", "description": "Paths with commas between them."},
-}
 _TIME: Final = {"type": "string", "format": "date-time", "examples": ["2026-11-23T10:15:00Z"]}
 _WELL_KNOWN: Final[dict[str, Schema]] = {
     "Timestamp": _TIME,
@@ -146,125 +137,6 @@ class Schemas(ABC):
         return self.components.refer(enum.full_name, build)
 
 
-class AnswerSchemas(Schemas):
-    """Answers: the members that the gateway always prints are required, others and new enum values may be added.
-
-    Bounds are those of requests, so an answer has none.
-    """
-
-    def scalar(self, field: FieldDescriptor) -> Schema:
-        """The schema of a scalar or enum."""
-        schema = super().scalar(field)
-        return {key: value for key, value in schema.items() if key not in ("minimum", "maximum")}
-
-    def field(self, field: FieldDescriptor) -> Schema:
-        """The schema of a member, with its comment."""
-        schema = self.whole(field)
-        if field.message_type is not None and not field.is_repeated and field.containing_oneof is None:
-            schema = nullable(schema)
-        schema |= self._about(field)
-        options = field_options(field)
-        if field_behavior_pb2.OUTPUT_ONLY in options.Extensions[field_behavior_pb2.field_behavior]:
-            schema["readOnly"] = True
-        if example := options.Extensions[annotations_pb2.rules].example:
-            schema["examples"] = [json.loads(example)]
-        return schema
-
-    def _refer(self, descriptor: Descriptor) -> Schema:
-        return self.components.refer(descriptor.full_name, lambda: self._object(descriptor))
-
-    def _object(self, descriptor: Descriptor) -> Schema:
-        schema: Schema = {"type": "object", "properties": {self.name(f): self.field(f) for f in descriptor.fields}}
-        # Members of a oneof, and optional ones, are printed only when they are set.
-        if required := [self.name(field) for field in descriptor.fields if field.containing_oneof is None]:
-            schema["required"] = required
-        return self._described(descriptor, schema)
-
-    def _enum(self, enum: EnumDescriptor) -> Schema:
-        # Generators know an enum beside a string as an enum that grows.
-        return {"anyOf": [self._known_values(enum), {"type": "string"}]}
-
-    def _long(self, *, signed: bool) -> Schema:
-        return {**(_LONG if signed else _UNSIGNED_LONG), "pattern": "^-?[0-9]+$" if signed else "^[0-9]+$"}
-
-
-class RequestSchemas(Schemas):
-    """Requests: closed in strict mode, without what only answers have, and nothing but REQUIRED members is required."""
-
-    def field(self, field: FieldDescriptor) -> Schema:
-        """The schema of a member, with its comment and its rules; null is read as unset."""
-        schema, about = self._ruled(field, self.whole(field))
-        if is_required(field):
-            return {**schema, **about}
-        if "default" in about:
-            # Beside the type itself and not around it: generators take a member with a default for one that is always
-            # there, in requests too.
-            default = about.pop("default")
-            return {"anyOf": [{**schema, "default": default}, {"type": "null"}], **about}
-        return {**nullable(schema), **about}
-
-    def parameter(self, field: FieldDescriptor) -> Schema:
-        """The schema of a parameter, with its comment and its rules."""
-        schema, about = self._ruled(field, self._text(field))
-        return {**schema, **about}
-
-    def _text(self, field: FieldDescriptor) -> Schema:
-        inner = field.message_type
-        if field.is_repeated and inner is not None and inner.GetOptions().map_entry:
-            # A bracket in a key would end the parameter's name.
-            return {"propertyNames": {"pattern": r"^[^\[\]]*$"}, **self.whole(field)}
-        if inner is None or field.is_repeated:
-            return self.whole(field)
-        if inner.full_name in _QUERY:
-            return dict(_QUERY[inner.full_name])
-        if inner.full_name.startswith("google.protobuf.") and "value" in inner.fields_by_name:
-            return self.scalar(inner.fields_by_name["value"])
-        return self.message(inner)
-
-    def _ruled(self, field: FieldDescriptor, schema: Schema) -> tuple[Schema, Schema]:
-        """The value with its bounds, and what is said beside it."""
-        options = field_options(field)
-        rules = options.Extensions[annotations_pb2.rules]
-        about = self._about(field)
-        if rules.HasField("maximum") and rules.clamp_maximum:
-            about["description"] = f"{about.get('description', '')} Values above {rules.maximum} are lowered to it."
-            about["description"] = about["description"].strip()
-        if field_behavior_pb2.INPUT_ONLY in options.Extensions[field_behavior_pb2.field_behavior]:
-            about["writeOnly"] = True
-        if rules.default_value:
-            about["default"] = json.loads(rules.default_value)
-        if rules.example:
-            about["examples"] = [json.loads(rules.example)]
-        return _bounded(schema, field, rules), about
-
-    def _refer(self, descriptor: Descriptor) -> Schema:
-        return self.components.refer(descriptor.full_name, lambda: self.whole_object(descriptor), given=True)
-
-    def whole_object(self, descriptor: Descriptor) -> Schema:
-        """The schema of a message that is not a well-known type, in place."""
-        fields = [field for field in descriptor.fields if not is_output_only(field)]
-        schema: Schema = {"type": "object", "properties": {self.name(field): self.field(field) for field in fields}}
-        if required := [self.name(field) for field in fields if is_required(field)]:
-            schema["required"] = required
-        if self._options.strict:
-            schema["additionalProperties"] = False
-        pairs = [
-            {"not": {"required": [self.name(one), self.name(other)]}}
-            for oneof in descriptor.oneofs
-            for one, other in combinations(oneof.fields, 2)
-        ]
-        if pairs:
-            schema["allOf"] = pairs
-        return self._described(descriptor, schema)
-
-    def _enum(self, enum: EnumDescriptor) -> Schema:
-        return self._known_values(enum)
-
-    def _long(self, *, signed: bool) -> Schema:
-        # Numbers are read as well, as far as JSON of others has them without loss.
-        return {**(_LONG if signed else _UNSIGNED_LONG), "type": ["string", "integer"]}
-
-
 def nullable(schema: Schema) -> Schema:
     """A schema that also allows null."""
     if not schema:
@@ -296,29 +168,3 @@ def is_output_only(field: FieldDescriptor) -> bool:
 def header_of(field: FieldDescriptor) -> str:
     """The HTTP header that also carries the field; empty where none does."""
     return str(field_options(field).Extensions[annotations_pb2.rules].header)
-
-
-def _bounded(schema: Schema, field: FieldDescriptor, rules: annotations_pb2.Rules) -> Schema:
-    """A copy of a schema with a field's bounds."""
-    schema = dict(schema)
-    target = schema
-    if schema.get("type") == "array":
-        target = schema["items"] = dict(schema["items"])
-    if rules.HasField("minimum"):
-        # Without presence, zero means unset and is allowed.
-        target["minimum"] = rules.minimum if field.has_presence or field.is_repeated else min(rules.minimum, 0)
-    if rules.HasField("maximum") and not rules.clamp_maximum:
-        target["maximum"] = rules.maximum
-    if rules.allowed_values:
-        # Without presence, the empty string means unset.
-        target["enum"] = [*rules.allowed_values, *([] if field.has_presence or field.is_repeated else [""])]
-    if rules.pattern:
-        target["pattern"] = f"^(?:{rules.pattern})$"
-    if rules.HasField("max_length"):
-        target["maxLength"] = rules.max_length
-    if field.type == _F.TYPE_STRING and not field.is_repeated and is_required(field):
-        # Without presence, the empty string means unset, and a required field must be set.
-        target.setdefault("minLength", 1)
-    if rules.HasField("max_items"):
-        schema["maxItems" if schema.get("type") == "array" else "maxProperties"] = rules.max_items
-    return schema

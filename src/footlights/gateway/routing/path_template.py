@@ -45,6 +45,8 @@ class PathTemplate:
     """Index of ``**`` in ``segments``, or -1."""
     literals: tuple[tuple[int, str], ...]
     """The segments that are not wildcards, with their indexes."""
+    singles: tuple[tuple[str, int], ...] | None
+    """The variables with their indexes, where each is one segment."""
 
     @classmethod
     def parse(cls, text: str) -> PathTemplate:
@@ -61,7 +63,9 @@ class PathTemplate:
             raise PathTemplateError(f"a template must have at most one ** (got {text!r})")
         deep = segments.index("**") if "**" in segments else -1
         literals = tuple((i, s) for i, s in enumerate(segments) if s not in ("*", "**"))
-        return cls(text, segments, variables, verb, deep, literals)
+        are_single = all(v.end - v.start == 1 for v in variables)
+        singles = tuple((v.field_path, v.start) for v in variables) if are_single else None
+        return cls(text, segments, variables, verb, deep, literals, singles)
 
     def match(self, components: list[str]) -> dict[str, str] | None:
         """The variables' values by field path, or None; ``components`` come without the verb."""
@@ -79,6 +83,8 @@ class PathTemplate:
         for index, literal in self.literals:
             if values[index] != literal:
                 return None
+        if self.singles is not None:
+            return {path: values[index] for path, index in self.singles}
         return {v.field_path: "/".join(values[v.start : v.end]) for v in self.variables}
 
     def has_gap(self, components: list[str]) -> bool:

@@ -60,7 +60,7 @@ def refuse_ended(row: SessionRow, what: str) -> None:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and cannot be {what}. Create a new one.",
             reason="SESSION_ENDED",
-            metadata={"state": row.state},
+            metadata={"session_id": row.session_id, "state": row.state},
         )
 
 
@@ -84,11 +84,15 @@ def _limits(row: SessionRow, asked: application_pb2.Limits, paths: list[str]) ->
     Raises InvalidArgument for more than is allowed.
     """
     applied, allowed = stored.limits(row), allowed_limits(row)
+    cleared = application_pb2.Limits()
     for name in limits.NAMES:
-        if "limits" in paths or f"limits.{name}" in paths:
-            applied.ClearField(name)  # type: ignore[arg-type]
-            if allowed.HasField(name):  # type: ignore[arg-type]
-                getattr(applied, name).CopyFrom(getattr(allowed, name))
+        if "limits" not in paths and f"limits.{name}" not in paths:
+            continue
+        if allowed.HasField(name):  # type: ignore[arg-type]
+            getattr(cleared, name).CopyFrom(getattr(allowed, name))
+        else:
+            cleared.unlimited.append(name)
+    limits.override(applied, cleared)
     limits.narrow(applied, asked, within=allowed, field="session.limits")
     return applied
 
@@ -98,7 +102,7 @@ def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
         raise errors.FailedPrecondition(
             f"session.priority: the session is {row.state}, and a priority counts only while it waits.",
             reason="SESSION_NOT_PENDING",
-            metadata={"field": "session.priority", "state": row.state},
+            metadata={"session_id": row.session_id, "state": row.state},
         )
     if priority > 0:
         access.require(caller, "sessions.priority", "session.priority", f"{priority} is above 0")
