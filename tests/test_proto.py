@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from footlights.v1 import error_reason_pb2, permission_pb2
@@ -130,6 +129,8 @@ EXPECTED_OF_FIELDS = {
     "page_token": "INVALID_PAGE_TOKEN",
     "request_id": "REQUEST_ID_REUSED",
 }
+
+
 def _reasons() -> set[str]:
     return {value.name for value in error_reason_pb2.DESCRIPTOR.enum_types_by_name["ErrorReason"].values}
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from footlights.cli.app import app
+from footlights.errors import InvalidArgument
 from tests.client.standin import Standin
 
 Run = Callable[..., Result]
@@ -15,7 +16,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def standin() -> Iterator[Standin]:
-    yield from Standin().serve()
+    standin = Standin()
+    standin.on("GetRelease", InvalidArgument("application", "is missing."))  # of this release: it has the RPC
+    yield from standin.serve()
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from footlights.v1 import application_pb2, node_pb2, profile_pb2, token_pb2
+from google.protobuf import message_factory
 
 from tests.cli.conftest import Run
 from tests.cli.samples import at, node
 from tests.client.standin import Standin
+from tests.client.test_client import METHODS
 
 MANIFEST = """
 application: {application: demo}
@@ -110,6 +112,93 @@ def test_releases_are_set_and_things_deleted(run: Run, standin: Standin) -> None
     assert both.exit_code == 2
 
 
+def test_a_release_is_shown_with_its_history(run: Run, standin: Standin) -> None:
+    """Newest first, with who; an unknown one is 3."""
+    change = application_pb2.Release.Change
+    history = [change(version="1.1.0", time=at(60), subject="ann"), change(version="1.0.0", time=at(3600))]
+    release = application_pb2.Release(
+        application="demo", release="production", version="1.1.0", updated_time=at(60), etag="e1", history=history
+    )
+    standin.on("GetRelease", release)
+
+    shown, as_json = (run("apps", "show-release", "demo", "production", *more) for more in ((), ("-o", "json")))
+
+    assert shown.stdout.splitlines() == [
+        "Application  demo",
+        "Release      production",
+        "Version      1.1.0",
+        "Since        2026-01-01T23:59:00Z",
+        "Etag         e1",
+        "",
+        "TIME                  VERSION  BY",
+        "2026-01-01T23:59:00Z  1.1.0    ann",
+        "2026-01-01T23:00:00Z  1.0.0    -",
+    ]
+    assert [each["version"] for each in json.loads(as_json.stdout)["history"]] == ["1.1.0", "1.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method"),
+    [
+        (("apps", "apply", "usd-viewer"), "ApplyApplication"),
+        (("apps", "set-release", "demo", "production", "1.0.0"), "SetRelease"),
+        (("apps", "delete", "demo"), "DeleteApplication"),
+        (("apps", "delete", "demo", "--version", "1.0.0"), "DeleteVersion"),
+        (("apps", "delete", "demo", "--release", "default"), "DeleteRelease"),
+        (("profiles", "set", "-f", "-"), "SetProfile"),
+        (("profiles", "delete", "big"), "DeleteProfile"),
+        (("nodes", "cordon", "gpu-1"), "CordonNode"),
+        (("nodes", "uncordon", "gpu-1"), "UncordonNode"),
+        (("nodes", "drain", "gpu-1", "--wait"), "DrainNode"),
+        (("nodes", "forget", "gpu-1"), "ForgetNode"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_dry_run_only_validates(run: Run, standin: Standin, arguments: tuple[str, ...], method: str) -> None:
+    """And says so before what it prints."""
+    answer = message_factory.GetMessageClass(METHODS[method].output_type)()
+    standin.on(method, answer)
+
+    done = run(*arguments, "--dry-run", stdin="profile: big")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "Dry run: nothing was changed. Otherwise:"
+    assert len(done.stdout.splitlines()) == 2
+    assert [request.validate_only for request in standin.requests(method)] == [True]
+
+
+def test_a_dry_run_on_a_server_that_would_do_it_is_refused(run: Run, standin: Standin) -> None:
+    """A server of the release before ignores that the call should only be checked."""
+    del standin.answers["GetRelease"]
+    standin.on("ForgetNode", node_pb2.ForgetNodeResponse())
+
+    done = run("nodes", "forget", "gpu-1", "--dry-run")
+
+    assert done.exit_code == 1
+    assert "earlier release" in done.stderr
+    assert standin.requests("ForgetNode") == []
+
+
+def test_every_page_of_a_list_is_printed(run: Run, standin: Standin) -> None:
+    """As one table, and as one answer in the API's form."""
+
+    def page(request: node_pb2.ListNodesRequest) -> node_pb2.ListNodesResponse:
+        number = int(request.page_token or 0)
+        return node_pb2.ListNodesResponse(
+            items=[node_pb2.Node(node=f"gpu-{number}")], next_page_token=str(number + 1) if number < 2 else ""
+        )
+
+    standin.on("ListNodes", page)
+
+    named = run("nodes", "list", "-o", "name", "--filter", "cordoned = true")
+    as_json = json.loads(run("nodes", "list", "-o", "json").stdout)
+
+    assert named.stdout.splitlines() == ["gpu-0", "gpu-1", "gpu-2"]
+    assert {request.filter for request in standin.requests("ListNodes")[:3]} == {"cordoned = true"}
+    assert [item["node"] for item in as_json["items"]] == ["gpu-0", "gpu-1", "gpu-2"]
+    assert as_json["next_page_token"] == ""
+
+
 def test_profiles_are_set_from_files(run: Run, standin: Standin, tmp_path: Path) -> None:
     """YAML in the form of the message, from a file or stdin; a wrong member is named."""
     file = tmp_path / "big.yaml"
@@ -139,7 +228,8 @@ def test_nodes_are_taken_out_of_use_and_back(run: Run, standin: Standin) -> None
     standin.on("ForgetNode", node_pb2.ForgetNodeResponse(ended_session_count=1))
 
     assert run("nodes", "list", "-o", "name").stdout == "gpu-1\n"
-    assert run("nodes", "cordon", "gpu-1").stdout == "gpu-1 is CORDONED, 2 sessions\n"
+    assert run("nodes", "cordon", "gpu-1", "-m", "broken fan").stdout == "gpu-1 is CORDONED, 2 sessions\n"
+    assert standin.requests("CordonNode")[0].message == "broken fan"
     assert run("nodes", "uncordon", "gpu-1").stdout == "gpu-1 is READY\n"
     assert run("nodes", "forget", "gpu-1", "--yes").stdout == "gpu-1 is forgotten; 1 session ended\n"
     assert json.loads(run("nodes", "show", "gpu-1", "-o", "json").stdout)["devices"][0]["uuid"] == "GPU-1"
@@ -165,7 +255,7 @@ def test_drain_waits_until_the_node_is_empty(run: Run, standin: Standin) -> None
     standin.on("DrainNode", node(state=node_pb2.Node.DRAINING, session_count=2))
     standin.on("GetNode", lambda _: node(state=node_pb2.Node.DRAINED, session_count=next(left)))
 
-    done = run("nodes", "drain", "gpu-1", "--deadline", "10m", "--wait")
+    done = run("nodes", "drain", "gpu-1", "--deadline", "10m", "--message", "new disk", "--wait")
     at_once = run("nodes", "drain", "gpu-1", "--deadline", "0")
     without = run("nodes", "drain", "gpu-1")
     late = run("nodes", "drain", "gpu-1", "--wait", "--timeout", "0")
@@ -175,8 +265,9 @@ def test_drain_waits_until_the_node_is_empty(run: Run, standin: Standin) -> None
     assert [what for what, _ in said] == ["gpu-1: 2 sessions left", "gpu-1: 1 session left"]
     assert all(when.startswith("9m") or when == "10m" for _, when in said)
     requests = standin.requests("DrainNode")
-    assert [request.deadline.seconds for request in requests[:2]] == [600, 0]
-    assert [request.HasField("deadline") for request in requests] == [True, True, False, False]
+    assert [request.drain_timeout.seconds for request in requests[:2]] == [600, 0]
+    assert [request.HasField("drain_timeout") for request in requests] == [True, True, False, False]
+    assert [request.message for request in requests] == ["new disk", "", "", ""]
     assert (at_once.exit_code, without.exit_code, late.exit_code) == (0, 0, 124)
 
 

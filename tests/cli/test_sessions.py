@@ -13,9 +13,12 @@ from footlights.v1 import session_pb2
 from google.protobuf.json_format import MessageToDict
 
 from footlights.errors import (
+    Conflict,
+    Error,
     Exhausted,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     PermissionDenied,
     Reason,
     Unauthenticated,
@@ -23,7 +26,7 @@ from footlights.errors import (
 )
 from tests.cli.conftest import Run
 from tests.cli.samples import S, milestones, pending, session
-from tests.client.standin import Standin
+from tests.client.standin import Frame, Standin, frame, frames
 
 
 def test_create_sends_what_it_was_told(run: Run, standin: Standin) -> None:
@@ -65,13 +68,9 @@ def test_waiting_shows_each_step_once_and_ends_ready(run: Run, standin: Standin)
     steps = milestones((S.Milestone.QUEUED, 0), (S.Milestone.PLACED, 1.5), (S.Milestone.APPLICATION_READY, 3))
     standin.on("CreateSession", pending("s-1"))
     standin.on(
-        "WatchSession",
-        lambda _: iter(
-            [
-                pending("s-1", 1),
-                session(S.STARTING, revision=2, timeline=steps[:2]),
-                session(revision=3, timeline=steps),
-            ]
+        "FollowSessions",
+        frames(
+            pending("s-1", 1), session(S.STARTING, revision=2, timeline=steps[:2]), session(revision=3, timeline=steps)
         ),
     )
 
@@ -91,7 +90,7 @@ def test_waiting_for_a_session_that_fails_is_6(run: Run, standin: Standin) -> No
     """The line says how it ended."""
     standin.on("CreateSession", session(S.STARTING))
     failed = session(S.FAILED, revision=2, end_reason=S.CRASHED, status_message="exit status 3")
-    standin.on("WatchSession", lambda _: iter([failed]))
+    standin.on("FollowSessions", frames(failed))
 
     done = run("sessions", "create", "usd-viewer", "--wait")
 
@@ -104,7 +103,7 @@ def test_a_program_that_waited_learns_which_session_failed(run: Run, standin: St
     """With ``-o`` the session is on stdout also where waiting ended otherwise, and the exit code stays."""
     failed = session(S.FAILED, revision=2, end_reason=S.CRASHED, status_message="exit status 3")
     standin.on("CreateSession", session(S.STARTING))
-    standin.on("WatchSession", lambda _: iter([failed]))
+    standin.on("FollowSessions", frames(failed))
     standin.on("GetSession", failed)
 
     done = run("sessions", "create", "usd-viewer", "--wait", "-o", form)
@@ -117,12 +116,12 @@ def test_a_program_that_waited_learns_which_session_failed(run: Run, standin: St
 def test_waiting_too_long_is_124(run: Run, standin: Standin) -> None:
     """The line names the session, which goes on."""
 
-    def forever(_: Any) -> Iterator[S]:
-        yield pending("s-1")
+    def forever(_: Any) -> Iterator[Frame]:
+        yield frame(pending("s-1"))
         standin.stopping.wait(10)
 
     standin.on("CreateSession", pending("s-1"))
-    standin.on("WatchSession", forever)
+    standin.on("FollowSessions", forever)
 
     done = run("sessions", "create", "usd-viewer", "--wait", "--timeout", "2s")
     standin.stopping.set()
@@ -211,16 +210,73 @@ def test_list_stops_at_its_limit_and_says_so(run: Run, standin: Standin) -> None
     assert "More than 1 sessions match" in done.stderr
 
 
-def test_list_all_asks_for_every_state(run: Run, standin: Standin) -> None:
-    """History needs the states named; an unknown one is refused here with what there is."""
+def test_list_asks_for_expressions_orders_and_what_has_ended(run: Run, standin: Standin) -> None:
+    """As they are written; --all is the other word for --ended. An unknown state is refused here with what there is."""
     standin.on("ListSessions", session_pb2.ListSessionsResponse())
 
+    run("sessions", "list", "--filter", 'end_reason = "CRASHED"', "--order", "ended_time desc", "--ended")
     run("sessions", "list", "--all")
     wrong = run("sessions", "list", "--state", "RUNNING")
 
-    assert len(standin.requests("ListSessions")[0].state) == 7
+    first, second = standin.requests("ListSessions")
+    assert (first.filter, first.order_by, first.include_ended) == ('end_reason = "CRASHED"', "ended_time desc", True)
+    assert (second.include_ended, list(second.state)) == (True, [])
     assert wrong.exit_code == 2
     assert "unknown state 'RUNNING'; choose from PENDING" in wrong.stderr
+
+
+def test_update_changes_what_it_names(run: Run, standin: Standin) -> None:
+    """Each option is a path of the mask; a label that is removed is named and absent; the etag is passed on."""
+    standin.on("UpdateSession", session(labels={"team": "b"}, etag="e2"))
+
+    done = run(
+        *("sessions", "update", "s-1", "--label", "team=b", "--label", "a.b=c", "--remove-label", "old"),
+        *("--priority", "0", "--max-duration", "2h", "--idle-timeout", "10m", "--if-match", "e1"),
+    )
+
+    assert done.exit_code == 0
+    assert "Etag         e2" in done.stdout.splitlines()
+    (request,) = standin.requests("UpdateSession")
+    assert list(request.update_mask.paths) == [
+        *("labels.`a.b`", "labels.`team`", "labels.`old`", "priority", "limits.max_duration", "limits.idle_timeout"),
+    ]
+    assert MessageToDict(request.session, preserving_proto_field_name=True) == {
+        "session_id": "s-1",
+        "labels": {"team": "b", "a.b": "c"},
+        "limits": {"max_duration": "7200s", "idle_timeout": "600s"},
+    }
+    assert (request.etag, request.validate_only) == ("e1", False)
+
+
+def test_a_session_that_has_changed_meanwhile_is_not_updated(run: Run, standin: Standin) -> None:
+    """The server's own words, and 1."""
+    standin.on("UpdateSession", Conflict("It has changed. Read it again.", reason=Reason.ETAG_MISMATCH))
+
+    done = run("sessions", "update", "s-1", "--priority", "3", "--if-match", "e1")
+
+    assert (done.exit_code, done.stderr) == (1, "error: It has changed. Read it again.\n")
+
+
+def test_a_dry_run_says_that_nothing_was_changed(run: Run, standin: Standin) -> None:
+    """It only validates, waits for nothing, and its word does not mix with what programs read."""
+    standin.on("CreateSession", session(S.PENDING))
+    standin.on("UpdateSession", session())
+    standin.on("ExtendSession", session())
+    standin.on("TerminateSession", session_pb2.TerminateSessionResponse())
+    word = "Dry run: nothing was changed."
+
+    created = run("sessions", "create", "usd-viewer", "--wait", "--dry-run")
+    updated = run("sessions", "update", "s-1", "--priority", "3", "--dry-run", "-o", "json")
+    extended = run("sessions", "extend", "s-1", "--by", "1h", "--dry-run", "-o", "name")
+    ended = run("sessions", "terminate", "s-1", "--wait", "--dry-run")
+
+    assert [done.exit_code for done in (created, updated, extended, ended)] == [0, 0, 0, 0]
+    assert created.stdout.startswith(word)
+    assert ended.stdout.startswith(word)
+    assert (json.loads(updated.stdout)["session_id"], extended.stdout) == ("s-1", "s-1\n")
+    assert all(done.stderr.startswith(word) for done in (updated, extended))
+    for method in ("CreateSession", "UpdateSession", "ExtendSession", "TerminateSession"):
+        assert [request.validate_only for request in standin.requests(method)] == [True]
 
 
 def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
@@ -236,13 +292,14 @@ def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
 
 
 def test_watch_prints_every_change_until_the_end(run: Run, standin: Standin) -> None:
-    """A line a change; as JSON one object a line."""
-    changes = [
+    """A line a change; as JSON one object a line. Marks without a session are not shown."""
+    changes: list[S | Frame] = [
         pending("s-1", 1),
+        Frame(change=Frame.SYNCED, cursor="c"),
         session(S.READY, revision=2),
         session(S.TERMINATED, revision=3, end_reason=S.COMPLETED),
     ]
-    standin.on("WatchSession", lambda _: iter(changes))
+    standin.on("FollowSessions", frames(*changes))
 
     plain, as_json = run("sessions", "watch", "s-1"), run("sessions", "watch", "s-1", "-o", "json")
 
@@ -254,10 +311,39 @@ def test_watch_prints_every_change_until_the_end(run: Run, standin: Standin) -> 
     assert [json.loads(line)["state"] for line in as_json.stdout.splitlines()] == ["PENDING", "READY", "TERMINATED"]
 
 
+def test_watch_of_a_filter_says_what_no_longer_matches(run: Run, standin: Standin) -> None:
+    """And that it had to start over where the server could not go on; another error ends it as ever."""
+    removed = Frame(change=Frame.REMOVED, session=S(session_id="s-1"), cursor="c9")
+    script: Iterator[Error | list[Frame]] = iter(
+        [
+            [frame(session()), removed],
+            OutOfRange("gone", reason=Reason.CURSOR_GONE),
+            [frame(session())],
+            NotFound("no more"),
+        ]
+    )
+
+    def answer(_: Any) -> Iterator[Frame]:
+        told = next(script)
+        if isinstance(told, Error):
+            raise told
+        yield from told
+        raise Unavailable("restarting")
+
+    standin.on("FollowSessions", answer)
+
+    done = run("sessions", "watch", "--filter", "priority > 3")
+
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["READY", "REMOVED", "READY"]
+    assert "printed again" in done.stderr
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (3, "error: no more")
+    assert {request.filter for request in standin.requests("FollowSessions")} == {"priority > 3"}
+
+
 def test_terminate_waits_until_the_device_is_free(run: Run, standin: Standin) -> None:
     """Several at once; with --wait each is waited for."""
     standin.on("TerminateSession", session_pb2.TerminateSessionResponse(status="deleted"))
-    standin.on("WatchSession", lambda _: iter([session(S.TERMINATING), session(S.TERMINATED, revision=2)]))
+    standin.on("FollowSessions", frames(session(S.TERMINATING), session(S.TERMINATED, revision=2)))
 
     done = run("sessions", "terminate", "s-1", "s-2", "--wait")
 
@@ -305,6 +391,8 @@ def test_extend_and_connect_and_explain(run: Run, standin: Standin) -> None:
         ("sessions", "create", "a", "--max-duration", "soon"),
         ("sessions", "create", "a", "--stage", "/a", "--arg", "usd_stage_uri=/b"),
         ("sessions", "list", "-o", "xml"),
+        ("sessions", "update", "s"),
+        ("sessions", "update", "s", "--label", "a=b", "--remove-label", "a"),
         ("sessions", "frobnicate"),
         ("sessions", "show", "s", "--token-file", "/nonexistent", "--token", ""),
     ],

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.samples import S, milestones, pending, session
-from tests.client.standin import Standin
+from tests.client.standin import Frame, Standin, frame, frames
 
 FOOTLIGHTS = (sys.executable, "-m", "footlights.cli")
 
@@ -61,7 +61,7 @@ def test_waiting_is_a_live_line_on_stderr(standin: Standin) -> None:
         session(revision=3, timeline=steps),
     ]
     standin.on("CreateSession", pending("s-1"))
-    standin.on("WatchSession", lambda _: iter(changes))
+    standin.on("FollowSessions", frames(*changes))
 
     code, shown, out = on_terminal(
         ["sessions", "create", "usd-viewer", "--wait", "-o", "name"], "stderr", environ(standin)
@@ -90,13 +90,13 @@ def test_an_interrupted_wait_is_130_and_says_that_the_session_goes_on(standin: S
     """Ctrl-C ends the waiting, not the session."""
     watched = threading.Event()
 
-    def forever(_: Any) -> Iterator[S]:
-        yield session(S.STARTING, timeline=milestones((S.Milestone.QUEUED, 0)))
+    def forever(_: Any) -> Iterator[Frame]:
+        yield frame(session(S.STARTING, timeline=milestones((S.Milestone.QUEUED, 0))))
         watched.set()
         standin.stopping.wait(30)
 
     standin.on("CreateSession", pending("s-1"))
-    standin.on("WatchSession", forever)
+    standin.on("FollowSessions", forever)
     process = subprocess.Popen(
         [*FOOTLIGHTS, "sessions", "create", "usd-viewer", "--wait"],
         env=environ(standin),

@@ -19,6 +19,17 @@ from footlights.status import to_status
 
 FILES = (application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2)
 Answer = Callable[[Any], Any]
+Frame = session_pb2.FollowSessionsResponse
+
+
+def frame(session: session_pb2.Session, cursor: str = "") -> Frame:
+    """The frame of a watch that tells of a session; its cursor is made from the revision."""
+    return Frame(change=Frame.SET, session=session, cursor=cursor or f"c{session.revision}")
+
+
+def frames(*told: session_pb2.Session | Frame) -> Answer:
+    """The answer of FollowSessions that tells of sessions, and ends."""
+    return lambda _: iter([each if isinstance(each, Frame) else frame(each) for each in told])
 
 
 @dataclass

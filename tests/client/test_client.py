@@ -6,25 +6,19 @@ The modules `client`, `connection`, `errors`, `sessions`, `applications` and `fl
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
 from typing import Any
 
 import pytest
-from footlights.v1 import application_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 from google.protobuf import message_factory
 
-from footlights.client import Client, DeadlineExceeded, SessionOver
+from footlights.client import Client, DeadlineExceeded
 from footlights.errors import (
     BY_CODE,
-    Conflict,
     Error,
-    FailedPrecondition,
     InvalidArgument,
     NotFound,
-    Reason,
-    Unauthenticated,
     Unavailable,
 )
 from tests.client.standin import FILES, Standin
@@ -47,45 +41,51 @@ def session(state: S.State.ValueType, revision: int, **members: Any) -> S:
     return S(session_id="s1", state=state, revision=revision, **members)
 
 
-CALLS: list[tuple[str, Callable[[Client], Any]]] = [
-    ("ListSessions", lambda c: c.sessions.list()),
-    ("CreateSession", lambda c: c.sessions.create(session_pb2.CreateSessionRequest(application="a"))),
-    ("TerminateSession", lambda c: c.sessions.terminate("s1")),
-    ("GetSession", lambda c: c.sessions.get("s1")),
-    ("ConnectSession", lambda c: c.sessions.connect("s1")),
-    ("ExtendSession", lambda c: c.sessions.extend("s1", 60)),
-    ("GetSessionLog", lambda c: c.sessions.log("s1")),
-    ("ExplainPlacement", lambda c: c.sessions.explain(session_pb2.ExplainPlacementRequest(application="a"))),
-    ("ListApplications", lambda c: c.applications.list()),
-    ("GetApplication", lambda c: c.applications.get("a")),
-    ("ApplyApplication", lambda c: c.applications.apply(application_pb2.ApplyApplicationRequest())),
-    ("DeleteApplication", lambda c: c.applications.delete("a")),
-    ("ListVersions", lambda c: c.applications.list_versions("a")),
-    ("GetVersion", lambda c: c.applications.get_version("a", "1.0.0")),
-    ("CreateVersion", lambda c: c.applications.create_version("a", application_pb2.Version(version="1.0.0"))),
-    ("DeleteVersion", lambda c: c.applications.delete_version("a", "1.0.0")),
-    ("ListReleases", lambda c: c.applications.list_releases("a")),
-    ("SetRelease", lambda c: c.applications.set_release("a", "default", "1.0.0")),
-    ("DeleteRelease", lambda c: c.applications.delete_release("a", "default")),
-    ("ListProfiles", lambda c: c.profiles.list()),
-    ("GetProfile", lambda c: c.profiles.get("p")),
-    ("SetProfile", lambda c: c.profiles.set(profile_pb2.Profile(profile="p"))),
-    ("DeleteProfile", lambda c: c.profiles.delete("p")),
-    ("ListNodes", lambda c: c.nodes.list()),
-    ("GetNode", lambda c: c.nodes.get("n")),
-    ("CordonNode", lambda c: c.nodes.cordon("n")),
-    ("UncordonNode", lambda c: c.nodes.uncordon("n")),
-    ("DrainNode", lambda c: c.nodes.drain("n")),
-    ("ForgetNode", lambda c: c.nodes.forget("n")),
-    ("CreateToken", lambda c: c.tokens.create(token_pb2.CreateTokenRequest(subject="ada"))),
-    ("ListTokens", lambda c: c.tokens.list()),
-    ("RevokeToken", lambda c: c.tokens.revoke("t")),
-    ("GetCaller", lambda c: c.tokens.caller()),
+CALLS: list[tuple[str, Callable[..., Any]]] = [
+    ("ListSessions", lambda c, **o: c.sessions.list(**o)),
+    ("CreateSession", lambda c, **o: c.sessions.create(session_pb2.CreateSessionRequest(application="a"), **o)),
+    ("UpdateSession", lambda c, **o: c.sessions.update(S(session_id="s1", priority=3), **o)),
+    ("TerminateSession", lambda c, **o: c.sessions.terminate("s1", **o)),
+    ("GetSession", lambda c, **o: c.sessions.get("s1", **o)),
+    ("ConnectSession", lambda c, **o: c.sessions.connect("s1", **o)),
+    ("ExtendSession", lambda c, **o: c.sessions.extend("s1", 60, **o)),
+    ("GetSessionLog", lambda c, **o: c.sessions.log("s1", **o)),
+    ("ExplainPlacement", lambda c, **o: c.sessions.explain(session_pb2.ExplainPlacementRequest(application="a"), **o)),
+    ("ListApplications", lambda c, **o: c.applications.list(**o)),
+    ("GetApplication", lambda c, **o: c.applications.get("a", **o)),
+    ("ApplyApplication", lambda c, **o: c.applications.apply(application_pb2.ApplyApplicationRequest(), **o)),
+    ("DeleteApplication", lambda c, **o: c.applications.delete("a", **o)),
+    ("ListVersions", lambda c, **o: c.applications.list_versions("a", **o)),
+    ("GetVersion", lambda c, **o: c.applications.get_version("a", "1.0.0", **o)),
+    ("CreateVersion", lambda c, **o: c.applications.create_version("a", application_pb2.Version(version="1"), **o)),
+    ("DeleteVersion", lambda c, **o: c.applications.delete_version("a", "1.0.0", **o)),
+    ("ListReleases", lambda c, **o: c.applications.list_releases("a", **o)),
+    ("GetRelease", lambda c, **o: c.applications.get_release("a", "default", **o)),
+    ("SetRelease", lambda c, **o: c.applications.set_release("a", "default", "1.0.0", **o)),
+    ("UpdateRelease", lambda c, **o: c.applications.update_release(application_pb2.Release(application="a"), **o)),
+    ("DeleteRelease", lambda c, **o: c.applications.delete_release("a", "default", **o)),
+    ("ListProfiles", lambda c, **o: c.profiles.list(**o)),
+    ("GetProfile", lambda c, **o: c.profiles.get("p", **o)),
+    ("SetProfile", lambda c, **o: c.profiles.set(profile_pb2.Profile(profile="p"), **o)),
+    ("UpdateProfile", lambda c, **o: c.profiles.update(profile_pb2.Profile(profile="p"), **o)),
+    ("DeleteProfile", lambda c, **o: c.profiles.delete("p", **o)),
+    ("ListNodes", lambda c, **o: c.nodes.list(**o)),
+    ("GetNode", lambda c, **o: c.nodes.get("n", **o)),
+    ("CordonNode", lambda c, **o: c.nodes.cordon("n", **o)),
+    ("UncordonNode", lambda c, **o: c.nodes.uncordon("n", **o)),
+    ("DrainNode", lambda c, **o: c.nodes.drain("n", **o)),
+    ("UpdateNode", lambda c, **o: c.nodes.update(node_pb2.Node(node="n"), **o)),
+    ("ForgetNode", lambda c, **o: c.nodes.forget("n", **o)),
+    ("CreateToken", lambda c, **o: c.tokens.create(token_pb2.CreateTokenRequest(subject="ada"), **o)),
+    ("ListTokens", lambda c, **o: c.tokens.list(**o)),
+    ("RevokeToken", lambda c, **o: c.tokens.revoke("t", **o)),
+    ("GetCaller", lambda c, **o: c.tokens.caller(**o)),
 ]
-STREAMS = {"WatchSession", "WatchSessions", "TailSessionLog"}
+STREAMS = {"WatchSession", "WatchSessions", "FollowSessions", "TailSessionLog"}
 METHODS = {
     method.name: method for file in FILES for s in file.DESCRIPTOR.services_by_name.values() for method in s.methods
 }
+OPTIONS: dict[str, Any] = {"request_id": "r1", "validate_only": True, "etag": "e1"}
 
 
 def answer_of(method: str) -> Any:
@@ -99,7 +99,7 @@ def test_every_rpc_of_the_api_has_a_method() -> None:
 
 @pytest.mark.parametrize(("method", "call"), CALLS, ids=[name for name, _ in CALLS])
 async def test_a_call_carries_token_and_deadline_and_gives_the_answer(
-    standin: Standin, client: Client, method: str, call: Callable[[Client], Any]
+    standin: Standin, client: Client, method: str, call: Callable[..., Any]
 ) -> None:
     """Each method calls its own RPC, with the token and a deadline, and returns the API's message."""
     standin.on(method, answer_of(method))
@@ -111,6 +111,26 @@ async def test_a_call_carries_token_and_deadline_and_gives_the_answer(
     assert (seen.method, seen.authorization) == (method, "Bearer fl_secret")
     assert seen.seconds_left is not None
     assert 20 < seen.seconds_left < 32
+
+
+@pytest.mark.parametrize(("method", "call"), CALLS, ids=[name for name, _ in CALLS])
+async def test_options_of_writes_have_one_form(
+    standin: Standin, client: Client, method: str, call: Callable[..., Any]
+) -> None:
+    """What the API has for a write is a keyword of the method, and replaces what the request says; others have none."""
+    fields = METHODS[method].input_type.fields_by_name
+    given = {name: value for name, value in OPTIONS.items() if name in fields}
+    standin.on("GetRelease", NotFound("no"))
+    standin.on(method, answer_of(method))
+
+    await call(client, timeout_s=5, **given)
+    for name in OPTIONS.keys() - given.keys():
+        with pytest.raises(AttributeError, match=name):
+            await call(client, **{name: OPTIONS[name]})
+
+    request = standin.requests(method)[-1]
+    assert {name: getattr(request, name) for name in given} == given
+    assert len([each for each in standin.calls if each.method == method]) == 1
 
 
 @pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.__name__)
@@ -126,6 +146,40 @@ async def test_the_servers_error_is_raised_here(standin: Standin, client: Client
     error = caught.value
     facts = (type(error), error.message, error.reason, error.metadata, error.retry_after_s)
     assert facts == (kind, "Node n is gone.", "OF_A_NEWER_SERVER", {"node": "n"}, 1.5)
+
+
+async def test_an_update_names_what_it_changes(standin: Standin, client: Client) -> None:
+    """The paths are the mask; a member that is named and absent is sent as absent, to be cleared."""
+    for method in ("UpdateSession", "UpdateRelease", "UpdateProfile", "UpdateNode"):
+        standin.on(method, answer_of(method))
+
+    await client.sessions.update(S(session_id="s1", labels={"team": "b"}), ["labels.team", "limits.max_duration"])
+    await client.applications.update_release(application_pb2.Release(application="a", release="r", version="2"))
+    await client.profiles.update(profile_pb2.Profile(profile="p"), ["needs"])
+    await client.nodes.update(node_pb2.Node(node="n"), ["scheduling.message"])
+
+    (request,) = standin.requests("UpdateSession")
+    assert list(request.update_mask.paths) == ["labels.team", "limits.max_duration"]
+    assert (dict(request.session.labels), request.session.HasField("limits")) == ({"team": "b"}, False)
+    assert not standin.requests("UpdateRelease")[0].update_mask.paths
+    assert list(standin.requests("UpdateProfile")[0].update_mask.paths) == ["needs"]
+    assert list(standin.requests("UpdateNode")[0].update_mask.paths) == ["scheduling.message"]
+
+
+async def test_operators_say_why_and_for_how_long(standin: Standin, client: Client) -> None:
+    """The message of cordon and drain, and the time that sessions have; none is not the same as 0."""
+    standin.on("GetRelease", NotFound("no"))
+    standin.on("CordonNode", node_pb2.Node())
+    standin.on("DrainNode", node_pb2.Node())
+
+    await client.nodes.cordon("n", message="new driver")
+    await client.nodes.drain("n", message="new disk")
+    await client.nodes.drain("n", 0)
+
+    assert standin.requests("CordonNode")[0].message == "new driver"
+    unlimited, at_once = standin.requests("DrainNode")
+    assert (unlimited.message, unlimited.HasField("drain_timeout")) == ("new disk", False)
+    assert (at_once.HasField("drain_timeout"), at_once.HasField("deadline")) == (True, False)
 
 
 async def test_an_invalid_argument_names_its_field_here_too(standin: Standin, client: Client) -> None:
@@ -156,92 +210,6 @@ async def test_a_late_answer_is_a_deadline(standin: Standin, client: Client) -> 
     standin.stopping.set()
 
 
-async def test_waiting_sees_every_step_until_ready(standin: Standin, client: Client) -> None:
-    """wait_ready follows the watch and returns the session that can be connected to."""
-    standin.on(
-        "WatchSession", lambda _: iter([session(S.PENDING, 1), session(S.STARTING, 2), session(S.READY, 3, node="n")])
-    )
-    steps: list[int] = []
-
-    ready = await client.sessions.wait_ready("s1", timeout_s=5, on_change=lambda s: steps.append(s.revision))
-
-    assert (ready.node, steps) == ("n", [1, 2, 3])
-
-
-@pytest.mark.parametrize("state", [S.TERMINATING, S.TERMINATED, S.FAILED])
-async def test_waiting_for_a_session_that_ends_instead_says_how(
-    standin: Standin, client: Client, state: S.State.ValueType
-) -> None:
-    """SessionOver carries the session, and its message the state, the reason and what the server said."""
-    over = session(state, 2, end_reason=S.CRASHED, status_message="exit 3")
-    standin.on("WatchSession", lambda _: iter([session(S.STARTING, 1), over]))
-
-    with pytest.raises(SessionOver) as caught:
-        await client.sessions.wait_ready("s1", timeout_s=5)
-
-    assert caught.value.session.end_reason == S.CRASHED
-    assert "CRASHED" in caught.value.message
-    assert "exit 3" in caught.value.message
-
-
-async def test_waiting_ends_at_its_deadline(standin: Standin, client: Client) -> None:
-    """The refusal names the state it is still in."""
-
-    def forever(_: Any) -> Iterator[S]:
-        yield session(S.PENDING, 1)
-        standin.stopping.wait(5)
-
-    standin.on("WatchSession", forever)
-
-    with pytest.raises(DeadlineExceeded) as caught:
-        await client.sessions.wait_ready("s1", timeout_s=1.5)
-    standin.stopping.set()
-
-    assert "PENDING" in caught.value.message
-    assert caught.value.reason == "WAIT_TIMEOUT"
-
-
-async def test_waiting_for_the_end_passes_terminating(standin: Standin, client: Client) -> None:
-    """wait_ended returns when the device is free, not when the end was asked for."""
-    standin.on("WatchSession", lambda _: iter([session(S.TERMINATING, 1), session(S.TERMINATED, 2)]))
-
-    assert (await client.sessions.wait_ended("s1", timeout_s=5)).state == S.TERMINATED
-
-
-async def test_a_watch_survives_a_lost_connection(standin: Standin, client: Client) -> None:
-    """It goes on from the last revision, drops the overlap, and follows on after a clean end too."""
-    first = [session(S.PENDING, 4), session(S.STARTING, 5)]
-    rounds = itertools.count()
-
-    def answer(_: Any) -> Iterator[S]:
-        turn = next(rounds)
-        if turn == 0:
-            yield from first
-            raise Unavailable("restarting")
-        if turn == 1:
-            yield session(S.STARTING, 5)
-            return
-        yield session(S.READY, 6)
-        yield session(S.TERMINATED, 7)
-
-    standin.on("WatchSession", answer)
-
-    async with asyncio.timeout(10), aclosing(client.sessions.watch("s1")) as changes:
-        seen = [change.revision async for change in changes]
-
-    assert seen == [4, 5, 6, 7]
-    assert [request.after_revision for request in standin.requests("WatchSession")] == [0, 5, 5]
-
-
-async def test_a_watch_of_what_is_not_there_fails_at_once(standin: Standin, client: Client) -> None:
-    """NOT_FOUND, a bad token and a server that does not answer are raised: only a watch that ran is resumed."""
-    for error in (NotFound("no"), Unauthenticated("no"), Unavailable("no"), Conflict("no")):
-        standin.on("WatchSession", error)
-        with pytest.raises(type(error)):
-            async for _ in client.sessions.watch("s1"):
-                pass
-
-
 async def test_a_log_is_followed_line_by_line(standin: Standin, client: Client) -> None:
     """tail_log yields what is written, and asks for as many lines as it was told."""
     parts = [session_pb2.SessionLog(lines=["a", "b"]), session_pb2.SessionLog(lines=["c"])]
@@ -251,19 +219,3 @@ async def test_a_log_is_followed_line_by_line(standin: Standin, client: Client) 
 
     assert lines == ["a", "b", "c"]
     assert standin.requests("TailSessionLog")[0].tail_lines == 7
-
-
-async def test_connecting_watches_a_session_instead_of_retrying(standin: Standin, client: Client) -> None:
-    """A session that is not ready is refused once; with a time to wait the client watches it, then connects once."""
-    refusal = FailedPrecondition("The session is STARTING.", reason=Reason.SESSION_NOT_READY)
-    standin.on("ConnectSession", refusal)
-    with pytest.raises(FailedPrecondition) as refused:
-        await client.sessions.connect("s1")
-    assert refused.value.reason == "SESSION_NOT_READY"
-    assert len(standin.requests("ConnectSession")) == 1
-
-    standin.on("ConnectSession", session_pb2.ConnectSessionResponse(token="grant"))
-    standin.on("WatchSession", lambda _: iter([session(S.STARTING, 1), session(S.READY, 2)]))
-
-    assert (await client.sessions.connect("s1", wait_s=10)).token == "grant"
-    assert len(standin.requests("ConnectSession")) == 2

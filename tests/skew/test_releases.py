@@ -15,15 +15,14 @@ from typing import Any
 
 import pytest
 from footlights.v1 import session_pb2
-from footlights.v1.session_pb2_grpc import StreamingServiceStub
 
-from footlights.client import ServerTooOld
-from footlights.client.connection import Connection
+from footlights.client import Client, ServerTooOld
 from tests.system.stack import Stack
 from tests.system.test_upgrade import take
 
 pytestmark = pytest.mark.timeout(300)
 
+S = session_pb2.Session
 PROGRAM = Path(__file__).with_name("sdk_program.py")
 SEEN = {
     "applications": ["sdk"],
@@ -101,11 +100,16 @@ async def test_this_sdk_works_with_the_server_of_the_release_before(tmp_path: Pa
     async with Stack(tmp_path / "stack", environment=released) as stack:
         await stack.start_agent(environment=released)
         assert json.loads(await run(None, str(PROGRAM), stack.grpc, stack.token)) == SEEN
-        connection = Connection(stack.grpc, stack.token, None)
-        update = StreamingServiceStub(connection.channel).UpdateSession
-        with pytest.raises(ServerTooOld, match="earlier release") as refused:
-            await connection.call(update, session_pb2.UpdateSessionRequest(), session_pb2.Session, 10)
-        await connection.close()
+        async with Client.connect(stack.grpc, stack.token) as client:
+            made = await client.sessions.create(session_pb2.CreateSessionRequest(application="sdk"))
+            with pytest.raises(ServerTooOld, match="earlier release") as refused:
+                await client.sessions.update(session_pb2.Session(session_id=made.session_id, priority=1))
+            with pytest.raises(ServerTooOld, match="would ignore validate_only"):
+                await client.sessions.terminate(made.session_id, validate_only=True)
+            await client.nodes.drain("node-a", 0)
+            assert (await client.sessions.wait_ended(made.session_id, timeout_s=60)).end_reason == S.DRAINED
+            ended = client.sessions.iterate(session_pb2.ListSessionsRequest(include_ended=True))
+            assert made.session_id in [session.session_id async for session in ended]
         assert refused.value.reason == "SERVER_TOO_OLD"
 
 

@@ -329,9 +329,11 @@ async def test_killing_who_places_loses_nothing(fleet: ReplicaSet) -> None:
 
     async def watch() -> None:
         async with Client.connect(f"ipv4:{addresses}", fleet.token) as client:
-            async for session in client.sessions.watch_all():
-                assert session.revision >= last.setdefault(session.session_id, session).revision
-                last[session.session_id] = session
+            async for frame in client.sessions.follow():
+                session = frame.session
+                if frame.change == session_pb2.FollowSessionsResponse.SET:
+                    assert session.revision >= last.setdefault(session.session_id, session).revision
+                    last[session.session_id] = session
 
     watching = asyncio.create_task(watch())
     try:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -20,9 +20,14 @@ from footlights.ids import is_loopback
 
 if TYPE_CHECKING:
     from footlights.client import Client
+    from footlights.client.pages import Items
 
+_AnswerT = TypeVar("_AnswerT", bound=Any)
 Body = Callable[..., Coroutine[Any, Any, None]]
 """The body of a command."""
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")]
+"""The option of commands that write."""
 
 _PANEL: Final = "Connection and output"
 
@@ -186,6 +191,17 @@ def pairs(option: str, texts: list[str]) -> dict[str, str]:
         if not separator or not key:
             raise InvalidArgument(f"--{option}", f"must be KEY=VALUE (got {text!r}).")
         found[key] = value
+    return found
+
+
+async def whole(items: Items[_AnswerT, Any], most: int | None = None) -> _AnswerT:
+    """Return a list as one answer: the first page, with the items of all pages, until there are ``most``."""
+    pages = [page async for page in items.pages(most)]
+    answer: Any = pages[0]
+    for page in pages[1:]:
+        answer.items.extend(page.items)
+    answer.next_page_token = pages[-1].next_page_token
+    found: _AnswerT = answer
     return found
 
 

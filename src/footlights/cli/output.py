@@ -37,8 +37,12 @@ class Output(StrEnum):
     NAME = "name"
 
 
-def emit(output: Output, message: Message, names: Iterable[str], table: Iterable[str]) -> None:
-    """Print an answer."""
+def emit(
+    output: Output, message: Message, names: Iterable[str], table: Iterable[str], *, dry_run: bool = False
+) -> None:
+    """Print an answer; that of a dry run after the word that it is one."""
+    if dry_run:
+        typer.echo("Dry run: nothing was changed. Otherwise:", err=output is not Output.TABLE)
     if output is Output.JSON:
         typer.echo(json.dumps(plain(message), indent=2, ensure_ascii=False))
     elif output is Output.YAML:

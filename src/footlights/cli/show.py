@@ -91,6 +91,7 @@ def session_details(session: session_pb2.Session) -> list[str]:
             *limits(session),
             ("Launches", str(session.launch_count) if session.launch_count > 1 else ""),
             ("Request id", session.request_id),
+            ("Etag", session.etag),
             ("Timeline", ", ".join(step for step in steps(session))),
         ]
     )

@@ -4,10 +4,17 @@
         session = await client.sessions.create(CreateSessionRequest(application="usd-viewer"))
         session = await client.sessions.wait_ready(session.session_id, timeout_s=900)
 
-Requests and answers are the API's own messages. The client adds a deadline to every call; errors of the classes in
-``footlights.errors`` (the same ones that the server raised); retries of calls that may be repeated (``retries``);
-watches that survive a lost connection; and waiting for a session (``sessions``). ``applications`` and ``fleet`` hold
-the other services, ``client`` combines them.
+Requests and answers are the API's own messages. The client adds a deadline to every call, ``timeout_s``; errors of the
+classes in ``footlights.errors`` (the same ones that the server raised); retries of calls that may be repeated
+(``retries``); lists as a whole (``iterate``; ``pages``); watches that survive a lost connection (``resuming``); and
+waiting for a session (``sessions``). Every write takes ``request_id`` and ``validate_only``, and where it changes what
+exists ``etag``:
+
+    session = await client.sessions.get(session_id)
+    session.labels["team"] = "design"
+    await client.sessions.update(session, ["labels.team"], etag=session.etag)
+
+``applications`` and ``fleet`` hold the other services, ``client`` combines them.
 
 An enum may have a value that this release does not know: ``field_name(session, "state")`` is its name, or its number,
 and ``is_ready``, ``is_over`` and ``has_ended`` never raise.
@@ -16,7 +23,7 @@ and ``is_ready``, ``is_over`` and ``has_ended`` never raise.
 from footlights.client.client import Client
 from footlights.client.connection import Tls
 from footlights.client.errors import DeadlineExceeded, ServerTooOld, SessionOver
-from footlights.client.sessions import has_ended, is_over, is_ready
+from footlights.client.session_states import has_ended, is_over, is_ready
 from footlights.protocol.enums import field_name
 
 __all__ = [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 import grpc
 
+from footlights.client import older_servers
 from footlights.client.errors import from_rpc
 from footlights.client.retries import SERVICE_CONFIG, with_request_id
 
@@ -29,6 +30,29 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+
+
+class CallOptions(TypedDict, total=False):
+    """The keyword arguments of every call."""
+
+    timeout_s: float | None
+    """Its deadline, in seconds; None and absent are ``DEFAULT_TIMEOUT_S``."""
+
+
+class WriteOptions(CallOptions, total=False):
+    """The keyword arguments of every write."""
+
+    request_id: str
+    """Makes a repetition by the caller the same call, for 24 hours. The client's own repetitions always are."""
+    validate_only: bool
+    """Check everything, change nothing, and answer as the call would."""
+
+
+class ChangeOptions(WriteOptions, total=False):
+    """The keyword arguments of every write that changes what exists."""
+
+    etag: str
+    """The ``etag`` that was read: the call raises ``Conflict`` if the resource has changed since. ``*``: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +79,19 @@ class Connection:
             self.channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
     async def call(
-        self, method: Callable[..., Any], request: _RequestT, answer: type[_Response], timeout_s: float | None
+        self, method: Callable[..., Any], request: _RequestT, answer: type[_Response], options: CallOptions
     ) -> _Response:
-        """Make one call; ``timeout_s`` None is ``DEFAULT_TIMEOUT_S``. Raises ``footlights.errors.Error``."""
+        """Make one call. ``options``: its deadline, and members of the request. Raises ``footlights.errors.Error``."""
+        timeout_s = options.get("timeout_s")
         deadline_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+        wanted = with_request_id(_with_members(request, options))
         try:
-            response = await method(with_request_id(request), timeout=deadline_s, metadata=self._metadata)
+            wanted = await older_servers.adapted(self.channel, wanted, timeout=deadline_s, metadata=self._metadata)
+            response = await method(wanted, timeout=deadline_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as problem:
             raise from_rpc(problem) from None
         assert isinstance(response, answer)
         return response
-
-    async def whole(
-        self, method: Callable[..., Any], request: Any, answer: type[_Response], timeout_s: float | None
-    ) -> _Response:
-        """Call a list page by page, each within ``timeout_s``; return one answer with all items."""
-        page: Any = await self.call(method, request, answer, timeout_s)
-        found = page
-        while page.next_page_token:
-            request.page_token = page.next_page_token
-            page = await self.call(method, request, answer, timeout_s)
-            found.items.extend(page.items)
-        found.ClearField("next_page_token")
-        assert isinstance(found, answer)
-        return found
 
     async def stream(
         self, method: Callable[..., Any], request: _RequestT, answer: type[_Response], timeout_s: float | None
@@ -97,3 +110,14 @@ class Connection:
     async def close(self) -> None:
         """Cancel the calls in progress and close the connection."""
         await self.channel.close()
+
+
+def _with_members(request: _RequestT, options: CallOptions) -> _RequestT:
+    members = {name: value for name, value in options.items() if name != "timeout_s"}
+    if not members:
+        return request
+    copy = type(request)()
+    copy.CopyFrom(request)
+    for name, value in members.items():
+        setattr(copy, name, value)
+    return copy

@@ -30,7 +30,6 @@ _MOST_UNDER_WAY: Final = 2000
 _CREATE_S: Final = 30.0
 _SETTLE_S: Final = 90.0
 _AGAIN_S: Final = 1.0
-_PAGE: Final = 1000
 _STATES: Final = session_pb2.Session.State
 _OVER: Final = frozenset({_STATES.TERMINATED, _STATES.FAILED})
 _READY: Final = frozenset({_STATES.READY, _STATES.ACTIVE})
@@ -122,15 +121,10 @@ class Demand:
     async def audit(self) -> None:
         """Compare what was acknowledged with what the control plane has; fills ``lost``. Raises errors.Error."""
         known: dict[str, session_pb2.Session.State.ValueType] = {}
-        request = session_pb2.ListSessionsRequest(username=self._username, limit=_PAGE, state=_STATES.values()[1:])
-        while True:
-            page = await self._clients[0].sessions.list(request)
-            known.update((session.session_id, session.state) for session in page.items)
-            for session in page.items:
-                self._time(session)
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
+        request = session_pb2.ListSessionsRequest(username=self._username, state=_STATES.values()[1:])
+        async for session in self._clients[0].sessions.iterate(request):
+            known[session.session_id] = session.state
+            self._time(session)
         self.lost = sorted(set(self._owned) - set(known))
         self.tally.count("unanswered_but_created", len(set(known) - set(self._owned)))
         self._states = Counter(
@@ -234,13 +228,14 @@ class Demand:
                 self.tally.time(name, unix_seconds(reached[stage]) - created)
 
     async def _follow(self) -> None:
-        request = session_pb2.WatchSessionsRequest(username=self._username)
+        request = session_pb2.FollowSessionsRequest(username=self._username)
         for turn in range(1_000_000):
             client = self._clients[turn % len(self._clients)]
             try:
-                async for session in client.sessions.watch_all(request):
-                    request.after_revision = max(request.after_revision, session.revision)
-                    self._note(session)
+                async for frame in client.sessions.follow(request, start_over=lambda: None):
+                    request.cursor = frame.cursor
+                    if frame.change == session_pb2.FollowSessionsResponse.SET:
+                        self._note(frame.session)
             except Error:
                 self.tally.count("watch_restarted")
             await asyncio.sleep(_AGAIN_S)

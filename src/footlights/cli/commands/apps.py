@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, confirm, group, pairs
+from footlights.cli.calls import Cli, DryRun, command, confirm, group, pairs, whole
 from footlights.cli.output import details, emit, table
 from footlights.errors import InvalidArgument
 
@@ -29,16 +29,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 @command(app, "list")
 async def list_(cli: Cli) -> None:
     """List applications."""
-    from footlights.v1 import application_pb2
-
-    request = application_pb2.ListApplicationsRequest(limit=1000)
     async with cli.client() as client:
-        answer = await client.applications.list(request)
-        while request.page_token != answer.next_page_token:
-            request.page_token = answer.next_page_token
-            page = await client.applications.list(request)
-            answer.items.extend(page.items)
-            answer.next_page_token = page.next_page_token
+        answer = await whole(client.applications.iterate())
     rows = [
         (
             item.application,
@@ -61,7 +53,7 @@ async def show_(cli: Cli, application: Application) -> None:
     """Show one application, with its versions."""
     async with cli.client() as client:
         answer = await client.applications.get(application)
-        versions = await client.applications.list_versions(application)
+        versions = await whole(client.applications.iterate_versions(application))
     lines = details(
         [
             ("Application", answer.application),
@@ -90,6 +82,7 @@ async def apply(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="A value for ${K} in the files; repeatable.")
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Register applications, versions and releases from files. Each file is applied completely or not at all."""
     sources = [*(file or []), *(recipe or [])]
@@ -98,7 +91,7 @@ async def apply(
     requests = [_load(source, pairs("set", set_ or [])) for source in sources]
     async with cli.client() as client:
         for request in requests:
-            answer = await client.applications.apply(request)
+            answer = await client.applications.apply(request, validate_only=dry_run)
             name = answer.application.application
             changes = [
                 *(f"version {version} created" for version in answer.created_versions),
@@ -107,14 +100,14 @@ async def apply(
                     for release in answer.changed_releases
                 ),
             ]
-            emit(cli.output, answer, [name], [f"{name}: {', '.join(changes) or 'unchanged'}"])
+            emit(cli.output, answer, [name], [f"{name}: {', '.join(changes) or 'unchanged'}"], dry_run=dry_run)
 
 
 @command(app, "versions")
 async def versions(cli: Cli, application: Application) -> None:
     """List an application's versions, newest first."""
     async with cli.client() as client:
-        answer = await client.applications.list_versions(application)
+        answer = await whole(client.applications.iterate_versions(application))
     emit(cli.output, answer, [item.version for item in answer.items], show.version_rows(answer.items, time.time()))
 
 
@@ -122,42 +115,67 @@ async def versions(cli: Cli, application: Application) -> None:
 async def releases(cli: Cli, application: Application) -> None:
     """List an application's releases."""
     async with cli.client() as client:
-        answer = await client.applications.list_releases(application)
+        answer = await whole(client.applications.iterate_releases(application))
     rows = [(item.release, item.version, show.age(item.updated_time, time.time())) for item in answer.items]
     lines = table(("RELEASE", "VERSION", "SINCE"), rows, empty="No releases.")
     emit(cli.output, answer, [item.release for item in answer.items], lines)
 
 
+@command(app, "show-release")
+async def show_release(cli: Cli, application: Application, release: Release) -> None:
+    """Show one release, with the versions that it pointed at, newest first."""
+    async with cli.client() as client:
+        answer = await client.applications.get_release(application, release)
+    lines = details(
+        [
+            ("Application", answer.application),
+            ("Release", answer.release),
+            ("Version", answer.version),
+            ("Since", show.moment(answer.updated_time)),
+            ("Etag", answer.etag),
+        ]
+    )
+    rows = [(show.moment(change.time) or "-", change.version, change.subject or "-") for change in answer.history]
+    if rows:
+        lines += ["", *table(("TIME", "VERSION", "BY"), rows)]
+    emit(cli.output, answer, [answer.release], lines)
+
+
 @command(app, "set-release")
-async def set_release(cli: Cli, application: Application, release: Release, version: Version) -> None:
+async def set_release(
+    cli: Cli, application: Application, release: Release, version: Version, dry_run: DryRun = False
+) -> None:
     """Point a release at a version. Running sessions keep their version."""
     async with cli.client() as client:
-        answer = await client.applications.set_release(application, release, version)
-    emit(cli.output, answer, [answer.release], [f"{application}: release {answer.release} -> {answer.version}"])
+        answer = await client.applications.set_release(application, release, version, validate_only=dry_run)
+    line = f"{application}: release {answer.release} -> {answer.version}"
+    emit(cli.output, answer, [answer.release], [line], dry_run=dry_run)
 
 
 @command(app, "delete")
 async def delete(
     cli: Cli,
     application: Application,
+    *,
     version: Annotated[str, typer.Option("--version", help="Only this version.")] = "",
     release: Annotated[str, typer.Option("--release", help="Only this release; its version stays.")] = "",
     yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Delete an application with its versions and releases, or only one of them."""
     if version and release:
         raise InvalidArgument("--release", "cannot be combined with --version; give one of them.")
     what = f"version {version} of " if version else f"release {release} of " if release else ""
-    confirm(f"Delete {what}{application}?", yes=yes)
+    confirm(f"Delete {what}{application}?", yes=yes or dry_run)
     async with cli.client() as client:
         answer: Any
         if version:
-            answer = await client.applications.delete_version(application, version)
+            answer = await client.applications.delete_version(application, version, validate_only=dry_run)
         elif release:
-            answer = await client.applications.delete_release(application, release)
+            answer = await client.applications.delete_release(application, release, validate_only=dry_run)
         else:
-            answer = await client.applications.delete(application)
-    emit(cli.output, answer, [application], [f"{what}{application} is deleted"])
+            answer = await client.applications.delete(application, validate_only=dry_run)
+    emit(cli.output, answer, [application], [f"{what}{application} is deleted"], dry_run=dry_run)
 
 
 @command(profiles_app, "list")
@@ -167,7 +185,7 @@ async def profiles_list(
 ) -> None:
     """List profiles."""
     async with cli.client() as client:
-        answer = await client.profiles.list(application)
+        answer = await whole(client.profiles.iterate(application))
     rows = [
         (
             item.profile,
@@ -187,24 +205,28 @@ async def profiles_set(
     file: Annotated[
         list[str], typer.Option("--file", "-f", metavar="FILE", help="A profile's YAML file; repeatable; - is stdin.")
     ],
+    dry_run: DryRun = False,
 ) -> None:
     """Create or replace profiles from files. Existing sessions are not changed."""
     wanted = [_profile(source) for source in file]
     async with cli.client() as client:
         for profile in wanted:
-            answer = await client.profiles.set(profile)
-            emit(cli.output, answer, [answer.profile], [f"{answer.profile} is set"])
+            answer = await client.profiles.set(profile, validate_only=dry_run)
+            emit(cli.output, answer, [answer.profile], [f"{answer.profile} is set"], dry_run=dry_run)
 
 
 @command(profiles_app, "delete")
 async def profiles_delete(
-    cli: Cli, profile: Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name.")], yes: Yes = False
+    cli: Cli,
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Delete a profile. Existing sessions are not changed."""
-    confirm(f"Delete profile {profile}?", yes=yes)
+    confirm(f"Delete profile {profile}?", yes=yes or dry_run)
     async with cli.client() as client:
-        answer = await client.profiles.delete(profile)
-    emit(cli.output, answer, [profile], [f"{profile} is deleted"])
+        answer = await client.profiles.delete(profile, validate_only=dry_run)
+    emit(cli.output, answer, [profile], [f"{profile} is deleted"], dry_run=dry_run)
 
 
 def _recipe_names() -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, confirm, group
+from footlights.cli.calls import Cli, DryRun, command, confirm, group, whole
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
 from footlights.cli.output import emit
@@ -26,10 +26,22 @@ _POLL_S = 1.0
 
 
 @command(app, "list")
-async def list_(cli: Cli) -> None:
+async def list_(
+    cli: Cli,
+    filter_: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            metavar="EXPRESSION",
+            help="Only nodes that match, such as 'facts.labels.zone = \"a\"' (docs/filters.md).",
+        ),
+    ] = "",
+) -> None:
     """List nodes."""
+    from footlights.v1 import node_pb2
+
     async with cli.client() as client:
-        answer = await client.nodes.list()
+        answer = await whole(client.nodes.iterate(node_pb2.ListNodesRequest(filter=filter_)))
     if answer.HasField("brake"):
         typer.echo(f"Reaping pauses ({answer.brake.reason}): {answer.brake.message}", err=True)
     emit(cli.output, answer, [node.node for node in answer.items], show.node_table(answer.items, time.time()))
@@ -43,23 +55,24 @@ async def show_(cli: Cli, node: Name) -> None:
 
 
 @command(app, "cordon")
-async def cordon(cli: Cli, node: Name, message: Message = "") -> None:
+async def cordon(cli: Cli, node: Name, message: Message = "", dry_run: DryRun = False) -> None:
     """Stop placing sessions on a node; its running sessions continue."""
     async with cli.client() as client:
-        _emit_state(cli, await client.nodes.cordon(node, message))
+        _emit_state(cli, await client.nodes.cordon(node, message, validate_only=dry_run), dry_run=dry_run)
 
 
 @command(app, "uncordon")
-async def uncordon(cli: Cli, node: Name) -> None:
+async def uncordon(cli: Cli, node: Name, dry_run: DryRun = False) -> None:
     """Place sessions on a node again, also on one that is draining."""
     async with cli.client() as client:
-        _emit_state(cli, await client.nodes.uncordon(node))
+        _emit_state(cli, await client.nodes.uncordon(node, validate_only=dry_run), dry_run=dry_run)
 
 
 @command(app, "drain")
 async def drain(
     cli: Cli,
     node: Name,
+    *,
     deadline: Annotated[
         float | None,
         typer.Option(
@@ -70,6 +83,7 @@ async def drain(
         ),
     ] = None,
     message: Message = "",
+    dry_run: DryRun = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the node has no sessions.")] = False,
     timeout: Annotated[
         float,
@@ -79,10 +93,10 @@ async def drain(
     """Empty a node: no new sessions; running ones continue until they end or the deadline."""
     async with cli.client() as client:
         began = time.monotonic()
-        answer = await client.nodes.drain(node, deadline, message)
+        answer = await client.nodes.drain(node, deadline, message, validate_only=dry_run)
         end = began + timeout
         left = -1
-        while wait and answer.session_count:
+        while wait and not dry_run and answer.session_count:
             if answer.session_count != left:
                 left = answer.session_count
                 typer.echo(f"{node}: {left} session{'s' if left != 1 else ''} left{_ends(deadline, began)}", err=True)
@@ -94,19 +108,23 @@ async def drain(
                 )
             await asyncio.sleep(_POLL_S)
             answer = await client.nodes.get(node)
-    _emit_state(cli, answer)
+    _emit_state(cli, answer, dry_run=dry_run)
 
 
 @command(app, "forget")
 async def forget(
-    cli: Cli, node: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False
+    cli: Cli,
+    node: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Remove a node that will not return: its sessions end with reason NODE_LOST."""
-    confirm(f"Forget {node} and end its sessions?", yes=yes)
+    confirm(f"Forget {node} and end its sessions?", yes=yes or dry_run)
     async with cli.client() as client:
-        answer = await client.nodes.forget(node)
+        answer = await client.nodes.forget(node, validate_only=dry_run)
     ended = answer.ended_session_count
-    emit(cli.output, answer, [node], [f"{node} is forgotten; {ended} session{'s' if ended != 1 else ''} ended"])
+    line = f"{node} is forgotten; {ended} session{'s' if ended != 1 else ''} ended"
+    emit(cli.output, answer, [node], [line], dry_run=dry_run)
 
 
 def _ends(deadline: float | None, began: float) -> str:
@@ -121,6 +139,7 @@ def _emit_one(cli: Cli, node: node_pb2.Node) -> None:
     emit(cli.output, node, [node.node], show.node_details(node))
 
 
-def _emit_state(cli: Cli, node: node_pb2.Node) -> None:
+def _emit_state(cli: Cli, node: node_pb2.Node, *, dry_run: bool = False) -> None:
     left = f", {node.session_count} sessions" if node.session_count else ""
-    emit(cli.output, node, [node.node], [f"{node.node} is {field_name(node, 'state')}{left}"])
+    line = f"{node.node} is {field_name(node, 'state')}{left}"
+    emit(cli.output, node, [node.node], [line], dry_run=dry_run)

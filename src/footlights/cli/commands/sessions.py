@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, group, pairs
+from footlights.cli.calls import Cli, DryRun, command, group, pairs, whole
 from footlights.cli.durations import duration
 from footlights.cli.output import Output, details, emit, emit_line, table
 from footlights.cli.progress import SessionProgress
 from footlights.errors import Error, InvalidArgument
 
 if TYPE_CHECKING:
-    from footlights.client import Client
     from footlights.v1 import session_pb2
 
 app = group("Create, watch and end sessions.")
@@ -29,7 +28,14 @@ Profile = Annotated[str, typer.Option("--profile", help="A profile: a bundle of 
 Priority = Annotated[
     int, typer.Option("--priority", help="Higher is placed first. Above 0 only for services and operators.")
 ]
-_PAGE: Final = 1000
+Filter = Annotated[
+    str,
+    typer.Option(
+        "--filter",
+        metavar="EXPRESSION",
+        help="Only sessions that match, such as 'labels.team = \"b\" AND priority > 3' (docs/filters.md).",
+    ),
+]
 
 
 @command(app, "create")
@@ -65,6 +71,7 @@ async def create(
     user: Annotated[
         str, typer.Option("--user", help="The owner of the session. Only for services and operators.")
     ] = "",
+    dry_run: DryRun = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until viewers can connect.")] = False,
     timeout: Annotated[
         float,
@@ -94,8 +101,8 @@ async def create(
     if idle_timeout is not None:
         request.idle_timeout.CopyFrom(times.duration(idle_timeout))
     async with cli.client() as client:
-        session = await client.sessions.create(request)
-        if wait:
+        session = await client.sessions.create(request, validate_only=dry_run)
+        if wait and not dry_run:
             try:
                 with SessionProgress() as progress:
                     session = await client.sessions.wait_ready(
@@ -111,7 +118,61 @@ async def create(
                     f"The session continues. To end it: footlights sessions terminate {session.session_id}", err=True
                 )
                 raise
-    _emit_one(cli, session)
+    _emit_one(cli, session, dry_run=dry_run)
+
+
+@command(app, "update")
+async def update(
+    cli: Cli,
+    session_id: SessionId,
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="K=V", help="A label to set; repeatable.")
+    ] = None,
+    remove_label: Annotated[
+        list[str] | None, typer.Option("--remove-label", metavar="K", help="A label to remove; repeatable.")
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", help="Higher is placed first; only while it is pending.")
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option("--max-duration", parser=duration, metavar="DURATION", help="Maximum duration.")
+    ] = None,
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--idle-timeout", parser=duration, metavar="DURATION", help="Maximum time without viewers or input."
+        ),
+    ] = None,
+    if_match: Annotated[
+        str, typer.Option("--if-match", metavar="ETAG", help="Only if the session still has this etag.")
+    ] = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Change a session that has not ended: its labels and limits, and while it is pending its priority."""
+    from footlights.protocol import times
+    from footlights.v1 import session_pb2
+
+    session = session_pb2.Session(session_id=session_id, labels=pairs("label", label or []))
+    paths = [f"labels.`{key}`" for key in sorted(session.labels)]
+    for key in remove_label or []:
+        if key in session.labels:
+            raise InvalidArgument("--remove-label", f"{key!r} is also in --label; give one of them.")
+        paths.append(f"labels.`{key}`")
+    if priority is not None:
+        session.priority = priority
+        paths.append("priority")
+    if max_duration is not None:
+        session.limits.max_duration.CopyFrom(times.duration(max_duration))
+        paths.append("limits.max_duration")
+    if idle_timeout is not None:
+        session.limits.idle_timeout.CopyFrom(times.duration(idle_timeout))
+        paths.append("limits.idle_timeout")
+    if not paths:
+        raise InvalidArgument("--label", "missing; give this or another option that changes something.")
+    async with cli.client() as client:
+        answer = await client.sessions.update(session, paths, etag=if_match, validate_only=dry_run)
+    _emit_one(cli, answer, dry_run=dry_run)
 
 
 @command(app, "list")
@@ -121,7 +182,7 @@ async def list_(
     state: Annotated[
         list[str] | None, typer.Option("--state", help="Only sessions in this state; repeatable, or READY,ACTIVE.")
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", "-a", help="Include sessions that have ended.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", "--all", "-a", help="Include sessions that have ended.")] = False,
     user: Annotated[str, typer.Option("--user", help="Only sessions of this user.")] = "",
     application: Annotated[str, typer.Option("--application", help="Only sessions of this application.")] = "",
     labels: Annotated[
@@ -131,20 +192,37 @@ async def list_(
     search: Annotated[
         str, typer.Option("--search", help="Only sessions with this text in their application, user, labels or id.")
     ] = "",
+    filter_: Filter = "",
+    order: Annotated[
+        str,
+        typer.Option(
+            "--order",
+            metavar="MEMBER",
+            help="created_time, ended_time, username or priority; 'ended_time desc' is the other direction.",
+        ),
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of sessions.")] = 1000,
 ) -> None:
-    """List sessions: those that have not ended, newest last."""
+    """List sessions: those that have not ended, newest last, unless options ask for others."""
     from footlights.v1 import session_pb2
 
     request = session_pb2.ListSessionsRequest(
         username=user,
         application=application,
-        state=_states(state or [], all_),
+        state=_states(state or []),
         label=labels or [],
         search=search,
+        filter=filter_,
+        order_by=order,
+        include_ended=ended,
     )
     async with cli.client() as client:
-        answer = await _pages(client, request, limit)
+        answer = await whole(client.sessions.iterate(request), limit)
+    if answer.next_page_token:
+        typer.echo(
+            f"More than {limit} sessions match. Narrow the list with --filter, --search or --state, or raise --limit.",
+            err=True,
+        )
     rows = [show.session_row(session, time.time()) for session in answer.items]
     lines = table(show.SESSION_HEADERS, rows, empty="No sessions.") if cli.output is Output.TABLE else []
     emit(cli.output, answer, [session.session_id for session in answer.items], lines)
@@ -163,17 +241,30 @@ async def watch(
     session_id: Annotated[
         str, typer.Argument(metavar="[SESSION]", help="A session's id; all visible sessions if omitted.")
     ] = "",
+    filter_: Filter = "",
 ) -> None:
-    """Print every change of one session until it has ended, or of all until interrupted."""
+    """Print every change of one session until it has ended, or of all until interrupted.
+
+    One that no longer matches the filter, or is no longer kept, is REMOVED; as JSON or YAML it has only its id.
+    """
+    from footlights.v1 import session_pb2
+
+    frames = session_pb2.FollowSessionsResponse
+    request = session_pb2.FollowSessionsRequest(session_id=session_id, filter=filter_)
     async with cli.client() as client:
-        async for session in client.sessions.watch(session_id) if session_id else client.sessions.watch_all():
-            emit_line(cli.output, session, session.session_id, show.session_line(session))
+        async for frame in client.sessions.follow(request, start_over=_started_over):
+            found = frame.session
+            if frame.change == frames.SET:
+                emit_line(cli.output, found, found.session_id, show.session_line(found))
+            elif frame.change == frames.REMOVED:
+                emit_line(cli.output, found, found.session_id, f"{found.session_id}  REMOVED")
 
 
 @command(app, "terminate")
 async def terminate(
     cli: Cli,
     session_ids: Annotated[list[str], typer.Argument(metavar="SESSION...", help="The sessions' ids.")],
+    dry_run: DryRun = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the devices are free.")] = False,
     timeout: Annotated[
         float,
@@ -183,11 +274,12 @@ async def terminate(
     """End sessions, in any state."""
     async with cli.client() as client:
         for session_id in session_ids:
-            answer = await client.sessions.terminate(session_id)
-            if wait:
+            answer = await client.sessions.terminate(session_id, validate_only=dry_run)
+            if wait and not dry_run:
                 with SessionProgress() as progress:
                     await client.sessions.wait_ended(session_id, timeout_s=timeout, on_change=progress)
-            emit(cli.output, answer, [session_id], [f"{session_id} {'has ended' if wait else 'is ending'}"])
+            done = "has ended" if wait else "is ending"
+            emit(cli.output, answer, [session_id], [f"{session_id} {done}"], dry_run=dry_run)
 
 
 @command(app, "extend")
@@ -197,10 +289,11 @@ async def extend(
     by: Annotated[
         float, typer.Option("--by", parser=duration, metavar="DURATION", help="Additional time, such as 30m.")
     ],
+    dry_run: DryRun = False,
 ) -> None:
     """Extend the maximum duration of a session."""
     async with cli.client() as client:
-        _emit_one(cli, await client.sessions.extend(session_id, by))
+        _emit_one(cli, await client.sessions.extend(session_id, by, validate_only=dry_run), dry_run=dry_run)
 
 
 @command(app, "log")
@@ -265,8 +358,12 @@ async def explain(
     emit(cli.output, answer, [answer.node] if answer.fits else [], show.verdicts(answer))
 
 
-def _emit_one(cli: Cli, session: session_pb2.Session) -> None:
-    emit(cli.output, session, [session.session_id], show.session_details(session))
+def _emit_one(cli: Cli, session: session_pb2.Session, *, dry_run: bool = False) -> None:
+    emit(cli.output, session, [session.session_id], show.session_details(session), dry_run=dry_run)
+
+
+def _started_over() -> None:
+    typer.echo("The server no longer knows all changes; the sessions are printed again as they are now.", err=True)
 
 
 def _arguments(texts: list[str], stage: str) -> dict[str, Any]:
@@ -285,7 +382,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _states(texts: list[str], all_: bool) -> list[session_pb2.Session.State.ValueType]:
+def _states(texts: list[str]) -> list[session_pb2.Session.State.ValueType]:
     from footlights.v1 import session_pb2
 
     known = dict(session_pb2.Session.State.items())
@@ -294,26 +391,4 @@ def _states(texts: list[str], all_: bool) -> list[session_pb2.Session.State.Valu
     for name in wanted:
         if name not in known:
             raise InvalidArgument("--state", f"unknown state {name!r}; choose from {', '.join(known)}.")
-    return [known[name] for name in (known if all_ and not wanted else wanted)]
-
-
-async def _pages(
-    client: Client, request: session_pb2.ListSessionsRequest, limit: int
-) -> session_pb2.ListSessionsResponse:
-    """Fetch pages until there are ``limit`` items, and return them as one answer."""
-    request.limit = min(limit, _PAGE)
-    answer = await client.sessions.list(request)
-    while answer.next_page_token and len(answer.items) < limit:
-        request.limit = min(limit - len(answer.items), _PAGE)
-        request.page_token = answer.next_page_token
-        page = await client.sessions.list(request)
-        answer.items.extend(page.items)
-        answer.next_page_token = page.next_page_token
-        if not page.items:
-            break
-    if answer.next_page_token:
-        typer.echo(
-            f"More than {limit} sessions match. Narrow the list with --search, --label or --state, or raise --limit.",
-            err=True,
-        )
-    return answer
+    return [known[name] for name in wanted]

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, confirm, group
+from footlights.cli.calls import Cli, command, confirm, group, whole
 from footlights.cli.durations import duration
 from footlights.cli.exits import exiting
 from footlights.cli.output import Output, details, emit
@@ -69,7 +69,7 @@ async def create(
 async def list_(cli: Cli) -> None:
     """List tokens, without their secrets."""
     async with cli.client() as client:
-        answer = await client.tokens.list()
+        answer = await whole(client.tokens.iterate())
     emit(cli.output, answer, [token.token_id for token in answer.items], show.token_table(answer.items, time.time()))
 
 

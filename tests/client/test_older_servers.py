@@ -1,0 +1,125 @@
+"""A client of this release and a server of the one before, which has no FollowSessions and ignores new members."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from footlights.v1 import node_pb2, session_pb2
+
+from footlights.client import Client, ServerTooOld
+from footlights.errors import InvalidArgument, OutOfRange, Reason, Unavailable
+from tests.client.standin import Frame, Standin, frame
+
+S = session_pb2.Session
+Request = session_pb2.FollowSessionsRequest
+
+
+@pytest.fixture
+def older() -> Iterator[Standin]:
+    """It answers UNIMPLEMENTED to what is not scripted, as any gRPC server."""
+    yield from Standin().serve()
+
+
+@pytest.fixture
+async def client(older: Standin) -> AsyncIterator[Client]:
+    async with Client.connect(older.address, "fl_secret") as client:
+        yield client
+
+
+def session(state: S.State.ValueType, revision: int) -> S:
+    return S(session_id="s1", state=state, revision=revision)
+
+
+async def test_one_session_is_watched_through_a_lost_connection(older: Standin, client: Client) -> None:
+    """From the last revision on."""
+    rounds = iter([[session(S.PENDING, 4), session(S.READY, 5)], [session(S.TERMINATED, 6)]])
+
+    def answer(_: Any) -> Iterator[S]:
+        told = next(rounds)
+        yield from told
+        if told[-1].state != S.TERMINATED:
+            raise Unavailable("restarting")
+
+    older.on("WatchSession", answer)
+
+    async with asyncio.timeout(10):
+        ended = await client.sessions.wait_ended("s1", timeout_s=9)
+
+    assert ended.revision == 6
+    assert [request.after_revision for request in older.requests("WatchSession")] == [0, 5]
+
+
+async def test_many_sessions_are_followed_as_far_as_it_can(older: Standin, client: Client) -> None:
+    """User and application are selected; filters are refused, because they would be ignored."""
+    older.on("WatchSessions", lambda _: iter([session(S.READY, 5), session(S.READY, 3)]))
+
+    request = Request(username="ada", application="a")
+    async with asyncio.timeout(10), aclosing(client.sessions.follow(request)) as stream:
+        seen = [await anext(stream), await anext(stream)]
+    with pytest.raises(ServerTooOld) as caught:
+        await anext(client.sessions.follow(Request(filter="priority > 3")))
+
+    assert [(each.change, each.session.revision) for each in seen] == [(Frame.SET, 5), (Frame.SET, 3)]
+    asked = older.requests("WatchSessions")[0]
+    assert (asked.username, asked.application, asked.after_revision) == ("ada", "a", 0)
+    assert caught.value.reason == "SERVER_TOO_OLD"
+
+
+async def test_an_upgrade_and_its_return_start_over(older: Standin, client: Client) -> None:
+    """Neither release has a place for the other's cursor: the caller is told, as of any cursor that is gone."""
+    older.on("WatchSessions", lambda _: iter([session(S.READY, 5)]))
+    with pytest.raises(OutOfRange) as caught:
+        await anext(client.sessions.follow(Request(cursor="sealed")))
+    assert caught.value.reason == "CURSOR_GONE"
+
+    def later(request: Any) -> Iterator[Frame]:
+        if request.cursor.startswith("revision"):
+            raise InvalidArgument("cursor", "is not a cursor of this server.", reason=Reason.INVALID_CURSOR)
+        yield frame(session(S.ACTIVE, 7))
+
+    over: list[None] = []
+    async with asyncio.timeout(10), aclosing(client.sessions.follow(start_over=lambda: over.append(None))) as stream:
+        first = await anext(stream)
+        older.on("FollowSessions", later)
+        second = await anext(stream)
+
+    assert [first.session.revision, second.session.revision, len(over)] == [5, 7, 1]
+
+
+async def test_what_it_would_carry_out_is_not_sent(older: Standin, client: Client) -> None:
+    """It does not know that a call is to be checked only, or only for what was read: nothing is ended."""
+    older.on("TerminateSession", session_pb2.TerminateSessionResponse())
+    for options in ({"validate_only": True}, {"etag": "e"}):
+        with pytest.raises(ServerTooOld) as caught:
+            await client.sessions.terminate("s1", **options)
+        assert caught.value.metadata == {"members": next(iter(options))}
+    await client.sessions.terminate("s1")
+
+    assert len(older.requests("TerminateSession")) == 1
+
+
+async def test_it_lists_what_it_can(older: Standin, client: Client) -> None:
+    """Those that have ended by their states; filters and orders are refused, because they would be ignored."""
+    older.on("ListSessions", session_pb2.ListSessionsResponse())
+
+    await client.sessions.list(session_pb2.ListSessionsRequest(include_ended=True))
+    for members in ({"filter": "priority > 3"}, {"order_by": "priority"}):
+        with pytest.raises(ServerTooOld):
+            await client.sessions.list(session_pb2.ListSessionsRequest(**members))  # type: ignore[arg-type]
+
+    (request,) = older.requests("ListSessions")
+    assert (len(request.state), request.include_ended) == (7, False)
+
+
+async def test_it_drains_in_the_same_time(older: Standin, client: Client) -> None:
+    """By the member that it knows."""
+    older.on("DrainNode", node_pb2.Node())
+
+    await client.nodes.drain("n", 60)
+
+    (request,) = older.requests("DrainNode")
+    assert (request.deadline.seconds, request.HasField("drain_timeout")) == (60, False)
