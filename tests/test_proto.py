@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 from footlights.v1 import permission_pb2
 from google.api import annotations_pb2, field_behavior_pb2
-from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 
 from footlights.auth.roles import PERMISSIONS
 from footlights.control.assembly import REST_SERVICES, SERVICES
@@ -251,3 +252,45 @@ def test_a_verb_reaches_its_own_rpc() -> None:
         route = router.find(method, path)
         assert route is not None, (method, path)
         assert route.binding.rpc.name == rpc
+
+
+_TIMES = "google.protobuf.Timestamp"
+_SPANS = "google.protobuf.Duration"
+_SPAN_NAMES = ("_duration", "_timeout", "_period", "_interval", "_after", "_by", "_for", "_in")
+
+NAMED_OTHERWISE = {
+    "footlights.v1.Session.Queue.eta": "deprecated: estimated_wait_duration",
+    "footlights.v1.ExplainPlacementResponse.eta": "deprecated: estimated_wait_duration",
+    "footlights.v1.DrainNodeRequest.deadline": "deprecated: drain_timeout",
+    "footlights.v1.CreateTokenRequest.ttl": "the common word for a lifetime",
+    "footlights.v1.FindRivalRequest.patience": "between replicas only",
+    "footlights.v1.LaunchReport.Step.age": "how long ago, the opposite of a time",
+}
+"""Times and durations whose names do not end as such, with the reason."""
+
+
+def _fields(message: Descriptor) -> Iterator[FieldDescriptor]:
+    yield from message.fields
+    for nested in message.nested_types:
+        yield from _fields(nested)
+
+
+def test_times_and_durations_are_named_as_such() -> None:
+    """A time ends in ``_time``, a duration in what it is: ``_timeout``, ``_duration``, ``_period``."""
+    odd = set()
+    for file in FILES:
+        for message in file.message_types_by_name.values():
+            for field in _fields(message):
+                kind = field.message_type.full_name if field.message_type is not None else ""
+                well = (
+                    (kind == _TIMES and (field.name == "time" or field.name.endswith("_time")))
+                    or (kind == _SPANS and field.name.endswith(_SPAN_NAMES))
+                    or kind not in (_TIMES, _SPANS)
+                )
+                if not well:
+                    odd.add(field.full_name)
+
+    assert odd == set(NAMED_OTHERWISE)
+    deprecated = {name for name, why in NAMED_OTHERWISE.items() if why.startswith("deprecated")}
+    pool = descriptor_pool.Default()
+    assert {name for name in odd if pool.FindFieldByName(name).GetOptions().deprecated} == deprecated

@@ -8,7 +8,7 @@ import uuid
 
 import uuid_utils
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 
 SLUG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 """An id chosen by a user (AIP-122)."""
@@ -37,6 +37,7 @@ def check_slug(field: str, value: str) -> str:
             field,
             f"invalid id {value!r}; use lower-case letters, digits and hyphens, starting with a letter, "
             "not ending with a hyphen, at most 63 characters.",
+            reason=Reason.INVALID_ID,
             metadata={"value": value},
         )
     return value
@@ -48,6 +49,7 @@ def check_node(field: str, value: str) -> str:
         raise InvalidArgument(
             field,
             f"invalid node name {value!r}; use lower-case letters, digits, hyphens and dots, at most 253 characters.",
+            reason=Reason.INVALID_ID,
             metadata={"value": value},
         )
     return value

@@ -10,6 +10,9 @@ from playwright.async_api import Page, expect
 from tests.control.harness import control
 from tests.gateway.served import served
 
+LOADED_MS = 30_000
+"""The page renders the whole document before it shows anything, which takes seconds on a machine with other work."""
+
 
 async def test_docs_open_without_an_outside_request(page: Page, tmp_path: Path) -> None:
     """
@@ -19,10 +22,10 @@ async def test_docs_open_without_an_outside_request(page: Page, tmp_path: Path) 
     page.on("request", lambda request: asked.append(request.url))
     async with control(tmp_path) as plane, served(plane.plane.app) as port:
         await page.goto(f"http://127.0.0.1:{port}/docs")
-        await expect(page.get_by_role("heading", name="Footlights")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Footlights", level=1)).to_be_visible(timeout=LOADED_MS)
         call = page.locator("#operations-StreamingService-StreamingService_CreateSession")
         await call.click()
-        await expect(call.get_by_text("202", exact=True)).to_be_visible()
+        await expect(call.get_by_text("202", exact=True)).to_be_visible(timeout=LOADED_MS)
 
     assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {f"127.0.0.1:{port}"}
     assert any(url.endswith("/openapi.json") for url in asked)

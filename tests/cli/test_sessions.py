@@ -12,7 +12,15 @@ import yaml
 from footlights.v1 import session_pb2
 from google.protobuf.json_format import MessageToDict
 
-from footlights.errors import Exhausted, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from footlights.errors import (
+    Exhausted,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    Unauthenticated,
+    Unavailable,
+)
 from tests.cli.conftest import Run
 from tests.cli.samples import S, milestones, pending, session
 from tests.client.standin import Standin
@@ -123,13 +131,26 @@ def test_waiting_too_long_is_124(run: Run, standin: Standin) -> None:
     assert "Session s-1 is still PENDING" in done.stderr
 
 
+def test_each_violation_has_a_line_of_its_own(run: Run, standin: Standin) -> None:
+    """All that is wrong with a request is shown at once."""
+    both = [InvalidArgument("application", "is required."), InvalidArgument("priority", "must be at most 100.")]
+    standin.on("GetSession", InvalidArgument.joined(both))
+
+    done = run("sessions", "show", "s-9")
+
+    assert done.exit_code == 2
+    assert [line.strip() for line in done.stderr.splitlines()] == [
+        "error: application: is required.", "priority: must be at most 100.",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (InvalidArgument("application", "'x' is unknown. See footlights apps list."), 2),
         (NotFound("There is no session s-9."), 3),
         (PermissionDenied("Not yours."), 4),
-        (Unauthenticated("No token was given.", reason="TOKEN_MISSING"), 4),
+        (Unauthenticated("No token was given.", reason=Reason.TOKEN_MISSING), 4),
         (Exhausted("The queue is full."), 5),
     ],
 )
@@ -155,7 +176,7 @@ def test_a_server_that_is_not_there_is_5_and_says_what_to_do(run: Run) -> None:
 
 def test_a_missing_token_says_how_to_give_one(run: Run, standin: Standin) -> None:
     """The second line is the fix."""
-    standin.on("ListSessions", Unauthenticated("No token was given.", reason="TOKEN_MISSING"))
+    standin.on("ListSessions", Unauthenticated("No token was given.", reason=Reason.TOKEN_MISSING))
 
     assert "FOOTLIGHTS_TOKEN_FILE" in run("sessions", "list", FOOTLIGHTS_TOKEN="").stderr
 
@@ -327,7 +348,7 @@ def test_an_unexpected_error_is_one_line_with_a_way_to_see_more(run: Run, standi
 
 def test_unavailable_says_when_it_was_the_servers_own_word(run: Run, standin: Standin) -> None:
     """A reason of the server's is shown as it is."""
-    standin.on("GetSession", Unavailable("Restarting. Try again in a minute.", reason="RESTARTING"))
+    standin.on("GetSession", Unavailable("Restarting. Try again in a minute.", reason=Reason.SERVER_STOPPING))
 
     done = run("sessions", "show", "s-1")
 

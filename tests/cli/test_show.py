@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from footlights.v1 import node_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
+from google.protobuf.duration_pb2 import Duration
 
 from footlights.cli import show
 from footlights.cli.output import table
+from footlights.protocol.enums import field_name
 from tests.cli.samples import NOW_S, S, at, milestones, node, pending, session
 
 
@@ -74,13 +76,42 @@ def test_a_session_in_detail() -> None:
     )
 
 
+def test_all_limits_of_a_session_are_shown() -> None:
+    """With the word for those that do not apply; of a server of the release before, the two that it has."""
+    applied = application_pb2.Limits(
+        start_timeout=Duration(seconds=900), max_duration=Duration(seconds=7200), unlimited=["idle_timeout"]
+    )
+    shown = show.session_details(session(S.READY, limits=applied, expected_end_time=at(0), created_by="portal"))
+    before = show.session_details(session(S.READY, max_duration=Duration(seconds=60)))
+
+    assert [
+        " ".join(line.split()) for line in shown if line.split()[0] in ("Start", "Max", "Idle", "Expected", "Created")
+    ] == [
+        "Created by portal",
+        "Created 2026-01-01T23:56:50Z",
+        "Expected end 2026-01-02T00:00:00Z",
+        "Start timeout 15m",
+        "Idle timeout unlimited",
+        "Max duration 2h",
+    ]
+    assert [" ".join(line.split()) for line in before if line.startswith(("Max", "Idle"))] == ["Max duration 1m"]
+
+
+def test_a_value_of_a_later_release_is_shown_by_its_text() -> None:
+    """Where the server does not know it either, it sends the text."""
+    odd = session(S.STATE_UNSPECIFIED, unknown_values={"state": "PAUSED"})
+
+    assert show.session_row(odd, NOW_S)[3] == "PAUSED"
+    assert "PAUSED" in show.session_line(odd)
+
+
 def test_nodes_as_a_table() -> None:
     """Devices are counted by name, slots summed."""
     assert (
         show.node_table([node()], NOW_S)
         == lines("""
-        NODE   STATE  DEVICES         SLOTS  SESSIONS  DRIVER  AGENT  SEEN
-        gpu-1  READY  1 x NVIDIA L40  1/2    1         580.1   0.1.0  2s
+        NODE   STATE  SCHEDULING  DEVICES         SLOTS  SESSIONS  DRIVER  AGENT  SEEN
+        gpu-1  READY  -           1 x NVIDIA L40  1/2    1         580.1   0.1.0  2s
         """)[:2]
     )
 
@@ -113,6 +144,23 @@ def test_a_node_in_detail() -> None:
         GPU-2   GPU               -              -     0/0    LOST    GPU_IS_LOST off the bus
         """)[:11]
     )
+
+
+def test_a_node_shows_what_is_wanted_of_it_beside_what_is_observed() -> None:
+    """A silent node shows that it is cordoned, by whom, since when and why."""
+    wanted = node_pb2.Node.Scheduling(
+        cordoned=True, reason="OPERATOR", message="broken fan", subject="ann", since_time=at(60)
+    )
+    silent = node(state=node_pb2.Node.UNREACHABLE, condition=node_pb2.Node.DISCONNECTED, scheduling=wanted)
+    reboot = node_pb2.Node.Scheduling(cordoned=True, reason="NODE_REBOOT_NEEDED", message="GPU-1: ECC")
+    details = "\n".join(show.node_details(silent))
+
+    assert show.node_table([silent], NOW_S)[1].split()[:3] == ["gpu-1", "UNREACHABLE", "cordoned"]
+    assert "Condition   DISCONNECTED" in details
+    assert "Scheduling  cordoned by ann since 2026-01-01T23:59:00Z: broken fan" in details
+    assert "cordoned: NODE_REBOOT_NEEDED: GPU-1: ECC" in "\n".join(show.node_details(node(scheduling=reboot)))
+    wanted.draining = True
+    assert show.node_table([node(scheduling=wanted)], NOW_S)[1].split()[2] == "draining"
 
 
 def test_a_device_that_is_left_alone_says_so_and_why() -> None:
@@ -178,7 +226,7 @@ def test_tokens_as_a_table() -> None:
 
 def test_a_value_newer_than_this_client_is_shown_by_number() -> None:
     """New enum values may be added: an old client must not fail on them."""
-    assert show.name_of(S(state=99), "state") == "99"  # type: ignore[arg-type]  # what an older client would see
+    assert field_name(S(state=99), "state") == "99"  # type: ignore[arg-type]  # what an older client would see
 
 
 def test_an_empty_table_says_so_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

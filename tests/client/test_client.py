@@ -20,8 +20,10 @@ from footlights.errors import (
     BY_CODE,
     Conflict,
     Error,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
+    Reason,
     Unauthenticated,
     Unavailable,
 )
@@ -114,14 +116,16 @@ async def test_a_call_carries_token_and_deadline_and_gives_the_answer(
 @pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.__name__)
 async def test_the_servers_error_is_raised_here(standin: Standin, client: Client, kind: type[Error]) -> None:
     """Class, message, reason, metadata and delay are the server's."""
-    standin.on("GetNode", kind("Node n is gone.", reason="WHY", metadata={"node": "n"}, retry_after_s=1.5))
+    sent = kind("Node n is gone.", metadata={"node": "n"}, retry_after_s=1.5)
+    sent.reason = "OF_A_NEWER_SERVER"
+    standin.on("GetNode", sent)
 
     with pytest.raises(kind) as caught:
         await client.nodes.get("n")
 
     error = caught.value
     facts = (type(error), error.message, error.reason, error.metadata, error.retry_after_s)
-    assert facts == (kind, "Node n is gone.", "WHY", {"node": "n"}, 1.5)
+    assert facts == (kind, "Node n is gone.", "OF_A_NEWER_SERVER", {"node": "n"}, 1.5)
 
 
 async def test_an_invalid_argument_names_its_field_here_too(standin: Standin, client: Client) -> None:
@@ -247,3 +251,19 @@ async def test_a_log_is_followed_line_by_line(standin: Standin, client: Client) 
 
     assert lines == ["a", "b", "c"]
     assert standin.requests("TailSessionLog")[0].tail_lines == 7
+
+
+async def test_connecting_watches_a_session_instead_of_retrying(standin: Standin, client: Client) -> None:
+    """A session that is not ready is refused once; with a time to wait the client watches it, then connects once."""
+    refusal = FailedPrecondition("The session is STARTING.", reason=Reason.SESSION_NOT_READY)
+    standin.on("ConnectSession", refusal)
+    with pytest.raises(FailedPrecondition) as refused:
+        await client.sessions.connect("s1")
+    assert refused.value.reason == "SESSION_NOT_READY"
+    assert len(standin.requests("ConnectSession")) == 1
+
+    standin.on("ConnectSession", session_pb2.ConnectSessionResponse(token="grant"))
+    standin.on("WatchSession", lambda _: iter([session(S.STARTING, 1), session(S.READY, 2)]))
+
+    assert (await client.sessions.connect("s1", wait_s=10)).token == "grant"
+    assert len(standin.requests("ConnectSession")) == 2

@@ -68,12 +68,12 @@ async def test_a_call_that_meets_unavailable_is_tried_again(
 
 async def test_a_call_is_not_tried_for_ever(standin: Standin, client: Client) -> None:
     """Four times, within a second or two; then the server's own error is raised."""
-    standin.on("ListNodes", errors.Unavailable("no", reason="WHY"))
+    standin.on("ListNodes", errors.Unavailable("no", reason=errors.Reason.STORE_UNAVAILABLE))
 
     with pytest.raises(errors.Unavailable) as caught:
         await client.nodes.list()
 
-    assert caught.value.reason == "WHY"
+    assert caught.value.reason == "STORE_UNAVAILABLE"
     assert len(standin.requests("ListNodes")) == 4
 
 
@@ -181,9 +181,9 @@ async def test_the_servers_delay_is_waited_for() -> None:
 async def test_a_delay_that_is_too_long_is_the_callers_to_decide(retry_after_s: float, timeout_s: float) -> None:
     """Longer than gRPC should wait, or than the call may take: the error is raised at once, with the delay."""
     async with served() as (nodes, client):
-        nodes.failures = [errors.Unavailable("no", reason="WHY", retry_after_s=retry_after_s)]
+        nodes.failures = [errors.Unavailable("no", reason=errors.Reason.STORE_UNAVAILABLE, retry_after_s=retry_after_s)]
         with pytest.raises(errors.Unavailable) as caught:
             await client.nodes.list(timeout_s=timeout_s)
 
         assert nodes.calls == 1
-        assert (caught.value.reason, caught.value.retry_after_s) == ("WHY", retry_after_s)
+        assert (caught.value.reason, caught.value.retry_after_s) == ("STORE_UNAVAILABLE", retry_after_s)

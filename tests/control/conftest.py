@@ -10,7 +10,7 @@ import pytest
 from footlights.store import Store, open_store
 from footlights.store.engines.sqlite import DATABASE_FILE
 from tests.control.harness import Control, control
-from tests.store.databases import clean, postgres
+from tests.store.databases import Postgres, clean, postgres
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +30,29 @@ async def plane(tmp_path: Path, migrated: Path) -> AsyncIterator[Control]:
 
 
 @pytest.fixture(scope="session")
-def _opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def a_postgres() -> Iterator[Postgres]:
+    """One Postgres for the whole session."""
     with postgres() as server:
-        store = open_store(tmp_path_factory.mktemp("shared"), server.create())
-        yield store
-        store.close_now()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _opened(a_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = open_store(tmp_path_factory.mktemp("shared"), a_postgres.create())
+    yield store
+    store.close_now()
+
+
+@pytest.fixture
+async def replicas(a_postgres: Postgres, tmp_path: Path) -> AsyncIterator[tuple[Control, Control]]:
+    """Two control planes on one Postgres, with the application ``fake`` 1.0.0, release ``default``."""
+    url, first = a_postgres.create(), tmp_path / "first"
+    async with (
+        control(first, url=url) as one,
+        control(tmp_path / "second", first / "admin.token", url=url) as other,
+    ):
+        await one.apply()
+        yield one, other
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2, token_pb2
+from footlights.v1 import agent_pb2, application_pb2, error_reason_pb2, node_pb2, session_pb2, token_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -23,11 +23,11 @@ from google.protobuf.message import Message
 
 from footlights import errors
 from footlights.auth.secrets import ClusterKey
-from footlights.control.assembly import Plane, assemble
+from footlights.control.assembly import SERVICES, Plane, assemble
 from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
-from footlights.status import from_status
+from footlights.status import CODE_NAMES, from_status
 from footlights.store import Store, open_store
 from footlights.store.nodes import node_rows
 
@@ -66,9 +66,8 @@ class Clock:
 
 
 def _rpc(service: str, name: str) -> MethodDescriptor:
-    found: MethodDescriptor = (
-        descriptor_pool.Default().FindServiceByName(f"footlights.v1.{service}").methods_by_name[name]
-    )
+    [full_name] = [known for known in SERVICES if known.endswith(f".{service}")]
+    found: MethodDescriptor = descriptor_pool.Default().FindServiceByName(full_name).methods_by_name[name]
     return found
 
 
@@ -272,7 +271,7 @@ class Control:
             given = request.__deepcopy__({})
             return await self.upstream.unary(rpc)(given, OutgoingCall(self._metadata(token, metadata), 20))
         except UpstreamError as error:
-            raise from_status(error.status) from None
+            raise declared(from_status(error.status)) from None
 
     async def stream(self, method: str, request: Message, token: str | None = None) -> AsyncIterator[Any]:
         """Call a server-streaming method."""
@@ -282,7 +281,7 @@ class Control:
             while (message := await responses.read()) is not None:
                 yield message
         except UpstreamError as error:
-            raise from_status(error.status) from None
+            raise declared(from_status(error.status)) from None
         finally:
             responses.cancel()
 
@@ -411,9 +410,9 @@ def _prepare(directory: Path, template: Path | None) -> None:
 
 @contextlib.asynccontextmanager
 async def control(
-    directory: Path, template: Path | None = None, clock: Clock | None = None, **settings: Any
+    directory: Path, template: Path | None = None, clock: Clock | None = None, *, url: str = "", **settings: Any
 ) -> AsyncIterator[Control]:
-    """Run a control plane on a SQLite store, without its loops: a test makes their passes itself.
+    """Run a control plane without its loops: a test makes their passes itself. ``url`` is empty for a SQLite store.
 
     Two, one after the other with the same ``clock``, are a restart on the same boot of a machine.
     """
@@ -421,7 +420,7 @@ async def control(
     configured = ServerSettings(directory, **settings)
     key = ClusterKey(b"k" * 32)
     clock = clock or Clock()
-    store = open_store(directory)
+    store = open_store(directory, url)
     try:
         origin = Origin("streams.example.com", 443, configured.direct_routes)
         plane = await assemble(
@@ -452,6 +451,18 @@ async def control(
         await store.close()
 
 
+def declared(error: errors.Error) -> errors.Error:
+    """Return an error as it came, if it is as error_reason.proto declares it."""
+    _check_declared(error.code, error.reason, error.metadata)
+    return error
+
+
+def _check_declared(code: int, reason: str, metadata: Mapping[str, str]) -> None:
+    value = error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name[reason]
+    info = value.GetOptions().Extensions[error_reason_pb2.reason_info]
+    assert (CODE_NAMES[code], set(metadata)) == (info.code, set(info.metadata_keys)), reason
+
+
 def problem(response: httpx2.Response) -> dict[str, Any]:
     """What an error answer says: code, message, reason, field, metadata; whatever case its details are spelt in."""
     body = response.json()
@@ -469,6 +480,7 @@ def problem(response: httpx2.Response) -> dict[str, Any]:
         violations = detail.get("field_violations") or detail.get("fieldViolations")
         if violations:
             found["field"] = violations[0]["field"]
+    _check_declared(found["code"], found["reason"], found["metadata"])
     return found
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import httpx2
+import pytest
 
 from footlights.control.http import Readiness, web
 from footlights.control.observability.metrics import Metrics
 from footlights.supervision import Supervisor
-from tests.control.harness import Control, problem
+from tests.control.harness import Control, control, problem
 
 
 async def test_a_probe_learns_whether_the_server_is_of_use(plane: Control) -> None:
@@ -65,9 +69,61 @@ async def test_a_fault_beside_the_api_does_not_blame_the_store(plane: Control) -
         failed, ready = await client.get("/metrics"), await client.get("/readyz")
 
     assert failed.status_code == 500
-    assert failed.json()["code"] == 13
+    assert problem(failed)["metadata"] == {"request_id": failed.headers["x-request-id"]}
     assert "store" not in failed.text
     assert ready.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "reason"),
+    [
+        ("GET", "/nowhere", {}, 404, "PATH_NOT_FOUND"),
+        ("GET", "/docs/nowhere", {}, 404, "PATH_NOT_FOUND"),
+        ("GET", "/console/nowhere", {}, 404, "PATH_NOT_FOUND"),
+        ("POST", "/console/", {}, 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/metrics", {}, 405, "METHOD_NOT_ALLOWED"),
+        ("PATCH", "/stream", {}, 405, "METHOD_NOT_ALLOWED"),
+        ("OPTIONS", "/nowhere", {"headers": {"origin": "http://a", "access-control-request-method": "GET"}}, 404,
+         "PATH_NOT_FOUND"),
+        ("GET", "/stream", {"token": ""}, 401, "TOKEN_MISSING"),
+        ("GET", f"/stream?state={'x' * 9000}", {}, 414, "URL_TOO_LONG"),
+        ("GET", "/stream", {"headers": {f"x-{n}": "1" for n in range(200)}}, 431, "TOO_MANY_HEADERS"),
+        ("GET", "/stream", {"headers": {"grpc-timeout": "1n"}}, 504, "DEADLINE_EXCEEDED"),
+        ("GET", "/stream", {"headers": {"grpc-timeout": "x"}}, 400, "INVALID_HEADER"),
+        ("POST", "/stream", {"content": b"x" * (2 << 20)}, 413, "BODY_TOO_LARGE"),
+        ("POST", "/stream", {"content": b"{"}, 400, "INVALID_JSON"),
+        ("POST", "/stream/x/whep", {"token": ""}, 401, "GRANT_MISSING"),
+        ("POST", "/stream/x/whep", {"token": "x"}, 401, "GRANT_INVALID"),
+        ("PUT", "/stream/x/whep", {}, 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/stream/x/sign_in", {}, 426, "WEBSOCKET_REQUIRED"),
+    ],
+)  # fmt: skip
+async def test_every_error_over_rest_has_one_error_info(
+    tmp_path: Path, migrated: Path, method: str, path: str, options: dict[str, Any], status: int, reason: str
+) -> None:
+    """Whatever makes it: the router, CORS, limits, pages beside the API, the front door."""
+    async with control(tmp_path, migrated, cors_origins=("http://a",)) as running:
+        answer = await running.rest(method, path, **options)
+
+    assert (answer.status_code, problem(answer)["reason"]) == (status, reason)
+    assert path.startswith("/console/") or answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "role"),
+    [("GET", "/nodes", "api"), ("GET", "/console/", "api"), ("POST", "/stream/x/whep", "frontdoor")],
+)
+async def test_a_request_for_another_role_is_refused_with_its_name(
+    tmp_path: Path, migrated: Path, method: str, path: str, role: str
+) -> None:
+    """Not as something that does not exist, which would look as if a session were gone."""
+    options: dict[str, Any] = {"roles": ("loops",), "database": "postgresql://unused@localhost/unused"}
+    async with control(tmp_path, migrated, **options) as running:
+        answer = await running.rest(method, path)
+
+    told = problem(answer)
+    assert (answer.status_code, told["code"]) == (501, 12)
+    assert (told["reason"], told["metadata"]) == ("ROLE_NOT_SERVED", {"role": role})
 
 
 async def test_metrics_are_prometheus_and_say_what_is_going_on(plane: Control) -> None:

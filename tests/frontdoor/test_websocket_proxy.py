@@ -174,9 +174,10 @@ async def test_refusals_come_before_the_handshake(door: Door, application: Appli
             await viewer(door, token=token)
         answers.append(caught.value.response)
 
-    assert [answer.status_code for answer in answers] == [401, 401, 403, 503, 409, 404, 502, 502]
+    assert [answer.status_code for answer in answers] == [401, 401, 403, 409, 409, 404, 502, 502]
     assert answers[0].headers["www-authenticate"].startswith("Bearer")
     assert b"google.rpc.ErrorInfo" in (answers[0].body or b"")
+    assert b'"status": "UNAUTHENTICATED"' in (answers[0].body or b"")
     assert answers[3].headers["retry-after"] == "2"
 
 

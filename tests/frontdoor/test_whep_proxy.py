@@ -159,8 +159,8 @@ async def test_without_a_good_grant_nothing_passes(
 @pytest.mark.parametrize(
     ("state", "status", "why"),
     [
-        ("PENDING", 503, "SESSION_NOT_READY"),
-        ("STARTING", 503, "SESSION_NOT_READY"),
+        ("PENDING", 409, "SESSION_NOT_READY"),
+        ("STARTING", 409, "SESSION_NOT_READY"),
         ("TERMINATING", 409, "SESSION_ENDED"),
         ("FAILED", 409, "SESSION_ENDED"),
     ],
@@ -168,13 +168,13 @@ async def test_without_a_good_grant_nothing_passes(
 async def test_a_session_that_is_not_open_says_so(
     door: Door, client: httpx2.AsyncClient, state: str, status: int, why: str
 ) -> None:
-    """Not yet is 503 with Retry-After; over is 409; the application is not asked."""
+    """409 both before and after; before, with Retry-After, as WHEP has it. The application is not asked."""
     door.targets["s1"] = door.target(state)
 
     response = await offer(client, door.grant())
 
     assert (response.status_code, reason(response)) == (status, why)
-    assert ("retry-after" in response.headers) == (status == 503)
+    assert ("retry-after" in response.headers) == (why == "SESSION_NOT_READY")
     assert door.application.seen == []
 
 
@@ -251,7 +251,7 @@ async def test_ending_a_resource_of_an_ended_session_is_done_already(
 
 
 async def test_a_node_that_cannot_be_reached_is_502(door: Door, client: httpx2.AsyncClient) -> None:
-    """A closed port is 502 NODE_UNREACHABLE, with Retry-After, and does not show the node's address."""
+    """A closed port is 502 SIGNALING_UNREACHABLE, with Retry-After, and does not show the node's address."""
     listener = listening()
     port = listener.getsockname()[1]
     listener.close()
@@ -259,7 +259,7 @@ async def test_a_node_that_cannot_be_reached_is_502(door: Door, client: httpx2.A
 
     response = await offer(client, door.grant())
 
-    assert (response.status_code, reason(response)) == (502, "NODE_UNREACHABLE")
+    assert (response.status_code, reason(response)) == (502, "SIGNALING_UNREACHABLE")
     assert "retry-after" in response.headers
     assert "127.0.0.1" not in response.text
 
@@ -279,7 +279,7 @@ async def test_a_node_that_does_not_answer_is_504(application: Application) -> N
         response = await offer(client, door.grant())
         never.set()
 
-    assert (response.status_code, reason(response)) == (504, "NODE_UNREACHABLE")
+    assert (response.status_code, reason(response)) == (504, "SIGNALING_UNREACHABLE")
 
 
 @pytest.mark.parametrize(
@@ -370,6 +370,7 @@ async def test_requests_at_once_are_bounded(application: Application) -> None:
         ("DELETE", "/stream/s1/whep", "OPTIONS, POST"),
         ("GET", "/stream/s1/whep/r", "OPTIONS, PATCH, DELETE"),
         ("POST", "/stream/s1/whep/r", "OPTIONS, PATCH, DELETE"),
+        ("POST", "/stream/s1/sign_in", "OPTIONS, GET"),
     ],
 )
 async def test_a_wrong_method_is_405_with_what_is_allowed(

@@ -113,6 +113,10 @@ async def test_a_server_that_stops_ends_its_streams_with_a_retry_hint(plane: Con
         ("/stream/%zz", 400, "INVALID_URL"),
         ("/stream/%ff", 400, "INVALID_URL"),
         ("/stream/a%0Ab", 401, "TOKEN_MISSING"),
+        ("/nodes/", 404, "PATH_NOT_FOUND"),
+        ("/v1/nodes/", 404, "PATH_NOT_FOUND"),
+        ("/v1/nodes//", 404, "PATH_NOT_FOUND"),
+        ("/v1/sessions/:watch", 404, "PATH_NOT_FOUND"),
     ],
 )
 async def test_hostile_paths_are_the_gateways(port: int, path: str, status: int, reason: str) -> None:
@@ -136,3 +140,55 @@ async def test_details_have_proto_names(plane: Control, port: int) -> None:
     for body in (ours, gateways):
         assert [v["field"] for d in body["details"] for v in d.get("field_violations", ())] == ["limit"]
         assert "fieldViolations" not in json.dumps(body)
+
+
+async def test_what_every_error_says(plane: Control, port: int) -> None:
+    """The name of the code is in errors of the gateway, of the handlers, and in the end of a stream that failed."""
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        headers = {"authorization": f"Bearer {plane.admin}"}
+        found = [
+            (await client.get(path, headers=headers)).json()["status"]
+            for path in ("/nope", "/v1/nodes/nope", "/v1/nodes?limit=0", "/stream/nope:watch")
+        ]
+        unknown = (await client.get("/v1/nodes")).json()["status"]
+
+    assert found == ["NOT_FOUND", "NOT_FOUND", "INVALID_ARGUMENT", "NOT_FOUND"]
+    assert unknown == "UNAUTHENTICATED"
+
+
+async def test_head_and_options_of_the_mounted_gateway(plane: Control, port: int) -> None:
+    """HEAD needs a token as GET does; OPTIONS says what a path can do to anybody."""
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        headers = {"authorization": f"Bearer {plane.admin}"}
+        refused, head = await client.head("/v1/nodes"), await client.head("/v1/nodes", headers=headers)
+        got, options = await client.get("/v1/nodes", headers=headers), await client.options("/v1/nodes/a")
+
+    assert (refused.status_code, head.status_code, options.status_code) == (401, 200, 204)
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert options.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
+
+
+async def test_a_token_is_not_stored(plane: Control, port: int) -> None:
+    """A new token is 201 and kept by no cache; at its old path it is still 200."""
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        headers = {"authorization": f"Bearer {plane.admin}"}
+        asked = {"role": "DEVELOPER", "subject": "ann"}
+        new, old = [await client.post(path, json=asked, headers=headers) for path in ("/v1/tokens", "/tokens")]
+
+    assert (new.status_code, old.status_code) == (201, 200)
+    assert new.headers["cache-control"] == old.headers["cache-control"] == "no-store"
+    assert "deprecation" in old.headers
+    assert "deprecation" not in new.headers
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_another_id_in_the_body(plane: Control, port: int, method: str) -> None:
+    """A profile is not written under another name than the path's, nor is another one."""
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        headers = {"authorization": f"Bearer {plane.admin}"}
+        answer = await client.request(method, "/v1/profiles/a", json={"profile": "b"}, headers=headers)
+        found = (await client.get("/v1/profiles", headers=headers)).json()["items"]
+
+    assert answer.status_code == 400
+    assert answer.json()["details"][0]["metadata"]["field"] == "profile.profile"
+    assert found == []

@@ -143,7 +143,7 @@ def test_verbs_bind() -> None:
     Where verbs bind, a path with a verb belongs to the template that has it, under every method.
     """
     service_with_verb = a_service({"get": "/a/{name}"}, {"post": "/a/{name}:stop", "body": "*"})
-    router = Router(routes([service_with_verb]), verbs_bind=True)
+    router = Router(routes([service_with_verb]), strict=True)
 
     assert find(router, "GET", "/a/x:stop") is None
     assert router.methods("/a/x:stop") == ["POST"]

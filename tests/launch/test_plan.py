@@ -99,6 +99,19 @@ def test_container() -> None:
     assert plan.mounts == ("/srv:/srv:ro", "cache-GPU-0000:/c")
 
 
+def test_mounts_of_both_forms_are_the_same_to_an_engine() -> None:
+    """Structured or as text, templates included; both may be in one version."""
+    volumes = [
+        {"source": "/srv", "target": "/srv", "read_only": True},
+        {"source": "cache-{device_uuid}", "target": "/c"},
+    ]
+    container = {"image": "app:1", "mounts": ["/etc/a:/a"], "volume_mounts": volumes}
+
+    plan = rendered({**RECIPE, "container": container})
+
+    assert plan.mounts == ("/etc/a:/a", "/srv:/srv:ro", "cache-GPU-0000:/c")
+
+
 def test_the_versions_own_environment_wins() -> None:
     """A version may say otherwise about everything that is not Footlights' own."""
     recipe = {**RECIPE, "environment": {"HOME": "/home/kit", "NVIDIA_VISIBLE_DEVICES": "{device_index}"}}

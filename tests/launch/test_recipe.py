@@ -32,7 +32,11 @@ GOOD: dict[str, Any] = {
     "readiness": {"check": "HTTP", "path": "/ready"},
     "signaling": {"whep_path": "/whep", "websocket_path": "/sign_in"},
 }
-CONTAINER = {"image": "registry:5000/a/b:1@sha256:0f", "mounts": ["/srv/a:/a:ro", "cache-{device_uuid}:/c"]}
+CONTAINER = {
+    "volume_mounts": [{"source": "cache", "target": "/d"}],
+    "image": "registry:5000/a/b:1@sha256:0f",
+    "mounts": ["/srv/a:/a:ro", "cache-{device_uuid}:/c"],
+}
 
 
 def changed(path: str, value: object) -> Version:
@@ -105,9 +109,11 @@ def test_good() -> None:
         ("default_usd_stage_uri", "../a", "version.default_usd_stage_uri", "neither an absolute path nor a URL"),
         ("needs.slots", 65, "version.needs.slots", "65 is not between 0 and 64"),
         ("needs.min_memory_bytes", -1, "version.needs.min_memory_bytes", "-1 is negative"),
-        ("limits.start_timeout", "0s", "version.limits.start_timeout", "0s is out of bounds"),
-        ("limits.idle_timeout", "-5s", "version.limits.idle_timeout", "-5s is out of bounds"),
+        ("limits.start_timeout", "0s", "version.limits.start_timeout", "more than 0s (got 0s)"),
+        ("limits.idle_timeout", "-5s", "version.limits.idle_timeout", "more than 0s (got -5s)"),
         ("limits.stop_grace_period", "7200s", "version.limits.stop_grace_period", "at most 3600s"),
+        ("limits.unlimited", ["stop_grace_period"], "version.limits.unlimited", "choose from never_connected_timeout"),
+        ("needs.cleared", ["device_names"], "version.needs.cleared", "for profiles"),
         ("readiness.path", "ready", "version.readiness.path", "start it with '/'"),
         ("readiness.path", "/a b", "version.readiness.path", "not the path of a URL"),
         ("readiness", {"check": "LOG"}, "version.readiness.log_text", "needs the text"),
@@ -121,6 +127,14 @@ def test_good() -> None:
         ("container.mounts.0", "/a:/b:rw,z", "version.container.mounts[0]", "SOURCE:TARGET"),
         ("container.mounts.0", "{usd_stage_uri}:/b", "version.container.mounts[0]", "choose what is mounted"),
         ("container.mounts.0", "{quality}:/b", "version.container.mounts[0]", "unknown placeholder"),
+        ("container.mounts.1", "/b:/a/", "version.container.mounts[1]", "the target of another mount"),
+        ("container.volume_mounts.0.target", "c", "version.container.volume_mounts[0].target", "not an absolute path"),
+        ("container.volume_mounts.0.target", "/c:ro", "version.container.volume_mounts[0].target", "has ':'"),
+        ("container.volume_mounts.0.target", "/a", "version.container.volume_mounts[0].target", "of another mount"),
+        ("container.volume_mounts.0.source", "a/b", "version.container.volume_mounts[0].source", "name of a volume"),
+        ("container.volume_mounts.0.source", "", "version.container.volume_mounts[0].source", "neither an absolute"),
+        ("container.volume_mounts.0.source", "/a/../b", "version.container.volume_mounts[0].source", "'..'"),
+        ("container.volume_mounts.0.source", "{usd_stage_uri}", "version.container.volume_mounts[0].source", "choose"),
         ("container.shm_size_bytes", -1, "version.container.shm_size_bytes", "negative"),
         ("fake", {"exit_after": "-1s"}, "version.fake.exit_after", "0 s or more"),
         ("fake.log_lines", ["a\nb"], "version.fake.log_lines[0]", "line break"),

@@ -8,7 +8,7 @@ import pytest
 from footlights.v1 import agent_pb2, session_pb2
 from google.protobuf.descriptor import EnumDescriptor
 
-from footlights.lifecycle import LIVE_STATES, EndReason, LaunchState, SessionState, Stage
+from footlights.lifecycle import LIVE_STATES, Condition, Desired, EndReason, LaunchState, SessionState, Stage
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ from footlights.lifecycle import LIVE_STATES, EndReason, LaunchState, SessionSta
         (EndReason, session_pb2.Session.EndReason.DESCRIPTOR),
         (Stage, session_pb2.Session.Milestone.Stage.DESCRIPTOR),
         (LaunchState, agent_pb2.LaunchReport.State.DESCRIPTOR),
+        (Condition, session_pb2.Session.Condition.DESCRIPTOR),
+        (Desired, agent_pb2.Assignment.Desired.DESCRIPTOR),
     ],
 )
 def test_every_value_of_the_api_is_a_state_here_and_the_other_way_round(

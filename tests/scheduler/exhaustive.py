@@ -11,6 +11,7 @@ from footlights.scheduler import (
     Index,
     NodeView,
     SlotChoice,
+    WaitReason,
     Wish,
     device_refusal,
     node_refusal,
@@ -26,7 +27,7 @@ class Waiting:
 
     session_id: str
     position: int
-    reasons: tuple[str, ...]
+    reasons: tuple[WaitReason, ...]
 
 
 def place_all(index: Index, wishes: Iterable[Wish]) -> list[SlotChoice | Waiting]:
@@ -90,11 +91,11 @@ def freed(node: NodeView, placement: SlotChoice) -> NodeView:
     return _leased(node, placement.device, lambda leased: leased - set(placement.slots), -1)
 
 
-def reasons(wish: Wish, nodes: Iterable[NodeView]) -> tuple[str, ...]:
+def reasons(wish: Wish, nodes: Iterable[NodeView]) -> tuple[WaitReason, ...]:
     """Count the verdicts on a wish, most frequent first."""
     nodes = list(nodes)
     if not nodes:
-        return ("NO_NODE: no node has joined",)
+        return (WaitReason("NO_NODE", why="no node has joined"),)
     counts: Counter[tuple[str, str]] = Counter()
     for verdict in verdicts(wish, nodes):
         if verdict.devices:
@@ -102,7 +103,7 @@ def reasons(wish: Wish, nodes: Iterable[NodeView]) -> tuple[str, ...]:
         else:
             counts[(verdict.verdict.reason, "node")] += 1
     return tuple(
-        f"{reason}: {count} {thing}{'s' if count > 1 else ''}"
+        WaitReason(reason, count, thing)
         for (reason, thing), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )
 

@@ -88,8 +88,13 @@ def test_reasons_are_counted_over_the_fleet_most_frequent_first() -> None:
         node("c", device("5", leased=taken)),
     ]
 
-    assert reasons(wish(), fleet) == ("NO_SLOT: 3 devices", "CORDONED: 1 node", "FOREIGN_PROCESS: 1 device")
-    assert reasons(wish(), []) == ("NO_NODE: no node has joined",)
+    assert [why.text for why in reasons(wish(), fleet)] == [
+        "NO_SLOT: 3 devices",
+        "CORDONED: 1 node",
+        "FOREIGN_PROCESS: 1 device",
+    ]
+    assert reasons(wish(), fleet)[0].message == "3 devices: all slots are leased"
+    assert [why.text for why in reasons(wish(), [])] == ["NO_NODE: no node has joined"]
 
 
 def test_a_refusal_is_a_value() -> None:

@@ -294,7 +294,7 @@ def test_news_of_what_is_not_known_is_no_error() -> None:
     index.release("b", "1", [0])
 
     assert list(index.nodes()) == []
-    assert index.reasons(wish()) == ("NO_NODE: no node has joined",)
+    assert [why.text for why in index.reasons(wish())] == ["NO_NODE: no node has joined"]
 
 
 # Bounds

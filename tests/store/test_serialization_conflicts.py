@@ -17,7 +17,7 @@ from footlights.store.nodes import node_rows
 from footlights.store.schema import NODE, NodeRow
 from footlights.store.sessions import session_rows
 from tests.store.databases import Postgres
-from tests.store.rows import add_version, create, create_one, creation_of, join, read
+from tests.store.rows import NOW, add_version, create, create_one, creation_of, join, read
 from tests.system.stack import until
 
 
@@ -84,8 +84,8 @@ async def test_a_change_that_another_was_faster_with_is_made_on_what_is_there_th
         if len(runs) == 1:
             with shared.engine.writer.begin() as connection:
                 other = Transaction(connection, shared.engine)
-                session_rows.update_session(other, read(other, session_id), status_message="the other's")
-        session_rows.update_session(tx, session, username="mine")
+                session_rows.update_session(other, read(other, session_id), now=NOW, status_message="the other's")
+        session_rows.update_session(tx, session, now=NOW, username="mine")
 
     await shared.write(change)
     after = await shared.read(lambda tx: read(tx, session_id))
@@ -98,12 +98,12 @@ async def test_a_change_that_another_was_faster_with_is_made_on_what_is_there_th
 async def test_what_stays_untrue_is_told_at_last(shared: Store) -> None:
     """It is run again so often and no more."""
     session = await shared.write(create)
-    await shared.write(lambda tx: session_rows.update_session(tx, session, username="somebody else"))
+    await shared.write(lambda tx: session_rows.update_session(tx, session, now=NOW, username="somebody else"))
     runs: list[None] = []
 
     def stale(tx: Transaction) -> None:
         runs.append(None)
-        session_rows.update_session(tx, session, username="mine")
+        session_rows.update_session(tx, session, now=NOW, username="mine")
 
     with pytest.raises(errors.Conflict, match="was changed at the same time"):
         await shared.write(stale)

@@ -79,7 +79,9 @@ async def test_a_row_that_cannot_be_decoded_is_left_out_of_reads_of_many(store: 
     ids = [(await store.write(lambda tx, n=n: create(tx, now=NOW + n * S))).session_id for n in range(9)]  # type: ignore[misc]
     feed = await store.read(lambda tx: Feed(Position.now(tx), lambda: 0.0))
     await store.write(
-        lambda tx: session_rows.set_queue(tx, [(row, {}) for row in session_rows.pending_page(tx, 99).sessions])
+        lambda tx: session_rows.set_queue(
+            tx, [(row, {}) for row in session_rows.pending_page(tx, 99).sessions], now=NOW
+        )
     )
     for column in ("arguments", "queue"):
         await store.write(lambda tx, column=column: damage(tx, "session", column, "session_id", ids[3]))  # type: ignore[misc]

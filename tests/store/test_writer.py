@@ -88,7 +88,7 @@ def test_everything_accepted_while_the_store_closes_is_finished(fresh: Fresh) ->
                 done += 1
                 await store.read(lambda tx: tx.execute(select(func.count()).select_from(SESSION)).scalar_one())
             except errors.Unavailable as error:
-                if error.reason != "STOPPING":
+                if error.reason != "SERVER_STOPPING":
                     raise
                 return done
 

@@ -77,8 +77,11 @@ class Process:
 class Stack:
     """A server and any number of agents. Leaving it ends them all and everything they started."""
 
-    def __init__(self, directory: Path, *, server_options: tuple[str, ...] = ()) -> None:
-        self.directory = directory
+    def __init__(
+        self, directory: Path, *, server_options: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        """``environment`` is added to the server's; `released.take` makes one for the release before."""
+        self.directory, self.environment = directory, environment
         self.server_options = server_options
         self.server: Process | None = None
         self.agents: dict[str, Process] = {}
@@ -113,7 +116,7 @@ class Stack:
         (data / "endpoints.json").unlink(missing_ok=True)
         argv = [sys.executable, "-m", "footlights", "server", "--data-dir", str(data)]
         argv += ["--grpc-listen", grpc_listen, "--http-listen", http_listen, *self.server_options]
-        self.server = await Process.start("server", argv, self.directory / "server.log")
+        self.server = await Process.start("server", argv, self.directory / "server.log", self.environment)
         server = self.server
 
         async def listening() -> bool:

@@ -498,11 +498,12 @@ async def test_roles_work_apart(database_server: Postgres, tmp_path: Path) -> No
     assert log["lines"] == ["hello"]
     assert (hub, placing) == ("server-1", "server-2")
     assert set(probes.values()) == {200}
-    assert {answer.status_code for answer in elsewhere} == {404}
-    assert [answer.json()["message"].partition(":")[0] for answer in elsewhere] == [
-        f"This process does not have the role {role}" for role in ("api", "frontdoor", "api") * 2
+    assert {answer.status_code for answer in elsewhere} == {501}
+    infos = [answer.json()["details"][0] for answer in elsewhere]
+    assert [(info["reason"], info["metadata"]["role"]) for info in infos] == [
+        ("ROLE_NOT_SERVED", role) for role in ("api", "frontdoor", "api") * 2
     ]
-    assert "Method not found" in str(refused.value)
+    assert (refused.value.reason, refused.value.metadata) == ("ROLE_NOT_SERVED", {"role": "api"})
 
 
 async def test_roles_apart_need_a_database_that_can_be_shared(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pxr import Sdf, Usd, UsdGeom, UsdShade
 
 from examples.stages.build import build
-from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.scene.stage import load_scene
 from footlights.viewer.stages import SAMPLES, sample_path
 from tests.viewer.stages import StageMaker, only, winding
@@ -314,7 +314,7 @@ class TestFailure:
         with pytest.raises(ViewerFailure) as caught:
             maker.load()
 
-        assert caught.value.reason is Reason.STAGE_EMPTY
+        assert caught.value.reason is FailureReason.STAGE_EMPTY
 
     def test_a_file_that_is_not_usd(self, tmp_path: Path) -> None:
         """Garbage fails as STAGE_UNREADABLE, and the message names the file."""
@@ -323,7 +323,7 @@ class TestFailure:
         with pytest.raises(ViewerFailure, match=r"garbage\.usda") as caught:
             load_scene(path)
 
-        assert caught.value.reason is Reason.STAGE_UNREADABLE
+        assert caught.value.reason is FailureReason.STAGE_UNREADABLE
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -135,7 +135,9 @@ class Needs(_message.Message):
     NODE_LABELS_FIELD_NUMBER: _builtins.int
     CLEARED_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
-    """Optional. Number of slots of one device; a whole device if it has one slot."""
+    """Optional. Number of slots of one device; a whole device if it has one slot. 0 and unset: one slot; in a profile,
+    unset keeps what the version needs.
+    """
     min_memory_bytes: _builtins.int
     """Optional. Free device memory, in bytes; devices without their own memory always pass."""
     gpu: _builtins.bool
@@ -831,7 +833,7 @@ class Release(_message.Message):
     release: _builtins.str
     """Output only. The release's name, such as `default` or `production`."""
     version: _builtins.str
-    """Output only. The version it points at."""
+    """Optional. The version it points at; can be changed with UpdateRelease."""
     etag: _builtins.str
     """Output only. Changes whenever the resource does; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.agent.devices.inventory import off_loop
 from footlights.devices.detect import detect
-from footlights.errors import FailedPrecondition, InvalidArgument
+from footlights.errors import FailedPrecondition, InvalidArgument, LocalReason
 from footlights.launch.launchers import LAUNCHERS, LauncherSettings
 from footlights.linux.files import lock_file
 
@@ -55,7 +55,7 @@ def locked(directory: Path) -> Iterator[None]:
         descriptor = lock_file(directory / "agent.lock")
     except BlockingIOError as error:
         text = f"data_dir: another agent uses {directory}. Stop it, or give this one a directory of its own."
-        raise FailedPrecondition(text, reason="DATA_DIR_LOCKED") from error
+        raise FailedPrecondition(text, reason=LocalReason.DATA_DIR_LOCKED) from error
     try:
         yield
     finally:

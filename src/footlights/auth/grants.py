@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from footlights.errors import Unauthenticated
+from footlights.errors import Reason, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class Grants:
             raise Unauthenticated(
                 f"The grant expired at {grant.expire_time.isoformat(timespec='seconds')}: "
                 "request a new one with POST /stream/{session_id}:connect.",
-                reason="GRANT_EXPIRED",
+                reason=Reason.GRANT_EXPIRED,
                 metadata={"session_id": grant.session_id, "expire_time": grant.expire_time.isoformat()},
             )
         return grant
@@ -102,5 +102,5 @@ def _invalid() -> Unauthenticated:
     return Unauthenticated(
         "The grant is invalid for this control plane: request one with POST /stream/{session_id}:connect. "
         "API tokens do not open a session's stream.",
-        reason="GRANT_INVALID",
+        reason=Reason.GRANT_INVALID,
     )

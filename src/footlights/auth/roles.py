@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from footlights.errors import PermissionDenied
+from footlights.errors import PermissionDenied, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,6 +95,6 @@ class Caller:
         fix = f"use a token with role {' or '.join(holders)}" if holders else "no role has it"
         raise PermissionDenied(
             f"{self.subject} has role {self.role.value}, which lacks the permission {permission}: {fix}.",
-            reason="ROLE_LACKS_PERMISSION",
+            reason=Reason.ROLE_LACKS_PERMISSION,
             metadata={"subject": self.subject, "role": self.role.value, "permission": permission},
         )

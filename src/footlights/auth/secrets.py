@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from footlights.errors import FailedPrecondition, Internal
+from footlights.errors import FailedPrecondition, Internal, LocalReason, Reason
 from footlights.linux.files import create_file
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ClusterKey:
         if mode & 0o077:
             raise FailedPrecondition(
                 f"{path} has mode {mode:04o}, so other users can read or change the cluster key: chmod 600 {path}",
-                reason="CLUSTER_KEY_EXPOSED",
+                reason=LocalReason.CLUSTER_KEY_EXPOSED,
                 metadata={"path": str(path), "mode": f"{mode:04o}"},
             )
         return cls(_decode(path.read_text(encoding="ascii", errors="replace").strip(), str(path)))
@@ -103,7 +103,7 @@ class Box:
         raise Internal(
             "A stored secret cannot be decrypted: it was encrypted with another cluster key, or is damaged. "
             f"Start the control plane with the key that it was encrypted with ({ENVIRONMENT} or the key file).",
-            reason="SECRET_UNREADABLE",
+            reason=Reason.SECRET_UNREADABLE,
         )
 
 
@@ -126,5 +126,5 @@ def _decode(text: str, where: str) -> bytes:
 def _invalid(problem: str) -> FailedPrecondition:
     return FailedPrecondition(
         f"The cluster key is invalid: {problem}. Use 32 random bytes in base64: head -c 32 /dev/urandom | base64",
-        reason="CLUSTER_KEY_INVALID",
+        reason=LocalReason.CLUSTER_KEY_INVALID,
     )

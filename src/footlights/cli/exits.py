@@ -72,7 +72,7 @@ def exiting() -> Iterator[None]:
     try:
         yield
     except Error as error:
-        complain(error.message, _FIXES.get(error.reason, ""))
+        complain(_lines(error), _FIXES.get(error.reason, ""))
         raise typer.Exit(code_of(error)) from None
     except Failed as failed:
         complain(str(failed))
@@ -92,6 +92,13 @@ def exiting() -> Iterator[None]:
             f"unexpected {type(problem).__name__}: {problem}", f"Set {DEBUG}=1 to see the traceback, and report it."
         )
         raise typer.Exit(ERROR) from None
+
+
+def _lines(error: Error) -> str:
+    """Return what an error says, with each violation on a line of its own."""
+    if not isinstance(error, InvalidArgument) or len(error.violations) == 1:
+        return error.message
+    return "\n       ".join(f"{each.field}: {each.problem}" for each in error.violations)
 
 
 def complain(message: str, fix: str = "") -> None:

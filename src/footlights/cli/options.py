@@ -76,7 +76,7 @@ def naming_options() -> Iterator[None]:
     try:
         yield
     except InvalidArgument as problem:
-        raise InvalidArgument(flag(problem.field), problem.problem, reason=problem.reason) from None
+        raise problem.renamed(flag) from None
 
 
 def variable(name: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from footlights.cli.live import LiveDisplay
-from footlights.cli.show import name_of, steps, waiting
+from footlights.cli.show import steps, waiting
+from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
     from footlights.v1 import session_pb2
@@ -27,7 +28,7 @@ class SessionProgress(LiveDisplay):
             from rich.spinner import Spinner
             from rich.text import Text
 
-            self.draw(Spinner("dots", Text(f"{name_of(session, 'state')}  {' → '.join(lines)}")))
+            self.draw(Spinner("dots", Text(f"{field_name(session, 'state')}  {' → '.join(lines)}")))
             return
         for line in lines:
             if line not in self._printed:

@@ -8,19 +8,30 @@ from typing import TYPE_CHECKING, Any, Final
 from footlights.cli.durations import show_duration
 from footlights.cli.output import details, table
 from footlights.launch.launchers import traits_of
+from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
 
+LIMIT_NAMES: Final = (
+    "queue_timeout",
+    "start_timeout",
+    "never_connected_timeout",
+    "idle_timeout",
+    "max_duration",
+    "stop_grace_period",
+)
+"""The limits of a session, in the order in which they may end it."""
+
 SESSION_HEADERS: Final = ("SESSION", "APPLICATION", "VERSION", "STATE", "USER", "NODE", "DEVICE", "AGE", "MESSAGE")
 
 
 def session_row(session: session_pb2.Session, now_s: float) -> tuple[str, ...]:
     """Return one row of a table under ``SESSION_HEADERS``."""
-    state = name_of(session, "state")
-    if name_of(session, "condition") == "UNREACHABLE":
+    state = value_name(session, "state")
+    if field_name(session, "condition") == "UNREACHABLE":
         state = f"{state} (UNREACHABLE)"
     return (
         session.session_id,
@@ -31,16 +42,16 @@ def session_row(session: session_pb2.Session, now_s: float) -> tuple[str, ...]:
         session.node or "-",
         session.device_name or session.device or "-",
         age(session.created_time, now_s),
-        waiting(session) or session.status_message or (name_of(session, "end_reason") if session.end_reason else ""),
+        waiting(session) or session.status_message or (value_name(session, "end_reason")),
     )
 
 
 def session_line(session: session_pb2.Session) -> str:
     """Return one change of a session, as a line of a watch."""
     where = f"  on {session.node}, {session.device_name or session.device}" if session.node else ""
-    why = name_of(session, "end_reason") if session.end_reason else ""
+    why = value_name(session, "end_reason")
     detail = "  ".join(text for text in (waiting(session), why, session.status_message) if text)
-    return f"{session.session_id}  {name_of(session, 'state'):<11}{where}  {detail}".rstrip()
+    return f"{session.session_id}  {value_name(session, 'state'):<11}{where}  {detail}".rstrip()
 
 
 def session_details(session: session_pb2.Session) -> list[str]:
@@ -57,13 +68,14 @@ def session_details(session: session_pb2.Session) -> list[str]:
         [
             ("Session", session.session_id),
             ("Application", f"{session.application} {session.application_version}"),
-            ("State", name_of(session, "state")),
-            ("Condition", name_of(session, "condition")),
+            ("State", value_name(session, "state")),
+            ("Condition", value_name(session, "condition")),
             ("Queue", waiting(session)),
-            ("End reason", name_of(session, "end_reason") if session.end_reason else ""),
+            ("End reason", value_name(session, "end_reason")),
             ("Message", session.status_message),
             ("Exit code", str(session.exit_code) if session.HasField("exit_code") else ""),
             ("User", session.username),
+            ("Created by", session.created_by if session.created_by != session.username else ""),
             ("Profile", session.profile),
             ("Priority", str(session.priority) if session.priority else ""),
             ("Arguments", arguments if session.application_arguments.fields else ""),
@@ -75,8 +87,8 @@ def session_details(session: session_pb2.Session) -> list[str]:
             ("Created", moment(session.created_time)),
             ("Ready", moment(session.ready_time)),
             ("Ended", moment(session.ended_time)),
-            ("Max duration", _length(session, "max_duration")),
-            ("Idle timeout", _length(session, "idle_timeout")),
+            ("Expected end", moment(session.expected_end_time)),
+            *limits(session),
             ("Launches", str(session.launch_count) if session.launch_count > 1 else ""),
             ("Request id", session.request_id),
             ("Timeline", ", ".join(step for step in steps(session))),
@@ -87,10 +99,24 @@ def session_details(session: session_pb2.Session) -> list[str]:
     return lines
 
 
+def limits(session: session_pb2.Session) -> list[tuple[str, str]]:
+    """Return the limits that apply, by name; of a server of the release before, the two that it shows."""
+    if not session.HasField("limits"):
+        return [
+            ("Max duration", _length(session, "max_duration")),
+            ("Idle timeout", _length(session, "idle_timeout")),
+        ]
+    spans = [(name, _length(session.limits, name)) for name in LIMIT_NAMES]
+    return [
+        (name.replace("_", " ").capitalize(), span or ("unlimited" if name in session.limits.unlimited else ""))
+        for name, span in spans
+    ]
+
+
 def steps(session: session_pb2.Session) -> list[str]:
     """Return the steps that a session has reached, each with its time since the first: ``PLACED +0.2s``."""
     begin = _unix_seconds(session.timeline[0].time) if session.timeline else 0.0
-    return [f"{name_of(step, 'stage')} +{_unix_seconds(step.time) - begin:.1f}s" for step in session.timeline]
+    return [f"{field_name(step, 'stage')} +{_unix_seconds(step.time) - begin:.1f}s" for step in session.timeline]
 
 
 def waiting(session: session_pb2.Session) -> str:
@@ -130,7 +156,8 @@ def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
     rows = [
         (
             node.node,
-            name_of(node, "state"),
+            field_name(node, "state"),
+            _scheduling(node.scheduling),
             _device_counts(node.devices),
             f"{sum(device.slots_leased for device in node.devices)}/{sum(device.slots for device in node.devices)}",
             str(node.session_count),
@@ -140,7 +167,7 @@ def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
         )
         for node in nodes
     ]
-    headers = ("NODE", "STATE", "DEVICES", "SLOTS", "SESSIONS", "DRIVER", "AGENT", "SEEN")
+    headers = ("NODE", "STATE", "SCHEDULING", "DEVICES", "SLOTS", "SESSIONS", "DRIVER", "AGENT", "SEEN")
     return table(headers, rows, empty="No nodes. Start one with 'footlights agent'.")
 
 
@@ -149,7 +176,9 @@ def node_details(node: node_pb2.Node) -> list[str]:
     lines = details(
         [
             ("Node", node.node),
-            ("State", name_of(node, "state")),
+            ("State", field_name(node, "state")),
+            ("Condition", field_name(node, "condition") if node.condition else ""),
+            ("Scheduling", _scheduling_details(node.scheduling)),
             ("Host", " ".join(text for text in (node.facts.hostname, node.facts.os) if text)),
             ("Agent", node.facts.agent_version),
             ("Driver", node.facts.driver_version),
@@ -168,12 +197,12 @@ def node_details(node: node_pb2.Node) -> list[str]:
     rows = [
         (
             device.uuid,
-            name_of(device, "kind"),
+            field_name(device, "kind"),
             device.name,
             _memory(device),
             f"{device.utilization_percent}%" if device.HasField("utilization_percent") else "-",
             f"{device.slots_leased}/{device.slots}",
-            name_of(device, "health"),
+            field_name(device, "health"),
             _why(device),
         )
         for device in node.devices
@@ -214,7 +243,7 @@ def token_table(tokens: Iterable[token_pb2.Token], now_s: float) -> list[str]:
     rows = [
         (
             token.token_id,
-            name_of(token, "role"),
+            field_name(token, "role"),
             token.subject,
             _token_state(token, now_s),
             age(token.created_time, now_s),
@@ -226,12 +255,9 @@ def token_table(tokens: Iterable[token_pb2.Token], now_s: float) -> list[str]:
     return table(("TOKEN", "ROLE", "SUBJECT", "STATE", "AGE", "EXPIRES", "DESCRIPTION"), rows, empty="No tokens.")
 
 
-def name_of(message: Any, field: str) -> str:
-    """Return the name of an enum value; its number if this client is older than the value."""
-    descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
-    number = getattr(message, field)
-    value = descriptor.values_by_number.get(number)
-    return str(number) if value is None else str(value.name)
+def value_name(session: session_pb2.Session, field: str) -> str:
+    """Return the name of a session's value; empty without one, and its text or number if it is of a later release."""
+    return session.unknown_values.get(field) or (field_name(session, field) if getattr(session, field) else "")
 
 
 def age(timestamp: Timestamp, now_s: float) -> str:
@@ -259,10 +285,26 @@ def _length(session: Any, field: str) -> str:
     return show_duration(getattr(session, field).seconds) if session.HasField(field) else ""
 
 
+def _scheduling(wanted: node_pb2.Node.Scheduling) -> str:
+    """Return what is wanted of a node, in one word; ``-`` if it takes sessions."""
+    return "draining" if wanted.draining else "cordoned" if wanted.cordoned else "-"
+
+
+def _scheduling_details(wanted: node_pb2.Node.Scheduling) -> str:
+    """Return the same with who wants it, since when and why; empty if it takes sessions."""
+    if not wanted.cordoned:
+        return ""
+    who = f" by {wanted.subject}" if wanted.subject else ""
+    since = f" since {moment(wanted.since_time)}" if wanted.HasField("since_time") else ""
+    reason = wanted.reason if wanted.reason not in ("", "OPERATOR") else ""
+    why = ": ".join(text for text in (reason, wanted.message) if text)
+    return f"{_scheduling(wanted)}{who}{since}" + (f": {why}" if why else "")
+
+
 def _device_counts(devices: Iterable[node_pb2.Device]) -> str:
     counts: dict[str, int] = {}
     for device in devices:
-        label = device.name or name_of(device, "kind")
+        label = device.name or field_name(device, "kind")
         counts[label] = counts.get(label, 0) + 1
     return ", ".join(f"{count} x {label}" for label, count in counts.items()) or "-"
 

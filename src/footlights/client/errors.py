@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from footlights.errors import Error, FailedPrecondition, Unavailable
+from footlights.errors import Error, FailedPrecondition, LocalReason, Reason, Unavailable, Unimplemented
+from footlights.protocol import enums
 from footlights.status import from_status
-from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     import grpc
+
+    from footlights.v1 import session_pb2
 
 _DETAILS = "grpc-status-details-bin"
 """Where gRPC carries a ``google.rpc.Status``."""
@@ -22,25 +24,28 @@ class DeadlineExceeded(Error):
     """A deadline passed. What was waited for may still happen."""
 
     code: ClassVar[int] = 4
-    default_reason: ClassVar[str] = "DEADLINE_EXCEEDED"
+    default_reason = Reason.DEADLINE_EXCEEDED
 
 
 class SessionOver(FailedPrecondition):
     """A session that was waited for has ended, or is ending, instead."""
 
-    default_reason: ClassVar[str] = "SESSION_OVER"
-
     def __init__(self, session: session_pb2.Session) -> None:
         """Describe how ``session`` ended."""
-        state = session_pb2.Session.State.Name(session.state)
-        reason = session_pb2.Session.EndReason.Name(session.end_reason) if session.end_reason else ""
+        state = enums.field_name(session, "state")
+        reason = enums.field_name(session, "end_reason") if session.end_reason else ""
         why = f" ({reason})" if reason else ""
         detail = f": {session.status_message}" if session.status_message else "."
         super().__init__(
             f"Session {session.session_id} is {state}{why}{detail}",
+            reason=LocalReason.SESSION_OVER,
             metadata={"session_id": session.session_id, "state": state, "end_reason": reason},
         )
         self.session = session
+
+
+class ServerTooOld(Unimplemented):
+    """The control plane is of an earlier release, which does not have the call."""
 
 
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
@@ -49,12 +54,20 @@ def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     for key, value in problem.trailing_metadata() or ():
         if key == _DETAILS and isinstance(value, bytes):
             try:
-                return from_status(status_pb2.Status.FromString(value))
+                error = from_status(status_pb2.Status.FromString(value))
             except DecodeError:
                 break
+            if error.reason != Reason.UNIMPLEMENTED:
+                return error
     message = problem.details() or problem.code().name
     if code == DeadlineExceeded.code:
         return DeadlineExceeded("The control plane did not answer in time. Try again, or allow more time.")
+    if code == ServerTooOld.code:
+        return ServerTooOld(
+            "The control plane does not have this call: it is of an earlier release than this client. Upgrade it, or "
+            "use a client of its release.",
+            reason=LocalReason.SERVER_TOO_OLD,
+        )
     if code == Unavailable.code:
-        return Unavailable(f"The control plane cannot be reached: {message}", reason="SERVER_UNREACHABLE")
+        return Unavailable(f"The control plane cannot be reached: {message}", reason=LocalReason.SERVER_UNREACHABLE)
     return from_status(status_pb2.Status(code=code, message=message))

@@ -30,19 +30,26 @@ class Nodes:
         """Return one node."""
         return await self._connection.call(self._stub.GetNode, pb.GetNodeRequest(node=node), pb.Node, timeout_s)
 
-    async def cordon(self, node: str, *, timeout_s: float | None = None) -> pb.Node:
-        """Stop placing sessions on a node."""
-        return await self._connection.call(self._stub.CordonNode, pb.CordonNodeRequest(node=node), pb.Node, timeout_s)
+    async def cordon(self, node: str, message: str = "", *, timeout_s: float | None = None) -> pb.Node:
+        """Stop placing sessions on a node; ``message`` tells other operators why."""
+        request = pb.CordonNodeRequest(node=node, message=message)
+        return await self._connection.call(self._stub.CordonNode, request, pb.Node, timeout_s)
 
     async def uncordon(self, node: str, *, timeout_s: float | None = None) -> pb.Node:
         """Place sessions on a node again, also on one that is draining."""
         request = pb.UncordonNodeRequest(node=node)
         return await self._connection.call(self._stub.UncordonNode, request, pb.Node, timeout_s)
 
-    async def drain(self, node: str, deadline_s: float | None = None, *, timeout_s: float | None = None) -> pb.Node:
-        """Empty a node; its sessions may continue for ``deadline_s`` seconds, or until they end if it is None."""
-        request = pb.DrainNodeRequest(node=node)
+    async def drain(
+        self, node: str, deadline_s: float | None = None, message: str = "", *, timeout_s: float | None = None
+    ) -> pb.Node:
+        """Empty a node; its sessions may continue for ``deadline_s`` seconds, or until they end if it is None.
+
+        ``message`` tells other operators why.
+        """
+        request = pb.DrainNodeRequest(node=node, message=message)
         if deadline_s is not None:
+            # A server of the release before does not know drain_timeout.
             request.deadline.CopyFrom(times.duration(deadline_s))
         return await self._connection.call(self._stub.DrainNode, request, pb.Node, timeout_s)
 

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from footlights.client.errors import DeadlineExceeded, SessionOver
-from footlights.errors import OutOfRange, Unavailable
-from footlights.protocol import times
+from footlights.errors import LocalReason, OutOfRange, Unavailable
+from footlights.protocol import enums, times
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from footlights.client.connection import Connection
 
 _READY: Final = frozenset({pb.Session.READY, pb.Session.ACTIVE})
-_OVER: Final = frozenset({pb.Session.TERMINATING, pb.Session.TERMINATED, pb.Session.FAILED})
 _ENDED: Final = frozenset({pb.Session.TERMINATED, pb.Session.FAILED})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _GIVE_UP_S = 0.2, 5.0, 300.0
 
@@ -52,8 +51,23 @@ class Sessions:
         request = pb.TerminateSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.TerminateSession, request, pb.TerminateSessionResponse, timeout_s)
 
-    async def connect(self, session_id: str, *, timeout_s: float | None = None) -> pb.ConnectSessionResponse:
-        """Return a grant for one viewer, and the URLs to use it with."""
+    async def connect(
+        self, session_id: str, *, wait_s: float | None = None, timeout_s: float | None = None
+    ) -> pb.ConnectSessionResponse:
+        """Return a grant for one viewer, and the URLs to use it with.
+
+        Args:
+            session_id: the session.
+            wait_s: how long to watch the session until it is ready; None: not at all.
+            timeout_s: the deadline of the call.
+
+        Raises:
+            FailedPrecondition: it is not ready (reason ``SESSION_NOT_READY``), or has ended (``SESSION_ENDED``).
+            SessionOver: it ended while it was waited for.
+            DeadlineExceeded: it was not ready after ``wait_s`` seconds.
+        """
+        if wait_s is not None:
+            await self.wait_ready(session_id, timeout_s=wait_s)
         request = pb.ConnectSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.ConnectSession, request, pb.ConnectSessionResponse, timeout_s)
 
@@ -93,7 +107,7 @@ class Sessions:
         async with aclosing(_resumed(begin, after_revision)) as sessions:
             async for session in sessions:
                 yield session
-                if session.state in _ENDED:
+                if has_ended(session):
                     return
 
     async def watch_all(self, request: pb.WatchSessionsRequest | None = None) -> AsyncGenerator[pb.Session, None]:
@@ -119,8 +133,10 @@ class Sessions:
             SessionOver: it is ending or has ended instead.
             DeadlineExceeded: it was not ready after ``timeout_s`` seconds; it keeps starting.
         """
-        session = await self._wait(session_id, _READY | _OVER, timeout_s, on_change)
-        if session.state in _OVER:
+        session = await self._wait(
+            session_id, lambda session: is_ready(session) or is_over(session), timeout_s, on_change
+        )
+        if is_over(session):
             raise SessionOver(session)
         return session
 
@@ -132,12 +148,12 @@ class Sessions:
         Raises:
             DeadlineExceeded: it had not ended after ``timeout_s`` seconds; it keeps ending.
         """
-        return await self._wait(session_id, _ENDED, timeout_s, on_change)
+        return await self._wait(session_id, has_ended, timeout_s, on_change)
 
     async def _wait(
         self,
         session_id: str,
-        states: frozenset[pb.Session.State.ValueType],
+        done: Callable[[pb.Session], bool],
         timeout_s: float,
         on_change: Callable[[pb.Session], None],
     ) -> pb.Session:
@@ -146,16 +162,31 @@ class Sessions:
             async with asyncio.timeout(timeout_s), aclosing(self.watch(session_id)) as changes:
                 async for session in changes:
                     on_change(session)
-                    last = pb.Session.State.Name(session.state)
-                    if session.state in states:
+                    last = enums.field_name(session, "state")
+                    if done(session):
                         return session
         except TimeoutError:
             raise DeadlineExceeded(
                 f"Session {session_id} is still {last} after {timeout_s:g} s. Wait longer, or terminate it.",
-                reason="WAIT_TIMEOUT",
+                reason=LocalReason.WAIT_TIMEOUT,
                 metadata={"session_id": session_id, "state": last},
             ) from None
-        raise AssertionError("a watch ends only when the session has ended, and that is one of the states")
+        raise AssertionError("a watch ends only when the session has ended, and then every wait is done")
+
+
+def is_ready(session: pb.Session) -> bool:
+    """Return whether viewers can connect to a session."""
+    return session.state in _READY
+
+
+def is_over(session: pb.Session) -> bool:
+    """Return whether viewers cannot connect to a session any more; it may still hold its device."""
+    return session.state == pb.Session.TERMINATING or has_ended(session)
+
+
+def has_ended(session: pb.Session) -> bool:
+    """Return whether a session has ended and its device is free, also in a state that this release does not know."""
+    return session.state in _ENDED or session.HasField("ended_time")
 
 
 async def _resumed(
@@ -179,7 +210,7 @@ async def _resumed(
                     seen[session.session_id] = session.revision
                     revision = max(revision, session.revision)
                     yield session
-                    if session.state in _ENDED:
+                    if has_ended(session):
                         seen.pop(session.session_id, None)
         except OutOfRange:
             # The database was restored meanwhile: begin again with what there is now.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from footlights.console.assets import PAGE, Asset, Assets, load
+from footlights.errors import NotFound, Reason, Unimplemented
+from footlights.status import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,14 +55,19 @@ class _Console:
 
     def _answer(self, scope: Scope) -> Response:
         if scope["method"] not in {"GET", "HEAD"}:
-            return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
+            text = f"{scope['path']} does not support {scope['method']}; use GET or HEAD."
+            not_allowed = Unimplemented(text, reason=Reason.METHOD_NOT_ALLOWED)
+            return JSONResponse(to_json(not_allowed), 405, {"Allow": "GET, HEAD"})
         path = _below_mount(scope)
         if path == "":
             # Relative, so that it works behind a proxy that adds a prefix.
             return RedirectResponse(f"{PREFIX[1:]}/", 308, {"Cache-Control": _REVALIDATE})
         asset, cache_control = self._find(path[1:])
         if asset is None:
-            return PlainTextResponse("Not Found", 404, {"Cache-Control": "no-store"})
+            missing = NotFound(
+                f"There is nothing at {scope['path']}.", reason=Reason.PATH_NOT_FOUND, metadata={"path": scope["path"]}
+            )
+            return JSONResponse(to_json(missing), 404, {"Cache-Control": "no-store"})
         return _file(asset, cache_control, Headers(scope=scope))
 
     def _find(self, path: str) -> tuple[Asset | None, str]:

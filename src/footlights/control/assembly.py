@@ -33,7 +33,7 @@ from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentService, Welcome
 from footlights.control.expiry.context import ExpiryContext
 from footlights.control.expiry.loop import ExpiryLoop
-from footlights.control.http import Api, ASGIApp, Readiness, web
+from footlights.control.http import OPENAPI, Api, ASGIApp, Readiness, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
@@ -57,9 +57,11 @@ from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.streams import ApplicationStreamingService
 from footlights.control.services.tokens import TokenService
+from footlights.control.services.writes import Writes
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
 from footlights.frontdoor import FrontDoor
+from footlights.frontdoor import openapi as front_door_openapi
 from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
 from footlights.ovc.v2 import application_streaming_pb2
@@ -103,17 +105,32 @@ REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full
 
 SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
 
+_ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub"}
+"""The role of each service that not every process has."""
+
 GATEWAY_OPTIONS = Options(
     strict=True,
     use_proto_names=True,
     allow_delete_body=True,
-    forward_headers=("idempotency-key", "x-request-id"),
-    expose_headers=("x-request-id",),
+    forward_headers=("x-request-id",),
+    expose_headers=("idempotency-replayed", "x-request-id"),
+    name_status=True,
     error_domain=DOMAIN,
     default_timeout_s=30.0,
     max_timeout_s=300.0,
     max_body_bytes=1 << 20,
+    # Room for a filter and a page token of the greatest length.
+    max_url_bytes=16384,
 )
+
+
+API_VERSION = "1.0"
+"""The version of the REST API, ``/v1``: the second number grows with what is added."""
+
+_API = """Footlights' own API is below `/v1`. NVIDIA's Application Streaming API 2.0.0 is below `/stream`, as published.
+
+Answers are open: later releases add members, and values of enums. Requests are closed: a member or a parameter that is
+not known is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,14 +324,16 @@ async def assemble(
 
     # call/ and services/
     authenticator = TokenAuthenticator(store, token_key, clock, proof)
-    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs))]
+    services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
-        services.append(_service(AGENT_SERVICE, agents))
+        services.append(_service(AGENT_SERVICE, agents, strict=False))
     if "api" in settings.roles:
+        writes = Writes(store, box, clock)
         sealer = Sealer(Box(key.derive("pages")))
         creator = SessionCreator(
             store,
             signals,
+            writes=writes,
             catalog=Catalog(store, signals, monotonic),
             board=fleet,
             placing=placing,
@@ -328,8 +347,9 @@ async def assemble(
         sessions = StreamingService(
             store,
             signals,
+            writes=writes,
             creator=creator,
-            terminator=SessionTerminator(store, signals, clock),
+            terminator=SessionTerminator(writes, signals, origin, clock),
             connector=SessionConnector(store, grants, settings, public_url, clock),
             follower=SessionFollower(store, signals, Cursors(sealer), origin, clock=clock, monotonic=monotonic),
             peers=peers,
@@ -338,15 +358,16 @@ async def assemble(
             clock=clock,
         )
         handlers: tuple[object, ...] = (
-            TokenService(store, authenticator, token_key, clock, sealer=sealer),
-            NodeService(store, signals, guard, clock, sealer=sealer),
-            ProfileService(store, signals, clock, sealer=sealer),
-            ApplicationService(store, signals, clock, sealer=sealer),
+            TokenService(store, writes, authenticator, token_key, clock, sealer=sealer),
+            NodeService(store, writes, signals, guard, clock, sealer=sealer),
+            ProfileService(store, writes, signals, clock, sealer=sealer),
+            ApplicationService(store, writes, signals, clock, sealer=sealer),
             ApplicationStreamingService(sessions),
             sessions,
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
-    registry, pipeline = Registry(services), Pipeline(authenticator, metrics)
+    registry = Registry(services, {name: role for name, role in _ROLES.items() if role not in settings.roles})
+    pipeline = Pipeline(authenticator, metrics)
     local = LocalCalls(registry, pipeline)
 
     # HTTP
@@ -379,20 +400,28 @@ async def assemble(
     )
 
 
-def _service(name: str, handlers: object) -> Service:
-    return Service(descriptor_pool.Default().FindServiceByName(name), handlers)
+def _service(name: str, handlers: object, *, strict: bool = True) -> Service:
+    return Service(descriptor_pool.Default().FindServiceByName(name), handlers, strict)
 
 
-def openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI document of the REST API, with the comments of the protos."""
+def openapi_document(public_url: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document of all that is served over HTTP, with the comments of the protos."""
     info = Info(
         title="Footlights",
-        version=__version__,
-        description="The Application Streaming API 2.0.0, and what it lacks.",
+        version=API_VERSION,
+        description=_API,
+        servers=(public_url, "/") if public_url else ("/",),
         bearer=True,
+        extensions={"x-footlights-version": __version__},
     )
     descriptor_set = resources.files("footlights.v1").joinpath("footlights.binpb")
-    return document(REST_SERVICES, GATEWAY_OPTIONS, info, descriptor_set=descriptor_set.read_bytes())
+    return document(
+        REST_SERVICES,
+        GATEWAY_OPTIONS,
+        info,
+        descriptor_set=descriptor_set.read_bytes(),
+        fragments=(front_door_openapi.fragment(), OPENAPI),
+    )
 
 
 def _api(settings: ServerSettings, local: LocalCalls, pacing: Pacing, metrics: Metrics) -> Api:
@@ -402,8 +431,17 @@ def _api(settings: ServerSettings, local: LocalCalls, pacing: Pacing, metrics: M
         cors_origins=settings.cors_origins,
         max_concurrent_calls=settings.max_concurrent_calls,
     )
-    gateway = Gateway(LocalUpstream(local), REST_SERVICES, options, on_overload=partial(metrics.shed, "CALLS"))
-    return Api(gateway, console(), docs.routes(openapi_document()))
+    gateway = Gateway(
+        LocalUpstream(local),
+        REST_SERVICES,
+        options,
+        on_overload=partial(metrics.shed, "CALLS"),
+        on_deprecated=metrics.deprecated,
+    )
+    for binding in gateway.bindings:
+        if binding.deprecation is not None:
+            metrics.deprecated(binding.http_method, binding.template.text, 0)
+    return Api(gateway, console(), docs.routes(openapi_document(settings.public_url.rstrip("/"))))
 
 
 def _front_door(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from footlights.control.call.registry import role_not_served
 from footlights.control.observability.metrics import CONTENT_TYPE, Metrics
-from footlights.errors import Internal, NotFound
+from footlights.errors import Error, Internal, NotFound, Reason, Unimplemented
 from footlights.frontdoor import FrontDoor
 from footlights.gateway.site import Site
+from footlights.http.request_ids import request_id
+from footlights.http.scope import header
+from footlights.status import to_json
 from footlights.store.cluster.revisions import last_revision
 
 if TYPE_CHECKING:
@@ -25,6 +30,39 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ASGIApp = Callable[..., Awaitable[None]]
+
+
+def _probe(name: str, text: str, answers: dict[str, str], media_type: str = "application/json") -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Health"} if media_type == "application/json" else {"type": "string"}
+    responses = {
+        status: {"description": said, "content": {media_type: {"schema": schema}}} for status, said in answers.items()
+    }
+    operation = {"operationId": f"Health_{name}", "tags": ["Health"], "summary": text.rstrip("."), "description": text}
+    return {"get": {**operation, "security": [], "responses": responses}}
+
+
+_READY: Final = {"200": "Requests can be sent to it.", "503": "They should not; `message` says why."}
+OPENAPI: Final[dict[str, Any]] = {
+    "tags": [{"name": "Health", "description": "Says how this process is. Needs no token."}],
+    "paths": {
+        "/livez": _probe("Livez", "Answers while the process runs.", {"200": "It runs."}),
+        "/readyz": _probe("Readyz", "Says whether requests should be sent to this process.", _READY),
+        "/healthz": _probe("Healthz", "The same as /readyz.", _READY),
+        "/metrics": _probe("Metrics", "Metrics in Prometheus' text format.", {"200": "The metrics."}, "text/plain"),
+    },
+    "components": {
+        "schemas": {
+            "Health": {
+                "type": "object", "required": ["status"],
+                "properties": {
+                    "status": {"type": "string", "description": "`SERVING` or `NOT_SERVING`."},
+                    "message": {"type": "string", "description": "Why it is not serving."},
+                },
+            },
+        },
+    },
+}  # fmt: skip
+"""Health and metrics in OpenAPI 3.1, to be merged into the document of the API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +121,14 @@ def web(
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def failed(request: Request, error: Exception) -> Response:
-        log.error("http_failed", path=request.url.path, exc_info=error)
-        message = "Something went wrong in the control plane. Its log says what."
-        return JSONResponse({"code": Internal.code, "message": message, "details": []}, 500)
+        name = _request_id(request.scope)
+        log.error("http_failed", path=request.url.path, request_id=name, exc_info=error)
+        return _refusal(_internal(name), 500, name)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        name = _request_id(request.scope)
+        return _refusal(_said(error, request, name), error.status_code, name, error.headers)
 
     async def home(_: Request) -> Response:
         return RedirectResponse("console/")
@@ -98,7 +141,11 @@ def web(
     ]
     if api is not None:
         routes += [Route("/", home), Route("/console", home), Mount("/console", app=api.console), *api.docs]
-    site = Site(api.gateway if api is not None else _elsewhere("api"), routes, exception_handlers={Exception: failed})
+    site = Site(
+        api.gateway if api is not None else _elsewhere("api"),
+        routes,
+        exception_handlers={Exception: failed, HTTPException: refused},
+    )
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         # The front door has its own paths, WebSockets included, below those of the gateway.
@@ -114,5 +161,34 @@ def web(
 
 def _elsewhere(role: str) -> ASGIApp:
     """Refuse requests for a role that this process does not have."""
-    message = f"This process does not have the role {role}: send the request to one that has it."
-    return JSONResponse({"code": NotFound.code, "message": message, "details": []}, 404)
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await _refusal(role_not_served(role), 501, _request_id(scope))(scope, receive, send)
+
+    return app
+
+
+def _request_id(scope: Any) -> str:
+    return request_id(header(scope, b"x-request-id"))
+
+
+def _internal(name: str) -> Internal:
+    message = f"Something went wrong in the control plane. Its log says what, under request id {name}."
+    return Internal(message, metadata={"request_id": name})
+
+
+def _said(error: HTTPException, request: Request, name: str) -> Error:
+    """Return what Starlette's routing refuses, as an error of ours."""
+    path = request.url.path
+    if error.status_code == 404:
+        return NotFound(f"There is nothing at {path}.", reason=Reason.PATH_NOT_FOUND, metadata={"path": path})
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return Unimplemented(
+            f"{path} does not support {request.method}; use {allowed}.", reason=Reason.METHOD_NOT_ALLOWED
+        )
+    return _internal(name)
+
+
+def _refusal(error: Error, status: int, name: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(to_json(error), status, {**(headers or {}), "x-request-id": name})

@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from footlights.control import reflection
 from footlights.control.settings import ServerSettings, split_address
-from footlights.errors import DOMAIN, FailedPrecondition
+from footlights.errors import DOMAIN, FailedPrecondition, LocalReason
 from footlights.http.server import ConnectionLimits, Connections
 
 if TYPE_CHECKING:
@@ -238,6 +238,6 @@ def _drop_new_connections(listening: socket.socket) -> None:
 def _cannot_listen(option: str, address: str, why: str) -> FailedPrecondition:
     return FailedPrecondition(
         f"Cannot listen on {address}: {why}. Stop what listens there, or choose another --{option}.",
-        reason="CANNOT_LISTEN",
+        reason=LocalReason.CANNOT_LISTEN,
         metadata={"address": address},
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from footlights.launch.recipe import limits as recipe_limits
+from footlights.launch.recipe.checks import MAX_DURATION_S
 from footlights.lifecycle import TimeLimits
 from footlights.protocol import times
 from footlights.v1 import application_pb2, node_pb2
@@ -19,18 +21,47 @@ REBOOT_NEEDED = "NODE_REBOOT_NEEDED"
 """The reason for which a node is cordoned while a driver of it asks for a reboot. Nothing of it is stored."""
 
 
+_SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
+_HEALTHS = frozenset(node_pb2.Device.Health.values())
+
+
 def limits(row: SessionRow) -> application_pb2.Limits:
     """Return the limits that apply to a session."""
-    return application_pb2.Limits.FromString(row.limits)
+    return unpacked_limits(row.limits)
+
+
+def unpacked_limits(packed: bytes) -> application_pb2.Limits:
+    """Return limits from their stored form: each is set, or named in ``unlimited``. Raises DecodeError."""
+    applied = application_pb2.Limits.FromString(packed)
+    for name in applied.unlimited:
+        if name in recipe_limits.MAY_BE_UNLIMITED:
+            applied.ClearField(name)  # type: ignore[arg-type]
+    applied.unlimited[:] = [name for name in recipe_limits.MAY_BE_UNLIMITED if not applied.HasField(name)]  # type: ignore[arg-type]
+    return applied
+
+
+def packed_limits(applied: application_pb2.Limits) -> bytes:
+    """Return the stored form of limits that apply, which a replica of the release before understands as well.
+
+    To it, a limit that is not set does not exist, but for the queue timeout, without which it would end a session at
+    once: it reads the longest that there is.
+    """
+    stored = application_pb2.Limits()
+    stored.CopyFrom(applied)
+    if not stored.HasField("queue_timeout"):
+        stored.queue_timeout.CopyFrom(times.duration(MAX_DURATION_S))
+    return stored.SerializeToString()
 
 
 def time_limits(applied: application_pb2.Limits) -> TimeLimits:
     """Return the limits of a ready session as the lifecycle takes them."""
+    names = ("never_connected_timeout", "idle_timeout", "max_duration")
+    return TimeLimits(*(recipe_limits.limit_s(applied, name) for name in names))
 
-    def span(name: str) -> float | None:
-        return times.seconds(getattr(applied, name)) if applied.HasField(name) else None  # type: ignore[arg-type]
 
-    return TimeLimits(span("never_connected_timeout"), span("idle_timeout"), span("max_duration"))
+def is_sick(device: node_pb2.Device) -> bool:
+    """Return whether nothing may be placed on a device; nothing is at a health that only a later release knows."""
+    return device.health in _SICK or device.health not in _HEALTHS
 
 
 def version(application_id: str, recipe: bytes, created_time: datetime) -> application_pb2.Version:

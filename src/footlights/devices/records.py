@@ -7,6 +7,7 @@ import enum
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from footlights.errors import InvalidArgument
@@ -34,7 +35,7 @@ def read_record(kind: type[T], value: Any, path: str = "") -> T:
     try:
         return kind(**members)
     except InvalidArgument as error:
-        raise InvalidArgument(_below(path, error.field), error.problem) from None
+        raise error.renamed(partial(_below, path)) from None
 
 
 def as_mapping(path: str, value: Any) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 from footlights.filters.conditions import Both, Comparison, Condition, Either, Negation, Value
 
 if TYPE_CHECKING:
@@ -67,7 +67,10 @@ def parse(text: str, members: Mapping[str, Member], *, field: str = "filter") ->
         return None
     if len(text) > MOST_CHARACTERS:
         raise InvalidArgument(
-            field, f"has {len(text)} characters. Give at most {MOST_CHARACTERS}.", reason="INVALID_FILTER"
+            field,
+            f"has {len(text)} characters. Give at most {MOST_CHARACTERS}.",
+            reason=Reason.INVALID_FILTER,
+            metadata={"position": str(MOST_CHARACTERS + 1)},
         )
     try:
         parsed = _parser().parse(text)
@@ -79,7 +82,7 @@ def parse(text: str, members: Mapping[str, Member], *, field: str = "filter") ->
     raise InvalidArgument(
         field,
         f"position {problem.position}: {problem.text}",
-        reason="INVALID_FILTER",
+        reason=Reason.INVALID_FILTER,
         metadata={"position": str(problem.position)},
     )
 

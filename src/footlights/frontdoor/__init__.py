@@ -9,6 +9,8 @@ release: front doors of the release before know only those. A request passes the
 3. ``whep_proxy`` or ``websocket_proxy`` passes the request to the application on its node, through ``node_client``.
 4. ``answers`` gives errors and answers their form.
 
+``openapi`` describes the routes.
+
 What must hold:
 
 * Only a grant opens a route, and only for the session that it names. It is removed from header, query and subprotocol

@@ -7,10 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from google.protobuf import json_format
-
 from footlights.http.status import HTTP_STATUS
-from footlights.status import to_status
+from footlights.status import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,9 +50,8 @@ class Answer:
 
 
 def error_answer(problem: FrontDoorError) -> Answer:
-    """The answer to a request that is refused: a ``google.rpc.Status`` with its ``ErrorInfo``."""
+    """The answer to a request that is refused: a ``google.rpc.Status`` with ``ErrorInfo``, and the name of its code."""
     error = problem.error
-    body = json_format.MessageToDict(to_status(error), preserving_proto_field_name=True)
     headers = [(b"content-type", b"application/json")]
     if problem.http_status == 401:
         # RFC 6750 section 3: no error code where no credential was presented.
@@ -63,4 +60,4 @@ def error_answer(problem: FrontDoorError) -> Answer:
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
     headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    return Answer(problem.http_status, tuple(headers), json.dumps(body, ensure_ascii=False).encode())
+    return Answer(problem.http_status, tuple(headers), json.dumps(to_json(error), ensure_ascii=False).encode())

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.errors import Error as FootlightsError
-from footlights.errors import InvalidArgument, NotFound
+from footlights.errors import InvalidArgument, NotFound, Reason, Unimplemented
 from footlights.frontdoor import credentials as credential
 from footlights.frontdoor.answers import Answer, FrontDoorError, error_answer
 from footlights.frontdoor.checks import ViewerChecks, overloaded
@@ -125,7 +124,7 @@ class FrontDoor:
             *self._cors.headers(header(scope, b"origin")),
             *self._cors.preflight(_METHODS, requested),
             (b"accept-post", b"application/sdp"),
-            (b"allow", ", ".join(_METHODS).encode()),
+            (b"allow", ", ".join(("OPTIONS", *_allowed(_PATH.fullmatch(path_below_mount(scope))))).encode()),
         )
         return Answer(204, headers)
 
@@ -133,16 +132,16 @@ class FrontDoor:
         given = credential.take(scope)
         match = _PATH.fullmatch(path_below_mount(scope))
         if match is None:
-            raise FrontDoorError(NotFound(f"There is nothing at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND"))
+            raise FrontDoorError(_no_route("route", path_below_mount(scope)))
         session_id, resource = match["session_id"], match["resource"]
-        if match["sign_in"]:
-            error = InvalidArgument(
-                "upgrade", "this route is a WebSocket: connect with one", reason="WEBSOCKET_REQUIRED"
-            )
-            raise FrontDoorError(error, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
-        allowed = ("PATCH", "DELETE") if resource else ("POST",)
+        allowed = _allowed(match)
         if scope["method"] not in allowed:
             raise _wrong_method(scope["method"], allowed)
+        if match["sign_in"]:
+            error = InvalidArgument(
+                "upgrade", "this route is a WebSocket: connect with one", reason=Reason.WEBSOCKET_REQUIRED
+            )
+            raise FrontDoorError(error, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         below = f"{scope.get('root_path', '')}{match['session']}/whep"
         if resource:
             return await self._whep.on_resource(scope, receive, session_id, resource, given, resources_at=below)
@@ -153,9 +152,7 @@ class FrontDoor:
         match = _PATH.fullmatch(path_below_mount(scope))
         try:
             if match is None or not match["sign_in"]:
-                raise FrontDoorError(
-                    NotFound(f"There is no WebSocket at {path_below_mount(scope)}.", reason="ROUTE_NOT_FOUND")
-                )
+                raise FrontDoorError(_no_route("WebSocket", path_below_mount(scope)))
             if self._open_sockets >= self._limits.sockets:
                 raise overloaded()
             self._open_sockets += 1
@@ -178,8 +175,21 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008, "reason": error.error.reason})
 
 
+def _no_route(what: str, path: str) -> NotFound:
+    return NotFound(f"There is no {what} at {path}.", reason=Reason.PATH_NOT_FOUND, metadata={"path": path})
+
+
+def _allowed(match: re.Match[str] | None) -> tuple[str, ...]:
+    """The methods of a path, beside OPTIONS."""
+    if match is None:
+        return ()
+    if match["sign_in"]:
+        return ("GET",)
+    return ("PATCH", "DELETE") if match["resource"] else ("POST",)
+
+
 def _wrong_method(method: str, allowed: tuple[str, ...]) -> FrontDoorError:
-    error: FootlightsError = InvalidArgument(
-        "method", f"{method} is not for this route: use {' or '.join(allowed)}", reason="METHOD_NOT_ALLOWED"
+    error = Unimplemented(
+        f"{method} is not for this route: use {' or '.join(allowed)}.", reason=Reason.METHOD_NOT_ALLOWED
     )
     return FrontDoorError(error, 405, {"Allow": ", ".join(("OPTIONS", *allowed))})

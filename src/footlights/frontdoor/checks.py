@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from footlights.errors import Error, FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from footlights.errors import (
+    Error,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    Unauthenticated,
+    Unavailable,
+)
 from footlights.frontdoor.answers import FrontDoorError
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +46,7 @@ class ViewerChecks:
                 Unauthenticated(
                     "The request has no grant: ask for one with POST /stream/{session_id}:connect and send it as "
                     "Authorization: Bearer, as ?access_token= or as the subprotocol Authorization-Bearer.<grant>.",
-                    reason="GRANT_MISSING",
+                    reason=Reason.GRANT_MISSING,
                 )
             )
         try:
@@ -49,7 +57,7 @@ class ViewerChecks:
             raise FrontDoorError(
                 PermissionDenied(
                     "The grant is for another session: ask for one with POST /stream/{session_id}:connect of this one.",
-                    reason="GRANT_FOR_ANOTHER_SESSION",
+                    reason=Reason.GRANT_FOR_ANOTHER_SESSION,
                     metadata={"session_id": session_id},
                 )
             )
@@ -69,8 +77,8 @@ class ViewerChecks:
             raise FrontDoorError(
                 NotFound(
                     f"There is no session {session_id}.",
-                    reason="SESSION_NOT_FOUND",
-                    metadata={"session_id": session_id},
+                    reason=Reason.SESSION_NOT_FOUND,
+                    metadata={"field": "session_id", "session_id": session_id},
                 )
             )
         return target
@@ -80,16 +88,15 @@ def require_open(target: Target, session_id: str) -> None:
     """Refuse a session that cannot be connected to.
 
     Raises:
-        FrontDoorError: 503 ``SESSION_NOT_READY`` with Retry-After, or 409 ``SESSION_ENDED``.
+        FrontDoorError: 409 ``SESSION_NOT_READY`` with Retry-After, or 409 ``SESSION_ENDED``.
     """
-    metadata = {"session_id": session_id, "state": target.state}
-    state = SessionState(target.state)
-    if state.awaits_picture or (state.has_picture and not (target.address and target.signal_port)):
+    state = known(SessionState, target.state)
+    if state is None or state.awaits_picture or (state.has_picture and not (target.address and target.signal_port)):
         raise FrontDoorError(
-            Unavailable(
+            FailedPrecondition(
                 f"Session {session_id} is {target.state}: watch it until it is READY, then connect.",
-                reason="SESSION_NOT_READY",
-                metadata=metadata,
+                reason=Reason.SESSION_NOT_READY,
+                metadata={"session_id": session_id, "state": target.state},
                 retry_after_s=_RETRY_AFTER_S,
             )
         )
@@ -97,8 +104,8 @@ def require_open(target: Target, session_id: str) -> None:
         raise FrontDoorError(
             FailedPrecondition(
                 f"Session {session_id} is {target.state} and takes no viewers: create another one.",
-                reason="SESSION_ENDED",
-                metadata=metadata,
+                reason=Reason.SESSION_ENDED,
+                metadata={"session_id": session_id, "state": target.state},
             )
         )
 
@@ -107,7 +114,7 @@ def not_offered(session_id: str, what: str) -> FrontDoorError:
     """404: the application does not speak this kind of signalling."""
     error = NotFound(
         f"The application of session {session_id} offers no {what}: see its version's signaling.",
-        reason="SIGNALING_NOT_OFFERED",
+        reason=Reason.SIGNALING_NOT_OFFERED,
         metadata={"session_id": session_id, "signaling": what},
     )
     return FrontDoorError(error)
@@ -115,5 +122,5 @@ def not_offered(session_id: str, what: str) -> FrontDoorError:
 
 def overloaded() -> FrontDoorError:
     """503: as many requests or sockets are open as may be."""
-    error = Unavailable("The front door is overloaded: try again.", reason="FRONT_DOOR_FULL", retry_after_s=1.0)
+    error = Unavailable("The front door is overloaded: try again.", reason=Reason.FRONT_DOOR_FULL, retry_after_s=1.0)
     return FrontDoorError(error)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from footlights.errors import Unavailable
+from footlights.errors import Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def invalid_answer(problem: str) -> FrontDoorError:
     """502: the application answered something that cannot be passed on."""
     error = Unavailable(
         f"The application's answer cannot be passed on: {problem}. See the session's log.",
-        reason="APPLICATION_ANSWER_INVALID",
+        reason=Reason.APPLICATION_ANSWER_INVALID,
     )
     return FrontDoorError(error, 502)
 
@@ -166,7 +166,7 @@ def _why(problem: OSError) -> str:
 def _unreachable(target: Target, problem: str, http_status: int) -> FrontDoorError:
     error = Unavailable(
         f"The session's node cannot be reached for signalling: {problem}. Try again; if it persists, check the node.",
-        reason="NODE_UNREACHABLE",
+        reason=Reason.SIGNALING_UNREACHABLE,
         metadata={"signal_port": str(target.signal_port)},
         retry_after_s=1,
     )

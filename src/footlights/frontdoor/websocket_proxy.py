@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from footlights.errors import Unavailable
+from footlights.errors import Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
 from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
 from footlights.frontdoor.node_client import dial, invalid_answer
@@ -91,7 +91,8 @@ class WebSocketProxy:
             error = Unavailable(
                 f"The application did not answer the WebSocket handshake in {self._limits.answer_timeout_s:g} s: "
                 "try again, and see the session's log.",
-                reason="NODE_UNREACHABLE",
+                reason=Reason.SIGNALING_UNREACHABLE,
+                metadata={"signal_port": str(target.signal_port)},
                 retry_after_s=1,
             )
             raise FrontDoorError(error, 504) from None

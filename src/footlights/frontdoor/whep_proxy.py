@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.errors import InvalidArgument, NotFound
+from footlights.errors import InvalidArgument, NotFound, Reason
 from footlights.frontdoor.answers import Answer, FrontDoorError
 from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
 from footlights.frontdoor.node_client import NodeReply, exchange, invalid_answer
 from footlights.http.bodies import BodyTooLarge, BodyTooSlow, read_body
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,8 @@ class WhepProxy:
             raise FrontDoorError(error) from None
         if ending and found.nonce != grant.nonce:
             self._checks.admit(credentials.grant, session_id)
-        if ending and (not target.signal_port or SessionState(target.state).is_over):
+        state = known(SessionState, target.state)
+        if ending and (not target.signal_port or (state is not None and state.is_over)):
             # It ended with its session, so there is nothing left to end.
             return Answer(200)
         require_open(target, session_id)
@@ -110,20 +111,20 @@ async def _read_body(receive: Receive, limits: Limits) -> bytes:
     """The request's body.
 
     Raises:
-        FrontDoorError: 413 ``BODY_TOO_LARGE``, 408 ``BODY_TOO_SLOW`` or ``BODY_CUT_OFF``.
+        FrontDoorError: 413 ``BODY_TOO_LARGE``, 408 ``BODY_TIMEOUT`` or ``BODY_CUT_OFF``.
     """
     try:
         async with asyncio.timeout(limits.body_timeout_s):
             return await read_body(receive, max_bytes=limits.body_bytes, pause_s=limits.body_timeout_s)
     except BodyTooLarge:
-        raise _bad_body("BODY_TOO_LARGE", f"must have at most {limits.body_bytes} bytes", 413) from None
+        raise _bad_body(Reason.BODY_TOO_LARGE, f"must have at most {limits.body_bytes} bytes", 413) from None
     except (BodyTooSlow, TimeoutError):
-        raise _bad_body("BODY_TOO_SLOW", f"must arrive within {limits.body_timeout_s:g} s", 408) from None
+        raise _bad_body(Reason.BODY_TIMEOUT, f"must arrive within {limits.body_timeout_s:g} s", 408) from None
     except ConnectionResetError:
-        raise _bad_body("BODY_CUT_OFF", "ended early: send all of it", 408) from None
+        raise _bad_body(Reason.BODY_CUT_OFF, "ended early: send all of it", 408) from None
 
 
-def _bad_body(reason: str, problem: str, http_status: int) -> FrontDoorError:
+def _bad_body(reason: Reason, problem: str, http_status: int) -> FrontDoorError:
     return FrontDoorError(InvalidArgument("body", problem, reason=reason), http_status)
 
 

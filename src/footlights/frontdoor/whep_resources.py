@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
-from footlights.errors import NotFound
+from footlights.errors import NotFound, Reason
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ENCODED = "~"
@@ -55,8 +55,8 @@ class WhepResources:
         if not hmac.compare_digest(mac.encode(), self._mac(session_id, name, nonce).encode()):
             raise NotFound(
                 "There is no such WHEP resource in this session: use the Location that the POST answered with.",
-                reason="WHEP_RESOURCE_NOT_FOUND",
-                metadata={"session_id": session_id},
+                reason=Reason.WHEP_RESOURCE_NOT_FOUND,
+                metadata={"session_id": session_id, "resource": resource},
             )
         if name.startswith(_ENCODED):
             word = name.removeprefix(_ENCODED)

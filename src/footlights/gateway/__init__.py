@@ -14,6 +14,11 @@ The default dialect is grpc-gateway v2's, quirks included; ``Options(strict=True
 dialect. Status, code, decoded request and JSON shape of the default dialect equal grpc-gateway's; the wording of errors
 is our own, and strict mode adds ``google.rpc`` details (``errors``).
 
+What ``google.api.http`` cannot say is in the options of ``footlights/http/v1/annotations.proto``, and holds in both
+dialects: statuses and headers of answers (``reply``), headers that carry fields (``decode.headers``), deprecated paths
+(``routing.deprecation``). ``Accept`` chooses between the two forms of a stream; else it is ignored, and answers are
+JSON.
+
 Invariants:
 
 * It knows nothing of Footlights and imports nothing of it except ``footlights.http``.

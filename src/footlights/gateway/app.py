@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from google.rpc import error_details_pb2, status_pb2
 
-from footlights.gateway.body import Upload, refusal
-from footlights.gateway.decode.json_text import decode_utf8
+from footlights.gateway.body import RequestReader, Upload, refusal
+from footlights.gateway.decode.headers import IF_MATCH, JSON_TYPES
 from footlights.gateway.decode.names import json_name, own_name, proto_name
-from footlights.gateway.decode.query import check_path, parse_query
-from footlights.gateway.encode.writer import WriteError, Writer
+from footlights.gateway.decode.query import check_path
+from footlights.gateway.encode.status_text import StatusWriter
+from footlights.gateway.encode.writer import Writer
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import (
+    ABORTED,
     INTERNAL,
     INVALID_ARGUMENT,
     NOT_FOUND,
@@ -34,11 +36,11 @@ from footlights.gateway.routing.router import Route, Router, VerbAlone
 from footlights.gateway.streaming import StreamAnswer
 from footlights.gateway.upstream import metadata
 from footlights.gateway.upstream.protocol import OutgoingCall, Requests, UpstreamError
-from footlights.http.bodies import BodyTooLarge, BodyTooSlow, read_body
+from footlights.http.bodies import BodyTooLarge, BodyTooSlow
 from footlights.http.status import HTTP_STATUS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.descriptor import ServiceDescriptor
     from google.protobuf.message import Message
@@ -57,6 +59,7 @@ class Gateway:
         services: Descriptors, or full names in the default pool.
         options: The dialect and its bounds.
         on_overload: Called for each call that is refused because too many are in flight.
+        on_deprecated: Called for each request to a deprecated path, with the HTTP method and the path's template.
 
     Raises:
         BindingError: An annotation that cannot be served.
@@ -69,11 +72,12 @@ class Gateway:
         options: Options | None = None,
         *,
         on_overload: Callable[[], None] | None = None,
+        on_deprecated: Callable[[str, str], None] | None = None,
     ) -> None:
         self.options = options or Options()
-        self._on_overload = on_overload
+        self._on_overload, self._on_deprecated = on_overload, on_deprecated
         self.bindings: list[Binding] = routes(services, self.options)
-        self._router = Router(self.bindings, verbs_bind=self.options.strict)
+        self._router = Router(self.bindings, strict=self.options.strict)
         pools = list({id(b.pool): b.pool for b in self.bindings}.values())
         spell = json_name
         if self.options.use_proto_names:
@@ -81,9 +85,17 @@ class Gateway:
             spell = own_name if self.options.strict else proto_name
         writer = Writer(spell=spell, pools=pools)
         self._endpoints = {id(binding): Endpoint(binding, upstream, self.options, writer) for binding in self.bindings}
-        self._incoming, self._outgoing = metadata.Incoming(self.options), metadata.Outgoing(self.options)
+        self._special = {b"grpc-timeout", b"last-event-id"}.union(*(e.headers.names for e in self._endpoints.values()))
+        self._incoming = metadata.Incoming(self.options, self._are_special)
+        self._outgoing = metadata.Outgoing(self.options)
+        self._reader = RequestReader(self.options)
         self._cors, self._sweep = cors_of(self.options), Sweep()
-        self._status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
+        status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
+        self._status_body = StatusWriter(
+            status_writer,
+            with_name=self.options.name_status,
+            domain=self.options.error_domain if self.options.strict else "",
+        ).write
         self._default_timeout_s = metadata.timeout(None, self.options)
         self.in_flight = 0
         """Calls that wait or run, streams included."""
@@ -98,12 +110,14 @@ class Gateway:
         try:
             self._check_bounds(exchange)
             method, form = exchange.method, None
-            if method == "OPTIONS" and options.cors_origins and exchange.header(b"access-control-request-method"):
-                await exchange.answer_preflight(self._router.methods(exchange.path))
+            if method == "OPTIONS" and await self._answers_options(exchange):
                 return
             route = self._router.plain(method, exchange.path)
             if route is None or (method == "POST" and exchange.headers.get(b"content-type") == FORM):
                 route, form = await self._route(exchange)
+            endpoint = self._endpoints[id(route.binding)]
+            if endpoint.is_marked:
+                self._mark(exchange, endpoint, route)
             if self.in_flight >= options.max_concurrent_calls:
                 raise self._overloaded(f"the server is busy: {self.in_flight} calls are in flight; try again later.")
             # The slot is taken before anything is awaited: however many requests arrive together, the limit holds.
@@ -111,7 +125,7 @@ class Gateway:
             try:
                 if options.pace is not None and not await options.pace():
                     raise self._overloaded("the server is busy: too many calls wait; try again later.")
-                await self._call(exchange, route, form)
+                await self._call(exchange, endpoint, route, form)
             finally:
                 self.in_flight -= 1
         except GatewayError as error:
@@ -125,8 +139,12 @@ class Gateway:
             if exchange.started:
                 raise
             await self._refuse(
-                exchange, GatewayError(INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL")
-            )
+                exchange,
+                GatewayError(
+                    INTERNAL, "the gateway failed; its log has the cause.", reason="INTERNAL",
+                    metadata={"request_id": exchange.request_id},
+                ),
+            )  # fmt: skip
 
     def _overloaded(self, message: str) -> GatewayError:
         if self._on_overload is not None:
@@ -152,7 +170,37 @@ class Gateway:
         if b"%" in raw_path:
             check_path(raw_path)
 
+    def _mark(self, exchange: Exchange, endpoint: Endpoint, route: Route) -> None:
+        """Give every answer of the exchange, refusals included, the headers of its endpoint; count deprecated paths."""
+        exchange.added = endpoint.added
+        binding = route.binding
+        if binding.deprecation is not None:
+            root_path = exchange.scope.get("root_path", "")
+            exchange.added = (*endpoint.added, *binding.deprecation.headers(route.variables, root_path))
+            if self._on_deprecated is not None:
+                self._on_deprecated(binding.http_method, binding.template.text)
+
+    def _are_special(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether headers may change how a request is read: decided once for all requests with the same ones."""
+        return not self._special.isdisjoint(headers) or headers.get(b"content-type") not in JSON_TYPES
+
     # Routing
+
+    async def _answers_options(self, exchange: Exchange) -> bool:
+        """Answer a preflight, or in strict mode any OPTIONS for a path that has no such method of its own."""
+        router, path = self._router, exchange.path
+        if self.options.cors_origins and exchange.header(b"access-control-request-method"):
+            methods = router.methods(path)
+            if not methods and self.options.strict:
+                raise self._not_found(path)
+            await exchange.answer_preflight(methods)
+            return True
+        if not self.options.strict or not path.startswith("/") or "OPTIONS" in router.methods(path):
+            return False
+        if not (allowed := router.allowed(path)):
+            return False
+        await exchange.answer(204, [(b"allow", ", ".join(allowed).encode())], b"", "")
+        return True
 
     async def _route(self, exchange: Exchange) -> tuple[Route, dict[str, list[str]] | None]:
         """Return the route, and the form where it has been read for routing."""
@@ -163,20 +211,24 @@ class Gateway:
         # Only a POST of exactly this type may stand for another method.
         stands_in = method == "POST" and exchange.headers.get(b"content-type") == FORM
         if stands_in and (override := exchange.header(b"x-http-method-override")):
-            form = await self._form(exchange)
+            form = await self._reader.form(exchange)
             method = override.upper()
         try:
             route = self._router.find(method, path)
             if route is None and stands_in and method == "POST":
                 route = self._router.find("GET", path)
                 if route is not None and form is None:
-                    form = await self._form(exchange)
+                    form = await self._reader.form(exchange)
+            if route is None and method == "HEAD" and self.options.strict:
+                route = self._router.find("GET", path)
+                if route is not None and route.binding.rpc.server_streaming:
+                    route = None
         except VerbAlone:
             route = None
             raise self._not_found(path) from None
         if route is not None:
             return route, form
-        allowed = self._router.methods(path)
+        allowed = self._router.allowed(path) if self.options.strict else self._router.methods(path)
         if not allowed:
             raise self._not_found(path)
         message = f"{quoted(path)} does not support {method}; use {' or '.join(allowed)}."
@@ -188,40 +240,44 @@ class Gateway:
         raise GatewayError(UNIMPLEMENTED, message, reason="METHOD_NOT_ALLOWED")
 
     def _not_found(self, path: str) -> GatewayError:
-        return GatewayError(NOT_FOUND, f"there is nothing at {quoted(path)}.", reason="PATH_NOT_FOUND")
-
-    async def _form(self, exchange: Exchange) -> dict[str, list[str]]:
-        return parse_query(await self._body(exchange))
-
-    def _body(self, exchange: Exchange) -> Awaitable[bytes]:
-        options = self.options
-        return read_body(exchange.receive, max_bytes=options.max_body_bytes, pause_s=options.body_timeout_s)
+        shorter = path.rstrip("/")
+        is_there = self.options.strict and shorter != path and self._router.methods(shorter)
+        hint = f" Leave out the slash at the end: {quoted(shorter)}." if is_there else ""
+        message = f"there is nothing at {quoted(path)}.{hint}"
+        return GatewayError(NOT_FOUND, message, reason="PATH_NOT_FOUND", metadata={"path": path})
 
     # Calls
 
-    async def _call(self, exchange: Exchange, route: Route, form: dict[str, list[str]] | None) -> None:
-        endpoint = self._endpoints[id(route.binding)]
+    async def _call(
+        self, exchange: Exchange, endpoint: Endpoint, route: Route, form: dict[str, list[str]] | None
+    ) -> None:
         scope = exchange.scope
         peer = scope.get("client")
-        entries = self._incoming(scope["headers"], exchange.headers, peer[0] if peer else "", exchange.request_id)
+        entries, special = self._incoming(
+            scope["headers"], exchange.headers, peer[0] if peer else "", exchange.request_id
+        )
         # A stream has no end of its own, so only its client can give it a deadline.
         seconds = None if endpoint.server_streaming else self._default_timeout_s
-        if (asked := exchange.header(b"grpc-timeout")) is not None:
-            seconds = metadata.timeout(asked, self.options)
+        if special and (asked := exchange.headers.get(b"grpc-timeout")) is not None:
+            seconds = metadata.timeout(asked.decode("latin1"), self.options)
         guard = CallGuard(self._sweep)
         call = OutgoingCall(entries, seconds, guard)
         upload: Upload | None = None
         requests: Requests
         if endpoint.client_streaming:
+            self._reader.check(exchange, endpoint)
             upload = Upload(endpoint, exchange.receive, self.options, guard)
             requests = upload.messages()
         else:
-            text = ""
+            body = b""
             if form is None and endpoint.takes_body:
-                text = decode_utf8(await self._body(exchange))
-            elif form is None and endpoint.takes_parameters and exchange.has_form:
-                form = await self._form(exchange)
-            requests = self._request(exchange, endpoint, route, text, form or {})
+                body = await self._reader.body(exchange.receive)
+            elif form is None and exchange.method != "GET":
+                form = await self._reader.rest(exchange, endpoint)
+            if special:
+                requests = self._reader.special(exchange, endpoint, route, body, form)
+            else:
+                requests = self._reader.message(exchange, endpoint, route, body, form)
             guard.watch(exchange.receive)
         try:
             if endpoint.server_streaming:
@@ -235,21 +291,9 @@ class Gateway:
             if upload is not None and upload.refusal is not None:
                 raise upload.refusal from None
         except UpstreamError as error:
-            await self._reject(exchange, error.status, call, streamed=endpoint.server_streaming)
+            await self._reject(exchange, error.status, call, endpoint)
         finally:
             guard.stop()
-
-    def _request(
-        self, exchange: Exchange, endpoint: Endpoint, route: Route, text: str, form: dict[str, list[str]]
-    ) -> Message:
-        """Build the request from the parts that the rule names."""
-        query, parameters = exchange.scope["query_string"], form
-        if query and (endpoint.takes_parameters or self.options.strict):
-            parameters = dict(form)
-            for key, values in parse_query(query).items():
-                parameters[key] = [*parameters.get(key, ()), *values]
-        last_event_id = exchange.header(b"last-event-id") if endpoint.server_streaming else None
-        return endpoint.request(text, route.variables, parameters, last_event_id or "")
 
     def _reply(
         self, exchange: Exchange, endpoint: Endpoint, message: Message, call: OutgoingCall
@@ -261,13 +305,15 @@ class Gateway:
             status, location = replier.status(message), replier.location(message)
             if location is not None:
                 headers.append((b"location", (exchange.scope.get("root_path", "") + location).encode()))
+            headers += replier.headers(message)
             if replier.empty_body:
                 return status, headers, b"", ""
         try:
-            return status, headers, *endpoint.encode(message)
+            body, content_type = endpoint.encode(message)
         except GatewayError as error:
             error.headers += [(name.decode("latin1"), value.decode("latin1")) for name, value in headers]
             raise
+        return status, headers, body, content_type
 
     async def _stream(self, exchange: Exchange, endpoint: Endpoint, requests: Requests, call: OutgoingCall) -> None:
         answer = StreamAnswer(
@@ -275,7 +321,7 @@ class Gateway:
             endpoint,
             self.options,
             outgoing=self._outgoing,
-            status_body=lambda status: self._status_body(status)[0],
+            status_body=lambda status: self._status_body(status, exchange.request_id)[0],
         )
         responses = endpoint.stream(requests, call)
         try:
@@ -299,17 +345,21 @@ class Gateway:
         if error.text and not options.strict:
             await exchange.answer(error.http_status, headers, error.text.encode(), "text/plain; charset=utf-8")
             return
-        await exchange.answer(error.http_status, headers, self._status_body(status)[0], "application/json")
+        await exchange.answer(
+            error.http_status, headers, self._status_body(status, exchange.request_id)[0], "application/json"
+        )
 
     async def _reject(
-        self, exchange: Exchange, status: status_pb2.Status, call: OutgoingCall, *, streamed: bool
+        self, exchange: Exchange, status: status_pb2.Status, call: OutgoingCall, endpoint: Endpoint
     ) -> None:
         """Answer with the status that a call failed with."""
         strict = self.options.strict
         headers = self._outgoing(call.initial)
-        body, written = self._status_body(status)
+        body, written = self._status_body(status, exchange.request_id)
         code = HTTP_STATUS.get(status.code, 500) if written else 500
-        if streamed and not strict:
+        if written and status.code == ABORTED and endpoint.headers.has_precondition and IF_MATCH in exchange.headers:
+            code = 412
+        if endpoint.server_streaming and not strict:
             await exchange.answer(code, headers, b'{"error":' + body + b"}", "application/json")
             return
         if status.code == UNAUTHENTICATED:
@@ -318,13 +368,6 @@ class Gateway:
         if strict and status.code in (RESOURCE_EXHAUSTED, UNAVAILABLE):
             headers += _retry_after(status)
         await exchange.answer(code, headers, body, "application/json")
-
-    def _status_body(self, status: status_pb2.Status) -> tuple[bytes, bool]:
-        """Return a status as JSON, and whether that was possible."""
-        try:
-            return self._status_writer.write(status).encode("utf-8", "surrogatepass"), True
-        except WriteError:
-            return b'{"code": 13, "message": "the error has no JSON"}', False
 
 
 def _retry_after(status: status_pb2.Status) -> HeaderList:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import message_factory
 
 from footlights.gateway.decode.body_reader import BodyReader
-from footlights.gateway.decode.parameters import set_parameters, set_path
+from footlights.gateway.decode.headers import HeaderFields
+from footlights.gateway.decode.parameters import set_parameters, set_path, set_path_beside_body
 from footlights.gateway.encode.writer import WriteError, Writer
 from footlights.gateway.errors import INVALID_ARGUMENT, UNKNOWN, GatewayError
 from footlights.gateway.reply import Replier
@@ -36,6 +37,11 @@ class Endpoint:
         self.binding = binding
         self.replier = Replier(binding)
         self.client_streaming, self.server_streaming = bool(rpc.client_streaming), bool(rpc.server_streaming)
+        self.added = ((b"cache-control", b"no-store"),) if binding.reply.no_store else ()
+        """Headers of every answer."""
+        self.is_marked = bool(self.added) or binding.deprecation is not None
+        """Whether every answer has more headers than others."""
+        self.headers = HeaderFields(binding, strict=options.strict)
         self._strict = options.strict
         self._request = message_factory.GetMessageClass(rpc.input_type)
         if rpc.server_streaming:
@@ -48,6 +54,8 @@ class Endpoint:
         """Whether the rule maps the body to the request."""
         self.takes_parameters = body != "*" and not self.client_streaming
         """Whether query parameters are used."""
+        self.checks_body = options.strict and binding.deprecation is None
+        """Whether a body that is not JSON, or that no field takes, is refused; deprecated paths stay as they were."""
         self._skip = [*(v.field_path for v in binding.template.variables), *([body] if body not in ("", "*") else ())]
         self._answer_field: FieldDescriptor | None = None
         answer_type: Descriptor | None = rpc.output_type
@@ -60,9 +68,7 @@ class Endpoint:
             writer.for_field(self._answer_field) if self._answer_field is not None else writer.for_type(rpc.output_type)
         )
 
-    def request(
-        self, text: str, variables: Mapping[str, str], parameters: Mapping[str, Sequence[str]], last_event_id: str = ""
-    ) -> Message:
+    def request(self, text: str, variables: Mapping[str, str], parameters: Mapping[str, Sequence[str]]) -> Message:
         """Return the request: the body first, path variables over it, then parameters.
 
         Raises:
@@ -71,18 +77,17 @@ class Endpoint:
         request = self._request()
         if text:
             self._body.read(text, request)
+        set_variable = set_path_beside_body if text and self._strict else set_path
         for variable, value in variables.items():
-            set_path(request, variable, value)
+            set_variable(request, variable, value)
         if parameters:
             if self._strict and not self.takes_parameters:
                 name = next(iter(parameters))
                 raise GatewayError(
                     INVALID_ARGUMENT, f"{name} is not a known parameter; this call reads its body only.",
-                    field=name, reason="UNKNOWN_PARAMETER",
+                    field=name, reason="UNKNOWN_FIELD",
                 )  # fmt: skip
             set_parameters(request, parameters, skip=self._skip, strict=self._strict)
-        if last_event_id:
-            self.replier.resume(request, last_event_id)
         return request
 
     def streamed(self, text: str) -> Message:

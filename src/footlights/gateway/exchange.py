@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
     from footlights.gateway.options import Options
 
-HeaderList = list[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+HeaderList = list[Header]
 FORM: Final = b"application/x-www-form-urlencoded"
-_EXPOSED: Final = ("etag", "location", "retry-after", "x-request-id")
+_EXPOSED: Final = ("deprecation", "etag", "link", "location", "retry-after", "sunset", "x-request-id")
 
 
 class Exchange:
     """A request, and the answer to it, which is started once."""
 
-    __slots__ = ("_cors", "headers", "method", "path", "receive", "request_id", "scope", "send", "started")
+    __slots__ = ("_cors", "added", "headers", "method", "path", "receive", "request_id", "scope", "send", "started")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, cors: Cors, *, with_id: bool) -> None:
         self.scope, self.receive, self.send = scope, receive, send
@@ -32,6 +33,8 @@ class Exchange:
         # The first value of a name counts, as with Go's Header.Get.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.started = False
+        self.added: tuple[Header, ...] = ()
+        """Headers of any answer, because of where the request goes."""
         self._cors = cors
         self.request_id = request_id(self.headers.get(b"x-request-id", b"")) if with_id else ""
 
@@ -40,6 +43,11 @@ class Exchange:
         """Whether method and content type say that the body is a form."""
         content_type = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         return content_type == FORM and self.method in ("POST", "PUT", "PATCH")
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the headers announce a body."""
+        return self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
 
     def header(self, name: bytes) -> str | None:
         """Return the first value of a header, by lower-case name."""
@@ -63,6 +71,8 @@ class Exchange:
         self.started = True
         if self.request_id:
             headers.append((b"x-request-id", self.request_id.encode("ascii")))
+        if self.added:
+            headers += self.added
         if self._cors.is_enabled:
             headers += self._cors.headers(self.headers.get(b"origin"))
         return {"type": "http.response.start", "status": status, "headers": headers}

@@ -56,10 +56,11 @@ class Sweep:
 class CallGuard:
     """Cancels the task that made it: when the client of its call disconnects, and at the deadline."""
 
-    __slots__ = ("_cancelled", "_deadline", "_expired", "_reader", "_receive", "_sweep", "_task", "_timer")
+    __slots__ = ("_cancelled", "_deadline", "_expired", "_loop", "_reader", "_receive", "_sweep", "_task", "_timer")
 
     def __init__(self, sweep: Sweep) -> None:
-        self._sweep, self._task = sweep, asyncio.current_task(sweep.loop)
+        self._sweep, self._loop = sweep, sweep.loop
+        self._task = asyncio.current_task(self._loop)
         self._receive: Receive | None = None
         self._reader: asyncio.Task[None] | None = None
         self._deadline: float | None = None
@@ -73,7 +74,7 @@ class CallGuard:
 
     def set_deadline(self, seconds: float) -> float:
         """Set the deadline; return it as the event loop's time."""
-        loop = self._sweep.loop
+        loop = self._loop
         self._deadline = loop.time() + seconds
         if seconds <= 4 * PERIOD_S:
             self._timer = loop.call_at(self._deadline, self._expire)
@@ -117,7 +118,7 @@ class CallGuard:
 
     def linger(self) -> None:
         """Start what watches: the call was not over at once."""
-        loop = self._sweep.loop
+        loop = self._loop
         if self._deadline is not None and self._timer is None:
             self._timer = loop.call_at(self._deadline, self._expire)
         if self._receive is not None and self._reader is None:

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 class Options:
     """How a gateway answers. The defaults are grpc-gateway v2's dialect.
 
-    Strict mode is for an API that owns its dialect: a client's mistake is refused instead of ignored, a wrong method is
-    405 with ``Allow``, and errors of the gateway itself have ``google.rpc`` details.
+    Strict mode is for an API that owns its dialect. A client's mistake is refused instead of ignored: two values for
+    one field, conditions that the call does not keep (``If-Match``, ``Idempotency-Key``), a body that is not JSON
+    (415), an empty path variable (404). HEAD and OPTIONS are served, a wrong method is 405 with ``Allow``, and errors
+    of the gateway itself have ``google.rpc`` details.
     """
 
     strict: bool = False
@@ -27,6 +29,8 @@ class Options:
     """Request headers (lower case) that become metadata under their own name."""
     expose_headers: tuple[str, ...] = ()
     """Response metadata (lower case) that become headers under their own name."""
+    name_status: bool = False
+    """Give errors the member ``status``, the name of their code, beside ``code``."""
     error_domain: str = "gateway"
     """ErrorInfo.domain of errors that strict mode makes."""
 

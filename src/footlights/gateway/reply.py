@@ -1,4 +1,4 @@
-"""The reply option: status, Location, empty body and event id of an answer."""
+"""What an answer has beside its message: status, Location, ETag, and the id and type of an event."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from footlights.gateway.decode.headers import ENTITY_TAG, ENTITY_TAGS, PRINTABLE, fields_by_header
 from footlights.gateway.decode.parameters import set_path
 from footlights.gateway.routing.binding import Binding, BindingError, walk
 
@@ -19,11 +20,14 @@ _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 
 
 class Replier:
-    """The reply option of one RPC, resolved against its messages."""
+    """The reply option of one RPC, and the header rules of its answer, resolved against its messages."""
 
     def __init__(self, binding: Binding) -> None:
         reply, answer = binding.reply, binding.rpc.output_type
         self.empty_body = reply.empty_body
+        # Who uses a deprecated path expects what it has always answered.
+        is_created = reply.created and binding.deprecation is None
+        self._status = 201 if is_created else 204 if self.empty_body else 200
         self._accepted: tuple[Callable[[Message], str], frozenset[str]] | None = None
         if reply.HasField("accepted"):
             self._accepted = getter(answer, reply.accepted.field), frozenset(reply.accepted.values)
@@ -34,15 +38,17 @@ class Replier:
             except BindingError as error:
                 raise BindingError(f"{binding}: location: {error}") from error
         self._event_id = getter(answer, reply.event_id) if reply.event_id else None
+        self._event_type = _event_type(answer, reply.event_type) if reply.event_type else None
         self._last_event_id = reply.last_event_id_field
-        self.is_plain = self._accepted is None and not self.empty_body and self._location == [""]
-        """Every answer is 200 without a Location."""
+        self._headers = _header_getters(binding)
+        self.is_plain = self._accepted is None and self._status == 200 and self._location == [""] and not self._headers
+        """Every answer is 200 without headers of its own."""
 
     def status(self, message: Message) -> int:
-        """Return 200, 202 while the accepted condition holds, or 204 for an empty body."""
+        """Return 202 while the accepted condition holds, else 201 where it creates, 204 for an empty body, or 200."""
         if self._accepted is not None and self._accepted[0](message) in self._accepted[1]:
             return 202
-        return 204 if self.empty_body else 200
+        return self._status
 
     def location(self, message: Message) -> str | None:
         """Return the Location header; None without a template or while a field in it is empty."""
@@ -59,6 +65,22 @@ class Replier:
             parts.append(quote(value, safe=""))
         return "".join(parts)
 
+    def headers(self, message: Message) -> list[tuple[bytes, bytes]]:
+        """Return the headers that carry fields of the answered message, where they have values."""
+        found = []
+        for name, read in self._headers:
+            value = read(message).encode("utf-8", "replace")
+            if name in ENTITY_TAGS:
+                if ENTITY_TAG.fullmatch(value):
+                    found.append((name, b'"' + value + b'"'))
+            elif PRINTABLE.fullmatch(value):
+                found.append((name, value))
+        return found
+
+    def event_type(self, message: Message) -> str | None:
+        """Return the type of the event that carries the message; None or empty where it has none."""
+        return None if self._event_type is None else self._event_type(message)
+
     def event_id(self, message: Message) -> str | None:
         """Return the id of the event that carries the message."""
         return None if self._event_id is None else self._event_id(message)
@@ -71,6 +93,36 @@ class Replier:
         """
         if self._last_event_id and last_event_id:
             set_path(request, self._last_event_id, last_event_id)
+
+
+def _header_getters(binding: Binding) -> tuple[tuple[bytes, Callable[[Message], str]], ...]:
+    """What reads the fields that headers carry, of the message that the body is."""
+    answer, prefix = binding.rpc.output_type, ""
+    if binding.response_body:
+        field = walk(answer, binding.response_body)[0]
+        if field.message_type is None or field.is_repeated:
+            return ()
+        answer, prefix = field.message_type, binding.response_body + "."
+    if binding.rpc.server_streaming:
+        return ()
+    return tuple(
+        (name, getter(binding.rpc.output_type, prefix + field.name)) for name, field in fields_by_header(answer).items()
+    )
+
+
+def _event_type(message: Descriptor, path: str) -> Callable[[Message], str]:
+    last = walk(message, path)[-1]
+    if last.is_repeated or (last.enum_type is None and last.type != last.TYPE_STRING):
+        raise BindingError(f"event_type {path!r} must be an enum or a string of {message.full_name}")
+    read = getter(message, path)
+    zero = last.enum_type.values_by_number.get(0) if last.enum_type is not None else None
+    unspecified = "" if zero is None else zero.name
+
+    def event_type(event: Message) -> str:
+        name = read(event)
+        return "" if name == unspecified else name.lower()
+
+    return event_type
 
 
 def getter(message: Descriptor, path: str) -> Callable[[Message], str]:

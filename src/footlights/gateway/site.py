@@ -35,7 +35,9 @@ class Site(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "http":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            path = scope["path"]
+            if root_path := scope.get("root_path"):
+                path = path.removeprefix(root_path)
             if path[1:].partition("/")[0] not in self._own:
                 await self._gateway(scope, receive, send)
                 return

@@ -43,6 +43,7 @@ class StreamAnswer:
     ) -> None:
         self._exchange, self._options = exchange, options
         self._outgoing, self._status_body = outgoing, status_body
+        self._is_stored = not endpoint.added
         self._events = "text/event-stream" in (exchange.header(b"accept") or "").lower()
         framing = Events if self._events else Lines
         self._framing: Events | Lines = framing(endpoint, strict=options.strict)
@@ -122,6 +123,6 @@ class StreamAnswer:
     def _head(self, headers: HeaderList, content_type: str) -> HeaderList:
         if content_type:
             headers.append(typed(content_type))
-        if self._events:
+        if self._events and self._is_stored:
             headers.append((b"cache-control", b"no-cache"))
         return headers

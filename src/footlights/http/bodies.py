@@ -31,7 +31,7 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
         ConnectionResetError: the client disconnected.
     """
     message: Message
-    reading = cast("Coroutine[object, object, Message]", receive())
+    reading: Coroutine[object, object, Message] = receive()  # type: ignore[assignment]  # an ASGI server's is one
     try:
         # Most bodies are there already: then one step is all, and no deadline has to be set.
         waits_for = reading.send(None)

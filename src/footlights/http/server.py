@@ -145,7 +145,7 @@ class _Http(HttpToolsProtocol):
         self._address = self.client[0] if self.client else ""
         self._head_since = self.loop.time()
         if problem := self._bounds.enter(self, self._address):
-            self._refuse(503, 8, "TOO_MANY_CONNECTIONS", f"{problem} Close some, or try again later.")
+            self._refuse(503, 14, "TOO_MANY_CONNECTIONS", f"{problem} Close some, or try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._bounds.leave(self, self._address)

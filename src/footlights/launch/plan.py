@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
+from footlights.launch.container.recipe import mounts_of
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
@@ -51,7 +52,7 @@ def render(
     try:
         values = _values(assignment, ports, public_address, device.index)
         argv = tuple(parse(token).render_token(values) for token in version.command)
-        mounts = tuple(_mount(mount, values) for mount in version.container.mounts)
+        mounts = tuple(_mount(mount, values) for mount in mounts_of(version.container))
         own = {name: parse(text).render(values) for name, text in version.environment.items()}
     except (TemplateError, InvalidArgument) as error:
         raise LaunchError("BAD_RECIPE", str(error)) from None

@@ -1,7 +1,7 @@
 """The life of sessions and launches: their states, and what follows from what. Pure: no clock, no store.
 
 * `states` names the states, intents, end reasons and stages as the API does, and says which states have a picture,
-  await one, or are over.
+  await one, or are over. ``known`` reads them: a value that only a later release knows is None.
 * `derivation` derives a session's state. It is never set: it follows from what is wanted of the session (its intent)
   and from what its current launch was last observed to do. A writer that changes one of these inputs stores the
   derived state in the same transaction.
@@ -16,17 +16,22 @@ from footlights.lifecycle.derivation import DerivedState, LaunchFacts, derive_st
 from footlights.lifecycle.phases import Phases, phases
 from footlights.lifecycle.states import (
     LIVE_STATES,
+    Condition,
+    Desired,
     EndReason,
     Intent,
     LaunchState,
     SessionState,
     Stage,
+    known,
     merge,
 )
 from footlights.lifecycle.timers import SessionClock, TimeLimits, due
 
 __all__ = [
     "Block",
+    "Condition",
+    "Desired",
     "EndReason",
     "Failure",
     "Intent",
@@ -42,6 +47,7 @@ __all__ = [
     "TimeLimits",
     "blocked",
     "due",
+    "known",
     "may_retry",
     "merge",
     "phases",

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import enum
+from typing import TypeVar
+
+EnumT = TypeVar("EnumT", bound=enum.StrEnum)
+
+
+def known(kind: type[EnumT], text: str) -> EnumT | None:
+    """Return the member that a stored or received text names; None where only a later release knows it.
+
+    States are read with this alone: replicas and agents of two releases work side by side during an upgrade.
+    """
+    member = kind._value2member_map_.get(text)
+    return member if isinstance(member, kind) else None
 
 
 class Intent(enum.StrEnum):
@@ -44,7 +56,21 @@ class SessionState(enum.StrEnum):
         return self in (SessionState.TERMINATED, SessionState.FAILED)
 
 
+class Condition(enum.StrEnum):
+    """Session.Condition."""
+
+    OK = "OK"
+    UNREACHABLE = "UNREACHABLE"
+
+
 LIVE_STATES = tuple(state for state in SessionState if not state.ended)
+
+
+class Desired(enum.StrEnum):
+    """Assignment.Desired."""
+
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
 
 
 class LaunchState(enum.StrEnum):

@@ -14,7 +14,7 @@ index, not by this package's memory.
 
 from footlights.scheduler.checks import device_refusal, node_refusal
 from footlights.scheduler.eta import eta_s
-from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, verdicts
+from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, WaitReason, verdicts
 from footlights.scheduler.index import Index
 from footlights.scheduler.views import DeviceView, NodeView, SlotChoice, Verdict, Wish
 
@@ -26,6 +26,7 @@ __all__ = [
     "NodeView",
     "SlotChoice",
     "Verdict",
+    "WaitReason",
     "Wish",
     "device_refusal",
     "eta_s",

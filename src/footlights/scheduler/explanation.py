@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from footlights.scheduler.checks import device_refusal, node_refusal
 from footlights.scheduler.views import NodeView, Verdict, Wish
@@ -49,10 +49,60 @@ def verdicts(wish: Wish, nodes: Iterable[NodeView]) -> list[NodeVerdict]:
     return found
 
 
-def counted(counts: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
-    """Return the counts by (reason, ``node`` or ``device``) as text, most frequent first: ``NO_SLOT: 3 devices``."""
+class WaitReason(NamedTuple):
+    """Why a wish waits: a reason, and how many devices or nodes are not taken for it."""
+
+    reason: str
+    number: int = 0
+    thing: str = ""
+    """``device`` or ``node``; empty for a reason of the wish itself."""
+    why: str = ""
+    """A sentence in place of a count."""
+
+    @property
+    def text(self) -> str:
+        """The reason and its count: ``NO_SLOT: 3 devices``."""
+        return f"{self.reason}: {self.why or self._counted}"
+
+    @property
+    def message(self) -> str:
+        """The same for a person: ``3 devices: all slots are leased``."""
+        return self.why or f"{self._counted}: {_SAYS.get(self.reason, self.reason)}"
+
+    @property
+    def _counted(self) -> str:
+        return f"{self.number} {self.thing}{'s' if self.number > 1 else ''}"
+
+
+_SAYS: Final[Mapping[str, str]] = {
+    "UNREACHABLE": "the agent is not connected",
+    "DRAINING": "being drained",
+    "CORDONED": "cordoned",
+    "NO_PORTS": "all ports are in use",
+    "NO_DEVICE": "no device is reported",
+    "NO_LAUNCHER": "the launcher of the version is not offered",
+    "LABEL": "a label that is needed is missing",
+    "CRASH_LOOP": "the application has failed to start there too often",
+    "UNHEALTHY": "unhealthy",
+    "QUARANTINED": "left alone for a while after failures",
+    "NO_GPU": "not a GPU",
+    "NO_GRAPHICS": "cannot draw",
+    "NO_ENCODER": "no hardware video encoder",
+    "DEVICE_NAME": "another kind of device is needed",
+    "SLOTS": "too few slots",
+    "NO_SLOT": "all slots are leased",
+    "FOREIGN_PROCESS": "used by a process that is not of a session",
+    "MEMORY": "too little free memory",
+    "REFUSED": "refused this session a moment ago",
+    "FITS": "free",
+}
+"""What a reason says of each device or node that it counts; a reason of a device's own health stands for itself."""
+
+
+def counted(counts: Mapping[tuple[str, str], int]) -> tuple[WaitReason, ...]:
+    """Return the counts by (reason, ``node`` or ``device``), most frequent first."""
     return tuple(
-        f"{reason}: {count} {thing}{'s' if count > 1 else ''}"
+        WaitReason(reason, count, thing)
         for (reason, thing), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         if count > 0
     )

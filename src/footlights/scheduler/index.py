@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from footlights.scheduler.explanation import NodeVerdict, counted, verdicts
+from footlights.scheduler.explanation import NodeVerdict, WaitReason, counted, verdicts
 from footlights.scheduler.fleet_state import FleetState, NodeDevice
 from footlights.scheduler.nodesets import positions, sample
 from footlights.scheduler.views import SlotChoice
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
-NO_NODE = "NO_NODE: no node has joined"
+NO_NODE = WaitReason("NO_NODE", why="no node has joined")
 EXPLAINED = 100
 """How many nodes an explanation shows one by one."""
 _SHAPES = 4096
@@ -91,8 +91,8 @@ class Index(FleetState):
         free = (slot for slot in range(held.view.slots) if slot not in held.leased)
         return SlotChoice(wish.session_id, member.view.name, held.view.uuid, tuple(islice(free, wish.slots)))
 
-    def reasons(self, wish: Wish) -> tuple[str, ...]:
-        """Count the reasons against a wish over all devices, most frequent first: ``NO_SLOT: 3 devices``."""
+    def reasons(self, wish: Wish) -> tuple[WaitReason, ...]:
+        """Count the reasons against a wish over all devices, most frequent first."""
         shape, crashed = self._shape_of(wish), _crashed(wish)
         said = shape.said.get(crashed)
         if not wish.avoid and said is not None and said[0] == self._changes:

@@ -9,6 +9,7 @@ from footlights.scheduler.checks import capability_refusal
 
 if TYPE_CHECKING:
     from footlights.scheduler.device_cells import DeviceCell, DeviceCells, DeviceModel
+    from footlights.scheduler.explanation import WaitReason
     from footlights.scheduler.views import Wish
 
 Key = tuple[object, ...]
@@ -43,7 +44,7 @@ class WishShape:
         self.wish = wish
         self.classes: list[list[list[DeviceCell]]] = []
         self.refused: dict[frozenset[str], int] = {}
-        self.said: dict[frozenset[str], tuple[int, tuple[str, ...]]] = {}
+        self.said: dict[frozenset[str], tuple[int, tuple[WaitReason, ...]]] = {}
         self._incapable: dict[DeviceModel, str] = {}
         self._made = -1
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from footlights.errors import Error, NotFound, Unavailable
+from footlights.protocol import enums
 from footlights.protocol.times import duration, unix_seconds
 from footlights.simulate.fleet import AT_ONCE, LABEL
 from footlights.simulate.node import NUMBER
@@ -132,7 +133,9 @@ class Demand:
             request.page_token = page.next_page_token
         self.lost = sorted(set(self._owned) - set(known))
         self.tally.count("unanswered_but_created", len(set(known) - set(self._owned)))
-        self._states = Counter(_STATES.Name(state) for session_id, state in known.items() if session_id in self._owned)
+        self._states = Counter(
+            enums.name_of(_STATES, state) for session_id, state in known.items() if session_id in self._owned
+        )
 
     async def close(self) -> None:
         """Stop following and forget the timers."""
@@ -209,13 +212,13 @@ class Demand:
             self._early[session.session_id] = session
             return
         before, owned.state = owned.state, session.state
-        self._states[_STATES.Name(before)] -= 1
-        self._states[_STATES.Name(session.state)] += 1
+        self._states[enums.name_of(_STATES, before)] -= 1
+        self._states[enums.name_of(_STATES, session.state)] += 1
         if session.state in _READY and before not in _READY and not owned.ending:
             self._rearm(session.session_id, owned, owned.arrival.length_s)
         if session.state in _OVER and before not in _OVER:
             self._rearm(session.session_id, owned, math.inf)
-            reason = session_pb2.Session.EndReason.Name(session.end_reason)
+            reason = enums.name_of(session_pb2.Session.EndReason, session.end_reason)
             self.tally.count(f"ended {reason}")
             self._changed.set()
 

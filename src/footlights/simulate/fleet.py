@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from footlights.errors import Error, FailedPrecondition, NotFound
+from footlights.errors import Error, FailedPrecondition, LocalReason, NotFound
 from footlights.simulate.tally import Tally
 from footlights.simulate.worker import LIMIT, NodeTask, Task
 from footlights.v1 import token_pb2
@@ -149,7 +149,9 @@ class _Worker:
         try:
             await process.stdin.drain()
         except ConnectionError as error:
-            raise FailedPrecondition(f"A process of the simulation did not start: {error}", reason="WORKER") from error
+            raise FailedPrecondition(
+                f"A process of the simulation did not start: {error}", reason=LocalReason.WORKER
+            ) from error
         return cls(process)
 
     def complaint(self) -> str:

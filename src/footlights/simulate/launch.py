@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from footlights.agent.launches.record import Record, limit_s
 from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, LaunchEnding, Ready, decide
 from footlights.devices.kinds import DeviceKind
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
+from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import LaunchState, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from footlights.agent.clock import Clock
+    from footlights.agent.launches.record import Record
     from footlights.simulate.model import Fate
     from footlights.v1.agent_pb2 import LaunchReport
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from footlights.errors import Error, FailedPrecondition
+from footlights.errors import Error, FailedPrecondition, LocalReason
 from footlights.simulate.demand import Demand
 from footlights.simulate.fleet import SimulatedFleet
 from footlights.simulate.model import Model
@@ -118,11 +118,11 @@ class _Course:
                 await self._until(lambda: self._fleet.met == self._simulation.nodes or stop.is_set())
         except TimeoutError:
             text = f"Only {self._fleet.met} of {self._simulation.nodes} nodes got a link. See the control plane's log."
-            raise FailedPrecondition(text, reason="NOT_LINKED") from None
+            raise FailedPrecondition(text, reason=LocalReason.NOT_LINKED) from None
         return not stop.is_set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             if problem := self._fleet.failed():
-                raise FailedPrecondition(problem, reason="WORKER")
+                raise FailedPrecondition(problem, reason=LocalReason.WORKER)
             await asyncio.sleep(_LOOK_S)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from footlights.agent.clock import BootClock
 from footlights.agent.config import AgentConfig
-from footlights.errors import FailedPrecondition
+from footlights.errors import FailedPrecondition, LocalReason
 from footlights.simulate import profile
 from footlights.simulate.model import Model
 from footlights.simulate.node import SimulatedNode
@@ -110,7 +110,7 @@ def _ensure_descriptors(count: int) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < count:
         text = f"{count} open files are needed, and this user may have {hard}. Raise it (ulimit -Hn), or ask for less."
-        raise FailedPrecondition(text, reason="OPEN_FILES")
+        raise FailedPrecondition(text, reason=LocalReason.OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 

@@ -8,9 +8,9 @@ next, each in a savepoint of its own, and none is acknowledged before its commit
 ``Coalescer`` does so for reads. No transaction is ever held across I/O of another kind.
 
 Where things are: ``schema`` declares tables and the records that rows are read as; ``sessions``, ``launches``,
-``nodes``, ``cluster``, ``applications`` and ``tokens`` hold the functions of a transaction, by what they are about;
-``bulk`` inserts and updates many rows; ``engines`` knows what differs between databases; ``admin`` is what an operator
-does to a database; ``migrations`` is Alembic's.
+``nodes``, ``cluster``, ``applications``, ``tokens`` and ``remembered_calls`` hold the functions of a transaction, by
+what they are about; ``bulk`` inserts and updates many rows; ``engines`` knows what differs between databases; ``admin``
+is what an operator does to a database; ``migrations`` is Alembic's.
 
 What must hold:
 

@@ -112,7 +112,8 @@ def _make(target: Path) -> None:
     except OSError as error:
         fix = "Give a new one." if isinstance(error, FileExistsError) else "Give another."
         raise errors.FailedPrecondition(
-            f"The file {target} cannot be created: {error.strerror}. {fix}", reason="BACKUP_FILE_UNUSABLE"
+            f"The file {target} cannot be created: {error.strerror}. {fix}",
+            reason=errors.LocalReason.BACKUP_FILE_UNUSABLE,
         ) from error
 
 
@@ -120,7 +121,7 @@ def _must_exist(data_dir: Path, database: str) -> None:
     if not database and not (data_dir / DATABASE_FILE).is_file():
         raise errors.FailedPrecondition(
             f"There is no database in {data_dir}. Give the server's --data-dir, or its --database.",
-            reason="DATABASE_MISSING",
+            reason=errors.LocalReason.DATABASE_MISSING,
             metadata={"data_dir": str(data_dir)},
         )
 

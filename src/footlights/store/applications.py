@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 
 from footlights.store.schema import (
     APPLICATION,
     PROFILE,
     RELEASE,
+    RELEASE_CHANGE,
     SESSION,
     VERSION,
     ApplicationRow,
     ProfileRow,
+    ReleaseChangeRow,
     ReleaseRow,
     VersionRow,
 )
@@ -25,9 +27,17 @@ if TYPE_CHECKING:
     from footlights.store.unit import Readable, Transaction
 
 
-def get(tx: Transaction, application: str) -> ApplicationRow | None:
-    """Return one application."""
-    return tx.one(select(APPLICATION).where(APPLICATION.c.application == application), ApplicationRow)
+MOST_CHANGES = 100
+"""So many changes of a release are kept: the newest."""
+
+
+def get(tx: Transaction, application: str, *, lock: bool = False) -> ApplicationRow | None:
+    """Return one application.
+
+    With ``lock`` no other transaction changes it, its versions or its releases before this one ends: all that do take
+    this lock first.
+    """
+    return tx.one(_locked(select(APPLICATION).where(APPLICATION.c.application == application), lock), ApplicationRow)
 
 
 def page(tx: Transaction, after: str, limit: int) -> Readable[ApplicationRow]:
@@ -106,22 +116,54 @@ def release(tx: Transaction, application: str, name: str) -> ReleaseRow | None:
     return tx.one(select(RELEASE).where(RELEASE.c.application == application, RELEASE.c.release == name), ReleaseRow)
 
 
-def point(tx: Transaction, application: str, name: str, version_name: str, *, now: datetime) -> bool:
-    """Point a release at a version; return whether that changed anything."""
+def point(tx: Transaction, application: str, name: str, version_name: str, *, subject: str, now: datetime) -> bool:
+    """Point a release at a version for a caller; return whether that changed anything.
+
+    The application must be locked.
+    """
     known = release(tx, application, name)
+    kept = [] if known is None else _kept(tx, known)
+    fresh = [] if known is None else _unrecorded(known, kept)
     if known is None:
         tx.execute(
             insert(RELEASE).values(application=application, release=name, version=version_name, updated_time=now)
         )
-        return True
-    if known.version == version_name:
+    elif known.version == version_name:
         return False
+    else:
+        tx.execute(
+            update(RELEASE)
+            .where(RELEASE.c.application == application, RELEASE.c.release == name)
+            .values(version=version_name, updated_time=now)
+        )
+    number = max((row.number for row in (*fresh, *kept[:1])), default=0) + 1
+    fresh.append(ReleaseChangeRow(application, name, number, version_name, now, subject))
+    tx.execute(insert(RELEASE_CHANGE), [row._asdict() for row in fresh])
+    old = RELEASE_CHANGE.c.number <= number - MOST_CHANGES
     tx.execute(
-        update(RELEASE)
-        .where(RELEASE.c.application == application, RELEASE.c.release == name)
-        .values(version=version_name, updated_time=now)
+        delete(RELEASE_CHANGE).where(RELEASE_CHANGE.c.application == application, RELEASE_CHANGE.c.release == name, old)
     )
     return True
+
+
+def changes(tx: Transaction, of: ReleaseRow) -> list[ReleaseChangeRow]:
+    """Return the versions that a release was pointed at, newest first."""
+    kept = _kept(tx, of)
+    return [*_unrecorded(of, kept), *kept][:MOST_CHANGES]
+
+
+def _kept(tx: Transaction, of: ReleaseRow) -> list[ReleaseChangeRow]:
+    table = RELEASE_CHANGE.c
+    own = select(RELEASE_CHANGE).where(table.application == of.application, table.release == of.release)
+    return tx.all(own.order_by(table.number.desc()), ReleaseChangeRow)
+
+
+def _unrecorded(of: ReleaseRow, kept: Sequence[ReleaseChangeRow]) -> list[ReleaseChangeRow]:
+    """Return the last change where a server that keeps no history has made it."""
+    if kept and (kept[0].version, kept[0].time) == (of.version, of.updated_time):
+        return []
+    number = kept[0].number + 1 if kept else 1
+    return [ReleaseChangeRow(of.application, of.release, number, of.version, of.updated_time, subject="")]
 
 
 def remove_release(tx: Transaction, application: str, name: str) -> bool:
@@ -129,9 +171,9 @@ def remove_release(tx: Transaction, application: str, name: str) -> bool:
     return bool(tx.changed(delete(RELEASE).where(RELEASE.c.application == application, RELEASE.c.release == name)))
 
 
-def profile(tx: Transaction, name: str) -> ProfileRow | None:
-    """Return one profile."""
-    return tx.one(select(PROFILE).where(PROFILE.c.profile == name), ProfileRow)
+def profile(tx: Transaction, name: str, *, lock: bool = False) -> ProfileRow | None:
+    """Return one profile; with ``lock`` no other transaction changes it before this one ends."""
+    return tx.one(_locked(select(PROFILE).where(PROFILE.c.profile == name), lock), ProfileRow)
 
 
 def profile_page(tx: Transaction, after: str, limit: int) -> Readable[ProfileRow]:
@@ -150,3 +192,8 @@ def put_profile(tx: Transaction, name: str, definition: bytes, *, now: datetime)
 def remove_profile(tx: Transaction, name: str) -> bool:
     """Remove a profile."""
     return bool(tx.changed(delete(PROFILE).where(PROFILE.c.profile == name)))
+
+
+def _locked(statement: Select[Any], lock: bool) -> Select[Any]:
+    # Not against those who only refer to the row, as new sessions do to their version.
+    return statement.with_for_update(key_share=True) if lock else statement

@@ -108,7 +108,12 @@ class Store:
 
     def _check_open(self) -> None:
         if self._closing:
-            raise errors.Unavailable("The store is closed: the server is stopping.", reason="STOPPING")
+            raise errors.Unavailable(
+                "The store is closed: the server is stopping. Try again: another one answers, or this one once it has "
+                "restarted.",
+                reason=errors.Reason.SERVER_STOPPING,
+                retry_after_s=1,
+            )
 
     def _accept(self, task: Unit[Any] | BatchWrite[Any, Any], item: Any) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -118,7 +123,7 @@ class Store:
             if self._queue.qsize() >= self.MAX_QUEUED:
                 raise errors.Unavailable(
                     f"{self.MAX_QUEUED} writes are waiting for the disk. Try again in a moment.",
-                    reason="STORE_OVERLOADED",
+                    reason=errors.Reason.STORE_OVERLOADED,
                     retry_after_s=2,
                 )
             self._queue.put(write)

@@ -51,7 +51,7 @@ class Transaction:
             found = result.first()
         except UNREADABLE as error:
             raise errors.Internal(
-                f"A row of {_name(row)} cannot be decoded: {error}", reason="ROW_UNREADABLE"
+                f"A row of {_name(row)} cannot be decoded: {error}", reason=errors.Reason.ROW_UNREADABLE
             ) from error
         return None if found is None else row._make(found)
 

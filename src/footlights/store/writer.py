@@ -120,7 +120,9 @@ def translate(error: Exception) -> Exception:
         conflict.__cause__ = error
         return conflict
     if isinstance(error, SQLAlchemyError):
-        refused = errors.Internal(f"The database refuses a statement: {_cause(error)}", reason="STORE_REFUSED")
+        refused = errors.Internal(
+            f"The database refuses a statement: {_cause(error)}", reason=errors.Reason.STORE_REFUSED
+        )
         refused.__cause__ = error
         return refused
     return error
@@ -139,7 +141,7 @@ def _unavailable(error: Exception) -> errors.Unavailable:
         # A commit that was cut off may come to light when the database is next recovered.
         outcome = "Whether anything was changed is not known: look, or try again with the same request_id."
     unavailable = errors.Unavailable(
-        f"The store cannot be used: {_cause(error)}. {outcome}", reason="STORE_UNAVAILABLE", retry_after_s=2
+        f"The store cannot be used: {_cause(error)}. {outcome}", reason=errors.Reason.STORE_UNAVAILABLE, retry_after_s=2
     )
     unavailable.__cause__ = error
     return unavailable

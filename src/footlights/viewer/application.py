@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from footlights.viewer.failure import ExitCode, Reason, ViewerFailure
+from footlights.viewer.failure import ExitCode, FailureReason, ViewerFailure
 from footlights.viewer.health import HealthEndpoint
 from footlights.viewer.render.render_loop import RenderLoop
 from footlights.viewer.stream.whep import WhepEndpoint
@@ -131,5 +131,5 @@ def exit_code(error: BaseException) -> tuple[ExitCode, str]:
         return ExitCode.USAGE, f"footlights-viewer: {error}"
     if isinstance(error, ViewerFailure):
         return ExitCode.FAILED, error.line()
-    failure = ViewerFailure(Reason.INTERNAL, f"the viewer failed: {type(error).__name__}: {error}")
+    failure = ViewerFailure(FailureReason.INTERNAL, f"the viewer failed: {type(error).__name__}: {error}")
     return ExitCode.FAILED, failure.line()

@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     FAILED = 3  # with a FOOTLIGHTS_FAILURE line
 
 
-class Reason(StrEnum):
+class FailureReason(StrEnum):
     """The machine-readable part of a failure."""
 
     STAGE_NOT_FOUND = "STAGE_NOT_FOUND"
@@ -34,7 +34,7 @@ class Reason(StrEnum):
 class ViewerFailure(Exception):
     """The viewer cannot continue. The message states what is wrong, with the value, and what to do."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: FailureReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message

@@ -25,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         from footlights.viewer.application import exit_code, run
     except ImportError as error:
-        from footlights.viewer.failure import ExitCode, Reason, ViewerFailure
+        from footlights.viewer.failure import ExitCode, FailureReason, ViewerFailure
 
         code = ExitCode.FAILED
         last_line = ViewerFailure(
-            Reason.MISSING_LIBRARY, f"{error}. Install what it needs with: pip install 'footlights[viewer]'"
+            FailureReason.MISSING_LIBRARY, f"{error}. Install what it needs with: pip install 'footlights[viewer]'"
         ).line()
     else:
         try:

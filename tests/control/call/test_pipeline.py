@@ -53,7 +53,7 @@ class Names:
 
     async def caller(self, authorization: str) -> Caller:
         if authorization not in CALLERS:
-            raise errors.Unauthenticated("Who are you?", reason="TOKEN_INVALID")
+            raise errors.Unauthenticated("Who are you?", reason=errors.Reason.TOKEN_INVALID)
         return CALLERS[authorization]
 
 
@@ -69,7 +69,7 @@ class Handlers:
         self.calls.append(call)
         match request.node:
             case "error":
-                raise errors.Unavailable("later", reason="NOT_NOW", retry_after_s=2)
+                raise errors.Unavailable("later", reason=errors.Reason.STORE_OVERLOADED, retry_after_s=2)
             case "bug":
                 raise RuntimeError("secret of the house")
             case "wait":
@@ -83,7 +83,7 @@ class Handlers:
         yield agent_pb2.LogPart(lines=["first"])
         if request.follow:
             await self._wait()
-        raise errors.NotFound("no more", reason="GONE")
+        raise errors.NotFound("no more", reason=errors.Reason.LOG_NOT_FOUND)
 
     async def link(self, stream: Stream, call: Call) -> None:
         self.calls.append(call)
@@ -185,7 +185,7 @@ async def eventually(condition: Any) -> None:
 
 async def test_a_handler_sees_its_call_and_answers_with_metadata(served: Served) -> None:
     """Method, caller, ids, deadline and metadata go in; the request id and what the handler adds come out."""
-    metadata = (("authorization", "replica"), ("x-request-id", "r-1"), ("idempotency-key", "k"), ("x-other-bin", b"\1"))
+    metadata = (("authorization", "replica"), ("x-request-id", "r-1"), ("x-other-bin", b"\1"))
     outgoing = OutgoingCall(metadata, timeout_s=30)
 
     answer = await served.find(call=outgoing)
@@ -193,7 +193,7 @@ async def test_a_handler_sees_its_call_and_answers_with_metadata(served: Served)
     [call] = served.handlers.calls
     assert answer.incarnation == "i"
     assert call.method == "/footlights.v1.ReplicaService/FindRival"
-    assert (call.caller.role, call.request_id, call.idempotency_key) == (Role.REPLICA, "r-1", "k")
+    assert (call.caller.role, call.request_id) == (Role.REPLICA, "r-1")
     assert 0 < (call.time_remaining() or 0) <= 30.5
     assert ("x-other-bin", b"\1") in [tuple(pair) for pair in call.metadata]
     assert {("x-request-id", "r-1"), ("x-extra", "1")} <= set(outgoing.initial)
@@ -209,7 +209,7 @@ async def test_an_error_arrives_as_it_was_raised(served: Served) -> None:
     served.handlers.go.set()
     error = await error_of(served.follow())
 
-    assert (caught.value.reason, caught.value.retry_after_s) == ("NOT_NOW", 2)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("STORE_OVERLOADED", 2)
     assert ("x-request-id", "r-1") in [*outgoing.initial, *outgoing.trailing]
     assert isinstance(error, errors.NotFound)
     assert served.counted("FindRival", "UNAVAILABLE") == served.counted("ReadLog", "NOT_FOUND") == 1

@@ -168,7 +168,7 @@ async def test_a_clone_is_refused_while_the_first_is_cut_off(plane: Control) -> 
         await second_agent(plane, first)
 
     [notice] = (await show(plane)).notices
-    assert caught.value.metadata == {"node": "node-a", "incarnation": "one", "sessions": "1"}
+    assert caught.value.metadata == {"node": "node-a", "incarnation": "one"}
     assert "footlights nodes forget node-a" in caught.value.message
     assert "let in 2160 s after its first try" in caught.value.message
     assert "It does not know the 1 sessions that run as node-a" in notice.message

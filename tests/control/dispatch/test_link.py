@@ -117,8 +117,8 @@ async def test_its_holder_ends_with_the_first_close_reason() -> None:
     holding = asyncio.create_task(one.hold(asyncio.Queue[agent_pb2.LinkResponse]().put, asyncio.Event().wait))
     closed = one.closed()
     await asyncio.sleep(0)
-    one.close(errors.Unavailable("first", reason="FIRST"))
-    one.close(errors.Unavailable("second", reason="SECOND"))
+    one.close(errors.Unavailable("first", reason=errors.Reason.LINK_REPLACED))
+    one.close(errors.Unavailable("second", reason=errors.Reason.LINK_SILENT))
 
     with pytest.raises(errors.Unavailable, match="first"):
         await holding

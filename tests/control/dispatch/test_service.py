@@ -42,7 +42,7 @@ async def test_a_link_opens_with_a_welcome_and_the_full_set(plane: Control) -> N
     ("hello", "reason", "says"),
     [
         ({"node": "node-b"}, "WRONG_NODE", "for 'node-a', not for node 'node-b'. Create one with"),
-        ({"node": "No Node"}, "INVALID_ARGUMENT", "hello.node: invalid node name 'No Node'"),
+        ({"node": "No Node"}, "INVALID_ID", "hello.node: invalid node name 'No Node'"),
         ({"incarnation": ""}, "INVALID_ARGUMENT", "hello.incarnation: is missing"),
         ({"protocol_version": 2}, "PROTOCOL_VERSION", "speaks version 2 of the link"),
     ],

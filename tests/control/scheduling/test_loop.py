@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from footlights.control.scheduling import pending
 from footlights.control.scheduling.queue_places import NEAR, QueuePlaces
-from footlights.scheduler import Wish
+from footlights.scheduler import WaitReason, Wish
 from footlights.store import Transaction
 from footlights.store.schema import DEVICE, NODE, SESSION, SessionRow
 from footlights.store.sessions import create, session_rows
@@ -107,7 +107,7 @@ def test_far_places_are_told_in_turn() -> None:
     for number in range(6):
         places.start(far=True)
         waiting = [pending.Decision(row, None, position + 1) for position, row in enumerate(rows)]
-        reasons = (f"NO_SLOT: {number}",)
+        reasons = (WaitReason("NO_SLOT", number + 1, "device"),)
         news = places.news(waiting, pending.Outlook(), lambda _: reasons)  # noqa: B023
         places.end_of_queue()
         told += [int(row.session_id) for row, _ in news if int(row.session_id) >= NEAR]
@@ -116,7 +116,7 @@ def test_far_places_are_told_in_turn() -> None:
 
 
 def _row(number: int) -> PendingSession:
-    known: dict[str, Any] = {"position": 0, "eta_s": None, "reasons": []}
+    known: dict[str, Any] = {"position": 0, "eta_s": None, "reasons": [], "wait_reasons": []}
     row: Any = dict.fromkeys(PendingSession._fields, None)
     return PendingSession(**(row | {"session_id": str(number), "queue": known}))
 
@@ -136,7 +136,7 @@ async def test_a_session_whose_needs_cannot_be_read_says_so_and_stops_no_other(p
 
     assert placed == 1
     assert (await plane.get(good)).state == State.STARTING
-    assert list((await plane.get(bad)).queue.reasons) == list(pending.UNREADABLE)
+    assert list((await plane.get(bad)).queue.reasons) == [why.text for why in pending.UNREADABLE]
     assert [entry["session_id"] for entry in skipped(logs)] == [bad]
     assert told.json()["queue_position"] == 2
 
@@ -200,7 +200,7 @@ async def test_a_session_that_cannot_be_placed_stops_no_other(plane: Control) ->
     assert placed == [0, 1]
     assert [entry["session_id"] for entry in skipped(logs)] == [bad]
     assert (await plane.get(good)).state == State.STARTING
-    assert (row.session_id, tuple(row.queue["reasons"])) == (bad, pending.FAILED)
+    assert (row.session_id, tuple(row.queue["reasons"])) == (bad, tuple(why.text for why in pending.FAILED))
     assert (early, await plane.place()) == (0, 1)
 
 

@@ -74,7 +74,9 @@ async def test_without_a_node_the_reason_says_so(plane: Control) -> None:
 
     await plane.place()
 
-    assert list((await plane.get(made.session_id)).queue.reasons) == ["NO_NODE: no node has joined"]
+    queue = (await plane.get(made.session_id)).queue
+    assert list(queue.reasons) == ["NO_NODE: no node has joined"]
+    assert list(queue.wait_reasons) == [session_pb2.Session.WaitReason(reason="NO_NODE", message="no node has joined")]
 
 
 async def test_a_slot_is_freed_by_proof_alone_and_serves_the_queue(plane: Control) -> None:

@@ -5,13 +5,17 @@ Covers ``services.applications``, ``services.profiles``, ``services.catalog`` an
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 from footlights.v1 import application_pb2, profile_pb2
 from google.protobuf.message import Message
+from sqlalchemy import delete, update
 
 from footlights import errors
+from footlights.store.applications import MOST_CHANGES
+from footlights.store.schema import RELEASE, RELEASE_CHANGE
 from tests.control.harness import Control, problem, seconds, version
 
 pb = application_pb2
@@ -122,7 +126,7 @@ async def test_releases_are_pointed_listed_and_removed(plane: Control) -> None:
     again = await plane.rest("DELETE", "/applications/fake/releases/canary")
 
     assert made.json()["version"] == "2.0.0"
-    assert (wrong.status_code, problem(wrong)["reason"]) == (400, "VERSION_NOT_FOUND")
+    assert (wrong.status_code, problem(wrong)["reason"]) == (400, "RELEASE_VERSION_MISSING")
     assert [(item["release"], item["version"]) for item in listed] == [("canary", "2.0.0"), ("default", "1.0.0")]
     assert (gone.status_code, again.status_code) == (200, 404)
 
@@ -206,9 +210,9 @@ async def test_profiles_are_set_replaced_listed_and_deleted(plane: Control) -> N
     await plane.rest("PUT", "/profiles/usd", json={"matches": [{"application": "usd-*"}]})
 
     assert made.status_code == 200
-    assert made.json()["needs"]["slots"] == 0
+    assert made.json()["needs"]["gpu"] is True
     assert replaced.json()["matches"] == []
-    assert replaced.json()["needs"]["gpu"] is False
+    assert "gpu" not in replaced.json()["needs"]
     names = [item["profile"] for item in (await plane.rest("GET", "/profiles")).json()["items"]]
     assert names == ["big", "usd"]
     fitting = (await plane.rest("GET", "/profiles", params={"application": "fake"})).json()["items"]
@@ -223,6 +227,13 @@ async def test_profiles_are_set_replaced_listed_and_deleted(plane: Control) -> N
         (profile_pb2.Profile(profile="Big"), "profile.profile"),
         (profile_pb2.Profile(), "profile.profile"),
         (profile_pb2.Profile(profile="a", limits=pb.Limits(max_duration=seconds(0))), "profile.limits.max_duration"),
+        (profile_pb2.Profile(profile="a", limits=pb.Limits(unlimited=["start_timeout"])), "profile.limits.unlimited"),
+        (profile_pb2.Profile(profile="a", limits=pb.Limits(unlimited=["patience"])), "profile.limits.unlimited"),
+        (
+            profile_pb2.Profile(profile="a", limits=pb.Limits(idle_timeout=seconds(1), unlimited=["idle_timeout"])),
+            "profile.limits.idle_timeout",
+        ),
+        (profile_pb2.Profile(profile="a", needs=pb.Needs(cleared=["gpu"])), "profile.needs.cleared"),
         (profile_pb2.Profile(profile="a", needs=pb.Needs(slots=65)), "profile.needs.slots"),
         (profile_pb2.Profile(profile="a", needs=pb.Needs(min_memory_bytes=-1)), "profile.needs.min_memory_bytes"),
         (profile_pb2.Profile(profile="a", matches=[profile_pb2.Profile.Match()]), "profile.matches[0].application"),
@@ -234,3 +245,139 @@ async def test_a_wrong_profile_is_refused(plane: Control, profile: profile_pb2.P
         await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
 
     assert caught.value.field == field
+
+
+# The history of a release
+
+
+async def _release(plane: Control, name: str = "default") -> pb.Release:
+    release: pb.Release = await call(plane, "GetRelease", pb.GetReleaseRequest(application="fake", release=name))
+    return release
+
+
+def _history(release: pb.Release) -> list[tuple[str, str]]:
+    return [(change.version, change.subject) for change in release.history]
+
+
+async def test_a_release_says_who_pointed_it_where_and_when(plane: Control) -> None:
+    """Newest first, by whichever call; a call that points it where it is adds nothing. Lists leave it out."""
+    bo = await plane.token("OPERATOR", "bo")
+    await plane.apply(version(), version("2.0.0"), releases={})
+    plane.clock.pass_s(60)
+    request = pb.SetReleaseRequest(application="fake", release="default", version="2.0.0")
+    for _ in range(2):
+        await plane.call("ApplicationService.SetRelease", request, bo)
+    plane.clock.pass_s(60)
+    await plane.rest("PATCH", "/v1/applications/fake/releases/default", json={"version": "1.0.0"})
+
+    release = await _release(plane)
+    listed = await call(plane, "ListReleases", pb.ListReleasesRequest(application="fake"))
+
+    assert _history(release) == [("1.0.0", "admin"), ("2.0.0", "bo"), ("1.0.0", "admin")]
+    times = [change.time.seconds for change in release.history]
+    assert [later - earlier for later, earlier in itertools.pairwise(times)] == [60, 60]
+    assert release.history[0].time == release.updated_time
+    assert [list(item.history) for item in listed.items] == [[]]
+    with pytest.raises(errors.NotFound):
+        await _release(plane, "none")
+
+
+async def test_what_an_older_server_does_to_a_release_is_in_its_history(plane: Control) -> None:
+    """Without a name: it writes no history. Nothing of a release that was deleted comes back."""
+    await plane.apply(version(), version("2.0.0"), releases={})
+    plane.clock.pass_s(60)
+    await plane.store.write(lambda tx: tx.changed(update(RELEASE).values(version="2.0.0", updated_time=plane.clock())))
+
+    between = await _release(plane)
+    plane.clock.pass_s(60)
+    await plane.apply(releases={"default": "1.0.0"})
+    after = await _release(plane)
+    await plane.store.write(lambda tx: tx.changed(delete(RELEASE)))
+    await plane.apply()
+
+    assert _history(between) == [("2.0.0", ""), ("1.0.0", "admin")]
+    assert _history(after) == [("1.0.0", "admin"), ("2.0.0", ""), ("1.0.0", "admin")]
+    assert _history(await _release(plane)) == [("1.0.0", "admin")]
+
+
+async def test_a_history_is_bounded(plane: Control) -> None:
+    """The newest hundred changes are kept."""
+    await plane.apply(version(), version("2.0.0"), releases={})
+    for number in range(MOST_CHANGES + 5):
+        request = pb.SetReleaseRequest(application="fake", release="default", version=f"{2 - number % 2}.0.0")
+        await call(plane, "SetRelease", request)
+
+    assert len((await _release(plane)).history) == MOST_CHANGES
+    assert await plane.store.read(lambda tx: len(tx.execute(RELEASE_CHANGE.select()).all())) == MOST_CHANGES
+
+
+async def test_a_release_that_does_not_exist_is_not_created_by_an_update(plane: Control) -> None:
+    """404; and a version that does not exist, or is cleared, is refused."""
+    path = "/v1/applications/fake/releases"
+
+    missing = await plane.rest("PATCH", f"{path}/none", json={"version": "1.0.0"})
+    unknown = await plane.rest("PATCH", f"{path}/default", json={"version": "9.0.0"})
+    cleared = await plane.rest("PATCH", f"{path}/default", params={"update_mask": "version"}, json={})
+    moved = await plane.rest("PATCH", f"{path}/default", json={"updated_time": "2026-03-01T12:00:00Z"})
+
+    assert missing.status_code == 404
+    assert (unknown.status_code, problem(unknown)["field"]) == (400, "release.version")
+    assert (cleared.status_code, problem(cleared)["field"]) == (400, "release.version")
+    assert (moved.status_code, problem(moved)["reason"]) == (400, "FIELD_IMMUTABLE")
+
+
+# What would erase by saying nothing
+
+
+@pytest.mark.parametrize("body", [{}, {"needs": {}, "limits": {}}])
+async def test_a_profile_is_not_erased_by_an_empty_body(plane: Control, body: dict[str, Any]) -> None:
+    """Over both wires, with the way to what was meant; a new one may be empty, and one that says something replaces."""
+    await plane.rest("PUT", "/v1/profiles/big", json={"description": "Big.", "needs": {"gpu": True}})
+
+    refused = await plane.rest("PUT", "/v1/profiles/big", json=body)
+    request = profile_pb2.SetProfileRequest(profile=profile_pb2.Profile(profile="big"))
+    with pytest.raises(errors.FailedPrecondition) as caught:
+        await plane.call("ProfileService.SetProfile", request)
+
+    assert (refused.status_code, problem(refused)["reason"]) == (400, "EMPTY_RESOURCE")
+    assert "Change members of it with PATCH, or remove it with DELETE" in problem(refused)["message"]
+    assert caught.value.reason == "EMPTY_RESOURCE"
+    assert (await plane.rest("GET", "/v1/profiles/big")).json()["description"] == "Big."
+    for path in ("/v1/profiles/new", "/v1/profiles/new"):
+        assert (await plane.rest("PUT", path, json=body)).status_code == 200
+    assert (await plane.rest("PUT", "/v1/profiles/big", json={"description": "B."})).json().get("needs") is None
+
+
+async def test_an_application_is_not_erased_by_a_manifest_that_has_only_its_name(plane: Control) -> None:
+    """Also where the manifest adds versions; one without a description to lose takes them."""
+    described = {"application": {"display_name": "Fake", "tags": ["a"]}}
+    await plane.rest("PUT", "/v1/applications/fake", json=described)
+
+    empty = await plane.rest("PUT", "/v1/applications/fake", json={})
+    with pytest.raises(errors.FailedPrecondition) as caught:
+        await plane.apply(version("2.0.0"))
+
+    assert (empty.status_code, problem(empty)["reason"]) == (400, "EMPTY_RESOURCE")
+    assert caught.value.reason == "EMPTY_RESOURCE"
+    assert (await plane.rest("GET", "/v1/applications/fake")).json()["display_name"] == "Fake"
+    assert (await plane.rest("GET", "/v1/applications/fake/versions/2.0.0")).status_code == 404
+
+
+# Members of a profile
+
+
+async def test_members_of_a_profile_are_changed_one_by_one(plane: Control) -> None:
+    """What the body does not name stays; what is named and absent is cleared; the checks are those of a whole one."""
+    whole = {"description": "Big.", "needs": {"gpu": True, "slots": 2}, "limits": {"max_duration": "60s"}}
+    await plane.rest("PUT", "/v1/profiles/big", json=whole)
+
+    relaxed = await plane.rest("PATCH", "/v1/profiles/big", json={"needs": {"gpu": False}})
+    cleared = await plane.rest("PATCH", "/v1/profiles/big", params={"update_mask": "limits.max_duration"}, json={})
+    wrong = await plane.rest("PATCH", "/v1/profiles/big", json={"limits": {"idle_timeout": "-1s"}})
+    missing = await plane.rest("PATCH", "/v1/profiles/none", json={"description": "x"})
+
+    assert relaxed.json()["needs"] == {**relaxed.json()["needs"], "gpu": False, "slots": 2}
+    assert relaxed.json()["description"] == "Big."
+    assert cleared.json()["limits"].get("max_duration") is None
+    assert (wrong.status_code, problem(wrong)["field"]) == (400, "profile.limits.idle_timeout")
+    assert missing.status_code == 404

@@ -15,11 +15,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from footlights.v1 import application_pb2, profile_pb2, session_pb2
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2
 from google.protobuf.struct_pb2 import Struct
 
 from footlights import errors
 from footlights.logging import set_up_logging
+from footlights.store.sessions import session_rows
 from tests.control.harness import Control, State, gpu, problem, seconds, version
 
 Argument = application_pb2.Argument
@@ -98,8 +99,8 @@ async def test_the_header_is_another_way_to_send_the_key(plane: Control) -> None
     assert len(ids) == 1
     assert different.status_code == 400
     assert problem(different)["field"] == "request_id"
-    assert "'a' differs from the Idempotency-Key header, 'b'" in problem(different)["message"]
-    assert problem(long)["field"] == "Idempotency-Key"
+    assert 'request_id is "a", but Idempotency-Key has "b"' in problem(different)["message"]
+    assert problem(long)["field"] == "request_id"
 
 
 async def test_keys_belong_to_their_caller(plane: Control) -> None:
@@ -278,10 +279,156 @@ async def test_a_session_may_ask_for_less_than_its_version_allows_and_not_for_mo
     assert (await plane.create(max_duration=seconds(600))).max_duration == seconds(600)
     with pytest.raises(errors.InvalidArgument, match=r"601s is more than the 600s") as caught:
         await plane.create(max_duration=seconds(601))
-    assert (caught.value.field, caught.value.reason) == ("max_duration", "ABOVE_MAX_DURATION")
+    assert (caught.value.field, caught.value.reason) == ("max_duration", "ABOVE_LIMIT")
     with pytest.raises(errors.InvalidArgument) as caught:
         await plane.create(idle_timeout=seconds(61))
-    assert caught.value.reason == "ABOVE_IDLE_TIMEOUT"
+    assert caught.value.reason == "ABOVE_LIMIT"
+
+
+async def test_a_session_shows_all_limits_with_their_defaults(plane: Control) -> None:
+    """Each of the six is set, or named as unlimited; who created it and when it changed is there too."""
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600))))
+    token = await plane.token("SERVICE", "portal")
+
+    made = await plane.create(token, username="ann")
+
+    assert made.limits == Limits(
+        start_timeout=seconds(900),
+        stop_grace_period=seconds(10),
+        queue_timeout=seconds(1800),
+        max_duration=seconds(600),
+        unlimited=["never_connected_timeout", "idle_timeout"],
+    )
+    assert (made.username, made.created_by) == ("ann", "portal")
+    assert made.updated_time == made.created_time
+    assert made.etag
+    assert not made.HasField("expected_end_time")
+
+
+async def test_a_session_may_ask_for_any_stricter_limit(plane: Control) -> None:
+    """All six; what it does not mention stays, and the answer, the node and the queue are told."""
+    await plane.apply(version("2.0.0", limits=Limits(start_timeout=seconds(60), idle_timeout=seconds(60))))
+    asked = Limits(
+        start_timeout=seconds(59),
+        never_connected_timeout=seconds(58),
+        idle_timeout=seconds(57),
+        max_duration=seconds(56),
+        stop_grace_period=seconds(5),
+        queue_timeout=seconds(54),
+    )
+
+    made = await plane.create(limits=asked)
+
+    assert made.limits == asked
+    assert (made.max_duration, made.idle_timeout) == (seconds(56), seconds(57))
+    assert (await plane.create(limits=Limits(start_timeout=seconds(60)))).limits.idle_timeout == seconds(60)
+    agent = await plane.agent()
+    await plane.place()
+    assert (await agent.assignment(made.session_id)).limits == asked
+
+
+@pytest.mark.parametrize(
+    ("members", "field", "reason", "says"),
+    [
+        ({"start_timeout": seconds(901)}, "limits.start_timeout", "ABOVE_LIMIT", "901s is more than the 900s"),
+        ({"stop_grace_period": seconds(11)}, "limits.stop_grace_period", "ABOVE_LIMIT", "the 10s"),
+        ({"queue_timeout": seconds(1801)}, "limits.queue_timeout", "ABOVE_LIMIT", "the 1800s"),
+        (
+            {"unlimited": ["max_duration"]},
+            "limits.max_duration",
+            "ABOVE_LIMIT",
+            "unlimited is more than the 600s",
+        ),
+        ({"unlimited": ["start_timeout"]}, "limits.unlimited", "OUT_OF_RANGE", "cannot be unlimited"),
+        ({"idle_timeout": seconds(0)}, "limits.idle_timeout", "OUT_OF_RANGE", "more than 0s (got 0s)"),
+    ],
+)
+async def test_a_limit_that_is_too_much_is_refused(
+    plane: Control, members: dict[str, Any], field: str, reason: str, says: str
+) -> None:
+    """With its name, its value and what is allowed."""
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600))))
+
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await plane.create(limits=Limits(**members))
+
+    assert (caught.value.field, caught.value.reason) == (field, reason)
+    assert says in caught.value.message
+    if reason == "ABOVE_LIMIT":
+        assert set(caught.value.metadata) == {"field", "limit", "value", "allowed"}
+
+
+async def test_a_limit_is_given_once(plane: Control) -> None:
+    """By the deprecated member or in limits; both would leave open which one counts."""
+    with pytest.raises(errors.InvalidArgument, match="given in limits as well") as caught:
+        await plane.create(max_duration=seconds(5), limits=Limits(max_duration=seconds(5)))
+
+    assert caught.value.field == "max_duration"
+
+
+async def test_unlimited_goes_from_version_over_profile_to_session(plane: Control) -> None:
+    """A profile takes a version's limit away; a session asks for no limit only where there is none."""
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600), unlimited=["queue_timeout"])))
+    await _profile(plane, limits=Limits(unlimited=["max_duration"], queue_timeout=seconds(60)))
+
+    plain, free = await plane.create(), await plane.create(profile="small", limits=Limits(unlimited=["max_duration"]))
+
+    assert plain.limits.max_duration == seconds(600)
+    assert set(plain.limits.unlimited) == {"never_connected_timeout", "idle_timeout", "queue_timeout"}
+    assert set(free.limits.unlimited) == {"never_connected_timeout", "idle_timeout", "max_duration"}
+    assert free.limits.queue_timeout == seconds(60)
+    assert not free.HasField("max_duration")
+    # Of the two that wait for a device, only the one with a timeout gives up.
+    for _ in range(4):
+        await plane.reap()
+        plane.clock.pass_s(100_000)
+    assert (await plane.get(plain.session_id)).state == State.PENDING
+    assert (await plane.get(free.session_id)).end_reason == session_pb2.Session.QUEUE_TIMEOUT
+
+
+async def test_limits_are_stored_as_a_replica_of_the_release_before_reads_them(plane: Control) -> None:
+    """It knows no ``unlimited``: what is unset does not exist, and a queue timeout is always set."""
+    await plane.apply(version("2.0.0", limits=Limits(unlimited=["queue_timeout", "max_duration"])))
+    made = await plane.create()
+
+    row = await plane.store.read(lambda tx: session_rows.get(tx, made.session_id))
+
+    assert row is not None
+    stored = Limits.FromString(row.limits)
+    stored.ClearField("unlimited")
+    assert stored == Limits(
+        start_timeout=seconds(900), stop_grace_period=seconds(10), queue_timeout=seconds(366 * 86400)
+    )
+
+
+async def test_a_profile_relaxes_what_a_version_needs(plane: Control) -> None:
+    """A value that asks for less replaces the version's, and lists and labels are emptied by name."""
+    needs = Needs(
+        slots=2, gpu=True, graphics=True, min_memory_bytes=1 << 40, device_names=["A*"], node_labels={"z": "a"}
+    )
+    await plane.apply(version("2.0.0", needs=needs))
+    relaxed = {"gpu": False, "slots": 0, "min_memory_bytes": "0", "cleared": ["device_names", "node_labels"]}
+    await plane.rest("PUT", "/v1/profiles/small", json={"needs": relaxed})
+    agent = await plane.agent("node-a", gpu(kind=node_pb2.Device.SOFTWARE, name="llvmpipe"))
+
+    strict, made = await plane.create(), await plane.create(profile="small")
+    await plane.place()
+
+    assert (await agent.assignment(made.session_id)).needs == Needs(
+        slots=1, gpu=False, graphics=True, min_memory_bytes=0
+    )
+    assert (await plane.get(strict.session_id)).state == State.PENDING
+
+
+async def test_to_need_nothing_is_to_leave_it_out(plane: Control) -> None:
+    """A version that is applied again by the other spelling is the same: both were stored alike before."""
+    plain, spelt = version("2.0.0"), version("2.0.0")
+    plain.needs.SetInParent()
+    spelt.needs.gpu, spelt.needs.slots = False, 0
+
+    await plane.apply(plain)
+
+    assert list((await plane.apply(spelt)).created_versions) == []
 
 
 async def test_a_profile_replaces_exactly_what_it_says(plane: Control) -> None:
@@ -346,6 +493,28 @@ async def test_changing_a_profile_changes_no_session_that_is(plane: Control) -> 
     await plane.call("ProfileService.DeleteProfile", profile_pb2.DeleteProfileRequest(profile="small"))
 
     assert (await plane.get(made.session_id)).max_duration == seconds(600)
+
+
+async def test_structured_mounts_reach_agents_of_both_releases(plane: Control) -> None:
+    """An agent of the release before would start the application without a mount that it does not know."""
+    volumes = [{"source": "/srv", "target": "/data", "read_only": True}, {"source": "cache", "target": "/c"}]
+    container = {"image": "app:1", "mounts": ["/etc/a:/a"], "volume_mounts": volumes}
+    body = {
+        "application": {},
+        "versions": [{"version": "1.0.0", "container": container}],
+        "releases": {"default": "1.0.0"},
+    }
+    assert (await plane.rest("PUT", "/v1/applications/boxed", json=body)).status_code == 200
+    agent = await plane.agent(facts={"launchers": ["container"]})
+
+    made = await plane.create(application="boxed")
+    await plane.place()
+    told = (await agent.assignment(made.session_id)).version.container
+    kept = (await plane.rest("GET", "/v1/applications/boxed/versions/1.0.0")).json()["container"]
+
+    assert list(told.mounts) == ["/etc/a:/a", "/srv:/data:ro", "cache:/c"]
+    assert not told.volume_mounts
+    assert (kept["mounts"], kept["volume_mounts"][0]) == (["/etc/a:/a"], volumes[0])
 
 
 async def test_labels_and_priority_are_kept(plane: Control) -> None:

@@ -18,6 +18,10 @@ def test_an_explanation_of_a_large_fleet_is_bounded_and_counts_the_rest() -> Non
     assert (answer.fits, answer.node) == (True, "z-free")
     assert answer.node_count == 1000
     assert list(answer.reasons) == ["NO_SLOT: 600 devices", "CORDONED: 399 nodes", "FITS: 1 device"]
+    why = answer.wait_reasons[0]
+    assert (why.reason, why.device_count, why.node_count) == ("NO_SLOT", 600, 0)
+    assert why.message == "600 devices: all slots are leased"
+    assert [each.node_count for each in answer.wait_reasons if each.reason == "CORDONED"] == [399]
     shown = Counter(each.reason for each in answer.nodes)
     assert sum(shown.values()) == 100
     assert shown["FITS"] == 1

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
 from footlights.v1 import agent_pb2, application_pb2, node_pb2, session_pb2
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from footlights.store import Transaction
-from footlights.store.schema import SESSION_LABEL
-from tests.control.harness import Control, State, gpu, known, seconds, version
+from footlights.store.nodes import node_rows
+from footlights.store.schema import NODE, SESSION_LABEL
+from tests.control.harness import Control, State, gpu, known, problem, seconds, version
 
+Node = node_pb2.Node
 Session = session_pb2.Session
 Limits = application_pb2.Limits
 
@@ -246,3 +250,133 @@ async def test_what_only_old_sessions_had_is_removed_after_them(plane: Control) 
         return list(tx.execute(select(SESSION_LABEL.c.text).where(SESSION_LABEL.c.key == "ticket")).scalars())
 
     assert await plane.store.read(tickets) == ["new"]
+
+
+# What is wanted of a node, apart from what is observed of it
+
+
+async def _node(plane: Control) -> node_pb2.Node:
+    node: node_pb2.Node = await plane.call("NodeService.GetNode", node_pb2.GetNodeRequest(node="node-a"))
+    return node
+
+
+async def test_a_node_shows_who_cordoned_it_since_when_and_why(plane: Control) -> None:
+    """The reason stays when it is drained without another one; who is who acted last, since when is the first time."""
+    await plane.agent()
+    other = await plane.token("OPERATOR", "bo")
+    begun = plane.clock()
+
+    await plane.call("NodeService.CordonNode", node_pb2.CordonNodeRequest(node="node-a", message="new memory"))
+    cordoned = await _node(plane)
+    plane.clock.pass_s(60)
+    request = node_pb2.DrainNodeRequest(node="node-a", drain_timeout=seconds(30))
+    drained = await plane.call("NodeService.DrainNode", request, other)
+    uncordoned = await plane.call("NodeService.UncordonNode", node_pb2.UncordonNodeRequest(node="node-a"))
+
+    wanted = cordoned.scheduling
+    assert (wanted.cordoned, wanted.draining, wanted.reason) == (True, False, "OPERATOR")
+    assert (wanted.message, wanted.subject, wanted.since_time.ToDatetime(UTC)) == ("new memory", "admin", begun)
+    wanted = drained.scheduling
+    assert (wanted.cordoned, wanted.draining, wanted.message, wanted.subject) == (True, True, "new memory", "bo")
+    assert wanted.since_time.ToDatetime(UTC) == begun
+    assert wanted.drain_time == drained.drain_time
+    assert wanted.drain_time.ToDatetime(UTC) == plane.clock() + timedelta(seconds=30)
+    assert uncordoned.scheduling == node_pb2.Node.Scheduling()
+    assert uncordoned.HasField("scheduling")
+
+
+async def test_a_cordoned_node_that_falls_silent_still_shows_its_cordon(plane: Control) -> None:
+    """``condition`` is what is observed, ``scheduling`` what is wanted; ``state`` goes on to say the worse of both."""
+    await plane.agent()
+    before = await _node(plane)
+    await plane.call("NodeService.CordonNode", node_pb2.CordonNodeRequest(node="node-a", message="broken fan"))
+    connected = await _node(plane)
+    epoch = connected.epoch
+    await plane.store.write(lambda tx: node_rows.set_silent(tx, "node-a", epoch, now=plane.clock()))
+    silent = await _node(plane)
+
+    assert (before.condition, before.state, before.scheduling.cordoned) == (Node.CONNECTED, Node.READY, False)
+    assert (connected.condition, connected.state) == (Node.CONNECTED, Node.CORDONED)
+    assert (silent.condition, silent.state) == (Node.DISCONNECTED, Node.UNREACHABLE)
+    assert silent.scheduling == connected.scheduling
+    assert silent.etag == connected.etag != before.etag
+
+
+async def test_a_node_that_needs_a_reboot_shows_that_as_the_reason(plane: Control) -> None:
+    """Unless an operator has cordoned it for another one; neither changes the other."""
+    sick = gpu(health=node_pb2.Device.UNHEALTHY)
+    sick.health_reasons.add(reason="NODE_REBOOT_NEEDED", message="the driver asks for it")
+    await plane.agent("node-a", sick)
+
+    needs = await _node(plane)
+    await plane.call("NodeService.CordonNode", node_pb2.CordonNodeRequest(node="node-a", message="mine"))
+    mine = await _node(plane)
+    await plane.call("NodeService.UncordonNode", node_pb2.UncordonNodeRequest(node="node-a"))
+    again = await _node(plane)
+
+    assert (needs.state, needs.scheduling.cordoned, needs.scheduling.reason) == (
+        Node.CORDONED,
+        True,
+        "NODE_REBOOT_NEEDED",
+    )
+    assert "the driver asks for it" in needs.scheduling.message
+    assert (mine.scheduling.reason, mine.scheduling.message) == ("OPERATOR", "mine")
+    assert again.scheduling == needs.scheduling
+
+
+async def test_a_node_is_cordoned_by_an_update_too(plane: Control) -> None:
+    """Its two members can be changed, and no other; no reason without a cordon."""
+    await plane.agent()
+
+    cordoned = await plane.rest("PATCH", "/v1/nodes/node-a", json={"scheduling": {"cordoned": True, "message": "why"}})
+    renamed = await plane.rest("PATCH", "/v1/nodes/node-a", json={"scheduling": {"message": "because"}})
+    drained = await plane.rest("POST", "/v1/nodes/node-a:drain", json={})
+    still = await plane.rest("PATCH", "/v1/nodes/node-a", json={"scheduling": {"cordoned": True}})
+    freed = await plane.rest("PATCH", "/v1/nodes/node-a", json={"scheduling": {"cordoned": False}})
+
+    assert (cordoned.status_code, cordoned.json()["state"]) == (200, "CORDONED")
+    assert renamed.json()["scheduling"]["message"] == "because"
+    assert drained.json()["scheduling"]["message"] == "because"
+    assert (still.json()["state"], still.json()["scheduling"]["draining"]) == ("DRAINED", True)
+    assert freed.json()["state"] == "READY"
+    for body, field in (
+        ({"scheduling": {"draining": True}}, "update_mask"),
+        ({"scheduling": {}}, "update_mask"),
+        ({"facts": {"hostname": "x"}}, "update_mask"),
+        ({"scheduling": {"message": "not cordoned"}}, "node.scheduling.message"),
+    ):
+        refused = await plane.rest("PATCH", "/v1/nodes/node-a", json=body)
+        assert (refused.status_code, problem(refused)["field"]) == (400, field), body
+
+
+async def test_a_drain_takes_one_timeout(plane: Control) -> None:
+    """``drain_timeout``, or ``deadline`` as before; not both."""
+    await plane.agent()
+
+    for name in ("drain_timeout", "deadline"):
+        drained = await plane.rest("POST", "/v1/nodes/node-a:drain", json={name: "60s", "message": "moving"})
+        assert drained.json()["drain_time"] == "2026-03-01T12:01:00Z"
+        assert drained.json()["scheduling"]["message"] == "moving"
+    both = await plane.rest("POST", "/v1/nodes/node-a:drain", json={"drain_timeout": "60s", "deadline": "60s"})
+    negative = await plane.rest("POST", "/v1/nodes/node-a:drain", json={"drain_timeout": "-1s"})
+
+    assert (both.status_code, problem(both)["field"]) == (400, "drain_timeout")
+    assert (negative.status_code, problem(negative)["field"]) == (400, "drain_timeout")
+
+
+async def test_what_an_older_server_cordons_has_no_reason_and_what_it_uncordons_is_free(plane: Control) -> None:
+    """It writes what it knows of, and leaves the rest as it was."""
+    await plane.agent()
+
+    def older(cordoned: bool) -> Callable[[Transaction], Any]:
+        return lambda tx: tx.changed(update(NODE).values(cordoned=cordoned))
+
+    await plane.store.write(older(True))
+    cordoned = await _node(plane)
+    await plane.call("NodeService.CordonNode", node_pb2.CordonNodeRequest(node="node-a", message="new memory"))
+    await plane.store.write(older(False))
+    freed = await _node(plane)
+
+    assert cordoned.scheduling == Node.Scheduling(cordoned=True, reason="OPERATOR")
+    assert freed.scheduling == Node.Scheduling()
+    assert freed.state == Node.READY

@@ -1,6 +1,7 @@
 """Connecting to, extending and watching sessions.
 
-Covers ``sessions.connect``, ``sessions.extend`` and ``sessions.present``, and the watches without frames.
+Covers ``sessions.connect``, ``sessions.extend`` and ``sessions.present`` with ``etags`` of sessions, and the watches
+without frames.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,7 @@ async def test_ice_servers_are_those_of_the_settings(tmp_path: Path, migrated: P
 
 
 async def test_a_session_is_connected_to_in_the_states_that_have_a_picture(plane: Control) -> None:
-    """Before: try again; after: never; each with its state."""
+    """Before: watch it, which is nothing that a retry helps; after: never; each with its state."""
     agent = await plane.agent()
     told: dict[str, str] = {}
 
@@ -122,15 +124,15 @@ async def test_a_session_is_connected_to_in_the_states_that_have_a_picture(plane
     await attempt(crashed.session_id)
 
     assert {state: said.split(" ")[0] for state, said in told.items()} == {
-        "PENDING": "503",
-        "STARTING": "503",
+        "PENDING": "400",
+        "STARTING": "400",
         "READY": "200",
         "ACTIVE": "200",
         "TERMINATING": "400",
         "TERMINATED": "400",
         "FAILED": "400",
     }
-    assert told["PENDING"].startswith("503 1 The session is PENDING and has no picture yet")
+    assert told["PENDING"].startswith("400  The session is PENDING and has no picture yet")
     assert ":watch" in told["STARTING"]
     assert "is FAILED and has no picture any more. Create a new one" in told["FAILED"]
 
@@ -183,7 +185,7 @@ async def test_a_session_is_extended_up_to_what_its_version_allows(plane: Contro
     longest = await extend(plane, session.session_id, 440)
 
     assert longer.max_duration == told.limits.max_duration == seconds(160)
-    assert (e.value.field, e.value.reason) == ("extend_by", "ABOVE_MAX_DURATION")
+    assert (e.value.field, e.value.reason) == ("extend_by", "ABOVE_LIMIT")
     assert longest.max_duration == seconds(600)
     assert longest.revision > longer.revision > session.revision
 
@@ -209,6 +211,45 @@ async def test_a_session_without_an_end_cannot_be_extended_nor_one_that_has_ende
         await extend(plane, endless.session_id, 60)
     with pytest.raises(errors.FailedPrecondition, match="is TERMINATED and cannot be extended"):
         await extend(plane, gone.session_id, 60)
+
+
+async def test_a_session_says_when_its_maximum_duration_ends_it(plane: Control) -> None:
+    """From when it is ready until it ends, and later once it is extended; without a maximum nothing is expected."""
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600))))
+    agent = await plane.agent("node-a", gpu(slots=2))
+    made = await plane.create(max_duration=seconds(300))
+    await plane.place()
+    assert not (await plane.get(made.session_id)).HasField("expected_end_time")
+    assignment = await agent.ready(made.session_id)
+
+    ready = await plane.get(made.session_id)
+    assert ready.expected_end_time.seconds == ready.ready_time.seconds + 300
+    extended = await extend(plane, made.session_id, 100)
+    assert extended.expected_end_time.seconds == ready.ready_time.seconds + 400
+    assert extended.limits.max_duration == seconds(400)
+    await plane.terminate(made.session_id)
+    await agent.report(assignment, "EXITED", exit_code=0)
+    assert not (await plane.get(made.session_id)).HasField("expected_end_time")
+    free = await plane.running(agent, application_version="1.0.0")
+    assert not free.HasField("expected_end_time")
+
+
+async def test_a_session_says_when_it_last_changed(plane: Control) -> None:
+    """With each new revision, also of its place in the queue; and its etag changes with it."""
+    made = await plane.create()
+    seen = [made]
+    for step in (plane.place, lambda: plane.agent(), plane.place, lambda: plane.terminate(made.session_id)):
+        plane.clock.pass_s(1)
+        await step()
+        seen.append(await plane.get(made.session_id))
+
+    for before, after in pairwise(seen):
+        changed = after.revision != before.revision
+        assert (after.etag != before.etag) is changed
+        assert (after.updated_time != before.updated_time) is changed
+        if changed:
+            assert after.updated_time.seconds > before.updated_time.seconds
+    assert len({session.revision for session in seen}) == 4
 
 
 # Watching

@@ -10,6 +10,7 @@ from footlights.store.cluster import database_time
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import inventory, node_rows
 from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
+from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import NodeRow
 from tests.store.rows import NOW, S, begin, create, join, read, running, unlink
 
@@ -142,9 +143,7 @@ async def test_a_cordon_survives_a_new_link(store: Store) -> None:
     """It is the operator's word, not the agent's."""
     drained = NOW + timedelta(minutes=5)
     await store.write(join)
-    await store.write(
-        lambda tx: node_rows.set_placing(tx, "node-a", cordoned=True, draining=True, drain_time=drained, now=NOW)
-    )
+    await store.write(lambda tx: node_rows.set_scheduling(tx, "node-a", NodeScheduling(True, True, drained), now=NOW))
 
     await store.write(join)
 

@@ -18,6 +18,7 @@ from footlights.store import Store, Transaction
 from footlights.store.launches import launch_rows
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.nodes import node_rows
+from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import LaunchRow, SessionRow
 from footlights.store.sessions import create as creating
 from footlights.store.sessions import idempotency, session_rows
@@ -72,14 +73,14 @@ async def test_what_is_answered_is_what_is_there(store: Store) -> None:
 
 
 async def test_a_session_that_is_placed_at_once_equals_one_that_waited(store: Store) -> None:
-    """But for its revision: one write or three, the same session, launch and leases come of it."""
+    """But for its revision and when it got it: one write or three, the same session, launch and leases come of it."""
     [answer] = await create_all(store, creation_of(session_id="x", placement=place(1)))
     later = await store.write(lambda tx: begin(tx, create(tx, session_id="y"), 0))
     other = await store.read(lambda tx: read(tx, "y"))
 
     session, launch = made(answer).session, made(answer).launch
     assert launch is not None
-    apart = {"session_id", "launch_id", "revision", "slots"}
+    apart = {"session_id", "launch_id", "revision", "updated_time", "slots"}
     for table, one, two in ((SessionRow, session, other), (LaunchRow, launch, later)):
         for name in set(table._fields) - apart:
             assert getattr(one, name) == getattr(two, name), name
@@ -128,7 +129,7 @@ async def test_a_node_that_takes_no_sessions_gets_none(store: Store, trouble: st
         epoch = join(tx).epoch
         if trouble in ("cordoned", "draining"):
             cordoned = trouble == "cordoned"
-            node_rows.set_placing(tx, "node-a", cordoned=cordoned, draining=not cordoned, drain_time=None, now=NOW)
+            node_rows.set_scheduling(tx, "node-a", NodeScheduling(cordoned, not cordoned), now=NOW)
         elif trouble == "disconnected":
             unlink(tx, "node-a", epoch, now=NOW)
         elif trouble == "silent":

@@ -20,6 +20,7 @@ from footlights.store.launches import launch_rows
 from footlights.store.launches.launch_rows import Observation, PlacementDecision
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.nodes import node_rows
+from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import LaunchRow, SessionRow
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.derivation import SessionStates
@@ -225,7 +226,7 @@ async def test_what_has_changed_meanwhile_is_not_overwritten(store: Store) -> No
 
     def write(tx: Transaction) -> None:
         lives = SessionStates.of_sessions(tx, [row.session_id])
-        session_rows.update_session(tx, row, priority=1)
+        session_rows.update_session(tx, row, now=NOW, priority=1)
         known = lives.session(row.session_id)
         assert known is not None
         lives.end(known, EndReason.USER_TERMINATED, "", now=NOW)
@@ -257,12 +258,12 @@ async def test_the_placements_of_a_pass_are_answered_one_by_one(store: Store) ->
     def prepare(tx: Transaction) -> list[SessionRow]:
         join(tx, "node-a", "GPU-0", "GPU-1")
         join(tx, "node-b")
-        node_rows.set_placing(tx, "node-b", cordoned=True, draining=False, drain_time=None, now=NOW)
+        node_rows.set_scheduling(tx, "node-b", NodeScheduling(cordoned=True), now=NOW)
         begin(tx, create(tx), 1)
         return [create(tx, session_id=name) for name in "abcdef"]
 
     a, b, c, d, e, f = await store.write(prepare)
-    await store.write(lambda tx: session_rows.update_session(tx, d, priority=3))
+    await store.write(lambda tx: session_rows.update_session(tx, d, now=NOW, priority=3))
 
     def grant(row: SessionRow, *slots: int, node: str = "node-a", device: str = "GPU-0") -> PlacementDecision:
         ids = tuple(names.new_id() for _ in slots)

@@ -65,7 +65,7 @@ async def test_changes_are_told_once_and_in_their_order(store: Store, clock: Clo
     feed = await begin(store, clock)
     first = [await made(store) for _ in range(3)]
     seen = [await told(store, feed) for _ in range(2)]
-    await store.write(lambda tx: session_rows.update_session(tx, read(tx, before), status_message="changed"))
+    await store.write(lambda tx: session_rows.update_session(tx, read(tx, before), now=NOW, status_message="changed"))
     later = [await told(store, feed) for _ in range(2)]
 
     assert seen == [first, []]
@@ -217,7 +217,7 @@ def test_whatever_commits_in_which_order_a_list_with_its_changes_is_what_there_i
                 mine = rows.setdefault(writer, [])
                 with writers[writer].connection.begin_nested():
                     if len(mine) > 2:
-                        mine.append(session_rows.update_session(writers[writer], mine.pop(0), priority=number))
+                        mine.append(session_rows.update_session(writers[writer], mine.pop(0), now=NOW, priority=number))
                     else:
                         mine.append(create_one(writers[writer], creation_of()).session)
             elif action == "end":
@@ -254,7 +254,7 @@ async def test_replicas_that_write_at_once_are_followed_without_a_gap(fresh: tup
             for _ in range(15):
                 made_ = await asyncio.gather(*(store.write(lambda tx: create_one(tx, creation_of())) for _ in range(8)))
                 row = made_[0].session
-                await store.write(lambda tx, row=row: session_rows.update_session(tx, row, priority=1))  # type: ignore[misc]
+                await store.write(lambda tx, row=row: session_rows.update_session(tx, row, now=NOW, priority=1))  # type: ignore[misc]
 
         async def follow(feed: Feed, known: dict[str, int]) -> None:
             while rows := await stores[-1].read(feed.read):

@@ -153,7 +153,7 @@ async def test_the_living_are_those_that_have_not_ended(store: Store) -> None:
 async def test_everything_is_met_in_the_order_of_its_last_change(store: Store) -> None:
     """Each session once, in stretches."""
     rows = await _people(store)
-    await store.write(lambda tx: session_rows.update_session(tx, rows["a"], priority=1))
+    await store.write(lambda tx: session_rows.update_session(tx, rows["a"], now=NOW, priority=1))
 
     def met(tx: Transaction, after: int, **members: Any) -> tuple[str, bool]:
         found = listing.changed(tx, after, 2, **members)

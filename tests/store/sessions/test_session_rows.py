@@ -221,9 +221,9 @@ async def test_of_two_who_read_the_same_revision_one_writes(store: Store) -> Non
     """The one concurrency primitive."""
     row = await store.write(create)
 
-    await store.write(lambda tx: session_rows.update_session(tx, row, priority=1))
+    await store.write(lambda tx: session_rows.update_session(tx, row, now=NOW, priority=1))
     with pytest.raises(errors.Conflict, match="changed at the same time"):
-        await store.write(lambda tx: session_rows.update_session(tx, row, priority=2))
+        await store.write(lambda tx: session_rows.update_session(tx, row, now=NOW, priority=2))
 
     assert (await store.read(lambda tx: read(tx, row.session_id))).priority == 1
 

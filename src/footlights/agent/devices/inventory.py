@@ -12,6 +12,7 @@ import structlog
 from footlights.agent.launches.step import OnDevice
 from footlights.devices.foreign import Foreign, Tolerance, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
+from footlights.protocol import enums
 from footlights.v1.node_pb2 import Device
 
 if TYPE_CHECKING:
@@ -183,12 +184,12 @@ class DeviceWatch:
     def _to_proto(self, reading: DeviceReading, own_pids: Set[int]) -> Device:
         device = Device(
             uuid=reading.uuid,
-            kind=Device.Kind.Value(reading.kind.value),
+            kind=enums.number_of(Device.Kind, reading.kind.value),
             name=reading.name,
             index=reading.index,
             graphics=reading.graphics,
             encoder=reading.encoder,
-            health=Device.Health.Value(reading.health.value),
+            health=enums.number_of(Device.Health, reading.health.value),
             parent_uuid=reading.parent_uuid or "",
             mig_profile=reading.mig_profile or "",
             pci_bus_id=reading.pci_bus_id or "",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 TOMBSTONES: Final = 4096
 _CLOSE_S: Final = 5.0
 _TRACES_AGAIN_S: Final = 5.0
+_DESIRED: Final = frozenset({Assignment.RUNNING, Assignment.STOPPED})
+"""What may be wanted of a launch, as far as this release knows."""
+
 STOPPED: Final = LaunchEnding(LaunchState.EXITED, "STOPPED")
 UNASSIGNED: Final = LaunchEnding(
     LaunchState.EXITED, "UNASSIGNED", "The control plane no longer assigns the launch to this node."
@@ -91,6 +94,10 @@ class Launches:
 
     def assign(self, assignment: Assignment) -> None:
         """Take in one assignment, new or changed. An older epoch than the one known is refused."""
+        if assignment.desired not in _DESIRED:
+            # A control plane of a later release wants what this agent cannot do: what runs goes on as it is.
+            _log.warning("assignment_unknown", launch_id=assignment.launch_id, desired=assignment.desired)
+            return
         runner = self._table.runner(assignment.launch_id)
         if runner is None:
             self._assign_unknown(assignment)

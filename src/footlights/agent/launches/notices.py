@@ -5,14 +5,15 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from footlights.agent.launches.record import Record, limit_s
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice
+from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import EndReason
 from footlights.protocol.times import seconds
 from footlights.v1.agent_pb2 import ViewerNotice
 
 if TYPE_CHECKING:
     from footlights.agent.clock import Clock
+    from footlights.agent.launches.record import Record
 
 AHEAD_S: Final = 300.0
 """How long before a session's maximum its viewers are warned, at most a fifth of it."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
-from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due
+from footlights.launch.recipe.limits import limit_s
+from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due, known
+from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
-from footlights.protocol.times import duration, seconds
+from footlights.protocol.times import duration
 from footlights.v1.agent_pb2 import Assignment, LaunchReport
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from footlights.agent.clock import Clock
     from footlights.launch.launcher import LaunchPlan
-    from footlights.v1.application_pb2 import Limits
 
 DEFAULT_START_TIMEOUT_S = 900.0
 
@@ -89,9 +90,11 @@ class Record:
         )
         if entry.ending is not None:
             state, reason, message = entry.ending
-            record.ending = LaunchEnding(LaunchState(state), reason, message)
+            record.ending = LaunchEnding(known(LaunchState, state) or LaunchState.EXITED, reason, message)
         if entry.final is not None:
-            record.state = LaunchState(LaunchReport.State.Name(entry.final.state))
+            # A final state of a later release is as final as any: the report keeps its number.
+            name = enums.name_of(LaunchReport.State, entry.final.state)
+            record.state = known(LaunchState, name) or LaunchState.EXITED
             # An earlier version kept as much as the application wrote.
             entry.final.log_tail[:] = bounded_tail(entry.final.log_tail)
         elif record.ending is not None:
@@ -303,7 +306,7 @@ class Record:
         report = LaunchReport(
             launch_id=self.launch_id,
             epoch=self.assignment.epoch,
-            state=LaunchReport.State.Value(self.state.value),
+            state=enums.number_of(LaunchReport.State, self.state),
             message=self.message,
             ever_connected=self.ever_connected,
             viewers=self.viewers,
@@ -350,11 +353,3 @@ def _copy(assignment: Assignment) -> Assignment:
     copied = Assignment()
     copied.CopyFrom(assignment)
     return copied
-
-
-def limit_s(limits: Limits, name: str) -> float | None:
-    """A limit in seconds; None where it is unset."""
-    if not limits.HasField(name):  # type: ignore[arg-type]
-        return None
-    found: Duration = getattr(limits, name)
-    return seconds(found)

@@ -13,6 +13,7 @@ from footlights.cli.calls import Cli, command, confirm, group
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
 from footlights.cli.output import emit
+from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
     from footlights.v1 import node_pb2
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 app = group("List nodes and their devices, and take nodes out of service and back.")
 
 Name = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
+Message = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="Why, for other operators.")]
 _POLL_S = 1.0
 
 
@@ -41,10 +43,10 @@ async def show_(cli: Cli, node: Name) -> None:
 
 
 @command(app, "cordon")
-async def cordon(cli: Cli, node: Name) -> None:
+async def cordon(cli: Cli, node: Name, message: Message = "") -> None:
     """Stop placing sessions on a node; its running sessions continue."""
     async with cli.client() as client:
-        _emit_state(cli, await client.nodes.cordon(node))
+        _emit_state(cli, await client.nodes.cordon(node, message))
 
 
 @command(app, "uncordon")
@@ -67,6 +69,7 @@ async def drain(
             help="End the remaining sessions after this time; 0: at once.",
         ),
     ] = None,
+    message: Message = "",
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the node has no sessions.")] = False,
     timeout: Annotated[
         float,
@@ -76,7 +79,7 @@ async def drain(
     """Empty a node: no new sessions; running ones continue until they end or the deadline."""
     async with cli.client() as client:
         began = time.monotonic()
-        answer = await client.nodes.drain(node, deadline)
+        answer = await client.nodes.drain(node, deadline, message)
         end = began + timeout
         left = -1
         while wait and answer.session_count:
@@ -120,4 +123,4 @@ def _emit_one(cli: Cli, node: node_pb2.Node) -> None:
 
 def _emit_state(cli: Cli, node: node_pb2.Node) -> None:
     left = f", {node.session_count} sessions" if node.session_count else ""
-    emit(cli.output, node, [node.node], [f"{node.node} is {show.name_of(node, 'state')}{left}"])
+    emit(cli.output, node, [node.node], [f"{node.node} is {field_name(node, 'state')}{left}"])

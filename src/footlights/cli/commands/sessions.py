@@ -224,10 +224,20 @@ async def log(
 
 
 @command(app, "connect")
-async def connect(cli: Cli, session_id: SessionId) -> None:
+async def connect(
+    cli: Cli,
+    session_id: SessionId,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until viewers can connect.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout", parser=duration, metavar="DURATION", show_default="30m", help="Time limit of --wait."
+        ),
+    ] = 1800.0,
+) -> None:
     """Get a grant for one viewer of a session (short-lived), and the URLs to use it with."""
     async with cli.client() as client:
-        answer = await client.sessions.connect(session_id)
+        answer = await client.sessions.connect(session_id, wait_s=timeout if wait else None)
     lines = details(
         [
             ("Grant", answer.token),

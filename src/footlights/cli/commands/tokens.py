@@ -17,6 +17,7 @@ from footlights.cli.calls import Cli, command, confirm, group
 from footlights.cli.durations import duration
 from footlights.cli.exits import exiting
 from footlights.cli.output import Output, details, emit
+from footlights.protocol.enums import field_name
 
 app = group("Create, list and revoke tokens.")
 
@@ -44,11 +45,11 @@ async def create(
     ] = None,
 ) -> None:
     """Create a token. Its secret is printed once and stored nowhere."""
-    from footlights.protocol import times
+    from footlights.protocol import enums, times
     from footlights.v1 import token_pb2
 
     request = token_pb2.CreateTokenRequest(
-        role=token_pb2.Token.Role.Value(role.name), subject=subject, description=description
+        role=enums.number_of(token_pb2.Token.Role, role.name), subject=subject, description=description
     )
     if ttl is not None:
         request.ttl.CopyFrom(times.duration(ttl))
@@ -95,7 +96,7 @@ async def whoami(cli: Cli) -> None:
     lines = details(
         [
             ("Subject", answer.subject),
-            ("Role", show.name_of(answer, "role")),
+            ("Role", field_name(answer, "role")),
             ("Permissions", ", ".join(sorted(answer.permissions))),
             ("Server", f"{cli.server}, version {answer.server_version}"),
         ]

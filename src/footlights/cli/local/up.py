@@ -200,17 +200,17 @@ async def _node_token(setup: LocalSetup, client: Client) -> Path:
 
 def describe(node: node_pb2.Node) -> list[str]:
     """Describe what the node offers, and why."""
-    from footlights.cli.show import name_of
     from footlights.devices.kinds import traits_of_kind
+    from footlights.protocol.enums import field_name
 
     kinds: dict[str, int] = {}
     for device in node.devices:
-        software = not traits_of_kind(name_of(device, "kind")).hardware
-        label = f"software device ({device.name})" if software else device.name or name_of(device, "kind")
+        software = not traits_of_kind(field_name(device, "kind")).hardware
+        label = f"software device ({device.name})" if software else device.name or field_name(device, "kind")
         kinds[label] = kinds.get(label, 0) + 1
     offered = ", ".join(f"{count} x {label}" for label, count in kinds.items()) or "no device"
     lines = [f"the node '{node.node}' is ready and offers {offered}"]
-    kinds_offered = [traits_of_kind(name_of(device, "kind")) for device in node.devices]
+    kinds_offered = [traits_of_kind(field_name(device, "kind")) for device in node.devices]
     if not any(kind.hardware and not kind.simulated for kind in kinds_offered):
         lines.append("no GPU is offered; sessions render in software")
     else:

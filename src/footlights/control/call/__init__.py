@@ -9,8 +9,9 @@
 * ``registry`` resolves each RPC once: handler, permission and rules come from its descriptor. A handler that is missing
   and an RPC without a permission are refused at start.
 * ``context`` has what handlers see of a call: `Call`, and `MessageStream` for both directions of a bidirectional one.
-* ``pipeline`` takes the request id, then ``authenticate``, the permission, ``validate``, the handler; it turns every
-  failure into an `errors.Error`, counts the call and logs it. It also ends the calls of a process that stops.
+* ``pipeline`` takes the request id, then ``authenticate``, the permission, ``idempotency_key``, ``validate``, the
+  handler; it turns every failure into an `errors.Error`, counts the call and logs it. It also ends the calls of a
+  process that stops.
 * ``grpc_adapter`` and ``local`` translate metadata, deadline, cancellation and errors of their transport, and no more.
 * ``bounds`` holds spans of time in requests; ``pacing`` keeps REST from starving agents' links in a shared process.
 

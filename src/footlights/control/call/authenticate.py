@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from footlights import errors
 from footlights.auth import tokens
 from footlights.auth.roles import Caller, Role
+from footlights.lifecycle import known
 from footlights.store import Store
 from footlights.store import tokens as rows
 from footlights.store.coalescing import Coalescer
@@ -51,21 +52,33 @@ class TokenAuthenticator:
         scheme, _, text = authorization.partition(" ")
         if not authorization:
             raise errors.Unauthenticated(
-                "No token was given. Send the header 'Authorization: Bearer TOKEN'.", reason="TOKEN_MISSING"
+                "No token was given. Send the header 'Authorization: Bearer TOKEN'.", reason=errors.Reason.TOKEN_MISSING
             )
         if scheme.lower() != "bearer":
             raise errors.Unauthenticated(
                 f"The authorization scheme {scheme!r} is not supported. Send 'Authorization: Bearer TOKEN'.",
-                reason="TOKEN_INVALID",
+                reason=errors.Reason.TOKEN_INVALID,
             )
         if self._replica_proof and hmac.compare_digest(text.encode(), self._replica_proof.encode()):
             return _REPLICA
         row = await self._find(text.strip())
         if row.revoked_time is not None:
-            raise errors.Unauthenticated("The token was revoked. Ask for a new one.", reason="TOKEN_REVOKED")
+            raise errors.Unauthenticated(
+                "The token was revoked. Ask for a new one.", reason=errors.Reason.TOKEN_REVOKED
+            )
         if row.expire_time is not None and row.expire_time <= self._clock():
-            raise errors.Unauthenticated("The token has expired. Ask for a new one.", reason="TOKEN_EXPIRED")
-        return Caller(row.subject, Role(row.role), row.token_id)
+            raise errors.Unauthenticated(
+                "The token has expired. Ask for a new one.", reason=errors.Reason.TOKEN_EXPIRED
+            )
+        role = known(Role, row.role)
+        if role is None:
+            raise errors.PermissionDenied(
+                f"The token has the role {row.role}, which this server does not know: a later release made it. Ask a "
+                "server of that release, or use another token.",
+                reason=errors.Reason.ROLE_UNKNOWN,
+                metadata={"subject": row.subject, "role": row.role},
+            )
+        return Caller(row.subject, role, row.token_id)
 
     def forget(self, token_id: str) -> None:
         """Drop what is remembered of a token: it was revoked."""
@@ -85,7 +98,7 @@ class TokenAuthenticator:
         if presented is None or row is None or not tokens.matches(presented, self._key, row.digest):
             raise errors.Unauthenticated(
                 "The token is not one of this control plane's. Check that all of it was copied.",
-                reason="TOKEN_INVALID",
+                reason=errors.Reason.TOKEN_INVALID,
             )
         if revoked == self._revoked:
             # Otherwise the row may be from before the revocation that came during the read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 from footlights.protocol.times import seconds
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def bounded(
     value = seconds(span)
     if value < 0 or (value == 0 and not zero):
         least = "at least" if zero else "more than"
-        raise InvalidArgument(field, f"must be {least} 0s (got {value:g}s). {fix}", reason="OUT_OF_RANGE")
+        raise InvalidArgument(field, f"must be {least} 0s (got {value:g}s). {fix}", reason=Reason.OUT_OF_RANGE)
     if value > most_s:
-        raise InvalidArgument(field, f"must be at most {most_s}s (got {value:.0f}s).", reason="OUT_OF_RANGE")
+        raise InvalidArgument(field, f"must be at most {most_s}s (got {value:.0f}s).", reason=Reason.OUT_OF_RANGE)
     return value

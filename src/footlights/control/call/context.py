@@ -23,8 +23,8 @@ class Call:
     """A call in progress. It is cancelled by cancelling the task that runs its handler."""
 
     __slots__ = (
-        "_send_metadata", "caller", "deadline", "idempotency_key", "initial_metadata", "metadata", "method", "peer",
-        "request_id", "trailing_metadata",
+        "_send_metadata", "caller", "deadline", "initial_metadata", "metadata", "method", "peer", "request_id",
+        "trailing_metadata",
     )  # fmt: skip
 
     caller: Caller
@@ -40,7 +40,7 @@ class Call:
         send_metadata: Callable[[Metadata], Awaitable[None]] | None = None,
     ) -> None:
         self.method, self.metadata, self.peer, self.deadline = method, metadata, peer, deadline
-        self.request_id = self.idempotency_key = ""
+        self.request_id = ""
         self.initial_metadata: list[tuple[str, str | bytes]] = []
         """Sent before the first response. A handler of one response may add to it, one of a stream comes too late."""
         self.trailing_metadata: list[tuple[str, str | bytes]] = []

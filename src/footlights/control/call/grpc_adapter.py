@@ -11,10 +11,13 @@ from grpc_status import rpc_status
 
 from footlights.control.call.context import Call
 from footlights.control.call.local import StreamRunner
-from footlights.errors import Error
+from footlights.control.call.registry import role_not_served
+from footlights.errors import Error, Unimplemented
 from footlights.status import to_status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.protobuf.message import Message
 
     from footlights.control.call.pipeline import Pipeline
@@ -33,7 +36,27 @@ def grpc_handlers(registry: Registry, pipeline: Pipeline) -> list[grpc.GenericRp
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for rpc in registry.rpcs.values():
         by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline)
-    return [grpc.method_handlers_generic_handler(service, found) for service, found in by_service.items()]
+    found = [grpc.method_handlers_generic_handler(service, methods) for service, methods in by_service.items()]
+    return [*found, _NotServed(registry.elsewhere)]
+
+
+class _NotServed(grpc.GenericRpcHandler):
+    """Refuses the RPCs that no other handler serves; gRPC's own answer would not say why, or which role does."""
+
+    def __init__(self, roles: Mapping[str, str]) -> None:
+        self._roles = roles
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        name = handler_call_details.method.removeprefix("/")
+        role = self._roles.get(name.partition("/")[0])
+        unknown = Unimplemented(f"This server does not know {name}. Upgrade it, or do without the call.")
+        status = rpc_status.to_status(to_status(role_not_served(role) if role else unknown))
+
+        async def refuse(_requests: object, context: Context) -> None:
+            await context.abort(status.code, status.details, status.trailing_metadata)
+
+        # It reads no request, so it stands for methods of all four kinds.
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,4 +131,4 @@ class PagedList:
 
 
 def _refused(problem: str) -> InvalidArgument:
-    return InvalidArgument("page_token", problem, reason="INVALID_PAGE_TOKEN")
+    return InvalidArgument("page_token", problem, reason=Reason.INVALID_PAGE_TOKEN)

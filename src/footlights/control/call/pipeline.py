@@ -110,7 +110,7 @@ class Pipeline:
     async def _admitted(
         self, rpc: Rpc, request: RequestT, call: Call, proceed: Callable[[RequestT, Call], Awaitable[T]]
     ) -> T:
-        authorization = _identify(call)
+        authorization, key = _identify(call)
         if self._stopping:
             raise _stopping()
         structlog.contextvars.clear_contextvars()
@@ -126,6 +126,8 @@ class Pipeline:
             call.caller = await self._authenticator.caller(authorization)
             structlog.contextvars.bind_contextvars(subject=call.caller.subject)
             call.caller.require(rpc.permission)
+            if key:
+                rpc.take_key(request, key)
             if isinstance(request, Message):
                 rpc.check(request)
             if task is not None:
@@ -146,19 +148,18 @@ class Pipeline:
                 self._all_over.set()
 
 
-def _identify(call: Call) -> str:
-    """Set a call's ids from its metadata; return its ``Authorization``."""
+def _identify(call: Call) -> tuple[str, str]:
+    """Set a call's id from its metadata; return its ``Authorization`` and its ``Idempotency-Key``."""
     headers = dict(call.metadata)
     call.request_id = ids.request_id(_text(headers.get("x-request-id", "")))
-    call.idempotency_key = _text(headers.get("idempotency-key", ""))
     call.initial_metadata.append(("x-request-id", call.request_id))
-    return _text(headers.get("authorization", ""))
+    return _text(headers.get("authorization", "")), _text(headers.get("idempotency-key", ""))
 
 
 def _stopping() -> errors.Unavailable:
     return errors.Unavailable(
         "This server is stopping. Try again: another one answers, or this one once it has restarted.",
-        reason="SERVER_STOPPING",
+        reason=errors.Reason.SERVER_STOPPING,
         retry_after_s=RETRY_AFTER_S,
     )
 

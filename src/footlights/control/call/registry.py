@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import message_factory
 
-from footlights.control.call import validate
+from footlights.control.call import idempotency_key, validate
+from footlights.errors import Reason, Unimplemented
 from footlights.v1 import permission_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
+
+    from footlights.control.call.idempotency_key import TakeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Service:
 
     descriptor: ServiceDescriptor
     handlers: object
+    strict: bool = True
+    """Whether requests with unknown fields or enum values are refused; not where the client may be a newer server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Rpc:
     handler: Callable[..., Any]
     check: Callable[[Message], None]
     """Fills the defaults of a request and refuses what breaks a rule."""
+    take_key: TakeKey
+    """Takes a call's ``Idempotency-Key``."""
     request_type: type[Message]
     response_type: type[Message]
 
@@ -59,10 +66,23 @@ class Rpc:
 class Registry:
     """The RPCs that this process serves, by path."""
 
-    def __init__(self, services: Sequence[Service]) -> None:
-        """Resolve every RPC of the services. Raises LookupError where an RPC has no handler, or names no permission."""
+    def __init__(self, services: Sequence[Service], elsewhere: Mapping[str, str] | None = None) -> None:
+        """Resolve every RPC of the services; ``elsewhere`` has the role that serves each of the other services.
+
+        Raises LookupError where an RPC has no handler, or names no permission.
+        """
         self.rpcs = {rpc.path: rpc for service in services for rpc in _resolve(service)}
         self.services = tuple(service.descriptor.full_name for service in services)
+        self.elsewhere = dict(elsewhere or {})
+
+
+def role_not_served(role: str) -> Unimplemented:
+    """Return the error of a request for a role that this process does not have."""
+    return Unimplemented(
+        f"This process does not have the role {role}: send the request to one that has it.",
+        reason=Reason.ROLE_NOT_SERVED,
+        metadata={"role": role},
+    )
 
 
 def handler_name(rpc_name: str) -> str:
@@ -71,12 +91,11 @@ def handler_name(rpc_name: str) -> str:
 
 
 def _resolve(service: Service) -> list[Rpc]:
-    return [_rpc(method, service.handlers) for method in service.descriptor.methods]
+    return [_rpc(method, service) for method in service.descriptor.methods]
 
 
-def _rpc(method: MethodDescriptor, handlers: object) -> Rpc:
-    name, service = handler_name(method.name), method.containing_service
-    assert service is not None
+def _rpc(method: MethodDescriptor, service: Service) -> Rpc:
+    name, full_name, handlers = handler_name(method.name), service.descriptor.full_name, service.handlers
     handler = getattr(handlers, name, None)
     if handler is None:
         raise LookupError(f"{type(handlers).__name__} lacks the handler {name} of {method.full_name}.")
@@ -84,14 +103,15 @@ def _rpc(method: MethodDescriptor, handlers: object) -> Rpc:
     if not permission:
         raise LookupError(f"{method.full_name} lacks the option footlights.v1.permission.")
     return Rpc(
-        path=f"/{service.full_name}/{method.name}",
-        service=service.full_name,
+        path=f"/{full_name}/{method.name}",
+        service=full_name,
         name=method.name,
         client_streaming=bool(method.client_streaming),
         server_streaming=bool(method.server_streaming),
         permission=permission,
         handler=handler,
-        check=validate.checker(method.input_type),
+        check=validate.checker(method.input_type, strict=service.strict),
+        take_key=idempotency_key.taker(method),
         request_type=message_factory.GetMessageClass(method.input_type),
         response_type=message_factory.GetMessageClass(method.output_type),
     )

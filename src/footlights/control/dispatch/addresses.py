@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 from footlights.ids import is_loopback
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check(facts: node_pb2.NodeFacts, peer: str) -> None:
             raise InvalidArgument(
                 f"hello.facts.{name}",
                 f"{address!r} {refused}. Start the agent with {option} set to the node's own address.",
-                reason="ADDRESS_REFUSED",
+                reason=Reason.ADDRESS_REFUSED,
                 metadata={"address": address},
             )
 

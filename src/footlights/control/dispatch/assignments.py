@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from footlights import errors
 from footlights.control import stored
+from footlights.launch.container.recipe import mounts_of
 from footlights.lifecycle import EndReason
 from footlights.protocol import times
 from footlights.store import Transaction, applications
@@ -106,6 +107,10 @@ def of_launch(
         return message
     message.desired = agent_pb2.Assignment.RUNNING
     message.version.CopyFrom(version)
+    if version.container.volume_mounts:
+        # An agent of the release before knows this form alone.
+        message.version.container.mounts[:] = mounts_of(version.container)
+        message.version.container.ClearField("volume_mounts")
     message.usd_stage_uri = session.usd_stage_uri
     message.needs.MergeFromString(session.needs)
     message.limits.CopyFrom(stored.limits(session))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-REASON = "DUPLICATE_IDENTITY"
+REASON = errors.Reason.DUPLICATE_IDENTITY
 
 _RESPONSE_HEARTBEATS = 1.5
 """An agent that is alive is heard within so many heartbeats."""
@@ -138,7 +138,7 @@ class DuplicateIdentities:
             f"replaced, say that they are gone: footlights nodes forget {hello.node}. Otherwise it is let in "
             f"{self._claim_after_s:.0f} s after its first try.",
             reason=REASON,
-            metadata={"node": hello.node, "incarnation": row.incarnation, "sessions": str(count)},
+            metadata={"node": hello.node, "incarnation": row.incarnation},
         )
 
     async def _note(self, hello: agent_pb2.Hello, text: str) -> None:

@@ -214,7 +214,9 @@ class AgentLink:
         """Tell the agent what it was not told yet of what its node is to run; arguments as in ``full_set``."""
         for message in self._take(running, found):
             if not self.send(agent_pb2.LinkResponse(assignment=message)):
-                self.close(errors.Unavailable("The agent does not read what it is sent.", reason="LINK_SLOW"))
+                self.close(
+                    errors.Unavailable("The agent does not read what it is sent.", reason=errors.Reason.LINK_SLOW)
+                )
 
     def offer_new(self, message: agent_pb2.Assignment, fingerprint: Fingerprint) -> bool:
         """Tell the agent of one launch that was just begun; False where that has to wait for the assignment sender."""
@@ -329,7 +331,7 @@ class AgentLink:
                 await write(self._outbox.popleft())
             self._outbox = None
         except Exception as error:
-            self.close(errors.Unavailable(f"The link is broken: {error}", reason="LINK_BROKEN"))
+            self.close(errors.Unavailable(f"The link is broken: {error}", reason=errors.Reason.LINK_BROKEN))
         finally:
             self._writer = None
 

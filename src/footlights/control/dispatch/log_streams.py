@@ -59,7 +59,11 @@ class LogStreams:
                 if part is None:
                     raise unreachable(node)
                 if part.error:
-                    raise errors.NotFound(f"The log cannot be read: {part.error}", reason="LOG_NOT_FOUND")
+                    raise errors.NotFound(
+                        f"The log cannot be read: {part.error}",
+                        reason=errors.Reason.LAUNCH_LOG_NOT_FOUND,
+                        metadata={"launch_id": launch_id},
+                    )
                 yield part
                 if part.last:
                     return

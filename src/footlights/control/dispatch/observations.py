@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from footlights.lifecycle import LaunchState, Stage
-from footlights.protocol import times
+from footlights.control import stored
+from footlights.lifecycle import LaunchState, Stage, known
+from footlights.protocol import enums, times
 from footlights.protocol.output import bounded_tail
 from footlights.store.launches.launch_rows import Observation
 from footlights.store.nodes.inventory import ReportedDevice
 from footlights.v1 import agent_pb2, node_pb2
-
-_SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
 
 
 def readings(inventory: agent_pb2.Inventory) -> list[ReportedDevice]:
@@ -25,7 +24,7 @@ def _reading(device: node_pb2.Device) -> ReportedDevice:
         uuid=device.uuid,
         slots=max(1, device.slots),
         reading=device.SerializeToString(),
-        sick=device.health in _SICK,
+        sick=stored.is_sick(device),
         reason=why.reason,
         message=why.message,
     )
@@ -34,16 +33,17 @@ def _reading(device: node_pb2.Device) -> ReportedDevice:
 def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
     """Return an agent's report with its ages turned into times of this server's clock.
 
-    An application's message may hold NUL, which Postgres does not store in text: it is replaced by U+FFFD.
+    Its state is one that this release knows. An application's message may hold NUL, which Postgres does not store in
+    text: it is replaced by U+FFFD.
     """
     steps = {}
     for step in report.steps:
-        if step.stage in Stage.__members__:
-            steps[Stage[step.stage]] = now - timedelta(seconds=times.seconds(step.age))
+        if (stage := known(Stage, step.stage)) is not None:
+            steps[stage] = now - timedelta(seconds=times.seconds(step.age))
     return Observation(
         launch_id=report.launch_id,
         epoch=report.epoch,
-        state=LaunchState[agent_pb2.LaunchReport.State.Name(report.state)],
+        state=LaunchState[enums.name_of(agent_pb2.LaunchReport.State, report.state)],
         reason=report.reason,
         message=report.message.replace("\0", "\ufffd"),
         exit_code=report.exit_code if report.HasField("exit_code") else None,

@@ -123,7 +123,7 @@ def replaced(node: str, incarnation: str) -> errors.AlreadyExists:
     """Return the close reason of a link whose node has a newer one."""
     return errors.AlreadyExists(
         f"Node {node} has opened another link. If two machines have this name, rename one of them.",
-        reason="LINK_REPLACED",
+        reason=errors.Reason.LINK_REPLACED,
         metadata={"node": node, "incarnation": incarnation},
     )
 
@@ -132,7 +132,7 @@ def unreachable(node: str) -> errors.Unavailable:
     """Return the error of a request to an agent that cannot be asked."""
     return errors.Unavailable(
         f"Node {node} cannot be asked: its agent is not connected or does not answer. Try again in a moment.",
-        reason="NODE_UNREACHABLE",
+        reason=errors.Reason.NODE_UNREACHABLE,
         metadata={"node": node},
         retry_after_s=5,
     )

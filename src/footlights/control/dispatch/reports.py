@@ -60,6 +60,8 @@ class _Recorded:
     """Whether any of the sessions has changed."""
     over: bool
     """Whether a session was told to end."""
+    left_alone: frozenset[str]
+    """Launches that belong to a replica of a later release: of these nothing was recorded."""
 
 
 class ReportRecorder:
@@ -112,6 +114,9 @@ class ReportRecorder:
         ended = False
         counted: set[str] = set()
         for report, launch in zip(reports, recorded.launches, strict=False):
+            if report.launch_id in recorded.left_alone:
+                link.expect_again(report.launch_id)
+                continue
             if launch is None or launch.ended_time is not None:
                 ended = True
                 link.expect_again(report.launch_id)
@@ -159,19 +164,23 @@ def _record(tx: Transaction, batch: Sequence[_LinkReports]) -> list[_Recorded]:
 def _record_some(tx: Transaction, batch: Sequence[_LinkReports]) -> list[_Recorded]:
     launch_ids = {report.launch_id for each in batch for report in each.reports}
     lives = SessionStates.of_launches(tx, launch_ids, nodes={each.node for each in batch})
-    found: list[tuple[list[LaunchRow | None], bool]] = []
+    found: list[tuple[list[LaunchRow | None], bool, set[str]]] = []
     for each in batch:
-        node, rows, over = lives.node(each.node), [], False
+        node, rows, over, left_alone = lives.node(each.node), [], False, set[str]()
         if node is not None and node.epoch == each.epoch:
             for report in each.reports:
+                if lives.left_alone(report.launch_id):
+                    left_alone.add(report.launch_id)
                 launch = launch_rows.note(lives, each.node, observations.observation(report, each.now), now=each.now)
                 rows.append(launch)
                 over |= launch is not None and _end_if_due(lives, launch, report, each.now)
-        found.append((rows, over))
+        found.append((rows, over, left_alone))
     changed = lives.write()
     return [
-        _Recorded(tuple(rows), any(row is not None and row.session_id in changed for row in rows), over)
-        for rows, over in found
+        _Recorded(
+            tuple(rows), any(row is not None and row.session_id in changed for row in rows), over, frozenset(left_alone)
+        )
+        for rows, over, left_alone in found
     ]
 
 

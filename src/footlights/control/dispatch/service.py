@@ -110,10 +110,12 @@ class AgentService:
         if first is None:
             raise errors.FailedPrecondition(
                 f"The agent sent nothing within {_HELLO_TIMEOUT_S:g} s. The first message of a link must be a hello.",
-                reason="HELLO_MISSING",
+                reason=errors.Reason.HELLO_MISSING,
             ) from None
         if first.WhichOneof("message") != "hello":
-            raise errors.FailedPrecondition("The first message of a link must be a hello.", reason="HELLO_MISSING")
+            raise errors.FailedPrecondition(
+                "The first message of a link must be a hello.", reason=errors.Reason.HELLO_MISSING
+            )
         hello = first.hello
         ids.check_node("hello.node", hello.node)
         if not hello.incarnation:
@@ -123,14 +125,15 @@ class AgentService:
             raise errors.PermissionDenied(
                 f"The token is for {caller.subject!r}, not for node {hello.node!r}. Create one with: "
                 f"footlights tokens create --role node --subject {hello.node}",
-                reason="WRONG_NODE",
+                reason=errors.Reason.WRONG_NODE,
                 metadata={"subject": caller.subject, "node": hello.node},
             )
         if hello.protocol_version != PROTOCOL_VERSION:
             raise errors.FailedPrecondition(
                 f"The agent speaks version {hello.protocol_version} of the link, this control plane version "
                 f"{PROTOCOL_VERSION}. Install the same release on both.",
-                reason="PROTOCOL_VERSION",
+                reason=errors.Reason.PROTOCOL_VERSION,
+                metadata={"least": str(hello.protocol_version), "greatest": str(hello.protocol_version)},
             )
         return hello
 

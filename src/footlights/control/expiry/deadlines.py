@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from footlights.control import stored
 from footlights.control.expiry.context import CONCERNS_ALL
 from footlights.control.expiry.countdowns import Countdowns
+from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import EndReason, Intent, SessionState
 from footlights.protocol import times
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import session_rows
 from footlights.store.sessions.derivation import SessionStates
-from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,8 @@ class OverdueSession:
     reason: EndReason
     node: str = ""
     """The node that is drained."""
+    limits: bytes = b""
+    """The limits under which it waited for too long: others may apply by now."""
 
 
 class Deadlines:
@@ -56,15 +58,16 @@ class Deadlines:
     def __init__(self, context: ExpiryContext) -> None:
         self._context = context
         monotonic = context.monotonic
-        self._queue: Countdowns[str] = Countdowns(monotonic)
+        self._queue: Countdowns[tuple[str, bytes]] = Countdowns(monotonic)
+        """By session and its limits: under other limits it waits for another time."""
         self._drains: Countdowns[tuple[str, datetime]] = Countdowns(monotonic)
         self._retries: Countdowns[str] = Countdowns(monotonic)
         self._failed: set[str] = set()
         self._timeouts: dict[bytes, float | None] = {}
         self._after: QueuePlace | None = None
         """Where the next page begins; None for the first."""
-        self._seen: set[str] = set()
-        """The sessions that were read since the first page."""
+        self._seen: set[tuple[str, bytes]] = set()
+        """The sessions and limits that were read since the first page."""
         self._looked = False
 
     def postpone(self, span_s: float) -> None:
@@ -79,7 +82,10 @@ class Deadlines:
         )
         self._watch_queue(page)
         self._watch_drains(draining, now)
-        overdue = [OverdueSession(session_id, EndReason.QUEUE_TIMEOUT) for session_id in self._queue.over()]
+        overdue = [
+            OverdueSession(session_id, EndReason.QUEUE_TIMEOUT, limits=limits)
+            for session_id, limits in self._queue.over()
+        ]
         drained = [node for node, _ in self._drains.over()]
         if drained:
             overdue += await self._context.store.read(lambda tx: _on_nodes(tx, drained))
@@ -89,24 +95,28 @@ class Deadlines:
 
     def _watch_queue(self, page: PendingPage) -> None:
         for row in page.sessions:
-            self._seen.add(row.session_id)
+            self._seen.add((row.session_id, row.limits))
             timeout = self._timeout(row)
             if timeout is not None:
-                self._queue.start(row.session_id, timeout - self._context.cautious.age_s(row.created_time))
+                self._queue.start(
+                    (row.session_id, row.limits), timeout - self._context.cautious.age_s(row.created_time)
+                )
         self._after = page.following
         if self._after is None:
             self._queue.keep(self._seen)
             self._seen = set()
 
     def _timeout(self, row: PendingSession) -> float | None:
-        """Return how long a session may wait; None where its limits cannot be read, which is reported once."""
+        """Return how long a session may wait; None for any time.
+
+        So it is of one whose limits cannot be read, which is reported once.
+        """
         if row.limits not in self._timeouts:
             if len(self._timeouts) >= _MOST_LIMITS:
                 self._timeouts.clear()
             self._timeouts[row.limits] = None
             with self._context.supervisor.isolated("expiry", session_id=row.session_id):
-                applied = application_pb2.Limits.FromString(row.limits)
-                self._timeouts[row.limits] = times.seconds(applied.queue_timeout)
+                self._timeouts[row.limits] = limit_s(stored.unpacked_limits(row.limits), "queue_timeout")
         return self._timeouts[row.limits]
 
     def _watch_drains(self, draining: Sequence[NodeRow], now: datetime) -> None:
@@ -154,7 +164,9 @@ def _end(tx: Transaction, overdue: Sequence[OverdueSession], now: datetime) -> s
         session = lives.session(each.session_id)
         if session is None or session.intent != Intent.RUN:
             continue
-        if each.reason is EndReason.QUEUE_TIMEOUT and session.state != SessionState.PENDING:
+        if each.reason is EndReason.QUEUE_TIMEOUT and (
+            session.state != SessionState.PENDING or session.limits != each.limits
+        ):
             continue
         lives.end(session, each.reason, _message(each, session), now=now)
         launch = lives.launch_of(session)

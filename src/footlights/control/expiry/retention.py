@@ -1,4 +1,4 @@
-"""Removes what is old: ended sessions, what was kept of those, and idempotency keys.
+"""Removes what is old: ended sessions, what was kept of those, request ids, and the answers to calls that had one.
 
 What is removed cannot come back, so its age is measured by the cautious clock.
 """
@@ -10,6 +10,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from footlights.store import remembered_calls
 from footlights.store.sessions import idempotency, removals, session_rows
 
 if TYPE_CHECKING:
@@ -43,5 +44,6 @@ class Retention:
             ):
                 break
         await self._context.work.write(lambda tx: idempotency.forget_old(tx, now=now))
+        await self._context.work.write(lambda tx: remembered_calls.forget_old(tx, now=now))
         await self._context.work.write(lambda tx: removals.forget_old(tx, now=now))
         await asyncio.to_thread(self._context.cautious.keep, now)

@@ -127,7 +127,7 @@ class LivenessJudge:
             link = self._links.get(row.node)
             if link is not None and link.epoch == row.epoch:
                 why = f"Nothing was heard for {MISSED_HEARTBEATS * link.interval_s:g} s. Open the link again."
-                link.close(errors.Unavailable(why, reason="LINK_SILENT"))
+                link.close(errors.Unavailable(why, reason=errors.Reason.LINK_SILENT))
             silence = partial(node_rows.set_silent, node=row.node, epoch=row.epoch, now=now)
             with self._supervisor.isolated(LOOP, through=(errors.Unavailable,), node=row.node):
                 if await self._store.write(silence):
@@ -143,7 +143,7 @@ class LivenessJudge:
             if row is None:
                 # What its agent runs is of no session any more: it is told so at its next link.
                 why = f"Node {link.node} was forgotten. Open the link again."
-                link.close(errors.Unavailable(why, reason="NODE_FORGOTTEN"))
+                link.close(errors.Unavailable(why, reason=errors.Reason.NODE_FORGOTTEN))
             elif row.epoch != link.epoch:
                 link.close(replaced(link.node, link.incarnation))
             elif not (row.connected and row.reachable and row.hub == self._membership.me):

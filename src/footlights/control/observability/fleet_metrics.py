@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from footlights.control import stored
+from footlights.protocol import enums
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions import listing
@@ -43,7 +44,7 @@ def fleet(tx: Transaction) -> FleetCounts:
         slots[(kind, "unusable" if sick else "free")] += count - held
     busy = {node for node, _ in leased}
     states = Counter(stored.node_state(row, row.node in busy) for row in node_rows.standings(tx))
-    named = {node_pb2.Node.State.Name(state): count for state, count in states.items()}
+    named = {enums.name_of(node_pb2.Node.State, state): count for state, count in states.items()}
     return FleetCounts(listing.state_counts(tx), dict(slots), named)
 
 

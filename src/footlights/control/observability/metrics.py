@@ -43,6 +43,11 @@ class Metrics(ProcessMetrics):
             "Duration of calls; of streams until their end.",
             ("grpc_service", "grpc_method"),
         )
+        self._deprecated = counter(
+            "footlights_deprecated_requests_total",
+            "Requests to paths that the next release may not have.",
+            ("method", "path"),
+        )
         self._ended = counter("footlights_session_ends_total", "Sessions that ended.", ("reason",))
         self.started = histogram(
             "footlights_session_start_seconds",
@@ -74,6 +79,10 @@ class Metrics(ProcessMetrics):
         service, _, name = method.removeprefix("/").partition("/")
         self._handled.labels(service, name, code).inc()
         self._handling.labels(service, name).observe(seconds)
+
+    def deprecated(self, method: str, path: str, requests: int = 1) -> None:
+        """Count requests to a deprecated path; ``path`` is its template."""
+        self._deprecated.labels(method, path).inc(requests)
 
     def ended(self, reason: str) -> None:
         """Count the end of a session."""

@@ -23,8 +23,6 @@ T = TypeVar("T")
 class LeaseSuperseded(errors.Conflict):
     """Another replica has taken the lease; nothing was written."""
 
-    default_reason = "WORK_SUPERSEDED"
-
 
 class LeaderLease:
     """One replica's part in a kind of work."""
@@ -68,7 +66,10 @@ class LeaderLease:
 
         def checked(tx: Transaction) -> T:
             if token is None or not leader_leases.holds(tx, self._work, token):
-                raise LeaseSuperseded(f"Another replica has taken over the work {self._work!r}.")
+                raise LeaseSuperseded(
+                    f"Another replica has taken over the work {self._work!r}.",
+                    reason=errors.LocalReason.WORK_SUPERSEDED,
+                )
             return unit(tx)
 
         return checked if self._store.shared else unit

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from footlights.control.scheduling import crash_loops, quarantine, views
 from footlights.control.scheduling.crash_loops import CrashBlocks
-from footlights.scheduler import Index, SlotChoice, Wish
+from footlights.scheduler import Index, SlotChoice, WaitReason, Wish
 from footlights.store.nodes import fleet
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class FleetCache:
         """Choose slots for a wish and hold them until ``holding`` ends."""
         return self._index.place(wish)
 
-    def reasons(self, wish: Wish) -> tuple[str, ...]:
+    def reasons(self, wish: Wish) -> tuple[WaitReason, ...]:
         """Count the reasons against a wish over all devices, most frequent first."""
         return self._index.reasons(wish)
 

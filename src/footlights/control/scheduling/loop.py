@@ -197,7 +197,7 @@ class PlacementLoop:
             self._outlook = await self._store.read(partial(pending.outlook, now=now))
         news = self._places.news(left, self._outlook, lambda row: queue.reasons(row, page.avoid.get(row.session_id)))
         if news:
-            await self._work.write(lambda tx: session_rows.set_queue(tx, news))
+            await self._work.write(lambda tx: session_rows.set_queue(tx, news, now=now))
         told = {row.session_id for row, _ in news}
         fresh = (each for each in decisions if not each.row.queue)
         self._bus.decisions.publish(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from footlights.control.scheduling.cache import FleetCache
     from footlights.control.scheduling.crash_loops import CrashBlocks
-    from footlights.scheduler import SlotChoice, Wish
+    from footlights.scheduler import SlotChoice, WaitReason, Wish
     from footlights.store import Transaction
     from footlights.store.schema import LaunchRow
     from footlights.store.sessions.session_rows import PendingSession, QueuePlace
@@ -33,8 +33,12 @@ REFUSAL_TTL = timedelta(seconds=30)
 PAGE = 1000
 """Waiting sessions that are read at once."""
 
-UNREADABLE = ("NEEDS_UNREADABLE: what the session needs cannot be read; terminate it and create it again",)
-FAILED = ("PLACEMENT_FAILED: the session could not be placed; the server's log says why",)
+UNREADABLE = (
+    scheduler.WaitReason(
+        "NEEDS_UNREADABLE", why="what the session needs cannot be read; terminate it and create it again"
+    ),
+)
+FAILED = (scheduler.WaitReason("PLACEMENT_FAILED", why="the session could not be placed; the server's log says why"),)
 
 Avoid = dict[tuple[str, str], str]
 """(node, device) -> why that device refused a session."""
@@ -134,7 +138,7 @@ class QueuePass:
         """Start at the front of the queue; sessions in ``failed`` are not placed."""
         self._chooser, self._wishes, self._failed = chooser, wishes, failed
         self._full: set[Group] = set()
-        self._reasons: dict[Group, tuple[str, ...]] = {}
+        self._reasons: dict[Group, tuple[WaitReason, ...]] = {}
         self.waiting = 0
         """How many have been told to wait so far."""
 
@@ -147,7 +151,7 @@ class QueuePass:
                 self.waiting += 1
             yield Decision(row, choice, self.waiting)
 
-    def reasons(self, row: PendingSession, avoid: Avoid | None) -> tuple[str, ...]:
+    def reasons(self, row: PendingSession, avoid: Avoid | None) -> tuple[WaitReason, ...]:
         """Say why a session of the page that was decided on last waits."""
         if row.session_id in self._failed:
             return FAILED
@@ -204,7 +208,7 @@ def outlook(tx: Transaction, *, now: datetime) -> Outlook:
 
 def _max_duration_s(packed: bytes) -> float | None:
     try:
-        return stored.time_limits(application_pb2.Limits.FromString(packed)).max_s
+        return stored.time_limits(stored.unpacked_limits(packed)).max_s
     except DecodeError:
         return None  # an estimate may do without it; expiry reports it
 

@@ -15,13 +15,13 @@ from footlights.lifecycle import BackoffPolicy, Block, Failure, blocked
 from footlights.protocol import times
 from footlights.store.launches.launch_rows import DEVICE_REASONS
 from footlights.store.nodes import device_history
+from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from footlights.store import Transaction
     from footlights.store.schema import DeviceEventRow
-    from footlights.v1 import node_pb2
 
 ENDED_SESSIONS = BackoffPolicy(failures=1, window_s=600, first_s=60, longest_s=3600)
 CAME_AND_WENT = BackoffPolicy(failures=3, window_s=600, first_s=120, longest_s=3600)
@@ -44,17 +44,38 @@ class _Episode:
     ended_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class QuarantineSpan:
+    """Why a device is in quarantine, and for how long from now."""
+
+    reason: str
+    """Of the last failure: `GPU_LOST`, `XID_79`."""
+    what: str
+    failures: int
+    left_s: float
+
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        return f"{self.reason}: {self.message}; returns in {self.left_s:.0f} s if it stays well"
+
+    @property
+    def message(self) -> str:
+        """What happened, for a person."""
+        return f"{self.what}, {self.failures} times"
+
+
 def load(tx: Transaction, *, now: datetime) -> dict[Key, str]:
     """Return (node, device uuid) -> why it is in quarantine and for how long, for those that are."""
     found = {}
     for key, group in groupby(device_history.events(tx, since=now - MEMORY), lambda event: (event.node, event.uuid)):
         if why := explain(list(group), now):
-            found[key] = why
+            found[key] = why.text
     return found
 
 
-def explain(events: Sequence[DeviceEventRow], now: datetime) -> str:
-    """Say why a device with this history, oldest first, is in quarantine now; empty where it is not."""
+def explain(events: Sequence[DeviceEventRow], now: datetime) -> QuarantineSpan | None:
+    """Say why a device with this history, oldest first, is in quarantine now; None where it is not."""
     bad = _episodes(events, now)
     blocks = [
         (_block((each for each in bad if each.of_launch), ENDED_SESSIONS), "ended sessions"),
@@ -62,10 +83,10 @@ def explain(events: Sequence[DeviceEventRow], now: datetime) -> str:
     ]
     found = [(block.left_s, block, what) for block, what in blocks if block is not None]
     if not found:
-        return ""
+        return None
     left, block, what = max(found, key=lambda each: each[0])
     reason = next(event.reason for event in reversed(events) if event.reason != device_history.RECOVERED)
-    return f"{reason}: {what}, {block.failures} times; returns in {left:.0f} s if it stays well"
+    return QuarantineSpan(reason, what, block.failures, left)
 
 
 def show(tx: Transaction, nodes: Sequence[node_pb2.Node], *, now: datetime) -> None:
@@ -79,7 +100,15 @@ def show(tx: Transaction, nodes: Sequence[node_pb2.Node], *, now: datetime) -> N
     for message in nodes:
         for device in message.devices:
             events = known.get((message.node, device.uuid), [])
-            device.quarantine = explain([event for event in events if now - event.time <= MEMORY], now)
+            if why := explain([event for event in events if now - event.time <= MEMORY], now):
+                device.quarantine = why.text
+                device.quarantine_status.CopyFrom(
+                    node_pb2.Device.Quarantine(
+                        reason=why.reason,
+                        message=f"{why.message}; it returns if it stays well.",
+                        until_time=times.timestamp(now + timedelta(seconds=why.left_s)),
+                    )
+                )
             for event in events[-SHOWN:]:
                 device.events.add(time=times.timestamp(event.time), reason=event.reason, message=event.message)
 

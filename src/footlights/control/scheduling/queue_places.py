@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from footlights.control.scheduling.pending import Decision, Outlook
+    from footlights.scheduler import WaitReason
     from footlights.store.sessions.session_rows import PendingSession
 
 NEAR = 50
@@ -41,9 +42,9 @@ class QueuePlaces:
             self._told_until = 0
 
     def news(
-        self, waiting: Iterable[Decision], outlook: Outlook, reasons: Callable[[PendingSession], tuple[str, ...]]
+        self, waiting: Iterable[Decision], outlook: Outlook, reasons: Callable[[PendingSession], tuple[WaitReason, ...]]
     ) -> list[tuple[PendingSession, dict[str, Any]]]:
-        """Return what sessions are to be told: ``position``, ``eta_s`` and ``reasons``, where that has changed."""
+        """Return what sessions are to be told, as their rows keep it, where that has changed."""
         found = []
         for decision in waiting:
             row, position = decision.row, decision.position
@@ -52,7 +53,14 @@ class QueuePlaces:
                 continue
             if not row.queue and position > NEAR and self._new_left <= 0:
                 continue
-            place = {"position": position, "eta_s": outlook.eta_s(position), "reasons": list(reasons(row))}
+            why = reasons(row)
+            place = {
+                "position": position,
+                "eta_s": outlook.eta_s(position),
+                # A replica of the release before shows these.
+                "reasons": [each.text for each in why],
+                "wait_reasons": [list(each) for each in why],
+            }
             if far:
                 self._told_until = position
             if not _differs(row.queue, place):
@@ -64,7 +72,7 @@ class QueuePlaces:
 
 
 def _differs(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
-    if not known or (known["position"], known["reasons"]) != (fresh["position"], fresh["reasons"]):
+    if not known or any(known.get(name) != fresh[name] for name in ("position", "reasons", "wait_reasons")):
         return True
     before, after = known["eta_s"], fresh["eta_s"]
     if not isinstance(before, int | float) or not isinstance(after, int | float):

@@ -10,14 +10,13 @@ from google.protobuf.message import DecodeError
 
 from footlights import scheduler
 from footlights.control import stored
+from footlights.protocol import enums
 from footlights.v1 import application_pb2, node_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from footlights.store.nodes.fleet import FleetNode
-
-_SICK = (node_pb2.Device.UNHEALTHY, node_pb2.Device.LOST)
 
 
 def node_views(members: Iterable[FleetNode], quarantined: Mapping[tuple[str, str], str]) -> list[scheduler.NodeView]:
@@ -71,12 +70,11 @@ def _unusable(device: scheduler.DeviceView, why: str) -> scheduler.DeviceView:
 def _device_view(
     uuid: str, slots: int, reading: node_pb2.Device, leased: frozenset[int], quarantine: str
 ) -> scheduler.DeviceView:
-    usable = reading.health not in _SICK
-    why = reading.health_reasons[0] if reading.health_reasons else None
+    usable = not stored.is_sick(reading)
     return scheduler.DeviceView(
         uuid=uuid,
         name=reading.name,
-        kind=node_pb2.Device.Kind.Name(reading.kind),
+        kind=enums.name_of(node_pb2.Device.Kind, reading.kind),
         slots=slots,
         leased=leased,
         memory_free_bytes=reading.memory_free_bytes if reading.HasField("memory_free_bytes") else None,
@@ -84,10 +82,16 @@ def _device_view(
         graphics=reading.graphics,
         encoder=reading.encoder,
         usable=usable,
-        health_reason="" if usable else f"{why.reason}: {why.message}" if why else "UNHEALTHY: no reason was given",
+        health_reason="" if usable else _health_reason(reading),
         foreign=_foreign(reading),
         quarantine=quarantine,
     )
+
+
+def _health_reason(reading: node_pb2.Device) -> str:
+    for why in reading.health_reasons:
+        return f"{why.reason}: {why.message}"
+    return f"{enums.field_name(reading, 'health')}: no reason was given"
 
 
 def device_name(reading: bytes) -> str:

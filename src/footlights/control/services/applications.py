@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import semver
 import structlog
@@ -11,9 +11,10 @@ import structlog
 from footlights import errors, ids
 from footlights.control import stored
 from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
+from footlights.control.services import etags, masks
 from footlights.launch.recipe import recipe
 from footlights.protocol.times import timestamp
-from footlights.store import Store, Transaction, Unit
+from footlights.store import Store, Transaction
 from footlights.store import applications as rows
 from footlights.v1 import application_pb2
 
@@ -21,20 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
+    from google.protobuf.message import Message
+
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
+    from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store.schema import ApplicationRow, ReleaseRow
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
 class ApplicationService:
     """Serves applications, versions and releases."""
 
-    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer) -> None:
-        self._store, self._bus, self._clock, self._sealer = store, bus, clock, sealer
+    def __init__(
+        self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer
+    ) -> None:
+        self._store, self._writes, self._bus, self._clock = store, writes, bus, clock
+        self._sealer = sealer
 
     async def list_applications(
         self, request: application_pb2.ListApplicationsRequest, call: Call
@@ -67,48 +73,61 @@ class ApplicationService:
     ) -> application_pb2.ApplyApplicationResponse:
         """Apply a manifest, all of it or nothing."""
         wanted = request.application
-        ids.check_slug("application.application", wanted.application)
+        violations = errors.Violations()
+        with violations:
+            ids.check_slug("application.application", wanted.application)
         for index, version in enumerate(request.versions):
-            with _prefixed(f"versions[{index}]"):
+            with violations, _prefixed(f"versions[{index}]"):
                 recipe.validate(version)
         for name in request.releases:
-            ids.check_slug("releases", name)
+            with violations:
+                ids.check_slug("releases", name)
+        violations.refuse()
         now = self._clock()
 
         def write(tx: Transaction) -> application_pb2.ApplyApplicationResponse:
+            known = rows.get(tx, wanted.application, lock=True)
+            current = "" if known is None else _application(tx, wanted.application).etag
+            etags.check(request.etag, current, f"application {wanted.application}")
+            _refuse_empty(wanted, known)
             rows.put(tx, wanted.application, wanted.display_name, wanted.description, list(wanted.tags), now=now)
             answer = application_pb2.ApplyApplicationResponse()
             for index, version in enumerate(request.versions):
                 if _add(tx, wanted.application, version, f"versions[{index}].version", now, same_is_fine=True):
                     answer.created_versions.append(version.version)
             for name, target in sorted(request.releases.items()):
-                if _point(tx, wanted.application, name, target, f"releases[{name}]", now):
+                if _point(tx, wanted.application, name, target, f"releases[{name}]", call=call, now=now):
                     answer.changed_releases.append(name)
             answer.application.CopyFrom(_application(tx, wanted.application))
             return answer
 
-        answer = await self._write(write)
-        log.info(
-            "application_applied",
-            application=wanted.application,
-            created_versions=list(answer.created_versions),
-            changed_releases=list(answer.changed_releases),
-        )
-        return answer
+        def done(answer: application_pb2.ApplyApplicationResponse) -> None:
+            self._bus.catalogue.publish()
+            log.info(
+                "application_applied",
+                application=wanted.application,
+                created_versions=list(answer.created_versions),
+                changed_releases=list(answer.changed_releases),
+            )
+
+        kind = application_pb2.ApplyApplicationResponse
+        return await self._writes.run(request, call, write, answer=kind, done=done)
 
     async def delete_application(
         self, request: application_pb2.DeleteApplicationRequest, call: Call
     ) -> application_pb2.DeleteApplicationResponse:
         """Remove an application that has no session which has not ended."""
 
-        def write(tx: Transaction) -> None:
-            _application(tx, request.application)
+        def write(tx: Transaction) -> application_pb2.DeleteApplicationResponse:
+            current = _application(tx, request.application, lock=True).etag
+            etags.check(request.etag, current, f"application {request.application}")
             # Counted after the removal, whose lock waits for sessions that are being created with it.
             rows.remove(tx, request.application)
             _refuse_in_use(tx, request.application, None)
+            return application_pb2.DeleteApplicationResponse()
 
-        await self._write(write)
-        return application_pb2.DeleteApplicationResponse()
+        kind = application_pb2.DeleteApplicationResponse
+        return await self._writes.run(request, call, write, answer=kind, done=self._changed)
 
     async def list_versions(
         self, request: application_pb2.ListVersionsRequest, call: Call
@@ -149,32 +168,34 @@ class ApplicationService:
         now = self._clock()
 
         def write(tx: Transaction) -> application_pb2.Version:
-            _application(tx, request.application)
+            _application(tx, request.application, lock=True)
             _add(tx, request.application, request.version, "version.version", now, same_is_fine=False)
             return _version(tx, request.application, request.version.version)
 
-        return await self._write(write)
+        return await self._writes.run(request, call, write, answer=application_pb2.Version, done=self._changed)
 
     async def delete_version(
         self, request: application_pb2.DeleteVersionRequest, call: Call
     ) -> application_pb2.DeleteVersionResponse:
         """Remove a version that no release points at and no session runs."""
 
-        def write(tx: Transaction) -> None:
+        def write(tx: Transaction) -> application_pb2.DeleteVersionResponse:
+            rows.get(tx, request.application, lock=True)
             _version(tx, request.application, request.version)
             pointing = [row.release for row in rows.releases(tx, request.application) if row.version == request.version]
             if pointing:
                 raise errors.FailedPrecondition(
                     f"version: the release {pointing[0]!r} points at {request.version}. Point it elsewhere first.",
-                    reason="VERSION_IN_USE",
+                    reason=errors.Reason.VERSION_IN_USE,
                     metadata={"release": pointing[0]},
                 )
             # Counted after the removal, whose lock waits for sessions that are being created with it.
             rows.remove_version(tx, request.application, request.version)
             _refuse_in_use(tx, request.application, request.version)
+            return application_pb2.DeleteVersionResponse()
 
-        await self._write(write)
-        return application_pb2.DeleteVersionResponse()
+        kind = application_pb2.DeleteVersionResponse
+        return await self._writes.run(request, call, write, answer=kind, done=self._changed)
 
     async def list_releases(
         self, request: application_pb2.ListReleasesRequest, call: Call
@@ -195,14 +216,34 @@ class ApplicationService:
         return application_pb2.ListReleasesResponse(items=page.items, next_page_token=page.next_page_token)
 
     async def get_release(self, request: application_pb2.GetReleaseRequest, call: Call) -> application_pb2.Release:
-        """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        """Return one release, with the versions that it was pointed at."""
+
+        def read(tx: Transaction) -> application_pb2.Release:
+            row = _release(tx, request.application, request.release)
+            message = _release_message(row)
+            for change in rows.changes(tx, row):
+                message.history.add(version=change.version, time=timestamp(change.time), subject=change.subject)
+            return message
+
+        return await self._store.read(read)
 
     async def update_release(
         self, request: application_pb2.UpdateReleaseRequest, call: Call
     ) -> application_pb2.Release:
-        """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        """Point a release that exists at a version."""
+        application, name = request.release.application, request.release.release
+        now = self._clock()
+
+        def write(tx: Transaction) -> application_pb2.Release:
+            rows.get(tx, application, lock=True)
+            wanted = _release_message(_release(tx, application, name))
+            etags.check(request.etag, wanted.etag, f"release {name} of {application}")
+            identity = ("application", "release")
+            masks.apply(wanted, request.release, request.update_mask, mutable=("version",), identity=identity)
+            _point(tx, application, name, wanted.version, "release.version", call=call, now=now)
+            return _release_message(_release(tx, application, name))
+
+        return await self._writes.run(request, call, write, answer=application_pb2.Release, done=self._changed)
 
     async def set_release(self, request: application_pb2.SetReleaseRequest, call: Call) -> application_pb2.Release:
         """Point a release at a version."""
@@ -210,33 +251,32 @@ class ApplicationService:
         now = self._clock()
 
         def write(tx: Transaction) -> application_pb2.Release:
-            _application(tx, request.application)
-            _point(tx, request.application, request.release, request.version, "version", now)
-            row = rows.release(tx, request.application, request.release)
-            assert row is not None
-            return _release_message(row)
+            _application(tx, request.application, lock=True)
+            known = rows.release(tx, request.application, request.release)
+            current = "" if known is None else _release_message(known).etag
+            etags.check(request.etag, current, f"release {request.release} of {request.application}")
+            _point(tx, request.application, request.release, request.version, "version", call=call, now=now)
+            return _release_message(_release(tx, request.application, request.release))
 
-        return await self._write(write)
+        return await self._writes.run(request, call, write, answer=application_pb2.Release, done=self._changed)
 
     async def delete_release(
         self, request: application_pb2.DeleteReleaseRequest, call: Call
     ) -> application_pb2.DeleteReleaseResponse:
         """Remove a release."""
 
-        def write(tx: Transaction) -> None:
-            if not rows.remove_release(tx, request.application, request.release):
-                raise errors.NotFound(
-                    f"release: {request.application!r} has no release {request.release!r}.",
-                    metadata={"application": request.application, "release": request.release},
-                )
+        def write(tx: Transaction) -> application_pb2.DeleteReleaseResponse:
+            rows.get(tx, request.application, lock=True)
+            current = _release_message(_release(tx, request.application, request.release)).etag
+            etags.check(request.etag, current, f"release {request.release} of {request.application}")
+            rows.remove_release(tx, request.application, request.release)
+            return application_pb2.DeleteReleaseResponse()
 
-        await self._write(write)
-        return application_pb2.DeleteReleaseResponse()
+        kind = application_pb2.DeleteReleaseResponse
+        return await self._writes.run(request, call, write, answer=kind, done=self._changed)
 
-    async def _write(self, unit: Unit[T]) -> T:
-        answer = await self._store.write(unit)
+    def _changed(self, _answer: Message) -> None:
         self._bus.catalogue.publish()
-        return answer
 
 
 @contextlib.contextmanager
@@ -245,12 +285,7 @@ def _prefixed(path: str) -> Iterator[None]:
     try:
         yield
     except errors.InvalidArgument as error:
-        raise errors.InvalidArgument(
-            f"{path}.{error.field.removeprefix('version.')}",
-            error.problem,
-            reason=error.reason,
-            metadata=error.metadata,
-        ) from None
+        raise error.renamed(lambda field: f"{path}.{field.removeprefix('version.')}") from None
 
 
 def _released(token: str) -> Place | None:
@@ -262,12 +297,12 @@ def _newness(version: str) -> tuple[semver.Version, str]:
     return semver.Version.parse(version), version
 
 
-def _application(tx: Transaction, name: str) -> application_pb2.Application:
-    row = rows.get(tx, name)
+def _application(tx: Transaction, name: str, *, lock: bool = False) -> application_pb2.Application:
+    row = rows.get(tx, name, lock=lock)
     if row is None:
         raise errors.NotFound(
             f"application: there is no application {name!r}. List them with GET /applications.",
-            reason="APPLICATION_NOT_FOUND",
+            reason=errors.Reason.APPLICATION_NOT_FOUND,
             metadata={"field": "application", "application": name},
         )
     return _application_message(row, rows.releases(tx, name))
@@ -279,10 +314,36 @@ def _version(tx: Transaction, application: str, name: str) -> application_pb2.Ve
         raise errors.NotFound(
             f"version: {application!r} has no version {name!r}. "
             f"List them with GET /applications/{application}/versions.",
-            reason="VERSION_NOT_FOUND",
+            reason=errors.Reason.VERSION_NOT_FOUND,
             metadata={"field": "version", "application": application, "version": name},
         )
     return stored.version(application, row.recipe, row.created_time)
+
+
+def _release(tx: Transaction, application: str, name: str) -> ReleaseRow:
+    row = rows.release(tx, application, name)
+    if row is None:
+        raise errors.NotFound(
+            f"release: {application!r} has no release {name!r}. "
+            f"List them with GET /v1/applications/{application}/releases.",
+            reason=errors.Reason.RELEASE_NOT_FOUND,
+            metadata={"field": "release", "application": application, "release": name},
+        )
+    return row
+
+
+def _refuse_empty(wanted: application_pb2.Application, known: ApplicationRow | None) -> None:
+    """Raise FailedPrecondition where an application that has nothing but its name would erase what there is."""
+    given = wanted.display_name or wanted.description or wanted.tags
+    if known is not None and not given and (known.display_name or known.description or known.tags):
+        raise errors.FailedPrecondition(
+            f"application: it has nothing but its name, and {known.application!r} exists with more, which would be "
+            "erased. Repeat display_name, description and tags; or add only what is new, with "
+            f"POST /v1/applications/{known.application}/versions and PUT /v1/applications/{known.application}/"
+            "releases/NAME; or DELETE it.",
+            reason=errors.Reason.EMPTY_RESOURCE,
+            metadata={"field": "application", "resource": known.application},
+        )
 
 
 def _add(
@@ -305,22 +366,22 @@ def _add(
         f"{field}: {application} {version.version} exists"
         + (" and is different" if same_is_fine else "")
         + ". Versions are immutable: give this one another number.",
-        reason="VERSION_EXISTS",
+        reason=errors.Reason.VERSION_EXISTS,
         metadata={"field": field, "application": application, "version": version.version},
     )
 
 
-def _point(tx: Transaction, application: str, name: str, target: str, field: str, now: datetime) -> bool:
+def _point(tx: Transaction, application: str, name: str, target: str, field: str, *, call: Call, now: datetime) -> bool:
     if rows.version(tx, application, target) is None:
         known = sorted(rows.version_names(tx, application))
         raise errors.InvalidArgument(
             field,
             f"{application} has no version {target!r}; "
             + (f"choose from {', '.join(known[:10])}." if known else "add it first."),
-            reason="VERSION_NOT_FOUND",
+            reason=errors.Reason.RELEASE_VERSION_MISSING,
             metadata={"version": target},
         )
-    return rows.point(tx, application, name, target, now=now)
+    return rows.point(tx, application, name, target, subject=call.caller.subject, now=now)
 
 
 def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> None:
@@ -329,13 +390,13 @@ def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> No
         what = f"{application} {version}" if version else application
         raise errors.FailedPrecondition(
             f"{what} has {living} session{'s' if living > 1 else ''} that have not ended. Terminate them first.",
-            reason="SESSIONS_ALIVE",
+            reason=errors.Reason.SESSIONS_ALIVE,
             metadata={"sessions": str(living)},
         )
 
 
 def _application_message(row: ApplicationRow, releases: Iterable[ReleaseRow]) -> application_pb2.Application:
-    return application_pb2.Application(
+    message = application_pb2.Application(
         application=row.application,
         display_name=row.display_name,
         description=row.description,
@@ -343,15 +404,19 @@ def _application_message(row: ApplicationRow, releases: Iterable[ReleaseRow]) ->
         created_time=timestamp(row.created_time),
         releases={release.release: release.version for release in releases},
     )
+    message.etag = etags.of_contents(message)
+    return message
 
 
 def _release_message(row: ReleaseRow) -> application_pb2.Release:
-    return application_pb2.Release(
+    message = application_pb2.Release(
         application=row.application,
         release=row.release,
         version=row.version,
         updated_time=timestamp(row.updated_time),
     )
+    message.etag = etags.of_contents(message)
+    return message
 
 
 def _recipe(message: application_pb2.Version) -> bytes:
@@ -360,4 +425,8 @@ def _recipe(message: application_pb2.Version) -> bytes:
     bare.CopyFrom(message)
     bare.ClearField("application")
     bare.ClearField("created_time")
+    for field, value in bare.needs.ListFields():
+        if not value:
+            # To need nothing is to leave it out: before needs had presence, both were stored so.
+            bare.needs.ClearField(field.name)  # type: ignore[arg-type]
     return bare.SerializeToString(deterministic=True)

@@ -15,7 +15,7 @@ import structlog
 from footlights.auth.roles import Role
 from footlights.auth.secrets import ENVIRONMENT, ClusterKey
 from footlights.control.services import tokens
-from footlights.errors import FailedPrecondition
+from footlights.errors import FailedPrecondition, LocalReason
 from footlights.linux.files import replace_file
 from footlights.store import Store, Transaction, open_store
 from footlights.store import tokens as rows
@@ -52,7 +52,7 @@ async def recover(data_dir: Path, database: str, subject: str, environ: Mapping[
     if not environ.get(ENVIRONMENT, "").strip() and not path.exists():
         raise FailedPrecondition(
             f"There is no cluster key: neither {path} nor {ENVIRONMENT}. Give the server's --data-dir.",
-            reason="CLUSTER_KEY_MISSING",
+            reason=LocalReason.CLUSTER_KEY_MISSING,
             metadata={"path": str(path)},
         )
     key = ClusterKey.load_or_create(path, environ)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -13,11 +14,13 @@ from footlights.control import stored
 from footlights.control.call import bounds
 from footlights.control.call.pages import PAGE_BYTES, Chunk, ListPage, PagedList, Place
 from footlights.control.scheduling import quarantine
-from footlights.control.services import node_filters
+from footlights.control.services import etags, masks, node_filters
+from footlights.control.services.writes import WriteRequest
 from footlights.filters import matches, parse
 from footlights.protocol import times
 from footlights.store.cluster import replica_rows
 from footlights.store.nodes import node_rows as rows
+from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import moment
 from footlights.v1 import node_pb2
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
     from footlights.control.liveness.mass_loss import MassLossGuard
+    from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
     from footlights.store.schema import DeviceRow, LeaseRow, NodeRow
@@ -36,14 +40,26 @@ log = structlog.get_logger(__name__)
 NOTICE_TTL = timedelta(minutes=2)
 """How long a notice is shown: an agent repeats within less what still holds."""
 
+OPERATOR = "OPERATOR"
+"""The reason for which a node is cordoned where a call has done it."""
+
+_MUTABLE = ("scheduling.cordoned", "scheduling.message")
+
 
 class NodeService:
     """Serves nodes."""
 
     def __init__(
-        self, store: Store, bus: Signals, brake: MassLossGuard, clock: Callable[[], datetime], *, sealer: Sealer
+        self,
+        store: Store,
+        writes: Writes,
+        bus: Signals,
+        brake: MassLossGuard,
+        clock: Callable[[], datetime],
+        *,
+        sealer: Sealer,
     ) -> None:
-        self._store, self._bus, self._brake, self._clock = store, bus, brake, clock
+        self._store, self._writes, self._bus, self._brake, self._clock = store, writes, bus, brake, clock
         self._sealer = sealer
 
     async def list_nodes(self, request: node_pb2.ListNodesRequest, call: Call) -> node_pb2.ListNodesResponse:
@@ -82,65 +98,119 @@ class NodeService:
 
     async def cordon_node(self, request: node_pb2.CordonNodeRequest, call: Call) -> node_pb2.Node:
         """Schedule nothing new on a node."""
-        return await self._set(request.node, cordoned=True, draining=False)
+
+        def cordon(known: NodeScheduling) -> NodeScheduling:
+            return _cordoned(known, request.message)
+
+        return await self._set(request.node, request, call, cordon)
 
     async def uncordon_node(self, request: node_pb2.UncordonNodeRequest, call: Call) -> node_pb2.Node:
         """Schedule on a node again."""
-        return await self._set(request.node, cordoned=False, draining=False)
+        return await self._set(request.node, request, call, lambda _: NodeScheduling())
 
     async def drain_node(self, request: node_pb2.DrainNodeRequest, call: Call) -> node_pb2.Node:
-        """Schedule nothing new on a node, and end its sessions at the deadline."""
-        deadline = None
-        if request.HasField("deadline"):
+        """Schedule nothing new on a node, and end its sessions when the time is over."""
+        given = [name for name in ("drain_timeout", "deadline") if request.HasField(name)]
+        if len(given) > 1:
+            raise errors.InvalidArgument(
+                "drain_timeout",
+                "cannot be combined with deadline. Give drain_timeout.",
+                reason=errors.Reason.VALUE_CONFLICT,
+            )
+        drain_time = None
+        for name in given:
             fix = "Give 0s to end its sessions at once."
-            left = bounds.bounded("deadline", request.deadline, zero=True, fix=fix)
-            deadline = self._clock() + timedelta(seconds=left)
-        return await self._set(request.node, cordoned=True, draining=True, drain_time=deadline)
+            left = bounds.bounded(name, getattr(request, name), zero=True, fix=fix)
+            drain_time = self._clock() + timedelta(seconds=left)
+
+        def drain(known: NodeScheduling) -> NodeScheduling:
+            return replace(_cordoned(known, request.message), draining=True, drain_time=drain_time)
+
+        return await self._set(request.node, request, call, drain)
 
     async def update_node(self, request: node_pb2.UpdateNodeRequest, call: Call) -> node_pb2.Node:
-        """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        """Change what is wanted of a node."""
+
+        def update(known: NodeScheduling) -> NodeScheduling:
+            wanted = node_pb2.Node(node=request.node.node)
+            wanted.scheduling.cordoned, wanted.scheduling.message = known.cordoned, known.message
+            paths = masks.apply(wanted, request.node, request.update_mask, mutable=_MUTABLE, identity=("node",))
+            if not wanted.scheduling.cordoned:
+                if "scheduling.message" in paths and wanted.scheduling.message:
+                    raise errors.InvalidArgument(
+                        "node.scheduling.message",
+                        "says why a node is cordoned, and this one is not. Set cordoned as well.",
+                    )
+                return NodeScheduling()
+            return replace(known, cordoned=True, message=wanted.scheduling.message)
+
+        return await self._set(request.node.node, request, call, update)
 
     async def forget_node(self, request: node_pb2.ForgetNodeRequest, call: Call) -> node_pb2.ForgetNodeResponse:
         """Remove a node that will not come back, and end its sessions."""
         now = self._clock()
 
-        def write(tx: Transaction) -> int:
-            row = _find(tx, request.node)
+        def write(tx: Transaction) -> node_pb2.ForgetNodeResponse:
+            row = _find(tx, request.node, lock=True)
+            etags.check(request.etag, _show(tx, request.node, now).etag, f"node {request.node}")
             if row.connected:
                 raise errors.FailedPrecondition(
                     f"Node {request.node} is connected. Drain it and stop its agent first.",
-                    reason="NODE_CONNECTED",
+                    reason=errors.Reason.NODE_CONNECTED,
                     metadata={"node": request.node},
                 )
-            return rows.forget(tx, request.node, now=now)
+            return node_pb2.ForgetNodeResponse(ended_session_count=rows.forget(tx, request.node, now=now))
 
-        ended = await self._store.write(write)
-        log.warning("node_forgotten", node=request.node, ended=ended)
-        self._bus.node_changed(request.node)
-        return node_pb2.ForgetNodeResponse(ended_session_count=ended)
+        def done(answer: node_pb2.ForgetNodeResponse) -> None:
+            log.warning("node_forgotten", node=request.node, ended=answer.ended_session_count)
+            self._bus.node_changed(request.node)
+
+        return await self._writes.run(request, call, write, answer=node_pb2.ForgetNodeResponse, done=done)
 
     async def _set(
-        self, name: str, *, cordoned: bool, draining: bool, drain_time: datetime | None = None
+        self,
+        name: str,
+        request: _SchedulingRequest,
+        call: Call,
+        change: Callable[[NodeScheduling], NodeScheduling],
     ) -> node_pb2.Node:
+        """Change what is wanted of a node; ``change`` gets what is wanted now."""
         now = self._clock()
 
         def write(tx: Transaction) -> node_pb2.Node:
-            _find(tx, name)
-            rows.set_placing(tx, name, cordoned=cordoned, draining=draining, drain_time=drain_time, now=now)
+            row = _find(tx, name, lock=True)
+            etags.check(request.etag, _show(tx, name, now).etag, f"node {name}")
+            known = rows.scheduling(row)
+            wanted = change(known)
+            if wanted.cordoned:
+                since = known.since if known.cordoned else now
+                wanted = replace(wanted, subject=call.caller.subject, since=since)
+            rows.set_scheduling(tx, name, wanted, now=now)
             return _show(tx, name, now)
 
-        node = await self._store.write(write)
-        self._bus.node_changed(name)
-        return node
+        def done(node: node_pb2.Node) -> None:
+            scheduling = node.scheduling
+            log.info("node_scheduling_set", node=name, cordoned=scheduling.cordoned, draining=scheduling.draining)
+            self._bus.node_changed(name)
+
+        return await self._writes.run(request, call, write, answer=node_pb2.Node, done=done)
 
 
-def _find(tx: Transaction, name: str) -> NodeRow:
-    row = rows.get(tx, name)
+class _SchedulingRequest(WriteRequest, Protocol):
+    etag: str
+
+
+def _cordoned(known: NodeScheduling, message: str) -> NodeScheduling:
+    """Return what is wanted of a node that is cordoned now; the reason of before stays where none is given."""
+    return NodeScheduling(cordoned=True, message=message or known.message)
+
+
+def _find(tx: Transaction, name: str, *, lock: bool = False) -> NodeRow:
+    row = rows.get(tx, name, lock=lock)
     if row is None:
         raise errors.NotFound(
-            f"node: there is no node {name!r}. List them with GET /nodes.",
-            reason="NODE_NOT_FOUND",
+            f"node: there is no node {name!r}. List them with GET /v1/nodes.",
+            reason=errors.Reason.NODE_NOT_FOUND,
             metadata={"field": "node", "node": name},
         )
     return row
@@ -182,6 +252,7 @@ def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseR
     message = node_pb2.Node(
         node=row.node,
         state=stored.node_state(row, bool(leases)),
+        condition=node_pb2.Node.CONNECTED if row.reachable else node_pb2.Node.DISCONNECTED,
         facts=node_pb2.NodeFacts.FromString(row.facts),
         created_time=times.timestamp(row.created_time),
         epoch=row.epoch,
@@ -206,4 +277,22 @@ def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseR
         message.notices.add(reason=stored.REBOOT_NEEDED, message=ailment, time=times.timestamp(now))
         if message.state == node_pb2.Node.READY:
             message.state = node_pb2.Node.CORDONED
+    _scheduling(message, rows.scheduling(row), ailment)
     return message
+
+
+def _scheduling(message: node_pb2.Node, wanted: NodeScheduling, ailment: str) -> None:
+    """Show what is wanted of a node; ``ailment`` is why its driver asks for a reboot, empty where it does not."""
+    shown = node_pb2.Node.Scheduling()
+    if wanted.cordoned or wanted.draining:
+        shown.cordoned, shown.draining = True, wanted.draining
+        shown.reason, shown.message, shown.subject = OPERATOR, wanted.message, wanted.subject
+        if wanted.since is not None:
+            shown.since_time.CopyFrom(times.timestamp(wanted.since))
+        if wanted.drain_time is not None:
+            shown.drain_time.CopyFrom(times.timestamp(wanted.drain_time))
+    elif ailment:
+        shown.cordoned, shown.reason, shown.message = True, stored.REBOOT_NEEDED, ailment
+    message.scheduling.CopyFrom(shown)
+    identity = node_pb2.Node(node=message.node, created_time=message.created_time, scheduling=message.scheduling)
+    message.etag = etags.of_contents(identity)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import Message
 
 from footlights import errors, ids
-from footlights.control.call import bounds
 from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
+from footlights.control.services import etags, masks
 from footlights.control.services.sessions import resolve
+from footlights.launch.recipe import limits
 from footlights.protocol import times
-from footlights.store import Store, Transaction, Unit
+from footlights.store import Store, Transaction
 from footlights.store import applications as rows
 from footlights.v1 import profile_pb2
 
@@ -19,17 +22,21 @@ if TYPE_CHECKING:
 
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
+    from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store.schema import ProfileRow
 
-T = TypeVar("T")
+_MUTABLE = ("display_name", "description", "matches", "needs", "limits")
 
 
 class ProfileService:
     """Serves profiles."""
 
-    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer) -> None:
-        self._store, self._bus, self._clock, self._sealer = store, bus, clock, sealer
+    def __init__(
+        self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer
+    ) -> None:
+        self._store, self._writes, self._bus, self._clock = store, writes, bus, clock
+        self._sealer = sealer
 
     async def list_profiles(
         self, request: profile_pb2.ListProfilesRequest, call: Call
@@ -53,50 +60,96 @@ class ProfileService:
 
     async def get_profile(self, request: profile_pb2.GetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Return one profile."""
-        row = await self._store.read(lambda tx: rows.profile(tx, request.profile))
-        if row is None:
-            raise _missing(request.profile)
-        return _message(row)
+        return await self._store.read(lambda tx: _find(tx, request.profile))
 
     async def update_profile(self, request: profile_pb2.UpdateProfileRequest, call: Call) -> profile_pb2.Profile:
-        """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        """Change members of a profile that exists."""
+        name, now = request.profile.profile, self._clock()
+
+        def write(tx: Transaction) -> profile_pb2.Profile:
+            profile = _find(tx, name, lock=True)
+            etags.check(request.etag, profile.etag, f"profile {name}")
+            masks.apply(profile, request.profile, request.update_mask, mutable=_MUTABLE, identity=("profile",))
+            return _put(tx, profile, now)
+
+        return await self._writes.run(request, call, write, answer=profile_pb2.Profile, done=self._changed)
 
     async def set_profile(self, request: profile_pb2.SetProfileRequest, call: Call) -> profile_pb2.Profile:
         """Create or replace a profile."""
-        profile, now = request.profile, self._clock()
-        ids.check_slug("profile.profile", profile.profile)
-        for field, span in profile.limits.ListFields():
-            bounds.bounded(f"profile.limits.{field.name}", span, fix="Leave it out instead.")
-        profile.ClearField("updated_time")
-        definition = profile.SerializeToString(deterministic=True)
-        await self._write(lambda tx: rows.put_profile(tx, profile.profile, definition, now=now))
-        profile.updated_time.CopyFrom(times.timestamp(now))
-        return profile
+        name, now = request.profile.profile, self._clock()
+        ids.check_slug("profile.profile", name)
+
+        def write(tx: Transaction) -> profile_pb2.Profile:
+            row = rows.profile(tx, name, lock=True)
+            known = None if row is None else _message(row)
+            etags.check(request.etag, "" if known is None else known.etag, f"profile {name}")
+            if known is not None and _is_empty(request.profile) and not _is_empty(known):
+                raise errors.FailedPrecondition(
+                    f"profile: it has nothing but its name, and {name!r} exists with more, which would be erased. "
+                    "Change members of it with PATCH, or remove it with DELETE.",
+                    reason=errors.Reason.EMPTY_RESOURCE,
+                    metadata={"field": "profile", "resource": name},
+                )
+            return _put(tx, request.profile, now)
+
+        return await self._writes.run(request, call, write, answer=profile_pb2.Profile, done=self._changed)
 
     async def delete_profile(
         self, request: profile_pb2.DeleteProfileRequest, call: Call
     ) -> profile_pb2.DeleteProfileResponse:
         """Remove a profile."""
-        if not await self._write(lambda tx: rows.remove_profile(tx, request.profile)):
-            raise _missing(request.profile)
-        return profile_pb2.DeleteProfileResponse()
 
-    async def _write(self, unit: Unit[T]) -> T:
-        answer = await self._store.write(unit)
+        def write(tx: Transaction) -> profile_pb2.DeleteProfileResponse:
+            etags.check(request.etag, _find(tx, request.profile, lock=True).etag, f"profile {request.profile}")
+            rows.remove_profile(tx, request.profile)
+            return profile_pb2.DeleteProfileResponse()
+
+        kind = profile_pb2.DeleteProfileResponse
+        return await self._writes.run(request, call, write, answer=kind, done=self._changed)
+
+    def _changed(self, _answer: Message) -> None:
         self._bus.catalogue.publish()
-        return answer
+
+
+def _find(tx: Transaction, name: str, *, lock: bool = False) -> profile_pb2.Profile:
+    row = rows.profile(tx, name, lock=lock)
+    if row is None:
+        raise errors.NotFound(
+            f"profile: there is no profile {name!r}. List them with GET /v1/profiles.",
+            reason=errors.Reason.PROFILE_NOT_FOUND,
+            metadata={"field": "profile", "profile": name},
+        )
+    return _message(row)
+
+
+def _put(tx: Transaction, wanted: profile_pb2.Profile, now: datetime) -> profile_pb2.Profile:
+    """Write a profile, and return it as it is then. Raises InvalidArgument for needs or limits that cannot be."""
+    resolve.check_needs("profile.needs", wanted.needs)
+    limits.check("profile.limits", wanted.limits)
+    bare = _definition(wanted)
+    rows.put_profile(tx, bare.profile, bare.SerializeToString(deterministic=True), now=now)
+    return _find(tx, bare.profile)
+
+
+def _definition(profile: profile_pb2.Profile) -> profile_pb2.Profile:
+    """Return a profile without what the control plane adds."""
+    bare = profile_pb2.Profile()
+    bare.CopyFrom(profile)
+    bare.ClearField("updated_time")
+    bare.ClearField("etag")
+    return bare
+
+
+def _is_empty(profile: profile_pb2.Profile) -> bool:
+    """Return whether a profile has nothing but its name; needs and limits without members are nothing."""
+    members = _definition(profile).ListFields()
+    return not any(
+        not isinstance(value, Message) or value.ByteSize() for field, value in members if field.name != "profile"
+    )
 
 
 def _message(row: ProfileRow) -> profile_pb2.Profile:
     profile = profile_pb2.Profile.FromString(row.definition)
     profile.updated_time.CopyFrom(times.timestamp(row.updated_time))
+    profile.etag = etags.of_contents(profile)
     return profile
-
-
-def _missing(name: str) -> errors.NotFound:
-    return errors.NotFound(
-        f"profile: there is no profile {name!r}. List them with GET /profiles.",
-        reason="PROFILE_NOT_FOUND",
-        metadata={"field": "profile", "profile": name},
-    )

@@ -12,6 +12,7 @@ from footlights.auth import tokens as secrets
 from footlights.auth.roles import Role
 from footlights.control.call import bounds
 from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
+from footlights.protocol import enums
 from footlights.protocol.times import timestamp
 from footlights.store import Store, Transaction, Unit
 from footlights.store import tokens as rows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from footlights.control.call.authenticate import TokenAuthenticator
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
+    from footlights.control.services.writes import Writes
 
 log = structlog.get_logger(__name__)
 
@@ -34,18 +36,19 @@ class TokenService:
     def __init__(
         self,
         store: Store,
+        writes: Writes,
         authenticator: TokenAuthenticator,
         key: bytes,
         clock: Callable[[], datetime],
         *,
         sealer: Sealer,
     ) -> None:
-        self._store, self._authenticator, self._key, self._clock = store, authenticator, key, clock
-        self._sealer = sealer
+        self._store, self._writes, self._authenticator = store, writes, authenticator
+        self._key, self._clock, self._sealer = key, clock, sealer
 
     async def create_token(self, request: token_pb2.CreateTokenRequest, call: Call) -> token_pb2.CreateTokenResponse:
         """Create a token; only this answer has its secret."""
-        role = Role(token_pb2.Token.Role.Name(request.role))
+        role = Role[enums.name_of(token_pb2.Token.Role, request.role)]
         if role is Role.NODE:
             ids.check_node("subject", request.subject)
         expire = None
@@ -53,12 +56,22 @@ class TokenService:
             fix = "Leave it out for a token without end."
             ttl = bounds.bounded("ttl", request.ttl, most_s=bounds.MAX_TTL_S, fix=fix)
             expire = self._clock() + timedelta(seconds=ttl)
-        text, write = new_token(
+        text, add = new_token(
             self._key, role, request.subject, request.description, now=self._clock(), expire_time=expire
         )
-        row = await self._store.write(write)
-        log.info("token_created", token_id=row.token_id, role=role.value)
-        return token_pb2.CreateTokenResponse(secret=text, token=row)
+
+        def write(tx: Transaction) -> token_pb2.CreateTokenResponse:
+            answer = token_pb2.CreateTokenResponse(secret=text, token=add(tx))
+            if request.validate_only:
+                # Nobody shall keep what is no token.
+                answer.ClearField("secret")
+                answer.token.ClearField("token_id")
+            return answer
+
+        def done(answer: token_pb2.CreateTokenResponse) -> None:
+            log.info("token_created", token_id=answer.token.token_id, role=role.value)
+
+        return await self._writes.run(request, call, write, answer=token_pb2.CreateTokenResponse, done=done)
 
     async def list_tokens(self, request: token_pb2.ListTokensRequest, call: Call) -> token_pb2.ListTokensResponse:
         """Return one page of tokens, newest first."""
@@ -78,23 +91,29 @@ class TokenService:
     async def revoke_token(self, request: token_pb2.RevokeTokenRequest, call: Call) -> token_pb2.Token:
         """Revoke a token."""
         now = self._clock()
-        row = await self._store.write(lambda tx: rows.revoke(tx, request.token_id, now=now))
-        if row is None:
-            raise errors.NotFound(
-                f"token_id: there is no token {request.token_id!r}. List them with GET /tokens.",
-                reason="TOKEN_NOT_FOUND",
-                metadata={"field": "token_id", "token_id": request.token_id},
-            )
-        self._authenticator.forget(row.token_id)
-        log.info("token_revoked", token_id=row.token_id)
-        return _message(row)
+
+        def write(tx: Transaction) -> token_pb2.Token:
+            row = rows.revoke(tx, request.token_id, now=now)
+            if row is None:
+                raise errors.NotFound(
+                    f"token_id: there is no token {request.token_id!r}. List them with GET /v1/tokens.",
+                    reason=errors.Reason.TOKEN_NOT_FOUND,
+                    metadata={"field": "token_id", "token_id": request.token_id},
+                )
+            return _message(row)
+
+        def done(answer: token_pb2.Token) -> None:
+            self._authenticator.forget(answer.token_id)
+            log.info("token_revoked", token_id=answer.token_id)
+
+        return await self._writes.run(request, call, write, answer=token_pb2.Token, done=done)
 
     async def get_caller(self, request: token_pb2.GetCallerRequest, call: Call) -> token_pb2.Caller:
         """Return the caller."""
         caller = call.caller
         return token_pb2.Caller(
             subject=caller.subject,
-            role=token_pb2.Token.Role.Value(caller.role.value),
+            role=enums.number_of(token_pb2.Token.Role, caller.role),
             permissions=sorted(caller.permissions),
             server_version=__version__,
         )
@@ -120,7 +139,7 @@ def new_token(
 def _message(row: TokenRow) -> token_pb2.Token:
     message = token_pb2.Token(
         token_id=row.token_id,
-        role=token_pb2.Token.Role.Value(row.role),
+        role=enums.number_of(token_pb2.Token.Role, row.role),
         subject=row.subject,
         description=row.description,
         created_time=timestamp(row.created_time),

@@ -1,7 +1,8 @@
 """Requests to messages.
 
-A request message is filled in three steps: the body (``body_reader``), path variables over it, then query or form
-parameters (both ``parameters``, with ``text_scalars`` for single values and ``query`` for the text of a query).
+A request message is filled in four steps: the body (``body_reader``), path variables over it, then query or form
+parameters (both ``parameters``, with ``text_scalars`` for single values and ``query`` for the text of a query), and
+headers that carry fields (``headers``). Strict mode refuses two different values for one field.
 
 A body is JSON. ``json_text`` parses the first value of a text and keeps what Python's values would lose;
 ``message_reader`` compiles a function for each message type that fills a message from such a value, with

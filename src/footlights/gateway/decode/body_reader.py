@@ -31,6 +31,11 @@ class BodyReader:
         self._inner: tuple[Descriptor, Fill] | None = None if inner is None else (inner, reader.for_type(inner))
         self._read_request = reader.for_type(binding.rpc.input_type)
         self._mask_field = mask_field(binding)
+        # What the path names is not to be changed, also where a body repeats it.
+        prefix, variables = binding.body + ".", binding.template.variables if strict else ()
+        self._not_masked = frozenset(
+            variable.field_path.removeprefix(prefix) for variable in variables if variable.field_path.startswith(prefix)
+        )
 
     def read(self, text: str, request: Message) -> None:
         """Fill an empty request from a body; a blank body leaves it as it is.
@@ -52,8 +57,11 @@ class BodyReader:
             self._fill(request, value)
         except MemberError as error:
             subject = error.field or self._name or "the body"
+            field = error.field or self._name or "body"
+            if self._inner is not None and error.field:
+                field = f"{self._name}.{field}"
             raise GatewayError(
-                INVALID_ARGUMENT, f"{subject} {error.problem}", field=error.field or self._name, reason=error.reason
+                INVALID_ARGUMENT, f"{subject} {error.problem}", field=field, reason=error.reason
             ) from None
 
     def _fill(self, request: Message, value: Any) -> None:
@@ -69,4 +77,5 @@ class BodyReader:
             fill(member, value, MAX_DEPTH - 1)
             mask = self._mask_field
             if mask is not None and not getattr(request, mask.name).paths:
-                getattr(request, mask.name).paths.extend(implied_paths(value, descriptor))
+                paths = implied_paths(value, descriptor)
+                getattr(request, mask.name).paths.extend(path for path in paths if path not in self._not_masked)

@@ -52,9 +52,9 @@ class MemberError(ValueError):
         return ".".join(self.path).replace(".[", "[")
 
 
-def mismatch(wanted: str, value: object) -> MemberError:
+def mismatch(wanted: str, value: object, reason: str = "INVALID_MEMBER") -> MemberError:
     """The error for a value of the wrong kind; ``wanted`` is a noun phrase."""
-    return MemberError(f"must be {wanted} (got {_shown(value)}).")
+    return MemberError(f"must be {wanted} (got {_shown(value)}).", reason=reason)
 
 
 def _shown(value: object) -> str:
@@ -126,8 +126,10 @@ def _enum(enum: EnumDescriptor, *, ignore_unknown: bool) -> Convert:
         number: int | None
         if type(value) is str:
             number = numbers.get(value)
-            if number is None and ignore_unknown:
-                return None
+            if number is None:
+                if ignore_unknown:
+                    return None
+                raise mismatch(wanted, value, "UNKNOWN_VALUE")
         elif value is None:
             number = 0 if takes_null else None
         else:

@@ -48,7 +48,7 @@ def _collect(node: dict[str, Any], message: Descriptor, prefix: str, paths: list
                 INVALID_ARGUMENT,
                 f"{prefix}{name} is not a known member; choose from {known}.",
                 field=prefix + name,
-                reason="UNKNOWN_MEMBER",
+                reason="UNKNOWN_FIELD",
             )
         path = prefix + field.name
         inner = field.message_type

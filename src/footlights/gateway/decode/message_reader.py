@@ -289,7 +289,7 @@ def _map_key(field: FieldDescriptor) -> Convert:
 
 def _unknown(descriptor: Descriptor, name: str) -> MemberError:
     known = ", ".join(sorted({own_name(field) for field in descriptor.fields})) or "none"
-    return MemberError(f"is not a known member; choose from {known}.", reason="UNKNOWN_MEMBER", path=[name])
+    return MemberError(f"is not a known member; choose from {known}.", reason="UNKNOWN_FIELD", path=[name])
 
 
 def _second_of_oneof(descriptor: Descriptor, name: str, oneof: str) -> MemberError:

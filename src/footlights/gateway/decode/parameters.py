@@ -8,6 +8,7 @@ item a value (``query.go``).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from footlights.gateway import times
@@ -19,11 +20,12 @@ from footlights.gateway.decode.well_known import WRAPPERS
 from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError, Malformed, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
+_FIELD_MASK: Final = "google.protobuf.FieldMask"
 _MAP_KEY: Final = re.compile(r"(.*)\[(.*)\]", re.DOTALL)
 
 
@@ -39,7 +41,43 @@ def set_path(message: Message, variable: str, text: str) -> None:
     try:
         _convert(message, names(descriptor_of(message))[variable], text)
     except Malformed as error:
-        raise _refused(variable, f"must be {error.wanted} (got {quoted(text)} in the path).") from None
+        problem = f"must be {error.wanted} (got {quoted(text)} in the path)."
+        raise _refused(variable, problem, error.reason) from None
+
+
+def set_path_beside_body(message: Message, variable: str, text: str) -> None:
+    """As ``set_path``, of a message that a body has been read into, which must not have another value there.
+
+    Raises:
+        GatewayError: the text is no such value, or another one than the body's.
+    """
+    given = _given(message, variable)
+    set_path(message, variable, text)
+    if given is not None and given != _given(message, variable):
+        raise GatewayError(
+            INVALID_ARGUMENT,
+            f"{variable} in the body differs from {quoted(text)} in the path; give the same value, or leave it out.",
+            field=variable,
+            reason="VALUE_CONFLICT",
+        )
+
+
+def _given(message: Message, path: str) -> Any:
+    """A copy of the value at a path of proto names; None where there is none, or a default without presence."""
+    *passed, last = path.split(".")
+    for name in passed:
+        if not message.HasField(name):
+            return None
+        message = getattr(message, name)
+    field = names(descriptor_of(message))[last]
+    if field.has_presence and not message.HasField(last):
+        return None
+    value = getattr(message, last)
+    if field.is_repeated:
+        return list(value) or None
+    if field.message_type is not None:
+        return value.__deepcopy__({})
+    return value if value or field.has_presence else None
 
 
 def set_parameters(
@@ -51,7 +89,7 @@ def set_parameters(
         message: the request.
         parameters: values by key.
         skip: field paths whose value came from elsewhere: keys that name them or lie under them are ignored, or in
-            strict mode refused.
+            strict mode refused where they differ.
         strict: refuse unknown names.
 
     Raises:
@@ -63,10 +101,22 @@ def set_parameters(
         values, parts = [*map_key, *given], path.split(".")
         normal = _proto_path(descriptor_of(message), parts)
         if any(normal == taken or normal.startswith(taken + ".") for taken in skip):
-            if strict:
+            if strict and not _is_there(message, key, parts, values, normal):
                 raise _refused(key, "is already given in the path or the body; leave it out of the query.")
             continue
         _set_dotted(message, key, parts, values, strict=strict)
+
+
+def _is_there(message: Message, key: str, parts: list[str], values: list[str], path: str) -> bool:
+    """Whether a message has what a parameter would set."""
+    asked: Any = type(message)()
+    there: Any = message
+    _set_dotted(asked, key, parts, values, strict=True)
+    for name in path.split("."):
+        asked, there = getattr(asked, name), getattr(there, name)
+    if isinstance(asked, Mapping):
+        return all(item in there and there[item] == value for item, value in asked.items())
+    return bool(asked == there)
 
 
 def _refused(key: str, problem: str, reason: str = "INVALID_PARAMETER") -> GatewayError:
@@ -90,17 +140,24 @@ def _set_dotted(message: Message, key: str, parts: list[str], values: list[str],
         if field is None:
             if strict:
                 known = ", ".join(sorted({own_name(f) for f in descriptor_of(message).fields}))
-                raise _refused(key, f"is not a known parameter; choose from {known}.", "UNKNOWN_PARAMETER")
+                raise _refused(key, f"is not a known parameter; choose from {known}.", "UNKNOWN_FIELD")
             return
         _check_oneof(message, field, key)
         if index == len(parts) - 1:
             _populate(message, field, key, values)
+            if strict and field.message_type is not None and field.message_type.full_name == _FIELD_MASK:
+                _check_mask(getattr(message, field.name), key, values)
             return
         if field.message_type is None or field.is_repeated:
             raise _refused(key, f"has no members under {quoted(part)}, which is not a message.")
         member = getattr(message, field.name)
         member.SetInParent()
         message = member
+
+
+def _check_mask(mask: Any, key: str, values: list[str]) -> None:
+    if not all(mask.paths):
+        raise _refused(key, f"must be names of members, separated by commas (got {quoted(values[0])}).")
 
 
 def _check_oneof(message: Message, field: FieldDescriptor, key: str) -> None:
@@ -155,7 +212,7 @@ def _parse(field: FieldDescriptor, key: str, text: str, into: Message | None) ->
             return parse_scalar(field, text)
         return _parse_message(into, text)
     except Malformed as error:
-        raise _refused(key, f"must be {error.wanted} (got {quoted(text)}).") from None
+        raise _refused(key, f"must be {error.wanted} (got {quoted(text)}).", error.reason) from None
     except MemberError as error:
         raise _refused(key, f"{error.field + ' ' if error.field else ''}{error.problem}") from None
     except GatewayError as error:
@@ -172,7 +229,7 @@ def _parse_message(message: Any, text: str) -> None:
         message.seconds, message.nanos = (sign * part for part in divmod(abs(total), 10**9))
     elif name in WRAPPERS:
         message.value = parse_scalar(message.DESCRIPTOR.fields_by_name["value"], text)
-    elif name == "google.protobuf.FieldMask":
+    elif name == _FIELD_MASK:
         message.paths.extend(text.split(","))
     elif name in ("google.protobuf.Value", "google.protobuf.Struct"):
         LENIENT.read_text(text, message)
@@ -209,7 +266,7 @@ def _convert_message(message: Any, text: str) -> None:
     parse: Callable[[str], tuple[int, int] | None]
     if name in WRAPPERS:
         message.value = parse_scalar(message.DESCRIPTOR.fields_by_name["value"], text, base0=True)
-    elif name == "google.protobuf.FieldMask":
+    elif name == _FIELD_MASK:
         message.paths.extend(text.split(","))
     else:
         parse, wanted = times.parse_json_duration, times.A_DURATION

@@ -51,7 +51,7 @@ class Splitter:
     def _check(self, size: int) -> None:
         if size > self._limit:
             message = f"a message of the stream must have at most {self._limit} bytes."
-            raise GatewayError(INVALID_ARGUMENT, message, http_status=413, reason="BODY_TOO_LARGE")
+            raise GatewayError(INVALID_ARGUMENT, message, http_status=413, reason="BODY_TOO_LARGE", field="body")
 
     def _end(self) -> int | None:
         """The end of the first whole value in the buffer; remembers how far it has looked."""

@@ -150,7 +150,7 @@ def parse_enum(text: str, enum: EnumDescriptor, *, base0: bool) -> int:
     except Malformed:
         number = None
     if number is None or number not in enum.values_by_number:
-        raise Malformed("one of " + ", ".join(value.name for value in enum.values))
+        raise Malformed("one of " + ", ".join(value.name for value in enum.values), "UNKNOWN_VALUE")
     return number
 
 

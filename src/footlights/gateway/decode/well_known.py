@@ -160,7 +160,7 @@ def _members_of_any(reader: MessageReader, value: dict[str, Any]) -> dict[str, A
         raise MemberError("is given twice; give it once.", reason="DUPLICATE_MEMBER", path=["value"])
     for name in value:
         if name not in ("@type", "value") and not reader.ignore_unknown:
-            raise MemberError("is not a known member; choose from @type, value.", reason="UNKNOWN_MEMBER", path=[name])
+            raise MemberError("is not a known member; choose from @type, value.", reason="UNKNOWN_FIELD", path=[name])
     return value
 
 

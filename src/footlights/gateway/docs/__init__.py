@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -68,7 +69,7 @@ def routes(document: dict[str, Any]) -> list[Route]:
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _TYPES:
-            return Response("not found", status_code=404, media_type="text/plain")
+            raise HTTPException(404)
         headers = {"cache-control": "max-age=3600", "x-content-type-options": "nosniff"}
         return Response(_asset(name), media_type=_TYPES[name], headers=headers)
 

@@ -31,9 +31,10 @@ class Lines:
 
 
 class Events:
-    """Server-Sent Events: ``id`` from the reply option, the message as ``data``, a failure as ``event: error``.
+    """Server-Sent Events: ``id`` and ``event`` from the reply option, the message as ``data``.
 
-    Strict mode sends the bare message, the default dialect ``{"result": …}`` as its lines do.
+    A failure is ``event: error``. Strict mode sends the bare message, the default dialect ``{"result": …}`` as its
+    lines do.
     """
 
     content_type = "text/event-stream"
@@ -46,8 +47,11 @@ class Events:
         body, _ = self._endpoint.encode(message)
         if not self._strict and not self._endpoint.raw:
             body = b'{"result":' + body + b"}"
-        event_id = self._endpoint.replier.event_id(message)
+        replier = self._endpoint.replier
+        event_id, event_type = replier.event_id(message), replier.event_type(message)
         head = b"" if event_id is None else b"id: " + _one_line(event_id) + b"\n"
+        if event_type:
+            head += b"event: " + _one_line(event_type) + b"\n"
         return head + _data(body), self.content_type
 
     def error(self, status: bytes) -> bytes:

@@ -1,11 +1,9 @@
-"""JSON Schema of messages, as the gateway reads and writes them."""
+"""JSON Schema of messages: what is the same in requests and answers."""
 
 from __future__ import annotations
 
-import json
-import re
-from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -18,21 +16,13 @@ from footlights.http.v1 import annotations_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from footlights.gateway.openapi.components import Components, Schema
     from footlights.gateway.options import Options
 
-Schema = dict[str, Any]
 _F = FieldDescriptor
-_LONG: Final = {"type": "string", "format": "int64", "pattern": "^-?(0|[1-9][0-9]{0,17})$"}
-_UNSIGNED_LONG: Final = {"type": "string", "format": "uint64", "pattern": "^(0|[1-9][0-9]{0,18})$"}
+LONG: Final = {"type": "string", "format": "int64", "pattern": "^-?(0|[1-9][0-9]{0,17})$"}
+UNSIGNED_LONG: Final = {"type": "string", "format": "uint64", "pattern": "^(0|[1-9][0-9]{0,18})$"}
 _DURATION: Final = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]{0,10})(\.[0-9]{1,9})?s$", "examples": ["3600s"]}
-_QUERY_DURATION: Final = {
-    "type": "string", "pattern": "^(0|[1-9][0-9]{0,5})(ms|s|m|h)$", "examples": ["90s", "1h"],
-}  # fmt: skip
-_PATH: Final = r"[a-z]+(_[a-z]+)*(\.[a-z]+(_[a-z]+)*)*"
-_QUERY: Final[dict[str, Schema]] = {
-    "google.protobuf.Duration": _QUERY_DURATION,
-    "google.protobuf.FieldMask": {"type": "string", "pattern": f"^{_PATH}(,{_PATH})*$"},
-}
 _TIME: Final = {"type": "string", "format": "date-time", "examples": ["2026-11-23T10:15:00Z"]}
 _WELL_KNOWN: Final[dict[str, Schema]] = {
     "Timestamp": _TIME,
@@ -41,7 +31,6 @@ _WELL_KNOWN: Final[dict[str, Schema]] = {
     "Struct": {"type": "object", "additionalProperties": True},
     "Value": {},
     "ListValue": {"type": "array", "items": {}},
-    "Empty": {"type": "object", "additionalProperties": False},
     "Any": {
         "type": "object", "required": ["@type"], "additionalProperties": True,
         "properties": {"@type": {"type": "string", "description": "The URL of the type."}},
@@ -49,13 +38,12 @@ _WELL_KNOWN: Final[dict[str, Schema]] = {
 }  # fmt: skip
 
 
-class Schemas:
-    """Schemas by reference; what is referred to is collected under ``components``."""
+class Schemas(ABC):
+    """Schemas of one direction."""
 
-    def __init__(self, options: Options, comments: Mapping[str, str]) -> None:
-        self.components: dict[str, Schema] = {}
+    def __init__(self, components: Components, options: Options, comments: Mapping[str, str]) -> None:
+        self.components = components
         self._options, self._comments = options, comments
-        self._names: dict[str, str] = {}
 
     def name(self, field: FieldDescriptor) -> str:
         """The member's or parameter's name."""
@@ -68,46 +56,21 @@ class Schemas:
             if simple in _WELL_KNOWN:
                 return dict(_WELL_KNOWN[simple])
             if simple.endswith("Value"):
-                return self.nullable(self.scalar(descriptor.fields_by_name["value"]))
-        return self._refer(descriptor.full_name, lambda: self._object(descriptor))
+                return nullable(self.scalar(descriptor.fields_by_name["value"]))
+        return self._refer(descriptor)
 
-    def field(self, field: FieldDescriptor, *, query: bool = False) -> Schema:
-        """The schema of a field with its comment and its rules."""
-        inner = field.message_type
-        if field.is_repeated and inner is not None and inner.GetOptions().map_entry:
-            value = self._single(inner.fields_by_name["value"], query=query)
-            schema: Schema = {"type": "object", "additionalProperties": value}
-            if query:
-                # A bracket in a key would end the parameter's name.
-                schema["propertyNames"] = {"pattern": r"^[^\[\]]*$"}
-            key = inner.fields_by_name["key"]
-            if key.type == _F.TYPE_BOOL:
-                schema["propertyNames"] = {"enum": ["true", "false"]}
-            elif key.type != _F.TYPE_STRING:
-                schema["propertyNames"] = {"pattern": "^-?(0|[1-9][0-9]{0,8})$"}
-        elif field.is_repeated:
-            schema = {"type": "array", "items": self._single(field, query=query)}
-        else:
-            schema = self._single(field, query=query)
-        schema = self._ruled(field, schema)
-        # Unset messages are printed as null, and null is read as unset for every field.
-        may_be_null = (inner is not None and not field.is_repeated) or not schema.get("readOnly")
-        if query or self.is_required(field) or not may_be_null:
-            return schema
-        outside: Schema = {
-            key: schema.pop(key) for key in ("description", "readOnly", "default", "examples") if key in schema
-        }
-        return {**self.nullable(schema), **outside}
+    @abstractmethod
+    def field(self, field: FieldDescriptor) -> Schema:
+        """The schema of a member, with its comment."""
 
     def scalar(self, field: FieldDescriptor) -> Schema:
         """The schema of a scalar or enum."""
         if field.enum_type is not None:
-            enum = field.enum_type
-            return self._refer(enum.full_name, lambda: self._enum(enum))
+            return self._enum(field.enum_type)
         if field.type in RANGES:
             low, high = RANGES[field.type]
             if high > 2**32:
-                return dict(_LONG if low else _UNSIGNED_LONG)
+                return self._long(signed=bool(low))
             return {"type": "integer", "format": "int32" if low else "uint32", "minimum": low, "maximum": high}
         found: dict[int, Schema] = {
             _F.TYPE_BOOL: {"type": "boolean"},
@@ -117,123 +80,91 @@ class Schemas:
         }
         return found.get(field.type, {"type": "number", "format": "double"})
 
-    def _single(self, field: FieldDescriptor, *, query: bool) -> Schema:
+    def whole(self, field: FieldDescriptor) -> Schema:
+        """The schema of a field's value, without what its options say of it."""
         inner = field.message_type
-        if inner is None:
-            return self.scalar(field)
-        if query:
-            if inner.full_name in _QUERY:
-                return dict(_QUERY[inner.full_name])
-            if inner.full_name.startswith("google.protobuf.") and "value" in inner.fields_by_name:
-                return self.scalar(inner.fields_by_name["value"])
-        return self.message(inner)
+        if field.is_repeated and inner is not None and inner.GetOptions().map_entry:
+            schema: Schema = {"type": "object", "additionalProperties": self._single(inner.fields_by_name["value"])}
+            key = inner.fields_by_name["key"]
+            if key.type == _F.TYPE_BOOL:
+                schema["propertyNames"] = {"enum": ["true", "false"]}
+            elif key.type != _F.TYPE_STRING:
+                schema["propertyNames"] = {"pattern": "^-?(0|[1-9][0-9]{0,8})$"}
+            return schema
+        return {"type": "array", "items": self._single(field)} if field.is_repeated else self._single(field)
 
-    def _ruled(self, field: FieldDescriptor, schema: Schema) -> Schema:
-        schema = dict(schema)
-        options = FieldOptions.FromString(field.GetOptions().SerializeToString())
-        text = self._comments.get(field.full_name, "")
-        behaviors = options.Extensions[field_behavior_pb2.field_behavior]
-        if field_behavior_pb2.OUTPUT_ONLY in behaviors:
-            schema["readOnly"] = True
-        if field_behavior_pb2.INPUT_ONLY in behaviors:
-            schema["writeOnly"] = True
-        if options.deprecated:
+    def _single(self, field: FieldDescriptor) -> Schema:
+        return self.scalar(field) if field.message_type is None else self.message(field.message_type)
+
+    def _about(self, field: FieldDescriptor) -> Schema:
+        """What is said beside the value."""
+        schema: Schema = {}
+        if text := self._comments.get(field.full_name, ""):
+            schema["description"] = text
+        if field_options(field).deprecated:
             schema["deprecated"] = True
-        rules = options.Extensions[annotations_pb2.rules]
-        _add_bounds(schema, field, rules, is_required=field_behavior_pb2.REQUIRED in behaviors)
-        if rules.HasField("maximum") and rules.clamp_maximum:
-            text += f" Values above {rules.maximum} are lowered to it."
-        if text:
-            schema["description"] = text.strip()
         return schema
 
-    def is_required(self, field: FieldDescriptor) -> bool:
-        """Whether a request must have the field."""
-        options = FieldOptions.FromString(field.GetOptions().SerializeToString())
-        return field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]
+    @abstractmethod
+    def _refer(self, descriptor: Descriptor) -> Schema: ...
 
-    def _object(self, descriptor: Descriptor) -> Schema:
-        schema: Schema = {
-            "type": "object",
-            "properties": {self.name(field): self.field(field) for field in descriptor.fields},
-        }
-        required = [self.name(field) for field in descriptor.fields if self.is_required(field)]
-        if required:
-            schema["required"] = required
-        if self._options.strict:
-            schema["additionalProperties"] = False
-        pairs = [
-            {"not": {"required": [self.name(one), self.name(other)]}}
-            for oneof in descriptor.oneofs
-            for one, other in combinations(oneof.fields, 2)
-        ]
-        if pairs:
-            schema["allOf"] = pairs
+    @abstractmethod
+    def _enum(self, enum: EnumDescriptor) -> Schema: ...
+
+    @abstractmethod
+    def _long(self, *, signed: bool) -> Schema: ...
+
+    def _described(self, descriptor: Descriptor, schema: Schema) -> Schema:
         if descriptor.full_name in self._comments:
             schema["description"] = self._comments[descriptor.full_name]
         return schema
 
-    def _enum(self, enum: EnumDescriptor) -> Schema:
-        lines = [self._comments.get(enum.full_name, "")]
-        lines += [
-            f"- `{value.name}`: {self._comments[value_name]}"
-            for value in enum.values
-            if (value_name := f"{enum.full_name}.{value.name}") in self._comments
-        ]
-        schema: Schema = {"type": "string", "enum": [value.name for value in enum.values]}
-        if text := "\n".join(line for line in lines if line):
-            schema["description"] = text
+    def _known_values(self, enum: EnumDescriptor) -> Schema:
+        """The values of an enum that are known today."""
+
+        def build() -> Schema:
+            lines = [self._comments.get(enum.full_name, "")]
+            lines += [
+                f"- `{value.name}`: {self._comments[value_name]}"
+                for value in enum.values
+                if (value_name := f"{enum.full_name}.{value.name}") in self._comments
+            ]
+            schema: Schema = {"type": "string", "enum": [value.name for value in enum.values]}
+            if text := "\n".join(line for line in lines if line):
+                schema["description"] = text
+            return schema
+
+        return self.components.refer(enum.full_name, build)
+
+
+def nullable(schema: Schema) -> Schema:
+    """A schema that also allows null."""
+    if not schema:
         return schema
-
-    def _refer(self, full_name: str, build: Any) -> Schema:
-        name = self._component(full_name)
-        if name not in self.components:
-            self.components[name] = {}  # so that a type which contains itself ends here
-            self.components[name] = build()
-        return {"$ref": f"#/components/schemas/{name}"}
-
-    def _component(self, full_name: str) -> str:
-        """The shortest unique end of a full name that starts with a type."""
-        found = self._names.get(full_name)
-        if found is None:
-            parts = full_name.split(".")
-            first = next((i for i, part in enumerate(parts) if re.match("[A-Z]", part)), len(parts) - 1)
-            found = ".".join(parts[first:])
-            if found in self._names.values():
-                found = full_name
-            self._names[full_name] = found
-        return found
-
-    def nullable(self, schema: Schema) -> Schema:
-        """A schema that also allows null."""
-        if "$ref" in schema:
-            return {"anyOf": [schema, {"type": "null"}]}
-        if "enum" in schema or not isinstance(schema.get("type"), str):
-            return {"anyOf": [schema, {"type": "null"}]} if schema else schema
-        return {**schema, "type": [schema["type"], "null"]}
+    if "anyOf" in schema and schema.keys() == {"anyOf"}:
+        return {"anyOf": [*schema["anyOf"], {"type": "null"}]}
+    if "enum" in schema or "type" not in schema:
+        return {"anyOf": [schema, {"type": "null"}]}
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return schema if "null" in types else {**schema, "type": [*types, "null"]}
 
 
-def _add_bounds(schema: Schema, field: FieldDescriptor, rules: annotations_pb2.Rules, *, is_required: bool) -> None:
-    """Add the default, examples and bounds of a field to its schema."""
-    if rules.default_value:
-        schema["default"] = json.loads(rules.default_value)
-    if rules.example:
-        schema["examples"] = [json.loads(rules.example)]
-    target = schema["items"] if schema.get("type") == "array" else schema
-    if rules.HasField("minimum"):
-        # Without presence, zero means unset and is allowed.
-        target["minimum"] = rules.minimum if field.has_presence or field.is_repeated else min(rules.minimum, 0)
-    if rules.HasField("maximum") and not rules.clamp_maximum:
-        target["maximum"] = rules.maximum
-    if rules.allowed_values:
-        # Without presence, the empty string means unset.
-        target["enum"] = [*rules.allowed_values, *([] if field.has_presence or field.is_repeated else [""])]
-    if rules.pattern:
-        target["pattern"] = f"^(?:{rules.pattern})$"
-    if rules.HasField("max_length"):
-        target["maxLength"] = rules.max_length
-    if field.type == _F.TYPE_STRING and not field.is_repeated and is_required:
-        # Without presence, the empty string means unset, and a required field must be set.
-        target.setdefault("minLength", 1)
-    if rules.HasField("max_items"):
-        schema["maxItems" if schema.get("type") == "array" else "maxProperties"] = rules.max_items
+def field_options(field: FieldDescriptor) -> FieldOptions:
+    """A field's options, with the extensions of this process."""
+    # Through bytes: descriptors of another pool carry options of that pool's classes.
+    return FieldOptions.FromString(field.GetOptions().SerializeToString())
+
+
+def is_required(field: FieldDescriptor) -> bool:
+    """Whether a request must have the field."""
+    return field_behavior_pb2.REQUIRED in field_options(field).Extensions[field_behavior_pb2.field_behavior]
+
+
+def is_output_only(field: FieldDescriptor) -> bool:
+    """Whether only answers have the field; in a request it is without effect."""
+    return field_behavior_pb2.OUTPUT_ONLY in field_options(field).Extensions[field_behavior_pb2.field_behavior]
+
+
+def header_of(field: FieldDescriptor) -> str:
+    """The HTTP header that also carries the field; empty where none does."""
+    return str(field_options(field).Extensions[annotations_pb2.rules].header)

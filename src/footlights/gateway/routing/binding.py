@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from google.api import annotations_pb2
@@ -11,6 +11,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from footlights.gateway.decode.well_known import WRAPPERS
 from footlights.gateway.options import Options
+from footlights.gateway.routing.deprecation import Deprecation, dates_of
 from footlights.gateway.routing.path_template import PathTemplate, PathTemplateError
 from footlights.http.v1 import annotations_pb2 as reply_pb2
 
@@ -43,6 +44,8 @@ class Binding:
     response_body: str
     """``""`` or the name of a response field."""
     reply: reply_pb2.Reply
+    deprecation: Deprecation | None = None
+    """Set where clients must stop using the path."""
 
     @property
     def path(self) -> str:
@@ -74,11 +77,12 @@ def routes(services: Sequence[ServiceDescriptor | str], options: Options | None 
                 continue
             rule = method_options.Extensions[annotations_pb2.http]
             reply = method_options.Extensions[reply_pb2.reply]
-            found.append(_bind(rpc, rule, reply, options))
+            bound = [_bind(rpc, rule, reply, options)]
             for additional in rule.additional_bindings:
                 if additional.additional_bindings:
                     raise BindingError(f"{rpc.full_name}: additional_bindings must not have additional_bindings")
-                found.append(_bind(rpc, additional, reply, options))
+                bound.append(_bind(rpc, additional, reply, options))
+            found += _deprecated(bound, method_options)
     return found
 
 
@@ -109,6 +113,26 @@ def walk(message: Descriptor, path: str) -> list[FieldDescriptor]:
         fields.append(field)
         at = None if field.is_repeated else field.message_type
     return fields
+
+
+def _deprecated(bound: list[Binding], method: MethodOptions) -> list[Binding]:
+    """Return an RPC's bindings, marked where its options say that they are deprecated."""
+    rpc, paths = bound[0].rpc, set(method.Extensions[reply_pb2.deprecated_paths])
+    if unknown := paths - {binding.template.text for binding in bound}:
+        raise BindingError(f"{rpc.full_name}: deprecated_paths: {min(unknown)!r} is not one of its paths")
+    if not paths and not method.deprecated:
+        return bound
+    try:
+        dates = dates_of(rpc.containing_service.file)
+    except ValueError as error:
+        raise BindingError(f"{rpc.full_name}: deprecation: {error}") from None
+    first = bound[0].template
+    return [
+        replace(binding, deprecation=Deprecation(dates, None if binding.template.text == first.text else first))
+        if method.deprecated or binding.template.text in paths
+        else binding
+        for binding in bound
+    ]
 
 
 def _bind(rpc: MethodDescriptor, rule: HttpRule, reply: reply_pb2.Reply, options: Options) -> Binding:
@@ -154,5 +178,7 @@ def _check(binding: Binding, options: Options) -> None:
         walk(rpc.output_type, reply.accepted.field)
     if reply.event_id:
         walk(rpc.output_type, reply.event_id)
+    if reply.event_type:
+        walk(rpc.output_type, reply.event_type)
     if reply.last_event_id_field:
         walk(rpc.input_type, reply.last_event_id_field)

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LITERAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -40,6 +45,8 @@ class PathTemplate:
     """Index of ``**`` in ``segments``, or -1."""
     literals: tuple[tuple[int, str], ...]
     """The segments that are not wildcards, with their indexes."""
+    singles: tuple[tuple[str, int], ...] | None
+    """The variables with their indexes, where each is one segment."""
 
     @classmethod
     def parse(cls, text: str) -> PathTemplate:
@@ -56,7 +63,9 @@ class PathTemplate:
             raise PathTemplateError(f"a template must have at most one ** (got {text!r})")
         deep = segments.index("**") if "**" in segments else -1
         literals = tuple((i, s) for i, s in enumerate(segments) if s not in ("*", "**"))
-        return cls(text, segments, variables, verb, deep, literals)
+        are_single = all(v.end - v.start == 1 for v in variables)
+        singles = tuple((v.field_path, v.start) for v in variables) if are_single else None
+        return cls(text, segments, variables, verb, deep, literals, singles)
 
     def match(self, components: list[str]) -> dict[str, str] | None:
         """The variables' values by field path, or None; ``components`` come without the verb."""
@@ -74,7 +83,38 @@ class PathTemplate:
         for index, literal in self.literals:
             if values[index] != literal:
                 return None
+        if self.singles is not None:
+            return {path: values[index] for path, index in self.singles}
         return {v.field_path: "/".join(values[v.start : v.end]) for v in self.variables}
+
+    def has_gap(self, components: list[str]) -> bool:
+        """Whether a wildcard matches an empty component of a path that matches, or ``**`` matches nothing."""
+        tail = len(self.segments) - self.deep - 1 if self.deep >= 0 else 0
+        for index, segment in enumerate(self.segments):
+            if segment == "**":
+                if not "".join(components[index : len(components) - tail]):
+                    return True
+            elif segment == "*":
+                at = index if self.deep < 0 or index < self.deep else index - len(self.segments)
+                if not components[at]:
+                    return True
+        return False
+
+    def expand(self, values: Mapping[str, str]) -> str | None:
+        """The path with these values of its variables, escaped; None where a wildcard has no value."""
+        parts: list[str] = []
+        at = 0
+        for variable in self.variables:
+            value = values.get(variable.field_path)
+            if not value:
+                return None
+            inner = self.segments[variable.start : variable.end]
+            parts += [*self.segments[at : variable.start], quote(value, safe="" if inner == ("*",) else "/")]
+            at = variable.end
+        parts += self.segments[at:]
+        if "*" in parts or "**" in parts:
+            return None
+        return f"/{'/'.join(parts)}{':' if self.verb else ''}{self.verb}"
 
     @property
     def min_components(self) -> int:

@@ -1,7 +1,7 @@
 """From HTTP method and path to a binding.
 
 The binding declared last wins. Paths are matched decoded and are not cleaned: ``//`` and a trailing slash make empty
-components, and ``*`` matches an empty component, too.
+components, and ``*`` matches an empty component, too, except in strict mode.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ class Router:
 
     Args:
         bindings: in order of declaration.
-        verbs_bind: a path that ends in the verb of a template that matches it belongs to that template alone, so that
-            ``GET /a/x:stop`` is a wrong method of ``POST /a/{name}:stop`` and not the name ``x:stop`` of
-            ``GET /a/{name}``. grpc-gateway takes it for the name.
+        strict: differ from grpc-gateway in two points. A path that ends in the verb of a template that matches it
+            belongs to that template alone, so that ``GET /a/x:stop`` is a wrong method of ``POST /a/{name}:stop`` and
+            not the name ``x:stop`` of ``GET /a/{name}``. And a wildcard does not match an empty component: ``/a/`` is
+            not ``GET /a/{name}`` without a name.
     """
 
-    def __init__(self, bindings: Sequence[Binding], *, verbs_bind: bool = False) -> None:
-        self._with_verb = [b for b in bindings if b.template.verb] if verbs_bind else []
+    def __init__(self, bindings: Sequence[Binding], *, strict: bool = False) -> None:
+        self._strict = strict
+        self._with_verb = [b for b in bindings if b.template.verb] if strict else []
         self._by_method: dict[str, list[Binding]] = {}
         for binding in reversed(bindings):
             self._by_method.setdefault(binding.http_method, []).append(binding)
@@ -74,6 +76,7 @@ class Router:
             candidates: Sequence[Binding] = self._by_method.get(method, ())
         else:
             candidates = self._candidates(method, len(components))
+        has_blank = "" in components
         for binding in candidates:
             template = binding.template
             verb = template.verb
@@ -86,6 +89,8 @@ class Router:
             else:
                 continue
             if variables is not None:
+                if self._strict and (has_blank or template.deep >= 0) and template.has_gap(components):
+                    continue
                 if not verb and self._with_verb and ":" in last and self._is_verb(components):
                     continue
                 return Route(binding, variables)
@@ -109,6 +114,19 @@ class Router:
             except VerbAlone:
                 continue
         return sorted(found)
+
+    def allowed(self, path: str) -> list[str]:
+        """The methods that a strict gateway serves at a path, sorted: none, or OPTIONS and HEAD as well.
+
+        HEAD is GET without the body, and is not there for streams, which have no end.
+        """
+        found = self.methods(path)
+        if not found:
+            return found
+        more = {"OPTIONS"}
+        if "GET" in found and (got := self.find("GET", path)) is not None and not got.binding.rpc.server_streaming:
+            more.add("HEAD")
+        return sorted({*found, *more})
 
     def _candidates(self, method: str, count: int) -> list[Binding]:
         # Beyond the longest template only ** can match, so the index stays bounded for any path.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.decode.text_scalars import decode_base64
@@ -36,16 +36,25 @@ _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6,
 
 
 class Incoming:
-    """Makes a call's metadata of a request's headers."""
+    """Makes a call's metadata of a request's headers.
 
-    def __init__(self, options: Options) -> None:
+    Args:
+        options: The gateway's.
+        is_special: Whether headers, by name, have a meaning for the gateway itself.
+    """
+
+    def __init__(self, options: Options, is_special: Callable[[Mapping[bytes, bytes]], bool]) -> None:
         self._passed = {name.encode("latin1"): name for name in options.forward_headers}
-        self._strict = options.strict
+        self._strict, self._is_special = options.strict, is_special
         self._known: dict[tuple[object, ...], Sequence[MetadataEntry]] = {}
         """Metadata of header blocks, without their request ids: a client sends the same block many times."""
 
-    def __call__(self, headers: Headers, by_name: Mapping[bytes, bytes], peer: str, request_id: str = "") -> Metadata:
-        """Return the metadata; ``request_id``, where there is one, replaces what the client sent.
+    def __call__(
+        self, headers: Headers, by_name: Mapping[bytes, bytes], peer: str, request_id: str = ""
+    ) -> tuple[Metadata, bool]:
+        """Return the metadata, and whether the headers are special.
+
+        ``request_id``, where there is one, replaces what the client sent.
 
         Args:
             headers: All headers, in order.
@@ -60,13 +69,16 @@ class Incoming:
         key = (peer, *block, *block.values())
         is_plain = len(by_name) == len(headers)
         found = self._known.get(key) if is_plain else None
+        special = False
         if found is None:
+            special = self._is_special(by_name)
             found = self._metadata([h for h in headers if not request_id or h[0] != b"x-request-id"], peer)
-            if is_plain and sum(map(len, by_name.values())) <= _LONGEST_KNOWN:
+            # Special ones are mostly single: an idempotency key, an entity tag.
+            if is_plain and not special and sum(map(len, by_name.values())) <= _LONGEST_KNOWN:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[key] = found
-        return [*found, ("x-request-id", request_id)] if request_id else [*found]
+        return [*found, ("x-request-id", request_id)] if request_id else [*found], special
 
     def _metadata(self, headers: Headers, peer: str) -> Metadata:
         metadata: Metadata = []

@@ -1,5 +1,6 @@
 """The words of a version: templates of commands and environments, declared arguments, stages, and their checks. Pure.
 
-``recipe`` checks a version at registration. ``arguments``, ``stages`` and ``template`` convert what a session gives: in
-the control plane, and again on the node, which trusts no command line that it did not make itself.
+``recipe`` checks a version at registration; ``limits`` also those of profiles and sessions. ``arguments``, ``stages``
+and ``template`` convert what a session gives: in the control plane, and again on the node, which trusts no command line
+that it did not make itself.
 """

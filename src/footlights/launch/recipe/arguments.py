@@ -11,7 +11,7 @@ import re2
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason, Violations
 from footlights.v1.application_pb2 import Argument, Version
 
 FIELD = "application_arguments"
@@ -31,43 +31,49 @@ Scalar = str | int | float | bool
 def convert_arguments(
     version: Version, arguments: Mapping[str, object] | Struct
 ) -> tuple[dict[str, Scalar], dict[str, object]]:
-    """Convert what a session gives to what its version declares; again gives the same. Raises InvalidArgument.
+    """Convert what a session gives to what its version declares; again gives the same.
+
+    Raises InvalidArgument with all that is wrong.
 
     Returns the plain values (with their defaults, and ``usd_stage_uri`` where it was given), and the secrets, which go
     into the session file and nowhere else, and into no message.
     """
     given = json_format.MessageToDict(arguments) if isinstance(arguments, Struct) else dict(arguments)
     declared = {argument.name: argument for argument in version.arguments}
+    violations = Violations()
     for name in given:
         if name not in declared and name not in PUBLISHED:
             known = ", ".join(sorted({*declared, *PUBLISHED}))
             text = f"this version declares no such argument: the known ones are {known}."
-            raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_UNKNOWN", metadata={"argument": name})
+            with violations:
+                raise InvalidArgument(
+                    f"{FIELD}.{name}", text, reason=Reason.ARGUMENT_UNKNOWN, metadata={"argument": name}
+                )
     values: dict[str, Scalar] = {}
     secrets: dict[str, object] = {}
     for name, argument in declared.items():
         value = given.get(name)
         if value is None and argument.HasField("default_value"):
             value = json_format.MessageToDict(argument.default_value)
-        if value is None:
-            if argument.required:
+        with violations:
+            if value is not None:
+                converted = convert_value(argument, value, field=f"{FIELD}.{name}")
+                (secrets if argument.secret else values)[name] = converted
+            elif argument.required:
                 text = "it is required and has no default: give it."
-                raise InvalidArgument(f"{FIELD}.{name}", text, reason="ARGUMENT_REQUIRED")
-            continue
-        converted = convert_value(argument, value, field=f"{FIELD}.{name}")
-        if argument.secret:
-            secrets[name] = converted
-        else:
-            values[name] = converted
-    if given.get(STAGE) is not None:
-        values[STAGE] = _stage(given[STAGE])
-    size = sum(len(name) + len(json.dumps(value, ensure_ascii=False).encode()) for name, value in values.items())
-    if size > MAX_ARGUMENT_BYTES:
-        text = f"they are {size} bytes of JSON: at most {MAX_ARGUMENT_BYTES} are allowed."
-        raise InvalidArgument(FIELD, text, reason="ARGUMENT_INVALID")
-    nucleus = _nucleus(given.get(NUCLEUS))
-    if nucleus:
-        secrets[NUCLEUS] = nucleus
+                raise InvalidArgument(f"{FIELD}.{name}", text, reason=Reason.ARGUMENT_REQUIRED)
+    with violations:
+        if given.get(STAGE) is not None:
+            values[STAGE] = _stage(given[STAGE])
+    with violations:
+        size = sum(len(name) + len(json.dumps(value, ensure_ascii=False).encode()) for name, value in values.items())
+        if size > MAX_ARGUMENT_BYTES:
+            text = f"they are {size} bytes of JSON: at most {MAX_ARGUMENT_BYTES} are allowed."
+            raise InvalidArgument(FIELD, text, reason=Reason.ARGUMENT_INVALID)
+    with violations:
+        if nucleus := _nucleus(given.get(NUCLEUS)):
+            secrets[NUCLEUS] = nucleus
+    violations.refuse()
     return values, secrets
 
 
@@ -153,7 +159,7 @@ def _nucleus(value: object) -> list[dict[str, object]]:
 
 def _wrong(argument: Argument, field: str, value: object, problem: str, fix: str) -> InvalidArgument:
     shown = "the value (a secret)" if argument.secret else _shown(value)
-    return InvalidArgument(field, f"{shown} {problem}: {fix}.", reason="ARGUMENT_INVALID")
+    return InvalidArgument(field, f"{shown} {problem}: {fix}.", reason=Reason.ARGUMENT_INVALID)
 
 
 def _shown(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 from footlights.protocol.times import seconds
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ MAX_DURATION_S = 366 * 86400
 
 def refuse(field: str, problem: str) -> InvalidArgument:
     """Make the error of a malformed recipe."""
-    return InvalidArgument(field, problem, reason="VERSION_INVALID")
+    return InvalidArgument(field, problem, reason=Reason.VERSION_INVALID)
 
 
 def check_duration(field: str, duration: Duration, *, least: float, most: float = MAX_DURATION_S) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import re2
 from google.protobuf import json_format
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Violations
 from footlights.launch.recipe.arguments import PUBLISHED, convert_value
 from footlights.launch.recipe.checks import refuse
 from footlights.launch.recipe.template import BUILT_IN, NAME
@@ -23,18 +23,22 @@ MAX_TEXT_CHARACTERS = 65536
 
 
 def validate(arguments: Sequence[Argument]) -> None:
-    """Check the declarations of a version. Raises InvalidArgument."""
+    """Check the declarations of a version. Raises InvalidArgument with all that is wrong."""
     if len(arguments) > MAX_ARGUMENTS:
         raise refuse("version.arguments", f"it declares {len(arguments)}: at most {MAX_ARGUMENTS} are allowed.")
     seen: set[str] = set()
+    violations = Violations()
     for number, argument in enumerate(arguments):
         field = f"version.arguments[{number}]"
-        _name(argument, field, seen)
-        if argument.type not in (Argument.STRING, Argument.INTEGER, Argument.NUMBER, Argument.BOOLEAN):
-            raise refuse(f"{field}.type", "it is not given: choose STRING, INTEGER, NUMBER or BOOLEAN.")
-        _number_bounds(argument, field)
-        _text_bounds(argument, field)
-        _default(argument, field)
+        with violations:
+            _name(argument, field, seen)
+        with violations:
+            if argument.type not in (Argument.STRING, Argument.INTEGER, Argument.NUMBER, Argument.BOOLEAN):
+                raise refuse(f"{field}.type", "it is not given: choose STRING, INTEGER, NUMBER or BOOLEAN.")
+            _number_bounds(argument, field)
+            _text_bounds(argument, field)
+            _default(argument, field)
+    violations.refuse()
 
 
 def usable_in_template(argument: Argument, field: str) -> None:

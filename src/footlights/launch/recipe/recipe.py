@@ -8,12 +8,13 @@ from itertools import pairwise
 
 import semver
 
+from footlights.errors import Reason, Violations
 from footlights.launch.launchers import LAUNCHERS, traits_of
-from footlights.launch.recipe import declarations
-from footlights.launch.recipe.checks import MAX_DURATION_S, check_duration, refuse
+from footlights.launch.recipe import declarations, limits
+from footlights.launch.recipe.checks import refuse
 from footlights.launch.recipe.stages import StageError, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
-from footlights.v1.application_pb2 import Limits, Readiness, Version
+from footlights.v1.application_pb2 import Readiness, Version
 
 MAX_TOKENS = 512
 MAX_TOKEN_CHARACTERS = 8192
@@ -23,34 +24,31 @@ RESERVED_PREFIX = "FOOTLIGHTS_"
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "ash", "busybox", "fish")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _URL_PATH = re.compile(r"/[!-~]*")
-_LIMITS = (
-    "start_timeout",
-    "never_connected_timeout",
-    "idle_timeout",
-    "max_duration",
-    "stop_grace_period",
-    "queue_timeout",
-)
-_MAX_GRACE_S = 3600
 
 
 def validate(version: Version) -> None:
-    """Check a version before it is registered. Raises InvalidArgument, for the member's path, value and fix."""
+    """Check a version before it is registered. Raises InvalidArgument with all that is wrong."""
     size = version.ByteSize()
     if size > MAX_RECIPE_BYTES:
         raise refuse("version", f"it is {size} bytes: at most {MAX_RECIPE_BYTES} are allowed.")
-    _semantic(version.version)
-    declarations.validate(version.arguments)
-    _what_runs(version)
-    _command(version)
-    _environment(version)
-    _working_directory(version.working_directory)
-    _stages(version)
-    _needs(version)
-    _limits(version.limits)
-    _readiness(version.readiness)
+    violations = Violations()
+    with violations:
+        _semantic(version.version)
+    with violations:
+        declarations.validate(version.arguments)
+    for check in (_what_runs, _command, _environment, _stages, _needs):
+        with violations:
+            check(version)
+    with violations:
+        _working_directory(version.working_directory)
+    with violations:
+        limits.check("version.limits", version.limits, reason=Reason.VERSION_INVALID)
+    with violations:
+        _readiness(version.readiness)
     for name in ("whep_path", "websocket_path"):
-        _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
+        with violations:
+            _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
+    violations.refuse()
 
 
 def _semantic(version: str) -> None:
@@ -155,15 +153,10 @@ def _needs(version: Version) -> None:
     needs = version.needs
     if not 0 <= needs.slots <= 64:
         raise refuse("version.needs.slots", f"{needs.slots} is not between 0 and 64: give a number of slots.")
+    if needs.cleared:
+        raise refuse("version.needs.cleared", "it is for profiles: a version leaves out what it does not need.")
     if needs.min_memory_bytes < 0:
         raise refuse("version.needs.min_memory_bytes", f"{needs.min_memory_bytes} is negative: give a size.")
-
-
-def _limits(limits: Limits) -> None:
-    for name in _LIMITS:
-        if limits.HasField(name):  # type: ignore[arg-type]  # the names are the message's own
-            most = _MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
-            check_duration(f"version.limits.{name}", getattr(limits, name), least=0.001, most=most)
 
 
 def _readiness(readiness: Readiness) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 
 if TYPE_CHECKING:
     from footlights.v1.application_pb2 import Version
@@ -58,7 +58,7 @@ def resolve_stage(version: Version, uri: str) -> str:
     try:
         stage = parse_stage(uri)
     except StageError as error:
-        raise InvalidArgument(STAGE_FIELD, str(error), reason="STAGE_MALFORMED") from None
+        raise InvalidArgument(STAGE_FIELD, str(error), reason=Reason.STAGE_MALFORMED) from None
     if default and stage == parse_stage(default):
         return stage.text
     if any(stage.below(parse_root(root)) for root in version.allowed_stage_roots):
@@ -67,7 +67,7 @@ def resolve_stage(version: Version, uri: str) -> str:
     raise InvalidArgument(
         STAGE_FIELD,
         f"{uri!r} is not below a root that this version allows: choose a stage from {allowed}.",
-        reason="STAGE_NOT_ALLOWED",
+        reason=Reason.STAGE_NOT_ALLOWED,
         metadata={"usd_stage_uri": uri, "allowed_stage_roots": allowed},
     )
 

@@ -50,5 +50,5 @@ def check_key(tx: Transaction, fingerprint: str) -> None:
             "The cluster key differs from the one that the database was created with: no token and no secret in it "
             "could be read. Give all replicas the same FOOTLIGHTS_CLUSTER_KEY, or copy cluster.key into their data "
             "directories.",
-            reason="CLUSTER_KEY_DIFFERS",
+            reason=errors.LocalReason.CLUSTER_KEY_DIFFERS,
         )

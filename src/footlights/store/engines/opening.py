@@ -96,7 +96,7 @@ def newest() -> str:
 def unusable(where: str, error: SQLAlchemyError) -> errors.Unavailable:
     """Return what is said of a database that cannot be used, in one line."""
     cause = " ".join(str(getattr(error, "orig", None) or error).split())
-    return errors.Unavailable(f"The database {where} cannot be used: {cause}", reason="STORE_UNAVAILABLE")
+    return errors.Unavailable(f"The database {where} cannot be used: {cause}", reason=errors.Reason.STORE_UNAVAILABLE)
 
 
 def lock(data_dir: Path) -> Callable[[], None]:
@@ -107,7 +107,7 @@ def lock(data_dir: Path) -> Callable[[], None]:
     except OSError as error:
         raise errors.FailedPrecondition(
             f"The data directory {data_dir} cannot be used: {error.strerror}. Give another --data-dir.",
-            reason="DATA_DIR_UNUSABLE",
+            reason=errors.LocalReason.DATA_DIR_UNUSABLE,
             metadata={"data_dir": str(data_dir)},
         ) from error
     try:
@@ -116,7 +116,7 @@ def lock(data_dir: Path) -> Callable[[], None]:
         os.close(descriptor)
         raise errors.FailedPrecondition(
             f"Another server has the data directory {data_dir}. Stop it, or give this one its own --data-dir.",
-            reason="DATA_DIR_LOCKED",
+            reason=errors.LocalReason.DATA_DIR_LOCKED,
             metadata={"data_dir": str(data_dir)},
         ) from None
     return lambda: os.close(descriptor)
@@ -163,6 +163,6 @@ def _is_later(connection: Connection, config: Config) -> bool:
     raise errors.FailedPrecondition(
         f"The database is at migration {current}, which this version of Footlights does not know. "
         "Start the newer version, or restore a backup.",
-        reason="DATABASE_TOO_NEW",
+        reason=errors.LocalReason.DATABASE_TOO_NEW,
         metadata={"migration": current},
     )

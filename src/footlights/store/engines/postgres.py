@@ -84,7 +84,7 @@ class PostgresEngine(DatabaseEngine):
         except ModuleNotFoundError as error:
             raise errors.FailedPrecondition(
                 f"Postgres needs a driver that is not installed ({error.name}): pip install 'footlights[postgres]'.",
-                reason="DRIVER_MISSING",
+                reason=errors.LocalReason.DRIVER_MISSING,
             ) from error
         event.listen(writer, "connect", _set_up)
         # A reading unit makes several statements and must see one state of the database.
@@ -162,7 +162,7 @@ class PostgresEngine(DatabaseEngine):
         if shutil.which("pg_dump") is None:
             raise errors.FailedPrecondition(
                 "pg_dump is not installed. Install Postgres' client programs, of the server's version or later.",
-                reason="PG_DUMP_MISSING",
+                reason=errors.LocalReason.PG_DUMP_MISSING,
             )
         from psycopg.conninfo import make_conninfo
 
@@ -188,7 +188,7 @@ class PostgresEngine(DatabaseEngine):
         if done.returncode:
             raise errors.Unavailable(
                 f"The database {self.shown} cannot be copied: {' '.join(done.stderr.split())}",
-                reason="STORE_UNAVAILABLE",
+                reason=errors.Reason.STORE_UNAVAILABLE,
             )
 
     def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:

@@ -119,7 +119,7 @@ class SqliteEngine(DatabaseEngine):
                 connection.close()
         except sqlite3.Error as error:
             raise errors.Unavailable(
-                f"The database {self._path} cannot be copied: {error}", reason="STORE_UNAVAILABLE"
+                f"The database {self._path} cannot be copied: {error}", reason=errors.Reason.STORE_UNAVAILABLE
             ) from error
 
     def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:

@@ -286,7 +286,7 @@ def note(states: SessionStates, node: str, seen: Observation, *, now: datetime) 
 
 
 def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, Any]:
-    state = merge(LaunchState(launch.state), seen.state)
+    state = merge(LaunchState[launch.state], seen.state)
     changes: dict[str, Any] = {
         "state": state.value,
         "viewers": seen.viewers,

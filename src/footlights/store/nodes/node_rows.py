@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from footlights.store.unit import Readable, Transaction
 
 
-def get(tx: Transaction, node: str) -> NodeRow | None:
-    """Return one node."""
-    return tx.one(select(NODE).where(NODE.c.node == node), NodeRow)
+def get(tx: Transaction, node: str, *, lock: bool = False) -> NodeRow | None:
+    """Return one node; with ``lock`` no other transaction changes it before this one ends."""
+    statement = select(NODE).where(NODE.c.node == node)
+    return tx.one(statement.with_for_update(key_share=True) if lock else statement, NodeRow)
 
 
 def some(tx: Transaction, names: Sequence[str]) -> dict[str, NodeRow]:
@@ -188,22 +189,53 @@ def notice(tx: Transaction, node: str, reason: str, message: str, *, now: dateti
         tx.execute(update(NODE).where(NODE.c.node == node).values(notices=notices))
 
 
-def set_placing(
-    tx: Transaction, node: str, *, cordoned: bool, draining: bool, drain_time: datetime | None, now: datetime
-) -> None:
-    """Take a node out of use, or back; its sessions say when a drain will end them."""
-    tx.execute(
-        update(NODE).where(NODE.c.node == node).values(cordoned=cordoned, draining=draining, drain_time=drain_time)
+@dataclass(frozen=True, slots=True)
+class NodeScheduling:
+    """What is wanted of a node: whether it takes sessions, since when not, and why."""
+
+    cordoned: bool = False
+    draining: bool = False
+    drain_time: datetime | None = None
+    message: str = ""
+    subject: str = ""
+    since: datetime | None = None
+    """None where it is not cordoned, or that is not known."""
+
+
+def scheduling(row: NodeRow) -> NodeScheduling:
+    """Return what is wanted of a node."""
+    if not (row.cordoned or row.draining):
+        # What an older server leaves when it uncordons a node.
+        return NodeScheduling()
+    return NodeScheduling(
+        row.cordoned, row.draining, row.drain_time, row.cordon_message or "", row.cordon_subject or "", row.cordon_time
     )
+
+
+def set_scheduling(tx: Transaction, node: str, wanted: NodeScheduling, *, now: datetime) -> None:
+    """Take a node out of use, or back; its sessions say when a drain will end them."""
+    values = {
+        "cordoned": wanted.cordoned,
+        "draining": wanted.draining,
+        "drain_time": wanted.drain_time,
+        "cordon_message": wanted.message or None,
+        "cordon_subject": wanted.subject or None,
+        "cordon_time": wanted.since,
+    }
+    tx.execute(update(NODE).where(NODE.c.node == node).values(values))
     derive_all(tx, node, now)
 
 
 def forget(tx: Transaction, node: str, *, now: datetime) -> int:
-    """Remove a node that will not come back; its sessions end as NODE_LOST. Return how many."""
+    """Remove a node that will not come back; its sessions end as NODE_LOST. Return how many.
+
+    Raises FailedPrecondition where one of them belongs to a replica of a later release.
+    """
     message = f"An operator said that node {node} will not come back."
     running = [launch for launch, _ in launch_rows.live_on(tx, node)]
     states = SessionStates.of_launches(tx, [launch.launch_id for launch in running])
     for launch in running:
+        states.refuse(launch.session_id)
         lost = Observation(launch.launch_id, launch.epoch, LaunchState.LOST, reason="NODE_FORGOTTEN", message=message)
         launch_rows.note(states, node, lost, now=now)
     states.write()

@@ -1,8 +1,8 @@
-"""What can be run, and who may call: applications, versions, releases, profiles, tokens."""
+"""What can be run, and who may call: applications, versions, releases, profiles, tokens, and calls to be remembered."""
 
 from typing import Annotated, NamedTuple
 
-from sqlalchemy import Index
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index
 from sqlmodel import Field
 
 from footlights.store.schema.columns import Key, Moment, OptionalMoment, Strings, table
@@ -37,6 +37,19 @@ class ReleaseRow(NamedTuple):
     updated_time: Moment
 
 
+class ReleaseChangeRow(NamedTuple):
+    """One time that a release was pointed at a version."""
+
+    application: Key
+    release: Key
+    number: Annotated[int, Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})]
+    """Counts the release's changes."""
+    version: str
+    time: Moment
+    subject: str
+    """By whom."""
+
+
 class ProfileRow(NamedTuple):
     """A named bundle of needs and limits."""
 
@@ -60,8 +73,28 @@ class TokenRow(NamedTuple):
     revoked_time: OptionalMoment
 
 
+class RememberedCallRow(NamedTuple):
+    """A write that has been answered, by its caller's request id. Kept for 24 hours."""
+
+    subject: Key
+    method: Key
+    """``/package.Service/Method``."""
+    request_id: Key
+    digest: bytes
+    """Of the request."""
+    answer: bytes
+    """Sealed with the cluster's key; empty only inside the transaction that writes the row."""
+    created_time: Moment
+
+
 APPLICATION = table("application", ApplicationRow)
 VERSION = table("version", VersionRow)
 RELEASE = table("release", ReleaseRow)
+RELEASE_CHANGE = table(
+    "release_change",
+    ReleaseChangeRow,
+    ForeignKeyConstraint(["application", "release"], ["release.application", "release.release"], ondelete="CASCADE"),
+)
 PROFILE = table("profile", ProfileRow)
 TOKEN = table("token", TokenRow, Index("ix_token_created", "created_time", "token_id"))
+REMEMBERED_CALL = table("remembered_call", RememberedCallRow, Index("ix_remembered_call_created", "created_time"))

@@ -9,7 +9,7 @@ from footlights.store.schema.columns import BigInt, Json, Key, Moment, OptionalB
 
 
 class NodeRow(NamedTuple):
-    """A machine with an agent. The services write ``cordoned``, ``draining``, ``drain_time``; its link the rest."""
+    """A machine with an agent. The services write what is wanted of it, its link the rest."""
 
     node: Key
     incarnation: str
@@ -32,6 +32,12 @@ class NodeRow(NamedTuple):
     """The replica that has its link, or had its last one; None where a version without replicas wrote it."""
     hub_epoch: OptionalBigInt
     """The epoch of the link of ``hub``; a different one belongs to a version without replicas."""
+    cordon_message: str | None = None
+    """Why it is cordoned, in its operator's words. This and the next two mean nothing while it is not cordoned."""
+    cordon_subject: str | None = None
+    """Who cordoned or drained it."""
+    cordon_time: OptionalMoment = None
+    """Since when it is cordoned; None where that is not known."""
 
 
 class DeviceRow(NamedTuple):

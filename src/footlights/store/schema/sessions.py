@@ -50,6 +50,8 @@ class SessionRow(NamedTuple):
     """The serialized ``footlights.v1.Limits`` that applies."""
     max_total_s: float | None = None
     """How far it may be extended, in seconds from ready."""
+    allowed_limits: bytes | None = None
+    """The serialized ``footlights.v1.Limits`` of its version and profile; None where an older server created it."""
     launcher: str = "process"
 
     intent: str = "RUN"
@@ -62,7 +64,7 @@ class SessionRow(NamedTuple):
     launch_count: int = 0
     failures: int = 0
     queue: Json = {}  # noqa: RUF012
-    """``position``, ``eta_s``, ``reasons``. Written by the scheduling loop."""
+    """``position``, ``eta_s``, ``reasons``, ``wait_reasons``. Written by the scheduling loop."""
 
     state: str = "PENDING"
     """Derived from intent and launch; written with them in one transaction."""
@@ -73,6 +75,8 @@ class SessionRow(NamedTuple):
     """``[stage, microseconds since the epoch]`` in order of arrival."""
     ready_time: OptionalMoment = None
     ended_time: OptionalMoment = None
+    updated_time: OptionalMoment = None
+    """When its revision last grew; None where it has not since it was created, or a release without it wrote it."""
 
 
 class SessionLabelRow(NamedTuple):

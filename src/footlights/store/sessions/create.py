@@ -14,6 +14,7 @@ from footlights.store.bulk import Inserter
 from footlights.store.cluster.revisions import allocate
 from footlights.store.launches import slots
 from footlights.store.launches.slots import ChosenSlots, SlotClaim
+from footlights.store.remembered_calls import reused
 from footlights.store.schema import SESSION, VERSION, LaunchRow, SessionRow, microseconds
 from footlights.store.sessions import idempotency
 from footlights.store.unit import BatchWrite, Transaction
@@ -176,7 +177,7 @@ class _Batch:
             if isinstance(answer, errors.Error):
                 again.append(number)
             elif self._digest(first) != request.body_digest:
-                self._answers[number] = idempotency.reused(request.request_id, answer.session.session_id)
+                self._answers[number] = reused(request.request_id)
             else:
                 self._answers[number] = Created(Outcome.KNOWN, answer.session, answer.launch)
         if again:
@@ -221,7 +222,7 @@ class _Batch:
 def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
     return errors.Exhausted(
         f"{waiting} sessions are waiting already, as many as the queue holds. Try again in a minute.",
-        reason="QUEUE_FULL",
+        reason=errors.Reason.QUEUE_FULL,
         metadata={"queue_limit": str(queue_limit)},
         retry_after_s=60,
     )

@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, select, update
 from footlights import errors
 from footlights.lifecycle import (
     DerivedState,
+    Desired,
     EndReason,
     Intent,
     LaunchFacts,
@@ -30,6 +31,7 @@ from footlights.store.bulk import Updater
 from footlights.store.cluster.revisions import allocate
 from footlights.store.nodes import fleet
 from footlights.store.schema import LAUNCH, LEASE, NODE, SESSION, LaunchRow, SessionRow, microseconds
+from footlights.store.sessions import unknown_values
 from footlights.store.unit import Changed, Transaction
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class DerivationNode(NamedTuple):
 class SessionStates:
     """Some sessions, their current launches, and the nodes that these are on; as they are now, and as they become.
 
-    What does not exist, or cannot be decoded, is None. No change is in the database before ``write``.
+    What does not exist, cannot be decoded, or belongs to a replica of a later release (``unknown_values``), is None. No
+    change is in the database before ``write``.
     """
 
     def __init__(self, tx: Transaction) -> None:
@@ -61,7 +64,11 @@ class SessionStates:
         self._sessions_before: dict[str, SessionRow] = {}
         self._launches_before: dict[str, LaunchRow] = {}
         self._touched: set[str] = set()
+        self._left_alone: dict[str, dict[str, str]] = {}
+        """Sessions and launches of a later release -> the values that are not known."""
         self._released: dict[str, datetime] = {}
+        self._now: datetime | None = None
+        """When what has changed did."""
         self._warmed: dict[tuple[str, str, str], datetime] = {}
 
     @classmethod
@@ -70,6 +77,7 @@ class SessionStates:
         states = cls(tx)
         states._read_sessions(tx.all(_SESSIONS_BY_ID, SessionRow, {"ids": list(set(session_ids))}))
         states._read_launches(())
+        states._leave_alone()
         states._read_nodes(nodes)
         return states
 
@@ -80,6 +88,7 @@ class SessionStates:
         ids = set(launch_ids)
         states._read_sessions(tx.all(_SESSIONS_BY_LAUNCH, SessionRow, {"ids": list(ids)}))
         states._read_launches(ids)
+        states._leave_alone()
         states._read_nodes(nodes)
         return states
 
@@ -90,6 +99,19 @@ class SessionStates:
     def launch(self, launch_id: str | None) -> LaunchRow | None:
         """Return a launch."""
         return None if launch_id is None else self._launches.get(launch_id)
+
+    def left_alone(self, key: str) -> bool:
+        """Return whether a session or launch, by its id, is left to a replica of a later release."""
+        return key in self._left_alone
+
+    def as_read(self, session_id: str) -> SessionRow | None:
+        """Return a session as it was read, also one that is left to a replica of a later release."""
+        return self._sessions_before.get(session_id)
+
+    def refuse(self, session_id: str) -> None:
+        """Raise FailedPrecondition for a session that is left to a replica of a later release."""
+        if session_id in self._left_alone:
+            raise unknown_values.refusal(self._sessions_before[session_id], self._left_alone[session_id])
 
     def node(self, name: str) -> DerivationNode | None:
         """Return a node: one that a launch which has not ended is on, or that was asked for."""
@@ -103,7 +125,8 @@ class SessionStates:
         launch = self.launch(session.launch_id)
         if launch is None and session.launch_id is not None:
             raise errors.Internal(
-                f"Launch {session.launch_id} of session {session.session_id} cannot be read.", reason="ROW_UNREADABLE"
+                f"Launch {session.launch_id} of session {session.session_id} cannot be read.",
+                reason=errors.Reason.ROW_UNREADABLE,
             )
         return launch
 
@@ -126,11 +149,12 @@ class SessionStates:
             timeline=[*session.timeline, _mark(Stage.ENDING, now)],
         )
         if launch is not None and launch.ended_time is None:
-            self.change_launch(launch, desired="STOPPED", ending_time=launch.ending_time or now)
+            self.change_launch(launch, desired=Desired.STOPPED.value, ending_time=launch.ending_time or now)
         self.derive(session.session_id, now=now)
 
     def derive(self, session_id: str, *, now: datetime, steps: Mapping[Stage, datetime] | None = None) -> None:
         """Change what follows from a session's intent and launch; ``steps`` are stages that the launch has reached."""
+        self._now = now if self._now is None else max(self._now, now)
         session = self._sessions[session_id]
         if session.ended_time is not None:
             return
@@ -205,11 +229,14 @@ class SessionStates:
         if not changes:
             return frozenset()
         by_columns: defaultdict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
+        now = self._now
         for (session_id, columns), revision in zip(changes.items(), allocate(self.tx, len(changes)), strict=True):
             session = self._sessions[session_id]
             values = [getattr(session, name) for name in columns]
-            by_columns[(*columns, "revision")].append([*values, revision, session_id, session.revision])
-            self._sessions[session_id] = session._replace(revision=revision)
+            by_columns[(*columns, "updated_time", "revision")].append(
+                [*values, now, revision, session_id, session.revision]
+            )
+            self._sessions[session_id] = session._replace(revision=revision, updated_time=now)
         met = sum(_update_sessions(self.tx, columns, rows) for columns, rows in by_columns.items())
         if met < len(changes):
             raise Changed("A session was changed at the same time. Read it again and retry.")
@@ -225,6 +252,22 @@ class SessionStates:
         self._launches = {row.launch_id: row for row in found}
         self._launches_before = dict(self._launches)
 
+    def _leave_alone(self) -> None:
+        for session in self._sessions_before.values():
+            launch = self.launch(session.launch_id)
+            found = unknown_values.of_session(session)
+            if launch is not None:
+                found |= {f"launch.{name}": value for name, value in unknown_values.of_launch(launch).items()}
+            if found and session.ended_time is None:
+                unknown_values.report(session.session_id, found)
+                self._left_alone[session.session_id] = found
+                del self._sessions[session.session_id]
+        for launch in self._launches_before.values():
+            found = self._left_alone.get(launch.session_id) or unknown_values.of_launch(launch)
+            if found:
+                self._left_alone[launch.launch_id] = found
+                del self._launches[launch.launch_id]
+
     def _read_nodes(self, names: Iterable[str]) -> None:
         wanted = {*names, *(row.node for row in self._launches.values() if row.ended_time is None)}
         found = self.tx.all(_NODES, DerivationNode, {"names": list(wanted)}) if wanted else []
@@ -235,8 +278,8 @@ def _derived(session: SessionRow, launch: LaunchRow | None, node: DerivationNode
     facts = None
     if launch is not None:
         facts = LaunchFacts(
-            state=LaunchState(launch.state),
-            stopping=launch.desired == "STOPPED",
+            state=LaunchState[launch.state],
+            stopping=launch.desired == Desired.STOPPED,
             overdue=launch.overdue,
             viewers=launch.viewers,
             exit_code=launch.exit_code,
@@ -244,8 +287,8 @@ def _derived(session: SessionRow, launch: LaunchRow | None, node: DerivationNode
             message=launch.message,
         )
     return derive_state(
-        Intent(session.intent),
-        EndReason(session.wish) if session.wish else None,
+        Intent[session.intent],
+        EndReason[session.wish] if session.wish else None,
         facts,
         wish_message=session.wish_message,
         failures=session.failures,

@@ -1,23 +1,25 @@
-"""Idempotency keys: which session a request created, for at least 24 hours, until ``forget_old`` removes them."""
+"""The request ids of creations: which session each created, for at least 24 hours, until ``forget_old`` removes them.
+
+Other writes are remembered with their answers, in ``remembered_calls``; a creation answers with the session as it is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, delete, select, tuple_
 
-from footlights import errors
 from footlights.store.bulk import Inserter
+from footlights.store.remembered_calls import TTL, reused
 from footlights.store.schema import REQUEST_KEY, SESSION, RequestKeyRow, SessionRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
+    from footlights import errors
     from footlights.store.unit import Transaction
-
-TTL = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def claim(
         if key.session_id not in made:
             void.append(request.key)
         elif key.body_digest != request.body_digest:
-            known[request.key] = reused(request.request_id, key.session_id)
+            known[request.key] = reused(request.request_id)
         else:
             known[request.key] = made[key.session_id]
     if void:
@@ -85,15 +87,6 @@ def drop(tx: Transaction, keys: Sequence[tuple[str, str]]) -> None:
 def forget_old(tx: Transaction, *, now: datetime) -> int:
     """Remove the keys that are out of date."""
     return tx.changed(delete(REQUEST_KEY).where(REQUEST_KEY.c.created_time < now - TTL))
-
-
-def reused(request_id: str, session_id: str) -> errors.AlreadyExists:
-    """Return the error for one key that is used for two different requests."""
-    return errors.AlreadyExists(
-        f"request_id: {request_id!r} was used for another request within 24 hours. Use a new one.",
-        reason="REQUEST_ID_REUSED",
-        metadata={"field": "request_id", "request_id": request_id, "session_id": session_id},
-    )
 
 
 def _keys(keys: Sequence[tuple[str, str]]) -> ColumnElement[bool]:

@@ -9,10 +9,10 @@ import structlog
 from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 
 from footlights import errors
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import Condition, Intent, SessionState
 from footlights.store.cluster.revisions import allocate
 from footlights.store.schema import LAUNCH, LEASE, SESSION, SessionRow
-from footlights.store.sessions import removals
+from footlights.store.sessions import removals, unknown_values
 from footlights.store.sessions.derivation import SessionStates
 from footlights.store.unit import UNREADABLE, Changed
 
@@ -53,16 +53,18 @@ def derive(tx: Transaction, session_ids: Sequence[str], *, now: datetime) -> Non
     states.write()
 
 
-def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> SessionRow:
+def update_session(tx: Transaction, session: SessionRow, *, now: datetime, **changes: Any) -> SessionRow:
     """Change a session that has not been changed since it was read, and give it a new revision.
 
-    Raises Changed where another writer was faster.
+    Raises Changed where another writer was faster, FailedPrecondition where a replica of a later release has it.
     """
+    if session.ended_time is None and (found := unknown_values.of_session(session)):
+        raise unknown_values.refusal(session, found)
     [revision] = allocate(tx, 1)
     met = tx.changed(
         update(SESSION)
         .where(SESSION.c.session_id == session.session_id, SESSION.c.revision == session.revision)
-        .values(**changes, revision=revision)
+        .values(**changes, updated_time=now, revision=revision)
     )
     if not met:
         raise Changed(
@@ -70,7 +72,7 @@ def update_session(tx: Transaction, session: SessionRow, **changes: Any) -> Sess
             metadata={"session_id": session.session_id},
         )
     # It has not been changed since it was read, so what it is now need not be read.
-    return session._replace(**changes, revision=revision)
+    return session._replace(**changes, updated_time=now, revision=revision)
 
 
 class PendingSession(NamedTuple):
@@ -108,7 +110,10 @@ class PendingPage:
 
 
 def pending_page(tx: Transaction, limit: int, *, after: QueuePlace | None = None) -> PendingPage:
-    """Return up to ``limit`` sessions that wait for a device and come after a place, in the order of placement."""
+    """Return up to ``limit`` sessions that wait for a device and come after a place, in the order of placement.
+
+    One with an intent or a condition of a later release is left to its replica.
+    """
     if after is None:
         found, rows = _read_pending(tx, _PENDING.limit(limit))
     else:
@@ -137,13 +142,13 @@ def _read_pending(
     return len(rows), rows
 
 
-def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[str, Any]]]) -> None:
+def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[str, Any]]], *, now: datetime) -> None:
     """Write what is known of the place of sessions that wait, and have not changed since they were read."""
     revisions = allocate(tx, len(places))
     tx.execute(
         _SET_QUEUE,
         [
-            {"of_session": row.session_id, "seen": row.revision, "place": dict(place), "fresh": revision}
+            {"of_session": row.session_id, "seen": row.revision, "place": dict(place), "fresh": revision, "now": now}
             for (row, place), revision in zip(places, revisions, strict=True)
         ],
     )
@@ -156,7 +161,7 @@ _SET_QUEUE = (
         SESSION.c.revision == bindparam("seen"),
         SESSION.c.state == SessionState.PENDING.value,
     )
-    .values(queue=bindparam("place"), revision=bindparam("fresh"))
+    .values(queue=bindparam("place"), revision=bindparam("fresh"), updated_time=bindparam("now"))
 )
 
 
@@ -197,7 +202,11 @@ def prune(tx: Transaction, *, before: datetime, now: datetime, limit: int = PRUN
 _BY_ID = select(SESSION).where(SESSION.c.session_id == bindparam("session_id"))
 _PENDING = (
     select(*(SESSION.c[name] for name in PendingSession._fields))
-    .where(SESSION.c.state == SessionState.PENDING.value)
+    .where(
+        SESSION.c.state == SessionState.PENDING.value,
+        SESSION.c.intent == Intent.RUN.value,
+        SESSION.c.condition == Condition.OK.value,
+    )
     .order_by(SESSION.c.priority.desc(), SESSION.c.created_time, SESSION.c.session_id)
 )
 _PENDING_AFTER = _PENDING.where(

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.failure import FailureReason, ViewerFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,9 @@ class RenderLoop:
             self._on_failure(failure)
         except Exception as error:
             log.exception("the render thread failed")
-            self._on_failure(ViewerFailure(Reason.INTERNAL, f"the renderer failed: {type(error).__name__}: {error}"))
+            self._on_failure(
+                ViewerFailure(FailureReason.INTERNAL, f"the renderer failed: {type(error).__name__}: {error}")
+            )
 
     def _prepare(self) -> None:
         options, progress = self._options, self.progress

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.render.studio import build_backdrop, build_lights, contact_shadow, environment
 from footlights.viewer.render.textures import Textures
 
@@ -240,7 +240,8 @@ def _load_panda(backend: str) -> Any:
         from panda3d import core
     except ImportError as error:  # pragma: no cover - the extra is not installed
         raise ViewerFailure(
-            Reason.MISSING_LIBRARY, f"cannot import panda3d: {error}. Install it with: pip install 'footlights[viewer]'"
+            FailureReason.MISSING_LIBRARY,
+            f"cannot import panda3d: {error}. Install it with: pip install 'footlights[viewer]'",
         ) from error
     core.loadPrcFileData("footlights", SETTINGS.format(module=PIPES[backend][0]))
     return core
@@ -259,7 +260,7 @@ def _open_buffer(core: Any, size: tuple[int, int], backend: Backend) -> tuple[An
     buffer = engine.makeOutput(pipe, "stream", 0, wanted, core.WindowProperties.size(*size), flags)
     if buffer is None:
         raise ViewerFailure(
-            Reason.RENDERER_UNAVAILABLE, f"{pipe_name} gave no off-screen buffer of {size[0]}x{size[1]}"
+            FailureReason.RENDERER_UNAVAILABLE, f"{pipe_name} gave no off-screen buffer of {size[0]}x{size[1]}"
         )
     texture = core.Texture("stream")
     buffer.addRenderTexture(texture, core.GraphicsOutput.RTMCopyRam)
@@ -272,16 +273,19 @@ def _no_pipe(backend: Backend) -> ViewerFailure:
 
     if backend == "egl":
         return ViewerFailure(
-            Reason.RENDERER_UNAVAILABLE, "no EGL renderer: install libegl1 and a driver, or use --renderer software"
+            FailureReason.RENDERER_UNAVAILABLE,
+            "no EGL renderer: install libegl1 and a driver, or use --renderer software",
         )
     try:
         ctypes.CDLL("libX11.so.6")
     except OSError:
         return ViewerFailure(
-            Reason.MISSING_LIBRARY,
+            FailureReason.MISSING_LIBRARY,
             "the software renderer needs libX11.so.6 (it opens no display). Install it with: apt-get install libx11-6",
         )
-    return ViewerFailure(Reason.RENDERER_UNAVAILABLE, "panda3d's software renderer (p3tinydisplay) could not be loaded")
+    return ViewerFailure(
+        FailureReason.RENDERER_UNAVAILABLE, "panda3d's software renderer (p3tinydisplay) could not be loaded"
+    )
 
 
 def _geom_node(core: Any, batch: Batch) -> Any:

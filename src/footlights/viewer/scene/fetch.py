@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.failure import FailureReason, ViewerFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,8 @@ def local_stage(uri: str) -> Iterator[StageSource]:
         case "file":
             if parts.netloc not in ("", "localhost"):
                 raise ViewerFailure(
-                    Reason.STAGE_NOT_FOUND, f"{uri} is on another machine ({parts.netloc}): use file:///path or http"
+                    FailureReason.STAGE_NOT_FOUND,
+                    f"{uri} is on another machine ({parts.netloc}): use file:///path or http",
                 )
             path = Path(unquote(parts.path))
             yield _existing(path, path.stem)
@@ -69,21 +70,23 @@ def local_stage(uri: str) -> Iterator[StageSource]:
             yield _existing(Path(uri).expanduser(), Path(uri).stem)
         case scheme:
             raise ViewerFailure(
-                Reason.UNSUPPORTED_SCHEME,
+                FailureReason.UNSUPPORTED_SCHEME,
                 f"cannot open {uri}: {scheme}:// is not supported; use a path, file:// or http(s)://",
             )
 
 
 def _existing(path: Path, name: str) -> StageSource:
     if not path.exists():
-        raise ViewerFailure(Reason.STAGE_NOT_FOUND, f"there is no stage at {path}: check usd_stage_uri")
+        raise ViewerFailure(FailureReason.STAGE_NOT_FOUND, f"there is no stage at {path}: check usd_stage_uri")
     if not path.is_file():
-        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"{path} is not a file: usd_stage_uri must name a .usd file")
+        raise ViewerFailure(
+            FailureReason.STAGE_UNREADABLE, f"{path} is not a file: usd_stage_uri must name a .usd file"
+        )
     try:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"cannot read {path}: {error.strerror}") from error
+        raise ViewerFailure(FailureReason.STAGE_UNREADABLE, f"cannot read {path}: {error.strerror}") from error
     return StageSource(path, name)
 
 
@@ -99,23 +102,24 @@ def _download(uri: str, folder: Path, name: str) -> StageSource:
                 size += len(chunk)
                 if size > MAX_BYTES:
                     raise ViewerFailure(
-                        Reason.STAGE_TOO_LARGE, f"{shown} is larger than {MAX_BYTES >> 20} MiB: copy it to the node"
+                        FailureReason.STAGE_TOO_LARGE,
+                        f"{shown} is larger than {MAX_BYTES >> 20} MiB: copy it to the node",
                     )
                 if time.monotonic() - began > DOWNLOAD_TIMEOUT:
                     raise ViewerFailure(
-                        Reason.STAGE_UNREADABLE, f"{shown} was not downloaded within {DOWNLOAD_TIMEOUT:.0f} s"
+                        FailureReason.STAGE_UNREADABLE, f"{shown} was not downloaded within {DOWNLOAD_TIMEOUT:.0f} s"
                     )
                 file.write(chunk)
     except urllib.error.HTTPError as error:
-        reason = Reason.STAGE_NOT_FOUND if error.code in (404, 410) else Reason.STAGE_UNREADABLE
+        reason = FailureReason.STAGE_NOT_FOUND if error.code in (404, 410) else FailureReason.STAGE_UNREADABLE
         raise ViewerFailure(reason, f"{shown} answered {error.code} {error.reason}: check usd_stage_uri") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = getattr(error, "reason", error)
-        raise ViewerFailure(Reason.STAGE_NOT_FOUND, f"cannot download {shown}: {cause}") from error
+        raise ViewerFailure(FailureReason.STAGE_NOT_FOUND, f"cannot download {shown}: {cause}") from error
     log.info("downloaded %s: %d bytes in %.1f s", shown, size, time.monotonic() - began)
     with target.open("rb") as file:
         head = file.read(8)
     suffix = next((s for magic, s in SUFFIXES.items() if head.startswith(magic)), None)
     if suffix is None:
-        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"{shown} is not a USD file: it begins with {head!r}")
+        raise ViewerFailure(FailureReason.STAGE_UNREADABLE, f"{shown} is not a USD file: it begins with {head!r}")
     return StageSource(target.rename(target.with_suffix(suffix)), name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.scene.materials import Palette
 from footlights.viewer.scene.meshes import Piece, pieces_of
 from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, View
@@ -42,7 +42,9 @@ def load_scene(path: Path, name: str | None = None) -> Scene:
     try:
         stage = Usd.Stage.Open(str(path))
     except Tf.ErrorException as error:
-        raise ViewerFailure(Reason.STAGE_UNREADABLE, f"cannot open the stage {path}: {_reason(error)}") from error
+        raise ViewerFailure(
+            FailureReason.STAGE_UNREADABLE, f"cannot open the stage {path}: {_reason(error)}"
+        ) from error
     for problem in stage.GetCompositionErrors():
         log.warning("stage %s: %s; the rest is shown", path.name, problem)
     reader = _Reader(stage)
@@ -50,7 +52,7 @@ def load_scene(path: Path, name: str | None = None) -> Scene:
     batches = reader.batches()
     if not batches:
         raise ViewerFailure(
-            Reason.STAGE_EMPTY,
+            FailureReason.STAGE_EMPTY,
             f"the stage {path} has nothing to draw: no visible mesh or primitive of purpose default or render",
         )
     start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from footlights.viewer.failure import Reason, ViewerFailure
+from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.notice import StreamNotice
 from footlights.viewer.stream.broadcast import Broadcaster
 from footlights.viewer.stream.encoder import CodecName, EncoderThread, Packet
@@ -61,7 +61,7 @@ class Viewers:
 
         def monitor_ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
-                end(ViewerFailure(Reason.INTERNAL, f"the stream failed: {type(error).__name__}: {error}"))
+                end(ViewerFailure(FailureReason.INTERNAL, f"the stream failed: {type(error).__name__}: {error}"))
 
         self._monitor_task.add_done_callback(monitor_ended)
 

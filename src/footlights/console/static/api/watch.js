@@ -10,7 +10,7 @@ export const loaded = cell(false);
 export const link = cell({ state: "connecting", reason: "" });
 
 export const ENDED_STATES = new Set(["TERMINATED", "FAILED"]);
-export const hasEnded = (session) => ENDED_STATES.has(session.state);
+export const hasEnded = (session) => ENDED_STATES.has(session.state) || Boolean(session.ended_time);
 
 const FIRST_DELAY = 500;
 const LAST_DELAY = 10_000;

@@ -1,7 +1,7 @@
 """StreamingService: sessions from their creation to their end.
 
 ``service`` has one short handler for each RPC and leaves the work to the module of its name: ``create``, ``terminate``,
-``watch``, ``connect``, ``extend``, ``logs``, ``explain``. Shared by them:
+``watch``, ``connect``, ``update``, ``extend``, ``logs``, ``explain``. Shared by them:
 
 * ``access``: whose sessions a caller sees and acts on, one rule for all RPCs.
 * ``request_checks``: what a request may ask for, beyond the rules in the proto.

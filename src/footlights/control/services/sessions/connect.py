@@ -9,7 +9,7 @@ import structlog
 from footlights import errors
 from footlights.auth import relays
 from footlights.control.services.sessions import access
-from footlights.lifecycle import SessionState
+from footlights.lifecycle import SessionState, known
 from footlights.store import applications
 from footlights.v1 import application_pb2, session_pb2
 
@@ -39,8 +39,8 @@ class SessionConnector:
     async def connect(self, caller: Caller, session_id: str) -> session_pb2.ConnectSessionResponse:
         """Grant a viewer a session's picture.
 
-        Raises NotFound where there is no session that the caller may see; Unavailable where it has no picture yet;
-        FailedPrecondition where it has none any more.
+        Raises NotFound where there is no session that the caller may see; FailedPrecondition where it has no picture
+        yet, or none any more.
         """
 
         def read(tx: Transaction) -> tuple[SessionRow, application_pb2.Signaling]:
@@ -69,18 +69,17 @@ class SessionConnector:
 
 
 def _check_has_picture(row: SessionRow) -> None:
-    state = SessionState(row.state)
-    if state.awaits_picture:
-        raise errors.Unavailable(
-            f"The session is {row.state} and has no picture yet. Wait until it is READY: "
-            f"GET /stream/{row.session_id}:watch.",
-            reason="SESSION_NOT_READY",
-            metadata={"state": row.state},
-            retry_after_s=1,
+    state = known(SessionState, row.state)
+    if row.ended_time is None and (state is None or state.awaits_picture):
+        raise errors.FailedPrecondition(
+            f"The session is {row.state} and has no picture yet. Watch it until it is READY, then connect: "
+            f"GET /v1/sessions/{row.session_id}:watch.",
+            reason=errors.Reason.SESSION_NOT_READY,
+            metadata={"session_id": row.session_id, "state": row.state},
         )
-    if not state.has_picture:
+    if state is None or not state.has_picture:
         raise errors.FailedPrecondition(
             f"The session is {row.state} and has no picture any more. Create a new one.",
-            reason="SESSION_ENDED",
-            metadata={"state": row.state, "end_reason": row.end_reason},
+            reason=errors.Reason.SESSION_ENDED,
+            metadata={"session_id": row.session_id, "state": row.state},
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,6 +15,7 @@ from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
+from footlights.control.services.writes import REPLAYED, Writes, digest_of
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.sessions import create, session_rows
 from footlights.store.sessions.create import Created, Creation, Outcome
@@ -48,6 +50,7 @@ class SessionCreator:
         store: Store,
         bus: Signals,
         *,
+        writes: Writes,
         catalog: Catalog,
         board: FleetCache,
         placing: PlacementLoop,
@@ -59,7 +62,7 @@ class SessionCreator:
         new_id: Callable[[], str] = ids.new_id,
         decision_wait_s: float = 0.25,
     ) -> None:
-        self._store, self._bus, self._catalog = store, bus, catalog
+        self._store, self._bus, self._writes, self._catalog = store, bus, writes, catalog
         self._board, self._placing, self._telling = board, placing, telling
         self._box, self._origin = box, origin
         self._settings, self._clock, self._new_id = settings, clock, new_id
@@ -71,27 +74,30 @@ class SessionCreator:
         Where it fails nothing was created, unless the error's message says otherwise.
         """
         caller = call.caller
-        request.request_id = request_checks.request_id(request.request_id, call.idempotency_key)
-        request_checks.check_labels(request)
+        key = Request(caller.subject, request.request_id, digest_of(request)) if request.request_id else None
+        request_checks.check_labels("labels", request.labels)
         username = access.owner(caller, request.username)
         if request.priority > 0:
             access.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
         resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
         values = self._values(request, resolved, username, caller.subject)
+        if request.validate_only:
+            # It takes no slots, not even for the moment: the answer is that of a session that waits.
+            creation = Creation(values, self._clock(), self._settings.queue_limit)
+            return await self._writes.tried(partial(self._try, creation=creation))
         with self._placing.hold(self._wish(values["session_id"], request.application, resolved)) as hold:
             creation = Creation(
                 values,
                 self._clock(),
                 self._settings.queue_limit,
-                request=Request(caller.subject, request.request_id, request_checks.digest(request))
-                if request.request_id
-                else None,
+                request=key,
                 placement=None if hold.choice is None else self._placement(hold.choice),
             )
             made = await self._write(creation)
             if made.outcome is Outcome.PLACED:
                 hold.confirm()
         if made.outcome is Outcome.KNOWN:
+            call.initial_metadata.append(REPLAYED)
             return await self._store.read(lambda tx: show_session(tx, made.session, self._origin))
         log.info(
             "session_created",
@@ -114,7 +120,7 @@ class SessionCreator:
         self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str
     ) -> dict[str, Any]:
         arguments = resolve.arguments(resolved.version, request.application_arguments)
-        allowed = stored.time_limits(resolved.limits).max_s
+        allowed, allowed_limits = stored.time_limits(resolved.limits).max_s, stored.packed_limits(resolved.limits)
         request_checks.apply_limits(request, resolved.limits)
         session_id = self._new_id()
         secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
@@ -132,7 +138,8 @@ class SessionCreator:
             "secrets": self._box.seal(secrets, session_id.encode()) if secrets else b"",
             "labels": dict(request.labels),
             "needs": resolved.needs.SerializeToString(),
-            "limits": resolved.limits.SerializeToString(),
+            "limits": stored.packed_limits(resolved.limits),
+            "allowed_limits": allowed_limits,
             "max_total_s": allowed,
             "launcher": resolved.launcher,
         }
@@ -145,6 +152,15 @@ class SessionCreator:
     def _placement(self, choice: scheduler.SlotChoice) -> ChosenSlots:
         lease_ids = tuple(self._new_id() for _ in choice.slots)
         return ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
+
+    def _try(self, tx: Transaction, creation: Creation) -> session_pb2.Session:
+        """Create a session and answer with it, without its id: the transaction is undone, so it will never be."""
+        [made] = create.create_all(tx, [creation])
+        if isinstance(made, errors.Error):
+            raise made
+        shown = show_session(tx, made.session, self._origin)
+        shown.ClearField("session_id")
+        return shown
 
     async def _write(self, creation: Creation) -> Created:
         try:

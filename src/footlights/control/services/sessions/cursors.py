@@ -58,7 +58,7 @@ class Cursors:
             raise errors.InvalidArgument(
                 "cursor",
                 "is not a cursor of this server, or one of another version. Leave it out to begin again.",
-                reason="INVALID_CURSOR",
+                reason=errors.Reason.INVALID_CURSOR,
             )
         database, *position, begun = found
         cursor = Cursor(database, Position(*position), begun)
@@ -84,6 +84,6 @@ def gone(revision: int, why: str) -> errors.OutOfRange:
     """Make the error of a place that nothing can be sent from."""
     return errors.OutOfRange(
         f"Changes after revision {revision} are not known: {why}. List again, or watch from the beginning.",
-        reason="CURSOR_GONE",
+        reason=errors.Reason.CURSOR_GONE,
         metadata={"revision": str(revision)},
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from footlights import scheduler
 from footlights.control.scheduling import crash_loops, pending, quarantine, views
+from footlights.control.services.sessions.present import wait_reason
 from footlights.protocol import times
 from footlights.store.nodes import fleet
 from footlights.supervision import Supervisor
@@ -69,7 +70,12 @@ def explanation(
 ) -> session_pb2.ExplainPlacementResponse:
     """Return verdicts on a wish, some for each outcome, counts over all nodes, and the place and wait in the queue."""
     index = scheduler.Index(nodes)
-    answer = session_pb2.ExplainPlacementResponse(node_count=len(nodes), reasons=index.reasons(wish))
+    reasons = index.reasons(wish)
+    answer = session_pb2.ExplainPlacementResponse(
+        node_count=len(nodes),
+        reasons=[each.text for each in reasons],
+        wait_reasons=[wait_reason(each) for each in reasons],
+    )
     for node in index.explain(wish):
         shown = answer.nodes.add(node=node.node, reason=node.verdict.reason, message=node.verdict.message)
         for device in node.devices:
@@ -88,4 +94,5 @@ def explanation(
     eta = outlook.eta_s(answer.queue_position)
     if eta is not None:
         answer.eta.CopyFrom(times.duration(eta))
+        answer.estimated_wait_duration.CopyFrom(answer.eta)
     return answer

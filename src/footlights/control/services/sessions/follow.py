@@ -165,7 +165,7 @@ class SessionFollower:
         if self._watches[subject] >= self._most_per_caller:
             raise errors.Exhausted(
                 f"{subject} has {self._most_per_caller} watches at this server already. Close some, or share one.",
-                reason="TOO_MANY_WATCHES",
+                reason=errors.Reason.TOO_MANY_WATCHES,
                 metadata={"limit": str(self._most_per_caller)},
             )
         self._watches[subject] += 1

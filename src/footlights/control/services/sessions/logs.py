@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class LogSource:
     """The launch whose output is read."""
 
+    session_id: str
     node: str
     launch_id: str
     ended: bool
@@ -37,10 +38,8 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> LogSource:
     row = access.find(tx, caller, session_id)
     launch = launch_rows.get(tx, row.launch_id) if row.launch_id else launch_rows.last(tx, session_id)
     if launch is None:
-        raise errors.NotFound(
-            f"Session {session_id} has not been launched, so there is no log.", reason="LOG_NOT_FOUND"
-        )
-    return LogSource(launch.node, launch.launch_id, launch.ended_time is not None, tuple(launch.log_tail))
+        raise _missing(session_id, "It has not been launched.")
+    return LogSource(session_id, launch.node, launch.launch_id, launch.ended_time is not None, tuple(launch.log_tail))
 
 
 async def read(peers: Peers, source: LogSource, tail_lines: int) -> session_pb2.SessionLog:
@@ -50,9 +49,9 @@ async def read(peers: Peers, source: LogSource, tail_lines: int) -> session_pb2.
         async for part in peers.log(source.node, source.launch_id, tail_lines=tail_lines, follow=False):
             found.lines.extend(part.lines)
             found.truncated |= part.truncated
-    except (errors.Unavailable, errors.NotFound):
+    except (errors.Unavailable, errors.NotFound) as error:
         if not source.ended:
-            raise
+            raise _refused(source, error) from None
         return _kept(source, tail_lines)
     return found
 
@@ -68,10 +67,23 @@ async def tail(peers: Peers, source: LogSource, tail_lines: int) -> AsyncIterato
             has_output = True
             if part.lines or part.truncated:
                 yield session_pb2.SessionLog(lines=part.lines, truncated=part.truncated)
-    except (errors.Unavailable, errors.NotFound):
+    except (errors.Unavailable, errors.NotFound) as error:
         if has_output or not source.ended:
-            raise
+            raise _refused(source, error) from None
         yield _kept(source, tail_lines)
+
+
+def _refused(source: LogSource, error: errors.Error) -> errors.Error:
+    """Return what a client is told where an agent's log cannot be read: it knows sessions, not launches."""
+    return _missing(source.session_id, error.message) if isinstance(error, errors.NotFound) else error
+
+
+def _missing(session_id: str, why: str) -> errors.NotFound:
+    return errors.NotFound(
+        f"Session {session_id} has no log. {why}",
+        reason=errors.Reason.LOG_NOT_FOUND,
+        metadata={"session_id": session_id},
+    )
 
 
 def _kept(source: LogSource, tail_lines: int) -> session_pb2.SessionLog:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from footlights.control import stored
 from footlights.control.scheduling import views
-from footlights.lifecycle import SessionState
+from footlights.control.services import etags
+from footlights.lifecycle import SessionState, known
+from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
-from footlights.protocol.times import duration, timestamp
+from footlights.protocol.times import duration, seconds, timestamp
+from footlights.scheduler import WaitReason
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow, SessionRow, moment
@@ -17,10 +21,14 @@ from footlights.v1 import node_pb2, session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
     from footlights.store import Transaction
 
 
+V = TypeVar("V", bound=int)
 NOT_BASIC: Final[tuple[Literal["application_arguments", "timeline", "routes"], ...]] = (
     "application_arguments",
     "timeline",
@@ -62,6 +70,12 @@ def show_sessions(
     return shown
 
 
+def wait_reason(why: WaitReason) -> session_pb2.Session.WaitReason:
+    """Return why a session waits as its message."""
+    counts = {f"{why.thing}_count": why.number} if why.thing else {}
+    return session_pb2.Session.WaitReason(reason=why.reason, message=why.message, **counts)
+
+
 def show_session(tx: Transaction, row: SessionRow, origin: Origin) -> session_pb2.Session:
     """Return one session as its message."""
     return show_sessions(tx, [row], origin)[0]
@@ -77,14 +91,18 @@ def session_message(
 ) -> session_pb2.Session:
     """Return one session as a message."""
     applied = stored.limits(row)
+    unknown: dict[str, str] = {}
     message = session_pb2.Session(
         session_id=row.session_id,
         application=row.application,
         application_version=row.application_version,
         username=row.username,
+        created_by=row.created_by,
         created_time=timestamp(row.created_time),
-        state=session_pb2.Session.State.Value(row.state),
-        condition=session_pb2.Session.Condition.Value(row.condition),
+        updated_time=timestamp(_updated(row)),
+        state=_number(unknown, "state", session_pb2.Session.State, row.state),
+        condition=_number(unknown, "condition", session_pb2.Session.Condition, row.condition),
+        end_reason=_number(unknown, "end_reason", session_pb2.Session.EndReason, row.end_reason),
         status_message=row.status_message,
         revision=row.revision,
         profile=row.profile,
@@ -92,20 +110,26 @@ def session_message(
         labels=row.labels,
         request_id=row.request_id,
         launch_count=row.launch_count,
+        limits=applied,
+        etag=etags.of_revision(row.revision),
     )
     message.application_arguments.update(row.arguments)
-    if row.end_reason:
-        message.end_reason = session_pb2.Session.EndReason.Value(row.end_reason)
     if row.ready_time is not None:
         message.ready_time.CopyFrom(timestamp(row.ready_time))
     if row.ended_time is not None:
         message.ended_time.CopyFrom(timestamp(row.ended_time))
+    state = known(SessionState, row.state)
+    if state is not None and state.has_picture and row.ready_time is not None and applied.HasField("max_duration"):
+        longest = timedelta(seconds=seconds(applied.max_duration))
+        message.expected_end_time.CopyFrom(timestamp(row.ready_time + longest))
     if applied.HasField("max_duration"):
         message.max_duration.CopyFrom(applied.max_duration)
     if applied.HasField("idle_timeout"):
         message.idle_timeout.CopyFrom(applied.idle_timeout)
-    for stage, when in row.timeline:
-        message.timeline.add(stage=session_pb2.Session.Milestone.Stage.Value(stage), time=timestamp(moment(when)))
+    for number, (stage, when) in enumerate(row.timeline):
+        shown = _number(unknown, f"timeline[{number}].stage", session_pb2.Session.Milestone.Stage, stage)
+        message.timeline.add(stage=shown, time=timestamp(moment(when)))
+    message.unknown_values.update(unknown)
     if row.state == SessionState.PENDING:
         _queue(message, row.queue)
     if launch is not None:
@@ -113,13 +137,29 @@ def session_message(
     return message
 
 
+def _updated(row: SessionRow) -> datetime:
+    """Return when a session last changed: its timeline says it of one that a replica of the release before wrote."""
+    known_times = (row.updated_time, row.ended_time, *(moment(when) for _, when in row.timeline))
+    return max((each for each in known_times if each is not None), default=row.created_time)
+
+
+def _number(unknown: dict[str, str], member: str, kind: _EnumTypeWrapper[V], text: str) -> V:
+    """Return the number of a stored value; unspecified, and its text in ``unknown``, for one of a later release."""
+    number = enums.number_of(kind, text)
+    if not number and text:
+        unknown[member] = text
+    return number
+
+
 def _queue(message: session_pb2.Session, queue: Mapping[str, Any]) -> None:
     message.queue.SetInParent()
     if queue:
         message.queue.position = queue["position"]
         message.queue.reasons.extend(queue["reasons"])
+        message.queue.wait_reasons.extend(wait_reason(WaitReason(*each[:4])) for each in queue.get("wait_reasons", ()))
         if queue["eta_s"] is not None:
             message.queue.eta.CopyFrom(duration(queue["eta_s"]))
+            message.queue.estimated_wait_duration.CopyFrom(message.queue.eta)
         if not message.status_message:
             message.status_message = f"Waits for a device: {', '.join(queue['reasons'])}."
 
@@ -137,7 +177,8 @@ def _launch(
     message.device_name = device_name
     if launch.exit_code is not None:
         message.exit_code = launch.exit_code
-    if SessionState(row.state).has_picture:
+    state = known(SessionState, row.state)
+    if state is not None and state.has_picture:
         if launch.viewers is not None:
             message.viewers = launch.viewers
         if facts is not None and launch.signal_port:

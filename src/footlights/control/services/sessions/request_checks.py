@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from footlights import errors
-from footlights.control.call import bounds
 from footlights.control.services.sessions import access
 from footlights.control.services.sessions.follow import Followed
 from footlights.filters import parse
 from footlights.filters.conditions import comparisons
-from footlights.protocol import times
+from footlights.launch.recipe import limits as recipe_limits
+from footlights.protocol import enums
 from footlights.store.schema import moment
 from footlights.store.sessions import filtering, listing
 from footlights.v1 import application_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,49 +28,33 @@ if TYPE_CHECKING:
     from footlights.filters import Condition
 
 
-def request_id(field: str, header: str) -> str:
-    """Return the idempotency key, from the member or the header. Raises InvalidArgument where both differ."""
-    if field and header and field != header:
+MOST_LABELS = 32
+
+
+def check_labels(field: str, labels: Mapping[str, str]) -> None:
+    """Raise InvalidArgument for labels that are too many, empty or too long."""
+    if len(labels) > MOST_LABELS:
         raise errors.InvalidArgument(
-            "request_id", f"{field!r} differs from the Idempotency-Key header, {header!r}. Send one of them."
+            field, f"there would be {len(labels)}. Have at most {MOST_LABELS}.", reason=errors.Reason.TOO_MANY
         )
-    if len(header) > 128:
-        raise errors.InvalidArgument("Idempotency-Key", f"has {len(header)} characters. Give at most 128.")
-    return field or header
-
-
-def check_labels(request: session_pb2.CreateSessionRequest) -> None:
-    """Raise InvalidArgument for labels that are empty or too long."""
-    for key, value in request.labels.items():
+    for key, value in labels.items():
         if not key or len(key) > 63 or len(value) > 256:
             raise errors.InvalidArgument(
-                "labels", f"{key!r} is too long or empty: keys have 1 to 63 characters, values at most 256."
+                field, f"{key!r} is too long or empty: keys have 1 to 63 characters, values at most 256."
             )
 
 
 def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_pb2.Limits) -> None:
-    """Lower the limits to what the caller asks for; raising them is refused."""
+    """Lower the limits to what the caller asks for. Raises InvalidArgument for more than they allow."""
+    deprecated = application_pb2.Limits()
     for name in ("max_duration", "idle_timeout"):
         if not request.HasField(name):
             continue
-        asked = getattr(request, name)
-        span = bounds.bounded(name, asked)
-        if limits.HasField(name) and span > times.seconds(getattr(limits, name)):
-            allowed = times.seconds(getattr(limits, name))
-            raise errors.InvalidArgument(
-                name,
-                f"{span:g}s is more than the {allowed:g}s that the version or profile allows. Give at most that.",
-                reason=f"ABOVE_{name.upper()}",
-            )
-        getattr(limits, name).CopyFrom(asked)
-
-
-def digest(request: session_pb2.CreateSessionRequest) -> bytes:
-    """Return a digest of a request without its idempotency key: a repeated request has the same one."""
-    bare = session_pb2.CreateSessionRequest()
-    bare.CopyFrom(request)
-    bare.ClearField("request_id")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
+        if request.limits.HasField(name) or name in request.limits.unlimited:
+            raise errors.InvalidArgument(name, f"is given in limits as well. Leave {name} out: it is deprecated.")
+        getattr(deprecated, name).CopyFrom(getattr(request, name))
+    recipe_limits.narrow(limits, request.limits, field="limits")
+    recipe_limits.narrow(limits, deprecated)
 
 
 def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> listing.Filter:
@@ -110,7 +94,7 @@ def list_order(request: session_pb2.ListSessionsRequest) -> listing.Order:
             "order_by",
             f"{request.order_by!r} is no order; choose from {', '.join(listing.ORDERS)}, with ' desc' for the other "
             "direction.",
-            reason="NOT_ALLOWED",
+            reason=errors.Reason.NOT_ALLOWED,
             metadata={"value": request.order_by},
         )
     return listing.Order(by, direction == ["desc"])
@@ -160,7 +144,7 @@ def released_place(token: str, wanted: listing.Filter, order: listing.Order) -> 
 
 
 def _states(states: Iterable[session_pb2.Session.State.ValueType]) -> tuple[str, ...]:
-    return tuple(sorted(session_pb2.Session.State.Name(state) for state in set(states) if state))
+    return tuple(sorted(enums.name_of(session_pb2.Session.State, state) for state in set(states) if state))
 
 
 def _names_ended(condition: Condition | None) -> bool:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 from footlights import errors
 from footlights.control import stored
 from footlights.launch.launchers import traits_of
+from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
-from footlights.protocol import times
 from footlights.store import Transaction, applications
 from footlights.v1 import application_pb2, profile_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct
 
-DEFAULT_LIMITS = {"start_timeout": 900.0, "stop_grace_period": 10.0, "queue_timeout": 1800.0}
-"""Limits that neither version nor profile sets, in seconds (a cold shader cache takes 15 minutes)."""
+DEFAULT_SLOTS = 1
+CLEARABLE = ("device_names", "node_labels")
+"""The needs that have no value by which a profile could relax them."""
 
 REDACTED = "[redacted]"
 
@@ -60,7 +61,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         known = ", ".join(found.application for found in applications.page(tx, "", 10).rows) or "none is registered"
         raise errors.NotFound(
             f"application: there is no application {application!r}. Known: {known}.",
-            reason="APPLICATION_NOT_FOUND",
+            reason=errors.Reason.APPLICATION_NOT_FOUND,
             metadata={"field": "application", "application": application},
         )
     release = applications.release(tx, application, version)
@@ -71,8 +72,8 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         raise errors.NotFound(
             f"application_version: {application} has no version or release {version!r}. "
             f"Known: {', '.join([*releases, *versions][:12]) or 'none is registered'}.",
-            reason="VERSION_NOT_FOUND",
-            metadata={"field": "application_version", "application": application, "application_version": version},
+            reason=errors.Reason.VERSION_NOT_FOUND,
+            metadata={"field": "application_version", "application": application, "version": version},
         )
     message = stored.version(application, found.recipe, found.created_time)
     needs, limits = application_pb2.Needs(), application_pb2.Limits()
@@ -80,15 +81,33 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     limits.CopyFrom(message.limits)
     if profile:
         chosen = _profile(tx, profile, message)
-        # Field by field: what the profile sets replaces the version's, the rest stays.
-        if chosen.needs.device_names:
-            needs.ClearField("device_names")
-        needs.MergeFrom(chosen.needs)
-        limits.MergeFrom(chosen.limits)
-    for name, span in DEFAULT_LIMITS.items():
-        if not limits.HasField(name):  # type: ignore[arg-type]  # the names are the message's own
-            getattr(limits, name).CopyFrom(times.duration(span))
+        _override_needs(needs, chosen.needs)
+        recipe_limits.override(limits, chosen.limits)
+    needs.slots = needs.slots or DEFAULT_SLOTS
+    recipe_limits.complete(limits)
     return Resolved(message, profile, needs, limits)
+
+
+def check_needs(field: str, needs: application_pb2.Needs) -> None:
+    """Check the needs of a profile; ``field`` is their path. Raises InvalidArgument."""
+    for name in needs.cleared:
+        if name not in CLEARABLE:
+            raise errors.InvalidArgument(
+                f"{field}.cleared",
+                f"{name!r} cannot be cleared; choose from {', '.join(CLEARABLE)}. Relax others by their value.",
+                reason=errors.Reason.NOT_ALLOWED,
+                metadata={"value": name},
+            )
+
+
+def _override_needs(needs: application_pb2.Needs, by: application_pb2.Needs) -> None:
+    """Replace what ``by`` sets, also by a value that asks for less; the rest stays."""
+    for name in by.cleared:
+        needs.ClearField(name)  # type: ignore[arg-type]  # names that check_needs has accepted
+    if by.device_names:
+        needs.ClearField("device_names")
+    needs.MergeFrom(by)
+    needs.ClearField("cleared")
 
 
 def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
@@ -132,14 +151,14 @@ def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> pr
         known = ", ".join(found.profile for found in applications.profile_page(tx, "", 10).rows) or "none is registered"
         raise errors.NotFound(
             f"profile: there is no profile {name!r}. Known: {known}.",
-            reason="PROFILE_NOT_FOUND",
+            reason=errors.Reason.PROFILE_NOT_FOUND,
             metadata={"field": "profile", "profile": name},
         )
     profile = profile_pb2.Profile.FromString(row.definition)
     if not matches(profile, version.application, version.version):
         raise errors.FailedPrecondition(
             f"profile: {name!r} is not for {version.application} {version.version}. Choose another, or leave it out.",
-            reason="PROFILE_DOES_NOT_MATCH",
+            reason=errors.Reason.PROFILE_DOES_NOT_MATCH,
             metadata={"field": "profile", "profile": name},
         )
     return profile

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights import errors
 from footlights.control.call import bounds
 from footlights.control.call.pages import PAGE_BYTES, Chunk, PagedList, Place
-from footlights.control.services.sessions import access, explain, extend, logs, request_checks, resolve
+from footlights.control.services import etags
+from footlights.control.services.sessions import access, explain, extend, logs, request_checks, resolve, update
 from footlights.control.services.sessions.cursors import Cursors
 from footlights.control.services.sessions.follow import Followed
 from footlights.control.services.sessions.present import NOT_BASIC, list_sessions, show_session
-from footlights.store.launches import launch_rows
 from footlights.store.sessions import listing
 from footlights.v1 import session_pb2
 
@@ -31,8 +30,10 @@ if TYPE_CHECKING:
     from footlights.control.services.sessions.present import Origin
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.services.sessions.terminate import SessionTerminator
+    from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
+    from footlights.store.schema import SessionRow
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class StreamingService:
         store: Store,
         bus: Signals,
         *,
+        writes: Writes,
         creator: SessionCreator,
         terminator: SessionTerminator,
         connector: SessionConnector,
@@ -54,7 +56,7 @@ class StreamingService:
         sealer: Sealer,
         clock: Callable[[], datetime],
     ) -> None:
-        self._store, self._bus, self._peers = store, bus, peers
+        self._store, self._bus, self._writes, self._peers = store, bus, writes, peers
         self._creator, self._terminator, self._connector = creator, terminator, connector
         self._follower, self._sealer, self._cursors = follower, sealer, Cursors(sealer)
         self._origin, self._clock = origin, clock
@@ -110,15 +112,24 @@ class StreamingService:
         )
 
     async def update_session(self, request: session_pb2.UpdateSessionRequest, call: Call) -> session_pb2.Session:
-        """Not served yet."""
-        raise errors.Unavailable("Not served yet.", reason="NOT_SERVED")
+        """Change a session that has not ended."""
+        session_id = request.session.session_id
+
+        def write(tx: Transaction) -> session_pb2.Session:
+            row = self._unchanged(tx, call, session_id, request.etag)
+            return show_session(tx, update.update(tx, row, call.caller, request, now=self._clock()), self._origin)
+
+        def done(session: session_pb2.Session) -> None:
+            self._bus.session_changed(session.node)
+            log.info("session_updated", session_id=session_id)
+
+        return await self._writes.run(request, call, write, answer=session_pb2.Session, done=done)
 
     async def terminate_session(
         self, request: session_pb2.TerminateSessionRequest, call: Call
     ) -> session_pb2.TerminateSessionResponse:
         """End a session."""
-        await self._terminator.terminate(call.caller, request.session_id)
-        return session_pb2.TerminateSessionResponse(session_id=request.session_id, status="deleted", satus="deleted")
+        return await self._terminator.terminate(request, call)
 
     def watch_session(self, request: session_pb2.WatchSessionRequest, call: Call) -> AsyncIterator[session_pb2.Session]:
         """Follow one session to its end."""
@@ -148,15 +159,15 @@ class StreamingService:
         """Give a session more time."""
         more_s = bounds.bounded("extend_by", request.extend_by)
 
-        def write(tx: Transaction) -> tuple[session_pb2.Session, str]:
-            row = extend.extend(tx, access.find(tx, call.caller, request.session_id), more_s)
-            launch = launch_rows.get(tx, row.launch_id) if row.launch_id else None
-            return show_session(tx, row, self._origin), launch.node if launch else ""
+        def write(tx: Transaction) -> session_pb2.Session:
+            row = self._unchanged(tx, call, request.session_id, request.etag)
+            return show_session(tx, extend.extend(tx, row, more_s, now=self._clock()), self._origin)
 
-        session, node = await self._store.write(write)
-        self._bus.session_changed(node)
-        log.info("session_extended", session_id=request.session_id, seconds=more_s)
-        return session
+        def done(session: session_pb2.Session) -> None:
+            self._bus.session_changed(session.node)
+            log.info("session_extended", session_id=request.session_id, seconds=more_s)
+
+        return await self._writes.run(request, call, write, answer=session_pb2.Session, done=done)
 
     async def get_session_log(self, request: session_pb2.GetSessionLogRequest, call: Call) -> session_pb2.SessionLog:
         """Return the last lines of the application's output."""
@@ -184,3 +195,10 @@ class StreamingService:
         resolved, snapshot = await self._store.read(read)
         # The answer for a large fleet takes longer than the event loop may be held.
         return await asyncio.to_thread(explain.explain, snapshot, resolved, request.priority)
+
+    @staticmethod
+    def _unchanged(tx: Transaction, call: Call, session_id: str, etag: str) -> SessionRow:
+        """Return a session that the caller may see and that has the etag of its request, if that has one."""
+        row = access.find(tx, call.caller, session_id)
+        etags.check(etag, etags.of_revision(row.revision), f"session {session_id}")
+        return row

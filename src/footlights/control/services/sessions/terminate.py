@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors, ids
+from footlights.control.services import etags
 from footlights.control.services.sessions import access
+from footlights.control.services.sessions.present import list_sessions
 from footlights.lifecycle import EndReason
-from footlights.store import BatchWrite, Store, Transaction
 from footlights.store.sessions.derivation import SessionStates
+from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from footlights.auth.roles import Caller
+    from footlights.control.call.context import Call
+    from footlights.control.services.sessions.present import Origin
+    from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
+    from footlights.store import Transaction
+    from footlights.store.schema import SessionRow
 
 log = structlog.get_logger(__name__)
 
@@ -27,42 +34,60 @@ log = structlog.get_logger(__name__)
 class _Termination:
     caller: Caller
     session_id: str
+    etag: str
     now: datetime
 
 
 class SessionTerminator:
     """Ends sessions for callers."""
 
-    def __init__(self, store: Store, bus: Signals, clock: Callable[[], datetime]) -> None:
-        self._store, self._bus, self._clock = store, bus, clock
+    def __init__(self, writes: Writes, bus: Signals, origin: Origin, clock: Callable[[], datetime]) -> None:
+        self._writes, self._bus, self._origin, self._clock = writes, bus, origin, clock
+        self._batch = writes.batch("the ends of sessions", self._end_all, session_pb2.TerminateSessionResponse)
 
-    async def terminate(self, caller: Caller, session_id: str) -> None:
-        """Have a session end. Raises NotFound where there is none that the caller may see."""
-        node = await self._store.write_batched(_TERMINATIONS, _Termination(caller, session_id, self._clock()))
-        self._bus.sessions.publish()
-        if node:
-            # Its slots are free when its agent has proved its end: nothing can be placed before.
-            self._bus.assignments.publish(node)
-        else:
-            self._bus.placing.publish()
-        log.info("session_terminated", session_id=session_id)
+    async def terminate(
+        self, request: session_pb2.TerminateSessionRequest, call: Call
+    ) -> session_pb2.TerminateSessionResponse:
+        """Have a session end, and return it. Raises NotFound where there is none that the caller may see."""
 
+        def done(answer: session_pb2.TerminateSessionResponse) -> None:
+            self._bus.sessions.publish()
+            if answer.session.node:
+                # Its slots are free when its agent has proved its end: nothing can be placed before.
+                self._bus.assignments.publish(answer.session.node)
+            else:
+                self._bus.placing.publish()
+            log.info("session_terminated", session_id=request.session_id)
 
-def _end_all(tx: Transaction, terminations: Sequence[_Termination]) -> list[str | errors.Error]:
-    """Return for each the node that has to stop a launch; empty where there is none."""
-    lives = SessionStates.of_sessions(tx, {each.session_id for each in terminations if ids.is_uuid(each.session_id)})
-    answers: list[str | errors.Error] = []
-    for each in terminations:
-        try:
-            session = access.checked(lives.session(each.session_id), each.caller, each.session_id)
-        except errors.NotFound as error:
-            answers.append(error)
-            continue
-        lives.end(session, EndReason.USER_TERMINATED, f"Terminated by {each.caller.subject}.", now=each.now)
-        launch = lives.launch_of(session)
-        answers.append(launch.node if launch else "")
-    lives.write()
-    return answers
+        item = _Termination(call.caller, request.session_id, request.etag, self._clock())
+        return await self._writes.run_batched(request, call, self._batch, item, done=done)
 
-
-_TERMINATIONS = BatchWrite("the ends of sessions", _end_all)
+    def _end_all(
+        self, tx: Transaction, terminations: Sequence[_Termination]
+    ) -> list[session_pb2.TerminateSessionResponse | errors.Error]:
+        lives = SessionStates.of_sessions(
+            tx, {each.session_id for each in terminations if ids.is_uuid(each.session_id)}
+        )
+        refused: dict[int, errors.Error] = {}
+        for number, each in enumerate(terminations):
+            try:
+                read = access.checked(lives.as_read(each.session_id), each.caller, each.session_id)
+                lives.refuse(each.session_id)
+                etags.check(each.etag, etags.of_revision(read.revision), f"session {each.session_id}")
+            except errors.Error as error:
+                refused[number] = error
+                continue
+            session = lives.session(each.session_id)
+            assert session is not None
+            lives.end(session, EndReason.USER_TERMINATED, f"Terminated by {each.caller.subject}.", now=each.now)
+        lives.write()
+        ended = {each.session_id for number, each in enumerate(terminations) if number not in refused}
+        rows: list[SessionRow] = [row for session_id in sorted(ended) if (row := lives.session(session_id)) is not None]
+        shown = {message.session_id: message for message in list_sessions(tx, rows, self._origin)}
+        return [
+            refused.get(number)
+            or session_pb2.TerminateSessionResponse(
+                session_id=each.session_id, status="deleted", satus="deleted", session=shown.get(each.session_id)
+            )
+            for number, each in enumerate(terminations)
+        ]

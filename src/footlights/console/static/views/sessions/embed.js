@@ -9,7 +9,7 @@ export function Embed({ session, onClose }) {
   const body = JSON.stringify({ application, application_version, application_arguments });
   const auth = '-H "Authorization: Bearer $TOKEN"';
   const start = `curl ${auth} -H 'Content-Type: application/json' \\\n  -d '${body.replaceAll("'", "'\\''")}' \\\n  '${address}/sessions'`;
-  const connect = `curl -X POST ${auth} -d '{}' \\\n  '${address}/sessions/${session.session_id}:connect'`;
+  const connect = `curl -X POST ${auth} \\\n  '${address}/sessions/${session.session_id}:connect'`;
   return html`<${Dialog} title="Embed this in your own page" onClose=${onClose} testid="embed-dialog" wide>
     <h3>Start a session like this one</h3><${Snippet} text=${start} />
     <h3>Get a grant for a viewer, on your own server: never send the API token to a browser</h3><${Snippet} text=${connect} />

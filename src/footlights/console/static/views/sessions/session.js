@@ -47,7 +47,7 @@ function Details({ session }) {
     <header class="head session-head">
       <div><h1>${session.application} <span class="version">${session.application_version}</span></h1>
         <div class="session-line">
-          <${State} state=${session.state} testid="session-state" />
+          <${State} state=${session.unknown_values?.state ?? session.state} testid="session-state" />
           ${session.condition === "UNREACHABLE" && html`<${State} state="UNREACHABLE" />`}
           <span>${session.username}</span>
           <span>${ended ? html`ended <${Ago} time=${session.ended_time} />` : html`created <${Ago} time=${session.created_time} />`}</span>

@@ -165,7 +165,7 @@ function Row({ session, past }) {
   return html`<tr class="row" data-testid="session-row" data-session=${session.session_id} onClick=${open}>
     <td class="row-main"><a href=${href}><strong>${session.application}</strong> <span class="version">${session.application_version}</span></a>
       <span class="under">${stage ? `${stage} · ` : ""}<span title=${session.session_id}>${shortId(session.session_id)}</span></span></td>
-    <td><${State} state=${session.state} testid="session-state" />
+    <td><${State} state=${session.unknown_values?.state ?? session.state} testid="session-state" />
       ${session.condition === "UNREACHABLE" && html`<${State} state="UNREACHABLE" />`}</td>
     <td class="row-what">${past ? html`<${End} session=${session} />` : html`<${Doing} session=${session} />`}</td>
     <td>${session.node ? html`${session.node}<span class="under">${session.device_name}</span>` : html`<span class="faint">not placed yet</span>`}</td>

@@ -1,0 +1,114 @@
+"""The limits of a version, a profile and a session: checks, and which of them apply. Pure.
+
+A limit of a session replaces the profile's, that of a profile the version's, that of a version the default, one by one;
+so does the word that there is none (``unlimited``). Limits that apply have each limit set or named in ``unlimited``.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from footlights.errors import InvalidArgument, Reason, Violations
+from footlights.launch.recipe.checks import MAX_DURATION_S
+from footlights.protocol.times import duration, seconds
+from footlights.v1.application_pb2 import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_GRACE_S: Final = 3600
+
+NAMES: Final = tuple(field.name for field in Limits.DESCRIPTOR.fields if field.message_type is not None)
+ALWAYS: Final = ("start_timeout", "stop_grace_period")
+"""Limits that every session has: without them a launch could hold its slots without an end."""
+
+MAY_BE_UNLIMITED: Final = tuple(name for name in NAMES if name not in ALWAYS)
+
+DEFAULTS_S: Final[Mapping[str, float]] = MappingProxyType(
+    {"start_timeout": 900.0, "stop_grace_period": 10.0, "queue_timeout": 1800.0}
+)
+"""Limits that neither version nor profile sets, in seconds (a cold shader cache takes 15 minutes)."""
+
+
+def limit_s(limits: Limits, name: str) -> float | None:
+    """Return a limit in seconds; None where there is none."""
+    return seconds(getattr(limits, name)) if limits.HasField(name) else None  # type: ignore[arg-type]
+
+
+def check(field: str, limits: Limits, *, reason: Reason = Reason.OUT_OF_RANGE) -> None:
+    """Check limits as they are given; ``field`` is their path. Raises InvalidArgument with all that is wrong."""
+    violations = Violations()
+    for name in NAMES:
+        most = MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
+        value = limit_s(limits, name)
+        if value is not None and not 0.001 <= value <= most:
+            bound = f"more than 0s (got {value:g}s)" if value < 1 else f"at most {most}s (got {value:.0f}s)"
+            with violations:
+                raise InvalidArgument(_path(field, name), f"must be {bound}.", reason=reason)
+    for name in limits.unlimited:
+        if name not in MAY_BE_UNLIMITED:
+            text = f"{name!r} cannot be unlimited; choose from {', '.join(MAY_BE_UNLIMITED)}."
+            with violations:
+                raise InvalidArgument(_path(field, "unlimited"), text, reason=reason)
+        elif limit_s(limits, name) is not None:
+            text = "is set, and named in unlimited. Give one of them."
+            with violations:
+                raise InvalidArgument(_path(field, name), text, reason=reason)
+    violations.refuse()
+
+
+def override(limits: Limits, by: Limits) -> None:
+    """Replace each limit that ``by`` sets or names as unlimited; the others stay."""
+    for name in NAMES:
+        if name in by.unlimited:
+            limits.ClearField(name)  # type: ignore[arg-type]
+            _name_unlimited(limits, name, unlimited=True)
+        elif by.HasField(name):  # type: ignore[arg-type]
+            getattr(limits, name).CopyFrom(getattr(by, name))
+            _name_unlimited(limits, name, unlimited=False)
+
+
+def complete(limits: Limits) -> None:
+    """Fill in the defaults, and name what is unlimited: what is left are limits that apply."""
+    for name, default_s in DEFAULTS_S.items():
+        if not limits.HasField(name) and name not in limits.unlimited:  # type: ignore[arg-type]
+            getattr(limits, name).CopyFrom(duration(default_s))
+    limits.unlimited[:] = [name for name in MAY_BE_UNLIMITED if not limits.HasField(name)]  # type: ignore[arg-type]
+
+
+def narrow(limits: Limits, asked: Limits, *, within: Limits | None = None, field: str = "") -> None:
+    """Change limits that apply to what a session asks for.
+
+    Args:
+        limits: The limits that are changed.
+        asked: What is asked for; a limit that it does not mention stays.
+        within: What is allowed at most; the limits themselves where it is not given.
+        field: The path of ``asked`` in the request.
+
+    Raises:
+        InvalidArgument: A limit is out of bounds, or more than is allowed.
+    """
+    check(field, asked)
+    for name in NAMES:
+        allowed, value = limit_s(within or limits, name), limit_s(asked, name)
+        unlimited = name in asked.unlimited
+        if allowed is None or not (unlimited or (value is not None and value > allowed)):
+            continue
+        shown = "unlimited" if unlimited else f"{value:g}s"
+        raise InvalidArgument(
+            _path(field, name),
+            f"{shown} is more than the {allowed:g}s that the version or profile allows. Give at most that.",
+            reason=Reason.ABOVE_LIMIT,
+            metadata={"limit": name, "value": shown, "allowed": f"{allowed:g}s"},
+        )
+    override(limits, asked)
+
+
+def _path(field: str, name: str) -> str:
+    return f"{field}.{name}" if field else name
+
+
+def _name_unlimited(limits: Limits, name: str, *, unlimited: bool) -> None:
+    others = [known for known in limits.unlimited if known != name]
+    limits.unlimited[:] = [*others, name] if unlimited else others

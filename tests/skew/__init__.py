@@ -1,0 +1,1 @@
+"""Skew: releases side by side. ``matrix`` lists who is tested with whom, and is the page `docs/skew.md`."""
