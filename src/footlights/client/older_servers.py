@@ -71,7 +71,9 @@ async def follow(
         raise _too_old("filter, state, label")
     if not request.cursor.startswith(_REVISION) and request.cursor:
         raise OutOfRange(
-            "The server is older than the one that the cursor is of. List again.", reason=Reason.CURSOR_GONE
+            "The server is older than the one that the cursor is of. List again.",
+            reason=Reason.CURSOR_GONE,
+            metadata={"revision": ""},
         )
     revision = int(request.cursor.removeprefix(_REVISION) or 0)
     if request.session_id:
