@@ -1,6 +1,6 @@
 """Connecting to, extending and watching sessions.
 
-Covers ``sessions.connect``, ``sessions.extend``, ``sessions.watch`` and ``sessions.present`` with ``etags`` of sessions.
+Covers ``sessions.connect``, ``sessions.extend``, ``sessions.watch`` and ``sessions.present`` with their ``etags``.
 """
 
 from __future__ import annotations
