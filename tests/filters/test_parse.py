@@ -75,7 +75,7 @@ def test_a_filter_means(text: str, meaning: Condition | None) -> None:
     [
         ("stat = READY", 1, "unknown member 'stat'; choose from state, username, .*labels.KEY"),
         ("state = READY AND stat = 1", 19, "unknown member 'stat'"),
-        ("labels. = x", 1, "unknown member 'labels.'"),
+        ("facts.labels. = x", 1, "unknown member 'facts.labels.'"),
         ("state = BUSY", 9, "'BUSY' is no value of state. Write one of PENDING, READY"),
         ("state > READY", 7, "state is a name, which has no order"),
         ("username < b", 10, "username is a text, which has no order"),
