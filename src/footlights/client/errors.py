@@ -47,6 +47,9 @@ class SessionOver(FailedPrecondition):
 class ServerTooOld(Unimplemented):
     """The control plane is of an earlier release, which does not have the call."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason=LocalReason.SERVER_TOO_OLD)
+
 
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     """Return the error of a failed call: the one that the server raised, or one for gRPC's own."""
@@ -65,8 +68,7 @@ def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     if code == ServerTooOld.code:
         return ServerTooOld(
             "The control plane does not have this call: it is of an earlier release than this client. Upgrade it, or "
-            "use a client of its release.",
-            reason=LocalReason.SERVER_TOO_OLD,
+            "use a client of its release."
         )
     if code == Unavailable.code:
         return Unavailable(f"The control plane cannot be reached: {message}", reason=LocalReason.SERVER_UNREACHABLE)

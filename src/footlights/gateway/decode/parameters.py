@@ -119,8 +119,8 @@ def _is_there(message: Message, key: str, parts: list[str], values: list[str], p
     return bool(asked == there)
 
 
-def _refused(key: str, problem: str, reason: str = "INVALID_PARAMETER") -> GatewayError:
-    return GatewayError(INVALID_ARGUMENT, f"{key} {problem}", field=key, reason=reason)
+def _refused(key: str, problem: str, reason: str = "") -> GatewayError:
+    return GatewayError(INVALID_ARGUMENT, f"{key} {problem}", field=key, reason=reason or "INVALID_PARAMETER")
 
 
 def _proto_path(descriptor: Descriptor, parts: Sequence[str]) -> str:
