@@ -151,7 +151,7 @@ class Sessions:
                     raise NotFound(
                         f"Session {session_id} is not kept any more.",
                         reason=Reason.SESSION_NOT_FOUND,
-                        metadata={"session_id": session_id},
+                        metadata={"field": "session_id", "session_id": session_id},
                     )
                 if frame.change != pb.FollowSessionsResponse.SET or frame.session == last:
                     continue
