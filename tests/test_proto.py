@@ -247,8 +247,8 @@ NAMED_OTHERWISE = {
     "footlights.v1.ExplainPlacementResponse.eta": "deprecated: estimated_wait_duration",
     "footlights.v1.DrainNodeRequest.deadline": "deprecated: drain_timeout",
     "footlights.v1.CreateTokenRequest.ttl": "the common word for a lifetime",
-    "footlights.v1.FindRivalRequest.patience": "between replicas only",
-    "footlights.v1.LaunchReport.Step.age": "how long ago, the opposite of a time",
+    "footlights.replica.v1.FindRivalRequest.patience": "between replicas only",
+    "footlights.agent.v1.LaunchReport.Step.age": "how long ago, the opposite of a time",
 }
 """Times and durations whose names do not end as such, with the reason."""
 

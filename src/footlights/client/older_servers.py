@@ -73,7 +73,7 @@ async def follow(
         raise OutOfRange(
             "The server is older than the one that the cursor is of. List again.",
             reason=Reason.CURSOR_GONE,
-            metadata={"revision": "0"},
+            metadata={"revision": ""},
         )
     revision = int(request.cursor.removeprefix(_REVISION) or 0)
     if request.session_id:

@@ -180,7 +180,7 @@ class _Checked:
         if path in self._members:
             return path, None
         for name, member in self._members.items():
-            if member.kind is Kind.MAP and path.startswith(f"{name}."):
+            if member.kind is Kind.MAP and path.startswith(f"{name}.") and not path.endswith("."):
                 key = path[len(name) + 1 :]
                 return name, _unescaped(key[1:-1]) if key[0] in "\"'" else key
         raise _Problem(_at(token), f"unknown member {path!r}; choose from {_choice(self._members)}.")

@@ -22,7 +22,8 @@ def moment(message: Timestamp) -> datetime:
 
 def unix_seconds(message: Timestamp) -> float:
     """Return a timestamp as seconds since 1970."""
-    return message.seconds + message.nanos / 1e9
+    # Whole numbers are divided to the nearest float there is; a sum of floats is rounded twice.
+    return (message.seconds * 1_000_000_000 + message.nanos) / 1_000_000_000
 
 
 def duration(seconds: float) -> Duration:
@@ -34,4 +35,5 @@ def duration(seconds: float) -> Duration:
 
 def seconds(message: Duration) -> float:
     """Return a duration in seconds."""
-    return message.seconds + message.nanos / 1e9
+    # Whole numbers are divided to the nearest float there is; a sum of floats is rounded twice.
+    return (message.seconds * 1_000_000_000 + message.nanos) / 1_000_000_000

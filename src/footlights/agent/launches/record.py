@@ -90,7 +90,7 @@ class Record:
         )
         if entry.ending is not None:
             state, reason, message = entry.ending
-            record.ending = LaunchEnding(known(LaunchState, state) or LaunchState.EXITED, reason, message)
+            record.ending = LaunchEnding(LaunchState[state], reason, message)
         if entry.final is not None:
             # A final state of a later release is as final as any: the report keeps its number.
             name = enums.name_of(LaunchReport.State, entry.final.state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from footlights.filters import Kind, Member
+from footlights.protocol import enums
 from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
@@ -28,10 +29,8 @@ def values(row: NodeRow, message: node_pb2.Node) -> dict[str, Any]:
     state = message.state
     return {
         "node": row.node,
-        "state": node_pb2.Node.State.Name(state) if state in node_pb2.Node.State.values() else "",
-        "condition": node_pb2.Node.Condition.Name(
-            node_pb2.Node.CONNECTED if row.reachable else node_pb2.Node.DISCONNECTED
-        ),
+        "state": enums.field_name(message, "state"),
+        "condition": enums.field_name(message, "condition"),
         "cordoned": row.cordoned or state == node_pb2.Node.CORDONED,
         "scheduling.cordoned": row.cordoned or state == node_pb2.Node.CORDONED,
         "scheduling.draining": row.draining,

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 BATCH = 500
 OVERLAP = 5000
-"""How many revisions earlier a follower starts that comes from elsewhere."""
+"""How many revisions earlier a follower starts that comes from elsewhere: it is told what it has not seen of these."""
+
+_RETOLD = 1000
+"""The same where it is not known what it has seen: it is told all of these again."""
 
 _DRAWN_S = 4.0
 """Longer than Postgres lets one of our transactions stand still."""
@@ -61,7 +64,7 @@ class Position(NamedTuple):
     @classmethod
     def after(cls, tx: Transaction, revision: int) -> Position:
         """Return the position of one who knows a revision only: it may be told again what it has heard."""
-        return cls(revision, max(0, revision - OVERLAP) if tx.engine.shared else revision)
+        return cls(revision, max(0, revision - _RETOLD) if tx.engine.shared else revision)
 
 
 class SessionEnd(NamedTuple):
