@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 
-from footlights.client.errors import ServerTooOld
-from footlights.errors import OutOfRange, Reason
+from footlights.client.errors import ServerTooOld, from_rpc
+from footlights.errors import LocalReason, OutOfRange, Reason
 from footlights.v1 import application_pb2
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.application_pb2_grpc import ApplicationServiceStub
@@ -97,7 +97,7 @@ async def _is_older(channel: grpc.aio.Channel, **how: Any) -> bool:
     try:
         await ApplicationServiceStub(channel).GetRelease(application_pb2.GetReleaseRequest(), **how)
     except grpc.aio.AioRpcError as problem:
-        return problem.code() is grpc.StatusCode.UNIMPLEMENTED
+        return isinstance(from_rpc(problem), ServerTooOld)
     return False
 
 
@@ -105,5 +105,6 @@ def _too_old(members: str) -> ServerTooOld:
     return ServerTooOld(
         f"The control plane is of an earlier release than this client and would ignore {members}. The call was not "
         "made. Upgrade it, or leave them out.",
+        reason=LocalReason.SERVER_TOO_OLD,
         metadata={"members": members},
     )
