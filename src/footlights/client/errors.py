@@ -12,6 +12,8 @@ from footlights.protocol import enums
 from footlights.status import from_status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import grpc
 
     from footlights.v1 import session_pb2
@@ -47,8 +49,8 @@ class SessionOver(FailedPrecondition):
 class ServerTooOld(Unimplemented):
     """The control plane is of an earlier release, which does not have the call."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, reason=LocalReason.SERVER_TOO_OLD)
+    def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, reason=LocalReason.SERVER_TOO_OLD, metadata=metadata)
 
 
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:

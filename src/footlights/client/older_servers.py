@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import grpc
 
 from footlights.client.errors import ServerTooOld, from_rpc
-from footlights.errors import LocalReason, OutOfRange, Reason
+from footlights.errors import OutOfRange, Reason
 from footlights.v1 import application_pb2
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.application_pb2_grpc import ApplicationServiceStub
@@ -105,6 +105,5 @@ def _too_old(members: str) -> ServerTooOld:
     return ServerTooOld(
         f"The control plane is of an earlier release than this client and would ignore {members}. The call was not "
         "made. Upgrade it, or leave them out.",
-        reason=LocalReason.SERVER_TOO_OLD,
         metadata={"members": members},
     )
