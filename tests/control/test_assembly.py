@@ -52,8 +52,8 @@ async def test_a_process_serves_the_services_of_its_roles(
 
 
 @pytest.mark.parametrize(
-    ("rpc", "role"), [("StreamingService/GetSession", "api"), ("StreamingService/WatchSessions", "api"),
-                      ("AgentService/Link", "hub")]
+    ("rpc", "role"), [("v1.StreamingService/GetSession", "api"), ("v1.StreamingService/WatchSessions", "api"),
+                      ("agent.v1.AgentService/Link", "hub")]
 )  # fmt: skip
 async def test_an_rpc_of_another_role_is_refused_with_its_name(
     tmp_path: Path, migrated: Path, rpc: str, role: str
@@ -66,7 +66,7 @@ async def test_an_rpc_of_another_role_is_refused_with_its_name(
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call: Any = channel.stream_stream(f"/footlights.v1.{rpc}")()
+            call: Any = channel.stream_stream(f"/footlights.{rpc}")()
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call.read()
         await server.stop(None)
