@@ -63,7 +63,7 @@ class Grants:
         if now >= grant.expire_time:
             raise Unauthenticated(
                 f"The grant expired at {grant.expire_time.isoformat(timespec='seconds')}: "
-                "request a new one with POST /stream/{session_id}:connect.",
+                "request a new one with POST /v1/sessions/{session_id}:connect.",
                 reason=Reason.GRANT_EXPIRED,
                 metadata={"session_id": grant.session_id, "expire_time": grant.expire_time.isoformat()},
             )
@@ -100,7 +100,7 @@ def _encode(data: bytes) -> str:
 
 def _invalid() -> Unauthenticated:
     return Unauthenticated(
-        "The grant is invalid for this control plane: request one with POST /stream/{session_id}:connect. "
+        "The grant is invalid for this control plane: request one with POST /v1/sessions/{session_id}:connect. "
         "API tokens do not open a session's stream.",
         reason=Reason.GRANT_INVALID,
     )

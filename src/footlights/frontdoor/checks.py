@@ -44,7 +44,7 @@ class ViewerChecks:
         if not text:
             raise FrontDoorError(
                 Unauthenticated(
-                    "The request has no grant: ask for one with POST /stream/{session_id}:connect and send it as "
+                    "The request has no grant: ask for one with POST /v1/sessions/{session_id}:connect and send it as "
                     "Authorization: Bearer, as ?access_token= or as the subprotocol Authorization-Bearer.<grant>.",
                     reason=Reason.GRANT_MISSING,
                 )
@@ -56,7 +56,7 @@ class ViewerChecks:
         if grant.session_id != session_id:
             raise FrontDoorError(
                 PermissionDenied(
-                    "The grant is for another session: ask for one with POST /stream/{session_id}:connect of this one.",
+                    "The grant is for another session: ask with POST /v1/sessions/{session_id}:connect.",
                     reason=Reason.GRANT_FOR_ANOTHER_SESSION,
                     metadata={"session_id": session_id},
                 )

@@ -120,7 +120,7 @@ WRONG = [
     Wrong("GetSession", session_pb2.GetSessionRequest(session_id=UNKNOWN), "GET", f"/stream/{UNKNOWN}", 5, 404,
           "session_id", f"no session '{UNKNOWN}'", "SESSION_NOT_FOUND"),
     Wrong("GetSession", session_pb2.GetSessionRequest(session_id="x' OR 1"), "GET", "/stream/x'%20OR%201", 5, 404,
-          "session_id", "List yours with GET /stream", "SESSION_NOT_FOUND"),
+          "session_id", "List yours with GET /v1/sessions", "SESSION_NOT_FOUND"),
     Wrong("TerminateSession", session_pb2.TerminateSessionRequest(session_id=UNKNOWN), "DELETE", f"/stream/{UNKNOWN}",
           5, 404, "session_id", "no session", "SESSION_NOT_FOUND"),
     Wrong("TerminateSession", session_pb2.TerminateSessionRequest(), "DELETE", "/stream", 3, 400, "session_id",

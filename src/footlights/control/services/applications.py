@@ -301,7 +301,7 @@ def _application(tx: Transaction, name: str, *, lock: bool = False) -> applicati
     row = rows.get(tx, name, lock=lock)
     if row is None:
         raise errors.NotFound(
-            f"application: there is no application {name!r}. List them with GET /applications.",
+            f"application: there is no application {name!r}. List them with GET /v1/applications.",
             reason=errors.Reason.APPLICATION_NOT_FOUND,
             metadata={"field": "application", "application": name},
         )
@@ -313,7 +313,7 @@ def _version(tx: Transaction, application: str, name: str) -> application_pb2.Ve
     if row is None:
         raise errors.NotFound(
             f"version: {application!r} has no version {name!r}. "
-            f"List them with GET /applications/{application}/versions.",
+            f"List them with GET /v1/applications/{application}/versions.",
             reason=errors.Reason.VERSION_NOT_FOUND,
             metadata={"field": "version", "application": application, "version": name},
         )

@@ -28,7 +28,7 @@ def checked(row: SessionRow | None, caller: Caller, session_id: str) -> SessionR
     """Return the session that was found under an id; raise as ``find`` does."""
     if row is None or not (caller.may("sessions.all") or row.username == caller.subject):
         raise errors.NotFound(
-            f"session_id: there is no session {session_id!r}, or it is not yours. List yours with GET /stream.",
+            f"session_id: there is no session {session_id!r}, or it is not yours. List yours with GET /v1/sessions.",
             reason=errors.Reason.SESSION_NOT_FOUND,
             metadata={"field": "session_id", "session_id": session_id},
         )
