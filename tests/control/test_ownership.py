@@ -34,6 +34,7 @@ EXCEPTIONS = {
     "listeners.py: self._server.should_exit": "how uvicorn is told to stop",
     "services/masks.py: current.*": "a protobuf message of any type, handed in to be changed",
     "services/sessions/explain.py: answer.queue_position": "a protobuf message, made by the function that is called",
+    "dispatch/assignments.py: self.message.recipe_digest": "a protobuf message, its own",
     "dispatch/link.py: launch.message.desired": "a protobuf message, made for this link alone",
     "dispatch/log_streams.py: self._parts[].truncated": "a protobuf message, kept for one reader",
 }

@@ -109,7 +109,7 @@ async def test_a_row_that_cannot_be_decoded_is_left_out_of_reads_of_many(store: 
 async def test_a_page_whose_last_row_cannot_be_decoded_is_not_the_last_page(store: Store) -> None:
     """Leaving one out must not end the list early."""
     ids = [(await store.write(lambda tx, n=n: create(tx, now=NOW + n * S))).session_id for n in range(6)]  # type: ignore[misc]
-    await store.write(lambda tx: damage(tx, "session", "labels", "session_id", ids[2]))
+    await store.write(lambda tx: damage(tx, "session", "arguments", "session_id", ids[2]))
 
     page = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=2))
     token, found = page.following, [row.session_id for row in page.items]

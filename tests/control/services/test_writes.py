@@ -604,7 +604,7 @@ async def _races(planes: tuple[Control, ...]) -> None:
     await first.apply(version("1.0.0"), version("2.0.0"), version("3.0.0"), releases={"old": "1.0.0"})
     agent = await first.agent("node-a")
     made = await first.create()
-    for _ in range(5):
+    for number in range(5):
         profile = await first.call("ProfileService.GetProfile", profile_pb2.GetProfileRequest(profile="small"))
         node = await first.call("NodeService.GetNode", node_pb2.GetNodeRequest(node="node-a"))
         session = await first.get(made.session_id)
@@ -612,7 +612,10 @@ async def _races(planes: tuple[Control, ...]) -> None:
         asked: list[tuple[str, list[Message]]] = [
             (
                 "ProfileService.UpdateProfile",
-                [profile_pb2.UpdateProfileRequest(profile=_profile(f"{n}."), etag=profile.etag) for n in range(4)],
+                [
+                    profile_pb2.UpdateProfileRequest(profile=_profile(f"{number}.{n}."), etag=profile.etag)
+                    for n in range(4)
+                ],
             ),
             (
                 "NodeService.CordonNode",
