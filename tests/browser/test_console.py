@@ -35,10 +35,10 @@ async def test_a_session_in_the_console(viewer: Stack, page: Page) -> None:
     # The stage moves by itself: it is paused first, so that what changes is the drag's doing, then the typing's.
     await page.locator(VIDEO).click()
     await page.keyboard.press("Space")
-    still = await until(lambda: _still(page), what="the paused stage stands still")
+    still = await until(lambda: _still(page), what="the paused stage stands still", timeout_s=60)
     await _drag(page)
     await until(lambda: _differs(page, still, 3), what="the picture changes after a drag")
-    turned = await until(lambda: _still(page), what="the picture stands still again")
+    turned = await until(lambda: _still(page), what="the picture stands still again", timeout_s=60)
     await page.keyboard.type("hello footlights")
     await until(lambda: _differs(page, turned, 0.3), what="what is typed shows in the picture")
 
