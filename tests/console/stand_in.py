@@ -170,10 +170,13 @@ class StandIn(State):
         )
 
     async def watch(self, request: Request, caller: Json) -> Response:
-        after = int(request.query_params.get("cursor") or 0)
+        kind, _, revision = request.query_params.get("cursor", "").partition(":")
+        if kind and int(kind) != self._cursors:
+            raise Refusal(400, 3, "It cannot be continued there. Start over.", self._refusal, field="cursor")
+        kind, after = str(self._cursors), int(revision or 0)
 
         def frame(change: str, session: Json | None, cursor: int) -> str:
-            return json.dumps({"result": {"change": change, "session": session, "cursor": str(cursor)}}) + "\n"
+            return json.dumps({"result": {"change": change, "session": session, "cursor": f"{kind}:{cursor}"}}) + "\n"
 
         async def lines() -> AsyncIterator[str]:
             seen, cut, synced = after, self._cut, False
