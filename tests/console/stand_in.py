@@ -263,9 +263,9 @@ class StandIn(State):
             message = "" if fits else "no device fits"
             nodes.append({"node": node["node"], "reason": reason, "message": message, "devices": devices})
         answer: Json = {"fits": not huge, "node": "" if huge else nodes[0]["node"], "device": "", "nodes": nodes}
-        return JSONResponse(
-            answer | ({"queue_position": 3, "estimated_wait_duration": "252s"} if huge else {"queue_position": 0})
-        )
+        why = {"reason": "MEMORY", "device_count": 2000, "message": "2000 devices: too little memory"}
+        waits = {"queue_position": 3, "estimated_wait_duration": "252s", "node_count": 1000, "wait_reasons": [why]}
+        return JSONResponse(answer | (waits if huge else {"queue_position": 0}))
 
     async def connect(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)

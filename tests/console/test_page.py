@@ -282,6 +282,7 @@ def test_form_forecasts_the_placing(opened: Page, server: Server) -> None:
 
     opened.get_by_test_id("start-application").select_option("huge")
     expect(forecast).to_contain_text("It will wait, number 3 in the queue, about 4 min 12 s")
+    expect(forecast).to_contain_text("1000 nodes checked (3 shown): 2000 devices: too little memory")
     expect(forecast).to_contain_text("48 GiB, needs 80 GiB")
 
 
