@@ -151,6 +151,8 @@ def test_a_release_is_shown_with_its_history(run: Run, standin: Standin) -> None
         (("nodes", "uncordon", "gpu-1"), "UncordonNode"),
         (("nodes", "drain", "gpu-1", "--wait"), "DrainNode"),
         (("nodes", "forget", "gpu-1"), "ForgetNode"),
+        (("tokens", "create", "--role", "service", "--subject", "portal"), "CreateToken"),
+        (("tokens", "revoke", "id1"), "RevokeToken"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

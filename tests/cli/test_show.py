@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -168,11 +170,17 @@ def test_a_device_that_is_left_alone_says_so_and_why() -> None:
     device = node_pb2.Device()
     device.CopyFrom(node().devices[0])
     device.quarantine = "GPU_LOST: ended sessions, 1 times; returns in 40 s if it stays well"
+    before = "\n".join(show.node_details(node(devices=[device])))
+    device.quarantine_status.reason = "GPU_LOST"
+    device.quarantine_status.message = "ended sessions, 1 times; it returns if it stays well."
+    device.quarantine_status.until_time.CopyFrom(at(-40))
     device.events.add(time=at(0), reason="GPU_LOST", message="The device is lost.")
 
     shown = "\n".join(show.node_details(node(devices=[device])))
 
-    assert "QUARANTINED GPU_LOST: ended sessions, 1 times; returns in 40 s if it stays well" in shown
+    told = "QUARANTINED until 2026-01-02T00:00:40Z: GPU_LOST: ended sessions, 1 times; it returns if it stays well."
+    assert told in shown
+    assert "QUARANTINED GPU_LOST: ended sessions, 1 times; returns in 40 s if it stays well" in before
     assert shown.splitlines()[-2].split() == ["TIME", "DEVICE", "EVENT", "WHAT"]
     assert shown.splitlines()[-1].split(maxsplit=3)[1:] == ["GPU-1", "GPU_LOST", "The device is lost."]
 
@@ -193,6 +201,32 @@ def test_an_explanation() -> None:
         gpu-1  NVIDIA L40  MEMORY   11<16 GiB
         """)[:5]
     )
+
+
+def test_why_and_how_long_something_waits() -> None:
+    """In the words for people; of a server of the release before, in the texts that it has."""
+    why = S.WaitReason(reason="NO_SLOT", device_count=2, message="2 devices: all slots are leased")
+    old: dict[str, Any] = {"reasons": ["NO_SLOT: 2 devices"], "eta": Duration(seconds=40)}
+    new = {**old, "wait_reasons": [why], "estimated_wait_duration": Duration(seconds=50)}
+    queues = [S.Queue(position=3, **old), S.Queue(position=3, **new), S.Queue(wait_reasons=[why]), S.Queue()]
+    answers = [session_pb2.ExplainPlacementResponse(queue_position=3, node_count=9, **each) for each in (old, new)]
+    for answer in answers:
+        answer.nodes.add(node="gpu-1", reason="NO_DEVICE")
+
+    assert [show.waiting(session(S.PENDING, queue=queue)) for queue in queues] == [
+        "number 3 in the queue, about 40s: NO_SLOT: 2 devices",
+        "number 3 in the queue, about 50s: NO_SLOT: 2 devices: all slots are leased",
+        "NO_SLOT: 2 devices: all slots are leased",
+        "",
+    ]
+    assert [show.verdicts(answer)[0] for answer in answers] == [
+        "It would wait as number 3, about 40s.",
+        "It would wait as number 3, about 50s.",
+    ]
+    assert [show.verdicts(answer)[-1].partition("All nodes: ")[2] for answer in answers] == [
+        "NO_SLOT: 2 devices.",
+        "NO_SLOT: 2 devices: all slots are leased.",
+    ]
 
 
 def test_an_explanation_that_shows_only_some_nodes_says_so() -> None:

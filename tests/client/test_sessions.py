@@ -124,8 +124,50 @@ async def test_following_one_session_ends_with_it(standin: Standin, client: Clie
     assert len(standin.requests("FollowSessions")) == 2
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [Request(cursor="of a list"), Request(state=[S.READY]), Request(filter="priority > 3")],
+    ids=["cursor", "state", "filter"],
+)
+async def test_following_a_session_that_is_over_ends_without_telling_of_it(
+    standin: Standin, client: Client, request_: Request
+) -> None:
+    """Its end was before the cursor, or does not match: the server says so by ending the stream."""
+    request_.session_id = "s1"
+    synced = Frame(change=Frame.SYNCED, cursor="c3")
+    standin.on("FollowSessions", turns(lost(frame(session(S.READY, 1), "c2")), lambda: iter([synced])))
+
+    async with asyncio.timeout(10):
+        seen = [each.change async for each in client.sessions.follow(request_)]
+
+    assert seen == [Frame.SET, Frame.SYNCED]
+    assert len(standin.requests("FollowSessions")) == 2
+
+
+async def test_streams_that_the_server_ends_at_once_are_not_opened_in_a_row(standin: Standin, client: Client) -> None:
+    """Each is opened after a longer pause than the one before, whatever they say."""
+    standin.on("FollowSessions", frames(Frame(change=Frame.SYNCED, cursor="c1")))
+    clock = asyncio.get_running_loop().time
+    began = clock()
+
+    async with asyncio.timeout(10), aclosing(client.sessions.follow()) as stream:
+        told = [(await anext(stream), clock() - began)[1] for _ in range(4)]
+
+    assert told[3] >= 0.2 + 0.4 + 0.8
+
+
+async def test_a_watch_that_the_server_ends_too_early_is_an_error(standin: Standin, client: Client) -> None:
+    """Those who wait for a state are told that it will not be seen."""
+    standin.on("FollowSessions", frames(session(S.STARTING, 1)))
+
+    with pytest.raises(Unavailable) as caught:
+        await client.sessions.wait_ready("s1", timeout_s=5)
+
+    assert "STARTING" in caught.value.message
+
+
 async def test_a_watch_survives_a_lost_connection(standin: Standin, client: Client) -> None:
-    """It goes on from the last cursor, drops what was there already, and follows on after a clean end too."""
+    """It goes on from the last cursor, and drops what was there already."""
     rounds = itertools.count()
 
     def answer(_: Any) -> Iterator[Frame]:
@@ -136,7 +178,7 @@ async def test_a_watch_survives_a_lost_connection(standin: Standin, client: Clie
             raise Unavailable("restarting")
         if turn == 1:
             yield frame(session(S.STARTING, 5), "c5")
-            return
+            raise Unavailable("restarting again")
         yield frame(session(S.READY, 6), "c6")
         yield frame(session(S.TERMINATED, 7), "c7")
 

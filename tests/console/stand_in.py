@@ -170,10 +170,13 @@ class StandIn(State):
         )
 
     async def watch(self, request: Request, caller: Json) -> Response:
-        after = int(request.query_params.get("cursor") or 0)
+        kind, _, revision = request.query_params.get("cursor", "").partition(":")
+        if kind and int(kind) != self._cursors:
+            raise Refusal(400, 3, "It cannot be continued there. Start over.", self._refusal, field="cursor")
+        kind, after = str(self._cursors), int(revision or 0)
 
         def frame(change: str, session: Json | None, cursor: int) -> str:
-            return json.dumps({"result": {"change": change, "session": session, "cursor": str(cursor)}}) + "\n"
+            return json.dumps({"result": {"change": change, "session": session, "cursor": f"{kind}:{cursor}"}}) + "\n"
 
         async def lines() -> AsyncIterator[str]:
             seen, cut, synced = after, self._cut, False
@@ -260,9 +263,9 @@ class StandIn(State):
             message = "" if fits else "no device fits"
             nodes.append({"node": node["node"], "reason": reason, "message": message, "devices": devices})
         answer: Json = {"fits": not huge, "node": "" if huge else nodes[0]["node"], "device": "", "nodes": nodes}
-        return JSONResponse(
-            answer | ({"queue_position": 3, "estimated_wait_duration": "252s"} if huge else {"queue_position": 0})
-        )
+        why = {"reason": "MEMORY", "device_count": 2000, "message": "2000 devices: too little memory"}
+        waits = {"queue_position": 3, "estimated_wait_duration": "252s", "node_count": 1000, "wait_reasons": [why]}
+        return JSONResponse(answer | (waits if huge else {"queue_position": 0}))
 
     async def connect(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)

@@ -37,6 +37,7 @@ class State:
         self._ids = itertools.count(1)
         self._changed = asyncio.Event()
         self._cut = asyncio.Event()
+        self._cursors, self._refusal = 1, ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._nodes = fleet(self.nodes_count)
         self.brake: Json | None = None
@@ -46,6 +47,10 @@ class State:
         token_id = f"flt{len(self.tokens) + 1:05d}"
         times = {"created_time": stamp(), "expire_time": None, "revoked_time": None}
         return {"token_id": token_id, "role": role, "subject": subject, "description": description} | times
+
+    def refuse_cursors(self, reason: str) -> None:
+        """Accept no cursor that was given out until now."""
+        self._cursors, self._refusal = self._cursors + 1, reason
 
     def cut(self) -> None:
         """End every watch, as a proxy does that closes what is idle."""

@@ -151,6 +151,22 @@ def test_watch_is_taken_up_again(opened: Page, server: Server) -> None:
     assert len(watches) == 2
 
 
+@pytest.mark.parametrize("reason", ["CURSOR_GONE", "INVALID_CURSOR"])
+def test_watch_starts_over_where_its_cursor_is_refused(opened: Page, server: Server, reason: str) -> None:
+    """
+    What happened meanwhile is seen, whether the server has forgotten it or does not understand the cursor any more.
+    """
+    session = server.do(lambda: server.stand_in.add("usd-viewer", username="linus"))
+    row = opened.locator(f"[data-session='{session['session_id']}']")
+    expect(row).to_be_visible()
+
+    server.do(lambda: server.stand_in.refuse_cursors(reason))
+    server.do(server.stand_in.cut)
+    server.do(lambda: server.stand_in.change(session, state="READY"))
+
+    expect(row.get_by_test_id("session-state")).to_have_attribute("data-state", "READY")
+
+
 def test_filters_narrow_the_list_and_stay_in_the_address(opened: Page, server: Server) -> None:
     """
     Filters by state, application and user can be combined, and the address holds them.
@@ -266,6 +282,7 @@ def test_form_forecasts_the_placing(opened: Page, server: Server) -> None:
 
     opened.get_by_test_id("start-application").select_option("huge")
     expect(forecast).to_contain_text("It will wait, number 3 in the queue, about 4 min 12 s")
+    expect(forecast).to_contain_text("1000 nodes checked (3 shown): 2000 devices: too little memory")
     expect(forecast).to_contain_text("48 GiB, needs 80 GiB")
 
 

@@ -122,11 +122,10 @@ def steps(session: session_pb2.Session) -> list[str]:
 
 def waiting(session: session_pb2.Session) -> str:
     """Return a pending session's position in the queue, and why it waits; empty for other sessions."""
-    if not session.HasField("queue") or not session.queue.position:
-        return "; ".join(session.queue.reasons)
-    eta = f", about {show_duration(session.queue.eta.seconds)}" if session.queue.HasField("eta") else ""
-    why = f": {'; '.join(session.queue.reasons)}" if session.queue.reasons else ""
-    return f"number {session.queue.position} in the queue{eta}{why}"
+    why = _reasons(session.queue)
+    if not session.queue.position:
+        return why
+    return f"number {session.queue.position} in the queue{_estimate(session.queue)}" + (f": {why}" if why else "")
 
 
 def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
@@ -134,9 +133,8 @@ def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
     if answer.fits:
         first = f"It would be placed now, on {answer.node}, device {answer.device}."
     else:
-        eta = f", about {show_duration(answer.eta.seconds)}" if answer.HasField("eta") else ""
         place = f" as number {answer.queue_position}" if answer.queue_position else ""
-        first = f"It would wait{place}{eta}."
+        first = f"It would wait{place}{_estimate(answer)}."
     rows = []
     for node in answer.nodes:
         rows.append((node.node, "", node.reason, node.message))
@@ -147,7 +145,7 @@ def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
         return [first, "There are no nodes."]
     lines = [first, "", *table(("NODE", "DEVICE", "VERDICT", "WHY"), rows)]
     if answer.node_count > len(answer.nodes):
-        shown, everything = len(answer.nodes), "; ".join(answer.reasons)
+        shown, everything = len(answer.nodes), _reasons(answer)
         lines += ["", f"{shown} of {answer.node_count} nodes are shown, some of each kind. All nodes: {everything}."]
     return lines
 
@@ -220,8 +218,15 @@ def node_details(node: node_pb2.Node) -> list[str]:
 def _why(device: node_pb2.Device) -> str:
     """Return why a device is unhealthy, or excluded from placement."""
     reasons = [f"{why.reason} {why.message}" for why in device.health_reasons]
-    quarantine = f"QUARANTINED {device.quarantine}" if device.quarantine else ""
-    return "; ".join(text for text in (*reasons, quarantine, device.note) if text)
+    return "; ".join(text for text in (*reasons, _quarantine(device), device.note) if text)
+
+
+def _quarantine(device: node_pb2.Device) -> str:
+    """Return that a device is in quarantine, why and until when; ``quarantine`` is all that an older server has."""
+    if not device.HasField("quarantine_status"):
+        return f"QUARANTINED {device.quarantine}" if device.quarantine else ""
+    status = device.quarantine_status
+    return f"QUARANTINED until {moment(status.until_time)}: {status.reason}: {status.message}"
 
 
 def version_rows(versions: Sequence[application_pb2.Version], now_s: float) -> list[str]:
@@ -284,6 +289,19 @@ def _unix_seconds(timestamp: Timestamp) -> float:
 
 def _length(session: Any, field: str) -> str:
     return show_duration(getattr(session, field).seconds) if session.HasField(field) else ""
+
+
+def _reasons(waits: session_pb2.Session.Queue | session_pb2.ExplainPlacementResponse) -> str:
+    """Return why something waits; ``reasons`` is all that a server of the release before has."""
+    return "; ".join([f"{why.reason}: {why.message}" for why in waits.wait_reasons] or waits.reasons)
+
+
+def _estimate(waits: session_pb2.Session.Queue | session_pb2.ExplainPlacementResponse) -> str:
+    """Return for about how long it waits, after a comma; ``eta`` is all that a server of the release before has."""
+    for name in ("estimated_wait_duration", "eta"):
+        if waits.HasField(name):
+            return f", about {_length(waits, name)}"
+    return ""
 
 
 def _scheduling(wanted: node_pb2.Node.Scheduling) -> str:

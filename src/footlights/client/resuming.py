@@ -27,23 +27,24 @@ async def resumed(
     """Yield the frames of consecutive streams.
 
     The first one must be answered; later ones are retried for ``_GIVE_UP_S`` seconds before ``Unavailable`` is raised.
-    A stream of one session ends after the session has ended.
+    A stream of one session that the server itself ends is at its end: the session has ended, or is not there any more.
     """
     wanted = pb.FollowSessionsRequest()
     wanted.CopyFrom(request)
-    answered = ended = removed = False
+    answered = ended = False
     lost_since: float | None = None
     pause_s = _FIRST_PAUSE_S
     while True:
+        began = time.monotonic()
         try:
             async with aclosing(begin(wanted)) as frames:
                 async for frame in frames:
-                    answered, lost_since, pause_s = True, None, _FIRST_PAUSE_S
+                    answered, lost_since = True, None
                     wanted.cursor = frame.cursor
                     if wanted.session_id and frame.HasField("session"):
-                        ended, removed = has_ended(frame.session), frame.change == pb.FollowSessionsResponse.REMOVED
+                        ended = has_ended(frame.session)
                     yield frame
-            if ended or removed:
+            if wanted.session_id:
                 return
         except Unavailable:
             if ended:
@@ -57,5 +58,7 @@ async def resumed(
             start_over()
             wanted.cursor = ""
             continue
+        if time.monotonic() - began > _LONGEST_PAUSE_S:
+            pause_s = _FIRST_PAUSE_S
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -1,15 +1,15 @@
 """Which calls are retried, and how: gRPC's service config, made from the contract.
 
-A call is retried if its RPC has no side effects, is idempotent, or takes a ``request_id``, which the client always
-fills. gRPC does it: on UNAVAILABLE, after a growing pause, or after the one that the server asks for
-(``grpc-retry-pushback-ms``).
+A call is retried if its RPC has no side effects, is idempotent, or takes a ``request_id`` that servers of the release
+before understand, too; the client always fills it. gRPC does it: on UNAVAILABLE, after a growing pause, or after the
+one that the server asks for (``grpc-retry-pushback-ms``).
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _RequestT = TypeVar("_RequestT", bound="Message")
+_UNRECOGNISED_BEFORE: Final = frozenset({"CreateToken", "CreateVersion", "ExtendSession"})
+"""A server of the release before ignores their ``request_id`` and would do them twice. The next one removes this."""
 
 
 def repeatable(method: MethodDescriptor) -> bool:
     """Return whether a call of ``method`` that this client makes may arrive twice."""
     level = method.GetOptions().idempotency_level
-    return level != MethodOptions.IDEMPOTENCY_UNKNOWN or "request_id" in method.input_type.fields_by_name
+    if level != MethodOptions.IDEMPOTENCY_UNKNOWN:
+        return True
+    return "request_id" in method.input_type.fields_by_name and method.name not in _UNRECOGNISED_BEFORE
 
 
 def with_request_id(request: _RequestT) -> _RequestT:

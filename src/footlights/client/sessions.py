@@ -11,7 +11,7 @@ from footlights.client.errors import DeadlineExceeded, SessionOver
 from footlights.client.pages import Items, items
 from footlights.client.resuming import resumed
 from footlights.client.session_states import has_ended, is_over, is_ready
-from footlights.errors import LocalReason, NotFound, Reason
+from footlights.errors import LocalReason, NotFound, Reason, Unavailable
 from footlights.protocol import enums, times
 from footlights.v1 import session_pb2 as pb
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
@@ -207,4 +207,4 @@ class Sessions:
                 reason=LocalReason.WAIT_TIMEOUT,
                 metadata={"session_id": session_id, "state": last},
             ) from None
-        raise AssertionError("a watch ends only when the session has ended, and then every wait is done")
+        raise Unavailable(f"The server ended the watch of session {session_id}, which was {last}. Try again.")

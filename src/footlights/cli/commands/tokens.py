@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, command, confirm, group, whole
+from footlights.cli.calls import Cli, DryRun, command, confirm, group, whole
 from footlights.cli.durations import duration
 from footlights.cli.exits import exiting
 from footlights.cli.output import Output, details, emit
@@ -43,6 +43,7 @@ async def create(
             "--ttl", parser=duration, metavar="DURATION", help="Time until it expires; it never expires by default."
         ),
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Create a token. Its secret is printed once and stored nowhere."""
     from footlights.protocol import enums, times
@@ -54,15 +55,16 @@ async def create(
     if ttl is not None:
         request.ttl.CopyFrom(times.duration(ttl))
     async with cli.client() as client:
-        answer = await client.tokens.create(request)
-    if cli.output is Output.TABLE:
+        answer = await client.tokens.create(request, validate_only=dry_run)
+    if cli.output is Output.TABLE and not dry_run:
         token = answer.token
         validity = f"until {show.moment(token.expire_time)}" if token.HasField("expire_time") else "until revoked"
         typer.echo(
             f"Token {token.token_id} for {token.subject}, role {role}, valid {validity}. Store it now:", err=True
         )
     # The secret alone on stdout: TOKEN=$(footlights tokens create …).
-    emit(cli.output, answer, [answer.token.token_id], [answer.secret])
+    line = f"a token for {request.subject} is created" if dry_run else answer.secret
+    emit(cli.output, answer, [answer.token.token_id], [line], dry_run=dry_run)
 
 
 @command(app, "list")
@@ -80,12 +82,13 @@ async def revoke(
         str, typer.Argument(metavar="TOKEN_ID", help="The token's id: the part between the underscores.")
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Revoke a token: it is refused from now on."""
-    confirm(f"Revoke token {token_id}?", yes=yes)
+    confirm(f"Revoke token {token_id}?", yes=yes or dry_run)
     async with cli.client() as client:
-        answer = await client.tokens.revoke(token_id)
-    emit(cli.output, answer, [answer.token_id], [f"{answer.token_id} is revoked"])
+        answer = await client.tokens.revoke(token_id, validate_only=dry_run)
+    emit(cli.output, answer, [answer.token_id], [f"{answer.token_id} is revoked"], dry_run=dry_run)
 
 
 @command(app, "whoami")

@@ -17,6 +17,8 @@ const LAST_DELAY = 10_000;
 // A browser opens six HTTP/1.1 connections to an origin: a hidden page closes its own.
 const HIDDEN_FOR = 20_000;
 
+// The server cannot go on there: what changed is not kept, or another release or key made the cursor.
+const UNUSABLE_CURSOR = new Set(["CURSOR_GONE", "INVALID_CURSOR"]);
 // A watch that has lasted this long was no failure, however it ended.
 const LASTED = 3000;
 // A page may stay open for weeks: of the sessions that have ended those heard of last are kept.
@@ -53,7 +55,7 @@ export async function watch(signal) {
       link.value = { state: "connecting", reason: "" };
     } catch (error) {
       if (signal.aborted || !identity.value.token) return;
-      if (error.reason === "CURSOR_GONE") cursor = "";
+      if (UNUSABLE_CURSOR.has(error.reason)) cursor = "";
       if (!attempt.signal.aborted) link.value = { state: "waiting", reason: error.message };
     } finally {
       stopWhenHidden();

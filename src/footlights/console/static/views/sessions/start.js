@@ -164,7 +164,7 @@ function Forecast({ application, version, profile, priority }) {
       ? html`<p class="forecast-line good"><${Icon} name="check" /> <span>It can start now on <strong>${value.node}</strong>.</span></p>`
       : html`<p class="forecast-line wait"><${Icon} name="clock" /> <span>It will wait${place}${wait !== null && html`, about <strong>${span(Math.round(wait))}</strong>`}.</span></p>`)}
     ${value && (value.nodes?.length
-      ? html`<p class="hint">${count(value.node_count ?? value.nodes.length, "node")} checked${value.node_count > value.nodes.length && ` (${value.nodes.length} shown): ${value.reasons.join(", ")}`}</p><${Verdicts} of=${value.nodes} />`
+      ? html`<p class="hint">${count(value.node_count ?? value.nodes.length, "node")} checked${value.node_count > value.nodes.length && ` (${value.nodes.length} shown): ${value.wait_reasons?.map((each) => each.message).join("; ")}`}</p><${Verdicts} of=${value.nodes} />`
       : html`<p class="hint">There are no nodes yet: start an agent.</p>`)}
   </aside>`;
 }
