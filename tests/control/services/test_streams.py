@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
+from footlights.v1 import session_pb2
+from footlights.v1.session_pb2_grpc import StreamingServiceStub
 
 from tests.control.harness import Control, problem
 
@@ -140,6 +143,35 @@ async def test_the_published_calls_are_not_deprecated(plane: Control) -> None:
     assert sample % ("/stream/{session_id}/log", "1.0") in metrics
     assert sample % ("/nodes", "0.0") in metrics
     assert 'path="/stream"' not in metrics
+
+
+async def test_deprecated_calls_over_grpc_are_counted_once(plane: Control) -> None:
+    """From zero on, with the method GRPC; what comes over REST is counted by its path alone."""
+    await plane.apply()
+    session_id = await made(plane)
+    await plane.rest("DELETE", f"/stream/{session_id}")
+    watch = "/footlights.v1.StreamingService/WatchSession"
+
+    def counted(method: str, path: str) -> float | None:
+        labels = {"method": method, "path": path}
+        return plane.plane.metrics.registry.get_sample_value("footlights_deprecated_requests_total", labels)
+
+    assert (counted("GRPC", watch), counted("GRPC", f"{watch}s")) == (0, 0)
+    assert counted("GRPC", "/footlights.v1.StreamingService/ListSessions") is None
+    await plane.rest("GET", f"/stream/{session_id}:watch")
+    assert (counted("GET", "/stream/{session_id}:watch"), counted("GRPC", watch)) == (1, 0)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(plane.plane.grpc_handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub, metadata = StreamingServiceStub(channel), (("authorization", f"Bearer {plane.admin}"),)
+        async for _ in stub.WatchSession(session_pb2.WatchSessionRequest(session_id=session_id), metadata=metadata):
+            pass
+        await stub.GetSession(session_pb2.GetSessionRequest(session_id=session_id), metadata=metadata)
+    await server.stop(None)
+    assert (counted("GET", "/stream/{session_id}:watch"), counted("GRPC", watch)) == (1, 1)
 
 
 async def test_the_methods_of_the_published_paths(plane: Control) -> None:
