@@ -16,8 +16,8 @@ from footlights.auth.roles import PERMISSIONS
 from tests.contract import descriptors
 
 HEAD = """\
-# The contract, with all that `buf breaking` cannot see of it, one fact a line. `make contract` writes this file: a change
-# of it is a change of the API, to be reviewed against docs/api-versions.md.
+# The contract, with all that `buf breaking` cannot see of it, one fact a line. `make contract` writes this file: a
+# change of it is a change of the API, to be reviewed against docs/api-versions.md.
 """
 _VERBS = ("get", "put", "post", "delete", "patch")
 _ELSEWHERE = {"http", "deprecated_paths", "idempotency_level", "go_package"}
@@ -80,7 +80,7 @@ def _field(field: FieldDescriptor) -> Iterator[str]:
 
 
 def _type(field: FieldDescriptor) -> str:
-    """Cardinality and type. `buf breaking` sees most changes of them, but what is meant is excepted there by whole files."""
+    """Cardinality and type. `buf breaking` sees changes of them, but one that is meant excepts a whole file."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return f"map<{', '.join(_type(part) for part in field.message_type.fields)}>"
     kind = field.message_type or field.enum_type

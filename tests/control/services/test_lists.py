@@ -269,7 +269,7 @@ async def test_a_basic_view_leaves_out_what_is_heavy(plane: Control) -> None:
         await plane.call(method, session_pb2.ListSessionsRequest(view=session_pb2.ListSessionsRequest.BASIC))
     ).items[0]
     node = (await plane.call(LISTS["nodes"][0], node_pb2.ListNodesRequest())).items[0]
-    whole = (await plane.call(LISTS["nodes"][0], node_pb2.ListNodesRequest(view=node_pb2.NODE_VIEW_FULL))).items[0]
+    whole = (await plane.call(LISTS["nodes"][0], node_pb2.ListNodesRequest(view=node_pb2.ListNodesRequest.FULL))).items[0]
 
     assert full_.application_arguments["a"] == "x"
     assert full_.timeline
@@ -384,10 +384,10 @@ async def test_a_thousand_nodes_with_devices_and_events_are_listed(plane: Contro
     for request in (
         node_pb2.ListNodesRequest(),
         node_pb2.ListNodesRequest(limit=1000),
-        node_pb2.ListNodesRequest(limit=1000, view=node_pb2.NODE_VIEW_FULL),
+        node_pb2.ListNodesRequest(limit=1000, view=node_pb2.ListNodesRequest.FULL),
     ):
         most = PAGE_BYTES if request.HasField("limit") else WHOLE_BYTES
-        full = request.view == node_pb2.NODE_VIEW_FULL
+        full = request.view == node_pb2.ListNodesRequest.FULL
         items, largest = await every(plane, stub.ListNodes, request)
         assert [item.node for item in items] == [f"node-{number:04}" for number in range(1000)]
         assert largest <= most + 1000
@@ -408,7 +408,7 @@ async def test_a_node_with_very_many_devices_loses_old_events_and_nothing_else(
 
     await plane.store.write(write)
     [node], largest = await every(
-        plane, NodeServiceStub(channel).ListNodes, node_pb2.ListNodesRequest(view=node_pb2.NODE_VIEW_FULL)
+        plane, NodeServiceStub(channel).ListNodes, node_pb2.ListNodesRequest(view=node_pb2.ListNodesRequest.FULL)
     )
 
     assert largest <= PAGE_BYTES + 1000
