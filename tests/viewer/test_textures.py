@@ -181,8 +181,7 @@ def large(path: Path) -> None:
 def test_a_picture_that_cannot_be_read_is_grey_and_said(
     maker: StageMaker, caplog: pytest.LogCaptureFixture, damage: Any
 ) -> None:
-    """Missing, of no known format, cut off, no file, or one without end: its surface is grey, not black, and the log says
-    which it is."""
+    """Missing, of no known format, cut off, no file or an endless one: its surface is grey, and the log says which."""
     damage(maker.path.parent / "a.png")
     card(maker, "./a.png")
 

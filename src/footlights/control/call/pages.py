@@ -3,7 +3,7 @@
 A list reads its items in chunks, each item with its *place*: the values that order the list, of which no two items have
 the same. A page ends after ``limit`` items or before the item that would make it larger than ``PAGE_BYTES``, and has at
 least one. Its token holds the place of the last item, so the next page is one step in an index however far it is, and
-what comes and goes meanwhile shifts nothing. What the first page says of the whole list, its token carries to the others.
+what comes and goes meanwhile shifts nothing. What the first page says of the list, its token carries to the others.
 """
 
 from __future__ import annotations
