@@ -833,7 +833,7 @@ class UpdateNodeRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -881,7 +881,7 @@ class CordonNodeRequest(_message.Message):
     message: _builtins.str
     """Optional. Why, for other operators."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -918,7 +918,7 @@ class UncordonNodeRequest(_message.Message):
     node: _builtins.str
     """Required. The node's name."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -959,7 +959,7 @@ class DrainNodeRequest(_message.Message):
     message: _builtins.str
     """Optional. Why, for other operators."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -1007,7 +1007,7 @@ class ForgetNodeRequest(_message.Message):
     node: _builtins.str
     """Required. The node's name."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.

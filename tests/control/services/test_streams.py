@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import grpc
@@ -126,6 +127,21 @@ async def test_terminate_without_an_id(plane: Control) -> None:
     answer = await plane.rest("DELETE", "/stream", json={})
 
     assert (answer.status_code, problem(answer)["field"]) == (400, "session_id")
+
+
+@pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "text/plain", "application/json", None])
+async def test_a_body_has_any_type(plane: Control, media_type: str | None) -> None:
+    """The document asks for none, and `curl -d` sends that of a form. Our own paths are strict."""
+    await plane.apply()
+    headers = {"content-type": media_type} if media_type else {}
+    created = await plane.rest("POST", "/stream", content=b'{"application": "fake"}', headers=headers)
+    session_id = created.json()["session_id"]
+    body = json.dumps({"session_id": session_id}).encode()
+    ended = await plane.rest("DELETE", "/stream", content=body, headers=headers)
+    ours = await plane.rest("POST", "/v1/sessions", content=b'{"application": "fake"}', headers=headers)
+
+    assert (created.status_code, ended.status_code) == (202, 200)
+    assert ours.status_code == (415 if media_type and "json" not in media_type else 202)
 
 
 async def test_the_published_calls_are_not_deprecated(plane: Control) -> None:
