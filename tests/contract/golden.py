@@ -19,6 +19,7 @@ HEAD = """\
 # The contract, with all that `buf breaking` cannot see of it, one fact a line. `make contract` writes this file: a
 # change of it is a change of the API, to be reviewed against docs/api-versions.md.
 """
+_TYPES = FieldDescriptorProto.Type.DESCRIPTOR.values_by_number
 _VERBS = ("get", "put", "post", "delete", "patch")
 _ELSEWHERE = {"http", "deprecated_paths", "idempotency_level", "go_package"}
 """Options that have lines of their own, or that `buf breaking` sees."""
@@ -84,7 +85,7 @@ def _type(field: FieldDescriptor) -> str:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return f"map<{', '.join(_type(part) for part in field.message_type.fields)}>"
     kind = field.message_type or field.enum_type
-    name = kind.full_name if kind else FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
+    name = kind.full_name if kind else _TYPES[field.type].name.removeprefix("TYPE_").lower()
     if field.is_repeated:
         return f"repeated {name}"
     return f"optional {name}" if field.has_presence and field.message_type is None else name
