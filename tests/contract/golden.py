@@ -1,4 +1,4 @@
-"""Facts of the contract that are in no message's shape: routes, permissions, defaults, bounds, roles, reasons."""
+"""Facts of the contract: fields, routes, permissions, defaults, bounds, roles, reasons."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 from footlights.http.v1 import annotations_pb2 as rest
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, MethodOptions
 from google.protobuf.message import Message
 
 from footlights.auth.roles import PERMISSIONS
 from tests.contract import descriptors
 
 HEAD = """\
-# What `buf breaking` cannot see of the contract, one fact a line. `make contract` writes this file: a change of it is a
-# change of the API, to be reviewed against docs/api-versions.md.
+# The contract, with all that `buf breaking` cannot see of it, one fact a line. `make contract` writes this file: a
+# change of it is a change of the API, to be reviewed against docs/api-versions.md.
 """
+_TYPES = FieldDescriptorProto.Type.DESCRIPTOR.values_by_number
 _VERBS = ("get", "put", "post", "delete", "patch")
 _ELSEWHERE = {"http", "deprecated_paths", "idempotency_level", "go_package"}
 """Options that have lines of their own, or that `buf breaking` sees."""
@@ -72,10 +73,22 @@ def _rpc(method: MethodDescriptor) -> Iterator[str]:
 
 def _field(field: FieldDescriptor) -> Iterator[str]:
     name = f"field {field.full_name}"
+    yield f"{name}: {field.number} {_type(field)}"
     first, *others = field.name.split("_")
     if field.json_name != first + "".join(part[:1].upper() + part[1:] for part in others):
         yield f"{name}: json_name {field.json_name}"
     yield from _options(name, field.GetOptions())
+
+
+def _type(field: FieldDescriptor) -> str:
+    """Cardinality and type. `buf breaking` sees changes of them, but one that is meant excepts a whole file."""
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return f"map<{', '.join(_type(part) for part in field.message_type.fields)}>"
+    kind = field.message_type or field.enum_type
+    name = kind.full_name if kind else _TYPES[field.type].name.removeprefix("TYPE_").lower()
+    if field.is_repeated:
+        return f"repeated {name}"
+    return f"optional {name}" if field.has_presence and field.message_type is None else name
 
 
 def _options(name: str, options: Message) -> Iterator[str]:

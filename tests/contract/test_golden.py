@@ -9,7 +9,12 @@ import pytest
 from footlights.http.v1 import annotations_pb2 as rest
 from footlights.v1 import permission_pb2
 from google.api import annotations_pb2
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+)
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from tests.contract import descriptors, golden
@@ -62,12 +67,41 @@ def _created(file: FileDescriptorProto) -> None:
 
 
 def _maximum(file: FileDescriptorProto) -> None:
-    message = next(message for message in file.message_type if message.name == "ListSessionsRequest")
-    next(field for field in message.field if field.name == "limit").options.Extensions[rest.rules].maximum = 10
+    _field(file, "limit").options.Extensions[rest.rules].maximum = 10
 
 
 def _sunset(file: FileDescriptorProto) -> None:
     file.options.Extensions[rest.deprecation].sunset = "2026-12-02"
+
+
+def _field(file: FileDescriptorProto, name: str) -> FieldDescriptorProto:
+    message = next(message for message in file.message_type if message.name == "ListSessionsRequest")
+    return next(field for field in message.field if field.name == name)
+
+
+def _cardinality(file: FileDescriptorProto) -> None:
+    _field(file, "label").label = FieldDescriptorProto.LABEL_OPTIONAL
+
+
+def _presence(file: FileDescriptorProto) -> None:
+    field = _field(file, "search")
+    message = next(message for message in file.message_type if message.name == "ListSessionsRequest")
+    field.proto3_optional, field.oneof_index = True, len(message.oneof_decl)
+    message.oneof_decl.add().name = "_search"
+
+
+def _type(file: FileDescriptorProto) -> None:
+    _field(file, "search").type = FieldDescriptorProto.TYPE_BYTES
+
+
+def _number(file: FileDescriptorProto) -> None:
+    _field(file, "search").number = 99
+
+
+def _map_value(file: FileDescriptorProto) -> None:
+    session = next(message for message in file.message_type if message.name == "Session")
+    entry = next(nested for nested in session.nested_type if nested.name == "LabelsEntry")
+    entry.field[1].type = FieldDescriptorProto.TYPE_BYTES
 
 
 def _value(file: FileDescriptorProto) -> None:
@@ -86,6 +120,11 @@ def _value(file: FileDescriptorProto) -> None:
         (_maximum, 2),
         (_sunset, 2),
         (_value, 1),
+        (_cardinality, 2),
+        (_presence, 2),
+        (_type, 2),
+        (_number, 2),
+        (_map_value, 2),
     ],
 )
 def test_each_kind_of_fact_is_in_it(change: Callable[[FileDescriptorProto], None], lines: int) -> None:

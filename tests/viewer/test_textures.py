@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from pxr import Gf, Sdf, UsdGeom, UsdShade, UsdUtils
 from footlights.viewer.render import textures
 from footlights.viewer.render.camera import initial_orbit
 from footlights.viewer.render.renderer import Overlay, Renderer
+from footlights.viewer.scene.scene import Texture
 from footlights.viewer.scene.stage import load_scene
 from tests.viewer.stages import StageMaker
 
@@ -161,16 +164,68 @@ def directory(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("damage", [nothing, garbage, half, directory])
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def large(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(textures.MAX_FILE_BYTES + 1)
+
+
+@pytest.mark.parametrize("damage", [nothing, garbage, half, directory, endless, pipe, large])
 def test_a_picture_that_cannot_be_read_is_grey_and_said(
     maker: StageMaker, caplog: pytest.LogCaptureFixture, damage: Any
 ) -> None:
-    """Missing, of no known format, cut off or no file: its surface is grey, not black, and the log says which it is."""
+    """Missing, of no known format, cut off, no file or an endless one: its surface is grey, and the log says which."""
     damage(maker.path.parent / "a.png")
     card(maker, "./a.png")
 
     assert set(seen(maker.load()).values()) == {"grey"}
     assert "a.png is shown grey" in caplog.text
+
+
+def encrypted(package: bytearray, local: int, central: int) -> None:
+    package[local + 6] |= 1
+    package[central + 8] |= 1
+
+
+def of_unknown_method(package: bytearray, local: int, central: int) -> None:
+    package[local + 8 : local + 10] = package[central + 10 : central + 12] = b"\x63\0"
+
+
+def corrupt(package: bytearray, local: int, central: int) -> None:
+    package[local + 60 : local + 90] = b"\xff" * 30
+
+
+def with_bomb(package: bytearray, local: int, central: int) -> None:
+    """The directory says that it is small."""
+    package[central + 24 : central + 28] = (100).to_bytes(4, "little")
+
+
+def cut_off(package: bytearray, local: int, central: int) -> None:
+    """The directory says that it is longer than the package."""
+    package[central + 20 : central + 24] = (1 << 30).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("damage", [encrypted, of_unknown_method, corrupt, with_bomb, cut_off])
+def test_a_damaged_package_is_grey_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Any) -> None:
+    """Whatever its decompressor makes of it: zlib's errors, RuntimeError, NotImplementedError, EOFError."""
+    package = tmp_path / "a.usdz"
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", os.urandom(5000))
+    content = bytearray(package.read_bytes())
+    damage(content, content.index(b"PK\3\4"), content.index(b"PK\1\2"))
+    package.write_bytes(content)
+
+    loaded = textures.Textures(core).load(Texture(f"{package}[a.png]"))
+
+    assert (loaded.getXSize(), loaded.getYSize()) == (1, 1)
+    assert "a.usdz[a.png] is shown grey" in caplog.text
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(

@@ -27,30 +27,6 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _NodeView:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _NodeViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeView.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    NODE_VIEW_UNSPECIFIED: _NodeView.ValueType  # 0
-    """The same as NODE_VIEW_BASIC in lists."""
-    NODE_VIEW_BASIC: _NodeView.ValueType  # 1
-    """Without the events of its devices."""
-    NODE_VIEW_FULL: _NodeView.ValueType  # 2
-    """Everything."""
-
-class NodeView(_NodeView, metaclass=_NodeViewEnumTypeWrapper):
-    """How much of a node is in an answer. New values may be added."""
-
-NODE_VIEW_UNSPECIFIED: NodeView.ValueType  # 0
-"""The same as NODE_VIEW_BASIC in lists."""
-NODE_VIEW_BASIC: NodeView.ValueType  # 1
-"""Without the events of its devices."""
-NODE_VIEW_FULL: NodeView.ValueType  # 2
-"""Everything."""
-Global___NodeView: _TypeAlias = NodeView  # noqa: Y015
-
 @_typing.final
 class Node(_message.Message):
     """A machine with an agent."""
@@ -222,7 +198,7 @@ class Node(_message.Message):
     condition: Global___Node.Condition.ValueType
     """Output only. What is observed of it."""
     etag: _builtins.str
-    """Output only. Changes whenever `scheduling` does; send it as `etag` or `If-Match` to change only what was read."""
+    """Output only. Changes whenever `scheduling` does, and not with what is observed; send it as `etag` or `If-Match` to change only what was read."""
     @_builtins.property
     def facts(self) -> Global___NodeFacts:
         """Output only. The agent's facts about its machine."""
@@ -698,6 +674,29 @@ class ListNodesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _View:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ListNodesRequest._View.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VIEW_UNSPECIFIED: ListNodesRequest._View.ValueType  # 0
+        """The same as BASIC; in a list of sessions it is FULL."""
+        BASIC: ListNodesRequest._View.ValueType  # 1
+        """Without the events of its devices."""
+        FULL: ListNodesRequest._View.ValueType  # 2
+        """Everything."""
+
+    class View(_View, metaclass=_ViewEnumTypeWrapper):
+        """How much of each node is in an answer. New values may be added."""
+
+    VIEW_UNSPECIFIED: ListNodesRequest.View.ValueType  # 0
+    """The same as BASIC; in a list of sessions it is FULL."""
+    BASIC: ListNodesRequest.View.ValueType  # 1
+    """Without the events of its devices."""
+    FULL: ListNodesRequest.View.ValueType  # 2
+    """Everything."""
+
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
@@ -711,15 +710,15 @@ class ListNodesRequest(_message.Message):
     `state`, `condition`, `cordoned`, `scheduling.cordoned`, `scheduling.draining` and `facts.labels.KEY`. See
     docs/filters.md.
     """
-    view: Global___NodeView.ValueType
-    """Optional. How much of each node."""
+    view: Global___ListNodesRequest.View.ValueType
+    """Optional. How much of each node; without it BASIC."""
     def __init__(
         self,
         *,
         limit: _builtins.int | None = ...,
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
-        view: Global___NodeView.ValueType = ...,
+        view: Global___ListNodesRequest.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -834,7 +833,7 @@ class UpdateNodeRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -882,7 +881,7 @@ class CordonNodeRequest(_message.Message):
     message: _builtins.str
     """Optional. Why, for other operators."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -919,7 +918,7 @@ class UncordonNodeRequest(_message.Message):
     node: _builtins.str
     """Required. The node's name."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -960,7 +959,7 @@ class DrainNodeRequest(_message.Message):
     message: _builtins.str
     """Optional. Why, for other operators."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.
@@ -1008,7 +1007,7 @@ class ForgetNodeRequest(_message.Message):
     node: _builtins.str
     """Required. The node's name."""
     etag: _builtins.str
-    """Optional. The `etag` that was read: the call is refused with ABORTED if the resource has changed since. `*`: any."""
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` has changed since. `*`: any."""
     request_id: _builtins.str
     """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
     no further effect; with other contents it is refused.

@@ -646,7 +646,7 @@ class ListSessionsRequest(_message.Message):
     class _ViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ListSessionsRequest._View.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         VIEW_UNSPECIFIED: ListSessionsRequest._View.ValueType  # 0
-        """The same as FULL."""
+        """The same as FULL; in a list of nodes it is BASIC."""
         BASIC: ListSessionsRequest._View.ValueType  # 1
         """Without arguments, timeline, routes and output."""
         FULL: ListSessionsRequest._View.ValueType  # 2
@@ -656,7 +656,7 @@ class ListSessionsRequest(_message.Message):
         """How much of each session is in an answer. New values may be added."""
 
     VIEW_UNSPECIFIED: ListSessionsRequest.View.ValueType  # 0
-    """The same as FULL."""
+    """The same as FULL; in a list of nodes it is BASIC."""
     BASIC: ListSessionsRequest.View.ValueType  # 1
     """Without arguments, timeline, routes and output."""
     FULL: ListSessionsRequest.View.ValueType  # 2
@@ -736,7 +736,7 @@ class ListSessionsRequest(_message.Message):
     include_ended: _builtins.bool
     """Optional. Also those that have ended."""
     view: Global___ListSessionsRequest.View.ValueType
-    """Optional. How much of each session."""
+    """Optional. How much of each session; without it FULL."""
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. Only sessions created at this time or later."""
@@ -820,7 +820,10 @@ class ListSessionsResponse(_message.Message):
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""
     cursor: _builtins.str
-    """Where FollowSessions continues without a gap after this answer."""
+    """Where FollowSessions continues without a gap. All pages of a list have that of the first one, so that no change to an
+    earlier page is missed; of pages by `offset` take the first one's. Empty, which begins anew, on pages after one of a
+    server of the release before.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
         """The sessions."""
@@ -1501,7 +1504,7 @@ Global___SessionLog: _TypeAlias = SessionLog  # noqa: Y015
 
 @_typing.final
 class ExplainPlacementRequest(_message.Message):
-    """Describes the session to explain; the fields are those of CreateSessionRequest."""
+    """Describes the session to explain, by what placement depends on of CreateSessionRequest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

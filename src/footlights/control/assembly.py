@@ -38,7 +38,7 @@ from footlights.control.http import OPENAPI, Api, ASGIApp, Readiness, web
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
-from footlights.control.observability.metrics import Metrics
+from footlights.control.observability.metrics import GRPC, Metrics
 from footlights.control.replication.membership import Membership
 from footlights.control.replication.notifications import NotificationRelay
 from footlights.control.replication.peers import Peers, ReplicaService
@@ -167,7 +167,7 @@ class Plane:
     @property
     def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a gRPC server serves."""
-        return grpc_handlers(self.registry, self.pipeline)
+        return grpc_handlers(self.registry, self.pipeline, partial(self.metrics.deprecated, GRPC))
 
     async def loops(self) -> None:
         """Run the background loops until cancelled; each finds out whether it leads among the replicas."""
@@ -374,6 +374,9 @@ async def assemble(
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
     registry = Registry(services, {name: role for name, role in _ROLES.items() if role not in settings.roles})
+    for rpc in registry.rpcs.values():
+        if rpc.deprecated:
+            metrics.deprecated(GRPC, rpc.path, 0)
     pipeline = Pipeline(authenticator, metrics)
     local = LocalCalls(registry, pipeline)
 

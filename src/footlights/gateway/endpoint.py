@@ -54,7 +54,7 @@ class Endpoint:
         """Whether the rule maps the body to the request."""
         self.takes_parameters = body != "*" and not self.client_streaming
         """Whether query parameters are used."""
-        self.checks_body = options.strict and binding.deprecation is None
+        self.checks_body = options.strict and binding.deprecation is None and not binding.reply.lenient_body
         """Whether a body that is not JSON, or that no field takes, is refused; deprecated paths stay as they were."""
         self._skip = [*(v.field_path for v in binding.template.variables), *([body] if body not in ("", "*") else ())]
         self._answer_field: FieldDescriptor | None = None

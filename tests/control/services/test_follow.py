@@ -92,6 +92,23 @@ async def test_a_list_and_its_watch_leave_no_gap(plane: Control) -> None:
     assert said(frames) == [("SET", second.session_id, "PENDING"), ("SYNCED", "", "STATE_UNSPECIFIED")]
 
 
+async def test_all_pages_of_a_list_have_the_cursor_of_the_first(plane: Control) -> None:
+    """Whoever reads to the end and follows from there has what changed on an earlier page meanwhile."""
+    await plane.apply()
+    first, *_ = [await plane.create() for _ in range(3)]
+    page = await listed(plane, limit=1)
+    cursors = [page.cursor]
+    await plane.terminate(first.session_id)
+    while page.next_page_token:
+        page = await listed(plane, limit=1, page_token=page.next_page_token)
+        cursors.append(page.cursor)
+    async with aclosing(follow(plane, cursor=page.cursor)) as stream:
+        [change] = await take(stream, 1)
+
+    assert cursors == [cursors[0]] * 3
+    assert change.session.session_id == first.session_id
+
+
 @pytest.mark.parametrize("members", [{}, {"state": [State.PENDING, State.TERMINATED]}], ids=["living", "by state"])
 async def test_a_watch_goes_on_from_any_frame(plane: Control, members: dict[str, Any]) -> None:
     """Also from the middle of what there was at its beginning: the rest comes, and what changed meanwhile."""

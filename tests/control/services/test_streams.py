@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import grpc
 import pytest
+from footlights.v1 import session_pb2
+from footlights.v1.session_pb2_grpc import StreamingServiceStub
 
 from tests.control.harness import Control, problem
 
@@ -125,6 +129,21 @@ async def test_terminate_without_an_id(plane: Control) -> None:
     assert (answer.status_code, problem(answer)["field"]) == (400, "session_id")
 
 
+@pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "text/plain", "application/json", None])
+async def test_a_body_has_any_type(plane: Control, media_type: str | None) -> None:
+    """The document asks for none, and `curl -d` sends that of a form. Our own paths are strict."""
+    await plane.apply()
+    headers = {"content-type": media_type} if media_type else {}
+    created = await plane.rest("POST", "/stream", content=b'{"application": "fake"}', headers=headers)
+    session_id = created.json()["session_id"]
+    body = json.dumps({"session_id": session_id}).encode()
+    ended = await plane.rest("DELETE", "/stream", content=body, headers=headers)
+    ours = await plane.rest("POST", "/v1/sessions", content=b'{"application": "fake"}', headers=headers)
+
+    assert (created.status_code, ended.status_code) == (202, 200)
+    assert ours.status_code == (415 if media_type and "json" not in media_type else 202)
+
+
 async def test_the_published_calls_are_not_deprecated(plane: Control) -> None:
     """They stay; what earlier releases had beside them below ``/stream`` says that it moves, and is counted."""
     await plane.apply()
@@ -140,6 +159,35 @@ async def test_the_published_calls_are_not_deprecated(plane: Control) -> None:
     assert sample % ("/stream/{session_id}/log", "1.0") in metrics
     assert sample % ("/nodes", "0.0") in metrics
     assert 'path="/stream"' not in metrics
+
+
+async def test_deprecated_calls_over_grpc_are_counted_once(plane: Control) -> None:
+    """From zero on, with the method GRPC; what comes over REST is counted by its path alone."""
+    await plane.apply()
+    session_id = await made(plane)
+    await plane.rest("DELETE", f"/stream/{session_id}")
+    watch = "/footlights.v1.StreamingService/WatchSession"
+
+    def counted(method: str, path: str) -> float | None:
+        labels = {"method": method, "path": path}
+        return plane.plane.metrics.registry.get_sample_value("footlights_deprecated_requests_total", labels)
+
+    assert (counted("GRPC", watch), counted("GRPC", f"{watch}s")) == (0, 0)
+    assert counted("GRPC", "/footlights.v1.StreamingService/ListSessions") is None
+    await plane.rest("GET", f"/stream/{session_id}:watch")
+    assert (counted("GET", "/stream/{session_id}:watch"), counted("GRPC", watch)) == (1, 0)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(plane.plane.grpc_handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub, metadata = StreamingServiceStub(channel), (("authorization", f"Bearer {plane.admin}"),)
+        async for _ in stub.WatchSession(session_pb2.WatchSessionRequest(session_id=session_id), metadata=metadata):
+            pass
+        await stub.GetSession(session_pb2.GetSessionRequest(session_id=session_id), metadata=metadata)
+    await server.stop(None)
+    assert (counted("GET", "/stream/{session_id}:watch"), counted("GRPC", watch)) == (1, 1)
 
 
 async def test_the_methods_of_the_published_paths(plane: Control) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$footlights/http/v1/annotations.proto\x12\x12\x66ootlights.http.v1\x1a google/protobuf/descriptor.proto\"\xc3\x01\n\x05Reply\x12.\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.footlights.http.v1.Accepted\x12\x10\n\x08location\x18\x02 \x01(\t\x12\x12\n\nempty_body\x18\x03 \x01(\x08\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x1b\n\x13last_event_id_field\x18\x05 \x01(\t\x12\x12\n\nevent_type\x18\x06 \x01(\t\x12\x0f\n\x07\x63reated\x18\x07 \x01(\x08\x12\x10\n\x08no_store\x18\x08 \x01(\x08\",\n\x0b\x44\x65precation\x12\r\n\x05since\x18\x01 \x01(\t\x12\x0e\n\x06sunset\x18\x02 \x01(\t\")\n\x08\x41\x63\x63\x65pted\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\x91\x02\n\x05Rules\x12\x15\n\rdefault_value\x18\x01 \x01(\t\x12\x14\n\x07minimum\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rclamp_maximum\x18\x04 \x01(\x08\x12\x16\n\x0e\x61llowed_values\x18\x05 \x03(\t\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x17\n\nmax_length\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\tmax_items\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x0f\n\x07\x65xample\x18\t \x01(\t\x12\x0e\n\x06header\x18\n \x01(\tB\n\n\x08_minimumB\n\n\x08_maximumB\r\n\x0b_max_lengthB\x0c\n\n_max_items:J\n\x05reply\x12\x1e.google.protobuf.MethodOptions\x18\x8d\x8c\x03 \x01(\x0b\x32\x19.footlights.http.v1.Reply::\n\x10\x64\x65precated_paths\x12\x1e.google.protobuf.MethodOptions\x18\x8f\x8c\x03 \x03(\t:T\n\x0b\x64\x65precation\x12\x1c.google.protobuf.FileOptions\x18\x90\x8c\x03 \x01(\x0b\x32\x1f.footlights.http.v1.Deprecation:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\x8e\x8c\x03 \x01(\x0b\x32\x19.footlights.http.v1.RulesBd\n\x16\x64\x65v.footlights.http.v1B\x10\x41nnotationsProtoP\x01Z6footlights.dev/api/footlights/http/v1;footlightshttpv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$footlights/http/v1/annotations.proto\x12\x12\x66ootlights.http.v1\x1a google/protobuf/descriptor.proto\"\xd9\x01\n\x05Reply\x12.\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.footlights.http.v1.Accepted\x12\x10\n\x08location\x18\x02 \x01(\t\x12\x12\n\nempty_body\x18\x03 \x01(\x08\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x1b\n\x13last_event_id_field\x18\x05 \x01(\t\x12\x12\n\nevent_type\x18\x06 \x01(\t\x12\x0f\n\x07\x63reated\x18\x07 \x01(\x08\x12\x10\n\x08no_store\x18\x08 \x01(\x08\x12\x14\n\x0clenient_body\x18\t \x01(\x08\",\n\x0b\x44\x65precation\x12\r\n\x05since\x18\x01 \x01(\t\x12\x0e\n\x06sunset\x18\x02 \x01(\t\")\n\x08\x41\x63\x63\x65pted\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\x91\x02\n\x05Rules\x12\x15\n\rdefault_value\x18\x01 \x01(\t\x12\x14\n\x07minimum\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rclamp_maximum\x18\x04 \x01(\x08\x12\x16\n\x0e\x61llowed_values\x18\x05 \x03(\t\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x17\n\nmax_length\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\tmax_items\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x0f\n\x07\x65xample\x18\t \x01(\t\x12\x0e\n\x06header\x18\n \x01(\tB\n\n\x08_minimumB\n\n\x08_maximumB\r\n\x0b_max_lengthB\x0c\n\n_max_items:J\n\x05reply\x12\x1e.google.protobuf.MethodOptions\x18\x8d\x8c\x03 \x01(\x0b\x32\x19.footlights.http.v1.Reply::\n\x10\x64\x65precated_paths\x12\x1e.google.protobuf.MethodOptions\x18\x8f\x8c\x03 \x03(\t:T\n\x0b\x64\x65precation\x12\x1c.google.protobuf.FileOptions\x18\x90\x8c\x03 \x01(\x0b\x32\x1f.footlights.http.v1.Deprecation:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\x8e\x8c\x03 \x01(\x0b\x32\x19.footlights.http.v1.RulesBd\n\x16\x64\x65v.footlights.http.v1B\x10\x41nnotationsProtoP\x01Z6footlights.dev/api/footlights/http/v1;footlightshttpv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026dev.footlights.http.v1B\020AnnotationsProtoP\001Z6footlights.dev/api/footlights/http/v1;footlightshttpv1'
   _globals['_REPLY']._serialized_start=95
-  _globals['_REPLY']._serialized_end=290
-  _globals['_DEPRECATION']._serialized_start=292
-  _globals['_DEPRECATION']._serialized_end=336
-  _globals['_ACCEPTED']._serialized_start=338
-  _globals['_ACCEPTED']._serialized_end=379
-  _globals['_RULES']._serialized_start=382
-  _globals['_RULES']._serialized_end=655
+  _globals['_REPLY']._serialized_end=312
+  _globals['_DEPRECATION']._serialized_start=314
+  _globals['_DEPRECATION']._serialized_end=358
+  _globals['_ACCEPTED']._serialized_start=360
+  _globals['_ACCEPTED']._serialized_end=401
+  _globals['_RULES']._serialized_start=404
+  _globals['_RULES']._serialized_end=677
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,7 @@ class Reply(_message.Message):
     EVENT_TYPE_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     NO_STORE_FIELD_NUMBER: _builtins.int
+    LENIENT_BODY_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     """Template of the Location header over fields of the response, for example "/stream/{session_id}".
     Omitted while a field in it is empty.
@@ -55,6 +56,10 @@ class Reply(_message.Message):
     """Answer 201 where the status would be 200. Deprecated paths keep 200."""
     no_store: _builtins.bool
     """The answer has a secret: send `Cache-Control: no-store`."""
+    lenient_body: _builtins.bool
+    """Take a body for JSON whatever its Content-Type says, and ignore one that no field takes, as deprecated paths do: for
+    an API that others have published, whose clients send what curl does.
+    """
     @_builtins.property
     def accepted(self) -> Global___Accepted:
         """Answer 202 instead of 200 while the named field has one of the given values."""
@@ -70,10 +75,11 @@ class Reply(_message.Message):
         event_type: _builtins.str = ...,
         created: _builtins.bool = ...,
         no_store: _builtins.bool = ...,
+        lenient_body: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "created", b"created", "empty_body", b"empty_body", "event_id", b"event_id", "event_type", b"event_type", "last_event_id_field", b"last_event_id_field", "location", b"location", "no_store", b"no_store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "created", b"created", "empty_body", b"empty_body", "event_id", b"event_id", "event_type", b"event_type", "last_event_id_field", b"last_event_id_field", "lenient_body", b"lenient_body", "location", b"location", "no_store", b"no_store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,8 +173,9 @@ class Rules(_message.Message):
     """An example value, as JSON text."""
     header: _builtins.str
     """The HTTP header that carries this field of a request beside the body, or of an answer. A request that has both must
-    have them equal; one with `Idempotency-Key` or `If-Match` to an RPC that has no field for it is refused. The value
-    of `If-Match` and `ETag` is quoted in the header and bare in the field (RFC 9110, section 8.8.3).
+    have them equal; one with `Idempotency-Key` or `If-Match` to an RPC that has no field for it is refused, except that
+    a read takes an `Idempotency-Key`, as it needs none. The value of `If-Match` and `ETag` is quoted in the header and
+    bare in the field (RFC 9110, section 8.8.3).
     """
     @_builtins.property
     def allowed_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -220,7 +227,7 @@ reply: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, 
 deprecated_paths: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
 """Paths of the RPC's bindings that clients must stop using, as written in the bindings. They go on working until the
 file's sunset; their answers carry the headers Deprecation (RFC 9745), Sunset (RFC 8594) and a Link to the
-RPC's first path. All paths of an RPC that is itself deprecated are.
+RPC's first path. All paths of an RPC that is itself deprecated are, its first one without a Link.
 """
 deprecation: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Deprecation]
 """When the deprecated paths of this file are removed."""

@@ -159,7 +159,7 @@ class ListStreamsResponse(_message.Message):
     count_is_capped: _builtins.bool
     """Whether there are more than `count`."""
     limit: _builtins.int
-    """The limit that was applied."""
+    """The limit that was applied: the number of items if they are so large that the page has fewer."""
     offset: _builtins.int
     """The offset that was applied."""
     next_page_token: _builtins.str

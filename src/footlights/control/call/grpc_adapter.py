@@ -18,7 +18,7 @@ from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.status import to_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from google.protobuf.message import Message
 
@@ -33,11 +33,16 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def grpc_handlers(registry: Registry, pipeline: Pipeline) -> list[grpc.GenericRpcHandler]:
-    """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes to serve a registry."""
+def grpc_handlers(
+    registry: Registry, pipeline: Pipeline, on_deprecated: Callable[[str], None] = lambda _: None
+) -> list[grpc.GenericRpcHandler]:
+    """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes to serve a registry.
+
+    ``on_deprecated`` is called for each call of a deprecated RPC, with its path.
+    """
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for rpc in registry.rpcs.values():
-        by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline)
+        by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline, on_deprecated)
     found = [grpc.method_handlers_generic_handler(service, methods) for service, methods in by_service.items()]
     return [*found, _NotServed(registry.elsewhere)]
 
@@ -61,11 +66,16 @@ class _NotServed(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(rpc: Rpc, pipeline: Pipeline, on_deprecated: Callable[[str], None]) -> grpc.RpcMethodHandler[Any, Any]:
     run, handler = pipeline.run, rpc.handler
 
+    def called(context: Context) -> Call:
+        if rpc.deprecated:
+            on_deprecated(rpc.path)
+        return _call(rpc, context)
+
     async def one_response(request: Message, context: Context) -> Message:
-        call = _call(rpc, context)
+        call = called(context)
         try:
             answer: Message = await run(rpc, _taken(request), call, handler)
         except Error as error:
@@ -79,7 +89,7 @@ def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
         return await one_response(_GrpcStream(context), context)  # type: ignore[arg-type]
 
     async def many_responses(request: Message, context: Context) -> None:
-        call = _call(rpc, context)
+        call = called(context)
         try:
             await run(rpc, _taken(request), call, StreamRunner(rpc, context.write))
         except Error as error:
@@ -88,7 +98,7 @@ def _handler(rpc: Rpc, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
 
     async def duplex(_requests: object, context: Context) -> None:
         # The streams are read and written through the context: a generator in each direction would cost a link KiB.
-        call = _call(rpc, context)
+        call = called(context)
         try:
             await run(rpc, _GrpcStream(context), call, handler)
         except Error as error:

@@ -3,7 +3,7 @@
 A list reads its items in chunks, each item with its *place*: the values that order the list, of which no two items have
 the same. A page ends after ``limit`` items or before the item that would make it larger than ``PAGE_BYTES``, and has at
 least one. Its token holds the place of the last item, so the next page is one step in an index however far it is, and
-what comes and goes meanwhile shifts nothing.
+what comes and goes meanwhile shifts nothing. What the first page says of the list, its token carries to the others.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class ListPage(Generic[M]):
     """Empty on the last one."""
     cut: bool = False
     """Whether it has fewer items than were asked for, because they are large."""
+    carried: str = ""
+    """What the first page gave to its token; empty where a token of the release before has none."""
 
 
 class PagedList:
@@ -83,16 +85,20 @@ class PagedList:
         *,
         sparse: bool = False,
         most_bytes: int = PAGE_BYTES,
+        carried: str = "",
         released: Callable[[str], Place | None] = lambda _: None,
     ) -> ListPage[M]:
         """Return the page that a request asks for.
 
         ``read`` returns up to so many items after a place, None for the beginning; ``sparse``: many of them may not be
-        asked for. ``most_bytes``: of a page with a ``limit``. ``released`` opens tokens of the release before.
+        asked for. ``most_bytes``: of a page with a ``limit``. ``carried``: what the other pages are to have of this
+        one, if it is the first. ``released`` opens tokens of the release before.
 
         Raises InvalidArgument where the request's token is none of this list.
         """
-        after = self._opened(request.page_token, released) if request.page_token else None
+        after: Place | None = None
+        if request.page_token:
+            after, carried = self._opened(request.page_token, released)
         asked = request.HasField("limit")
         limit, most = (request.limit, most_bytes) if asked else (MOST_ITEMS, WHOLE_BYTES)
         items: list[M] = []
@@ -103,31 +109,29 @@ class PagedList:
                 if item is not None:
                     added = item.ByteSize() + 8
                     if len(items) == limit or (items and size + added > most):
-                        return ListPage(items, self._token(after), cut=len(items) < limit)
+                        token = self._sealer.seal(_KIND, [self._name, self._digest, after, carried])
+                        return ListPage(items, token, cut=len(items) < limit, carried=carried)
                     items.append(item)
                     size += added
                 after = place
             if not chunk.more:
-                return ListPage(items, "")
+                return ListPage(items, "", carried=carried)
             # Where none of so many could be decoded there is no place to go on from, but further on there may be.
             blind = 1 if chunk.items else blind * 4
 
-    def _token(self, place: Place | None) -> str:
-        return self._sealer.seal(_KIND, [self._name, self._digest, place])
-
-    def _opened(self, token: str, released: Callable[[str], Place | None]) -> Place:
+    def _opened(self, token: str, released: Callable[[str], Place | None]) -> tuple[Place, str]:
         found = self._sealer.open(_KIND, token)
         if found is None:
             place = released(token)
             if place is not None:
-                return place
+                return place, ""
             raise _refused("is not a page token of this list, or one of another version. Start again without it.")
-        name, digest, place = found
+        name, digest, place, carried = found
         if name != self._name:
             raise _refused(f"belongs to a list of {name}, and this is one of {self._name}. Start again without it.")
         if digest != self._digest:
             raise _refused("belongs to a list with other filters or another order. Start again without it.")
-        return list(place)
+        return list(place), carried
 
 
 def _refused(problem: str) -> InvalidArgument:

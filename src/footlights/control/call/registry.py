@@ -55,6 +55,7 @@ class Rpc:
     name: str
     client_streaming: bool
     server_streaming: bool
+    deprecated: bool
     permission: str
     handler: Callable[..., Any]
     check: Callable[[Message], None]
@@ -113,6 +114,7 @@ def _rpc(method: MethodDescriptor, service: Service) -> Rpc:
         name=method.name,
         client_streaming=bool(method.client_streaming),
         server_streaming=bool(method.server_streaming),
+        deprecated=method.GetOptions().deprecated,
         permission=permission,
         handler=handler,
         check=validate.checker(method.input_type, strict=service.strict),

@@ -22,6 +22,9 @@ REFUSALS = ("FOREIGN_PROCESS", "MEMORY", "UNHEALTHY", "MISSING", "NO_PORTS", "NO
 PAUSE_CAUSES = ("MASS_LOSS", "STALLED", "STORE_UNAVAILABLE", "STARTED")
 """Why expiry may pause."""
 
+GRPC = "GRPC"
+"""The method of what is counted as deprecated and came over gRPC."""
+
 _START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900)
 
 
@@ -45,7 +48,7 @@ class Metrics(ProcessMetrics):
         )
         self._deprecated = counter(
             "footlights_deprecated_requests_total",
-            "Requests to paths that the next release may not have.",
+            "Requests to paths, and over gRPC (method GRPC) to RPCs, that a later release may not have.",
             ("method", "path"),
         )
         self._ended = counter("footlights_session_ends_total", "Sessions that ended.", ("reason",))
@@ -81,7 +84,7 @@ class Metrics(ProcessMetrics):
         self._handling.labels(service, name).observe(seconds)
 
     def deprecated(self, method: str, path: str, requests: int = 1) -> None:
-        """Count requests to a deprecated path; ``path`` is its template."""
+        """Count requests to a deprecated path, its template; over gRPC, `GRPC`, it is that of the RPC."""
         self._deprecated.labels(method, path).inc(requests)
 
     def ended(self, reason: str) -> None:

@@ -74,7 +74,7 @@ class NodeService:
                 items: dict[str, node_pb2.Node | None] = dict.fromkeys(row.node for row in found.rows)
                 for row, message in zip(found.rows, _messages(tx, found.rows, now=now), strict=True):
                     if condition is None or matches(condition, node_filters.values(row, message)):
-                        if request.view != node_pb2.NODE_VIEW_FULL:
+                        if request.view != node_pb2.ListNodesRequest.FULL:
                             for device in message.devices:
                                 device.ClearField("events")
                         items[row.node] = message

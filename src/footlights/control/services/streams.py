@@ -5,19 +5,15 @@ The requests of both have equal numbers for equal members, so one is read from t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from footlights.control.call.pages import WHOLE_BYTES
 from footlights.ovc.v2 import application_streaming_pb2 as ovc_pb2
 from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
     from footlights.control.call.context import Call
     from footlights.control.services.sessions.service import StreamingService
-
-
-PAGE_BYTES: Final = 16 << 20
-"""Of a page. Clients of the published API add the limit that they asked for to the offset: a page that is cut before it
-would hide sessions from them."""
 
 
 class ApplicationStreamingService:
@@ -29,7 +25,8 @@ class ApplicationStreamingService:
     async def list_streams(self, request: ovc_pb2.ListStreamsRequest, call: Call) -> ovc_pb2.ListStreamsResponse:
         """Return one page of the sessions that the caller may see."""
         asked = session_pb2.ListSessionsRequest.FromString(request.SerializeToString())
-        found = await self._sessions.list_sessions(asked, call, most_bytes=PAGE_BYTES)
+        # As large as stock gRPC clients take. One that is cut says so by its limit, which clients add to the offset.
+        found = await self._sessions.list_sessions(asked, call, most_bytes=WHOLE_BYTES)
         return ovc_pb2.ListStreamsResponse(
             items=found.items,
             count=found.count,

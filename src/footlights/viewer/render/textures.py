@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import stat
 import zipfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from footlights.viewer.scene.scene import Texture
@@ -36,8 +39,9 @@ class Textures:
         if texture not in self._loaded:
             try:
                 image = self._image(texture)
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-                log.warning("texture %s is shown grey: %s", texture.file, error)
+            except Exception as error:
+                # Whatever a decoder makes of a file that anybody may have written: one picture does not end the stream.
+                log.warning("texture %s is shown grey: %s", texture.file, error or type(error).__name__)
                 image = self._core.PNMImage(1, 1)
                 image.fill(*_GREY)
             self._loaded[texture] = self._texture(texture, image)
@@ -80,18 +84,32 @@ class Textures:
 def read_asset(file: str) -> bytes:
     """Return the bytes of a file, or of one within a usdz package: `package.usdz[path]`.
 
-    Raises OSError, KeyError or zipfile.BadZipFile where it is not there; ValueError where it is too large.
+    Raises OSError or KeyError where it is not there; ValueError where it is no regular file, or too large. A damaged
+    package raises whatever its decompressor does.
     """
     package, bracket, inner = file.partition("[")
-    if bracket and inner.endswith("]"):
-        with zipfile.ZipFile(package) as archive:
-            if archive.getinfo(inner[:-1]).file_size > MAX_FILE_BYTES:
-                raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
-            return archive.read(inner[:-1])
-    path = Path(file)
-    if path.stat().st_size > MAX_FILE_BYTES:
+    if not (bracket and inner.endswith("]")):
+        with _regular(file) as plain:
+            return _bounded(plain)
+    with _regular(package) as whole, zipfile.ZipFile(whole) as archive, archive.open(inner[:-1]) as member:
+        return _bounded(member)
+
+
+@contextlib.contextmanager
+def _regular(file: str) -> Iterator[IO[bytes]]:
+    """Open a regular file: a stage may name a device, which never ends, or a pipe, which nobody may write to."""
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        yield opened
+
+
+def _bounded(opened: IO[bytes]) -> bytes:
+    """Read to the end. What is said of a size beforehand is not believed."""
+    content = opened.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
         raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
-    return path.read_bytes()
+    return content
 
 
 def _fitting(side: int) -> int:

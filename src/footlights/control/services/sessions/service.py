@@ -85,6 +85,7 @@ class StreamingService:
                 request,
                 some,
                 most_bytes=most_bytes,
+                carried=self._cursors.seal(self._cursors.now(tx)),
                 released=lambda token: request_checks.released_place(token, wanted, order),
             )
             count, capped = selection.count()
@@ -96,7 +97,7 @@ class StreamingService:
                 limit=len(page.items) if page.cut else request.limit,
                 offset=request.offset,
                 next_page_token=page.next_page_token,
-                cursor=self._cursors.seal(self._cursors.now(tx)),
+                cursor=page.carried,
             )
 
         return await self._store.read(read)

@@ -13,7 +13,7 @@ const FIRST = 40;
 
 export function Nodes() {
   const nodes = useRead(async (signal) => {
-    const { items, brake } = await pages("/nodes", { view: "NODE_VIEW_FULL" }, signal);
+    const { items, brake } = await pages("/nodes", { view: "FULL" }, signal);
     for (const { devices } of items) devices?.forEach(remember);
     return Object.assign(items, { brake });
   }, [], { every: EVERY });
