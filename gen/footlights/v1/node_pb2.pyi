@@ -105,24 +105,24 @@ class Node(_message.Message):
         SINCE_TIME_FIELD_NUMBER: _builtins.int
         DRAIN_TIME_FIELD_NUMBER: _builtins.int
         cordoned: _builtins.bool
-        """Whether no new sessions are placed on it."""
+        """Optional. Whether no new sessions are placed on it."""
         draining: _builtins.bool
-        """Whether it is being emptied: cordoned, and its sessions end by `drain_time` if that is set."""
+        """Output only. Whether it is being emptied: cordoned, and its sessions end by `drain_time` if that is set."""
         reason: _builtins.str
-        """UPPER_SNAKE and stable: `OPERATOR`: a call cordoned or drained it; `NODE_REBOOT_NEEDED`: its driver asks for a
-        reboot, and nothing of it is stored. Empty if it is not cordoned. New values may be added.
+        """Output only. UPPER_SNAKE and stable: `OPERATOR`: a call cordoned or drained it; `NODE_REBOOT_NEEDED`: its driver
+        asks for a reboot, and nothing of it is stored. Empty if it is not cordoned. New values may be added.
         """
         message: _builtins.str
-        """The same for a person: what the operator gave as the reason."""
+        """Optional. The same for a person: what the operator gave as the reason."""
         subject: _builtins.str
-        """Who cordoned or drained it: the subject of the caller."""
+        """Output only. Who cordoned or drained it: the subject of the caller."""
         @_builtins.property
         def since_time(self) -> _timestamp_pb2.Timestamp:
-            """Since when it is cordoned."""
+            """Output only. Since when it is cordoned."""
 
         @_builtins.property
         def drain_time(self) -> _timestamp_pb2.Timestamp:
-            """When draining ends the remaining sessions; unset: they continue until they end."""
+            """Output only. When draining ends the remaining sessions; unset: they continue until they end."""
 
         def __init__(
             self,

@@ -9,12 +9,13 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from footlights.agent.v1 import agent_pb2
 from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2
 from google.protobuf.struct_pb2 import Struct
 
@@ -26,6 +27,11 @@ from tests.control.harness import Control, State, gpu, problem, seconds, version
 Argument = application_pb2.Argument
 Limits = application_pb2.Limits
 Needs = application_pb2.Needs
+
+
+def _public(told: agent_pb2.Assignment) -> tuple[application_pb2.Needs, application_pb2.Limits]:
+    """The needs and limits of an assignment as the public messages that have the same bytes."""
+    return Needs.FromString(told.needs.SerializeToString()), Limits.FromString(told.limits.SerializeToString())
 
 
 async def _all(plane: Control) -> int:
@@ -125,6 +131,40 @@ async def test_a_full_queue_refuses_new_sessions_and_still_finds_old_ones(plane:
     assert 'footlights_calls_shed_total{reason="QUEUE"} 1.0' in (await plane.rest("GET", "/metrics")).text
     assert full.headers["retry-after"] == "60"
     assert (await plane.create(request_id="k")).session_id == made.session_id
+
+
+GONE: dict[str, Callable[[Control], Awaitable[object]]] = {
+    "the profile is deleted": lambda plane: plane.rest("DELETE", "/v1/profiles/small"),
+    "the profile is for something else": lambda plane: plane.rest(
+        "PUT", "/v1/profiles/small", json={"matches": [{"application": "other"}]}
+    ),
+    "the profile allows less": lambda plane: plane.rest(
+        "PUT", "/v1/profiles/small", json={"limits": {"max_duration": "1s"}}
+    ),
+    "the application is deleted": lambda plane: plane.rest("DELETE", "/v1/applications/fake"),
+}
+
+
+@pytest.mark.parametrize("what", GONE)
+async def test_a_retry_finds_its_session_when_what_it_names_is_gone(plane: Control, what: str) -> None:
+    """It was created: the refusals that a new one would get are for new ones, validations and other requests."""
+    await _profile(plane)
+    asked = {"application": "fake", "profile": "small", "limits": {"max_duration": "60s"}}
+    headers = {"Idempotency-Key": "k"}
+    made = await plane.rest("POST", "/v1/sessions", json=asked, headers=headers)
+    await plane.terminate(made.json()["session_id"])
+    await GONE[what](plane)
+
+    again = await plane.rest("POST", "/v1/sessions", json=asked, headers=headers)
+    new = await plane.rest("POST", "/v1/sessions", json=asked, headers={"Idempotency-Key": "new"})
+    tried = await plane.rest("POST", "/v1/sessions", json={**asked, "validate_only": True}, headers=headers)
+    other = await plane.rest("POST", "/v1/sessions", json={**asked, "priority": -1}, headers=headers)
+
+    assert again.json()["session_id"] == made.json()["session_id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert new.status_code in (400, 404)
+    assert problem(tried) == problem(new)
+    assert problem(other)["reason"] == "REQUEST_ID_REUSED"
 
 
 # Secrets
@@ -324,7 +364,7 @@ async def test_a_session_may_ask_for_any_stricter_limit(plane: Control) -> None:
     assert (await plane.create(limits=Limits(start_timeout=seconds(60)))).limits.idle_timeout == seconds(60)
     agent = await plane.agent()
     await plane.place()
-    assert (await agent.assignment(made.session_id)).limits == asked
+    assert _public(await agent.assignment(made.session_id))[1] == asked
 
 
 @pytest.mark.parametrize(
@@ -339,7 +379,13 @@ async def test_a_session_may_ask_for_any_stricter_limit(plane: Control) -> None:
             "ABOVE_LIMIT",
             "unlimited is more than the 600s",
         ),
-        ({"unlimited": ["start_timeout"]}, "limits.unlimited", "OUT_OF_RANGE", "cannot be unlimited"),
+        ({"unlimited": ["start_timeout"]}, "limits.unlimited", "NOT_ALLOWED", "cannot be unlimited"),
+        (
+            {"idle_timeout": seconds(9), "unlimited": ["idle_timeout"]},
+            "limits.idle_timeout",
+            "VALUE_CONFLICT",
+            "named in unlimited",
+        ),
         ({"idle_timeout": seconds(0)}, "limits.idle_timeout", "OUT_OF_RANGE", "more than 0s (got 0s)"),
     ],
 )
@@ -414,7 +460,7 @@ async def test_a_profile_relaxes_what_a_version_needs(plane: Control) -> None:
     strict, made = await plane.create(), await plane.create(profile="small")
     await plane.place()
 
-    assert (await agent.assignment(made.session_id)).needs == Needs(
+    assert _public(await agent.assignment(made.session_id))[0] == Needs(
         slots=1, gpu=False, graphics=True, min_memory_bytes=0
     )
     assert (await plane.get(strict.session_id)).state == State.PENDING
@@ -449,7 +495,7 @@ async def test_a_profile_replaces_exactly_what_it_says(plane: Control) -> None:
 
     assert made.profile == "small"
     assert (made.max_duration, made.idle_timeout) == (seconds(600), seconds(30))
-    assert told.needs == Needs(
+    assert _public(told)[0] == Needs(
         slots=2, min_memory_bytes=1, gpu=True, device_names=["B*"], node_labels={"zone": "a", "rack": "1"}
     )
     assert (told.limits.start_timeout, told.limits.stop_grace_period) == (seconds(900), seconds(10))

@@ -94,16 +94,16 @@ def test_what_a_mask_may_not_name_is_refused_by_name(paths: list[str], reason: s
     assert current == _session()
 
 
-def test_without_a_mask_a_member_that_cannot_be_changed_is_refused_too() -> None:
-    """What is sent is meant: nothing of a request is passed over."""
-    with pytest.raises(errors.InvalidArgument, match="'state' cannot be changed"):
-        masks.apply(
-            _session(),
-            session_pb2.Session(state=session_pb2.Session.READY),
-            FieldMask(),
-            mutable=SESSION,
-            identity=("session_id",),
-        )
+def test_without_a_mask_what_only_answers_have_is_passed_over() -> None:
+    """So that what was read can be written back; a member that requests may have and not change is refused."""
+    current, given = _session(), _session(state=session_pb2.Session.READY, etag="e", priority=4)
+
+    paths = masks.apply(current, given, FieldMask(), mutable=SESSION, identity=("session_id",))
+
+    assert not {"state", "etag"} & set(paths)
+    assert current == _session(priority=4)
+    with pytest.raises(errors.InvalidArgument, match="'priority' cannot be changed"):
+        masks.apply(_session(), given, FieldMask(), mutable=("labels", "limits"), identity=("session_id",))
 
 
 def test_members_with_presence_may_be_false() -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from footlights.ovc.v2 import application_streaming_pb2 as ovc_pb2
 from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -21,10 +22,12 @@ from sqlalchemy import select
 
 from footlights import errors
 from footlights.control.assembly import REST_SERVICES
+from footlights.control.services import etags
 from footlights.gateway.upstream import OutgoingCall, UpstreamError
 from footlights.status import from_status
 from footlights.store import Transaction
 from footlights.store.schema import REMEMBERED_CALL, metadata
+from footlights.store.sessions import session_rows
 from tests.control.harness import Control, problem, seconds, version
 
 METHODS: dict[str, MethodDescriptor] = {
@@ -36,6 +39,13 @@ METHODS: dict[str, MethodDescriptor] = {
 KEYED = [name for name, method in METHODS.items() if "request_id" in method.input_type.fields_by_name]
 VALIDATED = [name for name, method in METHODS.items() if "validate_only" in method.input_type.fields_by_name]
 CONDITIONAL = [name for name, method in METHODS.items() if "etag" in method.input_type.fields_by_name]
+BODIES = {
+    name: field.name
+    for name in CONDITIONAL
+    for field in METHODS[name].input_type.fields
+    if field.message_type is not None and "etag" in field.message_type.fields_by_name
+}
+"""The writes whose request has a resource with an etag, and the name of that member."""
 
 
 class World:
@@ -187,7 +197,10 @@ def _release(name: str) -> application_pb2.Release:
 def _request(name: str, world: World, *, other: bool = False, **members: Any) -> Message:
     request = SAMPLES[name][other](world)
     for member, value in members.items():
-        setattr(request, member, value)
+        if isinstance(value, Message):
+            getattr(request, member).CopyFrom(value)
+        else:
+            setattr(request, member, value)
     return request
 
 
@@ -211,6 +224,11 @@ async def _dump(plane: Control) -> dict[str, list[str]]:
         }
 
     return await plane.store.read(read)
+
+
+def _leaves(value: Any) -> Any:
+    """A value, of a node's scheduling what a caller sets."""
+    return value.cordoned if isinstance(value, node_pb2.Node.Scheduling) else value
 
 
 def _changed(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
@@ -278,6 +296,8 @@ async def test_a_call_that_only_validates_leaves_the_database_as_it_is(world: Wo
         subscription.close()
     real, real_metadata = await _call(plane, name, _request(name, world, request_id="k"))
     assert "idempotency-replayed" not in {**tried_metadata, **real_metadata}
+    assert "etag" not in str(tried)
+    assert "revision" not in str(tried)
     for answer in (tried, again, real):
         _without_what_is_new(answer)
     assert tried == again == real
@@ -288,8 +308,9 @@ def _without_what_is_new(message: Any) -> None:
     for name in ("secret", "session_id", "request_id", "queue", "status_message", "revision", "etag"):
         if name in message.DESCRIPTOR.fields_by_name:
             message.ClearField(name)
-    for name in ("token", "session"):
-        if name in message.DESCRIPTOR.fields_by_name and message.HasField(name):
+    for name in ("token", "session", "application"):
+        field = message.DESCRIPTOR.fields_by_name.get(name)
+        if field is not None and field.message_type is not None and message.HasField(name):
             _without_what_is_new(getattr(message, name))
     if "token_id" in message.DESCRIPTOR.fields_by_name:
         message.ClearField("token_id")
@@ -335,6 +356,29 @@ async def test_a_change_is_bound_to_what_was_read(world: World, name: str) -> No
     await _call(world.plane, name, _request(name, world, etag=caught.value.metadata["etag"]))
 
 
+@pytest.mark.parametrize("name", BODIES)
+async def test_the_etag_of_a_resource_counts_as_the_requests(world: World, name: str) -> None:
+    """Who sends back what was read is bound to it; two etags that differ are refused."""
+    before = await _dump(world.plane)
+
+    def request(etag: str, own: str = "", **members: Any) -> Message:
+        made = _request(name, world, etag=own, **members)
+        getattr(made, BODIES[name]).etag = etag
+        return made
+
+    with pytest.raises(errors.Conflict) as stale:
+        await _call(world.plane, name, request("stale" * 1000))
+    current = stale.value.metadata["etag"]
+    with pytest.raises(errors.InvalidArgument) as two:
+        await _call(world.plane, name, request(current, "another"))
+
+    assert (stale.value.reason, len(stale.value.message) < 1000) == ("ETAG_MISMATCH", True)
+    assert (two.value.reason, two.value.field) == ("VALUE_CONFLICT", f"{BODIES[name]}.etag")
+    assert _changed(before, await _dump(world.plane)) == []
+    await _call(world.plane, name, request(current, current, validate_only=True))
+    await _call(world.plane, name, request(current))
+
+
 READ: list[tuple[str, Make, str]] = [
     ("ApplicationService.GetApplication", lambda _: application_pb2.GetApplicationRequest(application="fake"),
      "ApplicationService.ApplyApplication"),
@@ -365,6 +409,90 @@ async def test_the_etag_that_is_read_is_the_one_that_is_compared(
     assert shown.etag == after.etag
     with pytest.raises(errors.Conflict):
         await _call(world.plane, write, _request(write, world, etag=before.etag))
+
+
+async def test_a_sessions_etag_does_not_come_again_with_its_revision(world: World) -> None:
+    """After a restore of the database revisions do."""
+    row = await world.plane.store.read(lambda tx: session_rows.get(tx, world.session_id))
+    assert row is not None
+    later = row._replace(updated_time=world.plane.clock() + timedelta(seconds=1))
+
+    assert etags.of_session(row) != etags.of_session(later)
+    assert etags.of_session(row) != etags.of_session(row._replace(revision=row.revision + 1))
+
+
+BACK: dict[str, tuple[str, Make, str, dict[str, Any]]] = {
+    "ApplicationService.UpdateRelease": (
+        "ApplicationService.GetRelease",
+        lambda _: application_pb2.GetReleaseRequest(application="fake", release="old"),
+        "/v1/applications/fake/releases/old",
+        {"version": "2.0.0"},
+    ),
+    "ProfileService.UpdateProfile": (
+        "ProfileService.GetProfile",
+        lambda _: profile_pb2.GetProfileRequest(profile="small"),
+        "/v1/profiles/small",
+        {"display_name": "x"},
+    ),
+    "NodeService.UpdateNode": (
+        "NodeService.GetNode",
+        lambda _: node_pb2.GetNodeRequest(node="node-a"),
+        "/v1/nodes/node-a",
+        {"scheduling": {"cordoned": True}},
+    ),
+    "StreamingService.UpdateSession": (
+        "StreamingService.GetSession",
+        lambda world: session_pb2.GetSessionRequest(session_id=world.session_id),
+        "/v1/sessions/{session_id}",
+        {"labels": {"team": "b"}},
+    ),
+}
+"""For each update how its resource is read, its path, and a change."""
+
+
+def test_every_update_is_written_back_here() -> None:
+    """A new one needs a change."""
+    assert set(BACK) == {name for name in METHODS if "update_mask" in METHODS[name].input_type.fields_by_name}
+
+
+@pytest.mark.parametrize("wire", ["grpc", "rest"])
+@pytest.mark.parametrize("name", BACK)
+async def test_what_was_read_can_be_changed_and_written_back(world: World, name: str, wire: str) -> None:
+    """Whole, without a mask: what only answers have is passed over, and what was read is not written over twice."""
+    plane, (read, get, path, change) = world.plane, BACK[name]
+    path = path.format(session_id=world.session_id)
+    before, _ = await _call(plane, read, get(world))
+    plane.clock.pass_s(1)
+
+    async def write(changes: dict[str, Any]) -> Any:
+        if wire == "rest":
+            body = (await plane.rest("GET", path)).json()
+            return await plane.rest("PATCH", path, json={**body, "etag": before.etag, **changes})
+        request = message_factory.GetMessageClass(METHODS[name].input_type)()
+        member: Any = getattr(request, BODIES[name])
+        member.CopyFrom(before)
+        json_format.ParseDict(changes, member)
+        return (await _call(plane, name, request))[0]
+
+    same = await write({})
+    unchanged, _ = await _call(plane, read, get(world))
+    assert wire == "grpc" or same.status_code == 200, same.text
+    for message in (unchanged, before):
+        for member in {"revision", "etag", "updated_time"} & set(message.DESCRIPTOR.fields_by_name):
+            message.ClearField(member)
+    assert unchanged == before
+    before, _ = await _call(plane, read, get(world))
+    await write(change)
+    after, _ = await _call(plane, read, get(world))
+
+    assert after.etag != before.etag
+    expected = before.__deepcopy__({})
+    json_format.ParseDict(change, expected)
+    for member in change:
+        assert _leaves(getattr(after, member)) == _leaves(getattr(expected, member))
+    with pytest.raises(errors.InvalidArgument) as named:
+        await _call(plane, name, _request(name, world, update_mask=FieldMask(paths=["etag"])))
+    assert named.value.reason == "FIELD_IMMUTABLE"
 
 
 async def test_what_does_not_exist_has_no_etag(plane: Control) -> None:

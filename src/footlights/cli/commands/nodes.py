@@ -99,10 +99,10 @@ async def drain(
         while wait and not dry_run and answer.session_count:
             if answer.session_count != left:
                 left = answer.session_count
-                typer.echo(f"{node}: {left} session{'s' if left != 1 else ''} left{_ends(deadline, began)}", err=True)
+                typer.echo(f"{node}: {_sessions(left)} left{_ends(deadline, began)}", err=True)
             if time.monotonic() > end:
                 raise Failed(
-                    f"{node} still has {left} sessions after {show_duration(timeout)}. It keeps draining; "
+                    f"{node} still has {_sessions(left)} after {show_duration(timeout)}. It keeps draining; "
                     "use --deadline to end them.",
                     TIMEOUT,
                 )
@@ -135,11 +135,15 @@ def _ends(deadline: float | None, began: float) -> str:
     return f", ended in {show_duration(round(left))}" if left >= 1 else ", ending now"
 
 
+def _sessions(count: int) -> str:
+    return f"{count} session{'s' if count != 1 else ''}"
+
+
 def _emit_one(cli: Cli, node: node_pb2.Node) -> None:
     emit(cli.output, node, [node.node], show.node_details(node))
 
 
 def _emit_state(cli: Cli, node: node_pb2.Node, *, dry_run: bool = False) -> None:
-    left = f", {node.session_count} sessions" if node.session_count else ""
+    left = f", {_sessions(node.session_count)}" if node.session_count else ""
     line = f"{node.node} is {field_name(node, 'state')}{left}"
     emit(cli.output, node, [node.node], [line], dry_run=dry_run)

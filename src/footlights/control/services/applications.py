@@ -389,7 +389,8 @@ def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> No
     if living:
         what = f"{application} {version}" if version else application
         raise errors.FailedPrecondition(
-            f"{what} has {living} session{'s' if living > 1 else ''} that have not ended. Terminate them first.",
+            f"{what} has {living} session{'s that have' if living > 1 else ' that has'} not ended. "
+            f"Terminate {'them' if living > 1 else 'it'} first.",
             reason=errors.Reason.SESSIONS_ALIVE,
             metadata={"sessions": str(living)},
         )

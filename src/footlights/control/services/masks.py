@@ -2,12 +2,16 @@
 
 The paths of a mask are members (``limits``), members of members (``limits.max_duration``) and keys of maps
 (``labels.team``, ``labels.`a.b` ``). What a path names is set to what the request's resource has there, and cleared
-where it has nothing. An empty mask stands for all members that the request's resource has.
+where it has nothing. An empty mask stands for all members that the request's resource has, but for those that only
+answers have (OUTPUT_ONLY, AIP-203): what was read can be changed and written back as it is. A mask that names one of
+those is refused.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from google.api import field_behavior_pb2
 
 from footlights import errors
 
@@ -36,7 +40,7 @@ def apply(
     Raises:
         InvalidArgument: A path that does not exist, or that cannot be changed.
     """
-    named = mask.paths or _present(given, "")
+    named = mask.paths or (path for path in _present(given, "") if not _holds_some(path, mutable))
     paths = sorted({path for path in named if path not in identity})
     for path in paths:
         _check(path, _descriptor(current), mutable)
@@ -51,13 +55,20 @@ def names(paths: Sequence[str], member: str) -> bool:
 
 
 def _present(message: Message, prefix: str) -> Iterator[str]:
-    """Return the paths of what a message has: leaves, and whole lists and maps."""
+    """Return the paths of what a message has that is not output only: leaves, and whole lists and maps."""
     for field, value in message.ListFields():
         path = prefix + field.name
+        if field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]:
+            continue
         if _has_members(field) and value.ListFields():
             yield from _present(value, f"{path}.")
         else:
             yield path
+
+
+def _holds_some(path: str, mutable: Collection[str]) -> bool:
+    """Return whether only some members of a member can be changed: then its being there says nothing."""
+    return any(each.startswith(f"{path}.") for each in mutable)
 
 
 def _check(path: str, descriptor: Descriptor, mutable: Collection[str]) -> None:

@@ -6,7 +6,9 @@ A handler gives what it does as a unit of work, and what is to be said once it i
   sealed, because some answers have secrets. A repetition gets it, with the metadata ``idempotency-replayed: true``, and
   nothing is done. A call that failed may be tried again under its id: it changed nothing.
 * With ``validate_only`` the unit runs and is rolled back: the answer is what the call would have answered, and every
-  refusal is the real one. It wins over ``request_id``: nothing is remembered.
+  refusal is the real one. It wins over ``request_id``: nothing is remembered. Its answer has neither etag nor
+  revision: another call's change will get them.
+* What a request is bound to is its ``etag``, or that of the resource in it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from footlights import errors
+from footlights.control.services import etags
 from footlights.store import BatchWrite, remembered_calls
 from footlights.store.remembered_calls import CallKey, Written
 
@@ -77,6 +80,8 @@ class Writes:
             answer: The class of the answer.
             done: Is given the answer once it was written, and never that of a call that changed nothing.
         """
+        assert isinstance(request, Message)
+        etags.take(request)
         if request.validate_only:
             return await self.tried(unit)
         key = key_of(request, call)
@@ -130,7 +135,7 @@ class Writes:
         return self._told(written, call, done)
 
     async def tried(self, unit: Unit[ResponseT]) -> ResponseT:
-        """Run a unit, undo it, and return its answer."""
+        """Run a unit, undo it, and return its answer, without etags and revisions."""
 
         def write(tx: Transaction) -> None:
             raise _RolledBack(unit(tx))
@@ -139,6 +144,7 @@ class Writes:
             await self._store.write(write)
         except _RolledBack as undone:
             answer: ResponseT = undone.args[0]
+            _clear_versions(answer)
             return answer
         raise AssertionError("the unit of work was committed")
 
@@ -168,6 +174,15 @@ class Writes:
 
 class _RolledBack(Exception):
     """Undoes a unit and carries its answer out: its only argument."""
+
+
+def _clear_versions(message: Message) -> None:
+    """Take out what names a version of a resource that was never there."""
+    for field, value in message.ListFields():
+        if field.name in ("etag", "revision"):
+            message.ClearField(field.name)
+        elif field.message_type is not None and not field.is_repeated:
+            _clear_versions(value)
 
 
 def key_of(request: WriteRequest, call: Call) -> CallKey | None:

@@ -1,4 +1,4 @@
-"""The update mask that a PATCH implies: the leaf paths of its body."""
+"""The update mask that a PATCH implies: the leaf paths of its body, without what only answers have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from footlights.gateway.decode.names import names, own_name
 from footlights.gateway.errors import INVALID_ARGUMENT, GatewayError
 from footlights.gateway.routing.binding import Binding, walk
+from footlights.gateway.routing.field_options import is_output_only
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -30,6 +31,8 @@ def mask_field(binding: Binding) -> FieldDescriptor | None:
 def implied_paths(value: object, message: Descriptor) -> list[str]:
     """Sorted leaf paths, in proto names, of a JSON value that is a message; repeated and map fields end a path.
 
+    Members that are OUTPUT_ONLY are left out (AIP-203): a resource can be read, changed and sent back as it is.
+
     Raises:
         GatewayError: a member that the message does not have.
     """
@@ -50,6 +53,8 @@ def _collect(node: dict[str, Any], message: Descriptor, prefix: str, paths: list
                 field=prefix + name,
                 reason="UNKNOWN_FIELD",
             )
+        if is_output_only(field):
+            continue
         path = prefix + field.name
         inner = field.message_type
         if inner is not None and not field.is_repeated and inner.full_name in _DYNAMIC:

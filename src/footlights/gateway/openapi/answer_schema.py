@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from footlights.gateway.openapi.schema import LONG, UNSIGNED_LONG, Schemas, field_options, is_output_only, nullable
+from footlights.gateway.openapi.schema import LONG, UNSIGNED_LONG, Schemas, nullable
+from footlights.gateway.routing.field_options import field_options, is_output_only
 from footlights.http.v1 import annotations_pb2
 
 if TYPE_CHECKING:

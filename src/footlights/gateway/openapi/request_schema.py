@@ -13,11 +13,10 @@ from footlights.gateway.openapi.schema import (
     LONG,
     UNSIGNED_LONG,
     Schemas,
-    field_options,
-    is_output_only,
     is_required,
     nullable,
 )
+from footlights.gateway.routing.field_options import field_options, is_output_only
 from footlights.http.v1 import annotations_pb2
 
 if TYPE_CHECKING:

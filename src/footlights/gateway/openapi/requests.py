@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from footlights.gateway.decode.headers import ENTITY_TAGS
-from footlights.gateway.openapi.schema import header_of, is_output_only, is_required, nullable
+from footlights.gateway.openapi.schema import header_of, is_required, nullable
 from footlights.gateway.routing.binding import Binding, walk
+from footlights.gateway.routing.field_options import is_output_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.descriptor_pb2 import FieldOptions
 
 from footlights.gateway.decode.json_scalars import RANGES
 from footlights.gateway.decode.names import own_name
+from footlights.gateway.routing.field_options import field_options
 from footlights.http.v1 import annotations_pb2
 
 if TYPE_CHECKING:
@@ -149,20 +149,9 @@ def nullable(schema: Schema) -> Schema:
     return schema if "null" in types else {**schema, "type": [*types, "null"]}
 
 
-def field_options(field: FieldDescriptor) -> FieldOptions:
-    """A field's options, with the extensions of this process."""
-    # Through bytes: descriptors of another pool carry options of that pool's classes.
-    return FieldOptions.FromString(field.GetOptions().SerializeToString())
-
-
 def is_required(field: FieldDescriptor) -> bool:
     """Whether a request must have the field."""
     return field_behavior_pb2.REQUIRED in field_options(field).Extensions[field_behavior_pb2.field_behavior]
-
-
-def is_output_only(field: FieldDescriptor) -> bool:
-    """Whether only answers have the field; in a request it is without effect."""
-    return field_behavior_pb2.OUTPUT_ONLY in field_options(field).Extensions[field_behavior_pb2.field_behavior]
 
 
 def header_of(field: FieldDescriptor) -> str:

@@ -38,8 +38,17 @@ def limit_s(limits: Limits | recipe_pb2.Limits, name: str) -> float | None:
     return seconds(getattr(limits, name)) if limits.HasField(name) else None  # type: ignore[arg-type]
 
 
-def check(field: str, limits: Limits, *, reason: Reason = Reason.OUT_OF_RANGE) -> None:
-    """Check limits as they are given; ``field`` is their path. Raises InvalidArgument with all that is wrong."""
+def check(field: str, limits: Limits, *, reason: Reason | None = None) -> None:
+    """Check limits as they are given.
+
+    Args:
+        field: Their path in the request.
+        limits: The limits.
+        reason: The reason of everything that is wrong; None: each has its own.
+
+    Raises:
+        InvalidArgument: With all that is wrong.
+    """
     violations = Violations()
     for name in NAMES:
         most = MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
@@ -47,16 +56,18 @@ def check(field: str, limits: Limits, *, reason: Reason = Reason.OUT_OF_RANGE) -
         if value is not None and not 0.001 <= value <= most:
             bound = f"more than 0s (got {value:g}s)" if value < 1 else f"at most {most}s (got {value:.0f}s)"
             with violations:
-                raise InvalidArgument(_path(field, name), f"must be {bound}.", reason=reason)
+                raise _refused(_path(field, name), f"must be {bound}.", reason or Reason.OUT_OF_RANGE)
     for name in limits.unlimited:
         if name not in MAY_BE_UNLIMITED:
             text = f"{name!r} cannot be unlimited; choose from {', '.join(MAY_BE_UNLIMITED)}."
             with violations:
-                raise InvalidArgument(_path(field, "unlimited"), text, reason=reason)
+                raise _refused(
+                    _path(field, "unlimited"), text, reason or Reason.NOT_ALLOWED, {} if reason else {"value": name}
+                )
         elif limit_s(limits, name) is not None:
             text = "is set, and named in unlimited. Give one of them."
             with violations:
-                raise InvalidArgument(_path(field, name), text, reason=reason)
+                raise _refused(_path(field, name), text, reason or Reason.VALUE_CONFLICT)
     violations.refuse()
 
 
@@ -105,6 +116,10 @@ def narrow(limits: Limits, asked: Limits, *, within: Limits | None = None, field
             metadata={"limit": name, "value": shown, "allowed": f"{allowed:g}s"},
         )
     override(limits, asked)
+
+
+def _refused(field: str, problem: str, reason: Reason, metadata: Mapping[str, str] | None = None) -> InvalidArgument:
+    return InvalidArgument(field, problem, reason=reason, metadata=metadata)
 
 
 def _path(field: str, name: str) -> str:

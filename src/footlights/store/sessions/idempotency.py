@@ -78,6 +78,17 @@ def claim(
     return known
 
 
+def find(tx: Transaction, request: Request) -> SessionRow | errors.Error | None:
+    """Return what ``claim`` would say of one request, and record nothing; None where it is new."""
+    made = select(SESSION).where(
+        SESSION.c.session_id == select(REQUEST_KEY.c.session_id).where(_keys([request.key])).scalar_subquery()
+    )
+    same = select(REQUEST_KEY.c.body_digest).where(_keys([request.key]))
+    for row in tx.all(made, SessionRow):
+        return row if tx.execute(same).scalar() == request.body_digest else reused(request.request_id)
+    return None
+
+
 def drop(tx: Transaction, keys: Sequence[tuple[str, str]]) -> None:
     """Forget keys, given as (subject, request id)."""
     if keys:

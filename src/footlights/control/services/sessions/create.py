@@ -17,7 +17,7 @@ from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
 from footlights.control.services.writes import REPLAYED, Writes, digest_of
 from footlights.store.launches.slots import ChosenSlots
-from footlights.store.sessions import create, session_rows
+from footlights.store.sessions import create, idempotency, session_rows
 from footlights.store.sessions.create import Created, Creation, Outcome
 from footlights.store.sessions.idempotency import Request
 
@@ -75,12 +75,18 @@ class SessionCreator:
         """
         caller = call.caller
         key = Request(caller.subject, request.request_id, digest_of(request)) if request.request_id else None
-        request_checks.check_labels("labels", request.labels)
         username = access.owner(caller, request.username)
         if request.priority > 0:
             access.require(caller, "sessions.priority", "priority", f"{request.priority} is above 0")
-        resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
-        values = self._values(request, resolved, username, caller.subject)
+        try:
+            request_checks.check_labels("labels", request.labels)
+            resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
+            values = self._values(request, resolved, username, caller.subject)
+        except errors.Error:
+            # What it names may be gone since it created its session. Only who fails looks: creations stay fast.
+            if key is None or request.validate_only or (known := await self._known(key)) is None:
+                raise
+            return await self._replay(known, call)
         if request.validate_only:
             # It takes no slots, not even for the moment: the answer is that of a session that waits.
             creation = Creation(values, self._clock(), self._settings.queue_limit)
@@ -97,8 +103,7 @@ class SessionCreator:
             if made.outcome is Outcome.PLACED:
                 hold.confirm()
         if made.outcome is Outcome.KNOWN:
-            call.initial_metadata.append(REPLAYED)
-            return await self._store.read(lambda tx: show_session(tx, made.session, self._origin))
+            return await self._replay(made.session, call)
         log.info(
             "session_created",
             session_id=made.session.session_id,
@@ -115,6 +120,17 @@ class SessionCreator:
             name = self._board.device_name(hold.choice)
             return session_message(made.session, made.launch, device_name=name, origin=self._origin)
         return await self._first_decision(made.session)
+
+    async def _known(self, key: Request) -> SessionRow | None:
+        """Return the session that a request has created. Raises AlreadyExists where another one used its id."""
+        found = await self._store.read(lambda tx: idempotency.find(tx, key))
+        if isinstance(found, errors.Error):
+            raise found
+        return found
+
+    async def _replay(self, session: SessionRow, call: Call) -> session_pb2.Session:
+        call.initial_metadata.append(REPLAYED)
+        return await self._store.read(lambda tx: show_session(tx, session, self._origin))
 
     def _values(
         self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str

@@ -111,7 +111,7 @@ def session_message(
         request_id=row.request_id,
         launch_count=row.launch_count,
         limits=applied,
-        etag=etags.of_revision(row.revision),
+        etag=etags.of_session(row),
     )
     message.application_arguments.update(row.arguments)
     if row.ready_time is not None:

@@ -51,7 +51,11 @@ def apply_limits(request: session_pb2.CreateSessionRequest, limits: application_
         if not request.HasField(name):
             continue
         if request.limits.HasField(name) or name in request.limits.unlimited:
-            raise errors.InvalidArgument(name, f"is given in limits as well. Leave {name} out: it is deprecated.")
+            raise errors.InvalidArgument(
+                name,
+                f"is given in limits as well. Leave {name} out: it is deprecated.",
+                reason=errors.Reason.VALUE_CONFLICT,
+            )
         getattr(deprecated, name).CopyFrom(getattr(request, name))
     recipe_limits.narrow(limits, request.limits, field="limits")
     recipe_limits.narrow(limits, deprecated)
@@ -64,7 +68,9 @@ def list_filter(caller: Caller, request: session_pb2.ListSessionsRequest) -> lis
     """
     if request.page_token and request.offset:
         raise errors.InvalidArgument(
-            "page_token", f"cannot be combined with offset={request.offset}. Give one of them."
+            "page_token",
+            f"cannot be combined with offset={request.offset}. Give one of them.",
+            reason=errors.Reason.VALUE_CONFLICT,
         )
     condition = parse(request.filter, filtering.MEMBERS)
     return listing.Filter(
@@ -87,7 +93,9 @@ def list_order(request: session_pb2.ListSessionsRequest) -> listing.Order:
     others = {"sort-by": request.sort_by != "created_time", "order": request.order == "DESC", "offset": request.offset}
     for name, given in others.items():
         if given:
-            raise errors.InvalidArgument("order_by", f"cannot be combined with {name}. Give one of them.")
+            raise errors.InvalidArgument(
+                "order_by", f"cannot be combined with {name}. Give one of them.", reason=errors.Reason.VALUE_CONFLICT
+            )
     by, *direction = request.order_by.split()
     if by not in listing.ORDERS or direction not in ([], ["asc"], ["desc"]):
         raise errors.InvalidArgument(

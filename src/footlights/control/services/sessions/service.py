@@ -201,5 +201,5 @@ class StreamingService:
     def _unchanged(tx: Transaction, call: Call, session_id: str, etag: str) -> SessionRow:
         """Return a session that the caller may see and that has the etag of its request, if that has one."""
         row = access.find(tx, call.caller, session_id)
-        etags.check(etag, etags.of_revision(row.revision), f"session {session_id}")
+        etags.check(etag, etags.of_session(row), f"session {session_id}")
         return row

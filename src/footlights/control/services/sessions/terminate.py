@@ -73,7 +73,7 @@ class SessionTerminator:
             try:
                 read = access.checked(lives.as_read(each.session_id), each.caller, each.session_id)
                 lives.refuse(each.session_id)
-                etags.check(each.etag, etags.of_revision(read.revision), f"session {each.session_id}")
+                etags.check(each.etag, etags.of_session(read), f"session {each.session_id}")
             except errors.Error as error:
                 refused[number] = error
                 continue
