@@ -6,12 +6,14 @@ The errors say what happened and no more: each caller has its own form of answer
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 
     from starlette.types import Message, Receive
+
+_T = TypeVar("_T")
 
 
 class BodyTooLarge(Exception):
@@ -41,7 +43,7 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
         if len(body) <= max_bytes and not message.get("more_body", False):
             return body
     else:
-        message = await _piece(_Resumed(reading, waits_for), pause_s)
+        message = await _piece(Resumed(reading, waits_for), pause_s)
     pieces: list[bytes] = [message.get("body", b"")]
     size = len(pieces[0])
     while size <= max_bytes and message.get("more_body", False):
@@ -77,13 +79,13 @@ def _checked(message: Message) -> Message:
     return message
 
 
-class _Resumed:
+class Resumed(Generic[_T]):
     """A coroutine that has been run up to its first wait, to be awaited from there."""
 
-    def __init__(self, coroutine: Coroutine[object, object, Message], waits_for: object) -> None:
+    def __init__(self, coroutine: Coroutine[object, object, _T], waits_for: object) -> None:
         self._coroutine, self._waits_for = coroutine, waits_for
 
-    def __await__(self) -> Generator[object, object, Message]:
+    def __await__(self) -> Generator[object, object, _T]:
         """What awaiting the whole coroutine gives."""
         waits_for = self._waits_for
         try:
@@ -95,4 +97,4 @@ class _Resumed:
                 else:
                     waits_for = self._coroutine.send(sent)
         except StopIteration as stop:
-            return cast("Message", stop.value)
+            return cast("_T", stop.value)
