@@ -6,7 +6,7 @@ The errors say what happened and no more: each caller has its own form of answer
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive
 
 _T = TypeVar("_T")
+_SLOWEST: Final = 1024
+"""How many bytes a second a whole body must have in the long run."""
 
 
 class BodyTooLarge(Exception):
@@ -29,10 +31,12 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
 
     Raises:
         BodyTooLarge: it has more than ``max_bytes``.
-        BodyTooSlow: a piece did not come in time.
+        BodyTooSlow: a piece did not come in time, or all of them trickle for longer than ``pause_s``.
         ConnectionResetError: the client disconnected.
     """
     message: Message
+    now = asyncio.get_running_loop().time
+    began = now()
     reading: Coroutine[object, object, Message] = receive()  # type: ignore[assignment]  # an ASGI server's is one
     try:
         # Most bodies are there already: then one step is all, and no deadline has to be set.
@@ -47,7 +51,7 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
     pieces: list[bytes] = [message.get("body", b"")]
     size = len(pieces[0])
     while size <= max_bytes and message.get("more_body", False):
-        message = await _piece(receive(), pause_s)
+        message = await _piece(receive(), min(pause_s, began + pause_s + size / _SLOWEST - now()))
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
     if size > max_bytes:
