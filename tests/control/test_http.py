@@ -74,6 +74,17 @@ async def test_a_fault_beside_the_api_does_not_blame_the_store(plane: Control) -
     assert ready.status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/docs", "/"])
+async def test_options_and_head_are_served_beside_the_api(plane: Control, path: str) -> None:
+    """Without a token: OPTIONS says what a path allows, as a refusal does, and HEAD is answered like GET."""
+    options, head = await plane.rest("OPTIONS", path, ""), await plane.rest("HEAD", path, "")
+    refused = await plane.rest("PUT", path, "")
+
+    assert (options.status_code, options.headers["allow"], options.content) == (204, "GET, HEAD, OPTIONS", b"")
+    assert (head.status_code, head.content) == (307 if path == "/" else 200, b"")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "options", "status", "reason"),
     [

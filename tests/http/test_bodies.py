@@ -100,3 +100,15 @@ async def test_pieces() -> None:
     assert [piece async for piece in body_pieces(receiving(b"a", b"", b"b"), pause_s=5)] == [b"a", b"b"]
     with pytest.raises(BodyTooSlow):
         assert [piece async for piece in body_pieces(receiving(b"a", ends=False), pause_s=0.01)]
+
+
+async def test_a_body_that_trickles_is_too_slow() -> None:
+    """Each piece in time, and yet no end: the whole is bounded too."""
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async with asyncio.timeout(5):
+        with pytest.raises(BodyTooSlow):
+            await read_body(receive, max_bytes=1 << 20, pause_s=0.3)

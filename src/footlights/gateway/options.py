@@ -51,7 +51,7 @@ class Options:
     retry_after_s: int = 1
     """Retry-After of a request that is refused for overload, in seconds."""
     body_timeout_s: float = 30.0
-    """The longest pause within a request body, in seconds; more is 408."""
+    """The longest pause within a request body, in seconds; more is 408, and so is a trickle for longer than this."""
 
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may read answers; ``"*"`` for all."""

@@ -6,12 +6,16 @@ The errors say what happened and no more: each caller has its own form of answer
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 
     from starlette.types import Message, Receive
+
+_T = TypeVar("_T")
+_SLOWEST: Final = 1024
+"""How many bytes a second a whole body must have in the long run."""
 
 
 class BodyTooLarge(Exception):
@@ -27,10 +31,12 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
 
     Raises:
         BodyTooLarge: it has more than ``max_bytes``.
-        BodyTooSlow: a piece did not come in time.
+        BodyTooSlow: a piece did not come in time, or all of them trickle for longer than ``pause_s``.
         ConnectionResetError: the client disconnected.
     """
     message: Message
+    now = asyncio.get_running_loop().time
+    began = now()
     reading: Coroutine[object, object, Message] = receive()  # type: ignore[assignment]  # an ASGI server's is one
     try:
         # Most bodies are there already: then one step is all, and no deadline has to be set.
@@ -41,11 +47,11 @@ async def read_body(receive: Receive, *, max_bytes: int, pause_s: float) -> byte
         if len(body) <= max_bytes and not message.get("more_body", False):
             return body
     else:
-        message = await _piece(_Resumed(reading, waits_for), pause_s)
+        message = await _piece(Resumed(reading, waits_for), pause_s)
     pieces: list[bytes] = [message.get("body", b"")]
     size = len(pieces[0])
     while size <= max_bytes and message.get("more_body", False):
-        message = await _piece(receive(), pause_s)
+        message = await _piece(receive(), min(pause_s, began + pause_s + size / _SLOWEST - now()))
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
     if size > max_bytes:
@@ -77,13 +83,13 @@ def _checked(message: Message) -> Message:
     return message
 
 
-class _Resumed:
+class Resumed(Generic[_T]):
     """A coroutine that has been run up to its first wait, to be awaited from there."""
 
-    def __init__(self, coroutine: Coroutine[object, object, Message], waits_for: object) -> None:
+    def __init__(self, coroutine: Coroutine[object, object, _T], waits_for: object) -> None:
         self._coroutine, self._waits_for = coroutine, waits_for
 
-    def __await__(self) -> Generator[object, object, Message]:
+    def __await__(self) -> Generator[object, object, _T]:
         """What awaiting the whole coroutine gives."""
         waits_for = self._waits_for
         try:
@@ -95,4 +101,4 @@ class _Resumed:
                 else:
                     waits_for = self._coroutine.send(sent)
         except StopIteration as stop:
-            return cast("Message", stop.value)
+            return cast("_T", stop.value)

@@ -2,7 +2,12 @@
 
 Whoever reaches the port may connect, send, and stop sending before there is a request that an application could refuse.
 So the head of a request is bounded in bytes and in time, a client that stops reading is cut off, and connections are
-counted, per address and in all. ``sweep`` finds what is overdue; a request itself pays for no timer.
+counted, per address and in all. ``sweep`` finds what is overdue; a request itself pays for no timer of ours.
+
+A connection is read one request at a time: what a client sends ahead is kept as bytes, and little of it, until the
+answer before it is out. So pipelining takes no more memory than waiting, and each error is of one known request.
+
+With TLS a connection counts from its first packet, and its handshake has the time of a head.
 
 An offer of ``Upgrade`` that is not for a WebSocket, such as ``h2c``, is ignored, and the request is read as if it had
 not been made (RFC 9110, section 7.8).
@@ -15,25 +20,34 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from footlights.http.bodies import Resumed
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable
 
     import uvicorn
 
 _SLICE: Final = 16 << 10
 """How much of a head is parsed at once, in bytes: by so much it may pass its limit."""
+_AHEAD_BYTES: Final = 64 << 10
+"""Above how much of later requests a connection is read no further, in bytes: one read may pass it."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _LINGER_S: Final = 2.0
 """How long what a refused client still sends is read and dropped, so that it can read its answer, in seconds."""
 _LINGER_BYTES: Final = 4 << 20
 _PHRASES: Final = {
     400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable",
 }  # fmt: skip
+_CODE_NAMES: Final = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 14: "UNAVAILABLE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,7 @@ class ConnectionLimits:
     head_bytes: int = 64 << 10
     """The longest head: request line and headers."""
     head_s: float = 10.0
-    """How long a head may take, from the first byte or from the connection on, in seconds."""
+    """How long a head may take, from the first byte or from the connection on, and a TLS handshake, in seconds."""
     write_s: float = 30.0
     """How long a client may read nothing while something waits for it, in seconds."""
     connections: int = 10_000
@@ -70,17 +84,22 @@ class Connections:
         """
         self.limits, self._domain, self._on_refused = limits, error_domain, on_refused
         self._of_address: Counter[str] = Counter()
-        self._open: set[_Http | _WebSocket] = set()
+        self._open: set[_Connection] = set()
 
     @property
     def count(self) -> int:
-        """How many are open, WebSockets included."""
+        """How many are open, WebSockets and TLS handshakes included."""
         return len(self._open)
 
     def configure(self, config: uvicorn.Config, *, websockets: bool = True) -> None:
-        """Have uvicorn speak with these bounds."""
+        """Have uvicorn speak with these bounds. Whatever else is to be configured must have been: this loads it."""
         config.http = partial(_Http, self)  # type: ignore[assignment]  # called like the class
         config.ws = partial(_WebSocket, self) if websockets else "none"  # type: ignore[assignment]
+        config.load()
+        if config.ssl:
+            # asyncio would make the connection known to a protocol only after its handshake, and give that 60 s.
+            config.http_protocol_class = partial(_Handshake, self, config.ssl)  # type: ignore[assignment]
+            config.ssl = None
 
     async def sweep(self) -> None:
         """Cut off what is overdue. To be called every ``PERIOD_S``."""
@@ -88,7 +107,7 @@ class Connections:
         for connection in list(self._open):
             connection.cut_off_if_overdue(now)
 
-    def enter(self, connection: _Http | _WebSocket, address: str) -> str:
+    def enter(self, connection: _Connection, address: str) -> str:
         """Count a connection; return why it cannot be served, empty where it can."""
         self._open.add(connection)
         self._of_address[address] += 1
@@ -102,8 +121,10 @@ class Connections:
         self._on_refused()
         return problem
 
-    def leave(self, connection: _Http | _WebSocket, address: str) -> None:
+    def leave(self, connection: _Connection, address: str) -> None:
         """Count a connection no more."""
+        if connection not in self._open:
+            return
         self._open.discard(connection)
         self._of_address[address] -= 1
         if self._of_address[address] <= 0:
@@ -117,7 +138,8 @@ class Connections:
             "domain": self._domain,
             "metadata": {},
         }
-        body = json.dumps({"code": code, "message": message, "details": [info]}).encode()
+        status_ = {"code": code, "status": _CODE_NAMES[code], "message": message, "details": [info]}
+        body = json.dumps(status_).encode()
         headers = ["Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close"]
         if status == 503:
             headers.append("Retry-After: 1")
@@ -125,13 +147,77 @@ class Connections:
         return head.encode() + body
 
 
+class _Handshake(asyncio.Protocol):
+    """A connection until TLS is established on it; then ``_Http`` takes it over."""
+
+    def __init__(self, connections_: Connections, context: ssl.SSLContext, **kwargs: Any) -> None:
+        self._bounds, self._context = connections_, context
+        self._http = partial(_Http, connections_, **kwargs)
+        self._address = ""
+        self._early = b""
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        client = get_remote_addr(transport)
+        self._address = client[0] if client else ""
+        if self._bounds.enter(self, self._address):
+            # An answer would need the handshake, which is what costs.
+            self._bounds.leave(self, self._address)
+            transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        starting: Any = loop.start_tls(
+            transport, self, self._context, server_side=True, ssl_handshake_timeout=self._bounds.limits.head_s
+        )
+        # Its first step is done here: later, something could have been read already.
+        self._task = loop.create_task(self._establish(transport, Resumed(starting, starting.send(None))))
+
+    async def _establish(self, transport: asyncio.Transport, starting: Resumed[asyncio.Transport | None]) -> None:
+        try:
+            secure = await starting
+        except OSError:  # ssl.SSLError is one, and so are a client that left and the end of its time
+            secure = None
+        finally:
+            self._bounds.leave(self, self._address)
+        if secure is None or secure.is_closing():
+            transport.abort()
+            return
+        http = self._http()
+        secure.set_protocol(http)
+        http.connection_made(secure)
+        if self._early:
+            http.data_received(self._early)
+
+    def data_received(self, data: bytes) -> None:
+        # The first data may come with the end of the handshake, before its task goes on.
+        self._early += data
+
+    def cut_off_if_overdue(self, now: float) -> None:
+        """Nothing: asyncio times the handshake."""
+
+
+class _Flow(FlowControl):
+    """Reads nothing while enough is kept for later."""
+
+    holding = False
+
+    def resume_reading(self) -> None:
+        if not self.holding:
+            super().resume_reading()
+
+
 class _Http(HttpToolsProtocol):
+    flow: _Flow
+
     def __init__(self, connections_: Connections, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bounds = connections_
         self._address = ""
         self._in_head, self._in_body = False, False
         self._head_bytes = 0
+        self._body_left = 0
+        self._tail = b""
+        self._ahead = bytearray()
         self._head_since: float | None = None
         self._stalled_since: float | None = None
         self._ignoring_upgrade = False
@@ -142,6 +228,7 @@ class _Http(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._address = self.client[0] if self.client else ""
         self._head_since = self.loop.time()
         if problem := self._bounds.enter(self, self._address):
@@ -178,10 +265,14 @@ class _Http(HttpToolsProtocol):
     def _refuse(self, status: int, code: int, reason: str, message: str) -> None:
         if self.transport.is_closing() or self._refused_at is not None:
             return
-        if self.cycle is not None and not self.cycle.response_complete:
-            # Another request's answer is being written: this one's would end up within it.
-            self.transport.abort()
-            return
+        if self._waits():
+            if self.cycle.response_started:
+                # This answer would end up within that one.
+                self.transport.abort()
+                return
+            # The body is at fault: who waits for it learns that it will not come.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self._refused_at = self.loop.time()
         self.transport.write(self._bounds.refusal(status, code, reason, message))
         # A socket that is closed with data unread is reset, and the client may never see the answer.
@@ -198,19 +289,61 @@ class _Http(HttpToolsProtocol):
             if self._dropped > _LINGER_BYTES:
                 self.transport.abort()
             return
-        self._unset_keepalive_if_required()
-        at = 0
-        while at < len(data) and self._refused_at is None and not self.transport.is_closing():
-            piece = data[at:] if self._in_body or len(data) - at <= _SLICE else data[at : at + _SLICE]
-            at += len(piece)
+        if self._ahead or (self._waits() and not self._in_body):
+            self._keep(data)
+        else:
+            self._read(data)
+
+    def _waits(self) -> bool:
+        """Whether a request has not been answered whole."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _keep(self, data: bytes) -> None:
+        self._ahead += data
+        if len(self._ahead) > _AHEAD_BYTES:
+            self.flow.holding = True
+            self.flow.pause_reading()
+
+    def _read(self, data: bytes) -> None:
+        """Parse, up to the end of the first request that has to be answered before the next one is looked at."""
+        at, size = 0, len(data)
+        while at < size and self._refused_at is None and not self.transport.is_closing():
+            if self._in_body and self._body_left:
+                end = min(at + self._body_left, size)
+                self._body_left -= end - at
+            elif not self._in_body and not self._in_head and self._waits():
+                self._keep(data[at:])
+                return
+            else:
+                end = self._end_of_head(data, at)
+            piece = data if end - at == size else data[at:end]
+            at = end
+            in_body = self._in_body
             protocol = self._feed(piece)
-            if self._in_head:
+            if self._in_head and not in_body:
                 self._head_bytes += len(piece)
                 if self._head_bytes > self._bounds.limits.head_bytes:
                     most = self._bounds.limits.head_bytes
                     self._refuse(431, 3, "HEAD_TOO_LARGE", f"The head of a request must have at most {most} bytes.")
             if not protocol:
                 return
+
+    def _end_of_head(self, data: bytes, at: int) -> int:
+        """Return up to where to parse: no head, and no body in chunks, ends before that."""
+        if self._tail:
+            # The end may lie across two reads.
+            seam = (self._tail + data[at : at + 3]).find(_END_OF_HEAD)
+            if seam >= 0:
+                end = at + seam + 4 - len(self._tail)
+                self._tail = b""
+                return end
+        found = data.find(_END_OF_HEAD, at, at + _SLICE)
+        if found >= 0:
+            self._tail = b""
+            return found + 4
+        end = min(at + _SLICE, len(data))
+        self._tail = (self._tail + data[max(at, end - 3) : end])[-3:]
+        return end
 
     def _feed(self, data: bytes) -> bool:
         """Parse; return whether what follows is this protocol's."""
@@ -241,6 +374,8 @@ class _Http(HttpToolsProtocol):
         return self._feed(b"".join([*head, b"\r\n"])) and (not rest or self._feed(rest))
 
     def on_message_begin(self) -> None:
+        # Only a request ends the time of a kept connection: not the rest of a body, nor an empty line.
+        self._unset_keepalive_if_required()
         self._in_head, self._head_bytes, self._head_since = True, 0, self.loop.time()
         super().on_message_begin()
 
@@ -251,12 +386,23 @@ class _Http(HttpToolsProtocol):
             self.scope["method"] = self.parser.get_method().decode("ascii")
             self.scope["http_version"] = self.parser.get_http_version()
             return
+        self._body_left = 0
+        for name, value in self.headers:
+            if name == b"content-length":
+                self._body_left = int(value)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_body = False
         if not self._ignoring_upgrade:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.flow.holding = False
+        super().on_response_complete()
+        if self._ahead:
+            ahead, self._ahead = bytes(self._ahead), bytearray()
+            self._read(ahead)
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
@@ -290,6 +436,9 @@ class _WebSocket(WebSocketsSansIOProtocol):
         """End the connection if its client has stopped reading."""
         if self._stalled_since is not None and now - self._stalled_since > self._bounds.limits.write_s:
             self.transport.abort()
+
+
+_Connection: TypeAlias = _Handshake | _Http | _WebSocket
 
 
 def _without_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
