@@ -8,6 +8,8 @@ from tests.browser.video import Sample, look
 from tests.system.stack import Stack, until
 
 VIDEO = "[data-testid=stream-video]"
+SHARP_S = 60.0
+"""The encoder sharpens a picture that stands still over some sixty frames: 15 seconds on a machine that draws four."""
 
 
 async def _sample(page: Page) -> Sample:
@@ -29,17 +31,17 @@ async def test_a_session_in_the_console(viewer: Stack, page: Page) -> None:
     frames = await _frames_in_two_seconds(page)
     assert (first.width, first.height) == (1280, 720)
     # How fast is the bench's business; that it is a moving picture is this test's, on a busy machine too.
-    assert frames >= 15
+    assert frames >= 5
     assert (await _sample(page)).contrast > 10
 
     # The stage moves by itself: it is paused first, so that what changes is the drag's doing, then the typing's.
     await page.locator(VIDEO).click()
     await page.keyboard.press("Space")
-    still = await until(lambda: _still(page), what="the paused stage stands still", timeout_s=60)
+    still = await until(lambda: _still(page), timeout_s=SHARP_S, what="the paused stage stands still")
     await _drag(page)
     await until(lambda: _differs(page, still, 3), what="the picture changes after a drag")
-    turned = await until(lambda: _still(page), what="the picture stands still again", timeout_s=60)
-    await page.keyboard.type("hello footlights")
+    turned = await until(lambda: _still(page), timeout_s=SHARP_S, what="the picture stands still again")
+    await page.keyboard.type("hello footlights, " * 4)
     await until(lambda: _differs(page, turned, 0.3), what="what is typed shows in the picture")
 
     sessions = await viewer.get("/stream")
