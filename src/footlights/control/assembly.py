@@ -373,7 +373,9 @@ async def assemble(
             sessions,
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
-    registry = Registry(services, {name: role for name, role in _ROLES.items() if role not in settings.roles})
+    elsewhere = {name: role for name, role in _ROLES.items() if role not in settings.roles}
+    elsewhere |= {former.NAMES[name]: role for name, role in elsewhere.items() if name in former.NAMES}
+    registry = Registry(services, elsewhere)
     pipeline = Pipeline(authenticator, metrics)
     local = LocalCalls(registry, pipeline)
 
