@@ -202,18 +202,29 @@ async def test_what_one_server_refuses_the_next_one_is_asked_at_once(
     assert first.connections == []
 
 
-async def test_a_server_that_stops_is_left_at_once(hubs: list[Hub], config: AgentConfig, machine: Machine) -> None:
-    """It says goodbye, and the next address is dialled without a pause."""
+@pytest.mark.parametrize("redirected", [False, True])
+async def test_a_server_that_stops_is_left_after_one_short_pause(
+    hubs: list[Hub], config: AgentConfig, machine: Machine, redirected: bool
+) -> None:
+    """It says goodbye; its agents do not dial the next address all in one instant, also where it named that."""
     first, second = hubs
-    node = Node(knowing(config, hubs), machine, Pace(first_s=3600, last_s=3600))
+    known = replace(config, server=first.address) if redirected else knowing(config, hubs)
+    node = Node(known, machine, Pace(first_s=0.6, last_s=3600))
+    loop = asyncio.get_running_loop()
     await node.start()
     await first.until(lambda: first.connections)
+    if redirected:
+        await first.say(LinkResponse(redirect=Redirect(addresses=[second.address])))
     await first.say(LinkResponse(goodbye=Goodbye(reason="SERVER_STOPPING", message="Bye.")))
+    left = loop.time()
     await first.hang_up()
+    await second.until(lambda: second.dials)
+    paused_s = loop.time() - left
     await second.until(lambda: second.connections and second.link.heartbeats)
     await node.stop()
     await second.until(lambda: second.goodbyes)
 
+    assert paused_s >= 0.3
     assert second.goodbyes == ["AGENT_STOPPING"]
 
 

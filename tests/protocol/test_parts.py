@@ -87,7 +87,9 @@ def test_both_sides_keep_the_same_recipes(kinds: int, launches: int, seed: int, 
 def test_a_fresh_recipe_pushes_out_none_that_a_part_names() -> None:
     """One that was carried for an earlier launch of the set may be the next to go."""
     numbers = [*range(MAX_RECIPES), 0, MAX_RECIPES]
-    messages = list(assignment_parts([(named(each, carried(each)), carried(each)) for each in numbers], CarriedRecipes()))
+    messages = list(
+        assignment_parts([(named(each, carried(each)), carried(each)) for each in numbers], CarriedRecipes())
+    )
 
     assert [each.version.version for each in taken(messages)] == [str(number) for number in numbers]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from footlights.agent.v1 import agent_pb2
 from footlights.v1 import application_pb2, session_pb2
@@ -225,6 +227,23 @@ async def test_a_server_that_stops_says_goodbye(plane: Control) -> None:
 
     assert await _goodbye(one) == (["192.0.2.1:50051"], "SERVER_STOPPING")
     assert (await two.ended()).reason == "SERVER_STOPPING"
+
+
+async def test_agents_are_spread_over_the_others(plane: Control) -> None:
+    """Each address is the first one of as many agents; all are told all."""
+    agents = [
+        await plane.new_agent(f"node-{number}", await plane.token("NODE", f"node-{number}")).open(
+            [gpu(f"GPU-{number}")], former=False
+        )
+        for number in range(6)
+    ]
+    others = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"]
+    plane.plane.agents.stop(others)
+    plane.plane.pipeline.stop()
+    told = [(await _goodbye(agent))[0] for agent in agents]
+
+    assert Counter(each[0] for each in told) == dict.fromkeys(others, 2)
+    assert all(sorted(each) == others for each in told)
 
 
 async def test_a_link_that_is_replaced_is_told_so(plane: Control) -> None:

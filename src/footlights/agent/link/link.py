@@ -187,9 +187,8 @@ class Link:
         # What one server refuses another one may take: it has no part in links, or is not up to date.
         everywhere = self._refusals >= len(self._config.servers)
         pause_s = self._backoff.next(refused=everywhere)
-        elsewhere = self._redirected or len(self._config.servers) > 1
-        if self._parted != _SERVER_STOPPING or not elsewhere:
-            await asyncio.sleep(pause_s)
+        # Also after a server that stops: thousands of agents leave it in one instant.
+        await asyncio.sleep(pause_s)
 
     def _turn(self) -> None:
         """Go on to the next address: one that a server named, or the next of those that are configured."""

@@ -112,8 +112,10 @@ class AgentService:
 
     def stop(self, redirect: Sequence[str]) -> None:
         """Have all agents told, as their links end, that this server stops, and which addresses they may dial."""
-        for link in self._registry.links:
-            link.prepare_goodbye(stopping(), redirect)
+        for number, link in enumerate(self._registry.links):
+            # Each address is the first one of as many agents as the next.
+            first = number % max(1, len(redirect))
+            link.prepare_goodbye(stopping(), [*redirect[first:], *redirect[:first]])
 
     async def _read_hello(self, stream: LinkStream, call: Call) -> agent_pb2.Hello:
         first = await self._read_greeting(stream, call)
