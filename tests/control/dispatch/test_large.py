@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 
 from footlights import errors
 from footlights.control.dispatch.link import MAX_UNSENT
+from footlights.control.dispatch.service import MAX_HELLO_PARTS
 from footlights.protocol import handshake
-from footlights.protocol.bounds import PART_BYTES
+from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
 from tests.control.harness import Agent, Control, Report, State, gpu, known, version
 
 LAUNCHES = 64
@@ -158,6 +159,59 @@ async def test_a_hello_that_stays_without_its_last_part_is_no_hello(plane: Contr
     await agent.say(heartbeat=agent_pb2.Heartbeat())
 
     assert (await agent.ended()).reason == "HELLO_MISSING"
+
+
+async def test_a_hello_that_never_ends_is_no_hello(plane: Control) -> None:
+    """Parts without launches take no memory, but the link is not held for them either."""
+    agent = plane.new_agent("node-a", await plane.token("NODE", "node-a"))
+    hello = {"part": agent_pb2.Part(last=False), "protocol": handshake.ours()}
+    agent.begin()
+    await agent.say(hello=agent_pb2.Hello(node="node-a", incarnation="one", **hello))  # type: ignore[arg-type]
+    for _ in range(MAX_HELLO_PARTS + 1):
+        await agent.say(launches=agent_pb2.LaunchSet(part=agent_pb2.Part(last=False)))
+
+    assert (await agent.ended()).reason == "HELLO_MISSING"
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "each"),
+    [
+        (MAX_LAUNCHES + 5, [10], 0),  # the first part alone has more launches than may be
+        (10, [MAX_LAUNCHES], 0),
+        (10, [40, 40], 16_000),  # texts beyond each one's bound
+        (10, [400] * 12, 4_000),  # texts within each one's bound, and together beyond the hello's
+    ],
+)
+async def test_a_hello_is_bounded_while_it_arrives(plane: Control, first: int, more: list[int], each: int) -> None:
+    """Whatever its parts hold: launches and texts are left out, the node is linked, and it is said."""
+
+    def reports(count: int) -> list[Report]:
+        found = []
+        for _ in range(count):
+            numbers.append(len(numbers))
+            found.append(Report(launch_id=f"l-{numbers[-1]}", epoch=1, state=Report.READY, message="m" * each))
+        return found
+
+    numbers: list[int] = []
+    agent = plane.new_agent("node-a", await plane.token("NODE", "node-a"))
+    part = agent_pb2.Part(last=False)
+    greeting = agent_pb2.Hello(
+        node="node-a", incarnation="one", launches=reports(first), part=part, protocol=handshake.ours()
+    )
+    agent.begin()
+    with capture_logs() as logs:
+        await agent.say(hello=greeting)
+        for at, count in enumerate(more, 1):
+            part = agent_pb2.Part(last=at == len(more))
+            await agent.say(launches=agent_pb2.LaunchSet(launches=reports(count), part=part))
+        assert (await agent.next()).welcome.epoch
+
+    [line] = [each for each in logs if each["event"] == "link_message_cut"]
+    [opened] = [each for each in logs if each["event"] == "link_opened"]
+    assert opened["launches"] == min(len(numbers), MAX_LAUNCHES)
+    together = " ".join(line["left_out"])
+    expected = "launches: the texts of some" if each == 4_000 else ".message: 4096" if each else "10000"
+    assert expected in together
 
 
 async def test_what_no_message_may_carry_is_cut_and_said(plane: Control) -> None:
