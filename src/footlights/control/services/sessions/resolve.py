@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from footlights import errors
 from footlights.control import stored
+from footlights.control.dispatch.assignments import Recipe
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
@@ -33,6 +34,8 @@ class Resolved:
     profile: str
     needs: application_pb2.Needs
     limits: application_pb2.Limits
+    recipe: Recipe
+    """The version as agents are sent it."""
 
     @property
     def launcher(self) -> str:
@@ -85,7 +88,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         recipe_limits.override(limits, chosen.limits)
     needs.slots = needs.slots or DEFAULT_SLOTS
     recipe_limits.complete(limits)
-    return Resolved(message, profile, needs, limits)
+    return Resolved(message, profile, needs, limits, Recipe.of(message))
 
 
 def check_needs(field: str, needs: application_pb2.Needs) -> None:
