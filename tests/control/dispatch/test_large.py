@@ -14,6 +14,7 @@ from footlights.control.dispatch.link import MAX_UNSENT
 from footlights.control.dispatch.service import MAX_HELLO_PARTS
 from footlights.protocol import handshake
 from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
+from footlights.store.schema import SESSION
 from tests.control.harness import Agent, Control, Report, State, gpu, known, version
 
 LAUNCHES = 64
@@ -79,8 +80,8 @@ async def test_parts_are_as_small_as_an_agent_takes_them(plane: Control) -> None
     assert max(size for kind, size in again.received if kind == "assignments") <= 500
 
 
-async def test_an_assignment_that_no_message_may_carry_ends_its_session(plane: Control) -> None:
-    """Half a secret is no secret: its owner is told, and others on the node are begun."""
+async def test_secrets_that_no_message_may_carry_are_refused(plane: Control) -> None:
+    """Over gRPC, which takes requests as large; the owner is told at once, and nothing is created."""
     secrets = [
         application_pb2.Argument(
             name=f"secret_{number}", type=application_pb2.Argument.STRING, secret=True, max_length=SECRET_CHARACTERS
@@ -88,8 +89,31 @@ async def test_an_assignment_that_no_message_may_carry_ends_its_session(plane: C
         for number in range(40)
     ]
     await plane.apply(version("2.0.0", arguments=secrets))
+    given = {argument.name: "s" * SECRET_CHARACTERS for argument in secrets}
+    with pytest.raises(errors.InvalidArgument, match=f"its secrets are 26.* at most {2 << 20} are allowed") as caught:
+        await plane.create(application_arguments=given)
+
+    assert [each.field for each in caught.value.violations] == ["application_arguments"]
+    assert (await plane.rest("GET", "/v1/sessions")).json()["items"] == []
+
+
+async def test_needs_that_no_message_may_carry_are_refused(plane: Control) -> None:
+    """A version's with those of a profile."""
+    labels = {f"label-{number}": "x" * 60 for number in range(1500)}
+    await plane.apply(version("2.0.0", needs=application_pb2.Needs(node_labels=labels)))
+    with pytest.raises(errors.FailedPrecondition, match=f"no node is sent more than {64 << 10}") as caught:
+        await plane.create()
+
+    assert (caught.value.reason, caught.value.metadata) == ("ASSIGNMENT_TOO_LARGE", {"fields": "needs"})
+
+
+async def test_an_assignment_that_no_message_may_carry_ends_its_session(plane: Control) -> None:
+    """What the release before took. Half a secret is no secret: its owner is told, others on the node are begun."""
+    made = await plane.create()
+    sealed = plane.key.box().seal(b"s" * 2_600_000, made.session_id.encode())
+    large = SESSION.update().where(SESSION.c.session_id == made.session_id).values(secrets=sealed)
+    await plane.store.write(lambda tx: tx.changed(large))
     agent = await plane.new_agent("node-a", await plane.token("NODE", "node-a")).open([gpu(slots=2)], former=False)
-    made = await plane.create(application_arguments={argument.name: "s" * SECRET_CHARACTERS for argument in secrets})
     other = await plane.create()
     await plane.place()
     assert await agent.assignment(other.session_id)

@@ -13,6 +13,7 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
+from footlights.protocol.bounds import BOUNDS
 from footlights.store import Transaction, applications
 from footlights.v1 import application_pb2, profile_pb2
 
@@ -57,7 +58,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     """Find a version by release or name, and apply a profile.
 
     Raises NotFound where the application, version or profile is unknown; FailedPrecondition where the profile is not
-    for this version.
+    for this version, or its needs are more than a node is sent.
     """
     row = applications.get(tx, application)
     if row is None:
@@ -88,6 +89,14 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         recipe_limits.override(limits, chosen.limits)
     needs.slots = needs.slots or DEFAULT_SLOTS
     recipe_limits.complete(limits)
+    size, most = needs.ByteSize(), BOUNDS["Assignment.needs"].size
+    if size > most:
+        raise errors.FailedPrecondition(
+            f"The needs of {application} {message.version} with the profile are {size} bytes: no node is sent more than "
+            f"{most}. Shorten them.",
+            reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
+            metadata={"fields": "needs"},
+        )
     return Resolved(message, profile, needs, limits, Recipe.of(message))
 
 
