@@ -92,8 +92,8 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     size, most = needs.ByteSize(), BOUNDS["Assignment.needs"].size
     if size > most:
         raise errors.FailedPrecondition(
-            f"The needs of {application} {message.version} with the profile are {size} bytes: no node is sent more than "
-            f"{most}. Shorten them.",
+            f"The needs of {application} {message.version} with the profile are {size} bytes: no node is sent more "
+            f"than {most}. Shorten them.",
             reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
             metadata={"fields": "needs"},
         )
