@@ -106,8 +106,6 @@ AGENT_SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 """Every role."""
 
-SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
-
 _ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub"}
 """The role of each service that not every process has."""
 
