@@ -13,10 +13,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 
 from footlights.auth.roles import PERMISSIONS
-from footlights.control.assembly import REST_SERVICES, SERVICES
+from footlights.control.assembly import REST_SERVICES
 from footlights.gateway import Binding, routes
 from footlights.gateway.options import Options
 from tests.contract import descriptors, golden
+from tests.control.harness import SERVICES
 
 FILES = descriptors.files()
 METHODS = descriptors.methods()

@@ -19,9 +19,12 @@ from footlights.protocol import times
 from footlights.v1 import error_reason_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _T = TypeVar("_T", bound=Message)
+
+_DETAILS: Final = "grpc-status-details-bin"
+"""Where gRPC carries a ``google.rpc.Status``."""
 
 CODE_NAMES: Final[Mapping[int, str]] = {
     1: "CANCELLED",
@@ -102,6 +105,17 @@ def from_status(status: status_pb2.Status) -> Error:
     error = BY_CODE.get(status.code, Error)(status.message, metadata=metadata, retry_after_s=retry_after_s)
     error.reason = reason or error.reason
     return error
+
+
+def from_trailing(metadata: Iterable[tuple[str, str | bytes]] | None) -> Error | None:
+    """Return the error that a server put into an RPC's trailing metadata; None where it put none."""
+    for key, value in metadata or ():
+        if key == _DETAILS and isinstance(value, bytes):
+            try:
+                return from_status(status_pb2.Status.FromString(value))
+            except DecodeError:
+                return None
+    return None
 
 
 def _invalid_argument(status: status_pb2.Status, reason: str, metadata: dict[str, str]) -> InvalidArgument:

@@ -26,8 +26,11 @@ from footlights.agent.v1.agent_pb2 import (
 )
 from footlights.agent.v1.agent_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from grpc import aio
+from grpc_status import rpc_status
 
+from footlights.errors import Error
 from footlights.protocol import former, handshake
+from footlights.status import to_status
 
 TOKEN = "node-token"
 WAIT_S = 15.0
@@ -65,6 +68,8 @@ class Hub(AgentServiceServicer):
         self.abandon_s = 3600.0
         self.cluster_id = f"cluster-{uuid.uuid4()}"  # its mark finds processes on the whole machine
         self.refusal: tuple[grpc.StatusCode, str] | None = None
+        self.error: Error | None = None
+        """With what it refuses each link, as a control plane says it."""
         self.forgets = True
         self.address = ""
         self._changed = asyncio.Condition()
@@ -158,6 +163,9 @@ class Hub(AgentServiceServicer):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no such token")
         if self.refusal is not None:
             await context.abort(*self.refusal)
+        if self.error is not None:
+            status = rpc_status.to_status(to_status(self.error))
+            await context.abort(status.code, status.details, status.trailing_metadata)
         first: LinkRequest = await anext(aiter(request_iterator))
         assert first.WhichOneof("message") == "hello"
         whole = not first.hello.HasField("part") or first.hello.part.last

@@ -9,6 +9,7 @@ import asyncio
 import datetime
 import ipaddress
 import random
+import socket
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -33,6 +34,7 @@ from footlights.agent.link import cluster
 from footlights.agent.link.link import Backoff, Link, Pace
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
+from footlights.control.call.registry import role_not_served
 from footlights.supervision import Supervisor
 from tests.agent.conftest import Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
@@ -200,18 +202,29 @@ async def test_what_one_server_refuses_the_next_one_is_asked_at_once(
     assert first.connections == []
 
 
-async def test_a_server_that_stops_is_left_at_once(hubs: list[Hub], config: AgentConfig, machine: Machine) -> None:
-    """It says goodbye, and the next address is dialled without a pause."""
+@pytest.mark.parametrize("redirected", [False, True])
+async def test_a_server_that_stops_is_left_after_one_short_pause(
+    hubs: list[Hub], config: AgentConfig, machine: Machine, redirected: bool
+) -> None:
+    """It says goodbye; its agents do not dial the next address all in one instant, also where it named that."""
     first, second = hubs
-    node = Node(knowing(config, hubs), machine, Pace(first_s=3600, last_s=3600))
+    known = replace(config, server=first.address) if redirected else knowing(config, hubs)
+    node = Node(known, machine, Pace(first_s=0.6, last_s=3600))
+    loop = asyncio.get_running_loop()
     await node.start()
     await first.until(lambda: first.connections)
+    if redirected:
+        await first.say(LinkResponse(redirect=Redirect(addresses=[second.address])))
     await first.say(LinkResponse(goodbye=Goodbye(reason="SERVER_STOPPING", message="Bye.")))
+    left = loop.time()
     await first.hang_up()
+    await second.until(lambda: second.dials)
+    paused_s = loop.time() - left
     await second.until(lambda: second.connections and second.link.heartbeats)
     await node.stop()
     await second.until(lambda: second.goodbyes)
 
+    assert paused_s >= 0.3
     assert second.goodbyes == ["AGENT_STOPPING"]
 
 
@@ -231,6 +244,39 @@ async def test_an_agent_goes_where_it_is_sent(hubs: list[Hub], hub: Hub, config:
     await node.stop()
 
     assert len(other.connections) == 1
+
+
+async def test_a_server_without_the_role_is_not_called_by_the_former_name(
+    hubs: list[Hub], config: AgentConfig, machine: Machine
+) -> None:
+    """What it says is what is logged: it is no server of the release before, and the next one is dialled."""
+    first, second = hubs
+    first.error = role_not_served("hub")
+    node = Node(knowing(config, hubs), machine)
+    with capture_logs() as logs:
+        await node.start()
+        await second.until(lambda: second.connections)
+    await node.stop()
+
+    [line] = [each for each in logs if each["event"] == "not_linked"]
+    assert "does not have the role hub" in line["detail"]
+    assert first.dials == 1
+
+
+async def test_an_address_that_a_server_named_has_less_time(hub: Hub, config: AgentConfig, machine: Machine) -> None:
+    """It may not be reached from here; what is logged is the time that it had."""
+    node = Node(replace(config, server=hub.address), machine, Pace(first_s=0.05, last_s=0.2))
+    with capture_logs() as logs, socket.create_server(("127.0.0.1", 0)) as silent:
+        await node.start()
+        await hub.until(lambda: hub.connections)
+        await hub.say(LinkResponse(redirect=Redirect(addresses=[f"127.0.0.1:{silent.getsockname()[1]}"])))
+        await hub.say(LinkResponse(goodbye=Goodbye(reason="SERVER_STOPPING")))
+        await hub.hang_up()
+        await hub.until(lambda: len(hub.connections) == 2)
+    await node.stop()
+
+    [line] = [each for each in logs if each["event"] == "not_linked"]
+    assert "no welcome within 5 s" in line["detail"]
 
 
 async def test_a_server_of_the_release_before_is_linked_to(config: AgentConfig, machine: Machine, fake: Assign) -> None:

@@ -12,9 +12,10 @@ from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport
 
 from footlights.agent.link.protocol import REPORTS_BYTES, NodeProtocol
 from footlights.lifecycle import LaunchState
-from footlights.protocol.bounds import FORMER_MESSAGE_BYTES, MAX_LAUNCHES, PART_BYTES
+from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
 from footlights.protocol.output import MAX_LINE_CHARACTERS
 from footlights.supervision import Supervisor
+from tests.protocol.test_bounds import FORMER_MESSAGE_BYTES
 
 
 def _ended(number: int, lines: int) -> Any:

@@ -53,7 +53,7 @@ async def test_a_process_serves_the_services_of_its_roles(
 
 @pytest.mark.parametrize(
     ("rpc", "role"), [("v1.StreamingService/GetSession", "api"), ("v1.StreamingService/WatchSessions", "api"),
-                      ("agent.v1.AgentService/Link", "hub")]
+                      ("agent.v1.AgentService/Link", "hub"), ("v1.AgentService/Link", "hub")]
 )  # fmt: skip
 async def test_an_rpc_of_another_role_is_refused_with_its_name(
     tmp_path: Path, migrated: Path, rpc: str, role: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -138,6 +139,25 @@ def test_secret_is_never_shown() -> None:
 
     assert "HUNTER2" not in str(caught.value)
     assert "does not match" in str(caught.value)
+
+
+def test_what_is_too_much_together_is_refused() -> None:
+    """Plain values, and secrets (as the JSON that a node is sent); each by itself is within its bound."""
+    names = [f"a{number}" for number in range(40)]
+    given: dict[str, object] = dict.fromkeys(names, "s" * 65_536)
+    for secret, most in ((False, 128 << 10), (True, 2 << 20)):
+        much = version(
+            *({"name": name, "type": "STRING", "max_length": 65_536, "secret": secret} for name in (*names, "last"))
+        )
+        with pytest.raises(InvalidArgument, match=f"at most {most} are allowed") as caught:
+            convert_arguments(much, given)
+        assert [each.field for each in caught.value.violations] == ["application_arguments"]
+        assert "sss" not in caught.value.message
+    whole = dict.fromkeys(names[:31], "s" * 65_536)
+    room = (2 << 20) - len(json.dumps({**whole, "last": ""}))
+    convert_arguments(much, {**whole, "last": "s" * room})
+    with pytest.raises(InvalidArgument):
+        convert_arguments(much, {**whole, "last": "s" * (room + 1)})
 
 
 def test_pattern_is_linear() -> None:

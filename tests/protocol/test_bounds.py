@@ -12,7 +12,6 @@ from google.protobuf.message import Message
 
 from footlights.protocol.bounds import (
     BOUNDS,
-    FORMER_MESSAGE_BYTES,
     MAX_MESSAGE_BYTES,
     PACKAGE,
     bound_of,
@@ -23,6 +22,8 @@ from footlights.protocol.bounds import (
 from footlights.protocol.output import CUT
 
 KINDS: list[FieldDescriptor] = [*LinkRequest.DESCRIPTOR.fields, *LinkResponse.DESCRIPTOR.fields]
+FORMER_MESSAGE_BYTES = 4 << 20
+"""The greatest message that the server of the release before takes."""
 NUMBER_BYTES = 12
 HEAD_BYTES = 8
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from footlights.agent.v1.agent_pb2 import Assignment, CarriedRecipe, Hello, LaunchReport, LinkResponse
 from footlights.agent.v1.recipe_pb2 import Recipe
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES, PART_BYTES
@@ -70,14 +72,26 @@ def test_the_largest_set_goes_in_parts_with_its_recipes_once() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(0, 400), max_size=500), st.integers(1, 40_000))
-def test_both_sides_keep_the_same_recipes(numbers: list[int], size: int) -> None:
+@given(st.integers(1, 3 * MAX_RECIPES), st.integers(0, 500), st.integers(0, 2**32), st.integers(1, 20_000))
+@example(150, 300, 0, 1)
+def test_both_sides_keep_the_same_recipes(kinds: int, launches: int, seed: int, size: int) -> None:
     """However many there are, and in whatever order: an agent never lacks one that an assignment names."""
-    sent, intake = CarriedRecipes(), Intake()
-    for _ in range(2):
-        launches = [(named(at, carried(number), b"s" * size), carried(number)) for at, number in enumerate(numbers)]
-        found = taken(list(assignment_parts(launches, sent)), intake)
+    sent, intake, dice = CarriedRecipes(), Intake(), random.Random(seed)
+    for _ in range(3):
+        numbers = dice.choices(range(kinds), k=launches)
+        fresh = [(named(at, carried(number), b"s" * size), carried(number)) for at, number in enumerate(numbers)]
+        found = taken(list(assignment_parts(fresh, sent)), intake)
         assert [each.version.version for each in found] == [str(number) for number in numbers]
+
+
+def test_a_fresh_recipe_pushes_out_none_that_a_part_names() -> None:
+    """One that was carried for an earlier launch of the set may be the next to go."""
+    numbers = [*range(MAX_RECIPES), 0, MAX_RECIPES]
+    messages = list(
+        assignment_parts([(named(each, carried(each)), carried(each)) for each in numbers], CarriedRecipes())
+    )
+
+    assert [each.version.version for each in taken(messages)] == [str(number) for number in numbers]
 
 
 def test_recipes_that_are_kept_are_bounded() -> None:

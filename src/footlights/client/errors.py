@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from footlights.errors import Error, FailedPrecondition, LocalReason, Reason, Unavailable, Unimplemented
 from footlights.protocol import enums
-from footlights.status import from_status
+from footlights.status import from_status, from_trailing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     import grpc
 
     from footlights.v1 import session_pb2
-
-_DETAILS = "grpc-status-details-bin"
-"""Where gRPC carries a ``google.rpc.Status``."""
 
 
 class DeadlineExceeded(Error):
@@ -56,14 +52,9 @@ class ServerTooOld(Unimplemented):
 def from_rpc(problem: grpc.aio.AioRpcError) -> Error:
     """Return the error of a failed call: the one that the server raised, or one for gRPC's own."""
     code: int = problem.code().value[0]
-    for key, value in problem.trailing_metadata() or ():
-        if key == _DETAILS and isinstance(value, bytes):
-            try:
-                error = from_status(status_pb2.Status.FromString(value))
-            except DecodeError:
-                break
-            if error.reason != Reason.UNIMPLEMENTED:
-                return error
+    error = from_trailing(problem.trailing_metadata())
+    if error is not None and error.reason != Reason.UNIMPLEMENTED:
+        return error
     message = problem.details() or problem.code().name
     if code == DeadlineExceeded.code:
         return DeadlineExceeded("The control plane did not answer in time. Try again, or allow more time.")

@@ -106,8 +106,6 @@ AGENT_SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 """Every role."""
 
-SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
-
 _ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub"}
 """The role of each service that not every process has."""
 
@@ -373,7 +371,9 @@ async def assemble(
             sessions,
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
-    registry = Registry(services, {name: role for name, role in _ROLES.items() if role not in settings.roles})
+    elsewhere = {name: role for name, role in _ROLES.items() if role not in settings.roles}
+    elsewhere |= {former.NAMES[name]: role for name, role in elsewhere.items() if name in former.NAMES}
+    registry = Registry(services, elsewhere)
     for rpc in registry.rpcs.values():
         if rpc.deprecated:
             metrics.deprecated(GRPC, rpc.path, 0)

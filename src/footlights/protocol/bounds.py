@@ -28,9 +28,6 @@ MAX_MESSAGE_BYTES: Final = 16 << 20
 PART_BYTES: Final = 1 << 20
 """A set that is larger is sent in parts of about this size."""
 
-FORMER_MESSAGE_BYTES: Final = 4 << 20
-"""The greatest message that the server of the release before takes."""
-
 MAX_LAUNCHES: Final = 10_000
 """Launches in a hello: those that run, and those that ended and are not acknowledged."""
 

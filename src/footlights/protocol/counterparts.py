@@ -8,20 +8,10 @@ believe an agent (devices and facts).
 from __future__ import annotations
 
 import hashlib
-from typing import Final
 
 from footlights.agent.v1 import node_pb2 as link_node_pb2
 from footlights.agent.v1 import recipe_pb2
 from footlights.v1 import application_pb2, node_pb2
-
-PAIRS: Final = (
-    (recipe_pb2.Recipe, application_pb2.Version),
-    (recipe_pb2.Needs, application_pb2.Needs),
-    (recipe_pb2.Limits, application_pb2.Limits),
-    (link_node_pb2.NodeFacts, node_pb2.NodeFacts),
-    (link_node_pb2.Device, node_pb2.Device),
-)
-"""The link's message, and the public one."""
 
 
 def recipe(version: application_pb2.Version) -> recipe_pb2.Recipe:

@@ -46,6 +46,11 @@ class CarriedRecipes:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._recipes
 
+    @property
+    def next_out(self) -> bytes | None:
+        """Which one the next one pushes out; None while there is room."""
+        return next(iter(self._recipes)) if len(self._recipes) >= MAX_RECIPES else None
+
     def add(self, digest: bytes, recipe: Recipe | None = None) -> None:
         """Note that a recipe was carried."""
         self._recipes[digest] = recipe
@@ -112,18 +117,20 @@ def assignment_parts(
     part_bytes: int = PART_BYTES,
 ) -> Iterator[LinkResponse]:
     """Yield a full set in parts, each recipe before the part that names it, and note those in ``carried``."""
-    part, room, fresh = Assignments(), part_bytes, 0
+    part, room, named = Assignments(), part_bytes, set[bytes]()
     for assignment, recipe in launches:
         size = assignment.ByteSize() + _HEAD_BYTES
+        fresh = recipe is not None and recipe.digest not in carried
         # A recipe that is carried must not push out one that a part which waits names.
-        if part.assignments and (size > room or fresh >= MAX_RECIPES // 2):
+        if part.assignments and (size > room or (fresh and carried.next_out in named)):
             part.part.last = False
             yield LinkResponse(assignments=part)
-            part, room, fresh = Assignments(), part_bytes, 0
-        if recipe is not None and recipe.digest not in carried:
-            carried.add(recipe.digest)
-            fresh += 1
-            yield LinkResponse(recipe=recipe)
+            part, room, named = Assignments(), part_bytes, set()
+        if recipe is not None:
+            named.add(recipe.digest)
+            if fresh:
+                carried.add(recipe.digest)
+                yield LinkResponse(recipe=recipe)
         part.assignments.append(assignment)
         room -= size
     part.part.last = True

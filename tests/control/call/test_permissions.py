@@ -14,8 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from footlights import errors
 from footlights.auth.roles import PERMISSIONS, Role
-from footlights.control.assembly import SERVICES
-from tests.control.harness import Control, problem, seconds
+from tests.control.harness import SERVICES, Control, problem, seconds
 
 METHODS: list[MethodDescriptor] = [
     method

@@ -20,7 +20,6 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from footlights import errors
 from footlights.auth.roles import Caller, Role
-from footlights.control.assembly import SERVICES
 from footlights.control.call.context import Call, MessageStream
 from footlights.control.call.grpc_adapter import grpc_handlers
 from footlights.control.call.local import LocalCalls
@@ -29,6 +28,7 @@ from footlights.control.call.registry import Registry, Service
 from footlights.control.observability.metrics import Metrics
 from footlights.gateway.upstream import GrpcUpstream, LocalUpstream, OutgoingCall, Upstream, UpstreamError
 from footlights.status import from_status
+from tests.control.harness import SERVICES
 
 Stream = MessageStream[agent_pb2.LinkRequest, agent_pb2.LinkResponse]
 CALLERS = {

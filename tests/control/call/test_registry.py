@@ -7,8 +7,8 @@ from footlights.replica.v1 import replica_pb2
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 
-from footlights.control.assembly import SERVICES
 from footlights.control.call.registry import Registry, Service, handler_name
+from tests.control.harness import SERVICES
 
 REPLICA = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"]
 

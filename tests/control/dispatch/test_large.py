@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from footlights.agent.v1 import agent_pb2
 from footlights.v1 import application_pb2, session_pb2
@@ -9,8 +11,10 @@ from structlog.testing import capture_logs
 
 from footlights import errors
 from footlights.control.dispatch.link import MAX_UNSENT
+from footlights.control.dispatch.service import MAX_HELLO_PARTS
 from footlights.protocol import handshake
-from footlights.protocol.bounds import PART_BYTES
+from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
+from footlights.store.schema import SESSION
 from tests.control.harness import Agent, Control, Report, State, gpu, known, version
 
 LAUNCHES = 64
@@ -76,8 +80,8 @@ async def test_parts_are_as_small_as_an_agent_takes_them(plane: Control) -> None
     assert max(size for kind, size in again.received if kind == "assignments") <= 500
 
 
-async def test_an_assignment_that_no_message_may_carry_ends_its_session(plane: Control) -> None:
-    """Half a secret is no secret: its owner is told, and others on the node are begun."""
+async def test_secrets_that_no_message_may_carry_are_refused(plane: Control) -> None:
+    """Over gRPC, which takes requests as large; the owner is told at once, and nothing is created."""
     secrets = [
         application_pb2.Argument(
             name=f"secret_{number}", type=application_pb2.Argument.STRING, secret=True, max_length=SECRET_CHARACTERS
@@ -85,8 +89,31 @@ async def test_an_assignment_that_no_message_may_carry_ends_its_session(plane: C
         for number in range(40)
     ]
     await plane.apply(version("2.0.0", arguments=secrets))
+    given = {argument.name: "s" * SECRET_CHARACTERS for argument in secrets}
+    with pytest.raises(errors.InvalidArgument, match=f"its secrets are 26.* at most {2 << 20} are allowed") as caught:
+        await plane.create(application_arguments=given)
+
+    assert [each.field for each in caught.value.violations] == ["application_arguments"]
+    assert (await plane.rest("GET", "/v1/sessions")).json()["items"] == []
+
+
+async def test_needs_that_no_message_may_carry_are_refused(plane: Control) -> None:
+    """A version's with those of a profile."""
+    labels = {f"label-{number}": "x" * 60 for number in range(1500)}
+    await plane.apply(version("2.0.0", needs=application_pb2.Needs(node_labels=labels)))
+    with pytest.raises(errors.FailedPrecondition, match=f"no node is sent more than {64 << 10}") as caught:
+        await plane.create()
+
+    assert (caught.value.reason, caught.value.metadata) == ("ASSIGNMENT_TOO_LARGE", {"fields": "needs"})
+
+
+async def test_an_assignment_that_no_message_may_carry_ends_its_session(plane: Control) -> None:
+    """What the release before took. Half a secret is no secret: its owner is told, others on the node are begun."""
+    made = await plane.create()
+    sealed = plane.key.box().seal(b"s" * 2_600_000, made.session_id.encode())
+    large = SESSION.update().where(SESSION.c.session_id == made.session_id).values(secrets=sealed)
+    await plane.store.write(lambda tx: tx.changed(large))
     agent = await plane.new_agent("node-a", await plane.token("NODE", "node-a")).open([gpu(slots=2)], former=False)
-    made = await plane.create(application_arguments={argument.name: "s" * SECRET_CHARACTERS for argument in secrets})
     other = await plane.create()
     await plane.place()
     assert await agent.assignment(other.session_id)
@@ -158,6 +185,59 @@ async def test_a_hello_that_stays_without_its_last_part_is_no_hello(plane: Contr
     assert (await agent.ended()).reason == "HELLO_MISSING"
 
 
+async def test_a_hello_that_never_ends_is_no_hello(plane: Control) -> None:
+    """Parts without launches take no memory, but the link is not held for them either."""
+    agent = plane.new_agent("node-a", await plane.token("NODE", "node-a"))
+    hello = {"part": agent_pb2.Part(last=False), "protocol": handshake.ours()}
+    agent.begin()
+    await agent.say(hello=agent_pb2.Hello(node="node-a", incarnation="one", **hello))  # type: ignore[arg-type]
+    for _ in range(MAX_HELLO_PARTS + 1):
+        await agent.say(launches=agent_pb2.LaunchSet(part=agent_pb2.Part(last=False)))
+
+    assert (await agent.ended()).reason == "HELLO_MISSING"
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "each"),
+    [
+        (MAX_LAUNCHES + 5, [10], 0),  # the first part alone has more launches than may be
+        (10, [MAX_LAUNCHES], 0),
+        (10, [40, 40], 16_000),  # texts beyond each one's bound
+        (10, [400] * 12, 4_000),  # texts within each one's bound, and together beyond the hello's
+    ],
+)
+async def test_a_hello_is_bounded_while_it_arrives(plane: Control, first: int, more: list[int], each: int) -> None:
+    """Whatever its parts hold: launches and texts are left out, the node is linked, and it is said."""
+
+    def reports(count: int) -> list[Report]:
+        found = []
+        for _ in range(count):
+            numbers.append(len(numbers))
+            found.append(Report(launch_id=f"l-{numbers[-1]}", epoch=1, state=Report.READY, message="m" * each))
+        return found
+
+    numbers: list[int] = []
+    agent = plane.new_agent("node-a", await plane.token("NODE", "node-a"))
+    part = agent_pb2.Part(last=False)
+    greeting = agent_pb2.Hello(
+        node="node-a", incarnation="one", launches=reports(first), part=part, protocol=handshake.ours()
+    )
+    agent.begin()
+    with capture_logs() as logs:
+        await agent.say(hello=greeting)
+        for at, count in enumerate(more, 1):
+            part = agent_pb2.Part(last=at == len(more))
+            await agent.say(launches=agent_pb2.LaunchSet(launches=reports(count), part=part))
+        assert (await agent.next()).welcome.epoch
+
+    [line] = [each for each in logs if each["event"] == "link_message_cut"]
+    [opened] = [each for each in logs if each["event"] == "link_opened"]
+    assert opened["launches"] == min(len(numbers), MAX_LAUNCHES)
+    together = " ".join(line["left_out"])
+    expected = "launches: the texts of some" if each == 4_000 else ".message: 4096" if each else "10000"
+    assert expected in together
+
+
 async def test_what_no_message_may_carry_is_cut_and_said(plane: Control) -> None:
     """Labels, notes and devices of absurd size: the node is linked, and its notice and the log say what is left out."""
     facts = {"labels": {f"label-{number}": "x" * 500 for number in range(5000)}, "notes": ["n" * 100_000] * 100}
@@ -225,6 +305,23 @@ async def test_a_server_that_stops_says_goodbye(plane: Control) -> None:
 
     assert await _goodbye(one) == (["192.0.2.1:50051"], "SERVER_STOPPING")
     assert (await two.ended()).reason == "SERVER_STOPPING"
+
+
+async def test_agents_are_spread_over_the_others(plane: Control) -> None:
+    """Each address is the first one of as many agents; all are told all."""
+    agents = [
+        await plane.new_agent(f"node-{number}", await plane.token("NODE", f"node-{number}")).open(
+            [gpu(f"GPU-{number}")], former=False
+        )
+        for number in range(6)
+    ]
+    others = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"]
+    plane.plane.agents.stop(others)
+    plane.plane.pipeline.stop()
+    told = [(await _goodbye(agent))[0] for agent in agents]
+
+    assert Counter(each[0] for each in told) == dict.fromkeys(others, 2)
+    assert all(sorted(each) == others for each in told)
 
 
 async def test_a_link_that_is_replaced_is_told_so(plane: Control) -> None:

@@ -9,6 +9,6 @@ assignments: both sides agree again whatever was lost between two links. Both se
 and nothing is ended for not being in a set that is not whole (`footlights.protocol`).
 
 A link ends with a goodbye where either side ends it in order. After that of a server that stops the next address is
-dialled at once, first those that it named. A server that does not know the link by its name is of the release before:
-it is linked to by the former name, with what that release understands.
+dialled after one short pause, first those that it named. A server that does not know the link by its name is of the
+release before: it is linked to by the former name, with what that release understands.
 """

@@ -17,12 +17,13 @@ from grpc import aio
 
 from footlights.agent.v1.agent_pb2 import Goodbye, Heartbeat, LinkRequest, LinkResponse, Welcome
 from footlights.agent.v1.agent_pb2_grpc import AgentServiceStub
-from footlights.errors import InvalidArgument
+from footlights.errors import InvalidArgument, Reason
 from footlights.protocol import bounds, handshake
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.protocol.former import FormerNames
 from footlights.protocol.parts import Intake, NotUnderstood, hello_parts
 from footlights.protocol.times import seconds
+from footlights.status import from_trailing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,10 +72,19 @@ Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
 class Broken(Exception):
     """The link is over; the message says why."""
 
-    def __init__(self, code: grpc.StatusCode | None, details: str) -> None:
+    def __init__(self, code: grpc.StatusCode | None, details: str, reason: str = "") -> None:
         super().__init__(f"{code.name if code else 'ENDED'}: {details}")
         self.code = code
         self.details = details
+        self.reason = reason
+        """The server's; empty where it says none."""
+
+    @classmethod
+    async def of(cls, call: Call, otherwise: str) -> Broken:
+        """Return with what a call has ended; ``otherwise`` is said where it says nothing."""
+        code, details = await call.code(), await call.details() or otherwise
+        error = from_trailing(await call.trailing_metadata())
+        return cls(code, details, "" if error is None else error.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +187,8 @@ class Link:
         # What one server refuses another one may take: it has no part in links, or is not up to date.
         everywhere = self._refusals >= len(self._config.servers)
         pause_s = self._backoff.next(refused=everywhere)
-        elsewhere = self._redirected or len(self._config.servers) > 1
-        if self._parted != _SERVER_STOPPING or not elsewhere:
-            await asyncio.sleep(pause_s)
+        # Also after a server that stops: thousands of agents leave it in one instant.
+        await asyncio.sleep(pause_s)
 
     def _turn(self) -> None:
         """Go on to the next address: one that a server named, or the next of those that are configured."""
@@ -202,7 +211,8 @@ class Link:
             try:
                 await self._link(channel, hello_parts)
             except Broken as error:
-                if error.code is not grpc.StatusCode.UNIMPLEMENTED or self._welcomed:
+                unknown = error.code is grpc.StatusCode.UNIMPLEMENTED and error.reason != Reason.ROLE_NOT_SERVED
+                if not unknown or self._welcomed:
                     raise
                 # A server of the release before, or none that agents can link to.
                 await self._link(FormerNames(channel), _former_hello)
@@ -213,12 +223,10 @@ class Link:
         try:
             welcome = await self._greet(call, in_parts)
             await self._converse(call, welcome)
-        except aio.AioRpcError as error:
-            raise Broken(error.code(), error.details() or "") from error
         except NotUnderstood as error:
             raise Broken(None, str(error)) from error
-        except (asyncio.InvalidStateError, aio.UsageError) as error:
-            raise Broken(await call.code(), await call.details() or "the stream is closed") from error
+        except (aio.AioRpcError, asyncio.InvalidStateError, aio.UsageError) as error:
+            raise await Broken.of(call, "the stream is closed") from error
         finally:
             self.connected.clear()
             self._logs.cancel_all()
@@ -229,15 +237,16 @@ class Link:
         hello = self._handler.hello()
         hello.protocol.CopyFrom(handshake.ours())
         self._bounded(hello)
+        timeout_s = _REDIRECTED_TIMEOUT_S if self._redirected else _WELCOME_TIMEOUT_S
         try:
-            async with asyncio.timeout(_REDIRECTED_TIMEOUT_S if self._redirected else _WELCOME_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 for message in in_parts(hello):
                     await call.write(message)
                 answer = await call.read()
         except TimeoutError as error:
-            raise Broken(None, f"no welcome within {_WELCOME_TIMEOUT_S:g} s") from error
+            raise Broken(None, f"no welcome within {timeout_s:g} s") from error
         if answer is aio.EOF:
-            raise Broken(await call.code(), await call.details() or "closed before the welcome")
+            raise await Broken.of(call, "closed before the welcome")
         if not isinstance(answer, LinkResponse) or answer.WhichOneof("message") != "welcome":
             raise Broken(None, "the first answer is not a welcome")
         self._welcomed = True
@@ -265,7 +274,7 @@ class Link:
             for task in (reading, writing):
                 task.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)
-        raise Broken(await call.code(), await call.details() or "the control plane closed the link")
+        raise await Broken.of(call, "the control plane closed the link")
 
     async def _read(self, call: Call) -> None:
         intake = Intake()

@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
     from footlights.agent.v1 import agent_pb2
     from footlights.auth.secrets import Box
-    from footlights.control.dispatch.assignments import LaunchAssignment
+    from footlights.control.dispatch.assignments import LaunchAssignment, Recipe
     from footlights.control.dispatch.link import Fingerprint
     from footlights.control.dispatch.registry import LinkRegistry
     from footlights.control.signals import ChangeSet, Signals
     from footlights.store import Store, Transaction, Unit
     from footlights.store.schema import LaunchRow, SessionRow
     from footlights.supervision import Supervisor
-    from footlights.v1 import application_pb2
 
 LOOP = "assignments"
 
@@ -128,7 +127,7 @@ class AssignmentSender:
             self._signals.assignments.publish(link.node)
         return messages
 
-    def send_now(self, launch: LaunchRow, session: SessionRow, version: application_pb2.Version) -> bool:
+    def send_now(self, launch: LaunchRow, session: SessionRow, recipe: Recipe) -> bool:
         """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.
 
         It saves a reading. Where a reading was under way, the agent may be told once more: that says nothing new.
@@ -137,7 +136,7 @@ class AssignmentSender:
         if link is None or link.state is not LinkState.LIVE:
             return False
         with self._supervisor.isolated(LOOP, node=launch.node, launch_id=launch.launch_id):
-            assignment = assignments.of_launch(launch, session, assignments.Recipe.of(version), self._box)
+            assignment = assignments.of_launch(launch, session, recipe, self._box)
             return link.offer_new(assignment, assignments.fingerprint(launch, session))
         return False
 

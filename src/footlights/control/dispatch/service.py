@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 import structlog
@@ -48,7 +48,17 @@ MAX_UNRECORDED_BYTES = 4 << 20
 MESSAGE_CUT = "MESSAGE_CUT"
 """The notice on a node whose agent sends more than a message may carry."""
 
-_HELLO_TIMEOUT_S = 10.0
+MAX_HELLO_PARTS = 1000
+"""Agents send a part of the largest hello in each mebibyte."""
+
+_HELLO_TIMEOUT_S = 20.0
+"""For all of it: an agent waits as long for its welcome."""
+
+_MOST_SAID = 16
+"""Fields of a hello that are named where many were cut."""
+
+_TEXTS: Final = ("reason", "message", "steps", "log_tail")
+"""What of a report is for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +100,7 @@ class AgentService:
 
         It reads and writes through the stream: a generator between would cost each link kibibytes.
         """
-        hello = await self._read_hello(stream, call)
-        left_out = bounds.cut(hello)
+        hello, left_out = await self._read_hello(stream, call)
         addresses.check(hello.facts, call.peer)
         link = await self._open(hello, call.peer)
         try:
@@ -112,17 +121,29 @@ class AgentService:
 
     def stop(self, redirect: Sequence[str]) -> None:
         """Have all agents told, as their links end, that this server stops, and which addresses they may dial."""
-        for link in self._registry.links:
-            link.prepare_goodbye(stopping(), redirect)
+        for number, link in enumerate(self._registry.links):
+            # Each address is the first one of as many agents as the next.
+            first = number % max(1, len(redirect))
+            link.prepare_goodbye(stopping(), [*redirect[first:], *redirect[:first]])
 
-    async def _read_hello(self, stream: LinkStream, call: Call) -> agent_pb2.Hello:
-        first = await self._read_greeting(stream, call)
-        if first is None:
+    async def _read_hello(self, stream: LinkStream, call: Call) -> tuple[agent_pb2.Hello, list[str]]:
+        """Return a whole hello, and what of it is left out."""
+        try:
+            async with asyncio.timeout(_HELLO_TIMEOUT_S):
+                hello = await self._read_first(stream, call)
+                return hello, await self._complete(hello, stream)
+        except TimeoutError:
             raise errors.FailedPrecondition(
-                f"The agent sent nothing within {_HELLO_TIMEOUT_S:g} s. The first message of a link must be a hello.",
+                f"The agent sent no whole hello within {_HELLO_TIMEOUT_S:g} s. A link must begin with one.",
                 reason=errors.Reason.HELLO_MISSING,
             ) from None
-        if first.WhichOneof("message") != "hello":
+        except errors.Exhausted as error:
+            _say_refused(call.caller.subject, error)
+            raise
+
+    async def _read_first(self, stream: LinkStream, call: Call) -> agent_pb2.Hello:
+        first = await stream.read()
+        if first is None or first.WhichOneof("message") != "hello":
             raise errors.FailedPrecondition(
                 "The first message of a link must be a hello.", reason=errors.Reason.HELLO_MISSING
             )
@@ -146,32 +167,39 @@ class AgentService:
                 reason=errors.Reason.PROTOCOL_VERSION,
                 metadata={"least": str(theirs.least), "greatest": str(theirs.greatest)},
             )
-        whole, room = not hello.HasField("part") or hello.part.last, bounds.MAX_MESSAGE_BYTES
-        while not whole:
-            more = await self._read_greeting(stream, call)
-            if more is None or more.WhichOneof("message") != "launches":
-                raise errors.FailedPrecondition(
-                    "The rest of the agent's hello is missing: launch sets must follow until the last one.",
-                    reason=errors.Reason.HELLO_MISSING,
-                )
-            whole = more.launches.part.last
-            room -= more.ByteSize()
-            # Bounded as a whole: what is left out is said, for one more than may be is kept.
-            for report in more.launches.launches[: bounds.MAX_LAUNCHES + 1 - len(hello.launches)]:
-                if room < 0:
-                    report.ClearField("log_tail")
-                hello.launches.append(report)
         return hello
 
-    async def _read_greeting(self, stream: LinkStream, call: Call) -> agent_pb2.LinkRequest | None:
-        try:
-            async with asyncio.timeout(_HELLO_TIMEOUT_S):
-                return await stream.read()
-        except TimeoutError:
-            return None
-        except errors.Exhausted as error:
-            _say_refused(call.caller.subject, error)
-            raise
+    async def _complete(self, hello: agent_pb2.Hello, stream: LinkStream) -> list[str]:
+        """Read the rest of a hello, each part cut as it arrives: what is kept of them together is bounded, too.
+
+        Return what is left out.
+        """
+        left_out = bounds.cut(hello)
+        whole, size = not hello.HasField("part") or hello.part.last, hello.ByteSize()
+        for _ in range(MAX_HELLO_PARTS):
+            if whole:
+                return left_out
+            more = await stream.read()
+            if more is None or more.WhichOneof("message") != "launches":
+                break
+            said = bounds.cut(more)
+            reports, room = more.launches.launches, bounds.MAX_LAUNCHES - len(hello.launches)
+            if len(reports) > room:
+                said.append(f"launches: more than {bounds.MAX_LAUNCHES}")
+                del reports[room:]
+            size += more.ByteSize()
+            if size > bounds.MAX_MESSAGE_BYTES:
+                said.append("launches: the texts of some")
+                for report in reports:
+                    for name in _TEXTS:
+                        report.ClearField(name)
+            hello.launches.extend(reports)
+            left_out += [each for each in said if each not in left_out][: _MOST_SAID - len(left_out)]
+            whole = more.launches.part.last
+        raise errors.FailedPrecondition(
+            "The rest of the agent's hello is missing: launch sets must follow until the last one.",
+            reason=errors.Reason.HELLO_MISSING,
+        )
 
     async def _note_cut(self, node: str, left_out: Sequence[str]) -> None:
         log.warning("link_message_cut", node=node, kind="hello", left_out=left_out)

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from footlights.errors import InvalidArgument, Reason, Violations
+from footlights.protocol.bounds import BOUNDS
 from footlights.v1.application_pb2 import Argument, Version
 
 FIELD = "application_arguments"
@@ -22,6 +23,8 @@ DEFAULT_MAX_LENGTH = 1024
 MAX_SECRET_BYTES = 64 << 10
 MAX_ARGUMENT_BYTES = 128 << 10
 """Of all plain values together: they are in every list of sessions."""
+MAX_SECRETS_BYTES = BOUNDS["Assignment.secrets"].size
+"""Of all secrets together, as JSON: a node is sent them in one message."""
 MAX_INTEGER = 2**53 - 1
 """The greatest whole number that a JSON number keeps exactly."""
 
@@ -73,6 +76,10 @@ def convert_arguments(
     with violations:
         if nucleus := _nucleus(given.get(NUCLEUS)):
             secrets[NUCLEUS] = nucleus
+    with violations:
+        if (size := len(json.dumps(secrets))) > MAX_SECRETS_BYTES:
+            text = f"its secrets are {size} bytes of JSON: at most {MAX_SECRETS_BYTES} are allowed."
+            raise InvalidArgument(FIELD, text, reason=Reason.ARGUMENT_INVALID)
     violations.refuse()
     return values, secrets
 

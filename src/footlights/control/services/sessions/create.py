@@ -114,7 +114,7 @@ class SessionCreator:
             device=made.launch.device if made.launch else "",
         )
         if hold.choice is not None and made.launch is not None:
-            if not self._telling.send_now(made.launch, made.session, resolved.version):
+            if not self._telling.send_now(made.launch, made.session, resolved.recipe):
                 self._bus.assignments.publish(hold.choice.node)
             self._bus.sessions.publish()
             name = self._board.device_name(hold.choice)

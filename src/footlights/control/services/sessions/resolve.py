@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from footlights import errors
 from footlights.control import stored
+from footlights.control.dispatch.assignments import Recipe
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
+from footlights.protocol.bounds import BOUNDS
 from footlights.store import Transaction, applications
 from footlights.v1 import application_pb2, profile_pb2
 
@@ -33,6 +35,8 @@ class Resolved:
     profile: str
     needs: application_pb2.Needs
     limits: application_pb2.Limits
+    recipe: Recipe
+    """The version as agents are sent it."""
 
     @property
     def launcher(self) -> str:
@@ -54,7 +58,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
     """Find a version by release or name, and apply a profile.
 
     Raises NotFound where the application, version or profile is unknown; FailedPrecondition where the profile is not
-    for this version.
+    for this version, or its needs are more than a node is sent.
     """
     row = applications.get(tx, application)
     if row is None:
@@ -85,7 +89,15 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         recipe_limits.override(limits, chosen.limits)
     needs.slots = needs.slots or DEFAULT_SLOTS
     recipe_limits.complete(limits)
-    return Resolved(message, profile, needs, limits)
+    size, most = needs.ByteSize(), BOUNDS["Assignment.needs"].size
+    if size > most:
+        raise errors.FailedPrecondition(
+            f"The needs of {application} {message.version} with the profile are {size} bytes: no node is sent more "
+            f"than {most}. Shorten them.",
+            reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
+            metadata={"fields": "needs"},
+        )
+    return Resolved(message, profile, needs, limits, Recipe.of(message))
 
 
 def check_needs(field: str, needs: application_pb2.Needs) -> None:
