@@ -1,4 +1,5 @@
-"""From descriptors to bindings, and from requests to bindings; covers ``binding`` and ``router``."""
+"""From descriptors to bindings, and from requests to bindings; covers ``binding``, ``router`` and
+``field_options``."""
 
 from __future__ import annotations
 

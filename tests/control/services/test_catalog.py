@@ -334,7 +334,12 @@ async def test_a_release_that_does_not_exist_is_not_created_by_an_update(plane: 
     missing = await plane.rest("PATCH", f"{path}/none", json={"version": "1.0.0"})
     unknown = await plane.rest("PATCH", f"{path}/default", json={"version": "9.0.0"})
     cleared = await plane.rest("PATCH", f"{path}/default", params={"update_mask": "version"}, json={})
-    moved = await plane.rest("PATCH", f"{path}/default", json={"updated_time": "2026-03-01T12:00:00Z"})
+    moved = await plane.rest(
+        "PATCH",
+        f"{path}/default",
+        params={"update_mask": "updated_time"},
+        json={"updated_time": "2026-03-01T12:00:00Z"},
+    )
 
     assert missing.status_code == 404
     assert (unknown.status_code, problem(unknown)["field"]) == (400, "release.version")

@@ -340,13 +340,14 @@ async def test_a_node_is_cordoned_by_an_update_too(plane: Control) -> None:
     assert drained.json()["scheduling"]["message"] == "because"
     assert (still.json()["state"], still.json()["scheduling"]["draining"]) == ("DRAINED", True)
     assert freed.json()["state"] == "READY"
-    for body, field in (
-        ({"scheduling": {"draining": True}}, "update_mask"),
-        ({"scheduling": {}}, "update_mask"),
-        ({"facts": {"hostname": "x"}}, "update_mask"),
-        ({"scheduling": {"message": "not cordoned"}}, "node.scheduling.message"),
+    for body, mask, field in (
+        ({"scheduling": {"draining": True}}, "scheduling.draining", "update_mask"),
+        ({"scheduling": {}}, "", "update_mask"),
+        ({"facts": {"hostname": "x"}}, "facts", "update_mask"),
+        ({"scheduling": {"message": "not cordoned"}}, "", "node.scheduling.message"),
     ):
-        refused = await plane.rest("PATCH", "/v1/nodes/node-a", json=body)
+        query = {"update_mask": mask} if mask else {}
+        refused = await plane.rest("PATCH", "/v1/nodes/node-a", json=body, params=query)
         assert (refused.status_code, problem(refused)["field"]) == (400, field), body
 
 

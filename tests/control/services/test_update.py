@@ -267,14 +267,16 @@ async def test_other_users_sessions_are_not_there(plane: Control) -> None:
 
 
 async def test_over_rest_the_mask_is_what_the_body_has(plane: Control) -> None:
-    """Or what the query names; a member that cannot be changed is refused by name."""
+    """Or what the query names; a member that only answers have is passed over, and refused where it is named."""
     made = await plane.create(labels={"team": "a"}, priority=3)
     path = f"/v1/sessions/{made.session_id}"
 
     lowered = await plane.rest("PATCH", path, json={"priority": 0})
     cleared = await plane.rest("PATCH", path, params={"update_mask": "labels.team"}, json={})
-    refused = await plane.rest("PATCH", path, json={"username": "bob"})
+    passed = await plane.rest("PATCH", path, json={"username": "bob"})
+    refused = await plane.rest("PATCH", path, params={"update_mask": "username"}, json={"username": "bob"})
 
+    assert (passed.status_code, passed.json()["username"]) == (200, made.username)
     assert (lowered.status_code, lowered.json()["priority"]) == (200, 0)
     assert (cleared.status_code, cleared.json()["labels"]) == (200, {})
     assert refused.status_code == 400
