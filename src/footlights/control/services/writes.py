@@ -3,10 +3,11 @@
 A handler gives what it does as a unit of work, and what is to be said once it is done: a signal, a line in the log.
 
 * With ``request_id`` the answer is remembered in the transaction of the write itself (``store.remembered_calls``),
-  sealed, because some answers have secrets. A repetition gets it, with the metadata ``idempotency-replayed: true``, and
-  nothing is done. A call that failed may be tried again under its id: it changed nothing.
+  sealed, because some answers are private. A repetition gets it, with the metadata ``idempotency-replayed: true``, and
+  nothing is done. A call that failed may be tried again under its id: it changed nothing. No answer may have a secret
+  of ours: a handler adds it afterwards.
 * With ``validate_only`` the unit runs and is rolled back: the answer is what the call would have answered, and every
-  refusal is the real one. It wins over ``request_id``: nothing is remembered.
+  refusal is the real one, also that of a ``request_id`` that was used before. Nothing is remembered.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class WriteRequest(Protocol):
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
+T = TypeVar("T")
 Item = TypeVar("Item")
 
 
@@ -77,21 +79,17 @@ class Writes:
             answer: The class of the answer.
             done: Is given the answer once it was written, and never that of a call that changed nothing.
         """
-        if request.validate_only:
-            return await self.tried(unit)
         key = key_of(request, call)
-        if key is None:
-            written = Written(await self._store.write(unit))
-        else:
 
-            def keyed(tx: Transaction) -> Written[ResponseT]:
-                [found] = self._once(tx, [key], lambda _: [unit(tx)], answer)
-                if isinstance(found, errors.Error):
-                    raise found
-                return found
+        def once(tx: Transaction) -> Written[ResponseT]:
+            [found] = self._once(tx, [key], lambda _: [unit(tx)], answer)
+            if isinstance(found, errors.Error):
+                raise found
+            return found
 
-            written = await self._store.write(keyed)
-        return self._told(written, call, done)
+        if request.validate_only:
+            return self._told(await self.tried(once), call)
+        return self._told(await self._store.write(once), call, done)
 
     def batch(
         self,
@@ -117,19 +115,19 @@ class Writes:
         done: Callable[[ResponseT], None],
     ) -> ResponseT:
         """Do as ``run`` by an item of a batch write, which shares its statements with others."""
+        keyed = KeyedItem(item, key_of(request, call))
         if request.validate_only:
 
-            def alone(tx: Transaction) -> ResponseT:
-                [found] = batch.write_all(tx, [KeyedItem(item, None)])
+            def alone(tx: Transaction) -> Written[ResponseT]:
+                [found] = batch.write_all(tx, [keyed])
                 if isinstance(found, errors.Error):
                     raise found
-                return found.answer
+                return found
 
-            return await self.tried(alone)
-        written = await self._store.write_batched(batch, KeyedItem(item, key_of(request, call)))
-        return self._told(written, call, done)
+            return self._told(await self.tried(alone), call)
+        return self._told(await self._store.write_batched(batch, keyed), call, done)
 
-    async def tried(self, unit: Unit[ResponseT]) -> ResponseT:
+    async def tried(self, unit: Unit[T]) -> T:
         """Run a unit, undo it, and return its answer."""
 
         def write(tx: Transaction) -> None:
@@ -138,11 +136,13 @@ class Writes:
         try:
             await self._store.write(write)
         except _RolledBack as undone:
-            answer: ResponseT = undone.args[0]
+            answer: T = undone.args[0]
             return answer
         raise AssertionError("the unit of work was committed")
 
-    def _told(self, written: Written[ResponseT], call: Call, done: Callable[[ResponseT], None]) -> ResponseT:
+    def _told(
+        self, written: Written[ResponseT], call: Call, done: Callable[[ResponseT], None] = lambda _: None
+    ) -> ResponseT:
         if written.replayed:
             call.initial_metadata.append(REPLAYED)
         else:
