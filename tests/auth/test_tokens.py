@@ -39,6 +39,24 @@ def test_a_secret_holds_at_least_160_random_bits() -> None:
     assert number == 2 ** (asked[1] * 8) - 1
 
 
+def test_a_requests_token_is_made_again_from_its_id_alone() -> None:
+    """Its secret follows from the key, the caller, the request and the token's id: with another of them it differs."""
+    made = tokens.mint_for(KEY, "ann", "k")
+    presented = tokens.parse(made.text)
+
+    assert presented == tokens.Presented(made.token_id, made.secret)
+    assert tokens.mint_for(KEY, "ann", "k", made.token_id) == made
+    assert tokens.mint_for(KEY, "ann", "k").token_id != made.token_id
+    others = [
+        tokens.mint_for(bytes(32), "ann", "k", made.token_id),
+        tokens.mint_for(KEY, "bob", "k", made.token_id),
+        tokens.mint_for(KEY, "ann", "l", made.token_id),
+        tokens.mint_for(KEY, "annk", "", made.token_id),
+        tokens.mint_for(KEY, "ann", "k"),
+    ]
+    assert len({made.secret, *(other.secret for other in others)}) == 6
+
+
 @pytest.mark.parametrize("place", range(3, 56))
 def test_a_typo_is_refused_without_a_look_up(place: int) -> None:
     """Any one character changed makes a token unparsable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -47,6 +47,11 @@ async def _once(
             now=NOW + later,
         )
     )
+
+
+async def _forget(store: Store, now: datetime = NOW, /, **bound: int) -> int:
+    found = await store.read(lambda tx: remembered_calls.out_of_date(tx, now=now, **bound))
+    return await store.write(lambda tx: remembered_calls.forget(tx, found))
 
 
 def _kept(tx: Transaction) -> int:
@@ -122,20 +127,23 @@ async def test_calls_are_forgotten_after_a_day(store: Store) -> None:
     await _once(store, effects, KEY)
     await _once(store, effects, OTHER, later=10 * S)
 
-    removed = await store.write(lambda tx: remembered_calls.forget_old(tx, now=NOW + remembered_calls.TTL + 5 * S))
+    removed = await _forget(store, NOW + remembered_calls.TTL + 5 * S)
 
     assert removed == 1
     assert await _once(store, effects, KEY, OTHER) == [Written("made 3"), Written("made 2", replayed=True)]
 
 
-async def test_a_caller_has_a_bounded_number_of_calls_remembered(store: Store) -> None:
+@pytest.mark.parametrize("bound", [{"most": 4}, {"most_bytes": 4 * len("made 1")}])
+async def test_of_a_caller_a_bounded_number_of_calls_and_bytes_is_remembered(
+    store: Store, bound: dict[str, int]
+) -> None:
     """The newest are kept; other callers keep all of theirs."""
     effects = Effects()
     for number in range(6):
         await _once(store, effects, replace(KEY, request_id=f"k{number}"), later=number * S)
     await _once(store, effects, replace(KEY, subject="bob"))
 
-    removed = await store.write(lambda tx: remembered_calls.forget_old(tx, now=NOW, most=4))
+    removed = await _forget(store, **bound)
 
     assert (removed, await store.read(_kept)) == (2, 5)
     [oldest], [kept] = (
@@ -143,3 +151,17 @@ async def test_a_caller_has_a_bounded_number_of_calls_remembered(store: Store) -
         await _once(store, effects, replace(KEY, request_id="k2")),
     )
     assert (oldest, kept) == (Written("made 8"), Written("made 3", replayed=True))
+
+
+async def test_a_call_that_was_made_again_meanwhile_is_kept(store: Store) -> None:
+    """What was found out of date is removed only as it was found."""
+    later = remembered_calls.TTL + 5 * S
+    effects = Effects()
+    await _once(store, effects, KEY)
+    found = await store.read(lambda tx: remembered_calls.out_of_date(tx, now=NOW + later))
+    await store.write(lambda tx: remembered_calls.forget(tx, found))
+    await _once(store, effects, KEY, later=later)
+
+    removed = await store.write(lambda tx: remembered_calls.forget(tx, found))
+
+    assert (len(found), removed) == (1, 0)

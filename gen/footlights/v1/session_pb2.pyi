@@ -1063,7 +1063,7 @@ class TerminateSessionResponse(_message.Message):
 
     @_builtins.property
     def session(self) -> Global___Session:
-        """The session as it is now: TERMINATING until its device is free."""
+        """The session as it is now, without `device_name` and `log_tail`: TERMINATING until its device is free."""
 
     def __init__(
         self,

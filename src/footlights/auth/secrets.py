@@ -31,7 +31,8 @@ _FORMAT: Final = b"\x01"
 class ClusterKey:
     """The one secret of a control plane: 32 random bytes, the same in every replica.
 
-    It is never used directly; each use derives its own key by a label. Labels in use: ``tokens`` (digests), ``grants``,
+    It is never used directly; each use derives its own key by a label. Labels in use: ``tokens`` (digests, and the
+    secrets of repeatable creations), ``grants``,
     ``secrets`` (the box), ``pages`` (page tokens and cursors), ``frontdoor`` (WHEP resources), ``replicas`` (the proof
     between replicas), ``fingerprint`` (to compare two keys).
     """

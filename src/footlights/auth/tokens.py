@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import zlib
@@ -52,6 +53,19 @@ def mint(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Minted:
     """Create a token from 33 random bytes."""
     token_id = _base62(random_bytes(_ID_BYTES), _ID_CHARS)
     secret = _base62(random_bytes(_SECRET_BYTES), _SECRET_CHARS)
+    return Minted(f"fl_{token_id}_{secret}{_crc(token_id, secret)}", token_id, secret)
+
+
+def mint_for(key: bytes, subject: str, request_id: str, token_id: str | None = None) -> Minted:
+    """Create the token that a caller's request asks for, or return the one that it created, by its id.
+
+    Its secret is computed and not drawn, so that a repeated request gets it again although it is stored nowhere. It is
+    a secret from whoever lacks the key or the request id; a digest of the request id is all that the database has.
+    """
+    token_id = token_id or _base62(secrets.token_bytes(_ID_BYTES), _ID_CHARS)
+    # What digest() is given never begins with a bracket.
+    bound = json.dumps(["secret", token_id, subject, request_id]).encode()
+    secret = _base62(hmac.digest(key, bound, hashlib.sha256)[:_SECRET_BYTES], _SECRET_CHARS)
     return Minted(f"fl_{token_id}_{secret}{_crc(token_id, secret)}", token_id, secret)
 
 

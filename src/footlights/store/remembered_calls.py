@@ -7,11 +7,12 @@ may be tried again.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, or_, select, tuple_, update
 
 from footlights import errors
 from footlights.store.bulk import Inserter
@@ -30,6 +31,15 @@ TTL = timedelta(hours=24)
 MOST_OF_A_CALLER = 100_000
 """So many calls of one caller are remembered: the newest."""
 
+MOST_BYTES_OF_A_CALLER = 64 * 1024**2
+"""So many bytes of answers to one caller are remembered: the newest."""
+
+FORGOTTEN_AT_ONCE = 500
+"""Calls that one transaction forgets."""
+
+FORGOTTEN_IN_A_PASS = 50_000
+"""Calls of more than a day ago that are looked for at once."""
+
 _COLUMNS = (REMEMBERED_CALL.c.subject, REMEMBERED_CALL.c.method, REMEMBERED_CALL.c.request_id)
 
 
@@ -46,8 +56,8 @@ class CallKey:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What is remembered once."""
-        return self.subject, self.method, self.request_id
+        """What is remembered once. The id is hashed: with it secrets are made (``auth.tokens``)."""
+        return self.subject, self.method, hashlib.sha256(self.request_id.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,15 @@ class Written(Generic[T]):
     answer: T
     replayed: bool = False
     """Whether it is the answer to an earlier call, and nothing was written now."""
+
+
+class Remembered(NamedTuple):
+    """Names one row."""
+
+    subject: str
+    method: str
+    request_id: str
+    created_time: datetime
 
 
 def once(
@@ -114,16 +133,36 @@ def once(
     return [answers[number] for number in range(len(calls))]
 
 
-def forget_old(tx: Transaction, *, now: datetime, most: int = MOST_OF_A_CALLER) -> int:
-    """Remove calls that are out of date, and the oldest of a caller that has more than ``most``; return how many."""
+def out_of_date(
+    tx: Transaction, *, now: datetime, most: int = MOST_OF_A_CALLER, most_bytes: int = MOST_BYTES_OF_A_CALLER
+) -> list[Remembered]:
+    """Return what is to be forgotten: calls of more than a day ago, and the oldest of a caller that has too many."""
     table = REMEMBERED_CALL.c
-    removed = tx.changed(delete(REMEMBERED_CALL).where(table.created_time < now - TTL))
-    busy = select(table.subject).group_by(table.subject).having(func.count() > most)
+    which = (*_COLUMNS, table.created_time)
+    old = select(*which).where(table.created_time < now - TTL).order_by(table.created_time).limit(FORGOTTEN_IN_A_PASS)
+    found = [Remembered(*row) for row in tx.execute(old)]
+    size = func.length(table.answer)
+    recent = table.created_time >= now - TTL
+    busy = (
+        select(table.subject)
+        .where(recent)
+        .group_by(table.subject)
+        .having(or_(func.count() > most, func.sum(size) > most_bytes))
+    )
     for subject in list(tx.execute(busy).scalars()):
-        own = select(table.created_time).where(table.subject == subject)
-        last = own.order_by(table.created_time.desc()).offset(most - 1).limit(1).scalar_subquery()
-        removed += tx.changed(delete(REMEMBERED_CALL).where(table.subject == subject, table.created_time < last))
-    return removed
+        calls = bytes_of = 0
+        newest = select(*which, size).where(table.subject == subject, recent).order_by(table.created_time.desc())
+        for *row, length in tx.execute(newest):
+            calls, bytes_of = calls + 1, bytes_of + length
+            if calls > most or bytes_of > most_bytes:
+                found.append(Remembered(*row))
+    return found
+
+
+def forget(tx: Transaction, calls: Sequence[Remembered]) -> int:
+    """Remove calls, unless one was made again under its id; return how many there were."""
+    which = tuple_(*_COLUMNS, REMEMBERED_CALL.c.created_time)
+    return tx.changed(delete(REMEMBERED_CALL).where(which.in_([tuple(call) for call in calls])))
 
 
 def reused(request_id: str) -> errors.AlreadyExists:

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from footlights.store import Transaction
 from footlights.store.nodes import node_rows
-from footlights.store.schema import NODE, SESSION_LABEL
+from footlights.store.schema import NODE, REMEMBERED_CALL, SESSION_LABEL
 from tests.control.harness import Control, State, gpu, inventory, known, problem, seconds, version
 
 Node = node_pb2.Node
@@ -239,8 +239,12 @@ async def test_an_inventory_that_changes_serves_the_queue(plane: Control) -> Non
 
 
 async def test_what_only_old_sessions_had_is_removed_after_them(plane: Control) -> None:
-    """A label that is new with every session would fill the disk; what is still in use stays."""
+    """A label that is new with every session would fill the disk, and so would answers; what is still in use stays."""
     old = await plane.create(labels={"ticket": "old"})
+    await plane.rest(
+        "POST", "/v1/tokens", json={"role": "DEVELOPER", "subject": "x"}, headers={"Idempotency-Key": "old"}
+    )
+    assert await plane.store.read(lambda tx: list(tx.execute(select(REMEMBERED_CALL))))
     await plane.terminate(old.session_id)
     plane.clock.pass_s(31 * 86400)
     await plane.create(labels={"ticket": "new"})
@@ -251,6 +255,7 @@ async def test_what_only_old_sessions_had_is_removed_after_them(plane: Control) 
         return list(tx.execute(select(SESSION_LABEL.c.text).where(SESSION_LABEL.c.key == "ticket")).scalars())
 
     assert await plane.store.read(tickets) == ["new"]
+    assert await plane.store.read(lambda tx: list(tx.execute(select(REMEMBERED_CALL)))) == []
 
 
 # What is wanted of a node, apart from what is observed of it
@@ -310,6 +315,7 @@ async def test_a_node_that_needs_a_reboot_shows_that_as_the_reason(plane: Contro
     await plane.agent("node-a", sick)
 
     needs = await _node(plane)
+    unsaid = await plane.rest("PATCH", "/v1/nodes/node-a", json={"scheduling": {"message": "mine"}})
     await plane.call("NodeService.CordonNode", node_pb2.CordonNodeRequest(node="node-a", message="mine"))
     mine = await _node(plane)
     await plane.call("NodeService.UncordonNode", node_pb2.UncordonNodeRequest(node="node-a"))
@@ -321,6 +327,7 @@ async def test_a_node_that_needs_a_reboot_shows_that_as_the_reason(plane: Contro
         "NODE_REBOOT_NEEDED",
     )
     assert "the driver asks for it" in needs.scheduling.message
+    assert "this one is for NODE_REBOOT_NEEDED only. Set cordoned as well." in unsaid.text
     assert (mine.scheduling.reason, mine.scheduling.message) == ("OPERATOR", "mine")
     assert again.scheduling == needs.scheduling
 
@@ -351,6 +358,28 @@ async def test_a_node_is_cordoned_by_an_update_too(plane: Control) -> None:
         assert (refused.status_code, problem(refused)["field"]) == (400, field), body
 
 
+async def test_what_changes_nothing_leaves_the_operator_and_the_etag(plane: Control) -> None:
+    """Whichever call repeats what is wanted already, and whoever makes it."""
+    await plane.agent()
+    other = await plane.token("OPERATOR", "bo")
+    await plane.call("NodeService.DrainNode", node_pb2.DrainNodeRequest(node="node-a", message="new memory"))
+    before = await _node(plane)
+
+    wanted = Node.Scheduling(cordoned=True, message="new memory")
+    same = node_pb2.UpdateNodeRequest(node=Node(node="node-a", scheduling=wanted))
+    await plane.call("NodeService.UpdateNode", same, other)
+    await plane.call("NodeService.DrainNode", node_pb2.DrainNodeRequest(node="node-a"), other)
+    after = await _node(plane)
+    wanted.message = "newer memory"
+    changed = await plane.call(
+        "NodeService.UpdateNode", node_pb2.UpdateNodeRequest(node=Node(node="node-a", scheduling=wanted)), other
+    )
+
+    assert before.scheduling.subject == "admin"
+    assert (after.scheduling, after.etag) == (before.scheduling, before.etag)
+    assert (changed.scheduling.subject, changed.scheduling.message) == ("bo", "newer memory")
+
+
 async def test_a_drain_takes_one_timeout(plane: Control) -> None:
     """``drain_timeout``, or ``deadline`` as before; not both."""
     await plane.agent()
@@ -378,7 +407,9 @@ async def test_what_an_older_server_cordons_has_no_reason_and_what_it_uncordons_
     await plane.call("NodeService.CordonNode", node_pb2.CordonNodeRequest(node="node-a", message="new memory"))
     await plane.store.write(older(False))
     freed = await _node(plane)
+    await plane.store.write(older(True))
+    again = await _node(plane)
 
-    assert cordoned.scheduling == Node.Scheduling(cordoned=True, reason="OPERATOR")
+    assert again.scheduling == cordoned.scheduling == Node.Scheduling(cordoned=True, reason="OPERATOR")
     assert freed.scheduling == Node.Scheduling()
     assert freed.state == Node.READY

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from footlights.http.v1.annotations_pb2 import reply
 from footlights.ovc.v2 import application_streaming_pb2 as ovc_pb2
 from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 from google.protobuf import descriptor_pool, json_format, message_factory
@@ -18,12 +19,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from footlights import errors
 from footlights.control.assembly import REST_SERVICES
 from footlights.control.services import etags
 from footlights.gateway.upstream import OutgoingCall, UpstreamError
+from footlights.redaction import redact
 from footlights.status import from_status
 from footlights.store import Transaction
 from footlights.store.schema import REMEMBERED_CALL, metadata
@@ -46,6 +48,10 @@ BODIES = {
     if field.message_type is not None and "etag" in field.message_type.fields_by_name
 }
 """The writes whose request has a resource with an etag, and the name of that member."""
+
+
+SECRETS = {"secret"}
+"""Members of answers that nothing may keep."""
 
 
 class World:
@@ -273,6 +279,53 @@ async def test_another_call_under_the_same_id_is_refused(world: World, name: str
 
     assert caught.value.reason == "REQUEST_ID_REUSED"
     assert (caught.value.metadata["field"], caught.value.metadata["request_id"]) == ("request_id", "k")
+    assert _changed(after, await _dump(world.plane)) == []
+
+
+@pytest.mark.parametrize("name", KEYED)
+async def test_no_secret_is_remembered(world: World, name: str) -> None:
+    """Neither in an answer, sealed as it is, nor what a secret is computed from; a repetition has it all the same."""
+    request_id = "long-and-hard-to-guess"
+    box = world.plane.key.box()
+
+    answer, _ = await _call(world.plane, name, _request(name, world, request_id=request_id))
+
+    def read(tx: Transaction) -> list[Any]:
+        return list(tx.execute(select(REMEMBERED_CALL)))
+
+    for row in await world.plane.store.read(read):
+        answered = row.answer
+        if row.method.rpartition("/")[2] == name.partition(".")[2]:
+            bound = "\0".join(("call", row.subject, row.method, row.request_id)).encode()
+            remembered: Any = type(answer).FromString(box.open(answered, bound))
+            assert not [field.name for field, _ in remembered.ListFields() if field.name in SECRETS]
+            assert redact(str(remembered)) == str(remembered)
+            assert request_id not in row.request_id
+
+
+def test_the_secrets_of_answers_are_known() -> None:
+    """An answer that no cache may store has a secret: a new one of a write is to be kept out of what is remembered."""
+    unstored = {name: METHODS[name] for name in KEYED if METHODS[name].GetOptions().Extensions[reply].no_store}
+
+    assert set(unstored) == {"TokenService.CreateToken"}
+    assert all(SECRETS & set(method.output_type.fields_by_name) for method in unstored.values())
+
+
+@pytest.mark.parametrize("name", VALIDATED)
+async def test_what_only_validates_heeds_a_request_id_that_was_used(world: World, name: str) -> None:
+    """It is refused with another request as the call is, and answers with the first answer; but shows no secret."""
+    real, _ = await _call(world.plane, name, _request(name, world, request_id="k"))
+    after = await _dump(world.plane)
+
+    again, metadata = await _call(world.plane, name, _request(name, world, request_id="k", validate_only=True))
+    with pytest.raises(errors.AlreadyExists) as caught:
+        await _call(world.plane, name, _request(name, world, other=True, request_id="k", validate_only=True))
+
+    assert metadata["idempotency-replayed"] == "true"
+    if "secret" in real.DESCRIPTOR.fields_by_name:
+        real.ClearField("secret")
+    assert again == real
+    assert caught.value.reason == "REQUEST_ID_REUSED"
     assert _changed(after, await _dump(world.plane)) == []
 
 
@@ -578,6 +631,37 @@ async def test_ends_of_sessions_that_share_a_commit_keep_their_ids_apart(plane: 
     assert [answer.session_id for answer, _ in answers] == [session.session_id for session in made] * 2
     assert sum("idempotency-replayed" in found for _, found in answers) == 20
     assert {answer.session.state for answer, _ in answers} == {session_pb2.Session.TERMINATED}
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_an_end_costs_no_statement_for_its_answer(plane: Control, running: bool) -> None:
+    """The session is shown by what was read to end it, in the transaction that all writes wait for."""
+    agent = await plane.agent()
+    made = await plane.create()
+    if running:
+        assert await plane.place() == 1
+        await agent.assignment(made.session_id)
+    else:
+        made = await plane.create()
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(plane.store.engine.writer, "before_cursor_execute", note)
+    try:
+        request = session_pb2.TerminateSessionRequest(session_id=made.session_id)
+        answer, _ = await _call(plane, "StreamingService.TerminateSession", request)
+    finally:
+        event.remove(plane.store.engine.writer, "before_cursor_execute", note)
+
+    last = max(number for number, statement in enumerate(statements) if statement.startswith("UPDATE session"))
+    assert [each for each in statements[last:] if each.startswith("SELECT")] == []
+    shown = await plane.get(made.session_id)
+    assert shown.node == ("node-a" if running else "")
+    shown.ClearField("device_name")
+    assert answer.session == shown
+    assert len(statements) == (7 if running else 4), statements
 
 
 async def test_a_session_that_is_only_validated_takes_no_device(plane: Control) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from footlights.store import remembered_calls
 from footlights.store.sessions import idempotency, removals, session_rows
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from footlights.control.expiry.context import ExpiryContext
 
 
@@ -44,6 +47,13 @@ class Retention:
             ):
                 break
         await self._context.work.write(lambda tx: idempotency.forget_old(tx, now=now))
-        await self._context.work.write(lambda tx: remembered_calls.forget_old(tx, now=now))
+        await self._forget_calls(now)
         await self._context.work.write(lambda tx: removals.forget_old(tx, now=now))
         await asyncio.to_thread(self._context.cautious.keep, now)
+
+    async def _forget_calls(self, now: datetime) -> None:
+        """What is over is found beside the writer, and removed a little at a time."""
+        found = await self._context.store.read(lambda tx: remembered_calls.out_of_date(tx, now=now))
+        step = remembered_calls.FORGOTTEN_AT_ONCE
+        for start in range(0, len(found), step):
+            await self._context.work.write(partial(remembered_calls.forget, calls=found[start : start + step]))

@@ -99,14 +99,14 @@ class NodeService:
     async def cordon_node(self, request: node_pb2.CordonNodeRequest, call: Call) -> node_pb2.Node:
         """Schedule nothing new on a node."""
 
-        def cordon(known: NodeScheduling) -> NodeScheduling:
+        def cordon(known: NodeScheduling, _: node_pb2.Node) -> NodeScheduling:
             return _cordoned(known, request.message)
 
         return await self._set(request.node, request, call, cordon)
 
     async def uncordon_node(self, request: node_pb2.UncordonNodeRequest, call: Call) -> node_pb2.Node:
         """Schedule on a node again."""
-        return await self._set(request.node, request, call, lambda _: NodeScheduling())
+        return await self._set(request.node, request, call, lambda *_: NodeScheduling())
 
     async def drain_node(self, request: node_pb2.DrainNodeRequest, call: Call) -> node_pb2.Node:
         """Schedule nothing new on a node, and end its sessions when the time is over."""
@@ -123,7 +123,7 @@ class NodeService:
             left = bounds.bounded(name, getattr(request, name), zero=True, fix=fix)
             drain_time = self._clock() + timedelta(seconds=left)
 
-        def drain(known: NodeScheduling) -> NodeScheduling:
+        def drain(known: NodeScheduling, _: node_pb2.Node) -> NodeScheduling:
             return replace(_cordoned(known, request.message), draining=True, drain_time=drain_time)
 
         return await self._set(request.node, request, call, drain)
@@ -131,15 +131,16 @@ class NodeService:
     async def update_node(self, request: node_pb2.UpdateNodeRequest, call: Call) -> node_pb2.Node:
         """Change what is wanted of a node."""
 
-        def update(known: NodeScheduling) -> NodeScheduling:
+        def update(known: NodeScheduling, shown: node_pb2.Node) -> NodeScheduling:
             wanted = node_pb2.Node(node=request.node.node)
             wanted.scheduling.cordoned, wanted.scheduling.message = known.cordoned, known.message
             paths = masks.apply(wanted, request.node, request.update_mask, mutable=_MUTABLE, identity=("node",))
             if not wanted.scheduling.cordoned:
                 if "scheduling.message" in paths and wanted.scheduling.message:
+                    now = f"for {shown.scheduling.reason} only" if shown.scheduling.cordoned else "not"
                     raise errors.InvalidArgument(
                         "node.scheduling.message",
-                        "says why a node is cordoned, and this one is not. Set cordoned as well.",
+                        f"says why an operator has cordoned a node, and this one is {now}. Set cordoned as well.",
                     )
                 return NodeScheduling()
             return replace(known, cordoned=True, message=wanted.scheduling.message)
@@ -172,16 +173,20 @@ class NodeService:
         name: str,
         request: _SchedulingRequest,
         call: Call,
-        change: Callable[[NodeScheduling], NodeScheduling],
+        change: Callable[[NodeScheduling, node_pb2.Node], NodeScheduling],
     ) -> node_pb2.Node:
-        """Change what is wanted of a node; ``change`` gets what is wanted now."""
+        """Change what is wanted of a node; ``change`` gets what is wanted now, and the node as it is shown."""
         now = self._clock()
 
         def write(tx: Transaction) -> node_pb2.Node:
             row = _find(tx, name, lock=True)
-            etags.check(request.etag, _show(tx, name, now).etag, f"node {name}")
+            shown = _show(tx, name, now)
+            etags.check(request.etag, shown.etag, f"node {name}")
             known = rows.scheduling(row)
-            wanted = change(known)
+            wanted = change(known, shown)
+            if replace(wanted, subject=known.subject, since=known.since) == known:
+                # Who has done it stays who did it.
+                return shown
             if wanted.cordoned:
                 since = known.since if known.cordoned else now
                 wanted = replace(wanted, subject=call.caller.subject, since=since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -56,22 +57,28 @@ class TokenService:
             fix = "Leave it out for a token without end."
             ttl = bounds.bounded("ttl", request.ttl, most_s=bounds.MAX_TTL_S, fix=fix)
             expire = self._clock() + timedelta(seconds=ttl)
-        text, add = new_token(
-            self._key, role, request.subject, request.description, now=self._clock(), expire_time=expire
+        keyed = partial(secrets.mint_for, self._key, call.caller.subject, request.request_id)
+        minted = keyed() if request.request_id else secrets.mint()
+        add = storing(
+            minted, self._key, role, request.subject, request.description, now=self._clock(), expire_time=expire
         )
 
         def write(tx: Transaction) -> token_pb2.CreateTokenResponse:
-            answer = token_pb2.CreateTokenResponse(secret=text, token=add(tx))
+            # Answers are remembered, and no secret may be.
+            answer = token_pb2.CreateTokenResponse(token=add(tx))
             if request.validate_only:
                 # Nobody shall keep what is no token.
-                answer.ClearField("secret")
                 answer.token.ClearField("token_id")
             return answer
 
         def done(answer: token_pb2.CreateTokenResponse) -> None:
             log.info("token_created", token_id=answer.token.token_id, role=role.value)
 
-        return await self._writes.run(request, call, write, answer=token_pb2.CreateTokenResponse, done=done)
+        answer = await self._writes.run(request, call, write, answer=token_pb2.CreateTokenResponse, done=done)
+        if not request.validate_only:
+            made = answer.token.token_id
+            answer.secret = minted.text if made == minted.token_id else keyed(made).text
+        return answer
 
     async def list_tokens(self, request: token_pb2.ListTokensRequest, call: Call) -> token_pb2.ListTokensResponse:
         """Return one page of tokens, newest first."""
@@ -124,6 +131,20 @@ def new_token(
 ) -> tuple[str, Unit[token_pb2.Token]]:
     """Make a token. Return its text, which is stored nowhere, and the unit of work that stores its digest."""
     minted = secrets.mint()
+    return minted.text, storing(minted, key, role, subject, description, now=now, expire_time=expire_time)
+
+
+def storing(
+    minted: secrets.Minted,
+    key: bytes,
+    role: Role,
+    subject: str,
+    description: str,
+    *,
+    now: datetime,
+    expire_time: datetime | None,
+) -> Unit[token_pb2.Token]:
+    """Return the unit of work that stores the digest of a token that was made."""
     presented = secrets.parse(minted.text)
     assert presented is not None
     digest = secrets.digest(presented, key)
@@ -133,7 +154,7 @@ def new_token(
         rows.add(tx, row)
         return _message(row)
 
-    return minted.text, write
+    return write
 
 
 def _message(row: TokenRow) -> token_pb2.Token:

@@ -3,11 +3,12 @@
 A handler gives what it does as a unit of work, and what is to be said once it is done: a signal, a line in the log.
 
 * With ``request_id`` the answer is remembered in the transaction of the write itself (``store.remembered_calls``),
-  sealed, because some answers have secrets. A repetition gets it, with the metadata ``idempotency-replayed: true``, and
-  nothing is done. A call that failed may be tried again under its id: it changed nothing.
+  sealed, because some answers are private. A repetition gets it, with the metadata ``idempotency-replayed: true``, and
+  nothing is done. A call that failed may be tried again under its id: it changed nothing. No answer may have a secret
+  of ours: a handler adds it afterwards.
 * With ``validate_only`` the unit runs and is rolled back: the answer is what the call would have answered, and every
-  refusal is the real one. It wins over ``request_id``: nothing is remembered. Its answer has neither etag nor
-  revision: another call's change will get them.
+  refusal is the real one, also that of a ``request_id`` that was used before. Nothing is remembered. Its answer has
+  neither etag nor revision: another call's change will get them.
 * What a request is bound to is its ``etag``, or that of the resource in it.
 """
 
@@ -45,6 +46,7 @@ class WriteRequest(Protocol):
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
+T = TypeVar("T")
 Item = TypeVar("Item")
 
 
@@ -82,21 +84,17 @@ class Writes:
         """
         assert isinstance(request, Message)
         etags.take(request)
-        if request.validate_only:
-            return await self.tried(unit)
         key = key_of(request, call)
-        if key is None:
-            written = Written(await self._store.write(unit))
-        else:
 
-            def keyed(tx: Transaction) -> Written[ResponseT]:
-                [found] = self._once(tx, [key], lambda _: [unit(tx)], answer)
-                if isinstance(found, errors.Error):
-                    raise found
-                return found
+        def once(tx: Transaction) -> Written[ResponseT]:
+            [found] = self._once(tx, [key], lambda _: [unit(tx)], answer)
+            if isinstance(found, errors.Error):
+                raise found
+            return found
 
-            written = await self._store.write(keyed)
-        return self._told(written, call, done)
+        if request.validate_only:
+            return self._validated(await self.tried(once), call)
+        return self._told(await self._store.write(once), call, done)
 
     def batch(
         self,
@@ -122,20 +120,20 @@ class Writes:
         done: Callable[[ResponseT], None],
     ) -> ResponseT:
         """Do as ``run`` by an item of a batch write, which shares its statements with others."""
+        keyed = KeyedItem(item, key_of(request, call))
         if request.validate_only:
 
-            def alone(tx: Transaction) -> ResponseT:
-                [found] = batch.write_all(tx, [KeyedItem(item, None)])
+            def alone(tx: Transaction) -> Written[ResponseT]:
+                [found] = batch.write_all(tx, [keyed])
                 if isinstance(found, errors.Error):
                     raise found
-                return found.answer
+                return found
 
-            return await self.tried(alone)
-        written = await self._store.write_batched(batch, KeyedItem(item, key_of(request, call)))
-        return self._told(written, call, done)
+            return self._validated(await self.tried(alone), call)
+        return self._told(await self._store.write_batched(batch, keyed), call, done)
 
-    async def tried(self, unit: Unit[ResponseT]) -> ResponseT:
-        """Run a unit, undo it, and return its answer, without etags and revisions."""
+    async def tried(self, unit: Unit[T]) -> T:
+        """Run a unit, undo it, and return its answer."""
 
         def write(tx: Transaction) -> None:
             raise _RolledBack(unit(tx))
@@ -143,12 +141,18 @@ class Writes:
         try:
             await self._store.write(write)
         except _RolledBack as undone:
-            answer: ResponseT = undone.args[0]
-            _clear_versions(answer)
+            answer: T = undone.args[0]
             return answer
         raise AssertionError("the unit of work was committed")
 
-    def _told(self, written: Written[ResponseT], call: Call, done: Callable[[ResponseT], None]) -> ResponseT:
+    def _validated(self, written: Written[ResponseT], call: Call) -> ResponseT:
+        if not written.replayed:
+            clear_versions(written.answer)
+        return self._told(written, call)
+
+    def _told(
+        self, written: Written[ResponseT], call: Call, done: Callable[[ResponseT], None] = lambda _: None
+    ) -> ResponseT:
         if written.replayed:
             call.initial_metadata.append(REPLAYED)
         else:
@@ -176,13 +180,13 @@ class _RolledBack(Exception):
     """Undoes a unit and carries its answer out: its only argument."""
 
 
-def _clear_versions(message: Message) -> None:
+def clear_versions(message: Message) -> None:
     """Take out what names a version of a resource that was never there."""
     for field, value in message.ListFields():
         if field.name in ("etag", "revision"):
             message.ClearField(field.name)
         elif field.message_type is not None and not field.is_repeated:
-            _clear_versions(value)
+            clear_versions(value)
 
 
 def key_of(request: WriteRequest, call: Call) -> CallKey | None:

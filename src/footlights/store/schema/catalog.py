@@ -80,6 +80,7 @@ class RememberedCallRow(NamedTuple):
     method: Key
     """``/package.Service/Method``."""
     request_id: Key
+    """Its SHA-256."""
     digest: bytes
     """Of the request."""
     answer: bytes

@@ -15,7 +15,7 @@ from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
-from footlights.control.services.writes import REPLAYED, Writes, digest_of
+from footlights.control.services.writes import REPLAYED, Writes, clear_versions, digest_of
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.sessions import create, idempotency, session_rows
 from footlights.store.sessions.create import Created, Creation, Outcome
@@ -89,8 +89,13 @@ class SessionCreator:
             return await self._replay(known, call)
         if request.validate_only:
             # It takes no slots, not even for the moment: the answer is that of a session that waits.
-            creation = Creation(values, self._clock(), self._settings.queue_limit)
-            return await self._writes.tried(partial(self._try, creation=creation))
+            creation = Creation(values, self._clock(), self._settings.queue_limit, request=key)
+            shown = await self._writes.tried(partial(self._try, creation=creation))
+            if shown.session_id:
+                call.initial_metadata.append(REPLAYED)
+            else:
+                clear_versions(shown)
+            return shown
         with self._placing.hold(self._wish(values["session_id"], request.application, resolved)) as hold:
             creation = Creation(
                 values,
@@ -170,12 +175,16 @@ class SessionCreator:
         return ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
 
     def _try(self, tx: Transaction, creation: Creation) -> session_pb2.Session:
-        """Create a session and answer with it, without its id: the transaction is undone, so it will never be."""
+        """Create a session and answer with it, without its id: the transaction is undone, so it will never be.
+
+        The session that the request created before has its id.
+        """
         [made] = create.create_all(tx, [creation])
         if isinstance(made, errors.Error):
             raise made
         shown = show_session(tx, made.session, self._origin)
-        shown.ClearField("session_id")
+        if made.outcome is not Outcome.KNOWN:
+            shown.ClearField("session_id")
         return shown
 
     async def _write(self, creation: Creation) -> Created:

@@ -10,7 +10,7 @@ import structlog
 from footlights import errors, ids
 from footlights.control.services import etags
 from footlights.control.services.sessions import access
-from footlights.control.services.sessions.present import list_sessions
+from footlights.control.services.sessions.present import session_message
 from footlights.lifecycle import EndReason
 from footlights.store.sessions.derivation import SessionStates
 from footlights.v1 import session_pb2
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store import Transaction
-    from footlights.store.schema import SessionRow
 
 log = structlog.get_logger(__name__)
 
@@ -81,13 +80,18 @@ class SessionTerminator:
             assert session is not None
             lives.end(session, EndReason.USER_TERMINATED, f"Terminated by {each.caller.subject}.", now=each.now)
         lives.write()
-        ended = {each.session_id for number, each in enumerate(terminations) if number not in refused}
-        rows: list[SessionRow] = [row for session_id in sorted(ended) if (row := lives.session(session_id)) is not None]
-        shown = {message.session_id: message for message in list_sessions(tx, rows, self._origin)}
-        return [
-            refused.get(number)
-            or session_pb2.TerminateSessionResponse(
-                session_id=each.session_id, status="deleted", satus="deleted", session=shown.get(each.session_id)
-            )
-            for number, each in enumerate(terminations)
-        ]
+        return [refused.get(number) or self._answer(lives, each.session_id) for number, each in enumerate(terminations)]
+
+    def _answer(self, lives: SessionStates, session_id: str) -> session_pb2.TerminateSessionResponse:
+        """Say what has become of a session by what is in memory: no statement for what an end does not need."""
+        session = lives.session(session_id)
+        assert session is not None
+        launch = lives.launch(session.launch_id)
+        if launch is not None:
+            launch = launch._replace(log_tail=[])
+        return session_pb2.TerminateSessionResponse(
+            session_id=session_id,
+            status="deleted",
+            satus="deleted",
+            session=session_message(session, launch, origin=self._origin),
+        )

@@ -1,7 +1,8 @@
 """Remember calls, and what was wanted of nodes and releases
 
 Everything is added, so that a server of the version before works on these tables: what it writes lacks the new members,
-which may therefore all be empty. The labels of a session can change now, so their index follows.
+which may therefore all be empty; who cordoned a node is forgotten with its cordon, also where that server ends it. The
+labels of a session can change now, so their index follows.
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ _SQLITE = (
             SELECT 'label', key, value, NEW.created_time, NEW.session_id FROM json_each(NEW.labels);
     END
     """,
+    """
+    CREATE TRIGGER node_uncordoned AFTER UPDATE OF cordoned, draining ON node
+    WHEN NOT (NEW.cordoned OR NEW.draining) AND (OLD.cordoned OR OLD.draining) BEGIN
+        UPDATE node SET cordon_message = NULL, cordon_subject = NULL, cordon_time = NULL WHERE node = NEW.node;
+    END
+    """,
 )
 
 _POSTGRES = (
@@ -81,4 +88,15 @@ _POSTGRES = (
     """,
     "CREATE TRIGGER session_labels_changed AFTER UPDATE OF labels ON session FOR EACH ROW "
     "WHEN (OLD.labels::text IS DISTINCT FROM NEW.labels::text) EXECUTE FUNCTION footlights_labels_changed()",
+    """
+    CREATE FUNCTION footlights_node_uncordoned() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        NEW.cordon_message := NULL;
+        NEW.cordon_subject := NULL;
+        NEW.cordon_time := NULL;
+        RETURN NEW;
+    END $$
+    """,
+    "CREATE TRIGGER node_uncordoned BEFORE UPDATE OF cordoned, draining ON node FOR EACH ROW "
+    "WHEN (NOT (NEW.cordoned OR NEW.draining) AND (OLD.cordoned OR OLD.draining)) "
+    "EXECUTE FUNCTION footlights_node_uncordoned()",
 )
