@@ -29,8 +29,9 @@ from footlights.store.engines.opening import current, newest, upgrade
 from footlights.store.engines.opening import opened as opened_as_is
 from footlights.store.engines.sqlite import DATABASE_FILE
 from footlights.store.schema import SESSION, SessionRow, metadata
-from footlights.store.sessions import listing, session_rows
+from footlights.store.sessions import session_rows
 from footlights.store.sessions.listing import Filter, Order
+from tests.store import lists
 from tests.store.databases import Postgres
 from tests.store.rows import NOW, create, values
 
@@ -93,7 +94,7 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_it
     try:
         assert await store.read(lambda tx: session_rows.get(tx, given.session_id)) == given
         for wanted in (Filter(labels=(("team", "a"),)), Filter(search="ann"), Filter(search="fake")):
-            page = await store.read(partial(listing.page, wanted=wanted, order=Order(), limit=9))
+            page = await store.read(partial(lists.page, wanted=wanted, order=Order(), limit=9))
             assert page.items == (given,), wanted
         test_migrations_make_exactly_what_the_models_say(store)
         assert current(store.engine) == newest()

@@ -107,7 +107,7 @@ class PostgresEngine(DatabaseEngine):
         self._parameters: dict[str, Any] = {**defaults, **writer.dialect.create_connect_args(writer.url)[1]}
 
     def migrate(self, change: Callable[[Connection], None]) -> None:
-        """Wait for no lock for long, and try again: the others go on meanwhile. Replicas that start together take turns.
+        """Wait for no lock for long, and try again: others go on meanwhile. Replicas that start together take turns.
 
         Outside of transactions, as are those who wait for their turn: an index that is built beside others waits for
         every transaction that began before.
@@ -129,13 +129,15 @@ class PostgresEngine(DatabaseEngine):
             connection.exec_driver_sql(f"SET lock_timeout = '{round(_SCHEMA_LOCK_WAIT_S * 1000)}ms'")
             connection.commit()
             try:
-                return change(connection)
+                change(connection)
             except exc.OperationalError as error:
                 if pause_s is None or getattr(error.orig, "sqlstate", None) not in _MAY_PASS:
                     raise
                 log.warning("migration_waits", error=" ".join(str(error.orig).split()), retry_s=pause_s)
                 connection.rollback()
                 time.sleep(pause_s)
+            else:
+                return
 
     def next_revisions(self, connection: Connection, count: int) -> Sequence[int]:
         """Draw from a sequence: others may commit smaller ones later."""
