@@ -53,7 +53,7 @@ export async function watch(signal) {
       link.value = { state: "connecting", reason: "" };
     } catch (error) {
       if (signal.aborted || !identity.value.token) return;
-      if (error.reason === "CURSOR_GONE") cursor = "";
+      if (["CURSOR_GONE", "INVALID_CURSOR"].includes(error.reason)) cursor = "";
       if (!attempt.signal.aborted) link.value = { state: "waiting", reason: error.message };
     } finally {
       stopWhenHidden();

@@ -66,7 +66,8 @@ class StreamingService:
     ) -> session_pb2.ListSessionsResponse:
         """Return one page of the sessions that the caller may see."""
         wanted, order = request_checks.list_filter(call.caller, request), request_checks.list_order(request)
-        pages = PagedList(self._sealer, "sessions", wanted, order)
+        about = request_checks.selection(wanted.username, request)
+        pages = PagedList(self._sealer, "sessions", request)
 
         def read(tx: Transaction) -> session_pb2.ListSessionsResponse:
             selection = listing.Selection(tx, wanted, order, offset=request.offset)
@@ -96,7 +97,7 @@ class StreamingService:
                 limit=len(page.items) if page.cut else request.limit,
                 offset=request.offset,
                 next_page_token=page.next_page_token,
-                cursor=self._cursors.seal(self._cursors.now(tx)),
+                cursor=self._cursors.seal(self._cursors.now(tx), about),
             )
 
         return await self._store.read(read)
