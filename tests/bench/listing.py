@@ -22,9 +22,11 @@ from footlights.store import Store, Transaction, open_store
 from footlights.store.engines.opening import opened, upgrade
 from footlights.store.schema import SESSION, SessionRow
 from footlights.store.sessions import listing
-from footlights.store.sessions.listing import Filter, Order, Page
+from footlights.store.sessions.listing import Filter, Order
 from tests.bench.figures import Bench, Figure
+from tests.store import lists
 from tests.store.databases import postgres
+from tests.store.lists import Page
 
 SESSIONS = 1_000_000
 LIVING = 8_000
@@ -68,8 +70,8 @@ async def _depth(store: Store) -> list[float]:
     for _ in range(ROUNDS):
         worst = 0.0
         for order, far in zip(orders, places, strict=True):
-            first = partial(listing.page, wanted=everything, order=order, limit=50)
-            later = partial(listing.page, wanted=everything, order=order, limit=50, after=far)
+            first = partial(lists.page, wanted=everything, order=order, limit=50)
+            later = partial(lists.page, wanted=everything, order=order, limit=50, after=far)
             worst = max(worst, await _median(store, later) / await _median(store, first))
         ratios.append(worst)
     return ratios
@@ -103,7 +105,7 @@ async def _filtered(store: Store) -> list[list[float]]:
         took = []
         for wanted in _FILTERS:
             for descending in (False, True):
-                read = partial(listing.page, wanted=wanted, order=Order(descending=descending), limit=50)
+                read = partial(lists.page, wanted=wanted, order=Order(descending=descending), limit=50)
                 for _ in range(2):
                     began = time.perf_counter()
                     await store.read(read)

@@ -83,9 +83,9 @@ def by(text: str = "", order: str = "created_time", *, ended: bool = True) -> Ca
 
 LISTS: dict[str, tuple[str, Callable[[Transaction], Any]]] = {
     "by creation": ("ix_session_created", by()),
-    "by end": ("ix_session_ended", by(order="ended_time")),
-    "by end, last first": ("ix_session_ended", by(order="ended_time desc")),
-    "by end, between": ("ix_session_ended", by('ended_time > "2026-03-01T13:00:00Z"', "ended_time")),
+    "by end": ("ix_session_ended_id", by(order="ended_time")),
+    "by end, last first": ("ix_session_ended_id", by(order="ended_time desc")),
+    "by end, between": ("ix_session_ended_id", by('ended_time > "2026-03-01T13:00:00Z"', "ended_time")),
     "by user": ("ix_session_username", by(order="username")),
     "by priority": ("ix_session_priority", by(order="priority")),
     "by priority, highest first": ("ix_session_priority", by(order="priority desc")),
@@ -99,7 +99,7 @@ LISTS: dict[str, tuple[str, Callable[[Transaction], Any]]] = {
     "on a node": ("ix_launch_node", by('node = "node-7"')),
     "on a device": ("ix_launch_device", by('device = "GPU-77" AND priority = 0')),
     "ended in a minute": (
-        "ix_session_ended",
+        "ix_session_ended_id",
         by('ended_time >= "2026-03-01T13:00:00Z" AND ended_time < "2026-03-01T13:01:00Z"'),
     ),
     "of an application": ("ix_session_application", by('application = "app-7"')),

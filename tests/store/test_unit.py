@@ -24,6 +24,7 @@ from footlights.store.schema import LaunchRow, NodeRow, ReplicaRow, SessionRow, 
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.feed import Feed, Position
 from footlights.store.sessions.listing import Filter, Order
+from tests.store import lists
 from tests.store.rows import NOW, S, begin, create, end, join, observe, read
 
 ROOT = Path(__file__).parents[2]
@@ -89,9 +90,9 @@ async def test_a_row_that_cannot_be_decoded_is_left_out_of_reads_of_many(store: 
 
     with capture_logs() as logs:
         pending = await store.read(lambda tx: session_rows.pending_page(tx, 99).sessions)
-        first = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=5))
-        rest = await store.read(partial(listing.page, wanted=Filter(), order=Order(), limit=5, after=first.following))
-        changed = (await store.read(lambda tx: listing.changed(tx, 0, 99))).rows
+        first = await store.read(lambda tx: lists.page(tx, Filter(), Order(), limit=5))
+        rest = await store.read(partial(lists.page, wanted=Filter(), order=Order(), limit=5, after=first.following))
+        changed = await store.read(lambda tx: listing.changed(tx, 0, 99))
         followed = await store.read(feed.read)
         some = await store.read(lambda tx: session_rows.some(tx, ids))
 
@@ -111,10 +112,10 @@ async def test_a_page_whose_last_row_cannot_be_decoded_is_not_the_last_page(stor
     ids = [(await store.write(lambda tx, n=n: create(tx, now=NOW + n * S))).session_id for n in range(6)]  # type: ignore[misc]
     await store.write(lambda tx: damage(tx, "session", "arguments", "session_id", ids[2]))
 
-    page = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=2))
+    page = await store.read(lambda tx: lists.page(tx, Filter(), Order(), limit=2))
     token, found = page.following, [row.session_id for row in page.items]
     while token:
-        page = await store.read(partial(listing.page, wanted=Filter(), order=Order(), limit=2, after=token))
+        page = await store.read(partial(lists.page, wanted=Filter(), order=Order(), limit=2, after=token))
         token, found = page.following, [*found, *(row.session_id for row in page.items)]
 
     assert found == [each for each in ids if each != ids[2]]

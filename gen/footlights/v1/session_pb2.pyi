@@ -1174,7 +1174,9 @@ class FollowSessionsRequest(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Optional. Where to continue: the `cursor` of a list or of this stream; only what changed since is sent. Opaque.
-    One that is no longer kept is refused with OUT_OF_RANGE and CURSOR_GONE: list again. `Last-Event-ID` sets it.
+    One that is no longer kept is refused with OUT_OF_RANGE and CURSOR_GONE: list again. One of a list or stream with
+    another `username`, `application`, `state`, `label`, `filter` or `session_id` is refused with INVALID_CURSOR.
+    `Last-Event-ID` sets it.
     """
     session_id: _builtins.str
     """Optional. Only this session; the stream ends after it has ended."""

@@ -14,7 +14,6 @@ from google.protobuf import descriptor_pool
 from footlights import __version__, ids
 from footlights.agent.v1 import agent_pb2
 from footlights.auth.grants import Grants
-from footlights.auth.secrets import Box
 from footlights.auth.tokens import replica_proof
 from footlights.console.app import console
 from footlights.control import targets
@@ -334,7 +333,7 @@ async def assemble(
         services.append(_service(AGENT_SERVICE, agents, strict=False))
     if "api" in settings.roles:
         writes = Writes(store, box, clock)
-        sealer = Sealer(Box(key.derive("pages")))
+        sealer = Sealer(key.derive("pages"))
         creator = SessionCreator(
             store,
             signals,
@@ -356,7 +355,15 @@ async def assemble(
             creator=creator,
             terminator=SessionTerminator(writes, signals, origin, clock),
             connector=SessionConnector(store, grants, settings, public_url, clock),
-            follower=SessionFollower(store, signals, Cursors(sealer), origin, clock=clock, monotonic=monotonic),
+            follower=SessionFollower(
+                store,
+                signals,
+                Cursors(sealer),
+                origin,
+                clock=clock,
+                monotonic=monotonic,
+                most_per_caller=settings.max_watches_per_caller,
+            ),
             peers=peers,
             origin=origin,
             sealer=sealer,

@@ -19,9 +19,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from footlights import errors
 from footlights.store import Transaction
 from footlights.store.cluster.revisions import last_revision
-from footlights.store.sessions import listing
 from footlights.store.sessions.listing import Filter, Order
 from tests.control.harness import Control, problem, seconds, version
+from tests.store import lists
 
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
 Create = session_pb2.CreateSessionRequest
@@ -145,7 +145,7 @@ WRONG = [
 async def _all(plane: Control) -> tuple[int, int]:
     def read(tx: Transaction) -> tuple[int, int]:
         states = ("PENDING", "STARTING", "READY", "ACTIVE", "TERMINATING", "TERMINATED", "FAILED")
-        return last_revision(tx), listing.page(tx, Filter(states=states), Order(), limit=1).count
+        return last_revision(tx), lists.page(tx, Filter(states=states), Order(), limit=1).count
 
     return await plane.store.read(read)
 

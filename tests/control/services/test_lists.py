@@ -24,6 +24,7 @@ from sqlalchemy import insert, select, update
 
 from footlights import errors, ids
 from footlights.control.call.pages import PAGE_BYTES, WHOLE_BYTES
+from footlights.control.call.sealed import digest
 from footlights.protocol.output import bounded_tail
 from footlights.store import Transaction, applications
 from footlights.store.nodes import device_history
@@ -154,6 +155,18 @@ async def test_tokens_of_the_release_before_are_accepted(full: Control) -> None:
 
     page = await full.call(LISTS["applications"][0], application_pb2.ListApplicationsRequest(page_token="app-4"))
     assert [item.application for item in page.items] == ["app-5", "app-6", "fake"]
+
+
+def test_a_member_that_nobody_sets_changes_no_token() -> None:
+    """A later release has more members, with or without a default; the order of a set, too, says nothing."""
+    states = [session_pb2.Session.READY, session_pb2.Session.PENDING]
+    released = digest(session_pb2.FollowSessionsRequest(username="ann", state=states))
+    later = session_pb2.ListSessionsRequest(username="ann", state=states[::-1], sort_by="created_time", order="ASC")
+
+    assert digest(later) == released
+    later.order = "DESC"
+    assert digest(later) != released
+    assert digest(later, without=["order"]) == released
 
 
 async def test_an_item_that_comes_or_goes_shifts_nothing(full: Control) -> None:

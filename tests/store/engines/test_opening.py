@@ -8,10 +8,13 @@ from __future__ import annotations
 import socket
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -21,12 +24,14 @@ from sqlalchemy import inspect, text
 
 from footlights import errors
 from footlights.store import Store, open_store
+from footlights.store.engines.engine import DatabaseEngine
 from footlights.store.engines.opening import current, newest, upgrade
 from footlights.store.engines.opening import opened as opened_as_is
 from footlights.store.engines.sqlite import DATABASE_FILE
 from footlights.store.schema import SESSION, SessionRow, metadata
-from footlights.store.sessions import listing, session_rows
+from footlights.store.sessions import session_rows
 from footlights.store.sessions.listing import Filter, Order
+from tests.store import lists
 from tests.store.databases import Postgres
 from tests.store.rows import NOW, create, values
 
@@ -89,7 +94,7 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date_with_all_it
     try:
         assert await store.read(lambda tx: session_rows.get(tx, given.session_id)) == given
         for wanted in (Filter(labels=(("team", "a"),)), Filter(search="ann"), Filter(search="fake")):
-            page = await store.read(partial(listing.page, wanted=wanted, order=Order(), limit=9))
+            page = await store.read(partial(lists.page, wanted=wanted, order=Order(), limit=9))
             assert page.items == (given,), wanted
         test_migrations_make_exactly_what_the_models_say(store)
         assert current(store.engine) == newest()
@@ -128,6 +133,93 @@ def test_several_replicas_may_start_on_one_empty_database(a_postgres: Postgres, 
 
     for store in stores:
         store.close_now()
+
+
+_AN_OLD_SESSION = """
+    INSERT INTO session (session_id, application, application_version, username, created_by, created_time, revision,
+        profile, priority, request_id, arguments, usd_stage_uri, secrets, labels, needs, limits, launcher, intent, wish,
+        wish_message, launch_count, failures, queue, state, condition, end_reason, status_message, timeline, ended_time)
+    SELECT 's-' || n, 'app', '1', 'ann', 'ann', n, n, '', 0, '', '{}', '', '', '{}', '', '', 'process', 'RUN', '', '',
+        0, 0, '{}', 'TERMINATED', 'OK', 'COMPLETED', '', '[]', n
+    FROM generate_series(1, :count) AS n
+"""
+
+
+@pytest.fixture
+def before(a_postgres: Postgres, tmp_path: Path) -> Iterator[DatabaseEngine]:
+    """A Postgres of the release before, which others use."""
+    with opened_as_is(tmp_path, a_postgres.create()) as engine:
+        upgrade(engine, "0004")
+        yield engine
+
+
+@contextmanager
+def _busy(engine: DatabaseEngine) -> Iterator[list[float]]:
+    """Read and write as others do; give how long each call took."""
+    took: list[float] = []
+    over = Event()
+
+    def work(statement: str) -> None:
+        while not over.wait(0.05):
+            began = time.monotonic()
+            with engine.writer.begin() as connection:
+                connection.execute(text(statement))
+            took.append(time.monotonic() - began)
+
+    statements = (
+        "SELECT session_id FROM session WHERE session_id = 's-1'",
+        "UPDATE session SET revision = nextval('revision_seq') + 1000000 WHERE session_id = 's-1'",
+    )
+    with ThreadPoolExecutor(2) as pool:
+        working = [pool.submit(work, statement) for statement in statements]
+        try:
+            yield took
+        finally:
+            over.set()
+        for each in working:
+            each.result()
+
+
+def test_others_go_on_while_a_database_is_upgraded(before: DatabaseEngine) -> None:
+    """Replicas of the release before read and write; what was built is whole, and a copy that is made delays nobody."""
+    with before.writer.begin() as connection:
+        connection.execute(text(_AN_OLD_SESSION), {"count": 100_000})
+
+    with _busy(before) as took, ThreadPoolExecutor(2) as pool:
+        with before.writer.connect() as dumping:
+            dumping.execute(text("SET idle_in_transaction_session_timeout = 0"))
+            dumping.execute(text("LOCK TABLE session IN ACCESS SHARE MODE"))
+            upgrades = [pool.submit(upgrade, before) for _ in range(2)]
+            with pytest.raises(TimeoutError):
+                upgrades[0].result(timeout=4)
+            dumping.invalidate()
+        for each in upgrades:
+            each.result(timeout=60)
+
+    assert current(before) == newest()
+    assert len(took) > 20
+    assert max(took) < 3
+    with before.writer.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid")).scalar_one() == 0
+
+
+def test_an_upgrade_that_was_interrupted_is_finished(before: DatabaseEngine) -> None:
+    """An index whose build was broken off is built again; one that was built stays."""
+    upgrade(before, "0007")
+    with before.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE INDEX CONCURRENTLY ix_session_priority ON session (priority, session_id)"))
+        connection.execute(text("CREATE INDEX CONCURRENTLY ix_launch_node ON launch (node, session_id)"))
+        connection.execute(
+            text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_session_priority'::regclass")
+        )
+
+    upgrade(before)
+
+    with before.writer.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid")).scalar_one() == 0
+        names = {index["name"] for index in inspect(connection).get_indexes("session")}
+    assert {"ix_session_priority", "ix_session_ended_id"} <= names
+    assert "ix_session_ended" not in names
 
 
 def test_a_newer_database_is_refused(opened: Store) -> None:

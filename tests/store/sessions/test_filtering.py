@@ -20,6 +20,7 @@ from footlights.store import Store, Transaction
 from footlights.store.schema import LAUNCH, SESSION, LaunchRow, SessionRow
 from footlights.store.sessions import filtering, listing
 from footlights.store.sessions.listing import Filter, Order
+from tests.store import lists
 from tests.store.databases import clean
 from tests.store.rows import NOW, S, values
 
@@ -126,7 +127,7 @@ def test_lists_and_watches_agree_about_every_filter(
             found: list[str] = []
             after = None
             while True:
-                page = await store.read(partial(listing.page, wanted=wanted, order=order, limit=3, after=after))
+                page = await store.read(partial(lists.page, wanted=wanted, order=order, limit=3, after=after))
                 found += [row.session_id for row in page.items]
                 assert page.count == len(expected)
                 if (after := page.following) is None:

@@ -15,8 +15,10 @@ from footlights.lifecycle import EndReason, LaunchState
 from footlights.store import Store, Transaction
 from footlights.store.schema import SessionRow
 from footlights.store.sessions import listing, session_rows
-from footlights.store.sessions.listing import Filter, Order, Page
+from footlights.store.sessions.listing import Filter, Order
+from tests.store import lists
 from tests.store.databases import clean
+from tests.store.lists import Page
 from tests.store.rows import NOW, S, create, end, observe, running
 
 ORDERS = [Order(by, descending) for by in listing.ORDERS for descending in (False, True)]
@@ -31,7 +33,7 @@ async def walk(store: Store, wanted: Filter, order: Order, limit: int) -> tuple[
     sizes: list[int] = []
     token: list[Any] | None = None
     while True:
-        page = await store.read(partial(listing.page, wanted=wanted, order=order, limit=limit, after=token))
+        page = await store.read(partial(lists.page, wanted=wanted, order=order, limit=limit, after=token))
         ids += [row.session_id for row in page.items]
         sizes.append(len(page.items))
         token = page.following
@@ -59,7 +61,7 @@ def test_pages_by_token_are_the_same_list_as_pages_by_offset(
         by_offset: list[str] = []
         while len(by_offset) < len(history):
             page = await store.read(
-                partial(listing.page, wanted=Filter(), order=order, limit=limit, offset=len(by_offset))
+                partial(lists.page, wanted=Filter(), order=order, limit=limit, offset=len(by_offset))
             )
             assert page.items
             assert page.count == len(history)
@@ -106,7 +108,7 @@ async def test_filters_narrow_the_list_and_its_count(store: Store, wanted: Filte
     """By default what has not ended; times are from (included) to (excluded)."""
     names = {row.session_id: name for name, row in (await _people(store)).items()}
 
-    page = await store.read(lambda tx: listing.page(tx, wanted, Order(), limit=10))
+    page = await store.read(lambda tx: lists.page(tx, wanted, Order(), limit=10))
 
     assert "".join(names[row.session_id] for row in page.items) == found
     assert (page.count, page.count_is_capped, page.following) == (len(found), False, None)
@@ -115,14 +117,14 @@ async def test_filters_narrow_the_list_and_its_count(store: Store, wanted: Filte
 async def test_a_place_is_good_while_sessions_come_and_go(store: Store) -> None:
     """What is new before the place does not shift the rest, and the place itself may be gone."""
     rows = await _people(store)
-    first = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=1))
+    first = await store.read(lambda tx: lists.page(tx, Filter(), Order(), limit=1))
 
     def change(tx: Transaction) -> None:
         create(tx, now=NOW - S)
         end(tx, rows["a"], EndReason.USER_TERMINATED, "", now=NOW)
 
     await store.write(change)
-    page = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=10, after=first.following))
+    page = await store.read(lambda tx: lists.page(tx, Filter(), Order(), limit=10, after=first.following))
 
     assert [row.session_id for row in page.items] == [rows["b"].session_id, rows["c"].session_id]
 
@@ -132,7 +134,7 @@ async def test_a_count_is_exact_up_to_its_cap(store: Store, cap: int, count: int
     """An exact count of a long history would cost more than the page."""
     await _people(store)
 
-    page = await store.read(lambda tx: listing.page(tx, Filter(), Order(), limit=1, count_cap=cap))
+    page = await store.read(lambda tx: lists.page(tx, Filter(), Order(), limit=1, count_cap=cap))
 
     assert (page.count, page.count_is_capped) == (count, capped)
 
@@ -155,17 +157,15 @@ async def test_everything_is_met_in_the_order_of_its_last_change(store: Store) -
     rows = await _people(store)
     await store.write(lambda tx: session_rows.update_session(tx, rows["a"], now=NOW, priority=1))
 
-    def met(tx: Transaction, after: int, **members: Any) -> tuple[str, bool]:
+    def met(tx: Transaction, after: int, **members: Any) -> str:
         found = listing.changed(tx, after, 2, **members)
-        return "".join(
-            name for each in found.rows for name in rows if rows[name].session_id == each.session_id
-        ), found.more
+        return "".join(name for each in found for name in rows if rows[name].session_id == each.session_id)
 
-    assert await store.read(lambda tx: met(tx, 0)) == ("bc", True)
-    assert await store.read(lambda tx: met(tx, rows["c"].revision)) == ("da", True)
-    assert await store.read(lambda tx: met(tx, rows["d"].revision)) == ("a", False)
-    assert await store.read(lambda tx: met(tx, 0, username="bob")) == ("bd", True)
-    assert await store.read(lambda tx: met(tx, 0, application="viewer")) == ("ba", True)
+    assert await store.read(lambda tx: met(tx, 0)) == "bc"
+    assert await store.read(lambda tx: met(tx, rows["c"].revision)) == "da"
+    assert await store.read(lambda tx: met(tx, rows["d"].revision)) == "a"
+    assert await store.read(lambda tx: met(tx, 0, username="bob")) == "bd"
+    assert await store.read(lambda tx: met(tx, 0, application="viewer")) == "ba"
 
 
 async def test_states_are_counted_by_application(store: Store) -> None:

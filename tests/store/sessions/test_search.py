@@ -16,7 +16,9 @@ from footlights.store.schema import SESSION, SESSION_LABEL, SessionRow
 from footlights.store.sessions import create as creating
 from footlights.store.sessions import listing, search
 from footlights.store.sessions.create import Created
-from footlights.store.sessions.listing import Filter, Order, Page
+from footlights.store.sessions.listing import Filter, Order
+from tests.store import lists
+from tests.store.lists import Page
 from tests.store.rows import NOW, S, add_version, create, creation_of, end, read, values
 
 STATES = ("PENDING", "READY", "FAILED", "TERMINATED")
@@ -78,7 +80,7 @@ async def all_pages(store: Store, wanted: Filter, order: Order, limit: int) -> t
     first: Page | None = None
     token: list[Any] | None = None
     while first is None or token:
-        page = await store.read(partial(listing.page, wanted=wanted, order=order, limit=limit, after=token))
+        page = await store.read(partial(lists.page, wanted=wanted, order=order, limit=limit, after=token))
         rows += page.items
         token, first = page.following, first or page
     return rows, first
@@ -132,7 +134,7 @@ async def test_lists_by_label_and_text_are_what_a_look_at_each_session_finds(sto
         assert [row.session_id for row in found] == [row.session_id for row in expected], (wanted, order)
         assert first.count == min(len(expected), listing.SEARCH_COUNT_CAP), (wanted, order)
         assert first.count_is_capped == (len(expected) > listing.SEARCH_COUNT_CAP), (wanted, order)
-        few = await store.read(partial(listing.page, wanted=wanted, order=order, limit=7, offset=5))
+        few = await store.read(partial(lists.page, wanted=wanted, order=order, limit=7, offset=5))
         assert [row.session_id for row in few.items] == [row.session_id for row in expected[5:12]], (wanted, order)
 
 
@@ -163,7 +165,7 @@ async def test_an_older_server_beside_this_one_keeps_the_labels_right(store: Sto
     await store.write(write)
 
     for wanted in (Filter(labels=(("team", "old"),)), Filter(search="old"), Filter(search="fake")):
-        page = await store.read(partial(listing.page, wanted=wanted, order=Order(), limit=9))
+        page = await store.read(partial(lists.page, wanted=wanted, order=Order(), limit=9))
         assert page.count == 1, wanted
 
 

@@ -8,12 +8,12 @@ what comes and goes meanwhile shifts nothing. What the first page says of the li
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from footlights.control.call.sealed import digest
 from footlights.errors import InvalidArgument, Reason
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ MOST_ITEMS: Final = 1000
 
 _CHUNK: Final = 100
 _KIND: Final = "page"
+
+_OF_PAGES: Final = frozenset({"limit", "page_token", "offset", "view"})
+"""Members of requests that may differ from page to page."""
 
 M = TypeVar("M", bound=Message)
 Place = list[Any]
@@ -73,10 +76,10 @@ class ListPage(Generic[M]):
 class PagedList:
     """One list with one query: cuts its pages, makes its tokens, and refuses those of others."""
 
-    def __init__(self, sealer: Sealer, name: str, *query: object) -> None:
-        """``query``: what decides which items there are, and in which order."""
+    def __init__(self, sealer: Sealer, name: str, request: Message) -> None:
+        """``request`` decides which items there are, and in which order."""
         self._sealer, self._name = sealer, name
-        self._digest = hashlib.sha256(repr(query).encode()).hexdigest()[:16]
+        self._digest = digest(request, without=_OF_PAGES)
 
     def page(
         self,

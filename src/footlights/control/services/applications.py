@@ -46,7 +46,7 @@ class ApplicationService:
         self, request: application_pb2.ListApplicationsRequest, call: Call
     ) -> application_pb2.ListApplicationsResponse:
         """Return one page, by id."""
-        pages = PagedList(self._sealer, "applications")
+        pages = PagedList(self._sealer, "applications", request)
 
         def read(tx: Transaction) -> ListPage[application_pb2.Application]:
             def some(after: Place | None, limit: int) -> Chunk[application_pb2.Application]:
@@ -133,7 +133,7 @@ class ApplicationService:
         self, request: application_pb2.ListVersionsRequest, call: Call
     ) -> application_pb2.ListVersionsResponse:
         """Return one page of versions, newest first by semantic version."""
-        pages = PagedList(self._sealer, "versions", request.application)
+        pages = PagedList(self._sealer, "versions", request)
 
         def read(tx: Transaction) -> ListPage[application_pb2.Version]:
             _application(tx, request.application)
@@ -201,7 +201,7 @@ class ApplicationService:
         self, request: application_pb2.ListReleasesRequest, call: Call
     ) -> application_pb2.ListReleasesResponse:
         """Return one page of releases, by name."""
-        pages = PagedList(self._sealer, "releases", request.application)
+        pages = PagedList(self._sealer, "releases", request)
 
         def read(tx: Transaction) -> ListPage[application_pb2.Release]:
             _application(tx, request.application)

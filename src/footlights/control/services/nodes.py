@@ -66,7 +66,7 @@ class NodeService:
         """Return one page of nodes, by name."""
         now = self._clock()
         condition = parse(request.filter, node_filters.MEMBERS)
-        pages = PagedList(self._sealer, "nodes", request.filter)
+        pages = PagedList(self._sealer, "nodes", request)
 
         def read(tx: Transaction) -> tuple[ListPage[node_pb2.Node], replica_rows.ActiveGuard | None]:
             def some(after: Place | None, limit: int) -> Chunk[node_pb2.Node]:

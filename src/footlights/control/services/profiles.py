@@ -42,7 +42,7 @@ class ProfileService:
         self, request: profile_pb2.ListProfilesRequest, call: Call
     ) -> profile_pb2.ListProfilesResponse:
         """Return one page of profiles, or of those that match an application, by name."""
-        pages = PagedList(self._sealer, "profiles", request.application)
+        pages = PagedList(self._sealer, "profiles", request)
 
         def read(tx: Transaction) -> ListPage[profile_pb2.Profile]:
             def some(after: Place | None, limit: int) -> Chunk[profile_pb2.Profile]:

@@ -82,7 +82,7 @@ class TokenService:
 
     async def list_tokens(self, request: token_pb2.ListTokensRequest, call: Call) -> token_pb2.ListTokensResponse:
         """Return one page of tokens, newest first."""
-        pages = PagedList(self._sealer, "tokens")
+        pages = PagedList(self._sealer, "tokens", request)
 
         def read(tx: Transaction) -> ListPage[token_pb2.Token]:
             def some(after: Place | None, limit: int) -> Chunk[token_pb2.Token]:

@@ -39,8 +39,8 @@ class DatabaseEngine(ABC):
         self.writer.dispose()
 
     @abstractmethod
-    def lock_schema(self, connection: Connection) -> None:
-        """Let no other process change tables until the transaction ends."""
+    def migrate(self, change: Callable[[Connection], None]) -> None:
+        """Change tables on a connection, while no other process does. The change goes on where it was broken off."""
 
     @abstractmethod
     def next_revisions(self, connection: Connection, count: int) -> Sequence[int]:

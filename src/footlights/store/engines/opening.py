@@ -66,15 +66,21 @@ def opened(data_dir: Path, database: str) -> Iterator[DatabaseEngine]:
 
 
 def upgrade(engine: DatabaseEngine, to: str = "head") -> None:
-    """Bring the tables to a migration, or the newest, in one transaction."""
+    """Bring the tables to a migration, or the newest. Where others use the database, they go on meanwhile."""
     config = _config()
+
+    def change(connection: Connection) -> None:
+        whole = connection.in_transaction()
+        if _is_later(connection, config):
+            return
+        if not whole:
+            # Each migration begins a transaction of its own.
+            connection.rollback()
+        config.attributes["connection"] = connection
+        command.upgrade(config, to)
+
     try:
-        with engine.writer.begin() as connection:
-            engine.lock_schema(connection)
-            if _is_later(connection, config):
-                return
-            config.attributes["connection"] = connection
-            command.upgrade(config, to)
+        engine.migrate(change)
     except SQLAlchemyError as error:
         raise unusable(engine.shown, error) from error
 

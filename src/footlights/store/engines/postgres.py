@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+log = structlog.get_logger(__name__)
+
 _TIMEOUTS: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -50,8 +54,16 @@ _IDLE_S = 3
 """How long a transaction may stand still: a replica that is stopped in the middle of one would hold up the others by
 its locks. Less than the time after which these others, who wait, are taken for gone."""
 
-_SCHEMA_LOCK = 0x466F6F74
-"""The key of the advisory lock under which tables are changed; any number that nothing else uses."""
+_SCHEMA_LOCK = 0x466F6F75
+"""The key of the advisory lock under which tables are changed; any number that nothing else uses. Not that of the
+releases that waited for it (0x466F6F74): an index that is built beside others would wait for them in turn."""
+
+_SCHEMA_LOCK_WAIT_S = 0.2
+"""How long a change of tables waits for a lock on one: everybody who comes later waits behind it."""
+_SCHEMA_PAUSES_S = (0.5, 1, 2, 4, *([8] * 75))
+"""After each attempt that got none; ten minutes in all, in which a backup may end."""
+_MAY_PASS = ("55P03", "40P01")
+"""The states of ``lock_not_available`` and ``deadlock_detected``."""
 
 _NEXT = select(REVISIONS.next_value()).select_from(func.generate_series(1, bindparam("count")))
 _LAST: Select[Any] = select(literal_column("last_value")).select_from(text("revision_seq"))
@@ -94,9 +106,38 @@ class PostgresEngine(DatabaseEngine):
         event.listen(writer, "connect", self._met)
         self._parameters: dict[str, Any] = {**defaults, **writer.dialect.create_connect_args(writer.url)[1]}
 
-    def lock_schema(self, connection: Connection) -> None:
-        """Replicas that start together migrate in turn."""
-        connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+    def migrate(self, change: Callable[[Connection], None]) -> None:
+        """Wait for no lock for long, and try again: others go on meanwhile. Replicas that start together take turns.
+
+        Outside of transactions, as are those who wait for their turn: an index that is built beside others waits for
+        every transaction that began before.
+        """
+        with self.writer.connect() as turn, self.writer.connect() as connection:
+            turn.execution_options(isolation_level="AUTOCOMMIT")
+            while not turn.execute(select(func.pg_try_advisory_lock(_SCHEMA_LOCK))).scalar_one():
+                time.sleep(_SCHEMA_LOCK_WAIT_S)
+            try:
+                self._retried(connection, change)
+            finally:
+                # The settings and the lock end with the connections.
+                connection.invalidate()
+                turn.invalidate()
+
+    @staticmethod
+    def _retried(connection: Connection, change: Callable[[Connection], None]) -> None:
+        for pause_s in (*_SCHEMA_PAUSES_S, None):
+            connection.exec_driver_sql(f"SET lock_timeout = '{round(_SCHEMA_LOCK_WAIT_S * 1000)}ms'")
+            connection.commit()
+            try:
+                change(connection)
+            except exc.OperationalError as error:
+                if pause_s is None or getattr(error.orig, "sqlstate", None) not in _MAY_PASS:
+                    raise
+                log.warning("migration_waits", error=" ".join(str(error.orig).split()), retry_s=pause_s)
+                connection.rollback()
+                time.sleep(pause_s)
+            else:
+                return
 
     def next_revisions(self, connection: Connection, count: int) -> Sequence[int]:
         """Draw from a sequence: others may commit smaller ones later."""

@@ -61,8 +61,10 @@ class SqliteEngine(DatabaseEngine):
         event.listen(writer, "connect", _checkpoint)
         super().__init__(writer, reader)
 
-    def lock_schema(self, connection: Connection) -> None:
-        """Do nothing: the data directory is locked."""
+    def migrate(self, change: Callable[[Connection], None]) -> None:
+        """Make it one transaction. The data directory is locked."""
+        with self.writer.begin() as connection:
+            change(connection)
 
     def next_revisions(self, connection: Connection, count: int) -> Sequence[int]:
         """Count in a row: without gaps, in commit order."""

@@ -7,5 +7,7 @@ from alembic import context
 from footlights.store.schema import metadata
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, transactional_ddl=False)
-context.run_migrations()
+# On a connection that is in a transaction, everything is part of that one.
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, transaction_per_migration=True)
+with context.begin_transaction():
+    context.run_migrations()

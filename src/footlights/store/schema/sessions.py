@@ -123,7 +123,7 @@ SESSION = table(
     partial_index("ix_session_live_username", "ended_time IS NULL", "username", *_ORDER),
     partial_index("ix_session_live", "ended_time IS NULL", *_ORDER),
     Index("ix_session_priority", "priority", "session_id"),
-    partial_index("ix_session_ended", "ended_time IS NOT NULL", "ended_time", "session_id"),
+    partial_index("ix_session_ended_id", "ended_time IS NOT NULL", "ended_time", "session_id"),
     partial_index("ix_session_end_reason", "ended_time IS NOT NULL", "end_reason", *_ORDER),
     partial_index("ix_session_pending", "state = 'PENDING'", text("priority DESC"), *_ORDER),
 )

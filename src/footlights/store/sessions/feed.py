@@ -152,11 +152,17 @@ class Feed:
         rows: list[Any] = []
         bound: int | None = None
         for statement, revision, kind in sources:
-            later = statement.where(revision > after, *self._unread(tx, revision))
-            read = tx.readable(later.order_by(revision).limit(BATCH), kind)
+            later = statement.where(revision > after, *self._unread(tx, revision)).order_by(revision).limit(BATCH)
+            read = tx.readable(later, kind)
             rows += read.rows
-            if read.found >= BATCH and read.rows:
-                bound = min(bound or read.rows[-1].revision, read.rows[-1].revision)
+            if read.found >= BATCH:
+                # Beyond those that cannot be decoded, too.
+                last = (
+                    max(tx.execute(later.with_only_columns(revision)).scalars())
+                    if read.skipped
+                    else read.rows[-1].revision
+                )
+                bound = last if bound is None else min(bound, last)
         rows.sort(key=lambda row: row.revision)
         return [row for row in rows if bound is None or row.revision <= bound], bound
 

@@ -15,7 +15,7 @@ from footlights.store.sessions import filtering
 from footlights.store.sessions import search as searching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from footlights.filters import Condition
     from footlights.store.sessions.search import IndexPath
@@ -28,9 +28,9 @@ SEARCH_COUNT_CAP = 1000
 Place = list[Any]
 """What orders a session in a list, as JSON has it."""
 
-_EVERY_STATE = frozenset(state.value for state in SessionState)
+EVERY_STATE = frozenset(state.value for state in SessionState)
 _EVERY_END = frozenset({"", *(reason.value for reason in EndReason)})
-_ENDED = frozenset(state.value for state in SessionState if state.ended)
+ENDED = frozenset(state.value for state in SessionState if state.ended)
 _SOON = timedelta(microseconds=1)
 
 
@@ -74,41 +74,12 @@ ORDERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One page. ``following`` is the place of its last item; None on the last page."""
-
-    items: tuple[SessionRow, ...]
-    count: int
-    count_is_capped: bool
-    following: Place | None
-
-
-@dataclass(frozen=True, slots=True)
 class Stretch:
     """Sessions that follow each other in a list."""
 
     rows: list[SessionRow]
     more: bool
     """Whether others may follow."""
-
-
-def page(
-    tx: Transaction,
-    wanted: Filter,
-    order: Order,
-    *,
-    limit: int,
-    offset: int = 0,
-    after: Place | None = None,
-    count_cap: int = COUNT_CAP,
-) -> Page:
-    """Return one page of the sessions that match, and how many match in all, up to ``count_cap``."""
-    selection = Selection(tx, wanted, order, offset=offset)
-    found = selection.read(limit + 1, after=after)
-    count, capped = selection.count(count_cap)
-    items = tuple(found.rows[:limit])
-    more = len(found.rows) > limit or found.more
-    return Page(items, count, capped, place(items[-1], order) if items and more else None)
 
 
 def place(row: SessionRow, order: Order) -> Place:
@@ -182,6 +153,15 @@ class Selection:
         return Stretch(listed, more)
 
 
+def possible_states(states: Collection[str], condition: Condition | None) -> frozenset[str]:
+    """Return which of these states, or of all where there are none, sessions may have that fulfil a condition."""
+    asked = frozenset(states) or EVERY_STATE
+    if condition is None:
+        return asked
+    possible = frozenset(state for state in asked if filters.possible(condition, "state", state))
+    return possible if filters.possible(condition, "end_reason", "") else possible & ENDED
+
+
 def living(tx: Transaction, *, username: str = "", application: str = "") -> list[tuple[int, str]]:
     """Return the revisions and the ids of the sessions that have not ended, oldest change first."""
     mine = select(SESSION.c.revision, SESSION.c.session_id).where(*_owned(username, application))
@@ -189,11 +169,20 @@ def living(tx: Transaction, *, username: str = "", application: str = "") -> lis
     return sorted((row[0], row[1]) for row in tx.execute(mine.where(SESSION.c.ended_time.is_(None))))
 
 
-def changed(tx: Transaction, after: int, limit: int, *, username: str = "", application: str = "") -> Stretch:
-    """Return sessions whose last change came after a revision, oldest change first, whether they have ended or not."""
-    mine = select(SESSION).where(SESSION.c.revision > after, *_owned(username, application, indexed=False))
-    read = tx.readable(mine.order_by(SESSION.c.revision).limit(limit), SessionRow)
-    return Stretch(read.rows, read.found == limit)
+def changed(
+    tx: Transaction, after: int, limit: int, *, username: str = "", application: str = "", states: Collection[str] = ()
+) -> list[SessionRow]:
+    """Return sessions whose last change came after a revision, oldest change first; none where none are left."""
+    mine = select(SESSION).where(*_owned(username, application, indexed=False))
+    if states:
+        mine = mine.where(_unindexed(SESSION.c.state).in_(states))
+    while True:
+        some = mine.where(SESSION.c.revision > after).order_by(SESSION.c.revision).limit(limit)
+        read = tx.readable(some, SessionRow)
+        if read.rows or read.found < limit:
+            return read.rows
+        # None of so many could be decoded.
+        after = max(tx.execute(some.with_only_columns(SESSION.c.revision)).scalars())
 
 
 def state_counts(tx: Transaction) -> dict[tuple[str, str], int]:
@@ -234,14 +223,12 @@ def _narrowed(wanted: Filter) -> Filter | None:
     condition = wanted.condition
     if condition is None:
         return wanted
-    states = {state for state in wanted.states or _EVERY_STATE if filters.possible(condition, "state", state)}
-    if not filters.possible(condition, "end_reason", ""):
-        states &= _ENDED
+    states = possible_states(wanted.states, condition)
     if not wanted.states and not wanted.ended:
-        states -= _ENDED
+        states -= ENDED
     if not states:
         return None
-    if states != _EVERY_STATE and (wanted.states or wanted.ended):
+    if states != EVERY_STATE and (wanted.states or wanted.ended):
         # Not where living sessions are asked for: these have an index of their own.
         wanted = replace(wanted, states=tuple(sorted(states)))
     labels = set(wanted.labels)
@@ -295,7 +282,7 @@ def _paths(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[I
     state = SESSION.c.state
     if living:
         return [replace(path, conditions=(*path.conditions, SESSION.c.ended_time.is_(None))) for path in paths]
-    if not wanted.states or set(wanted.states) >= _EVERY_STATE:
+    if not wanted.states or set(wanted.states) >= EVERY_STATE:
         return paths
     if len(paths) != 1 or paths[0].by_label:
         return [replace(path, conditions=(*path.conditions, state.in_(wanted.states))) for path in paths]
@@ -305,7 +292,7 @@ def _paths(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[I
     if path.named:
         return [unindexed]
     if (by_reason := _by_reason(tx, wanted, beside=beside)) is not None:
-        both = path if set(wanted.states) == _ENDED else unindexed
+        both = path if set(wanted.states) == ENDED else unindexed
         return [replace(both, conditions=(*both.conditions, *each), by_reason=True) for each in by_reason]
     if not alone and not _rare(tx, wanted.states):
         # An index on the state would leave most of the table to be sorted: the list's own order is met as fast.
@@ -315,7 +302,7 @@ def _paths(tx: Transaction, wanted: Filter, order: Order, offset: int) -> list[I
 
 def _by_reason(tx: Transaction, wanted: Filter, *, beside: bool) -> list[tuple[ColumnElement[bool], ...]] | None:
     """Return a condition for each end reason that may match, where it is better to go by these than by the states."""
-    if wanted.condition is None or not set(wanted.states) <= _ENDED:
+    if wanted.condition is None or not set(wanted.states) <= ENDED:
         return None
     reasons = [each for each in sorted(_EVERY_END - {""}) if filters.possible(wanted.condition, "end_reason", each)]
     if len(reasons) == len(_EVERY_END) - 1:

@@ -1,7 +1,8 @@
 """What remains of sessions that were removed: for a day, so that a watch that resumes hears of them.
 
 One that comes back later than that, after something was removed meanwhile, cannot be told what: ``floor`` says from
-which revision on everything is known.
+which revision on everything is known. A server of the release before removes without a record: while one of these leads
+the removal, in a rolling upgrade, watches do not hear of it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def forget_old(tx: Transaction, *, now: datetime) -> None:
     last = tx.execute(select(func.max(REMOVAL.c.revision)).where(old)).scalar_one()
     if last is None:
         return
-    tx.execute(delete(REMOVAL).where(old))
+    # The last one stays, so that who lists now gets a cursor that is as late.
+    tx.execute(delete(REMOVAL).where(old, REMOVAL.c.revision < last))
     if not tx.changed(update(COUNTER).where(COUNTER.c.name == _FLOOR).values(value=last)):
         tx.execute(insert(COUNTER).values(name=_FLOOR, value=last, text=""))
 

@@ -44,23 +44,21 @@ class Cursors:
         """Return the cursor of one who knows all that this transaction sees."""
         return Cursor(tx.engine.identity(tx.connection), Position.now(tx))
 
-    def seal(self, cursor: Cursor) -> str:
-        """Return a cursor as clients keep it."""
-        return self._sealer.seal(_KIND, [cursor.database, *cursor.position, cursor.begun])
+    def seal(self, cursor: Cursor, selection: str) -> str:
+        """Return a cursor as clients keep it. ``selection`` tells which sessions it is about."""
+        return self._sealer.seal(_KIND, [cursor.database, *cursor.position, cursor.begun, selection])
 
-    def open(self, tx: Transaction, text: str) -> Cursor:
+    def open(self, tx: Transaction, text: str, selection: str) -> Cursor:
         """Return what a client kept.
 
-        Raises InvalidArgument where it is not a cursor, OutOfRange where one cannot go on from it.
+        Raises InvalidArgument where it is not a cursor of these sessions, OutOfRange where one cannot go on from it.
         """
         found = self._sealer.open(_KIND, text)
         if found is None:
-            raise errors.InvalidArgument(
-                "cursor",
-                "is not a cursor of this server, or one of another version. Leave it out to begin again.",
-                reason=errors.Reason.INVALID_CURSOR,
-            )
-        database, *position, begun = found
+            raise _refused("is not a cursor of this server, or one of another version")
+        database, *position, begun, selected = found
+        if selected != selection:
+            raise _refused("is of a list or a watch with other filters")
         cursor = Cursor(database, Position(*position), begun)
         revision = cursor.position.revision
         self.check(tx, revision)
@@ -78,6 +76,12 @@ class Cursors:
         """Raise OutOfRange for a revision that this database has not reached."""
         if revision > (reached := last_revision(tx)):
             raise gone(revision, f"the database was restored since, and has reached revision {reached}")
+
+
+def _refused(problem: str) -> errors.InvalidArgument:
+    return errors.InvalidArgument(
+        "cursor", f"{problem}. Leave it out to begin again.", reason=errors.Reason.INVALID_CURSOR
+    )
 
 
 def gone(revision: int, why: str) -> errors.OutOfRange:

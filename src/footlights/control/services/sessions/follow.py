@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 PERIOD_S = 5.0
 BOOKMARK_S = 15.0
 """How long a watch is silent at most."""
-MOST_PER_CALLER = 1000
-"""Watches of one caller at a time, in one process."""
 
 _STRETCH = 100
 _Response = session_pb2.FollowSessionsResponse
@@ -56,6 +54,15 @@ class Followed:
     condition: Condition | None = None
     ended: bool = False
     """Whether those are asked for that had ended before it began."""
+    possible: frozenset[str] = frozenset()
+    """The states that those may have which match; empty: all."""
+    selection: str = ""
+    """What a cursor is bound to."""
+
+    @property
+    def changeable(self) -> bool:
+        """Whether a session may match now and not later."""
+        return bool(self.states or self.labels or self.condition)
 
     def among(self, tx: Transaction, rows: Sequence[SessionRow]) -> set[str]:
         """Return the ids of those that match."""
@@ -92,7 +99,7 @@ class SessionFollower:
         *,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
-        most_per_caller: int = MOST_PER_CALLER,
+        most_per_caller: int,
     ) -> None:
         self._store, self._bus, self._cursors, self._origin = store, bus, cursors, origin
         self._clock, self._monotonic = clock, monotonic
@@ -105,13 +112,13 @@ class SessionFollower:
         Raises NotFound where one session is asked for that the caller may not see, InvalidArgument and OutOfRange where
         the cursor cannot be used, Exhausted where the caller has too many watches.
         """
-        start = await self._store.read(lambda tx: self._cursors.open(tx, cursor)) if cursor else None
+        start = await self._store.read(lambda tx: self._cursors.open(tx, cursor, wanted.selection)) if cursor else None
         async with aclosing(self._frames(wanted, caller, start, output=False)) as frames:
             async for frame in frames:
                 yield _Response(
                     change=frame.change,
                     session=frame.session,
-                    cursor=self._cursors.seal(frame.cursor),
+                    cursor=self._cursors.seal(frame.cursor, wanted.selection),
                     time=timestamp(self._clock()),
                 )
 
@@ -196,7 +203,7 @@ class _Watch:
         self._complete = start is None
         """Whether the client has nothing from before."""
         self._has: set[str] = set()
-        """The living sessions that the client has."""
+        """The living sessions that the client has: only kept where some may stop to match."""
         self._lacks: set[str] = set()
         """The living sessions that it has not: only kept where it may have others from before."""
         self.over = False
@@ -205,7 +212,7 @@ class _Watch:
         """Where to go on after what was said."""
         self._feed = Feed(self.cursor.position, monotonic)
         self._waiting: list[tuple[int, str]] | None = []
-        """Those that there were at the beginning and that are not sent yet; None: they are read in their order."""
+        """Those that there were at the beginning and are not sent yet, last one first; None: they are read in order."""
         if wanted.session_id:
             row = access.find(tx, caller, wanted.session_id)
             self.over = row.ended_time is not None
@@ -217,14 +224,15 @@ class _Watch:
             self._waiting = None
         else:
             living = listing.living(tx, username=wanted.username, application=wanted.application)
-            self._waiting = [each for each in living if each[0] > self.cursor.begun]
+            self._waiting = [each for each in reversed(living) if each[0] > self.cursor.begun]
 
     def stretch(self, tx: Transaction) -> list[Frame] | None:
         """Return some of what there was at the beginning; None once all was returned."""
         if self._waiting is None:
             listed = self._walk(tx)
         else:
-            some, self._waiting = self._waiting[:_STRETCH], self._waiting[_STRETCH:]
+            some = self._waiting[: -_STRETCH - 1 : -1]
+            del self._waiting[-_STRETCH:]
             known = {row.session_id: row for row in session_rows.some(tx, [session_id for _, session_id in some])}
             # By the revision that each had at the beginning: another watch goes on by these.
             listed = [(revision, known.get(session_id)) for revision, session_id in some]
@@ -275,8 +283,10 @@ class _Watch:
         if begun >= self.cursor.position.revision:
             return []
         wanted = self._wanted
-        read = listing.changed(tx, begun, _STRETCH, username=wanted.username, application=wanted.application)
-        return [(row.revision, row) for row in read.rows]
+        rows = listing.changed(
+            tx, begun, _STRETCH, username=wanted.username, application=wanted.application, states=wanted.possible
+        )
+        return [(row.revision, row) for row in rows]
 
     def _shown(self, tx: Transaction, rows: Sequence[SessionRow], found: set[str]) -> dict[str, session_pb2.Session]:
         messages = self._show(tx, [row for row in rows if row.session_id in found], self._origin)
@@ -288,6 +298,8 @@ class _Watch:
 
     def _note(self, row: SessionRow, *, has: bool) -> None:
         """Remember what the client has; of those that have ended nothing changes any more."""
+        if not self._wanted.changeable:
+            return
         living = row.ended_time is None
         for ids, holds in ((self._has, has), (self._lacks, not has and not self._complete)):
             if holds and living:

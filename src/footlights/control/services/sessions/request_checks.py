@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from footlights import errors
+from footlights.control.call.sealed import digest
 from footlights.control.services.sessions import access
 from footlights.control.services.sessions.follow import Followed
 from footlights.filters import parse
@@ -112,15 +113,33 @@ def followed(caller: Caller, request: session_pb2.FollowSessionsRequest) -> Foll
     """Return which sessions a caller wants to follow; raises as ``list_filter`` does."""
     condition = parse(request.filter, filtering.MEMBERS)
     states = _states(request.state)
+    possible = listing.possible_states(states, condition)
+    username = access.visible_username(caller, request.username)
     return Followed(
-        username=access.visible_username(caller, request.username),
+        username=username,
         application=request.application,
         session_id=request.session_id,
         states=frozenset(states),
         labels=_labels(request.label),
         condition=condition,
-        ended=bool(states) or _names_ended(condition),
+        ended=(bool(states) or _names_ended(condition)) and bool(possible & listing.ENDED),
+        possible=possible if possible != listing.EVERY_STATE else frozenset(),
+        selection=selection(username, request),
     )
+
+
+def selection(username: str, request: session_pb2.ListSessionsRequest | session_pb2.FollowSessionsRequest) -> str:
+    """Return what is equal for lists and watches of the same sessions. ``username``: whose are asked for and seen."""
+    about = session_pb2.FollowSessionsRequest(
+        username=username,
+        application=request.application,
+        filter=request.filter,
+        state=request.state,
+        label=request.label,
+    )
+    if isinstance(request, session_pb2.FollowSessionsRequest):
+        about.session_id = request.session_id
+    return digest(about)
 
 
 def released_place(token: str, wanted: listing.Filter, order: listing.Order) -> listing.Place | None:

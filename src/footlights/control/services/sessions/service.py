@@ -66,7 +66,8 @@ class StreamingService:
     ) -> session_pb2.ListSessionsResponse:
         """Return one page of the sessions that the caller may see."""
         wanted, order = request_checks.list_filter(call.caller, request), request_checks.list_order(request)
-        pages = PagedList(self._sealer, "sessions", wanted, order)
+        about = request_checks.selection(wanted.username, request)
+        pages = PagedList(self._sealer, "sessions", request)
 
         def read(tx: Transaction) -> session_pb2.ListSessionsResponse:
             selection = listing.Selection(tx, wanted, order, offset=request.offset)
@@ -85,7 +86,7 @@ class StreamingService:
                 request,
                 some,
                 most_bytes=most_bytes,
-                carried=self._cursors.seal(self._cursors.now(tx)),
+                carried=self._cursors.seal(self._cursors.now(tx), about),
                 released=lambda token: request_checks.released_place(token, wanted, order),
             )
             count, capped = selection.count()
