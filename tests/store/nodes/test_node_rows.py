@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import update
+
 from footlights.lifecycle import LaunchState
 from footlights.store import Store, Transaction
 from footlights.store.cluster import database_time
@@ -11,7 +13,7 @@ from footlights.store.launches import launch_rows
 from footlights.store.nodes import inventory, node_rows
 from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
 from footlights.store.nodes.node_rows import NodeScheduling
-from footlights.store.schema import NodeRow
+from footlights.store.schema import NODE, NodeRow
 from tests.store.rows import NOW, S, begin, create, join, read, running, unlink
 
 L = LaunchState
@@ -189,3 +191,18 @@ async def test_a_server_says_its_own_time(store: Store) -> None:
         assert abs(told - datetime.now(UTC)) < timedelta(minutes=1)
     else:
         assert told is None
+
+
+async def test_what_an_older_server_uncordons_forgets_who_cordoned_it(store: Store) -> None:
+    """It knows none of these members: the database clears them, and only when the last wish is gone."""
+    await store.write(join)
+    wanted = NodeScheduling(True, True, None, "new memory", "ann", NOW)
+    await store.write(lambda tx: node_rows.set_scheduling(tx, "node-a", wanted, now=NOW))
+
+    await store.write(lambda tx: tx.execute(update(NODE).values(cordoned=True, draining=False)))
+    kept = await store.read(known)
+    await store.write(lambda tx: tx.execute(update(NODE).values(cordoned=False, draining=False)))
+    freed = await store.read(known)
+
+    assert (kept.cordon_message, kept.cordon_subject, kept.cordon_time) == ("new memory", "ann", NOW)
+    assert (freed.cordon_message, freed.cordon_subject, freed.cordon_time) == (None, None, None)
