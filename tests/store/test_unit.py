@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from structlog.testing import capture_logs
 
 from footlights import errors
@@ -20,7 +20,7 @@ from footlights.lifecycle import EndReason, LaunchState
 from footlights.store import Store, Transaction
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
-from footlights.store.schema import LaunchRow, NodeRow, ReplicaRow, SessionRow, TokenRow, table_of
+from footlights.store.schema import SESSION, LaunchRow, NodeRow, ReplicaRow, SessionRow, TokenRow, table_of
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.feed import Feed, Position
 from footlights.store.sessions.listing import Filter, Order
@@ -150,3 +150,31 @@ async def test_the_launches_of_a_damaged_session_keep_no_others_from_being_read(
     assert last.condition == "UNREACHABLE"
     with pytest.raises(errors.Internal, match="cannot be read"):
         await store.write(lambda tx: end(tx, read(tx, ids[1]), EndReason.USER_TERMINATED, "", now=NOW))
+
+
+async def test_readers_of_changes_go_on_past_many_rows_that_cannot_be_decoded(store: Store) -> None:
+    """However many there are in a row: what comes after them is met."""
+    bad = await store.write(create)
+    columns = SESSION.c.keys()
+    replaced = {"session_id": "'bad-' || n", "revision": "n + 1000"}
+    copied = ", ".join(replaced.get(name, name) for name in columns)
+    start = await store.read(Position.now)
+    await store.write(lambda tx: damage(tx, "session", "arguments", "session_id", bad.session_id))
+    await store.write(
+        lambda tx: tx.execute(
+            text(
+                "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1100) "
+                f"INSERT INTO session ({', '.join(columns)}) SELECT {copied} FROM session, numbers"
+            )
+        )
+    )
+    good = await store.write(lambda tx: create(tx, now=NOW + S, queue_limit=10**9))
+    await store.write(
+        lambda tx: tx.execute(update(SESSION).where(SESSION.c.session_id == good.session_id).values(revision=5000))
+    )
+
+    changed = await store.read(lambda tx: listing.changed(tx, 0, 100))
+    followed = await store.read(Feed(start, lambda: 0.0).read)
+
+    assert [row.session_id for row in changed] == [good.session_id]
+    assert [row.session_id for row in followed] == [good.session_id]

@@ -25,10 +25,11 @@ from sqlalchemy import insert, select, update
 from footlights import errors, ids
 from footlights.control.call.pages import PAGE_BYTES, WHOLE_BYTES
 from footlights.control.call.sealed import digest
+from footlights.control.services import node_filters
 from footlights.protocol.output import bounded_tail
 from footlights.store import Transaction, applications
 from footlights.store.nodes import device_history
-from footlights.store.schema import DEVICE, LAUNCH, SESSION, LaunchRow, SessionRow
+from footlights.store.schema import DEVICE, LAUNCH, SESSION, LaunchRow, NodeRow, SessionRow
 from footlights.store.sessions.listing import ORDERS
 from tests.control.harness import Control, gpu, problem, version
 from tests.store.rows import NOW, S, join, values
@@ -482,3 +483,12 @@ async def test_one_session_is_never_larger_than_a_page(plane: Control) -> None:
         await plane.create(application_arguments=arguments)
 
     assert caught.value.field == "application_arguments"
+
+
+def test_a_node_is_filtered_by_the_scheduling_that_it_shows() -> None:
+    """One that does not answer and needs a reboot is cordoned, though its state says something else."""
+    row = NodeRow("a", "", 1, False, False, False, False, None, b"", NOW, None, None, {}, None, None)
+    message = node_pb2.Node(node="a", state=node_pb2.Node.UNREACHABLE)
+    message.scheduling.cordoned = True
+
+    assert node_filters.values(row, message)["scheduling.cordoned"] is True
