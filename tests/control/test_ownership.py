@@ -32,6 +32,8 @@ EXCEPTIONS = {
     "scheduling/quarantine.py: device.quarantine": "a protobuf message, handed in to be filled in",
     "scheduling/quarantine.py: each.ended_s": "a record that the same function has made",
     "listeners.py: self._server.should_exit": "how uvicorn is told to stop",
+    "services/etags.py: request.etag": "a protobuf message of any type, handed in to be filled in",
+    "services/tokens.py: answer.secret": "a protobuf message, made for this one answer",
     "services/masks.py: current.*": "a protobuf message of any type, handed in to be changed",
     "services/sessions/explain.py: answer.queue_position": "a protobuf message, made by the function that is called",
     "dispatch/assignments.py: self.message.recipe_digest": "a protobuf message, its own",
