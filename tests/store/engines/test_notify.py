@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from footlights.store import Store, open_store
+from footlights.store.cluster.revisions import last_revision
 from footlights.store.engines.notify import MAX_BYTES, Wakeups
 from tests.store.databases import Postgres
 from tests.system.stack import until
@@ -115,6 +116,8 @@ async def test_options_of_the_url_hold_for_wakeups_too(url: str, tmp_path: Path)
     shown = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mine' AND datname = current_database()"
     try:
         async with listening(store) as one:
+            # The store's own connections are opened when they are used.
+            await store.read(last_revision)
             one.wakeups.tell("hello")
             await one.until(lambda: one.heard == ["hello"], "it is heard")
             timeouts = []
