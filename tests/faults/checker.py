@@ -181,8 +181,10 @@ def went_back(evidence: Evidence) -> Iterable[str]:
 def unbalanced(evidence: Evidence) -> Iterable[str]:
     """Leased = starting + used + ending: a slot is held from its launch's placing to its proved end, and not longer.
 
-    In seconds of the server's clock, which no jump of its wall clock moves.
+    In seconds of the server's wall clock: both sides have the same moments. One that was set back while a slot was held
+    gives it a time below nothing, and nothing else does.
     """
+    set_back = any(fault.kind == "jump_clock" and fault.target == "server" for fault in evidence.faults)
     for session in evidence.final.sessions.values():
         if session.launch_count != 1 or not session.ended:
             continue
@@ -196,7 +198,7 @@ def unbalanced(evidence: Evidence) -> Iterable[str]:
                 yield f"{session.session_id} held a slot for {leased:.3f} s, and its timeline is {sorted(stages)}"
                 continue
             accounted = (stages["ENDED"] - stages["PLACED"]) / 1e6
-            if abs(leased - accounted) > LEDGER_SLACK_S or leased < 0:
+            if abs(leased - accounted) > LEDGER_SLACK_S or (leased < 0 and not set_back):
                 yield f"{session.session_id} held a slot for {leased:.3f} s, its timeline has {accounted:.3f} s"
 
 

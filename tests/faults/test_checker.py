@@ -225,6 +225,21 @@ def test_a_slot_held_longer_than_its_session_used_it_is_caught() -> None:
     assert kinds(replace(GOOD, final=replace(GOOD.final, leases=(longer, lease("two"))))) == {"unbalanced"}
 
 
+def test_a_clock_that_is_set_back_may_make_a_slots_time_negative() -> None:
+    """Where the server's was, and lease and timeline agree; not where nobody touched it."""
+    one = lease("one")
+    assert one.released is not None
+    session = GOOD.final.sessions["one"]
+    back = one.released - 40 * SECOND
+    timeline = tuple((stage, back if stage == "ENDED" else moment) for stage, moment in session.timeline)
+    sessions = {**GOOD.final.sessions, "one": replace(session, timeline=timeline)}
+    final = replace(GOOD.final, sessions=sessions, leases=(replace(one, released=back), lease("two")))
+    jump = Fault("jump_clock", "server", 6.5, 8.0, detail="-40 s")
+
+    assert kinds(replace(GOOD, final=final)) == {"unbalanced"}
+    assert kinds(replace(GOOD, final=final, faults=(jump,))) == set()
+
+
 def test_a_refused_launch_owes_the_timeline_nothing() -> None:
     """Its session went back to the queue and was terminated there: the lease was held, and no step is left of it."""
     waited = session("one", launch_id="", timeline=(("QUEUED", 0), ("ENDED", 9 * SECOND)))
