@@ -121,7 +121,9 @@ def history(_opened: Store) -> Store:
     clean(_opened)
     asyncio.run(_fill(_opened))
     with _opened.engine.writer.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))
+        # Vacuumed too: what Postgres otherwise knows of its pages depends on when its own turn comes.
+        known = text("VACUUM ANALYZE" if _opened.shared else "ANALYZE")
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(known)
     return _opened
 
 
