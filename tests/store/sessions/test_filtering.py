@@ -140,6 +140,23 @@ def test_lists_and_watches_agree_about_every_filter(
     asyncio.run(compare())
 
 
+@pytest.mark.parametrize("member", ["username", "application", "profile"])
+def test_an_empty_name_in_a_filter_is_a_name(store: Store, member: str) -> None:
+    """It finds the sessions whose name is empty, not those of every name."""
+    clean(store)
+    history: list[tuple[SessionRow, LaunchRow | None]] = [
+        (SessionRow(**values(**{member: name}), created_time=NOW, revision=0), None) for name in ("ann", "")
+    ]
+
+    async def found() -> list[str]:
+        await store.write(partial(_write, history=history))
+        wanted = Filter(ended=True, condition=Comparison(member, "=", ""))
+        page = await store.read(partial(lists.page, wanted=wanted, order=Order(), limit=3))
+        return [row.session_id for row in page.items]
+
+    assert asyncio.run(found()) == [history[1][0].session_id]
+
+
 def test_every_member_of_the_proto_can_be_named() -> None:
     """A filter with each of them is read; times are moments, numbers numbers."""
     text = " AND ".join(

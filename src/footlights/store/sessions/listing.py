@@ -374,8 +374,11 @@ def _is_said(part: Condition, wanted: Filter, path: IndexPath) -> bool:
         return path.by_reason
     if not isinstance(part, filters.Comparison) or part.operator != "=":
         return False
-    said = {"username": wanted.username, "application": wanted.application, "labels": (part.key, part.value)}
-    return part.member in said and (said[part.member] in wanted.labels or said[part.member] == part.value)
+    if part.member == "labels":
+        return (part.key, part.value) in wanted.labels
+    # An empty name in what is wanted is none: a comparison with it stays to be asked.
+    said = {"username": wanted.username or None, "application": wanted.application or None}
+    return part.member in said and said[part.member] == part.value
 
 
 def _keys(segment: _Segment, path: IndexPath) -> tuple[Any, ...]:
