@@ -1,8 +1,9 @@
 """Bounds on the connections of an HTTP listener, below any application: uvicorn's protocols, with limits.
 
-Whoever reaches the port may connect, send, and stop sending before there is a request that an application could refuse.
-So the head of a request is bounded in bytes and in time, a client that stops reading is cut off, and connections are
-counted, per address and in all. ``sweep`` finds what is overdue; a request itself pays for no timer of ours.
+Anyone who reaches the port may connect, send, and stop sending before there is a request that an application could
+refuse. So the head of a request is bounded in bytes and in time, a client that stops reading is cut off, and
+connections are counted, per address and in all. ``sweep`` finds what is overdue; a request itself pays for no timer of
+ours.
 
 A connection is read one request at a time: what a client sends ahead is kept as bytes, and little of it, until the
 answer before it is out. So pipelining takes no more memory than waiting, and each error is of one known request.
@@ -20,6 +21,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httptools
@@ -44,9 +46,6 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _LINGER_S: Final = 2.0
 """How long what a refused client still sends is read and dropped, so that it can read its answer, in seconds."""
 _LINGER_BYTES: Final = 4 << 20
-_PHRASES: Final = {
-    400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable",
-}  # fmt: skip
 _CODE_NAMES: Final = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 14: "UNAVAILABLE"}
 
 
@@ -143,7 +142,7 @@ class Connections:
         headers = ["Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close"]
         if status == 503:
             headers.append("Retry-After: 1")
-        head = "\r\n".join((f"HTTP/1.1 {status} {_PHRASES[status]}", *headers, "", ""))
+        head = "\r\n".join((f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *headers, "", ""))
         return head.encode() + body
 
 
@@ -206,41 +205,22 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-class _Http(HttpToolsProtocol):
-    flow: _Flow
+class _Counted(asyncio.Protocol):
+    """What a connection has in either protocol: its place in the count, and a bound on a client that stops reading."""
 
-    def __init__(self, connections_: Connections, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._bounds = connections_
-        self._address = ""
-        self._in_head, self._in_body = False, False
-        self._head_bytes = 0
-        self._body_left = 0
-        self._tail = b""
-        self._ahead = bytearray()
-        self._head_since: float | None = None
-        self._stalled_since: float | None = None
-        self._ignoring_upgrade = False
-        self._refused_at: float | None = None
-        self._dropped = 0
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    client: tuple[str, int] | None
+    _bounds: Connections
+    _stalled_since: float | None = None
 
-    # What happens to the connection.
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.flow = _Flow(transport)
-        self._address = self.client[0] if self.client else ""
-        self._head_since = self.loop.time()
-        if problem := self._bounds.enter(self, self._address):
-            self._refuse(503, 14, "TOO_MANY_CONNECTIONS", f"{problem} Close some, or try again later.")
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._bounds.leave(self, self._address)
         super().connection_lost(exc)
-
-    def handle_websocket_upgrade(self) -> None:
-        super().handle_websocket_upgrade()
-        self._bounds.leave(self, self._address)
 
     def pause_writing(self) -> None:
         self._stalled_since = self.loop.time()
@@ -250,11 +230,48 @@ class _Http(HttpToolsProtocol):
         self._stalled_since = None
         super().resume_writing()
 
+    def _stalls(self, now: float) -> bool:
+        return self._stalled_since is not None and now - self._stalled_since > self._bounds.limits.write_s
+
+    def cut_off_if_overdue(self, now: float) -> None:
+        """End the connection if its client has stopped reading."""
+        if self._stalls(now):
+            self.transport.abort()
+
+
+class _Http(_Counted, HttpToolsProtocol):
+    flow: _Flow
+
+    def __init__(self, connections_: Connections, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = connections_
+        self._in_head, self._in_body = False, False
+        self._head_bytes = 0
+        self._body_left = 0
+        self._tail = b""
+        self._ahead = bytearray()
+        self._head_since: float | None = None
+        self._ignoring_upgrade = False
+        self._refused_at: float | None = None
+        self._dropped = 0
+
+    # What happens to the connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self._head_since = self.loop.time()
+        if problem := self._bounds.enter(self, self._address):
+            self._refuse(503, 14, "TOO_MANY_CONNECTIONS", f"{problem} Close some, or try again later.")
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._bounds.leave(self, self._address)
+
     def cut_off_if_overdue(self, now: float) -> None:
         """End the connection if its client has been too slow."""
         limits = self._bounds.limits
-        stalled = self._stalled_since is not None and now - self._stalled_since > limits.write_s
-        if stalled or (self._refused_at is not None and now - self._refused_at > _LINGER_S):
+        if self._stalls(now) or (self._refused_at is not None and now - self._refused_at > _LINGER_S):
             self.transport.abort()
         elif self._refused_at is None and self._head_since is not None and now - self._head_since > limits.head_s:
             if not self._in_head:
@@ -405,40 +422,18 @@ class _Http(HttpToolsProtocol):
             self._read(ahead)
 
 
-class _WebSocket(WebSocketsSansIOProtocol):
+class _WebSocket(_Counted, WebSocketsSansIOProtocol):
     def __init__(self, connections_: Connections, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bounds = connections_
-        self._stalled_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # It was counted and admitted when it was HTTP.
         self._bounds.enter(self, self._address)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._bounds.leave(self, self._address)
-        super().connection_lost(exc)
 
-    @property
-    def _address(self) -> str:
-        return self.client[0] if self.client else ""
-
-    def pause_writing(self) -> None:
-        self._stalled_since = self.loop.time()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        self._stalled_since = None
-        super().resume_writing()
-
-    def cut_off_if_overdue(self, now: float) -> None:
-        """End the connection if its client has stopped reading."""
-        if self._stalled_since is not None and now - self._stalled_since > self._bounds.limits.write_s:
-            self.transport.abort()
-
-
-_Connection: TypeAlias = _Handshake | _Http | _WebSocket
+_Connection: TypeAlias = _Handshake | _Counted
 
 
 def _without_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
