@@ -28,6 +28,13 @@ Profile = Annotated[str, typer.Option("--profile", help="A profile: a bundle of 
 Priority = Annotated[
     int, typer.Option("--priority", help="Higher is placed first. Above 0 only for services and operators.")
 ]
+MaxDuration = Annotated[
+    float | None, typer.Option("--max-duration", parser=duration, metavar="DURATION", help="Maximum duration.")
+]
+IdleTimeout = Annotated[
+    float | None,
+    typer.Option("--idle-timeout", parser=duration, metavar="DURATION", help="Maximum time without viewers or input."),
+]
 Filter = Annotated[
     str,
     typer.Option(
@@ -56,15 +63,8 @@ async def create(
     profile: Profile = "",
     label: Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="A label; repeatable.")] = None,
     priority: Priority = 0,
-    max_duration: Annotated[
-        float | None, typer.Option("--max-duration", parser=duration, metavar="DURATION", help="Maximum duration.")
-    ] = None,
-    idle_timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--idle-timeout", parser=duration, metavar="DURATION", help="Maximum time without viewers or input."
-        ),
-    ] = None,
+    max_duration: MaxDuration = None,
+    idle_timeout: IdleTimeout = None,
     request_id: Annotated[
         str, typer.Option("--request-id", help="Idempotency key: the same id returns the same session.")
     ] = "",
@@ -135,15 +135,8 @@ async def update(
     priority: Annotated[
         int | None, typer.Option("--priority", help="Higher is placed first; only while it is pending.")
     ] = None,
-    max_duration: Annotated[
-        float | None, typer.Option("--max-duration", parser=duration, metavar="DURATION", help="Maximum duration.")
-    ] = None,
-    idle_timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--idle-timeout", parser=duration, metavar="DURATION", help="Maximum time without viewers or input."
-        ),
-    ] = None,
+    max_duration: MaxDuration = None,
+    idle_timeout: IdleTimeout = None,
     if_match: Annotated[
         str, typer.Option("--if-match", metavar="ETAG", help="Only if the session still has this etag.")
     ] = "",
