@@ -22,8 +22,7 @@ def moment(message: Timestamp) -> datetime:
 
 def unix_seconds(message: Timestamp) -> float:
     """Return a timestamp as seconds since 1970."""
-    # Whole numbers are divided to the nearest float there is; a sum of floats is rounded twice.
-    return (message.seconds * 1_000_000_000 + message.nanos) / 1_000_000_000
+    return _to_float(message)
 
 
 def duration(seconds: float) -> Duration:
@@ -35,5 +34,9 @@ def duration(seconds: float) -> Duration:
 
 def seconds(message: Duration) -> float:
     """Return a duration in seconds."""
+    return _to_float(message)
+
+
+def _to_float(message: Timestamp | Duration) -> float:
     # Whole numbers are divided to the nearest float there is; a sum of floats is rounded twice.
     return (message.seconds * 1_000_000_000 + message.nanos) / 1_000_000_000
