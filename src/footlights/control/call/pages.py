@@ -88,20 +88,22 @@ class PagedList:
         *,
         sparse: bool = False,
         most_bytes: int = PAGE_BYTES,
-        carried: str = "",
+        carry: Callable[[], str] = str,
         released: Callable[[str], Place | None] = lambda _: None,
     ) -> ListPage[M]:
         """Return the page that a request asks for.
 
         ``read`` returns up to so many items after a place, None for the beginning; ``sparse``: many of them may not be
-        asked for. ``most_bytes``: of a page with a ``limit``. ``carried``: what the other pages are to have of this
-        one, if it is the first. ``released`` opens tokens of the release before.
+        asked for. ``most_bytes``: of a page with a ``limit``. ``carry`` returns what the other pages are to have of
+        the first one, and is called for that one only. ``released`` opens tokens of the release before.
 
         Raises InvalidArgument where the request's token is none of this list.
         """
         after: Place | None = None
         if request.page_token:
             after, carried = self._opened(request.page_token, released)
+        else:
+            carried = carry()
         asked = request.HasField("limit")
         limit, most = (request.limit, most_bytes) if asked else (MOST_ITEMS, WHOLE_BYTES)
         items: list[M] = []

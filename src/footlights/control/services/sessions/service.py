@@ -86,7 +86,7 @@ class StreamingService:
                 request,
                 some,
                 most_bytes=most_bytes,
-                carried=self._cursors.seal(self._cursors.now(tx), about),
+                carry=lambda: self._cursors.seal(self._cursors.now(tx), about),
                 released=lambda token: request_checks.released_place(token, wanted, order),
             )
             count, capped = selection.count()
