@@ -46,7 +46,6 @@ class WriteRequest(Protocol):
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
-T = TypeVar("T")
 Item = TypeVar("Item")
 
 
@@ -93,7 +92,7 @@ class Writes:
             return found
 
         if request.validate_only:
-            return self._validated(await self.tried(once), call)
+            return await self.validate(once, call)
         return self._told(await self._store.write(once), call, done)
 
     def batch(
@@ -129,11 +128,11 @@ class Writes:
                     raise found
                 return found
 
-            return self._validated(await self.tried(alone), call)
+            return await self.validate(alone, call)
         return self._told(await self._store.write_batched(batch, keyed), call, done)
 
-    async def tried(self, unit: Unit[T]) -> T:
-        """Run a unit, undo it, and return its answer."""
+    async def validate(self, unit: Unit[Written[ResponseT]], call: Call) -> ResponseT:
+        """Run a unit, undo it, and return its answer, without the versions that are not written."""
 
         def write(tx: Transaction) -> None:
             raise _RolledBack(unit(tx))
@@ -141,13 +140,11 @@ class Writes:
         try:
             await self._store.write(write)
         except _RolledBack as undone:
-            answer: T = undone.args[0]
-            return answer
-        raise AssertionError("the unit of work was committed")
-
-    def _validated(self, written: Written[ResponseT], call: Call) -> ResponseT:
+            written: Written[ResponseT] = undone.args[0]
+        else:
+            raise AssertionError("the unit of work was committed")
         if not written.replayed:
-            clear_versions(written.answer)
+            _clear_versions(written.answer)
         return self._told(written, call)
 
     def _told(
@@ -180,13 +177,13 @@ class _RolledBack(Exception):
     """Undoes a unit and carries its answer out: its only argument."""
 
 
-def clear_versions(message: Message) -> None:
+def _clear_versions(message: Message) -> None:
     """Take out what names a version of a resource that was never there."""
     for field, value in message.ListFields():
         if field.name in ("etag", "revision"):
             message.ClearField(field.name)
         elif field.message_type is not None and not field.is_repeated:
-            clear_versions(value)
+            _clear_versions(value)
 
 
 def key_of(request: WriteRequest, call: Call) -> CallKey | None:

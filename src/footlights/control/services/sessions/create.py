@@ -15,8 +15,9 @@ from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
-from footlights.control.services.writes import REPLAYED, Writes, clear_versions, digest_of
+from footlights.control.services.writes import REPLAYED, Writes, digest_of
 from footlights.store.launches.slots import ChosenSlots
+from footlights.store.remembered_calls import Written
 from footlights.store.sessions import create, idempotency, session_rows
 from footlights.store.sessions.create import Created, Creation, Outcome
 from footlights.store.sessions.idempotency import Request
@@ -90,12 +91,7 @@ class SessionCreator:
         if request.validate_only:
             # It takes no slots, not even for the moment: the answer is that of a session that waits.
             creation = Creation(values, self._clock(), self._settings.queue_limit, request=key)
-            shown = await self._writes.tried(partial(self._try, creation=creation))
-            if shown.session_id:
-                call.initial_metadata.append(REPLAYED)
-            else:
-                clear_versions(shown)
-            return shown
+            return await self._writes.validate(partial(self._try, creation=creation), call)
         with self._placing.hold(self._wish(values["session_id"], request.application, resolved)) as hold:
             creation = Creation(
                 values,
@@ -174,7 +170,7 @@ class SessionCreator:
         lease_ids = tuple(self._new_id() for _ in choice.slots)
         return ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
 
-    def _try(self, tx: Transaction, creation: Creation) -> session_pb2.Session:
+    def _try(self, tx: Transaction, creation: Creation) -> Written[session_pb2.Session]:
         """Create a session and answer with it, without its id: the transaction is undone, so it will never be.
 
         The session that the request created before has its id.
@@ -182,10 +178,10 @@ class SessionCreator:
         [made] = create.create_all(tx, [creation])
         if isinstance(made, errors.Error):
             raise made
-        shown = show_session(tx, made.session, self._origin)
-        if made.outcome is not Outcome.KNOWN:
+        shown, known = show_session(tx, made.session, self._origin), made.outcome is Outcome.KNOWN
+        if not known:
             shown.ClearField("session_id")
-        return shown
+        return Written(shown, replayed=known)
 
     async def _write(self, creation: Creation) -> Created:
         try:
