@@ -319,7 +319,7 @@ async def test_a_set_in_parts_is_agreed_with_when_it_is_whole(hub: Hub, node: No
 
 
 async def test_a_recipe_that_was_not_sent_costs_the_link_only(hub: Hub, node: Node) -> None:
-    """The next link begins anew, and nothing is started with a recipe that nobody gave."""
+    """The next link begins again, and nothing is started with a recipe that nobody gave."""
     await hub.until(lambda: hub.connections)
     await hub.say(LinkResponse(assignment=Assignment(launch_id="launch-1", epoch=1, recipe_digest=b"unknown")))
     await hub.until_links(2)

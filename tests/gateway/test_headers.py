@@ -103,7 +103,7 @@ async def test_a_key_is_printable_ascii(client: httpx2.AsyncClient, depot: Depot
 
 
 async def test_a_long_key_reaches_who_checks_lengths(client: httpx2.AsyncClient, depot: Depot) -> None:
-    """The gateway does not cut it: whoever serves the call refuses it, as it does in the body."""
+    """The gateway does not cut it: the service that has the call refuses it, as it does in the body."""
     await client.post("/v1/crates", json={}, headers={"idempotency-key": "k" * 5000})
 
     assert len(depot.asked[0].request_id) == 5000

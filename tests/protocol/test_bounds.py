@@ -72,7 +72,7 @@ def largest_field(field: Any) -> int:
 
 
 def test_every_field_has_a_bound() -> None:
-    """But for numbers, which their type bounds; and the table names nothing that does not exist."""
+    """Except for numbers, which their type bounds; and the table names nothing that does not exist."""
     fields = {field.full_name: field for kind in KINDS for field in reachable(kind.message_type)}
     unbounded = [
         name

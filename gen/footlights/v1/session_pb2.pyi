@@ -821,7 +821,7 @@ class ListSessionsResponse(_message.Message):
     """The `page_token` of the next page; empty on the last one. A page may have fewer items than `limit` and not be the last."""
     cursor: _builtins.str
     """Where FollowSessions continues without a gap. All pages of a list have that of the first one, so that no change to an
-    earlier page is missed; of pages by `offset` take the first one's. Empty, which begins anew, on pages after one of a
+    earlier page is missed; of pages by `offset` take the first one's. Empty, which begins again, on pages after one of a
     server of the release before.
     """
     @_builtins.property

@@ -60,7 +60,7 @@ def mint_for(key: bytes, subject: str, request_id: str, token_id: str | None = N
     """Create the token that a caller's request asks for, or return the one that it created, by its id.
 
     Its secret is computed and not drawn, so that a repeated request gets it again although it is stored nowhere. It is
-    a secret from whoever lacks the key or the request id; a digest of the request id is all that the database has.
+    a secret from anyone who lacks the key or the request id; a digest of the request id is all that the database has.
     """
     token_id = token_id or _base62(secrets.token_bytes(_ID_BYTES), _ID_CHARS)
     # What digest() is given never begins with a bracket.

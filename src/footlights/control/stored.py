@@ -43,7 +43,7 @@ def unpacked_limits(packed: bytes) -> application_pb2.Limits:
 def packed_limits(applied: application_pb2.Limits) -> bytes:
     """Return the stored form of limits that apply, which a replica of the release before understands as well.
 
-    To it, a limit that is not set does not exist, but for the queue timeout, without which it would end a session at
+    To it, a limit that is not set does not exist, except for the queue timeout, without which it would end a session at
     once: it reads the longest that there is.
     """
     stored = application_pb2.Limits()

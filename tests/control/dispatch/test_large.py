@@ -138,7 +138,7 @@ async def test_an_agent_of_the_release_before_links_again_with_the_largest_set(p
 
 
 async def test_a_recipe_is_sent_once_over_a_link(plane: Control) -> None:
-    """Assignments name it by its digest; a new link begins anew."""
+    """Assignments name it by its digest; a new link begins again."""
     agent = await plane.new_agent("node-a", await plane.token("NODE", "node-a")).open([gpu(slots=3)], former=False)
     for _ in range(2):
         made = await plane.create()

@@ -71,18 +71,18 @@ async def test_a_version_never_changes(plane: Control) -> None:
 
 
 async def test_a_versions_recipe_is_made_once(plane: Control) -> None:
-    """Sessions that are created in the same moment share it; a version that came anew under the name has its own."""
+    """Sessions that are created in the same moment share it; a version that came again under the name has its own."""
     await plane.apply(version("2.0.0", description="one"), releases={})
     catalog = Catalog(plane.store, plane.plane.signals)
     first = [await catalog.resolve("fake", "2.0.0", "") for _ in range(2)]
     await call(plane, "DeleteVersion", pb.DeleteVersionRequest(application="fake", version="2.0.0"))
     await plane.apply(version("2.0.0", description="another"), releases={})
-    anew = await catalog.resolve("fake", "2.0.0", "")
+    again = await catalog.resolve("fake", "2.0.0", "")
 
     assert first[0].recipe is first[1].recipe
     assert first[0].recipe.carried.recipe.description == "one"
-    assert anew.recipe.carried.recipe.description == "another"
-    assert anew.recipe.carried.digest != first[0].recipe.carried.digest
+    assert again.recipe.carried.recipe.description == "another"
+    assert again.recipe.carried.digest != first[0].recipe.carried.digest
 
 
 async def test_versions_are_listed_newest_first_by_their_meaning(plane: Control) -> None:

@@ -94,7 +94,7 @@ async def test_a_list_and_its_watch_leave_no_gap(plane: Control) -> None:
 
 
 async def test_all_pages_of_a_list_have_the_cursor_of_the_first(plane: Control) -> None:
-    """Whoever reads to the end and follows from there has what changed on an earlier page meanwhile."""
+    """A client that reads to the end and follows from there has what changed on an earlier page meanwhile."""
     await plane.apply()
     first, *_ = [await plane.create() for _ in range(3)]
     page = await listed(plane, limit=1)
@@ -316,7 +316,7 @@ async def test_a_cursor_from_before_what_is_forgotten_is_gone(plane: Control) ->
 
 
 async def test_a_cursor_of_a_database_that_was_restored_is_gone(plane: Control) -> None:
-    """Not silence for ever: one that has not come so far, and one that has another session there."""
+    """Not silence without end: one that has not come so far, and one that has another session there."""
     await plane.create()
     cursor = (await listed(plane)).cursor
     await plane.store.write(
@@ -345,7 +345,7 @@ async def test_a_cursor_of_a_database_that_was_restored_is_gone(plane: Control) 
 async def test_a_revision_that_was_never_reached_is_refused_by_the_watches_of_before(
     plane: Control, method: str, request_: Any
 ) -> None:
-    """They waited for ever."""
+    """They waited without end."""
     with pytest.raises(errors.OutOfRange, match="has reached revision") as caught:
         await take(plane.stream(f"StreamingService.{method}", request_), 1)
 

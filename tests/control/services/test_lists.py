@@ -147,7 +147,7 @@ async def test_tokens_of_the_release_before_are_accepted(full: Control) -> None:
         with pytest.raises(errors.InvalidArgument, match="is not a page token"):
             await full.call(method, session_pb2.ListSessionsRequest(page_token=token, sort_by=by, order="DESC"))
         assert list(page.items) == items[3:]
-        # A cursor of now would miss what has changed since the first page; none begins anew.
+        # A cursor of now would miss what has changed since the first page; none begins again.
         assert page.cursor == ""
     for forged in (5, [], {"a": 1}, ["x"], [1, 2, 3]):
         token = base64.urlsafe_b64encode(json.dumps(forged).encode()).decode()

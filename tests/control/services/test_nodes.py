@@ -359,7 +359,7 @@ async def test_a_node_is_cordoned_by_an_update_too(plane: Control) -> None:
 
 
 async def test_what_changes_nothing_leaves_the_operator_and_the_etag(plane: Control) -> None:
-    """Whichever call repeats what is wanted already, and whoever makes it."""
+    """Whichever call repeats what is wanted already, and every caller of it."""
     await plane.agent()
     other = await plane.token("OPERATOR", "bo")
     await plane.call("NodeService.DrainNode", node_pb2.DrainNodeRequest(node="node-a", message="new memory"))

@@ -203,7 +203,7 @@ async def test_a_cleared_limit_is_unlimited_where_nothing_bounds_it(plane: Contr
 
 
 async def test_a_session_that_waits_may_be_given_more_time_to_wait(plane: Control) -> None:
-    """What has begun to count down is counted anew from its creation, longer or shorter."""
+    """What has begun to count down is counted again from its creation, longer or shorter."""
     await _limited(plane, queue_timeout=seconds(600))
     longer = await plane.create(limits=Limits(queue_timeout=seconds(60)))
     shorter = await plane.create()

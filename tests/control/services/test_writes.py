@@ -242,7 +242,7 @@ def _changed(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[
 
 
 def test_every_write_is_tried_here() -> None:
-    """A new RPC with a request id needs samples; what has one can be validated, and the reverse, but for NVIDIA's."""
+    """A new RPC with a request id needs samples; what has one can be validated, and the reverse, except NVIDIA's."""
     assert set(SAMPLES) == set(KEYED)
     assert set(KEYED) - set(VALIDATED) == {"ApplicationStreamingService.CreateStream"}
     assert set(VALIDATED) <= set(KEYED)
@@ -860,5 +860,5 @@ async def test_of_changes_with_one_etag_exactly_one_is_made(plane: Control) -> N
 async def test_of_changes_at_two_replicas_with_one_etag_exactly_one_is_made(
     replicas: tuple[Control, Control],
 ) -> None:
-    """On Postgres too: whoever comes second compares with what the first has written."""
+    """On Postgres too: the second one compares with what the first has written."""
     await _races(replicas)

@@ -73,7 +73,7 @@ async def test_what_is_answered_is_what_is_there(store: Store) -> None:
 
 
 async def test_a_session_that_is_placed_at_once_equals_one_that_waited(store: Store) -> None:
-    """But for its revision and when it got it: one write or three, the same session, launch and leases come of it."""
+    """Except its revision and when it got it: one write or three, the same session, launch and leases come of it."""
     [answer] = await create_all(store, creation_of(session_id="x", placement=place(1)))
     later = await store.write(lambda tx: begin(tx, create(tx, session_id="y"), 0))
     other = await store.read(lambda tx: read(tx, "y"))

@@ -53,8 +53,8 @@ class Sealer:
 def digest(request: Message, *, without: Collection[str] = ()) -> str:
     """Return what differs between requests that ask for different things.
 
-    It is made of the members that are set, but for their defaults, by their names: one that a later release adds, and
-    nobody sets, changes nothing.
+    It is made of the members that are set, except those that have their default, by their names: one that a later
+    release adds, and nobody sets, changes nothing.
     """
     asked = {
         field.name: sorted({_text(each) for each in (value if field.is_repeated else [value])})

@@ -2,7 +2,7 @@
 
 The paths of a mask are members (``limits``), members of members (``limits.max_duration``) and keys of maps
 (``labels.team``, ``labels.`a.b` ``). What a path names is set to what the request's resource has there, and cleared
-where it has nothing. An empty mask stands for all members that the request's resource has, but for those that only
+where it has nothing. An empty mask stands for all members that the request's resource has, except for those that only
 answers have (OUTPUT_ONLY, AIP-203): what was read can be changed and written back as it is. A mask that names one of
 those is refused.
 """

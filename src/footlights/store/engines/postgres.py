@@ -148,7 +148,7 @@ class PostgresEngine(DatabaseEngine):
         return int(connection.execute(_LAST).scalar_one())
 
     def identity(self, connection: Connection) -> str:
-        """Name the table, which a restored dump makes anew, and the timeline, which begins anew at a recovery."""
+        """Name the table, which a restored dump creates again, and the timeline, which a recovery begins."""
         if self._identity is None:
             table = connection.execute(_TABLE).scalar_one()
             try:

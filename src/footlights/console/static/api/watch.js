@@ -40,7 +40,7 @@ export async function watch(signal) {
     const attempt = new AbortController();
     const stopWhenHidden = whenHiddenFor(HIDDEN_FOR, () => attempt.abort());
     const began = performance.now();
-    // Without a cursor all sessions come anew: those that do not have gone meanwhile.
+    // Without a cursor all sessions come again: those that do not have gone meanwhile.
     const told = cursor ? null : new Set();
     try {
       await follow("/sessions:watch", {
@@ -74,7 +74,7 @@ function take({ change, session }, told) {
     known.delete(session.session_id);
     redraw();
   } else if (change === "SYNCED") {
-    // What has ended is not told anew, and stays.
+    // What has ended is not told again, and stays.
     for (const one of known.values()) if (told && !told.has(one.session_id) && !hasEnded(one)) known.delete(one.session_id);
     loaded.value = true;
     redraw();
