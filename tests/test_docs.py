@@ -13,7 +13,7 @@ from footlights.store.sessions import filtering
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "footlights"
-DOCUMENTS = [ROOT / "docs" / "architecture.md", ROOT / "docs" / "adding.md"]
+DOCUMENTS = [ROOT / "docs" / name for name in ("architecture.md", "adding.md", "security.md")]
 
 
 def named_paths(document: Path) -> list[str]:
@@ -60,3 +60,19 @@ def test_filters_in_the_document_are_read() -> None:
         assert examples
         assert all(parse(line, members) for line in examples)
         assert {name for name in members if f"`{name}" not in text} == set()
+
+
+def test_each_attack_has_its_test() -> None:
+    """Every row of docs/security.md's tables of attacks says what was, what is, and names tests that exist."""
+    attacks = (ROOT / "docs" / "security.md").read_text().partition("\n## Attacks\n")[2]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in attacks.splitlines() if line[:1] == "|"]
+    rows = [row for row in rows if row[0] != "attack" and set(row[0]) != {"-"}]
+    named = [re.findall(r"`([\w/]+\.py)::(\w+)`", row[-1]) for row in rows]
+
+    assert [row for row, tests in zip(rows, named, strict=True) if len(row) != 4 or not all(row) or not tests] == []
+    assert [test for tests in named for test in tests if not is_defined(*test)] == []
+
+
+def is_defined(file: str, test: str) -> bool:
+    path = ROOT / "tests" / file
+    return path.exists() and re.search(rf"^(async )?def {test}\(", path.read_text(), re.MULTILINE) is not None
