@@ -20,6 +20,11 @@ demo: ## Run everything on this machine and print how to use it; Ctrl-C ends it
 test: dev ## Run all tests (PYTEST="-k name" for some)
 	@$(VENV)/python -m pytest $(PYTEST)
 
+.PHONY: test-real
+test-real: ## Run the tests on real podman, Docker and a booted systemd; needs root, installs these on Debian
+	@scripts/setup real
+	@$(VENV)/python -m pytest -m real $(PYTEST)
+
 .PHONY: coverage
 coverage: dev ## Run all tests and print how much of src they cover, in this process
 	@$(VENV)/python -m coverage run -m pytest $(PYTEST)
