@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 
 from footlights.agent.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.recipe_pb2 import Needs
+from footlights.v1.application_pb2 import Version
 
-from tests.agent.conftest import GPU, OTHER_GPU, Assign, Machine, Node, stopped
+from tests.agent.conftest import GPU, OTHER_GPU, Assign, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 
 
@@ -21,6 +23,8 @@ async def test_hello_says_everything(hub: Hub, node: Node) -> None:
     assert hello.node == "node-1"
     assert hello.incarnation
     assert list(hello.facts.launchers) == ["process", "fake"]
+    isolation = {launcher.name: launcher.isolation for launcher in hello.facts.launcher_facts}
+    assert isolation == {"process": Needs.NONE, "fake": Needs.CONTAINER}
     assert hello.facts.port_blocks == 10
     assert [(device.uuid, device.slots) for device in hello.inventory.devices] == [(GPU, 2), (OTHER_GPU, 2)]
     assert list(hello.launches) == []
@@ -42,6 +46,18 @@ async def test_a_launch_runs_and_ends(hub: Hub, node: Node, fake: Assign) -> Non
     assert node.agent is not None
     await asyncio.wait_for(node.agent.table.none_left.wait(), 10)
     assert hub.states("launch-1")[-3:] == ["READY", "STOPPING", "EXITED"]
+
+
+async def test_a_launch_that_must_be_isolated_more_is_not_started(hub: Hub, node: Node) -> None:
+    """Also where a control plane of the release before placed it, which does not look at isolation."""
+    await hub.until(lambda: hub.connections)
+    version = Version(version="1.0.0", command=["/bin/true"])
+
+    await hub.want(assignment("launch-1", version, needs={"isolation": Needs.PROCESS}))
+    refused = await hub.until_state("launch-1", LaunchReport.REJECTED)
+
+    assert refused.reason == "ISOLATION"
+    assert "the process launcher gives NONE" in refused.message
 
 
 async def test_states_only_grow(hub: Hub, node: Node, fake: Assign) -> None:

@@ -24,7 +24,7 @@ METHODS: list[MethodDescriptor] = [
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
-SERVICER_SCOPES = {"sessions.all", "sessions.create_for_others", "sessions.priority"}
+SERVICER_SCOPES = {"sessions.all", "sessions.create_for_others", "sessions.priority", "sessions.any_isolation"}
 
 
 def permission_of(method: MethodDescriptor) -> str:

@@ -122,6 +122,7 @@ class StandIn(State):
                 "nodes.write",
                 "sessions.create_for_others",
                 "sessions.priority",
+                "sessions.any_isolation",
                 "tokens.read",
                 "tokens.write",
                 "applications.write",

@@ -56,6 +56,7 @@ def test_the_defaults_are_well() -> None:
         ({"turn_secret_file": HERE}, "turn_secret_file", "Give both or neither"),
         ({"log_format": "xml"}, "log_format", "unknown value 'xml'; choose from console, json"),
         ({"log_level": "loud"}, "log_level", "unknown value 'loud'; choose from debug, info, warning, error"),
+        ({"min_isolation": "vm"}, "min_isolation", "unknown value 'vm'; choose from none, process, container"),
         ({"public_url": "streams.example.com"}, "public_url", "must start with http:// or https://"),
     ],
 )

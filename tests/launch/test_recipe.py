@@ -107,6 +107,7 @@ def test_good() -> None:
         ("allowed_stage_roots.1", "https://", "version.allowed_stage_roots[1]", "no valid host"),
         ("allowed_stage_roots.0", "stages", "version.allowed_stage_roots[0]", "neither an absolute path nor a URL"),
         ("default_usd_stage_uri", "../a", "version.default_usd_stage_uri", "neither an absolute path nor a URL"),
+        ("needs.isolation", "PROCESS", "version.needs.isolation", "more than the process launcher gives, NONE: use"),
         ("needs.slots", 65, "version.needs.slots", "65 is not between 0 and 64"),
         ("needs.min_memory_bytes", -1, "version.needs.min_memory_bytes", "-1 is negative"),
         ("limits.start_timeout", "0s", "version.limits.start_timeout", "more than 0s (got 0s)"),

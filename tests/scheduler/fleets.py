@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from footlights.protocol.isolation import Isolation
 from footlights.scheduler import DeviceView, NodeView, Wish
 
 GIB = 1 << 30
+NONE, PROCESS, CONTAINER = Isolation
 
 
 def device(uuid: str = "GPU-0", **members: Any) -> DeviceView:
@@ -74,7 +76,7 @@ def nodes(draw: st.DrawFn, name: str) -> NodeView:
         connected=draw(mostly(True, False)),
         cordoned=draw(mostly(False, True)),
         draining=draw(mostly(False, True)),
-        launchers=draw(mostly(frozenset({"process", "fake"}), frozenset({"process"}), frozenset())),
+        launchers=draw(mostly({"process": NONE, "fake": CONTAINER}, {"process": CONTAINER}, {"process": PROCESS}, {})),
         labels=draw(st.dictionaries(st.just("zone"), st.sampled_from("ab"), max_size=1)),
         port_blocks=draw(st.integers(0, 6)),
         launches=draw(st.integers(0, 4)),
@@ -96,6 +98,7 @@ def wishes(draw: st.DrawFn, session_id: str) -> Wish:
     return Wish(
         session_id,
         draw(mostly("process", "fake")),
+        isolation=draw(mostly(NONE, PROCESS, CONTAINER, 4)),
         slots=draw(mostly(1, 2, 3)),
         min_memory_bytes=draw(mostly(0, *MEMORY)),
         gpu=draw(st.booleans()),

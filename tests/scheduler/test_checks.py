@@ -6,7 +6,7 @@ import pytest
 
 from footlights.scheduler import DeviceView, NodeView, Verdict, Wish, device_refusal, node_refusal
 from tests.scheduler.exhaustive import reasons
-from tests.scheduler.fleets import GIB, device, node, wish
+from tests.scheduler.fleets import CONTAINER, GIB, PROCESS, device, node, wish
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,9 @@ from tests.scheduler.fleets import GIB, device, node, wish
         (wish(), node("n", device(), draining=True, cordoned=True), "DRAINING", "drained"),
         (wish(), node("n", device(), cordoned=True), "CORDONED", "cordoned"),
         (wish(launcher="container"), node("n", device()), "NO_LAUNCHER", "container launcher; the node offers process"),
-        (wish(), node("n", device(), launchers=frozenset()), "NO_LAUNCHER", "offers none"),
+        (wish(), node("n", device(), launchers={}), "NO_LAUNCHER", "offers none"),
+        (wish(isolation=PROCESS), node("n", device()), "ISOLATION", "needs the isolation PROCESS"),
+        (wish(isolation=4), node("n", device(), launchers={"process": CONTAINER}), "ISOLATION", "gives CONTAINER"),
         (wish(node_labels={"zone": "a"}), node("n", device(), labels={"zone": "b"}), "LABEL", "zone=a"),
         (wish(node_labels={"zone": "a"}), node("n", device()), "LABEL", "none"),
         (wish(), node("n", device(), port_blocks=3, launches=3), "NO_PORTS", "all 3"),

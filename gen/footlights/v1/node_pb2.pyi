@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from footlights.v1 import application_pb2 as _application_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -264,6 +265,30 @@ class NodeFacts(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class Launcher(_message.Message):
+        """A launcher that it has."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        ISOLATION_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        """Optional. Its name: `process`, `container`, `fake`."""
+        isolation: _application_pb2.Needs.Isolation.ValueType
+        """Optional. How far it separates an application from everything else on the node."""
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            isolation: _application_pb2.Needs.Isolation.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "name", b"name"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -294,6 +319,7 @@ class NodeFacts(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     PORT_BLOCKS_FIELD_NUMBER: _builtins.int
     BOOT_ID_FIELD_NUMBER: _builtins.int
+    LAUNCHER_FACTS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """Optional. The machine's host name."""
     os: _builtins.str
@@ -322,6 +348,12 @@ class NodeFacts(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. Notes for an operator, such as why there is no GPU."""
 
+    @_builtins.property
+    def launcher_facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeFacts.Launcher]:
+        """Optional. The launchers of `launchers`, and what each one is like. One that is missing here is as its name says in
+        the control plane's release.
+        """
+
     def __init__(
         self,
         *,
@@ -336,10 +368,11 @@ class NodeFacts(_message.Message):
         notes: _abc.Iterable[_builtins.str] | None = ...,
         port_blocks: _builtins.int = ...,
         boot_id: _builtins.str = ...,
+        launcher_facts: _abc.Iterable[Global___NodeFacts.Launcher] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,8 +9,11 @@ import footlights
 from footlights.agent.devices.inventory import worth_reporting
 from footlights.agent.v1.agent_pb2 import Inventory
 from footlights.agent.v1.node_pb2 import NodeFacts
+from footlights.agent.v1.recipe_pb2 import Needs
+from footlights.launch.launchers import LAUNCHERS
 from footlights.linux.procfs import boot_id
 from footlights.protocol import bounds
+from footlights.protocol.enums import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,11 +105,16 @@ def node_facts(
         public_address=config.public_address,
         signal_address=config.signal_address or config.public_address,
         launchers=launchers,
+        launcher_facts=[NodeFacts.Launcher(name=name, isolation=_isolation(name)) for name in launchers],
         labels=dict(config.labels),
         notes=notes,
         port_blocks=port_blocks,
         boot_id=boot_id(),
     )
+
+
+def _isolation(launcher: str) -> Needs.Isolation.ValueType:
+    return number_of(Needs.Isolation, LAUNCHERS[launcher].isolation.name)
 
 
 def _os() -> str:

@@ -1,9 +1,9 @@
 """Roles, the permissions of each role, and the caller.
 
 The ``footlights.v1.permission`` option of an RPC names the permission that it requires; the call pipeline checks it
-with ``Caller.may``. Handlers check three more, which depend on the request: ``sessions.all`` (see and end all
-sessions), ``sessions.create_for_others`` (a ``username`` other than one's own) and ``sessions.priority`` (``priority``
-above 0).
+with ``Caller.may``. Handlers check four more, which depend on the request: ``sessions.all`` (see and end all
+sessions), ``sessions.create_for_others`` (a ``username`` other than one's own), ``sessions.priority`` (``priority``
+above 0) and ``sessions.any_isolation`` (sessions that are isolated less than the server's ``--min-isolation``).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _OWN_SESSIONS: Final = frozenset(
 )
 _ALL_SESSIONS: Final = _OWN_SESSIONS | {"sessions.all", "sessions.create_for_others", "sessions.priority"}
 _EVERYTHING: Final = _ALL_SESSIONS | {
+    "sessions.any_isolation",
     "applications.write",
     "profiles.write",
     "nodes.read",

@@ -183,7 +183,7 @@ def node_details(node: node_pb2.Node) -> list[str]:
             ("Driver", node.facts.driver_version),
             ("Address", node.facts.public_address),
             ("Signalling", node.facts.signal_address),
-            ("Launchers", ", ".join(node.facts.launchers)),
+            ("Launchers", _launchers(node.facts)),
             ("Labels", mapping(node.facts.labels)),
             ("Sessions", str(node.session_count)),
             ("Connected", moment(node.connected_time)),
@@ -307,6 +307,11 @@ def _estimate(waits: session_pb2.Session.Queue | session_pb2.ExplainPlacementRes
 def _scheduling(wanted: node_pb2.Node.Scheduling) -> str:
     """Return what is wanted of a node, in one word; ``-`` if it takes sessions."""
     return "draining" if wanted.draining else "cordoned" if wanted.cordoned else "-"
+
+
+def _launchers(facts: node_pb2.NodeFacts) -> str:
+    isolation = {each.name: field_name(each, "isolation") for each in facts.launcher_facts}
+    return ", ".join(f"{name} (isolation {isolation[name]})" if name in isolation else name for name in facts.launchers)
 
 
 def _scheduling_details(wanted: node_pb2.Node.Scheduling) -> str:

@@ -368,6 +368,7 @@ async def assemble(
             origin=origin,
             sealer=sealer,
             clock=clock,
+            least_isolation=settings.least_isolation,
         )
         handlers: tuple[object, ...] = (
             TokenService(store, writes, authenticator, token_key, clock, sealer=sealer),

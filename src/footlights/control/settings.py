@@ -10,7 +10,9 @@ from pathlib import Path
 
 from footlights.errors import InvalidArgument
 from footlights.ids import is_loopback
+from footlights.protocol.isolation import Isolation
 
+ISOLATIONS = {level.name.lower(): level for level in Isolation}
 ROLES = ("api", "frontdoor", "hub", "loops")
 
 _DAY_S = 86_400.0
@@ -74,6 +76,9 @@ class ServerSettings:
     """How long an agent keeps sessions without viewers while it has no link."""
     queue_limit: int = 1000
     """How many sessions may wait for a device, at most 100,000."""
+    min_isolation: str = "process"
+    """How far sessions must be separated from everything else on their node, at least, except those of operators:
+    ``none``, ``process`` or ``container``."""
     max_concurrent_calls: int = 2000
     """How many calls may be in progress at once, at most 10,000; more are answered with 503."""
     max_connections: int = 10_000
@@ -113,10 +118,16 @@ class ServerSettings:
             if not least <= value <= most:
                 raise InvalidArgument(name, f"must be from {least:g} to {most:g} (got {value:g}): {why}.")
         self._check_relay()
+        _check_choice("min_isolation", self.min_isolation, tuple(ISOLATIONS))
         _check_choice("log_format", self.log_format, ("console", "json"))
         _check_choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise InvalidArgument("public_url", f"must start with http:// or https:// (got {self.public_url!r}).")
+
+    @property
+    def least_isolation(self) -> Isolation:
+        """What ``min_isolation`` names."""
+        return ISOLATIONS[self.min_isolation]
 
     def reached_at(self, port: int) -> str:
         """Return where other replicas reach the gRPC that listens on ``port``; empty where that is not known."""

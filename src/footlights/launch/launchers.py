@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from footlights.protocol.isolation import Isolation
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -43,6 +45,8 @@ class LauncherTraits:
     name: str
     """As in ``--launchers``, in a node's facts and in placement."""
     open: Callable[[LauncherSettings], Launcher]
+    isolation: Isolation
+    """How far it separates an application from everything else on the node."""
     member: str = ""
     """The member of ``Version`` that asks for it; empty for the one that runs a plain command."""
     needs_command: bool = False
@@ -103,17 +107,24 @@ def _fake_answers() -> ApplicationAnswers:
     return fake
 
 
-PROCESS: Final = LauncherTraits(name="process", open=_open_process, needs_command=True)
+PROCESS: Final = LauncherTraits(name="process", open=_open_process, isolation=Isolation.NONE, needs_command=True)
 CONTAINER: Final = LauncherTraits(
     name="container",
     member="container",
     open=_open_container,
+    isolation=Isolation.CONTAINER,
     validate=_validate_container,
     pulls=True,
     own_files=True,
     own_user=True,
 )
 FAKE: Final = LauncherTraits(
-    name="fake", member="fake", open=_open_fake, validate=_validate_fake, answers=_fake_answers, own_user=True
+    name="fake",
+    member="fake",
+    open=_open_fake,
+    isolation=Isolation.CONTAINER,  # it starts nothing
+    validate=_validate_fake,
+    answers=_fake_answers,
+    own_user=True,
 )
 LAUNCHERS: Final[Mapping[str, LauncherTraits]] = {traits.name: traits for traits in (PROCESS, CONTAINER, FAKE)}

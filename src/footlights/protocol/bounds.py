@@ -66,6 +66,8 @@ BOUNDS: Final[dict[str, Bound]] = {
     "NodeFacts.public_address": _NAME,
     "NodeFacts.signal_address": _NAME,
     "NodeFacts.launchers": Bound(64, items=16),
+    "NodeFacts.launcher_facts": Bound(items=16),
+    "NodeFacts.Launcher.name": Bound(64),
     "NodeFacts.labels": Bound(256, items=128),
     "NodeFacts.notes": Bound(1024, items=32),
     "NodeFacts.boot_id": _ID,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from footlights.protocol.isolation import Isolation
 from footlights.scheduler.views import DeviceView, NodeView, Verdict, Wish
 
 GIB = 1 << 30
 HARDWARE = ("GPU", "MIG")
 """The kinds of device that count as a GPU."""
+_ISOLATIONS = {level.value: level.name for level in Isolation}
 
 
 def node_refusal(wish: Wish, node: NodeView) -> Verdict | None:
@@ -70,12 +72,19 @@ def _wish_refusal(wish: Wish, node: NodeView) -> Verdict | None:
     if wish.launcher not in node.launchers:
         offered = ", ".join(sorted(node.launchers)) or "none"
         return Verdict("NO_LAUNCHER", f"the version needs the {wish.launcher} launcher; the node offers {offered}")
+    if node.launchers[wish.launcher] < wish.isolation:
+        given, wanted = node.launchers[wish.launcher].name, _isolation_name(wish.isolation)
+        return Verdict("ISOLATION", f"needs the isolation {wanted}; the {wish.launcher} launcher gives {given}")
     for key, value in wish.node_labels.items():
         if node.labels.get(key) != value:
             return Verdict("LABEL", f"needs the label {key}={value}; the node has {node.labels.get(key, 'none')!r}")
     if crash := wish.crashes.get("") or wish.crashes.get(node.name):
         return Verdict("CRASH_LOOP", crash)
     return None
+
+
+def _isolation_name(level: int) -> str:
+    return _ISOLATIONS.get(level, str(level))
 
 
 def _use_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Verdict | None:

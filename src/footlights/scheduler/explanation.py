@@ -81,6 +81,7 @@ _SAYS: Final[Mapping[str, str]] = {
     "NO_PORTS": "all ports are in use",
     "NO_DEVICE": "no device is reported",
     "NO_LAUNCHER": "the launcher of the version is not offered",
+    "ISOLATION": "the launcher of the version isolates sessions less than is needed",
     "LABEL": "a label that is needed is missing",
     "CRASH_LOOP": "the application has failed to start there too often",
     "UNHEALTHY": "unhealthy",

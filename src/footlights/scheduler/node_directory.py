@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from footlights.protocol.isolation import Isolation
 from footlights.scheduler.checks import room_refusal, standing_refusal
 from footlights.scheduler.nodesets import NodeSets, lowest
 from footlights.scheduler.views import DeviceView, NodeView, Wish
@@ -77,7 +78,7 @@ class NodeDirectory:
         self.by_name: dict[str, KnownNode] = {}
         self._order: list[str] = []
         self._standing: NodeSets[str] = NodeSets()
-        self._launchers: NodeSets[str] = NodeSets()
+        self._launchers: NodeSets[tuple[str, int]] = NodeSets()
         self._labels: NodeSets[tuple[str, str]] = NodeSets()
         self._warm: NodeSets[tuple[str, str]] = NodeSets()
         self._busy: NodeSets[int] = NodeSets()
@@ -93,7 +94,7 @@ class NodeDirectory:
 
     def ready_for(self, wish: Wish) -> int:
         """Return the nodes whose devices may be looked at, crash loops aside."""
-        nodes = self._standing.get(READY) & self._launchers.get(wish.launcher)
+        nodes = self._standing.get(READY) & self._launchers.get((wish.launcher, wish.isolation))
         for label in wish.node_labels.items():
             nodes &= self._labels.get(label)
         return nodes
@@ -131,7 +132,8 @@ class NodeDirectory:
 
         for reason in FIRST:
             refuse(reason, left & self._standing.get(reason))
-        refuse("NO_LAUNCHER", left & ~self._launchers.get(wish.launcher))
+        refuse("NO_LAUNCHER", left & ~self._launchers.get((wish.launcher, Isolation.NONE)))
+        refuse("ISOLATION", left & ~self._launchers.get((wish.launcher, wish.isolation)))
         labelled = left
         for label in wish.node_labels.items():
             labelled &= self._labels.get(label)
@@ -174,7 +176,7 @@ class NodeDirectory:
         """Replace the view of a node, except its launches."""
         position, before = member.position, member.view
         member.view = view
-        _move(self._launchers, position, before.launchers, view.launchers)
+        _move(self._launchers, position, _levels(before), _levels(view))
         _move(self._labels, position, before.labels.items(), view.labels.items())
         _move(self._warm, position, before.warm, view.warm)
         self._stand(member)
@@ -211,7 +213,12 @@ class NodeDirectory:
 
 
 def _nothing(name: str) -> NodeView:
-    return NodeView(name, (), launchers=frozenset())
+    return NodeView(name, (), launchers={})
+
+
+def _levels(view: NodeView) -> set[tuple[str, int]]:
+    """Return every level that each of the node's launchers reaches."""
+    return {(name, level) for name, most in view.launchers.items() for level in Isolation if level <= most}
 
 
 def _move(sets: NodeSets[K], position: int, before: Set[K], after: Set[K]) -> None:

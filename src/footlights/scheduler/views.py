@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from footlights.protocol.isolation import Isolation
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,6 +18,8 @@ class Wish:
     session_id: str
     launcher: str
     """``process``, ``container`` or ``fake``."""
+    isolation: int = Isolation.NONE
+    """How far that launcher must separate it from everything else on its node; a later release may have higher ones."""
     slots: int = 1
     min_memory_bytes: int = 0
     gpu: bool = False
@@ -64,7 +68,8 @@ class NodeView:
     connected: bool = True
     cordoned: bool = False
     draining: bool = False
-    launchers: frozenset[str] = frozenset({"process"})
+    launchers: Mapping[str, Isolation] = field(default_factory=lambda: {"process": Isolation.NONE})
+    """How far each launcher that it offers separates an application from everything else there."""
     labels: Mapping[str, str] = field(default_factory=dict)
     port_blocks: int = 1_000_000
     """How many launches its ports allow at once."""

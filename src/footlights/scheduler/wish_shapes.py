@@ -19,6 +19,7 @@ def key_of(wish: Wish) -> Key:
     """Return what wishes of one shape have in common: everything except the session and what it avoids."""
     return (
         wish.launcher,
+        wish.isolation,
         wish.slots,
         wish.min_memory_bytes,
         wish.gpu,

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from google.protobuf.struct_pb2 import Struct
 from footlights import errors
 from footlights.logging import set_up_logging
 from footlights.store.sessions import session_rows
-from tests.control.harness import Control, State, gpu, problem, seconds, version
+from tests.control.harness import Control, State, control, gpu, problem, seconds, version
 
 Argument = application_pb2.Argument
 Limits = application_pb2.Limits
@@ -499,6 +500,84 @@ async def test_a_profile_replaces_exactly_what_it_says(plane: Control) -> None:
         slots=2, min_memory_bytes=1, gpu=True, device_names=["B*"], node_labels={"zone": "a", "rack": "1"}
     )
     assert (told.limits.start_timeout, told.limits.stop_grace_period) == (seconds(900), seconds(10))
+
+
+# Isolation
+
+
+async def _where(plane: Control, token: str | None = None, **members: Any) -> str:
+    """Create a session and return the node on which it is placed; empty where it waits."""
+    made = await plane.create(token, **members)
+    await plane.place()
+    return (await plane.get(made.session_id)).node
+
+
+async def _bare(plane: Control, **members: Any) -> None:
+    """Register a version of the process launcher, and link a node that has it."""
+    await plane.apply(application_pb2.Version(version="1.0.0", command=["/bin/true"], **members), application="bare")
+    facts = [{"name": "process", "isolation": "NONE"}, {"name": "fake", "isolation": "CONTAINER"}]
+    await plane.agent("node-a", *_gpus(3), facts={"launchers": ["process", "fake"], "launcher_facts": facts})
+
+
+@pytest.mark.parametrize("role", ["DEVELOPER", "SERVICE"])
+async def test_a_session_waits_rather_than_run_beside_others_unseparated(plane: Control, role: str) -> None:
+    """By default; an explanation and the session say that isolation is why, and what to do is in the runbook."""
+    await _bare(plane)
+    token = await plane.token(role)
+
+    made = await plane.create(token, application="bare")
+    await plane.place()
+    waiting = await plane.get(made.session_id)
+    request = session_pb2.ExplainPlacementRequest(application="bare")
+    told = await plane.call("StreamingService.ExplainPlacement", request, token)
+
+    assert (waiting.state, [why.reason for why in waiting.queue.wait_reasons]) == (State.PENDING, ["ISOLATION"])
+    assert not told.fits
+    assert told.nodes[0].reason == "ISOLATION"
+    assert told.nodes[0].message == "needs the isolation PROCESS; the process launcher gives NONE"
+
+
+async def test_operators_are_free_and_what_is_isolated_is_placed(plane: Control) -> None:
+    """An operator runs what it trusts; a launcher that isolates enough is for everybody."""
+    await _bare(plane)
+    await plane.apply()
+
+    trusted = await _where(plane, application="bare")
+    isolated = await _where(plane, await plane.token())
+    explained = await plane.call(
+        "StreamingService.ExplainPlacement", session_pb2.ExplainPlacementRequest(application="bare")
+    )
+
+    assert (trusted, isolated, explained.fits) == ("node-a", "node-a", True)
+
+
+async def test_an_agent_of_the_release_before_is_taken_by_its_launchers_names(plane: Control) -> None:
+    """It says nothing of isolation: a rolling upgrade neither stops what is isolated nor lets more through."""
+    await plane.apply()
+    await plane.apply(application_pb2.Version(version="1.0.0", command=["/bin/true"]), application="bare")
+    await plane.agent("node-a", *_gpus(2), facts={"launchers": ["process", "fake"]})
+    token = await plane.token()
+
+    assert await _where(plane, token) == "node-a"
+    assert await _where(plane, token, application="bare") == ""
+
+
+async def test_a_version_needs_isolation_whoever_asks_and_a_profile_cannot_undo_the_servers(plane: Control) -> None:
+    """The needs hold for operators as well; the server's own least one holds under any profile."""
+    await _bare(plane)
+    await _profile(plane, "strict", needs=Needs(isolation=Needs.CONTAINER))
+    await _profile(plane, "loose", needs=Needs(isolation=Needs.NONE))
+
+    assert await _where(plane, application="bare", profile="strict") == ""
+    assert await _where(plane, await plane.token(), application="bare", profile="loose") == ""
+
+
+async def test_a_fleet_without_strangers_needs_no_isolation(tmp_path: Path) -> None:
+    """`--min-isolation none` is for those who trust every caller."""
+    async with control(tmp_path, min_isolation="none") as plane:
+        await _bare(plane)
+
+        assert await _where(plane, await plane.token(), application="bare") == "node-a"
 
 
 def _b(slots: int) -> list[Any]:

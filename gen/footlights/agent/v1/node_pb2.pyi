@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from footlights.agent.v1 import recipe_pb2 as _recipe_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -24,6 +25,30 @@ class NodeFacts(_message.Message):
     """An agent's facts about its machine: what `footlights.v1.NodeFacts` shows of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Launcher(_message.Message):
+        """A launcher that it has."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        ISOLATION_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        """Its name: `process`, `container`, `fake`."""
+        isolation: _recipe_pb2.Needs.Isolation.ValueType
+        """How far it separates an application from everything else on the node."""
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            isolation: _recipe_pb2.Needs.Isolation.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "name", b"name"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class LabelsEntry(_message.Message):
@@ -56,6 +81,7 @@ class NodeFacts(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     PORT_BLOCKS_FIELD_NUMBER: _builtins.int
     BOOT_ID_FIELD_NUMBER: _builtins.int
+    LAUNCHER_FACTS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """The machine's host name."""
     os: _builtins.str
@@ -84,6 +110,12 @@ class NodeFacts(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Notes for an operator, such as why there is no GPU."""
 
+    @_builtins.property
+    def launcher_facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeFacts.Launcher]:
+        """The launchers of `launchers`, and what each one is like. One that is missing here is as its name says in the control
+        plane's release.
+        """
+
     def __init__(
         self,
         *,
@@ -98,10 +130,11 @@ class NodeFacts(_message.Message):
         notes: _abc.Iterable[_builtins.str] | None = ...,
         port_blocks: _builtins.int = ...,
         boot_id: _builtins.str = ...,
+        launcher_facts: _abc.Iterable[Global___NodeFacts.Launcher] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

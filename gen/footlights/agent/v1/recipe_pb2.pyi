@@ -164,6 +164,35 @@ class Needs(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Isolation:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _IsolationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Needs._Isolation.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ISOLATION_UNSPECIFIED: Needs._Isolation.ValueType  # 0
+        """Not said: any."""
+        NONE: Needs._Isolation.ValueType  # 1
+        """Nothing: the application runs as the agent's user, and reaches what that user reaches."""
+        PROCESS: Needs._Isolation.ValueType  # 2
+        """A user, files, processes and network of its own, on the node's system."""
+        CONTAINER: Needs._Isolation.ValueType  # 3
+        """The same, on the system of an image."""
+
+    class Isolation(_Isolation, metaclass=_IsolationEnumTypeWrapper):
+        """How far an application is separated from everything else on its node: each level gives what the lower ones do. New
+        values may be added.
+        """
+
+    ISOLATION_UNSPECIFIED: Needs.Isolation.ValueType  # 0
+    """Not said: any."""
+    NONE: Needs.Isolation.ValueType  # 1
+    """Nothing: the application runs as the agent's user, and reaches what that user reaches."""
+    PROCESS: Needs.Isolation.ValueType  # 2
+    """A user, files, processes and network of its own, on the node's system."""
+    CONTAINER: Needs.Isolation.ValueType  # 3
+    """The same, on the system of an image."""
+
     @_typing.final
     class NodeLabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
@@ -192,6 +221,7 @@ class Needs(_message.Message):
     DEVICE_NAMES_FIELD_NUMBER: _builtins.int
     NODE_LABELS_FIELD_NUMBER: _builtins.int
     CLEARED_FIELD_NUMBER: _builtins.int
+    ISOLATION_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """Number of slots of one device; a whole device if it has one slot."""
     min_memory_bytes: _builtins.int
@@ -202,6 +232,8 @@ class Needs(_message.Message):
     """Whether the device must support graphics."""
     encoder: _builtins.bool
     """Whether the device must have a hardware video encoder."""
+    isolation: Global___Needs.Isolation.ValueType
+    """How far the application must be separated from everything else on its node, at least."""
     @_builtins.property
     def device_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Accepted device names, with wildcards: `NVIDIA L40*`. Empty: any."""
@@ -225,10 +257,11 @@ class Needs(_message.Message):
         device_names: _abc.Iterable[_builtins.str] | None = ...,
         node_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         cleared: _abc.Iterable[_builtins.str] | None = ...,
+        isolation: Global___Needs.Isolation.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder", b"_encoder", "_gpu", b"_gpu", "_graphics", b"_graphics", "_min_memory_bytes", b"_min_memory_bytes", "_slots", b"_slots", "encoder", b"encoder", "gpu", b"gpu", "graphics", b"graphics", "min_memory_bytes", b"min_memory_bytes", "slots", b"slots"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder", b"_encoder", "_gpu", b"_gpu", "_graphics", b"_graphics", "_isolation", b"_isolation", "_min_memory_bytes", b"_min_memory_bytes", "_slots", b"_slots", "encoder", b"encoder", "gpu", b"gpu", "graphics", b"graphics", "isolation", b"isolation", "min_memory_bytes", b"min_memory_bytes", "slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder", b"_encoder", "_gpu", b"_gpu", "_graphics", b"_graphics", "_min_memory_bytes", b"_min_memory_bytes", "_slots", b"_slots", "cleared", b"cleared", "device_names", b"device_names", "encoder", b"encoder", "gpu", b"gpu", "graphics", b"graphics", "min_memory_bytes", b"min_memory_bytes", "node_labels", b"node_labels", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder", b"_encoder", "_gpu", b"_gpu", "_graphics", b"_graphics", "_isolation", b"_isolation", "_min_memory_bytes", b"_min_memory_bytes", "_slots", b"_slots", "cleared", b"cleared", "device_names", b"device_names", "encoder", b"encoder", "gpu", b"gpu", "graphics", b"graphics", "isolation", b"isolation", "min_memory_bytes", b"min_memory_bytes", "node_labels", b"node_labels", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__encoder: _TypeAlias = _typing.Literal["encoder"]  # noqa: Y015
     _WhichOneofArgType__encoder: _TypeAlias = _typing.Literal["_encoder", b"_encoder"]  # noqa: Y015
@@ -236,6 +269,8 @@ class Needs(_message.Message):
     _WhichOneofArgType__gpu: _TypeAlias = _typing.Literal["_gpu", b"_gpu"]  # noqa: Y015
     _WhichOneofReturnType__graphics: _TypeAlias = _typing.Literal["graphics"]  # noqa: Y015
     _WhichOneofArgType__graphics: _TypeAlias = _typing.Literal["_graphics", b"_graphics"]  # noqa: Y015
+    _WhichOneofReturnType__isolation: _TypeAlias = _typing.Literal["isolation"]  # noqa: Y015
+    _WhichOneofArgType__isolation: _TypeAlias = _typing.Literal["_isolation", b"_isolation"]  # noqa: Y015
     _WhichOneofReturnType__min_memory_bytes: _TypeAlias = _typing.Literal["min_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__min_memory_bytes: _TypeAlias = _typing.Literal["_min_memory_bytes", b"_min_memory_bytes"]  # noqa: Y015
     _WhichOneofReturnType__slots: _TypeAlias = _typing.Literal["slots"]  # noqa: Y015
@@ -246,6 +281,8 @@ class Needs(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu) -> _WhichOneofReturnType__gpu | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__graphics) -> _WhichOneofReturnType__graphics | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__isolation) -> _WhichOneofReturnType__isolation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_memory_bytes) -> _WhichOneofReturnType__min_memory_bytes | None: ...
     @_typing.overload

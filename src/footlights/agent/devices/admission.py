@@ -12,6 +12,7 @@ from footlights.devices.admission import Need, admit
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
 from footlights.launch.plan import render
+from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
     from footlights.agent.launches.log_retention import LogRetention
@@ -75,8 +76,13 @@ class Admission:
     def _check_node(self, assignment: Assignment) -> None:
         if not is_safe(assignment.launch_id):
             raise _rejected("BAD_ASSIGNMENT", f"the launch id {assignment.launch_id!r} cannot name a directory")
-        if why := self._offer.why_not(traits_of(assignment.version).name):
+        traits = traits_of(assignment.version)
+        if why := self._offer.why_not(traits.name):
             raise _rejected("NO_LAUNCHER", why)
+        if assignment.needs.isolation > traits.isolation:
+            wanted = field_name(assignment.needs, "isolation")
+            text = f"the isolation {wanted} is needed; the {traits.name} launcher gives {traits.isolation.name}"
+            raise _rejected("ISOLATION", text)
         for slot in assignment.slots:
             if not 0 <= slot < self._slots_per_device:
                 raise _rejected("NO_SLOT", f"slot {slot} does not exist: devices have {self._slots_per_device}")

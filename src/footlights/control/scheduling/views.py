@@ -10,7 +10,9 @@ from google.protobuf.message import DecodeError
 
 from footlights import scheduler
 from footlights.control import stored
+from footlights.launch.launchers import LAUNCHERS
 from footlights.protocol import enums
+from footlights.protocol.isolation import Isolation
 from footlights.v1 import application_pb2, node_pb2
 
 if TYPE_CHECKING:
@@ -55,12 +57,24 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
         connected=member.connected,
         cordoned=member.cordoned,
         draining=member.draining,
-        launchers=frozenset(facts.launchers),
+        launchers=_launchers(facts),
         labels=dict(facts.labels),
         port_blocks=facts.port_blocks or 1_000_000,
         launches=member.launches,
         warm=member.warm,
     )
+
+
+def _launchers(facts: node_pb2.NodeFacts) -> dict[str, Isolation]:
+    said = {each.name: each.isolation for each in facts.launcher_facts}
+    return {name: _isolation(name, said.get(name, 0)) for name in facts.launchers}
+
+
+def _isolation(launcher: str, said: int) -> Isolation:
+    if said:
+        return Isolation(min(said, max(Isolation)))  # a higher one of a later release gives what the lower ones do
+    # An agent of the release before does not say.
+    return LAUNCHERS[launcher].isolation if launcher in LAUNCHERS else Isolation.NONE
 
 
 def _unusable(device: scheduler.DeviceView, why: str) -> scheduler.DeviceView:
@@ -122,6 +136,7 @@ def needs_wish(
         application=version[0],
         application_version=version[1],
         launcher=launcher,
+        isolation=needs.isolation or Isolation.NONE,
         slots=needs.slots or 1,
         min_memory_bytes=needs.min_memory_bytes,
         gpu=needs.gpu,

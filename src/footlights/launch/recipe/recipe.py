@@ -14,6 +14,7 @@ from footlights.launch.recipe import declarations, limits
 from footlights.launch.recipe.checks import refuse
 from footlights.launch.recipe.stages import StageError, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
+from footlights.protocol.enums import field_name
 from footlights.v1.application_pb2 import Readiness, Version
 
 MAX_TOKENS = 512
@@ -157,6 +158,12 @@ def _needs(version: Version) -> None:
         raise refuse("version.needs.cleared", "it is for profiles: a version leaves out what it does not need.")
     if needs.min_memory_bytes < 0:
         raise refuse("version.needs.min_memory_bytes", f"{needs.min_memory_bytes} is negative: give a size.")
+    traits = traits_of(version)
+    if needs.isolation > traits.isolation:
+        wanted = field_name(needs, "isolation")
+        able = " or ".join(name for name, other in LAUNCHERS.items() if other.isolation >= needs.isolation)
+        text = f"{wanted} is more than the {traits.name} launcher gives, {traits.isolation.name}: "
+        raise refuse("version.needs.isolation", text + (f"use {able}." if able else "no launcher gives it."))
 
 
 def _readiness(readiness: Readiness) -> None:

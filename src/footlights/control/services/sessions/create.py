@@ -82,6 +82,7 @@ class SessionCreator:
         try:
             request_checks.check_labels("labels", request.labels)
             resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
+            resolve.isolate(resolved.needs, caller, self._settings.least_isolation)
             values = self._values(request, resolved, username, caller.subject)
         except errors.Error:
             # What it names may be gone since it created its session. Only who fails looks: creations stay fast.

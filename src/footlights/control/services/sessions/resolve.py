@@ -14,11 +14,14 @@ from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
 from footlights.protocol.bounds import BOUNDS
+from footlights.protocol.isolation import Isolation
 from footlights.store import Transaction, applications
 from footlights.v1 import application_pb2, profile_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct
+
+    from footlights.auth.roles import Caller
 
 DEFAULT_SLOTS = 1
 CLEARABLE = ("device_names", "node_labels")
@@ -110,6 +113,12 @@ def check_needs(field: str, needs: application_pb2.Needs) -> None:
                 reason=errors.Reason.NOT_ALLOWED,
                 metadata={"value": name},
             )
+
+
+def isolate(needs: application_pb2.Needs, caller: Caller, least: Isolation) -> None:
+    """Raise the isolation that a session needs to the least one for those of its caller."""
+    if least > Isolation.NONE and not caller.may("sessions.any_isolation"):
+        needs.isolation = max(needs.isolation, least)  # type: ignore[assignment]  # the numbers are the same
 
 
 def _override_needs(needs: application_pb2.Needs, by: application_pb2.Needs) -> None:

@@ -71,8 +71,8 @@ const Version = ({ of, id, open, releases }) => html`<details class="card versio
 const quoted = (token) => (/[\s"'\\]/.test(token) || token === "" ? JSON.stringify(token) : token);
 
 function needs(of) {
-  const { slots, min_memory_bytes: memory, gpu, graphics, encoder, device_names: names, node_labels: labels } = of ?? {};
-  const parts = [slots > 1 && `${slots} slots`, Number(memory) > 0 && `${bytes(memory)} free memory`, gpu && "a GPU", graphics && "graphics", encoder && "a video encoder", names?.length && names.join(" or ")];
+  const { slots, min_memory_bytes: memory, gpu, graphics, encoder, device_names: names, node_labels: labels, isolation } = of ?? {};
+  const parts = [slots > 1 && `${slots} slots`, Number(memory) > 0 && `${bytes(memory)} free memory`, gpu && "a GPU", graphics && "graphics", encoder && "a video encoder", names?.length && names.join(" or "), isolation && `isolation ${isolation}`];
   const text = parts.filter(Boolean).join(", ");
   if (!text && !Object.keys(labels ?? {}).length) return html`<span class="faint">any free device</span>`;
   return html`${text} ${Object.keys(labels ?? {}).length > 0 && html`<${Pairs} of=${labels} />`}`;

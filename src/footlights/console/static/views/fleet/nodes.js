@@ -78,9 +78,14 @@ function Node({ node, onChange }) {
   </article>`;
 }
 
-function sentences({ os, driver_version: driver, agent_version: agent, public_address: address, launchers } = {}) {
+function sentences({ os, driver_version: driver, agent_version: agent, public_address: address, launchers, launcher_facts: known } = {}) {
   const all = [os, driver && `driver ${driver}`, agent && `agent ${agent}`, address && `media to ${address}`];
-  return [...all, launchers?.length && `launchers: ${launchers.join(", ")}`].filter(Boolean);
+  return [...all, launchers?.length && `launchers: ${launchers.map((name) => launcher(name, known)).join(", ")}`].filter(Boolean);
+}
+
+function launcher(name, known) {
+  const isolation = known?.find((each) => each.name === name)?.isolation;
+  return isolation ? `${name} (isolation ${isolation})` : name;
 }
 
 function summary(devices) {
