@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +16,7 @@ from footlights.auth.grants import PREFIX, Grants
 from footlights.errors import Unauthenticated
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
-GRANTS = Grants(bytes(range(32)))
+GRANTS = Grants(lambda: [bytes(range(32))])
 TOKEN_CHARACTERS = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -84,4 +87,42 @@ def test_other_text_is_refused_with_its_reason(text: str) -> None:
 def test_a_grant_of_another_cluster_is_refused() -> None:
     """A grant signed under another key does not verify."""
     with pytest.raises(Unauthenticated):
-        Grants(bytes(32)).verify(GRANTS.mint("s1", "ada", 60, NOW), NOW)
+        Grants(lambda: [bytes(32)]).verify(GRANTS.mint("s1", "ada", 60, NOW), NOW)
+
+
+@pytest.mark.parametrize(
+    ("ttl_s", "age_s"),
+    [(10 * 365 * 86400, 60), (10 * 365 * 86400, 10 * 365 * 86400 - 3600), (3 * 86400, 86401), (60, -3600)],
+)
+def test_the_verifier_bounds_a_grant_whoever_signed_it(ttl_s: float, age_s: float) -> None:
+    """A grant for ten years is refused when it is new, and in its last hour; so is one that is from the future."""
+    text = GRANTS.mint("s1", "ada", ttl_s, NOW)
+
+    with pytest.raises(Unauthenticated) as caught:
+        GRANTS.verify(text, NOW + timedelta(seconds=age_s))
+
+    assert caught.value.reason == "GRANT_INVALID"
+
+
+def test_a_grant_of_any_key_of_the_ring_is_valid() -> None:
+    """After a rotation the grants of before stay valid, new ones are signed with the new key, until it is retired."""
+    old, new = bytes(range(32)), bytes(32)
+    before = GRANTS.mint("s1", "ada", 60, NOW)
+    rotated = Grants(lambda: [new, old])
+
+    assert rotated.verify(before, NOW).session_id == "s1"
+    assert Grants(lambda: [new]).verify(rotated.mint("s1", "ada", 60, NOW), NOW).session_id == "s1"
+    with pytest.raises(Unauthenticated):
+        Grants(lambda: [new]).verify(before, NOW)
+
+
+def test_a_grant_of_the_release_before_is_bounded_by_its_expiry() -> None:
+    """Its nonce has no moment of issue; a day is the most it may have left."""
+    claims = ["s1", "ada", int((NOW + timedelta(days=2)).timestamp() * 1000), "A" * 16]
+    payload = json.dumps(claims, separators=(",", ":")).encode()
+    mac = hmac.digest(bytes(range(32)), b"footlights.grant.v1\0" + payload, "sha256")
+    text = PREFIX + base64.urlsafe_b64encode(mac + payload).rstrip(b"=").decode()
+
+    assert GRANTS.verify(text, NOW + timedelta(days=1.5)).issue_time is None
+    with pytest.raises(Unauthenticated):
+        GRANTS.verify(text, NOW)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.auth.secrets import ENVIRONMENT, ClusterKey
+from footlights.auth.secrets import ENVIRONMENT, ClusterKey, retire, rotate
 from footlights.errors import FailedPrecondition, Internal
 
 KEY = ClusterKey(bytes(range(32)))
@@ -108,3 +109,72 @@ def test_what_was_tampered_with_does_not_open(change: int) -> None:
         box.open(sealed, aad)
 
     assert caught.value.reason == "SECRET_UNREADABLE"
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_a_key_is_replaced_in_three_steps(tmp_path: Path) -> None:
+    """The new key is known at once, signs after its time, and the old one verifies until it is retired."""
+    path, now = tmp_path / "cluster.key", [NOW]
+    key = ClusterKey.load_or_create(path, {}, lambda: now[0])
+    box, old = key.box(), key.fingerprint
+    sealed = box.seal(b"hush", b"s1")
+
+    rotate(path, now=NOW, after_s=60)
+    assert key.refresh()
+    assert (key.fingerprint, len(key.ring)) == (old, 2)
+    now[0] += timedelta(seconds=60)
+    assert key.refresh()
+    assert key.fingerprint != old
+    assert box.open(sealed, b"s1") == b"hush"
+    assert not key.refresh()
+
+    assert retire(path, now=now[0], older_than_s=86400)[1] == ()
+    assert [each.fingerprint for each in retire(path, now=now[0] + timedelta(days=1), older_than_s=86400)[1]] == [old]
+    assert key.refresh()
+    with pytest.raises(Internal):
+        box.open(sealed, b"s1")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_ring_may_come_from_the_environment(tmp_path: Path) -> None:
+    """What the file holds may be the variable's value, with line breaks or commas."""
+    path = tmp_path / "cluster.key"
+    ClusterKey.load_or_create(path, {})
+    rotate(path, now=NOW, after_s=0)
+    text = path.read_text()
+
+    for value in (text, text.strip().replace("\n", ",")):
+        found = ClusterKey.load_or_create(tmp_path / "none", {ENVIRONMENT: value})
+        assert found.ring == ClusterKey.load_or_create(path, {}).ring
+
+
+@pytest.mark.parametrize("rest", [" until=never", " from=yesterday", " from=2026-99-01T00:00:00Z"])
+def test_a_malformed_ring_is_refused(tmp_path: Path, rest: str) -> None:
+    """What stands after a key is a time; the refusal says in which form, and leaves a running ring as it was."""
+    path = tmp_path / "cluster.key"
+    key = ClusterKey.load_or_create(path, {})
+    ring = key.ring
+    path.write_text(path.read_text().strip() + rest)
+
+    with pytest.raises(FailedPrecondition) as caught:
+        key.refresh()
+
+    assert "from=YYYY-MM-DDTHH:MM:SSZ" in caught.value.message
+    assert key.ring == ring
+
+
+def test_a_ring_is_bounded(tmp_path: Path) -> None:
+    """A ring has at most eight keys, each once."""
+    path = tmp_path / "cluster.key"
+    ClusterKey.load_or_create(path, {})
+    for _ in range(7):
+        rotate(path, now=NOW, after_s=0)
+
+    with pytest.raises(FailedPrecondition) as caught:
+        rotate(path, now=NOW, after_s=0)
+    assert "footlights keys retire" in caught.value.message
+    path.write_text(path.read_text().splitlines()[0] + "\n" + path.read_text().splitlines()[0])
+    with pytest.raises(FailedPrecondition):
+        ClusterKey.load_or_create(path, {})

@@ -441,7 +441,13 @@ def _prepare(directory: Path, template: Path | None) -> None:
 
 @contextlib.asynccontextmanager
 async def control(
-    directory: Path, template: Path | None = None, clock: Clock | None = None, *, url: str = "", **settings: Any
+    directory: Path,
+    template: Path | None = None,
+    clock: Clock | None = None,
+    *,
+    url: str = "",
+    key: ClusterKey | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Control]:
     """Run a control plane without its loops: a test makes their passes itself. ``url`` is empty for a SQLite store.
 
@@ -449,7 +455,7 @@ async def control(
     """
     _prepare(directory, template)
     configured = ServerSettings(directory, **settings)
-    key = ClusterKey(b"k" * 32)
+    key = key or ClusterKey(b"k" * 32)
     clock = clock or Clock()
     store = open_store(directory, url)
     try:

@@ -23,7 +23,7 @@ class Door:
     application: Application
     limits: Limits = field(default_factory=Limits)
     now: datetime = START
-    grants: Grants = field(default_factory=lambda: Grants(bytes(32)))
+    grants: Grants = field(default_factory=lambda: Grants(lambda: [bytes(32)]))
     targets: dict[str, Target] = field(default_factory=dict)
     host: str = ""
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from footlights.auth.secrets import Keys
+
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 """Base62, so that a double click in a terminal selects a whole token."""
 
@@ -88,9 +90,12 @@ def matches(presented: Presented, key: bytes, stored: bytes) -> bool:
     return hmac.compare_digest(digest(presented, key), stored)
 
 
-def replica_proof(key: bytes) -> str:
-    """Return what replicas of one control plane present to each other; ``key`` is derived for this use."""
-    return f"flp_{hmac.digest(key, b'replica', hashlib.sha256).hex()}"
+def replica_proofs(keys: Keys) -> list[str]:
+    """Return what replicas of one control plane take from each other, first what they present.
+
+    ``keys`` are derived for this use.
+    """
+    return [f"flp_{hmac.digest(key, b'replica', hashlib.sha256).hex()}" for key in keys()]
 
 
 def _crc(token_id: str, secret: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import footlights
-from footlights.cli.commands import apps, db, nodes, serve, sessions, simulate, tokens
+from footlights.cli.commands import apps, db, keys, nodes, serve, sessions, simulate, tokens
 from footlights.cli.exits import HELP
 from footlights.cli.local import up
 
@@ -58,3 +58,4 @@ app.add_typer(apps.profiles_app, name="profiles")
 app.add_typer(tokens.app, name="tokens")
 simulate.register(app)
 app.add_typer(db.app, name="db")
+app.add_typer(keys.app, name="keys")

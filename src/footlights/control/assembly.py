@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pool
 from footlights import __version__, ids
 from footlights.agent.v1 import agent_pb2
 from footlights.auth.grants import Grants
-from footlights.auth.tokens import replica_proof
+from footlights.auth.tokens import replica_proofs
 from footlights.console.app import console
 from footlights.control import targets
 from footlights.control.call.authenticate import TokenAuthenticator
@@ -25,6 +25,7 @@ from footlights.control.call.pipeline import Pipeline
 from footlights.control.call.registry import Registry, Service
 from footlights.control.call.sealed import Sealer
 from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
+from footlights.control.cluster_keys import KeyRotation, token_key
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
@@ -68,7 +69,7 @@ from footlights.ovc.v2 import application_streaming_pb2
 from footlights.protocol import former
 from footlights.replica.v1 import replica_pb2
 from footlights.store.cluster import database_time
-from footlights.store.cluster.revisions import check_key, cluster_id
+from footlights.store.cluster.revisions import cluster_id
 from footlights.store.nodes import node_rows
 from footlights.supervision import Supervisor
 from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
@@ -160,6 +161,7 @@ class Plane:
     """Which addresses agents may dial instead of this one."""
     certificate: Path | None
     """The one that is served with, watched for renewal."""
+    keys: KeyRotation
 
     @property
     def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -175,6 +177,7 @@ class Plane:
                 ("assignments", self.sender.run),
                 ("membership", self.replicas.run),
                 ("peers", self.peers.run),
+                ("cluster_key", self.keys.run),
                 ("loop_lag", partial(loop_lag.watch, self.metrics.lagged, supervisor=self.supervisor)),
             ):
                 group.create_task(loop(), name=name)
@@ -220,9 +223,9 @@ async def assemble(
     newest = await store.read(database_time.newest)
     cautious = CautiousClock(clock, monotonic, newest=newest, file=settings.data_dir / "clock")
     cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
-    await store.write(lambda tx: check_key(tx, key.fingerprint))
-    token_key, proof = key.derive("tokens"), replica_proof(key.derive("replicas"))
-    await ensure_first(store, token_key, settings.data_dir / "admin.token", now=clock())
+    digests = await token_key(store, key, now=clock())
+    proofs = partial(replica_proofs, key.keys("replicas"))
+    await ensure_first(store, digests, settings.data_dir / "admin.token", now=clock())
     if not store.shared:
         await store.write(node_rows.disconnect_all)
 
@@ -230,7 +233,7 @@ async def assemble(
     signals, links, metrics, box = Signals(), LinkRegistry(monotonic), Metrics(), key.box()
     supervisor = Supervisor(metrics.loop_failed)
     logs = LogStreams(links)
-    grants = Grants(key.derive("grants"))
+    grants = Grants(key.keys("grants"))
     store.observe_commits(metrics.committed)
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
@@ -252,7 +255,7 @@ async def assemble(
         replicas,
         links=links,
         logs=logs,
-        proof=proof,
+        proofs=proofs,
         supervisor=supervisor,
         certificate=settings.tls_cert,
     )
@@ -327,13 +330,13 @@ async def assemble(
     )
 
     # call/ and services/
-    authenticator = TokenAuthenticator(store, token_key, clock, proof)
+    authenticator = TokenAuthenticator(store, digests, clock, proofs)
     services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
         services.append(_service(AGENT_SERVICE, agents, strict=False))
     if "api" in settings.roles:
         writes = Writes(store, box, clock)
-        sealer = Sealer(key.derive("pages"))
+        sealer = Sealer(key.keys("pages"))
         creator = SessionCreator(
             store,
             signals,
@@ -371,7 +374,7 @@ async def assemble(
             least_isolation=settings.least_isolation,
         )
         handlers: tuple[object, ...] = (
-            TokenService(store, writes, authenticator, token_key, clock, sealer=sealer),
+            TokenService(store, writes, authenticator, digests, clock, sealer=sealer),
             NodeService(store, writes, signals, guard, clock, sealer=sealer),
             ProfileService(store, writes, signals, clock, sealer=sealer),
             ApplicationService(store, writes, signals, clock, sealer=sealer),
@@ -417,6 +420,7 @@ async def assemble(
         agents=agents,
         redirect=lambda: replicas.hubs if settings.redirect_agents else (),
         certificate=settings.tls_cert,
+        keys=KeyRotation(store, key, supervisor),
     )
 
 
@@ -471,7 +475,7 @@ def _front_door(
     return FrontDoor(
         targets.resolver(store),
         grants,
-        key=key.derive("frontdoor"),
+        keys=key.keys("frontdoor"),
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=now,
     )

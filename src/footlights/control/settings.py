@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from footlights.auth.grants import MAX_TTL_S
 from footlights.errors import InvalidArgument
 from footlights.ids import is_loopback
 from footlights.protocol.isolation import Isolation
@@ -25,7 +26,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "max_connections_per_ip": (0, 1_000_000, "0 is no bound of its own"),
     "max_watches_per_caller": (1, 1_000_000, "each keeps the ids of the sessions that its client has"),
     "retention_days": (1, 3650, "history is kept in the database"),
-    "grant_ttl_s": (1.0, _DAY_S, "a grant cannot be revoked"),
+    "grant_ttl_s": (1.0, MAX_TTL_S, "a grant cannot be revoked"),
     "turn_ttl_s": (1.0, 366 * _DAY_S, "a password for the relay cannot be revoked"),
     "max_connection_age_s": (1.0, 20 * _DAY_S, "opening connections costs both sides"),
     "stop_delay_s": (0.0, 300.0, "a server that stops would seem to hang"),

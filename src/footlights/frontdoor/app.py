@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -22,7 +23,7 @@ from footlights.http.request_ids import request_id
 from footlights.http.scope import header, path_below_mount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -46,8 +47,8 @@ class FrontDoor:
     Args:
         resolve: finds where a session runs.
         grants: verifies grants.
-        key: signs WHEP resources, 32 bytes, the same in every replica: ``ClusterKey.derive("frontdoor")``. Without one,
-            resources do not outlive the process.
+        keys: sign WHEP resources, 32 bytes each, the same in every replica: ``ClusterKey.keys("frontdoor")``. Without
+            them, resources do not outlive the process.
         allow_origin: ``"*"``, or the origins whose pages may use this.
         now: the wall clock, aware.
         limits: bounds of sizes, waits and concurrency.
@@ -58,7 +59,7 @@ class FrontDoor:
         resolve: Resolve,
         grants: GrantVerifier,
         *,
-        key: bytes | None = None,
+        keys: Callable[[], Sequence[bytes]] | None = None,
         allow_origin: str | Collection[str] = "*",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         limits: Limits | None = None,
@@ -67,7 +68,7 @@ class FrontDoor:
         origins = [allow_origin] if isinstance(allow_origin, str) else allow_origin
         self._cors = Cors(origins, expose=_EXPOSED, request_headers=_REQUEST_HEADERS)
         checks = ViewerChecks(resolve, grants, now)
-        self._whep = WhepProxy(checks, WhepResources(key or secrets.token_bytes(32)), self._limits)
+        self._whep = WhepProxy(checks, WhepResources(keys or partial(list, [secrets.token_bytes(32)])), self._limits)
         self._sockets = WebSocketProxy(checks, self._limits)
         self._requests = 0
         self._open_sockets = 0

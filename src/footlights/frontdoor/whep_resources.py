@@ -11,10 +11,13 @@ import base64
 import hashlib
 import hmac
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from footlights.errors import NotFound, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ENCODED = "~"
@@ -33,8 +36,9 @@ class WhepResource(NamedTuple):
 class WhepResources:
     """Names WHEP resources, and reads the names it gave."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, keys: Callable[[], Sequence[bytes]]) -> None:
+        """Sign with the first of ``keys``; all of them verify."""
+        self._keys = keys
 
     def name(self, session_id: str, nonce: str, whep_path: str, location: str) -> str:
         """The id for what the application answered as ``location`` to a POST on ``whep_path``."""
@@ -42,7 +46,7 @@ class WhepResources:
         target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="/?&=%:@!$'()*+,;~-._")
         below = target.removeprefix(f"{whep_path.rstrip('/')}/")
         name = below if below != target and _PLAIN.fullmatch(below) else _ENCODED + _base64(target.encode())
-        return f"{name}.{nonce}.{self._mac(session_id, name, nonce)}"
+        return f"{name}.{nonce}.{_mac(self._keys()[0], session_id, name, nonce)}"
 
     def read(self, session_id: str, whep_path: str, resource: str) -> WhepResource:
         """The resource of an id.
@@ -52,7 +56,8 @@ class WhepResources:
         """
         name, nonce, mac = (["", "", *resource.rsplit(".", 2)])[-3:]
         # Compared as bytes: compare_digest refuses text that is not ASCII.
-        if not hmac.compare_digest(mac.encode(), self._mac(session_id, name, nonce).encode()):
+        macs = [_mac(key, session_id, name, nonce).encode() for key in self._keys()]
+        if not any(hmac.compare_digest(mac.encode(), each) for each in macs):
             raise NotFound(
                 "There is no such WHEP resource in this session: use the Location that the POST answered with.",
                 reason=Reason.WHEP_RESOURCE_NOT_FOUND,
@@ -63,9 +68,10 @@ class WhepResources:
             return WhepResource(base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode(), nonce)
         return WhepResource(f"{whep_path.rstrip('/')}/{name}", nonce)
 
-    def _mac(self, session_id: str, name: str, nonce: str) -> str:
-        text = "\0".join(("footlights.whep.v1", session_id, name, nonce)).encode()
-        return _base64(hmac.digest(self._key, text, hashlib.sha256)[:_MAC_BYTES])
+
+def _mac(key: bytes, session_id: str, name: str, nonce: str) -> str:
+    text = "\0".join(("footlights.whep.v1", session_id, name, nonce)).encode()
+    return _base64(hmac.digest(key, text, hashlib.sha256)[:_MAC_BYTES])
 
 
 def _base64(data: bytes) -> str:

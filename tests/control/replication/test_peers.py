@@ -39,7 +39,7 @@ def peers(store: Store, replica: Membership, certificate: Path | None = None) ->
         replica,
         links=local,
         logs=LogStreams(local),
-        proof="proof",
+        proofs=lambda: ["proof"],
         supervisor=Supervisor(),
         certificate=certificate,
     )

@@ -435,7 +435,7 @@ async def test_a_caller_has_a_bounded_number_of_watches(plane: Control) -> None:
     follower = SessionFollower(
         plane.store,
         plane.plane.signals,
-        Cursors(Sealer(plane.key.derive("pages"))),
+        Cursors(Sealer(plane.key.keys("pages"))),
         Origin("x", 1),
         clock=plane.clock,
         monotonic=plane.clock.monotonic,

@@ -16,12 +16,13 @@ from footlights.store import tokens as rows
 from footlights.store.coalescing import Coalescer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from footlights.store.schema import TokenRow
 
 
+_PROOF = "flp_"
 _REPLICA = Caller("replica", Role.REPLICA, "")
 
 
@@ -41,8 +42,14 @@ class TokenAuthenticator:
     TTL_S = 5.0
     MAX_REMEMBERED = 10_000
 
-    def __init__(self, store: Store, key: bytes, clock: Callable[[], datetime], replica_proof: str = "") -> None:
-        self._key, self._clock, self._replica_proof = key, clock, replica_proof
+    def __init__(
+        self,
+        store: Store,
+        key: bytes,
+        clock: Callable[[], datetime],
+        replica_proofs: Callable[[], Sequence[str]] = list,
+    ) -> None:
+        self._key, self._clock, self._replica_proofs = key, clock, replica_proofs
         self._rows: Coalescer[str, TokenRow | None] = Coalescer(store, lambda ids: lambda tx: rows.some(tx, ids))
         self._valid: OrderedDict[str, tuple[float, TokenRow]] = OrderedDict()
         self._revoked = 0
@@ -59,7 +66,9 @@ class TokenAuthenticator:
                 f"The authorization scheme {scheme!r} is not supported. Send 'Authorization: Bearer TOKEN'.",
                 reason=errors.Reason.TOKEN_INVALID,
             )
-        if self._replica_proof and hmac.compare_digest(text.encode(), self._replica_proof.encode()):
+        if text.startswith(_PROOF) and any(
+            hmac.compare_digest(text.encode(), proof.encode()) for proof in self._replica_proofs()
+        ):
             return _REPLICA
         row = await self._find(text.strip())
         if row.revoked_time is not None:

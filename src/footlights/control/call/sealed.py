@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import FieldDescriptor
 
+    from footlights.auth.secrets import Keys
+
 _VERSION: Final = 1
 """The first byte. A later version that must be told from this one has another."""
 
@@ -29,14 +32,14 @@ _VERSION: Final = 1
 class Sealer:
     """Seals JSON values; every replica with the same cluster key opens them."""
 
-    def __init__(self, key: bytes) -> None:
-        """Use a key of 32 bytes."""
-        self._cipher = AESSIV(key)
+    def __init__(self, keys: Keys) -> None:
+        """Use keys of 32 bytes."""
+        self._keys = keys
 
     def seal(self, kind: str, content: Any) -> str:
         """Return a value as a text, good for one kind of use."""
         plain = json.dumps(content, separators=(",", ":")).encode()
-        sealed = bytes([_VERSION]) + self._cipher.encrypt(plain, [_bound(kind)])
+        sealed = bytes([_VERSION]) + AESSIV(self._keys()[0]).encrypt(plain, [_bound(kind)])
         return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def open(self, kind: str, text: str) -> Any | None:
@@ -45,9 +48,12 @@ class Sealer:
             sealed = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
             if sealed[:1] != bytes([_VERSION]):
                 return None
-            return json.loads(self._cipher.decrypt(sealed[1:], [_bound(kind)]))
-        except (binascii.Error, UnicodeEncodeError, InvalidTag):
+        except (binascii.Error, UnicodeEncodeError):
             return None
+        for key in self._keys():
+            with contextlib.suppress(InvalidTag):
+                return json.loads(AESSIV(key).decrypt(sealed[1:], [_bound(kind)]))
+        return None
 
 
 def digest(request: Message, *, without: Collection[str] = ()) -> str:

@@ -18,7 +18,7 @@ from footlights.status import from_status
 from footlights.store.cluster import replica_rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from footlights.agent.v1 import agent_pb2
@@ -82,13 +82,17 @@ class Peers:
         *,
         links: LocalLinks,
         logs: LocalLogs,
-        proof: str,
+        proofs: Callable[[], Sequence[str]],
         supervisor: Supervisor,
         certificate: Path | None = None,
     ) -> None:
-        """Create it; ``certificate`` is the chain that all replicas serve with, None without TLS."""
+        """Create it.
+
+        ``proofs`` are what replicas take from each other, first what is presented; ``certificate`` is the chain that
+        all replicas serve with, None without TLS.
+        """
         self._store, self._membership, self._links, self._logs = store, membership, links, logs
-        self._metadata = (("authorization", f"Bearer {proof}"),)
+        self._proofs = proofs
         self._supervisor = supervisor
         self._certificate = certificate
         self._chain = b""
@@ -136,7 +140,7 @@ class Peers:
             # A log that is followed has no end that could be waited for; the first call's caller has a deadline of its
             # own.
             timeout_s = None if follow else _LOG_TIMEOUT_S
-            call = channel.stub.ReadLog(request, metadata=self._metadata, timeout=timeout_s)
+            call = channel.stub.ReadLog(request, metadata=self._metadata(), timeout=timeout_s)
             try:
                 async for part in call:
                     yield part
@@ -160,7 +164,7 @@ class Peers:
             node=node, incarnation=incarnation, patience=times.duration(timeout_s), notice=notice
         )
         while True:
-            call = channel.stub.FindRival(request, metadata=self._metadata, timeout=timeout_s + _DUPLICATE_SLACK_S)
+            call = channel.stub.FindRival(request, metadata=self._metadata(), timeout=timeout_s + _DUPLICATE_SLACK_S)
             try:
                 answer = await call
             except grpc.aio.AioRpcError as error:
@@ -169,6 +173,9 @@ class Peers:
                 channel.turn_former()
             else:
                 return str(answer.incarnation)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._proofs()[0]}"),)
 
     async def _replica_of(self, node: str) -> _Channel | None:
         replica, address = await self._store.read(lambda tx: replica_rows.address_of_hub(tx, node))

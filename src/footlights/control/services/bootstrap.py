@@ -14,6 +14,7 @@ import structlog
 
 from footlights.auth.roles import Role
 from footlights.auth.secrets import ENVIRONMENT, ClusterKey
+from footlights.control.cluster_keys import token_key
 from footlights.control.services import tokens
 from footlights.errors import FailedPrecondition, LocalReason
 from footlights.linux.files import replace_file
@@ -61,9 +62,8 @@ async def recover(data_dir: Path, database: str, subject: str, environ: Mapping[
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory())) if database else data_dir
         store = open_store(directory, database)
         try:
-            text, write = tokens.new_token(
-                key.derive("tokens"), Role.OPERATOR, subject, "Recovered beside the server", now=now
-            )
+            digests = await token_key(store, key, now=now)
+            text, write = tokens.new_token(digests, Role.OPERATOR, subject, "Recovered beside the server", now=now)
             await store.write(write)
         finally:
             await store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from footlights import errors
 from footlights.store.schema import COUNTER
@@ -37,18 +37,24 @@ def cluster_id(tx: Transaction, candidate: str) -> str:
     return str(known)
 
 
-def check_key(tx: Transaction, fingerprint: str) -> None:
-    """Compare the cluster key's fingerprint with the database's; the first one is kept.
+def check_key(tx: Transaction, fingerprints: Sequence[str]) -> str:
+    """Return the fingerprint of the key that the database is sealed with: one of ``fingerprints``, the current first.
 
-    Raises FailedPrecondition where the database was created with another key.
+    A new database is that of the current key. Raises FailedPrecondition where it is sealed with another key.
     """
     known = tx.execute(select(COUNTER.c.text).where(COUNTER.c.name == _KEY)).scalar_one_or_none()
     if known is None:
-        tx.execute(insert(COUNTER).values(name=_KEY, value=0, text=fingerprint))
-    elif known != fingerprint:
+        tx.execute(insert(COUNTER).values(name=_KEY, value=0, text=fingerprints[0]))
+        return fingerprints[0]
+    if known not in fingerprints:
         raise errors.FailedPrecondition(
-            "The cluster key differs from the one that the database was created with: no token and no secret in it "
-            "could be read. Give all replicas the same FOOTLIGHTS_CLUSTER_KEY, or copy cluster.key into their data "
-            "directories.",
+            f"The database is sealed with the cluster key {known}, which this server lacks: no secret in it could be "
+            "read. Give all replicas the same FOOTLIGHTS_CLUSTER_KEY, or copy cluster.key into their data directories.",
             reason=errors.LocalReason.CLUSTER_KEY_DIFFERS,
         )
+    return str(known)
+
+
+def note_key(tx: Transaction, fingerprint: str) -> None:
+    """Record that everything is sealed with another key of the ring."""
+    tx.execute(update(COUNTER).where(COUNTER.c.name == _KEY).values(text=fingerprint))

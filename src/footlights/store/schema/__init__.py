@@ -20,7 +20,16 @@ from footlights.store.schema.catalog import (
     TokenRow,
     VersionRow,
 )
-from footlights.store.schema.cluster import COUNTER, LEADER_LEASE, REPLICA, REVISIONS, LeaderLeaseRow, ReplicaRow
+from footlights.store.schema.cluster import (
+    CLUSTER_SECRET,
+    COUNTER,
+    LEADER_LEASE,
+    REPLICA,
+    REVISIONS,
+    ClusterSecretRow,
+    LeaderLeaseRow,
+    ReplicaRow,
+)
 from footlights.store.schema.columns import Instant, RowT, metadata, microseconds, moment, table_of
 from footlights.store.schema.fleet import DEVICE, DEVICE_EVENT, NODE, WARM, DeviceEventRow, DeviceRow, NodeRow
 from footlights.store.schema.launches import LAUNCH, LEASE, LaunchRow, LeaseRow
@@ -36,6 +45,7 @@ from footlights.store.schema.sessions import (
 
 __all__ = [
     "APPLICATION",
+    "CLUSTER_SECRET",
     "COUNTER",
     "DEVICE",
     "DEVICE_EVENT",
@@ -57,6 +67,7 @@ __all__ = [
     "VERSION",
     "WARM",
     "ApplicationRow",
+    "ClusterSecretRow",
     "DeviceEventRow",
     "DeviceRow",
     "Instant",

@@ -43,6 +43,16 @@ class LeaderLeaseRow(NamedTuple):
     """The fencing token. It grows at every claim: a write under an older one is refused."""
 
 
+class ClusterSecretRow(NamedTuple):
+    """A secret of the cluster itself, by name: the key of tokens' digests, the key of its certificate authority."""
+
+    name: Key
+    sealed: bytes
+    """Sealed with the cluster's key."""
+    created_time: Moment
+
+
 COUNTER = table("counter", CounterRow)
 REPLICA = table("replica", ReplicaRow)
 LEADER_LEASE = table("work", LeaderLeaseRow)
+CLUSTER_SECRET = table("cluster_secret", ClusterSecretRow)

@@ -1,0 +1,68 @@
+"""What is sealed under the cluster key: the cluster's own secrets, by name, and columns of other tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, Table, select, update
+
+from footlights.store.bulk import Inserter
+from footlights.store.schema import CLUSTER_SECRET, SESSION, ClusterSecretRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.store.unit import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class SealedColumn:
+    """A column of sealed bytes, in a table whose rows are found by one key. What is sealed is bound to that key."""
+
+    table: Table
+    key: Column[Any]
+    value: Column[Any]
+
+
+COLUMNS = (
+    SealedColumn(SESSION, SESSION.c.session_id, SESSION.c.secrets),
+    SealedColumn(CLUSTER_SECRET, CLUSTER_SECRET.c.name, CLUSTER_SECRET.c.sealed),
+)
+"""What is sealed for longer than a day, and so is sealed again when the cluster key changes."""
+
+
+def secret(tx: Transaction, name: str) -> bytes | None:
+    """Return one of the cluster's own secrets, sealed; None where there is none of that name."""
+    found = tx.execute(select(CLUSTER_SECRET.c.sealed).where(CLUSTER_SECRET.c.name == name)).scalar_one_or_none()
+    return None if found is None else bytes(found)
+
+
+def keep_secret(tx: Transaction, name: str, sealed: bytes, *, now: datetime) -> bytes:
+    """Store a secret unless there is one of that name; return the one that is stored."""
+    _insert(tx, [ClusterSecretRow(name, sealed, now)])
+    found = secret(tx, name)
+    assert found is not None
+    return found
+
+
+def page(tx: Transaction, column: SealedColumn, after: str, limit: int) -> Sequence[tuple[str, bytes]]:
+    """Return the keys and values of up to ``limit`` rows that have a value, by key, after one key."""
+    statement = select(column.key, column.value).where(column.key > after, column.value != b"")
+    return [(str(key), bytes(value)) for key, value in tx.execute(statement.order_by(column.key).limit(limit))]
+
+
+def replace(
+    tx: Transaction, column: SealedColumn, rows: Sequence[tuple[str, bytes]], seal: Callable[[str, bytes], bytes]
+) -> None:
+    """Seal values again, each unless it has changed since it was read."""
+    for key, value in rows:
+        tx.execute(
+            update(column.table)
+            .where(column.key == key, column.value == value)
+            .values({column.value.name: seal(key, value)})
+        )
+
+
+_insert = Inserter(CLUSTER_SECRET, skip_conflicts=True)
