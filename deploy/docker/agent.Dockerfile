@@ -22,7 +22,7 @@ COPY gen gen
 RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[viewer,container]"
 
 FROM ${PYTHON_IMAGE}
-ARG UID=10001
+ARG UID=10002
 ARG VERSION=0.1.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="Footlights agent" \

@@ -23,7 +23,7 @@ COPY gen gen
 RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[viewer]"
 
 FROM ${PYTHON_IMAGE}
-ARG UID=10001
+ARG UID=10004
 ARG VERSION=0.1.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="Footlights viewer" \

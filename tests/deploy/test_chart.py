@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 import yaml
 
 import footlights
+from footlights.cli.secret_files import BY_FILE
 from tests.deploy import DEPLOY
 from tests.deploy.commands import Accepted, accept
 from tests.deploy.helm import Helm, Manifest, Rendered, unpack
@@ -110,20 +114,125 @@ def test_nothing_claims_a_gpu(installation: Rendered) -> None:
 
 def test_nobody_is_root(installation: Rendered) -> None:
     """
-    Every container runs as the images' user, without capabilities, on a root file system that it cannot write.
+    Every container runs as a user by number, without capabilities, on a root file system that it cannot write.
     """
-    uid = int(re.findall(r"ARG UID=(\d+)", (DEPLOY / "docker/agent.Dockerfile").read_text())[0])
     for pod in _pods(installation):
         context = pod["securityContext"]
-        assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (True, uid, uid)
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert (context["runAsNonRoot"], context["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
+        assert context["runAsUser"] == context["runAsGroup"] == context["fsGroup"] > 0
         assert pod["automountServiceAccountToken"] is False
     for container in _containers(installation):
-        assert container["securityContext"] == {
+        own = {"runAsUser": 10003} if container["name"] == "token" else {}
+        assert container["securityContext"] == own | {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
+
+
+def test_servers_and_agents_are_different_users(installation: Rendered, helm: Helm) -> None:
+    """
+    With the host's processes in sight, an application can neither read a server's environment nor signal it: servers,
+    agents and what reads the Secret of tokens have three users, which are those of the images.
+    """
+    users = {_template(w)["spec"]["securityContext"]["runAsUser"] for w in installation.of("Deployment")}
+    agent = _template(installation.of("DaemonSet")[0])["spec"]["securityContext"]["runAsUser"]
+    images = [
+        int(re.findall(r"ARG UID=(\d+)", (DEPLOY / f"docker/{image}.Dockerfile").read_text())[0])
+        for image in ("control-plane", "agent", "viewer")
+    ]
+
+    assert [*users, agent] == images[:2]
+    assert len({*images, 10003}) == 4
+    for setting in ("agent.podSecurityContext.runAsUser=10001", "agent.token.runAsUser=10002"):
+        refused = helm.run("template", "footlights", CHART, "--set-json", setting)
+        assert "Give each a user of its own" in refused.stderr
+
+
+def test_an_agent_sees_its_own_token_alone(default: Rendered, tmp_path: Path) -> None:
+    """
+    The Secret with every node's token is mounted into one container, which ends before the agent starts; of it the
+    agent, and what runs beside it, has this node's token.
+    """
+    pod = _template(default.of("DaemonSet")[0])["spec"]
+    (first,) = pod["initContainers"]
+    (agent,) = pod["containers"]
+    secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
+    tokens, own = tmp_path / "tokens", tmp_path / "own"
+    own.mkdir()
+    tokens.mkdir()
+    for node in ("node-1.example.com", "node-2.example.com"):
+        (tokens / node).write_text(f"token of {node}")
+    script = first["command"][-1].replace("/run/footlights/", f"{tmp_path}/")
+    run = subprocess.run(
+        [*first["command"][:-1], script], env={**os.environ, "NODE_NAME": "node-2.example.com"}, check=True, timeout=10
+    )
+
+    assert secrets == {"tokens"}
+    assert "tokens" not in {mount["name"] for mount in agent["volumeMounts"]}
+    assert {mount["name"]: mount["mountPath"] for mount in first["volumeMounts"]} == {
+        "tokens": "/run/footlights/tokens",
+        "token": "/run/footlights/own",
+    }
+    assert run.returncode == 0
+    assert [file.read_text() for file in own.iterdir()] == ["token of node-2.example.com"]
+    assert stat.S_IMODE((own / "token").stat().st_mode) == 0o640
+    assert "--token-file=/run/footlights/own/token" in agent["args"]
+
+
+def test_an_agent_waits_for_its_token(default: Rendered, tmp_path: Path) -> None:
+    """
+    A machine whose token is not there yet takes no other one's, and starts once it is.
+    """
+    (first,) = _template(default.of("DaemonSet")[0])["spec"]["initContainers"]
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "tokens" / "node-1").write_text("another node's")
+    script = first["command"][-1].replace("/run/footlights/", f"{tmp_path}/").replace("sleep 2", "sleep 0.05")
+    waiting = subprocess.Popen([*first["command"][:-1], script], env={**os.environ, "NODE_NAME": "node-2"})
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+        assert list((tmp_path / "own").iterdir()) == []
+        (tmp_path / "tokens" / "node-2").write_text("its own")
+        assert waiting.wait(10) == 0
+    finally:
+        waiting.kill()
+        waiting.wait()
+
+    assert (tmp_path / "own" / "token").read_text() == "its own"
+
+
+def test_secrets_are_files(installation: Rendered) -> None:
+    """
+    No secret is in a container's environment or command line, where others of its user and `kubectl describe` see it.
+    """
+    for container in _containers(installation):
+        assert [entry for entry in container.get("env", ()) if "secretKeyRef" in entry.get("valueFrom", {})] == []
+    for deployment in installation.of("Deployment"):
+        pod = _template(deployment)["spec"]
+        (container,) = pod["containers"]
+        named = {entry["name"]: entry.get("value") for entry in container["env"]}
+        (volume,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "secrets"]
+        paths = {f"/run/footlights/secrets/{item['path']}": item["key"] for item in volume["items"]}
+        assert paths[named["FOOTLIGHTS_DATABASE_FILE"]] == "database-url"
+        assert paths[named["FOOTLIGHTS_CLUSTER_KEY_FILE"]] == "cluster-key"
+        assert volume["defaultMode"] == 0o440
+
+
+def test_servers_keep_off_machines_with_gpus(default: Rendered, everything: Rendered, helm: Helm) -> None:
+    """
+    Unless told otherwise no server runs where sessions do.
+    """
+    kept = _template(default.one("Deployment", "footlights-server"))["spec"]["affinity"]
+    own = _template(everything.one("Deployment", "footlights-web"))["spec"]["affinity"]
+    anywhere = helm.render(CHART, settings=["server.avoidGpuNodes=false"])
+
+    assert kept["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] == [
+        {"matchExpressions": [{"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}]}
+    ]
+    assert own.keys() == {"podAntiAffinity"}
+    assert "affinity" not in _template(anywhere.one("Deployment", "footlights-server"))["spec"]
 
 
 def test_commands_are_accepted(installation: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,15 +345,13 @@ def test_agents_dial_the_hub(installation: Rendered) -> None:
 
 def test_replicas_can_be_told_apart(default: Rendered) -> None:
     """
-    Each replica tells its peers the address of its own pod, and keeps its database and key out of its command line.
+    Each replica tells its peers the address of its own pod.
     """
     container = _template(default.one("Deployment", "footlights-server"))["spec"]["containers"][0]
-    environment = {entry["name"]: entry["valueFrom"] for entry in container["env"]}
+    environment = {entry["name"]: entry.get("valueFrom") for entry in container["env"]}
 
     assert "--peer-address=$(POD_IP):50051" in container["args"]
     assert environment["POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
-    assert environment["FOOTLIGHTS_DATABASE"] == {"secretKeyRef": {"name": "footlights", "key": "database-url"}}
-    assert environment["FOOTLIGHTS_CLUSTER_KEY"] == {"secretKeyRef": {"name": "footlights", "key": "cluster-key"}}
 
 
 def test_replicas_are_probed_and_kept(installation: Rendered) -> None:
@@ -309,7 +416,8 @@ def test_mounts_and_volumes_fit(installation: Rendered) -> None:
     Every mount has its volume and every volume a mount; what programs write to is mounted.
     """
     for pod in _pods(installation):
-        mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", ())]
+        containers = [*pod.get("initContainers", ()), *pod["containers"]]
+        mounts = [mount for container in containers for mount in container.get("volumeMounts", ())]
         assert {mount["name"] for mount in mounts} == {volume["name"] for volume in pod.get("volumes", ())}
         assert not mounts or {"/data", "/tmp"} <= {mount["mountPath"] for mount in mounts}
 
@@ -500,8 +608,10 @@ def _accepted(workload: Manifest, monkeypatch: pytest.MonkeyPatch) -> Accepted:
     filled: dict[str, str] = {}
     for entry in container["env"]:
         source = entry.get("valueFrom", {})
-        value = known[source["fieldRef"]["fieldPath"]] if "fieldRef" in source else entry.get("value", "a-secret")
-        filled[entry["name"]] = value
+        filled[entry["name"]] = known[source["fieldRef"]["fieldPath"]] if "fieldRef" in source else entry["value"]
+    for name in BY_FILE:
+        if filled.pop(f"{name}_FILE", None):
+            filled[name] = "a-secret"
     arguments = [re.sub(r"\$\((\w+)\)", lambda found: filled[found[1]], argument) for argument in container["args"]]
     ours = {name: value for name, value in filled.items() if name.startswith("FOOTLIGHTS_")}
     return accept(monkeypatch, ["footlights", *arguments], {**environment, **ours})

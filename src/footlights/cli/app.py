@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 import footlights
 from footlights.cli.commands import apps, db, keys, nodes, serve, sessions, simulate, tokens
-from footlights.cli.exits import HELP
+from footlights.cli.exits import HELP, exiting
 from footlights.cli.local import up
+from footlights.cli.secret_files import read_secret_files
 
 app = typer.Typer(
     name="footlights",
@@ -40,7 +42,8 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    with exiting():
+        read_secret_files(os.environ)
 
 
 @app.command("version")
