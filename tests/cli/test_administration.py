@@ -149,6 +149,7 @@ def test_a_release_is_shown_with_its_history(run: Run, standin: Standin) -> None
         (("profiles", "delete", "big"), "DeleteProfile"),
         (("nodes", "cordon", "gpu-1"), "CordonNode"),
         (("nodes", "uncordon", "gpu-1"), "UncordonNode"),
+        (("nodes", "accept", "gpu-1"), "AcceptNode"),
         (("nodes", "drain", "gpu-1", "--wait"), "DrainNode"),
         (("nodes", "forget", "gpu-1"), "ForgetNode"),
         (("tokens", "create", "--role", "service", "--subject", "portal"), "CreateToken"),

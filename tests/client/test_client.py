@@ -73,6 +73,7 @@ CALLS: list[tuple[str, Callable[..., Any]]] = [
     ("GetNode", lambda c, **o: c.nodes.get("n", **o)),
     ("CordonNode", lambda c, **o: c.nodes.cordon("n", **o)),
     ("UncordonNode", lambda c, **o: c.nodes.uncordon("n", **o)),
+    ("AcceptNode", lambda c, **o: c.nodes.accept("n", **o)),
     ("DrainNode", lambda c, **o: c.nodes.drain("n", **o)),
     ("UpdateNode", lambda c, **o: c.nodes.update(node_pb2.Node(node="n"), **o)),
     ("ForgetNode", lambda c, **o: c.nodes.forget("n", **o)),

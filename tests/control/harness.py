@@ -454,7 +454,7 @@ async def control(
     Two, one after the other with the same ``clock``, are a restart on the same boot of a machine.
     """
     _prepare(directory, template)
-    configured = ServerSettings(directory, **settings)
+    configured = ServerSettings(directory, **({"auto_accept": True} | settings))
     key = key or ClusterKey(b"k" * 32)
     clock = clock or Clock()
     store = open_store(directory, url)

@@ -15,6 +15,7 @@ from tests.scheduler.fleets import CONTAINER, GIB, PROCESS, device, node, wish
         (wish(), node("n", device(), connected=False), "UNREACHABLE", "not connected"),
         (wish(), node("n", device(), draining=True, cordoned=True), "DRAINING", "drained"),
         (wish(), node("n", device(), cordoned=True), "CORDONED", "cordoned"),
+        (wish(), node("n", device(), accepted=False), "NOT_ACCEPTED", "no operator has accepted it yet"),
         (wish(launcher="container"), node("n", device()), "NO_LAUNCHER", "container launcher; the node offers process"),
         (wish(), node("n", device(), launchers={}), "NO_LAUNCHER", "offers none"),
         (wish(isolation=PROCESS), node("n", device()), "ISOLATION", "needs the isolation PROCESS"),

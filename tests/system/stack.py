@@ -17,6 +17,8 @@ from typing import Any
 import httpx2
 
 JSON = dict[str, Any]
+AUTO_ACCEPT = "FOOTLIGHTS_AUTO_ACCEPT"
+"""Whether a server accepts nodes by itself: here it does, where a test does not set it."""
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, timeout_s: float = 20.0, what: str = "") -> Any:
@@ -47,7 +49,7 @@ class Process:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, **(environment or {})},
+                env={AUTO_ACCEPT: "true", **os.environ, **(environment or {})},
                 start_new_session=True,
             )
         return cls(name, log, process)

@@ -110,8 +110,9 @@ class Node(_message.Message):
         draining: _builtins.bool
         """Output only. Whether it is being emptied: cordoned, and its sessions end by `drain_time` if that is set."""
         reason: _builtins.str
-        """Output only. UPPER_SNAKE and stable: `OPERATOR`: a call cordoned or drained it; `NODE_REBOOT_NEEDED`: its driver
-        asks for a reboot, and nothing of it is stored. Empty if it is not cordoned. New values may be added.
+        """Output only. UPPER_SNAKE and stable: `OPERATOR`: a call cordoned or drained it; `NEW_NODE`, `HARDWARE_CHANGED`: it
+        has to be accepted first, as `acceptance` says; `NODE_REBOOT_NEEDED`: its driver asks for a reboot, and nothing of
+        it is stored. Empty if it is not cordoned. New values may be added.
         """
         message: _builtins.str
         """Optional. The same for a person: what the operator gave as the reason."""
@@ -139,6 +140,32 @@ class Node(_message.Message):
         _HasFieldArgType: _TypeAlias = _typing.Literal["drain_time", b"drain_time", "since_time", b"since_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["cordoned", b"cordoned", "drain_time", b"drain_time", "draining", b"draining", "message", b"message", "reason", b"reason", "since_time", b"since_time", "subject", b"subject"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Acceptance(_message.Message):
+        """Why a node takes no sessions before an operator accepts it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """UPPER_SNAKE and stable: `NEW_NODE`: it was never accepted; `HARDWARE_CHANGED`: it has hardware that was not. New
+        values may be added.
+        """
+        message: _builtins.str
+        """The same for a person."""
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,6 +213,7 @@ class Node(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     SCHEDULING_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ACCEPTANCE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Output only. Its name."""
     state: Global___Node.State.ValueType
@@ -232,6 +260,10 @@ class Node(_message.Message):
     def scheduling(self) -> Global___Node.Scheduling:
         """Optional. What is wanted of it. `cordoned` and `message` can be changed with UpdateNode."""
 
+    @_builtins.property
+    def acceptance(self) -> Global___Node.Acceptance:
+        """Output only. Why it takes no sessions before AcceptNode; unset if it is accepted."""
+
     def __init__(
         self,
         *,
@@ -249,10 +281,11 @@ class Node(_message.Message):
         condition: Global___Node.Condition.ValueType = ...,
         scheduling: Global___Node.Scheduling | None = ...,
         etag: _builtins.str = ...,
+        acceptance: Global___Node.Acceptance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "last_seen_time", b"last_seen_time", "scheduling", b"scheduling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "last_seen_time", b"last_seen_time", "scheduling", b"scheduling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "etag", b"etag", "facts", b"facts", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "scheduling", b"scheduling", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "condition", b"condition", "connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "etag", b"etag", "facts", b"facts", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "scheduling", b"scheduling", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -973,6 +1006,42 @@ class UncordonNodeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UncordonNodeRequest: _TypeAlias = UncordonNodeRequest  # noqa: Y015
+
+@_typing.final
+class AcceptNodeRequest(_message.Message):
+    """Identifies the node to accept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Required. The node's name."""
+    etag: _builtins.str
+    """Optional. The `etag` that was read: the call is refused with ABORTED if its `scheduling` or `acceptance` has changed since. `*`: any."""
+    request_id: _builtins.str
+    """Optional. Makes retries safe: for 24 hours, a call with the same id by the same caller gives the same answer and has
+    no further effect; with other contents it is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Checks everything, changes nothing, and answers as the call would."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "node", b"node", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptNodeRequest: _TypeAlias = AcceptNodeRequest  # noqa: Y015
 
 @_typing.final
 class DrainNodeRequest(_message.Message):

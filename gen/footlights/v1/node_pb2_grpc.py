@@ -57,6 +57,11 @@ class NodeServiceStub:
                 request_serializer=footlights_dot_v1_dot_node__pb2.UncordonNodeRequest.SerializeToString,
                 response_deserializer=footlights_dot_v1_dot_node__pb2.Node.FromString,
                 _registered_method=True)
+        self.AcceptNode = channel.unary_unary(
+                '/footlights.v1.NodeService/AcceptNode',
+                request_serializer=footlights_dot_v1_dot_node__pb2.AcceptNodeRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_node__pb2.Node.FromString,
+                _registered_method=True)
         self.DrainNode = channel.unary_unary(
                 '/footlights.v1.NodeService/DrainNode',
                 request_serializer=footlights_dot_v1_dot_node__pb2.DrainNodeRequest.SerializeToString,
@@ -124,6 +129,18 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptNode(self, request, context):
+        """Accepts a node with the hardware that it has now: sessions are placed on it, unless it is cordoned for another reason.
+        A node is accepted once, and again when its hardware has changed.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrainNode(self, request, context):
         """Drains a node: cordons it, and ends its remaining sessions when the deadline passes.
 
@@ -179,6 +196,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
             'UncordonNode': grpc.unary_unary_rpc_method_handler(
                     servicer.UncordonNode,
                     request_deserializer=footlights_dot_v1_dot_node__pb2.UncordonNodeRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_node__pb2.Node.SerializeToString,
+            ),
+            'AcceptNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptNode,
+                    request_deserializer=footlights_dot_v1_dot_node__pb2.AcceptNodeRequest.FromString,
                     response_serializer=footlights_dot_v1_dot_node__pb2.Node.SerializeToString,
             ),
             'DrainNode': grpc.unary_unary_rpc_method_handler(
@@ -307,6 +329,33 @@ class NodeService:
             target,
             '/footlights.v1.NodeService/UncordonNode',
             footlights_dot_v1_dot_node__pb2.UncordonNodeRequest.SerializeToString,
+            footlights_dot_v1_dot_node__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.NodeService/AcceptNode',
+            footlights_dot_v1_dot_node__pb2.AcceptNodeRequest.SerializeToString,
             footlights_dot_v1_dot_node__pb2.Node.FromString,
             options,
             channel_credentials,

@@ -64,6 +64,14 @@ class NodeServiceStub:
     Permission: nodes.write.
     Repeatable: yes.
     """
+    AcceptNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.AcceptNodeRequest, _node_pb2.Node]
+    """Accepts a node with the hardware that it has now: sessions are placed on it, unless it is cordoned for another reason.
+    A node is accepted once, and again when its hardware has changed.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.Node]
     """Drains a node: cordons it, and ends its remaining sessions when the deadline passes.
 
@@ -118,6 +126,14 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """
     UncordonNode: _aio.UnaryUnaryMultiCallable[_node_pb2.UncordonNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
     """Uncordons a node, also one that is draining.
+
+    Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
+    AcceptNode: _aio.UnaryUnaryMultiCallable[_node_pb2.AcceptNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
+    """Accepts a node with the hardware that it has now: sessions are placed on it, unless it is cordoned for another reason.
+    A node is accepted once, and again when its hardware has changed.
 
     Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
     Permission: nodes.write.
@@ -198,6 +214,20 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
         """Uncordons a node, also one that is draining.
+
+        Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptNode(
+        self,
+        request: _node_pb2.AcceptNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.Node, _abc.Awaitable[_node_pb2.Node]]:
+        """Accepts a node with the hardware that it has now: sessions are placed on it, unless it is cordoned for another reason.
+        A node is accepted once, and again when its hardware has changed.
 
         Errors: NODE_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED.
         Permission: nodes.write.

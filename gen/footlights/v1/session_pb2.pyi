@@ -1589,7 +1589,7 @@ class ExplainPlacementResponse(_message.Message):
         node: _builtins.str
         """The node."""
         reason: _builtins.str
-        """`FITS`, or why not: `UNREACHABLE`, `CORDONED`, `DRAINING`, `NO_LAUNCHER`, `ISOLATION`, ..."""
+        """`FITS`, or why not: `UNREACHABLE`, `CORDONED`, `NOT_ACCEPTED`, `DRAINING`, `NO_LAUNCHER`, `ISOLATION`, ..."""
         message: _builtins.str
         """The same for a person."""
         @_builtins.property

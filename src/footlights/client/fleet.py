@@ -52,6 +52,11 @@ class Nodes:
         request = pb.UncordonNodeRequest(node=node)
         return await self._connection.call(self._stub.UncordonNode, request, pb.Node, options)
 
+    async def accept(self, node: str, **options: Unpack[ChangeOptions]) -> pb.Node:
+        """Let sessions be placed on a node that is new, or whose hardware has changed."""
+        request = pb.AcceptNodeRequest(node=node)
+        return await self._connection.call(self._stub.AcceptNode, request, pb.Node, options)
+
     async def drain(
         self, node: str, drain_timeout_s: float | None = None, message: str = "", **options: Unpack[ChangeOptions]
     ) -> pb.Node:

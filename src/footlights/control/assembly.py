@@ -31,7 +31,7 @@ from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
 from footlights.control.dispatch.reports import ReportRecorder
 from footlights.control.dispatch.sender import AssignmentSender
-from footlights.control.dispatch.service import AgentService, Welcome
+from footlights.control.dispatch.service import AgentPolicy, AgentService, Welcome
 from footlights.control.expiry.context import ExpiryContext
 from footlights.control.expiry.loop import ExpiryLoop
 from footlights.control.http import OPENAPI, Api, ASGIApp, Readiness, web
@@ -325,6 +325,7 @@ async def assemble(
         logs=logs,
         metrics=metrics,
         welcome=Welcome(cluster, settings.heartbeat_interval_s, settings.abandon_after_s),
+        policy=AgentPolicy(settings.auto_accept),
         replica=replicas.me,
         clock=clock,
     )

@@ -75,6 +75,9 @@ class ServerSettings:
     """How often each agent sends a heartbeat; three missed make a node UNREACHABLE."""
     abandon_after_s: float = 1800.0
     """How long an agent keeps sessions without viewers while it has no link."""
+    auto_accept: bool = False
+    """Whether new nodes, and nodes whose hardware has changed, take sessions before ``footlights nodes accept``: for
+    labs."""
     queue_limit: int = 1000
     """How many sessions may wait for a device, at most 100,000."""
     min_isolation: str = "process"

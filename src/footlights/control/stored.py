@@ -78,7 +78,12 @@ def node_state(row: NodeRow | NodeStanding, busy: bool) -> node_pb2.Node.State.V
         return node_pb2.Node.UNREACHABLE
     if row.draining:
         return node_pb2.Node.DRAINING if busy else node_pb2.Node.DRAINED
-    return node_pb2.Node.CORDONED if row.cordoned else node_pb2.Node.READY
+    return node_pb2.Node.CORDONED if row.cordoned or row.acceptance else node_pb2.Node.READY
+
+
+def hardware(device: node_pb2.Device) -> str:
+    """Return the piece of hardware that a device is, or is a part of: dividing a GPU does not change a machine."""
+    return device.parent_uuid or device.uuid
 
 
 def needs_reboot(devices: Iterable[node_pb2.Device]) -> str:

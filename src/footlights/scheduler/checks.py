@@ -26,6 +26,8 @@ def standing_refusal(node: NodeView) -> Verdict | None:
         return Verdict("DRAINING", "the node is being drained")
     if node.cordoned:
         return Verdict("CORDONED", "the node is cordoned")
+    if not node.accepted:
+        return Verdict("NOT_ACCEPTED", "the node is new, or has new hardware, and no operator has accepted it yet")
     return None
 
 

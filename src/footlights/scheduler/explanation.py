@@ -78,6 +78,7 @@ _SAYS: Final[Mapping[str, str]] = {
     "UNREACHABLE": "the agent is not connected",
     "DRAINING": "being drained",
     "CORDONED": "cordoned",
+    "NOT_ACCEPTED": "new, or with new hardware, and not accepted by an operator yet",
     "NO_PORTS": "all ports are in use",
     "NO_DEVICE": "no device is reported",
     "NO_LAUNCHER": "the launcher of the version is not offered",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 READY = ""
-FIRST = ("UNREACHABLE", "DRAINING", "CORDONED")
+FIRST = ("UNREACHABLE", "DRAINING", "CORDONED", "NOT_ACCEPTED")
 """The standings that are reported before what the node offers is looked at."""
 LAST = ("NO_PORTS", "NO_DEVICE")
 """Those that are reported after."""

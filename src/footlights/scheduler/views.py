@@ -68,6 +68,8 @@ class NodeView:
     connected: bool = True
     cordoned: bool = False
     draining: bool = False
+    accepted: bool = True
+    """Whether an operator has accepted it, with the hardware that it has."""
     launchers: Mapping[str, Isolation] = field(default_factory=lambda: {"process": Isolation.NONE})
     """How far each launcher that it offers separates an application from everything else there."""
     labels: Mapping[str, str] = field(default_factory=dict)

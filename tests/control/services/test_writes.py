@@ -102,6 +102,10 @@ SAMPLES: dict[str, tuple[Make, Make]] = {
         lambda _: node_pb2.UncordonNodeRequest(node="node-a"),
         lambda _: node_pb2.UncordonNodeRequest(node="node-b"),
     ),
+    "NodeService.AcceptNode": (
+        lambda _: node_pb2.AcceptNodeRequest(node="node-a"),
+        lambda _: node_pb2.AcceptNodeRequest(node="node-b"),
+    ),
     "NodeService.DrainNode": (
         lambda _: node_pb2.DrainNodeRequest(node="node-a", drain_timeout=seconds(60)),
         lambda _: node_pb2.DrainNodeRequest(node="node-a"),

@@ -68,6 +68,13 @@ async def uncordon(cli: Cli, node: Name, dry_run: DryRun = False) -> None:
         _emit_state(cli, await client.nodes.uncordon(node, validate_only=dry_run), dry_run=dry_run)
 
 
+@command(app, "accept")
+async def accept(cli: Cli, node: Name, dry_run: DryRun = False) -> None:
+    """Let sessions be placed on a node that is new, or whose hardware has changed."""
+    async with cli.client() as client:
+        _emit_state(cli, await client.nodes.accept(node, validate_only=dry_run), dry_run=dry_run)
+
+
 @command(app, "drain")
 async def drain(
     cli: Cli,
@@ -145,5 +152,6 @@ def _emit_one(cli: Cli, node: node_pb2.Node) -> None:
 
 def _emit_state(cli: Cli, node: node_pb2.Node, *, dry_run: bool = False) -> None:
     left = f", {_sessions(node.session_count)}" if node.session_count else ""
-    line = f"{node.node} is {field_name(node, 'state')}{left}"
+    why = f": {node.acceptance.message}" if node.HasField("acceptance") else ""
+    line = f"{node.node} is {field_name(node, 'state')}{left}{why}"
     emit(cli.output, node, [node.node], [line], dry_run=dry_run)

@@ -153,7 +153,7 @@ async def _start_server(setup: LocalSetup, children: list[Child]) -> tuple[Child
     before = _stamp(file)
     _print("starting the control plane")
     arguments = [
-        *("server", "--data-dir", str(directory)),
+        *("server", "--data-dir", str(directory), "--auto-accept"),
         *(
             "--http-listen",
             f"127.0.0.1:{_free(setup.http_port)}",

@@ -30,6 +30,7 @@ def _reading(sent: link_node_pb2.Device) -> ReportedDevice:
         sick=stored.is_sick(device),
         reason=why.reason,
         message=why.message,
+        hardware=stored.hardware(device),
     )
 
 

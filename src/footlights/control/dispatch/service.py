@@ -17,7 +17,7 @@ from footlights.control.dispatch import addresses, observations
 from footlights.control.dispatch.link import AgentLink
 from footlights.control.dispatch.registry import heartbeat_interval_s
 from footlights.protocol import bounds, counterparts, handshake, times
-from footlights.store.nodes import inventory, links, node_rows
+from footlights.store.nodes import acceptance, inventory, links, node_rows
 from footlights.store.nodes.inventory import ReportedDevices
 from footlights.store.nodes.links import LinkClosing, LinkOpening
 
@@ -72,6 +72,14 @@ class Welcome:
     """How long an agent keeps unwatched sessions without a link."""
 
 
+@dataclass(frozen=True, slots=True)
+class AgentPolicy:
+    """What is believed of an agent."""
+
+    auto_accept: bool
+    """Whether its node is accepted without an operator, also where its hardware has changed."""
+
+
 class AgentService:
     """Serves agents' links."""
 
@@ -87,12 +95,14 @@ class AgentService:
         logs: LogStreams,
         metrics: Metrics,
         welcome: Welcome,
+        policy: AgentPolicy,
         replica: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._store, self._signals, self._registry = store, signals, registry
         self._sender, self._recorder, self._duplicates, self._logs = sender, recorder, duplicates, logs
-        self._metrics, self._welcome, self._replica, self._clock = metrics, welcome, replica, clock
+        self._metrics, self._welcome, self._policy = metrics, welcome, policy
+        self._replica, self._clock = replica, clock
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def link(self, stream: LinkStream, call: Call) -> None:
@@ -236,6 +246,7 @@ class AgentService:
             self._clock(),
             hub=self._replica,
             after_epoch=await self._duplicates.check(hello),
+            accept=self._policy.auto_accept,
         )
         epoch = await self._store.write_batched(links.OPENINGS, arrival)
         known = {report.launch_id for report in hello.launches}
@@ -342,6 +353,9 @@ class AgentService:
             if row is None or row.epoch != link.epoch:
                 return
             inventory.replace(tx, [ReportedDevices(link.node, readings, now)])
+            accepted = acceptance.judge(row, readings, accept=self._policy.auto_accept)
+            if accepted != (row.acceptance, row.accepted_hardware):
+                acceptance.record(tx, link.node, accepted)
             if facts is not None:
                 node_rows.set_facts(tx, link.node, facts)
 

@@ -57,6 +57,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
         connected=member.connected,
         cordoned=member.cordoned,
         draining=member.draining,
+        accepted=member.acceptance is None,
         launchers=_launchers(facts),
         labels=dict(facts.labels),
         port_blocks=facts.port_blocks or 1_000_000,

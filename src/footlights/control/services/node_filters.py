@@ -31,7 +31,7 @@ def values(row: NodeRow, message: node_pb2.Node) -> dict[str, Any]:
         "node": row.node,
         "state": enums.field_name(message, "state"),
         "condition": enums.field_name(message, "condition"),
-        "cordoned": row.cordoned or state == node_pb2.Node.CORDONED,
+        "cordoned": row.cordoned or bool(row.acceptance) or state == node_pb2.Node.CORDONED,
         "scheduling.cordoned": message.scheduling.cordoned,
         "scheduling.draining": message.scheduling.draining,
         "facts.labels": message.facts.labels,

@@ -19,6 +19,7 @@ from footlights.control.services.writes import WriteRequest
 from footlights.filters import matches, parse
 from footlights.protocol import times
 from footlights.store.cluster import replica_rows
+from footlights.store.nodes import acceptance
 from footlights.store.nodes import node_rows as rows
 from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import moment
@@ -42,6 +43,9 @@ NOTICE_TTL = timedelta(minutes=2)
 
 OPERATOR = "OPERATOR"
 """The reason for which a node is cordoned where a call has done it."""
+
+_MOST_NAMED = 8
+"""Devices that are named in a sentence."""
 
 _MUTABLE = ("scheduling.cordoned", "scheduling.message")
 
@@ -107,6 +111,23 @@ class NodeService:
     async def uncordon_node(self, request: node_pb2.UncordonNodeRequest, call: Call) -> node_pb2.Node:
         """Schedule on a node again."""
         return await self._set(request.node, request, call, lambda *_: NodeScheduling())
+
+    async def accept_node(self, request: node_pb2.AcceptNodeRequest, call: Call) -> node_pb2.Node:
+        """Let sessions be placed on a node that is new, or whose hardware has changed."""
+        now = self._clock()
+
+        def write(tx: Transaction) -> node_pb2.Node:
+            _find(tx, request.node, lock=True)
+            shown = _show(tx, request.node, now)
+            etags.check(request.etag, shown.etag, f"node {request.node}")
+            acceptance.accept(tx, request.node, {stored.hardware(device) for device in shown.devices})
+            return _show(tx, request.node, now)
+
+        def done(_: node_pb2.Node) -> None:
+            log.info("node_accepted", node=request.node, subject=call.caller.subject)
+            self._bus.node_changed(request.node)
+
+        return await self._writes.run(request, call, write, answer=node_pb2.Node, done=done)
 
     async def drain_node(self, request: node_pb2.DrainNodeRequest, call: Call) -> node_pb2.Node:
         """Schedule nothing new on a node, and end its sessions when the time is over."""
@@ -282,8 +303,24 @@ def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseR
         message.notices.add(reason=stored.REBOOT_NEEDED, message=ailment, time=times.timestamp(now))
         if message.state == node_pb2.Node.READY:
             message.state = node_pb2.Node.CORDONED
+    _acceptance(message, row)
     _scheduling(message, rows.scheduling(row), ailment)
     return message
+
+
+def _acceptance(message: node_pb2.Node, row: NodeRow) -> None:
+    """Show why a node has to be accepted first."""
+    if not row.acceptance:
+        return
+    text = "The node is new"
+    if row.acceptance == acceptance.HARDWARE_CHANGED:
+        known = acceptance.hardware(row)
+        added = [device for device in message.devices if stored.hardware(device) not in known]
+        named = ", ".join(f"{device.name or 'device'} {device.uuid}" for device in added[:_MOST_NAMED])
+        more = f" and {len(added) - _MOST_NAMED} more" if len(added) > _MOST_NAMED else ""
+        text = f"The node has devices that were not accepted: {named}{more}"
+    text += f". If that is as it should be: footlights nodes accept {row.node}."
+    message.acceptance.reason, message.acceptance.message = row.acceptance, text
 
 
 def _scheduling(message: node_pb2.Node, wanted: NodeScheduling, ailment: str) -> None:
@@ -296,8 +333,12 @@ def _scheduling(message: node_pb2.Node, wanted: NodeScheduling, ailment: str) ->
             shown.since_time.CopyFrom(times.timestamp(wanted.since))
         if wanted.drain_time is not None:
             shown.drain_time.CopyFrom(times.timestamp(wanted.drain_time))
+    elif message.HasField("acceptance"):
+        shown.cordoned, shown.reason, shown.message = True, message.acceptance.reason, message.acceptance.message
     elif ailment:
         shown.cordoned, shown.reason, shown.message = True, stored.REBOOT_NEEDED, ailment
     message.scheduling.CopyFrom(shown)
     identity = node_pb2.Node(node=message.node, created_time=message.created_time, scheduling=message.scheduling)
+    if message.HasField("acceptance"):
+        identity.acceptance.CopyFrom(message.acceptance)
     message.etag = etags.of_contents(identity)

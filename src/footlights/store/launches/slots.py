@@ -90,4 +90,5 @@ _OPEN = select(NODE.c.node).where(
     NODE.c.reachable,
     NODE.c.cordoned.is_(False),
     NODE.c.draining.is_(False),
+    NODE.c.acceptance.is_(None),
 )

@@ -36,6 +36,8 @@ class FleetNode:
     """How many have not ended."""
     warm: frozenset[tuple[str, str]]
     """(application, version) of what has become ready there before."""
+    acceptance: str | None = None
+    """Why it has to be accepted first; None where it is."""
 
 
 def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNode]:
@@ -45,7 +47,7 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNo
         return [] if names is None else [column.in_(names)]
 
     table = NODE.c
-    columns = (table.node, table.connected, table.cordoned, table.draining, table.facts)
+    columns = (table.node, table.connected, table.cordoned, table.draining, table.facts, table.acceptance)
     rows = tx.execute(select(*columns).where(*among(table.node)).order_by(table.node)).all()
     devices: defaultdict[str, list[tuple[str, int, bytes]]] = defaultdict(list)
     each = select(DEVICE.c.node, DEVICE.c.uuid, DEVICE.c.slots, DEVICE.c.reading).where(*among(DEVICE.c.node))
@@ -71,8 +73,9 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNo
             frozenset(leased[node]),
             launches[node],
             frozenset(warm[node]),
+            acceptance,
         )
-        for node, connected, cordoned, draining, facts in rows
+        for node, connected, cordoned, draining, facts, acceptance in rows
     ]
 
 

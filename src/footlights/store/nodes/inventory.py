@@ -29,6 +29,8 @@ class ReportedDevice:
     """Whether it cannot be used."""
     reason: str = ""
     message: str = ""
+    hardware: str = ""
+    """The piece of hardware that it is, or is a part of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, update
 
 from footlights import errors
 from footlights.store.bulk import Inserter
-from footlights.store.nodes import inventory, node_rows
+from footlights.store.nodes import acceptance, inventory, node_rows
 from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
 from footlights.store.schema import NODE, NodeRow
 from footlights.store.unit import BatchWrite, Transaction
@@ -35,6 +35,8 @@ class LinkOpening:
     """The replica."""
     after_epoch: int | None = None
     """The node's epoch when it was read; None where it was not."""
+    accept: bool = True
+    """Whether the node is accepted whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def _link_each_once(tx: Transaction, openings: Sequence[LinkOpening]) -> list[in
         if row is None:
             fresh.append(_first(opening))
         else:
-            again.append(_next(opening, seen))
+            again.append(_next(opening, row))
     _insert_nodes(tx, fresh)
     if again and tx.changed(_BEGIN, again) < len(again):
         # Which of them another replica was faster with is not known: each is tried alone.
@@ -129,18 +131,22 @@ def _first(opening: LinkOpening) -> NodeRow:
         notices={},
         hub=opening.hub,
         hub_epoch=1,
+        **acceptance.judge(None, opening.readings, accept=opening.accept)._asdict(),
     )
 
 
-def _next(opening: LinkOpening, seen: int) -> dict[str, Any]:
+def _next(opening: LinkOpening, row: NodeRow) -> dict[str, Any]:
+    accepted = acceptance.judge(row, opening.readings, accept=opening.accept)
     return {
         "of_node": opening.node,
-        "seen": seen,
-        "next": seen + 1,
+        "seen": row.epoch,
+        "next": row.epoch + 1,
         "by": opening.incarnation,
         "with_facts": opening.facts,
         "moment": opening.now,
         "at": opening.hub,
+        "why": accepted.acceptance,
+        "of_hardware": accepted.accepted_hardware,
     }
 
 
@@ -166,6 +172,8 @@ _BEGIN = (
         connected_time=bindparam("moment"),
         last_seen_time=bindparam("moment"),
         hub=bindparam("at"),
+        acceptance=bindparam("why"),
+        accepted_hardware=bindparam("of_hardware"),
     )
 )
 _END = (

@@ -92,11 +92,14 @@ class NodeStanding(NamedTuple):
     reachable: bool
     draining: bool
     cordoned: bool
+    acceptance: str | None
 
 
 def standings(tx: Transaction) -> list[NodeStanding]:
     """Return of every node whether it can be used."""
-    return tx.all(select(NODE.c.node, NODE.c.reachable, NODE.c.draining, NODE.c.cordoned), NodeStanding)
+    table = NODE.c
+    columns = (table.node, table.reachable, table.draining, table.cordoned, table.acceptance)
+    return tx.all(select(*columns), NodeStanding)
 
 
 def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:

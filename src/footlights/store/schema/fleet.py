@@ -38,6 +38,10 @@ class NodeRow(NamedTuple):
     """Who cordoned or drained it."""
     cordon_time: OptionalMoment = None
     """Since when it is cordoned; None where that is not known."""
+    acceptance: str | None = None
+    """Why nothing is placed on it before it is accepted, ``NEW_NODE`` or ``HARDWARE_CHANGED``; None where it is."""
+    accepted_hardware: str | None = None
+    """The hardware that was accepted, as a JSON list; None where it is not known. For ``nodes.acceptance``."""
 
 
 class DeviceRow(NamedTuple):
