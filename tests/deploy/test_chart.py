@@ -258,6 +258,7 @@ def test_values_arrive(everything: Rendered, monkeypatch: pytest.MonkeyPatch) ->
     agent = _accepted(everything.one("DaemonSet", "footlights-agent"), monkeypatch).record
 
     assert (web.public_url, web.retention_days, web.queue_limit) == ("https://streams.example.com", 90, 2000)
+    assert web.min_isolation == "container"
     assert web.ice_servers == ("stun:relay.example.com:3478",)
     assert web.turn_urls == ("turn:relay.example.com:3478", "turns:relay.example.com:5349")
     assert (str(web.tls_cert), web.insecure) == ("/run/footlights/tls/tls.crt", False)
@@ -514,6 +515,7 @@ def test_notes_are_true(installation: Rendered, monkeypatch: pytest.MonkeyPatch)
         ('server.extraEnv=[{"nam": "A"}]', "extraEnv"),
         ('secret.existingSecret=""', "existingSecret"),
         ('agent.resources.limits={"nvidia.com/gpu": 1}', "nvidia.com/gpu"),
+        ('server.minIsolation="NONE"', "minIsolation"),
         ('agent.server="control"', "server"),
         ('agent.devices="amd"', "devices"),
         ("agent.slotsPerDevice=65", "slotsPerDevice"),
