@@ -44,9 +44,15 @@ def test_every_rpc_names_a_permission_that_some_role_holds(method: MethodDescrip
 
 
 def test_every_permission_that_a_role_holds_is_asked_for_somewhere() -> None:
-    """But for the four that depend on the request."""
+    """But for the four that depend on the request, and that of what HTTP serves beside the API."""
     named = {method.GetOptions().Extensions[permission_pb2.permission] for method in METHODS}
-    inside = {"sessions.all", "sessions.create_for_others", "sessions.priority", "sessions.any_isolation"}
+    inside = {
+        "sessions.all",
+        "sessions.create_for_others",
+        "sessions.priority",
+        "sessions.any_isolation",
+        "metrics.read",
+    }
 
     assert set().union(*PERMISSIONS.values()) == named | inside
 

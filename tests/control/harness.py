@@ -25,7 +25,8 @@ from google.protobuf.message import Message
 
 from footlights import errors
 from footlights.auth.secrets import ClusterKey
-from footlights.control.assembly import AGENT_SERVICE, REPLICA_SERVICE, REST_SERVICES, Plane, assemble
+from footlights.control.assembly import REST_SERVICES, Plane, assemble
+from footlights.control.grpc_listener import AGENT_SERVICE, REPLICA_SERVICE
 from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError

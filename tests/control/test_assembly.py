@@ -62,7 +62,7 @@ async def test_an_rpc_of_another_role_is_refused_with_its_name(
     options: dict[str, Any] = {"roles": ("loops",), "database": "postgresql://unused@localhost/unused"}
     async with control(tmp_path, migrated, **options) as running:
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers(running.plane.grpc_handlers)
+        server.add_generic_rpc_handlers(running.plane.grpc_handlers())
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 
 from footlights.control.reflection import ALPHA, V1
-from tests.control.test_listeners import SERVICE, listening
+from tests.control.test_grpc_listener import SERVICE, listening
 
 
 async def ask(channel: grpc.aio.Channel, version: str, **question: str) -> Any:

@@ -1,4 +1,4 @@
-"""The server process from its start to its end, in the test's own loop.
+"""The server process from its start to its end, in the test's own loop, and what its `listeners` serve.
 
 Stopping under load is in tests/system/test_stopping.
 """
@@ -6,36 +6,116 @@ Stopping under load is in tests/system/test_stopping.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import grpc.aio
 import httpx2
 import pytest
 
 from footlights import errors
-from footlights.control.listeners import GrpcListener, HttpListener
+from footlights.client.errors import from_rpc
+from footlights.control.grpc_listener import GrpcListener
+from footlights.control.listeners import HttpListener
 from footlights.control.server import serve
 from footlights.control.settings import ServerSettings
+from footlights.errors import LocalReason
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: ServerSettings) -> AsyncIterator[dict[str, str]]:
+    """A server that runs; where it listens."""
+    stop = asyncio.Event()
+    server = asyncio.create_task(serve(settings, stop))
+    endpoints = settings.data_dir / "endpoints.json"
+    async with asyncio.timeout(30):
+        while not endpoints.exists() and not server.done():  # noqa: ASYNC110 - a file that appears wakes no one
+            await asyncio.sleep(0.02)
+    try:
+        yield json.loads(endpoints.read_text())
+    finally:
+        stop.set()
+        await server
+        endpoints.unlink()
 
 
 async def test_a_server_says_where_it_listens_and_stops_when_asked(tmp_path: Path) -> None:
     """Its endpoints are in a file once it listens; after the end its ports and its data directory are free."""
     settings = ServerSettings(data_dir=tmp_path, grpc_listen="127.0.0.1:0", http_listen="127.0.0.1:0")
-    endpoints = tmp_path / "endpoints.json"
     for _ in range(2):
-        stop = asyncio.Event()
-        server = asyncio.create_task(serve(settings, stop))
-        async with asyncio.timeout(30):
-            while not endpoints.exists() and not server.done():  # noqa: ASYNC110 - a file that appears wakes no one
-                await asyncio.sleep(0.02)
-        url = json.loads(endpoints.read_text())["http"]
-        async with httpx2.AsyncClient() as client:
-            ready = await client.get(f"{url}/readyz")
-        stop.set()
-        await server
-        endpoints.unlink()
+        async with serving(settings) as endpoints, httpx2.AsyncClient() as client:
+            ready = await client.get(f"{endpoints['http']}/readyz")
 
-        assert ready.json() == {"status": "SERVING"}
+            assert ready.json() == {"status": "SERVING"}
+            assert endpoints.keys() == {"grpc", "http"}
+
+
+PUBLIC, LINK, PEER = (
+    "footlights.v1.NodeService",
+    "footlights.agent.v1.AgentService",
+    "footlights.replica.v1.ReplicaService",
+)
+CALLS = {
+    PUBLIC: "ListNodes",
+    LINK: "Link",
+    PEER: "ReadLog",
+    "grpc.reflection.v1.ServerReflection": "ServerReflectionInfo",
+}
+
+
+async def _outcome(address: str, service: str) -> str:
+    """What a call without a token of a service ends with: a reason, a code, or OK."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.stream_stream(f"/{service}/{CALLS[service]}")()
+        try:
+            await call.write(b"")
+            await call.done_writing()
+            await call.read()
+        except grpc.aio.AioRpcError as error:
+            return from_rpc(error).reason or str(error.code())
+        return "OK"
+
+
+async def test_each_listener_serves_what_is_for_its_callers(tmp_path: Path) -> None:
+    """Clients, agents, other replicas and operators each have a port of their own, and nothing else is on it."""
+    each: dict[str, Any] = dict.fromkeys(
+        ("grpc_listen", "http_listen", "agents_listen", "peers_listen", "admin_listen"), "127.0.0.1:0"
+    )
+    async with serving(ServerSettings(data_dir=tmp_path, **each)) as at, httpx2.AsyncClient() as client:
+        served = {
+            name: {service for service in CALLS if await _outcome(at[name], service) == "TOKEN_MISSING"}
+            for name in ("grpc", "agents", "peers")
+        }
+        refused = {await _outcome(at["grpc"], service) for service in (LINK, PEER)}
+        unknown = await _outcome(at["grpc"], "grpc.reflection.v1.ServerReflection")
+        status = {
+            (name, path): (await client.get(at[name] + path)).status_code
+            for name in ("http", "admin")
+            for path in ("/metrics", "/livez", "/readyz", "/v1/nodes", "/console/", "/docs")
+        }
+        paths = [path for (name, path), code in status.items() if name == "admin" and code == 404]
+
+    assert served == {"grpc": {PUBLIC}, "agents": {LINK}, "peers": {PEER}}
+    assert (refused, unknown) == ({"ROLE_NOT_SERVED"}, LocalReason.SERVER_TOO_OLD)
+    assert (status["http", "/metrics"], status["admin", "/metrics"]) == (404, 200)
+    assert {status[name, path] for name in at.keys() & {"http", "admin"} for path in ("/livez", "/readyz")} == {200}
+    assert paths == ["/v1/nodes", "/console/", "/docs"]
+    assert (status["http", "/v1/nodes"], status["http", "/console/"]) == (401, 200)
+
+
+async def test_one_port_serves_all_by_default(tmp_path: Path) -> None:
+    """As on one machine: what clients, agents and replicas call, and reflection."""
+    settings = ServerSettings(data_dir=tmp_path, grpc_listen="127.0.0.1:0", http_listen="127.0.0.1:0")
+    async with serving(settings) as at:
+        outcomes = {service: await _outcome(at["grpc"], service) for service in CALLS}
+
+    assert outcomes == {
+        **dict.fromkeys((PUBLIC, LINK, PEER), "TOKEN_MISSING"),
+        "grpc.reflection.v1.ServerReflection": "OK",
+    }
 
 
 def test_an_address_that_is_in_use_is_refused_by_name(tmp_path: Path) -> None:
@@ -49,6 +129,16 @@ def test_an_address_that_is_in_use_is_refused_by_name(tmp_path: Path) -> None:
             HttpListener(taken)
     finally:
         first.close()
+
+
+@pytest.mark.parametrize("name", ["agents_listen", "peers_listen", "admin_listen"])
+async def test_an_address_of_any_listener_that_cannot_be_used_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    """With the option that chooses another, and nothing stays bound (`grpc_listener`)."""
+    first = {"grpc_listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0", name: "192.0.2.1:1"}
+    settings = ServerSettings(data_dir=tmp_path, insecure=True, **first)  # type: ignore[arg-type]
+
+    with pytest.raises(errors.FailedPrecondition, match=rf"192\.0\.2\.1:1.*--{name.replace('_', '-')}"):
+        await serve(settings, asyncio.Event())
 
 
 async def test_a_grpc_address_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ def test_the_defaults_are_well() -> None:
         ({"http_listen": "host.example.com:1"}, "http_listen", "--tls-cert and --tls-key"),
         ({"http_listen": "127.0.0.1"}, "http_listen", "must be HOST:PORT, as in 127.0.0.1:8080 (got '127.0.0.1')"),
         ({"http_listen": ":8080"}, "http_listen", "must be HOST:PORT"),
+        ({"agents_listen": "0.0.0.0:1"}, "agents_listen", "beyond this machine without TLS"),
+        ({"peers_listen": "x"}, "peers_listen", "must be HOST:PORT"),
+        ({"admin_listen": "127.0.0.1:8080"}, "admin_listen", "'127.0.0.1:8080' is also that of --http-listen"),
+        ({"agents_listen": "127.0.0.1:1", "redirect_agents": True}, "redirect_agents", "listener of their own"),
         ({"http_listen": "127.0.0.1:65536"}, "http_listen", "must be HOST:PORT"),
         ({"http_listen": "127.0.0.1:http"}, "http_listen", "must be HOST:PORT"),
         ({"http_listen": "127.0.0.1:²"}, "http_listen", "must be HOST:PORT"),
@@ -107,6 +111,7 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, here: bool) -> No
     [
         ({}, "127.0.0.1:7"),
         ({"grpc_listen": "[::1]:0"}, "[::1]:7"),
+        ({"peers_listen": "[::1]:0"}, "[::1]:7"),
         ({"grpc_listen": "host.example.com:0"}, "host.example.com:7"),
         ({"grpc_listen": "0.0.0.0:0"}, ""),
         ({"grpc_listen": "[::]:0"}, ""),

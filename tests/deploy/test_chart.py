@@ -246,7 +246,7 @@ def test_commands_are_accepted(installation: Rendered, monkeypatch: pytest.Monke
         assert str(accepted.record.data_dir) == "/data"
         if accepted.name == "server":
             assert accepted.record.database == "a-secret"
-            assert accepted.record.peer_address == "10.1.2.3:50051"
+            assert accepted.record.peer_address == "10.1.2.3:50053"
         assert accepted.name == "server" or accepted.record.node == "node-1.example.com"
 
 
@@ -339,9 +339,12 @@ def test_agents_dial_the_hub(installation: Rendered) -> None:
     """
     (agent,) = installation.of("DaemonSet")
     server = _argument(agent, "--server")
+    replica = next(d for d in installation.of("Deployment") if "hub" in _argument(d, "--roles"))
     (hub,) = [service for service in installation.of("Service") if service["metadata"]["name"].endswith("-hub")]
 
     assert server == f"{hub['metadata']['name']}.stages.svc:{hub['spec']['ports'][0]['port']}"
+    assert hub["spec"]["ports"][0]["targetPort"] == "agents"
+    assert _port(replica, "agents") == int(_argument(replica, "--agents-listen").rpartition(":")[2])
 
 
 def test_replicas_can_be_told_apart(default: Rendered) -> None:
@@ -351,7 +354,7 @@ def test_replicas_can_be_told_apart(default: Rendered) -> None:
     container = _template(default.one("Deployment", "footlights-server"))["spec"]["containers"][0]
     environment = {entry["name"]: entry.get("valueFrom") for entry in container["env"]}
 
-    assert "--peer-address=$(POD_IP):50051" in container["args"]
+    assert "--peer-address=$(POD_IP):50053" in container["args"]
     assert environment["POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
 
 
@@ -451,6 +454,9 @@ def test_policies_and_monitors_select_replicas(everything: Rendered) -> None:
 
     assert [service["metadata"]["name"] for service in watched] == ["footlights-peers"]
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    replica = everything.of("Deployment")[0]
+    assert _port(replica, "admin") == int(_argument(replica, "--admin-listen").rpartition(":")[2])
+    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "admin"
     assert monitor["spec"]["podMetricsEndpoints"][0]["relabelings"] == [
         {"targetLabel": "job", "replacement": "footlights"}
     ]
@@ -594,6 +600,11 @@ def _argument(workload: Manifest, option: str) -> str:
         if argument.startswith(f"{option}=")
     ]
     return str(found)
+
+
+def _port(workload: Manifest, name: str) -> int:
+    (found,) = [p for p in _template(workload)["spec"]["containers"][0]["ports"] if p["name"] == name]
+    return int(found["containerPort"])
 
 
 def _roles(deployment: Manifest) -> set[str]:

@@ -75,7 +75,8 @@ def test_replicas_are_two_of_one(services: dict[str, dict[str, Any]], monkeypatc
     assert first.database == second.database == "postgresql://footlights@127.0.0.1:5432/footlights"
     assert (first.peer_address, second.peer_address) == (first.grpc_listen, second.grpc_listen)
     assert set(first.roles) == set(second.roles) == {"api", "frontdoor", "hub", "loops"}
-    assert len({first.http_listen, first.grpc_listen, second.http_listen, second.grpc_listen}) == 4
+    listeners = [getattr(each, f"{name}_listen") for each in (first, second) for name in ("http", "grpc", "admin")]
+    assert len(set(listeners)) == 6
     for name in REPLICAS:
         assert services[name]["volumes"] == [f"{name}:/data"]
         assert services[name]["secrets"] == ["postgres-password", "cluster-key"]
@@ -136,6 +137,7 @@ def test_nothing_listens_beyond_loopback(services: dict[str, dict[str, Any]], mo
         server = _replica(services[name], monkeypatch).record
         assert server.http_listen.startswith("127.0.0.1:")
         assert server.grpc_listen.startswith("127.0.0.1:")
+        assert server.admin_listen.startswith("127.0.0.1:")
     binds = re.findall(r"^\s*bind (.*)$", (COMPOSE / "haproxy.cfg").read_text(), re.MULTILINE)
     assert binds == ["127.0.0.1:8080", "127.0.0.1:50051"]
     assert "listen_addresses=127.0.0.1" in services["postgres"]["command"]
@@ -156,7 +158,7 @@ def test_parts_find_each_other(services: dict[str, dict[str, Any]], monkeypatch:
 
     assert agent.servers == tuple(replica.grpc_listen for replica in replicas)
     assert services["setup"]["environment"]["FOOTLIGHTS_SERVER"] == replicas[0].grpc_listen
-    assert scrape["static_configs"][0]["targets"] == [replica.http_listen for replica in replicas]
+    assert scrape["static_configs"][0]["targets"] == [replica.admin_listen for replica in replicas]
     assert behind == [replica.http_listen for replica in replicas] + [replica.grpc_listen for replica in replicas]
     assert replicas[0].public_url == "http://127.0.0.1:8080"
     assert source["datasources"][0]["url"] == "http://127.0.0.1:9090"

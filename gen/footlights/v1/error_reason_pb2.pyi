@@ -93,7 +93,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 25
     """The path exists, but not with this HTTP method. The header `Allow` lists those that it has."""
     ROLE_NOT_SERVED: _ErrorReason.ValueType  # 26
-    """This process runs without the role that serves the request. Send the request to a process that has the role."""
+    """This process runs without the role that serves the request, or serves it at another address. Send the request to a
+    process that has the role, at the address for it.
+    """
     WEBSOCKET_REQUIRED: _ErrorReason.ValueType  # 27
     """The route is a WebSocket. Connect with one."""
     INVALID_URL: _ErrorReason.ValueType  # 28
@@ -393,7 +395,9 @@ No route has this path. Check the URL; there is no ResourceInfo, because nothing
 METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 25
 """The path exists, but not with this HTTP method. The header `Allow` lists those that it has."""
 ROLE_NOT_SERVED: ErrorReason.ValueType  # 26
-"""This process runs without the role that serves the request. Send the request to a process that has the role."""
+"""This process runs without the role that serves the request, or serves it at another address. Send the request to a
+process that has the role, at the address for it.
+"""
 WEBSOCKET_REQUIRED: ErrorReason.ValueType  # 27
 """The route is a WebSocket. Connect with one."""
 INVALID_URL: ErrorReason.ValueType  # 28

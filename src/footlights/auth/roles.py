@@ -4,6 +4,7 @@ The ``footlights.v1.permission`` option of an RPC names the permission that it r
 with ``Caller.may``. Handlers check four more, which depend on the request: ``sessions.all`` (see and end all
 sessions), ``sessions.create_for_others`` (a ``username`` other than one's own), ``sessions.priority`` (``priority``
 above 0) and ``sessions.any_isolation`` (sessions that are isolated less than the server's ``--min-isolation``).
+``metrics.read`` is for what HTTP serves beside the API.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _EVERYTHING: Final = _ALL_SESSIONS | {
     "nodes.write",
     "tokens.read",
     "tokens.write",
+    "metrics.read",
 }
 
 PERMISSIONS: Final[Mapping[Role, frozenset[str]]] = MappingProxyType(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import descriptor_pool
 
 from footlights import __version__, ids
-from footlights.agent.v1 import agent_pb2
 from footlights.auth.grants import Grants
 from footlights.auth.tokens import replica_proofs
 from footlights.console.app import console
@@ -34,7 +33,9 @@ from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentPolicy, AgentService, Welcome
 from footlights.control.expiry.context import ExpiryContext
 from footlights.control.expiry.loop import ExpiryLoop
-from footlights.control.http import OPENAPI, Api, ASGIApp, Readiness, web
+from footlights.control.grpc_listener import AGENT_SERVICE, REPLICA_SERVICE, refused_by_setting, services_by_setting
+from footlights.control.http import OPENAPI, Api, ASGIApp, Probes, Readiness, admin, web
+from footlights.control.inspection import Inspectors
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
@@ -67,7 +68,6 @@ from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
 from footlights.ovc.v2 import application_streaming_pb2
 from footlights.protocol import former
-from footlights.replica.v1 import replica_pb2
 from footlights.store.cluster import database_time
 from footlights.store.cluster.revisions import cluster_id
 from footlights.store.nodes import node_rows
@@ -75,7 +75,7 @@ from footlights.supervision import Supervisor
 from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -99,12 +99,6 @@ REST_SERVICES = tuple(
     )
 )
 """The services that have a REST form: the role ``api``."""
-
-AGENT_SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
-"""The role ``hub``."""
-
-REPLICA_SERVICE = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
-"""Every role."""
 
 _ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub"}
 """The role of each service that not every process has."""
@@ -139,7 +133,11 @@ class Plane:
     """What the process needs of a control plane."""
 
     app: ASGIApp
-    """All of HTTP."""
+    """All of HTTP that clients use."""
+    admin: ASGIApp
+    """What the admin listener serves, if there is one."""
+    listening: Mapping[str, Sequence[str]]
+    """The services of each gRPC listener, by the setting that has its address."""
     registry: Registry
     pipeline: Pipeline
     local: LocalCalls
@@ -163,10 +161,11 @@ class Plane:
     """The one that is served with, watched for renewal."""
     keys: KeyRotation
 
-    @property
-    def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
-        """What a gRPC server serves."""
-        return grpc_handlers(self.registry, self.pipeline, partial(self.metrics.deprecated, GRPC))
+    def grpc_handlers(self, setting: str = "grpc_listen") -> list[grpc.GenericRpcHandler]:
+        """Return what the gRPC listener of a setting serves."""
+        deprecated = partial(self.metrics.deprecated, GRPC)
+        refused = refused_by_setting(self.listening, setting)
+        return grpc_handlers(self.registry, self.pipeline, deprecated, refused=refused)
 
     async def loops(self) -> None:
         """Run the background loops until cancelled; each finds out whether it leads among the replicas."""
@@ -394,16 +393,17 @@ async def assemble(
 
     # HTTP
     readiness = Readiness(store, supervisor)
-    pacing = Pacing(lambda: len(links), lambda: links.messages, most_waiting=settings.max_concurrent_calls)
+    probes = Probes(metrics, readiness, queued=lambda: store.queued)
     app = web(
-        metrics,
-        readiness,
-        queued=lambda: store.queued,
-        api=_api(settings, local, pacing, metrics) if "api" in settings.roles else None,
+        probes,
+        inspectors=None if settings.admin_listen else Inspectors(authenticator, settings.public_url),
+        api=_api(settings, local, links, metrics) if "api" in settings.roles else None,
         front_door=_front_door(settings, store, grants, key, clock) if "frontdoor" in settings.roles else None,
     )
     return Plane(
         app=app,
+        admin=admin(probes),
+        listening=services_by_setting(settings, registry.services),
         registry=registry,
         pipeline=pipeline,
         local=local,
@@ -450,7 +450,8 @@ def openapi_document(public_url: str = "") -> dict[str, Any]:
     )
 
 
-def _api(settings: ServerSettings, local: LocalCalls, pacing: Pacing, metrics: Metrics) -> Api:
+def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metrics: Metrics) -> Api:
+    pacing = Pacing(lambda: len(links), lambda: links.messages, most_waiting=settings.max_concurrent_calls)
     options = replace(
         GATEWAY_OPTIONS,
         pace=pacing,

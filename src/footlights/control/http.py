@@ -1,4 +1,8 @@
-"""What HTTP serves: the gateway, its documents, the front door, the console, health and metrics, on one origin."""
+"""What HTTP serves: the gateway, its documents, the front door, the console, health and metrics.
+
+Clients have it all on one origin. Metrics, and why a process is not ready, are for operators: they are on the admin
+listener, or, where there is none, on the same one for whom ``inspection`` lets in.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +22,22 @@ from footlights.frontdoor import FrontDoor
 from footlights.gateway.site import Site
 from footlights.http.request_ids import request_id
 from footlights.http.scope import header
+from footlights.http.status import HTTP_STATUS
 from footlights.status import to_json
 from footlights.store.cluster.revisions import last_revision
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from footlights.control.inspection import Inspectors
     from footlights.store import Store
     from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
 ASGIApp = Callable[..., Awaitable[None]]
+Check = Callable[[Any], Awaitable[None]]
+"""Raises an error of ours unless the caller of an ASGI scope may."""
 
 
 def _probe(name: str, text: str, answers: dict[str, str], media_type: str = "application/json") -> dict[str, Any]:
@@ -41,14 +49,20 @@ def _probe(name: str, text: str, answers: dict[str, str], media_type: str = "app
     return {"get": {**operation, "security": [], "responses": responses}}
 
 
-_READY: Final = {"200": "Requests can be sent to it.", "503": "They should not; `message` says why."}
+_READY: Final = {"200": "Requests can be sent to it.", "503": "They should not."}
 OPENAPI: Final[dict[str, Any]] = {
-    "tags": [{"name": "Health", "description": "Says how this process is. Needs no token."}],
+    "tags": [{"name": "Health", "description": "Says how this process is. Health needs no token."}],
     "paths": {
         "/livez": _probe("Livez", "Answers while the process runs.", {"200": "It runs."}),
         "/readyz": _probe("Readyz", "Says whether requests should be sent to this process.", _READY),
         "/healthz": _probe("Healthz", "The same as /readyz.", _READY),
-        "/metrics": _probe("Metrics", "Metrics in Prometheus' text format.", {"200": "The metrics."}, "text/plain"),
+        "/metrics": _probe(
+            "Metrics",
+            "Metrics in Prometheus' text format: for clients on the server's machine, and with an operator's token. "
+            "Not here where the server has an admin listener.",
+            {"200": "The metrics."},
+            "text/plain",
+        ),
     },
     "components": {
         "schemas": {
@@ -56,7 +70,7 @@ OPENAPI: Final[dict[str, Any]] = {
                 "type": "object", "required": ["status"],
                 "properties": {
                     "status": {"type": "string", "description": "`SERVING` or `NOT_SERVING`."},
-                    "message": {"type": "string", "description": "Why it is not serving."},
+                    "message": {"type": "string", "description": "Why it is not serving; for operators."},
                 },
             },
         },
@@ -98,54 +112,63 @@ class Readiness:
         return ""
 
 
-def web(
-    metrics: Metrics,
-    readiness: Readiness,
-    *,
-    queued: Callable[[], int],
-    api: Api | None,
-    front_door: FrontDoor | None,
-) -> ASGIApp:
-    """Return the ASGI application of a control plane."""
+class Probes:
+    """Health and metrics, as routes."""
 
-    async def livez(_: Request) -> Response:
-        return JSONResponse({"status": "SERVING"})
+    def __init__(self, metrics: Metrics, readiness: Readiness, *, queued: Callable[[], int]) -> None:
+        """Create them; ``queued`` returns how many transactions wait for the store."""
+        self._metrics, self._readiness, self._queued = metrics, readiness, queued
 
-    async def readyz(_: Request) -> Response:
-        if problem := await readiness.problem():
-            return JSONResponse({"status": "NOT_SERVING", "message": problem}, 503)
-        return JSONResponse({"status": "SERVING"})
+    def routes(self, *, check: Check, may: Callable[[Any], Awaitable[bool]]) -> list[BaseRoute]:
+        """Return all: metrics for whom ``check`` raises nothing, why it is not ready for whom ``may`` is true."""
 
-    async def show_metrics(_: Request) -> Response:
-        metrics.queued(queued())
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
+        async def show_metrics(request: Request) -> Response:
+            await check(request.scope)
+            self._metrics.queued(self._queued())
+            return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
-    async def failed(request: Request, error: Exception) -> Response:
-        name = _request_id(request.scope)
-        log.error("http_failed", path=request.url.path, request_id=name, exc_info=error)
-        return _refusal(_internal(name), 500, name)
+        return [*self.health(may), Route("/metrics", show_metrics)]
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        name = _request_id(request.scope)
-        return _refusal(_said(error, request, name), error.status_code, name, error.headers)
+    def health(self, may: Callable[[Any], Awaitable[bool]]) -> list[BaseRoute]:
+        """Return those of health, with the reason for whom ``may`` is true."""
+
+        async def livez(_: Request) -> Response:
+            return JSONResponse({"status": "SERVING"})
+
+        async def readyz(request: Request) -> Response:
+            if problem := await self._readiness.problem():
+                reason = {"message": problem} if await may(request.scope) else {}
+                return JSONResponse({"status": "NOT_SERVING", **reason}, 503)
+            return JSONResponse({"status": "SERVING"})
+
+        return [Route("/livez", livez), Route("/readyz", readyz), Route("/healthz", readyz)]
+
+
+def admin(probes: Probes) -> ASGIApp:
+    """Return the application of the admin listener, which shows everything to any client."""
+
+    async def check(_: Any) -> None:
+        return None
+
+    async def may(_: Any) -> bool:
+        return True
+
+    return _site(_not_found, probes.routes(check=check, may=may))
+
+
+def web(probes: Probes, *, inspectors: Inspectors | None, api: Api | None, front_door: FrontDoor | None) -> ASGIApp:
+    """Return the application that clients use; ``inspectors`` is None where an admin listener has the metrics."""
 
     async def home(_: Request) -> Response:
         return RedirectResponse("console/")
 
-    routes: list[BaseRoute] = [
-        Route("/livez", livez),
-        Route("/readyz", readyz),
-        Route("/healthz", readyz),
-        Route("/metrics", show_metrics),
-    ]
+    async def never(_: Any) -> bool:
+        return False
+
+    routes = probes.health(never) if inspectors is None else probes.routes(check=inspectors.check, may=inspectors.may)
     if api is not None:
         routes += [Route("/", home), Route("/console", home), Mount("/console", app=api.console), *api.docs]
-    site = Site(
-        api.gateway if api is not None else _elsewhere("api"),
-        routes,
-        exception_handlers={Exception: failed, HTTPException: refused},
-    )
+    site = _site(api.gateway if api is not None else _elsewhere("api"), routes)
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         # The front door has its own paths, WebSockets included, below those of the gateway.
@@ -157,6 +180,28 @@ def web(
             await site(scope, receive, send)
 
     return app
+
+
+def _site(rest: ASGIApp, routes: Sequence[BaseRoute]) -> Site:
+    async def failed(request: Request, error: Exception) -> Response:
+        name = _request_id(request.scope)
+        log.error("http_failed", path=request.url.path, request_id=name, exc_info=error)
+        return _refusal(_internal(name), 500, name)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        name = _request_id(request.scope)
+        return _refusal(_said(error, request, name), error.status_code, name, error.headers)
+
+    async def denied(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Error)
+        return _refusal(error, HTTP_STATUS[error.code], _request_id(request.scope))
+
+    return Site(rest, routes, exception_handlers={Exception: failed, HTTPException: refused, Error: denied})
+
+
+async def _not_found(scope: Any, receive: Any, send: Any) -> None:
+    await _refusal(_nothing_at(scope["path"]), 404, _request_id(scope))(scope, receive, send)
 
 
 def _elsewhere(role: str) -> ASGIApp:
@@ -181,13 +226,17 @@ def _said(error: HTTPException, request: Request, name: str) -> Error:
     """Return what Starlette's routing refuses, as an error of ours."""
     path = request.url.path
     if error.status_code == 404:
-        return NotFound(f"There is nothing at {path}.", reason=Reason.PATH_NOT_FOUND, metadata={"path": path})
+        return _nothing_at(path)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         return Unimplemented(
             f"{path} does not support {request.method}; use {allowed}.", reason=Reason.METHOD_NOT_ALLOWED
         )
     return _internal(name)
+
+
+def _nothing_at(path: str) -> NotFound:
+    return NotFound(f"There is nothing at {path}.", reason=Reason.PATH_NOT_FOUND, metadata={"path": path})
 
 
 def _refusal(error: Error, status: int, name: str, headers: Mapping[str, str] | None = None) -> Response:

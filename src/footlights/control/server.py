@@ -19,14 +19,15 @@ import os
 import resource
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from footlights import ids
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
-from footlights.control.listeners import GrpcListener, HttpListener
+from footlights.control.grpc_listener import GrpcListener
+from footlights.control.listeners import HttpListener
 from footlights.control.services.sessions.present import Origin
 from footlights.errors import Error
 from footlights.linux.files import replace_file
@@ -72,7 +73,8 @@ async def _main(settings: ServerSettings) -> None:
 async def serve(settings: ServerSettings, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; for programs that have a loop of their own.
 
-    Once it listens, ``endpoints.json`` in the data directory says where: ``{"grpc": "HOST:PORT", "http": URL}``.
+    Once it listens, ``endpoints.json`` in the data directory says where: ``{"grpc": "HOST:PORT", "http": URL}``,
+    and ``agents``, ``peers`` (``HOST:PORT``) and ``admin`` (URL) where these have listeners of their own.
     """
     store = await asyncio.to_thread(open_store, settings.data_dir, settings.database)
     try:
@@ -83,63 +85,114 @@ async def serve(settings: ServerSettings, stop: asyncio.Event) -> None:
 
 async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) -> None:
     key = ClusterKey.load_or_create(settings.data_dir / "cluster.key", os.environ)
-    with contextlib.closing(HttpListener(settings)) as http:
-        scheme = "https" if settings.tls_cert else "http"
-        host, port = http.address
-        public_url = (settings.public_url or f"{scheme}://{_bracketed(host)}:{port}").rstrip("/")
+    with contextlib.closing(_Listeners(settings)) as listeners:
+        public_url = (settings.public_url or listeners.urls["http"]).rstrip("/")
         replica = await asyncio.to_thread(_replica_id, settings.data_dir / "replica")
         plane = await assemble(settings, store, key, _origin(public_url, settings), public_url, replica=replica)
-        grpc = GrpcListener(settings, plane.registry.services)
-        grpc.server.add_generic_rpc_handlers(plane.grpc_handlers)
-        if not (peer_address := settings.reached_at(grpc.port)) and store.shared:
+        peers_port = listeners.add_grpc(settings, plane)
+        if not (peer_address := settings.reached_at(peers_port)) and store.shared:
             log.warning(
                 "peer_address_missing", consequence="other replicas cannot reach this one", option="peer-address"
             )
         # Peers may ask and agents may link as soon as it listens: this replica must be known by then.
         await plane.replicas.join(peer_address)
-        await grpc.start()
         tasks = {
-            "http": asyncio.create_task(http.serve(plane.app, plane.supervisor, plane.metrics), name="http"),
+            **await listeners.serve(plane),
             "loops": asyncio.create_task(plane.loops(), name="loops"),
-            "health": asyncio.create_task(grpc.follow(plane.readiness.problem, plane.supervisor), name="health"),
             "stop": asyncio.create_task(stop.wait(), name="stop"),
         }
-        endpoints = {"grpc": f"{_bracketed(grpc.host)}:{grpc.port}", "http": f"{scheme}://{_bracketed(host)}:{port}"}
         await asyncio.to_thread(
             replace_file,
             settings.data_dir / "endpoints.json",
-            json.dumps(endpoints).encode(),
+            json.dumps(listeners.endpoints).encode(),
             mode=0o644,
             durable=False,
         )
-        log.info("serving", **endpoints)
+        log.info("serving", **listeners.endpoints)
         try:
             done, _ = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            await _stop(settings, plane, http, grpc, tasks)
+            await _stop(settings, plane, listeners, tasks)
+
+
+class _Listeners:
+    """All listeners of a process, by name: ``http`` and ``grpc``, and ``admin``, ``agents``, ``peers`` where given."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Bind those of HTTP. Raises FailedPrecondition where an address cannot be listened on."""
+        self._http: dict[str, HttpListener] = {}
+        self._grpc: dict[str, GrpcListener] = {}
+        for name in ("http", "admin") if settings.admin_listen else ("http",):
+            try:
+                self._http[name] = HttpListener(settings, f"{name}_listen")
+            except Error:
+                self.close()
+                raise
+        scheme = "https" if settings.tls_cert else "http"
+        self.urls = {name: f"{scheme}://{_joined(*listener.address)}" for name, listener in self._http.items()}
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Where each one listens."""
+        return {name: _joined(each.host, each.port) for name, each in self._grpc.items()} | self.urls
+
+    def add_grpc(self, settings: ServerSettings, plane: Plane) -> int:
+        """Bind those of gRPC; return the port for other replicas.
+
+        Raises FailedPrecondition where an address cannot be listened on.
+        """
+        for setting, services in plane.listening.items():
+            listener = GrpcListener(settings, services, setting)
+            listener.server.add_generic_rpc_handlers(plane.grpc_handlers(setting))
+            self._grpc[setting.removesuffix("_listen")] = listener
+        return self._grpc.get("peers", self._grpc["grpc"]).port
+
+    async def serve(self, plane: Plane) -> dict[str, asyncio.Task[None]]:
+        """Accept connections; return the tasks that end only with ``stop``, or by a fault."""
+        for grpc in self._grpc.values():
+            await grpc.start()
+        apps = {"http": plane.app, "admin": plane.admin}
+        tasks = {name: http.serve(apps[name], plane.supervisor, plane.metrics) for name, http in self._http.items()}
+        for name, grpc in self._grpc.items():
+            tasks[f"{name}_health"] = grpc.follow(plane.readiness.problem, plane.supervisor)
+        return {name: asyncio.create_task(task, name=name) for name, task in tasks.items()}
+
+    async def turn_unhealthy(self) -> None:
+        """Say NOT_SERVING of every service over gRPC, for good."""
+        await asyncio.gather(*(grpc.turn_unhealthy() for grpc in self._grpc.values()))
+
+    def refuse_to_keep_connections(self) -> None:
+        """Close HTTP connections after their next answer."""
+        for http in self._http.values():
+            http.refuse_to_keep_connections()
+
+    async def stop(self) -> None:
+        """Stop accepting, and end what is left after a grace period."""
+        await asyncio.gather(*(http.stop() for http in self._http.values()))
+        await asyncio.gather(*(grpc.stop() for grpc in self._grpc.values()))
+
+    def close(self) -> None:
+        """Close the sockets of HTTP, whether they were served or not."""
+        for http in self._http.values():
+            http.close()
 
 
 async def _stop(
-    settings: ServerSettings,
-    plane: Plane,
-    http: HttpListener,
-    grpc: GrpcListener,
-    tasks: Mapping[str, asyncio.Task[object]],
+    settings: ServerSettings, plane: Plane, listeners: _Listeners, tasks: Mapping[str, asyncio.Task[Any]]
 ) -> None:
     """Stop in order; see the module's docstring."""
     log.info("stopping")
     plane.readiness.stop()
-    await grpc.turn_unhealthy()
-    if not tasks["http"].done() and not tasks["loops"].done():
+    await listeners.turn_unhealthy()
+    if not any(task.done() for name, task in tasks.items() if name != "stop"):
         await asyncio.sleep(settings.stop_delay_s)
-    http.refuse_to_keep_connections()
+    listeners.refuse_to_keep_connections()
     plane.stop()
     await plane.pipeline.finished(CALLS_TIMEOUT_S)
-    await http.stop()
-    await grpc.stop()
-    for name in ("loops", "health", "stop"):
+    await listeners.stop()
+    for name in tasks.keys() - {"http", "admin"}:
         tasks[name].cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
     with contextlib.suppress(Error):
@@ -165,5 +218,5 @@ def _replica_id(path: Path) -> str:
     return replica
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

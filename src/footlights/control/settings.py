@@ -16,6 +16,8 @@ from footlights.protocol.isolation import Isolation
 ISOLATIONS = {level.name.lower(): level for level in Isolation}
 ROLES = ("api", "frontdoor", "hub", "loops")
 
+_OPTIONAL_LISTENERS = ("agents_listen", "peers_listen", "admin_listen")
+_LISTENERS = ("grpc_listen", "http_listen", *_OPTIONAL_LISTENERS)
 _DAY_S = 86_400.0
 _BOUNDS: dict[str, tuple[float, float, str]] = {
     "heartbeat_interval_s": (0.1, 300.0, "three missed heartbeats make a node UNREACHABLE"),
@@ -48,17 +50,24 @@ class ServerSettings:
     """Where gRPC listens, ``HOST:PORT``; port 0 takes a free one."""
     http_listen: str = "127.0.0.1:8080"
     """Where REST, the front door and the console listen, ``HOST:PORT``; port 0 takes a free one."""
+    agents_listen: str = ""
+    """Where agents open their links, ``HOST:PORT``; empty: where gRPC listens."""
+    peers_listen: str = ""
+    """Where other replicas call, ``HOST:PORT``; empty: where gRPC listens."""
+    admin_listen: str = ""
+    """Where metrics, health with its reasons and gRPC reflection are served, to any client, ``HOST:PORT``; empty: on
+    the other listeners, metrics and reasons only to clients on this machine and to operators."""
     database: str = ""
     """Empty for SQLite in the data directory, or ``postgresql://USER@HOST/NAME``."""
     roles: tuple[str, ...] = ROLES
     """What this process does, of several on one Postgres: ``api`` (gRPC, REST, console), ``frontdoor`` (viewers'
     signalling), ``hub`` (agents' links), ``loops`` (placement, expiry). Repeat, or separate by commas."""
     peer_address: str = ""
-    """Where other replicas reach this one's gRPC, ``HOST:PORT``; empty: that of ``grpc_listen``, unless it is every
+    """Where other replicas reach this one, ``HOST:PORT``; empty: where it listens for them, unless that is every
     address of this machine."""
     redirect_agents: bool = False
     """Whether a server that stops sends its agents to the other replicas' peer addresses: only where agents reach
-    these."""
+    these, so not with ``agents_listen``."""
     public_url: str = ""
     """The origin that browsers see, ``https://streams.example.com``; empty: that of ``http_listen``."""
     insecure: bool = False
@@ -134,10 +143,10 @@ class ServerSettings:
         return ISOLATIONS[self.min_isolation]
 
     def reached_at(self, port: int) -> str:
-        """Return where other replicas reach the gRPC that listens on ``port``; empty where that is not known."""
+        """Return where other replicas reach the one that listens for them on ``port``; empty if that is not known."""
         if self.peer_address:
             return self.peer_address
-        host, _ = split_address("grpc_listen", self.grpc_listen)
+        host, _ = split_address("peers_listen", self.peers_listen or self.grpc_listen)
         if host in ("0.0.0.0", "::"):  # noqa: S104  # another machine that dials it reaches itself
             return ""
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -155,8 +164,15 @@ class ServerSettings:
             )
 
     def _check_listeners(self) -> None:
-        for name, value in (("grpc_listen", self.grpc_listen), ("http_listen", self.http_listen)):
-            host, _ = split_address(name, value)
+        taken: dict[str, str] = {}
+        for name in _LISTENERS:
+            value: str = getattr(self, name)
+            if not value and name in _OPTIONAL_LISTENERS:
+                continue
+            host, port = split_address(name, value)
+            if port and taken.setdefault(value, name) != name:
+                option = taken[value].replace("_", "-")
+                raise InvalidArgument(name, f"{value!r} is also that of --{option}. Choose another port.")
             if not self.insecure and self.tls_cert is None and not is_loopback(host):
                 raise InvalidArgument(
                     name,
@@ -165,6 +181,12 @@ class ServerSettings:
                 )
         if self.peer_address:
             split_address("peer_address", self.peer_address)
+        if self.redirect_agents and self.agents_listen:
+            raise InvalidArgument(
+                "redirect_agents",
+                "agents cannot link at the peer addresses where they have a listener of their own. Leave it out, and "
+                "give agents the addresses of all replicas.",
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidArgument("tls_key", "a certificate needs its key. Give both or neither.")
 

@@ -27,7 +27,7 @@ Send = Callable[[str, Message], Any]
 async def send(plane: Control) -> AsyncIterator[Send]:
     """Send a request over a socket: ``(method, message)``; raise the error that comes back."""
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers(plane.plane.grpc_handlers)
+    server.add_generic_rpc_handlers(plane.plane.grpc_handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
 

@@ -52,7 +52,7 @@ async def test_a_server_says_it(tmp_path: Path, migrated: Path) -> None:
     served: dict[str, Any] = {"tls_cert": tmp_path / "tls.crt", "tls_key": tmp_path / "tls.key"}
     for settings in (served, {}):
         async with control(tmp_path / str(len(shown)), migrated, **settings) as plane:
-            text = (await plane.rest("GET", "/metrics", "")).text
+            text = (await plane.rest("GET", "/metrics")).text
         (line,) = [line for line in text.splitlines() if line.startswith("footlights_certificate_expiry")]
         shown.append(float(line.split()[1]))
 

@@ -319,7 +319,7 @@ def read_all(tx: Transaction, reading: node_pb2.Device) -> None:
 async def channel(plane: Control) -> AsyncIterator[grpc.aio.Channel]:
     """A stock gRPC channel, which takes messages of 4 MiB, to the control plane on a socket."""
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers(plane.plane.grpc_handlers)
+    server.add_generic_rpc_handlers(plane.plane.grpc_handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -178,7 +178,7 @@ async def test_deprecated_calls_over_grpc_are_counted_once(plane: Control) -> No
     assert (counted("GET", "/stream/{session_id}:watch"), counted("GRPC", watch)) == (1, 0)
 
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers(plane.plane.grpc_handlers)
+    server.add_generic_rpc_handlers(plane.plane.grpc_handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

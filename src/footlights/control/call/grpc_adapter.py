@@ -34,30 +34,37 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def grpc_handlers(
-    registry: Registry, pipeline: Pipeline, on_deprecated: Callable[[str], None] = lambda _: None
+    registry: Registry,
+    pipeline: Pipeline,
+    on_deprecated: Callable[[str], None] = lambda _: None,
+    *,
+    refused: Mapping[str, Error] | None = None,
 ) -> list[grpc.GenericRpcHandler]:
     """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes to serve a registry.
 
-    ``on_deprecated`` is called for each call of a deprecated RPC, with its path.
+    ``on_deprecated`` is called for each call of a deprecated RPC, with its path. ``refused`` has the errors of the
+    services that are not to be served.
     """
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+    refused = {**{service: role_not_served(role) for service, role in registry.elsewhere.items()}, **(refused or {})}
     for rpc in registry.rpcs.values():
-        by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline, on_deprecated)
+        if rpc.service not in refused:
+            by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline, on_deprecated)
     found = [grpc.method_handlers_generic_handler(service, methods) for service, methods in by_service.items()]
-    return [*found, _NotServed(registry.elsewhere)]
+    return [*found, _NotServed(refused)]
 
 
 class _NotServed(grpc.GenericRpcHandler):
     """Refuses the RPCs that no other handler serves; gRPC's own answer would not say why, or which role does."""
 
-    def __init__(self, roles: Mapping[str, str]) -> None:
-        self._roles = roles
+    def __init__(self, refused: Mapping[str, Error]) -> None:
+        self._refused = refused
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         name = handler_call_details.method.removeprefix("/")
-        role = self._roles.get(name.partition("/")[0])
+        refused = self._refused.get(name.partition("/")[0])
         unknown = Unimplemented(f"This server does not know {name}. Upgrade it, or do without the call.")
-        status = rpc_status.to_status(to_status(role_not_served(role) if role else unknown))
+        status = rpc_status.to_status(to_status(refused or unknown))
 
         async def refuse(_requests: object, context: Context) -> None:
             await context.abort(status.code, status.details, status.trailing_metadata)

@@ -88,6 +88,15 @@ def role_not_served(role: str) -> Unimplemented:
     )
 
 
+def not_served_here(service: str, role: str, option: str) -> Unimplemented:
+    """Return the error of a call of a service that another listener of this process serves, that of ``option``."""
+    return Unimplemented(
+        f"This address does not serve {service}: call the one that the server's --{option} names.",
+        reason=Reason.ROLE_NOT_SERVED,
+        metadata={"role": role},
+    )
+
+
 def handler_name(rpc_name: str) -> str:
     """Return the name of an RPC's handler: its own name in snake case."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", rpc_name).lower()

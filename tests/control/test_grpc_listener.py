@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from footlights.control.listeners import GrpcListener
+from footlights.control.grpc_listener import GrpcListener
 from footlights.control.settings import ServerSettings
 from footlights.supervision import Supervisor
 

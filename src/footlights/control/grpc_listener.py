@@ -1,0 +1,133 @@
+"""gRPC listeners: which services each one serves, and health.
+
+One serves everything, unless agents or other replicas have a listener of their own: then each serves what is for its
+callers, and says of the rest where it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from footlights.agent.v1 import agent_pb2
+from footlights.control import reflection
+from footlights.control.call.registry import not_served_here
+from footlights.control.listeners import cannot_listen
+from footlights.control.settings import split_address
+from footlights.protocol import former
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES
+from footlights.replica.v1 import replica_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from footlights.control.settings import ServerSettings
+    from footlights.errors import Error
+    from footlights.supervision import Supervisor
+
+AGENT_SERVICE: Final = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+"""What agents call."""
+REPLICA_SERVICE: Final = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
+"""What other replicas call."""
+
+_OWN: Final = {"agents_listen": AGENT_SERVICE, "peers_listen": REPLICA_SERVICE}
+_ROLES: Final = {"grpc_listen": "api", "agents_listen": "hub", "peers_listen": "peers"}
+
+_GRPC_OPTIONS = (
+    # The library's default refuses a third of the agents that come back all at once after a restart.
+    ("grpc.server.max_pending_requests", 50_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    # They would rather wait than be refused after 30 s, dial again, and stand at the end of the line.
+    ("grpc.server_max_unrequested_time_in_server", 120),
+    ("grpc.so_reuseport", 0),
+    # What is larger than we take is refused by us, who log it, and not by gRPC, which tells the server nothing.
+    ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
+    # The server finds out within 30 s that a client is gone; a client may ask every 5 s, also without a call.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+def services_by_setting(settings: ServerSettings, services: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """Return which of a process's services each gRPC listener serves, by the setting that has its address."""
+    own = {name: (service,) for name, service in _OWN.items() if getattr(settings, name) and service in services}
+    apart = {service for each in own.values() for service in each}
+    return {"grpc_listen": tuple(service for service in services if service not in apart), **own}
+
+
+def refused_by_setting(listening: Mapping[str, Sequence[str]], setting: str) -> dict[str, Error]:
+    """Return the errors of the services that other listeners than that of ``setting`` serve, former names included."""
+    refused: dict[str, Error] = {}
+    for other, services in listening.items():
+        if other != setting:
+            for service in services:
+                error = not_served_here(service, _ROLES[other], other.replace("_", "-"))
+                refused |= dict.fromkeys((service, former.NAMES.get(service, service)), error)
+    return refused
+
+
+class GrpcListener:
+    """A gRPC listener, with health, and with reflection unless the admin listener has it."""
+
+    GRACE_S = 5.0
+    """How long calls may take once it stops, in seconds."""
+    HEALTH_PERIOD_S = 2.0
+    """How soon health says what readiness says, in seconds."""
+
+    def __init__(self, settings: ServerSettings, services: Sequence[str], setting: str = "grpc_listen") -> None:
+        """Make the server; handlers are added to ``server`` before it is started.
+
+        ``services`` are those whose health it says; ``setting`` is the one that has its address.
+
+        Raises FailedPrecondition where the address cannot be listened on.
+        """
+        address: str = getattr(settings, setting)
+        self._name, self._services = setting.removesuffix("_listen"), tuple(services)
+        # A connection that is that old gets a GOAWAY: its client opens another one, perhaps to another replica, for its
+        # next call. What is under way goes on, a link or a watch as long as it lives: no grace period ends it.
+        age_ms = round(settings.max_connection_age_s * 1000)
+        self.server = grpc.aio.server(options=(*_GRPC_OPTIONS, ("grpc.max_connection_age_ms", age_ms)))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        if not settings.admin_listen:
+            reflection.add(self.server, (*self._services, health.SERVICE_NAME))
+        self.host, _ = split_address(setting, address)
+        try:
+            if settings.tls_cert and settings.tls_key:
+                chain, key = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
+                credentials = grpc.ssl_server_credentials([(key, chain)])
+                self.port = self.server.add_secure_port(address, credentials)
+            else:
+                self.port = self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise cannot_listen(setting, address, str(error)) from error
+
+    async def start(self) -> None:
+        """Accept connections and say that every service is up."""
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        await self.server.start()
+
+    async def follow(self, problem: Callable[[], Awaitable[str]], supervisor: Supervisor) -> None:
+        """Say of every service what ``problem`` says of the process, until cancelled."""
+
+        async def once() -> None:
+            states = health_pb2.HealthCheckResponse
+            await self._say(states.NOT_SERVING if await problem() else states.SERVING)
+
+        await supervisor.supervise(f"{self._name}_health", once, every_s=self.HEALTH_PERIOD_S)
+
+    async def turn_unhealthy(self) -> None:
+        """Say NOT_SERVING of every service, for good."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self) -> None:
+        """Accept nothing new, and end calls after the grace period."""
+        await self.server.stop(self.GRACE_S)
+
+    async def _say(self, status: int) -> None:
+        for service in ("", *self._services):
+            await self._health.set(service, status)
