@@ -85,6 +85,12 @@ def test_the_token_file_is_read_at_every_dial(tmp_path: Path) -> None:
     assert config.read_token() == "two"
 
 
+def test_applications_are_isolated_unless_an_operator_says_otherwise() -> None:
+    """Nothing is started as the agent's own user by default; where it is, the node's notes say what that means."""
+    assert "process" not in AgentConfig(**GOOD).launchers
+    assert "isolates sessions from nothing" in AgentConfig(**{**GOOD, "launchers": ("process",)}).warnings[0]
+
+
 def test_ports_in_the_ephemeral_range_are_warned_of() -> None:
     """Allowed, and unwise: said."""
     assert AgentConfig(**GOOD).warnings == ()

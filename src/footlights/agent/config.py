@@ -13,6 +13,7 @@ from footlights.devices.detect import is_choice
 from footlights.errors import InvalidArgument
 from footlights.ids import check_node, is_loopback
 from footlights.launch.launchers import LAUNCHERS
+from footlights.protocol.isolation import Isolation
 
 CONTAINER_ENGINES = ("auto", "docker", "podman", "none")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
@@ -49,7 +50,9 @@ class AgentConfig:
     software_devices: int | None = None
     """How many software renderers; None is one a core."""
     slots_per_device: int = 1
-    launchers: tuple[str, ...] = ("process",)
+    launchers: tuple[str, ...] = ("container",)
+    """A launcher to enable: ``process``, ``container`` or ``fake``; repeatable. ``process`` isolates applications from
+    nothing on the node."""
     container_engine: str = "auto"
     """What runs containers: ``docker``, ``podman``, ``auto`` (Docker where it answers, else podman) or ``none``."""
     container_socket: str = ""
@@ -106,12 +109,17 @@ class AgentConfig:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Notes for an operator on settings that are allowed but unwise."""
+        found = [
+            f"the launcher {name} isolates sessions from nothing on this node: start only applications that you trust"
+            for name in self.launchers
+            if LAUNCHERS[name].isolation is Isolation.NONE
+        ]
         if self.last_port >= _EPHEMERAL:
-            return (
+            found.append(
                 f"ports {self.first_port}..{self.last_port} reach into Linux's ephemeral range from {_EPHEMERAL}: "
-                "any process's outgoing connection may take one of them",
+                "any process's outgoing connection may take one of them"
             )
-        return ()
+        return tuple(found)
 
     def read_token(self) -> str:
         """Return the node's token as it is now. Raises InvalidArgument: there is none."""

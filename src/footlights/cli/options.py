@@ -31,7 +31,6 @@ _HELP_OF_UNDOCUMENTED: Final = {
     "first_port": "First port of the range for launches.",
     "last_port": "Last port of the range.",
     "slots_per_device": "Number of equal shares that each device is divided into.",
-    "launchers": "A launcher to enable: process, container or fake; repeatable.",
     "labels": "A label of the node; repeatable.",
     "tls": "Use TLS.",
     "device_interval_s": "Interval between readings of the devices.",

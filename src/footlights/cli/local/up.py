@@ -136,7 +136,6 @@ async def _start_all(setup: LocalSetup, children: list[Child]) -> None:
         node = await while_alive(agent, poll("the node", lambda: _ready_node(client)))
     for line in describe(node):
         _print(line)
-    _print("every caller's sessions run as your user, with no isolation: only start applications that you trust")
     _print(f"data and logs are in {setup.data_dir}; Ctrl-C stops everything")
     token_path = shlex.quote(str(setup.data_dir / "server" / "admin.token"))
     _print(f"for the CLI: export FOOTLIGHTS_SERVER={endpoints.grpc} FOOTLIGHTS_TOKEN_FILE={token_path}")
