@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
-from itertools import pairwise
 
 import semver
 
 from footlights.errors import Reason, Violations
 from footlights.launch.launchers import LAUNCHERS, traits_of
-from footlights.launch.recipe import declarations, limits
+from footlights.launch.recipe import declarations, limits, program_text
 from footlights.launch.recipe.checks import refuse
 from footlights.launch.recipe.stages import StageError, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
@@ -22,7 +20,6 @@ MAX_TOKEN_CHARACTERS = 8192
 MAX_VARIABLES = 256
 MAX_RECIPE_BYTES = 256 << 10
 RESERVED_PREFIX = "FOOTLIGHTS_"
-_SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "ash", "busybox", "fish")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _URL_PATH = re.compile(r"/[!-~]*")
 
@@ -79,29 +76,7 @@ def _command(version: Version) -> None:
         first = version.command[0]
         if not first:
             raise refuse("version.command[0]", "it is empty: name the program to run.")
-        if parse(first).names & _chosen_by_sessions(version):
-            text = f"{first!r} lets a session choose the program: write its name, and give arguments after it."
-            raise refuse("version.command[0]", text)
-        _no_shell_injection(version)
-
-
-def _no_shell_injection(version: Version) -> None:
-    """Refuse a shell's script that a session's text would become a part of."""
-    if posixpath.basename(version.command[0]) not in _SHELLS:
-        return
-    for number, (before, token) in enumerate(pairwise(version.command), start=1):
-        names = parse(token).names & _chosen_by_sessions(version)
-        if names and before.startswith("-") and not before.startswith("--") and "c" in before:
-            raise refuse(
-                f"version.command[{number}]",
-                f"{token!r} puts {{{min(names)}}} into a shell's script, where a session could give it commands: "
-                'write "$1" in the script, and the placeholder as a token after it.',
-            )
-
-
-def _chosen_by_sessions(version: Version) -> frozenset[str]:
-    """The placeholders whose text comes from a session."""
-    return frozenset({"usd_stage_uri", *(argument.name for argument in version.arguments)})
+        program_text.check_command(version)
 
 
 def _environment(version: Version) -> None:
@@ -115,6 +90,7 @@ def _environment(version: Version) -> None:
         if name.startswith(RESERVED_PREFIX):
             raise refuse(field, f"{name!r} is Footlights' own: choose a name that does not begin with FOOTLIGHTS_.")
         _template(version, field, text)
+        program_text.check_variable(version, field, name, text)
 
 
 def _template(version: Version, field: str, text: str) -> None:
