@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,40 +22,47 @@ analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="sy
 
 
 @analyze
-@pytest.mark.parametrize("unit", UNITS)
-def test_systemd_reads_the_unit(unit: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit", "dropins"),
+    [
+        *((unit, ()) for unit in UNITS),
+        ("footlights-server", ("footlights-server-tls.conf",)),
+        ("footlights-server@", ("footlights-server-tls.conf",)),
+        ("footlights-agent", ("footlights-agent-process.conf",)),
+        ("footlights-agent", ("footlights-agent-systemd.conf",)),
+    ],
+)
+def test_systemd_reads_the_unit(unit: str, dropins: Sequence[str], tmp_path: Path) -> None:
     """
-    systemd-analyze finds nothing to say about a unit, the drop-in for TLS included.
+    systemd-analyze finds nothing to say about a unit, alone and with each of its drop-ins.
     """
-    _install(unit, tmp_path)
-    installed = f"{unit}a.service" if unit.endswith("@") else f"{unit}.service"
+    installed = _install(unit, tmp_path, dropins)
 
     run = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", tmp_path / installed],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["systemd-analyze", "verify", "--man=no", installed], capture_output=True, text=True, check=False
     )
 
     assert (run.returncode, run.stderr) == (0, "")
 
 
 @analyze
-def test_server_is_confined(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit", "dropins", "most"),
+    [
+        ("footlights-server", (), 20),
+        ("footlights-agent", (), 20),
+        ("footlights-agent", ("footlights-agent-systemd.conf",), 25),
+    ],
+    ids=["server", "agent", "agent as root"],
+)
+def test_services_are_confined(unit: str, dropins: Sequence[str], most: int, tmp_path: Path) -> None:
     """
-    The control plane's exposure is at most 2 of 10 by systemd's own count.
+    The exposure of server and agent is at most 2 of 10 by systemd's own count; 2.5 where an agent must be root.
     """
-    _install("footlights-server", tmp_path)
+    installed = _install(unit, tmp_path, dropins)
 
     run = subprocess.run(
-        [
-            "systemd-analyze",
-            "security",
-            "--offline=true",
-            "--no-pager",
-            "--threshold=20",
-            tmp_path / f"{UNITS[0]}.service",
-        ],
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={most}", installed],
         capture_output=True,
         text=True,
         check=False,
@@ -63,17 +71,47 @@ def test_server_is_confined(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout[-400:] + run.stderr
 
 
+def test_an_agent_is_hardened_as_a_server_is() -> None:
+    """
+    Each restriction of the server's unit is in the agent's with the same value, except those that hide the driver's
+    device nodes or other processes, and the socket by which the agent lists the machine's addresses.
+    """
+    server, agent = (_settings(f"footlights-{name}.service") for name in ("server", "agent"))
+    confining = [name for name in list(server)[list(server).index("NoNewPrivileges") :] if name != "WantedBy"]
+    differing = {name for name in confining if agent.get(name) != server[name]}
+
+    assert len(confining) > 20
+    assert differing == {"PrivateDevices", "PrivateUsers", "ProtectProc", "ProcSubset", "RestrictAddressFamilies"}
+    assert agent["RestrictAddressFamilies"] == [f"{server['RestrictAddressFamilies'][0]} AF_NETLINK"]
+    assert agent["DevicePolicy"] == ["closed"]
+
+
 def test_sessions_outlive_the_agent() -> None:
     """
-    Restarting the agent's unit stops the agent alone, and takes away nothing that its sessions use.
+    Where the agent starts applications itself, restarting its unit stops the agent alone, and takes away nothing that
+    its sessions use; no restriction of the unit hides a device or breaks what applications do.
     """
-    settings = _settings("footlights-agent.service")
+    settings = _settings("footlights-agent.service") | _settings("footlights-agent-process.conf")
 
     assert settings["KillMode"] == ["process"]
     assert settings["Delegate"] == ["yes"]
     assert settings["OOMPolicy"] == ["continue"]
     assert settings["TasksMax"] == ["infinity"]
-    assert not settings.keys() & {"PrivateTmp", "RuntimeDirectory", "OOMScoreAdjust", "MemoryMax"}
+    for name in ("PrivateTmp", "RemoveIPC", "ProtectClock", "RestrictNamespaces", "ProtectControlGroups"):
+        assert settings[name] == ["no"]
+    for name in ("DeviceAllow", "SystemCallFilter", "RestrictAddressFamilies"):
+        assert settings[name] == [""]
+    assert not settings.keys() & {"RuntimeDirectory", "OOMScoreAdjust", "MemoryMax", "MemoryDenyWriteExecute"}
+
+
+def test_an_agent_that_is_root_keeps_no_capability() -> None:
+    """
+    For the systemd launcher the agent is root to systemd, and to nothing else: the drop-in lifts no restriction.
+    """
+    settings = _settings("footlights-agent-systemd.conf")
+
+    assert settings == {"User": ["root"], "Group": ["root"]}
+    assert _settings("footlights-agent.service")["CapabilityBoundingSet"] == [""]
 
 
 def test_a_replica_is_the_same_unit() -> None:
@@ -93,13 +131,13 @@ def test_a_replica_is_the_same_unit() -> None:
 
 def test_agent_keeps_its_gpus() -> None:
     """
-    Nothing in the agent's unit hides devices, other processes, or the mappings that drivers and JITs write to.
+    The agent's unit shows the driver's device nodes, and the processes that use them.
     """
     settings = _settings("footlights-agent.service")
 
-    hiding = {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "ProtectProc", "ProcSubset"}
-    assert not settings.keys() & hiding
-    assert not settings.keys() & {"MemoryDenyWriteExecute", "PrivateUsers", "RestrictNamespaces", "SystemCallFilter"}
+    assert settings["DeviceAllow"] == ["char-nvidia* rw", "char-drm rw"]
+    assert not settings.keys() & {"PrivateDevices", "ProtectProc", "ProcSubset", "PrivateUsers"}
+    assert settings["SupplementaryGroups"] == ["video render"]
 
 
 @pytest.mark.parametrize(
@@ -165,11 +203,12 @@ def _settings(file: str) -> dict[str, list[str]]:
     return found
 
 
-def _install(unit: str, directory: Path) -> None:
-    """Lay a unit out as README says, with this environment's executable."""
+def _install(unit: str, directory: Path, names: Sequence[str]) -> Path:
+    """Lay a unit and drop-ins of it out as README says, with this environment's executable; return what to look at."""
     ours = str(Path(sys.executable).parent / "footlights")
+    dropins = directory / f"{unit}.service.d"
+    dropins.mkdir()
     (directory / f"{unit}.service").write_text((SYSTEMD / f"{unit}.service").read_text().replace(_EXECUTABLE, ours))
-    for path in SYSTEMD.glob(f"{unit.removesuffix('@')}-*.conf"):
-        dropins = directory / f"{unit}.service.d"
-        dropins.mkdir(exist_ok=True)
-        (dropins / path.name).write_text(path.read_text().replace(_EXECUTABLE, ours))
+    for name in names:
+        (dropins / name).write_text((SYSTEMD / name).read_text().replace(_EXECUTABLE, ours))
+    return directory / (f"{unit}a.service" if unit.endswith("@") else f"{unit}.service")
