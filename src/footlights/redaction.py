@@ -6,15 +6,15 @@ import re
 from typing import Final
 
 _TOKEN: Final = re.compile(r"fl_([0-9A-Za-z]{13})_[0-9A-Za-z]+")
-_GRANT: Final = re.compile(r"(fl[gp]_)[0-9A-Za-z_-]+")
+_GRANT: Final = re.compile(r"(fl[gps]_)[0-9A-Za-z_-]+")
 _BEARER: Final = re.compile(
-    r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer\s+)?|authorization-bearer\.|bearer\s+)(?!fl_|fl[gp]_)[^\s\"',;&]+"
+    r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer\s+)?|authorization-bearer\.|bearer\s+)(?!fl_|fl[gps]_)[^\s\"',;&]+"
 )
-_QUERY: Final = re.compile(r"(?i)([?&#](?:access_)?token=)(?!fl_|fl[gp]_)[^\s&\"'#]+")
+_QUERY: Final = re.compile(r"(?i)([?&#](?:access_)?token=)(?!fl_|fl[gps]_)[^\s&\"'#]+")
 
 
 def redact(text: str) -> str:
-    """Return ``text`` without the secret part of tokens, grants, replica proofs, bearer headers and ``token=``.
+    """Return ``text`` without the secret part of tokens, grants, proofs, launch secrets, bearer headers and ``token=``.
 
     A token keeps its id (``fl_<id>_[redacted]``), so that a log still identifies it.
     """

@@ -92,12 +92,12 @@ class SurprisingLauncher(FakeLauncher):
 class SurprisingProbes(ApplicationProbes):
     """Probes that break their word, and raise for the launch ``bad``."""
 
-    async def ready(self, launcher: Launcher, plan: LaunchPlan) -> bool:
+    async def ready(self, launcher: Launcher, plan: LaunchPlan, secret: str = "") -> bool:
         if plan.launch_id == BAD:
             raise Surprise("ready")
-        return await super().ready(launcher, plan)
+        return await super().ready(launcher, plan, secret)
 
-    async def presence(self, plan: LaunchPlan) -> ViewerPresence:
+    async def presence(self, plan: LaunchPlan, secret: str = "") -> ViewerPresence:
         raise Surprise("presence")
 
     async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:

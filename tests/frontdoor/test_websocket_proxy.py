@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 from footlights.frontdoor import Limits
+from footlights.protocol.launch_secrets import HEADER
 from tests.frontdoor.application import Application, serving, until
 from tests.frontdoor.conftest import Door
 
@@ -41,6 +42,16 @@ async def test_text_and_bytes_pass_both_ways(door: Door) -> None:
         for message in ("hello", b"\x00\xff", "", "é", "x" * 100_000):
             await socket.send(message)
             assert await socket.recv() == message
+
+
+async def test_the_launchs_secret_is_presented_in_the_handshake(door: Door, application: Application) -> None:
+    """As with every request of WHEP."""
+    door.targets["s1"] = door.target(secret="fls_s1")
+
+    async with viewer(door, token=door.grant()):
+        pass
+
+    assert application.seen[0].headers[HEADER] == "fls_s1"
 
 
 async def test_the_query_passes_without_the_grant(

@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 
 from footlights.frontdoor import Limits
+from footlights.protocol.launch_secrets import HEADER
 from tests.frontdoor.application import Application, listening, serving, until
 from tests.frontdoor.conftest import Door
 
@@ -52,6 +53,40 @@ async def test_an_offer_is_answered_and_its_location_leads_back_here(
     assert "x-node" not in response.headers
     assert application.seen[0].body == b"v=0 offer"
     assert application.seen[0].headers["Content-Type"] == "application/sdp"
+
+
+async def test_the_launchs_secret_is_presented_with_every_request(
+    door: Door, client: httpx2.AsyncClient, application: Application
+) -> None:
+    """It is the launch's and never the viewer's; the viewer sees nothing of it."""
+    door.targets["s1"] = door.target(secret="fls_s1")
+    assert "fls_s1" not in repr(door.targets["s1"])
+    headers = {**bearer(door.grant()), HEADER: "fls_chosen-by-the-viewer"}
+    made = await client.post("/stream/s1/whep", content="v=0 offer", headers=headers)
+    location = made.headers["location"]
+
+    await client.patch(location, content="a=candidate", headers=headers)
+    await client.delete(location, headers=headers)
+
+    assert [seen.method for seen in application.seen] == ["POST", "PATCH", "DELETE"]
+    assert [seen.headers.get(HEADER) for seen in application.seen] == ["fls_s1"] * 3
+    assert "fls_" not in f"{made.headers}{made.text}"
+
+
+async def test_a_refused_secret_is_not_the_viewers_fault(
+    door: Door, client: httpx2.AsyncClient, application: Application
+) -> None:
+    """A player that is answered 401 would fetch another grant, again and again."""
+
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=401)
+
+    application.answer = refuse
+    door.targets["s1"] = door.target(secret="fls_s1")
+
+    answer = await offer(client, door.grant())
+
+    assert (answer.status_code, reason(answer)) == (502, "APPLICATION_ANSWER_INVALID")
 
 
 @pytest.mark.parametrize("given", ["", "r-7", "has a blank"])

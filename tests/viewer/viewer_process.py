@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import aiohttp
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -57,6 +59,17 @@ class ViewerProcess:
             self.process.kill()
         self.process.communicate()
         self.stdout.close()
+
+    async def listening(self, client: aiohttp.ClientSession, *urls: str) -> None:
+        """Wait until each address takes connections."""
+        async with asyncio.timeout(READY_DEADLINE):
+            for url in urls:
+                while True:
+                    try:
+                        async with client.options(url):
+                            break
+                    except aiohttp.ClientConnectionError:
+                        await asyncio.sleep(0.05)
 
     @property
     def whep(self) -> str:

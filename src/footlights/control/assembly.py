@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import descriptor_pool
 
 from footlights import __version__, ids
+from footlights.auth import launch_secrets
 from footlights.auth.grants import Grants
 from footlights.auth.tokens import replica_proofs
 from footlights.console.app import console
@@ -286,6 +287,8 @@ async def assemble(
         metrics=metrics,
         clock=clock,
         supervisor=supervisor,
+        # Viewers that dial nodes themselves cannot present a secret.
+        new_secret=(lambda _: None) if settings.direct_routes else partial(launch_secrets.seal_new, box),
         monotonic=monotonic,
     )
     reaping = ExpiryLoop(
@@ -475,7 +478,7 @@ def _front_door(
     settings: ServerSettings, store: Store, grants: Grants, key: ClusterKey, now: Callable[[], datetime]
 ) -> FrontDoor:
     return FrontDoor(
-        targets.resolver(store),
+        targets.resolver(store, key.box()),
         grants,
         keys=key.keys("frontdoor"),
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from footlights.protocol.launch_secrets import HEADER
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,6 +25,13 @@ class Target:
     """The path of its WebSocket, such as ``/sign_in``; empty where it has none."""
     state: str
     """The name of its ``footlights.v1.Session.State``."""
+    secret: str = field(default="", repr=False)
+    """What its launch knows the front door by; empty where it has none."""
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The headers that show the application, or the agent in front of it, who asks."""
+        return {HEADER: self.secret} if self.secret else {}
 
 
 class Resolve(Protocol):

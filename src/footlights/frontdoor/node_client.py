@@ -105,7 +105,11 @@ async def exchange(
         async with asyncio.timeout(limits.answer_timeout_s):
             writer.write(_request(target, method, path, headers, body))
             await writer.drain()
-            return await _read(reader, limits)
+            reply = await _read(reader, limits)
+            if reply.status == 401 and target.secret:
+                # As it is, a viewer would take it for its own grant's.
+                raise invalid_answer("it refused the front door's secret")
+            return reply
     except TimeoutError:
         raise _unreachable(target, f"no answer to {method} in {limits.answer_timeout_s:g} s", 504) from None
     except OSError as problem:
@@ -117,7 +121,7 @@ async def exchange(
 def _request(target: Target, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
     host = f"[{target.address}]" if ":" in target.address else target.address
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}:{target.signal_port}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in headers]
+    lines += [f"{name}: {value}" for name, value in (*headers, *target.credentials.items())]
     lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 

@@ -74,6 +74,7 @@ class WebSocketProxy:
                 origin=Origin(headers[b"origin"]) if b"origin" in headers else None,
                 subprotocols=offered or None,
                 user_agent_header=headers.get(b"user-agent"),
+                additional_headers=target.credentials,
                 compression=None,
                 # Kit's server is not known to answer pings; TCP's keep-alive finds a node that died.
                 ping_interval=None,

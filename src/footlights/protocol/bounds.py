@@ -111,6 +111,7 @@ BOUNDS: Final[dict[str, Bound]] = {
     "Assignment.arguments": Bound(2 << 20, whole=True),
     "Assignment.usd_stage_uri": Bound(16 << 10, whole=True),
     "Assignment.secrets": Bound(2 << 20, whole=True),
+    "Assignment.launch_secret": Bound(256, whole=True),
     "Assignment.needs": Bound(64 << 10, whole=True),
     "Assignment.limits": Bound(1024, whole=True),
     "Assignment.recipe_digest": Bound(64, whole=True),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from footlights.viewer import access
 from footlights.viewer.failure import ExitCode, FailureReason, ViewerFailure
 from footlights.viewer.health import HealthEndpoint
 from footlights.viewer.render.render_loop import RenderLoop
@@ -47,7 +48,11 @@ async def run(options: ViewerOptions) -> None:
         on_ready=lambda: _call(loop, first_frame.set),
         on_failure=lambda failure: _call(loop, end, failure),
     )
-    health, whep = HealthEndpoint(render.progress), WhepEndpoint()
+    try:
+        check = access.require(access.read_secret())
+    except (OSError, ValueError) as error:
+        raise ViewerFailure(FailureReason.INTERNAL, f"the session file cannot be read: {error}") from error
+    health, whep = HealthEndpoint(render.progress, check), WhepEndpoint(check)
     runners: list[web.AppRunner] = []
     viewers: Any = None
     port: Any = None

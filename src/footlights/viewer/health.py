@@ -19,14 +19,16 @@ from footlights.viewer.notice import StreamNotice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp.typedefs import Middleware
+
     from footlights.viewer.render.render_loop import StageProgress
 
 
 class HealthEndpoint:
     """The routes. They answer from the start, before the stage is open."""
 
-    def __init__(self, progress: StageProgress) -> None:
-        self._progress = progress
+    def __init__(self, progress: StageProgress, check: Middleware) -> None:
+        self._progress, self._check = progress, check
         self._began = time.monotonic()
         self._ready_after: float | None = None
         self._viewers_status: Callable[[], dict[str, Any]] = self._status_without_viewers
@@ -39,7 +41,7 @@ class HealthEndpoint:
 
     def application(self) -> web.Application:
         """The aiohttp application for the HTTP port."""
-        app = web.Application()
+        app = web.Application(middlewares=[self._check])
         app.router.add_get("/v1/streaming/ready", self._ready)
         app.router.add_get("/v1/streaming/startup", self._startup)
         app.router.add_get("/v1/streaming/status", self._status)

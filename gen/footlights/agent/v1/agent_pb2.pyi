@@ -560,6 +560,7 @@ class Assignment(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
     RECIPE_DIGEST_FIELD_NUMBER: _builtins.int
+    LAUNCH_SECRET_FIELD_NUMBER: _builtins.int
     launch_id: _builtins.str
     """The launch."""
     session_id: _builtins.str
@@ -576,6 +577,10 @@ class Assignment(_message.Message):
     """Secret arguments and `nucleus_connection_config`: a JSON object, in memory and the session file only."""
     recipe_digest: _builtins.bytes
     """The digest of a recipe that was sent over this link before."""
+    launch_secret: _builtins.str
+    """The launch's own secret, which the front door presents in the header `Footlights-Launch-Secret`; sent until it has
+    begun. Empty where an older control plane began it, or viewers dial the node themselves.
+    """
     @_builtins.property
     def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The slots of the device that the lease holds."""
@@ -617,10 +622,11 @@ class Assignment(_message.Message):
         limits: _recipe_pb2.Limits | None = ...,
         notice: Global___ViewerNotice | None = ...,
         recipe_digest: _builtins.bytes = ...,
+        launch_secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "limits", b"limits", "needs", b"needs", "notice", b"notice", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "launch_id", b"launch_id", "limits", b"limits", "needs", b"needs", "notice", b"notice", "recipe_digest", b"recipe_digest", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "launch_id", b"launch_id", "launch_secret", b"launch_secret", "limits", b"limits", "needs", b"needs", "notice", b"notice", "recipe_digest", b"recipe_digest", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,6 +41,8 @@ class JournalEntry:
     assignment: Assignment
     """As last assigned, without its secrets and notice."""
     plan: LaunchPlan
+    secret: str = field(default="", repr=False)
+    """The launch's own: the next agent must present and check it, and is not sent it again."""
     begun: bool = False
     """Whether the launcher may have been asked to start it: it is never asked twice."""
     boot_id: str = ""
@@ -145,11 +147,13 @@ def _encode(entry: JournalEntry) -> bytes:
     assignment = Assignment()
     assignment.CopyFrom(entry.assignment)
     assignment.ClearField("secrets")
+    assignment.ClearField("launch_secret")
     assignment.ClearField("notice")  # its time counts from when it was sent: the next agent is sent it again
     body: dict[str, Any] = {
         "format": _FORMAT,
         "assignment": _to_dict(assignment),
         "plan": json.loads(to_json(entry.plan)),
+        "secret": entry.secret,
         "begun": entry.begun,
         "boot_id": entry.boot_id,
         "marks": dict(entry.marks),
@@ -172,6 +176,7 @@ def _read(path: Path) -> JournalEntry:
     entry = JournalEntry(
         assignment=json_format.ParseDict(body["assignment"], Assignment(), ignore_unknown_fields=True),
         plan=from_json(json.dumps(body["plan"])),
+        secret=body.get("secret", ""),
         begun=body["begun"],
         boot_id=body["boot_id"],
         marks=body["marks"],

@@ -211,7 +211,7 @@ class Observer:
             return
         probes = self._tools.probes
         intruder = await self._intruder(launcher, plan)
-        ready = not intruder and await probes.ready(launcher, plan)
+        ready = not intruder and await probes.ready(launcher, plan, self._record.secret)
         if ready:
             intruder = await self._intruder(launcher, plan)
         if intruder:
@@ -235,13 +235,13 @@ class Observer:
         return await self._tools.probes.port_intruders(launcher, plan, self._record.pids)
 
     async def _check_presence(self) -> None:
-        plan, launcher = self._record.plan, self.launcher
+        plan, launcher, secret = self._record.plan, self.launcher, self._record.secret
         if plan is None or launcher is None:
             return
         self.next_look = self._tools.clock.now() + _PRESENCE_S
         if (notice := self._notices.due()) is not None:
-            self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice))
-        found = await self._tools.probes.presence(plan)
+            self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice, secret))
+        found = await self._tools.probes.presence(plan, secret)
         if self._record.observe(found.viewers, found.idle_s):
             self._tools.reports.changed(self._record.launch_id)
             self._wake()

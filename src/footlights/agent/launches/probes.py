@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 
 
 class ApplicationProbes:
-    """Asks the application itself, and the kernel. Each call has a deadline of its own; none raises."""
+    """Asks the application itself, and the kernel. Each call has a deadline of its own; none raises.
 
-    async def ready(self, launcher: Launcher, plan: LaunchPlan) -> bool:
+    ``secret`` is the launch's: it is presented with every request.
+    """
+
+    async def ready(self, launcher: Launcher, plan: LaunchPlan, secret: str = "") -> bool:
         """Whether the application says that it can be connected to, by the version's readiness check."""
-        return await readiness.ready(plan, lambda cursor: launcher.log(plan, cursor=cursor))
+        return await readiness.ready(plan, lambda cursor: launcher.log(plan, cursor=cursor), secret=secret)
 
-    async def presence(self, plan: LaunchPlan) -> ViewerPresence:
+    async def presence(self, plan: LaunchPlan, secret: str = "") -> ViewerPresence:
         """Who is connected, by the version's presence source."""
-        return await readiness.presence(plan)
+        return await readiness.presence(plan, secret=secret)
 
-    async def send_notice(self, plan: LaunchPlan, notice: SessionNotice) -> NoticeOutcome:
+    async def send_notice(self, plan: LaunchPlan, notice: SessionNotice, secret: str = "") -> NoticeOutcome:
         """Send the application what its viewers should know."""
-        return await send_notice(plan, notice)
+        return await send_notice(plan, notice, secret=secret)
 
     async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Which processes outside the launch's tree listen on its ports; empty where the tree is not known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from footlights.agent.launches.step import Facts, LaunchEnding
 from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.launch.recipe.limits import limit_s
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due, known
-from footlights.protocol import enums
+from footlights.protocol import enums, launch_secrets
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration
 
@@ -38,6 +39,8 @@ class Record:
     """As last assigned; its secrets only until it is started."""
     clock: Clock
     plan: LaunchPlan | None = None
+    secret: str = field(default="", repr=False)
+    """The launch's own, for as long as it runs."""
     state: LaunchState = LaunchState.ASSIGNED
     ending: LaunchEnding | None = None
     message: str = ""
@@ -68,7 +71,7 @@ class Record:
     @classmethod
     def assigned(cls, assignment: Assignment, clock: Clock) -> Record:
         """Take on a launch that was not known."""
-        return cls(_copy(assignment), clock)
+        return cls(_copy(assignment), clock, secret=assignment.launch_secret)
 
     @classmethod
     def restore(cls, entry: JournalEntry, clock: Clock) -> Record:
@@ -79,6 +82,7 @@ class Record:
             assignment=entry.assignment,
             clock=clock,
             plan=entry.plan,
+            secret=entry.secret,
             claimed=True,
             prepared=entry.begun,
             begun=entry.begun,
@@ -123,7 +127,9 @@ class Record:
     def reassign(self, assignment: Assignment) -> None:
         """Take in what is wanted of it now; secrets are dropped once it is begun."""
         self.assignment = _copy(assignment)
-        if self.begun:
+        if not self.begun:
+            self.secret = assignment.launch_secret or self.secret
+        else:
             self.assignment.ClearField("secrets")
 
     def renew_epoch(self, epoch: int) -> None:
@@ -152,10 +158,12 @@ class Record:
         self.begun = False
 
     def take_secrets(self) -> bytes:
-        """Return the secrets and forget them."""
+        """Return what the session file is to hold: the session's secrets, which are forgotten, and the launch's own."""
         secrets = bytes(self.assignment.secrets)
         self.assignment.ClearField("secrets")
-        return secrets
+        if not self.secret:
+            return secrets
+        return json.dumps({**json.loads(secrets or b"{}"), launch_secrets.MEMBER: self.secret}).encode()
 
     def confirm_viewer(self) -> None:
         """Note that the journal knows of a first viewer."""
@@ -288,6 +296,7 @@ class Record:
         return JournalEntry(
             assignment=self.assignment,
             plan=self.plan,
+            secret=self.secret,
             begun=self.begun,
             boot_id=self.boot_id,
             marks=dict(self.marks),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from footlights import errors
 from footlights.agent.v1 import agent_pb2
+from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.launch.container.recipe import mounts_of
 from footlights.lifecycle import EndReason, TimeLimits
@@ -154,8 +155,10 @@ def of_launch(launch: LaunchRow, session: SessionRow, recipe: Recipe | None, box
     message.needs.MergeFromString(session.needs)
     message.limits.CopyFrom(counterparts.limits(limits))
     message.arguments.update({name: value for name, value in session.arguments.items() if name in recipe.declared})
-    if session.secrets and launch.state not in _BEGUN:
-        message.secrets = box.open(session.secrets, session.session_id.encode())
+    if launch.state not in _BEGUN:
+        if session.secrets:
+            message.secrets = box.open(session.secrets, session.session_id.encode())
+        message.launch_secret = launch_secrets.open_sealed(box, launch.launch_id, launch.secret)
     if too_large := [*bounds.excess(message), *bounds.excess(recipe.carried)]:
         raise errors.FailedPrecondition(
             f"It cannot be sent to its node: {'; '.join(too_large)}.",

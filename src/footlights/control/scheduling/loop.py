@@ -63,11 +63,13 @@ class PlacementLoop:
         metrics: Metrics,
         clock: Callable[[], datetime],
         supervisor: Supervisor,
+        new_secret: Callable[[str], bytes | None] = lambda _launch_id: None,
         new_id: Callable[[], str] = ids.new_id,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._bus, self._work, self._cache = store, bus, work, cache
         self._metrics, self._clock, self._new_id, self._monotonic = metrics, clock, new_id, monotonic
+        self._new_secret = new_secret
         self._supervisor, self._wishes = supervisor, Wishes(supervisor)
         self._outlook, self._outlook_at = Outlook(), -1e9
         self._whole_at, self._whole_took = -1e9, 0.0
@@ -182,7 +184,9 @@ class PlacementLoop:
 
     def _grant(self, row: PendingSession, choice: scheduler.SlotChoice) -> PlacementDecision:
         lease_ids = tuple(self._new_id() for _ in choice.slots)
-        where = slots.ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
+        launch_id = self._new_id()
+        secret = self._new_secret(launch_id)
+        where = slots.ChosenSlots(choice.node, choice.device, choice.slots, launch_id, lease_ids, secret)
         return PlacementDecision(row.session_id, row.revision, where)
 
     @property

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from footlights.protocol.launch_secrets import HEADER
+
 HOST = "127.0.0.1"
 MAX_ANSWER_BYTES = 64 << 10
 
 
-async def ask(port: int, path: str, *, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
-    """Ask the application that listens on ``port``; return the status and the answer's body.
+async def ask(
+    port: int, path: str, *, method: str = "GET", body: bytes | None = None, secret: str = ""
+) -> tuple[int, bytes]:
+    """Ask the application that listens on ``port``; return the status and the answer's body. ``secret``: the launch's.
 
     HTTP/1.0 over a connection of its own: a client's pool costs more than the whole request. Raises OSError or EOFError
     (nothing listens, or the connection was lost) or ValueError (not HTTP).
@@ -18,6 +22,8 @@ async def ask(port: int, path: str, *, method: str = "GET", body: bytes | None =
     reader, writer = await asyncio.open_connection(HOST, port, limit=MAX_ANSWER_BYTES)
     try:
         head = f"{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nAccept: application/json\r\nConnection: close\r\n"
+        if secret:
+            head += f"{HEADER}: {secret}\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         writer.write(f"{head}\r\n".encode("ascii") + (body or b""))

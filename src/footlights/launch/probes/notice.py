@@ -43,15 +43,18 @@ class NoticeOutcome(enum.Enum):
     UNSUPPORTED = "UNSUPPORTED"
 
 
-async def send_notice(plan: LaunchPlan, notice: SessionNotice, *, timeout_s: float = TIMEOUT_S) -> NoticeOutcome:
-    """Send a notice once."""
+async def send_notice(
+    plan: LaunchPlan, notice: SessionNotice, *, secret: str = "", timeout_s: float = TIMEOUT_S
+) -> NoticeOutcome:
+    """Send a notice once; ``secret`` is the launch's."""
     if traits_of(plan.version).answers is not None:
         return NoticeOutcome.UNSUPPORTED
     ends = None if notice.ends_in_s is None else round(notice.ends_in_s, 1)
     body = {"reason": notice.reason, "message": notice.message, "ends_in_seconds": ends}
     try:
         async with asyncio.timeout(timeout_s):
-            status, _ = await loopback.ask(plan.ports.http, PATH, method="POST", body=json.dumps(body).encode())
+            content = json.dumps(body).encode()
+            status, _ = await loopback.ask(plan.ports.http, PATH, method="POST", body=content, secret=secret)
     except (OSError, ValueError, EOFError, TimeoutError):
         return NoticeOutcome.NOT_NOW
     if status in (404, 405, 501):

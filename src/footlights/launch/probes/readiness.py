@@ -37,7 +37,9 @@ class ViewerPresence:
 UNKNOWN = ViewerPresence(viewers=None, idle_s=None)
 
 
-async def ready(plan: LaunchPlan, log_reader: LogReader, *, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+async def ready(
+    plan: LaunchPlan, log_reader: LogReader, *, secret: str = "", timeout_s: float = PROBE_TIMEOUT_S
+) -> bool:
     """Make the version's readiness check once; ``log_reader`` gives its output, for the check LOG."""
     version = plan.version
     if answers := traits_of(version).answers:
@@ -50,13 +52,13 @@ async def ready(plan: LaunchPlan, log_reader: LogReader, *, timeout_s: float = P
                 case Readiness.LOG:
                     return await _logged(version.readiness.log_text, log_reader)
                 case _:
-                    status, _ = await loopback.ask(plan.ports.http, version.readiness.path or READY_PATH)
+                    status, _ = await loopback.ask(plan.ports.http, version.readiness.path or READY_PATH, secret=secret)
                     return status == 200
     except (OSError, ValueError, EOFError, TimeoutError):
         return False
 
 
-async def presence(plan: LaunchPlan, *, timeout_s: float = PROBE_TIMEOUT_S) -> ViewerPresence:
+async def presence(plan: LaunchPlan, *, secret: str = "", timeout_s: float = PROBE_TIMEOUT_S) -> ViewerPresence:
     """Ask who is connected: by the application's own word, else by counting connections to the signalling port."""
     version, source = plan.version, plan.version.presence.source
     if source == PresenceRecipe.NONE:
@@ -66,7 +68,7 @@ async def presence(plan: LaunchPlan, *, timeout_s: float = PROBE_TIMEOUT_S) -> V
     if source != PresenceRecipe.CONNECTIONS:
         try:
             async with asyncio.timeout(timeout_s):
-                status, body = await loopback.ask(plan.ports.http, STATUS_PATH)
+                status, body = await loopback.ask(plan.ports.http, STATUS_PATH, secret=secret)
             if status == 200:
                 return _said(body)
         except TimeoutError:

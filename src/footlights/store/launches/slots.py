@@ -27,6 +27,8 @@ class ChosenSlots:
     launch_id: str
     lease_ids: tuple[str, ...]
     """One a slot."""
+    secret: bytes | None = None
+    """The launch's secret, sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def take(tx: Transaction, claims: Sequence[SlotClaim]) -> Mapping[str, LaunchRow
             device=found.device,
             slots=list(found.slots),
             created_time=claim.now,
+            secret=found.secret,
         )
         leases += [
             (lease_id, found.launch_id, claim.session_id, found.node, found.device, slot, claim.now, None)

@@ -24,6 +24,10 @@ class LaunchRow(NamedTuple):
     desired: str = "RUNNING"
     """``RUNNING`` or ``STOPPED``. Written by the services and the expiry loop."""
 
+    secret: bytes | None = None
+    """What the front door presents to its application, sealed with the cluster's key; None where an older server began
+    it, or one whose viewers dial nodes themselves."""
+
     state: str = "ASSIGNED"
     reason: str = ""
     message: str = ""

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from aiohttp.typedefs import Middleware
+
+    from footlights.viewer.access import Handler
     from footlights.viewer.stream.viewers import Viewers
 
 log = logging.getLogger("footlights.viewer.stream.whep")
@@ -33,13 +35,12 @@ CORS = {
     "Access-Control-Max-Age": "86400",
 }
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class WhepEndpoint:
     """The routes. Offers wait until `open` is called: the heavy modules are loaded and the stage is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Middleware) -> None:
+        self._check = check
         self._viewers: Viewers | None = None
         self._open = asyncio.Event()
 
@@ -50,7 +51,7 @@ class WhepEndpoint:
 
     def application(self) -> web.Application:
         """The aiohttp application for the signal port."""
-        app = web.Application(client_max_size=MAX_OFFER_BYTES, middlewares=[_with_cors])
+        app = web.Application(client_max_size=MAX_OFFER_BYTES, middlewares=[_with_cors, self._check])
         app.router.add_post("/whep", self._create)
         app.router.add_delete("/whep/{resource}", self._delete)
         app.router.add_patch("/whep/{resource}", self._patch)

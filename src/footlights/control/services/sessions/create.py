@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from footlights import errors, ids, scheduler
+from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
@@ -169,7 +170,9 @@ class SessionCreator:
 
     def _placement(self, choice: scheduler.SlotChoice) -> ChosenSlots:
         lease_ids = tuple(self._new_id() for _ in choice.slots)
-        return ChosenSlots(choice.node, choice.device, choice.slots, self._new_id(), lease_ids)
+        launch_id = self._new_id()
+        secret = None if self._settings.direct_routes else launch_secrets.seal_new(self._box, launch_id)
+        return ChosenSlots(choice.node, choice.device, choice.slots, launch_id, lease_ids, secret)
 
     def _try(self, tx: Transaction, creation: Creation) -> Written[session_pb2.Session]:
         """Create a session and answer with it, without its id: the transaction is undone, so it will never be.

@@ -1,0 +1,68 @@
+"""Who may use the ports of a real viewer process that was given a launch's secret."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from footlights.viewer.access import HEADER, MEMBER, read_secret
+from tests.viewer.stages import StageMaker
+from tests.viewer.viewer_process import ViewerProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "fls_of-this-launch"
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", json.dumps({MEMBER: SECRET})], ids=["a launch without a secret", "a launch with one"]
+)
+def test_the_secret_is_read_from_the_session_file(tmp_path: Path, content: str) -> None:
+    """It is empty where the file has none, and where no file is named."""
+    (tmp_path / "session.json").write_text(content)
+
+    found = read_secret({"FOOTLIGHTS_SESSION_FILE": str(tmp_path / "session.json")})
+
+    assert found == json.loads(content).get(MEMBER, "")
+    assert read_secret({}) == ""
+
+
+@pytest.mark.parametrize("content", ["", "[]", json.dumps({MEMBER: 5})])
+def test_a_session_file_that_makes_no_sense_opens_nothing(tmp_path: Path, content: str) -> None:
+    """A viewer that cannot know who may look does not start."""
+    (tmp_path / "session.json").write_text(content)
+
+    with pytest.raises(ValueError, match=r"session file|Expecting"):
+        read_secret({"FOOTLIGHTS_SESSION_FILE": str(tmp_path / "session.json")})
+
+
+async def test_both_ports_refuse_whoever_lacks_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signalling, status, readiness and notices; another launch's secret is none. With it they are served."""
+    (tmp_path / "session.json").write_text(json.dumps({MEMBER: SECRET}))
+    monkeypatch.setenv("FOOTLIGHTS_SESSION_FILE", str(tmp_path / "session.json"))
+    maker = StageMaker(tmp_path / "cube.usda")
+    maker.stage.GetRootLayer().Save()
+    with ViewerProcess(str(maker.path), tmp_path / "log") as viewer:
+        http = f"http://127.0.0.1:{viewer.http_port}/v1/streaming"
+        requests = [
+            ("POST", viewer.whep, {"Content-Type": "application/sdp"}),
+            ("PATCH", f"{viewer.whep}/guessed", {}),
+            ("DELETE", f"{viewer.whep}/guessed", {}),
+            ("GET", f"{http}/ready", {}),
+            ("GET", f"{http}/status", {}),
+            ("POST", f"{http}/notice", {}),
+        ]
+        async with aiohttp.ClientSession() as client:
+            await viewer.listening(client, viewer.whep, f"{http}/status")
+            for method, url, headers in requests:
+                for presented in ({}, {HEADER: ""}, {HEADER: "fls_of-another-launch"}, {HEADER: SECRET[:-1]}):
+                    async with client.request(method, url, headers=headers | presented) as answer:
+                        assert (answer.status, method, url) == (401, method, url)
+                        assert SECRET not in await answer.text()
+            for method, url, headers in requests[1:]:
+                async with client.request(method, url, headers={**headers, HEADER: SECRET}) as answer:
+                    assert answer.status != 401
