@@ -1,8 +1,9 @@
 """A small application that keeps the launch contract, run as a process: ``python application.py HTTP SIGNAL FILE``.
 
 ``FILE`` is JSON that may change while it runs: ``ready`` (bool), ``status`` (the body of /v1/streaming/status or null),
-``exit`` (a status to exit with), ``last_words`` (a line to print before), ``notice`` (what a notice is answered with,
-404 unless said; each is printed). Without FILE there it is ready at once.
+``exit`` (a status to exit with), ``secret_header`` (in which header the launch's secret must be, if any),
+``last_words`` (a line to print before), ``notice`` (what a notice is answered with, 404 unless said; each is printed).
+Without FILE there it is ready at once.
 """
 
 from __future__ import annotations
@@ -35,16 +36,26 @@ def main() -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             wanted = wishes(path)
-            if self.path == "/v1/streaming/ready":
+            if not self.shows_secret():
+                self.answer(401, {})
+            elif self.path == "/v1/streaming/ready":
                 self.answer(200 if wanted.get("ready", True) else 503, {})
             elif self.path == "/v1/streaming/status" and wanted.get("status") is not None:
                 self.answer(200, wanted["status"])
             else:
                 self.answer(404, {})
 
+        def shows_secret(self) -> bool:
+            """Whether the request has the launch's secret, where the file names its header (``secret_header``)."""
+            header = wishes(path).get("secret_header")
+            session = json.loads(Path(os.environ["FOOTLIGHTS_SESSION_FILE"]).read_bytes())
+            return not header or self.headers.get(header) == session["FOOTLIGHTS_LAUNCH_SECRET"]
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            if self.path == "/v1/streaming/notice":
+            if not self.shows_secret():
+                self.answer(401, {})
+            elif self.path == "/v1/streaming/notice":
                 print("notice", body, flush=True)
                 self.answer(wishes(path).get("notice", 404), {})
             else:

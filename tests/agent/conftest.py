@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from footlights.agent.v1.agent_pb2 import Assignment
-from footlights.v1.application_pb2 import FakeBehavior, Version
+from footlights.v1.application_pb2 import FakeBehavior, Signaling, Version
 
 from footlights.agent.assembly import make_launchers
 from footlights.agent.config import AgentConfig
@@ -103,7 +103,7 @@ def config(tmp_path: Path, hub: Hub, ports: Ports) -> AgentConfig:
         token=TOKEN,
         node="node-1",
         first_port=ports.signal,
-        last_port=ports.signal + 29,
+        last_port=ports.signal + 39,
         launchers=("process", "fake"),
         slots_per_device=2,
         device_interval_s=0.2,
@@ -124,7 +124,7 @@ async def node(config: AgentConfig, machine: Machine) -> AsyncIterator[Node]:
 
 @pytest.fixture(scope="session")
 def _next_port() -> list[int]:
-    return [21000 + os.getpid() % 200 * 30]  # another run of these tests may be under way beside this one
+    return [21000 + os.getpid() % 200 * 40]  # another run of these tests may be under way beside this one
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def ports(_next_port: list[int]) -> Ports:
     """The first of ten blocks that nobody uses."""
     while True:
         first = _next_port[0]
-        _next_port[0] += 30
-        if not any(why_taken(Ports(first + n, first + n + 1, first + n + 2)) for n in range(0, 30, 3)):
-            return Ports(first, first + 1, first + 2)
+        _next_port[0] += 40
+        if not any(why_taken(Ports(first + n, first + n + 1, first + n + 2, first + n + 3)) for n in range(0, 40, 4)):
+            return Ports(first, first + 1, first + 2, first + 3)
 
 
 Assign = Callable[..., Assignment]
@@ -164,7 +164,8 @@ class Applications:
     ) -> Assignment:
         self.tell(launch_id, **(wishes or {}))
         command = [sys.executable, "-S", str(APPLICATION), "{http_port}", "{signal_port}", str(self.path(launch_id))]
-        return assignment(launch_id, Version(version="1.0.0", command=command), **members)
+        version = Version(version="1.0.0", command=command, signaling=Signaling(**members.pop("signaling", {})))
+        return assignment(launch_id, version, **members)
 
     def path(self, launch_id: str) -> Path:
         return self.directory / f"{launch_id}.json"
@@ -191,6 +192,7 @@ def assignment(
     epoch: int = 1,
     desired: Assignment.Desired.ValueType = Assignment.RUNNING,
     secrets: bytes = b"",
+    launch_secret: str = "",
     limits: dict[str, float] | None = None,
     needs: dict[str, Any] | None = None,
 ) -> Assignment:
@@ -203,6 +205,7 @@ def assignment(
         slots=[slot],
         version=counterparts.recipe(version),
         secrets=secrets,
+        launch_secret=launch_secret,
     )
     made.limits.stop_grace_period.FromSeconds(2)
     for name, value in (limits or {}).items():

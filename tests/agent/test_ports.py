@@ -1,4 +1,4 @@
-"""Blocks of three ports."""
+"""Blocks of four ports."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def free(_ports: Ports) -> str:
 
 
 def test_blocks_do_not_overlap_and_the_range_is_kept() -> None:
-    """Every block is three ports of its own within the range, and there are as many as are promised."""
-    blocks = PortBlocks(20000, 20010, why_taken=free)
+    """Every block is four ports of its own within the range, and there are as many as are promised."""
+    blocks = PortBlocks(20000, 20014, why_taken=free)
     taken = [blocks.take(str(n)) for n in range(blocks.capacity)]
-    numbers = [port for ports in taken for port in (ports.signal, ports.media, ports.http)]
-    assert len(set(numbers)) == len(numbers) == 9
+    numbers = [port for ports in taken for port in (ports.signal, ports.media, ports.http, ports.splice)]
+    assert len(set(numbers)) == len(numbers) == 12
     assert min(numbers) >= 20000
-    assert max(numbers) <= 20010
+    assert max(numbers) <= 20014
     with pytest.raises(PortsExhausted, match="3 are held"):
         blocks.take("one more")
 
@@ -32,7 +32,7 @@ def test_blocks_do_not_overlap_and_the_range_is_kept() -> None:
 @given(st.lists(st.booleans(), max_size=60))
 def test_a_held_block_is_never_given_away(takes: list[bool]) -> None:
     """Whatever is taken and released in whatever order, no two holders share a block."""
-    blocks = PortBlocks(20000, 20014, why_taken=free)
+    blocks = PortBlocks(20000, 20019, why_taken=free)
     held: dict[str, Ports] = {}
     for number, take in enumerate(takes):
         if take and len(held) < blocks.capacity:
@@ -47,13 +47,16 @@ def test_a_held_block_is_never_given_away(takes: list[bool]) -> None:
 
 def test_a_released_block_is_not_the_next_one() -> None:
     """A block that was just given back is taken last, so that a viewer's stale address meets nobody."""
-    blocks = PortBlocks(20000, 20008, why_taken=free)
+    blocks = PortBlocks(20000, 20011, why_taken=free)
     first = blocks.take("a")
     blocks.release("a")
     assert blocks.take("b") != first
 
 
-@pytest.mark.parametrize(("kind", "offset"), [(socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 1), (socket.SOCK_STREAM, 2)])
+@pytest.mark.parametrize(
+    ("kind", "offset"),
+    [(socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 1), (socket.SOCK_STREAM, 2), (socket.SOCK_STREAM, 3)],
+)
 def test_a_block_in_use_is_skipped_with_a_reason(kind: socket.SocketKind, offset: int, ports: Ports) -> None:
     """A port that somebody else has costs its block, and the reason names the port."""
     port = ports.signal + offset
@@ -63,7 +66,7 @@ def test_a_block_in_use_is_skipped_with_a_reason(kind: socket.SocketKind, offset
             other.listen()
         reason = f"{'UDP' if offset == 1 else 'TCP'} port {port}: taken by another process"
         assert why_taken(ports) == reason
-        blocks = PortBlocks(ports.signal, ports.http)
+        blocks = PortBlocks(ports.signal, ports.splice)
         with pytest.raises(PortsExhausted, match=str(port)):
             blocks.take("x")
         assert blocks.skipped == {ports: reason}
@@ -72,9 +75,10 @@ def test_a_block_in_use_is_skipped_with_a_reason(kind: socket.SocketKind, offset
 
 
 def test_adopted_ports_are_held() -> None:
-    """Ports that an earlier agent gave out are not given out again."""
-    blocks = PortBlocks(20000, 20005, why_taken=free)
-    blocks.adopt("old", Ports(20000, 20001, 20002))
-    assert blocks.take("new").signal == 20003
+    """Ports that an earlier agent gave out are not given out again, also where its blocks lay otherwise."""
+    blocks = PortBlocks(20000, 20015, why_taken=free)
+    blocks.adopt("old", Ports(20003, 20004, 20005))
+    assert blocks.take("new").signal == 20008
+    assert blocks.take("next").signal == 20012
     with pytest.raises(PortsExhausted):
         blocks.take("newer")

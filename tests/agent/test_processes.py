@@ -1,6 +1,6 @@
 """The agent with real processes: shims, ports, output, and what is left when the agent itself is gone.
 
-Also the tests of ``log_tails``, ``probes`` and ``exits``.
+Also the tests of ``log_tails``, ``probes`` and ``exits``, and of what an agent does with a launch's secret.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import signal
 import socket
 from dataclasses import replace
 
+import pytest
 from footlights.agent.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
 from footlights.v1.application_pb2 import Version
 
 from footlights.agent.config import AgentConfig
 from footlights.devices.fake_state import FakeProcess
+from footlights.launch.probes import loopback
 from footlights.linux import procfs
+from footlights.protocol.launch_secrets import HEADER, new_secret
 from tests.agent.conftest import GPU, Applications, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 
@@ -217,3 +220,73 @@ async def test_a_command_that_is_not_there(hub: Hub, node: Node) -> None:
     await hub.want(assignment("launch-1", Version(version="1.0.0", command=["/no/such/program"])))
     failed = await hub.until_state("launch-1", LaunchReport.FAILED)
     assert failed.reason == "COMMAND_NOT_FOUND"
+
+
+SECRET = new_secret()
+"""Of the launches below."""
+WHEP = {"whep_path": "/whep"}
+
+
+async def answered(port: int, presented: str = "", path: str = "/") -> int:
+    """Ask what listens on a port; return the status."""
+    status, _ = await loopback.ask(port, path, secret=presented)
+    return status
+
+
+async def test_an_application_that_checks_its_secret_is_asked_with_it(
+    hub: Hub, node: Node, application: Applications
+) -> None:
+    """It finds the secret in its session file; readiness, presence and notices carry it, also by the next agent."""
+    wishes = {"secret_header": HEADER, "status": {"viewers": 1}, "notice": 204}
+    await hub.until(lambda: hub.connections)
+    wanted = application(wishes=wishes, launch_secret=SECRET, signaling=WHEP | {"checks_secret": True})
+    await hub.want(wanted)
+    ready = await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.until(lambda: hub.reports["launch-1"].viewers == 1)
+
+    assert await answered(ready.signal_port) == 401
+    assert await answered(ready.http_port, path="/v1/streaming/status") == 401
+    assert await answered(ready.http_port, SECRET, "/v1/streaming/status") == 200
+
+    await node.crash()
+    wanted.ClearField("launch_secret")  # of what runs it is not sent again
+    await hub.want(wanted)
+    application.tell("launch-1", **wishes | {"status": {"viewers": 2}})
+    await node.start()
+    await hub.until(lambda: hub.reports["launch-1"].viewers == 2)
+
+
+async def test_the_agent_checks_for_an_application_that_cannot(hub: Hub, node: Node, application: Applications) -> None:
+    """The port that is given out is the agent's: it lets in the front door alone, and again once it was restarted."""
+    await hub.until(lambda: hub.connections)
+    wanted = application(launch_secret=SECRET, signaling=WHEP)
+    await hub.want(wanted)
+    ready = await hub.until_state("launch-1", LaunchReport.READY)
+    first = ready.http_port - 2
+    assert ready.signal_port not in (first, ready.media_port, ready.http_port)
+
+    assert [await answered(ready.signal_port, each) for each in ("", new_secret(), SECRET)] == [401, 401, 404]
+    await node.crash()
+    with pytest.raises(OSError):  # noqa: PT011 - refused or reset
+        await answered(ready.signal_port, SECRET)
+    wanted.ClearField("launch_secret")
+    await hub.want(wanted)
+    dials = hub.dials
+    await node.start()
+    await hub.until(lambda: hub.dials > dials and hub.connections)
+    assert [await answered(ready.signal_port, each) for each in ("", SECRET)] == [401, 404]
+
+    await hub.want(stopped(wanted))
+    await hub.until_state("launch-1", LaunchReport.EXITED)
+    with pytest.raises(OSError):  # noqa: PT011
+        await answered(ready.signal_port, SECRET)
+
+
+async def test_a_launch_without_a_secret_has_no_door(hub: Hub, node: Node, application: Applications) -> None:
+    """An older control plane knows of none, and its front door could not show it."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(application(signaling=WHEP))
+    ready = await hub.until_state("launch-1", LaunchReport.READY)
+
+    assert ready.signal_port == ready.http_port - 2
+    assert await answered(ready.signal_port) == 404

@@ -81,8 +81,8 @@ class AgentConfig:
         ports = f"{self.first_port}..{self.last_port}"
         in_range = 1024 <= self.first_port <= self.last_port <= 65535
         _check(in_range, "first_port", f"{ports} is not a range. Give ports from 1024 to 65535, the first one first.")
-        room = self.last_port - self.first_port >= 2
-        _check(room, "last_port", f"{ports} has no room for the three ports of one launch. Widen it.")
+        room = self.last_port - self.first_port >= 3
+        _check(room, "last_port", f"{ports} has no room for the four ports of one launch. Widen it.")
         slots = self.slots_per_device
         _check(1 <= slots <= 64, "slots_per_device", f"must be from 1 to 64 (got {slots}).")
         software = self.software_devices
@@ -105,6 +105,11 @@ class AgentConfig:
     def servers(self) -> tuple[str, ...]:
         """The addresses, each once."""
         return tuple(dict.fromkeys(address.strip() for address in self.server.split(",")))
+
+    @property
+    def entrance_host(self) -> str:
+        """The address to take the front door's connections on; empty is every one."""
+        return "127.0.0.1" if is_loopback(self.signal_address or self.public_address) else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -107,6 +107,7 @@ class Agent:
             ),
             clock=clock,
             devices=self.devices,
+            entrance_host=config.entrance_host,
             journal=self.journal,
             launchers=launchers,
             ports=self._ports,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from footlights.protocol.launch_secrets import new_secret
 
 if TYPE_CHECKING:
     from footlights.auth.secrets import Box
 
-_AAD: Final = b"launch\0"
-
 
 def seal_new(box: Box, launch_id: str) -> bytes:
     """Make the secret of a launch that begins; return it sealed."""
-    return box.seal(new_secret().encode(), _AAD + launch_id.encode())
+    return box.seal(new_secret().encode(), launch_id.encode())
 
 
 def open_sealed(box: Box, launch_id: str, sealed: bytes | None) -> str:
@@ -22,4 +20,4 @@ def open_sealed(box: Box, launch_id: str, sealed: bytes | None) -> str:
 
     Raises Internal where it was sealed with another key.
     """
-    return box.open(sealed, _AAD + launch_id.encode()).decode() if sealed else ""
+    return box.open(sealed, launch_id.encode()).decode() if sealed else ""

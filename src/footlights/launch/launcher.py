@@ -15,11 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The three ports of one launch: signalling (TCP), media (UDP), readiness and presence (TCP)."""
+    """The ports of one launch: signalling (TCP), media (UDP), readiness and presence (TCP), and the agent's own."""
 
     signal: int
+    """Where the application listens for signalling. With a ``splice`` only the node itself is to reach it."""
     media: int
     http: int
+    splice: int = 0
+    """Where the agent listens in front of ``signal`` and checks the launch's secret; 0 where the application does."""
+
+    @property
+    def entrance(self) -> int:
+        """The port that the front door is given."""
+        return self.splice or self.signal
 
 
 @dataclass(frozen=True, slots=True)

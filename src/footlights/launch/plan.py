@@ -111,7 +111,9 @@ def to_json(plan: LaunchPlan) -> str:
     """Write a plan for the journal; ``from_json`` reads it."""
     value: dict[str, Any] = {field.name: getattr(plan, field.name) for field in fields(plan)}
     value.update(
+        # Three and one: an agent of the release before reads the three.
         ports=[plan.ports.signal, plan.ports.media, plan.ports.http],
+        splice=plan.ports.splice,
         directory=str(plan.directory),
         version=json_format.MessageToDict(plan.version, preserving_proto_field_name=True),
     )
@@ -125,7 +127,7 @@ def from_json(text: str) -> LaunchPlan:
         value = {field.name: given[field.name] for field in fields(LaunchPlan) if field.name in given}
         signal, media, http = value["ports"]
         value.update(
-            ports=Ports(signal=signal, media=media, http=http),
+            ports=Ports(signal=signal, media=media, http=http, splice=given.get("splice", 0)),
             argv=tuple(value["argv"]),
             environment=tuple((name, text) for name, text in value["environment"]),
             directory=Path(value["directory"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
@@ -57,7 +58,7 @@ class Admission:
         except PortsExhausted as error:
             raise _rejected("NO_PORTS", str(error)) from error
         try:
-            return self._render(assignment, reading, ports)
+            return self._render(assignment, reading, ports if _needs_splice(record) else replace(ports, splice=0))
         except BaseException:
             self._ports.release(record.launch_id)
             raise
@@ -119,6 +120,14 @@ class Admission:
             raise _rejected(refusal.reason, f"{uuid}: {refusal}")
         assert reading is not None  # it would have been refused
         return reading
+
+
+def _needs_splice(record: Record) -> bool:
+    """Whether the agent is to take the connections of signalling itself, because the application checks no secret."""
+    version = record.assignment.version
+    offered = version.signaling.whep_path or version.signaling.websocket_path
+    simulated = traits_of(version).answers is not None
+    return bool(record.secret and offered and not simulated and not version.signaling.checks_secret)
 
 
 def _rejected(reason: str, message: str) -> LaunchError:

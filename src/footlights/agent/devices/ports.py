@@ -1,4 +1,4 @@
-"""A node's ports: blocks of three, each with one holder until its launch's end is proved."""
+"""A node's ports: blocks of four, each with one holder until its launch's end is proved."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from footlights.launch.launcher import Ports
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BLOCK = 3
+_BLOCK = 4
 _TRIES = 256
-"""How many blocks are tried for one launch before giving up: each try binds three sockets."""
+"""How many blocks are tried for one launch before giving up: each try binds four sockets."""
 
 
 class PortsExhausted(Exception):
@@ -26,7 +26,10 @@ def why_taken(ports: Ports) -> str:
         (ports.signal, socket.SOCK_STREAM, "TCP"),
         (ports.media, socket.SOCK_DGRAM, "UDP"),
         (ports.http, socket.SOCK_STREAM, "TCP"),
+        (ports.splice, socket.SOCK_STREAM, "TCP"),
     ):
+        if not port:
+            continue
         with socket.socket(socket.AF_INET, kind) as probe:
             if kind == socket.SOCK_STREAM:
                 # Connections in TIME_WAIT do not prevent a listener; another listener does.
@@ -40,14 +43,15 @@ def why_taken(ports: Ports) -> str:
 
 
 class PortBlocks:
-    """Blocks of three consecutive ports, taken in turn, so that a viewer's stale address does not meet a new one."""
+    """Blocks of four consecutive ports, taken in turn, so that a viewer's stale address does not meet a new one."""
 
     def __init__(self, first: int, last: int, *, why_taken: Callable[[Ports], str] = why_taken) -> None:
         self._first = first
         self.capacity = (last - first + 1) // _BLOCK
         """How many launches the range allows at once."""
         self._why_taken = why_taken
-        self._holders: dict[Ports, str] = {}
+        self._holders: dict[int, str] = {}
+        """By port: an earlier release had blocks of another size."""
         self._next = 0
         self.skipped: dict[Ports, str] = {}
         """Blocks that were found in use when they were last tried, and by which port."""
@@ -57,7 +61,7 @@ class PortBlocks:
         tried = 0
         for step in range(self.capacity):
             ports = self._block((self._next + step) % self.capacity)
-            if ports in self._holders:
+            if any(port in self._holders for port in _numbers(ports)):
                 continue
             if tried == _TRIES:
                 break
@@ -68,24 +72,28 @@ class PortBlocks:
                 continue
             self.skipped.pop(ports, None)
             self._next = (self._next + step + 1) % self.capacity
-            self._holders[ports] = holder
+            self.adopt(holder, ports)
             return ports
         example = next(iter(self.skipped.values()), "")
         in_use = f"{len(self.skipped)} are in use by others" + (f" ({example})" if example else "")
-        held = f"{len(self._holders)} are held by launches"
+        held = f"{len(set(self._holders.values()))} are held by launches"
         raise PortsExhausted(
             f"none of {self.capacity} port blocks from {self._first} is free: {held}, {in_use}. Widen the range."
         )
 
     def adopt(self, holder: str, ports: Ports) -> None:
         """Hold the ports of a launch that an earlier agent started, wherever they lie."""
-        self._holders[ports] = holder
+        self._holders.update(dict.fromkeys(_numbers(ports), holder))
 
     def release(self, holder: str) -> None:
         """Release every block that ``holder`` has."""
-        for ports in [ports for ports, who in self._holders.items() if who == holder]:
-            del self._holders[ports]
+        for port in [port for port, who in self._holders.items() if who == holder]:
+            del self._holders[port]
 
     def _block(self, number: int) -> Ports:
         signal = self._first + number * _BLOCK
-        return Ports(signal=signal, media=signal + 1, http=signal + 2)
+        return Ports(signal=signal, media=signal + 1, http=signal + 2, splice=signal + 3)
+
+
+def _numbers(ports: Ports) -> tuple[int, ...]:
+    return tuple(port for port in (ports.signal, ports.media, ports.http, ports.splice) if port)

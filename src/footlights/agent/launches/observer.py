@@ -50,6 +50,8 @@ class LaunchTools:
     clock: Clock
     devices: DeviceWatch
     journal: Journal
+    entrance_host: str
+    """Where splices listen; empty is every address."""
     launchers: Mapping[str, Launcher]
     ports: PortBlocks
     probes: ApplicationProbes

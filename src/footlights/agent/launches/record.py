@@ -328,7 +328,7 @@ class Record:
             report.message = self.message or self.ending.message
         if self.plan is not None:
             ports = self.plan.ports
-            report.signal_port, report.media_port, report.http_port = ports.signal, ports.media, ports.http
+            report.signal_port, report.media_port, report.http_port = ports.entrance, ports.media, ports.http
         self._add_steps(report)
         return report
 

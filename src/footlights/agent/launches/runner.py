@@ -14,6 +14,7 @@ from footlights.agent.launches.observer import Observer
 from footlights.agent.launches.step import Do, LaunchEnding, Step, application_failure, decide
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
 from footlights.launch.launchers import traits_of
+from footlights.launch.splice import Splice
 from footlights.lifecycle import LaunchState, Stage
 from footlights.linux import procfs
 
@@ -49,6 +50,7 @@ class Runner:
         self._proof_delay = _POLL_S
         self._quick_until = 0.0
         self._journal_error = ""
+        self._splice: Splice | None = None
         self.observed = asyncio.Event()
         """Set once a restored launch has been looked at."""
         self._log = _log.bind(launch_id=record.launch_id, session_id=record.assignment.session_id)
@@ -65,6 +67,7 @@ class Runner:
             await asyncio.gather(work, return_exceptions=True)
             self.observed.set()
             self._seen.close()
+            await self._close_splice()
 
     def end(self, ending: LaunchEnding) -> None:
         """End the launch this way; the first decision counts."""
@@ -96,6 +99,7 @@ class Runner:
 
     async def _look_and_do(self) -> None:
         self._wake.clear()
+        await self._keep_splice()
         await self._seen.observe()
         if self.record.arrived and not self.record.ever_connected:
             await self._save()
@@ -107,6 +111,28 @@ class Runner:
             self.observed.set()
         else:
             await self._perform(step)
+
+    async def _keep_splice(self) -> None:
+        """Hold the door in front of an application that checks no secret, from before its start to its end."""
+        record, plan = self.record, self.record.plan
+        if self._splice is not None or plan is None or not plan.ports.splice or record.state.final:
+            return
+        splice = Splice(plan.ports, record.secret, self._tools.entrance_host)
+        try:
+            await splice.open()
+        except OSError as error:
+            # Of an earlier agent's launch the port may be free again soon.
+            text = f"The agent cannot listen on TCP port {plan.ports.splice} in front of the application: {error}."
+            self._seen.say(text)
+            if record.state is not LaunchState.READY:
+                self.end(LaunchEnding(LaunchState.FAILED, "PORT_TAKEN", text))
+            return
+        self._splice = splice
+
+    async def _close_splice(self) -> None:
+        if self._splice is not None:
+            await self._splice.close()
+            self._splice = None
 
     async def _wait_for_work(self, _longest_s: float) -> None:
         """Return when there is something to look at: at once after a step that was done."""
@@ -273,6 +299,7 @@ class Runner:
             ending = application_failure(tail, ending)
         report = record.conclude(ending, exit_code, tail)
         saved = await self._save()
+        await self._close_splice()
         self._tools.ports.release(record.launch_id)
         self._report()
         state = record.state.value

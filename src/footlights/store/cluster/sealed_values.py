@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, Table, select, update
 
 from footlights.store.bulk import Inserter
-from footlights.store.schema import CLUSTER_SECRET, SESSION, ClusterSecretRow
+from footlights.store.schema import CLUSTER_SECRET, LAUNCH, SESSION, ClusterSecretRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ class SealedColumn:
 
 COLUMNS = (
     SealedColumn(SESSION, SESSION.c.session_id, SESSION.c.secrets),
+    SealedColumn(LAUNCH, LAUNCH.c.launch_id, LAUNCH.c.secret),
     SealedColumn(CLUSTER_SECRET, CLUSTER_SECRET.c.name, CLUSTER_SECRET.c.sealed),
 )
 """What is sealed for longer than a day, and so is sealed again when the cluster key changes."""

@@ -1,0 +1,155 @@
+"""The agent's door in front of an application that cannot check its launch's secret.
+
+It listens on the port that is given out, reads the head of a request, and joins the connection to the application's own
+port where the head carries the secret. All others are refused, and the application does not hear of them. A connection
+that was let in is passed on as it is, so WebSockets work. Media does not pass here.
+
+The application itself must listen where only the node reaches it: on loopback, or in a network of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from footlights.launch.probes import loopback
+from footlights.protocol.launch_secrets import HEADER, matches
+
+if TYPE_CHECKING:
+    from footlights.launch.launcher import Ports
+
+HEAD_BYTES: Final = 64 << 10
+HEAD_S: Final = 10.0
+MOST_CONNECTIONS: Final = 128
+"""Of one launch. Half of them at most may be of callers that have not shown the secret yet."""
+_DIAL_S: Final = 5.0
+_PIECE: Final = 64 << 10
+_NAME: Final = HEADER.lower().encode()
+_log = structlog.get_logger(__name__)
+
+
+class Splice:
+    """The door of one launch.
+
+    Args:
+        ports: The launch's.
+        secret: What lets in.
+        host: The address to listen on; empty is every one.
+        head_s: How long a caller may take to send a head, in seconds.
+    """
+
+    def __init__(self, ports: Ports, secret: str, host: str = "", *, head_s: float = HEAD_S) -> None:
+        self._ports, self._secret, self._host, self._head_s = ports, secret, host, head_s
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._unknown = 0
+
+    async def open(self) -> None:
+        """Listen from now on. Raises OSError where the port is taken."""
+        if self._server is None:
+            # One more than is read of a head: the reader's limit is what it holds back.
+            self._server = await asyncio.start_server(
+                self._serve, self._host or None, self._ports.splice, limit=HEAD_BYTES
+            )
+
+    async def close(self) -> None:
+        """Close the port and every connection."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= MOST_CONNECTIONS or self._unknown >= MOST_CONNECTIONS // 2:
+            writer.transport.abort()
+            return
+        self._connections.add(task)
+        try:
+            await self._pass(reader, writer)
+        except (OSError, EOFError):
+            pass  # either side is gone
+        except asyncio.CancelledError:
+            pass  # closed: nobody waits for this task's end but `close`
+        finally:
+            self._connections.discard(task)
+            writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await self._head(reader)
+        if not matches(self._secret, _presented(head)):
+            _log.warning("splice_refused", port=self._ports.splice, peer=str(writer.get_extra_info("peername")))
+            await _answer(writer, "401 Unauthorized", f"the header {HEADER} lacks this launch's secret")
+            return
+        try:
+            async with asyncio.timeout(_DIAL_S):
+                inner, inner_writer = await asyncio.open_connection(loopback.HOST, self._ports.signal)
+        except (OSError, TimeoutError):
+            await _answer(writer, "502 Bad Gateway", "the application does not take connections")
+            return
+        try:
+            for each in (writer, inner_writer):
+                _keep_alive(each)
+            inner_writer.write(head)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pump(reader, inner_writer))
+                group.create_task(_pump(inner, writer))
+        except* (OSError, EOFError):
+            pass  # a connection that broke on one side breaks on the other
+        finally:
+            inner_writer.transport.abort()
+
+    async def _head(self, reader: asyncio.StreamReader) -> bytes:
+        """Read a request's head; empty where it is too long, too slow or cut off."""
+        self._unknown += 1
+        try:
+            async with asyncio.timeout(self._head_s):
+                return await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, TimeoutError):
+            return b""
+        finally:
+            self._unknown -= 1
+
+
+def _presented(head: bytes) -> str:
+    """Return the secret that a head carries; empty where it has none, or several."""
+    values = [
+        value.strip()
+        for name, separator, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        if separator and name.lower() == _NAME
+    ]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
+
+
+async def _answer(writer: asyncio.StreamWriter, status: str, text: str) -> None:
+    body = f"{text}\n".encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode() + body)
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(1):
+            await writer.wait_closed()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on bytes, with back-pressure, until the end of them, and pass on that end."""
+    while piece := await reader.read(_PIECE):
+        writer.write(piece)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Find out within about a minute when the other side lost its power."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,172 @@
+"""The agent's door in front of an application that checks no secret, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import InvalidStatus
+
+from footlights.launch.launcher import Ports
+from footlights.launch.splice import HEAD_BYTES, MOST_CONNECTIONS, Splice
+from footlights.protocol.launch_secrets import HEADER, new_secret
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SECRET = new_secret()
+
+
+class Inner:
+    """The application: answers each connection's bytes with what it read, and counts connections."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while piece := await reader.read(1 << 16):
+                writer.write(piece)
+                await writer.drain()
+        except (OSError, EOFError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def application() -> AsyncIterator[tuple[Inner, int]]:
+    inner = Inner()
+    server = await asyncio.start_server(inner.serve, "127.0.0.1", 0)
+    try:
+        yield inner, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def door(signal: int, *, head_s: float = 10.0) -> AsyncIterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    splice = Splice(Ports(signal, 1, 2, port), SECRET, "127.0.0.1", head_s=head_s)
+    await splice.open()
+    try:
+        yield port
+    finally:
+        await splice.close()
+
+
+async def ask(port: int, head: str) -> bytes:
+    """Send a head and return all that is answered until the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(head.encode("latin-1"))
+        if head.endswith("\r\n\r\n"):
+            writer.write_eof()
+        async with asyncio.timeout(10):
+            return await reader.read(-1)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "",
+        f"{HEADER}: \r\n",
+        f"{HEADER}: {new_secret()}\r\n",
+        f"{HEADER}: {SECRET[:-1]}\r\n",
+        f"X-{HEADER}: {SECRET}\r\n",
+        f"{HEADER}: wrong\r\n{HEADER}: {SECRET}\r\n",
+        f"Cookie: a\r\n {HEADER}: {SECRET}\r\n",
+    ],
+)
+async def test_whoever_lacks_the_secret_is_refused(headers: str) -> None:
+    """401, and the application does not hear of it; what looks like the header is none."""
+    async with application() as (inner, signal), door(signal) as port:
+        answer = await ask(port, f"POST /whep HTTP/1.1\r\nHost: node\r\n{headers}\r\n")
+
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert SECRET.encode() not in answer
+        assert inner.heads == []
+
+
+async def test_with_the_secret_everything_passes_both_ways() -> None:
+    """The head as it was sent, the body, and the end."""
+    async with application() as (inner, signal), door(signal) as port:
+        head = f"POST /whep HTTP/1.1\r\nHost: node\r\n{HEADER.lower()}: {SECRET}\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = bytes(range(256)) * 4096
+        writer.write(head.encode() + body)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(-1), 10)
+        writer.close()
+
+        assert answer == b"HTTP/1.1 200 OK\r\n\r\n" + body
+        assert inner.heads == [head.encode()]
+
+
+async def test_a_websocket_passes() -> None:
+    """As Kit's signalling is one; without the secret its handshake fails."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with serve(echo, "127.0.0.1", 0) as server, door(server.sockets[0].getsockname()[1]) as port:
+        url = f"ws://127.0.0.1:{port}/sign_in"
+        async with connect(url, additional_headers={HEADER: SECRET}, proxy=None) as viewer:
+            await viewer.send("hello")
+            assert await viewer.recv() == "hello"
+        with pytest.raises(InvalidStatus, match="401"):
+            await connect(url, proxy=None)
+
+
+async def test_callers_that_say_nothing_are_dropped_and_shut_out_nobody() -> None:
+    """A head has ten seconds and 64 KiB; half of the places are for those who have shown the secret."""
+    async with application() as (_, signal), door(signal, head_s=0.3) as port:
+        long = await ask(port, "POST /whep HTTP/1.1\r\nX: " + "x" * (2 * HEAD_BYTES))
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS)]
+        ends = [await asyncio.wait_for(reader.read(-1), 10) if reader else b"" for reader, _ in silent[:1]]
+        for _, writer in silent:
+            writer.close()
+
+        assert b"200 OK" not in long
+        assert not ends[0].startswith(b"HTTP/1.1 200")
+        answer = await ask(port, f"GET / HTTP/1.1\r\n{HEADER}: {SECRET}\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_an_application_that_does_not_listen_is_a_bad_gateway() -> None:
+    """As while it starts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        async with door(probe.getsockname()[1]) as port:
+            answer = await ask(port, f"GET / HTTP/1.1\r\n{HEADER}: {SECRET}\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 502 ")
+
+
+async def test_closing_it_ends_its_connections() -> None:
+    """Nothing of a launch is reached when it is over."""
+    async with application() as (_, signal):
+        async with door(signal) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET / HTTP/1.1\r\n{HEADER}: {SECRET}\r\n\r\n".encode())
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        with contextlib.suppress(ConnectionError):  # a reset is an end too
+            assert await asyncio.wait_for(reader.read(-1), 10) == b"\r\n"
+        writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
