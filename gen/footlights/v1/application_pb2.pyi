@@ -548,19 +548,25 @@ class Signaling(_message.Message):
 
     WHEP_PATH_FIELD_NUMBER: _builtins.int
     WEBSOCKET_PATH_FIELD_NUMBER: _builtins.int
+    CHECKS_SECRET_FIELD_NUMBER: _builtins.int
     whep_path: _builtins.str
     """Optional. The path of its WHEP endpoint on the signalling port, such as `/whep`; empty if it has none."""
     websocket_path: _builtins.str
     """Optional. The path of its WebSocket on the signalling port, such as `/sign_in`; empty if it has none."""
+    checks_secret: _builtins.bool
+    """Optional. Whether the application itself refuses requests on its signalling port that do not carry its launch's secret.
+    Otherwise the agent takes the connections, checks the secret and passes them on.
+    """
     def __init__(
         self,
         *,
         whep_path: _builtins.str = ...,
         websocket_path: _builtins.str = ...,
+        checks_secret: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["websocket_path", b"websocket_path", "whep_path", b"whep_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks_secret", b"checks_secret", "websocket_path", b"websocket_path", "whep_path", b"whep_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
