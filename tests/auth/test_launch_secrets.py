@@ -11,7 +11,7 @@ from footlights.errors import Internal
 
 def test_it_is_opened_for_its_own_launch_only() -> None:
     """Sealed for one launch, it does not open as another's; where there is none, it is empty."""
-    box = Box(bytes(32))
+    box = Box(lambda: [bytes(32)])
     sealed = launch_secrets.seal_new(box, "launch-1")
 
     opened = launch_secrets.open_sealed(box, "launch-1", sealed)
