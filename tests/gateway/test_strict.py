@@ -43,6 +43,18 @@ def details(answer: httpx2.Response) -> dict[str, Any]:
     return {detail["@type"].rpartition(".")[2]: detail for detail in answer.json()["details"]}
 
 
+def test_no_second_credential(client: httpx2.Client) -> None:
+    """
+    Authorization alone is a credential: the same as metadata by its prefix is dropped, whatever its case.
+    """
+    both = client.get("/v1/things/a", headers={"Authorization": "Bearer a", "Grpc-Metadata-Authorization": "Bearer b"})
+    one = client.get("/v1/things/a", headers={"GRPC-METADATA-AUTHORIZATION": "Bearer b", "Grpc-Metadata-X": "c"})
+
+    assert both.json()["metadata"]["authorization"] == '"Bearer a"'
+    assert "authorization" not in one.json()["metadata"]
+    assert one.json()["metadata"]["x"] == '"c"'
+
+
 def test_wrong_method(client: httpx2.Client) -> None:
     """
     A wrong method is 405 with Allow.

@@ -242,6 +242,16 @@ async def test_no_handler_runs_for_a_caller_that_may_not(
     assert served.handlers.calls == []
 
 
+async def test_a_call_has_one_credential(served: Served) -> None:
+    """Several are refused, equal ones too: a proxy before us may have looked at another one of them."""
+    for second in ("replica", "ann"):
+        outgoing = OutgoingCall((("authorization", "replica"), ("authorization", second)))
+        with pytest.raises(errors.Unauthenticated, match=r"several Authorization headers"):
+            await served.find(call=outgoing)
+
+    assert served.handlers.calls == []
+
+
 async def test_a_request_is_checked_and_filled_before_its_handler(served: Served) -> None:
     """Defaults stand in it, and what breaks a rule never arrives."""
     method = served.upstream.unary(rpc("StreamingService", "ListSessions"))

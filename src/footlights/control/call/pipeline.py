@@ -149,10 +149,17 @@ class Pipeline:
 
 
 def _identify(call: Call) -> tuple[str, str]:
-    """Set a call's id from its metadata; return its ``Authorization`` and its ``Idempotency-Key``."""
+    """Set a call's id from its metadata; return its ``Authorization`` and its ``Idempotency-Key``.
+
+    Raises Unauthenticated where it has several of the first: who is asked about them first may look at another one.
+    """
     headers = dict(call.metadata)
     call.request_id = ids.request_id(_text(headers.get("x-request-id", "")))
     call.initial_metadata.append(("x-request-id", call.request_id))
+    if len(headers) != len(call.metadata) and sum(name == "authorization" for name, _ in call.metadata) > 1:
+        raise errors.Unauthenticated(
+            "The request has several Authorization headers. Send one.", reason=errors.Reason.TOKEN_INVALID
+        )
     return _text(headers.get("authorization", "")), _text(headers.get("idempotency-key", ""))
 
 

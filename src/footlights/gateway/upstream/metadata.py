@@ -106,7 +106,8 @@ class Incoming:
                 if prefixed == _AUTHORIZATION:
                     found.append(("authorization", value))
                 found.append((prefixed, value))
-        elif raw_name[:14] == _PREFIX:
+        elif raw_name[:14] == _PREFIX and not (self._strict and raw_name[14:] == b"authorization"):
+            # That one would be a second credential: a proxy or a log that knows of credentials looks at the first.
             _add(found, raw_name[14:].decode("latin1"), raw_value, raw_name)
         if raw_name in self._passed:
             _add(found, self._passed[raw_name], raw_value, raw_name)
