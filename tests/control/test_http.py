@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from footlights.control.assembly import has_tls
 from footlights.control.http import Probes, Readiness, admin
 from footlights.control.observability.metrics import Metrics
 from footlights.supervision import Supervisor
@@ -163,3 +164,46 @@ async def test_metrics_are_prometheus_and_say_what_is_going_on(plane: Control) -
     assert 'grpc_code="NOT_FOUND"' in text
     assert session.session_id not in text
     assert "admin" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/sessions"),
+        ("GET", "/v1/nowhere"),
+        ("POST", "/v1/tokens"),
+        ("GET", "/stream"),
+        ("POST", "/stream/x/whep"),
+        ("POST", "/v1/sessions/x/whep"),
+        ("GET", "/console/"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/metrics"),
+        ("GET", "/readyz"),
+        ("PUT", "/readyz"),
+        ("OPTIONS", "/v1/sessions"),
+    ],
+)
+@pytest.mark.parametrize("token", [None, ""])
+async def test_every_path_of_a_server_answers_so(plane: Control, method: str, path: str, token: str | None) -> None:
+    """API, front door, console, documents and probes, with a token and without. Files of pages may be cached."""
+    answer = await plane.rest(method, path, token)
+
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert answer.headers.get_list("strict-transport-security") == ["max-age=31536000"]
+    expected = "no-cache" if path == "/console/" else "no-store"
+    assert answer.headers.get_list("cache-control") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://streams.example.com", True),
+        ("http://streams.example.com", False),
+        ("https://localhost:8443", False),
+        ("https://127.0.0.1:8443", False),
+    ],
+)
+def test_tls_is_demanded_of_browsers_for_a_name_of_its_own(url: str, expected: bool) -> None:
+    """Not for that of this machine: the demand holds for all ports of a name, those of other programs included."""
+    assert has_tls(url) is expected

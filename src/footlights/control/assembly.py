@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from google.protobuf import descriptor_pool
 
@@ -67,6 +68,8 @@ from footlights.frontdoor import FrontDoor
 from footlights.frontdoor import openapi as front_door_openapi
 from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
+from footlights.http.answer_headers import with_safe_headers
+from footlights.ids import is_loopback
 from footlights.ovc.v2 import application_streaming_pb2
 from footlights.protocol import former
 from footlights.store.cluster import database_time
@@ -404,8 +407,8 @@ async def assemble(
         front_door=_front_door(settings, store, grants, key, clock) if "frontdoor" in settings.roles else None,
     )
     return Plane(
-        app=app,
-        admin=admin(probes),
+        app=with_safe_headers(app, tls_only=has_tls(public_url)),
+        admin=with_safe_headers(admin(probes), tls_only=False),
         listening=services_by_setting(settings, registry.services),
         registry=registry,
         pipeline=pipeline,
@@ -426,6 +429,11 @@ async def assemble(
         certificate=settings.tls_cert,
         keys=KeyRotation(store, key, supervisor),
     )
+
+
+def has_tls(url: str) -> bool:
+    """Return whether browsers may be told to use TLS only: not on this machine, where ports of others have the name."""
+    return url.startswith("https://") and not is_loopback(urlsplit(url).hostname or "")
 
 
 def _service(name: str, handlers: object, *, strict: bool = True) -> Service:

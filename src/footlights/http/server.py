@@ -140,6 +140,7 @@ class Connections:
         status_ = {"code": code, "status": _CODE_NAMES[code], "message": message, "details": [info]}
         body = json.dumps(status_).encode()
         headers = ["Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close"]
+        headers += ["Cache-Control: no-store", "X-Content-Type-Options: nosniff"]
         if status == 503:
             headers.append("Retry-After: 1")
         head = "\r\n".join((f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *headers, "", ""))
