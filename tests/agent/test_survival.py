@@ -15,10 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from footlights.agent.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 
+from footlights.agent.clock import BootClock
 from footlights.agent.config import AgentConfig
 from footlights.agent.launches.orphans import Orphans
+from footlights.agent.launches.record import Record
 from footlights.agent.link.cluster import mark
 from footlights.agent.main import run
 from footlights.errors import FailedPrecondition, InvalidArgument
@@ -204,6 +206,16 @@ async def test_no_secret_reaches_the_journal(hub: Hub, node: Node, fake: Assign,
     for path in config.data_dir.rglob("*"):
         if path.is_file() and path.name != "session.json":
             assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_secrets_are_kept_until_the_start_whatever_is_assigned_in_between() -> None:
+    """They are sent once: a new limit comes without them. What runs needs them no more."""
+    record = Record.assigned(Assignment(launch_id="launch-1", secrets=b"hush"), BootClock())
+    record.reassign(Assignment(launch_id="launch-1", epoch=2))
+    assert (record.assignment.epoch, record.take_secrets()) == (2, b"hush")
+    record.begin()
+    record.reassign(Assignment(launch_id="launch-1", secrets=b"hush"))
+    assert record.take_secrets() == b""
 
 
 async def test_one_agent_a_directory(hub: Hub, config: AgentConfig, spawn: Spawn) -> None:

@@ -319,6 +319,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A message of a stream is larger than is taken. Send less at once."""
     ASSIGNMENT_TOO_LARGE: _ErrorReason.ValueType  # 119
     """What a launch is to be given is more than a node takes. The message names the fields. Shorten them."""
+    SECRETS_SENT: _ErrorReason.ValueType  # 140
+    """The secrets of a launch were sent to its node over a link that is gone, and are not sent twice. Create the session
+    again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -621,6 +625,10 @@ MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 118
 """A message of a stream is larger than is taken. Send less at once."""
 ASSIGNMENT_TOO_LARGE: ErrorReason.ValueType  # 119
 """What a launch is to be given is more than a node takes. The message names the fields. Shorten them."""
+SECRETS_SENT: ErrorReason.ValueType  # 140
+"""The secrets of a launch were sent to its node over a link that is gone, and are not sent twice. Create the session
+again.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -21,7 +21,9 @@ GOODBYE: Final = "goodbye"
 """The end of a link is said, with a reason."""
 REDIRECT: Final = "redirect"
 """The agent dials the addresses that it is told."""
-FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT)
+SECRETS_ONCE: Final = "secrets_once"
+"""The agent keeps the secrets of a launch that it has not started, whatever is assigned later."""
+FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE)
 
 _SETS: Final[dict[frozenset[str], frozenset[str]]] = {}
 

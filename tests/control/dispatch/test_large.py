@@ -43,6 +43,10 @@ async def _fill_with_the_largest(plane: Control) -> Agent:
     return agent
 
 
+def _assigned(agent: Agent) -> list[Report]:
+    return [known(each, "ASSIGNED") for each in agent.assigned.values()]
+
+
 def _is_all_there(assigned: dict[str, agent_pb2.Assignment]) -> None:
     assert len(assigned) == LAUNCHES
     for each in assigned.values():
@@ -53,8 +57,12 @@ def _is_all_there(assigned: dict[str, agent_pb2.Assignment]) -> None:
 async def test_the_largest_set_of_assignments_goes_in_parts(plane: Control) -> None:
     """64 launches with the largest version and large secrets: no part is large, and the recipe is sent once."""
     agent = await _fill_with_the_largest(plane)
+    protocol = handshake.ours()
+    protocol.features.remove(handshake.SECRETS_ONCE)
 
-    again = await plane.new_agent("node-a", agent.token).open([gpu(slots=LAUNCHES)], former=False)
+    again = await plane.new_agent("node-a", agent.token).open(
+        [gpu(slots=LAUNCHES)], _assigned(agent), hello={"protocol": protocol}, former=False
+    )
 
     _is_all_there(again.assigned)
     kinds = [kind for kind, _ in again.received]
@@ -130,7 +138,7 @@ async def test_an_agent_of_the_release_before_links_again_with_the_largest_set(p
     """It takes no parts: each launch is assigned by itself, and the set that names them all ends none."""
     agent = await _fill_with_the_largest(plane)
 
-    again = await plane.new_agent("node-a", agent.token).open([gpu(slots=LAUNCHES)])
+    again = await plane.new_agent("node-a", agent.token).open([gpu(slots=LAUNCHES)], _assigned(agent))
 
     _is_all_there(again.assigned)
     assert [kind for kind, _ in again.received] == ["welcome", *["assignment"] * LAUNCHES, "assignments"]

@@ -129,6 +129,52 @@ async def test_an_application_that_runs_needs_its_secret_no_more(plane: Control)
     assert (await plane.get(made.session_id)).state == State.READY
 
 
+async def test_secrets_are_sent_once(plane: Control) -> None:
+    """
+    Another agent with the node's token gets none, nor the arguments of what runs; a session whose secrets are with an
+    agent that is gone ends, and its owner reads why.
+    """
+    agent = await plane.agent("node-a", gpu("GPU-0", slots=2))
+    starting = await _with_secret(plane)
+    await plane.place()
+    begun = await agent.assignment(starting.session_id)
+    await agent.report(begun, "STARTING")
+    waiting = await plane.create(application_version="2.0.0", application_arguments={"password": "hush"})
+    await plane.place()
+    assert (await agent.assignment(waiting.session_id)).secrets
+    await agent.close()
+    await plane.unlinked()
+
+    other = await plane.new_agent("node-a", agent.token).open([gpu("GPU-0", slots=2)])
+    await _lost(other, waiting.session_id)
+    stopped = await other.assignment(starting.session_id, "STOPPED")
+
+    assert begun.secrets
+    assert not any(each.secrets for each in other.assigned.values())
+    assert not stopped.HasField("arguments")
+    ended = await plane.get(waiting.session_id)
+    assert (ended.state, ended.end_reason) == (State.FAILED, session_pb2.Session.LAUNCH_FAILED)
+    assert "its secrets were sent over a link that is gone, and are not sent twice" in ended.status_message
+
+
+@pytest.mark.parametrize("former", [False, True], ids=["of this release", "of the release before"])
+async def test_an_agent_that_has_not_started_a_launch_keeps_its_secrets(plane: Control, former: bool) -> None:
+    """Only the release before forgets them with each new assignment, and is sent them again: of what it names."""
+    agent = await plane.agent(former=former)
+    made = await _with_secret(plane)
+    await plane.place()
+    assignment = await agent.assignment(made.session_id)
+    await agent.close()
+    await plane.unlinked()
+
+    again = plane.new_agent("node-a", agent.token)
+    await again.open(launches=[known(assignment, "ASSIGNED")], former=former)
+
+    assert assignment.secrets
+    assert bool(again.assigned[assignment.launch_id].secrets) == former
+    assert again.assigned[assignment.launch_id].desired == agent_pb2.Assignment.RUNNING
+
+
 async def test_a_lost_signal_costs_one_comparison(plane: Control) -> None:
     """What was told is compared with the store: no signal is needed to say that something has changed."""
     agent = await plane.agent()

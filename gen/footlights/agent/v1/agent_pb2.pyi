@@ -177,7 +177,9 @@ class Protocol(_message.Message):
     """The greatest message that is taken, in bytes. Sets that are larger are sent in parts."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is understood beyond the version, by name: `recipes`, `goodbye`, `redirect`. Unknown ones are ignored."""
+        """What is understood beyond the version, by name: `recipes`, `goodbye`, `redirect`,
+        `secrets_once`. Unknown ones are ignored.
+        """
 
     def __init__(
         self,
@@ -574,7 +576,9 @@ class Assignment(_message.Message):
     usd_stage_uri: _builtins.str
     """The stage to open, already resolved and allowed."""
     secrets: _builtins.bytes
-    """Secret arguments and `nucleus_connection_config`: a JSON object, in memory and the session file only."""
+    """Secret arguments and `nucleus_connection_config`: a JSON object, in memory and the session file only. Sent once, to
+    an agent that has not started the launch; later assignments of it have none.
+    """
     recipe_digest: _builtins.bytes
     """The digest of a recipe that was sent over this link before."""
     launch_secret: _builtins.str

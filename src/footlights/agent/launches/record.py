@@ -125,12 +125,12 @@ class Record:
         return 0.0 if self.plan is None else self.plan.stop_grace_s
 
     def reassign(self, assignment: Assignment) -> None:
-        """Take in what is wanted of it now; secrets are dropped once it is begun."""
+        """Take in what is wanted of it now; its secrets, which are sent once, are kept until it is begun."""
+        secrets = b"" if self.begun else assignment.secrets or self.assignment.secrets
         self.assignment = _copy(assignment)
+        self.assignment.secrets = secrets
         if not self.begun:
             self.secret = assignment.launch_secret or self.secret
-        else:
-            self.assignment.ClearField("secrets")
 
     def renew_epoch(self, epoch: int) -> None:
         """Note the epoch of a newer lease."""

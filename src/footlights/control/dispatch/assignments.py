@@ -12,18 +12,18 @@ from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.launch.container.recipe import mounts_of
 from footlights.lifecycle import EndReason, TimeLimits
-from footlights.protocol import bounds, counterparts, times
+from footlights.protocol import bounds, counterparts, handshake, times
 from footlights.store import Transaction, applications
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions.derivation import SessionStates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from footlights.auth.secrets import Box
-    from footlights.control.dispatch.link import Fingerprint
+    from footlights.control.dispatch.link import AgentLink, Fingerprint
     from footlights.store.launches.launch_rows import RunningLaunch
     from footlights.store.schema import LaunchRow, SessionRow
     from footlights.v1 import application_pb2
@@ -32,7 +32,7 @@ DRAIN = "DRAIN"
 """The reason of the notice that a drain will end a session."""
 
 _BEGUN = ("READY", "STOPPING")
-"""States in which the application runs: an agent needs its secrets no more."""
+"""States in which the application runs: no agent needs its secrets any more."""
 
 
 _NO_LIMITS = TimeLimits()
@@ -55,6 +55,13 @@ class LaunchAssignment:
         message = agent_pb2.Assignment()
         message.CopyFrom(self.message)
         return replace(self, message=message)
+
+    def stopped(self) -> LaunchAssignment:
+        """Return one that has the launch end, and says nothing else of it."""
+        names = ("launch_id", "session_id", "epoch", "device_uuid", "slots")
+        message = agent_pb2.Assignment(**{name: getattr(self.message, name) for name in names})
+        message.desired = agent_pb2.Assignment.STOPPED
+        return LaunchAssignment(message, self.state)
 
     def named(self) -> agent_pb2.Assignment:
         """Return it with its recipe's digest."""
@@ -105,25 +112,28 @@ def fingerprint(launch: LaunchRow, session: SessionRow) -> Fingerprint:
 
 
 def of_launches(
-    tx: Transaction, launch_ids: Sequence[str], box: Box, *, now: datetime
+    tx: Transaction, wanted: Mapping[str, AgentLink], box: Box, *, now: datetime
 ) -> tuple[dict[str, LaunchAssignment], dict[str, Exception]]:
     """Return the assignments of those launches that have not ended, and why some of them cannot be made.
+
+    ``wanted`` has the link over which each is sent. Secrets are in those of which an agent is told first.
 
     One that cannot be made, because a secret cannot be opened or a recipe does not parse, hides none of the others.
     """
     found: dict[str, LaunchAssignment] = {}
     failed: dict[str, Exception] = {}
-    if not launch_ids:
+    if not wanted:
         return found, failed
     drains = {row.node: row.drain_time for row in node_rows.draining(tx)}
     recipes: dict[tuple[str, str], Recipe] = {}
-    for launch, session in launch_rows.living(tx, launch_ids):
+    for launch, session in launch_rows.living(tx, list(wanted)):
         try:
             recipe = None
             if launch.desired != "STOPPED":
                 key = (session.application, session.application_version)
                 recipe = recipes[key] = recipes.get(key) or Recipe.of(_version(tx, *key))
-            assignment = of_launch(launch, session, recipe, box)
+            secrets = _secrets(launch, session, wanted[launch.launch_id], box)
+            assignment = of_launch(launch, session, recipe, box, secrets=secrets)
         except Exception as error:
             failed[launch.launch_id] = error
             continue
@@ -134,7 +144,9 @@ def of_launches(
     return found, failed
 
 
-def of_launch(launch: LaunchRow, session: SessionRow, recipe: Recipe | None, box: Box) -> LaunchAssignment:
+def of_launch(
+    launch: LaunchRow, session: SessionRow, recipe: Recipe | None, box: Box, *, secrets: bytes = b""
+) -> LaunchAssignment:
     """Return what an agent is told of a launch; one that is to stop needs no recipe.
 
     Raises FailedPrecondition where it is too large to be sent.
@@ -155,9 +167,8 @@ def of_launch(launch: LaunchRow, session: SessionRow, recipe: Recipe | None, box
     message.needs.MergeFromString(session.needs)
     message.limits.CopyFrom(counterparts.limits(limits))
     message.arguments.update({name: value for name, value in session.arguments.items() if name in recipe.declared})
+    message.secrets = secrets
     if launch.state not in _BEGUN:
-        if session.secrets:
-            message.secrets = box.open(session.secrets, session.session_id.encode())
         message.launch_secret = launch_secrets.open_sealed(box, launch.launch_id, launch.secret)
     if too_large := [*bounds.excess(message), *bounds.excess(recipe.carried)]:
         raise errors.FailedPrecondition(
@@ -166,6 +177,27 @@ def of_launch(launch: LaunchRow, session: SessionRow, recipe: Recipe | None, box
             metadata={"fields": "; ".join(too_large)},
         )
     return LaunchAssignment(message, launch.state, recipe.carried, stored.time_limits(limits))
+
+
+def _secrets(launch: LaunchRow, session: SessionRow, link: AgentLink, box: Box) -> bytes:
+    """Return the secrets that are to be sent with a launch: only an agent that is told of it first gets them.
+
+    Raises FailedPrecondition where they were sent over another link and this agent does not have them.
+    """
+    if not session.secrets or launch.desired == "STOPPED":
+        return b""
+    if link.knows(launch.launch_id):
+        # One of the release before forgets them with each assignment that comes before it has started the launch.
+        needed = handshake.SECRETS_ONCE not in link.features and launch.state not in _BEGUN
+    else:
+        needed = launch.state == "ASSIGNED"
+        if needed and launch.secrets_epoch not in (None, link.epoch):
+            raise errors.FailedPrecondition(
+                "its secrets were sent over a link that is gone, and are not sent twice. Create the session again.",
+                reason=errors.Reason.SECRETS_SENT,
+                metadata={"launch_id": launch.launch_id},
+            )
+    return box.open(session.secrets, session.session_id.encode()) if needed else b""
 
 
 def end_unassignable(tx: Transaction, launch_id: str, error: Exception, *, now: datetime) -> str:

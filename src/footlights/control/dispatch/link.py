@@ -315,7 +315,7 @@ class AgentLink:
                     self._known.add(launch_id)
                 else:
                     # It was begun over an earlier link and the agent does not know it: it must not begin a second time.
-                    launch.message.desired = agent_pb2.Assignment.STOPPED
+                    launch = launch.stopped()
             fresh.append(launch)
         self._told = told
         for launch_id in self._limits.keys() - running.keys():

@@ -43,7 +43,7 @@ class _Reading:
     """What a node is to run, and those assignments of it that its link was not told yet."""
 
     running: Mapping[str, Fingerprint]
-    found: Mapping[str, LaunchAssignment]
+    found: dict[str, LaunchAssignment]
     failed: Mapping[str, Exception]
     """Why assignments cannot be made."""
 
@@ -122,18 +122,20 @@ class AssignmentSender:
         for launch_id, error in reading.failed.items():
             if link.knows(launch_id):
                 raise error
+        await self._send_secrets([(link, reading)])
         messages = link.full_set(reading.running, reading.found)
         if link.changed_early:
             self._signals.assignments.publish(link.node)
         return messages
 
     def send_now(self, launch: LaunchRow, session: SessionRow, recipe: Recipe) -> bool:
-        """Tell an agent of a launch that was just written, from what is at hand; False where its link is not here.
+        """Tell an agent of a launch that was just written, from what is at hand; False where that is not possible.
 
-        It saves a reading. Where a reading was under way, the agent may be told once more: that says nothing new.
+        Its link may be elsewhere, and that secrets are sent has to be recorded first. It saves a reading. Where a
+        reading was under way, the agent may be told once more: that says nothing new.
         """
         link = self._links.get(launch.node)
-        if link is None or link.state is not LinkState.LIVE:
+        if link is None or link.state is not LinkState.LIVE or session.secrets:
             return False
         with self._supervisor.isolated(LOOP, node=launch.node, launch_id=launch.launch_id):
             assignment = assignments.of_launch(launch, session, recipe, self._box)
@@ -170,10 +172,29 @@ class AssignmentSender:
         if not links:
             return
         readings = await self._store.read(self._untold(links))
+        await self._send_secrets(list(zip(links, readings, strict=True)))
         for link, reading in zip(links, readings, strict=True):
             with self._supervisor.isolated(LOOP, node=link.node):
                 link.offer(reading.running, reading.found)
             await self._end_failed(link, reading.failed)
+
+    async def _send_secrets(self, told: Sequence[tuple[AgentLink, _Reading]]) -> None:
+        """Have it recorded that secrets are sent, before they are; leave out assignments for which it is too late."""
+        wanted = [
+            (link, reading.found, secret)
+            for link, reading in told
+            if (secret := [each for each, found in reading.found.items() if found.message.secrets])
+        ]
+        if not wanted:
+            return
+
+        def write(tx: Transaction) -> list[set[str]]:
+            return [launch_rows.send_secrets(tx, link.node, link.epoch, secret) for link, _, secret in wanted]
+
+        for (link, found, secret), allowed in zip(wanted, await self._store.write(write), strict=True):
+            for launch_id in secret:
+                if launch_id not in allowed and not link.knows(launch_id):
+                    del found[launch_id]
 
     async def _end_failed(self, link: AgentLink, failed: Mapping[str, Exception]) -> None:
         """End the sessions whose data are damaged. Any other failure is tried again with the next comparison."""
@@ -198,7 +219,7 @@ class AssignmentSender:
             running = assignments.fingerprints(launch_rows.running_on(tx, [link.node for link in links]))
             # A node has many launches, and one of them is new: only that is looked at closely.
             fresh = {link: link.outdated(running[link.node]) for link in links if link.node in running}
-            wanted = [each for some in fresh.values() for each in some]
+            wanted = {each: link for link, some in fresh.items() for each in some}
             found, failed = assignments.of_launches(tx, wanted, self._box, now=now)
             return [
                 _Reading(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, case, func, literal_column, select, type_coerce
+from sqlalchemy import ColumnElement, case, func, literal_column, or_, select, type_coerce, update
 
 from footlights import errors
 from footlights.lifecycle import LaunchState, Phases, SessionState, Stage, merge, phases
@@ -67,6 +67,24 @@ def some(tx: Transaction, launch_ids: Sequence[str], *, output: bool = True) -> 
     columns = [column if output or column is not LAUNCH.c.log_tail else tail for column in LAUNCH.c]
     found = tx.all(select(*columns).where(LAUNCH.c.launch_id.in_(launch_ids)), LaunchRow)
     return {row.launch_id: row for row in found}
+
+
+def send_secrets(tx: Transaction, node: str, epoch: int, launch_ids: Sequence[str]) -> set[str]:
+    """Record that the secrets of launches are sent over a node's link; return those whose secrets may be.
+
+    These are not started yet and wanted to run, and theirs were sent over no other link; it is the node's newest.
+    """
+    newest = select(NODE.c.node).where(NODE.c.node == node, NODE.c.epoch == epoch)
+    mine = (
+        LAUNCH.c.launch_id.in_(launch_ids),
+        LAUNCH.c.node.in_(newest),
+        LAUNCH.c.state == LaunchState.ASSIGNED.value,
+        LAUNCH.c.desired == "RUNNING",
+        LAUNCH.c.ended_time.is_(None),
+        or_(LAUNCH.c.secrets_epoch.is_(None), LAUNCH.c.secrets_epoch == epoch),
+    )
+    tx.execute(update(LAUNCH).where(*mine).values(secrets_epoch=epoch))
+    return set(tx.execute(select(LAUNCH.c.launch_id).where(*mine)).scalars())
 
 
 def last(tx: Transaction, session_id: str) -> LaunchRow | None:

@@ -6,7 +6,16 @@ from sqlalchemy import Index
 from sqlalchemy.types import JSON
 from sqlmodel import Field
 
-from footlights.store.schema.columns import BigInt, Key, Moment, OptionalMoment, Strings, partial_index, table
+from footlights.store.schema.columns import (
+    BigInt,
+    Key,
+    Moment,
+    OptionalBigInt,
+    OptionalMoment,
+    Strings,
+    partial_index,
+    table,
+)
 
 Slots = Annotated[list[int], Field(sa_type=JSON)]
 
@@ -47,6 +56,8 @@ class LaunchRow(NamedTuple):
     reported_time: OptionalMoment = None
     ended_time: OptionalMoment = None
     """When its end was proved and its slots were freed."""
+    secrets_epoch: OptionalBigInt = None
+    """The epoch of the link over which its secrets were sent; None where they were not."""
 
 
 class LeaseRow(NamedTuple):
