@@ -47,7 +47,7 @@ class Door:
         return self.targets.get(session_id)
 
     def app(self, **options: object) -> FrontDoor:
-        given = {"key": bytes(32), "now": lambda: self.now, "limits": self.limits, **options}
+        given = {"keys": lambda: [bytes(32)], "now": lambda: self.now, "limits": self.limits, **options}
         return FrontDoor(self.resolve, self.grants, **given)  # type: ignore[arg-type]  # the names are FrontDoor's
 
 

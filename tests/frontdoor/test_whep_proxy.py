@@ -14,7 +14,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from footlights.frontdoor import Limits
+from footlights.frontdoor import Limits, PlaceLimits
 from footlights.protocol.launch_secrets import HEADER
 from tests.frontdoor.application import Application, listening, serving, until
 from tests.frontdoor.conftest import Door
@@ -384,7 +384,7 @@ async def test_requests_at_once_are_bounded(application: Application) -> None:
         return web.Response(status=201)
 
     application.answer = wait
-    door = Door(application, Limits(requests=1))
+    door = Door(application, Limits(requests=PlaceLimits(1, per_user=2, per_session=2, per_grant=2)))
     door.targets["s1"] = door.target()
     async with serving(door.app()) as host, httpx2.AsyncClient(base_url=f"http://{host}") as client:
         first = asyncio.create_task(offer(client, door.grant()))

@@ -323,6 +323,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The secrets of a launch were sent to its node over a link that is gone, and are not sent twice. Create the session
     again.
     """
+    VIEWER_LIMIT: _ErrorReason.ValueType  # 150
+    """A viewer's user, session or grant has as many requests or connections open at the front door as it may have. Close
+    some, or try again after the given delay.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -628,6 +632,10 @@ ASSIGNMENT_TOO_LARGE: ErrorReason.ValueType  # 119
 SECRETS_SENT: ErrorReason.ValueType  # 140
 """The secrets of a launch were sent to its node over a link that is gone, and are not sent twice. Create the session
 again.
+"""
+VIEWER_LIMIT: ErrorReason.ValueType  # 150
+"""A viewer's user, session or grant has as many requests or connections open at the front door as it may have. Close
+some, or try again after the given delay.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

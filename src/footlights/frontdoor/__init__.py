@@ -16,13 +16,14 @@ What must hold:
 * Only a grant opens a route, and only for the session that it names. It is removed from header, query and subprotocol
   before anything is passed on or logged.
 * Errors of authentication and of state are never 400: players take a 400 as a hint to try another protocol.
-* Bodies, messages, waits, concurrent requests and sockets are bounded.
+* Bodies, messages, waits, concurrent requests and sockets are bounded; the latter also per user, session and grant
+  (``places``).
 * Nothing is stored. A WHEP resource id carries its own signature, so any replica serves it, also after a restart.
 
 ``node_client.dial`` is the one function that reaches a node; a tunnel over the agent's link would replace it.
 """
 
 from footlights.frontdoor.app import FrontDoor
-from footlights.frontdoor.interfaces import GrantVerifier, Limits, Resolve, Target, ViewerGrant
+from footlights.frontdoor.interfaces import GrantVerifier, Limits, PlaceLimits, Resolve, Target, ViewerGrant
 
-__all__ = ["FrontDoor", "GrantVerifier", "Limits", "Resolve", "Target", "ViewerGrant"]
+__all__ = ["FrontDoor", "GrantVerifier", "Limits", "PlaceLimits", "Resolve", "Target", "ViewerGrant"]

@@ -13,7 +13,7 @@ import structlog
 from footlights.errors import InvalidArgument, NotFound, Reason, Unimplemented
 from footlights.frontdoor import credentials as credential
 from footlights.frontdoor.answers import Answer, FrontDoorError, error_answer
-from footlights.frontdoor.checks import ViewerChecks, overloaded
+from footlights.frontdoor.checks import ViewerChecks
 from footlights.frontdoor.interfaces import GrantVerifier, Limits, Resolve
 from footlights.frontdoor.websocket_proxy import WebSocketProxy
 from footlights.frontdoor.whep_proxy import WhepProxy
@@ -64,19 +64,17 @@ class FrontDoor:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         limits: Limits | None = None,
     ) -> None:
-        self._limits = limits or Limits()
+        limits = limits or Limits()
         origins = [allow_origin] if isinstance(allow_origin, str) else allow_origin
         self._cors = Cors(origins, expose=_EXPOSED, request_headers=_REQUEST_HEADERS)
         checks = ViewerChecks(resolve, grants, now)
-        self._whep = WhepProxy(checks, WhepResources(keys or partial(list, [secrets.token_bytes(32)])), self._limits)
-        self._sockets = WebSocketProxy(checks, self._limits)
-        self._requests = 0
-        self._open_sockets = 0
+        self._whep = WhepProxy(checks, WhepResources(keys or partial(list, [secrets.token_bytes(32)])), limits)
+        self._sockets = WebSocketProxy(checks, limits)
 
     @property
     def open_sockets(self) -> int:
         """How many viewers' WebSockets are open."""
-        return self._open_sockets
+        return self._sockets.places.taken
 
     @staticmethod
     def owns(scope: Scope) -> bool:
@@ -101,13 +99,7 @@ class FrontDoor:
             await self._options(scope)(send)
             return
         try:
-            if self._requests >= self._limits.requests:
-                raise overloaded()
-            self._requests += 1
-            try:
-                answer = await self._route(scope, receive)
-            finally:
-                self._requests -= 1
+            answer = await self._route(scope, receive)
         except FrontDoorError as error:
             _log.info("viewer_refused", path=scope["path"], reason=error.error.reason, status=error.http_status)
             answer = error_answer(error)
@@ -154,13 +146,7 @@ class FrontDoor:
         try:
             if match is None or not match["sign_in"]:
                 raise FrontDoorError(_no_route("WebSocket", path_below_mount(scope)))
-            if self._open_sockets >= self._limits.sockets:
-                raise overloaded()
-            self._open_sockets += 1
-            try:
-                await self._sockets.sign_in(scope, receive, send, match["session_id"], given)
-            finally:
-                self._open_sockets -= 1
+            await self._sockets.sign_in(scope, receive, send, match["session_id"], given)
         except FrontDoorError as error:
             _log.info("viewer_refused", path=scope["path"], reason=error.error.reason, status=error.http_status)
             await self._deny(scope, receive, send, error)

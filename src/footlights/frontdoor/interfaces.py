@@ -68,6 +68,17 @@ class GrantVerifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceLimits:
+    """How many of something may be open at the same time."""
+
+    total: int
+    per_user: int
+    """Of all grants that one caller of the API asked for. A service asks for all of its users."""
+    per_session: int
+    per_grant: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The front door's bounds: bytes, seconds, and how many at the same time."""
 
@@ -81,7 +92,7 @@ class Limits:
     """For a node to take a connection."""
     answer_timeout_s: float = 15.0
     """For an application to answer a request or a handshake."""
-    requests: int = 256
+    requests: PlaceLimits = PlaceLimits(256, per_user=128, per_session=32, per_grant=8)
     """Concurrent HTTP requests."""
-    sockets: int = 4096
+    sockets: PlaceLimits = PlaceLimits(4096, per_user=2048, per_session=64, per_grant=8)
     """Open WebSockets."""

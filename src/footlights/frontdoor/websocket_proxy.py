@@ -14,6 +14,7 @@ from footlights.errors import Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
 from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
 from footlights.frontdoor.node_client import dial, invalid_answer
+from footlights.frontdoor.places import Places
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -33,6 +34,7 @@ class WebSocketProxy:
     def __init__(self, checks: ViewerChecks, limits: Limits) -> None:
         self._checks = checks
         self._limits = limits
+        self.places = Places("sockets", limits.sockets)
 
     async def sign_in(
         self, scope: Scope, receive: Receive, send: Send, session_id: str, credentials: Credentials
@@ -46,20 +48,21 @@ class WebSocketProxy:
             FrontDoorError: before anything is accepted: the viewer is refused, or the application cannot be reached.
         """
         grant = self._checks.admit(credentials.grant, session_id)
-        target = await self._checks.find(session_id)
-        require_open(target, session_id)
-        if not target.websocket_path:
-            raise not_offered(session_id, "WebSocket signalling")
-        upstream = await self._open(scope, target, credentials)
-        log = _log.bind(session_id=session_id, subject=grant.subject)
-        try:
-            await receive()  # websocket.connect
-            await send({"type": "websocket.accept", "subprotocol": upstream.subprotocol or _echo(credentials)})
-            log.info("viewer_socket_opened")
-            await self._join(receive, send, upstream)
-        finally:
-            await upstream.close(_GOING_AWAY)
-            log.info("viewer_socket_closed", code=upstream.close_code)
+        with self.places.hold(grant):
+            target = await self._checks.find(session_id)
+            require_open(target, session_id)
+            if not target.websocket_path:
+                raise not_offered(session_id, "WebSocket signalling")
+            upstream = await self._open(scope, target, credentials)
+            log = _log.bind(session_id=session_id, subject=grant.subject)
+            try:
+                await receive()  # websocket.connect
+                await send({"type": "websocket.accept", "subprotocol": upstream.subprotocol or _echo(credentials)})
+                log.info("viewer_socket_opened")
+                await self._join(receive, send, upstream)
+            finally:
+                await upstream.close(_GOING_AWAY)
+                log.info("viewer_socket_closed", code=upstream.close_code)
 
     async def _open(self, scope: Scope, target: Target, credentials: Credentials) -> ClientConnection:
         query = f"?{credentials.query.decode('latin-1')}" if credentials.query else ""

@@ -12,6 +12,7 @@ from footlights.errors import InvalidArgument, NotFound, Reason
 from footlights.frontdoor.answers import Answer, FrontDoorError
 from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
 from footlights.frontdoor.node_client import NodeReply, exchange, invalid_answer
+from footlights.frontdoor.places import Places
 from footlights.http.bodies import BodyTooLarge, BodyTooSlow, read_body
 from footlights.lifecycle import SessionState, known
 
@@ -38,6 +39,7 @@ class WhepProxy:
         self._checks = checks
         self._resources = resources
         self._limits = limits
+        self._places = Places("requests", limits.requests)
 
     async def post(
         self, scope: Scope, receive: Receive, session_id: str, credentials: Credentials, *, resources_at: str
@@ -48,13 +50,14 @@ class WhepProxy:
             FrontDoorError: the request is refused, or cannot be passed on.
         """
         grant = self._checks.admit(credentials.grant, session_id)
-        target = await self._checks.find(session_id)
-        require_open(target, session_id)
-        if not target.whep_path:
-            raise not_offered(session_id, "WHEP")
-        body = await _read_body(receive, self._limits)
-        path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
-        reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
+        with self._places.hold(grant):
+            target = await self._checks.find(session_id)
+            require_open(target, session_id)
+            if not target.whep_path:
+                raise not_offered(session_id, "WHEP")
+            body = await _read_body(receive, self._limits)
+            path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
+            reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
         _log.info("viewer_offer_answered", session_id=session_id, subject=grant.subject, status=reply.status)
         return self._answer(reply, session_id, grant, target, resources_at)
 
@@ -76,20 +79,21 @@ class WhepProxy:
         method: str = scope["method"]
         ending = method == "DELETE"
         grant = self._checks.admit(credentials.grant, session_id, also_expired=ending)
-        target = await self._checks.find(session_id)
-        try:
-            found = self._resources.read(session_id, target.whep_path, resource)
-        except NotFound as error:
-            raise FrontDoorError(error) from None
-        if ending and found.nonce != grant.nonce:
-            self._checks.admit(credentials.grant, session_id)
-        state = known(SessionState, target.state)
-        if ending and (not target.signal_port or (state is not None and state.is_over)):
-            # It ended with its session, so there is nothing left to end.
-            return Answer(200)
-        require_open(target, session_id)
-        body = await _read_body(receive, self._limits)
-        reply = await exchange(target, method, found.target, _forwarded(scope), body, self._limits)
+        with self._places.hold(grant):
+            target = await self._checks.find(session_id)
+            try:
+                found = self._resources.read(session_id, target.whep_path, resource)
+            except NotFound as error:
+                raise FrontDoorError(error) from None
+            if ending and found.nonce != grant.nonce:
+                self._checks.admit(credentials.grant, session_id)
+            state = known(SessionState, target.state)
+            if ending and (not target.signal_port or (state is not None and state.is_over)):
+                # It ended with its session, so there is nothing left to end.
+                return Answer(200)
+            require_open(target, session_id)
+            body = await _read_body(receive, self._limits)
+            reply = await exchange(target, method, found.target, _forwarded(scope), body, self._limits)
         _log.info("viewer_resource_answered", session_id=session_id, method=method, status=reply.status)
         return self._answer(reply, session_id, grant, target, resources_at)
 
