@@ -15,11 +15,15 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # Without pip: nothing is installed at run time.
 RUN python -m venv --without-pip /opt/footlights
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+# What Footlights is tested with, each file by its hash, and only wheels: nothing is compiled, nothing is resolved anew.
+COPY requirements requirements
+RUN pip install --require-hashes --only-binary=:all: -r requirements/build.txt \
+ && pip --python /opt/footlights/bin/python install --require-hashes --only-binary=:all: -r requirements/agent.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY gen gen
-# The versions that Footlights is tested with, and only wheels: nothing is compiled.
-RUN pip --python /opt/footlights/bin/python install --only-binary=:all: --constraint constraints.txt ".[viewer,container]"
+RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
+ && pip --python /opt/footlights/bin/python install --no-deps --no-index /wheels/*.whl
 
 FROM ${PYTHON_IMAGE}
 ARG UID=10002

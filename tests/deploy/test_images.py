@@ -53,14 +53,20 @@ def test_images_are_small_and_not_root(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
 def test_images_hold_what_was_tested(path: Path) -> None:
     """
-    What is installed has the versions of constraints.txt and comes as wheels; nothing in the image installs more.
+    What is installed is checked by its hash, comes as wheels, and nothing is resolved anew; nothing in the image
+    installs more.
     """
     text = path.read_text()
     first, last = text.split("\nFROM ")[1:]
-    (install,) = re.findall(r"^RUN pip (.*)$", first, re.MULTILINE)
+    installs = re.findall(r"pip (?:--python \S+ )?(?:install|wheel) (.*?)(?: \\)?$", first, re.MULTILINE)
 
-    assert "--constraint constraints.txt" in install
-    assert "--only-binary=:all:" in install
+    assert len(installs) == 4
+    assert [line.rpartition(" ")[2] for line in installs[:2]] == [
+        "requirements/build.txt",
+        f"requirements/{path.name.removesuffix('.Dockerfile')}.txt",
+    ]
+    assert all("--require-hashes --only-binary=:all: -r " in line for line in installs[:2])
+    assert all("--no-deps --no-index" in line for line in installs[2:])
     assert "venv --without-pip" in first
     assert not re.search(r"\b(pip|gcc|build-essential|make)\b", last)
     assert 'image.version="${VERSION}"' in last
