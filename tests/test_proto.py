@@ -75,7 +75,9 @@ def test_every_rpc_decides_whether_it_may_be_repeated(method: MethodDescriptor) 
 def test_every_rpc_but_the_link_has_a_rest_form(method: MethodDescriptor) -> None:
     """Agents and replicas speak gRPC only; people have both."""
     assert _http(method) == (method.containing_service.full_name in REST_SERVICES)
-    assert _http(method) == (method.containing_service.name not in ("AgentService", "ReplicaService"))
+    assert _http(method) == (
+        method.containing_service.name not in ("AgentService", "CertificateService", "ReplicaService")
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,6 +255,7 @@ NAMED_OTHERWISE = {
     "footlights.v1.Session.Queue.eta": "deprecated: estimated_wait_duration",
     "footlights.v1.ExplainPlacementResponse.eta": "deprecated: estimated_wait_duration",
     "footlights.v1.DrainNodeRequest.deadline": "deprecated: drain_timeout",
+    "footlights.v1.InviteNodeRequest.ttl": "as a token's",
     "footlights.v1.CreateTokenRequest.ttl": "the common word for a lifetime",
     "footlights.replica.v1.FindRivalRequest.patience": "between replicas only",
     "footlights.agent.v1.LaunchReport.Step.age": "how long ago, the opposite of a time",

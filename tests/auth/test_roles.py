@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from footlights.agent.v1 import agent_pb2
+from footlights.agent.v1 import agent_pb2, certificate_pb2
 from footlights.replica.v1 import replica_pb2
 from footlights.v1 import (
     application_pb2,
+    enrollment_pb2,
     node_pb2,
     permission_pb2,
     profile_pb2,
@@ -15,16 +16,32 @@ from footlights.v1 import (
 )
 from google.protobuf.descriptor import MethodDescriptor
 
-from footlights.auth.roles import PERMISSIONS, Caller, Role
+from footlights.auth.roles import PERMISSIONS, Caller, Role, is_open
 from footlights.errors import PermissionDenied
 
 METHODS: list[MethodDescriptor] = [
     method
-    for module in (agent_pb2, application_pb2, node_pb2, profile_pb2, replica_pb2, session_pb2, token_pb2)
+    for module in (
+        agent_pb2,
+        application_pb2,
+        certificate_pb2,
+        enrollment_pb2,
+        node_pb2,
+        profile_pb2,
+        replica_pb2,
+        session_pb2,
+        token_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
-SERVICER_SCOPES = {"sessions.all", "sessions.create_for_others", "sessions.priority", "sessions.any_isolation"}
+SERVICER_SCOPES = {
+    "sessions.all",
+    "sessions.create_for_others",
+    "sessions.priority",
+    "sessions.any_isolation",
+    "metrics.read",
+}
 
 
 def permission_of(method: MethodDescriptor) -> str:
@@ -40,6 +57,13 @@ def test_every_rpc_names_a_permission_that_some_role_holds(method: MethodDescrip
     assert any(permission in held for held in PERMISSIONS.values())
 
 
+def test_what_is_open_to_anybody_is_open_for_one_rpc() -> None:
+    """An invited agent has nothing to show yet, and proves in its request that it knows its code."""
+    assert [method.full_name for method in METHODS if is_open(permission_of(method))] == [
+        "footlights.agent.v1.CertificateService.Enroll"
+    ]
+
+
 def test_every_permission_is_asked_for_by_something() -> None:
     """No role holds a permission that no RPC and no servicer asks for: a typo would hide there."""
     asked = {permission_of(method) for method in METHODS} | SERVICER_SCOPES
@@ -48,10 +72,10 @@ def test_every_permission_is_asked_for_by_something() -> None:
 
 
 def test_roles_are_the_protos() -> None:
-    """The enum has exactly the names of footlights.v1.Token.Role, and the one that no token can have."""
+    """The enum has exactly the names of footlights.v1.Token.Role, and those that no token can have."""
     names = set(token_pb2.Token.Role.keys()) - {"ROLE_UNSPECIFIED"}
 
-    assert {role.value for role in Role} == names | {"REPLICA"} == {role.value for role in PERMISSIONS}
+    assert {role.value for role in Role} == names | {"REPLICA", "ANYONE"} == {role.value for role in PERMISSIONS}
 
 
 def test_developers_see_no_nodes_and_no_other_users_sessions() -> None:

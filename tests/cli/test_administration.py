@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, token_pb2
+from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, token_pb2
 from google.protobuf import message_factory
 
 from tests.cli.conftest import Run
@@ -152,6 +152,8 @@ def test_a_release_is_shown_with_its_history(run: Run, standin: Standin) -> None
         (("nodes", "accept", "gpu-1"), "AcceptNode"),
         (("nodes", "drain", "gpu-1", "--wait"), "DrainNode"),
         (("nodes", "forget", "gpu-1"), "ForgetNode"),
+        (("nodes", "invite", "gpu-1"), "InviteNode"),
+        (("nodes", "revoke", "gpu-1"), "RevokeNode"),
         (("tokens", "create", "--role", "service", "--subject", "portal"), "CreateToken"),
         (("tokens", "revoke", "id1"), "RevokeToken"),
     ],
@@ -309,6 +311,19 @@ def test_tokens_are_listed_revoked_and_told(run: Run, standin: Standin) -> None:
         "Permissions  a, b",
         f"Server       {standin.address}, version 0.1.0",
     ]
+
+
+def test_a_node_is_invited_and_revoked(run: Run, standin: Standin) -> None:
+    """The code alone is on stdout, and on stderr what to do with it."""
+    standin.on("InviteNode", enrollment_pb2.InviteNodeResponse(code="fle_x", invitation_id="x", expire_time=at(60)))
+    standin.on("RevokeNode", enrollment_pb2.NodeIdentity(node="gpu-1"))
+
+    invited = run("nodes", "invite", "gpu-1", "--ttl", "10m")
+
+    assert invited.stdout == "fle_x\n"
+    assert f"footlights agent --server {standin.address} --node gpu-1 --enroll CODE" in invited.stderr
+    assert standin.requests("InviteNode")[0].ttl.seconds == 600
+    assert run("nodes", "revoke", "gpu-1", "--yes").stdout == "gpu-1 is revoked\n"
 
 
 @pytest.mark.parametrize("group", ["apps", "sessions", "nodes", "profiles", "tokens"])

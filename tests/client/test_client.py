@@ -77,6 +77,8 @@ CALLS: list[tuple[str, Callable[..., Any]]] = [
     ("DrainNode", lambda c, **o: c.nodes.drain("n", **o)),
     ("UpdateNode", lambda c, **o: c.nodes.update(node_pb2.Node(node="n"), **o)),
     ("ForgetNode", lambda c, **o: c.nodes.forget("n", **o)),
+    ("InviteNode", lambda c, **o: c.enrollment.invite("n", 60, **o)),
+    ("RevokeNode", lambda c, **o: c.enrollment.revoke("n", **o)),
     ("CreateToken", lambda c, **o: c.tokens.create(token_pb2.CreateTokenRequest(subject="ada"), **o)),
     ("ListTokens", lambda c, **o: c.tokens.list(**o)),
     ("RevokeToken", lambda c, **o: c.tokens.revoke("t", **o)),

@@ -167,7 +167,7 @@ class Nodes:
 class Anybody:
     """An authenticator that knows one operator."""
 
-    async def caller(self, authorization: str) -> Caller:
+    async def caller(self, authorization: str, certificate: bytes = b"") -> Caller:
         return Caller("ann", Role.OPERATOR, "")
 
 

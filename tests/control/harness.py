@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 from footlights import errors
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import REST_SERVICES, Plane, assemble
-from footlights.control.grpc_listener import AGENT_SERVICE, REPLICA_SERVICE
+from footlights.control.grpc_listener import AGENT_SERVICE, CERTIFICATE_SERVICE, REPLICA_SERVICE
 from footlights.control.services.sessions.present import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
@@ -36,7 +36,7 @@ from footlights.status import CODE_NAMES, from_status
 from footlights.store import Store, open_store
 from footlights.store.nodes import node_rows
 
-SERVICES = (*REST_SERVICES, AGENT_SERVICE, REPLICA_SERVICE)
+SERVICES = (*REST_SERVICES, AGENT_SERVICE, CERTIFICATE_SERVICE, REPLICA_SERVICE)
 """Those of a process with all roles."""
 PUBLIC_URL = "https://streams.example.com"
 GIB = 1 << 30

@@ -17,7 +17,7 @@ HERE = ("127.0.0.1", 40000)
 class Known:
     """Knows tokens that are the names of roles."""
 
-    async def caller(self, authorization: str) -> Caller:
+    async def caller(self, authorization: str, certificate: bytes = b"") -> Caller:
         name = authorization.removeprefix("Bearer ")
         if name not in list(Role):
             raise errors.Unauthenticated("unknown", reason=errors.Reason.TOKEN_INVALID)

@@ -327,6 +327,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A viewer's user, session or grant has as many requests or connections open at the front door as it may have. Close
     some, or try again after the given delay.
     """
+    INVITATION_INVALID: _ErrorReason.ValueType  # 160
+    """The invitation is unknown, used, expired, or for another node, or the agent does not know its code. Invite the node
+    again: footlights nodes invite.
+    """
+    NODE_REVOKED: _ErrorReason.ValueType  # 161
+    """The node's identity was revoked. Invite it again if it is to come back."""
+    CERTIFICATE_REQUIRED: _ErrorReason.ValueType  # 162
+    """The node is enrolled, so its link needs its certificate, not a token. Start its agent with the data directory that
+    it was enrolled with, at the listener for agents.
+    """
+    CERTIFICATE_INVALID: _ErrorReason.ValueType  # 163
+    """The certificate is of another cluster, was replaced by a later enrollment, or has expired. Invite the node again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -637,6 +649,18 @@ VIEWER_LIMIT: ErrorReason.ValueType  # 150
 """A viewer's user, session or grant has as many requests or connections open at the front door as it may have. Close
 some, or try again after the given delay.
 """
+INVITATION_INVALID: ErrorReason.ValueType  # 160
+"""The invitation is unknown, used, expired, or for another node, or the agent does not know its code. Invite the node
+again: footlights nodes invite.
+"""
+NODE_REVOKED: ErrorReason.ValueType  # 161
+"""The node's identity was revoked. Invite it again if it is to come back."""
+CERTIFICATE_REQUIRED: ErrorReason.ValueType  # 162
+"""The node is enrolled, so its link needs its certificate, not a token. Start its agent with the data directory that
+it was enrolled with, at the listener for agents.
+"""
+CERTIFICATE_INVALID: ErrorReason.ValueType  # 163
+"""The certificate is of another cluster, was replaced by a later enrollment, or has expired. Invite the node again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from footlights.v1 import application_pb2 as _application_pb2
+from footlights.v1 import enrollment_pb2 as _enrollment_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -214,6 +215,7 @@ class Node(_message.Message):
     SCHEDULING_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ACCEPTANCE_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Output only. Its name."""
     state: Global___Node.State.ValueType
@@ -264,6 +266,10 @@ class Node(_message.Message):
     def acceptance(self) -> Global___Node.Acceptance:
         """Output only. Why it takes no sessions before AcceptNode; unset if it is accepted."""
 
+    @_builtins.property
+    def identity(self) -> _enrollment_pb2.NodeIdentity:
+        """Output only. How it proves who it is."""
+
     def __init__(
         self,
         *,
@@ -282,10 +288,11 @@ class Node(_message.Message):
         scheduling: Global___Node.Scheduling | None = ...,
         etag: _builtins.str = ...,
         acceptance: Global___Node.Acceptance | None = ...,
+        identity: _enrollment_pb2.NodeIdentity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "last_seen_time", b"last_seen_time", "scheduling", b"scheduling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "identity", b"identity", "last_seen_time", b"last_seen_time", "scheduling", b"scheduling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "condition", b"condition", "connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "etag", b"etag", "facts", b"facts", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "scheduling", b"scheduling", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "condition", b"condition", "connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "etag", b"etag", "facts", b"facts", "identity", b"identity", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "scheduling", b"scheduling", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

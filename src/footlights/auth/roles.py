@@ -19,6 +19,8 @@ from footlights.errors import PermissionDenied, Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from footlights.auth.authority import CertificateIdentity
+
 
 class Role(StrEnum):
     """The role of a token's holder; the names are those of ``footlights.v1.Token.Role``."""
@@ -32,7 +34,9 @@ class Role(StrEnum):
     NODE = "NODE"
     """Opens the link of one node's agent, and nothing else."""
     REPLICA = "REPLICA"
-    """Another replica of this control plane; proved by the cluster key, never by a token."""
+    """Another replica of this control plane; proved by the cluster key or its certificate, never by a token."""
+    ANYONE = "ANYONE"
+    """Who shows nothing: an invited agent, which proves in its request that it knows its code."""
 
 
 _OWN_SESSIONS: Final = frozenset(
@@ -67,9 +71,15 @@ PERMISSIONS: Final[Mapping[Role, frozenset[str]]] = MappingProxyType(
         Role.OPERATOR: _EVERYTHING,
         Role.NODE: frozenset({"link.open"}),
         Role.REPLICA: frozenset({"replicas.call"}),
+        Role.ANYONE: frozenset({"nodes.enroll"}),
     }
 )
 """The permissions of each role."""
+
+
+def is_open(permission: str) -> bool:
+    """Return whether an RPC with this permission is for callers that show nothing."""
+    return permission in PERMISSIONS[Role.ANYONE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,8 @@ class Caller:
     """The owner of its sessions, or the node's name."""
     role: Role
     token_id: str
+    certificate: CertificateIdentity | None = None
+    """What it has proved itself with; None where it was not a certificate."""
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -94,10 +106,15 @@ class Caller:
         """Raise ``PermissionDenied`` (reason ``ROLE_LACKS_PERMISSION``) unless its role holds ``permission``."""
         if self.may(permission):
             return
-        holders = [role.value for role, held in PERMISSIONS.items() if permission in held and role is not Role.REPLICA]
+        unnamed = (Role.REPLICA, Role.ANYONE)
+        holders = [role.value for role, held in PERMISSIONS.items() if permission in held and role not in unnamed]
         fix = f"use a token with role {' or '.join(holders)}" if holders else "no role has it"
         raise PermissionDenied(
             f"{self.subject} has role {self.role.value}, which lacks the permission {permission}: {fix}.",
             reason=Reason.ROLE_LACKS_PERMISSION,
             metadata={"subject": self.subject, "role": self.role.value, "permission": permission},
         )
+
+
+ANYONE: Final = Caller("anyone", Role.ANYONE, "")
+"""The caller that shows nothing."""

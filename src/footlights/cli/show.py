@@ -13,7 +13,7 @@ from footlights.protocol.enums import field_name
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from footlights.v1 import application_pb2, node_pb2, session_pb2, token_pb2
+    from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, session_pb2, token_pb2
 
 LIMIT_NAMES: Final = (
     "queue_timeout",
@@ -170,6 +170,14 @@ def node_table(nodes: Iterable[node_pb2.Node], now_s: float) -> list[str]:
     return table(headers, rows, empty="No nodes. Start one with 'footlights agent'.")
 
 
+def _identity(identity: enrollment_pb2.NodeIdentity) -> str:
+    if identity.HasField("revoked_time"):
+        return f"revoked {moment(identity.revoked_time)}"
+    if identity.HasField("expire_time"):
+        return f"certificate until {moment(identity.expire_time)}"
+    return ""
+
+
 def node_details(node: node_pb2.Node) -> list[str]:
     """Return all of a node, then its devices."""
     lines = details(
@@ -189,6 +197,7 @@ def node_details(node: node_pb2.Node) -> list[str]:
             ("Connected", moment(node.connected_time)),
             ("Last seen", moment(node.last_seen_time)),
             ("Drain deadline", moment(node.drain_time)),
+            ("Identity", _identity(node.identity)),
             *(("Notice", f"{notice.reason}: {notice.message}") for notice in node.notices),
             *(("Note", note) for note in node.facts.notes),
         ]

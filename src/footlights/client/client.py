@@ -1,4 +1,4 @@
-"""The client: one connection, five services."""
+"""The client: one connection, six services."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from footlights.client.applications import Applications, Profiles
 from footlights.client.connection import Connection, Tls
-from footlights.client.fleet import Nodes, Tokens
+from footlights.client.fleet import Enrollment, Nodes, Tokens
 from footlights.client.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Client:
         self.applications = Applications(connection)
         self.profiles = Profiles(connection)
         self.nodes = Nodes(connection)
+        self.enrollment = Enrollment(connection)
         self.tokens = Tokens(connection)
 
     @classmethod

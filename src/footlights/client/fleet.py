@@ -1,4 +1,4 @@
-"""Nodes and tokens: NodeService and TokenService."""
+"""Nodes, who they are, and tokens: NodeService, EnrollmentService and TokenService."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from footlights.client.pages import Items, items
 from footlights.protocol import times
+from footlights.v1 import enrollment_pb2, token_pb2
 from footlights.v1 import node_pb2 as pb
-from footlights.v1 import token_pb2
+from footlights.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 from footlights.v1.node_pb2_grpc import NodeServiceStub
 from footlights.v1.token_pb2_grpc import TokenServiceStub
 
@@ -85,6 +86,28 @@ class Nodes:
         """Remove a node that will not return."""
         request = pb.ForgetNodeRequest(node=node)
         return await self._connection.call(self._stub.ForgetNode, request, pb.ForgetNodeResponse, options)
+
+
+class Enrollment:
+    """EnrollmentService. Every method raises ``footlights.errors.Error``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stub = EnrollmentServiceStub(connection.channel)
+
+    async def invite(
+        self, node: str, ttl_s: float | None = None, **options: Unpack[WriteOptions]
+    ) -> enrollment_pb2.InviteNodeResponse:
+        """Invite a node's agent, by a code that works once within ``ttl_s`` seconds, 15 minutes if that is None."""
+        request = enrollment_pb2.InviteNodeRequest(node=node)
+        if ttl_s is not None:
+            request.ttl.CopyFrom(times.duration(ttl_s))
+        return await self._connection.call(self._stub.InviteNode, request, enrollment_pb2.InviteNodeResponse, options)
+
+    async def revoke(self, node: str, **options: Unpack[WriteOptions]) -> enrollment_pb2.NodeIdentity:
+        """Revoke a node's certificates, tokens and invitation; its link ends at once."""
+        request = enrollment_pb2.RevokeNodeRequest(node=node)
+        return await self._connection.call(self._stub.RevokeNode, request, enrollment_pb2.NodeIdentity, options)
 
 
 class Tokens:

@@ -18,7 +18,7 @@ from footlights.auth.grants import Grants
 from footlights.auth.tokens import replica_proofs
 from footlights.console.app import console
 from footlights.control import targets
-from footlights.control.call.authenticate import TokenAuthenticator
+from footlights.control.call.authenticate import CertificateAuthenticator, TokenAuthenticator
 from footlights.control.call.grpc_adapter import grpc_handlers
 from footlights.control.call.local import LocalCalls
 from footlights.control.call.pacing import Pacing
@@ -29,15 +29,23 @@ from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
 from footlights.control.cluster_keys import KeyRotation, token_key
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
+from footlights.control.dispatch.node_identities import CertificateService, Issuer, NodeIdentities
 from footlights.control.dispatch.registry import LinkRegistry
 from footlights.control.dispatch.reports import ReportRecorder
 from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentPolicy, AgentService, Welcome
 from footlights.control.expiry.context import ExpiryContext
 from footlights.control.expiry.loop import ExpiryLoop
-from footlights.control.grpc_listener import AGENT_SERVICE, REPLICA_SERVICE, refused_by_setting, services_by_setting
+from footlights.control.grpc_listener import (
+    AGENT_SERVICE,
+    CERTIFICATE_SERVICE,
+    REPLICA_SERVICE,
+    refused_by_setting,
+    services_by_setting,
+)
 from footlights.control.http import OPENAPI, Api, ASGIApp, Probes, Readiness, admin, web
 from footlights.control.inspection import Inspectors
+from footlights.control.issuing import authority
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
@@ -51,6 +59,7 @@ from footlights.control.scheduling.loop import PlacementLoop
 from footlights.control.services.applications import ApplicationService
 from footlights.control.services.bootstrap import ensure_first
 from footlights.control.services.catalog import Catalog
+from footlights.control.services.enrollment import EnrollmentService
 from footlights.control.services.nodes import NodeService
 from footlights.control.services.profiles import ProfileService
 from footlights.control.services.sessions.connect import SessionConnector
@@ -76,7 +85,7 @@ from footlights.store.cluster import database_time
 from footlights.store.cluster.revisions import cluster_id
 from footlights.store.nodes import node_rows
 from footlights.supervision import Supervisor
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +103,7 @@ REST_SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in (
         (token_pb2, "TokenService"),
+        (enrollment_pb2, "EnrollmentService"),
         (node_pb2, "NodeService"),
         (profile_pb2, "ProfileService"),
         (application_pb2, "ApplicationService"),
@@ -104,7 +114,7 @@ REST_SERVICES = tuple(
 )
 """The services that have a REST form: the role ``api``."""
 
-_ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub"}
+_ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub", CERTIFICATE_SERVICE: "hub"}
 """The role of each service that not every process has."""
 
 GATEWAY_OPTIONS = Options(
@@ -164,6 +174,9 @@ class Plane:
     certificate: Path | None
     """The one that is served with, watched for renewal."""
     keys: KeyRotation
+    identities: NodeIdentities
+    issuer: Issuer
+    """Of the certificates of nodes, and of what this process serves with."""
 
     def grpc_handlers(self, setting: str = "grpc_listen") -> list[grpc.GenericRpcHandler]:
         """Return what the gRPC listener of a setting serves."""
@@ -181,6 +194,7 @@ class Plane:
                 ("membership", self.replicas.run),
                 ("peers", self.peers.run),
                 ("cluster_key", self.keys.run),
+                ("identities", self.identities.run),
                 ("loop_lag", partial(loop_lag.watch, self.metrics.lagged, supervisor=self.supervisor)),
             ):
                 group.create_task(loop(), name=name)
@@ -225,12 +239,8 @@ async def assemble(
     clock.read(await store.read(database_time.of_the_server))
     newest = await store.read(database_time.newest)
     cautious = CautiousClock(clock, monotonic, newest=newest, file=settings.data_dir / "clock")
-    cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
-    digests = await token_key(store, key, now=clock())
+    cluster, digests, issuer = await _open_database(settings, store, key, now=clock())
     proofs = partial(replica_proofs, key.keys("replicas"))
-    await ensure_first(store, digests, settings.data_dir / "admin.token", now=clock())
-    if not store.shared:
-        await store.write(node_rows.disconnect_all)
 
     # What all rooms share.
     signals, links, metrics, box = Signals(), LinkRegistry(monotonic), Metrics(), key.box()
@@ -312,6 +322,7 @@ async def assemble(
 
     # dispatch/
     sender = AssignmentSender(store, signals, links, box=box, replica=replicas.me, clock=clock, supervisor=supervisor)
+    identities = NodeIdentities(store, signals, links, issuer=issuer, clock=clock, supervisor=supervisor)
     agents = AgentService(
         store,
         signals,
@@ -331,6 +342,7 @@ async def assemble(
         metrics=metrics,
         welcome=Welcome(cluster, settings.heartbeat_interval_s, settings.abandon_after_s),
         policy=AgentPolicy(settings.auto_accept),
+        identities=identities,
         replica=replicas.me,
         clock=clock,
     )
@@ -339,7 +351,9 @@ async def assemble(
     authenticator = TokenAuthenticator(store, digests, clock, proofs)
     services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
-        services.append(_service(AGENT_SERVICE, agents, strict=False))
+        enrolling = CertificateService(store, signals, identities, issuer=issuer, box=box, clock=clock)
+        both = (AGENT_SERVICE, agents), (CERTIFICATE_SERVICE, enrolling)
+        services += [_service(name, found, strict=False) for name, found in both]
     if "api" in settings.roles:
         writes = Writes(store, box, clock)
         sealer = Sealer(key.keys("pages"))
@@ -381,6 +395,7 @@ async def assemble(
         )
         handlers: tuple[object, ...] = (
             TokenService(store, writes, authenticator, digests, clock, sealer=sealer),
+            EnrollmentService(writes, signals, key=digests, box=box, clock=clock, forget=authenticator.forget_subject),
             NodeService(store, writes, signals, guard, clock, sealer=sealer),
             ProfileService(store, writes, signals, clock, sealer=sealer),
             ApplicationService(store, writes, signals, clock, sealer=sealer),
@@ -394,7 +409,7 @@ async def assemble(
     for rpc in registry.rpcs.values():
         if rpc.deprecated:
             metrics.deprecated(GRPC, rpc.path, 0)
-    pipeline = Pipeline(authenticator, metrics)
+    pipeline = Pipeline(CertificateAuthenticator(cluster, authenticator), metrics)
     local = LocalCalls(registry, pipeline)
 
     # HTTP
@@ -428,12 +443,30 @@ async def assemble(
         redirect=lambda: replicas.hubs if settings.redirect_agents else (),
         certificate=settings.tls_cert,
         keys=KeyRotation(store, key, supervisor),
+        identities=identities,
+        issuer=issuer,
     )
 
 
 def has_tls(url: str) -> bool:
     """Return whether browsers may be told to use TLS only: not on this machine, where ports of others have the name."""
     return url.startswith("https://") and not is_loopback(urlsplit(url).hostname or "")
+
+
+async def _open_database(
+    settings: ServerSettings, store: Store, key: ClusterKey, *, now: datetime
+) -> tuple[str, bytes, Issuer]:
+    """Return the cluster's id, the key of tokens' digests, and what certificates are made with.
+
+    In a new database they are made, and the first token. No node has a link where this is the only process.
+    """
+    cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
+    digests = await token_key(store, key, now=now)
+    signer = await authority(store, key.box(), settings, cluster, now=now)
+    await ensure_first(store, digests, settings.data_dir / "admin.token", now=now)
+    if not store.shared:
+        await store.write(node_rows.disconnect_all)
+    return cluster, digests, Issuer(signer, cluster, settings.certificate_ttl_s)
 
 
 def _service(name: str, handlers: object, *, strict: bool = True) -> Service:

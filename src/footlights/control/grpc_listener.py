@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from footlights.agent.v1 import agent_pb2
+from footlights.agent.v1 import agent_pb2, certificate_pb2
 from footlights.control import reflection
 from footlights.control.call.registry import not_served_here
 from footlights.control.listeners import cannot_listen
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 AGENT_SERVICE: Final = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 """What agents call."""
+CERTIFICATE_SERVICE: Final = certificate_pb2.DESCRIPTOR.services_by_name["CertificateService"].full_name
+"""What agents call that have no certificate yet, wherever the API is served."""
 REPLICA_SERVICE: Final = replica_pb2.DESCRIPTOR.services_by_name["ReplicaService"].full_name
 """What other replicas call."""
 

@@ -29,6 +29,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "max_watches_per_caller": (1, 1_000_000, "each keeps the ids of the sessions that its client has"),
     "retention_days": (1, 3650, "history is kept in the database"),
     "grant_ttl_s": (1.0, MAX_TTL_S, "a grant cannot be revoked"),
+    "certificate_ttl_s": (60.0, 366 * _DAY_S, "an agent renews it over its link"),
     "turn_ttl_s": (1.0, 366 * _DAY_S, "a password for the relay cannot be revoked"),
     "max_connection_age_s": (1.0, 20 * _DAY_S, "opening connections costs both sides"),
     "stop_delay_s": (0.0, 300.0, "a server that stops would seem to hang"),
@@ -76,6 +77,17 @@ class ServerSettings:
     """The certificate chain (PEM) for gRPC and HTTP."""
     tls_key: Path | None = None
     """The private key of the certificate (PEM)."""
+    tls_names: tuple[str, ...] = ()
+    """More names and addresses at which clients reach this process, for the certificate that it makes for itself."""
+    ca_cert: Path | None = None
+    """The certificate of an authority of yours that signs those of nodes and servers, with those above it (PEM); by
+    default the control plane has its own authority."""
+    ca_key: Path | None = None
+    """The private key of ``ca_cert`` (PEM)."""
+    agents_address: str = ""
+    """Where agents reach ``agents_listen``, ``HOST:PORT``; empty: its port, at the host that they were given."""
+    certificate_ttl_s: float = 604_800.0
+    """How long the certificate of a node is valid; its agent renews it over the link when two thirds are over."""
     direct_routes: bool = False
     """Whether a session's routes name the node for signalling too, for clients that dial nodes."""
     cors_origins: tuple[str, ...] = ("*",)
@@ -187,6 +199,10 @@ class ServerSettings:
                 "agents cannot link at the peer addresses where they have a listener of their own. Leave it out, and "
                 "give agents the addresses of all replicas.",
             )
+        if self.agents_address:
+            split_address("agents_address", self.agents_address)
+        if (self.ca_cert is None) != (self.ca_key is None):
+            raise InvalidArgument("ca_key", "an authority needs its certificate and its key. Give both or neither.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidArgument("tls_key", "a certificate needs its key. Give both or neither.")
 

@@ -96,6 +96,13 @@ class Subscription(Generic[T]):
         self._items: set[T] = set()
         self._everything = self.pending = False
 
+    async def ready(self, timeout_s: float) -> None:
+        """Wait until there is something to read, or the time is over."""
+        if not self.pending:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._ready.wait()
+
     def take(self) -> ChangeSet[T]:
         """Return what was published since the last time, without waiting."""
         batch = ChangeSet(frozenset(self._items), self._everything)
@@ -151,6 +158,8 @@ class Signals:
         """Applications, versions, releases or profiles have changed; without names."""
         self.assignments: Topic[str] = Topic()
         """What these nodes are to run has changed. For the assignment sender."""
+        self.identities: Topic[str] = Topic()
+        """These nodes were revoked or enrolled again. For what ends their links."""
         self.decisions: Topic[str] = Topic()
         """Scheduling has decided on these sessions for the first time. For the calls that have just created them."""
 

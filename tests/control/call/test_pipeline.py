@@ -55,7 +55,7 @@ LINK = rpc("AgentService", "Link")
 class Names:
     """An authenticator whose tokens are names."""
 
-    async def caller(self, authorization: str) -> Caller:
+    async def caller(self, authorization: str, certificate: bytes = b"") -> Caller:
         if authorization not in CALLERS:
             raise errors.Unauthenticated("Who are you?", reason=errors.Reason.TOKEN_INVALID)
         return CALLERS[authorization]

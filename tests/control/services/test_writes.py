@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from footlights.http.v1.annotations_pb2 import reply
 from footlights.ovc.v2 import application_streaming_pb2 as ovc_pb2
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -50,7 +50,7 @@ BODIES = {
 """The writes whose request has a resource with an etag, and the name of that member."""
 
 
-SECRETS = {"secret"}
+SECRETS = {"code", "secret"}
 """Members of answers that nothing may keep."""
 
 
@@ -93,6 +93,14 @@ SAMPLES: dict[str, tuple[Make, Make]] = {
     "TokenService.RevokeToken": (
         lambda world: token_pb2.RevokeTokenRequest(token_id=world.token_id),
         lambda _: token_pb2.RevokeTokenRequest(token_id="another"),
+    ),
+    "EnrollmentService.InviteNode": (
+        lambda _: enrollment_pb2.InviteNodeRequest(node="node-b"),
+        lambda _: enrollment_pb2.InviteNodeRequest(node="node-c"),
+    ),
+    "EnrollmentService.RevokeNode": (
+        lambda _: enrollment_pb2.RevokeNodeRequest(node="node-a"),
+        lambda _: enrollment_pb2.RevokeNodeRequest(node="node-b"),
     ),
     "NodeService.CordonNode": (
         lambda _: node_pb2.CordonNodeRequest(node="node-a", message="new memory"),
@@ -362,7 +370,17 @@ async def test_a_call_that_only_validates_leaves_the_database_as_it_is(world: Wo
 
 def _without_what_is_new(message: Any) -> None:
     """Take out what no two calls have in common: ids and secrets that were made, and what depends on the queue."""
-    for name in ("secret", "session_id", "request_id", "queue", "status_message", "revision", "etag"):
+    for name in (
+        "code",
+        "invitation_id",
+        "secret",
+        "session_id",
+        "request_id",
+        "queue",
+        "status_message",
+        "revision",
+        "etag",
+    ):
         if name in message.DESCRIPTOR.fields_by_name:
             message.ClearField(name)
     for name in ("token", "session", "application"):

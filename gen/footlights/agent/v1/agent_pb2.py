@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from footlights.agent.v1 import certificate_pb2 as footlights_dot_agent_dot_v1_dot_certificate__pb2
 from footlights.agent.v1 import node_pb2 as footlights_dot_agent_dot_v1_dot_node__pb2
 from footlights.agent.v1 import recipe_pb2 as footlights_dot_agent_dot_v1_dot_recipe__pb2
 from footlights.v1 import permission_pb2 as footlights_dot_v1_dot_permission__pb2
@@ -29,7 +30,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66ootlights/agent/v1/agent.proto\x12\x13\x66ootlights.agent.v1\x1a\x1e\x66ootlights/agent/v1/node.proto\x1a footlights/agent/v1/recipe.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xfb\x02\n\x0bLinkRequest\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.footlights.agent.v1.HelloH\x00\x12\x33\n\theartbeat\x18\x02 \x01(\x0b\x32\x1e.footlights.agent.v1.HeartbeatH\x00\x12\x33\n\tinventory\x18\x03 \x01(\x0b\x32\x1e.footlights.agent.v1.InventoryH\x00\x12\x33\n\x06report\x18\x04 \x01(\x0b\x32!.footlights.agent.v1.LaunchReportH\x00\x12\x30\n\x08log_part\x18\x05 \x01(\x0b\x32\x1c.footlights.agent.v1.LogPartH\x00\x12\x32\n\x08launches\x18\x06 \x01(\x0b\x32\x1e.footlights.agent.v1.LaunchSetH\x00\x12/\n\x07goodbye\x18\x07 \x01(\x0b\x32\x1c.footlights.agent.v1.GoodbyeH\x00\x42\t\n\x07message\"\xea\x03\n\x0cLinkResponse\x12/\n\x07welcome\x18\x01 \x01(\x0b\x32\x1c.footlights.agent.v1.WelcomeH\x00\x12\x37\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32 .footlights.agent.v1.AssignmentsH\x00\x12\x35\n\nassignment\x18\x03 \x01(\x0b\x32\x1f.footlights.agent.v1.AssignmentH\x00\x12\x36\n\x0blog_request\x18\x04 \x01(\x0b\x32\x1f.footlights.agent.v1.LogRequestH\x00\x12-\n\x06\x66orget\x18\x05 \x01(\x0b\x32\x1b.footlights.agent.v1.ForgetH\x00\x12-\n\x06notice\x18\x06 \x01(\x0b\x32\x1b.footlights.agent.v1.NoticeH\x00\x12\x34\n\x06recipe\x18\x07 \x01(\x0b\x32\".footlights.agent.v1.CarriedRecipeH\x00\x12\x31\n\x08redirect\x18\x08 \x01(\x0b\x32\x1d.footlights.agent.v1.RedirectH\x00\x12/\n\x07goodbye\x18\t \x01(\x0b\x32\x1c.footlights.agent.v1.GoodbyeH\x00\x42\t\n\x07message\"X\n\x08Protocol\x12\r\n\x05least\x18\x01 \x01(\x05\x12\x10\n\x08greatest\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x05\"\x14\n\x04Part\x12\x0c\n\x04last\x18\x01 \x01(\x08\"\x1d\n\x08Redirect\x12\x11\n\taddresses\x18\x01 \x03(\t\"*\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb5\x02\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12-\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x1e.footlights.agent.v1.NodeFacts\x12\x31\n\tinventory\x18\x04 \x01(\x0b\x32\x1e.footlights.agent.v1.Inventory\x12\x33\n\x08launches\x18\x05 \x03(\x0b\x32!.footlights.agent.v1.LaunchReport\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\x12/\n\x08protocol\x18\x07 \x01(\x0b\x32\x1d.footlights.agent.v1.Protocol\x12\'\n\x04part\x18\x08 \x01(\x0b\x32\x19.footlights.agent.v1.Part\"i\n\tLaunchSet\x12\x33\n\x08launches\x18\x01 \x03(\x0b\x32!.footlights.agent.v1.LaunchReport\x12\'\n\x04part\x18\x02 \x01(\x0b\x32\x19.footlights.agent.v1.Part\"h\n\tInventory\x12,\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1b.footlights.agent.v1.Device\x12-\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x1e.footlights.agent.v1.NodeFacts\"?\n\tHeartbeat\x12\x32\n\x07reports\x18\x01 \x03(\x0b\x32!.footlights.agent.v1.LaunchReport\"\xc6\x01\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x30\n\rabandon_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08protocol\x18\x05 \x01(\x0b\x32\x1d.footlights.agent.v1.Protocol\"l\n\x0b\x41ssignments\x12\x34\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1f.footlights.agent.v1.Assignment\x12\'\n\x04part\x18\x02 \x01(\x0b\x32\x19.footlights.agent.v1.Part\"L\n\rCarriedRecipe\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12+\n\x06recipe\x18\x02 \x01(\x0b\x32\x1b.footlights.agent.v1.Recipe\"\x99\x04\n\nAssignment\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x38\n\x07\x64\x65sired\x18\x04 \x01(\x0e\x32\'.footlights.agent.v1.Assignment.Desired\x12\x13\n\x0b\x64\x65vice_uuid\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x03(\x05\x12,\n\x07version\x18\x07 \x01(\x0b\x32\x1b.footlights.agent.v1.Recipe\x12*\n\targuments\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rusd_stage_uri\x18\t \x01(\t\x12\x0f\n\x07secrets\x18\n \x01(\x0c\x12)\n\x05needs\x18\x0b \x01(\x0b\x32\x1a.footlights.agent.v1.Needs\x12+\n\x06limits\x18\x0c \x01(\x0b\x32\x1b.footlights.agent.v1.Limits\x12\x31\n\x06notice\x18\r \x01(\x0b\x32!.footlights.agent.v1.ViewerNotice\x12\x15\n\rrecipe_digest\x18\x0e \x01(\x0c\x12\x15\n\rlaunch_secret\x18\x0f \x01(\t\"<\n\x07\x44\x65sired\x12\x17\n\x13\x44\x45SIRED_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x0b\n\x07STOPPED\x10\x02\"[\n\x0cViewerNotice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12*\n\x07\x65nds_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbf\x05\n\x0cLaunchReport\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.footlights.agent.v1.LaunchReport.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bsignal_port\x18\x07 \x01(\x05\x12\x12\n\nmedia_port\x18\x08 \x01(\x05\x12\x11\n\thttp_port\x18\t \x01(\x05\x12\x35\n\x05steps\x18\n \x03(\x0b\x32&.footlights.agent.v1.LaunchReport.Step\x12\x14\n\x07viewers\x18\x0b \x01(\x05H\x01\x88\x01\x01\x12\x16\n\x0e\x65ver_connected\x18\x0c \x01(\x08\x12,\n\tready_for\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08idle_for\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cstarting_for\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08log_tail\x18\x10 \x03(\t\x1a=\n\x04Step\x12\r\n\x05stage\x18\x01 \x01(\t\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x83\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0c\n\x08STARTING\x10\x02\x12\t\n\x05READY\x10\x03\x12\x0c\n\x08STOPPING\x10\x04\x12\n\n\x06\x45XITED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0c\n\x08REJECTED\x10\x07\x12\x08\n\x04LOST\x10\x08\x42\x0c\n\n_exit_codeB\n\n\x08_viewers\"g\n\nLogRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_id\x18\x02 \x01(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x05 \x01(\x08\"\\\n\x07LogPart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05lines\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x1b\n\x06\x46orget\x12\x11\n\tlaunch_id\x18\x01 \x01(\t2q\n\x0c\x41gentService\x12\x61\n\x04Link\x12 .footlights.agent.v1.LinkRequest\x1a!.footlights.agent.v1.LinkResponse\"\x10\x90\x02\x00\xba\xe1\x18\tlink.open(\x01\x30\x01\x42W\n\x17\x64\x65v.footlights.agent.v1B\nAgentProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66ootlights/agent/v1/agent.proto\x12\x13\x66ootlights.agent.v1\x1a%footlights/agent/v1/certificate.proto\x1a\x1e\x66ootlights/agent/v1/node.proto\x1a footlights/agent/v1/recipe.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc3\x03\n\x0bLinkRequest\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.footlights.agent.v1.HelloH\x00\x12\x33\n\theartbeat\x18\x02 \x01(\x0b\x32\x1e.footlights.agent.v1.HeartbeatH\x00\x12\x33\n\tinventory\x18\x03 \x01(\x0b\x32\x1e.footlights.agent.v1.InventoryH\x00\x12\x33\n\x06report\x18\x04 \x01(\x0b\x32!.footlights.agent.v1.LaunchReportH\x00\x12\x30\n\x08log_part\x18\x05 \x01(\x0b\x32\x1c.footlights.agent.v1.LogPartH\x00\x12\x32\n\x08launches\x18\x06 \x01(\x0b\x32\x1e.footlights.agent.v1.LaunchSetH\x00\x12/\n\x07goodbye\x18\x07 \x01(\x0b\x32\x1c.footlights.agent.v1.GoodbyeH\x00\x12\x46\n\x13\x63\x65rtificate_request\x18\x08 \x01(\x0b\x32\'.footlights.agent.v1.CertificateRequestH\x00\x42\t\n\x07message\"\xa3\x04\n\x0cLinkResponse\x12/\n\x07welcome\x18\x01 \x01(\x0b\x32\x1c.footlights.agent.v1.WelcomeH\x00\x12\x37\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32 .footlights.agent.v1.AssignmentsH\x00\x12\x35\n\nassignment\x18\x03 \x01(\x0b\x32\x1f.footlights.agent.v1.AssignmentH\x00\x12\x36\n\x0blog_request\x18\x04 \x01(\x0b\x32\x1f.footlights.agent.v1.LogRequestH\x00\x12-\n\x06\x66orget\x18\x05 \x01(\x0b\x32\x1b.footlights.agent.v1.ForgetH\x00\x12-\n\x06notice\x18\x06 \x01(\x0b\x32\x1b.footlights.agent.v1.NoticeH\x00\x12\x34\n\x06recipe\x18\x07 \x01(\x0b\x32\".footlights.agent.v1.CarriedRecipeH\x00\x12\x31\n\x08redirect\x18\x08 \x01(\x0b\x32\x1d.footlights.agent.v1.RedirectH\x00\x12/\n\x07goodbye\x18\t \x01(\x0b\x32\x1c.footlights.agent.v1.GoodbyeH\x00\x12\x37\n\x0b\x63\x65rtificate\x18\n \x01(\x0b\x32 .footlights.agent.v1.CertificateH\x00\x42\t\n\x07message\"X\n\x08Protocol\x12\r\n\x05least\x18\x01 \x01(\x05\x12\x10\n\x08greatest\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x05\"\x14\n\x04Part\x12\x0c\n\x04last\x18\x01 \x01(\x08\"\x1d\n\x08Redirect\x12\x11\n\taddresses\x18\x01 \x03(\t\"*\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb5\x02\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12-\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x1e.footlights.agent.v1.NodeFacts\x12\x31\n\tinventory\x18\x04 \x01(\x0b\x32\x1e.footlights.agent.v1.Inventory\x12\x33\n\x08launches\x18\x05 \x03(\x0b\x32!.footlights.agent.v1.LaunchReport\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\x12/\n\x08protocol\x18\x07 \x01(\x0b\x32\x1d.footlights.agent.v1.Protocol\x12\'\n\x04part\x18\x08 \x01(\x0b\x32\x19.footlights.agent.v1.Part\"i\n\tLaunchSet\x12\x33\n\x08launches\x18\x01 \x03(\x0b\x32!.footlights.agent.v1.LaunchReport\x12\'\n\x04part\x18\x02 \x01(\x0b\x32\x19.footlights.agent.v1.Part\"h\n\tInventory\x12,\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1b.footlights.agent.v1.Device\x12-\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x1e.footlights.agent.v1.NodeFacts\"?\n\tHeartbeat\x12\x32\n\x07reports\x18\x01 \x03(\x0b\x32!.footlights.agent.v1.LaunchReport\"\xc6\x01\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x30\n\rabandon_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08protocol\x18\x05 \x01(\x0b\x32\x1d.footlights.agent.v1.Protocol\"l\n\x0b\x41ssignments\x12\x34\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1f.footlights.agent.v1.Assignment\x12\'\n\x04part\x18\x02 \x01(\x0b\x32\x19.footlights.agent.v1.Part\"L\n\rCarriedRecipe\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12+\n\x06recipe\x18\x02 \x01(\x0b\x32\x1b.footlights.agent.v1.Recipe\"\x99\x04\n\nAssignment\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x38\n\x07\x64\x65sired\x18\x04 \x01(\x0e\x32\'.footlights.agent.v1.Assignment.Desired\x12\x13\n\x0b\x64\x65vice_uuid\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x03(\x05\x12,\n\x07version\x18\x07 \x01(\x0b\x32\x1b.footlights.agent.v1.Recipe\x12*\n\targuments\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rusd_stage_uri\x18\t \x01(\t\x12\x0f\n\x07secrets\x18\n \x01(\x0c\x12)\n\x05needs\x18\x0b \x01(\x0b\x32\x1a.footlights.agent.v1.Needs\x12+\n\x06limits\x18\x0c \x01(\x0b\x32\x1b.footlights.agent.v1.Limits\x12\x31\n\x06notice\x18\r \x01(\x0b\x32!.footlights.agent.v1.ViewerNotice\x12\x15\n\rrecipe_digest\x18\x0e \x01(\x0c\x12\x15\n\rlaunch_secret\x18\x0f \x01(\t\"<\n\x07\x44\x65sired\x12\x17\n\x13\x44\x45SIRED_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x0b\n\x07STOPPED\x10\x02\"[\n\x0cViewerNotice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12*\n\x07\x65nds_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbf\x05\n\x0cLaunchReport\x12\x11\n\tlaunch_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.footlights.agent.v1.LaunchReport.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bsignal_port\x18\x07 \x01(\x05\x12\x12\n\nmedia_port\x18\x08 \x01(\x05\x12\x11\n\thttp_port\x18\t \x01(\x05\x12\x35\n\x05steps\x18\n \x03(\x0b\x32&.footlights.agent.v1.LaunchReport.Step\x12\x14\n\x07viewers\x18\x0b \x01(\x05H\x01\x88\x01\x01\x12\x16\n\x0e\x65ver_connected\x18\x0c \x01(\x08\x12,\n\tready_for\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08idle_for\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cstarting_for\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08log_tail\x18\x10 \x03(\t\x1a=\n\x04Step\x12\r\n\x05stage\x18\x01 \x01(\t\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x83\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0c\n\x08STARTING\x10\x02\x12\t\n\x05READY\x10\x03\x12\x0c\n\x08STOPPING\x10\x04\x12\n\n\x06\x45XITED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0c\n\x08REJECTED\x10\x07\x12\x08\n\x04LOST\x10\x08\x42\x0c\n\n_exit_codeB\n\n\x08_viewers\"g\n\nLogRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_id\x18\x02 \x01(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x05 \x01(\x08\"\\\n\x07LogPart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05lines\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x1b\n\x06\x46orget\x12\x11\n\tlaunch_id\x18\x01 \x01(\t2q\n\x0c\x41gentService\x12\x61\n\x04Link\x12 .footlights.agent.v1.LinkRequest\x1a!.footlights.agent.v1.LinkResponse\"\x10\x90\x02\x00\xba\xe1\x18\tlink.open(\x01\x30\x01\x42W\n\x17\x64\x65v.footlights.agent.v1B\nAgentProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,52 +40,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.footlights.agent.v1B\nAgentProtoP\001Z.footlights.dev/api/footlights/agent/v1;agentv1'
   _globals['_AGENTSERVICE'].methods_by_name['Link']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['Link']._serialized_options = b'\220\002\000\272\341\030\tlink.open'
-  _globals['_LINKREQUEST']._serialized_start=217
-  _globals['_LINKREQUEST']._serialized_end=596
-  _globals['_LINKRESPONSE']._serialized_start=599
-  _globals['_LINKRESPONSE']._serialized_end=1089
-  _globals['_PROTOCOL']._serialized_start=1091
-  _globals['_PROTOCOL']._serialized_end=1179
-  _globals['_PART']._serialized_start=1181
-  _globals['_PART']._serialized_end=1201
-  _globals['_REDIRECT']._serialized_start=1203
-  _globals['_REDIRECT']._serialized_end=1232
-  _globals['_GOODBYE']._serialized_start=1234
-  _globals['_GOODBYE']._serialized_end=1276
-  _globals['_HELLO']._serialized_start=1279
-  _globals['_HELLO']._serialized_end=1588
-  _globals['_LAUNCHSET']._serialized_start=1590
-  _globals['_LAUNCHSET']._serialized_end=1695
-  _globals['_INVENTORY']._serialized_start=1697
-  _globals['_INVENTORY']._serialized_end=1801
-  _globals['_HEARTBEAT']._serialized_start=1803
-  _globals['_HEARTBEAT']._serialized_end=1866
-  _globals['_WELCOME']._serialized_start=1869
-  _globals['_WELCOME']._serialized_end=2067
-  _globals['_ASSIGNMENTS']._serialized_start=2069
-  _globals['_ASSIGNMENTS']._serialized_end=2177
-  _globals['_CARRIEDRECIPE']._serialized_start=2179
-  _globals['_CARRIEDRECIPE']._serialized_end=2255
-  _globals['_ASSIGNMENT']._serialized_start=2258
-  _globals['_ASSIGNMENT']._serialized_end=2795
-  _globals['_ASSIGNMENT_DESIRED']._serialized_start=2735
-  _globals['_ASSIGNMENT_DESIRED']._serialized_end=2795
-  _globals['_VIEWERNOTICE']._serialized_start=2797
-  _globals['_VIEWERNOTICE']._serialized_end=2888
-  _globals['_LAUNCHREPORT']._serialized_start=2891
-  _globals['_LAUNCHREPORT']._serialized_end=3594
-  _globals['_LAUNCHREPORT_STEP']._serialized_start=3373
-  _globals['_LAUNCHREPORT_STEP']._serialized_end=3434
-  _globals['_LAUNCHREPORT_STATE']._serialized_start=3437
-  _globals['_LAUNCHREPORT_STATE']._serialized_end=3568
-  _globals['_LOGREQUEST']._serialized_start=3596
-  _globals['_LOGREQUEST']._serialized_end=3699
-  _globals['_LOGPART']._serialized_start=3701
-  _globals['_LOGPART']._serialized_end=3793
-  _globals['_NOTICE']._serialized_start=3795
-  _globals['_NOTICE']._serialized_end=3836
-  _globals['_FORGET']._serialized_start=3838
-  _globals['_FORGET']._serialized_end=3865
-  _globals['_AGENTSERVICE']._serialized_start=3867
-  _globals['_AGENTSERVICE']._serialized_end=3980
+  _globals['_LINKREQUEST']._serialized_start=256
+  _globals['_LINKREQUEST']._serialized_end=707
+  _globals['_LINKRESPONSE']._serialized_start=710
+  _globals['_LINKRESPONSE']._serialized_end=1257
+  _globals['_PROTOCOL']._serialized_start=1259
+  _globals['_PROTOCOL']._serialized_end=1347
+  _globals['_PART']._serialized_start=1349
+  _globals['_PART']._serialized_end=1369
+  _globals['_REDIRECT']._serialized_start=1371
+  _globals['_REDIRECT']._serialized_end=1400
+  _globals['_GOODBYE']._serialized_start=1402
+  _globals['_GOODBYE']._serialized_end=1444
+  _globals['_HELLO']._serialized_start=1447
+  _globals['_HELLO']._serialized_end=1756
+  _globals['_LAUNCHSET']._serialized_start=1758
+  _globals['_LAUNCHSET']._serialized_end=1863
+  _globals['_INVENTORY']._serialized_start=1865
+  _globals['_INVENTORY']._serialized_end=1969
+  _globals['_HEARTBEAT']._serialized_start=1971
+  _globals['_HEARTBEAT']._serialized_end=2034
+  _globals['_WELCOME']._serialized_start=2037
+  _globals['_WELCOME']._serialized_end=2235
+  _globals['_ASSIGNMENTS']._serialized_start=2237
+  _globals['_ASSIGNMENTS']._serialized_end=2345
+  _globals['_CARRIEDRECIPE']._serialized_start=2347
+  _globals['_CARRIEDRECIPE']._serialized_end=2423
+  _globals['_ASSIGNMENT']._serialized_start=2426
+  _globals['_ASSIGNMENT']._serialized_end=2963
+  _globals['_ASSIGNMENT_DESIRED']._serialized_start=2903
+  _globals['_ASSIGNMENT_DESIRED']._serialized_end=2963
+  _globals['_VIEWERNOTICE']._serialized_start=2965
+  _globals['_VIEWERNOTICE']._serialized_end=3056
+  _globals['_LAUNCHREPORT']._serialized_start=3059
+  _globals['_LAUNCHREPORT']._serialized_end=3762
+  _globals['_LAUNCHREPORT_STEP']._serialized_start=3541
+  _globals['_LAUNCHREPORT_STEP']._serialized_end=3602
+  _globals['_LAUNCHREPORT_STATE']._serialized_start=3605
+  _globals['_LAUNCHREPORT_STATE']._serialized_end=3736
+  _globals['_LOGREQUEST']._serialized_start=3764
+  _globals['_LOGREQUEST']._serialized_end=3867
+  _globals['_LOGPART']._serialized_start=3869
+  _globals['_LOGPART']._serialized_end=3961
+  _globals['_NOTICE']._serialized_start=3963
+  _globals['_NOTICE']._serialized_end=4004
+  _globals['_FORGET']._serialized_start=4006
+  _globals['_FORGET']._serialized_end=4033
+  _globals['_AGENTSERVICE']._serialized_start=4035
+  _globals['_AGENTSERVICE']._serialized_end=4148
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from footlights.agent.v1 import certificate_pb2 as _certificate_pb2
 from footlights.agent.v1 import node_pb2 as _node_pb2
 from footlights.agent.v1 import recipe_pb2 as _recipe_pb2
 from google.protobuf import descriptor as _descriptor
@@ -36,6 +37,7 @@ class LinkRequest(_message.Message):
     LOG_PART_FIELD_NUMBER: _builtins.int
     LAUNCHES_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Opens the link; the first message, sent once."""
@@ -64,6 +66,10 @@ class LinkRequest(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """The agent ends the link in order; the last message."""
 
+    @_builtins.property
+    def certificate_request(self) -> _certificate_pb2.CertificateRequest:
+        """Asks for another certificate, where the link was opened with one."""
+
     def __init__(
         self,
         *,
@@ -74,12 +80,13 @@ class LinkRequest(_message.Message):
         log_part: Global___LogPart | None = ...,
         launches: Global___LaunchSet | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        certificate_request: _certificate_pb2.CertificateRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "inventory", "report", "log_part", "launches", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "inventory", "report", "log_part", "launches", "goodbye", "certificate_request"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -100,6 +107,7 @@ class LinkResponse(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     REDIRECT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Accepts the link; the first message, sent once."""
@@ -136,6 +144,10 @@ class LinkResponse(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """The control plane ends the link in order; the last message."""
 
+    @_builtins.property
+    def certificate(self) -> _certificate_pb2.Certificate:
+        """Answers a certificate request, or says that the authorities or the address have changed."""
+
     def __init__(
         self,
         *,
@@ -148,12 +160,13 @@ class LinkResponse(_message.Message):
         recipe: Global___CarriedRecipe | None = ...,
         redirect: Global___Redirect | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        certificate: _certificate_pb2.Certificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "certificate", b"certificate", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "certificate", b"certificate", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget", "notice", "recipe", "redirect", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget", "notice", "recipe", "redirect", "goodbye", "certificate"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

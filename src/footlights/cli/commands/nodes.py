@@ -12,7 +12,7 @@ from footlights.cli import show
 from footlights.cli.calls import Cli, DryRun, command, confirm, group, whole
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
-from footlights.cli.output import emit
+from footlights.cli.output import Output, emit
 from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
@@ -116,6 +116,51 @@ async def drain(
             await asyncio.sleep(_POLL_S)
             answer = await client.nodes.get(node)
     _emit_state(cli, answer, dry_run=dry_run)
+
+
+@command(app, "invite")
+async def invite(
+    cli: Cli,
+    node: Name,
+    *,
+    ttl: Annotated[
+        float,
+        typer.Option("--ttl", parser=duration, metavar="DURATION", show_default="15m", help="How long the code works."),
+    ] = 900.0,
+    dry_run: DryRun = False,
+) -> None:
+    """Let a machine in as a node: prints a code that its agent trades for a certificate, once.
+
+    On the machine: footlights agent --server HOST:PORT --node NODE --enroll CODE
+    """
+    async with cli.client() as client:
+        answer = await client.enrollment.invite(node, ttl, validate_only=dry_run)
+    if cli.output is Output.TABLE and not dry_run:
+        typer.echo(
+            f"Node {node} is invited until {show.moment(answer.expire_time)}. On its machine, once:\n"
+            f"    footlights agent --server {cli.server} --node {node} --enroll CODE",
+            err=True,
+        )
+    # The code alone on stdout: CODE=$(footlights nodes invite …).
+    line = f"{node} can be invited" if dry_run else answer.code
+    emit(cli.output, answer, [answer.invitation_id], [line], dry_run=dry_run)
+
+
+@command(app, "revoke")
+async def revoke(
+    cli: Cli,
+    node: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Shut a machine out: its link ends at once, and its certificates and tokens are refused.
+
+    Its sessions show UNREACHABLE; they end when the node is forgotten, and on the machine with its agent's time limit.
+    """
+    confirm(f"Revoke the identity of {node}?", yes=yes or dry_run)
+    async with cli.client() as client:
+        answer = await client.enrollment.revoke(node, validate_only=dry_run)
+    emit(cli.output, answer, [node], [f"{node} is revoked"], dry_run=dry_run)
 
 
 @command(app, "forget")

@@ -1,4 +1,4 @@
-"""From a bearer token to a caller."""
+"""From a bearer token or a certificate to a caller."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from footlights import errors
 from footlights.auth import tokens
+from footlights.auth.authority import identity_of
 from footlights.auth.roles import Caller, Role
 from footlights.lifecycle import known
 from footlights.store import Store
@@ -29,11 +30,35 @@ _REPLICA = Caller("replica", Role.REPLICA, "")
 class Authenticator(Protocol):
     """Says who calls."""
 
-    async def caller(self, authorization: str) -> Caller:
-        """Return the caller that presents an ``Authorization`` header.
+    async def caller(self, authorization: str, certificate: bytes = b"") -> Caller:
+        """Return the caller that presents an ``Authorization`` header, or has opened its connection with a certificate.
 
         Raises Unauthenticated where there is none, or its credentials are not valid now.
         """
+
+
+class CertificateAuthenticator:
+    """Takes the certificate of a connection for the identity of its caller; asks another one where there is none.
+
+    A listener that asks for certificates has checked that they lead to our authority, and are valid now.
+    """
+
+    def __init__(self, cluster: str, others: Authenticator) -> None:
+        self._cluster, self._others = cluster, others
+
+    async def caller(self, authorization: str, certificate: bytes = b"") -> Caller:
+        """See `Authenticator`."""
+        if not certificate:
+            return await self._others.caller(authorization)
+        identity = identity_of(certificate)
+        if identity is None or identity.cluster != self._cluster:
+            raise errors.Unauthenticated(
+                "The certificate is not of this cluster. Invite the node: footlights nodes invite",
+                reason=errors.Reason.CERTIFICATE_INVALID,
+            )
+        if not identity.node:
+            return Caller(_REPLICA.subject, Role.REPLICA, "", identity)
+        return Caller(identity.node, Role.NODE, "", identity)
 
 
 class TokenAuthenticator:
@@ -54,7 +79,7 @@ class TokenAuthenticator:
         self._valid: OrderedDict[str, tuple[float, TokenRow]] = OrderedDict()
         self._revoked = 0
 
-    async def caller(self, authorization: str) -> Caller:
+    async def caller(self, authorization: str, certificate: bytes = b"") -> Caller:
         """See `Authenticator`."""
         scheme, _, text = authorization.partition(" ")
         if not authorization:
@@ -94,6 +119,12 @@ class TokenAuthenticator:
         self._revoked += 1
         for text in [text for text, (_, row) in self._valid.items() if row.token_id == token_id]:
             del self._valid[text]
+
+    def forget_subject(self, subject: str) -> None:
+        """Drop what is remembered of a subject's tokens: they were revoked."""
+        for token_id in {row.token_id for _, row in self._valid.values() if row.subject == subject}:
+            self.forget(token_id)
+        self._revoked += 1
 
     async def _find(self, text: str) -> TokenRow:
         now = time.monotonic()

@@ -23,8 +23,8 @@ class Call:
     """A call in progress. It is cancelled by cancelling the task that runs its handler."""
 
     __slots__ = (
-        "_send_metadata", "caller", "deadline", "initial_metadata", "metadata", "method", "peer", "request_id",
-        "trailing_metadata",
+        "_send_metadata", "caller", "certificate", "deadline", "initial_metadata", "metadata", "method", "peer",
+        "request_id", "trailing_metadata",
     )  # fmt: skip
 
     caller: Caller
@@ -38,8 +38,11 @@ class Call:
         peer: str = "inproc:",
         deadline: float | None = None,
         send_metadata: Callable[[Metadata], Awaitable[None]] | None = None,
+        certificate: Callable[[], bytes] = bytes,
     ) -> None:
+        """Create it; ``certificate`` returns the one that its connection was opened with, PEM; empty without one."""
         self.method, self.metadata, self.peer, self.deadline = method, metadata, peer, deadline
+        self.certificate = certificate
         self.request_id = ""
         self.initial_metadata: list[tuple[str, str | bytes]] = []
         """Sent before the first response. A handler of one response may add to it, one of a stream comes too late."""

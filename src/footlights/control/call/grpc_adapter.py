@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -162,7 +163,13 @@ def _call(rpc: Rpc, context: Context) -> Call:
         peer=context.peer(),
         deadline=None if remaining is None else asyncio.get_running_loop().time() + remaining,
         send_metadata=context.send_initial_metadata,
+        certificate=partial(_certificate, context),
     )
+
+
+def _certificate(context: Context) -> bytes:
+    [found] = context.auth_context().get("x509_pem_cert", [b""])
+    return bytes(found)
 
 
 async def _abort(call: Call, context: Context, error: Error) -> None:

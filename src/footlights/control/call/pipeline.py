@@ -15,6 +15,7 @@ import structlog
 from google.protobuf.message import Message
 
 from footlights import errors, ids
+from footlights.auth.roles import ANYONE, is_open
 from footlights.status import CODE_NAMES
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ class Pipeline:
         else:
             self._unary += 1
         try:
-            call.caller = await self._authenticator.caller(authorization)
+            if is_open(rpc.permission):
+                call.caller = ANYONE
+            else:
+                call.caller = await self._authenticator.caller(authorization, call.certificate())
             structlog.contextvars.bind_contextvars(subject=call.caller.subject)
             call.caller.require(rpc.permission)
             if key:

@@ -21,6 +21,7 @@ from footlights.protocol import handshake, parts, times
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from footlights.agent.v1 import certificate_pb2
     from footlights.control.dispatch.assignments import LaunchAssignment
     from footlights.lifecycle import TimeLimits
 
@@ -360,6 +361,10 @@ class AgentLink:
         self._outbox.extend(messages)
         self._start_writer()
         return True
+
+    def send_certificate(self, certificate: certificate_pb2.Certificate) -> None:
+        """Give the agent another certificate; where much waits already, it asks again."""
+        self.send(agent_pb2.LinkResponse(certificate=certificate))
 
     def forget(self, launch_id: str) -> None:
         """Let the agent forget a launch that is over; where much waits already, when it reports that again."""

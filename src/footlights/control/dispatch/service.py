@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from footlights.control.call.context import Call, MessageStream
     from footlights.control.dispatch.identity import DuplicateIdentities
     from footlights.control.dispatch.log_streams import LogStreams
+    from footlights.control.dispatch.node_identities import NodeIdentities
     from footlights.control.dispatch.registry import LinkRegistry
     from footlights.control.dispatch.reports import ReportRecorder
     from footlights.control.dispatch.sender import AssignmentSender
@@ -96,12 +97,14 @@ class AgentService:
         metrics: Metrics,
         welcome: Welcome,
         policy: AgentPolicy,
+        identities: NodeIdentities,
         replica: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._store, self._signals, self._registry = store, signals, registry
         self._sender, self._recorder, self._duplicates, self._logs = sender, recorder, duplicates, logs
         self._metrics, self._welcome, self._policy = metrics, welcome, policy
+        self._identities = identities
         self._replica, self._clock = replica, clock
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -112,7 +115,9 @@ class AgentService:
         """
         hello, left_out = await self._read_hello(stream, call)
         addresses.check(hello.facts, call.peer)
+        await self._identities.admit(hello.node, call)
         link = await self._open(hello, call.peer)
+        self._identities.opened(link, call.caller.certificate)
         try:
             if left_out:
                 await self._note_cut(link.node, left_out)
@@ -164,8 +169,8 @@ class AgentService:
         caller = call.caller
         if caller.role is not Role.NODE or caller.subject != hello.node:
             raise errors.PermissionDenied(
-                f"The token is for {caller.subject!r}, not for node {hello.node!r}. Create one with: "
-                f"footlights tokens create --role node --subject {hello.node}",
+                f"The agent's identity is that of {caller.subject!r}, not of node {hello.node!r}. Give it one: "
+                f"footlights nodes invite {hello.node}",
                 reason=errors.Reason.WRONG_NODE,
                 metadata={"subject": caller.subject, "node": hello.node},
             )
@@ -295,6 +300,8 @@ class AgentService:
                     log.warning("link_message_cut", node=link.node, kind=kind, left_out=left_out)
                 if kind == "log_part":
                     self._logs.add(link, request.log_part)
+                elif kind == "certificate_request":
+                    await self._identities.renew(link, request.certificate_request)
                 elif kind == "goodbye":
                     log.info("link_goodbye", node=link.node, epoch=link.epoch, reason=request.goodbye.reason)
                 elif kind != "heartbeat" or request.heartbeat.reports:

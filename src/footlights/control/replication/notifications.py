@@ -45,6 +45,8 @@ class Notification:
     fleet: frozenset[str] = frozenset()
     """Nodes that scheduling is to read again."""
     decided: frozenset[str] = frozenset()
+    identities: frozenset[str] = frozenset()
+    """Nodes that were revoked or enrolled again."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))
@@ -71,6 +73,7 @@ class NotificationRelay:
         self._catalogue = signals.catalogue.subscribe(self._ready)
         self._assignments = signals.assignments.subscribe(self._ready)
         self._decisions = signals.decisions.subscribe(self._ready)
+        self._identities = signals.identities.subscribe(self._ready)
         self._signals = signals
         self._wakeups = store.wakeups(heard=self._on_payload, missed=self.missed)
 
@@ -95,6 +98,7 @@ class NotificationRelay:
             nodes=frozenset(node for node in self._assignments.take().items if node not in self._linked),
             fleet=self._placing.take().items,
             decided=self._decisions.take().items,
+            identities=self._identities.take().items,
         )
 
     def hear(self, notification: Notification) -> None:
@@ -109,6 +113,8 @@ class NotificationRelay:
             self._signals.assignments.publish(*notification.nodes, origin=self._assignments)
         if notification.decided:
             self._signals.decisions.publish(*notification.decided, origin=self._decisions)
+        if notification.identities:
+            self._signals.identities.publish(*notification.identities, origin=self._identities)
 
     def missed(self) -> None:
         """Publish that anything may have changed: notifications may have been lost."""
@@ -150,7 +156,7 @@ def encode(sender: str, notification: Notification) -> str:
             body[name] = True
     most = MAX_NAMES
     while True:
-        for name in ("nodes", "fleet", "decided"):
+        for name in ("nodes", "fleet", "decided", "identities"):
             names = sorted(getattr(notification, name))[:most]
             if names:
                 body[name] = names
@@ -173,6 +179,7 @@ def decode(text: str) -> tuple[str, Notification | None]:
             nodes=frozenset(str(item) for item in body.get("nodes", ())),
             fleet=frozenset(str(item) for item in body.get("fleet", ())),
             decided=frozenset(str(item) for item in body.get("decided", ())),
+            identities=frozenset(str(item) for item in body.get("identities", ())),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("notification_unreadable")

@@ -15,11 +15,12 @@ from footlights.control.call import bounds
 from footlights.control.call.pages import PAGE_BYTES, Chunk, ListPage, PagedList, Place
 from footlights.control.scheduling import quarantine
 from footlights.control.services import etags, masks, node_filters
+from footlights.control.services.enrollment import identity_message
 from footlights.control.services.writes import WriteRequest
 from footlights.filters import matches, parse
 from footlights.protocol import times
 from footlights.store.cluster import replica_rows
-from footlights.store.nodes import acceptance
+from footlights.store.nodes import acceptance, identities
 from footlights.store.nodes import node_rows as rows
 from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import moment
@@ -255,7 +256,10 @@ def _messages(tx: Transaction, found: Sequence[NodeRow], *, now: datetime) -> li
         leases[lease.node].append(lease)
     messages = [_message(row, devices[row.node], leases[row.node], now=now) for row in found]
     quarantine.show(tx, messages, now=now)
+    proven = identities.some(tx, names)
     for message in messages:
+        if (identity := proven.get(message.node)) is not None:
+            message.identity.CopyFrom(identity_message(identity))
         _fit(message)
     return messages
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Table, select, update
+from sqlalchemy import Column, ColumnElement, Table, select, update
 
 from footlights.store.bulk import Inserter
 from footlights.store.schema import CLUSTER_SECRET, LAUNCH, SESSION, ClusterSecretRow
@@ -24,11 +24,13 @@ class SealedColumn:
     table: Table
     key: Column[Any]
     value: Column[Any]
+    living: ColumnElement[bool] | None = None
+    """Which rows are still used; None: all."""
 
 
 COLUMNS = (
     SealedColumn(SESSION, SESSION.c.session_id, SESSION.c.secrets),
-    SealedColumn(LAUNCH, LAUNCH.c.launch_id, LAUNCH.c.secret),
+    SealedColumn(LAUNCH, LAUNCH.c.launch_id, LAUNCH.c.secret, LAUNCH.c.ended_time.is_(None)),
     SealedColumn(CLUSTER_SECRET, CLUSTER_SECRET.c.name, CLUSTER_SECRET.c.sealed),
 )
 """What is sealed for longer than a day, and so is sealed again when the cluster key changes."""
@@ -51,6 +53,8 @@ def keep_secret(tx: Transaction, name: str, sealed: bytes, *, now: datetime) -> 
 def page(tx: Transaction, column: SealedColumn, after: str, limit: int) -> Sequence[tuple[str, bytes]]:
     """Return the keys and values of up to ``limit`` rows that have a value, by key, after one key."""
     statement = select(column.key, column.value).where(column.key > after, column.value != b"")
+    if column.living is not None:
+        statement = statement.where(column.living)
     return [(str(key), bytes(value)) for key, value in tx.execute(statement.order_by(column.key).limit(limit))]
 
 

@@ -31,7 +31,17 @@ from footlights.store.schema.cluster import (
     ReplicaRow,
 )
 from footlights.store.schema.columns import Instant, RowT, metadata, microseconds, moment, table_of
-from footlights.store.schema.fleet import DEVICE, DEVICE_EVENT, NODE, WARM, DeviceEventRow, DeviceRow, NodeRow
+from footlights.store.schema.fleet import (
+    DEVICE,
+    DEVICE_EVENT,
+    NODE,
+    NODE_IDENTITY,
+    WARM,
+    DeviceEventRow,
+    DeviceRow,
+    NodeIdentityRow,
+    NodeRow,
+)
 from footlights.store.schema.launches import LAUNCH, LEASE, LaunchRow, LeaseRow
 from footlights.store.schema.sessions import (
     REMOVAL,
@@ -53,6 +63,7 @@ __all__ = [
     "LEADER_LEASE",
     "LEASE",
     "NODE",
+    "NODE_IDENTITY",
     "PROFILE",
     "RELEASE",
     "RELEASE_CHANGE",
@@ -74,6 +85,7 @@ __all__ = [
     "LaunchRow",
     "LeaderLeaseRow",
     "LeaseRow",
+    "NodeIdentityRow",
     "NodeRow",
     "ProfileRow",
     "ReleaseChangeRow",

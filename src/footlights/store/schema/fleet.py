@@ -44,6 +44,23 @@ class NodeRow(NamedTuple):
     """The hardware that was accepted, as a JSON list; None where it is not known. For ``nodes.acceptance``."""
 
 
+class NodeIdentityRow(NamedTuple):
+    """How a node proves who it is; the node itself need not have had a link yet."""
+
+    node: Key
+    enrollment: str | None
+    """The id in its certificates; a certificate with another one is void. None: it has no certificate."""
+    enrolled_time: OptionalMoment
+    expire_time: OptionalMoment
+    """When its newest certificate expires."""
+    revoked_time: OptionalMoment
+    invitation_id: str | None
+    """Of the invitation that can be used; None: there is none."""
+    invitation_key: bytes | None
+    """What proves the knowledge of its code, sealed."""
+    invitation_expire_time: OptionalMoment
+
+
 class DeviceRow(NamedTuple):
     """A device as last reported over the link."""
 
@@ -78,6 +95,7 @@ class WarmVersionRow(NamedTuple):
 
 
 NODE = table("node", NodeRow)
+NODE_IDENTITY = table("node_identity", NodeIdentityRow, Index("ix_node_identity_invitation", "invitation_id"))
 DEVICE = table("device", DeviceRow)
 DEVICE_EVENT = table(
     "device_event",

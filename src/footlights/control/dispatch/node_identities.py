@@ -1,0 +1,281 @@
+"""Who a node is: its enrollment, its certificates, and the end of its link once they are void.
+
+An invited agent trades its code for a certificate. With that it opens its link at the listener for agents, which takes
+no connection without one, and over the link it renews it. A token opens a link too, for one release and from this
+machine, unless the node has enrolled: then nothing but its certificate does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from footlights import errors, ids
+from footlights.agent.v1 import certificate_pb2
+from footlights.auth import invitations
+from footlights.auth.authority import SERVER_NAME
+from footlights.store.coalescing import Coalescer
+from footlights.store.nodes import identities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.auth.authority import Authority, CertificateIdentity
+    from footlights.auth.secrets import Box
+    from footlights.control.call.context import Call
+    from footlights.control.dispatch.link import AgentLink
+    from footlights.control.dispatch.registry import LinkRegistry
+    from footlights.control.signals import Signals
+    from footlights.store import Store, Transaction
+    from footlights.store.schema import NodeIdentityRow
+    from footlights.supervision import Supervisor
+
+log = structlog.get_logger(__name__)
+
+LOOP = "identities"
+PERIOD_S = 5.0
+"""How often all links are compared with the store; a revocation that is heard of ends its link at once."""
+
+RENEWALS_S = 30.0
+"""The shortest time between two certificates of one link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """What certificates of nodes are made with."""
+
+    authority: Authority
+    cluster: str
+    ttl_s: float
+
+    def chain(self, request: bytes, node: str, enrollment: str, now: datetime) -> tuple[bytes, datetime]:
+        """Return a certificate chain and when it expires. Raises InvalidArgument that names ``signing_request``."""
+        signed = self.authority.node_certificate(
+            request, cluster=self.cluster, node=node, enrollment=enrollment, now=now, ttl_s=self.ttl_s
+        )
+        return signed, min(now + timedelta(seconds=self.ttl_s), self.authority.expire_time)
+
+
+@dataclass(slots=True)
+class _Held:
+    """What the link of a node is held with."""
+
+    epoch: int
+    enrollment: str
+    expire_time: datetime
+    renewed: float = -RENEWALS_S
+    """When it was renewed last, on the monotonic clock."""
+
+
+class NodeIdentities:
+    """Admits nodes, renews their certificates, and ends the links of those that are void."""
+
+    def __init__(
+        self,
+        store: Store,
+        signals: Signals,
+        links: LinkRegistry,
+        *,
+        issuer: Issuer,
+        clock: Callable[[], datetime],
+        supervisor: Supervisor,
+    ) -> None:
+        self._store, self._links, self._issuer = store, links, issuer
+        self._clock, self._supervisor = clock, supervisor
+        self._changes = signals.identities.subscribe()
+        self._rows: Coalescer[str, NodeIdentityRow | None] = Coalescer(store, lambda names: lambda tx: _some(tx, names))
+        self._held: dict[str, _Held] = {}
+        self._address: str | None = None
+
+    def reached_at(self, address: str) -> None:
+        """Note where agents open links with a certificate: ``HOST:PORT``, or ``:PORT`` of the host that they know."""
+        self._address = address
+
+    def certificate(self, chain: bytes) -> certificate_pb2.Certificate:
+        """Return what an agent needs to open links with a certificate.
+
+        Raises FailedPrecondition where there is no listener for that.
+        """
+        if self._address is None:
+            raise errors.FailedPrecondition(
+                "This control plane has no listener on which agents prove themselves by certificates. Start it with "
+                "--agents-listen, as in --agents-listen 0.0.0.0:50052."
+            )
+        return certificate_pb2.Certificate(
+            chain=chain,
+            authorities=self._issuer.authority.certificates,
+            address=self._address,
+            server_name=SERVER_NAME,
+        )
+
+    async def admit(self, node: str, call: Call) -> None:
+        """Check that a node may have a link.
+
+        Raises PermissionDenied where it is revoked, or has a certificate and shows a token; Unauthenticated where its
+        certificate is void.
+        """
+        row, shown = await self._rows(node), call.caller.certificate
+        if shown is not None and (row is None or row.enrollment != shown.enrollment):
+            raise _void(node)
+        if row is not None and row.revoked_time is not None:
+            raise _revoked(node)
+        if shown is None and not _is_local(call.peer):
+            if row is not None and row.enrollment and self._address is not None:
+                raise errors.PermissionDenied(
+                    f"Node {node} has enrolled: its link needs its certificate. Start its agent with the data "
+                    "directory that it was enrolled with, or invite it again.",
+                    reason=errors.Reason.CERTIFICATE_REQUIRED,
+                    metadata={"node": node},
+                )
+            log.warning("node_token_used", node=node, peer=call.peer, fix="footlights nodes invite")
+
+    def opened(self, link: AgentLink, shown: CertificateIdentity | None) -> None:
+        """Note with which certificate a link was opened."""
+        if shown is not None:
+            self._held[link.node] = _Held(link.epoch, shown.enrollment, shown.expire_time)
+
+    async def renew(self, link: AgentLink, request: certificate_pb2.CertificateRequest) -> None:
+        """Send another certificate over a link that was opened with one.
+
+        Raises InvalidArgument for a request that is none.
+        """
+        held = self._held.get(link.node)
+        if held is None or held.epoch != link.epoch or self._links.monotonic() - held.renewed < RENEWALS_S:
+            log.warning("renewal_refused", node=link.node)
+            return
+        held.renewed = self._links.monotonic()
+        now = self._clock()
+        chain, expire_time = await asyncio.to_thread(
+            self._issuer.chain, request.signing_request, link.node, held.enrollment, now
+        )
+        enrollment = held.enrollment
+        if not await self._store.write(lambda tx: identities.renew(tx, link.node, enrollment, expire_time=expire_time)):
+            link.close(_revoked(link.node))
+            return
+        held.expire_time = expire_time
+        link.send_certificate(self.certificate(chain))
+        log.info("certificate_renewed", node=link.node, expire_time=expire_time.isoformat())
+
+    async def run(self) -> None:
+        """End the links of nodes whose identity is void, until cancelled."""
+        await self._supervisor.supervise(
+            LOOP, self.enforce, every_s=PERIOD_S, wake=self._wait, expected=(errors.Unavailable,)
+        )
+
+    async def enforce(self) -> None:
+        """Compare all links with the store."""
+        self._changes.take()
+        links = self._links.links
+        rows = await self._store.read(identities.standing)
+        now = self._clock()
+        for link in links:
+            enrollment, revoked = rows.get(link.node, (None, False))
+            held = self._held.get(link.node)
+            if held is not None and held.epoch != link.epoch:
+                held = None
+            if revoked:
+                link.close(_revoked(link.node))
+            elif held is not None and (held.enrollment != enrollment or held.expire_time <= now):
+                link.close(_void(link.node))
+        for node in self._held.keys() - {link.node for link in self._links.links}:
+            del self._held[node]
+
+    async def _wait(self, timeout_s: float) -> None:
+        await self._changes.ready(timeout_s)
+
+
+class CertificateService:
+    """Serves invited agents."""
+
+    def __init__(
+        self,
+        store: Store,
+        signals: Signals,
+        nodes: NodeIdentities,
+        *,
+        issuer: Issuer,
+        box: Box,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store, self._signals, self._nodes, self._issuer = store, signals, nodes, issuer
+        self._box, self._clock = box, clock
+
+    async def enroll(self, request: certificate_pb2.EnrollRequest, call: Call) -> certificate_pb2.EnrollResponse:
+        """Trade an invitation for a certificate.
+
+        Raises Unauthenticated where the invitation is none, or its code is not known to the agent.
+        """
+        # An anonymous caller: what costs is done after the proof.
+        found = await self._store.read(lambda tx: identities.invitation(tx, request.invitation_id))
+        if found is None or found.invitation_key is None:
+            raise _not_invited()
+        key = self._box.open(found.invitation_key, sealed_for(request.invitation_id))
+        proof = invitations.request_proof(key, request.invitation_id, request.node, request.signing_request)
+        if not hmac.compare_digest(proof, request.proof) or found.node != request.node:
+            raise _not_invited()
+        now, enrollment = self._clock(), ids.new_id()
+        chain, expire_time = await asyncio.to_thread(
+            self._issuer.chain, request.signing_request, found.node, enrollment, now
+        )
+        answer = self._nodes.certificate(chain).SerializeToString()
+
+        def use(tx: Transaction) -> None:
+            row = identities.invitation(tx, request.invitation_id, lock=True)
+            if row is None or row.invitation_expire_time is None or row.invitation_expire_time <= now:
+                raise _not_invited()
+            identities.enroll(tx, row.node, enrollment, now=now, expire_time=expire_time)
+
+        await self._store.write(use)
+        log.info("node_enrolled", node=request.node, peer=call.peer, expire_time=expire_time.isoformat())
+        # The link of an agent that had this name before is over.
+        self._signals.identities.publish(request.node)
+        return certificate_pb2.EnrollResponse(
+            certificate=answer, proof=invitations.answer_proof(key, answer, request.proof)
+        )
+
+
+def sealed_for(invitation_id: str) -> bytes:
+    """Return what the key of an invitation is bound to while it is sealed."""
+    return f"invitation {invitation_id}".encode()
+
+
+def _some(tx: Transaction, nodes: Sequence[str]) -> list[NodeIdentityRow | None]:
+    known = identities.some(tx, nodes)
+    return [known.get(node) for node in nodes]
+
+
+def _is_local(peer: str) -> bool:
+    """Return whether a caller is on this machine, or is a proxy on it."""
+    if not peer.startswith(("ipv4:", "ipv6:")):
+        return True
+    host = peer.partition(":")[2].replace("%5B", "[").replace("%5D", "]").rpartition(":")[0].strip("[]")
+    return ids.is_loopback(host)
+
+
+def _not_invited() -> errors.Unauthenticated:
+    return errors.Unauthenticated(
+        "The invitation is unknown, used, expired, or for another node. Invite it again: footlights nodes invite NODE",
+        reason=errors.Reason.INVITATION_INVALID,
+    )
+
+
+def _revoked(node: str) -> errors.PermissionDenied:
+    return errors.PermissionDenied(
+        f"The identity of node {node} was revoked. If it is to come back: footlights nodes invite {node}",
+        reason=errors.Reason.NODE_REVOKED,
+        metadata={"node": node},
+    )
+
+
+def _void(node: str) -> errors.Unauthenticated:
+    return errors.Unauthenticated(
+        f"The certificate of node {node} has expired, or the node was enrolled again since. Invite it: "
+        f"footlights nodes invite {node}",
+        reason=errors.Reason.CERTIFICATE_INVALID,
+    )
