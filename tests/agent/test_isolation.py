@@ -97,7 +97,7 @@ class SurprisingProbes(ApplicationProbes):
             raise Surprise("ready")
         return await super().ready(launcher, plan, secret)
 
-    async def presence(self, plan: LaunchPlan, secret: str = "") -> ViewerPresence:
+    async def presence(self, plan: LaunchPlan, secret: str = "", pids: frozenset[int] = frozenset()) -> ViewerPresence:
         raise Surprise("presence")
 
     async def left_over(self, plan: LaunchPlan, pids: frozenset[int]) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from footlights.agent.v1.agent_pb2 import LaunchReport
+from footlights.agent.v1.recipe_pb2 import Needs
 from footlights.v1.application_pb2 import Version
 
 from footlights.agent.config import AgentConfig
+from footlights.agent.facts import node_facts
 from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.main import Agent
 from footlights.agent.offer import LauncherOffer
 from footlights.devices.fake import FakeDevices
 from footlights.launch.container.docker import DockerEngine
 from footlights.launch.container.launcher import ContainerLauncher
+from footlights.launch.container.rules import ContainerRules
 from footlights.launch.fake import FakeLauncher
 from tests.agent.conftest import PACE, Machine, assignment
 from tests.agent.hub import Hub
@@ -31,7 +35,10 @@ async def test_an_engine_that_comes_and_goes(hub: Hub, config: AgentConfig, mach
     agent = Agent(
         replace(config, launchers=("fake", "container")),
         devices=FakeDevices(lambda: machine.state),
-        launchers={"fake": FakeLauncher(root), "container": ContainerLauncher(root, [DockerEngine(socket)])},
+        launchers={
+            "fake": FakeLauncher(root),
+            "container": ContainerLauncher(root, [DockerEngine(socket)], ContainerRules()),
+        },
         probes=ApplicationProbes(),
         pace=PACE,
     )
@@ -67,3 +74,13 @@ async def test_what_is_not_configured_is_named(tmp_path: Path) -> None:
     assert offer.why_not("fake") == ""
     assert offer.why_not("container") == "this node does not offer the launcher container, but fake"
     assert offer.notes == ()
+
+
+@pytest.mark.parametrize(("network", "level"), [("own", Needs.CONTAINER), ("node", Needs.NONE)])
+def test_a_node_says_what_its_network_leaves_of_isolation(config: AgentConfig, network: str, level: int) -> None:
+    """Where the operator gives containers the node's network, the control plane places nobody there who needs more."""
+    facts = node_facts(
+        replace(config, container_network=network), driver_version="", launchers=["container"], notes=[], port_blocks=1
+    )
+
+    assert [(each.name, each.isolation) for each in facts.launcher_facts] == [("container", level)]

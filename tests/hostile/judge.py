@@ -71,6 +71,8 @@ class Setting:
     allowed_tasks: int = 256
     kept_in: tuple[Path, ...] = ()
     """Directories in which the launcher and its engine keep what applications write; ``root`` is one of them."""
+    own_network: bool = False
+    """Whether applications have a network of their own."""
     sockets: tuple[str, ...] = ()
     """Unix sockets of the node that no application may reach, such as the engine's."""
 
@@ -218,7 +220,8 @@ class Judge:
         if mode == "neighbour":
             version.command[-1] = "neighbour"
             version.environment["NEIGHBOUR_SECRET"] = self.secret["neighbour"]
-        plan = make_plan(version, setting.root, ports=ports, launch_id=self._launch_id(number), grace_s=1.0)
+        launch_id, own_network = self._launch_id(number), setting.own_network
+        plan = make_plan(version, setting.root, ports=ports, launch_id=launch_id, grace_s=1.0, own_network=own_network)
         await setting.launcher.prepare(plan)
         secret = self.secret["neighbour"] if mode == "neighbour" else "nothing"
         try:

@@ -34,6 +34,7 @@ def make_plan(
     grace_s: float = 5.0,
     public_address: str = "127.0.0.1",
     launch_id: str = "",
+    own_network: bool = False,
 ) -> LaunchPlan:
     """Render one launch of ``version`` in a directory of its own below ``root``."""
     launch_id = launch_id or f"l-{uuid.uuid4()}"
@@ -55,6 +56,7 @@ def make_plan(
         device=access(device_kind, device_index),
         directory=root / launch_id,
         cluster_id=CLUSTER,
+        own_network=own_network,
     )
 
 

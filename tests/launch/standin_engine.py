@@ -1,9 +1,10 @@
 """A stand-in for Docker's Engine API, on a Unix socket: its containers are processes of this machine.
 
 It keeps the API's shapes and statuses for what the launcher uses (Engine API 1.44 and later: containers
-create/json/start/stop/kill/logs/list/remove, images json/create, version) and, unlike the real engine, refuses members
-and parameters that it does not know. A mount is a renaming: an environment variable whose value is a mount's target
-gets its source. A container ends as a pid namespace does: when its first process ends, all others are killed.
+create/json/start/stop/kill/logs/list/remove, images json/create, networks, info, version) and, unlike the real engine,
+refuses members and parameters that it does not know. A mount is a renaming: an environment variable whose value is a
+mount's target gets its source. Networks are names. A container ends as a pid namespace does: when its first process
+ends, all others are killed.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from footlights.linux import procfs
 
 CREATE_MEMBERS = {
     *("Image", "Cmd", "Env", "User", "WorkingDir", "Labels", "Tty", "OpenStdin", "StopSignal", "StopTimeout"),
-    "HostConfig",
+    *("ExposedPorts", "HostConfig"),
 }
 HOST_MEMBERS = {
     *("Binds", "NetworkMode", "Init", "AutoRemove", "RestartPolicy", "LogConfig", "ShmSize", "DeviceRequests"),
+    *("PortBindings", "IpcMode", "CapDrop", "SecurityOpt", "ReadonlyRootfs", "Tmpfs", "Memory", "MemorySwap"),
+    *("NanoCpus", "PidsLimit"),
 }
 
 
@@ -68,7 +71,14 @@ class StandinEngine:
     """The engine's state; `application` is its API."""
 
     def __init__(self) -> None:
-        self.images = {"app:1"}
+        self.images: dict[str, dict[str, Any]] = {"app:1": {"User": "", "Volumes": None}}
+        """What is here, with what the image says of itself."""
+        self.networks: dict[str, dict[str, Any]] = {}
+        self.info: dict[str, Any] = {
+            **dict.fromkeys(("MemoryLimit", "CpuCfsQuota", "PidsLimit"), True),
+            # Its containers are processes of this machine and of the tests' user: as in a user namespace.
+            "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=rootless"],
+        }
         self.registry = {"app:1", "app:2"}
         """What can be pulled."""
         self.devices = {"nvidia.com/gpu=GPU-0000"}
@@ -89,10 +99,18 @@ class StandinEngine:
             raise Refusal(400, f"unknown members {sorted(unknown)}")
         if config["Image"] not in self.images:
             raise Refusal(404, f"No such image: {config['Image']}")
+        network = config["HostConfig"]["NetworkMode"]
+        if network not in ("host", *self.networks):
+            raise Refusal(404, f"network {network} not found")
         if name in self.containers:
             raise Refusal(409, f'Conflict. The container name "/{name}" is already in use')
         self.created.append(config)
         self.containers[name] = Container(name, config)
+
+    def create_network(self, network: dict[str, Any]) -> None:
+        if network["Name"] in self.networks:
+            raise Refusal(409, f"network with name {network['Name']} already exists")
+        self.networks[network["Name"]] = {"Id": network["Name"], **network}
 
     async def start(self, name: str) -> None:
         container = self.get(name)
@@ -153,7 +171,7 @@ class StandinEngine:
         if image not in self.registry:
             raise Refusal(404, f"pull access denied for {image}, repository does not exist")
         self.pulled.append(image)
-        self.images.add(image)
+        self.images.setdefault(image, {"User": "", "Volumes": None})
 
     def state(self, name: str) -> dict[str, Any]:
         container = self.get(name)
@@ -225,7 +243,29 @@ def application(engine: StandinEngine) -> web.Application:
         name = request.match_info["image"]
         if name not in engine.images:
             raise Refusal(404, f"No such image: {name}")
-        return web.json_response({"Id": f"sha256:{name}", "RepoTags": [name]})
+        return web.json_response({"Id": f"sha256:{name}", "RepoTags": [name], "Config": engine.images[name]})
+
+    @routes.get("/{v}/info")
+    async def info(request: web.Request) -> web.Response:
+        return web.json_response(engine.info)
+
+    @routes.get("/{v}/networks")
+    async def networks(request: web.Request) -> web.Response:
+        wanted = json.loads(_only(request, "filters")["filters"])["name"]
+        found = [network for name, network in engine.networks.items() if f"^{name}$" in wanted]
+        return web.json_response(found)
+
+    @routes.post("/{v}/networks/create")
+    async def create_network(request: web.Request) -> web.Response:
+        engine.create_network(await request.json())
+        return web.json_response({"Id": "1", "Warning": ""}, status=201)
+
+    @routes.get("/{v}/networks/{name}")
+    async def network(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in engine.networks:
+            raise Refusal(404, f"network {name} not found")
+        return web.json_response(engine.networks[name])
 
     @routes.post("/{v}/images/create")
     async def pull(request: web.Request) -> web.StreamResponse:
@@ -328,8 +368,30 @@ async def _podman(engine: StandinEngine, call: str, wants: Mapping[str, Any]) ->
             return engine.logs(wants["name"], wants["since"], wants["tail"])
         case "list":
             return engine.listed(wants["labels"])
-        case "has_image":
-            return wants["image"] in engine.images
+        case "image":
+            return engine.images.get(wants["image"])
+        case "info":
+            seccomp = any(option.startswith("name=seccomp") for option in engine.info["SecurityOptions"])
+            return {
+                "host": {
+                    "cgroupVersion": "v2",
+                    "cgroupControllers": [
+                        "cpuset",
+                        "cpu",
+                        "io",
+                        *(["memory"] if engine.info["MemoryLimit"] else []),
+                        "pids",
+                    ],
+                    "security": {
+                        "rootless": "name=rootless" in engine.info["SecurityOptions"],
+                        "seccompEnabled": seccomp,
+                    },
+                }
+            }
+        case "create_network":
+            return engine.create_network({"Name": wants["name"], "Options": wants["options"]})
+        case "remove_network":
+            return engine.networks.pop(wants["name"], None)
         case "pull":
             return engine.pull(wants["image"])
         case _:

@@ -50,11 +50,18 @@ def create(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser("podman create", allow_abbrev=False)
     for option in ("name", "network", "pull", "restart", "stop-signal", "log-driver", "log-opt", "user", "workdir"):
         parser.add_argument(f"--{option}", default="")
+    for option in ("cap-drop", "security-opt", "ipc"):
+        parser.add_argument(f"--{option}", required=True)
+    for option in ("memory", "memory-swap", "cpus"):
+        parser.add_argument(f"--{option}", default="0")
+    parser.add_argument("--pids-limit", type=int)
+    parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--read-only-tmpfs", choices=["true", "false"], default="true")
     parser.add_argument("--stop-timeout", type=int)
     parser.add_argument("--shm-size", default="0b")
     parser.add_argument("--init", action="store_true")
     parser.add_argument("--http-proxy", choices=["true", "false"], default="true")
-    for option in ("label", "env", "volume", "device"):
+    for option in ("label", "env", "volume", "device", "tmpfs", "publish"):
         parser.add_argument(f"--{option}", action="append", default=[])
     parser.add_argument("image")
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -70,6 +77,16 @@ def create(arguments: list[str]) -> None:
         "StopTimeout": given.stop_timeout,
         "HostConfig": {
             "Binds": given.volume,
+            "PortBindings": given.publish,
+            "IpcMode": given.ipc,
+            "CapDrop": [given.cap_drop.upper()],
+            "SecurityOpt": [given.security_opt],
+            "ReadonlyRootfs": given.read_only and given.read_only_tmpfs == "false",
+            "Tmpfs": dict(directory.split(":", 1) for directory in given.tmpfs),
+            "Memory": int(given.memory.removesuffix("b")),
+            "MemorySwap": int(given.memory_swap.removesuffix("b")),
+            "NanoCpus": int(float(given.cpus) * 1e9),
+            "PidsLimit": given.pids_limit,
             "NetworkMode": given.network,
             "Init": given.init,
             "RestartPolicy": {"Name": given.restart},
@@ -100,15 +117,20 @@ def logs(arguments: list[str]) -> None:
 
 def main(arguments: list[str]) -> None:
     match arguments:
-        case ["info", "--format", "{{.Version.Version}}"]:
-            must("list", labels=[])
-            print("5.4.2")
+        case ["info", "--format", "json"]:
+            print(json.dumps(must("info")))
         case ["create", *rest]:
             create(rest)
         case ["logs", *rest]:
             logs(rest)
         case ["image", "exists", image]:
-            sys.exit(0 if must("has_image", image=image) else 1)
+            sys.exit(1 if must("image", image=image) is None else 0)
+        case ["image", "inspect", image]:
+            print(json.dumps([{"Config": must("image", image=image)}]))
+        case ["network", "create", "--opt", option, "--disable-dns", name]:
+            must("create_network", name=name, options=option)
+        case ["network", "rm", "--force", name]:
+            must("remove_network", name=name)
         case ["pull", "--quiet", image]:
             status, body = ask("pull", image=image)
             if status >= 400:
@@ -121,7 +143,7 @@ def main(arguments: list[str]) -> None:
                 fail(body["message"])
         case ["kill", "--signal", "KILL", name]:
             must("kill", name=name)
-        case ["rm", "--force", "--ignore", "--time", "0", name]:
+        case ["rm", "--force", "--ignore", "--volumes", "--time", "0", name]:
             status, body = ask("remove", name=name)
             if status >= 400 and status != 404:
                 fail(body["message"])

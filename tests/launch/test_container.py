@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from footlights.v1.application_pb2 import Version
 from google.protobuf import json_format
 
 from footlights.launch.container.docker import DockerEngine, container_config
-from footlights.launch.container.engine import ContainerSpec, EngineError
-from footlights.launch.container.launcher import ContainerLauncher
+from footlights.launch.container.engine import ContainerSpec, EngineError, ImageFacts, PublishedPort
+from footlights.launch.container.launcher import FIRST_USER, HOME, ContainerLauncher, user_of
 from footlights.launch.container.podman import PodmanEngine, create_arguments
+from footlights.launch.container.rules import ContainerRules
 from footlights.launch.launcher import LaunchError, LaunchPlan, Phase
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
@@ -33,6 +35,13 @@ SPEC = ContainerSpec(
     command=("cmd", "arg"),
     environment=(("A", "b"),),
     mounts=("/a:/b:ro", "cache:/c"),
+    own_network=True,
+    ports=(PublishedPort(8010, "tcp", "127.0.0.1"), PublishedPort(8011, "udp")),
+    directories=("/tmp",),
+    directory_bytes=4096,
+    memory_bytes=1 << 30,
+    processors=2.5,
+    tasks=512,
     labels={"dev.footlights.launch": "l"},
     user="1000:1000",
     working_directory="/w",
@@ -70,7 +79,7 @@ async def around(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> 
     chosen = (
         DockerEngine(socket) if request.param == "docker" else PodmanEngine(program=podman_program(tmp_path, socket))
     )
-    launcher = ContainerLauncher(root, [chosen])
+    launcher = ContainerLauncher(root, [chosen], ContainerRules())
     yield Around(engine, launcher, root)
     await launcher.close()
     await runner.cleanup()
@@ -80,10 +89,12 @@ async def around(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> 
 def test_the_same_as_dockers_own_command() -> None:
     """The request to create a container is, member by member, what `docker create` of Docker 28.2 sends for it.
 
-    Recorded from: docker create --name footlights-x --network host --init --device nvidia.com/gpu=GPU-abc
+    Recorded from: docker create --name footlights-x --network footlights --init --device nvidia.com/gpu=GPU-abc
     -v /a:/b:ro -v cache:/c --user 1000:1000 --shm-size 1073741824 --stop-signal SIGTERM --stop-timeout 30 -w /w
     -e A=b --label dev.footlights.launch=l --log-driver json-file --log-opt max-size=1m --log-opt max-file=8
-    img:1 cmd arg
+    --cap-drop ALL --security-opt no-new-privileges --read-only --ipc private --memory 1073741824
+    --memory-swap 1073741824 --cpus 2.5 --pids-limit 512 --tmpfs /tmp:rw,nosuid,nodev,exec,size=4096,mode=1777
+    -p 127.0.0.1:8010:8010/tcp -p 8011:8011/udp img:1 cmd arg
     """
     recorded = json.loads(Path(__file__).with_name("docker_cli_create.json").read_text())
     recorded["HostConfig"]["DeviceRequests"] = [
@@ -100,21 +111,32 @@ def test_the_same_as_dockers_own_command() -> None:
 
 
 def test_podmans_command_line() -> None:
-    """podman gets the same container by its options: host network, the device by CDI, no proxies of the agent's."""
-    line = create_arguments(SPEC)
+    """podman gets the same container by its options: a network, the device by CDI, no proxies of the agent's."""
+    line = create_arguments(SPEC, "footlights-x")
 
     assert line[-3:] == ["img:1", "cmd", "arg"]
     pairs = set(itertools.pairwise(line))
     assert {
         ("--device", "nvidia.com/gpu=GPU-abc"),
-        ("--network", "host"),
+        ("--network", "footlights-x"),
+        ("--publish", "127.0.0.1:8010:8010/tcp"),
+        ("--publish", "8011:8011/udp"),
+        ("--cap-drop", "all"),
+        ("--security-opt", "no-new-privileges"),
+        ("--ipc", "private"),
+        ("--memory", "1073741824b"),
+        ("--memory-swap", "1073741824b"),
+        ("--cpus", "2.5"),
+        ("--pids-limit", "512"),
+        ("--tmpfs", "/tmp:rw,nosuid,nodev,exec,size=4096,mode=1777,notmpcopyup"),
         ("--volume", "/a:/b:ro"),
         ("--user", "1000:1000"),
         ("--shm-size", "1073741824b"),
         ("--stop-timeout", "30"),
         ("--env", "A=b"),
     } <= pairs
-    assert "--http-proxy=false" in line
+    assert {"--http-proxy=false", "--read-only", "--read-only-tmpfs=false"} <= {*line}
+    assert "--network" not in create_arguments(SPEC, "")
 
 
 async def test_device(around: Around) -> None:
@@ -207,7 +229,7 @@ async def test_created_but_not_started(around: Around) -> None:
 async def test_engine_is_gone(kind: str, root: Path, tmp_path: Path) -> None:
     """An engine that does not answer is told from a container that is not there: nothing is known, and it is said."""
     engine = DockerEngine(tmp_path / "no.sock") if kind == "docker" else PodmanEngine(program=str(tmp_path / "no"))
-    launcher = ContainerLauncher(root, [engine])
+    launcher = ContainerLauncher(root, [engine], ContainerRules())
     version = script("exit 0")
     version.container.image = "app:1"
     plan = make_plan(version, root)
@@ -223,7 +245,7 @@ async def test_engine_is_gone(kind: str, root: Path, tmp_path: Path) -> None:
 
 async def test_an_engine_that_does_not_answer_makes_the_launcher_unavailable(root: Path, tmp_path: Path) -> None:
     """It says which engine and why; with an engine that answers there is nothing to say."""
-    launcher = ContainerLauncher(root, [DockerEngine(tmp_path / "engine.sock")])
+    launcher = ContainerLauncher(root, [DockerEngine(tmp_path / "engine.sock")], ContainerRules())
     assert "docker: " in await launcher.unavailable()
     engine = StandinEngine()
     runner = await serve(engine, tmp_path / "engine.sock")
@@ -243,11 +265,11 @@ async def test_a_container_belongs_to_the_engine_that_started_it(root: Path, tmp
     version = script("echo up; exec sleep 60")
     version.container.image = "app:1"
     plan = make_plan(version, root)
-    first = ContainerLauncher(root, [DockerEngine(tmp_path / "none.sock"), podman])
+    first = ContainerLauncher(root, [DockerEngine(tmp_path / "none.sock"), podman], ContainerRules())
     await first.start(plan, b"")
     await first.close()
 
-    second = ContainerLauncher(root, [DockerEngine(other_socket), podman])
+    second = ContainerLauncher(root, [DockerEngine(other_socket), podman], ContainerRules())
     assert await second.unavailable() == ""
     assert (await second.status(plan)).phase is Phase.RUNNING
     assert plan.launch_id in await second.find(CLUSTER)
@@ -277,3 +299,166 @@ def test_registry_credentials(tmp_path: Path) -> None:
     assert engine._auth("other.example/a:1") is None
     assert engine._auth("library/a:1") is None
     assert DockerEngine(tmp_path / "no.sock", auth_file=tmp_path / "none")._auth("registry.example/a") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "image", "expected"),
+    [
+        ("", "", "own"),
+        ("", "root", "own"),
+        ("", "0:0", "own"),
+        ("", "ubuntu", "ubuntu"),
+        ("", "1000", "1000"),
+        ("1001:1002", "root", "1001:1002"),
+    ],
+)
+def test_no_application_is_root(version: str, image: str, expected: str, root: Path) -> None:
+    """A container runs as the version's user or the image's; where that would be root, as one that only it has."""
+    plan = make_plan(containered(user=version), root)
+    own = FIRST_USER + plan.ports.signal
+
+    user = user_of(plan, ImageFacts(user=image), namespace=False)
+
+    assert user == (f"{own}:{own}" if expected == "own" else expected)
+
+
+@pytest.mark.parametrize("user", ["0", "00:5"])
+def test_root_is_refused(user: str, root: Path) -> None:
+    """A version that asks for root is refused, except in a user namespace, where that is nobody of the node."""
+    plan = make_plan(containered(user=user), root)
+
+    with pytest.raises(LaunchError, match=r"root of the node: give container\.user another id") as caught:
+        user_of(plan, ImageFacts(), namespace=False)
+
+    assert (caught.value.reason, caught.value.rejected) == ("ROOT_REFUSED", True)
+    assert user_of(plan, ImageFacts(), namespace=True) == user
+
+
+async def test_root_by_another_name(around: Around) -> None:
+    """A user of the image by name is believed only when it runs: one that is root is ended at once."""
+    if os.getuid() != 0:
+        pytest.skip("the stand-in's containers are processes of the tests' user")
+    around.engine.images["app:1"]["User"] = "toor"
+    around.engine.info["SecurityOptions"].remove("name=rootless")
+
+    with pytest.raises(LaunchError) as caught:
+        await around.launcher.start(around.plan({}), b"")
+
+    assert caught.value.reason == "ROOT_REFUSED"
+    assert around.engine.containers == {}
+
+
+async def test_where_it_may_write(around: Around) -> None:
+    """Only to directories of its own: home, temporary files, the image's volumes and those that are not shared."""
+    around.engine.images["app:1"]["Volumes"] = {"/data": {}}
+    around.launcher = ContainerLauncher(
+        around.root, around.launcher._engines.all, ContainerRules(shared_volumes=("shared-*",))
+    )
+    mounts = [("cache", "/c"), ("shared-1", "/tmp")]
+    volumes = [{"source": source, "target": target} for source, target in mounts]
+    plan = around.plan(
+        {"volume_mounts": volumes, "disk_bytes": 4096, "memory_bytes": 8192, "tasks": 5, "processors": 0.5}
+    )
+
+    await around.launcher.start(plan, b"")
+
+    host = around.engine.created[0]["HostConfig"]
+    assert set(host["Tmpfs"]) == {HOME, "/var/tmp", "/c", "/data"}
+    assert all("size=4096" in options for options in host["Tmpfs"].values())
+    assert [bind.split(":")[0] for bind in host["Binds"]] == ["shared-1", str(plan.directory / "session.json")]
+    assert (host["Memory"], host["MemorySwap"], host["PidsLimit"], host["NanoCpus"]) == (8192, 8192, 5, 500_000_000)
+    assert host["ReadonlyRootfs"] is True
+    await around.launcher.stop(plan, kill=True)
+    await ended(around.launcher, plan)
+
+
+async def test_a_home_with_mounts_in_it(around: Around) -> None:
+    """What lies between a home and a mount in it can be written to as well; a root that is called a home cannot."""
+    volumes = [{"source": "cache", "target": "/home/user/.cache/ov"}]
+    for home, expected in {
+        "/home/user": {"/home/user", "/home/user/.cache", "/home/user/.cache/ov", "/tmp", "/var/tmp"},
+        "/": {"/home/user/.cache/ov", "/tmp", "/var/tmp"},
+    }.items():
+        version = containered()
+        json_format.ParseDict({"container": {"volume_mounts": volumes}, "environment": {"HOME": home}}, version)
+        plan = make_plan(version, around.root)
+        await around.launcher.start(plan, b"")
+
+        assert set(around.engine.created[-1]["HostConfig"]["Tmpfs"]) == expected
+        await around.launcher.stop(plan, kill=True)
+        await ended(around.launcher, plan)
+
+
+async def test_devices_by_cdi_alone(around: Around) -> None:
+    """No version gets a GPU by the variable that a vendor's hook of the engine reads."""
+    version = containered()
+    version.command[:] = ["/bin/sleep", "60"]
+    version.environment["NVIDIA_VISIBLE_DEVICES"] = "all"
+    plan = make_plan(version, around.root)
+
+    await around.launcher.start(plan, b"")
+
+    assert "NVIDIA_VISIBLE_DEVICES=void" in around.engine.created[0]["Env"]
+    assert "NVIDIA_VISIBLE_DEVICES=all" not in around.engine.created[0]["Env"]
+    await around.launcher.stop(plan, kill=True)
+    await ended(around.launcher, plan)
+
+
+async def test_own_network(around: Around) -> None:
+    """A container is alone on its network; with the node's, which an operator may choose, nothing is published."""
+    around.engine.info["SecurityOptions"].remove("name=rootless")
+    around.engine.images["app:1"]["User"] = "1000"
+    docker = around.launcher._engines.all[0].name == "docker"
+    version = containered()
+    version.command[:] = ["/no/such/program"]
+    plans = [make_plan(version, around.root, own_network=own) for own in (True, False)]
+
+    for plan in plans:
+        with pytest.raises(LaunchError, match="no/such/program"):
+            await around.launcher.start(plan, b"")
+
+    own, node = (config["HostConfig"] for config in around.engine.created)
+    assert own["NetworkMode"] == ("footlights" if docker else f"footlights-{plans[0].launch_id}")
+    assert "29102" in json.dumps(own["PortBindings"])
+    assert (node["NetworkMode"], node["PortBindings"]) == ("host", {} if docker else [])
+    if docker:
+        assert around.engine.networks["footlights"]["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
+    else:
+        assert around.engine.networks == {}, "a network ends with its container"
+
+
+async def test_a_network_that_joins_containers(root: Path, tmp_path: Path) -> None:
+    """A network of that name that lets containers reach each other is not used."""
+    standin = StandinEngine()
+    standin.create_network({"Name": "footlights", "Driver": "bridge", "Options": {}})
+    runner = await serve(standin, socket := tmp_path / "engine.sock")
+    launcher = ContainerLauncher(root, [DockerEngine(socket)], ContainerRules())
+
+    with pytest.raises(LaunchError, match="does not keep containers apart: remove it"):
+        await launcher.start(make_plan(containered(), root, own_network=True), b"")
+
+    await launcher.close()
+    await runner.cleanup()
+    await standin.close()
+
+
+@pytest.mark.parametrize("lacking", ["memory", "seccomp"])
+async def test_an_engine_without_limits(lacking: str, around: Around) -> None:
+    """An engine that would ignore a limit, or filters no system calls, starts nothing, and is said to."""
+    if lacking == "memory":
+        around.engine.info["MemoryLimit"] = False
+    else:
+        around.engine.info["SecurityOptions"] = []
+
+    problem = await around.launcher.unavailable()
+
+    assert "lacks" in problem
+    assert lacking in problem.lower()
+
+
+def containered(user: str = "") -> Version:
+    """A version that runs in a container."""
+    version = script("exec sleep 60")
+    version.container.image = "app:1"
+    version.container.user = user
+    return version

@@ -18,6 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from footlights.launch.container.docker import DockerEngine
 from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.podman import PodmanEngine
+from footlights.launch.container.rules import ContainerRules
 from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase
 from footlights.launch.process.launcher import ProcessLauncher
@@ -79,8 +80,8 @@ async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> A
     program.chmod(0o755)
     makers: dict[str, Callable[[], Launcher]] = {
         "process": lambda: ProcessLauncher(root),
-        "docker": lambda: ContainerLauncher(root, [DockerEngine(socket)]),
-        "podman": lambda: ContainerLauncher(root, [PodmanEngine(program=str(program))]),
+        "docker": lambda: ContainerLauncher(root, [DockerEngine(socket)], ContainerRules()),
+        "podman": lambda: ContainerLauncher(root, [PodmanEngine(program=str(program))], ContainerRules()),
         "fake": lambda: FakeLauncher(root),
     }
     make = makers[request.param]

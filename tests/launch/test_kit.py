@@ -23,7 +23,7 @@ from tests.launch.waiting import ended, logged, until
 
 STAGE = "/srv/stages/factory.usd"
 PROCESS = "1.0.0-process"
-CONTAINER = "1.0.0-container"
+CONTAINER = "1.1.0-container"
 
 
 def free_ports() -> Ports:

@@ -10,6 +10,7 @@ import pytest
 from footlights.v1.application_pb2 import Container, FakeBehavior, Version
 
 from footlights.launch.launchers import LAUNCHERS, LauncherSettings, traits_of
+from footlights.protocol.isolation import Isolation
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,12 @@ def test_traits_load_no_launcher() -> None:
     """The control plane, which only reads traits, does not import an engine's client."""
     code = "import sys; from footlights.launch import launchers; sys.exit('footlights.launch.launcher' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_nodes_network_isolates_nothing() -> None:
+    """A container on the node's network reaches its loopback and its neighbours' ports: it counts as not isolated."""
+    container, fake = LAUNCHERS["container"], LAUNCHERS["fake"]
+
+    assert container.isolation_with(node_network=False) is Isolation.CONTAINER
+    assert container.isolation_with(node_network=True) is Isolation.NONE
+    assert fake.isolation_with(node_network=True) is Isolation.CONTAINER

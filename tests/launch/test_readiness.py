@@ -6,6 +6,8 @@ Also the tests of ``loopback`` and ``notice``.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +105,32 @@ async def test_tcp(serve: Serve, root: Path) -> None:
     version = Version(readiness=Readiness(check=Readiness.TCP))
 
     assert await ready(plan_for(root, version, signal=await serve(b"")), no_log)
+
+
+async def test_tcp_in_a_network_of_its_own(serve: Serve, root: Path) -> None:
+    """What an engine accepts on the node proves nothing: ready is what listens inside, or keeps a connection."""
+    version = Version(readiness=Readiness(check=Readiness.TCP))
+    silent, closing = await serve(b""), await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    plans = {
+        port: replace(plan_for(root, version, signal=port), own_network=True)
+        for port in (silent, closing.sockets[0].getsockname()[1], 9)
+    }
+
+    inside = [await ready(plan, no_log, pids=frozenset({os.getpid()})) for plan in plans.values()]
+    outside = [await ready(plan, no_log) for plan in plans.values()]
+
+    closing.close()
+    assert (inside, outside) == ([True, True, False], [True, False, False])
+
+
+async def test_connections_in_a_network_of_its_own(serve: Serve, root: Path) -> None:
+    """Connections are counted inside, where a process of the launch is known; otherwise their number is not."""
+    version = Version(presence=PresenceRecipe(source=PresenceRecipe.CONNECTIONS))
+    plan = replace(plan_for(root, version, signal=(port := await serve(b""))), own_network=True)
+
+    assert await presence(plan) == UNKNOWN
+    with socket.create_connection(("127.0.0.1", port)):
+        assert (await presence(plan, pids=frozenset({os.getpid()}))).viewers == 1
 
 
 async def test_log(root: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from footlights.agent.devices.inventory import off_loop
 from footlights.devices.detect import detect
 from footlights.errors import FailedPrecondition, InvalidArgument, LocalReason
+from footlights.ids import is_loopback
 from footlights.launch.launchers import LAUNCHERS, LauncherSettings
 from footlights.linux.files import lock_file
 
@@ -43,6 +44,13 @@ def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
         root=config.data_dir.absolute() / "launches",
         container_engine=config.container_engine,
         container_socket=config.container_socket,
+        signal_host=config.entrance_host,
+        media_host="127.0.0.1" if is_loopback(config.public_address) else "",
+        allowed_roots=config.allowed_roots,
+        writable_roots=config.writable_roots,
+        shared_volumes=config.shared_volumes,
+        image_registries=config.image_registries,
+        image_digests=config.image_digests,
     )
     return {name: LAUNCHERS[name].open(settings) for name in config.launchers}
 

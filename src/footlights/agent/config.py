@@ -16,6 +16,7 @@ from footlights.launch.launchers import LAUNCHERS
 from footlights.protocol.isolation import Isolation
 
 CONTAINER_ENGINES = ("auto", "docker", "podman", "none")
+CONTAINER_NETWORKS = ("own", "node")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _EPHEMERAL = 32768
 """Where Linux's ephemeral ports begin by default (ip(7), ip_local_port_range)."""
@@ -57,6 +58,23 @@ class AgentConfig:
     """What runs containers: ``docker``, ``podman``, ``auto`` (Docker where it answers, else podman) or ``none``."""
     container_socket: str = ""
     """Docker's Unix socket; empty is the one that DOCKER_HOST names, else /var/run/docker.sock."""
+    container_network: str = "own"
+    """``own``: each container has a network of its own, with its ports published. ``node``: all have this node's, which
+    Kit needs; they then reach its loopback, and count as not isolated."""
+    allowed_roots: tuple[str, ...] = ()
+    """A directory of this node; what lies below it may be shown to applications that ask for it, read-only;
+    repeatable."""
+    writable_roots: tuple[str, ...] = ()
+    """A directory of this node; what lies below it may be mounted into containers that ask for it, also to be written;
+    repeatable. What one session writes there the next one reads."""
+    shared_volumes: tuple[str, ...] = ()
+    """A volume of the container engine that sessions share, such as a cache, with the wildcards ``*`` and ``?``;
+    repeatable. Any other volume of a version is empty at the start of each session and ends with it."""
+    image_registries: tuple[str, ...] = ()
+    """A registry, or a place in one, that images may come from, such as ``registry.example.com/team``; repeatable.
+    Without any: all."""
+    image_digests: bool = False
+    """Refuse images that are not named by digest."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     foreign_memory_bytes: int = 256 << 20
     """How much GPU memory a foreign process may have that draws, or that ``tolerated_processes`` names."""
@@ -100,6 +118,11 @@ class AgentConfig:
         for name in ("log_retention_s", "device_interval_s", "device_timeout_s"):
             value_s: float = getattr(self, name)
             _check(value_s > 0, name, f"must be more than 0 seconds (got {value_s:g}).")
+
+    @property
+    def node_network(self) -> bool:
+        """Whether containers have the node's network."""
+        return self.container_network == "node"
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -146,6 +169,13 @@ class AgentConfig:
         engine = self.container_engine
         text = f"unknown container engine {engine!r}; choose from {', '.join(CONTAINER_ENGINES)}."
         _check(engine in CONTAINER_ENGINES, "container_engine", text)
+        network = self.container_network
+        text = f"unknown network {network!r}; choose from {', '.join(CONTAINER_NETWORKS)}."
+        _check(network in CONTAINER_NETWORKS, "container_network", text)
+        for name in ("allowed_roots", "writable_roots"):
+            for root in getattr(self, name):
+                good = root.startswith("/") and root != "/" and ".." not in root.split("/")
+                _check(good, name, f"{root!r} is not a directory below /. Give an absolute path without '..'.")
         if self.container_socket:
             text = f"{self.container_socket!r} is not an absolute path. Give the path of Docker's Unix socket."
             _check(self.container_socket.startswith("/"), "container_socket", text)

@@ -105,7 +105,7 @@ def node_facts(
         public_address=config.public_address,
         signal_address=config.signal_address or config.public_address,
         launchers=launchers,
-        launcher_facts=[NodeFacts.Launcher(name=name, isolation=_isolation(name)) for name in launchers],
+        launcher_facts=[NodeFacts.Launcher(name=name, isolation=_isolation(name, config)) for name in launchers],
         labels=dict(config.labels),
         notes=notes,
         port_blocks=port_blocks,
@@ -113,8 +113,9 @@ def node_facts(
     )
 
 
-def _isolation(launcher: str) -> Needs.Isolation.ValueType:
-    return number_of(Needs.Isolation, LAUNCHERS[launcher].isolation.name)
+def _isolation(launcher: str, config: AgentConfig) -> Needs.Isolation.ValueType:
+    level = LAUNCHERS[launcher].isolation_with(node_network=config.node_network)
+    return number_of(Needs.Isolation, level.name)
 
 
 def _os() -> str:

@@ -104,6 +104,7 @@ class Agent:
                 cluster=self._cluster,
                 public_address=config.public_address,
                 slots_per_device=config.slots_per_device,
+                node_network=config.node_network,
             ),
             clock=clock,
             devices=self.devices,

@@ -67,6 +67,8 @@ class LaunchPlan:
     """The container's mounts, rendered: ``SOURCE:TARGET[:ro]``."""
     cdi_device: str = ""
     """The device's name for container engines, such as ``nvidia.com/gpu=GPU-…``; empty where it needs none."""
+    own_network: bool = False
+    """Whether it has a network of its own: what listens on its ports on the node is not the application."""
 
 
 class Phase(enum.Enum):

@@ -26,6 +26,16 @@ class LauncherSettings:
     root: Path
     container_engine: str = "auto"
     container_socket: str = ""
+    signal_host: str = ""
+    """The node's address on which signalling ports of containers are published; empty: every one."""
+    media_host: str = ""
+    allowed_roots: tuple[str, ...] = ()
+    """Directories of the node below which a version may have paths shown to its applications."""
+    writable_roots: tuple[str, ...] = ()
+    """The same for paths that its applications may write to."""
+    shared_volumes: tuple[str, ...] = ()
+    image_registries: tuple[str, ...] = ()
+    image_digests: bool = False
 
 
 class ApplicationAnswers(Protocol):
@@ -56,10 +66,16 @@ class LauncherTraits:
     """Whether applications see a file system of their own: PATH, HOME and commands are those of their image."""
     own_user: bool = False
     """Whether applications run as another user than the agent: a process that cannot be looked into may be theirs."""
+    own_network: bool = False
+    """Whether applications have a network of their own, where the operator does not give them the node's."""
     answers: Callable[[], ApplicationAnswers] | None = None
     """Who says whether an application is ready and watched; None where it is asked by its ports."""
     validate: Callable[[Version], None] = lambda _version: None
     """Checks ``member`` when a version is registered. Raises InvalidArgument."""
+
+    def isolation_with(self, *, node_network: bool) -> Isolation:
+        """How far it separates applications on one node: the node's network reaches the node's loopback."""
+        return Isolation.NONE if self.own_network and node_network else self.isolation
 
 
 def traits_of(version: Version | Recipe) -> LauncherTraits:
@@ -79,8 +95,19 @@ def _open_process(settings: LauncherSettings) -> Launcher:
 def _open_container(settings: LauncherSettings) -> Launcher:
     from footlights.launch.container.engines import choose_engines
     from footlights.launch.container.launcher import ContainerLauncher
+    from footlights.launch.container.rules import ContainerRules
 
-    return ContainerLauncher(settings.root, choose_engines(settings.container_engine, settings.container_socket))
+    rules = ContainerRules(
+        signal_host=settings.signal_host,
+        media_host=settings.media_host,
+        allowed_roots=settings.allowed_roots,
+        writable_roots=settings.writable_roots,
+        shared_volumes=settings.shared_volumes,
+        image_registries=settings.image_registries,
+        image_digests=settings.image_digests,
+    )
+    engines = choose_engines(settings.container_engine, settings.container_socket)
+    return ContainerLauncher(settings.root, engines, rules)
 
 
 def _validate_container(version: Version) -> None:
@@ -117,6 +144,7 @@ CONTAINER: Final = LauncherTraits(
     pulls=True,
     own_files=True,
     own_user=True,
+    own_network=True,
 )
 FAKE: Final = LauncherTraits(
     name="fake",

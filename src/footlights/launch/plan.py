@@ -43,6 +43,7 @@ def render(
     device: DeviceAccess,
     directory: Path,
     cluster_id: str,
+    own_network: bool = False,
 ) -> LaunchPlan:
     """Fill in the recipe for one launch. Raises LaunchError ``BAD_RECIPE``.
 
@@ -87,6 +88,7 @@ def render(
         version=version,
         mounts=mounts,
         cdi_device=f"{device.cdi_class}={assignment.device_uuid}" if device.cdi_class else "",
+        own_network=own_network,
     )
 
 

@@ -498,6 +498,10 @@ class Container(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     SHM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     VOLUME_MOUNTS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    PROCESSORS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """The image, by tag or digest."""
     pull_policy: _builtins.str
@@ -506,6 +510,17 @@ class Container(_message.Message):
     """The user to run as, `uid[:gid]`."""
     shm_size_bytes: _builtins.int
     """The size of /dev/shm, in bytes."""
+    memory_bytes: _builtins.int
+    """The memory that all its processes and its directories may use, in bytes; 0: 80 % of the node's."""
+    processors: _builtins.float
+    """The processors that it may use at most, such as 2.5; 0: all."""
+    tasks: _builtins.int
+    """The number of its processes and threads; 0: 4096."""
+    disk_bytes: _builtins.int
+    """The size of each directory that it may write to, in bytes; 0: 4 GiB. Those are its home, /tmp, /var/tmp
+    and volumes that the node does not share; they are in memory, count as such, and end with the session. All else of
+    the image is read-only.
+    """
     @_builtins.property
     def mounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Use `volume_mounts`. Bind mounts and volumes as `SOURCE:TARGET[:ro]`, templates allowed."""
@@ -523,10 +538,14 @@ class Container(_message.Message):
         user: _builtins.str = ...,
         shm_size_bytes: _builtins.int = ...,
         volume_mounts: _abc.Iterable[Global___Container.VolumeMount] | None = ...,
+        memory_bytes: _builtins.int = ...,
+        processors: _builtins.float = ...,
+        tasks: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "mounts", b"mounts", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "user", b"user", "volume_mounts", b"volume_mounts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "image", b"image", "memory_bytes", b"memory_bytes", "mounts", b"mounts", "processors", b"processors", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "tasks", b"tasks", "user", b"user", "volume_mounts", b"volume_mounts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,10 +41,12 @@ class Admission:
         cluster: KnownCluster,
         public_address: str,
         slots_per_device: int,
+        node_network: bool = False,
     ) -> None:
         self._devices, self._offer, self._ports, self._table = devices, offer, ports, table
         self._retention, self._cluster = retention, cluster
         self._public_address, self._slots_per_device = public_address, slots_per_device
+        self._node_network = node_network
 
     async def admit(self, record: Record) -> LaunchPlan:
         """Take a launch on: on return its ports are held. Raises LaunchError: nothing is held."""
@@ -72,6 +74,7 @@ class Admission:
             device=DeviceAccess(reading.kind.value, reading.index, traits.variables, traits.cdi_class),
             directory=self._retention.directory(assignment.launch_id),
             cluster_id=self._cluster.mark,
+            own_network=traits_of(assignment.version).own_network and not self._node_network,
         )
 
     def _check_node(self, assignment: Assignment) -> None:
@@ -80,9 +83,10 @@ class Admission:
         traits = traits_of(assignment.version)
         if why := self._offer.why_not(traits.name):
             raise _rejected("NO_LAUNCHER", why)
-        if assignment.needs.isolation > traits.isolation:
+        given = traits.isolation_with(node_network=self._node_network)
+        if assignment.needs.isolation > given:
             wanted = field_name(assignment.needs, "isolation")
-            text = f"the isolation {wanted} is needed; the {traits.name} launcher gives {traits.isolation.name}"
+            text = f"the isolation {wanted} is needed; the {traits.name} launcher gives {given.name} here"
             raise _rejected("ISOLATION", text)
         for slot in assignment.slots:
             if not 0 <= slot < self._slots_per_device:

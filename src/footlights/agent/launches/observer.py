@@ -243,7 +243,7 @@ class Observer:
         self.next_look = self._tools.clock.now() + _PRESENCE_S
         if (notice := self._notices.due()) is not None:
             self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice, secret))
-        found = await self._tools.probes.presence(plan, secret)
+        found = await self._tools.probes.presence(plan, secret, self._record.pids)
         if self._record.observe(found.viewers, found.idle_s):
             self._tools.reports.changed(self._record.launch_id)
             self._wake()

@@ -23,19 +23,20 @@ class ApplicationProbes:
 
     async def ready(self, launcher: Launcher, plan: LaunchPlan, secret: str = "") -> bool:
         """Whether the application says that it can be connected to, by the version's readiness check."""
-        return await readiness.ready(plan, lambda cursor: launcher.log(plan, cursor=cursor), secret=secret)
+        pids = (await launcher.status(plan)).pids if plan.own_network else frozenset()
+        return await readiness.ready(plan, lambda cursor: launcher.log(plan, cursor=cursor), secret=secret, pids=pids)
 
-    async def presence(self, plan: LaunchPlan, secret: str = "") -> ViewerPresence:
-        """Who is connected, by the version's presence source."""
-        return await readiness.presence(plan, secret=secret)
+    async def presence(self, plan: LaunchPlan, secret: str = "", pids: frozenset[int] = frozenset()) -> ViewerPresence:
+        """Who is connected, by the version's presence source; ``pids`` are the launch's tree, where that is known."""
+        return await readiness.presence(plan, secret=secret, pids=pids)
 
     async def send_notice(self, plan: LaunchPlan, notice: SessionNotice, secret: str = "") -> NoticeOutcome:
         """Send the application what its viewers should know."""
         return await send_notice(plan, notice, secret=secret)
 
     async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
-        """Which processes outside the launch's tree listen on its ports; empty where the tree is not known."""
-        if not pids:
+        """Which processes outside the launch's tree listen on its ports; empty where none can, or it is not known."""
+        if not pids or plan.own_network:
             return ""
         found = await asyncio.to_thread(ownership.listeners_outside, plan.ports, pids)
         certain = [one for one in found if one.pid is not None or not traits_of(plan.version).own_user]

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError
+from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
 CALL_TIMEOUT_S = 30.0
 LOG_FILE_BYTES, LOG_FILES = "1m", "8"
+NETWORK = "footlights"
+"""The network of all containers that have not the node's. On it they reach the outside, but not each other."""
+_APART = {"com.docker.network.bridge.enable_icc": "false"}
 _NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
 
 
@@ -33,18 +36,25 @@ class DockerEngine:
         folder = os.environ.get("DOCKER_CONFIG", "")
         self._auth_file = auth_file or (Path(folder) if folder else Path.home() / ".docker") / "config.json"
         self._client: Any = None
+        self.user_namespace = False
 
     async def ping(self) -> None:
-        """Ask for the engine's version."""
+        """Ask what the engine can do. It would ignore a limit that it cannot keep."""
         async with self._asking() as docker:
-            await docker.version()
+            info = await docker.system.info()
+        lacking = [name for name in ("MemoryLimit", "CpuCfsQuota", "PidsLimit") if not info[name]]
+        options = [option.split(",") for option in info.get("SecurityOptions") or ()]
+        if not any(name == "name=seccomp" and "profile=unconfined" not in rest for name, *rest in options):
+            lacking.append("a seccomp profile")
+        if lacking:
+            raise EngineError(f"it lacks {', '.join(lacking)}", status=500)
+        self.user_namespace = any(name in ("name=userns", "name=rootless") for name, *_ in options)
 
-    async def has_image(self, image: str) -> bool:
+    async def image(self, image: str) -> ImageFacts | None:
         """Inspect the image."""
         async with self._asking(ignored=(_NOT_FOUND,)) as docker:
-            await docker.images.inspect(image)
-            return True
-        return False
+            return ImageFacts.of((await docker.images.inspect(image)).get("Config"))
+        return None
 
     async def pull(self, image: str) -> None:
         """Pull the image, with the registry's credentials."""
@@ -54,6 +64,8 @@ class DockerEngine:
 
     async def create(self, spec: ContainerSpec) -> None:
         """Create the container; a conflict means that it is there already."""
+        if spec.own_network:
+            await self._make_network()
         async with self._asking(ignored=(_CONFLICT,)) as docker:
             await docker.containers.create(container_config(spec), name=spec.name)
 
@@ -92,7 +104,7 @@ class DockerEngine:
     async def remove(self, name: str) -> None:
         """Remove the container by force."""
         async with self._asking(ignored=(_NOT_FOUND, _CONFLICT)) as docker:  # 409: its removal is under way
-            await docker.containers.container(name).delete(force=True)
+            await docker.containers.container(name).delete(force=True, v=True)
 
     async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """List containers by their labels."""
@@ -129,6 +141,17 @@ class DockerEngine:
         except (aiohttp.ClientError, OSError) as error:
             raise EngineError(str(error) or type(error).__name__) from None
 
+    async def _make_network(self) -> None:
+        async with self._asking(ignored=(_CONFLICT,)) as docker:
+            if not await docker.networks.list(filters={"name": [f"^{NETWORK}$"]}):
+                wanted = {"Name": NETWORK, "CheckDuplicate": True, "Driver": "bridge", "Options": _APART}
+                await docker.networks.create(wanted)
+        async with self._asking() as docker:
+            network = await (await docker.networks.get(NETWORK)).show()
+        if network["Driver"] != "bridge" or not _APART.items() <= network["Options"].items():
+            text = f"its network {NETWORK!r} does not keep containers apart: remove it, then it is made again"
+            raise EngineError(text, status=500)
+
     def _auth(self, image: str) -> dict[str, str] | None:
         """Find the credentials for an image's registry, as ``docker login`` keeps them."""
         registry, slash, _ = image.partition("/")
@@ -145,6 +168,10 @@ class DockerEngine:
 
 def container_config(spec: ContainerSpec) -> dict[str, object]:
     """Write the body of ``POST /containers/create``."""
+    published = {
+        f"{port.number}/{port.protocol}": [{"HostIp": port.host, "HostPort": str(port.number)}] for port in spec.ports
+    }
+    options = f"rw,nosuid,nodev,exec,size={spec.directory_bytes},mode=1777"
     return {
         "Image": spec.image,
         "Cmd": list(spec.command) or None,
@@ -152,13 +179,24 @@ def container_config(spec: ContainerSpec) -> dict[str, object]:
         "User": spec.user,
         "WorkingDir": spec.working_directory,
         "Labels": dict(spec.labels),
+        "ExposedPorts": {port: {} for port in published},
         "Tty": False,
         "OpenStdin": False,
         "StopSignal": "SIGTERM",
         "StopTimeout": spec.stop_grace_s,
         "HostConfig": {
             "Binds": list(spec.mounts),
-            "NetworkMode": "host",
+            "NetworkMode": NETWORK if spec.own_network else "host",
+            "PortBindings": published,
+            "IpcMode": "private",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": dict.fromkeys(spec.directories, options),
+            "Memory": spec.memory_bytes,
+            "MemorySwap": spec.memory_bytes,
+            "NanoCpus": round(spec.processors * 1e9),
+            "PidsLimit": spec.tasks,
             "Init": True,
             "AutoRemove": False,
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},

@@ -19,8 +19,23 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """A port of the node that leads to the same one of the container."""
+
+    number: int
+    protocol: str
+    """``tcp`` or ``udp``."""
+    host: str = ""
+    """The node's address; empty: every one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """A container to create: on the host's network, with an init, never restarted or removed by itself, log bounded."""
+    """A container to create.
+
+    Always: an init, a read-only root, no capabilities, no new privileges, the engine's own filter of system calls, its
+    own processes, users' messages and names; never restarted or removed by itself; a bounded log.
+    """
 
     name: str
     image: str
@@ -34,6 +49,35 @@ class ContainerSpec:
     stop_grace_s: int
     device: str
     """A CDI device such as ``nvidia.com/gpu=GPU-…``; empty for none."""
+    own_network: bool
+    """Whether it has a network of its own, which no other container reaches; otherwise the node's."""
+    ports: tuple[PublishedPort, ...]
+    """Those that are published, where the network is its own."""
+    directories: tuple[str, ...]
+    """Where it may write: directories in memory, each empty at first and of ``directory_bytes`` at most."""
+    directory_bytes: int
+    memory_bytes: int
+    """All memory, those directories and swap included."""
+    processors: float
+    """How many it may use at most; 0: all."""
+    tasks: int
+    """The number of processes and threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image says of its containers."""
+
+    user: str = ""
+    """``user[:group]``, by name or number; empty: root."""
+    volumes: tuple[str, ...] = ()
+    """Directories that engines put a new volume at, without bound."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any] | None) -> ImageFacts:
+        """Read the ``Config`` of an inspected image, which Docker and podman write alike."""
+        config = config or {}
+        return cls(user=str(config.get("User") or ""), volumes=tuple(sorted(config.get("Volumes") or ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +107,14 @@ class Engine(Protocol):
     """Every call raises EngineError where the engine refuses or does not answer."""
 
     name: str
+    user_namespace: bool
+    """Whether the users of its containers are others on the node; known after a ping."""
 
     async def ping(self) -> None:
-        """Find out whether the engine answers and could run a container now."""
+        """Find out whether the engine answers and could run a container now, with all of its limits."""
 
-    async def has_image(self, image: str) -> bool:
-        """Whether an image is on this machine."""
+    async def image(self, image: str) -> ImageFacts | None:
+        """Look at an image of this machine; None where it is not there."""
 
     async def pull(self, image: str) -> None:
         """Fetch an image. Without a deadline of its own: a Kit image is tens of gigabytes."""
@@ -92,7 +138,7 @@ class Engine(Protocol):
         """Read lines, each with its time (RFC 3339) before it; ``since_s`` and ``tail`` are 0 for all."""
 
     async def remove(self, name: str) -> None:
-        """Remove a container, running or not; one that is not there is no error."""
+        """Remove a container, running or not, and its network; one that is not there is no error."""
 
     async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """List the containers with all of these labels, running or not: name -> its labels."""

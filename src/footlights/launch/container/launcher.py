@@ -1,8 +1,11 @@
 """Runs applications in containers, by Docker's Engine API (`docker`) or podman's command (`podman`).
 
-Every container is on the host's network, for Kit binds its media to the node's own address; sees the one GPU of its
-launch by CDI, by UUID; and carries the launch's marks as labels and in its environment. The session file belongs to
-the version's ``container.user`` where that is given and the agent is root; otherwise to the agent's user.
+Every container sees the one GPU of its launch by CDI, by UUID, and carries the launch's marks as labels and in its
+environment. It has a network of its own, in which its three ports are published with their numbers, so an application
+listens on every address, not on loopback; the operator may give all containers of a node the node's network instead.
+It may write to directories in memory only: `HOME`, those for temporary files, and volumes that are not shared.
+
+No application is root of the node: one whose image says no other user has an id of its own launch.
 """
 
 from __future__ import annotations
@@ -10,20 +13,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import posixpath
 import signal
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 from footlights.launch.container import log_lines
-from footlights.launch.container.engine import ContainerSpec, Engine, EngineError
+from footlights.launch.container.engine import ContainerSpec, Engine, EngineError, ImageFacts, PublishedPort
 from footlights.launch.container.engines import ContainerEngines
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.launch.plan import OWN_FILES_SESSION_FILE
+from footlights.launch.probes import loopback
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, own_directory
 from footlights.linux import files, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from footlights.launch.container.rules import ContainerRules
 
 CLUSTER_LABEL: Final = "dev.footlights.cluster"
 LAUNCH_LABEL: Final = "dev.footlights.launch"
@@ -32,6 +42,14 @@ OUTPUT: Final = "output"
 SAVED: Final = "container.log"
 ENGINE: Final = "engine"
 """The file of a launch's directory that names the engine its container belongs to."""
+HOME: Final = "/run/footlights/home"
+"""The home of an application whose version sets none."""
+TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108  # in the container
+FIRST_USER: Final = 1_900_000_000
+"""The user ids of launches begin here: none that a distribution, systemd or a user namespace gives out."""
+DEFAULT_TASKS: Final = 4096
+DEFAULT_DISK_BYTES: Final = 4 << 30
+DEFAULT_MEMORY_SHARE: Final = 0.8
 
 
 class ContainerLauncher:
@@ -39,8 +57,9 @@ class ContainerLauncher:
 
     name = "container"
 
-    def __init__(self, root: Path, engines: Sequence[Engine]) -> None:
+    def __init__(self, root: Path, engines: Sequence[Engine], rules: ContainerRules) -> None:
         self._root = root.absolute()
+        self._rules = rules
         self._engines = ContainerEngines(engines)
         self._stopping: dict[str, asyncio.Task[None]] = {}
 
@@ -50,13 +69,14 @@ class ContainerLauncher:
         return f"no container engine can be used ({problem})" if problem else ""
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Pull the image as the version's policy says."""
+        """Check what the node allows, and pull the image as the version's policy says."""
         container = plan.version.container
         policy = container.pull_policy or "missing"
+        self._rules.check_image(container.image)
+        await asyncio.to_thread(self._rules.mounts, plan.mounts)
         engine = await self._current()
         try:
-            present = policy != "always" and await engine.has_image(container.image)
-            if present:
+            if policy != "always" and await engine.image(container.image) is not None:
                 return
             if policy == "never":
                 text = f"image {container.image!r} is not on this node and the version's pull_policy is never: "
@@ -71,16 +91,22 @@ class ContainerLauncher:
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Create the container and start it; one that is there already is left as it is."""
         name, created = _name(plan.launch_id), False
+        self._rules.check_image(plan.version.container.image)
+        mounts, own = await asyncio.to_thread(self._rules.mounts, plan.mounts)
         await self._current()
         engine = await self._engine_of(plan)
         try:
             state = await engine.inspect(name)
             if state is not None and state.status != "created":
                 return
-            await asyncio.to_thread(self._write_files, plan, engine.name, secrets)
+            image = await engine.image(plan.version.container.image) or ImageFacts()
+            user = user_of(plan, image, namespace=engine.user_namespace)
+            await asyncio.to_thread(self._write_files, plan, engine.name, secrets, user)
             created = True
-            await engine.create(_spec(plan))
+            directories = tuple(dict.fromkeys((*own, *image.volumes)))
+            await engine.create(_spec(plan, self._rules, user=user, mounts=mounts, directories=directories))
             await engine.start(name)
+            await self._check_user(engine, name)
         except EngineError as error:
             if created:
                 with contextlib.suppress(EngineError):
@@ -88,6 +114,14 @@ class ContainerLauncher:
             if error.status == 0:
                 raise _unavailable(engine, error) from None
             raise LaunchError("CONTAINER_START_FAILED", f"{engine.name} did not start it: {error.message}") from None
+
+    async def _check_user(self, engine: Engine, name: str) -> None:
+        """End a container whose image names root by another name: only the running process says who it is."""
+        state = await engine.inspect(name)
+        if engine.user_namespace or state is None or not state.pid or procfs.user_of(state.pid) != 0:
+            return
+        await engine.remove(name)
+        raise _root_refused()
 
     async def status(self, plan: LaunchPlan) -> Status:
         """Ask the engine. Raises EngineError where it does not answer: then nothing is known."""
@@ -183,16 +217,19 @@ class ContainerLauncher:
             raise failure
         return found
 
-    def _write_files(self, plan: LaunchPlan, engine: str, secrets: bytes) -> None:
+    def _write_files(self, plan: LaunchPlan, engine: str, secrets: bytes, user: str) -> None:
         directory = own_directory(self._root, plan)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Before there is a container: the next agent must know which engine to ask for it.
         files.replace_file(directory / ENGINE, engine.encode("ascii"))
         path = directory / SESSION_FILE
         files.replace_file(path, secrets or b"{}")
-        user, _, group = plan.version.container.user.partition(":")
-        if user.isdigit() and os.geteuid() == 0:
-            os.chown(path, int(user), int(group) if group.isdigit() else -1)
+        owner, _, group = user.partition(":")
+        if owner.isdigit() and os.geteuid() == 0:
+            os.chown(path, int(owner), int(group) if group.isdigit() else -1)
+        elif owner:
+            # It cannot be given away, or not to a mere name. Outside the container its directory is closed to others.
+            path.chmod(0o644)
 
 
 async def _stop(engine: Engine, name: str, grace_s: int) -> None:
@@ -221,21 +258,90 @@ def _name(launch_id: str) -> str:
     return f"footlights-{launch_id}"
 
 
-def _spec(plan: LaunchPlan) -> ContainerSpec:
+def user_of(plan: LaunchPlan, image: ImageFacts, *, namespace: bool) -> str:
+    """Say whom a container runs as: the version's user, the image's, or one of its own where that would be root.
+
+    With a ``namespace`` no user of the container is root of the node. Raises LaunchError ``ROOT_REFUSED``.
+    """
+    asked = plan.version.container.user
+    if namespace:
+        return asked
+    if _is_root(asked):
+        raise _root_refused()
+    if asked or (image.user and not _is_root(image.user)):
+        return asked or image.user
+    own = FIRST_USER + plan.ports.signal
+    return f"{own}:{own}"
+
+
+def _is_root(user: str) -> bool:
+    name = user.partition(":")[0]
+    return name == "root" or (name.isdigit() and int(name) == 0)
+
+
+def _root_refused() -> LaunchError:
+    text = "the container would run as root of the node: give container.user another id, or use an engine without root."
+    return LaunchError("ROOT_REFUSED", text, rejected=True)
+
+
+def _spec(
+    plan: LaunchPlan, rules: ContainerRules, *, user: str, mounts: tuple[str, ...], directories: tuple[str, ...]
+) -> ContainerSpec:
     container = plan.version.container
+    # A device comes by CDI or not at all: some engines also have a hook that gives whatever is named here.
+    environment = {"HOME": HOME, **dict(plan.environment), "NVIDIA_VISIBLE_DEVICES": "void"}
     session_file = f"{plan.directory.absolute() / SESSION_FILE}:{OWN_FILES_SESSION_FILE}:ro"
     return ContainerSpec(
         name=_name(plan.launch_id),
         image=container.image,
         command=plan.argv,
-        environment=plan.environment,
-        mounts=(*plan.mounts, session_file),
+        environment=tuple(sorted(environment.items())),
+        mounts=(*mounts, session_file),
         labels={CLUSTER_LABEL: plan.cluster_id, LAUNCH_LABEL: plan.launch_id, SESSION_LABEL: plan.session_id},
-        user=container.user,
+        user=user,
         working_directory=plan.working_directory,
         shm_size_bytes=container.shm_size_bytes,
         stop_grace_s=max(round(plan.stop_grace_s), 0),
         device=plan.cdi_device,
+        own_network=plan.own_network,
+        ports=_published(plan, rules) if plan.own_network else (),
+        directories=_apart((environment["HOME"], *TEMPORARY, *directories), mounts),
+        directory_bytes=container.disk_bytes or DEFAULT_DISK_BYTES,
+        memory_bytes=container.memory_bytes or round(DEFAULT_MEMORY_SHARE * psutil.virtual_memory().total),
+        processors=container.processors,
+        tasks=container.tasks or DEFAULT_TASKS,
+    )
+
+
+def _apart(directories: Sequence[str], mounts: Sequence[str]) -> tuple[str, ...]:
+    """Say where directories in memory are put: not at the root, and not in a mount.
+
+    Where one or a mount lies in another one, the directories between them are some too: the engine would make them as
+    root's.
+    """
+    targets = [PurePosixPath(posixpath.normpath(mount.split(":")[1])) for mount in mounts]
+    places = [PurePosixPath(posixpath.normpath(path)) for path in directories if path.startswith("/")]
+    fit = [
+        place
+        for place in places
+        if len(place.parts) > 1 and ":" not in str(place) and not any(place.is_relative_to(each) for each in targets)
+    ]
+    between = [
+        each
+        for inner in (*fit, *targets)
+        for each in inner.parents
+        if any(each != outer and each.is_relative_to(outer) for outer in fit)
+    ]
+    return tuple(dict.fromkeys(str(place) for place in (*fit, *between)))
+
+
+def _published(plan: LaunchPlan, rules: ContainerRules) -> tuple[PublishedPort, ...]:
+    """Publish a launch's ports; where the agent stands before the signalling port, that is the node's alone."""
+    ports = plan.ports
+    return (
+        PublishedPort(ports.signal, "tcp", loopback.HOST if ports.splice else rules.signal_host),
+        PublishedPort(ports.media, "udp", rules.media_host),
+        PublishedPort(ports.http, "tcp", loopback.HOST),
     )
 
 

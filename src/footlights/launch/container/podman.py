@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from footlights.launch.container import log_lines
-from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError
+from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,16 +30,27 @@ class PodmanEngine:
 
     def __init__(self, *, program: str = "podman") -> None:
         self._program = program
+        self.user_namespace = False
 
     async def ping(self) -> None:
-        """Have podman open its storage and find its runtime."""
-        await self._must("info", "--format", "{{.Version.Version}}")
+        """Have podman open its storage and find its runtime, and ask which limits it can keep."""
+        host = _json(await self._must("info", "--format", "json"))["host"]
+        self.user_namespace = bool(host["security"]["rootless"])
+        lacking = [] if host["security"]["seccompEnabled"] else ["seccomp"]
+        if host["cgroupVersion"] == "v2":
+            lacking += sorted({"cpu", "memory", "pids"} - set(host.get("cgroupControllers") or ()))
+        elif self.user_namespace:
+            lacking.append("limits without root: those need cgroup v2")
+        if lacking:
+            raise EngineError(f"it lacks {', '.join(lacking)}", status=500)
 
-    async def has_image(self, image: str) -> bool:
-        """Run ``podman image exists``."""
+    async def image(self, image: str) -> ImageFacts | None:
+        """Run ``podman image inspect``."""
         code, _, complaint = await self._run("image", "exists", image)
         _check(code in (0, 1), complaint)
-        return code == 0
+        if code == 1:
+            return None
+        return ImageFacts.of(_json(await self._must("image", "inspect", image))[0].get("Config"))
 
     async def pull(self, image: str) -> None:
         """Run ``podman pull``."""
@@ -48,8 +59,12 @@ class PodmanEngine:
 
     async def create(self, spec: ContainerSpec) -> None:
         """Run ``podman create``, unless there is a container of that name."""
-        if await self.inspect(spec.name) is None:
-            await self._must(*create_arguments(spec))
+        if await self.inspect(spec.name) is not None:
+            return
+        network = "host"
+        if spec.own_network:
+            network = "" if self.user_namespace else await self._make_network(spec.name)
+        await self._must(*create_arguments(spec, network))
 
     async def start(self, name: str) -> None:
         """Run ``podman start``."""
@@ -89,8 +104,11 @@ class PodmanEngine:
 
     async def remove(self, name: str) -> None:
         """Run ``podman rm --force``."""
-        code, _, complaint = await self._run("rm", "--force", "--ignore", "--time", "0", name)
+        code, _, complaint = await self._run("rm", "--force", "--ignore", "--volumes", "--time", "0", name)
         _check(code == 0 or _is_absent(complaint), complaint)
+        if not self.user_namespace:
+            code, _, complaint = await self._run("network", "rm", "--force", name)
+            _check(code == 0 or "not found" in complaint, complaint)
 
     async def list(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """Run ``podman ps --all``."""
@@ -100,6 +118,12 @@ class PodmanEngine:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    async def _make_network(self, name: str) -> str:
+        """Make the container's own network: containers of one network would reach each other."""
+        code, _, complaint = await self._run("network", "create", "--opt", "isolate=true", "--disable-dns", name)
+        _check(code == 0 or "already" in complaint, complaint)
+        return name
 
     async def _must(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> str:
         code, said, complaint = await self._run(*arguments, timeout_s=timeout_s)
@@ -132,13 +156,20 @@ class PodmanEngine:
         return process.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace").strip()
 
 
-def create_arguments(spec: ContainerSpec) -> list[str]:
-    """Write the command line of ``podman create``. Nothing in it is secret."""
+def create_arguments(spec: ContainerSpec, network: str) -> list[str]:
+    """Write the command line of ``podman create``; ``network`` is empty for podman's own without root."""
     arguments = [
         "create",
         *("--name", spec.name),
-        *("--network", "host"),
         "--init",
+        *("--cap-drop", "all"),
+        *("--security-opt", "no-new-privileges"),
+        "--read-only",
+        "--read-only-tmpfs=false",
+        *("--ipc", "private"),
+        *("--memory", f"{spec.memory_bytes}b"),
+        *("--memory-swap", f"{spec.memory_bytes}b"),
+        *("--pids-limit", str(spec.tasks)),
         *("--pull", "never"),  # `prepare` has pulled it
         *("--restart", "no"),
         *("--stop-signal", "SIGTERM"),
@@ -153,6 +184,15 @@ def create_arguments(spec: ContainerSpec) -> list[str]:
         arguments += ["--env", f"{name}={value}"]
     for mount in spec.mounts:
         arguments += ["--volume", mount]
+    for directory in spec.directories:
+        options = f"rw,nosuid,nodev,exec,size={spec.directory_bytes},mode=1777,notmpcopyup"
+        arguments += ["--tmpfs", f"{directory}:{options}"]
+    if network:
+        arguments += ["--network", network]
+    for port in spec.ports:
+        arguments += ["--publish", f"{port.host}:{port.number}:{port.number}/{port.protocol}".removeprefix(":")]
+    if spec.processors:
+        arguments += ["--cpus", f"{spec.processors:g}"]
     if spec.device:
         arguments += ["--device", spec.device]
     if spec.user:

@@ -20,6 +20,7 @@ READY_PATH = "/v1/streaming/ready"
 STATUS_PATH = "/v1/streaming/status"
 PROBE_TIMEOUT_S = 3.0
 _MAX_LOG_PARTS = 16
+_REFUSED_WITHIN_S = 0.3
 
 LogReader = Callable[[str], Awaitable[LogPart]]
 """Reads a launch's output from a cursor on; "" is its beginning."""
@@ -38,9 +39,17 @@ UNKNOWN = ViewerPresence(viewers=None, idle_s=None)
 
 
 async def ready(
-    plan: LaunchPlan, log_reader: LogReader, *, secret: str = "", timeout_s: float = PROBE_TIMEOUT_S
+    plan: LaunchPlan,
+    log_reader: LogReader,
+    *,
+    secret: str = "",
+    pids: frozenset[int] = frozenset(),
+    timeout_s: float = PROBE_TIMEOUT_S,
 ) -> bool:
-    """Make the version's readiness check once; ``log_reader`` gives its output, for the check LOG."""
+    """Make the version's readiness check once; ``log_reader`` gives its output, for the check LOG.
+
+    ``pids``: its processes, where they are known.
+    """
     version = plan.version
     if answers := traits_of(version).answers:
         return answers().is_ready(plan)
@@ -48,7 +57,7 @@ async def ready(
         async with asyncio.timeout(timeout_s):
             match version.readiness.check:
                 case Readiness.TCP:
-                    return await _accepts(plan.ports.signal)
+                    return await _accepts(plan, pids)
                 case Readiness.LOG:
                     return await _logged(version.readiness.log_text, log_reader)
                 case _:
@@ -58,7 +67,13 @@ async def ready(
         return False
 
 
-async def presence(plan: LaunchPlan, *, secret: str = "", timeout_s: float = PROBE_TIMEOUT_S) -> ViewerPresence:
+async def presence(
+    plan: LaunchPlan,
+    *,
+    secret: str = "",
+    pids: frozenset[int] = frozenset(),
+    timeout_s: float = PROBE_TIMEOUT_S,
+) -> ViewerPresence:
     """Ask who is connected: by the application's own word, else by counting connections to the signalling port."""
     version, source = plan.version, plan.version.presence.source
     if source == PresenceRecipe.NONE:
@@ -77,7 +92,10 @@ async def presence(plan: LaunchPlan, *, secret: str = "", timeout_s: float = PRO
             pass
         if source == PresenceRecipe.HTTP:
             return UNKNOWN
-    count = await asyncio.to_thread(ownership.connections, plan.ports.signal)
+    if plan.own_network and not pids:
+        return UNKNOWN
+    inside = min(pids) if plan.own_network else None
+    count = await asyncio.to_thread(ownership.connections, plan.ports.signal, inside)
     return ViewerPresence(viewers=count, idle_s=None)
 
 
@@ -94,12 +112,22 @@ def _said(body: bytes) -> ViewerPresence:
     return ViewerPresence(viewers=viewers, idle_s=None if idle is None else float(idle))
 
 
-async def _accepts(port: int) -> bool:
-    _, writer = await asyncio.open_connection(loopback.HOST, port)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
+async def _accepts(plan: LaunchPlan, pids: frozenset[int]) -> bool:
+    if plan.own_network and pids:
+        return await asyncio.to_thread(ownership.listens, plan.ports.signal, min(pids))
+    reader, writer = await asyncio.open_connection(loopback.HOST, plan.ports.signal)
+    try:
+        if not plan.own_network:
+            return True
+        # On the node the engine accepts, and closes at once where the application does not.
+        async with asyncio.timeout(_REFUSED_WITHIN_S):
+            return bool(await reader.read(1))
+    except TimeoutError:
+        return True
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _logged(text: str, log_reader: LogReader) -> bool:

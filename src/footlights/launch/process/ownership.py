@@ -45,16 +45,21 @@ def listeners_inside(ports: Ports, pids: Collection[int]) -> tuple[Listener, ...
     return tuple(_listener(socket, holders) for socket, holders in inside if holders)
 
 
-def connections(port: int) -> int:
-    """Count the established TCP connections to a port of this machine, from anywhere. Blocking."""
-    return sum(1 for own, state, *_ in _rows("tcp") if own == port and state == _ESTABLISHED)
+def connections(port: int, pid: int | None = None) -> int:
+    """Count the established TCP connections to a port, in a process's network or the node's. Blocking."""
+    return sum(1 for own, state, *_ in _rows("tcp", pid) if own == port and state == _ESTABLISHED)
 
 
-def _rows(protocol: str) -> Iterator[tuple[int, str, str, bool]]:
+def listens(port: int, pid: int) -> bool:
+    """Whether anything listens on a TCP port in a process's network. Blocking."""
+    return any(own == port and state == _LISTEN for own, state, *_ in _rows("tcp", pid))
+
+
+def _rows(protocol: str, pid: int | None = None) -> Iterator[tuple[int, str, str, bool]]:
     """Yield the port, the state and the inode of each socket, and whether it is unconnected."""
     for name in (protocol, f"{protocol}6"):
         try:
-            lines = (procfs.PROC / "net" / name).read_text().splitlines()[1:]
+            lines = (procfs.PROC / ("" if pid is None else str(pid)) / "net" / name).read_text().splitlines()[1:]
         except OSError:
             continue  # without IPv6 there is no tcp6
         for line in lines:
