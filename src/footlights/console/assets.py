@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,9 @@ class Assets:
     files: Mapping[str, Asset]
 
 
+@cache
 def load() -> Assets:
-    """Read the package's static files.
+    """Read the package's static files, once in a process.
 
     In the page ``{{assets}}`` is replaced by the address of the files (``assets/<digest>``), and ``{{preloads}}`` by a
     ``modulepreload`` link per module, so that a browser fetches all modules at once.

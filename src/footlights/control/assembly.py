@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import grpc
+    from starlette.routing import Route
 
     from footlights.auth.secrets import ClusterKey
     from footlights.control.services.sessions.present import Origin
@@ -512,7 +513,13 @@ def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metri
     for binding in gateway.bindings:
         if binding.deprecation is not None:
             metrics.deprecated(binding.http_method, binding.template.text, 0)
-    return Api(gateway, console(), docs.routes(openapi_document(settings.public_url.rstrip("/"))))
+    return Api(gateway, console(), _documents(settings.public_url.rstrip("/")))
+
+
+@cache
+def _documents(public_url: str) -> list[Route]:
+    """Return the routes of the documents, which take longer to make than all else of a server: once in a process."""
+    return docs.routes(openapi_document(public_url))
 
 
 def _front_door(

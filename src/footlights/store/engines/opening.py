@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def upgrade(engine: DatabaseEngine, to: str = "head") -> None:
 
     def change(connection: Connection) -> None:
         whole = connection.in_transaction()
-        if _is_later(connection, config):
+        if _needs_nothing(connection, to):
             return
         if not whole:
             # Each migration begins a transaction of its own.
@@ -96,7 +97,7 @@ def current(engine: DatabaseEngine) -> str:
 
 def newest() -> str:
     """Return the migration that ``upgrade`` brings a database to."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    return _migrations()[0]
 
 
 def unusable(where: str, error: SQLAlchemyError) -> errors.Unavailable:
@@ -151,8 +152,14 @@ def _config() -> Config:
     return config
 
 
-def _is_later(connection: Connection, config: Config) -> bool:
-    """Say whether the tables are of a later version with which this one can work.
+@cache
+def _migrations() -> tuple[str, ...]:
+    """Return all that this version knows, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def _needs_nothing(connection: Connection, to: str) -> bool:
+    """Say whether the tables are up to date, or of a later version with which this one can work.
 
     A migration that removes what older versions need writes the number of the oldest migration whose version can still
     work into the counter ``schema_floor``.
@@ -160,9 +167,9 @@ def _is_later(connection: Connection, config: Config) -> bool:
     Raises FailedPrecondition where this version cannot work with them.
     """
     current = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    known = _migrations()
     if current is None or current in known:
-        return False
+        return to == "head" and current == known[0]
     floor = connection.execute(select(COUNTER.c.value).where(COUNTER.c.name == "schema_floor")).scalar_one_or_none()
     if floor is not None and int(max(known)) >= floor:
         return True
