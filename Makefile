@@ -17,8 +17,8 @@ demo: ## Run everything on this machine and print how to use it; Ctrl-C ends it
 	@exec $(VENV)/footlights up --data-dir build/demo
 
 .PHONY: test
-test: dev ## Run all tests (PYTEST="-k name" for some)
-	@$(VENV)/python -m pytest $(PYTEST)
+test: dev ## Run all tests, on up to four cores (PYTEST="-k name" for some)
+	@$(VENV)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(PYTEST)
 
 .PHONY: test-real
 test-real: ## Run the tests on real podman, Docker and a booted systemd; needs root, installs these on Debian
