@@ -17,8 +17,12 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.machine.machine import booted, missing
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Generator, Iterator
+
+    from tests.machine.machine import Machine
 
 # Time limits for one example fail on a machine that is busy with something else; pytest's own timeout bounds a test.
 settings.register_profile(
@@ -84,6 +88,15 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     if left:
         pytest.fail(f"the test left behind: {', '.join(left)}", pytrace=False)
     return result
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    """A machine with a systemd of its own, for tests marked ``real``."""
+    if reason := missing():
+        pytest.skip(reason)
+    with booted() as machine:
+        yield machine
 
 
 @pytest.fixture(autouse=True)
