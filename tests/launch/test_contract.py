@@ -1,18 +1,21 @@
-"""What every launcher keeps: processes, containers by both engines' stand-ins, and the fake.
+"""What every launcher keeps: processes, containers and units by their engines' stand-ins, the fake, a booted systemd.
 
-Also the tests of ``launcher``.
+Also the tests of ``launcher``, and of ``manager`` and ``unit_journal``, which need a systemd.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
-from footlights.v1.application_pb2 import Container, FakeBehavior, Version
+from footlights.v1.application_pb2 import Container, FakeBehavior, Systemd, Version
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.container.docker import DockerEngine
@@ -22,9 +25,15 @@ from footlights.launch.container.rules import ContainerRules
 from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase
 from footlights.launch.process.launcher import ProcessLauncher
+from footlights.launch.systemd.launcher import SystemdLauncher
+from footlights.launch.systemd.unit_journal import UnitJournal
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
+from tests.launch.standin_systemd import StandinSystemd
 from tests.launch.waiting import ended, logged, until
+from tests.machine.launcher import make as open_in_machine
+from tests.machine.machine import Machine
+from tests.machine.remote import Remote
 
 RUNS = "echo up; exec sleep 60"
 POLITE = "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
@@ -58,6 +67,12 @@ def containered(text: str) -> Version:
     return version
 
 
+def unit(text: str) -> Version:
+    version = script(text)
+    version.systemd.CopyFrom(Systemd(memory_bytes=128 << 20, disk_bytes=8 << 20))
+    return version
+
+
 def faked(text: str) -> Version:
     behaviors = {
         RUNS: FakeBehavior(log_lines=["up"]),
@@ -70,9 +85,17 @@ def faked(text: str) -> Version:
     return Version(version="1.0.0", fake=behaviors[text])
 
 
-@pytest.fixture(params=["process", "docker", "podman", "fake"])
+REAL = [pytest.mark.real, pytest.mark.timeout(900)]
+"""The first test waits for the machine's root to be made."""
+
+
+@pytest.fixture(params=["process", "systemd", "docker", "podman", "fake", pytest.param("booted", marks=REAL)])
 async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> AsyncIterator[World]:
-    engine = StandinEngine()
+    if request.param == "booted":
+        async with booted_world(request.getfixturevalue("machine")) as world:
+            yield world
+        return
+    engine, systemd = StandinEngine(), StandinSystemd()
     runner = await serve(engine, socket := tmp_path / "engine.sock")
     program = tmp_path / "podman"
     script_path = Path(__file__).with_name("standin_podman.py")
@@ -80,12 +103,13 @@ async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> A
     program.chmod(0o755)
     makers: dict[str, Callable[[], Launcher]] = {
         "process": lambda: ProcessLauncher(root),
+        "systemd": lambda: SystemdLauncher(root, systemd, cast("UnitJournal", systemd)),
         "docker": lambda: ContainerLauncher(root, [DockerEngine(socket)], ContainerRules()),
         "podman": lambda: ContainerLauncher(root, [PodmanEngine(program=str(program))], ContainerRules()),
         "fake": lambda: FakeLauncher(root),
     }
     make = makers[request.param]
-    versions = {"process": script, "fake": faked}
+    versions = {"process": script, "fake": faked, "systemd": unit}
     world = World(
         make=make,
         version=versions.get(request.param, containered),
@@ -97,6 +121,25 @@ async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> A
     await world.launcher.close()
     await runner.cleanup()
     await engine.close()
+    await systemd.end()
+
+
+@contextlib.asynccontextmanager
+async def booted_world(machine: Machine) -> AsyncIterator[World]:
+    """The same on a systemd of its own: the launcher runs beside it, as a new agent would each time."""
+    root = machine.directory / f"launches-{secrets.token_hex(4)}"
+    root.mkdir(mode=0o700)
+    made: list[Remote] = []
+
+    def make() -> Launcher:
+        made.append(Remote(machine.enter, open_in_machine, root))
+        return cast("Launcher", made[-1])
+
+    world = World(make=make, version=unit, root=root, real=True, launcher=make())
+    yield world
+    await world.launcher.close()
+    for each in made:
+        await each.disconnect()
 
 
 async def test_not_started(world: World) -> None:

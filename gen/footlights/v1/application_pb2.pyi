@@ -503,6 +503,50 @@ class Container(_message.Message):
 Global___Container: _TypeAlias = Container  # noqa: Y015
 
 @_typing.final
+class Systemd(_message.Message):
+    """A unit of the node's systemd to run the application in: a user, files, devices and ports of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_ONLY_PATHS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    PROCESSORS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    memory_bytes: _builtins.int
+    """Optional. The memory that all its processes and its files may use, in bytes; 0: 80 % of the node's."""
+    processors: _builtins.float
+    """Optional. The processors that it may use at most, such as 2.5; 0: all."""
+    tasks: _builtins.int
+    """Optional. The number of its processes and threads; 0: 4096."""
+    disk_bytes: _builtins.int
+    """Optional. The size of each of its home, /tmp and /dev/shm, in bytes; 0: 4 GiB. They are in memory, count as such,
+    and end with the session.
+    """
+    @_builtins.property
+    def read_only_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Directories and files of the node that the application may read, beside the system's programs and
+        libraries, its stage roots and its default stage. Each lies below a directory that the node allows.
+        """
+
+    def __init__(
+        self,
+        *,
+        read_only_paths: _abc.Iterable[_builtins.str] | None = ...,
+        memory_bytes: _builtins.int = ...,
+        processors: _builtins.float = ...,
+        tasks: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "processors", b"processors", "read_only_paths", b"read_only_paths", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Systemd: _TypeAlias = Systemd  # noqa: Y015
+
+@_typing.final
 class Readiness(_message.Message):
     """The check for whether viewers can connect to the application."""
 
@@ -757,6 +801,7 @@ class Version(_message.Message):
     READINESS_FIELD_NUMBER: _builtins.int
     SIGNALING_FIELD_NUMBER: _builtins.int
     PRESENCE_FIELD_NUMBER: _builtins.int
+    SYSTEMD_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Output only. The application."""
     version: _builtins.str
@@ -821,6 +866,10 @@ class Version(_message.Message):
     def presence(self) -> Global___Presence:
         """Optional. How it reports who is connected."""
 
+    @_builtins.property
+    def systemd(self) -> Global___Systemd:
+        """Optional. Runs the command in a unit of the node's systemd instead of as a process of the node."""
+
     def __init__(
         self,
         *,
@@ -841,10 +890,11 @@ class Version(_message.Message):
         readiness: Global___Readiness | None = ...,
         signaling: Global___Signaling | None = ...,
         presence: Global___Presence | None = ...,
+        systemd: Global___Systemd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -378,7 +378,7 @@ class NodeFacts(_message.Message):
     """Optional. The kernel's id of this boot of the machine; unique among machines."""
     @_builtins.property
     def launchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. The launchers it has: `process`, `container`, `fake`."""
+        """Optional. The launchers it has: `process`, `systemd`, `container`, `fake`."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

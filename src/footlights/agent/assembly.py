@@ -51,6 +51,7 @@ def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
         shared_volumes=config.shared_volumes,
         image_registries=config.image_registries,
         image_digests=config.image_digests,
+        denied_networks=config.denied_networks,
     )
     return {name: LAUNCHERS[name].open(settings) for name in config.launchers}
 

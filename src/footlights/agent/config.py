@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 from collections.abc import Mapping
@@ -52,8 +53,8 @@ class AgentConfig:
     """How many software renderers; None is one a core."""
     slots_per_device: int = 1
     launchers: tuple[str, ...] = ("container",)
-    """A launcher to enable: ``process``, ``container`` or ``fake``; repeatable. ``process`` isolates applications from
-    nothing on the node."""
+    """A launcher to enable: ``process``, ``systemd``, ``container`` or ``fake``; repeatable. ``process`` isolates
+    applications from nothing on the node."""
     container_engine: str = "auto"
     """What runs containers: ``docker``, ``podman``, ``auto`` (Docker where it answers, else podman) or ``none``."""
     container_socket: str = ""
@@ -75,6 +76,9 @@ class AgentConfig:
     Without any: all."""
     image_digests: bool = False
     """Refuse images that are not named by digest."""
+    denied_networks: tuple[str, ...] = ()
+    """A network that applications in units of systemd do not reach, such as ``10.0.0.0/8``; repeatable. The node's
+    loopback and link-local addresses never are."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     foreign_memory_bytes: int = 256 << 20
     """How much GPU memory a foreign process may have that draws, or that ``tolerated_processes`` names."""
@@ -180,6 +184,10 @@ class AgentConfig:
             text = f"{self.container_socket!r} is not an absolute path. Give the path of Docker's Unix socket."
             _check(self.container_socket.startswith("/"), "container_socket", text)
 
+        for network in self.denied_networks:
+            text = f"{network!r} is not a network. Give one as ADDRESS/BITS, such as 10.0.0.0/8."
+            _check(_is_network(network), "denied_networks", text)
+
     def _check_server(self) -> None:
         for server in self.servers:
             if server.startswith("unix:"):
@@ -191,6 +199,14 @@ class AgentConfig:
             safe = self.tls or self.ca_file is not None or self.insecure or is_loopback(host)
             text = f"{server} is not this machine and TLS is off: the node's token would travel unencrypted. "
             _check(safe, "server", f"{text}Turn TLS on, or say insecure.")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check(good: bool, name: str, problem: str) -> None:

@@ -36,6 +36,8 @@ class LauncherSettings:
     shared_volumes: tuple[str, ...] = ()
     image_registries: tuple[str, ...] = ()
     image_digests: bool = False
+    denied_networks: tuple[str, ...] = ()
+    """Networks that applications do not reach, beside the node's loopback and link-local addresses."""
 
 
 class ApplicationAnswers(Protocol):
@@ -68,6 +70,8 @@ class LauncherTraits:
     """Whether applications run as another user than the agent: a process that cannot be looked into may be theirs."""
     own_network: bool = False
     """Whether applications have a network of their own, where the operator does not give them the node's."""
+    asked_from: str = ""
+    """The address that its applications are reached from on the node; empty: any. Others they do not answer."""
     answers: Callable[[], ApplicationAnswers] | None = None
     """Who says whether an application is ready and watched; None where it is asked by its ports."""
     validate: Callable[[Version], None] = lambda _version: None
@@ -116,6 +120,26 @@ def _validate_container(version: Version) -> None:
     validate(version)
 
 
+def _open_systemd(settings: LauncherSettings) -> Launcher:
+    from footlights.launch.systemd.launcher import SystemdLauncher
+    from footlights.launch.systemd.manager import SystemBus
+    from footlights.launch.systemd.unit_journal import UnitJournal
+
+    return SystemdLauncher(
+        settings.root,
+        SystemBus(),
+        UnitJournal(),
+        allowed_roots=settings.allowed_roots,
+        denied_networks=settings.denied_networks,
+    )
+
+
+def _validate_systemd(version: Version) -> None:
+    from footlights.launch.systemd.recipe import validate
+
+    validate(version)
+
+
 def _open_fake(settings: LauncherSettings) -> Launcher:
     from footlights.launch.fake import FakeLauncher
 
@@ -146,6 +170,18 @@ CONTAINER: Final = LauncherTraits(
     own_user=True,
     own_network=True,
 )
+SYSTEMD: Final = LauncherTraits(
+    name="systemd",
+    member="systemd",
+    open=_open_systemd,
+    isolation=Isolation.PROCESS,
+    validate=_validate_systemd,
+    needs_command=True,
+    own_files=True,
+    own_user=True,
+    # An address of the loopback network that nothing else has: all others are closed to them.
+    asked_from="127.70.76.1",
+)
 FAKE: Final = LauncherTraits(
     name="fake",
     member="fake",
@@ -155,4 +191,4 @@ FAKE: Final = LauncherTraits(
     answers=_fake_answers,
     own_user=True,
 )
-LAUNCHERS: Final[Mapping[str, LauncherTraits]] = {traits.name: traits for traits in (PROCESS, CONTAINER, FAKE)}
+LAUNCHERS: Final[Mapping[str, LauncherTraits]] = {traits.name: traits for traits in (PROCESS, SYSTEMD, CONTAINER, FAKE)}

@@ -39,11 +39,13 @@ class Splice:
         ports: The launch's.
         secret: What lets in.
         host: The address to listen on; empty is every one.
+        source: The address to connect to the application from; empty is any.
         head_s: How long a caller may take to send a head, in seconds.
     """
 
-    def __init__(self, ports: Ports, secret: str, host: str = "", *, head_s: float = HEAD_S) -> None:
+    def __init__(self, ports: Ports, secret: str, host: str = "", *, source: str = "", head_s: float = HEAD_S) -> None:
         self._ports, self._secret, self._host, self._head_s = ports, secret, host, head_s
+        self._source = source
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._unknown = 0
@@ -89,7 +91,7 @@ class Splice:
             return
         try:
             async with asyncio.timeout(_DIAL_S):
-                inner, inner_writer = await asyncio.open_connection(loopback.HOST, self._ports.signal)
+                inner, inner_writer = await loopback.connect(self._ports.signal, self._source)
         except (OSError, TimeoutError):
             await _answer(writer, "502 Bad Gateway", "the application does not take connections")
             return

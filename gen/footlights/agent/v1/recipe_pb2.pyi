@@ -65,6 +65,7 @@ class Recipe(_message.Message):
     READINESS_FIELD_NUMBER: _builtins.int
     SIGNALING_FIELD_NUMBER: _builtins.int
     PRESENCE_FIELD_NUMBER: _builtins.int
+    SYSTEMD_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """The application."""
     version: _builtins.str
@@ -129,6 +130,10 @@ class Recipe(_message.Message):
     def presence(self) -> Global___Presence:
         """How it reports who is connected."""
 
+    @_builtins.property
+    def systemd(self) -> Global___Systemd:
+        """Runs the command in a unit of the node's systemd instead of as a process of the node."""
+
     def __init__(
         self,
         *,
@@ -149,10 +154,11 @@ class Recipe(_message.Message):
         readiness: Global___Readiness | None = ...,
         signaling: Global___Signaling | None = ...,
         presence: Global___Presence | None = ...,
+        systemd: Global___Systemd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -550,6 +556,50 @@ class Container(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Container: _TypeAlias = Container  # noqa: Y015
+
+@_typing.final
+class Systemd(_message.Message):
+    """A unit of the node's systemd to run the application in: a user, files, devices and ports of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_ONLY_PATHS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    PROCESSORS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    memory_bytes: _builtins.int
+    """The memory that all its processes and its files may use, in bytes; 0: 80 % of the node's."""
+    processors: _builtins.float
+    """The processors that it may use at most, such as 2.5; 0: all."""
+    tasks: _builtins.int
+    """The number of its processes and threads; 0: 4096."""
+    disk_bytes: _builtins.int
+    """The size of each of its home, /tmp and /dev/shm, in bytes; 0: 4 GiB. They are in memory, count as such,
+    and end with the session.
+    """
+    @_builtins.property
+    def read_only_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Directories and files of the node that the application may read, beside the system's programs and
+        libraries, its stage roots and its default stage. Each lies below a directory that the node allows.
+        """
+
+    def __init__(
+        self,
+        *,
+        read_only_paths: _abc.Iterable[_builtins.str] | None = ...,
+        memory_bytes: _builtins.int = ...,
+        processors: _builtins.float = ...,
+        tasks: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "processors", b"processors", "read_only_paths", b"read_only_paths", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Systemd: _TypeAlias = Systemd  # noqa: Y015
 
 @_typing.final
 class Readiness(_message.Message):

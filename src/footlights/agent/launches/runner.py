@@ -117,7 +117,8 @@ class Runner:
         record, plan = self.record, self.record.plan
         if self._splice is not None or plan is None or not plan.ports.splice or record.state.final:
             return
-        splice = Splice(plan.ports, record.secret, self._tools.entrance_host)
+        source = traits_of(plan.version).asked_from
+        splice = Splice(plan.ports, record.secret, self._tools.entrance_host, source=source)
         try:
             await splice.open()
         except OSError as error:

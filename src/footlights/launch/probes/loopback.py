@@ -11,15 +11,23 @@ HOST = "127.0.0.1"
 MAX_ANSWER_BYTES = 64 << 10
 
 
+async def connect(port: int, source: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the application that listens on ``port``, from ``source`` where that is given. Raises OSError."""
+    address = (source, 0) if source else None
+    return await asyncio.open_connection(HOST, port, limit=MAX_ANSWER_BYTES, local_addr=address)
+
+
 async def ask(
-    port: int, path: str, *, method: str = "GET", body: bytes | None = None, secret: str = ""
+    port: int, path: str, *, method: str = "GET", body: bytes | None = None, secret: str = "", source: str = ""
 ) -> tuple[int, bytes]:
     """Ask the application that listens on ``port``; return the status and the answer's body. ``secret``: the launch's.
+
+    ``source``: the address to ask from, where the launcher asks for one.
 
     HTTP/1.0 over a connection of its own: a client's pool costs more than the whole request. Raises OSError or EOFError
     (nothing listens, or the connection was lost) or ValueError (not HTTP).
     """
-    reader, writer = await asyncio.open_connection(HOST, port, limit=MAX_ANSWER_BYTES)
+    reader, writer = await connect(port, source)
     try:
         head = f"{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nAccept: application/json\r\nConnection: close\r\n"
         if secret:

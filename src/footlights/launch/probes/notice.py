@@ -54,7 +54,10 @@ async def send_notice(
     try:
         async with asyncio.timeout(timeout_s):
             content = json.dumps(body).encode()
-            status, _ = await loopback.ask(plan.ports.http, PATH, method="POST", body=content, secret=secret)
+            source = traits_of(plan.version).asked_from
+            status, _ = await loopback.ask(
+                plan.ports.http, PATH, method="POST", body=content, secret=secret, source=source
+            )
     except (OSError, ValueError, EOFError, TimeoutError):
         return NoticeOutcome.NOT_NOW
     if status in (404, 405, 501):

@@ -61,7 +61,7 @@ async def ready(
                 case Readiness.LOG:
                     return await _logged(version.readiness.log_text, log_reader)
                 case _:
-                    status, _ = await loopback.ask(plan.ports.http, version.readiness.path or READY_PATH, secret=secret)
+                    status, _ = await _ask(plan, version.readiness.path or READY_PATH, secret)
                     return status == 200
     except (OSError, ValueError, EOFError, TimeoutError):
         return False
@@ -83,7 +83,7 @@ async def presence(
     if source != PresenceRecipe.CONNECTIONS:
         try:
             async with asyncio.timeout(timeout_s):
-                status, body = await loopback.ask(plan.ports.http, STATUS_PATH, secret=secret)
+                status, body = await _ask(plan, STATUS_PATH, secret)
             if status == 200:
                 return _said(body)
         except TimeoutError:
@@ -97,6 +97,10 @@ async def presence(
     inside = min(pids) if plan.own_network else None
     count = await asyncio.to_thread(ownership.connections, plan.ports.signal, inside)
     return ViewerPresence(viewers=count, idle_s=None)
+
+
+async def _ask(plan: LaunchPlan, path: str, secret: str) -> tuple[int, bytes]:
+    return await loopback.ask(plan.ports.http, path, secret=secret, source=traits_of(plan.version).asked_from)
 
 
 def _said(body: bytes) -> ViewerPresence:
@@ -115,7 +119,7 @@ def _said(body: bytes) -> ViewerPresence:
 async def _accepts(plan: LaunchPlan, pids: frozenset[int]) -> bool:
     if plan.own_network and pids:
         return await asyncio.to_thread(ownership.listens, plan.ports.signal, min(pids))
-    reader, writer = await asyncio.open_connection(loopback.HOST, plan.ports.signal)
+    reader, writer = await loopback.connect(plan.ports.signal, traits_of(plan.version).asked_from)
     try:
         if not plan.own_network:
             return True
