@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from footlights.v1 import session_pb2
+from footlights.v1 import session_pb2, viewer_pb2
 from google.protobuf.json_format import MessageToDict
 
 from footlights.errors import (
@@ -381,6 +381,22 @@ def test_extend_and_connect_and_explain(run: Run, standin: Standin) -> None:
     assert done[1].stdout == "flg_x\n"
     assert done[2].stdout.startswith("It would be placed now, on gpu-1, device GPU-1.")
     assert standin.requests("ExplainPlacement")[0].profile == "big"
+
+
+def test_viewers_are_listed_and_disconnected(run: Run, standin: Standin) -> None:
+    """Each on its line; ``-o name`` gives the ids that ``disconnect`` takes."""
+    viewer = viewer_pb2.Viewer(viewer_id="v1", session_id="s-1", state=viewer_pb2.Viewer.CONNECTED, subject="ann")
+    standin.on("ListViewers", viewer_pb2.ListViewersResponse(items=[viewer]))
+    standin.on("DisconnectViewer", viewer)
+
+    listed, names = run("sessions", "viewers", "s-1"), run("sessions", "viewers", "s-1", "-o", "name")
+    ended = run("sessions", "disconnect", "s-1", "v1")
+
+    assert [line.split() for line in listed.stdout.splitlines()][1] == ["v1", "CONNECTED", "ann", "-"]
+    assert names.stdout == "v1\n"
+    assert (ended.exit_code, ended.stdout) == (0, "viewer v1 of session s-1 is disconnected\n")
+    request = standin.requests("DisconnectViewer")[0]
+    assert (request.session_id, request.viewer_id) == ("s-1", "v1")
 
 
 @pytest.mark.parametrize(

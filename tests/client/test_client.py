@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
 from google.protobuf import message_factory
 
 from footlights.client import Client, DeadlineExceeded
@@ -48,6 +48,8 @@ CALLS: list[tuple[str, Callable[..., Any]]] = [
     ("TerminateSession", lambda c, **o: c.sessions.terminate("s1", **o)),
     ("GetSession", lambda c, **o: c.sessions.get("s1", **o)),
     ("ConnectSession", lambda c, **o: c.sessions.connect("s1", **o)),
+    ("ListViewers", lambda c, **o: c.sessions.list_viewers(viewer_pb2.ListViewersRequest(session_id="s1"), **o)),
+    ("DisconnectViewer", lambda c, **o: c.sessions.disconnect("s1", "v1", **o)),
     ("ExtendSession", lambda c, **o: c.sessions.extend("s1", 60, **o)),
     ("GetSessionLog", lambda c, **o: c.sessions.log("s1", **o)),
     ("ExplainPlacement", lambda c, **o: c.sessions.explain(session_pb2.ExplainPlacementRequest(application="a"), **o)),

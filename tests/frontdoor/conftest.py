@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
 
 from footlights.auth.grants import Grants
-from footlights.frontdoor import FrontDoor, Limits, Target
+from footlights.errors import Error
+from footlights.frontdoor import FrontDoor, Limits, Target, ViewerGrant
 from tests.frontdoor.application import Application, running, serving
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+class Register:
+    """Who is connected, and who was disconnected by a call: as a control plane would keep it."""
+
+    def __init__(self) -> None:
+        self.connected: dict[str, list[str]] = {}
+        self.gone: set[str] = set()
+        self.failing: Error | None = None
+
+    async def connect(self, grant: ViewerGrant, connection: str) -> bool:
+        if self.failing is not None:
+            raise self.failing
+        if grant.viewer_id in self.gone:
+            return False
+        self.connected.setdefault(grant.viewer_id, []).append(connection)
+        return True
+
+    async def disconnect(self, session_id: str, viewer_id: str, connection: str) -> None:
+        self.connected[viewer_id].remove(connection)
+
+    async def removed(self) -> set[str]:
+        return self.gone
 
 
 @dataclass
@@ -26,6 +50,9 @@ class Door:
     grants: Grants = field(default_factory=lambda: Grants(lambda: [bytes(32)]))
     targets: dict[str, Target] = field(default_factory=dict)
     host: str = ""
+    register: Register = field(default_factory=Register)
+    late: bool = False
+    """Whether a viewer's end is seen only when its connection is noted."""
 
     def grant(self, session_id: str = "s1", ttl_s: float = 60) -> str:
         return self.grants.mint(session_id, "ada", ttl_s, self.now)
@@ -43,12 +70,13 @@ class Door:
         }
         return Target(**{**facts, **changes})  # type: ignore[arg-type]  # the names are Target's
 
-    async def resolve(self, session_id: str) -> Target | None:
-        return self.targets.get(session_id)
+    async def resolve(self, session_id: str, viewer_id: str = "") -> Target | None:
+        found = self.targets.get(session_id)
+        return found and replace(found, removed=viewer_id in self.register.gone and not self.late)
 
     def app(self, **options: object) -> FrontDoor:
         given = {"keys": lambda: [bytes(32)], "now": lambda: self.now, "limits": self.limits, **options}
-        return FrontDoor(self.resolve, self.grants, **given)  # type: ignore[arg-type]  # the names are FrontDoor's
+        return FrontDoor(self.resolve, self.grants, self.register, **given)  # type: ignore[arg-type]  # the names are FrontDoor's
 
 
 @pytest.fixture

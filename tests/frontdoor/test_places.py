@@ -27,6 +27,7 @@ class Given:
     session_id: str = "s1"
     subject: str = "ann"
     nonce: str = "n1"
+    viewer_id: str = "v1"
 
 
 @pytest.mark.parametrize(

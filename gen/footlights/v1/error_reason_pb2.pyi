@@ -339,6 +339,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     CERTIFICATE_INVALID: _ErrorReason.ValueType  # 163
     """The certificate is of another cluster, was replaced by a later enrollment, or has expired. Invite the node again."""
+    VIEWER_NOT_FOUND: _ErrorReason.ValueType  # 151
+    """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
+    VIEWER_DISCONNECTED: _ErrorReason.ValueType  # 152
+    """The viewer was disconnected, and its grant is refused since. Ask for another grant, if you may."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -661,6 +665,10 @@ it was enrolled with, at the listener for agents.
 """
 CERTIFICATE_INVALID: ErrorReason.ValueType  # 163
 """The certificate is of another cluster, was replaced by a later enrollment, or has expired. Invite the node again."""
+VIEWER_NOT_FOUND: ErrorReason.ValueType  # 151
+"""The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
+VIEWER_DISCONNECTED: ErrorReason.ValueType  # 152
+"""The viewer was disconnected, and its grant is refused since. Ask for another grant, if you may."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -1345,6 +1345,7 @@ class ConnectSessionResponse(_message.Message):
     SIGNALING_URL_FIELD_NUMBER: _builtins.int
     ICE_SERVERS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    VIEWER_ID_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The grant: valid for this session only, until `expire_time`. Sent as `Authorization: Bearer`, as
     `?access_token=`, or as the WebSocket subprotocol `Authorization-Bearer.<token>`.
@@ -1353,6 +1354,8 @@ class ConnectSessionResponse(_message.Message):
     """Where to POST a WHEP offer; empty if the application does not support WHEP."""
     signaling_url: _builtins.str
     """The WebSocket for NVIDIA's signalling; empty if the application does not support it."""
+    viewer_id: _builtins.str
+    """The id of the viewer that uses the grant, to list and disconnect it by."""
     @_builtins.property
     def ice_servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectSessionResponse.IceServer]:
         """The ICE servers to use; empty if none is needed."""
@@ -1369,10 +1372,11 @@ class ConnectSessionResponse(_message.Message):
         signaling_url: _builtins.str = ...,
         ice_servers: _abc.Iterable[Global___ConnectSessionResponse.IceServer] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        viewer_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "ice_servers", b"ice_servers", "signaling_url", b"signaling_url", "token", b"token", "whep_url", b"whep_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "ice_servers", b"ice_servers", "signaling_url", b"signaling_url", "token", b"token", "viewer_id", b"viewer_id", "whep_url", b"whep_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

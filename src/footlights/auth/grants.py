@@ -52,6 +52,11 @@ class Grant:
     issue_time: datetime | None = None
     """None in a grant of the release before."""
 
+    @property
+    def viewer_id(self) -> str:
+        """The id of the viewer that uses it: no secret, and never taken for an option of a command."""
+        return f"v{self.nonce}"
+
 
 class Grants:
     """Mints grants under the current key and verifies those of all keys."""

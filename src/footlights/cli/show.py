@@ -13,7 +13,7 @@ from footlights.protocol.enums import field_name
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, session_pb2, token_pb2
+    from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, session_pb2, token_pb2, viewer_pb2
 
 LIMIT_NAMES: Final = (
     "queue_timeout",
@@ -268,6 +268,20 @@ def token_table(tokens: Iterable[token_pb2.Token], now_s: float) -> list[str]:
         for token in tokens
     ]
     return table(("TOKEN", "ROLE", "SUBJECT", "STATE", "AGE", "EXPIRES", "DESCRIPTION"), rows, empty="No tokens.")
+
+
+def viewer_table(viewers: Iterable[viewer_pb2.Viewer], now_s: float) -> list[str]:
+    """Return viewers, one per line."""
+    rows = [
+        (
+            viewer.viewer_id,
+            field_name(viewer, "state") + (" (removed)" if viewer.HasField("removed_time") else ""),
+            viewer.subject,
+            age(viewer.connected_time, now_s),
+        )
+        for viewer in viewers
+    ]
+    return table(("VIEWER", "STATE", "SUBJECT", "AGE"), rows, empty="No viewers.")
 
 
 def value_name(session: session_pb2.Session, field: str) -> str:

@@ -14,7 +14,9 @@ from footlights.client.session_states import has_ended, is_over, is_ready
 from footlights.errors import LocalReason, NotFound, Reason, Unavailable
 from footlights.protocol import enums, times
 from footlights.v1 import session_pb2 as pb
+from footlights.v1 import viewer_pb2
 from footlights.v1.session_pb2_grpc import StreamingServiceStub
+from footlights.v1.viewer_pb2_grpc import ViewerServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
 
 
 class Sessions:
-    """StreamingService. Every method raises ``footlights.errors.Error``."""
+    """StreamingService and ViewerService. Every method raises ``footlights.errors.Error``."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._stub = StreamingServiceStub(connection.channel)
+        self._viewers = ViewerServiceStub(connection.channel)
 
     async def create(self, request: pb.CreateSessionRequest, **options: Unpack[WriteOptions]) -> pb.Session:
         """Create a session."""
@@ -91,6 +94,24 @@ class Sessions:
             await self.wait_ready(session_id, timeout_s=wait_s)
         request = pb.ConnectSessionRequest(session_id=session_id)
         return await self._connection.call(self._stub.ConnectSession, request, pb.ConnectSessionResponse, options)
+
+    async def list_viewers(
+        self, request: viewer_pb2.ListViewersRequest, **options: Unpack[CallOptions]
+    ) -> viewer_pb2.ListViewersResponse:
+        """Return one page of a session's viewers, newest first."""
+        return await self._connection.call(self._viewers.ListViewers, request, viewer_pb2.ListViewersResponse, options)
+
+    def viewers(
+        self, session_id: str, **options: Unpack[CallOptions]
+    ) -> Items[viewer_pb2.ListViewersResponse, viewer_pb2.Viewer]:
+        """Return all viewers of a session, also those that have left; newest first."""
+        request = viewer_pb2.ListViewersRequest(session_id=session_id)
+        return items(lambda wanted: self.list_viewers(wanted, **options), request)
+
+    async def disconnect(self, session_id: str, viewer_id: str, **options: Unpack[WriteOptions]) -> viewer_pb2.Viewer:
+        """Disconnect a viewer; its grant is refused from now on."""
+        request = viewer_pb2.DisconnectViewerRequest(session_id=session_id, viewer_id=viewer_id)
+        return await self._connection.call(self._viewers.DisconnectViewer, request, viewer_pb2.Viewer, options)
 
     async def extend(self, session_id: str, extend_by_s: float, **options: Unpack[ChangeOptions]) -> pb.Session:
         """Let a session run ``extend_by_s`` seconds longer."""

@@ -70,6 +70,7 @@ from footlights.control.services.sessions.service import StreamingService
 from footlights.control.services.sessions.terminate import SessionTerminator
 from footlights.control.services.streams import ApplicationStreamingService
 from footlights.control.services.tokens import TokenService
+from footlights.control.services.viewers import ViewerService
 from footlights.control.services.writes import Writes
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
@@ -85,7 +86,7 @@ from footlights.store.cluster import database_time
 from footlights.store.cluster.revisions import cluster_id
 from footlights.store.nodes import node_rows
 from footlights.supervision import Supervisor
-from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,6 +112,7 @@ REST_SERVICES = tuple(
         # Of two paths that match a request the last one is used: /stream/{session_id}:watch, not /stream/{session_id}.
         (application_streaming_pb2, "ApplicationStreamingService"),
         (session_pb2, "StreamingService"),
+        (viewer_pb2, "ViewerService"),
     )
 )
 """The services that have a REST form: the role ``api``."""
@@ -166,6 +168,7 @@ class Plane:
     peers: Peers
     notifications: NotificationRelay | None
     """None where there can be no other replica."""
+    front_door: FrontDoor | None
     signals: Signals
     guard: MassLossGuard
     metrics: Metrics
@@ -202,6 +205,9 @@ class Plane:
             if self.certificate is not None:
                 watch = certificates.watch(self.certificate, self.metrics, supervisor=self.supervisor)
                 group.create_task(watch, name="certificate")
+            if self.front_door is not None:
+                viewers = self.supervisor.supervise("viewers", self.front_door.end_removed, every_s=1.0)
+                group.create_task(viewers, name="viewers")
             if self.notifications is not None:
                 group.create_task(self.notifications.run(), name="notifications")
 
@@ -246,8 +252,7 @@ async def assemble(
     # What all rooms share.
     signals, links, metrics, box = Signals(), LinkRegistry(monotonic), Metrics(), key.box()
     supervisor = Supervisor(metrics.loop_failed)
-    logs = LogStreams(links)
-    grants = Grants(key.keys("grants"))
+    logs, grants = LogStreams(links), Grants(key.keys("grants"))
     store.observe_commits(metrics.committed)
     if settings.tls_cert is not None:
         metrics.certified(certificates.expiry(settings.tls_cert))
@@ -402,6 +407,7 @@ async def assemble(
             ApplicationService(store, writes, signals, clock, sealer=sealer),
             ApplicationStreamingService(sessions),
             sessions,
+            ViewerService(store, writes, targets.resolver(store, box), clock, sealer=sealer),
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
     elsewhere = {name: role for name, role in _ROLES.items() if role not in settings.roles}
@@ -414,13 +420,14 @@ async def assemble(
     local = LocalCalls(registry, pipeline)
 
     # HTTP
+    front_door = _front_door(settings, store, grants, key, clock) if "frontdoor" in settings.roles else None
     readiness = Readiness(store, supervisor)
     probes = Probes(metrics, readiness, queued=lambda: store.queued)
     app = web(
         probes,
         inspectors=None if settings.admin_listen else Inspectors(authenticator, settings.public_url),
         api=_api(settings, local, links, metrics) if "api" in settings.roles else None,
-        front_door=_front_door(settings, store, grants, key, clock) if "frontdoor" in settings.roles else None,
+        front_door=front_door,
     )
     return Plane(
         app=with_safe_headers(app, tls_only=has_tls(public_url)),
@@ -437,6 +444,7 @@ async def assemble(
         replicas=replicas,
         peers=peers,
         notifications=relay,
+        front_door=front_door,
         signals=signals,
         guard=guard,
         metrics=metrics,
@@ -528,6 +536,7 @@ def _front_door(
     return FrontDoor(
         targets.resolver(store, key.box()),
         grants,
+        targets.StoredViewers(store, now),
         keys=key.keys("frontdoor"),
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=now,

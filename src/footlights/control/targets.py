@@ -1,8 +1,9 @@
-"""Where a session's signalling is: what the front door asks for each viewer."""
+"""What the front door asks for each viewer, and notes: where a session's signalling is, and who is connected."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from footlights import ids
 from footlights.auth import launch_secrets
@@ -10,28 +11,60 @@ from footlights.frontdoor import Target
 from footlights.store import applications
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
-from footlights.store.sessions import session_rows
+from footlights.store.sessions import session_rows, viewers
 from footlights.v1 import application_pb2, node_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from footlights.auth.secrets import Box
-    from footlights.frontdoor import Resolve
+    from footlights.frontdoor import Resolve, ViewerGrant
     from footlights.store import Store, Transaction
+
+_REMOVED_LATELY: Final = timedelta(minutes=1)
 
 
 def resolver(store: Store, box: Box) -> Resolve:
     """Return the function that finds the target of a session id; it returns None for an unknown one."""
 
-    async def resolve(session_id: str) -> Target | None:
-        return await store.read(lambda tx: _target(tx, session_id, box))
+    async def resolve(session_id: str, viewer_id: str = "") -> Target | None:
+        return await store.read(lambda tx: _target(tx, session_id, viewer_id, box))
 
     return resolve
 
 
-def _target(tx: Transaction, session_id: str, box: Box) -> Target | None:
+class StoredViewers:
+    """The front door's register of viewers."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store, self._clock = store, clock
+
+    async def connect(self, grant: ViewerGrant, connection: str) -> bool:
+        """Note a connection; False where the viewer has been disconnected by a call."""
+        now = self._clock()
+        return await self._store.write(
+            lambda tx: viewers.connect(
+                tx, grant.session_id, grant.viewer_id, subject=grant.subject, connection=connection, now=now
+            )
+        )
+
+    async def disconnect(self, session_id: str, viewer_id: str, connection: str) -> None:
+        """Note that a connection has ended."""
+        now = self._clock()
+        await self._store.write(lambda tx: viewers.disconnect(tx, session_id, viewer_id, [connection], now=now))
+
+    async def removed(self) -> frozenset[str]:
+        """The viewers that were disconnected by a call in the last minute."""
+        since = self._clock() - _REMOVED_LATELY
+        return await self._store.read(lambda tx: viewers.removed_since(tx, since))
+
+
+def _target(tx: Transaction, session_id: str, viewer_id: str, box: Box) -> Target | None:
     row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None
     if row is None:
         return None
+    viewer = viewers.get(tx, session_id, viewer_id) if viewer_id else None
     launch = launch_rows.get(tx, row.launch_id) if row.launch_id else None
     node = node_rows.get(tx, launch.node) if launch else None
     version = applications.version(tx, row.application, row.application_version)
@@ -43,5 +76,6 @@ def _target(tx: Transaction, session_id: str, box: Box) -> Target | None:
         whep_path=signaling.whep_path,
         websocket_path=signaling.websocket_path,
         state=row.state,
+        removed=viewer is not None and viewer.removed_time is not None,
         secret=launch_secrets.open_sealed(box, launch.launch_id, launch.secret) if launch else "",
     )

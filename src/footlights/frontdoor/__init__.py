@@ -18,12 +18,34 @@ What must hold:
 * Errors of authentication and of state are never 400: players take a 400 as a hint to try another protocol.
 * Bodies, messages, waits, concurrent requests and sockets are bounded; the latter also per user, session and grant
   (``places``).
-* Nothing is stored. A WHEP resource id carries its own signature, so any replica serves it, also after a restart.
+* Who is connected is noted in a register that it is given, so that viewers can be listed and disconnected. Nothing else
+  is stored. A WHEP resource id carries its own signature, so any replica serves it, also after a restart.
 
 ``node_client.dial`` is the one function that reaches a node; a tunnel over the agent's link would replace it.
 """
 
+from footlights.frontdoor.answers import FrontDoorError
 from footlights.frontdoor.app import FrontDoor
-from footlights.frontdoor.interfaces import GrantVerifier, Limits, PlaceLimits, Resolve, Target, ViewerGrant
+from footlights.frontdoor.interfaces import (
+    GrantVerifier,
+    Limits,
+    PlaceLimits,
+    Resolve,
+    Target,
+    ViewerGrant,
+    ViewerRegister,
+)
+from footlights.frontdoor.whep_proxy import end_resources
 
-__all__ = ["FrontDoor", "GrantVerifier", "Limits", "PlaceLimits", "Resolve", "Target", "ViewerGrant"]
+__all__ = [
+    "FrontDoor",
+    "FrontDoorError",
+    "GrantVerifier",
+    "Limits",
+    "PlaceLimits",
+    "Resolve",
+    "Target",
+    "ViewerGrant",
+    "ViewerRegister",
+    "end_resources",
+]

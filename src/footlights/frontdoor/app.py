@@ -14,7 +14,7 @@ from footlights.errors import InvalidArgument, NotFound, Reason, Unimplemented
 from footlights.frontdoor import credentials as credential
 from footlights.frontdoor.answers import Answer, FrontDoorError, error_answer
 from footlights.frontdoor.checks import ViewerChecks
-from footlights.frontdoor.interfaces import GrantVerifier, Limits, Resolve
+from footlights.frontdoor.interfaces import GrantVerifier, Limits, Resolve, ViewerRegister
 from footlights.frontdoor.websocket_proxy import WebSocketProxy
 from footlights.frontdoor.whep_proxy import WhepProxy
 from footlights.frontdoor.whep_resources import WhepResources
@@ -47,6 +47,7 @@ class FrontDoor:
     Args:
         resolve: finds where a session runs.
         grants: verifies grants.
+        register: keeps who is connected.
         keys: sign WHEP resources, 32 bytes each, the same in every replica: ``ClusterKey.keys("frontdoor")``. Without
             them, resources do not outlive the process.
         allow_origin: ``"*"``, or the origins whose pages may use this.
@@ -58,6 +59,7 @@ class FrontDoor:
         self,
         resolve: Resolve,
         grants: GrantVerifier,
+        register: ViewerRegister,
         *,
         keys: Callable[[], Sequence[bytes]] | None = None,
         allow_origin: str | Collection[str] = "*",
@@ -68,13 +70,19 @@ class FrontDoor:
         origins = [allow_origin] if isinstance(allow_origin, str) else allow_origin
         self._cors = Cors(origins, expose=_EXPOSED, request_headers=_REQUEST_HEADERS)
         checks = ViewerChecks(resolve, grants, now)
-        self._whep = WhepProxy(checks, WhepResources(keys or partial(list, [secrets.token_bytes(32)])), limits)
-        self._sockets = WebSocketProxy(checks, limits)
+        self._whep = WhepProxy(
+            checks, WhepResources(keys or partial(list, [secrets.token_bytes(32)])), register, limits
+        )
+        self._sockets = WebSocketProxy(checks, register, limits)
 
     @property
     def open_sockets(self) -> int:
         """How many viewers' WebSockets are open."""
         return self._sockets.places.taken
+
+    async def end_removed(self) -> None:
+        """Close the WebSockets of viewers that were disconnected by a call; to be called every second or so."""
+        await self._sockets.end_removed()
 
     @staticmethod
     def owns(scope: Scope) -> bool:

@@ -63,14 +63,15 @@ class ViewerChecks:
             )
         return grant
 
-    async def find(self, session_id: str) -> Target:
+    async def find(self, session_id: str, grant: ViewerGrant, *, also_removed: bool = False) -> Target:
         """Where the session is, in any state.
 
         Raises:
-            FrontDoorError: 404 ``SESSION_NOT_FOUND``, or what ``resolve`` raised.
+            FrontDoorError: 404 ``SESSION_NOT_FOUND``; 403 ``VIEWER_DISCONNECTED``, unless ``also_removed``; or what
+                ``resolve`` raised.
         """
         try:
-            target = await self.resolve(session_id)
+            target = await self.resolve(session_id, grant.viewer_id)
         except Error as error:
             raise FrontDoorError(error) from None
         if target is None:
@@ -81,6 +82,8 @@ class ViewerChecks:
                     metadata={"field": "session_id", "session_id": session_id},
                 )
             )
+        if target.removed and not also_removed:
+            raise removed(session_id)
         return target
 
 
@@ -116,6 +119,16 @@ def not_offered(session_id: str, what: str) -> FrontDoorError:
         f"The application of session {session_id} offers no {what}: see its version's signaling.",
         reason=Reason.SIGNALING_NOT_OFFERED,
         metadata={"session_id": session_id, "signaling": what},
+    )
+    return FrontDoorError(error)
+
+
+def removed(session_id: str) -> FrontDoorError:
+    """403: the viewer was disconnected by a call."""
+    error = PermissionDenied(
+        f"You were disconnected from session {session_id}: this grant is refused.",
+        reason=Reason.VIEWER_DISCONNECTED,
+        metadata={"session_id": session_id},
     )
     return FrontDoorError(error)
 

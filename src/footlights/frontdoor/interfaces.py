@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from footlights.lifecycle import SessionState, known
 from footlights.protocol.launch_secrets import HEADER
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
 
@@ -25,8 +27,16 @@ class Target:
     """The path of its WebSocket, such as ``/sign_in``; empty where it has none."""
     state: str
     """The name of its ``footlights.v1.Session.State``."""
+    removed: bool = False
+    """Whether the viewer that asks was disconnected, so that its grant is refused."""
     secret: str = field(default="", repr=False)
     """What its launch knows the front door by; empty where it has none."""
+
+    @property
+    def takes_viewers(self) -> bool:
+        """Whether the session is in a state in which an application listens."""
+        state = known(SessionState, self.state)
+        return state is not None and state.has_picture and bool(self.address and self.signal_port)
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -37,8 +47,27 @@ class Target:
 class Resolve(Protocol):
     """Finds where a session runs."""
 
-    async def __call__(self, session_id: str) -> Target | None:
-        """Where the session is; None where there is no such session. May raise an ``errors.Error``."""
+    async def __call__(self, session_id: str, viewer_id: str = "") -> Target | None:
+        """Where the session is; None where there is no such session. May raise an ``errors.Error``.
+
+        ``viewer_id``: of the viewer that asks, so that the target says whether it was disconnected.
+        """
+
+
+class ViewerRegister(Protocol):
+    """Keeps who is connected. Its methods may raise an ``errors.Error``."""
+
+    async def connect(self, grant: ViewerGrant, connection: str) -> bool:
+        """Note a connection: a WHEP resource's path on the application, or a socket's name.
+
+        False where the viewer has been disconnected meanwhile: the connection is to be ended.
+        """
+
+    async def disconnect(self, session_id: str, viewer_id: str, connection: str) -> None:
+        """Note that a connection has ended."""
+
+    async def removed(self) -> Collection[str]:
+        """The ids of the viewers that were disconnected by a call in the last minute."""
 
 
 class ViewerGrant(Protocol):
@@ -55,6 +84,10 @@ class ViewerGrant(Protocol):
     @property
     def nonce(self) -> str:
         """What makes it different from every other grant."""
+
+    @property
+    def viewer_id(self) -> str:
+        """The id of the viewer that uses it."""
 
 
 class GrantVerifier(Protocol):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -10,19 +12,22 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from footlights.errors import Reason, Unavailable
+from footlights.errors import Error, Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
-from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
+from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open
 from footlights.frontdoor.node_client import dial, invalid_answer
 from footlights.frontdoor.places import Places
+from footlights.frontdoor.whep_proxy import SOCKET, no_harm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.types import Message, Receive, Scope, Send
 
     from footlights.frontdoor.credentials import Credentials
-    from footlights.frontdoor.interfaces import Limits, Target
+    from footlights.frontdoor.interfaces import Limits, Target, ViewerGrant, ViewerRegister
 
-_NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _TOO_BIG, _BAD_GATEWAY = 1000, 1001, 1005, 1006, 1009, 1014
+_NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _POLICY, _TOO_BIG, _BAD_GATEWAY = 1000, 1001, 1005, 1006, 1008, 1009, 1014
 _CLOSE_TIMEOUT_S: Final = 5.0
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -31,8 +36,10 @@ _log = structlog.stdlib.get_logger(__name__)
 class WebSocketProxy:
     """Joins WebSockets of viewers to those of their applications."""
 
-    def __init__(self, checks: ViewerChecks, limits: Limits) -> None:
-        self._checks = checks
+    def __init__(self, checks: ViewerChecks, register: ViewerRegister, limits: Limits) -> None:
+        self._checks, self._register = checks, register
+        self._open_viewers: dict[str, set[asyncio.Event]] = {}
+        """Of each viewer with sockets here, what ends them."""
         self._limits = limits
         self.places = Places("sockets", limits.sockets)
 
@@ -49,20 +56,51 @@ class WebSocketProxy:
         """
         grant = self._checks.admit(credentials.grant, session_id)
         with self.places.hold(grant):
-            target = await self._checks.find(session_id)
+            target = await self._checks.find(session_id, grant)
             require_open(target, session_id)
             if not target.websocket_path:
                 raise not_offered(session_id, "WebSocket signalling")
             upstream = await self._open(scope, target, credentials)
+            name = f"{SOCKET}{secrets.token_urlsafe(6)}"
             log = _log.bind(session_id=session_id, subject=grant.subject)
             try:
+                await self._note(grant, name)
                 await receive()  # websocket.connect
                 await send({"type": "websocket.accept", "subprotocol": upstream.subprotocol or _echo(credentials)})
                 log.info("viewer_socket_opened")
-                await self._join(receive, send, upstream)
+                with self._endable(grant.viewer_id) as end:
+                    await self._join(receive, send, upstream, end)
             finally:
                 await upstream.close(_GOING_AWAY)
                 log.info("viewer_socket_closed", code=upstream.close_code)
+                with no_harm():
+                    await self._register.disconnect(session_id, grant.viewer_id, name)
+
+    async def end_removed(self) -> None:
+        """Close the sockets of viewers that were disconnected by a call, at whichever replica."""
+        if self._open_viewers:
+            for viewer_id in await self._register.removed():
+                for end in self._open_viewers.get(viewer_id, ()):
+                    end.set()
+
+    async def _note(self, grant: ViewerGrant, name: str) -> None:
+        try:
+            connected = await self._register.connect(grant, name)
+        except Error as error:
+            raise FrontDoorError(error) from None
+        if not connected:
+            raise removed(grant.session_id)
+
+    @contextlib.contextmanager
+    def _endable(self, viewer_id: str) -> Iterator[asyncio.Event]:
+        end = asyncio.Event()
+        self._open_viewers.setdefault(viewer_id, set()).add(end)
+        try:
+            yield end
+        finally:
+            self._open_viewers[viewer_id].discard(end)
+            if not self._open_viewers[viewer_id]:
+                del self._open_viewers[viewer_id]
 
     async def _open(self, scope: Scope, target: Target, credentials: Credentials) -> ClientConnection:
         query = f"?{credentials.query.decode('latin-1')}" if credentials.query else ""
@@ -103,18 +141,20 @@ class WebSocketProxy:
         except (OSError, EOFError) as problem:
             raise invalid_answer(f"the connection broke in the WebSocket handshake ({problem})") from None
 
-    async def _join(self, receive: Receive, send: Send, upstream: ClientConnection) -> None:
+    async def _join(self, receive: Receive, send: Send, upstream: ClientConnection, ended: asyncio.Event) -> None:
         up = asyncio.create_task(self._pump_up(receive, upstream))
         down = asyncio.create_task(self._pump_down(send, upstream))
+        removal = asyncio.create_task(_removal(ended))
+        tasks = (removal, up, down)
         try:
-            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-            end = up.result() if up.done() else down.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            end = next(task for task in tasks if task.done()).result()
             if end is not None:
                 await send({"type": "websocket.close", "code": end[0], "reason": end[1]})
         finally:
-            up.cancel()
-            down.cancel()
-            await asyncio.gather(up, down, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _pump_up(self, receive: Receive, upstream: ClientConnection) -> tuple[int, str] | None:
         """Viewer to application, until the viewer is gone (None) or is to be closed: the code and reason."""
@@ -153,6 +193,12 @@ class WebSocketProxy:
             return (_BAD_GATEWAY, "") if close is None else (_sendable(close.code, _BAD_GATEWAY), close.reason)
         except OSError:  # as ASGI servers say it
             return None
+
+
+async def _removal(ended: asyncio.Event) -> tuple[int, str] | None:
+    """Wait until the viewer is disconnected by a call: the code and reason for it."""
+    await ended.wait()
+    return _POLICY, Reason.VIEWER_DISCONNECTED
 
 
 def _echo(credentials: Credentials) -> str | None:

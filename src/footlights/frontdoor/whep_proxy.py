@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.errors import InvalidArgument, NotFound, Reason
+from footlights.errors import Error, InvalidArgument, NotFound, Reason
 from footlights.frontdoor.answers import Answer, FrontDoorError
-from footlights.frontdoor.checks import ViewerChecks, not_offered, require_open
+from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open
 from footlights.frontdoor.node_client import NodeReply, exchange, invalid_answer
 from footlights.frontdoor.places import Places
+from footlights.frontdoor.whep_resources import target_of
 from footlights.http.bodies import BodyTooLarge, BodyTooSlow, read_body
 from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from starlette.types import Receive, Scope
 
     from footlights.frontdoor.credentials import Credentials
-    from footlights.frontdoor.interfaces import Limits, Target, ViewerGrant
+    from footlights.frontdoor.interfaces import Limits, Target, ViewerGrant, ViewerRegister
     from footlights.frontdoor.whep_resources import WhepResources
 
 _FORWARDED: Final = frozenset({b"content-type", b"accept", b"if-match", b"if-none-match", b"user-agent"})
 _RETURNED: Final = frozenset({"content-type", "etag", "retry-after", "accept-patch", "accept-post", "allow"})
 _ICE_LINK: Final = re.compile(r"<(?:stun|turn)s?:[^>]*>[^<]*", re.IGNORECASE)
+
+SOCKET: Final = "websocket:"
+"""How the names of WebSockets begin in the register."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -35,9 +40,11 @@ _log = structlog.stdlib.get_logger(__name__)
 class WhepProxy:
     """Passes WHEP requests to the application of a session."""
 
-    def __init__(self, checks: ViewerChecks, resources: WhepResources, limits: Limits) -> None:
+    def __init__(
+        self, checks: ViewerChecks, resources: WhepResources, register: ViewerRegister, limits: Limits
+    ) -> None:
         self._checks = checks
-        self._resources = resources
+        self._resources, self._register = resources, register
         self._limits = limits
         self._places = Places("requests", limits.requests)
 
@@ -51,13 +58,14 @@ class WhepProxy:
         """
         grant = self._checks.admit(credentials.grant, session_id)
         with self._places.hold(grant):
-            target = await self._checks.find(session_id)
+            target = await self._checks.find(session_id, grant)
             require_open(target, session_id)
             if not target.whep_path:
                 raise not_offered(session_id, "WHEP")
             body = await _read_body(receive, self._limits)
             path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
             reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
+            await self._note(grant, target, reply)
         _log.info("viewer_offer_answered", session_id=session_id, subject=grant.subject, status=reply.status)
         return self._answer(reply, session_id, grant, target, resources_at)
 
@@ -80,7 +88,7 @@ class WhepProxy:
         ending = method == "DELETE"
         grant = self._checks.admit(credentials.grant, session_id, also_expired=ending)
         with self._places.hold(grant):
-            target = await self._checks.find(session_id)
+            target = await self._checks.find(session_id, grant, also_removed=ending)
             try:
                 found = self._resources.read(session_id, target.whep_path, resource)
             except NotFound as error:
@@ -94,8 +102,27 @@ class WhepProxy:
             require_open(target, session_id)
             body = await _read_body(receive, self._limits)
             reply = await exchange(target, method, found.target, _forwarded(scope), body, self._limits)
+            if ending and reply.status < 500:
+                with no_harm():
+                    await self._register.disconnect(session_id, found.viewer_id, found.target)
         _log.info("viewer_resource_answered", session_id=session_id, method=method, status=reply.status)
         return self._answer(reply, session_id, grant, target, resources_at)
+
+    async def _note(self, grant: ViewerGrant, target: Target, reply: NodeReply) -> None:
+        """Note the resource that an offer has made; end it where its viewer has been disconnected meanwhile."""
+        location = reply.header("location")
+        if reply.status != 201 or not location:
+            return
+        resource = target_of(target.whep_path, location)
+        try:
+            if await self._register.connect(grant, resource):
+                return
+            problem = removed(grant.session_id)
+        except Error as error:
+            problem = FrontDoorError(error)
+        with contextlib.suppress(FrontDoorError):
+            await end_resources(target, [resource], self._limits)
+        raise problem
 
     def _answer(
         self, reply: NodeReply, session_id: str, grant: ViewerGrant, target: Target, resources_at: str
@@ -109,6 +136,28 @@ class WhepProxy:
             headers.append(("location", f"{resources_at}/{name}"))
         encoded = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
         return Answer(reply.status, encoded, bytes(reply.body))
+
+
+async def end_resources(target: Target, connections: Iterable[str], limits: Limits) -> None:
+    """Have an application end WHEP resources; one that it does not know any more has ended. Sockets are left out.
+
+    Raises:
+        FrontDoorError: 502 or 504: the application did not answer, or has failed.
+    """
+    for connection in connections:
+        if not connection.startswith(SOCKET):
+            reply = await exchange(target, "DELETE", connection, [], b"", limits)
+            if reply.status >= 500:
+                raise invalid_answer(f"HTTP status {reply.status} to the end of a viewer's connection")
+
+
+@contextlib.contextmanager
+def no_harm() -> Iterator[None]:
+    """Log an error of what is only noted: the connection has ended, whatever is known of it."""
+    try:
+        yield
+    except Error as error:
+        _log.warning("viewer_end_not_noted", reason=error.reason)
 
 
 async def _read_body(receive: Receive, limits: Limits) -> bytes:

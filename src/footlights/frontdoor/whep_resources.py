@@ -32,6 +32,17 @@ class WhepResource(NamedTuple):
     nonce: str
     """The nonce of the grant that it was made with."""
 
+    @property
+    def viewer_id(self) -> str:
+        """The viewer that made it."""
+        return f"v{self.nonce}"
+
+
+def target_of(whep_path: str, location: str) -> str:
+    """Return the path, with its query, that an application means by the ``location`` of its answer."""
+    parts = urlsplit(urljoin(f"http://node{whep_path}", location))
+    return quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="/?&=%:@!$'()*+,;~-._")
+
 
 class WhepResources:
     """Names WHEP resources, and reads the names it gave."""
@@ -42,8 +53,7 @@ class WhepResources:
 
     def name(self, session_id: str, nonce: str, whep_path: str, location: str) -> str:
         """The id for what the application answered as ``location`` to a POST on ``whep_path``."""
-        parts = urlsplit(urljoin(f"http://node{whep_path}", location))
-        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="/?&=%:@!$'()*+,;~-._")
+        target = target_of(whep_path, location)
         below = target.removeprefix(f"{whep_path.rstrip('/')}/")
         name = below if below != target and _PLAIN.fullmatch(below) else _ENCODED + _base64(target.encode())
         return f"{name}.{nonce}.{_mac(self._keys()[0], session_id, name, nonce)}"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from footlights.http.v1.annotations_pb2 import reply
 from footlights.ovc.v2 import application_streaming_pb2 as ovc_pb2
-from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -29,7 +29,7 @@ from footlights.redaction import redact
 from footlights.status import from_status
 from footlights.store import Transaction
 from footlights.store.schema import REMEMBERED_CALL, metadata
-from footlights.store.sessions import session_rows
+from footlights.store.sessions import session_rows, viewers
 from tests.control.harness import Control, problem, seconds, version
 
 METHODS: dict[str, MethodDescriptor] = {
@@ -79,6 +79,12 @@ async def world(plane: Control) -> World:
     token = await plane.call(
         "TokenService.CreateToken", token_pb2.CreateTokenRequest(role=token_pb2.Token.DEVELOPER, subject="x")
     )
+    now = plane.clock()
+
+    def look(tx: Transaction) -> None:
+        viewers.connect(tx, made.session_id, "v1", subject="x", connection="/whep/1", now=now)
+
+    await plane.store.write(look)
     return World(plane, made.session_id, token.token.token_id)
 
 
@@ -191,6 +197,10 @@ SAMPLES: dict[str, tuple[Make, Make]] = {
     "StreamingService.TerminateSession": (
         lambda world: session_pb2.TerminateSessionRequest(session_id=world.session_id),
         lambda _: session_pb2.TerminateSessionRequest(session_id="another"),
+    ),
+    "ViewerService.DisconnectViewer": (
+        lambda world: viewer_pb2.DisconnectViewerRequest(session_id=world.session_id, viewer_id="v1"),
+        lambda world: viewer_pb2.DisconnectViewerRequest(session_id=world.session_id, viewer_id="v2"),
     ),
     "ApplicationStreamingService.CreateStream": (
         lambda _: ovc_pb2.CreateStreamRequest(application="fake"),

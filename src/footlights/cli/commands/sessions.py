@@ -327,6 +327,7 @@ async def connect(
     lines = details(
         [
             ("Grant", answer.token),
+            ("Viewer", answer.viewer_id),
             ("Expires", show.moment(answer.expire_time)),
             ("WHEP", answer.whep_url),
             ("Signalling", answer.signaling_url),
@@ -334,6 +335,28 @@ async def connect(
         ]
     )
     emit(cli.output, answer, [answer.token], lines)
+
+
+@command(app, "viewers")
+async def viewers(cli: Cli, session_id: SessionId) -> None:
+    """List a session's viewers, also those that have left; newest first."""
+    async with cli.client() as client:
+        answer = await whole(client.sessions.viewers(session_id))
+    emit(cli.output, answer, [each.viewer_id for each in answer.items], show.viewer_table(answer.items, time.time()))
+
+
+@command(app, "disconnect")
+async def disconnect(
+    cli: Cli,
+    session_id: SessionId,
+    viewer_id: Annotated[str, typer.Argument(metavar="VIEWER_ID", help="The viewer's id.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Disconnect a viewer of a session; its grant is refused from now on."""
+    async with cli.client() as client:
+        answer = await client.sessions.disconnect(session_id, viewer_id, validate_only=dry_run)
+    lines = [f"viewer {answer.viewer_id} of session {answer.session_id} is disconnected"]
+    emit(cli.output, answer, [answer.viewer_id], lines, dry_run=dry_run)
 
 
 @command(app, "explain")

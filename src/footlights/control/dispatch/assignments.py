@@ -168,7 +168,8 @@ def of_launch(
     message.limits.CopyFrom(counterparts.limits(limits))
     message.arguments.update({name: value for name, value in session.arguments.items() if name in recipe.declared})
     message.secrets = secrets
-    if launch.state not in _BEGUN:
+    if launch.state == "ASSIGNED":
+        # The agent that has begun it keeps it, over its own restarts too.
         message.launch_secret = launch_secrets.open_sealed(box, launch.launch_id, launch.secret)
     if too_large := [*bounds.excess(message), *bounds.excess(recipe.carried)]:
         raise errors.FailedPrecondition(

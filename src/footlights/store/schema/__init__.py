@@ -48,9 +48,11 @@ from footlights.store.schema.sessions import (
     REQUEST_KEY,
     SESSION,
     SESSION_LABEL,
+    VIEWER,
     RemovalRow,
     RequestKeyRow,
     SessionRow,
+    ViewerRow,
 )
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "SESSION_LABEL",
     "TOKEN",
     "VERSION",
+    "VIEWER",
     "WARM",
     "ApplicationRow",
     "ClusterSecretRow",
@@ -98,6 +101,7 @@ __all__ = [
     "SessionRow",
     "TokenRow",
     "VersionRow",
+    "ViewerRow",
     "metadata",
     "microseconds",
     "moment",

@@ -15,6 +15,7 @@ from footlights.store.schema.columns import (
     Labels,
     Moment,
     OptionalMoment,
+    Strings,
     partial_index,
     table,
 )
@@ -101,6 +102,28 @@ class RemovalRow(NamedTuple):
     removed_time: Moment
 
 
+class ViewerRow(NamedTuple):
+    """One grant that was used, and what is connected with it. Written by the front door, and by who disconnects it.
+
+    It names its session without a foreign key: servers of the release before remove sessions without it.
+    """
+
+    viewer_id: Key
+    session_id: str
+    subject: str
+    """Who asked for the grant."""
+    connected_time: Moment
+    """When it came first."""
+    changed_time: Moment
+    """When it last came or left."""
+    connections: Strings = []  # noqa: RUF012
+    """What is open: the paths of WHEP resources on the application, and names of WebSockets."""
+    disconnected_time: OptionalMoment = None
+    """When the last of them ended."""
+    removed_time: OptionalMoment = None
+    """Since when its grant is refused."""
+
+
 class RequestKeyRow(NamedTuple):
     """An idempotency key and what it created. Kept for 24 hours."""
 
@@ -129,4 +152,10 @@ SESSION = table(
 )
 REMOVAL = table("removal", RemovalRow, Index("ix_removal_time", "removed_time"))
 SESSION_LABEL = table("session_term", SessionLabelRow, sqlite_with_rowid=False)
+VIEWER = table(
+    "viewer",
+    ViewerRow,
+    Index("ix_viewer_session", "session_id", "connected_time", "viewer_id"),
+    partial_index("ix_viewer_removed", "removed_time IS NOT NULL", "removed_time"),
+)
 REQUEST_KEY = table("request_key", RequestKeyRow, Index("ix_request_key_created", "created_time"))

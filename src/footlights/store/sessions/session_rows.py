@@ -11,7 +11,7 @@ from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 from footlights import errors
 from footlights.lifecycle import Condition, Intent, SessionState
 from footlights.store.cluster.revisions import allocate
-from footlights.store.schema import LAUNCH, LEASE, SESSION, SessionRow
+from footlights.store.schema import LAUNCH, LEASE, SESSION, VIEWER, SessionRow
 from footlights.store.sessions import removals, unknown_values
 from footlights.store.sessions.derivation import SessionStates
 from footlights.store.unit import UNREADABLE, Changed
@@ -182,7 +182,7 @@ PRUNED_AT_ONCE = 500
 
 
 def prune(tx: Transaction, *, before: datetime, now: datetime, limit: int = PRUNED_AT_ONCE) -> int:
-    """Remove sessions that ended before a moment, with their launches and leases; return how many."""
+    """Remove sessions that ended before a moment, with their launches, leases and viewers; return how many."""
     found = tx.execute(
         select(SESSION.c.session_id, SESSION.c.username, SESSION.c.application)
         .where(SESSION.c.ended_time < before)
@@ -195,6 +195,7 @@ def prune(tx: Transaction, *, before: datetime, now: datetime, limit: int = PRUN
         launches = select(LAUNCH.c.launch_id).where(LAUNCH.c.session_id.in_(old))
         tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(launches)))
         tx.execute(delete(LAUNCH).where(LAUNCH.c.session_id.in_(old)))
+        tx.execute(delete(VIEWER).where(VIEWER.c.session_id.in_(old)))
         tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(old)))
     return len(old)
 

@@ -52,8 +52,10 @@ class SessionConnector:
         row, signaling = await self._store.read(read)
         _check_has_picture(row)
         now, base = self._clock(), f"{self._public_url}/stream/{row.session_id}"
+        token = self._grants.mint(row.session_id, caller.subject, self._ttl_s, now)
         answer = session_pb2.ConnectSessionResponse(
-            token=self._grants.mint(row.session_id, caller.subject, self._ttl_s, now),
+            token=token,
+            viewer_id=self._grants.read(token).viewer_id,
             whep_url=f"{base}/whep" if signaling.whep_path else "",
             signaling_url=f"ws{base.removeprefix('http')}/sign_in" if signaling.websocket_path else "",
         )

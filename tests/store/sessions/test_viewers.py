@@ -1,0 +1,95 @@
+"""Viewers of sessions: what is connected, and who was removed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from footlights import errors
+from footlights.lifecycle import EndReason
+from footlights.store import Store, Transaction
+from footlights.store.schema import ViewerRow
+from footlights.store.sessions import session_rows, viewers
+from tests.store.rows import NOW, create, end
+
+
+def come(tx: Transaction, session_id: str, viewer_id: str, connection: str = "/whep/1", after_s: float = 0) -> bool:
+    now = NOW + timedelta(seconds=after_s)
+    return viewers.connect(tx, session_id, viewer_id, subject="ann", connection=connection, now=now, most=4)
+
+
+def found(tx: Transaction, session_id: str, viewer_id: str) -> ViewerRow:
+    row = viewers.get(tx, session_id, viewer_id)
+    assert row is not None
+    return row
+
+
+async def test_a_viewer_has_left_when_its_last_connection_has(store: Store) -> None:
+    """It may come again; of another session it is not."""
+
+    def write(tx: Transaction) -> list[ViewerRow]:
+        session, other = create(tx), create(tx)
+        seen = []
+        for connection in ("/whep/1", "/whep/2", "/whep/2"):
+            assert come(tx, session.session_id, "v1", connection)
+        for gone in ("/whep/1", "/whep/1", "/whep/2"):
+            viewers.disconnect(tx, session.session_id, "v1", [gone], now=NOW + timedelta(seconds=5))
+            seen.append(found(tx, session.session_id, "v1"))
+        come(tx, session.session_id, "v1", "/whep/3", after_s=9)
+        assert viewers.get(tx, other.session_id, "v1") is None
+        return [*seen, found(tx, session.session_id, "v1")]
+
+    one, same, left, again = await store.write(write)
+
+    assert (one.connections, one.disconnected_time) == (["/whep/2"], None)
+    assert same == one
+    assert (left.connections, left.disconnected_time) == ([], NOW + timedelta(seconds=5))
+    assert (again.connected_time, again.connections, again.disconnected_time) == (NOW, ["/whep/3"], None)
+
+
+async def test_a_removed_viewer_does_not_come_again(store: Store) -> None:
+    """The first time of its removal stays; whoever looks for those removed since then finds it."""
+
+    def write(tx: Transaction) -> tuple[bool, ViewerRow, list[frozenset[str]]]:
+        session_id = create(tx).session_id
+        come(tx, session_id, "v1")
+        come(tx, session_id, "v2")
+        for seconds in (10, 20):
+            viewers.remove(tx, found(tx, session_id, "v1"), now=NOW + timedelta(seconds=seconds))
+        since = [viewers.removed_since(tx, NOW + timedelta(seconds=at)) for at in (0, 10, 15)]
+        return come(tx, session_id, "v1"), found(tx, session_id, "v1"), since
+
+    again, row, since = await store.write(write)
+
+    assert not again
+    assert row.removed_time == NOW + timedelta(seconds=10)
+    assert since == [{"v1"}, {"v1"}, frozenset()]
+
+
+async def test_a_sessions_viewers_are_bounded_and_go_with_it(store: Store) -> None:
+    """Those that left first are forgotten; one that was removed is not, since its grant must be refused."""
+
+    def fill(tx: Transaction) -> str:
+        session = create(tx)
+        for number in range(6):
+            come(tx, session.session_id, f"v{number}", after_s=number)
+            if number == 0:
+                viewers.remove(tx, found(tx, session.session_id, "v0"), now=NOW)
+            if number < 4:
+                gone = NOW + timedelta(seconds=number)
+                viewers.disconnect(tx, session.session_id, f"v{number}", ["/whep/1"], now=gone)
+        end(tx, session, EndReason.USER_TERMINATED, "", now=NOW)
+        return session.session_id
+
+    session_id = await store.write(fill)
+    names = await store.read(lambda tx: [each.viewer_id for each in viewers.page(tx, session_id, None, 9).rows])
+    await store.write(lambda tx: come(tx, session_id, "v6"))
+    with pytest.raises(errors.Exhausted) as caught:
+        await store.write(lambda tx: come(tx, session_id, "v7"))
+    later = NOW + timedelta(days=60)
+    await store.write(lambda tx: session_rows.prune(tx, before=later, now=later))
+
+    assert names == ["v5", "v4", "v3", "v0"]
+    assert caught.value.reason == "VIEWER_LIMIT"
+    assert await store.read(lambda tx: list(viewers.page(tx, session_id, None, 9).rows)) == []
