@@ -160,11 +160,15 @@ class FleetState:
         before = held.cell
         if before is cell:
             return
+        cells = member.cells
         if before is not None:
-            before.discard(member.position, member.alike(before))
-        held.cell = None
+            before.discard(member.position, cells[before])
+            cells[before] -= 1
+            if not cells[before]:
+                del cells[before]
         if cell is not None:
-            cell.add(member.position, member.alike(cell))
+            cell.add(member.position, cells.get(cell, 0))
+            cells[cell] = cells.get(cell, 0) + 1
         held.cell = cell
 
     def _know_size(self, memory: int) -> None:

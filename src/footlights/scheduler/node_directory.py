@@ -56,10 +56,8 @@ class KnownNode:
     """By uuid, in the order of these."""
     holds: list[SlotChoice] = field(default_factory=list)
     """Placements on their way into the store."""
-
-    def alike(self, cell: DeviceCell) -> int:
-        """Count its devices in a cell."""
-        return [held.cell for held in self.devices.values()].count(cell)
+    cells: dict[DeviceCell, int] = field(default_factory=dict)
+    """How many of its devices are in each cell that has any."""
 
     def is_as(self, view: NodeView) -> bool:
         """Say whether the view shows nothing new."""

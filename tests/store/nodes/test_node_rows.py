@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from footlights.lifecycle import LaunchState
 from footlights.store import Store, Transaction
@@ -206,3 +206,28 @@ async def test_what_an_older_server_uncordons_forgets_who_cordoned_it(store: Sto
 
     assert (kept.cordon_message, kept.cordon_subject, kept.cordon_time) == ("new memory", "ann", NOW)
     assert (freed.cordon_message, freed.cordon_subject, freed.cordon_time) == (None, None, None)
+
+
+async def test_an_inventory_is_replaced_by_a_few_statements_however_many_devices_it_has(store: Store) -> None:
+    """Also where all of them become sick at once: each device costs a row, and no statement of its own."""
+
+    async def statements(count: int, *, sick: bool) -> int:
+        readings = [ReportedDevice(f"GPU-{n}", 1, b"x" * sick, sick=sick) for n in range(count)]
+        seen: list[str] = []
+
+        def write(tx: Transaction) -> None:
+            def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+                seen.append(statement)
+
+            event.listen(tx.connection, "before_cursor_execute", note)
+            inventory.replace(tx, [ReportedDevices("node-a", readings, NOW)])
+            event.remove(tx.connection, "before_cursor_execute", note)
+
+        await store.write(write)
+        return len(seen)
+
+    await store.write(join)
+    for sick in (False, True, False):
+        assert await statements(4, sick=sick) + 1 >= await statements(256, sick=sick)
+    found = await store.read(lambda tx: node_rows.devices(tx, ["node-a"]))
+    assert len(found) == 256

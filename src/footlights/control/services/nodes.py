@@ -295,10 +295,13 @@ def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseR
     for reason, (text, met) in sorted(row.notices.items()):
         if abs(now - moment(met)) < NOTICE_TTL:
             message.notices.add(reason=reason, message=text, time=times.timestamp(moment(met)))
+    leased = defaultdict(list)
+    for lease in leases:
+        leased[lease.device].append(lease)
     for device in devices:
         shown = message.devices.add()
         shown.MergeFromString(device.reading)
-        held = [lease for lease in leases if lease.device == device.uuid]
+        held = leased[device.uuid]
         shown.slots = device.slots
         shown.slots_leased = len(held)
         shown.sessions.extend(sorted({lease.session_id for lease in held}))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, delete, func, insert, select
+from sqlalchemy import and_, bindparam, delete, func, select
 
+from footlights.store.bulk import Inserter
 from footlights.store.schema import DEVICE_EVENT, DeviceEventRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from footlights.store.unit import Transaction
@@ -21,15 +22,41 @@ RECOVERED = "RECOVERED"
 """The reason of the event with which a device is well again."""
 
 
+class DeviceEvent(NamedTuple):
+    """Something that has happened to a device."""
+
+    node: str
+    uuid: str
+    reason: str
+    message: str
+    now: datetime
+
+
 def record(tx: Transaction, node: str, uuid: str, reason: str, message: str, *, now: datetime) -> None:
     """Add an event to a device's history, and remove its oldest."""
-    mine = (DEVICE_EVENT.c.node == node, DEVICE_EVENT.c.uuid == uuid)
-    last = tx.execute(select(func.max(DEVICE_EVENT.c.number)).where(*mine)).scalar_one()
-    number = int(last or 0) + 1
-    tx.execute(
-        insert(DEVICE_EVENT).values(node=node, uuid=uuid, number=number, time=now, reason=reason, message=message)
-    )
-    tx.execute(delete(DEVICE_EVENT).where(*mine, DEVICE_EVENT.c.number <= number - MOST_EVENTS))
+    record_all(tx, [DeviceEvent(node, uuid, reason, message, now)])
+
+
+def record_all(tx: Transaction, events: Sequence[DeviceEvent]) -> None:
+    """Add events to the histories of their devices, in their order, and remove the oldest of these."""
+    if not events:
+        return
+    table = DEVICE_EVENT.c
+    of_these = table.node.in_({event.node for event in events}), table.uuid.in_({event.uuid for event in events})
+    newest = select(table.node, table.uuid, func.max(table.number)).where(*of_these).group_by(table.node, table.uuid)
+    numbers: dict[tuple[str, str], int] = {(node, uuid): number for node, uuid, number in tx.execute(newest)}
+    rows = []
+    for event in events:
+        key = event.node, event.uuid
+        numbers[key] = numbers.get(key, 0) + 1
+        rows.append(DeviceEventRow(*key, numbers[key], event.now, event.reason, event.message))
+    _insert_events(tx, rows)
+    long = {(event.node, event.uuid) for event in events if numbers[event.node, event.uuid] > MOST_EVENTS}
+    if long:
+        tx.execute(
+            _REMOVE_OLDEST,
+            [{"of_node": node, "of_uuid": uuid, "last": numbers[node, uuid] - MOST_EVENTS} for node, uuid in long],
+        )
 
 
 def events(
@@ -63,3 +90,11 @@ def last(tx: Transaction, nodes: Collection[str]) -> dict[tuple[str, str], str]:
 def forget(tx: Transaction, node: str) -> None:
     """Remove the history of a node's devices."""
     tx.execute(delete(DEVICE_EVENT).where(DEVICE_EVENT.c.node == node))
+
+
+_insert_events = Inserter(DEVICE_EVENT)
+_REMOVE_OLDEST = delete(DEVICE_EVENT).where(
+    DEVICE_EVENT.c.node == bindparam("of_node"),
+    DEVICE_EVENT.c.uuid == bindparam("of_uuid"),
+    DEVICE_EVENT.c.number <= bindparam("last"),
+)

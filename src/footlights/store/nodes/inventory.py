@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from footlights.store.nodes import device_history
+from footlights.store.nodes.device_history import DeviceEvent
 from footlights.store.schema import DEVICE, DeviceRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from footlights.store.unit import Transaction
@@ -55,11 +56,12 @@ def replace(tx: Transaction, inventories: Sequence[ReportedDevices]) -> None:
     last = device_history.last(tx, unknown)
     fresh: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
+    events: list[DeviceEvent] = []
     for each in inventories:
         rows = known[each.node]
         if gone := rows.keys() - {reading.uuid for reading in each.readings}:
             tx.execute(delete(DEVICE).where(DEVICE.c.node == each.node, DEVICE.c.uuid.in_(gone)))
-        _note_health(tx, each, rows, last)
+        events += _health_events(each, rows, last)
         # Of a device that is reported twice the last reading counts.
         for uuid, reading in {reading.uuid: reading for reading in each.readings}.items():
             before = rows.get(uuid)
@@ -71,21 +73,22 @@ def replace(tx: Transaction, inventories: Sequence[ReportedDevices]) -> None:
         tx.execute(insert(DEVICE), fresh)
     if changed:
         tx.execute(_CHANGE, [{"of_node": row.pop("node"), "of_uuid": row.pop("uuid"), **row} for row in changed])
+    device_history.record_all(tx, events)
 
 
-def _note_health(
-    tx: Transaction, inventory: ReportedDevices, rows: Mapping[str, DeviceRow], last: Mapping[tuple[str, str], str]
-) -> None:
-    node, now = inventory.node, inventory.now
+def _health_events(
+    inventory: ReportedDevices, rows: Mapping[str, DeviceRow], last: Mapping[tuple[str, str], str]
+) -> Iterator[DeviceEvent]:
+    node = inventory.node
     sick = {uuid: row.sick for uuid, row in rows.items()}
     for reading in inventory.readings:
         uuid = reading.uuid
         if reading.sick and not sick.get(uuid):
-            device_history.record(tx, node, uuid, reading.reason or "UNHEALTHY", reading.message, now=now)
+            yield DeviceEvent(node, uuid, reading.reason or "UNHEALTHY", reading.message, inventory.now)
         elif not reading.sick and sick.get(
             uuid, last.get((node, uuid), device_history.RECOVERED) != device_history.RECOVERED
         ):
-            device_history.record(tx, node, uuid, device_history.RECOVERED, "It reads well again.", now=now)
+            yield DeviceEvent(node, uuid, device_history.RECOVERED, "It reads well again.", inventory.now)
         sick[uuid] = reading.sick
 
 
