@@ -12,10 +12,10 @@ from footlights.agent.v1.agent_pb2 import LinkRequest, LogRequest
 from footlights.agent.link.log_tails import LogTails
 from footlights.agent.link.outbox import Outbox
 from footlights.launch.launcher import LogPart
-from footlights.protocol.bounds import BOUNDS, cut
+from footlights.protocol.bounds import bound, cut
 from footlights.supervision import Supervisor
 
-LINES = BOUNDS["LogPart.lines"]
+LINES = bound("LogPart", "lines")
 
 
 async def answered(written: list[str]) -> list[LinkRequest]:

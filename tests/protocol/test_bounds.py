@@ -7,19 +7,27 @@ from typing import Any
 
 import pytest
 from footlights.agent.v1.agent_pb2 import Assignment, Hello, Inventory, LaunchReport, LinkRequest, LinkResponse, LogPart
+from footlights.agent.v1.certificate_pb2 import CertificateRequest
+from footlights.agent.v1.node_pb2 import Device, NodeFacts
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from footlights.errors import InvalidArgument
 from footlights.protocol.bounds import (
-    BOUNDS,
+    MAX_LAUNCHES,
     MAX_MESSAGE_BYTES,
+    MAX_SPAN_S,
     PACKAGE,
+    PART_BYTES,
+    bound,
     bound_of,
     cut,
     cut_text,
     excess,
+    refuse,
 )
-from footlights.protocol.output import CUT
+from footlights.protocol.output import CUT, MAX_LINE_CHARACTERS, MAX_TAIL_BYTES
 
 KINDS: list[FieldDescriptor] = [*LinkRequest.DESCRIPTOR.fields, *LinkResponse.DESCRIPTOR.fields]
 FORMER_MESSAGE_BYTES = 4 << 20
@@ -72,7 +80,7 @@ def largest_field(field: Any) -> int:
 
 
 def test_every_field_has_a_bound() -> None:
-    """Except for numbers, which their type bounds; and the table names nothing that does not exist."""
+    """Except for numbers, which their type bounds."""
     fields = {field.full_name: field for kind in KINDS for field in reachable(kind.message_type)}
     unbounded = [
         name
@@ -82,7 +90,14 @@ def test_every_field_has_a_bound() -> None:
     ]
 
     assert unbounded == []
-    assert {f"{PACKAGE}{name}" for name in BOUNDS} == {name for name, field in fields.items() if bound_of(field)}
+
+
+def test_bounds_are_what_the_two_sides_divide_their_messages_by() -> None:
+    """The figures of the proto and of the code that makes parts and tails are the same."""
+    for message, field in (("Hello", "launches"), ("LaunchSet", "launches"), ("Assignments", "assignments")):
+        assert (bound(message, field).items, bound(message, field).total) == (MAX_LAUNCHES, PART_BYTES)
+    tail = bound("LaunchReport", "log_tail")
+    assert (tail.size, tail.total) == (4 * MAX_LINE_CHARACTERS, MAX_TAIL_BYTES)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.full_name)
@@ -155,6 +170,39 @@ def test_what_was_cut_is_named_with_its_figures() -> None:
     assert cut(report) == ["message: 4096 of 5000 bytes"]
     assert cut(inventory)[0] == "devices[0].note: 512 of 600 bytes"
     assert cut(inventory) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (LaunchReport(message="x" * 900_000), "message: has 900000 bytes. Give at most 4096."),
+        (LaunchReport(signal_port=70_000), "signal_port: must be at most 65535 (got 70000)."),
+        (LaunchReport(viewers=-1), "viewers: must be at least 0 (got -1)."),
+        (LaunchReport(log_tail=["x" * 4000] * 100), "log_tail: has 400000 bytes in all. Give at most 65536."),
+        (CertificateRequest(signing_request=b"x" * 20_000), "signing_request: has 20000 bytes. Give at most 16384."),
+        (LogPart(lines=[""] * 1001), "lines: has 1001 items. Give at most 1000."),
+        (Inventory(devices=[Device()] * 20_000), "devices: has 20000 items. Give at most 256."),
+        (Inventory(devices=[Device(slots=1 << 30)]), "devices[0].slots: must be at most 64 (got 1073741824)."),
+        (
+            Inventory(facts=NodeFacts(labels={"k" * 300: ""})),
+            "facts.labels: has an entry of 300 bytes: a key and a value may each have at most 256. "
+            f"It is '{'k' * 64}'.",
+        ),
+        (
+            LaunchReport(steps=[LaunchReport.Step(age=Duration(seconds=1 << 40))]),
+            f"steps[0].age: must be from 0 to {MAX_SPAN_S} s (got {1 << 40} s and 0 ns).",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_beyond_a_bound_is_refused_by_field_and_value(message: Message, says: str) -> None:
+    """With the greatest value that is taken; what is within is not."""
+    with pytest.raises(InvalidArgument) as caught:
+        refuse(message)
+
+    assert caught.value.message == says
+    # It was cut meanwhile.
+    refuse(message)
 
 
 def test_labels_are_cut_the_same_way_each_time() -> None:

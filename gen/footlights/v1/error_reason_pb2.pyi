@@ -323,6 +323,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The secrets of a launch were sent to its node over a link that is gone, and are not sent twice. Create the session
     again.
     """
+    LINK_TOO_OFTEN: _ErrorReason.ValueType  # 141
+    """The agent of a node opens its link again and again. It does so by itself, a little later."""
     VIEWER_LIMIT: _ErrorReason.ValueType  # 150
     """A viewer's user, session or grant has as many requests or connections open at the front door as it may have. Close
     some, or try again after the given delay.
@@ -649,6 +651,8 @@ SECRETS_SENT: ErrorReason.ValueType  # 140
 """The secrets of a launch were sent to its node over a link that is gone, and are not sent twice. Create the session
 again.
 """
+LINK_TOO_OFTEN: ErrorReason.ValueType  # 141
+"""The agent of a node opens its link again and again. It does so by itself, a little later."""
 VIEWER_LIMIT: ErrorReason.ValueType  # 150
 """A viewer's user, session or grant has as many requests or connections open at the front door as it may have. Close
 some, or try again after the given delay.

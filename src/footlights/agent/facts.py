@@ -83,7 +83,7 @@ class NodeDescription:
         inventory = Inventory(devices=devices, facts=self.facts())
         if left_out := bounds.cut(inventory):
             notes = inventory.facts.notes
-            del notes[bounds.BOUNDS["NodeFacts.notes"].items - 1 :]
+            del notes[bounds.bound("NodeFacts", "notes").items - 1 :]
             notes.append(f"the node has more than its agent can report: {'; '.join(left_out)}")
         return inventory
 

@@ -1,9 +1,11 @@
-"""How large each field of the agents' link may be: one table for both sides.
+"""How large each field of the agents' link may be, for both sides: ``footlights.http.v1.rules`` of its messages.
 
-What is for people or for counting is cut to its bound (``cut``), with a mark in the text, and both sides say so. What
-an application is started with cannot be cut: ``excess`` says that it must not be sent.
+What is for people or for counting is cut to its bound by the side that sends it (``cut``), with a mark in the text, and
+it says so. So the other side refuses what is larger (``refuse``), except from an agent of the release before, which
+knows no bounds: that is cut. What an application is started with cannot be cut: ``excess`` says that it must not be
+sent.
 
-The table makes the largest message of each kind a known number, so none is refused by gRPC: it is below
+The bounds make the largest message of each kind a known number, so none is refused by gRPC: it is below
 ``MAX_MESSAGE_BYTES`` on either side.
 """
 
@@ -14,10 +16,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from footlights.protocol.output import CUT, LEFT_OUT, MAX_LINE_CHARACTERS, MAX_TAIL_BYTES, bounded_tail
+from google.protobuf.descriptor import FieldDescriptor
+
+from footlights.agent.v1 import agent_pb2
+from footlights.errors import InvalidArgument, Reason
+from footlights.http.v1 import annotations_pb2
+from footlights.protocol.output import CUT, LEFT_OUT, bounded_tail
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
 PACKAGE: Final = "footlights.agent.v1."
@@ -30,6 +37,9 @@ PART_BYTES: Final = 1 << 20
 
 MAX_LAUNCHES: Final = 10_000
 """Launches in a hello: those that run, and those that ended and are not acknowledged."""
+
+MAX_SPAN_S: Final = 10 * 366 * 86400
+"""The longest duration that is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,96 +54,52 @@ class Bound:
     """Bytes of all items together: senders of messages divide them into parts."""
     whole: bool = False
     """Whether it cannot be cut."""
+    least: int | None = None
+    """The least number."""
+    most: int | None = None
+    """The greatest number."""
 
 
-_ID = Bound(256)
-_NAME = Bound(256)
-_TEXT = Bound(4096)
-_PARTS = Bound(items=MAX_LAUNCHES, total=PART_BYTES)
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A field that is beyond its bound."""
 
-BOUNDS: Final[dict[str, Bound]] = {
-    "Hello.node": _ID,
-    "Hello.incarnation": _ID,
-    "Hello.launches": _PARTS,
-    "LaunchSet.launches": _PARTS,
-    "Heartbeat.reports": _PARTS,
-    "Protocol.features": Bound(64, items=64),
-    "Inventory.devices": Bound(items=256),
-    "NodeFacts.hostname": _NAME,
-    "NodeFacts.os": _NAME,
-    "NodeFacts.agent_version": _NAME,
-    "NodeFacts.driver_version": _NAME,
-    "NodeFacts.public_address": _NAME,
-    "NodeFacts.signal_address": _NAME,
-    "NodeFacts.launchers": Bound(64, items=16),
-    "NodeFacts.launcher_facts": Bound(items=16),
-    "NodeFacts.Launcher.name": Bound(64),
-    "NodeFacts.labels": Bound(256, items=128),
-    "NodeFacts.notes": Bound(1024, items=32),
-    "NodeFacts.boot_id": _ID,
-    "Device.uuid": _ID,
-    "Device.name": _NAME,
-    "Device.health_reasons": Bound(items=4),
-    "Device.HealthReason.reason": Bound(64),
-    "Device.HealthReason.message": Bound(512),
-    "Device.parent_uuid": _ID,
-    "Device.mig_profile": Bound(64),
-    "Device.pci_bus_id": Bound(64),
-    "Device.foreign_processes": Bound(items=16),
-    "Device.ForeignProcess.name": Bound(128),
-    "Device.note": Bound(512),
-    "LaunchReport.launch_id": _ID,
-    "LaunchReport.reason": Bound(128),
-    "LaunchReport.message": _TEXT,
-    "LaunchReport.steps": Bound(items=16),
-    "LaunchReport.Step.stage": Bound(64),
-    "LaunchReport.log_tail": Bound(4 * MAX_LINE_CHARACTERS, items=1000, total=MAX_TAIL_BYTES),
-    "LogPart.request_id": _ID,
-    "LogPart.lines": Bound(64 << 10, items=1000, total=512 << 10),
-    "LogPart.error": _TEXT,
-    "LogRequest.request_id": _ID,
-    "LogRequest.launch_id": _ID,
-    "Goodbye.reason": Bound(64),
-    "Goodbye.message": _TEXT,
-    "Welcome.cluster_id": _ID,
-    "Notice.reason": Bound(64),
-    "Notice.message": _TEXT,
-    "Forget.launch_id": _ID,
-    "Redirect.addresses": Bound(256, items=16),
-    "CarriedRecipe.digest": Bound(64, whole=True),
-    "CarriedRecipe.recipe": Bound(1 << 20, whole=True),
-    "Assignments.assignments": _PARTS,
-    "Assignment.launch_id": _ID,
-    "Assignment.session_id": _ID,
-    "Assignment.device_uuid": _ID,
-    "Assignment.slots": Bound(items=64),
-    "Assignment.version": Bound(1 << 20, whole=True),
-    "Assignment.arguments": Bound(2 << 20, whole=True),
-    "Assignment.usd_stage_uri": Bound(16 << 10, whole=True),
-    "Assignment.secrets": Bound(2 << 20, whole=True),
-    "Assignment.launch_secret": Bound(256, whole=True),
-    "Assignment.needs": Bound(64 << 10, whole=True),
-    "Assignment.limits": Bound(1024, whole=True),
-    "Assignment.recipe_digest": Bound(64, whole=True),
-    "ViewerNotice.reason": Bound(64),
-    "ViewerNotice.message": _TEXT,
-}
-"""By message and field, as ``Hello.node``."""
+    field: str
+    left: str
+    """What is left of it where it is cut."""
+    problem: str
+    """What is wrong with it, as a sentence."""
+    reason: Reason
+
+    def __str__(self) -> str:
+        """Return what was cut, as a sentence without an end."""
+        return f"{self.field}: {self.left}"
+
+
+_UNCUT: Final = frozenset({"Assignment", "CarriedRecipe", "Certificate"})
+"""Half of what these hold is nothing."""
+
+_DURATION: Final = "google.protobuf.Duration"
 
 _MOST_SAID: Final = 8
-"""Fields that are named where many were cut."""
+"""Fields that are named where many are beyond their bounds."""
 
-_Cutter = Callable[[Any, str, list[str]], None]
+_Cutter = Callable[[Any, str, list[Excess]], None]
 
 
 def cut(message: Message) -> list[str]:
     """Cut a message's fields to their bounds; return what was cut, as sentences without an end."""
-    found: list[str] = []
-    for each in _cutters(message.DESCRIPTOR):
-        each(message, "", found)
-    if len(found) > _MOST_SAID:
-        found[_MOST_SAID:] = [f"{len(found) - _MOST_SAID} more"]
-    return found
+    found = _cut(message)
+    said = [str(each) for each in found[:_MOST_SAID]]
+    return [*said, f"{len(found) - _MOST_SAID} more"] if len(found) > _MOST_SAID else said
+
+
+def refuse(message: Message) -> None:
+    """Raise InvalidArgument where fields of a message are beyond their bounds: it names them, and their values."""
+    if found := _cut(message):
+        raise InvalidArgument.joined(
+            [InvalidArgument(each.field, each.problem, reason=each.reason) for each in found[:_MOST_SAID]]
+        )
 
 
 def excess(message: Message) -> list[str]:
@@ -150,10 +116,28 @@ def excess(message: Message) -> list[str]:
     return found
 
 
-def bound_of(field: Any) -> Bound | None:
+@cache
+def bound_of(field: FieldDescriptor) -> Bound | None:
     """Return a field's bound; None where its type is bounded already."""
+    rules = field.GetOptions().Extensions[annotations_pb2.rules]
+    if not rules.ByteSize():
+        return None
     assert field.containing_type is not None
-    return BOUNDS.get(f"{field.containing_type.full_name.removeprefix(PACKAGE)}.{field.name}")
+    return Bound(
+        rules.max_bytes,
+        rules.max_items,
+        rules.max_total_bytes,
+        whole=bool(rules.max_bytes) and field.containing_type.name in _UNCUT,
+        least=rules.minimum if rules.HasField("minimum") else None,
+        most=rules.maximum if rules.HasField("maximum") else None,
+    )
+
+
+def bound(message: str, field: str) -> Bound:
+    """Return the bound of a field that has one, as ``bound("LogPart", "lines")``."""
+    found = bound_of(agent_pb2.DESCRIPTOR.pool.FindFieldByName(f"{PACKAGE}{message}.{field}"))
+    assert found is not None
+    return found
 
 
 def cut_text(text: str, size: int) -> str:
@@ -166,36 +150,48 @@ def cut_text(text: str, size: int) -> str:
     return encoded[: size - len(CUT.encode())].decode(errors="ignore") + CUT
 
 
+def _cut(message: Message) -> list[Excess]:
+    found: list[Excess] = []
+    for each in _cutters(message.DESCRIPTOR):
+        each(message, "", found)
+    return found
+
+
 @cache
 def _cutters(descriptor: Descriptor) -> tuple[_Cutter, ...]:
-    found: list[_Cutter] = []
-    for field in descriptor.fields:
-        bound = bound_of(field)
-        if bound is not None and bound.whole:
-            continue
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            if bound is not None:
-                found.append(_map(field.name, bound))
-        elif field.message_type is not None:
-            if bound is not None and bound.items:
-                found.append(_items(field.name, bound.items))
-            if field.message_type.full_name.startswith(PACKAGE) and (inner := _cutters(field.message_type)):
-                found.append(_within(field, inner))
-        elif bound is not None and field.full_name.endswith(".log_tail"):
-            found.append(_tail(field.name, bound))
-        elif bound is not None and field.is_repeated:
-            found.append(_items(field.name, bound.items))
-            if bound.size:
-                found.append(_texts(field.name, bound))
-        elif bound is not None:
-            found.append(_text(field.name, bound.size))
-    return tuple(found)
+    return tuple(each for field in descriptor.fields for each in _cutters_of(field))
+
+
+def _cutters_of(field: FieldDescriptor) -> list[_Cutter]:
+    bound, name, inner = bound_of(field), field.name, field.message_type
+    if bound is not None and bound.whole:
+        return []
+    if inner is not None and inner.GetOptions().map_entry:
+        return [] if bound is None else [_map(name, bound)]
+    if inner is not None and inner.full_name == _DURATION:
+        return [_span(name)]
+    if inner is not None:
+        found = [_items(name, bound.items)] if bound is not None and bound.items else []
+        within = _cutters(inner) if inner.full_name.startswith(PACKAGE) else ()
+        return [*found, _within(field, within)] if within else found
+    return [] if bound is None else _of_values(field, bound)
+
+
+def _of_values(field: FieldDescriptor, bound: Bound) -> list[_Cutter]:
+    name = field.name
+    if field.full_name.endswith(".log_tail"):
+        return [_tail(name, bound)]
+    if field.is_repeated:
+        return [_items(name, bound.items), *([_texts(name, bound)] if bound.size else [])]
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return [_value(name, bound.size)]
+    return [_text(name, bound.size) if bound.size else _number(field, bound)]
 
 
 def _within(field: FieldDescriptor, inner: tuple[_Cutter, ...]) -> _Cutter:
     name, repeated = field.name, field.is_repeated
 
-    def apply(message: Any, path: str, found: list[str]) -> None:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
         if repeated:
             for index, item in enumerate(getattr(message, name)):
                 for each in inner:
@@ -208,21 +204,64 @@ def _within(field: FieldDescriptor, inner: tuple[_Cutter, ...]) -> _Cutter:
 
 
 def _text(name: str, size: int) -> _Cutter:
-    def apply(message: Any, path: str, found: list[str]) -> None:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
         text = getattr(message, name)
         short = cut_text(text, size)
         if short is not text:
-            found.append(f"{path}{name}: {size} of {len(_encoded(text))} bytes")
+            found.append(_too_long(f"{path}{name}", size, len(_encoded(text))))
             setattr(message, name, short)
 
     return apply
 
 
+def _value(name: str, size: int) -> _Cutter:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
+        value = getattr(message, name)
+        if len(value) > size:
+            found.append(Excess(f"{path}{name}", f"0 of {len(value)} bytes", *_too_long_for(size, len(value))))
+            message.ClearField(name)
+
+    return apply
+
+
+def _number(field: FieldDescriptor, bound: Bound) -> _Cutter:
+    name, optional, least, most = field.name, field.has_presence, bound.least, bound.most
+
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
+        value = getattr(message, name)
+        if least is not None and value < least:
+            kept, problem = least, f"must be at least {least} (got {value})."
+        elif most is not None and value > most:
+            kept, problem = most, f"must be at most {most} (got {value})."
+        else:
+            return
+        if not optional or message.HasField(name):
+            found.append(Excess(f"{path}{name}", f"{kept} for {value}", problem, Reason.OUT_OF_RANGE))
+            setattr(message, name, kept)
+
+    return apply
+
+
+def _span(name: str) -> _Cutter:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
+        if not message.HasField(name):
+            return
+        span = getattr(message, name)
+        if 0 <= span.seconds <= MAX_SPAN_S and 0 <= span.nanos < 1_000_000_000:
+            return
+        kept = MAX_SPAN_S if span.seconds > MAX_SPAN_S else 0
+        problem = f"must be from 0 to {MAX_SPAN_S} s (got {span.seconds} s and {span.nanos} ns)."
+        found.append(Excess(f"{path}{name}", f"{kept} s for {span.seconds} s", problem, Reason.OUT_OF_RANGE))
+        span.seconds, span.nanos = kept, 0
+
+    return apply
+
+
 def _items(name: str, items: int) -> _Cutter:
-    def apply(message: Any, path: str, found: list[str]) -> None:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
         values = getattr(message, name)
         if len(values) > items:
-            found.append(f"{path}{name}: {items} of {len(values)}")
+            found.append(_too_many(f"{path}{name}", items, len(values)))
             del values[items:]
 
     return apply
@@ -231,13 +270,13 @@ def _items(name: str, items: int) -> _Cutter:
 def _texts(name: str, bound: Bound) -> _Cutter:
     size, total = bound.size, bound.total
 
-    def apply(message: Any, path: str, found: list[str]) -> None:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
         values = getattr(message, name)
         sizes = []
         for index, text in enumerate(values):
             short = cut_text(text, size)
             if short is not text:
-                found.append(f"{path}{name}[{index}]: {size} of {len(_encoded(text))} bytes")
+                found.append(_too_long(f"{path}{name}[{index}]", size, len(_encoded(text))))
                 values[index] = short
             sizes.append(len(_encoded(short)))
         if not total or sum(sizes) <= total:
@@ -246,7 +285,7 @@ def _texts(name: str, bound: Bound) -> _Cutter:
         while sizes[kept] <= room:
             room -= sizes[kept]
             kept += 1
-        found.append(f"{path}{name}: {kept} of {len(values)}")
+        found.append(_too_large(f"{path}{name}", f"{kept} of {len(values)}", sum(sizes), total))
         del values[kept:]
         values.append(LEFT_OUT)
 
@@ -254,33 +293,56 @@ def _texts(name: str, bound: Bound) -> _Cutter:
 
 
 def _tail(name: str, bound: Bound) -> _Cutter:
-    def apply(message: Any, path: str, found: list[str]) -> None:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
         lines = getattr(message, name)
         if not lines:
             return
         kept = bounded_tail(lines[-bound.items :])
         if kept != lines:
-            found.append(f"{path}{name}: {len(kept)} of {len(lines)} lines")
+            size = sum(len(_encoded(line)) for line in lines)
+            left = f"{len(kept)} of {len(lines)} lines"
+            found.append(_too_large(f"{path}{name}", left, size, bound.total))
             lines[:] = kept
 
     return apply
 
 
 def _map(name: str, bound: Bound) -> _Cutter:
-    def apply(message: Any, path: str, found: list[str]) -> None:
+    def apply(message: Any, path: str, found: list[Excess]) -> None:
         entries = getattr(message, name)
         if len(entries) > bound.items:
-            found.append(f"{path}{name}: {bound.items} of {len(entries)}")
+            found.append(_too_many(f"{path}{name}", bound.items, len(entries)))
             for key in sorted(entries)[bound.items :]:
                 del entries[key]
         for key, value in list(entries.items()):
             short = cut_text(key, bound.size), cut_text(value, bound.size)
             if short[0] is not key or short[1] is not value:
-                found.append(f"{path}{name}: an entry of {len(_encoded(key)) + len(_encoded(value))} bytes")
+                size = len(_encoded(key)) + len(_encoded(value))
+                problem = (
+                    f"has an entry of {size} bytes: a key and a value may each have at most {bound.size}. "
+                    f"It is {key[:64]!r}."
+                )
+                found.append(Excess(f"{path}{name}", f"an entry of {size} bytes", problem, Reason.TOO_LONG))
                 del entries[key]
                 entries[short[0]] = short[1]
 
     return apply
+
+
+def _too_long(field: str, most: int, size: int) -> Excess:
+    return Excess(field, f"{most} of {size} bytes", *_too_long_for(most, size))
+
+
+def _too_long_for(most: int, size: int) -> tuple[str, Reason]:
+    return f"has {size} bytes. Give at most {most}.", Reason.TOO_LONG
+
+
+def _too_many(field: str, most: int, count: int) -> Excess:
+    return Excess(field, f"{most} of {count}", f"has {count} items. Give at most {most}.", Reason.TOO_MANY)
+
+
+def _too_large(field: str, left: str, size: int, most: int) -> Excess:
+    return Excess(field, left, f"has {size} bytes in all. Give at most {most}.", Reason.TOO_LONG)
 
 
 def _encoded(value: str | bytes) -> bytes:

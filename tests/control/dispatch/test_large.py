@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -206,16 +207,19 @@ async def test_a_hello_that_never_ends_is_no_hello(plane: Control) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "more", "each"),
+    ("first", "more", "each", "says"),
     [
-        (MAX_LAUNCHES + 5, [10], 0),  # the first part alone has more launches than may be
-        (10, [MAX_LAUNCHES], 0),
-        (10, [40, 40], 16_000),  # texts beyond each one's bound
-        (10, [400] * 12, 4_000),  # texts within each one's bound, and together beyond the hello's
+        (MAX_LAUNCHES + 5, [10], 0, "hello.launches: has 10005 items. Give at most 10000."),
+        (10, [MAX_LAUNCHES], 0, "hello.launches: has 10010 items and"),
+        (10, [40, 40], 16_000, "hello.launches[0].message: has 16000 bytes. Give at most 4096."),
+        (10, [400] * 12, 4_000, "bytes so far. Give at most 10000 and 16777216."),
     ],
+    ids=["first", "together", "each text", "all texts"],
 )
-async def test_a_hello_is_bounded_while_it_arrives(plane: Control, first: int, more: list[int], each: int) -> None:
-    """Whatever its parts hold: launches and texts are left out, the node is linked, and it is said."""
+async def test_a_hello_is_refused_once_it_is_too_large(
+    plane: Control, first: int, more: list[int], each: int, says: str
+) -> None:
+    """While it arrives, whatever its parts hold; the error names the field and its value, the node shows it."""
 
     def reports(count: int) -> list[Report]:
         found = []
@@ -225,29 +229,57 @@ async def test_a_hello_is_bounded_while_it_arrives(plane: Control, first: int, m
         return found
 
     numbers: list[int] = []
+    await (await plane.agent()).close()
+    await plane.unlinked()
     agent = plane.new_agent("node-a", await plane.token("NODE", "node-a"))
     part = agent_pb2.Part(last=False)
     greeting = agent_pb2.Hello(
         node="node-a", incarnation="one", launches=reports(first), part=part, protocol=handshake.ours()
     )
     agent.begin()
-    with capture_logs() as logs:
-        await agent.say(hello=greeting)
-        for at, count in enumerate(more, 1):
-            part = agent_pb2.Part(last=at == len(more))
-            await agent.say(launches=agent_pb2.LaunchSet(launches=reports(count), part=part))
-        assert (await agent.next()).welcome.epoch
+    await agent.say(hello=greeting)
+    for at, count in enumerate(more, 1):
+        part = agent_pb2.Part(last=at == len(more))
+        await agent.say(launches=agent_pb2.LaunchSet(launches=reports(count), part=part))
+    error = await agent.ended()
 
-    [line] = [each for each in logs if each["event"] == "link_message_cut"]
-    [opened] = [each for each in logs if each["event"] == "link_opened"]
-    assert opened["launches"] == min(len(numbers), MAX_LAUNCHES)
-    together = " ".join(line["left_out"])
-    expected = "launches: the texts of some" if each == 4_000 else ".message: 4096" if each else "10000"
-    assert expected in together
+    assert isinstance(error, errors.InvalidArgument)
+    assert says in error.message
+    [notice] = (await plane.rest("GET", "/nodes/node-a")).json()["notices"]
+    assert (notice["reason"], says in notice["message"]) == ("MESSAGE_REFUSED", True)
+
+
+async def test_twenty_thousand_devices_are_refused_before_they_are_looked_at(plane: Control) -> None:
+    """The event loop is not held: it took ten seconds of it once."""
+    agent = plane.new_agent("node-a", await plane.token("NODE", "node-a"))
+    devices = [gpu(f"GPU-{number}") for number in range(20_000)]
+    started = time.process_time()
+    with pytest.raises(errors.InvalidArgument, match=r"hello.inventory.devices: has 20000 items. Give at most 256."):
+        await agent.open(devices, former=False)
+
+    assert time.process_time() - started < 3
+    assert (await plane.rest("GET", "/nodes/node-a")).status_code == 404
+
+
+async def test_a_message_beyond_its_bounds_ends_the_link_and_nothing_of_it_is_stored(plane: Control) -> None:
+    """An honest agent cuts what it sends: whoever does not is told which field, and with which value."""
+    agent = await plane.agent(former=False)
+    made = await plane.running(agent)
+    assignment = await agent.assignment(made.session_id)
+    await agent.say(report=known(assignment, message="m" * 900_000))
+    goodbye = await agent.until("goodbye")
+    error = await agent.ended()
+
+    assert (error.reason, error.message) == ("TOO_LONG", "report.message: has 900000 bytes. Give at most 4096.")
+    assert (goodbye.reason, goodbye.message) == (error.reason, error.message)
+    assert "m" * 100 not in str(await plane.get(made.session_id))
 
 
 async def test_what_no_message_may_carry_is_cut_and_said(plane: Control) -> None:
-    """Labels, notes and devices of absurd size: the node is linked, and its notice and the log say what is left out."""
+    """
+    By the release before, whose agents know no bounds: labels, notes and devices of absurd size. The node is linked,
+    and its notice and the log say what is left out.
+    """
     facts = {"labels": {f"label-{number}": "x" * 500 for number in range(5000)}, "notes": ["n" * 100_000] * 100}
     devices = [gpu(f"GPU-{number}", note="d" * 100_000) for number in range(300)]
     with capture_logs() as logs:
@@ -263,7 +295,7 @@ async def test_what_no_message_may_carry_is_cut_and_said(plane: Control) -> None
 
 
 async def test_a_report_that_is_too_large_is_cut_and_logged(plane: Control) -> None:
-    """An application's words never end the link of its node."""
+    """An application's words never end the link of its node: agents cut them, and for the release before we do."""
     agent = await plane.agent()
     made = await plane.running(agent)
     assignment = await agent.assignment(made.session_id)

@@ -124,7 +124,8 @@ async def test_a_report_that_cannot_be_recorded_ends_no_links_reports(tmp_path: 
         beyond_time = Report.Step(stage="PROCESS_UP", age=Duration(seconds=10**15))
         first = _report(bad, Report.STARTING)
         first.steps.append(beyond_time)
-        one, other = AgentLink("node-a", "one", 1, set()), AgentLink("node-b", "one", 1, set())
+        known = {each.launch_id for each in (bad, same_link, other_link)}
+        one, other = AgentLink("node-a", "one", 1, known), AgentLink("node-b", "one", 1, known)
         await asyncio.gather(
             recorder.record(one, [first, _report(same_link, Report.STARTING)]),
             recorder.record(other, [_report(other_link, Report.STARTING)]),

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from footlights.agent.v1 import agent_pb2
 from footlights.v1 import session_pb2
-from google.protobuf.duration_pb2 import Duration
 
 from footlights import errors
+from footlights.store.schema import SESSION
+from footlights.store.sessions import session_rows
 from tests.control.harness import Control, Report, State, gpu, known, seconds
 
 Session = session_pb2.Session
@@ -188,11 +189,14 @@ async def test_a_report_that_cannot_be_recorded_hides_no_other(plane: Control) -
     agent = await plane.agent("node-a", gpu("GPU-0", slots=2))
     one, two = await plane.running(agent), await plane.running(agent)
     first, second = [await agent.assignment(each.session_id) for each in (one, two)]
-    beyond_time = Report.Step(stage="PROCESS_UP", age=Duration(seconds=10**15))
-    bad = known(first, viewers=1, steps=[beyond_time])
+    session = await plane.store.read(lambda tx: session_rows.get(tx, one.session_id))
+    assert session is not None
+    row = SESSION.update().where(SESSION.c.session_id == one.session_id)
+    await plane.store.write(lambda tx: tx.changed(row.values(limits=b"damaged")))
 
-    await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[bad, known(second, viewers=1)]))
+    await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[known(first, viewers=1), known(second, viewers=1)]))
     await agent.settled()
+    await plane.store.write(lambda tx: tx.changed(row.values(limits=session.limits)))
     states = [(await plane.get(each.session_id)).state for each in (one, two)]
     await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[known(first, viewers=1)]))
     await agent.settled()

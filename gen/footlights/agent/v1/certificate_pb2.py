@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from footlights.http.v1 import annotations_pb2 as footlights_dot_http_dot_v1_dot_annotations__pb2
 from footlights.v1 import permission_pb2 as footlights_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%footlights/agent/v1/certificate.proto\x12\x13\x66ootlights.agent.v1\x1a\x1e\x66ootlights/v1/permission.proto\"\\\n\rEnrollRequest\x12\x15\n\rinvitation_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x17\n\x0fsigning_request\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x01(\x0c\"4\n\x0e\x45nrollResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"-\n\x12\x43\x65rtificateRequest\x12\x17\n\x0fsigning_request\x18\x01 \x01(\x0c\"W\n\x0b\x43\x65rtificate\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0bserver_name\x18\x04 \x01(\t2|\n\x12\x43\x65rtificateService\x12\x66\n\x06\x45nroll\x12\".footlights.agent.v1.EnrollRequest\x1a#.footlights.agent.v1.EnrollResponse\"\x13\x90\x02\x02\xba\xe1\x18\x0cnodes.enrollB]\n\x17\x64\x65v.footlights.agent.v1B\x10\x43\x65rtificateProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%footlights/agent/v1/certificate.proto\x12\x13\x66ootlights.agent.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\"\x81\x01\n\rEnrollRequest\x12\x1e\n\rinvitation_id\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x15\n\x04node\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12!\n\x0fsigning_request\x18\x03 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x01\x12\x16\n\x05proof\x18\x04 \x01(\x0c\x42\x07\xf2\xe0\x18\x03X\x80\x02\"4\n\x0e\x45nrollResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"7\n\x12\x43\x65rtificateRequest\x12!\n\x0fsigning_request\x18\x01 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x01\"}\n\x0b\x43\x65rtificate\x12\x17\n\x05\x63hain\x18\x01 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x04\x12\x1d\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x10\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1c\n\x0bserver_name\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x32|\n\x12\x43\x65rtificateService\x12\x66\n\x06\x45nroll\x12\".footlights.agent.v1.EnrollRequest\x1a#.footlights.agent.v1.EnrollResponse\"\x13\x90\x02\x02\xba\xe1\x18\x0cnodes.enrollB]\n\x17\x64\x65v.footlights.agent.v1B\x10\x43\x65rtificateProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +34,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'footlights.agent.v1.certifi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.footlights.agent.v1B\020CertificateProtoP\001Z.footlights.dev/api/footlights/agent/v1;agentv1'
+  _globals['_ENROLLREQUEST'].fields_by_name['invitation_id']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['invitation_id']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_ENROLLREQUEST'].fields_by_name['node']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['node']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_ENROLLREQUEST'].fields_by_name['signing_request']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['signing_request']._serialized_options = b'\362\340\030\004X\200\200\001'
+  _globals['_ENROLLREQUEST'].fields_by_name['proof']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['proof']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_CERTIFICATEREQUEST'].fields_by_name['signing_request']._loaded_options = None
+  _globals['_CERTIFICATEREQUEST'].fields_by_name['signing_request']._serialized_options = b'\362\340\030\004X\200\200\001'
+  _globals['_CERTIFICATE'].fields_by_name['chain']._loaded_options = None
+  _globals['_CERTIFICATE'].fields_by_name['chain']._serialized_options = b'\362\340\030\004X\200\200\004'
+  _globals['_CERTIFICATE'].fields_by_name['authorities']._loaded_options = None
+  _globals['_CERTIFICATE'].fields_by_name['authorities']._serialized_options = b'\362\340\030\004X\200\200\020'
+  _globals['_CERTIFICATE'].fields_by_name['address']._loaded_options = None
+  _globals['_CERTIFICATE'].fields_by_name['address']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_CERTIFICATE'].fields_by_name['server_name']._loaded_options = None
+  _globals['_CERTIFICATE'].fields_by_name['server_name']._serialized_options = b'\362\340\030\003X\200\002'
   _globals['_CERTIFICATESERVICE'].methods_by_name['Enroll']._loaded_options = None
   _globals['_CERTIFICATESERVICE'].methods_by_name['Enroll']._serialized_options = b'\220\002\002\272\341\030\014nodes.enroll'
-  _globals['_ENROLLREQUEST']._serialized_start=94
-  _globals['_ENROLLREQUEST']._serialized_end=186
-  _globals['_ENROLLRESPONSE']._serialized_start=188
-  _globals['_ENROLLRESPONSE']._serialized_end=240
-  _globals['_CERTIFICATEREQUEST']._serialized_start=242
-  _globals['_CERTIFICATEREQUEST']._serialized_end=287
-  _globals['_CERTIFICATE']._serialized_start=289
-  _globals['_CERTIFICATE']._serialized_end=376
-  _globals['_CERTIFICATESERVICE']._serialized_start=378
-  _globals['_CERTIFICATESERVICE']._serialized_end=502
+  _globals['_ENROLLREQUEST']._serialized_start=133
+  _globals['_ENROLLREQUEST']._serialized_end=262
+  _globals['_ENROLLRESPONSE']._serialized_start=264
+  _globals['_ENROLLRESPONSE']._serialized_end=316
+  _globals['_CERTIFICATEREQUEST']._serialized_start=318
+  _globals['_CERTIFICATEREQUEST']._serialized_end=373
+  _globals['_CERTIFICATE']._serialized_start=375
+  _globals['_CERTIFICATE']._serialized_end=500
+  _globals['_CERTIFICATESERVICE']._serialized_start=502
+  _globals['_CERTIFICATESERVICE']._serialized_end=626
 # @@protoc_insertion_point(module_scope)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from footlights.agent.v1 import recipe_pb2 as footlights_dot_agent_dot_v1_dot_recipe__pb2
+from footlights.http.v1 import annotations_pb2 as footlights_dot_http_dot_v1_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66ootlights/agent/v1/node.proto\x12\x13\x66ootlights.agent.v1\x1a footlights/agent/v1/recipe.proto\"\xcf\x03\n\tNodeFacts\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\n\n\x02os\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x16\n\x0e\x64river_version\x18\x04 \x01(\t\x12\x16\n\x0epublic_address\x18\x05 \x01(\t\x12\x16\n\x0esignal_address\x18\x06 \x01(\t\x12\x11\n\tlaunchers\x18\x07 \x03(\t\x12:\n\x06labels\x18\x08 \x03(\x0b\x32*.footlights.agent.v1.NodeFacts.LabelsEntry\x12\r\n\x05notes\x18\t \x03(\t\x12\x13\n\x0bport_blocks\x18\n \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x0b \x01(\t\x12?\n\x0elauncher_facts\x18\x0c \x03(\x0b\x32\'.footlights.agent.v1.NodeFacts.Launcher\x1aQ\n\x08Launcher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\tisolation\x18\x02 \x01(\x0e\x32$.footlights.agent.v1.Needs.Isolation\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8b\x08\n\x06\x44\x65vice\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .footlights.agent.v1.Device.Kind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x1f\n\x12memory_total_bytes\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11memory_free_bytes\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12 \n\x13utilization_percent\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x1d\n\x10\x65ncoder_sessions\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x10\n\x08graphics\x18\t \x01(\x08\x12\x0f\n\x07\x65ncoder\x18\n \x01(\x08\x12\x32\n\x06health\x18\x0b \x01(\x0e\x32\".footlights.agent.v1.Device.Health\x12@\n\x0ehealth_reasons\x18\x0c \x03(\x0b\x32(.footlights.agent.v1.Device.HealthReason\x12\x13\n\x0bparent_uuid\x18\r \x01(\t\x12\x13\n\x0bmig_profile\x18\x0e \x01(\t\x12\x12\n\npci_bus_id\x18\x0f \x01(\t\x12\r\n\x05slots\x18\x10 \x01(\x05\x12\x45\n\x11\x66oreign_processes\x18\x12 \x03(\x0b\x32*.footlights.agent.v1.Device.ForeignProcess\x12\x17\n\x0fprocesses_known\x18\x13 \x01(\x08\x12\x0c\n\x04note\x18\x14 \x01(\t\x1a/\n\x0cHealthReason\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x1a\x61\n\x0e\x46oreignProcess\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1e\n\x11used_memory_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_used_memory_bytes\"F\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x07\n\x03GPU\x10\x01\x12\x07\n\x03MIG\x10\x02\x12\x0c\n\x08SOFTWARE\x10\x03\x12\x08\n\x04\x46\x41KE\x10\x04\"O\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0c\n\x08\x44\x45GRADED\x10\x02\x12\r\n\tUNHEALTHY\x10\x03\x12\x08\n\x04LOST\x10\x04\x42\x15\n\x13_memory_total_bytesB\x14\n\x12_memory_free_bytesB\x16\n\x14_utilization_percentB\x13\n\x11_encoder_sessionsJ\x04\x08\x11\x10\x12J\x04\x08\x15\x10\x19R\x0cslots_leasedR\x08sessionsR\x06\x65ventsR\nquarantineR\x11quarantine_statusBV\n\x17\x64\x65v.footlights.agent.v1B\tNodeProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66ootlights/agent/v1/node.proto\x12\x13\x66ootlights.agent.v1\x1a footlights/agent/v1/recipe.proto\x1a$footlights/http/v1/annotations.proto\"\xcb\x04\n\tNodeFacts\x12\x19\n\x08hostname\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x13\n\x02os\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1e\n\ragent_version\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1f\n\x0e\x64river_version\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1f\n\x0epublic_address\x18\x05 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1f\n\x0esignal_address\x18\x06 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1b\n\tlaunchers\x18\x07 \x03(\tB\x08\xf2\xe0\x18\x04@\x10X@\x12\x46\n\x06labels\x18\x08 \x03(\x0b\x32*.footlights.agent.v1.NodeFacts.LabelsEntryB\n\xf2\xe0\x18\x06@\x80\x01X\x80\x02\x12\x18\n\x05notes\x18\t \x03(\tB\t\xf2\xe0\x18\x05@ X\x80\x08\x12\x1f\n\x0bport_blocks\x18\n \x01(\x05\x42\n\xf2\xe0\x18\x06\x10\x00\x18\xff\xff\x03\x12\x18\n\x07\x62oot_id\x18\x0b \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12G\n\x0elauncher_facts\x18\x0c \x03(\x0b\x32\'.footlights.agent.v1.NodeFacts.LauncherB\x06\xf2\xe0\x18\x02@\x10\x1aY\n\x08Launcher\x12\x14\n\x04name\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02X@\x12\x37\n\tisolation\x18\x02 \x01(\x0e\x32$.footlights.agent.v1.Needs.Isolation\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x83\t\n\x06\x44\x65vice\x12\x15\n\x04uuid\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .footlights.agent.v1.Device.Kind\x12\x15\n\x04name\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\r\n\x05index\x18\x04 \x01(\x05\x12\'\n\x12memory_total_bytes\x18\x05 \x01(\x03\x42\x06\xf2\xe0\x18\x02\x10\x00H\x00\x88\x01\x01\x12&\n\x11memory_free_bytes\x18\x06 \x01(\x03\x42\x06\xf2\xe0\x18\x02\x10\x00H\x01\x88\x01\x01\x12 \n\x13utilization_percent\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x1d\n\x10\x65ncoder_sessions\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x10\n\x08graphics\x18\t \x01(\x08\x12\x0f\n\x07\x65ncoder\x18\n \x01(\x08\x12\x32\n\x06health\x18\x0b \x01(\x0e\x32\".footlights.agent.v1.Device.Health\x12H\n\x0ehealth_reasons\x18\x0c \x03(\x0b\x32(.footlights.agent.v1.Device.HealthReasonB\x06\xf2\xe0\x18\x02@\x04\x12\x1c\n\x0bparent_uuid\x18\r \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1b\n\x0bmig_profile\x18\x0e \x01(\tB\x06\xf2\xe0\x18\x02X@\x12\x1a\n\npci_bus_id\x18\x0f \x01(\tB\x06\xf2\xe0\x18\x02X@\x12\x17\n\x05slots\x18\x10 \x01(\x05\x42\x08\xf2\xe0\x18\x04\x10\x00\x18@\x12M\n\x11\x66oreign_processes\x18\x12 \x03(\x0b\x32*.footlights.agent.v1.Device.ForeignProcessB\x06\xf2\xe0\x18\x02@\x10\x12\x17\n\x0fprocesses_known\x18\x13 \x01(\x08\x12\x15\n\x04note\x18\x14 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x04\x1a@\n\x0cHealthReason\x12\x16\n\x06reason\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02X@\x12\x18\n\x07message\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x04\x1aj\n\x0e\x46oreignProcess\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x01\x12\x1e\n\x11used_memory_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_used_memory_bytes\"F\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x07\n\x03GPU\x10\x01\x12\x07\n\x03MIG\x10\x02\x12\x0c\n\x08SOFTWARE\x10\x03\x12\x08\n\x04\x46\x41KE\x10\x04\"O\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0c\n\x08\x44\x45GRADED\x10\x02\x12\r\n\tUNHEALTHY\x10\x03\x12\x08\n\x04LOST\x10\x04\x42\x15\n\x13_memory_total_bytesB\x14\n\x12_memory_free_bytesB\x16\n\x14_utilization_percentB\x13\n\x11_encoder_sessionsJ\x04\x08\x11\x10\x12J\x04\x08\x15\x10\x19R\x0cslots_leasedR\x08sessionsR\x06\x65ventsR\nquarantineR\x11quarantine_statusBV\n\x17\x64\x65v.footlights.agent.v1B\tNodeProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +34,76 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'footlights.agent.v1.node_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.footlights.agent.v1B\tNodeProtoP\001Z.footlights.dev/api/footlights/agent/v1;agentv1'
+  _globals['_NODEFACTS_LAUNCHER'].fields_by_name['name']._loaded_options = None
+  _globals['_NODEFACTS_LAUNCHER'].fields_by_name['name']._serialized_options = b'\362\340\030\002X@'
   _globals['_NODEFACTS_LABELSENTRY']._loaded_options = None
   _globals['_NODEFACTS_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_NODEFACTS']._serialized_start=90
-  _globals['_NODEFACTS']._serialized_end=553
-  _globals['_NODEFACTS_LAUNCHER']._serialized_start=425
-  _globals['_NODEFACTS_LAUNCHER']._serialized_end=506
-  _globals['_NODEFACTS_LABELSENTRY']._serialized_start=508
-  _globals['_NODEFACTS_LABELSENTRY']._serialized_end=553
-  _globals['_DEVICE']._serialized_start=556
-  _globals['_DEVICE']._serialized_end=1591
-  _globals['_DEVICE_HEALTHREASON']._serialized_start=1127
-  _globals['_DEVICE_HEALTHREASON']._serialized_end=1174
-  _globals['_DEVICE_FOREIGNPROCESS']._serialized_start=1176
-  _globals['_DEVICE_FOREIGNPROCESS']._serialized_end=1273
-  _globals['_DEVICE_KIND']._serialized_start=1275
-  _globals['_DEVICE_KIND']._serialized_end=1345
-  _globals['_DEVICE_HEALTH']._serialized_start=1347
-  _globals['_DEVICE_HEALTH']._serialized_end=1426
+  _globals['_NODEFACTS'].fields_by_name['hostname']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['hostname']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['os']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['os']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['agent_version']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['agent_version']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['driver_version']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['driver_version']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['public_address']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['public_address']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['signal_address']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['signal_address']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['launchers']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['launchers']._serialized_options = b'\362\340\030\004@\020X@'
+  _globals['_NODEFACTS'].fields_by_name['labels']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['labels']._serialized_options = b'\362\340\030\006@\200\001X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['notes']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['notes']._serialized_options = b'\362\340\030\005@ X\200\010'
+  _globals['_NODEFACTS'].fields_by_name['port_blocks']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['port_blocks']._serialized_options = b'\362\340\030\006\020\000\030\377\377\003'
+  _globals['_NODEFACTS'].fields_by_name['boot_id']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['boot_id']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_NODEFACTS'].fields_by_name['launcher_facts']._loaded_options = None
+  _globals['_NODEFACTS'].fields_by_name['launcher_facts']._serialized_options = b'\362\340\030\002@\020'
+  _globals['_DEVICE_HEALTHREASON'].fields_by_name['reason']._loaded_options = None
+  _globals['_DEVICE_HEALTHREASON'].fields_by_name['reason']._serialized_options = b'\362\340\030\002X@'
+  _globals['_DEVICE_HEALTHREASON'].fields_by_name['message']._loaded_options = None
+  _globals['_DEVICE_HEALTHREASON'].fields_by_name['message']._serialized_options = b'\362\340\030\003X\200\004'
+  _globals['_DEVICE_FOREIGNPROCESS'].fields_by_name['name']._loaded_options = None
+  _globals['_DEVICE_FOREIGNPROCESS'].fields_by_name['name']._serialized_options = b'\362\340\030\003X\200\001'
+  _globals['_DEVICE'].fields_by_name['uuid']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['uuid']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_DEVICE'].fields_by_name['name']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['name']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_DEVICE'].fields_by_name['memory_total_bytes']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['memory_total_bytes']._serialized_options = b'\362\340\030\002\020\000'
+  _globals['_DEVICE'].fields_by_name['memory_free_bytes']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['memory_free_bytes']._serialized_options = b'\362\340\030\002\020\000'
+  _globals['_DEVICE'].fields_by_name['health_reasons']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['health_reasons']._serialized_options = b'\362\340\030\002@\004'
+  _globals['_DEVICE'].fields_by_name['parent_uuid']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['parent_uuid']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_DEVICE'].fields_by_name['mig_profile']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['mig_profile']._serialized_options = b'\362\340\030\002X@'
+  _globals['_DEVICE'].fields_by_name['pci_bus_id']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['pci_bus_id']._serialized_options = b'\362\340\030\002X@'
+  _globals['_DEVICE'].fields_by_name['slots']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['slots']._serialized_options = b'\362\340\030\004\020\000\030@'
+  _globals['_DEVICE'].fields_by_name['foreign_processes']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['foreign_processes']._serialized_options = b'\362\340\030\002@\020'
+  _globals['_DEVICE'].fields_by_name['note']._loaded_options = None
+  _globals['_DEVICE'].fields_by_name['note']._serialized_options = b'\362\340\030\003X\200\004'
+  _globals['_NODEFACTS']._serialized_start=128
+  _globals['_NODEFACTS']._serialized_end=715
+  _globals['_NODEFACTS_LAUNCHER']._serialized_start=579
+  _globals['_NODEFACTS_LAUNCHER']._serialized_end=668
+  _globals['_NODEFACTS_LABELSENTRY']._serialized_start=670
+  _globals['_NODEFACTS_LABELSENTRY']._serialized_end=715
+  _globals['_DEVICE']._serialized_start=718
+  _globals['_DEVICE']._serialized_end=1873
+  _globals['_DEVICE_HEALTHREASON']._serialized_start=1383
+  _globals['_DEVICE_HEALTHREASON']._serialized_end=1447
+  _globals['_DEVICE_FOREIGNPROCESS']._serialized_start=1449
+  _globals['_DEVICE_FOREIGNPROCESS']._serialized_end=1555
+  _globals['_DEVICE_KIND']._serialized_start=1557
+  _globals['_DEVICE_KIND']._serialized_end=1627
+  _globals['_DEVICE_HEALTH']._serialized_start=1629
+  _globals['_DEVICE_HEALTH']._serialized_end=1708
 # @@protoc_insertion_point(module_scope)

@@ -155,6 +155,8 @@ class Rules(_message.Message):
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     EXAMPLE_FIELD_NUMBER: _builtins.int
     HEADER_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     default_value: _builtins.str
     """The value an absent field stands for, as JSON text."""
     minimum: _builtins.int
@@ -177,6 +179,12 @@ class Rules(_message.Message):
     a read takes an `Idempotency-Key`, as it needs none. The value of `If-Match` and `ETag` is quoted in the header and
     bare in the field (RFC 9110, section 8.8.3).
     """
+    max_bytes: _builtins.int
+    """The maximum size of a text in UTF-8, of bytes or of a message, in bytes; of each item of a repeated field, and of each
+    key and each value of a map.
+    """
+    max_total_bytes: _builtins.int
+    """The maximum size of all items of a repeated field together, in bytes."""
     @_builtins.property
     def allowed_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The allowed values."""
@@ -194,23 +202,33 @@ class Rules(_message.Message):
         max_items: _builtins.int | None = ...,
         example: _builtins.str = ...,
         header: _builtins.str = ...,
+        max_bytes: _builtins.int | None = ...,
+        max_total_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_items", b"_max_items", "_max_length", b"_max_length", "_maximum", b"_maximum", "_minimum", b"_minimum", "max_items", b"max_items", "max_length", b"max_length", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "_max_items", b"_max_items", "_max_length", b"_max_length", "_max_total_bytes", b"_max_total_bytes", "_maximum", b"_maximum", "_minimum", b"_minimum", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "max_total_bytes", b"max_total_bytes", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_items", b"_max_items", "_max_length", b"_max_length", "_maximum", b"_maximum", "_minimum", b"_minimum", "allowed_values", b"allowed_values", "clamp_maximum", b"clamp_maximum", "default_value", b"default_value", "example", b"example", "header", b"header", "max_items", b"max_items", "max_length", b"max_length", "maximum", b"maximum", "minimum", b"minimum", "pattern", b"pattern"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "_max_items", b"_max_items", "_max_length", b"_max_length", "_max_total_bytes", b"_max_total_bytes", "_maximum", b"_maximum", "_minimum", b"_minimum", "allowed_values", b"allowed_values", "clamp_maximum", b"clamp_maximum", "default_value", b"default_value", "example", b"example", "header", b"header", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "max_total_bytes", b"max_total_bytes", "maximum", b"maximum", "minimum", b"minimum", "pattern", b"pattern"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
     _WhichOneofReturnType__max_items: _TypeAlias = _typing.Literal["max_items"]  # noqa: Y015
     _WhichOneofArgType__max_items: _TypeAlias = _typing.Literal["_max_items", b"_max_items"]  # noqa: Y015
     _WhichOneofReturnType__max_length: _TypeAlias = _typing.Literal["max_length"]  # noqa: Y015
     _WhichOneofArgType__max_length: _TypeAlias = _typing.Literal["_max_length", b"_max_length"]  # noqa: Y015
+    _WhichOneofReturnType__max_total_bytes: _TypeAlias = _typing.Literal["max_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_total_bytes: _TypeAlias = _typing.Literal["_max_total_bytes", b"_max_total_bytes"]  # noqa: Y015
     _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
     _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
     _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
     _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_items) -> _WhichOneofReturnType__max_items | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_length) -> _WhichOneofReturnType__max_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_total_bytes) -> _WhichOneofReturnType__max_total_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
     @_typing.overload

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MOST_REQUESTS = 32
 _DEFAULT_LINES = 100
 _MOST_LINES = 10_000
-_LINES = bounds.BOUNDS["LogPart.lines"]
+_LINES = bounds.bound("LogPart", "lines")
 _FOLLOW_S = 0.25
 _READ_TIMEOUT_S = 15.0
 _log = structlog.get_logger(__name__)

@@ -119,6 +119,8 @@ def _rules(field: FieldDescriptor, rules: annotations_pb2.Rules, *, defaults: bo
         yield _pattern(field, re.compile(rules.pattern))
     if rules.HasField("max_length"):
         yield _size(field, rules.max_length, "characters", Reason.TOO_LONG)
+    if rules.HasField("max_bytes") and field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+        yield _bytes(field, rules.max_bytes)
     if rules.HasField("max_items"):
         yield _size(field, rules.max_items, "items", Reason.TOO_MANY)
 
@@ -197,6 +199,20 @@ def _size(field: FieldDescriptor, most: int, unit: str, reason: Reason) -> Check
         size = len(getattr(message, field.name))
         if size > most:
             found.append(InvalidArgument(path + name, f"has {size} {unit}. Give at most {most}.", reason=reason))
+
+    return check
+
+
+def _bytes(field: FieldDescriptor, most: int) -> Check:
+    name, text = _name(field), field.type == FieldDescriptor.TYPE_STRING
+
+    def check(message: Message, path: str, found: Found) -> None:
+        values = getattr(message, field.name) if field.is_repeated else (getattr(message, field.name),)
+        for value in values:
+            size = len(value.encode() if text else value)
+            if size > most:
+                problem = f"has {size} bytes. Give at most {most}."
+                found.append(InvalidArgument(path + name, problem, reason=Reason.TOO_LONG))
 
     return check
 

@@ -8,8 +8,12 @@ terms (``observations``) and recorded with the reports of other links (``reports
 the link (``log_streams``).
 
 Agents of this release and of the one before are served by the same handler. What an agent understands follows from its
-hello (`footlights.protocol.handshake`): sets in parts, recipes once a link, goodbyes. What it sends is cut to its
-bounds (`footlights.protocol.bounds`), which is logged and noted on the node.
+hello (`footlights.protocol.handshake`): sets in parts, recipes once a link, goodbyes.
+
+An agent is not trusted more than a client. What is beyond its bounds (`footlights.protocol.bounds`) ends the link, with
+an error that names field and value and is noted on the node; what an agent of the release before sends is cut to them.
+What it says too often has to wait (``rates``), what it says of launches that are not its own is dropped, and of an
+output it sends as much as was asked for.
 
 What must hold:
 

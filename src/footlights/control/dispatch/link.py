@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from footlights import errors, ids
 from footlights.agent.v1 import agent_pb2
+from footlights.control.dispatch import rates
+from footlights.control.dispatch.rates import Rate
 from footlights.lifecycle import SessionClock, due
 from footlights.protocol import handshake, parts, times
 
@@ -54,14 +56,17 @@ class AgentLink:
     """
 
     __slots__ = (
+        "_bytes",
         "_carried",
         "_changed",
         "_close_reason",
         "_closed",
         "_farewell",
         "_holder",
+        "_inventories",
         "_known",
         "_limits",
+        "_messages",
         "_monotonic",
         "_outbox",
         "_part_bytes",
@@ -76,6 +81,7 @@ class AgentLink:
         "features",
         "incarnation",
         "interval_s",
+        "knows_bounds",
         "node",
         "peer",
     )
@@ -93,12 +99,14 @@ class AgentLink:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.node, self.incarnation, self.epoch = node, incarnation, epoch
+        self.knows_bounds = protocol is not None and bool(protocol.features)
         protocol = protocol or agent_pb2.Protocol()
         self.features = features = handshake.shared(protocol)
         self._part_bytes = handshake.part_bytes(protocol)
         self.peer, self.interval_s = peer, interval_s
         self._monotonic = monotonic
         self._touched = monotonic()
+        self._messages, self._bytes, self._inventories = Rate(monotonic), Rate(monotonic), Rate(monotonic)
         self._state = LinkState.GREETING
         self._close_reason: Exception | None = None
         self._known = known
@@ -207,6 +215,14 @@ class AgentLink:
     def silent_for(self) -> float:
         """Return for how many seconds nothing was heard."""
         return self._monotonic() - self._touched
+
+    def take_message(self, size: int) -> float:
+        """Count a message of so many bytes; return for how many seconds nothing more is to be read."""
+        return max(self._messages.take(1, rates.MESSAGES), self._bytes.take(size, rates.BYTES))
+
+    def take_inventory(self) -> float:
+        """Count an inventory; return for how many seconds it is to wait."""
+        return self._inventories.take(1, rates.INVENTORIES)
 
     async def responds(self, timeout_s: float) -> bool:
         """Ask the agent something and say whether it is alive: it says anything in time, and does not close.
@@ -340,6 +356,15 @@ class AgentLink:
             return False
         self._reported[report.launch_id] = text
         return True
+
+    def expects(self, launch_id: str) -> bool:
+        """Say whether a report of a launch may be this node's: it is assigned to it, or its agent named it at first."""
+        return launch_id in self._known or launch_id in self._told
+
+    def disown(self, launch_id: str) -> None:
+        """Note that a launch is not the node's, or is over for good: what the agent says of it counts no more."""
+        self._known.discard(launch_id)
+        self.expect_again(launch_id)
 
     def expect_again(self, launch_id: str) -> None:
         """Accept the next report of a launch whatever it says."""

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+import structlog
+
 from footlights import errors, ids
 from footlights.agent.v1 import agent_pb2
 from footlights.control.dispatch.registry import unreachable
@@ -16,11 +18,22 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.link import AgentLink
     from footlights.control.dispatch.registry import LinkRegistry
 
+log = structlog.get_logger(__name__)
+
 LOG_TIMEOUT_S = 10.0
 """For the first part of an answer, and for every part of a log that is not followed."""
 
+LOG_TOTAL_S = 30.0
+"""For all of a log that is not followed: an agent reads it in 15 s."""
+
 MAX_LOG_PARTS = 64
 """Parts that wait for one reader."""
+
+MAX_LOG_BYTES = 4 << 20
+"""The same in bytes."""
+
+DEFAULT_LINES = 100
+"""What an agent sends where no number of lines is asked for."""
 
 
 class LogStreams:
@@ -52,11 +65,13 @@ class LogStreams:
         if link is None or not link.send(agent_pb2.LinkResponse(log_request=request)):
             raise unreachable(node)
         parts = self._parts[request.request_id] = _Parts(link)
+        room = tail_lines or DEFAULT_LINES
         try:
             timeout_s: float | None = LOG_TIMEOUT_S
+            ends = self._links.monotonic() + LOG_TOTAL_S
             while True:
                 part = await parts.next(timeout_s)
-                if part is None:
+                if part is None or (not follow and self._links.monotonic() > ends):
                     raise unreachable(node)
                 if part.error:
                     raise errors.NotFound(
@@ -64,6 +79,12 @@ class LogStreams:
                         reason=errors.Reason.LAUNCH_LOG_NOT_FOUND,
                         metadata={"launch_id": launch_id},
                     )
+                if not follow and len(part.lines) > room:
+                    # It sends more than it was asked for, and maybe without end.
+                    log.warning("log_answer_cut", node=node, launch_id=launch_id, asked=tail_lines)
+                    del part.lines[room:]
+                    part.last = True
+                room -= len(part.lines)
                 yield part
                 if part.last:
                     return
@@ -78,18 +99,20 @@ class LogStreams:
 
 
 class _Parts:
-    """What an agent has answered to one request and was not read yet: the newest ``MAX_LOG_PARTS``."""
+    """What an agent has answered to one request and was not read yet: the newest of it."""
 
     def __init__(self, link: AgentLink) -> None:
         self.link = link
         self._parts: deque[agent_pb2.LogPart] = deque()
+        self._size = 0
         self._more = asyncio.Event()
 
     def add(self, part: agent_pb2.LogPart) -> None:
         """Keep a part. A slow reader loses the oldest, is told so, and always learns of the end."""
         self._parts.append(part)
-        if len(self._parts) > MAX_LOG_PARTS:
-            self._parts.popleft()
+        self._size += part.ByteSize()
+        while len(self._parts) > MAX_LOG_PARTS or (self._size > MAX_LOG_BYTES and len(self._parts) > 1):
+            self._size -= self._parts.popleft().ByteSize()
             self._parts[0].truncated = True
         self._more.set()
 
@@ -103,4 +126,8 @@ class _Parts:
             finally:
                 for wait in waits:
                     wait.cancel()
-        return self._parts.popleft() if self._parts else None
+        if not self._parts:
+            return None
+        part = self._parts.popleft()
+        self._size -= part.ByteSize()
+        return part

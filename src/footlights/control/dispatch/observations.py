@@ -48,7 +48,7 @@ def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
         launch_id=report.launch_id,
         epoch=report.epoch,
         state=LaunchState[enums.name_of(agent_pb2.LaunchReport.State, report.state)],
-        reason=report.reason,
+        reason=report.reason.replace("\0", "\ufffd"),
         message=report.message.replace("\0", "\ufffd"),
         exit_code=report.exit_code if report.HasField("exit_code") else None,
         ports=(report.signal_port, report.media_port, report.http_port),

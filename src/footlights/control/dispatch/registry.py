@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from footlights import errors
 from footlights.agent.v1 import agent_pb2
+from footlights.control.dispatch import rates
+from footlights.control.dispatch.rates import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,8 @@ class LinkRegistry:
         self._links: dict[str, AgentLink] = {}
         self._ended: dict[str, tuple[int, float]] = {}
         """Of nodes whose link has ended, its epoch and when."""
+        self._hellos: dict[str, Rate] = {}
+        """How often each node has said hello."""
         self._started = monotonic()
         self.messages = 0
         """How many were heard in all."""
@@ -55,6 +59,16 @@ class LinkRegistry:
     def get(self, node: str) -> AgentLink | None:
         """Return a node's link."""
         return self._links.get(node)
+
+    def admit(self, node: str) -> None:
+        """Count a hello of a node. Raises Exhausted where there were too many: each is written."""
+        if self._hellos.setdefault(node, Rate(self.monotonic)).refuses(rates.HELLOS):
+            raise errors.Exhausted(
+                f"Node {node} has opened its link more than {rates.HELLOS.burst:.0f} times in a row. Wait a moment.",
+                reason=errors.Reason.LINK_TOO_OFTEN,
+                metadata={"node": node},
+                retry_after_s=1,
+            )
 
     def add(self, link: AgentLink) -> None:
         """Make ``link`` its node's link; an older one is closed."""
@@ -99,6 +113,7 @@ class LinkRegistry:
         """Forget when any other node was heard: it was forgotten itself."""
         for gone in self._ended.keys() - nodes:
             del self._ended[gone]
+        self._hellos = {node: rate for node, rate in self._hellos.items() if not rate.is_unused(rates.HELLOS)}
 
     def has_met(self, node: str) -> bool:
         """Say whether a node has had a link to this process."""

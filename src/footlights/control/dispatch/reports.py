@@ -82,16 +82,20 @@ class ReportRecorder:
     async def record(self, link: AgentLink, reports: Sequence[Report]) -> None:
         """Record reports, end sessions whose time is up, and let the agent forget what is recorded for good.
 
-        A report that cannot be recorded is skipped, and accepted again when the agent repeats it.
+        Those of launches that are not the node's are dropped. A report that cannot be recorded is skipped, and accepted
+        again when the agent repeats it.
 
         Raises Unavailable where the store fails: nothing is recorded.
         """
         known = [report for report in reports if report.state in _STATES]
         if len(known) < len(reports):
             log.warning("link_odd", node=link.node)
-        fresh = [report for report in known if link.accept(report)]
+        fresh = [report for report in known if link.expects(report.launch_id) and link.accept(report)]
         for first in range(0, len(fresh), MOST_REPORTS):
             await self._record_fresh(link, fresh[first : first + MOST_REPORTS])
+        for report in known:
+            if report.state >= Report.EXITED and not link.expects(report.launch_id):
+                link.forget(report.launch_id)
 
     async def _record_fresh(self, link: AgentLink, fresh: Sequence[Report]) -> None:
         try:
@@ -119,7 +123,9 @@ class ReportRecorder:
             if report.launch_id in recorded.left_alone:
                 link.expect_again(report.launch_id)
                 continue
-            if launch is None or launch.ended_time is not None:
+            if launch is None:
+                link.disown(report.launch_id)
+            elif launch.ended_time is not None:
                 ended = True
                 link.expect_again(report.launch_id)
                 if report.state >= Report.EXITED:

@@ -18,12 +18,14 @@ from footlights.control.dispatch.link import AgentLink
 from footlights.control.dispatch.registry import heartbeat_interval_s
 from footlights.protocol import bounds, counterparts, handshake, times
 from footlights.store.nodes import acceptance, inventory, links, node_rows
-from footlights.store.nodes.inventory import ReportedDevices
+from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
 from footlights.store.nodes.links import LinkClosing, LinkOpening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
+
+    from google.protobuf.message import Message
 
     from footlights.control.call.context import Call, MessageStream
     from footlights.control.dispatch.identity import DuplicateIdentities
@@ -48,6 +50,14 @@ MAX_UNRECORDED_BYTES = 4 << 20
 
 MESSAGE_CUT = "MESSAGE_CUT"
 """The notice on a node whose agent sends more than a message may carry."""
+
+MESSAGE_REFUSED = "MESSAGE_REFUSED"
+"""The notice on a node whose agent says what it may not."""
+
+_NOTICE_CHARACTERS = 1024
+
+MOST_DEVICES_AT_ONCE = 16
+"""Of so many the event loop reads the devices itself: a thread costs more."""
 
 MAX_HELLO_PARTS = 1000
 """Agents send a part of the largest hello in each mebibyte."""
@@ -113,6 +123,13 @@ class AgentService:
 
         It reads and writes through the stream: a generator between would cost each link kibibytes.
         """
+        try:
+            await self._hold(stream, call)
+        except errors.InvalidArgument as error:
+            await self._note_refused(call.caller.subject, error)
+            raise
+
+    async def _hold(self, stream: LinkStream, call: Call) -> None:
         hello, left_out = await self._read_hello(stream, call)
         addresses.check(hello.facts, call.peer)
         await self._identities.admit(hello.node, call)
@@ -174,6 +191,7 @@ class AgentService:
                 reason=errors.Reason.WRONG_NODE,
                 metadata={"subject": caller.subject, "node": hello.node},
             )
+        self._registry.admit(hello.node)
         theirs = _protocol(hello)
         if not handshake.meets(theirs):
             raise errors.FailedPrecondition(
@@ -185,11 +203,12 @@ class AgentService:
         return hello
 
     async def _complete(self, hello: agent_pb2.Hello, stream: LinkStream) -> list[str]:
-        """Read the rest of a hello, each part cut as it arrives: what is kept of them together is bounded, too.
+        """Read the rest of a hello, each part bounded as it arrives: what is kept of them together is bounded, too.
 
         Return what is left out.
         """
-        left_out = bounds.cut(hello)
+        knows_bounds = _knows_bounds(hello)
+        left_out = _bounded(agent_pb2.LinkRequest(hello=hello), hello, knows_bounds=knows_bounds)
         whole, size = not hello.HasField("part") or hello.part.last, hello.ByteSize()
         for _ in range(MAX_HELLO_PARTS):
             if whole:
@@ -197,12 +216,19 @@ class AgentService:
             more = await stream.read()
             if more is None or more.WhichOneof("message") != "launches":
                 break
-            said = bounds.cut(more)
-            reports, room = more.launches.launches, bounds.MAX_LAUNCHES - len(hello.launches)
-            if len(reports) > room:
-                said.append(f"launches: more than {bounds.MAX_LAUNCHES}")
-                del reports[room:]
+            said = _bounded(more, more, knows_bounds=knows_bounds)
+            reports, count = more.launches.launches, len(hello.launches) + len(more.launches.launches)
             size += more.ByteSize()
+            if knows_bounds and (count > bounds.MAX_LAUNCHES or size > bounds.MAX_MESSAGE_BYTES):
+                raise errors.InvalidArgument(
+                    "hello.launches",
+                    f"has {count} items and {size} bytes so far. Give at most {bounds.MAX_LAUNCHES} and "
+                    f"{bounds.MAX_MESSAGE_BYTES}.",
+                    reason=errors.Reason.TOO_MANY,
+                )
+            if count > bounds.MAX_LAUNCHES:
+                said.append(f"launches: more than {bounds.MAX_LAUNCHES}")
+                del reports[bounds.MAX_LAUNCHES - len(hello.launches) :]
             if size > bounds.MAX_MESSAGE_BYTES:
                 said.append("launches: the texts of some")
                 for report in reports:
@@ -221,6 +247,11 @@ class AgentService:
         text = f"The agent sends more than a message may carry; the rest is left out: {'; '.join(left_out)}."
         now = self._clock()
         await self._store.write(lambda tx: node_rows.notice(tx, node, MESSAGE_CUT, text, now=now))
+
+    async def _note_refused(self, node: str, error: errors.InvalidArgument) -> None:
+        log.warning("link_refused", node=node, reason=error.reason, error=error.message)
+        text, now = f"The agent's link was refused: {error.message}"[:_NOTICE_CHARACTERS], self._clock()
+        await self._store.write(lambda tx: node_rows.notice(tx, node, MESSAGE_REFUSED, text, now=now))
 
     def _welcome_message(self, link: AgentLink) -> agent_pb2.LinkResponse:
         return agent_pb2.LinkResponse(
@@ -247,7 +278,7 @@ class AgentService:
             hello.node,
             hello.incarnation,
             counterparts.facts(hello.facts).SerializeToString(),
-            observations.readings(hello.inventory),
+            await _readings(hello.inventory),
             self._clock(),
             hub=self._replica,
             after_epoch=await self._duplicates.check(hello),
@@ -295,8 +326,8 @@ class AgentService:
         try:
             while (request := await stream.read()) is not None:
                 self._registry.touch(link)
-                kind = request.WhichOneof("message")
-                if left_out := bounds.cut(request):
+                kind, size = request.WhichOneof("message"), request.ByteSize()
+                if left_out := _bounded(request, request, knows_bounds=link.knows_bounds):
                     log.warning("link_message_cut", node=link.node, kind=kind, left_out=left_out)
                 if kind == "log_part":
                     self._logs.add(link, request.log_part)
@@ -309,17 +340,22 @@ class AgentService:
                     if recorder is not None and (recorder.done() or full):
                         await recorder
                         recorder, room = None, MAX_UNRECORDED_BYTES
-                    room -= request.ByteSize()
+                    room -= size
                     unrecorded.append(request)
                     recorder = recorder or asyncio.create_task(
                         self._record(link, unrecorded), name=f"record-{link.node}"
                     )
                 # It would stay in memory until the next one arrives.
                 del request
+                if wait_s := link.take_message(size):
+                    await asyncio.sleep(wait_s)
             if recorder is not None:
                 await recorder
         except errors.Exhausted as error:
             _say_refused(link.node, error)
+            raise
+        except errors.InvalidArgument as error:
+            link.prepare_goodbye(error)
             raise
         finally:
             if recorder is not None:
@@ -330,7 +366,7 @@ class AgentService:
         while unrecorded:
             requests, unrecorded[:] = list(unrecorded), []
             reports: list[agent_pb2.LaunchReport] = []
-            inventories: list[agent_pb2.Inventory] = []
+            inventory_message: agent_pb2.Inventory | None = None
             for request in requests:
                 match request.WhichOneof("message"):
                     case "heartbeat":
@@ -338,19 +374,22 @@ class AgentService:
                     case "report":
                         reports.append(request.report)
                     case "inventory":
-                        inventories.append(request.inventory)
+                        # It has all devices: of several the last one counts.
+                        inventory_message = request.inventory
                     case _:
                         log.warning("link_odd", node=link.node)
             try:
                 await self._recorder.record(link, reports)
-                for inventory_message in inventories:
+                if inventory_message is not None:
+                    if wait_s := link.take_inventory():
+                        await asyncio.sleep(wait_s)
                     await self._record_inventory(link, inventory_message)
             except Exception as error:
                 link.close(error)
                 return
 
     async def _record_inventory(self, link: AgentLink, message: agent_pb2.Inventory) -> None:
-        readings = observations.readings(message)
+        readings = await _readings(message)
         addresses.check(message.facts, link.peer)
         facts = counterparts.facts(message.facts).SerializeToString() if message.HasField("facts") else None
         now = self._clock()
@@ -370,6 +409,29 @@ class AgentService:
         self._signals.placing.publish(link.node)
 
 
+def _knows_bounds(hello: agent_pb2.Hello) -> bool:
+    """Say whether an agent cuts what it sends to its bounds: one of the release before knows none."""
+    return bool(hello.protocol.features)
+
+
+def _bounded(request: agent_pb2.LinkRequest, kept: Message, *, knows_bounds: bool) -> list[str]:
+    """Refuse what is beyond its bounds, or cut ``kept``, which it is or holds, for an agent that knows none.
+
+    Return what was cut. Raises InvalidArgument, which names fields and values.
+    """
+    if not knows_bounds:
+        return bounds.cut(kept)
+    bounds.refuse(request)
+    return []
+
+
+async def _readings(inventory_message: agent_pb2.Inventory) -> Sequence[ReportedDevice]:
+    """Return an agent's devices as they are stored; those of a large node are not read on the event loop."""
+    if len(inventory_message.devices) <= MOST_DEVICES_AT_ONCE:
+        return observations.readings(inventory_message)
+    return await asyncio.to_thread(observations.readings, inventory_message)
+
+
 def _protocol(hello: agent_pb2.Hello) -> agent_pb2.Protocol:
     """Return what an agent understands; one of the release before says the version only."""
     if hello.HasField("protocol"):
@@ -378,4 +440,4 @@ def _protocol(hello: agent_pb2.Hello) -> agent_pb2.Protocol:
 
 
 def _say_refused(node: str, error: errors.Exhausted) -> None:
-    log.warning("link_message_refused", node=node, reason=error.reason, **error.metadata)
+    log.warning("link_message_refused", reason=error.reason, **{**error.metadata, "node": node})

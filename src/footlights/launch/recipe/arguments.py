@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from footlights.errors import InvalidArgument, Reason, Violations
-from footlights.protocol.bounds import BOUNDS
+from footlights.protocol.bounds import bound
 from footlights.v1.application_pb2 import Argument, Version
 
 FIELD = "application_arguments"
@@ -23,7 +23,7 @@ DEFAULT_MAX_LENGTH = 1024
 MAX_SECRET_BYTES = 64 << 10
 MAX_ARGUMENT_BYTES = 128 << 10
 """Of all plain values together: they are in every list of sessions."""
-MAX_SECRETS_BYTES = BOUNDS["Assignment.secrets"].size
+MAX_SECRETS_BYTES = bound("Assignment", "secrets").size
 """Of all secrets together, as JSON: a node is sent them in one message."""
 MAX_INTEGER = 2**53 - 1
 """The greatest whole number that a JSON number keeps exactly."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from footlights.auth.roles import Caller
     from footlights.control.replication.peers import Peers
     from footlights.store import Transaction
+
+MAX_LOG_BYTES = 3 << 20
+"""Of one answer: the newest lines. A stock gRPC client takes 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +47,26 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> LogSource:
 
 
 async def read(peers: Peers, source: LogSource, tail_lines: int) -> session_pb2.SessionLog:
-    """Return the last lines. Raises Unavailable where the agent cannot be reached, and nothing was kept."""
-    found = session_pb2.SessionLog()
+    """Return the last lines, as many as a client takes.
+
+    Raises Unavailable where the agent cannot be reached, and nothing was kept.
+    """
+    lines: deque[str] = deque()
+    size, truncated = 0, False
     try:
         async for part in peers.log(source.node, source.launch_id, tail_lines=tail_lines, follow=False):
-            found.lines.extend(part.lines)
-            found.truncated |= part.truncated
+            truncated |= part.truncated
+            for line in part.lines:
+                lines.append(line)
+                size += len(line.encode())
+            while size > MAX_LOG_BYTES:
+                size -= len(lines.popleft().encode())
+                truncated = True
     except (errors.Unavailable, errors.NotFound) as error:
         if not source.ended:
             raise _refused(source, error) from None
         return _kept(source, tail_lines)
-    return found
+    return session_pb2.SessionLog(lines=lines, truncated=truncated)
 
 
 async def tail(peers: Peers, source: LogSource, tail_lines: int) -> AsyncIterator[session_pb2.SessionLog]:

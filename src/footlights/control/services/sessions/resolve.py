@@ -13,7 +13,7 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
 from footlights.launch.recipe.stages import resolve_stage
-from footlights.protocol.bounds import BOUNDS
+from footlights.protocol.bounds import bound
 from footlights.protocol.isolation import Isolation
 from footlights.store import Transaction, applications
 from footlights.v1 import application_pb2, profile_pb2
@@ -92,7 +92,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         recipe_limits.override(limits, chosen.limits)
     needs.slots = needs.slots or DEFAULT_SLOTS
     recipe_limits.complete(limits)
-    size, most = needs.ByteSize(), BOUNDS["Assignment.needs"].size
+    size, most = needs.ByteSize(), bound("Assignment", "needs").size
     if size > most:
         raise errors.FailedPrecondition(
             f"The needs of {application} {message.version} with the profile are {size} bytes: no node is sent more "
