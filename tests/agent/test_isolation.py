@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footlights.agent.v1.agent_pb2 import Assignment, Assignments, Hello, LaunchReport, LinkResponse, Welcome
+from footlights.agent.v1.agent_pb2 import Assignment, Assignments, Forget, Hello, LaunchReport, LinkResponse, Welcome
 from structlog.testing import capture_logs
 
 from footlights.agent.clock import BootClock
@@ -179,6 +179,27 @@ async def test_a_launcher_that_raises_costs_no_other_launch(
         await hub.until(lambda: hub.link.heartbeats > beats)
         assert len(hub.connections) == 1
         assert agent.supervisor.failing == []
+
+
+async def test_what_a_session_left_is_removed_before_its_launch_is_forgotten(
+    hub: Hub, config: AgentConfig, machine: Machine, fake: Assign
+) -> None:
+    """Until it is gone, its entry stays in the journal and a note says why; the next agent removes it."""
+    entry = config.data_dir / "journal" / f"{BAD}.json"
+    async with agent_with(config, machine, method="discard"):
+        await hub.until(lambda: hub.connections)
+        await hub.want(fake(BAD, device=GPU))
+        await hub.until_state(BAD, LaunchReport.READY)
+        await hub.want(stopped(fake(BAD, device=GPU)))
+        await hub.until_state(BAD, LaunchReport.EXITED)
+        await hub.say(LinkResponse(forget=Forget(launch_id=BAD)))
+        await hub.until(lambda: any(f"the state of launch {BAD}" in note for note in hub.inventories[-1].facts.notes))
+        assert entry.exists()
+
+    async with agent_with(config, machine):
+        await hub.until(lambda: BAD in [launch.launch_id for launch in hub.link.hello.launches])
+        await hub.say(LinkResponse(forget=Forget(launch_id=BAD)))
+        await until(lambda: not entry.exists())
 
 
 async def test_probes_that_raise_are_logged_and_made_again(

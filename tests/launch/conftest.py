@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
-from footlights.linux import procfs
+from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher, group_name
+from footlights.linux import cgroups, procfs
 from tests.launch.plans import CLUSTER
 
 
@@ -26,10 +26,13 @@ def root(tmp_path: Path) -> Path:
 def _nothing_left() -> Iterator[None]:
     """End what a failed test left running, and fail a test that leaves anything."""
     yield
+    group = cgroups.own_group()
     left = _wait_for_none(deadline_s=3.0)
     launcher = ProcessLauncher(Path("/nowhere"))
     for launch_id in left:
         asyncio.run(launcher.end_orphan(CLUSTER, launch_id))
+    for directory in group.glob(f"{group_name(CLUSTER, '')}*") if group else ():
+        cgroups.remove(directory)
     assert not left, f"these processes were left running: {left}"
 
 

@@ -148,7 +148,8 @@ def test_command_line(generation: str, root: Path) -> None:
 async def test_life(generation: str, root: Path, tmp_path: Path, kit_root: Callable[[str], Path]) -> None:
     """Launched by its recipe, Kit is not ready at first, then ready on its own ports, and ends when told."""
     version = versions(generation, kit_root(generation))[PROCESS]
-    gate, report = tmp_path / "ready", tmp_path / "report"
+    gate, report = tmp_path / "ready", tmp_path / "reports" / "report"
+    report.parent.mkdir()
     version.environment.update({"STANDIN_READY_FILE": str(gate), "STANDIN_REPORT": str(report)})
     ports = free_ports()
     plan = kit_plan(version, root, ports, public_address="127.0.0.1")

@@ -22,7 +22,7 @@ import pytest
 from footlights.launch.launcher import LaunchError, Phase
 from footlights.launch.process import shim
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
-from footlights.linux import files, procfs
+from footlights.linux import cgroups, files, landlock, procfs
 from tests.launch.plans import CLUSTER, command, make_plan, script
 from tests.launch.waiting import ended, logged, until
 
@@ -350,6 +350,104 @@ async def test_session_file(launcher: ProcessLauncher, root: Path) -> None:
     assert (await launcher.status(plan)).phase is Phase.UNKNOWN
 
 
+GUARDED = pytest.mark.skipif(landlock.version() < landlock.SIGNALS_SINCE, reason="this kernel's Landlock is too old")
+GROUPED = pytest.mark.skipif(
+    not (group := cgroups.own_group()) or not os.access(group, os.W_OK), reason="no control group may be made here"
+)
+
+
+@GUARDED
+async def test_nothing_that_is_trusted_is_written_by_the_application(root: Path) -> None:
+    """Not its exit status, not its order, not the agent's journal; its own state it may fill as it likes."""
+    (root.parent / "agent" / "journal").mkdir(parents=True)
+    launches = root.parent / "agent" / "launches"
+    launcher = ProcessLauncher(launches, protected=root.parent / "agent")
+    text = (
+        "cd ../..; for name in exit.json exit.reserved shim.json order.json session.json output/x ../../journal/x; do "
+        'echo forged 2>/dev/null > "$name" && echo "wrote $name"; done; rm -f shim.json && echo removed; '
+        'mv order.json "$TMPDIR" 2>/dev/null && echo moved; '
+        'touch "$HOME/a" "$TMPDIR/b" "$XDG_CACHE_HOME/c" && echo own; exit 7'
+    )
+    plan = make_plan(script(text), launches)
+
+    await launcher.start(plan, b"{}")
+    status = await ended(launcher, plan)
+
+    assert (status.exit_code, (await launcher.log(plan)).lines[-1]) == (7, "own")
+    assert not [line for line in (await launcher.log(plan)).lines if line.startswith(("wrote", "removed", "moved"))]
+
+
+@GUARDED
+async def test_the_shims_life_is_not_the_applications_to_end(launcher: ProcessLauncher, root: Path) -> None:
+    """No signal of it reaches the shim, another session or anything else of the node."""
+    neighbour = make_plan(script("exec sleep 60"), root)
+    await launcher.start(neighbour, b"")
+    [other] = (await until(lambda: launcher.status(neighbour), lambda status: bool(status.pids))).pids
+    text = f"kill -9 $PPID 2>/dev/null && echo killed; kill -9 {other} {os.getpid()} 2>/dev/null && echo killed; exit 5"
+    plan = make_plan(script(text), root)
+
+    await launcher.start(plan, b"")
+
+    assert (await ended(launcher, plan)).exit_code == 5
+    assert (await launcher.log(plan)).lines == ()
+    assert (await launcher.status(neighbour)).phase is Phase.RUNNING
+    await launcher.stop(neighbour, kill=True)
+    await ended(launcher, neighbour)
+
+
+async def test_a_forged_exit_is_not_believed_while_its_shim_lives(root: Path) -> None:
+    """Also on a kernel that cannot keep the application from writing one; nor is another's identity as the shim."""
+    launcher = ProcessLauncher(root, guarded=False)
+    forged = json.dumps({"exit_code": 0})
+    dead = json.dumps({"shim": {"pid": 1, "start_ticks": 1, "boot_id": "x"}})
+    plan = make_plan(
+        script(f"cd ../..; echo '{forged}' > exit.json; echo '{dead}' > shim.json; echo up; exec sleep 60"), root
+    )
+    await launcher.start(plan, b"")
+    await logged(launcher, plan, "up")
+
+    assert (await launcher.status(plan)).phase is Phase.RUNNING
+
+    await launcher.stop(plan, kill=True)
+    assert (await ended(launcher, plan)).exit_code == -signal.SIGKILL
+
+
+@GROUPED
+async def test_a_process_without_parent_and_marks_is_still_of_its_launch(launcher: ProcessLauncher, root: Path) -> None:
+    """Its shim killed, a double fork into its own session with an empty environment: seen, and ended, by its group."""
+    plan = make_plan(script("setsid env -i /bin/sleep 64 & setsid env -i /bin/sleep 65 & echo up; wait"), root)
+    await launcher.start(plan, b"")
+    await logged(launcher, plan, "up")
+    await until(lambda: launcher.status(plan), lambda status: len(status.pids) == 3)
+    os.kill(shim_pid(plan.directory), signal.SIGKILL)
+
+    status = await until(lambda: launcher.status(plan), lambda status: len(status.pids) == 2)
+    assert (status.phase, "shim is gone" in status.message) == (Phase.RUNNING, True)
+    assert (await ProcessLauncher(root).status(plan)).phase is Phase.RUNNING
+    assert await launcher.find(CLUSTER) == {plan.launch_id: status.pids}
+    await launcher.stop(plan)
+    assert (await ended(launcher, plan)).exit_code is None
+    assert await launcher.find(CLUSTER) == {}
+    await launcher.discard(plan)
+    assert not [*cgroups.own_group().glob(f"*{plan.launch_id}")]  # type: ignore[union-attr]
+
+
+async def test_the_next_session_finds_nothing_of_the_one_before(launcher: ProcessLauncher, root: Path) -> None:
+    """HOME and all caches are made empty for each launch, and are gone when it is discarded."""
+    text = (
+        'find "$HOME" "$TMPDIR" "$XDG_RUNTIME_DIR" -type f; pwd; '
+        'for d in "$HOME" "$TMPDIR" "$XDG_CACHE_HOME"; do echo s > "$d/f"; done'
+    )
+    first, second = make_plan(script(text), root), make_plan(script(text), root)
+    for plan in (first, second):
+        await launcher.start(plan, b"")
+        await ended(launcher, plan)
+        home = dict(plan.environment)["HOME"]
+        assert (await launcher.log(plan)).lines == (home,)
+        await launcher.discard(plan)
+        assert not (plan.directory / "state").exists()
+
+
 async def test_outside_root(launcher: ProcessLauncher, tmp_path: Path) -> None:
     """A plan whose directory is not below the root is refused, and nothing of it is removed."""
     plan = make_plan(script("exit 0"), tmp_path / "elsewhere")
@@ -384,9 +482,10 @@ async def test_output_is_bounded(root: Path) -> None:
 
 async def test_follow(launcher: ProcessLauncher, root: Path) -> None:
     """A cursor continues where the part before it ended, and gives only whole lines."""
-    plan = make_plan(script("echo one; read x < gate1; printf 'tw'; read x < gate2; echo o; exec sleep 60"), root)
-    plan.directory.mkdir()
-    gates = [plan.directory / "gate1", plan.directory / "gate2"]
+    gates = [root / "gate1", root / "gate2"]
+    plan = make_plan(
+        script(f"echo one; read x < {gates[0]}; printf 'tw'; read x < {gates[1]}; echo o; exec sleep 60"), root
+    )
     for gate in gates:
         os.mkfifo(gate)
     await launcher.start(plan, b"")

@@ -24,7 +24,8 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(stack: Stack, tmp_path:
     """A session of Kit becomes READY on the ports and device it was given, with the stage that was asked for."""
     root = tmp_path / "kit-app"
     (root / "kit").mkdir(parents=True)
-    report = tmp_path / "report.json"
+    report = tmp_path / "reports" / "kit.json"
+    report.parent.mkdir()
     kit = root / "kit" / "kit"
     kit.write_text(f'#!/bin/sh\nSTANDIN_REPORT={report} exec {sys.executable} -I -S {STANDIN_KIT} {generation} "$@"\n')
     kit.chmod(0o755)

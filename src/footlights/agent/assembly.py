@@ -42,6 +42,7 @@ def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
     """Make the launchers that the operator enabled; others are not even imported."""
     settings = LauncherSettings(
         root=config.data_dir.absolute() / "launches",
+        protected=config.data_dir.absolute(),
         container_engine=config.container_engine,
         container_socket=config.container_socket,
         signal_host=config.entrance_host,

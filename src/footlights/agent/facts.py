@@ -47,6 +47,7 @@ class NodeDescription:
         return [
             *self._notes,
             *self._offer.notes,
+            *self._table.notes,
             *self._devices.inventory.notes,
             *([silence] if silence else []),
         ]

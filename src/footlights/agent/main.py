@@ -33,6 +33,7 @@ from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
 from footlights.agent.offer import LauncherOffer
 from footlights.devices.foreign import Tolerance
 from footlights.ids import new_id
+from footlights.launch.launchers import LAUNCHERS
 from footlights.lifecycle import LaunchState
 from footlights.supervision import Supervisor
 
@@ -158,6 +159,8 @@ class Agent:
             _log.error("journal_entry_quarantined", problem=problem)
         self._description.add_notes(f"journal: {problem}" for problem in restored.quarantined)
         await self.offer.refresh()
+        for name in self._launchers:
+            self._description.add_notes(await asyncio.to_thread(LAUNCHERS[name].shortcomings))
         with contextlib.suppress(DevicesSilent):
             await self.devices.refresh()
         for note in self._description.notes:

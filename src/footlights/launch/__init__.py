@@ -10,13 +10,17 @@ What is in here
 How a process is started
     agent ── ``process`` ──> starter ── fork, setsid ──> ``shim`` ── fork, setsid ──> application
                              │ says "started" or why not, and is gone          its descendants
+    The application has a control group of its own, where the agent may make one (``linux.cgroups``), and is confined to
+    its state (``linux.landlock``): what the agent and the shim trust is not its to change. Its HOME, TMPDIR and caches
+    are made for the launch and removed with it (``session_state``).
+
     The shim is init's child, so that it outlives the agent. It is the subreaper of the application, holds its output,
     and is the only one that signals its tree.
 
 What must hold
     * A plan holds everything except the secrets, so any call may be made again by another agent from it alone.
     * A process is itself by pid, start time and boot (`procfs.Identity`): a pid that was used again is another process.
-    * ``EXITED`` is said when no process of the tree is left, never before.
+    * ``EXITED`` is said when no process of the tree, nor of its control group, is left, never before.
     * Everything that is started carries the cluster's mark in its environment or labels, so that it can be found
       without a plan. A container stays with the engine that started it.
     * The shim imports the standard library and `footlights.linux` only: it starts in milliseconds and stays small.

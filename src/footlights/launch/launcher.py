@@ -57,7 +57,7 @@ class LaunchPlan:
     environment: tuple[tuple[str, str], ...]
     """The whole environment of the application, sorted by name: nothing is inherited."""
     working_directory: str
-    """Empty: the launch's own directory."""
+    """Empty: the launch's own home directory."""
     stop_grace_s: float
     directory: Path
     """The launch's own directory, mode 0700: plan, output, exit status, session file."""

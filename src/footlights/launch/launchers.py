@@ -24,6 +24,9 @@ class LauncherSettings:
     """What an operator may set of a node's launchers."""
 
     root: Path
+    """Where launches have their directories."""
+    protected: Path | None = None
+    """What applications must not write to, such as the agent's data directory, which has ``root`` in it."""
     container_engine: str = "auto"
     container_socket: str = ""
     signal_host: str = ""
@@ -72,6 +75,8 @@ class LauncherTraits:
     """Whether applications have a network of their own, where the operator does not give them the node's."""
     asked_from: str = ""
     """The address that its applications are reached from on the node; empty: any. Others they do not answer."""
+    shortcomings: Callable[[], tuple[str, ...]] = tuple
+    """Says what this machine lacks of what the launcher promises elsewhere: sentences for an operator."""
     answers: Callable[[], ApplicationAnswers] | None = None
     """Who says whether an application is ready and watched; None where it is asked by its ports."""
     validate: Callable[[Version], None] = lambda _version: None
@@ -93,7 +98,13 @@ def traits_of(version: Version | Recipe) -> LauncherTraits:
 def _open_process(settings: LauncherSettings) -> Launcher:
     from footlights.launch.process.launcher import ProcessLauncher
 
-    return ProcessLauncher(settings.root)
+    return ProcessLauncher(settings.root, protected=settings.protected)
+
+
+def _process_shortcomings() -> tuple[str, ...]:
+    from footlights.launch.process.launcher import shortcomings
+
+    return shortcomings()
 
 
 def _open_container(settings: LauncherSettings) -> Launcher:
@@ -158,7 +169,13 @@ def _fake_answers() -> ApplicationAnswers:
     return fake
 
 
-PROCESS: Final = LauncherTraits(name="process", open=_open_process, isolation=Isolation.NONE, needs_command=True)
+PROCESS: Final = LauncherTraits(
+    name="process",
+    open=_open_process,
+    isolation=Isolation.NONE,
+    needs_command=True,
+    shortcomings=_process_shortcomings,
+)
 CONTAINER: Final = LauncherTraits(
     name="container",
     member="container",

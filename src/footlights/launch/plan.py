@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
+from footlights.launch import session_state
 from footlights.launch.container.recipe import mounts_of
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
@@ -65,7 +66,7 @@ def render(
         "FOOTLIGHTS_LAUNCH_ID": assignment.launch_id,
         "FOOTLIGHTS_CLUSTER_ID": cluster_id,
         "FOOTLIGHTS_SESSION_FILE": session_file,
-        **({} if own_files else {"PATH": PATH, "HOME": str(directory), "LANG": "C.UTF-8"}),
+        **({} if own_files else {"PATH": PATH, "LANG": "C.UTF-8", **session_state.variables(directory)}),
         **dict.fromkeys(device.variables, assignment.device_uuid),
         **own,
     }

@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
 
 def signal_on_parent_death(number: int) -> None:
@@ -18,6 +18,11 @@ def signal_on_parent_death(number: int) -> None:
 def become_subreaper() -> None:
     """Become the parent of every descendant whose own parent dies. Raises OSError."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def forgo_new_privileges() -> None:
+    """Get no rights from any program that this process or its children execute. Raises OSError."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _prctl(option: int, value: int) -> None:

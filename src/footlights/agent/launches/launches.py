@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TOMBSTONES: Final = 4096
 _CLOSE_S: Final = 5.0
 _TRACES_AGAIN_S: Final = 5.0
+_TRACES_LAST_S: Final = 600.0
 _DESIRED: Final = frozenset({Assignment.RUNNING, Assignment.STOPPED})
 """What may be wanted of a launch, as far as this release knows."""
 
@@ -127,9 +128,9 @@ class Launches:
         if not record.state.final:
             _log.warning("forget_refused", launch_id=launch_id, state=record.state.value)
             return
-        self._table.remove(launch_id)
+        runner = self._table.remove(launch_id)
         self._tombstones.add(record.report())
-        self._spawn("forget", launch_id, self._remove(record, self._tasks.pop(launch_id, None)))
+        self._spawn("forget", launch_id, self._remove(runner, self._tasks.pop(launch_id, None)))
 
     def close_to_new(self, why: str) -> None:
         """Begin nothing any more; what is assigned from now on is refused."""
@@ -211,9 +212,17 @@ class Launches:
             return
         self._tasks[record.launch_id] = asyncio.create_task(runner.run(), name=f"launch {record.launch_id}")
 
-    async def _remove(self, record: Record, task: asyncio.Task[None] | None) -> None:
+    async def _remove(self, runner: Runner, task: asyncio.Task[None] | None) -> None:
+        record = runner.record
         if task is not None:
             await asyncio.wait({task})
+        # Until the session's state is gone its journal entry stays, so that the next agent tries again.
+        delay_s = _TRACES_AGAIN_S
+        while why := await runner.discard():
+            self._table.note_left(record.launch_id, why)
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, _TRACES_LAST_S)
+        self._table.note_left(record.launch_id, "")
         if record.plan is not None:
             await asyncio.to_thread(self._retention.keep, record.plan)
         try:

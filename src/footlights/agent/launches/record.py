@@ -62,6 +62,8 @@ class Record:
     former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
     """Pids that were of its tree at any time, the newest last: what the driver may still list when they are gone."""
     final: LaunchReport | None = None
+    discarded: bool = False
+    """Whether every trace of it except its output is removed."""
     stop_asked_at: float | None = None
     killed_at: float | None = None
 
@@ -135,6 +137,10 @@ class Record:
     def renew_epoch(self, epoch: int) -> None:
         """Note the epoch of a newer lease."""
         self.assignment.epoch = epoch
+
+    def mark_discarded(self) -> None:
+        """Note that its traces are removed."""
+        self.discarded = True
 
     def claim(self) -> None:
         """Count its slots as its own, until it is over."""

@@ -305,13 +305,23 @@ class Runner:
         self._report()
         state = record.state.value
         self._log.info("launch_ended", state=state, reason=report.reason, exit_code=exit_code, message=report.message)
-        if saved and record.begun and plan is not None and launcher is not None:
+        if saved:
             # Only now: until the end is on disk, the launcher's traces are the only witness of the exit status.
-            try:
-                async with asyncio.timeout(_LAUNCHER_TIMEOUT_S):
-                    await launcher.discard(plan)
-            except Exception as error:
-                self._log.warning("discard_failed", error=str(error))
+            await self.discard()
+
+    async def discard(self) -> str:
+        """Remove what is left of an ended launch; return why that failed, empty where it is gone."""
+        record, plan, launcher = self.record, self.record.plan, self._seen.launcher
+        if record.discarded or not record.begun or plan is None or launcher is None:
+            return ""
+        try:
+            async with asyncio.timeout(_LAUNCHER_TIMEOUT_S):
+                await launcher.discard(plan)
+        except Exception as error:
+            self._log.warning("discard_failed", error=str(error))
+            return str(error) or type(error).__name__
+        record.mark_discarded()
+        return ""
 
     async def _tail(self, launcher: Launcher, plan: LaunchPlan) -> tuple[str, ...]:
         try:

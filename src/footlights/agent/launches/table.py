@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from footlights.launch.launcher import Phase
 
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from footlights.agent.v1.agent_pb2 import LaunchReport
 
 
+_MOST_NOTES: Final = 3
+
+
 class KnownLaunches:
     """The launches that are known: those that run, and those that are over and not yet forgotten."""
 
     def __init__(self) -> None:
         self._runners: dict[str, Runner] = {}
+        self._left: dict[str, str] = {}
         self.none_left = asyncio.Event()
         self.none_left.set()
 
@@ -26,11 +30,28 @@ class KnownLaunches:
         self._runners[runner.record.launch_id] = runner
         self.none_left.clear()
 
-    def remove(self, launch_id: str) -> None:
-        """Forget a launch."""
-        del self._runners[launch_id]
+    def remove(self, launch_id: str) -> Runner:
+        """Forget a launch, and return what ran it."""
+        runner = self._runners.pop(launch_id)
         if not self._runners:
             self.none_left.set()
+        return runner
+
+    def note_left(self, launch_id: str, why: str) -> None:
+        """Note why traces of a launch that is over are still here; empty where they are gone."""
+        if why:
+            self._left[launch_id] = why
+        else:
+            self._left.pop(launch_id, None)
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for an operator on what could not be removed."""
+        some = sorted(self._left.items())[:_MOST_NOTES]
+        return [
+            f"the state of launch {launch_id} could not be removed, and is tried again: {why}"
+            for launch_id, why in some
+        ]
 
     @property
     def records(self) -> list[Record]:

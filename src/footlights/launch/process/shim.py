@@ -8,6 +8,10 @@ JSON how the start went, and is gone; a second start for the same directory star
 SIGTERM ends the tree (SIGKILL after the grace), SIGUSR1 at once. When the application's first process ends by itself,
 what is left of its tree is ended too, with a grace of 2 s at most. Orphans come to this process, the tree's subreaper.
 If it is killed itself, the kernel kills the application's first process (PR_SET_PDEATHSIG), which could not be watched.
+
+The application runs in a control group of its own, where the agent could make one, and in a Landlock domain, where the
+kernel has it: there it can neither write to the agent's directory, except its own state, nor signal or trace this
+process or the agent.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from footlights.launch.process.output import OutputWriter
-from footlights.linux import files, prctl, procfs
+from footlights.linux import cgroups, files, landlock, prctl, procfs
 
 ORDER, STATE, EXIT, LOCK, OUTPUT = "order.json", "shim.json", "exit.json", "shim.lock", "output"
 RESERVED = "exit.reserved"
@@ -113,6 +117,7 @@ class Shim:
         self._directory = directory
         self._say = say
         self._order = json.loads((directory / ORDER).read_text(encoding="utf-8"))
+        self._group = Path(self._order["group"]) if self._order["group"] else None
         self._application = 0
         self._exit_code: int | None = None
         self._output: OutputWriter | None = None
@@ -194,7 +199,7 @@ class Shim:
             self._output.close()
             _say(self._say, "failed", **json.loads(problem))
             return False
-        _say(self._say, "started")
+        _say(self._say, "started", shim=shim.to_json())
         return True
 
     def _execute(self, out: int, go: int, fail: int) -> NoReturn:
@@ -211,12 +216,21 @@ class Shim:
             os.dup2(out, 1)
             os.dup2(out, 2)
             os.chdir(self._order["working_directory"])
+            self._confine()
             argv = self._order["argv"]
             os.execve(argv[0], argv, self._order["environment"])  # noqa: S606  # no shell: that is the point
         except BaseException as error:
             os.write(fail, json.dumps(_why(error, self._order)).encode())
         finally:
             os._exit(_NO_STATUS)
+
+    def _confine(self) -> None:
+        """Enter the launch's control group, and give up what only this process and the agent may do. In the child."""
+        if self._group is not None:
+            with contextlib.suppress(OSError):  # without it the end is proved by the tree alone
+                cgroups.join(self._group)
+        if self._order["read_only"]:
+            landlock.confine(self._order["read_only"], self._order["writable"])
 
     def _watch(self, wake: int) -> None:
         """Copy output, reap, and end the tree when asked; returns when no process of it is left."""
@@ -234,6 +248,8 @@ class Shim:
             if self._exit_code is not None and self._kill_at is None:
                 self._end(min(self._order["stop_grace_s"], LEFTOVER_GRACE_S))
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                if self._group is not None:
+                    cgroups.kill(self._group)
                 procfs.kill(procfs.descendants(os.getpid()), signal.SIGKILL)
                 # A process that forks as fast as it is killed loses this race in the end; one that waits on a dead
                 # disk is not worth a busy loop.
@@ -285,6 +301,9 @@ class Shim:
     def _finish(self) -> None:
         """Write down the end: every process is gone, so what is in the pipe is all there will be."""
         assert self._output is not None
+        if self._group is not None:
+            # What was reaped leaves its group a moment later; anything else in there has no business.
+            cgroups.end(self._group)
         self._copy(32)
         with contextlib.suppress(OSError):
             self._output.close()
