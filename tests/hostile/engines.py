@@ -25,6 +25,8 @@ from footlights.launch.container.engine import Engine
 from footlights.launch.container.podman import PodmanEngine
 
 IMAGE = "localhost/hostile:1"
+OWNED, OWNER = "/home/user/.cache/kept", 1500
+"""A directory of the image, and whose it is."""
 PYTHON = Path("/usr/bin/python3")
 _CLONE_NEWNET = 0x40000000
 _START_S = 60.0
@@ -93,6 +95,8 @@ def _docker(directory: Path) -> Iterator[RealEngine]:
     finally:
         daemon.terminate()
         daemon.wait(30)
+        for place in (directory / "exec" / "netns").glob("*"):
+            subprocess.run(["umount", place], capture_output=True)
 
 
 @contextlib.contextmanager
@@ -143,6 +147,9 @@ def image_tar() -> bytes:
                 tar.addfile(entry)
         for path in sorted(files):
             tar.add(path, Path(os.path.realpath(path.parent), path.name).relative_to("/"))
+        entry = tarfile.TarInfo(OWNED.lstrip("/"))
+        entry.type, entry.mode, entry.uid, entry.gid = tarfile.DIRTYPE, 0o755, OWNER, OWNER
+        tar.addfile(entry)
         entry = tarfile.TarInfo(str(PYTHON.relative_to("/")))
         entry.type, entry.linkname = tarfile.SYMTYPE, programs[0].name
         tar.addfile(entry)

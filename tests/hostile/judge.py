@@ -40,6 +40,7 @@ ATTACKS = {
     "use-memory": "use memory without end",
     "listen": "listen on a neighbour's port",
     "reach-loopback": "reach the node's loopback, its abstract sockets and its engine's socket",
+    "reach-neighbour": "reach what another session listens on beside its published ports",
     "read-device": "read the node's disk, memory or kernel log by a device node",
     "gain-rights": "have rights beyond an ordinary user's",
 }
@@ -102,6 +103,7 @@ class Judge:
         self.ports = [Ports(signal=port, media=port + 1, http=port + 2) for port in (first, first + 3)]
         self.loopback_port = first + 6
         self.unused_port = first + 7
+        self.private_port = first + 8
 
     async def run(self) -> Verdict:
         """Set everything up, attack, judge, and remove it all."""
@@ -111,9 +113,10 @@ class Judge:
         key.write_text(self.secret["key"])
         key.chmod(0o600)
         async with self._agent() as (agent, agent_pid), self._started("neighbour", 0, {}) as neighbour:
-            await self._said(neighbour, "done")
+            said = await self._said(neighbour, "done")
             used = self._used()
             hints = self._hints(neighbour, await setting.launcher.status(neighbour), agent_pid, key)
+            hints["addresses"] = last(said, "addresses", [])
             async with self._started(self.attack, 1, hints) as attacker:
                 supervisor = await self._supervisor()
                 succeeded, evidence = await self._verdict(attacker, neighbour, agent, supervisor, used)
@@ -130,7 +133,7 @@ class Judge:
         setting, launcher = self.setting, self.setting.launcher
         said = await self._said(attacker, "done")
         match self.attack:
-            case "read-files" | "read-environment" | "read-key" | "reach-loopback":
+            case "read-files" | "read-environment" | "read-key" | "reach-loopback" | "reach-neighbour":
                 found = sorted(set(last(said, "secrets", [])) & set(self.secret.values()))
                 reached = last(said, "reached", [])
                 return bool(found or reached), f"found {found}, reached {reached}"
@@ -190,7 +193,11 @@ class Judge:
         root = os.stat("/").st_dev
         paths = [str(neighbour.directory), str(setting.root), *(str(path) for path in setting.kept_in)]
         sizes = {"use-memory": setting.allowed_memory_bytes}
-        ports = {"listen": [self.unused_port], "reach-loopback": [self.loopback_port]}
+        ports = {
+            "listen": [self.unused_port],
+            "reach-loopback": [self.loopback_port],
+            "reach-neighbour": [self.private_port],
+        }
         return {
             "paths": paths,
             "pids": sorted(status.pids),
@@ -215,7 +222,7 @@ class Judge:
     @contextlib.asynccontextmanager
     async def _started(self, mode: str, number: int, hints: dict[str, Any]) -> AsyncIterator[LaunchPlan]:
         setting, ports = self.setting, self.ports[number]
-        hints = hints or {"file": "hostile-neighbour", "ports": [ports.signal]}
+        hints = hints or {"file": "hostile-neighbour", "ports": [self.private_port]}
         # The token is an argument of its own: the judge finds the attacker by it.
         argv = [setting.python, "-I", "-c", _SOURCES[program], mode, json.dumps(hints)]
         version = setting.version([*argv, self.token if mode != "escape" else "-"])

@@ -347,6 +347,15 @@ def tcp(host: str, port: int) -> socket.socket:
     return socket.create_connection((host, port), timeout=1.0)
 
 
+def reach_neighbour(hints: Hints) -> None:
+    """What another session listens on and does not publish: at every address that it says it has."""
+    found: set[str] = set()
+    for host in dict.fromkeys(["127.0.0.1", *hints["addresses"], *addresses()]):
+        for port in hints["ports"]:
+            found |= secrets_in(heard(tcp, host, port))
+    say(secrets=sorted(found))
+
+
 def unix(path: str) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(1.0)
@@ -424,16 +433,30 @@ def neighbour(hints: Hints) -> None:
             continue
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    server.bind(("0.0.0.0", hints["ports"][0]))
+    try:
+        server.bind(("0.0.0.0", hints["ports"][0]))
+    except OSError:
+        return  # a launcher may allow no port beside the launch's own
     server.listen()
-    threading.Thread(target=answer, args=(server, b"neighbour"), daemon=True).start()
+    threading.Thread(target=answer, args=(server, secret.encode()), daemon=True).start()
+    say(addresses=addresses())
 
 
 MODES: dict[str, Callable[[Hints], None]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         *(read_files, read_environment, read_key, kill_others, kill_supervisor, escape, forge_exit, fill_disk),
-        *(fill_log, fork_bomb, use_memory, listen, reach_loopback, read_device, gain_rights, neighbour),
+        *(
+            fill_log,
+            fork_bomb,
+            use_memory,
+            listen,
+            reach_loopback,
+            reach_neighbour,
+            read_device,
+            gain_rights,
+            neighbour,
+        ),
     )
 }
 
