@@ -1,4 +1,4 @@
-"""What every launcher keeps: processes, containers and units by their engines' stand-ins, the fake, a booted systemd.
+"""What every launcher keeps: processes, containers and units by their engines' stand-ins, the fake, real engines.
 
 Also the tests of ``launcher``, and of ``manager`` and ``unit_journal``, which need a systemd.
 """
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -27,6 +27,7 @@ from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase
 from footlights.launch.process.launcher import ProcessLauncher
 from footlights.launch.systemd.launcher import SystemdLauncher
 from footlights.launch.systemd.unit_journal import UnitJournal
+from tests.hostile.engines import IMAGE, RealEngine, real_engine
 from tests.launch.plans import CLUSTER, make_plan, script
 from tests.launch.standin_engine import StandinEngine, serve
 from tests.launch.standin_systemd import StandinSystemd
@@ -50,6 +51,8 @@ class World:
     real: bool
     """Whether there are processes to find."""
     launcher: Launcher
+    own_init: bool = False
+    """Whether an init of its own starts the application: a missing program is then an early end, not a failed start."""
 
     def plan(self, behavior: str, grace_s: float = 5.0) -> LaunchPlan:
         return make_plan(self.version(behavior), self.root, grace_s=grace_s)
@@ -89,10 +92,29 @@ REAL = [pytest.mark.real, pytest.mark.timeout(900)]
 """The first test waits for the machine's root to be made."""
 
 
-@pytest.fixture(params=["process", "systemd", "docker", "podman", "fake", pytest.param("booted", marks=REAL)])
+@pytest.fixture(scope="module")
+def real_docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
+    with real_engine("docker", tmp_path_factory.mktemp("docker")) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def real_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
+    with real_engine("podman", tmp_path_factory.mktemp("podman")) as engine:
+        yield engine
+
+
+REAL_WORLDS = [pytest.param(name, marks=REAL) for name in ("booted", "real_docker", "real_podman")]
+
+
+@pytest.fixture(params=["process", "systemd", "docker", "podman", "fake", *REAL_WORLDS])
 async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "booted":
         async with booted_world(request.getfixturevalue("machine")) as world:
+            yield world
+        return
+    if request.param.startswith("real_"):
+        async with contained_world(request.getfixturevalue(request.param), root) as world:
             yield world
         return
     engine, systemd = StandinEngine(), StandinSystemd()
@@ -122,6 +144,25 @@ async def world(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> A
     await runner.cleanup()
     await engine.close()
     await systemd.end()
+
+
+@contextlib.asynccontextmanager
+async def contained_world(real: RealEngine, root: Path) -> AsyncIterator[World]:
+    """The same on a container engine of its own."""
+
+    def version(text: str) -> Version:
+        made = script(text)
+        made.container.CopyFrom(Container(image=IMAGE))
+        return made
+
+    def make() -> Launcher:
+        return ContainerLauncher(root, [real.engine], ContainerRules())
+
+    world = World(make=make, version=version, root=root, real=True, launcher=make(), own_init=True)
+    yield world
+    for launch_id in await world.launcher.find(CLUSTER):
+        await world.launcher.end_orphan(CLUSTER, launch_id)
+    await world.launcher.close()
 
 
 @contextlib.asynccontextmanager
@@ -238,6 +279,10 @@ async def test_start_error(world: World) -> None:
     plan = world.plan("/no/such/program")
     if world.real:
         plan = replace(plan, argv=("/no/such/program",))
+    if world.own_init:
+        await world.launcher.start(plan, b"{}")
+        assert (await ended(world.launcher, plan)).exit_code == 127
+        return
 
     with pytest.raises(LaunchError) as caught:
         await world.launcher.start(plan, b"{}")

@@ -98,15 +98,6 @@ def read_stat(pid: int) -> Stat | None:
     return Stat(pid, fields[0], int(fields[_PPID]), int(fields[_START]))
 
 
-def user_of(pid: int) -> int | None:
-    """Return the real user id of a process; None where there is no such process."""
-    try:
-        lines = (PROC / str(pid) / "status").read_text().splitlines()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))
-
-
 def pids() -> Iterator[int]:
     """Yield the pid of every process that this namespace shows."""
     for entry in os.scandir(PROC):

@@ -171,7 +171,6 @@ def container_config(spec: ContainerSpec) -> dict[str, object]:
     published = {
         f"{port.number}/{port.protocol}": [{"HostIp": port.host, "HostPort": str(port.number)}] for port in spec.ports
     }
-    options = f"rw,nosuid,nodev,exec,size={spec.directory_bytes},mode=1777"
     return {
         "Image": spec.image,
         "Cmd": list(spec.command) or None,
@@ -192,7 +191,7 @@ def container_config(spec: ContainerSpec) -> dict[str, object]:
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,
-            "Tmpfs": dict.fromkeys(spec.directories, options),
+            "Tmpfs": dict.fromkeys(spec.directories, _directory_options(spec)),
             "Memory": spec.memory_bytes,
             "MemorySwap": spec.memory_bytes,
             "NanoCpus": round(spec.processors * 1e9),
@@ -205,6 +204,13 @@ def container_config(spec: ContainerSpec) -> dict[str, object]:
             "DeviceRequests": [{"Driver": "cdi", "DeviceIDs": [spec.device]}] if spec.device else [],
         },
     }
+
+
+def _directory_options(spec: ContainerSpec) -> str:
+    """Say how a directory in memory is mounted: as the user's, for runc gives it the mode of one that the image has."""
+    user, _, group = spec.user.partition(":")
+    owner = "".join(f",{name}={each}" for name, each in (("uid", user), ("gid", group)) if each.isdigit())
+    return f"rw,nosuid,nodev,exec,size={spec.directory_bytes},mode=1777{owner}"
 
 
 def _docker_error() -> type[Any]:

@@ -106,7 +106,6 @@ class ContainerLauncher:
             directories = tuple(dict.fromkeys((*own, *image.volumes)))
             await engine.create(_spec(plan, self._rules, user=user, mounts=mounts, directories=directories))
             await engine.start(name)
-            await self._check_user(engine, name)
         except EngineError as error:
             if created:
                 with contextlib.suppress(EngineError):
@@ -114,14 +113,6 @@ class ContainerLauncher:
             if error.status == 0:
                 raise _unavailable(engine, error) from None
             raise LaunchError("CONTAINER_START_FAILED", f"{engine.name} did not start it: {error.message}") from None
-
-    async def _check_user(self, engine: Engine, name: str) -> None:
-        """End a container whose image names root by another name: only the running process says who it is."""
-        state = await engine.inspect(name)
-        if engine.user_namespace or state is None or not state.pid or procfs.user_of(state.pid) != 0:
-            return
-        await engine.remove(name)
-        raise _root_refused()
 
     async def status(self, plan: LaunchPlan) -> Status:
         """Ask the engine. Raises EngineError where it does not answer: then nothing is known."""
@@ -228,7 +219,7 @@ class ContainerLauncher:
         if owner.isdigit() and os.geteuid() == 0:
             os.chown(path, int(owner), int(group) if group.isdigit() else -1)
         elif owner:
-            # It cannot be given away, or not to a mere name. Outside the container its directory is closed to others.
+            # It cannot be given away. Outside the container its directory is closed to others.
             path.chmod(0o644)
 
 
@@ -261,15 +252,19 @@ def _name(launch_id: str) -> str:
 def user_of(plan: LaunchPlan, image: ImageFacts, *, namespace: bool) -> str:
     """Say whom a container runs as: the version's user, the image's, or one of its own where that would be root.
 
-    With a ``namespace`` no user of the container is root of the node. Raises LaunchError ``ROOT_REFUSED``.
+    With a ``namespace`` no user of the container is root of the node. Raises LaunchError ``USER_REFUSED`` where it is
+    root, or a name of the image's, which may be root's.
     """
     asked = plan.version.container.user
     if namespace:
         return asked
-    if _is_root(asked):
-        raise _root_refused()
+    if asked and _is_root(asked):
+        raise _refused("the container would run as root of the node: give container.user another id")
     if asked or (image.user and not _is_root(image.user)):
-        return asked or image.user
+        user = asked or image.user
+        if not user.partition(":")[0].isdigit():
+            raise _refused(f"the image's user {user!r} is a name, which may be root's: give container.user its id")
+        return user
     own = FIRST_USER + plan.ports.signal
     return f"{own}:{own}"
 
@@ -279,9 +274,8 @@ def _is_root(user: str) -> bool:
     return name == "root" or (name.isdigit() and int(name) == 0)
 
 
-def _root_refused() -> LaunchError:
-    text = "the container would run as root of the node: give container.user another id, or use an engine without root."
-    return LaunchError("ROOT_REFUSED", text, rejected=True)
+def _refused(text: str) -> LaunchError:
+    return LaunchError("USER_REFUSED", f"{text}, or use an engine without root.", rejected=True)
 
 
 def _spec(
