@@ -82,3 +82,13 @@ def test_adopted_ports_are_held() -> None:
     assert blocks.take("next").signal == 20012
     with pytest.raises(PortsExhausted):
         blocks.take("newer")
+
+
+def test_the_range_of_a_node_has_the_ports_of_launches_that_an_earlier_agent_started() -> None:
+    """They go on although the range was changed: the control plane dials only what is in it."""
+    blocks = PortBlocks(20000, 20099)
+    assert blocks.range == (20000, 20099)
+    blocks.adopt("old", Ports(signal=30000, media=30001, http=30002))
+    assert blocks.range == (20000, 30002)
+    blocks.release("old")
+    assert blocks.range == (20000, 20099)

@@ -39,6 +39,7 @@ from footlights.store.nodes import node_rows
 SERVICES = (*REST_SERVICES, AGENT_SERVICE, CERTIFICATE_SERVICE, REPLICA_SERVICE)
 """Those of a process with all roles."""
 PUBLIC_URL = "https://streams.example.com"
+NODE_NETWORKS = ("10.0.0.0/8", "127.0.0.0/8", "::1/128")
 GIB = 1 << 30
 _marks = itertools.count()
 State = session_pb2.Session.State
@@ -455,7 +456,8 @@ async def control(
     Two, one after the other with the same ``clock``, are a restart on the same boot of a machine.
     """
     _prepare(directory, template)
-    configured = ServerSettings(directory, **({"auto_accept": True} | settings))
+    defaults: dict[str, Any] = {"auto_accept": True, "node_networks": NODE_NETWORKS}
+    configured = ServerSettings(directory, **(defaults | settings))
     key = key or ClusterKey(b"k" * 32)
     clock = clock or Clock()
     store = open_store(directory, url)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from footlights.agent.v1.node_pb2 import NodeFacts
 from footlights.v1 import session_pb2
 
+from footlights.control.node_addresses import NodeAddresses
 from footlights.control.targets import resolver
 from footlights.ids import new_id
-from tests.control.harness import Control, control, gpu, known, version
+from tests.control.harness import NODE_NETWORKS, Control, control, gpu, known, version
 
 
 async def test_a_sessions_target_is_its_nodes_address_and_port(plane: Control) -> None:
     """While it runs; a session that was never created has none."""
     agent = await plane.agent()
     session = await plane.running(agent)
-    resolve = resolver(plane.store, plane.key.box())
+    resolve = resolver(plane.store, plane.key.box(), NodeAddresses(NODE_NETWORKS))
 
     target = await resolve(session.session_id)
 
@@ -33,7 +35,7 @@ async def test_a_launch_has_a_secret_that_its_agent_and_the_front_door_know(plan
     await plane.plane.placing._work.claim()
     at_once = await plane.create()
     assert at_once.state == session_pb2.Session.STARTING
-    resolve, secrets = resolver(plane.store, plane.key.box()), set()
+    resolve, secrets = resolver(plane.store, plane.key.box(), NodeAddresses(NODE_NETWORKS)), set()
     for session in (waiting, at_once):
         assignment = await agent.ready(session.session_id)
         target = await resolve(session.session_id)
@@ -62,8 +64,24 @@ async def test_viewers_that_dial_nodes_themselves_need_no_secret(tmp_path: Path,
         await plane.apply(version())
         agent = await plane.agent()
         session = await plane.running(agent)
-        target = await resolver(plane.store, plane.key.box())(session.session_id)
+        target = await resolver(plane.store, plane.key.box(), NodeAddresses(NODE_NETWORKS))(session.session_id)
 
         assert (await agent.assignment(session.session_id)).launch_secret == ""
         assert target is not None
         assert target.secret == ""
+
+
+async def test_what_an_agent_says_of_its_port_is_checked_for_each_viewer(plane: Control) -> None:
+    """A port that is not in its node's range is not dialled; the viewer is told that, and not where it was."""
+    agent = await plane.agent(facts={"ports": NodeFacts.PortRange(first=20000, last=20999)})
+    session = await plane.running(agent, application="fake")
+    resolve = resolver(plane.store, plane.key.box(), NodeAddresses(NODE_NETWORKS))
+    before = await resolve(session.session_id)
+    assignment = await agent.assignment(session.session_id)
+    await agent.report(assignment, "READY", signal_port=22, media_port=20001, http_port=20002)
+    after = await resolve(session.session_id)
+
+    assert before is not None
+    assert after is not None
+    assert (before.dialled, before.problem) == (("10.0.0.7",), "")
+    assert (after.dialled, after.problem) == ((), "its port is not one of the node's")

@@ -63,6 +63,7 @@ class Door:
     def target(self, state: str = "READY", **changes: object) -> Target:
         facts: dict[str, object] = {
             "address": "127.0.0.1",
+            "dialled": ("127.0.0.1",),
             "signal_port": self.application.port,
             "whep_path": "/whep",
             "websocket_path": "/sign_in",

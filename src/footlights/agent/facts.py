@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from footlights.agent.config import AgentConfig
     from footlights.agent.devices.inventory import DeviceWatch
+    from footlights.agent.devices.ports import PortBlocks
     from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.offer import LauncherOffer
     from footlights.agent.v1.node_pb2 import Device
@@ -29,10 +30,16 @@ class NodeDescription:
     """The node as it is, and as it was last reported."""
 
     def __init__(
-        self, config: AgentConfig, devices: DeviceWatch, offer: LauncherOffer, table: KnownLaunches, *, port_blocks: int
+        self,
+        config: AgentConfig,
+        devices: DeviceWatch,
+        offer: LauncherOffer,
+        table: KnownLaunches,
+        *,
+        ports: PortBlocks,
     ) -> None:
         self._config, self._devices, self._offer, self._table = config, devices, offer, table
-        self._port_blocks = port_blocks
+        self._ports = ports
         self._notes = list(config.warnings)
         self._told = Inventory()
 
@@ -59,7 +66,8 @@ class NodeDescription:
             driver_version=self._devices.inventory.driver_version or "",
             launchers=self._offer.names,
             notes=self.notes,
-            port_blocks=self._port_blocks,
+            port_blocks=self._ports.capacity,
+            ports=self._ports.range,
         )
 
     def inventory(self) -> Inventory:
@@ -96,6 +104,7 @@ def node_facts(
     launchers: Sequence[str],
     notes: Sequence[str],
     port_blocks: int,
+    ports: tuple[int, int] | None = None,
 ) -> NodeFacts:
     """Put together what is configured and what the machine is."""
     return NodeFacts(
@@ -110,6 +119,7 @@ def node_facts(
         labels=dict(config.labels),
         notes=notes,
         port_blocks=port_blocks,
+        ports=None if ports is None else NodeFacts.PortRange(first=ports[0], last=ports[1]),
         boot_id=boot_id(),
     )
 

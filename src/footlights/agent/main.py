@@ -118,9 +118,7 @@ class Agent:
             supervisor=self.supervisor,
         )
         self.launches = Launches(self.table, tools, self._retention, self._orphans)
-        self._description = NodeDescription(
-            config, self.devices, self.offer, self.table, port_blocks=self._ports.capacity
-        )
+        self._description = NodeDescription(config, self.devices, self.offer, self.table, ports=self._ports)
         protocol = NodeProtocol(
             config.node,
             self.incarnation,

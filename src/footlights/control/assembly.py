@@ -48,6 +48,7 @@ from footlights.control.inspection import Inspectors
 from footlights.control.issuing import authority
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
+from footlights.control.node_addresses import NodeAddresses
 from footlights.control.observability import certificates, loop_lag
 from footlights.control.observability.metrics import GRPC, Metrics
 from footlights.control.replication.membership import Membership
@@ -347,7 +348,7 @@ async def assemble(
         logs=logs,
         metrics=metrics,
         welcome=Welcome(cluster, settings.heartbeat_interval_s, settings.abandon_after_s),
-        policy=AgentPolicy(settings.auto_accept),
+        policy=AgentPolicy(settings.auto_accept, NodeAddresses(settings.node_networks)),
         identities=identities,
         replica=replicas.me,
         clock=clock,
@@ -407,7 +408,9 @@ async def assemble(
             ApplicationService(store, writes, signals, clock, sealer=sealer),
             ApplicationStreamingService(sessions),
             sessions,
-            ViewerService(store, writes, targets.resolver(store, box), clock, sealer=sealer),
+            ViewerService(
+                store, writes, targets.resolver(store, box, NodeAddresses(settings.node_networks)), clock, sealer=sealer
+            ),
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
     elsewhere = {name: role for name, role in _ROLES.items() if role not in settings.roles}
@@ -534,7 +537,7 @@ def _front_door(
     settings: ServerSettings, store: Store, grants: Grants, key: ClusterKey, now: Callable[[], datetime]
 ) -> FrontDoor:
     return FrontDoor(
-        targets.resolver(store, key.box()),
+        targets.resolver(store, key.box(), NodeAddresses(settings.node_networks)),
         grants,
         targets.StoredViewers(store, now),
         keys=key.keys("frontdoor"),

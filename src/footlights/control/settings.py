@@ -5,6 +5,7 @@ Each field is an option of ``footlights server``; its docstring is the option's 
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,9 @@ class ServerSettings:
     auto_accept: bool = False
     """Whether new nodes, and nodes whose hardware has changed, take sessions before ``footlights nodes accept``: for
     labs."""
+    node_networks: tuple[str, ...] = ()
+    """The networks of nodes, ``10.20.0.0/16``, whose addresses are neither public nor the ones that their agents link
+    from, as behind a proxy: elsewhere no node is dialled. Repeat, or separate by commas."""
     queue_limit: int = 1000
     """How many sessions may wait for a device, at most 100,000."""
     min_isolation: str = "process"
@@ -137,6 +141,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         """Check what can be checked without touching anything."""
         self._check_roles()
+        self._check_networks()
         self._check_listeners()
         for name, (least, most, why) in _BOUNDS.items():
             value = getattr(self, name)
@@ -162,6 +167,16 @@ class ServerSettings:
         if host in ("0.0.0.0", "::"):  # noqa: S104  # another machine that dials it reaches itself
             return ""
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _check_networks(self) -> None:
+        networks = tuple(part.strip() for given in self.node_networks for part in given.split(",") if part.strip())
+        object.__setattr__(self, "node_networks", networks)
+        for network in networks:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                problem = f"must be a network, as in 10.20.0.0/16 (got {network!r})."
+                raise InvalidArgument("node_networks", problem) from None
 
     def _check_roles(self) -> None:
         roles = tuple(part.strip() for given in self.roles for part in given.split(","))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -19,17 +20,28 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.auth.secrets import Box
+    from footlights.control.node_addresses import NodeAddresses
     from footlights.frontdoor import Resolve, ViewerGrant
     from footlights.store import Store, Transaction
 
 _REMOVED_LATELY: Final = timedelta(minutes=1)
 
 
-def resolver(store: Store, box: Box) -> Resolve:
-    """Return the function that finds the target of a session id; it returns None for an unknown one."""
+def resolver(store: Store, box: Box, addresses: NodeAddresses) -> Resolve:
+    """Return the function that finds the target of a session id; it returns None for an unknown one.
+
+    ``addresses`` says what of the node may be dialled: that is checked each time.
+    """
 
     async def resolve(session_id: str, viewer_id: str = "") -> Target | None:
-        return await store.read(lambda tx: _target(tx, session_id, viewer_id, box))
+        found = await store.read(lambda tx: _target(tx, session_id, viewer_id, box))
+        if found is None:
+            return None
+        target, facts, link_address = found
+        if not target.takes_viewers:
+            return target
+        reached = await addresses.reach(facts, target.signal_port, link_address)
+        return replace(target, dialled=reached.addresses, problem=reached.problem)
 
     return resolve
 
@@ -60,7 +72,9 @@ class StoredViewers:
         return await self._store.read(lambda tx: viewers.removed_since(tx, since))
 
 
-def _target(tx: Transaction, session_id: str, viewer_id: str, box: Box) -> Target | None:
+def _target(
+    tx: Transaction, session_id: str, viewer_id: str, box: Box
+) -> tuple[Target, node_pb2.NodeFacts, str | None] | None:
     row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None
     if row is None:
         return None
@@ -70,7 +84,7 @@ def _target(tx: Transaction, session_id: str, viewer_id: str, box: Box) -> Targe
     version = applications.version(tx, row.application, row.application_version)
     facts = node_pb2.NodeFacts.FromString(node.facts if node else b"")
     signaling = application_pb2.Version.FromString(version.recipe if version else b"").signaling
-    return Target(
+    target = Target(
         address=facts.signal_address or facts.public_address,
         signal_port=launch.signal_port if launch else 0,
         whep_path=signaling.whep_path,
@@ -79,3 +93,4 @@ def _target(tx: Transaction, session_id: str, viewer_id: str, box: Box) -> Targe
         removed=viewer is not None and viewer.removed_time is not None,
         secret=launch_secrets.open_sealed(box, launch.launch_id, launch.secret) if launch else "",
     )
+    return target, facts, node.link_address if node else None

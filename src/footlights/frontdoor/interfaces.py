@@ -18,7 +18,7 @@ class Target:
     """Where a session's application listens, and whether it does yet."""
 
     address: str
-    """The node's address as the front door reaches it: a host name or an IP, without brackets; empty before placing."""
+    """The node's address as its agent says it: a host name or an IP, without brackets; empty before placing."""
     signal_port: int
     """The launch's signal port; 0 while it has none."""
     whep_path: str
@@ -29,6 +29,10 @@ class Target:
     """The name of its ``footlights.v1.Session.State``."""
     removed: bool = False
     """Whether the viewer that asks was disconnected, so that its grant is refused."""
+    dialled: tuple[str, ...] = ()
+    """The IP addresses that it has and that were checked: no other is dialled."""
+    problem: str = ""
+    """Why there is none, for a viewer."""
     secret: str = field(default="", repr=False)
     """What its launch knows the front door by; empty where it has none."""
 

@@ -26,9 +26,11 @@ async def dial(target: Target, limits: Limits) -> socket.socket:
         FrontDoorError: 502 or 504, ``NODE_UNREACHABLE``.
     """
     loop = asyncio.get_running_loop()
+    if target.problem:
+        raise _unreachable(target, target.problem, 502)
     try:
         async with asyncio.timeout(limits.connect_timeout_s):
-            _, connection = await _connect(loop, target)
+            connection = await _connect(loop, target)
     except TimeoutError:
         raise _unreachable(target, f"no answer in {limits.connect_timeout_s:g} s", 504) from None
     except OSError as problem:
@@ -42,14 +44,13 @@ async def dial(target: Target, limits: Limits) -> socket.socket:
     return connection
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, target: Target) -> tuple[str, socket.socket]:
-    found = await loop.getaddrinfo(target.address, target.signal_port, type=socket.SOCK_STREAM)
-    problem = OSError(f"{target.address} has no address")
-    for family, kind, protocol, _, address in found:
-        connection = socket.socket(family, kind, protocol)
+async def _connect(loop: asyncio.AbstractEventLoop, target: Target) -> socket.socket:
+    problem = OSError("no address may be dialled")
+    for address in target.dialled:
+        connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         connection.setblocking(False)
         try:
-            await loop.sock_connect(connection, address)
+            await loop.sock_connect(connection, (address, target.signal_port))
         except OSError as error:
             connection.close()
             problem = error
@@ -57,7 +58,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, target: Target) -> tuple[str
             connection.close()
             raise
         else:
-            return str(address[0]), connection
+            return connection
     raise problem
 
 

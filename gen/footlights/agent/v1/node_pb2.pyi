@@ -51,6 +51,30 @@ class NodeFacts(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class PortRange(_message.Message):
+        """A range of ports."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        FIRST_FIELD_NUMBER: _builtins.int
+        LAST_FIELD_NUMBER: _builtins.int
+        first: _builtins.int
+        """The first one."""
+        last: _builtins.int
+        """The last one."""
+        def __init__(
+            self,
+            *,
+            first: _builtins.int = ...,
+            last: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -82,6 +106,7 @@ class NodeFacts(_message.Message):
     PORT_BLOCKS_FIELD_NUMBER: _builtins.int
     BOOT_ID_FIELD_NUMBER: _builtins.int
     LAUNCHER_FACTS_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """The machine's host name."""
     os: _builtins.str
@@ -116,6 +141,10 @@ class NodeFacts(_message.Message):
         plane's release.
         """
 
+    @_builtins.property
+    def ports(self) -> Global___NodeFacts.PortRange:
+        """The ports of its applications. Unset: any from 1024."""
+
     def __init__(
         self,
         *,
@@ -131,10 +160,11 @@ class NodeFacts(_message.Message):
         port_blocks: _builtins.int = ...,
         boot_id: _builtins.str = ...,
         launcher_facts: _abc.Iterable[Global___NodeFacts.Launcher] | None = ...,
+        ports: Global___NodeFacts.PortRange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "ports", b"ports", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

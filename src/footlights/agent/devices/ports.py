@@ -46,7 +46,7 @@ class PortBlocks:
     """Blocks of four consecutive ports, taken in turn, so that a viewer's stale address does not meet a new one."""
 
     def __init__(self, first: int, last: int, *, why_taken: Callable[[Ports], str] = why_taken) -> None:
-        self._first = first
+        self._first, self._last = first, last
         self.capacity = (last - first + 1) // _BLOCK
         """How many launches the range allows at once."""
         self._why_taken = why_taken
@@ -55,6 +55,11 @@ class PortBlocks:
         self._next = 0
         self.skipped: dict[Ports, str] = {}
         """Blocks that were found in use when they were last tried, and by which port."""
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The first and the last port that a launch may have, also one of an earlier agent with another range."""
+        return min((self._first, *self._holders)), max((self._last, *self._holders))
 
     def take(self, holder: str) -> Ports:
         """Take a free block whose ports are not in use. Raises PortsExhausted: none is left."""

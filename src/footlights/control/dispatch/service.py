@@ -13,9 +13,10 @@ from footlights import errors, ids
 from footlights.agent.v1 import agent_pb2
 from footlights.auth.roles import Role
 from footlights.control.call.pipeline import stopping
-from footlights.control.dispatch import addresses, observations
+from footlights.control.dispatch import observations
 from footlights.control.dispatch.link import AgentLink
 from footlights.control.dispatch.registry import heartbeat_interval_s
+from footlights.control.node_addresses import peer_address
 from footlights.protocol import bounds, counterparts, handshake, times
 from footlights.store.nodes import acceptance, inventory, links, node_rows
 from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.registry import LinkRegistry
     from footlights.control.dispatch.reports import ReportRecorder
     from footlights.control.dispatch.sender import AssignmentSender
+    from footlights.control.node_addresses import NodeAddresses
     from footlights.control.observability.metrics import Metrics
     from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
@@ -89,6 +91,8 @@ class AgentPolicy:
 
     auto_accept: bool
     """Whether its node is accepted without an operator, also where its hardware has changed."""
+    addresses: NodeAddresses
+    """Where its node may be."""
 
 
 class AgentService:
@@ -131,7 +135,7 @@ class AgentService:
 
     async def _hold(self, stream: LinkStream, call: Call) -> None:
         hello, left_out = await self._read_hello(stream, call)
-        addresses.check(hello.facts, call.peer)
+        await self._policy.addresses.check(hello.facts, call.peer)
         await self._identities.admit(hello.node, call)
         link = await self._open(hello, call.peer)
         self._identities.opened(link, call.caller.certificate)
@@ -281,6 +285,7 @@ class AgentService:
             await _readings(hello.inventory),
             self._clock(),
             hub=self._replica,
+            address=peer_address(peer),
             after_epoch=await self._duplicates.check(hello),
             accept=self._policy.auto_accept,
         )
@@ -390,7 +395,7 @@ class AgentService:
 
     async def _record_inventory(self, link: AgentLink, message: agent_pb2.Inventory) -> None:
         readings = await _readings(message)
-        addresses.check(message.facts, link.peer)
+        await self._policy.addresses.check(message.facts, link.peer)
         facts = counterparts.facts(message.facts).SerializeToString() if message.HasField("facts") else None
         now = self._clock()
 

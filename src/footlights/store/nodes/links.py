@@ -35,6 +35,8 @@ class LinkOpening:
     """The replica."""
     after_epoch: int | None = None
     """The node's epoch when it was read; None where it was not."""
+    address: str = ""
+    """The IP address that it comes from; empty where that is not over a network."""
     accept: bool = True
     """Whether the node is accepted whatever it is."""
 
@@ -131,6 +133,7 @@ def _first(opening: LinkOpening) -> NodeRow:
         notices={},
         hub=opening.hub,
         hub_epoch=1,
+        link_address=opening.address,
         **acceptance.judge(None, opening.readings, accept=opening.accept)._asdict(),
     )
 
@@ -145,6 +148,7 @@ def _next(opening: LinkOpening, row: NodeRow) -> dict[str, Any]:
         "with_facts": opening.facts,
         "moment": opening.now,
         "at": opening.hub,
+        "from": opening.address,
         "why": accepted.acceptance,
         "of_hardware": accepted.accepted_hardware,
     }
@@ -172,6 +176,7 @@ _BEGIN = (
         connected_time=bindparam("moment"),
         last_seen_time=bindparam("moment"),
         hub=bindparam("at"),
+        link_address=bindparam("from"),
         acceptance=bindparam("why"),
         accepted_hardware=bindparam("of_hardware"),
     )

@@ -40,6 +40,8 @@ class NodeRow(NamedTuple):
     """Since when it is cordoned; None where that is not known."""
     acceptance: str | None = None
     """Why nothing is placed on it before it is accepted, ``NEW_NODE`` or ``HARDWARE_CHANGED``; None where it is."""
+    link_address: str | None = None
+    """The IP address that its link came from, empty where that was not over a network; None where it is not known."""
     accepted_hardware: str | None = None
     """The hardware that was accepted, as a JSON list; None where it is not known. For ``nodes.acceptance``."""
 
