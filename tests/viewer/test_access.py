@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from footlights.viewer.access import HEADER, MEMBER, read_secret
+from footlights.viewer.access import HEADER, MEMBER, ROOTS_MEMBER, SessionFile, read_session_file
 from tests.viewer.stages import StageMaker
 from tests.viewer.viewer_process import ViewerProcess
 
@@ -25,19 +25,20 @@ def test_the_secret_is_read_from_the_session_file(tmp_path: Path, content: str) 
     """It is empty where the file has none, and where no file is named."""
     (tmp_path / "session.json").write_text(content)
 
-    found = read_secret({"FOOTLIGHTS_SESSION_FILE": str(tmp_path / "session.json")})
+    found = read_session_file({"FOOTLIGHTS_SESSION_FILE": str(tmp_path / "session.json")})
 
-    assert found == json.loads(content).get(MEMBER, "")
-    assert read_secret({}) == ""
+    assert found == SessionFile(json.loads(content).get(MEMBER, ""))
+    assert SECRET not in repr(found)
+    assert read_session_file({}) == SessionFile()
 
 
-@pytest.mark.parametrize("content", ["", "[]", json.dumps({MEMBER: 5})])
+@pytest.mark.parametrize("content", ["", "[]", json.dumps({MEMBER: 5}), json.dumps({ROOTS_MEMBER: "/srv"})])
 def test_a_session_file_that_makes_no_sense_opens_nothing(tmp_path: Path, content: str) -> None:
     """A viewer that cannot know who may look does not start."""
     (tmp_path / "session.json").write_text(content)
 
     with pytest.raises(ValueError, match=r"session file|Expecting"):
-        read_secret({"FOOTLIGHTS_SESSION_FILE": str(tmp_path / "session.json")})
+        read_session_file({"FOOTLIGHTS_SESSION_FILE": str(tmp_path / "session.json")})
 
 
 async def test_both_ports_refuse_whoever_lacks_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

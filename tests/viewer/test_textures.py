@@ -14,6 +14,7 @@ from pxr import Gf, Sdf, UsdGeom, UsdShade, UsdUtils
 from footlights.viewer.render import textures
 from footlights.viewer.render.camera import initial_orbit
 from footlights.viewer.render.renderer import Overlay, Renderer
+from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.scene import Texture
 from footlights.viewer.scene.stage import load_scene
 from tests.viewer.stages import StageMaker
@@ -222,7 +223,7 @@ def test_a_damaged_package_is_grey_and_said(tmp_path: Path, caplog: pytest.LogCa
     damage(content, content.index(b"PK\3\4"), content.index(b"PK\1\2"))
     package.write_bytes(content)
 
-    loaded = textures.Textures(core).load(Texture(f"{package}[a.png]"))
+    loaded = textures.Textures(core, StageRoots()).load(Texture(f"{package}[a.png]"))
 
     assert (loaded.getXSize(), loaded.getYSize()) == (1, 1)
     assert "a.usdz[a.png] is shown grey" in caplog.text

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,24 +27,38 @@ log = logging.getLogger("footlights.viewer.access")
 
 SESSION_FILE = "FOOTLIGHTS_SESSION_FILE"
 MEMBER = "FOOTLIGHTS_LAUNCH_SECRET"
+ROOTS_MEMBER = "FOOTLIGHTS_STAGE_ROOTS"
 HEADER = "Footlights-Launch-Secret"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def read_secret(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the launch's secret; empty where there is no session file, or none in it.
+@dataclass(frozen=True, slots=True)
+class SessionFile:
+    """What the viewer takes from it."""
+
+    secret: str = field(default="", repr=False)
+    """Empty: every request is served."""
+    stage_roots: tuple[str, ...] | None = None
+    """What the stage may pull in must lie below them; None: everything."""
+
+
+def read_session_file(environment: Mapping[str, str] = os.environ) -> SessionFile:
+    """Return what the session file says; the defaults where none is named.
 
     Raises OSError or ValueError where the file that is named cannot be read: it is not known then who may look.
     """
     name = environment.get(SESSION_FILE, "")
     if not name:
-        return ""
+        return SessionFile()
     content = json.loads(Path(name).read_bytes())
     secret = content.get(MEMBER, "") if isinstance(content, dict) else None
     if not isinstance(secret, str):
         raise ValueError(f"{name} is no session file: it must be a JSON object, with a text as {MEMBER}")
-    return secret
+    roots = content.get(ROOTS_MEMBER)
+    if roots is not None and not (isinstance(roots, list) and all(isinstance(root, str) for root in roots)):
+        raise ValueError(f"{name} is no session file: {ROOTS_MEMBER} must be a list of texts")
+    return SessionFile(secret, None if roots is None else tuple(roots))
 
 
 def require(secret: str) -> Middleware:

@@ -14,6 +14,7 @@ from footlights.viewer import access
 from footlights.viewer.failure import ExitCode, FailureReason, ViewerFailure
 from footlights.viewer.health import HealthEndpoint
 from footlights.viewer.render.render_loop import RenderLoop
+from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.stream.whep import WhepEndpoint
 
 if TYPE_CHECKING:
@@ -42,16 +43,18 @@ async def run(options: ViewerOptions) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
 
+    try:
+        session = access.read_session_file()
+    except (OSError, ValueError) as error:
+        raise ViewerFailure(FailureReason.INTERNAL, f"the session file cannot be read: {error}") from error
     first_frame = asyncio.Event()
     render = RenderLoop(
         options,
+        StageRoots.of(session.stage_roots),
         on_ready=lambda: _call(loop, first_frame.set),
         on_failure=lambda failure: _call(loop, end, failure),
     )
-    try:
-        check = access.require(access.read_secret())
-    except (OSError, ValueError) as error:
-        raise ViewerFailure(FailureReason.INTERNAL, f"the session file cannot be read: {error}") from error
+    check = access.require(session.secret)
     health, whep = HealthEndpoint(render.progress, check), WhepEndpoint(check)
     runners: list[web.AppRunner] = []
     viewers: Any = None

@@ -11,8 +11,9 @@ from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
 from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.launch.recipe.limits import limit_s
+from footlights.launch.recipe.stages import all_roots
 from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due, known
-from footlights.protocol import enums, launch_secrets
+from footlights.protocol import counterparts, enums, launch_secrets
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 DEFAULT_START_TIMEOUT_S = 900.0
 
+STAGE_ROOTS = "FOOTLIGHTS_STAGE_ROOTS"
+"""The member of the session file that holds them."""
 _MOST_FORMER = 1024
 _STARTING = "STARTING"
 _STOPPING = "STOPPING"
@@ -164,12 +167,18 @@ class Record:
         self.begun = False
 
     def take_secrets(self) -> bytes:
-        """Return what the session file is to hold: the session's secrets, which are forgotten, and the launch's own."""
+        """Return the session's secrets and forget them."""
         secrets = bytes(self.assignment.secrets)
         self.assignment.ClearField("secrets")
-        if not self.secret:
-            return secrets
-        return json.dumps({**json.loads(secrets or b"{}"), launch_secrets.MEMBER: self.secret}).encode()
+        return secrets
+
+    def session_file(self) -> bytes:
+        """Return what the session file is to hold, once: the session's secrets, the launch's own, and the stage roots."""
+        content = json.loads(self.take_secrets() or b"{}")
+        content[STAGE_ROOTS] = all_roots(counterparts.version(self.assignment.version))
+        if self.secret:
+            content[launch_secrets.MEMBER] = self.secret
+        return json.dumps(content).encode()
 
     def confirm_viewer(self) -> None:
         """Note that the journal knows of a first viewer."""

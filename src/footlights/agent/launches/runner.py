@@ -205,7 +205,7 @@ class Runner:
         if not await self._must_save():
             return
         self._report()
-        secrets = self.record.take_secrets()
+        secrets = self.record.session_file()
         try:
             # Not cut short by a wish to end it: the state of a half-done start could not be known.
             async with asyncio.timeout(max(1.0, self.record.start_timeout - self.record.starting_for)):

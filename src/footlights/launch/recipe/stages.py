@@ -1,6 +1,7 @@
 """Which stage a session may open: below one of the version's roots, compared by parts and not by characters. Pure.
 
-What a symbolic link on the node, or a server below an allowed prefix, leads to is the operator's decision.
+What a server below an allowed prefix leads to is the operator's decision. The node's files are not seen here: what a
+stage pulls in, and where symbolic links lead, the application must check (``viewer/scene/roots``), or its launcher.
 """
 
 from __future__ import annotations
@@ -70,6 +71,15 @@ def resolve_stage(version: Version, uri: str) -> str:
         reason=Reason.STAGE_NOT_ALLOWED,
         metadata={"usd_stage_uri": uri, "allowed_stage_roots": allowed},
     )
+
+
+def all_roots(version: Version) -> list[str]:
+    """Return below what everything must lie that a stage of a version pulls in: its roots, and where its default is."""
+    roots = [parse_root(root).text for root in version.allowed_stage_roots]
+    if version.default_usd_stage_uri:
+        default = parse_stage(version.default_usd_stage_uri).text
+        roots.append(default.partition("?")[0].rpartition("/")[0] or "/")
+    return roots
 
 
 def parse_stage(uri: str) -> StageAddress:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from footlights.viewer.options import ViewerOptions
+    from footlights.viewer.scene.roots import StageRoots
 
 log = logging.getLogger("footlights.viewer.render")
 
@@ -57,10 +58,11 @@ class RenderLoop:
     def __init__(
         self,
         options: ViewerOptions,
+        roots: StageRoots,
         on_ready: Callable[[], None],
         on_failure: Callable[[ViewerFailure], None],
     ) -> None:
-        self._options = options
+        self._options, self._roots = options, roots
         self._on_ready = on_ready
         self._on_failure = on_failure
         self._sink: Callable[[Any, float], None] | None = None
@@ -120,8 +122,8 @@ class RenderLoop:
         from footlights.viewer.scene.fetch import local_stage
         from footlights.viewer.scene.stage import load_scene
 
-        with local_stage(options.usd_stage_uri) as source:
-            scene = load_scene(source.path, source.name)
+        with local_stage(options.usd_stage_uri, self._roots) as source:
+            scene = load_scene(source.path, source.name, source.roots)
         progress.stage, progress.triangles = scene.name, scene.triangle_count
         opened = time.monotonic()
 

@@ -68,7 +68,7 @@ class Renderer:
         self._engine, self._buffer, self._texture = _open_buffer(core, self._size, backend)
         self._root = core.NodePath("scene")
         self._joints = self._build_joints()
-        self._textures = Textures(core)
+        self._textures = Textures(core, scene.roots)
         for batch in scene.batches:
             self._joints[batch.joint].attachNewNode(_geom_node(core, batch)).setState(self._finish_state(batch.finish))
         self._ground = contact_shadow(core, scene, self._root)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+    from footlights.viewer.scene.roots import StageRoots
     from footlights.viewer.scene.scene import Texture
 
 log = logging.getLogger("footlights.viewer.render.textures")
@@ -30,8 +31,8 @@ _GREY: Final = (0.46, 0.46, 0.46)
 class Textures:
     """The textures of one scene."""
 
-    def __init__(self, core: ModuleType) -> None:
-        self._core = core
+    def __init__(self, core: ModuleType, roots: StageRoots) -> None:
+        self._core, self._roots = core, roots
         self._loaded: dict[Texture, Any] = {}
 
     def load(self, texture: Texture) -> Any:
@@ -49,7 +50,7 @@ class Textures:
 
     def _image(self, texture: Texture) -> Any:
         core = self._core
-        stream = core.StringStream(read_asset(texture.file))
+        stream = core.StringStream(read_asset(texture.file, self._roots))
         name = core.Filename(texture.file.rstrip("]").rpartition("/")[2])
         header = core.PNMImageHeader()
         if not header.readHeader(stream, name.getBasename()):
@@ -81,26 +82,30 @@ class Textures:
         return made
 
 
-def read_asset(file: str) -> bytes:
+def read_asset(file: str, roots: StageRoots) -> bytes:
     """Return the bytes of a file, or of one within a usdz package: `package.usdz[path]`.
 
-    Raises OSError or KeyError where it is not there; ValueError where it is no regular file, or too large. A damaged
+    Raises OSError or KeyError where it is not there; ValueError where it is no regular file, too large, or
+    outside the roots. A damaged
     package raises whatever its decompressor does.
     """
     package, bracket, inner = file.partition("[")
     if not (bracket and inner.endswith("]")):
-        with _regular(file) as plain:
+        with _regular(file, roots) as plain:
             return _bounded(plain)
-    with _regular(package) as whole, zipfile.ZipFile(whole) as archive, archive.open(inner[:-1]) as member:
+    with _regular(package, roots) as whole, zipfile.ZipFile(whole) as archive, archive.open(inner[:-1]) as member:
         return _bounded(member)
 
 
 @contextlib.contextmanager
-def _regular(file: str) -> Iterator[IO[bytes]]:
+def _regular(file: str, roots: StageRoots) -> Iterator[IO[bytes]]:
     """Open a regular file: a stage may name a device, which never ends, or a pipe, which nobody may write to."""
     with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
         if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
             raise ValueError("it is not a regular file")
+        # Of what was opened, not of its name: a link may lead elsewhere by now.
+        if not roots.admits_file(os.readlink(f"/proc/self/fd/{opened.fileno()}")):
+            raise ValueError("it is not below a root that is allowed")
         yield opened
 
 

@@ -14,12 +14,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
+from footlights.viewer.scene.roots import StageRoots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,25 +40,29 @@ class StageSource:
 
     path: Path
     name: str
+    roots: StageRoots = field(default_factory=StageRoots)
+    """Where what it pulls in may lie."""
 
 
 @contextlib.contextmanager
-def local_stage(uri: str) -> Iterator[StageSource]:
+def local_stage(uri: str, roots: StageRoots | None = None) -> Iterator[StageSource]:
     """Make a stage's file available; what was downloaded is kept until the block ends.
 
     The empty address is the first sample stage. Raises ViewerFailure: STAGE_NOT_FOUND, STAGE_UNREADABLE,
     STAGE_TOO_LARGE, UNSUPPORTED_SCHEME.
     """
+    roots = roots or StageRoots()
     if not uri:
         from footlights.viewer.stages import DEFAULT, sample_path
 
-        yield _existing(sample_path(DEFAULT), DEFAULT)
+        yield replace(_existing(sample_path(DEFAULT), DEFAULT), roots=roots)
         return
     parts = urlsplit(uri)
     match parts.scheme.lower():
         case "http" | "https":
             with tempfile.TemporaryDirectory(prefix="footlights-stage-") as folder:
-                yield _download(uri, Path(folder), Path(unquote(parts.path)).stem or parts.netloc)
+                found = _download(uri, Path(folder), Path(unquote(parts.path)).stem or parts.netloc, roots)
+                yield replace(found, roots=roots.including(Path(folder)))
         case "file":
             if parts.netloc not in ("", "localhost"):
                 raise ViewerFailure(
@@ -65,9 +70,9 @@ def local_stage(uri: str) -> Iterator[StageSource]:
                     f"{uri} is on another machine ({parts.netloc}): use file:///path or http",
                 )
             path = Path(unquote(parts.path))
-            yield _existing(path, path.stem)
+            yield replace(_existing(path, path.stem), roots=roots)
         case "":
-            yield _existing(Path(uri).expanduser(), Path(uri).stem)
+            yield replace(_existing(Path(uri).expanduser(), Path(uri).stem), roots=roots)
         case scheme:
             raise ViewerFailure(
                 FailureReason.UNSUPPORTED_SCHEME,
@@ -90,13 +95,31 @@ def _existing(path: Path, name: str) -> StageSource:
     return StageSource(path, name)
 
 
-def _download(uri: str, folder: Path, name: str) -> StageSource:
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to places that are allowed: others may lead into the network of the node."""
+
+    def __init__(self, roots: StageRoots) -> None:
+        self._roots = roots
+
+    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+        """Return the next request. Raises ViewerFailure where it leads outside."""
+        target: str = arguments[-1]
+        if not self._roots.admits_url(target):
+            shown = target.partition("?")[0]
+            raise ViewerFailure(
+                FailureReason.STAGE_UNREADABLE, f"the stage is redirected to {shown}: no root that is allowed has it"
+            )
+        return super().redirect_request(*arguments)
+
+
+def _download(uri: str, folder: Path, name: str, roots: StageRoots) -> StageSource:
     shown = uri.partition("?")[0]  # a query may carry a signature
     target = folder / "stage"
     began = time.monotonic()
     try:
+        opener = urllib.request.build_opener(_Redirects(roots))
         request = urllib.request.Request(uri, headers={"User-Agent": "footlights-viewer"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT) as response, target.open("wb") as file:  # noqa: S310
+        with opener.open(request, timeout=CONNECT_TIMEOUT) as response, target.open("wb") as file:
             size = 0
             while chunk := response.read(1 << 18):
                 size += len(chunk)

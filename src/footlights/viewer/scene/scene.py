@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from footlights.viewer.scene.roots import StageRoots
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -123,6 +125,7 @@ class Scene:
     timeline: Timeline
     view: View | None  # the authored camera, if there is one
     warnings: list[str] = field(default_factory=list)
+    roots: StageRoots = field(default_factory=StageRoots)  # where its textures may lie
     keepalive: Any = None  # the open stage, which the joints' samplers read
 
     @property

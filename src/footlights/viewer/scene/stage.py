@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
+from footlights.viewer.scene.confine import open_confined
 from footlights.viewer.scene.materials import Palette
 from footlights.viewer.scene.meshes import Piece, pieces_of
+from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, View
 
 if TYPE_CHECKING:
@@ -32,15 +34,16 @@ MAX_TRIANGLES = 2_000_000
 IDENTITY: Matrix = np.identity(4)
 
 
-def load_scene(path: Path, name: str | None = None) -> Scene:
-    """Open the stage at `path`.
+def load_scene(path: Path, name: str | None = None, roots: StageRoots | None = None) -> Scene:
+    """Open the stage at `path`, without what it refers to outside of `roots`.
 
     Raises ViewerFailure: STAGE_UNREADABLE if USD cannot open it, STAGE_EMPTY if there is nothing to draw.
     """
-    from pxr import Tf, Usd, UsdGeom
+    from pxr import Tf, UsdGeom
 
+    roots = (roots or StageRoots()).including(path)
     try:
-        stage = Usd.Stage.Open(str(path))
+        stage, left_out = open_confined(path, roots)
     except Tf.ErrorException as error:
         raise ViewerFailure(
             FailureReason.STAGE_UNREADABLE, f"cannot open the stage {path}: {_reason(error)}"
@@ -48,6 +51,7 @@ def load_scene(path: Path, name: str | None = None) -> Scene:
     for problem in stage.GetCompositionErrors():
         log.warning("stage %s: %s; the rest is shown", path.name, problem)
     reader = _Reader(stage)
+    reader.warnings += left_out
     reader.walk(stage.GetPseudoRoot(), ROOT, IDENTITY)
     batches = reader.batches()
     if not batches:
@@ -64,6 +68,7 @@ def load_scene(path: Path, name: str | None = None) -> Scene:
         timeline=Timeline(start, max(start, end), stage.GetTimeCodesPerSecond() or 24.0),
         view=None,
         warnings=reader.warnings,
+        roots=roots,
         keepalive=stage,
     )
     for warning in reader.warnings:
