@@ -14,7 +14,7 @@ import pytest
 from tests.deploy import DEPLOY
 
 ROOT = DEPLOY.parent
-EXTRAS = {"control-plane": ["postgres"], "agent": ["viewer", "container"], "viewer": ["viewer"], "build": []}
+EXTRAS = {"control-plane": ["postgres"], "agent": ["viewer", "container", "systemd"], "viewer": ["viewer"], "build": []}
 """File of requirements -> the extras that it covers; that of the build covers the build's own instead."""
 LOCK = "is not locked: run scripts/lock"
 
