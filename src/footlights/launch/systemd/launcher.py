@@ -239,6 +239,11 @@ def _make_root(root: Path, view: unit.UnitView) -> None:
         elif os.path.exists(path):
             point.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             point.touch(mode=0o644)
+    # Whatever the agent's umask, the application's user must enter them.
+    for folder, _, names in os.walk(root):
+        Path(folder).chmod(0o755)
+        for name in names:
+            Path(folder, name).chmod(0o644)
 
 
 def _forget(directory: Path) -> None:
