@@ -108,7 +108,7 @@ async def test_a_control_plane_that_is_down_hurts_nobody(hub: Hub, node: Node, f
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (grpc.StatusCode.PERMISSION_DENIED, "not for this node"),
+        (grpc.StatusCode.PERMISSION_DENIED, "not for it"),
         (grpc.StatusCode.ALREADY_EXISTS, "another agent"),
         (grpc.StatusCode.UNAUTHENTICATED, "token"),
     ],

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from footlights import errors
+from footlights.auth.authority import SERVER_NAME
 from footlights.client.errors import from_rpc
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
@@ -66,9 +67,14 @@ CALLS = {
 }
 
 
-async def _outcome(address: str, service: str) -> str:
-    """What a call without a token of a service ends with: a reason, a code, or OK."""
-    async with grpc.aio.insecure_channel(address) as channel:
+async def _outcome(address: str, service: str, proof: Path | None = None) -> str:
+    """What a call without a token of a service ends with: a reason, a code, or OK; ``proof``: a server's directory."""
+    channel = grpc.aio.insecure_channel(address)
+    if proof is not None:
+        own = [(proof / name).read_bytes() for name in ("ca.pem", "server.key", "server.crt")]
+        options = (("grpc.ssl_target_name_override", SERVER_NAME),)
+        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*own), options=options)
+    async with channel:
         call: Any = channel.stream_stream(f"/{service}/{CALLS[service]}")()
         try:
             await call.write(b"")
@@ -84,10 +90,13 @@ async def test_each_listener_serves_what_is_for_its_callers(tmp_path: Path) -> N
     each: dict[str, Any] = dict.fromkeys(
         ("grpc_listen", "http_listen", "agents_listen", "peers_listen", "admin_listen"), "127.0.0.1:0"
     )
-    async with serving(ServerSettings(data_dir=tmp_path, **each)) as at, httpx2.AsyncClient() as client:
+    settings = ServerSettings(data_dir=tmp_path, node_tokens=False, **each)
+    # The certificate is that of a server, which is known, and may not open a link.
+    taken = ("TOKEN_MISSING", "ROLE_LACKS_PERMISSION", "NODE_UNREACHABLE")
+    async with serving(settings) as at, httpx2.AsyncClient() as client:
         served = {
-            name: {service for service in CALLS if await _outcome(at[name], service) == "TOKEN_MISSING"}
-            for name in ("grpc", "agents", "peers")
+            name: {service for service in CALLS if await _outcome(at[name], service, proof) in taken}
+            for name, proof in (("grpc", None), ("agents", tmp_path), ("peers", tmp_path))
         }
         refused = {await _outcome(at["grpc"], service) for service in (LINK, PEER)}
         unknown = await _outcome(at["grpc"], "grpc.reflection.v1.ServerReflection")

@@ -25,12 +25,10 @@ def test_the_defaults_are_well() -> None:
 @pytest.mark.parametrize(
     ("members", "field", "says"),
     [
-        ({"grpc_listen": "0.0.0.0:1"}, "grpc_listen", "'0.0.0.0:1' listens beyond this machine without TLS"),
-        ({"http_listen": "[::]:1"}, "http_listen", "or --insecure"),
-        ({"http_listen": "host.example.com:1"}, "http_listen", "--tls-cert and --tls-key"),
         ({"http_listen": "127.0.0.1"}, "http_listen", "must be HOST:PORT, as in 127.0.0.1:8080 (got '127.0.0.1')"),
         ({"http_listen": ":8080"}, "http_listen", "must be HOST:PORT"),
-        ({"agents_listen": "0.0.0.0:1"}, "agents_listen", "beyond this machine without TLS"),
+        ({"ca_cert": HERE}, "ca_key", "Give both or neither"),
+        ({"agents_address": "hub"}, "agents_address", "must be HOST:PORT"),
         ({"peers_listen": "x"}, "peers_listen", "must be HOST:PORT"),
         ({"admin_listen": "127.0.0.1:8080"}, "admin_listen", "'127.0.0.1:8080' is also that of --http-listen"),
         ({"agents_listen": "127.0.0.1:1", "redirect_agents": True}, "redirect_agents", "listener of their own"),
@@ -84,8 +82,27 @@ def test_a_setting_that_cannot_be_is_refused(members: dict[str, Any], field: str
     ],
 )
 def test_what_is_safe_or_said_on_purpose_is_taken(members: dict[str, Any]) -> None:
-    """Beyond loopback with TLS, or with --insecure."""
-    ServerSettings(HERE, **members)
+    """Beyond loopback with a certificate, or with --insecure: it makes none."""
+    assert not ServerSettings(HERE, **members).needs_certificate
+
+
+@pytest.mark.parametrize("name", ["grpc_listen", "http_listen", "admin_listen"])
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "host.example.com:1"])
+def test_what_leaves_this_machine_has_tls(name: str, address: str) -> None:
+    """With a certificate of the control plane's own authority, where nobody gave another."""
+    given: dict[str, Any] = {name: address}
+
+    assert ServerSettings(HERE, **given).needs_certificate
+
+
+@pytest.mark.parametrize("name", ["agents_listen", "peers_listen"])
+def test_agents_and_replicas_prove_themselves_at_listeners_of_their_own(name: str) -> None:
+    """On loopback too, and where something in front ends the TLS of clients."""
+    given: dict[str, Any] = {name: "127.0.0.1:1"}
+
+    assert ServerSettings(HERE, **given).is_mutual(name)
+    assert ServerSettings(HERE, **given, insecure=True).is_mutual(name)
+    assert not ServerSettings(HERE).is_mutual(name)
 
 
 @pytest.mark.parametrize(

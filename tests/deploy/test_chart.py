@@ -343,7 +343,9 @@ def test_agents_dial_the_hub(installation: Rendered) -> None:
     (hub,) = [service for service in installation.of("Service") if service["metadata"]["name"].endswith("-hub")]
 
     assert server == f"{hub['metadata']['name']}.stages.svc:{hub['spec']['ports'][0]['port']}"
-    assert hub["spec"]["ports"][0]["targetPort"] == "agents"
+    assert [port["targetPort"] for port in hub["spec"]["ports"]] == ["grpc", "agents"]
+    # An enrolled agent is told the port, and has the host.
+    assert hub["spec"]["ports"][1]["port"] == _port(replica, "agents")
     assert _port(replica, "agents") == int(_argument(replica, "--agents-listen").rpartition(":")[2])
 
 

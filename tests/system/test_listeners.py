@@ -13,11 +13,11 @@ OPTIONS = ("--agents-listen", "127.0.0.1:0", "--peers-listen", "127.0.0.1:0", "-
 
 
 async def test_a_session_runs_where_agents_have_a_listener_of_their_own(tmp_path: Path) -> None:
-    """Its agent links there, its client comes over REST, and Prometheus reads the admin listener without a token."""
+    """Its agent enrolls and links there, its client comes over REST, and metrics need no token there."""
     async with Stack(tmp_path, server_options=OPTIONS) as stack:
         endpoints = json.loads((tmp_path / "server" / "endpoints.json").read_text())
-        stack.grpc = endpoints["agents"]
-        await stack.start_agent("node-a", "--launchers", "fake", "--software-devices", "1")
+        invited = await stack.post("/v1/nodes/node-a:invite", {})
+        await stack.start_agent("node-a", "--launchers", "fake", "--software-devices", "1", "--enroll", invited["code"])
         await stack.register_fake()
         created = await stack.post("/stream", {"application": "fake"})
         ready = await stack.session_in(created["session_id"], "READY")

@@ -40,6 +40,10 @@ class AgentConfig:
     token: str = field(default="", repr=False)
     token_file: Path | None = None
     """Read again at every dial, so that a rotated token is used. Wins over ``token``."""
+    enroll: str = field(default="", repr=False)
+    """The code of ``footlights nodes invite``. It is traded once for a certificate, which the data directory keeps."""
+    enroll_file: Path | None = None
+    """A file that holds the code. Wins over ``enroll``."""
     node: str = field(default_factory=default_node)
     public_address: str = "127.0.0.1"
     """The address that viewers send media to."""
@@ -85,10 +89,11 @@ class AgentConfig:
     tolerated_processes: tuple[str, ...] = ()
     """Names of foreign processes that are tolerated although they only compute, with the wildcards ``*`` and ``?``."""
     ca_file: Path | None = None
-    """PEM certificates that the server's must lead to; None with ``tls`` is the system's."""
+    """PEM certificates that the server's must lead to, for a token; empty is the system's."""
     tls: bool = False
+    """Whether to use TLS to a server on this machine too; to others it is used in any case."""
     insecure: bool = False
-    """Whether the token may go unencrypted to a server beyond loopback."""
+    """Whether the token goes unencrypted to a server beyond loopback, as where something else encrypts it."""
     drain_on_stop: bool = False
     """Whether stopping the agent ends its launches; otherwise they go on and are adopted by the next agent."""
     log_retention_s: float = 7 * 86400.0
@@ -153,15 +158,32 @@ class AgentConfig:
             )
         return tuple(found)
 
+    def uses_tls(self, server: str) -> bool:
+        """Return whether one of the addresses is dialled with TLS."""
+        if self.tls or self.ca_file is not None:
+            return True
+        return not (self.insecure or server.startswith("unix:") or is_loopback(server.rpartition(":")[0]))
+
+    @property
+    def is_invited(self) -> bool:
+        """Whether it has a code to enroll with."""
+        return bool(self.enroll or self.enroll_file)
+
+    def read_code(self) -> str:
+        """Return the code to enroll with. Raises InvalidArgument: it cannot be read."""
+        return self.enroll.strip() if self.enroll_file is None else _read("enroll_file", self.enroll_file)
+
     def read_token(self) -> str:
         """Return the node's token as it is now. Raises InvalidArgument: there is none."""
         if self.token_file is None:
-            _check(bool(self.token), "token", "is empty. Give a token of the role `node`, or a file that holds one.")
+            _check(
+                bool(self.token),
+                "token",
+                "is empty, and the node is not enrolled. Give the code of footlights nodes invite, or a token of the "
+                "role `node`.",
+            )
             return self.token
-        try:
-            token = self.token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidArgument("token_file", f"{self.token_file} cannot be read: {error}") from error
+        token = _read("token_file", self.token_file)
         _check(bool(token), "token_file", f"{self.token_file} is empty. Put a token of the role `node` into it.")
         return token
 
@@ -196,9 +218,13 @@ class AgentConfig:
             good = separator and host and port.isdigit() and 0 < int(port) < 65536
             text = f"{server!r} is not an address. Give HOST:PORT, as in 10.0.0.5:50051, or unix:PATH."
             _check(bool(good), "server", text)
-            safe = self.tls or self.ca_file is not None or self.insecure or is_loopback(host)
-            text = f"{server} is not this machine and TLS is off: the node's token would travel unencrypted. "
-            _check(safe, "server", f"{text}Turn TLS on, or say insecure.")
+
+
+def _read(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(name, f"{path} cannot be read: {error}") from error
 
 
 def _is_network(text: str) -> bool:

@@ -25,6 +25,9 @@ from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.launches.step import LaunchEnding
 from footlights.agent.launches.table import KnownLaunches
 from footlights.agent.link.cluster import KnownCluster
+from footlights.agent.link.enrolling import enroll
+from footlights.agent.link.identity import FILE as IDENTITY_FILE
+from footlights.agent.link.identity import LinkIdentity
 from footlights.agent.link.link import Link
 from footlights.agent.link.log_tails import LogTails, NodeOutput
 from footlights.agent.link.outbox import Outbox
@@ -53,9 +56,29 @@ _log = structlog.get_logger(__name__)
 async def run(config: AgentConfig, stop: asyncio.Event) -> None:
     """Be a node's agent until ``stop`` is set. Raises FailedPrecondition, InvalidArgument or JournalError."""
     with locked(config.data_dir):
+        identity = await prove(config, stop)
         devices = await make_devices(config)
-        agent = Agent(config, devices=devices, launchers=make_launchers(config), probes=ApplicationProbes())
+        agent = Agent(
+            config,
+            devices=devices,
+            launchers=make_launchers(config),
+            probes=ApplicationProbes(),
+            identity=identity,
+        )
         await agent.run(stop)
+
+
+async def prove(config: AgentConfig, stop: asyncio.Event) -> LinkIdentity:
+    """Return what the node proves itself with, after it has enrolled where it is invited.
+
+    Raises InvalidArgument where it has neither a certificate nor a token; FailedPrecondition where it was refused.
+    """
+    identity = await asyncio.to_thread(LinkIdentity, config.data_dir / IDENTITY_FILE, config.node)
+    if config.is_invited:
+        await enroll(config, identity, stop)
+    if identity.enrolled is None and not stop.is_set():
+        config.read_token()  # fail now: the link would only retry
+    return identity
 
 
 class Agent:
@@ -71,6 +94,7 @@ class Agent:
         clock: Clock | None = None,
         pids_visible: bool | None = None,
         pace: Pace | None = None,
+        identity: LinkIdentity | None = None,
     ) -> None:
         self.config = config
         self.incarnation = new_id()
@@ -130,7 +154,7 @@ class Agent:
         )
         output = NodeOutput(self.table, self._retention, launchers)
         self._logs = LogTails(self._outbox, find=output.find, is_over=self.table.is_over)
-        self.link = Link(config, protocol, self._outbox, self._logs, pace=pace)
+        self.link = Link(config, protocol, self._outbox, self._logs, identity=identity, pace=pace)
         self._abandonment = Abandonment(self.table, self.link, self._cluster, clock)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509 import Name
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from footlights.errors import InvalidArgument
@@ -83,7 +84,7 @@ class Authority:
     def create(cls, cluster: str, now: datetime) -> Authority:
         """Make a new authority that signs itself."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Footlights {cluster}"[:64])])
+        name = Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Footlights {cluster}"[:64])])
         public = key.public_key()
         builder = (
             x509.CertificateBuilder()
@@ -191,7 +192,7 @@ class Authority:
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._issuer.public_key())  # type: ignore[arg-type]
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])]))
+            .subject_name(Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])]))
             .issuer_name(self._issuer.subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
@@ -211,7 +212,7 @@ class Authority:
 def new_key() -> tuple[bytes, bytes]:
     """Return a new private key (PEM) and a signing request for it (DER)."""
     key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    request = x509.CertificateSigningRequestBuilder().subject_name(Name([])).sign(key, hashes.SHA256())
     return _private_pem(key), request.public_bytes(serialization.Encoding.DER)
 
 

@@ -132,13 +132,8 @@ class Cli:
 
         tls = None
         host = self.server.rpartition(":")[0]
-        if not (self.tls or self.ca_file or self.insecure or self.server.startswith("unix:") or is_loopback(host)):
-            raise InvalidArgument(
-                "server",
-                f"{self.server} is another machine and TLS is off: the token would be sent unencrypted. "
-                "Use --tls, or --insecure to allow it.",
-            )
-        if self.tls or self.ca_file:
+        plain = self.insecure or self.server.startswith("unix:") or is_loopback(host)
+        if self.tls or self.ca_file or not plain:
             tls = Tls(ca=_read("ca-file", self.ca_file) if self.ca_file else None)
         async with Client.connect(self.server, self._token(), tls=tls) as client:
             yield client

@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from footlights.auth.secrets import ClusterKey
+    from footlights.control.issuing import ServerCertificate
     from footlights.control.services.sessions.present import Origin
     from footlights.control.settings import ServerSettings
     from footlights.store import Store
@@ -235,11 +236,13 @@ async def assemble(
     wall: Callable[[], datetime] = utc_now,
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
+    certificate: ServerCertificate | None = None,
 ) -> Plane:
     """Put a control plane together on an open store; ``public_url`` is the origin that browsers see.
 
     ``replica`` is this replica's id, the same after a restart; empty for a new one. ``decision_wait_s`` is how long the
-    answer to a creation waits for the first scheduling decision.
+    answer to a creation waits for the first scheduling decision. ``certificate`` is what this process has of
+    the control plane's own authority.
 
     Raises FailedPrecondition where the database belongs to another cluster key.
     """
@@ -255,8 +258,9 @@ async def assemble(
     supervisor = Supervisor(metrics.loop_failed)
     logs, grants = LogStreams(links), Grants(key.keys("grants"))
     store.observe_commits(metrics.committed)
-    if settings.tls_cert is not None:
-        metrics.certified(certificates.expiry(settings.tls_cert))
+    served = _served(settings, certificate)
+    if served is not None:
+        metrics.certified(certificates.expiry(served))
 
     # liveness/ and replication/
     guard = MassLossGuard(MISSED_HEARTBEATS * settings.heartbeat_interval_s, metrics, clock, monotonic)
@@ -277,7 +281,8 @@ async def assemble(
         logs=logs,
         proofs=proofs,
         supervisor=supervisor,
-        certificate=settings.tls_cert,
+        certificate=served,
+        mutual=certificate,
     )
     judge = LivenessJudge(
         store,
@@ -329,7 +334,9 @@ async def assemble(
 
     # dispatch/
     sender = AssignmentSender(store, signals, links, box=box, replica=replicas.me, clock=clock, supervisor=supervisor)
-    identities = NodeIdentities(store, signals, links, issuer=issuer, clock=clock, supervisor=supervisor)
+    identities = NodeIdentities(
+        store, signals, links, issuer=issuer, clock=clock, supervisor=supervisor, tokens=settings.node_tokens
+    )
     agents = AgentService(
         store,
         signals,
@@ -453,7 +460,7 @@ async def assemble(
         metrics=metrics,
         agents=agents,
         redirect=lambda: replicas.hubs if settings.redirect_agents else (),
-        certificate=settings.tls_cert,
+        certificate=served,
         keys=KeyRotation(store, key, supervisor),
         identities=identities,
         issuer=issuer,
@@ -463,6 +470,13 @@ async def assemble(
 def has_tls(url: str) -> bool:
     """Return whether browsers may be told to use TLS only: not on this machine, where ports of others have the name."""
     return url.startswith("https://") and not is_loopback(urlsplit(url).hostname or "")
+
+
+def _served(settings: ServerSettings, own: ServerCertificate | None) -> Path | None:
+    """Return the file of the certificate that clients are served with; None without TLS."""
+    if settings.needs_certificate and own is not None:
+        return own.certificate
+    return settings.tls_cert
 
 
 async def _open_database(

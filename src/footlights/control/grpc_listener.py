@@ -23,6 +23,7 @@ from footlights.replica.v1 import replica_pb2
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from footlights.control.issuing import ServerCertificate
     from footlights.control.settings import ServerSettings
     from footlights.errors import Error
     from footlights.supervision import Supervisor
@@ -58,6 +59,9 @@ def services_by_setting(settings: ServerSettings, services: Iterable[str]) -> Ma
     """Return which of a process's services each gRPC listener serves, by the setting that has its address."""
     own = {name: (service,) for name, service in _OWN.items() if getattr(settings, name) and service in services}
     apart = {service for each in own.values() for service in each}
+    if settings.node_tokens:
+        # Where agents of the release before link, which have tokens.
+        apart.discard(AGENT_SERVICE)
     return {"grpc_listen": tuple(service for service in services if service not in apart), **own}
 
 
@@ -66,7 +70,7 @@ def refused_by_setting(listening: Mapping[str, Sequence[str]], setting: str) -> 
     refused: dict[str, Error] = {}
     for other, services in listening.items():
         if other != setting:
-            for service in services:
+            for service in set(services).difference(listening[setting]):
                 error = not_served_here(service, _ROLES[other], other.replace("_", "-"))
                 refused |= dict.fromkeys((service, former.NAMES.get(service, service)), error)
     return refused
@@ -80,10 +84,17 @@ class GrpcListener:
     HEALTH_PERIOD_S = 2.0
     """How soon health says what readiness says, in seconds."""
 
-    def __init__(self, settings: ServerSettings, services: Sequence[str], setting: str = "grpc_listen") -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        services: Sequence[str],
+        setting: str = "grpc_listen",
+        certificate: ServerCertificate | None = None,
+    ) -> None:
         """Make the server; handlers are added to ``server`` before it is started.
 
-        ``services`` are those whose health it says; ``setting`` is the one that has its address.
+        ``services`` are those whose health it says; ``setting`` is the one that has its address; ``certificate`` is
+        what the process has of the control plane's own authority.
 
         Raises FailedPrecondition where the address cannot be listened on.
         """
@@ -99,12 +110,11 @@ class GrpcListener:
             reflection.add(self.server, (*self._services, health.SERVICE_NAME))
         self.host, _ = split_address(setting, address)
         try:
-            if settings.tls_cert and settings.tls_key:
-                chain, key = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
-                credentials = grpc.ssl_server_credentials([(key, chain)])
-                self.port = self.server.add_secure_port(address, credentials)
-            else:
+            credentials = _credentials(settings, setting, certificate)
+            if credentials is None:
                 self.port = self.server.add_insecure_port(address)
+            else:
+                self.port = self.server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise cannot_listen(setting, address, str(error)) from error
 
@@ -133,3 +143,34 @@ class GrpcListener:
     async def _say(self, status: int) -> None:
         for service in ("", *self._services):
             await self._health.set(service, status)
+
+
+def _credentials(
+    settings: ServerSettings, setting: str, certificate: ServerCertificate | None
+) -> grpc.ServerCredentials | None:
+    """Return what a listener serves TLS with; None where it serves none."""
+    mutual = settings.is_mutual(setting)
+    if certificate is not None and (mutual or settings.needs_certificate):
+        shown = certificate
+        known = shown.current
+
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            roots = shown.authorities if mutual else None
+            return grpc.ssl_server_certificate_configuration([(known.key, known.chain)], roots)
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            # Asked at each handshake.
+            nonlocal known
+            if shown.current is known:
+                return None
+            known = shown.current
+            return configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            configuration(),
+            renewed,  # type: ignore[arg-type]  # None: the same as before
+            require_client_authentication=mutual,
+        )
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return grpc.ssl_server_credentials([(settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())])

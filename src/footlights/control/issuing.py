@@ -9,28 +9,31 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights import ids
 from footlights.auth.authority import Authority, KeyPair
+from footlights.control.cluster_keys import token_key
 from footlights.linux.files import replace_file
 from footlights.store.cluster import sealed_values
+from footlights.store.cluster.revisions import cluster_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from footlights.auth.secrets import Box
+    from footlights.auth.secrets import Box, ClusterKey
     from footlights.control.settings import ServerSettings
     from footlights.store import Store, Transaction
-    from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
 
-LOOP = "server_certificate"
 PERIOD_S = 60.0
+"""How often it is looked whether a certificate is due."""
 TTL_S = 30 * 86_400.0
 """Of what a process serves with. A running process renews it; one that was off makes a new one when it starts."""
 
@@ -51,10 +54,16 @@ async def authority(store: Store, box: Box, settings: ServerSettings, cluster: s
 
 
 class ServerCertificate:
-    """What this process serves with where it has no certificate of the operator's, renewed in time."""
+    """What this process proves itself with to agents and other replicas, and serves with where it has no other one.
 
-    def __init__(self, issuer: Authority, cluster: str, names: Sequence[str], clock: Callable[[], datetime]) -> None:
+    It is kept in files of the data directory, for what reads files, and renewed in time.
+    """
+
+    def __init__(
+        self, issuer: Authority, cluster: str, names: Sequence[str], *, directory: Path, clock: Callable[[], datetime]
+    ) -> None:
         self._issuer, self._cluster, self._names, self._clock = issuer, cluster, tuple(names), clock
+        self.certificate, self.key = directory / "server.crt", directory / "server.key"
         self._current = self._make()
 
     @property
@@ -67,27 +76,41 @@ class ServerCertificate:
         """The newest one."""
         return self._current
 
-    async def run(self, supervisor: Supervisor) -> None:
-        """Renew it in time, until cancelled."""
-        await supervisor.supervise(LOOP, self.renew, every_s=PERIOD_S)
-
-    async def renew(self) -> None:
-        """Make a new one where two thirds of the life of the newest are over."""
-        if self._current.is_due(self._clock()):
-            self._current = self._make()
-            log.info("server_certificate_renewed", expire_time=self._current.times[1].isoformat())
+    def renew(self) -> bool:
+        """Make a new one where two thirds of the life of the newest are over; return whether it was done."""
+        if not self._current.is_due(self._clock()):
+            return False
+        self._current = self._make()
+        log.info("server_certificate_renewed", expire_time=self._current.times[1].isoformat())
+        return True
 
     def _make(self) -> KeyPair:
-        return self._issuer.server_certificate(self._cluster, self._names, now=self._clock(), ttl_s=TTL_S)
+        pair = self._issuer.server_certificate(self._cluster, self._names, now=self._clock(), ttl_s=TTL_S)
+        replace_file(self.key, pair.key)
+        replace_file(self.certificate, pair.chain, mode=0o644)
+        return pair
 
 
-def names(settings: ServerSettings, *hosts: str) -> list[str]:
-    """Return what this process is reached at: this machine's names and addresses, and what its settings say."""
+async def server_certificate(
+    store: Store, key: ClusterKey, settings: ServerSettings, clock: Callable[[], datetime]
+) -> ServerCertificate:
+    """Make the certificate of this process. Raises as ``token_key`` and ``authority`` do."""
+    await token_key(store, key, now=clock())
+    cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
+    issuer = await authority(store, key.box(), settings, cluster, now=clock())
+    made = partial(ServerCertificate, issuer, cluster, names(settings), directory=settings.data_dir, clock=clock)
+    return await asyncio.to_thread(made)
+
+
+def names(settings: ServerSettings) -> list[str]:
+    """Return what this process is reached at: this machine's names, and what its settings say."""
     host = socket.gethostname()
     found = ["localhost", "127.0.0.1", "::1", host, socket.getfqdn(host)]
     public = settings.public_url.partition("://")[2].partition("/")[0]
-    found += [_host(public), _host(settings.peer_address), _host(settings.agents_address), *settings.tls_names, *hosts]
-    return [each for each in dict.fromkeys(found) if each and each not in ("0.0.0.0", "::")]  # noqa: S104
+    addresses = (settings.grpc_listen, settings.http_listen, settings.agents_listen, settings.peers_listen)
+    found += [_host(each) for each in (public, settings.peer_address, settings.agents_address, *addresses)]
+    known = dict.fromkeys([*found, *settings.tls_names])
+    return [each for each in known if each and each not in ("0.0.0.0", "::")]  # noqa: S104
 
 
 async def _own(store: Store, box: Box, cluster: str, *, now: datetime) -> Authority:

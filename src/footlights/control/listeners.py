@@ -23,6 +23,7 @@ from footlights.http.server import ConnectionLimits, Connections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from footlights.control.observability.metrics import Metrics
     from footlights.supervision import Supervisor
@@ -47,6 +48,8 @@ class HttpListener:
         Raises FailedPrecondition where the address cannot be listened on.
         """
         self._settings, self._name = settings, setting.removesuffix("_listen")
+        self._files = (settings.tls_cert, settings.tls_key)
+        self._context: ssl.SSLContext | None = None
         self._socket = _bind(setting, getattr(settings, setting))
         self._closing = False
         self._server: uvicorn.Server | None = None
@@ -74,6 +77,12 @@ class HttpListener:
             await server.serve(sockets=[self._socket])
         finally:
             sweeping.cancel()
+
+    def use_certificate(self, certificate: Path, key: Path) -> None:
+        """Serve TLS with what these files hold; before ``serve``, and again whenever they hold another one."""
+        self._files = (certificate, key)
+        if self._context is not None:
+            self._context.load_cert_chain(certificate, key)
 
     def refuse_to_keep_connections(self) -> None:
         """Say ``Connection: close`` with every answer that begins from now on."""
@@ -121,10 +130,16 @@ class HttpListener:
             timeout_graceful_shutdown=self.GRACE_S,
             timeout_keep_alive=30,
         )
-        if self._settings.tls_cert and self._settings.tls_key:
-            config.ssl_certfile, config.ssl_keyfile = str(self._settings.tls_cert), str(self._settings.tls_key)
-            config.ssl_version = ssl.PROTOCOL_TLS_SERVER
+        certificate, key = self._files
+        if certificate and key:
+            self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._context.load_cert_chain(certificate, key)
+            config.ssl_context_factory = self._context_factory
         return config
+
+    def _context_factory(self, _config: uvicorn.Config, _default: object) -> ssl.SSLContext:
+        assert self._context is not None
+        return self._context
 
 
 class _Uvicorn(uvicorn.Server):

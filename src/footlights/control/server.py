@@ -25,9 +25,12 @@ import structlog
 
 from footlights import ids
 from footlights.auth.secrets import ClusterKey
+from footlights.control import issuing
 from footlights.control.assembly import Plane, assemble
+from footlights.control.clock import utc_now
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
+from footlights.control.replication.peers import MUTUAL
 from footlights.control.services.sessions.present import Origin
 from footlights.errors import Error
 from footlights.linux.files import replace_file
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from footlights.control.issuing import ServerCertificate
     from footlights.control.settings import ServerSettings
 
 log = structlog.get_logger(__name__)
@@ -85,17 +89,21 @@ async def serve(settings: ServerSettings, stop: asyncio.Event) -> None:
 
 async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) -> None:
     key = ClusterKey.load_or_create(settings.data_dir / "cluster.key", os.environ)
-    with contextlib.closing(_Listeners(settings)) as listeners:
+    certificate = await issuing.server_certificate(store, key, settings, utc_now)
+    with contextlib.closing(_Listeners(settings, certificate)) as listeners:
         public_url = (settings.public_url or listeners.urls["http"]).rstrip("/")
         replica = await asyncio.to_thread(_replica_id, settings.data_dir / "replica")
-        plane = await assemble(settings, store, key, _origin(public_url, settings), public_url, replica=replica)
+        plane = await assemble(
+            settings, store, key, _origin(public_url, settings), public_url, replica=replica, certificate=certificate
+        )
         peers_port = listeners.add_grpc(settings, plane)
-        if not (peer_address := settings.reached_at(peers_port)) and store.shared:
+        peer_address = settings.reached_at(peers_port)
+        if not peer_address and store.shared:
             log.warning(
                 "peer_address_missing", consequence="other replicas cannot reach this one", option="peer-address"
             )
         # Peers may ask and agents may link as soon as it listens: this replica must be known by then.
-        await plane.replicas.join(peer_address)
+        await plane.replicas.join(f"{MUTUAL}{peer_address}" if settings.is_mutual("peers_listen") else peer_address)
         tasks = {
             **await listeners.serve(plane),
             "loops": asyncio.create_task(plane.loops(), name="loops"),
@@ -120,8 +128,9 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
 class _Listeners:
     """All listeners of a process, by name: ``http`` and ``grpc``, and ``admin``, ``agents``, ``peers`` where given."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, certificate: ServerCertificate) -> None:
         """Bind those of HTTP. Raises FailedPrecondition where an address cannot be listened on."""
+        self._certificate, self._is_own = certificate, settings.needs_certificate
         self._http: dict[str, HttpListener] = {}
         self._grpc: dict[str, GrpcListener] = {}
         for name in ("http", "admin") if settings.admin_listen else ("http",):
@@ -130,7 +139,9 @@ class _Listeners:
             except Error:
                 self.close()
                 raise
-        scheme = "https" if settings.tls_cert else "http"
+        if self._is_own:
+            self._use_certificate()
+        scheme = "https" if settings.tls_cert or self._is_own else "http"
         self.urls = {name: f"{scheme}://{_joined(*listener.address)}" for name, listener in self._http.items()}
 
     @property
@@ -144,9 +155,11 @@ class _Listeners:
         Raises FailedPrecondition where an address cannot be listened on.
         """
         for setting, services in plane.listening.items():
-            listener = GrpcListener(settings, services, setting)
+            listener = GrpcListener(settings, services, setting, self._certificate)
             listener.server.add_generic_rpc_handlers(plane.grpc_handlers(setting))
             self._grpc[setting.removesuffix("_listen")] = listener
+        if settings.is_mutual("agents_listen") and "agents" in self._grpc:
+            plane.identities.reached_at(settings.agents_address or f":{self._grpc['agents'].port}")
         return self._grpc.get("peers", self._grpc["grpc"]).port
 
     async def serve(self, plane: Plane) -> dict[str, asyncio.Task[None]]:
@@ -157,7 +170,19 @@ class _Listeners:
         tasks = {name: http.serve(apps[name], plane.supervisor, plane.metrics) for name, http in self._http.items()}
         for name, grpc in self._grpc.items():
             tasks[f"{name}_health"] = grpc.follow(plane.readiness.problem, plane.supervisor)
+        tasks["server_certificate"] = plane.supervisor.supervise(
+            "server_certificate", self._renew, every_s=issuing.PERIOD_S
+        )
         return {name: asyncio.create_task(task, name=name) for name, task in tasks.items()}
+
+    async def _renew(self) -> None:
+        """Renew the certificate of this process where it is due. Listeners of gRPC ask for it at each handshake."""
+        if await asyncio.to_thread(self._certificate.renew) and self._is_own:
+            self._use_certificate()
+
+    def _use_certificate(self) -> None:
+        for http in self._http.values():
+            http.use_certificate(self._certificate.certificate, self._certificate.key)
 
     async def turn_unhealthy(self) -> None:
         """Say NOT_SERVING of every service over gRPC, for good."""

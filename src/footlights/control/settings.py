@@ -53,9 +53,10 @@ class ServerSettings:
     http_listen: str = "127.0.0.1:8080"
     """Where REST, the front door and the console listen, ``HOST:PORT``; port 0 takes a free one."""
     agents_listen: str = ""
-    """Where agents open their links, ``HOST:PORT``; empty: where gRPC listens."""
+    """Where enrolled agents open their links, with their certificates, ``HOST:PORT``; empty: agents have tokens, and
+    link where gRPC listens."""
     peers_listen: str = ""
-    """Where other replicas call, ``HOST:PORT``; empty: where gRPC listens."""
+    """Where other replicas call, with their certificates, ``HOST:PORT``; empty: where gRPC listens."""
     admin_listen: str = ""
     """Where metrics, health with its reasons and gRPC reflection are served, to any client, ``HOST:PORT``; empty: on
     the other listeners, metrics and reasons only to clients on this machine and to operators."""
@@ -73,9 +74,10 @@ class ServerSettings:
     public_url: str = ""
     """The origin that browsers see, ``https://streams.example.com``; empty: that of ``http_listen``."""
     insecure: bool = False
-    """Whether it may listen beyond loopback without TLS."""
+    """Whether it listens for clients beyond loopback without TLS: only where something in front ends TLS."""
     tls_cert: Path | None = None
-    """The certificate chain (PEM) for gRPC and HTTP."""
+    """The certificate chain (PEM) for gRPC and HTTP; by default, beyond loopback, one of the control plane's own
+    authority, whose certificate is ca.pem in the data directory."""
     tls_key: Path | None = None
     """The private key of the certificate (PEM)."""
     tls_names: tuple[str, ...] = ()
@@ -85,6 +87,9 @@ class ServerSettings:
     default the control plane has its own authority."""
     ca_key: Path | None = None
     """The private key of ``ca_cert`` (PEM)."""
+    node_tokens: bool = True
+    """Whether agents may prove themselves by tokens from other machines, where gRPC listens; the next release takes
+    only certificates."""
     agents_address: str = ""
     """Where agents reach ``agents_listen``, ``HOST:PORT``; empty: its port, at the host that they were given."""
     certificate_ttl_s: float = 604_800.0
@@ -159,6 +164,18 @@ class ServerSettings:
         """What ``min_isolation`` names."""
         return ISOLATIONS[self.min_isolation]
 
+    @property
+    def needs_certificate(self) -> bool:
+        """Whether a listener for clients leaves this machine, and must have a certificate that nobody gave."""
+        if self.insecure or self.tls_cert is not None:
+            return False
+        addresses = (self.grpc_listen, self.http_listen, self.admin_listen)
+        return not all(is_loopback(split_address("", each)[0]) for each in addresses if each)
+
+    def is_mutual(self, setting: str) -> bool:
+        """Return whether the callers of a listener, by its setting, prove themselves by certificates."""
+        return setting in ("agents_listen", "peers_listen") and bool(getattr(self, setting))
+
     def reached_at(self, port: int) -> str:
         """Return where other replicas reach the one that listens for them on ``port``; empty if that is not known."""
         if self.peer_address:
@@ -196,16 +213,10 @@ class ServerSettings:
             value: str = getattr(self, name)
             if not value and name in _OPTIONAL_LISTENERS:
                 continue
-            host, port = split_address(name, value)
+            _, port = split_address(name, value)
             if port and taken.setdefault(value, name) != name:
                 option = taken[value].replace("_", "-")
                 raise InvalidArgument(name, f"{value!r} is also that of --{option}. Choose another port.")
-            if not self.insecure and self.tls_cert is None and not is_loopback(host):
-                raise InvalidArgument(
-                    name,
-                    f"{value!r} listens beyond this machine without TLS, and tokens would travel in the clear. "
-                    "Give --tls-cert and --tls-key, or --insecure where a proxy in front ends TLS.",
-                )
         if self.peer_address:
             split_address("peer_address", self.peer_address)
         if self.redirect_agents and self.agents_listen:

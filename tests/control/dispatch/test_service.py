@@ -43,7 +43,7 @@ async def test_a_link_opens_with_a_welcome_and_the_full_set(plane: Control) -> N
 @pytest.mark.parametrize(
     ("hello", "reason", "says"),
     [
-        ({"node": "node-b"}, "WRONG_NODE", "for 'node-a', not for node 'node-b'. Create one with"),
+        ({"node": "node-b"}, "WRONG_NODE", "of 'node-a', not of node 'node-b'. Give it one"),
         ({"node": "No Node"}, "INVALID_ID", "hello.node: invalid node name 'No Node'"),
         ({"incarnation": ""}, "INVALID_ARGUMENT", "hello.incarnation: is missing"),
         ({"protocol_version": 2}, "PROTOCOL_VERSION", "speaks versions 2 to 2 of the link"),

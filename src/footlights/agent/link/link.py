@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from footlights.agent.config import AgentConfig
+    from footlights.agent.link.identity import LinkIdentity
     from footlights.agent.link.log_tails import LogTails
     from footlights.agent.link.outbox import Outbox
     from footlights.agent.link.protocol import LinkHandler
@@ -42,6 +43,8 @@ _REDIRECTED_TIMEOUT_S: Final = 5.0
 _WRITE_TIMEOUT_S: Final = 30.0
 _GOODBYE_S: Final = 3.0
 _DEFAULT_HEARTBEAT_S: Final = 5.0
+_RENEWAL_PAUSE_S: Final = 60.0
+"""Between two requests for a certificate that are not answered."""
 _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -54,8 +57,8 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 _REFUSALS: Final = {
-    grpc.StatusCode.UNAUTHENTICATED: "the control plane does not accept this agent's token",
-    grpc.StatusCode.PERMISSION_DENIED: "the token is not for this node",
+    grpc.StatusCode.UNAUTHENTICATED: "the control plane does not accept this agent's certificate or token",
+    grpc.StatusCode.PERMISSION_DENIED: "the node is revoked, or the certificate or token is not for it",
     grpc.StatusCode.ALREADY_EXISTS: "another agent is linked under this node's name",
     grpc.StatusCode.INVALID_ARGUMENT: "the control plane does not accept this agent's hello",
     grpc.StatusCode.FAILED_PRECONDITION: "the control plane does not take this agent now",
@@ -126,9 +129,13 @@ class Link:
         outbox: Outbox,
         logs: LogTails,
         *,
+        identity: LinkIdentity | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self._config = config
+        """``identity`` is what the node proves itself with; None: its token."""
+        self._config, self._identity = config, identity
+        self._asked_at = 0.0
+        """When a certificate was asked for last, on the loop's clock."""
         self._backoff = Backoff(pace or Pace())
         self._handler = handler
         self._outbox = outbox
@@ -218,7 +225,7 @@ class Link:
                 await self._link(FormerNames(channel), _former_hello)
 
     async def _link(self, channel: aio.Channel | FormerNames, in_parts: Callable[[Hello], list[LinkRequest]]) -> None:
-        metadata = (("authorization", f"Bearer {self._config.read_token()}"),)
+        metadata = () if self._is_proven else (("authorization", f"Bearer {self._config.read_token()}"),)
         call: Call = AgentServiceStub(channel).Link(metadata=metadata)  # type: ignore[arg-type]
         try:
             welcome = await self._greet(call, in_parts)
@@ -289,6 +296,8 @@ class Link:
             match whole.WhichOneof("message"):
                 case "log_request":
                     self._logs.request(whole.log_request)
+                case "certificate" if self._identity is not None:
+                    await asyncio.to_thread(self._identity.take, whole.certificate)
                 case "redirect":
                     self._redirects = deque(whole.redirect.addresses)
                 case "goodbye":
@@ -311,6 +320,7 @@ class Link:
             if message is None:
                 message = LinkRequest(heartbeat=Heartbeat(reports=self._handler.reports()))
                 beat_at = loop.time() + interval
+                await self._renew(call)
             self._bounded(message)
             try:
                 async with asyncio.timeout(_WRITE_TIMEOUT_S):
@@ -318,9 +328,24 @@ class Link:
             except TimeoutError as error:
                 raise Broken(None, f"nothing could be sent for {_WRITE_TIMEOUT_S:g} s") from error
 
+    async def _renew(self, call: Call) -> None:
+        """Ask for another certificate where that of this link is due."""
+        identity, now = self._identity, asyncio.get_running_loop().time()
+        if self._is_proven and identity is not None and identity.is_due and now - self._asked_at > _RENEWAL_PAUSE_S:
+            self._asked_at = now
+            await call.write(LinkRequest(certificate_request=identity.request()))
+
+    @property
+    def _is_proven(self) -> bool:
+        return self._identity is not None and self._identity.credentials() is not None
+
     def _channel(self) -> aio.Channel:
         config = self._config
-        if not config.tls and config.ca_file is None:
+        if self._identity is not None and (proven := self._identity.credentials()) is not None:
+            credentials, name = proven
+            options = (*_OPTIONS, ("grpc.ssl_target_name_override", name))
+            return aio.secure_channel(self._identity.target(self.server), credentials, options=options)
+        if not config.uses_tls(self.server):
             return aio.insecure_channel(self.server, options=_OPTIONS)
         try:
             roots = None if config.ca_file is None else config.ca_file.read_bytes()

@@ -52,13 +52,12 @@ def _agent(log_format: str, log_level: str, **given: Any) -> None:
     die_with_parent(os.environ)
     with exiting():
         config = options.fill(AgentConfig, given)
-        with options.naming_options():
-            config.read_token()  # fail now: the link would only retry
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from footlights.logging import set_up_logging
 
         set_up_logging(log_format, log_level)
-        asyncio.run(_until_signalled(config))
+        with options.naming_options():
+            asyncio.run(_until_signalled(config))
 
 
 def _gateway(context: typer.Context) -> None:

@@ -62,15 +62,28 @@ class Issuer:
         return signed, min(now + timedelta(seconds=self.ttl_s), self.authority.expire_time)
 
 
-@dataclass(slots=True)
 class _Held:
     """What the link of a node is held with."""
 
-    epoch: int
-    enrollment: str
-    expire_time: datetime
-    renewed: float = -RENEWALS_S
-    """When it was renewed last, on the monotonic clock."""
+    def __init__(self, link: AgentLink, shown: CertificateIdentity) -> None:
+        self.epoch, self.enrollment = link.epoch, shown.enrollment
+        self._expire_time = shown.expire_time
+        self._asked = -RENEWALS_S
+
+    def may_renew(self, now_s: float) -> bool:
+        """Say whether it may have another certificate now, and count that as given; on the monotonic clock."""
+        if now_s - self._asked < RENEWALS_S:
+            return False
+        self._asked = now_s
+        return True
+
+    def renewed(self, expire_time: datetime) -> None:
+        """Note until when its newest certificate is good."""
+        self._expire_time = expire_time
+
+    def is_over(self, enrollment: str | None, now: datetime) -> bool:
+        """Say whether it is void: its node has another enrollment, or its time is over."""
+        return self.enrollment != enrollment or self._expire_time <= now
 
 
 class NodeIdentities:
@@ -85,8 +98,10 @@ class NodeIdentities:
         issuer: Issuer,
         clock: Callable[[], datetime],
         supervisor: Supervisor,
+        tokens: bool = True,
     ) -> None:
-        self._store, self._links, self._issuer = store, links, issuer
+        """``tokens``: whether nodes may show tokens from other machines."""
+        self._store, self._links, self._issuer, self._tokens = store, links, issuer, tokens
         self._clock, self._supervisor = clock, supervisor
         self._changes = signals.identities.subscribe()
         self._rows: Coalescer[str, NodeIdentityRow | None] = Coalescer(store, lambda names: lambda tx: _some(tx, names))
@@ -126,19 +141,22 @@ class NodeIdentities:
         if row is not None and row.revoked_time is not None:
             raise _revoked(node)
         if shown is None and not _is_local(call.peer):
-            if row is not None and row.enrollment and self._address is not None:
+            enrolled = row is not None and row.enrollment and self._address is not None
+            if enrolled or not self._tokens:
                 raise errors.PermissionDenied(
-                    f"Node {node} has enrolled: its link needs its certificate. Start its agent with the data "
-                    "directory that it was enrolled with, or invite it again.",
+                    f"The link of node {node} needs its certificate. Start its agent with the data directory that it "
+                    f"was enrolled with, or invite it: footlights nodes invite {node}",
                     reason=errors.Reason.CERTIFICATE_REQUIRED,
                     metadata={"node": node},
                 )
-            log.warning("node_token_used", node=node, peer=call.peer, fix="footlights nodes invite")
+            if node not in self._links:
+                log.warning("node_token_used", node=node, peer=call.peer, fix="footlights nodes invite")
 
-    def opened(self, link: AgentLink, shown: CertificateIdentity | None) -> None:
-        """Note with which certificate a link was opened."""
-        if shown is not None:
-            self._held[link.node] = _Held(link.epoch, shown.enrollment, shown.expire_time)
+    async def opened(self, link: AgentLink, call: Call) -> None:
+        """Note with which certificate a link was opened. Raises as ``admit`` does: what was true may have changed."""
+        if (shown := call.caller.certificate) is not None:
+            self._held[link.node] = _Held(link, shown)
+        await self.admit(link.node, call)
 
     async def renew(self, link: AgentLink, request: certificate_pb2.CertificateRequest) -> None:
         """Send another certificate over a link that was opened with one.
@@ -146,10 +164,9 @@ class NodeIdentities:
         Raises InvalidArgument for a request that is none.
         """
         held = self._held.get(link.node)
-        if held is None or held.epoch != link.epoch or self._links.monotonic() - held.renewed < RENEWALS_S:
+        if held is None or held.epoch != link.epoch or not held.may_renew(self._links.monotonic()):
             log.warning("renewal_refused", node=link.node)
             return
-        held.renewed = self._links.monotonic()
         now = self._clock()
         chain, expire_time = await asyncio.to_thread(
             self._issuer.chain, request.signing_request, link.node, held.enrollment, now
@@ -158,7 +175,7 @@ class NodeIdentities:
         if not await self._store.write(lambda tx: identities.renew(tx, link.node, enrollment, expire_time=expire_time)):
             link.close(_revoked(link.node))
             return
-        held.expire_time = expire_time
+        held.renewed(expire_time)
         link.send_certificate(self.certificate(chain))
         log.info("certificate_renewed", node=link.node, expire_time=expire_time.isoformat())
 
@@ -181,7 +198,7 @@ class NodeIdentities:
                 held = None
             if revoked:
                 link.close(_revoked(link.node))
-            elif held is not None and (held.enrollment != enrollment or held.expire_time <= now):
+            elif held is not None and held.is_over(enrollment, now):
                 link.close(_void(link.node))
         for node in self._held.keys() - {link.node for link in self._links.links}:
             del self._held[node]

@@ -138,8 +138,8 @@ class AgentService:
         await self._policy.addresses.check(hello.facts, call.peer)
         await self._identities.admit(hello.node, call)
         link = await self._open(hello, call.peer)
-        self._identities.opened(link, call.caller.certificate)
         try:
+            await self._identities.opened(link, call)
             if left_out:
                 await self._note_cut(link.node, left_out)
             await self._recorder.record(link, list(hello.launches))

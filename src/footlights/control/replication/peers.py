@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
+from footlights.auth.authority import SERVER_NAME
 from footlights.control.observability import certificates
 from footlights.gateway.upstream.grpc import status_of
 from footlights.protocol import times
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 
     from footlights.agent.v1 import agent_pb2
     from footlights.control.call.context import Call
+    from footlights.control.issuing import ServerCertificate
     from footlights.control.replication.membership import Membership
     from footlights.store import Store
     from footlights.supervision import Supervisor
 
 LOOP = "peers"
 PERIOD_S = 30.0
+
+MUTUAL = "mtls:"
+"""Before the address of a listener for replicas alone, where both sides prove themselves by certificates."""
 
 _DUPLICATE_SLACK_S = 3.0
 _LOG_TIMEOUT_S = 20.0
@@ -85,16 +90,18 @@ class Peers:
         proofs: Callable[[], Sequence[str]],
         supervisor: Supervisor,
         certificate: Path | None = None,
+        mutual: ServerCertificate | None = None,
     ) -> None:
         """Create it.
 
         ``proofs`` are what replicas take from each other, first what is presented; ``certificate`` is the chain that
-        all replicas serve with, None without TLS.
+        all replicas serve with, None without TLS; ``mutual`` what this one proves itself with to the listeners that
+        others have for replicas alone.
         """
         self._store, self._membership, self._links, self._logs = store, membership, links, logs
         self._proofs = proofs
         self._supervisor = supervisor
-        self._certificate = certificate
+        self._certificate, self._mutual = certificate, mutual
         self._chain = b""
         """What the certificate's file held when the connections were made."""
         self._channels: dict[str, _Channel] = {}
@@ -106,7 +113,7 @@ class Peers:
     async def prune(self) -> None:
         """Close the connections to replicas that are gone, and all of them where the certificate was renewed."""
         kept = self._membership.addresses
-        if self._certificate is not None and self._channels and self._certificate.read_bytes() != self._chain:
+        if self._channels and self._shown() != self._chain:
             # A connection trusts the chain that it was made with; the next call makes another one.
             kept = frozenset()
         gone = [self._channels.pop(address) for address in self._channels.keys() - kept]
@@ -174,6 +181,11 @@ class Peers:
             else:
                 return str(answer.incarnation)
 
+    def _shown(self) -> bytes:
+        """Return the certificates that connections are made with now."""
+        own = b"" if self._mutual is None else self._mutual.current.chain
+        return own if self._certificate is None else own + self._certificate.read_bytes()
+
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self._proofs()[0]}"),)
 
@@ -185,12 +197,14 @@ class Peers:
 
     def _channel(self, address: str) -> _Channel:
         if address not in self._channels:
-            if self._certificate is None:
-                connection = grpc.aio.insecure_channel(address, options=_OPTIONS)
-            else:
-                if not self._channels:
-                    self._chain = self._certificate.read_bytes()
+            if not self._channels:
+                self._chain = self._shown()
+            if self._mutual is not None and address.startswith(MUTUAL):
+                connection = _mutual_channel(address.removeprefix(MUTUAL), self._mutual)
+            elif self._certificate is not None:
                 connection = _secure_channel(address, self._certificate)
+            else:
+                connection = grpc.aio.insecure_channel(address, options=_OPTIONS)
             self._channels[address] = _Channel(connection, _stub(connection))
         return self._channels[address]
 
@@ -226,6 +240,13 @@ def _stub(channel: grpc.aio.Channel | FormerNames) -> replica_pb2_grpc.ReplicaSe
 
 def _is_of_the_release_before(channel: _Channel, error: grpc.aio.AioRpcError) -> bool:
     return error.code() is grpc.StatusCode.UNIMPLEMENTED and not channel.former
+
+
+def _mutual_channel(address: str, mutual: ServerCertificate) -> grpc.aio.Channel:
+    shown = mutual.current
+    credentials = grpc.ssl_channel_credentials(mutual.authorities, shown.key, shown.chain)
+    override = ("grpc.ssl_target_name_override", SERVER_NAME)
+    return grpc.aio.secure_channel(address, credentials, options=(*_OPTIONS, override))
 
 
 def _secure_channel(address: str, certificate: Path) -> grpc.aio.Channel:

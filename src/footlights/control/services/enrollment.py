@@ -79,7 +79,8 @@ class EnrollmentService:
 
         answer = await self._writes.run(request, call, write, answer=enrollment_pb2.InviteNodeResponse, done=done)
         if made := answer.invitation_id:
-            answer.code = invitations.code(minted if made == minted.token_id else keyed(made))
+            code = invitations.code(minted if made == minted.token_id else keyed(made))
+            answer.MergeFrom(enrollment_pb2.InviteNodeResponse(code=code))
         return answer
 
     async def revoke_node(self, request: enrollment_pb2.RevokeNodeRequest, call: Call) -> enrollment_pb2.NodeIdentity:

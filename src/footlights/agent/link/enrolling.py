@@ -1,0 +1,120 @@
+"""How an invited agent gets its first certificate.
+
+The agent need not know the control plane's certificate: neither side sends the code, and each proves to the other that
+it knows it. So TLS is used where the server has it, with whatever certificate, and nobody in between gains anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ssl
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import structlog
+from cryptography import x509
+from grpc import aio
+
+from footlights.agent.v1.certificate_pb2 import Certificate, EnrollRequest, EnrollResponse
+from footlights.agent.v1.certificate_pb2_grpc import CertificateServiceStub
+from footlights.auth import invitations
+from footlights.auth.authority import new_key
+from footlights.errors import FailedPrecondition, InvalidArgument, LocalReason
+
+if TYPE_CHECKING:
+    from footlights.agent.config import AgentConfig
+    from footlights.agent.link.identity import LinkIdentity
+
+_TIMEOUT_S: Final = 10.0
+_PAUSE_S: Final = 1.0
+_FINAL: Final = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+"""Answers that trying again does not change."""
+_log = structlog.get_logger(__name__)
+
+
+async def enroll(config: AgentConfig, identity: LinkIdentity, stop: asyncio.Event) -> None:
+    """Trade the configured code for a certificate, once: a code that was traded before is passed over.
+
+    Tries until it is answered or ``stop`` is set.
+
+    Raises InvalidArgument where the code is none; FailedPrecondition where it was refused.
+    """
+    invitation = invitations.parse(config.read_code())
+    if invitation is None:
+        raise InvalidArgument(
+            "enroll", "is no invitation, or has a typo. Copy all that footlights nodes invite prints."
+        )
+    if identity.enrolled is not None and identity.enrolled.invitation_id == invitation.invitation_id:
+        return
+    key, signing_request = new_key()
+    proof = invitations.request_proof(invitation.key, invitation.invitation_id, config.node, signing_request)
+    request = EnrollRequest(
+        invitation_id=invitation.invitation_id, node=config.node, signing_request=signing_request, proof=proof
+    )
+    turn = 0
+    while not stop.is_set():
+        server = config.servers[turn % len(config.servers)]
+        turn += 1
+        try:
+            answer = await _ask(config, server, request)
+        except (aio.AioRpcError, OSError, TimeoutError) as error:
+            if isinstance(error, aio.AioRpcError) and error.code() in _FINAL:
+                raise _refused(f"{server} refused: {error.details()}") from error
+            _log.warning("enrollment_delayed", server=server, error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_S):
+                    await stop.wait()
+            continue
+        if not hmac.compare_digest(answer.proof, invitations.answer_proof(invitation.key, answer.certificate, proof)):
+            raise _refused(f"{server} does not know the code: it is not the control plane that the code is from")
+        await asyncio.to_thread(
+            identity.keep, key, Certificate.FromString(answer.certificate), invitation.invitation_id
+        )
+        _log.info("enrolled", server=server, node=config.node)
+        return
+
+
+async def _ask(config: AgentConfig, server: str, request: EnrollRequest) -> EnrollResponse:
+    async with await _channel(config, server) as channel:
+        answer: EnrollResponse = await CertificateServiceStub(channel).Enroll(request, timeout=_TIMEOUT_S)
+        return answer
+
+
+async def _channel(config: AgentConfig, server: str) -> aio.Channel:
+    host, _, port = server.rpartition(":")
+    if not config.uses_tls(server):
+        return aio.insecure_channel(server)
+    if config.ca_file is not None:
+        return aio.secure_channel(server, grpc.ssl_channel_credentials(config.ca_file.read_bytes()))
+    shown = await asyncio.wait_for(
+        asyncio.to_thread(ssl.get_server_certificate, (host.strip("[]"), int(port)), timeout=_TIMEOUT_S), _TIMEOUT_S
+    )
+    # Whatever it is, it is the one that is talked to; who has it is proved by the answer.
+    options = [("grpc.ssl_target_name_override", name)] if (name := _name(shown)) else []
+    return aio.secure_channel(server, grpc.ssl_channel_credentials(shown.encode()), options=options)
+
+
+def _name(certificate: str) -> str:
+    """Return a name that a certificate is valid for; empty where it has none but addresses."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.encode())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return ""
+    known: list[str] = names.get_values_for_type(x509.DNSName)
+    return known[0].replace("*", "any", 1) if known else ""
+
+
+def _refused(why: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The node was not enrolled: {why} Invite it again: footlights nodes invite",
+        reason=LocalReason.NOT_ENROLLED,
+    )
