@@ -32,6 +32,7 @@ def _nothing_left() -> Iterator[None]:
     for launch_id in left:
         asyncio.run(launcher.end_orphan(CLUSTER, launch_id))
     for directory in group.glob(f"{group_name(CLUSTER, '')}*") if group else ():
+        cgroups.end(directory)
         cgroups.remove(directory)
     assert not left, f"these processes were left running: {left}"
 

@@ -22,7 +22,7 @@ from tests.launch.plans import make_plan
 from tests.launch.waiting import ended, logged, until
 
 STAGE = "/srv/stages/factory.usd"
-PROCESS = "1.0.0-process"
+PROCESS = "1.1.0-process"
 CONTAINER = "1.1.0-container"
 
 
@@ -60,7 +60,7 @@ def kit_root(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def versions(generation: str, kit: Path = Path("/opt/kit-app")) -> dict[str, Version]:
-    manifest = recipes.load(f"kit-{generation}", {"KIT_ROOT": str(kit), "KIT_HOME": "/tmp"})
+    manifest = recipes.load(f"kit-{generation}", {"KIT_ROOT": str(kit)})
     for version in manifest.versions:
         validate(version)
     return {version.version: version for version in manifest.versions}

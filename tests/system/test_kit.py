@@ -33,7 +33,7 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(stack: Stack, tmp_path:
     machine = Standin(build(), tmp_path / "gpus.state")
     machine.set(FakeState(gpus=(FakeGpu(uuid=GPU),)))
     await stack.start_agent("gpu-node", "--launchers", "process", "--devices", "nvml", environment=machine.environment)
-    variables = {"KIT_ROOT": str(root), "KIT_HOME": str(tmp_path), "STAGE_ROOT": str(stage.parent)}
+    variables = {"KIT_ROOT": str(root), "STAGE_ROOT": str(stage.parent)}
     manifest = recipes.load(f"kit-{generation}", variables)
     await stack.put(f"/applications/kit-{generation}", MessageToDict(manifest, preserving_proto_field_name=True))
 
@@ -41,7 +41,7 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(stack: Stack, tmp_path:
         "/stream",
         {
             "application": f"kit-{generation}",
-            "application_version": "1.0.0-process",
+            "application_version": "1.1.0-process",
             "application_arguments": {"usd_stage_uri": str(stage)},
         },
     )
