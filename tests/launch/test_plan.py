@@ -15,8 +15,9 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.launch.launcher import LaunchError, LaunchPlan, Ports
+from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.plan import PATH, from_json, render, resolve_command, to_json
+from footlights.protocol import counterparts
 from tests.launch.plans import access
 
 PORTS = Ports(signal=1, media=2, http=3)
@@ -224,3 +225,34 @@ def test_a_broken_journal_is_an_error(plan: LaunchPlan, data: st.DataObject) -> 
     for broken in (json.dumps(value), text[: data.draw(st.integers(0, len(text) - 1))], "[]", "null"):
         with pytest.raises(ValueError, match="not a plan"):
             from_json(broken)
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_presigned_stage_is_in_the_command_only_of_those_who_need_it_there(by_file: bool) -> None:
+    """A version whose application reads the session file has it nowhere else: not in the plan, not in the journal."""
+    signed = "https://store.example/a.usd?X-Amz-Signature=0123abc"
+    version = Version(
+        version="1.0.0",
+        command=["app", "--stage={usd_stage_uri}"],
+        allowed_stage_roots=["https://store.example/"],
+        stage_from_session_file=by_file,
+    )
+    assignment = Assignment(
+        launch_id="l",
+        session_id="s",
+        version=counterparts.recipe(version),
+        usd_stage_uri="https://store.example/a.usd?[redacted]",
+        secrets=json.dumps({"usd_stage_uri": signed}).encode(),
+    )
+
+    plan = render(
+        assignment,
+        ports=PORTS,
+        public_address="127.0.0.1",
+        device=DeviceAccess("FAKE"),
+        directory=Path("/launches/l"),
+        cluster_id="c",
+    )
+
+    assert plan.argv[1] == f"--stage={'https://store.example/a.usd?[redacted]' if by_file else signed}"
+    assert ("0123abc" in to_json(plan)) is not by_file

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.errors import InvalidArgument
-from footlights.launch.recipe.stages import STAGE_FIELD, StageError, parse_root, parse_stage, resolve_stage
+from footlights.launch.recipe.stages import (
+    STAGE_FIELD,
+    StageError,
+    all_roots,
+    parse_root,
+    parse_stage,
+    resolve_stage,
+    without_query,
+)
 
 VERSION = Version(
     default_usd_stage_uri="/opt/default.usd",
@@ -160,3 +168,28 @@ def test_malformed_roots(root: str) -> None:
     """A root that is no directory and no URL prefix is refused."""
     with pytest.raises(StageError):
         parse_root(root)
+
+
+SIGNED = "https://store.example/stages/a.usd?X-Amz-Signature=0123abc"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [SIGNED.replace("stages", "other"), SIGNED + "#x", SIGNED.replace("/a.usd", "/../a.usd"), f"{SIGNED}\x7f"],
+)
+def test_no_message_shows_a_query(uri: str) -> None:
+    """It may be a signature: whoever reads an error or a log must not be let in by it."""
+    version = Version(allowed_stage_roots=["https://store.example/stages/"])
+    with pytest.raises(InvalidArgument) as caught:
+        resolve_stage(version, uri)
+
+    assert "0123abc" not in f"{caught.value.message} {caught.value.metadata}"
+    assert without_query(resolve_stage(version, SIGNED)) == "https://store.example/stages/a.usd?[redacted]"
+
+
+def test_the_roots_of_all_that_a_stage_pulls_in() -> None:
+    """Those of the version, and where its default stage is."""
+    version = Version(allowed_stage_roots=["/srv/a", "https://h/b/"], default_usd_stage_uri="file:///srv/c/d.usd")
+
+    assert all_roots(version) == ["/srv/a", "https://h/b/", "/srv/c"]
+    assert all_roots(Version()) == []

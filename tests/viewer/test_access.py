@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 SECRET = "fls_of-this-launch"
 
 
+def test_a_secret_stage_comes_with_the_session_file(tmp_path: Path) -> None:
+    """It replaces that of the command line, and shows in no text."""
+    url = "https://store/a.usd?X-Amz-Signature=abc"
+    (tmp_path / "session.json").write_text(json.dumps({"usd_stage_uri": url, ROOTS_MEMBER: ["https://store/"]}))
+
+    found = read_session_file({"FOOTLIGHTS_SESSION_FILE": str(tmp_path / "session.json")})
+
+    assert (found.usd_stage_uri, found.stage_roots) == (url, ("https://store/",))
+    assert "abc" not in repr(found)
+
+
 @pytest.mark.parametrize(
     "content", ["{}", json.dumps({MEMBER: SECRET})], ids=["a launch without a secret", "a launch with one"]
 )

@@ -5,8 +5,10 @@ Covers `confine` and what `fetch` does with redirects.
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,10 +20,10 @@ from footlights.viewer.scene.fetch import local_stage
 from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.stage import load_scene
 from tests.viewer.stages import StageMaker
+from tests.viewer.viewer_process import ready_viewer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from footlights.viewer.scene.scene import Scene
 
@@ -233,3 +235,18 @@ def test_a_stage_of_the_web_pulls_in_nothing_of_the_node(web: str, root: Path, t
         assert found.roots.admits_file(found.path)
         assert not found.roots.admits_file(root / "cube.usda")
         assert not found.roots.admits_file("/etc/passwd")
+
+
+def test_a_secret_stage_is_opened_and_named_nowhere(web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line has its address without the signature; neither the log nor the status has it whole."""
+    address = f"{web}/stages/cube.usda"
+    content = {"usd_stage_uri": f"{address}?X-Amz-Signature=0123abc", "FOOTLIGHTS_STAGE_ROOTS": [f"{web}/stages/"]}
+    (tmp_path / "session.json").write_text(json.dumps(content))
+    monkeypatch.setenv("FOOTLIGHTS_SESSION_FILE", str(tmp_path / "session.json"))
+
+    with ready_viewer(f"{address}?[redacted]", tmp_path / "log") as viewer:
+        startup = viewer.get("/v1/streaming/startup")
+        command = b" ".join(Path(f"/proc/{viewer.process.pid}/cmdline").read_bytes().split(b"\0")).decode()
+
+    assert startup[1]["triangles"] == 12
+    assert "0123abc" not in f"{startup} {command} {viewer.log.read_text()}"

@@ -18,7 +18,7 @@ from footlights.launch.container.recipe import mounts_of
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
-from footlights.launch.recipe.stages import resolve_stage
+from footlights.launch.recipe.stages import resolve_stage, without_query
 from footlights.launch.recipe.template import TemplateError, parse
 from footlights.protocol import counterparts
 from footlights.protocol.times import seconds
@@ -145,8 +145,12 @@ def from_json(text: str) -> LaunchPlan:
 def _values(
     assignment: Assignment, version: Version, ports: Ports, public_address: str, device_index: int
 ) -> Mapping[str, str]:
-    arguments = json_format.MessageToDict(assignment.arguments)
-    arguments.update(_secrets(assignment.secrets))
+    arguments, secrets = json_format.MessageToDict(assignment.arguments), _secrets(assignment.secrets)
+    arguments.update(secrets)
+    stage = resolve_stage(version, str(secrets.get("usd_stage_uri", assignment.usd_stage_uri)))
+    if version.stage_from_session_file:
+        # A command line and the plan are read by others than the application.
+        stage = without_query(stage)
     converted, _ = convert_arguments(version, arguments)
     values = {name: as_text(value) for name, value in converted.items()}
     values.update(
@@ -155,7 +159,7 @@ def _values(
         media_port=str(ports.media),
         http_port=str(ports.http),
         public_address=public_address,
-        usd_stage_uri=resolve_stage(version, assignment.usd_stage_uri),
+        usd_stage_uri=stage,
         device_uuid=assignment.device_uuid,
         device_index=str(device_index),
     )

@@ -28,6 +28,7 @@ log = logging.getLogger("footlights.viewer.access")
 SESSION_FILE = "FOOTLIGHTS_SESSION_FILE"
 MEMBER = "FOOTLIGHTS_LAUNCH_SECRET"
 ROOTS_MEMBER = "FOOTLIGHTS_STAGE_ROOTS"
+STAGE_MEMBER = "usd_stage_uri"
 HEADER = "Footlights-Launch-Secret"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,6 +42,8 @@ class SessionFile:
     """Empty: every request is served."""
     stage_roots: tuple[str, ...] | None = None
     """What the stage may pull in must lie below them; None: everything."""
+    usd_stage_uri: str = field(default="", repr=False)
+    """The stage where its address is secret; empty: the command line has it."""
 
 
 def read_session_file(environment: Mapping[str, str] = os.environ) -> SessionFile:
@@ -58,7 +61,10 @@ def read_session_file(environment: Mapping[str, str] = os.environ) -> SessionFil
     roots = content.get(ROOTS_MEMBER)
     if roots is not None and not (isinstance(roots, list) and all(isinstance(root, str) for root in roots)):
         raise ValueError(f"{name} is no session file: {ROOTS_MEMBER} must be a list of texts")
-    return SessionFile(secret, None if roots is None else tuple(roots))
+    stage = content.get(STAGE_MEMBER, "")
+    if not isinstance(stage, str):
+        raise ValueError(f"{name} is no session file: {STAGE_MEMBER} must be a text")
+    return SessionFile(secret, None if roots is None else tuple(roots), stage)
 
 
 def require(secret: str) -> Middleware:

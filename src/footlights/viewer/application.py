@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -43,10 +44,11 @@ async def run(options: ViewerOptions) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
 
-    try:
-        session = access.read_session_file()
-    except (OSError, ValueError) as error:
-        raise ViewerFailure(FailureReason.INTERNAL, f"the session file cannot be read: {error}") from error
+    session = _session_file()
+    options, check = (
+        replace(options, usd_stage_uri=session.usd_stage_uri or options.usd_stage_uri),
+        access.require(session.secret),
+    )
     first_frame = asyncio.Event()
     render = RenderLoop(
         options,
@@ -54,7 +56,6 @@ async def run(options: ViewerOptions) -> None:
         on_ready=lambda: _call(loop, first_frame.set),
         on_failure=lambda failure: _call(loop, end, failure),
     )
-    check = access.require(session.secret)
     health, whep = HealthEndpoint(render.progress, check), WhepEndpoint(check)
     runners: list[web.AppRunner] = []
     viewers: Any = None
@@ -96,6 +97,13 @@ async def run(options: ViewerOptions) -> None:
             port.close()
         for runner in runners:
             await runner.cleanup()
+
+
+def _session_file() -> access.SessionFile:
+    try:
+        return access.read_session_file()
+    except (OSError, ValueError) as error:
+        raise ViewerFailure(FailureReason.INTERNAL, f"the session file cannot be read: {error}") from error
 
 
 async def _listen(runners: list[web.AppRunner], app: web.Application, hosts: set[str], port: int, what: str) -> None:

@@ -20,6 +20,7 @@ from footlights.v1 import application_pb2, session_pb2
 
 from footlights import errors
 from footlights.auth.grants import Grants
+from footlights.store.sessions import session_rows
 from tests.control.harness import PUBLIC_URL, Control, State, control, gpu, lines, seconds, version
 
 Limits = application_pb2.Limits
@@ -400,3 +401,31 @@ async def test_devices_and_nodes_are_shown_with_who_holds_them(plane: Control) -
     ]
     assert node["devices"][1]["sessions"] == [session.session_id]
     assert (await plane.rest("GET", "/nodes")).json()["items"] == [node]
+
+
+async def test_a_presigned_stage_is_a_secret(plane: Control) -> None:
+    """Sealed at rest, redacted in every answer, sent to the agent among the secrets; the same for a retry."""
+    signed = "https://store.example/stages/a.usd?X-Amz-Signature=0123abc"
+    shown = "https://store.example/stages/a.usd?[redacted]"
+    await plane.apply(version("2.0.0", allowed_stage_roots=["https://store.example/stages/"]))
+    agent = await plane.agent()
+    given = {"application": "fake", "application_version": "2.0.0", "request_id": "k"}
+    body = given | {"application_arguments": {"usd_stage_uri": signed}}
+
+    made = await plane.rest("POST", "/v1/sessions", json=body)
+    await plane.place()
+    assignment = await agent.assignment(made.json()["session_id"])
+    again = await plane.rest("POST", "/v1/sessions", json=body)
+    listed = await plane.rest("GET", "/v1/sessions")
+    refused = await plane.rest(
+        "POST", "/v1/sessions", json=given | {"application_arguments": {"usd_stage_uri": signed.replace("stages", "x")}}
+    )
+
+    assert made.json()["application_arguments"]["usd_stage_uri"] == shown
+    assert again.json()["session_id"] == made.json()["session_id"]
+    assert json.loads(assignment.secrets) == {"usd_stage_uri": signed}
+    assert refused.status_code in (400, 409)
+    for answer in (made, again, listed, refused):
+        assert "0123abc" not in answer.text
+    row = await plane.store.read(lambda tx: session_rows.get(tx, made.json()["session_id"]))
+    assert "0123abc" not in str(row)

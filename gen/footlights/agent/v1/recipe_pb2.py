@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n footlights/agent/v1/recipe.proto\x12\x13\x66ootlights.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x06\n\x06Recipe\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x0c\x63reated_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x03(\t\x12\x41\n\x0b\x65nvironment\x18\x06 \x03(\x0b\x32,.footlights.agent.v1.Recipe.EnvironmentEntry\x12\x19\n\x11working_directory\x18\x07 \x01(\t\x12\x31\n\tcontainer\x18\x08 \x01(\x0b\x32\x1e.footlights.agent.v1.Container\x12/\n\x04\x66\x61ke\x18\t \x01(\x0b\x32!.footlights.agent.v1.FakeBehavior\x12\x30\n\targuments\x18\n \x03(\x0b\x32\x1d.footlights.agent.v1.Argument\x12\x1d\n\x15\x64\x65\x66\x61ult_usd_stage_uri\x18\x0b \x01(\t\x12\x1b\n\x13\x61llowed_stage_roots\x18\x0c \x03(\t\x12)\n\x05needs\x18\r \x01(\x0b\x32\x1a.footlights.agent.v1.Needs\x12+\n\x06limits\x18\x0e \x01(\x0b\x32\x1b.footlights.agent.v1.Limits\x12\x31\n\treadiness\x18\x0f \x01(\x0b\x32\x1e.footlights.agent.v1.Readiness\x12\x31\n\tsignaling\x18\x10 \x01(\x0b\x32\x1e.footlights.agent.v1.Signaling\x12/\n\x08presence\x18\x11 \x01(\x0b\x32\x1d.footlights.agent.v1.Presence\x12-\n\x07systemd\x18\x12 \x01(\x0b\x32\x1c.footlights.agent.v1.Systemd\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xee\x03\n\x05Needs\x12\x12\n\x05slots\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10min_memory_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x03gpu\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x15\n\x08graphics\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x14\n\x07\x65ncoder\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x14\n\x0c\x64\x65vice_names\x18\x06 \x03(\t\x12?\n\x0bnode_labels\x18\x07 \x03(\x0b\x32*.footlights.agent.v1.Needs.NodeLabelsEntry\x12\x0f\n\x07\x63leared\x18\x08 \x03(\t\x12<\n\tisolation\x18\t \x01(\x0e\x32$.footlights.agent.v1.Needs.IsolationH\x05\x88\x01\x01\x1a\x31\n\x0fNodeLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\tIsolation\x12\x19\n\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x08\n\x04NONE\x10\x01\x12\x0b\n\x07PROCESS\x10\x02\x12\r\n\tCONTAINER\x10\x03\x42\x08\n\x06_slotsB\x13\n\x11_min_memory_bytesB\x06\n\x04_gpuB\x0b\n\t_graphicsB\n\n\x08_encoderB\x0c\n\n_isolation\"\xd3\x02\n\x06Limits\x12\x30\n\rstart_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x17never_connected_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11stop_grace_period\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tunlimited\x18\x07 \x03(\t\"\x81\x03\n\x08\x41rgument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x04type\x18\x02 \x01(\x0e\x32\".footlights.agent.v1.Argument.Type\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08required\x18\x04 \x01(\x08\x12-\n\rdefault_value\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x07minimum\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0e\x61llowed_values\x18\x08 \x03(\t\x12\x0f\n\x07pattern\x18\t \x01(\t\x12\x12\n\nmax_length\x18\n \x01(\x05\x12\x0e\n\x06secret\x18\x0b \x01(\x08\"N\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\n\n\x06STRING\x10\x01\x12\x0b\n\x07INTEGER\x10\x02\x12\n\n\x06NUMBER\x10\x03\x12\x0b\n\x07\x42OOLEAN\x10\x04\x42\n\n\x08_minimumB\n\n\x08_maximum\"\xb7\x02\n\tContainer\x12\r\n\x05image\x18\x01 \x01(\t\x12\x13\n\x0bpull_policy\x18\x02 \x01(\t\x12\x0e\n\x06mounts\x18\x03 \x03(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x16\n\x0eshm_size_bytes\x18\x05 \x01(\x03\x12\x41\n\rvolume_mounts\x18\x06 \x03(\x0b\x32*.footlights.agent.v1.Container.VolumeMount\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x12\n\nprocessors\x18\x08 \x01(\x01\x12\r\n\x05tasks\x18\t \x01(\x05\x12\x12\n\ndisk_bytes\x18\n \x01(\x03\x1a@\n\x0bVolumeMount\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x11\n\tread_only\x18\x03 \x01(\x08\"o\n\x07Systemd\x12\x17\n\x0fread_only_paths\x18\x01 \x03(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x12\n\nprocessors\x18\x03 \x01(\x01\x12\r\n\x05tasks\x18\x04 \x01(\x05\x12\x12\n\ndisk_bytes\x18\x05 \x01(\x03\"\x9c\x01\n\tReadiness\x12\x33\n\x05\x63heck\x18\x01 \x01(\x0e\x32$.footlights.agent.v1.Readiness.Check\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x10\n\x08log_text\x18\x03 \x01(\t\":\n\x05\x43heck\x12\x15\n\x11\x43HECK_UNSPECIFIED\x10\x00\x12\x08\n\x04HTTP\x10\x01\x12\x07\n\x03TCP\x10\x02\x12\x07\n\x03LOG\x10\x03\"M\n\tSignaling\x12\x11\n\twhep_path\x18\x01 \x01(\t\x12\x16\n\x0ewebsocket_path\x18\x02 \x01(\t\x12\x15\n\rchecks_secret\x18\x03 \x01(\x08\"\x91\x01\n\x08Presence\x12\x34\n\x06source\x18\x01 \x01(\x0e\x32$.footlights.agent.v1.Presence.Source\"O\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x08\n\x04\x41UTO\x10\x01\x12\x08\n\x04HTTP\x10\x02\x12\x0f\n\x0b\x43ONNECTIONS\x10\x03\x12\x08\n\x04NONE\x10\x04\"\xbd\x02\n\x0c\x46\x61keBehavior\x12.\n\x0bready_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bnever_ready\x18\x02 \x01(\x08\x12\x13\n\x0bstart_error\x18\x03 \x01(\t\x12-\n\nexit_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\texit_code\x18\x05 \x01(\x05\x12\x13\n\x0bignore_stop\x18\x06 \x01(\x08\x12-\n\nstop_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x07viewers\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tlog_lines\x18\t \x03(\t\x12\x18\n\x10rejected_devices\x18\n \x03(\tB\n\n\x08_viewersBX\n\x17\x64\x65v.footlights.agent.v1B\x0bRecipeProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n footlights/agent/v1/recipe.proto\x12\x13\x66ootlights.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x06\n\x06Recipe\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x0c\x63reated_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x03(\t\x12\x41\n\x0b\x65nvironment\x18\x06 \x03(\x0b\x32,.footlights.agent.v1.Recipe.EnvironmentEntry\x12\x19\n\x11working_directory\x18\x07 \x01(\t\x12\x31\n\tcontainer\x18\x08 \x01(\x0b\x32\x1e.footlights.agent.v1.Container\x12/\n\x04\x66\x61ke\x18\t \x01(\x0b\x32!.footlights.agent.v1.FakeBehavior\x12\x30\n\targuments\x18\n \x03(\x0b\x32\x1d.footlights.agent.v1.Argument\x12\x1d\n\x15\x64\x65\x66\x61ult_usd_stage_uri\x18\x0b \x01(\t\x12\x1b\n\x13\x61llowed_stage_roots\x18\x0c \x03(\t\x12)\n\x05needs\x18\r \x01(\x0b\x32\x1a.footlights.agent.v1.Needs\x12+\n\x06limits\x18\x0e \x01(\x0b\x32\x1b.footlights.agent.v1.Limits\x12\x31\n\treadiness\x18\x0f \x01(\x0b\x32\x1e.footlights.agent.v1.Readiness\x12\x31\n\tsignaling\x18\x10 \x01(\x0b\x32\x1e.footlights.agent.v1.Signaling\x12/\n\x08presence\x18\x11 \x01(\x0b\x32\x1d.footlights.agent.v1.Presence\x12-\n\x07systemd\x18\x12 \x01(\x0b\x32\x1c.footlights.agent.v1.Systemd\x12\x1f\n\x17stage_from_session_file\x18\x13 \x01(\x08\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xee\x03\n\x05Needs\x12\x12\n\x05slots\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10min_memory_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x03gpu\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x15\n\x08graphics\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x14\n\x07\x65ncoder\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x14\n\x0c\x64\x65vice_names\x18\x06 \x03(\t\x12?\n\x0bnode_labels\x18\x07 \x03(\x0b\x32*.footlights.agent.v1.Needs.NodeLabelsEntry\x12\x0f\n\x07\x63leared\x18\x08 \x03(\t\x12<\n\tisolation\x18\t \x01(\x0e\x32$.footlights.agent.v1.Needs.IsolationH\x05\x88\x01\x01\x1a\x31\n\x0fNodeLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\tIsolation\x12\x19\n\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x08\n\x04NONE\x10\x01\x12\x0b\n\x07PROCESS\x10\x02\x12\r\n\tCONTAINER\x10\x03\x42\x08\n\x06_slotsB\x13\n\x11_min_memory_bytesB\x06\n\x04_gpuB\x0b\n\t_graphicsB\n\n\x08_encoderB\x0c\n\n_isolation\"\xd3\x02\n\x06Limits\x12\x30\n\rstart_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x17never_connected_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11stop_grace_period\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tunlimited\x18\x07 \x03(\t\"\x81\x03\n\x08\x41rgument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x04type\x18\x02 \x01(\x0e\x32\".footlights.agent.v1.Argument.Type\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08required\x18\x04 \x01(\x08\x12-\n\rdefault_value\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x07minimum\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0e\x61llowed_values\x18\x08 \x03(\t\x12\x0f\n\x07pattern\x18\t \x01(\t\x12\x12\n\nmax_length\x18\n \x01(\x05\x12\x0e\n\x06secret\x18\x0b \x01(\x08\"N\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\n\n\x06STRING\x10\x01\x12\x0b\n\x07INTEGER\x10\x02\x12\n\n\x06NUMBER\x10\x03\x12\x0b\n\x07\x42OOLEAN\x10\x04\x42\n\n\x08_minimumB\n\n\x08_maximum\"\xb7\x02\n\tContainer\x12\r\n\x05image\x18\x01 \x01(\t\x12\x13\n\x0bpull_policy\x18\x02 \x01(\t\x12\x0e\n\x06mounts\x18\x03 \x03(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x16\n\x0eshm_size_bytes\x18\x05 \x01(\x03\x12\x41\n\rvolume_mounts\x18\x06 \x03(\x0b\x32*.footlights.agent.v1.Container.VolumeMount\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x12\n\nprocessors\x18\x08 \x01(\x01\x12\r\n\x05tasks\x18\t \x01(\x05\x12\x12\n\ndisk_bytes\x18\n \x01(\x03\x1a@\n\x0bVolumeMount\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x11\n\tread_only\x18\x03 \x01(\x08\"o\n\x07Systemd\x12\x17\n\x0fread_only_paths\x18\x01 \x03(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x12\n\nprocessors\x18\x03 \x01(\x01\x12\r\n\x05tasks\x18\x04 \x01(\x05\x12\x12\n\ndisk_bytes\x18\x05 \x01(\x03\"\x9c\x01\n\tReadiness\x12\x33\n\x05\x63heck\x18\x01 \x01(\x0e\x32$.footlights.agent.v1.Readiness.Check\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x10\n\x08log_text\x18\x03 \x01(\t\":\n\x05\x43heck\x12\x15\n\x11\x43HECK_UNSPECIFIED\x10\x00\x12\x08\n\x04HTTP\x10\x01\x12\x07\n\x03TCP\x10\x02\x12\x07\n\x03LOG\x10\x03\"M\n\tSignaling\x12\x11\n\twhep_path\x18\x01 \x01(\t\x12\x16\n\x0ewebsocket_path\x18\x02 \x01(\t\x12\x15\n\rchecks_secret\x18\x03 \x01(\x08\"\x91\x01\n\x08Presence\x12\x34\n\x06source\x18\x01 \x01(\x0e\x32$.footlights.agent.v1.Presence.Source\"O\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x08\n\x04\x41UTO\x10\x01\x12\x08\n\x04HTTP\x10\x02\x12\x0f\n\x0b\x43ONNECTIONS\x10\x03\x12\x08\n\x04NONE\x10\x04\"\xbd\x02\n\x0c\x46\x61keBehavior\x12.\n\x0bready_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bnever_ready\x18\x02 \x01(\x08\x12\x13\n\x0bstart_error\x18\x03 \x01(\t\x12-\n\nexit_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\texit_code\x18\x05 \x01(\x05\x12\x13\n\x0bignore_stop\x18\x06 \x01(\x08\x12-\n\nstop_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x07viewers\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tlog_lines\x18\t \x03(\t\x12\x18\n\x10rejected_devices\x18\n \x03(\tB\n\n\x08_viewersBX\n\x17\x64\x65v.footlights.agent.v1B\x0bRecipeProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,37 +40,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEEDS_NODELABELSENTRY']._loaded_options = None
   _globals['_NEEDS_NODELABELSENTRY']._serialized_options = b'8\001'
   _globals['_RECIPE']._serialized_start=153
-  _globals['_RECIPE']._serialized_end=929
-  _globals['_RECIPE_ENVIRONMENTENTRY']._serialized_start=879
-  _globals['_RECIPE_ENVIRONMENTENTRY']._serialized_end=929
-  _globals['_NEEDS']._serialized_start=932
-  _globals['_NEEDS']._serialized_end=1426
-  _globals['_NEEDS_NODELABELSENTRY']._serialized_start=1221
-  _globals['_NEEDS_NODELABELSENTRY']._serialized_end=1270
-  _globals['_NEEDS_ISOLATION']._serialized_start=1272
-  _globals['_NEEDS_ISOLATION']._serialized_end=1348
-  _globals['_LIMITS']._serialized_start=1429
-  _globals['_LIMITS']._serialized_end=1768
-  _globals['_ARGUMENT']._serialized_start=1771
-  _globals['_ARGUMENT']._serialized_end=2156
-  _globals['_ARGUMENT_TYPE']._serialized_start=2054
-  _globals['_ARGUMENT_TYPE']._serialized_end=2132
-  _globals['_CONTAINER']._serialized_start=2159
-  _globals['_CONTAINER']._serialized_end=2470
-  _globals['_CONTAINER_VOLUMEMOUNT']._serialized_start=2406
-  _globals['_CONTAINER_VOLUMEMOUNT']._serialized_end=2470
-  _globals['_SYSTEMD']._serialized_start=2472
-  _globals['_SYSTEMD']._serialized_end=2583
-  _globals['_READINESS']._serialized_start=2586
-  _globals['_READINESS']._serialized_end=2742
-  _globals['_READINESS_CHECK']._serialized_start=2684
-  _globals['_READINESS_CHECK']._serialized_end=2742
-  _globals['_SIGNALING']._serialized_start=2744
-  _globals['_SIGNALING']._serialized_end=2821
-  _globals['_PRESENCE']._serialized_start=2824
-  _globals['_PRESENCE']._serialized_end=2969
-  _globals['_PRESENCE_SOURCE']._serialized_start=2890
-  _globals['_PRESENCE_SOURCE']._serialized_end=2969
-  _globals['_FAKEBEHAVIOR']._serialized_start=2972
-  _globals['_FAKEBEHAVIOR']._serialized_end=3289
+  _globals['_RECIPE']._serialized_end=962
+  _globals['_RECIPE_ENVIRONMENTENTRY']._serialized_start=912
+  _globals['_RECIPE_ENVIRONMENTENTRY']._serialized_end=962
+  _globals['_NEEDS']._serialized_start=965
+  _globals['_NEEDS']._serialized_end=1459
+  _globals['_NEEDS_NODELABELSENTRY']._serialized_start=1254
+  _globals['_NEEDS_NODELABELSENTRY']._serialized_end=1303
+  _globals['_NEEDS_ISOLATION']._serialized_start=1305
+  _globals['_NEEDS_ISOLATION']._serialized_end=1381
+  _globals['_LIMITS']._serialized_start=1462
+  _globals['_LIMITS']._serialized_end=1801
+  _globals['_ARGUMENT']._serialized_start=1804
+  _globals['_ARGUMENT']._serialized_end=2189
+  _globals['_ARGUMENT_TYPE']._serialized_start=2087
+  _globals['_ARGUMENT_TYPE']._serialized_end=2165
+  _globals['_CONTAINER']._serialized_start=2192
+  _globals['_CONTAINER']._serialized_end=2503
+  _globals['_CONTAINER_VOLUMEMOUNT']._serialized_start=2439
+  _globals['_CONTAINER_VOLUMEMOUNT']._serialized_end=2503
+  _globals['_SYSTEMD']._serialized_start=2505
+  _globals['_SYSTEMD']._serialized_end=2616
+  _globals['_READINESS']._serialized_start=2619
+  _globals['_READINESS']._serialized_end=2775
+  _globals['_READINESS_CHECK']._serialized_start=2717
+  _globals['_READINESS_CHECK']._serialized_end=2775
+  _globals['_SIGNALING']._serialized_start=2777
+  _globals['_SIGNALING']._serialized_end=2854
+  _globals['_PRESENCE']._serialized_start=2857
+  _globals['_PRESENCE']._serialized_end=3002
+  _globals['_PRESENCE_SOURCE']._serialized_start=2923
+  _globals['_PRESENCE_SOURCE']._serialized_end=3002
+  _globals['_FAKEBEHAVIOR']._serialized_start=3005
+  _globals['_FAKEBEHAVIOR']._serialized_end=3322
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,7 @@ class Recipe(_message.Message):
     SIGNALING_FIELD_NUMBER: _builtins.int
     PRESENCE_FIELD_NUMBER: _builtins.int
     SYSTEMD_FIELD_NUMBER: _builtins.int
+    STAGE_FROM_SESSION_FILE_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """The application."""
     version: _builtins.str
@@ -76,6 +77,10 @@ class Recipe(_message.Message):
     """The working directory; by default a new directory of the launch."""
     default_usd_stage_uri: _builtins.str
     """The stage that is opened by default."""
+    stage_from_session_file: _builtins.bool
+    """Whether the application takes a stage's address with a query from its session file, where it is `usd_stage_uri`.
+    The placeholder is then without the query, which may be a signature; otherwise it is in the command line as it is.
+    """
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -155,10 +160,11 @@ class Recipe(_message.Message):
         signaling: Global___Signaling | None = ...,
         presence: Global___Presence | None = ...,
         systemd: Global___Systemd | None = ...,
+        stage_from_session_file: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "stage_from_session_file", b"stage_from_session_file", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

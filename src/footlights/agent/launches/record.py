@@ -173,7 +173,7 @@ class Record:
         return secrets
 
     def session_file(self) -> bytes:
-        """Return what the session file is to hold, once: the session's secrets, the launch's own, and the stage roots."""
+        """Return what the session file is to hold, once: the session's secrets, the launch's own, the stage roots."""
         content = json.loads(self.take_secrets() or b"{}")
         content[STAGE_ROOTS] = all_roots(counterparts.version(self.assignment.version))
         if self.secret:

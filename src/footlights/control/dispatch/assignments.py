@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -134,6 +135,10 @@ def of_launches(
                 recipe = recipes[key] = recipes.get(key) or Recipe.of(_version(tx, *key))
             secrets = _secrets(launch, session, wanted[launch.launch_id], box)
             assignment = of_launch(launch, session, recipe, box, secrets=secrets)
+            if secrets and handshake.SECRETS_ONCE not in wanted[launch.launch_id].features:
+                # An agent of the release before does not look for a stage among the secrets.
+                stage = json.loads(secrets).get("usd_stage_uri")
+                assignment.message.usd_stage_uri = stage or assignment.message.usd_stage_uri
         except Exception as error:
             failed[launch.launch_id] = error
             continue

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STAGE_FIELD = "application_arguments.usd_stage_uri"
 MAX_CHARACTERS = 4096
+REDACTED_QUERY = "[redacted]"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029]")
@@ -67,10 +68,15 @@ def resolve_stage(version: Version, uri: str) -> str:
     allowed = ", ".join(version.allowed_stage_roots) or "none but the default stage"
     raise InvalidArgument(
         STAGE_FIELD,
-        f"{uri!r} is not below a root that this version allows: choose a stage from {allowed}.",
+        f"{without_query(uri)!r} is not below a root that this version allows: choose a stage from {allowed}.",
         reason=Reason.STAGE_NOT_ALLOWED,
-        metadata={"usd_stage_uri": uri, "allowed_stage_roots": allowed},
+        metadata={"usd_stage_uri": without_query(uri), "allowed_stage_roots": allowed},
     )
+
+
+def without_query(uri: str) -> str:
+    """Return an address as it may be shown: a query may be a signature, which lets in whoever has it."""
+    return f"{uri.partition('?')[0]}?{REDACTED_QUERY}" if _SCHEME.match(uri) and "?" in uri else uri
 
 
 def all_roots(version: Version) -> list[str]:
@@ -89,28 +95,29 @@ def parse_stage(uri: str) -> StageAddress:
     scheme = _SCHEME.match(uri)
     if scheme is None:
         return _path(uri, uri, encoded=False)
+    shown = without_query(uri)
     _refuse_unprintable(uri)
     if not uri[scheme.end() :].startswith("//"):
-        raise StageError(f"{uri!r} is neither an absolute path nor a URL: write /path or scheme://host/path.")
+        raise StageError(f"{shown!r} is neither an absolute path nor a URL: write /path or scheme://host/path.")
     try:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as error:
-        raise StageError(f"{uri!r} is not a URL: {error}.") from None
+        raise StageError(f"{shown!r} is not a URL: {error}.") from None
     if parts.fragment or uri.endswith("#"):
-        raise StageError(f"{uri!r} has a fragment: remove what follows '#'.")
+        raise StageError(f"{shown!r} has a fragment: remove what follows '#'.")
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
         raise StageError("the URL holds credentials: give them in nucleus_connection_config.")
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
-            raise StageError(f"{uri!r} names a host: write file:///path or the path alone.")
+            raise StageError(f"{shown!r} names a host: write file:///path or the path alone.")
         if parts.query:
-            raise StageError(f"{uri!r} has a query: a file has none.")
-        return _path(uri, parts.path, encoded=True)
+            raise StageError(f"{shown!r} has a query: a file has none.")
+        return _path(shown, parts.path, encoded=True)
     host = (parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.rstrip(":")).lower().rstrip(".")
     if _HOST.fullmatch(host) is None:
-        raise StageError(f"{uri!r} has no valid host: write scheme://host/path, the host in ASCII.")
-    segments = _segments(uri, parts.path or "/", encoded=True)
+        raise StageError(f"{shown!r} has no valid host: write scheme://host/path, the host in ASCII.")
+    segments = _segments(shown, parts.path or "/", encoded=True)
     authority = host if port is None else f"{host}:{port}"
     text = f"{parts.scheme}://{authority}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
     return StageAddress(
@@ -158,4 +165,4 @@ def _segments(uri: str, path: str, *, encoded: bool) -> tuple[str, ...]:
 def _refuse_unprintable(text: str, *, space: bool = False) -> None:
     found = _UNPRINTABLE.search(text.replace(" ", "") if space else text)
     if found is not None:
-        raise StageError(f"{text!r} holds the character {found.group()!r}: remove it.")
+        raise StageError(f"{without_query(text)!r} holds the character {found.group()!r}: remove it.")

@@ -24,8 +24,10 @@ def open_confined(path: Path, roots: StageRoots) -> tuple[Any, list[str]]:
     """Open the stage at ``path``; return it and warnings of what was left out.
 
     A path that is an expression is replaced by what it means in its own layer: the variables of another stage could
-    make it lead elsewhere. Raises ViewerFailure where there are too many layers, or a path cannot be taken out; and what
-    USD raises where it cannot open the stage.
+    make it lead elsewhere.
+
+    Raises ViewerFailure where there are too many layers, or a path cannot be taken out; and what USD raises where it
+    cannot open the stage.
     """
     from pxr import Sdf, Usd
 

@@ -76,7 +76,7 @@ def local_stage(uri: str, roots: StageRoots | None = None) -> Iterator[StageSour
         case scheme:
             raise ViewerFailure(
                 FailureReason.UNSUPPORTED_SCHEME,
-                f"cannot open {uri}: {scheme}:// is not supported; use a path, file:// or http(s)://",
+                f"cannot open {uri.partition('?')[0]}: {scheme}:// is not supported; use a path, file:// or http(s)://",
             )
 
 

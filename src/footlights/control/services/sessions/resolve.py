@@ -12,7 +12,7 @@ from footlights.control.dispatch.assignments import Recipe
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import convert_arguments
-from footlights.launch.recipe.stages import resolve_stage
+from footlights.launch.recipe.stages import resolve_stage, without_query
 from footlights.protocol.bounds import bound
 from footlights.protocol.isolation import Isolation
 from footlights.store import Transaction, applications
@@ -141,6 +141,10 @@ def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
     uri = resolve_stage(version, str(raw.get("usd_stage_uri", "")))
     shown: dict[str, Any] = {"usd_stage_uri": "", "nucleus_connection_config": [], **values}
     shown.update(dict.fromkeys(secrets, REDACTED))
+    if (plain := without_query(uri)) != uri:
+        # It may be a presigned URL, which is as good as a password.
+        secrets["usd_stage_uri"], uri = uri, plain
+        shown["usd_stage_uri"] = plain
     return Arguments(shown, secrets, uri)
 
 
