@@ -29,6 +29,7 @@ analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="sy
         ("footlights-server", ("footlights-server-tls.conf",)),
         ("footlights-server@", ("footlights-server-tls.conf",)),
         ("footlights-agent", ("footlights-agent-process.conf",)),
+        ("footlights-agent", ("footlights-agent-enrolled.conf",)),
         ("footlights-agent", ("footlights-agent-systemd.conf",)),
     ],
 )
@@ -146,6 +147,7 @@ def test_agent_keeps_its_gpus() -> None:
         ("footlights-server.service", "server.env.example"),
         ("footlights-server@.service", "server.env.example"),
         ("footlights-server-tls.conf", "server.env.example"),
+        ("footlights-agent-enrolled.conf", "agent.env.example"),
         ("footlights-agent.service", "agent.env.example"),
     ],
 )
@@ -190,8 +192,10 @@ def test_secrets_are_credentials() -> None:
     Tokens and keys reach the services by LoadCredential, never by the environment or the command line.
     """
     agent, tls = _settings("footlights-agent.service"), _settings("footlights-server-tls.conf")
+    enrolled = _settings("footlights-agent-enrolled.conf")
 
     assert agent["LoadCredential"] == ["token:/etc/footlights/agent.token"]
+    assert enrolled["LoadCredential"] == ["", "code:/etc/footlights/agent.code"]
     assert [name.partition(":")[0] for name in tls["LoadCredential"]] == ["tls.crt", "tls.key"]
     assert "FOOTLIGHTS_TOKEN=" not in (SYSTEMD / "agent.env.example").read_text()
 

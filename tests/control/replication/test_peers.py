@@ -13,11 +13,13 @@ import pytest
 from footlights.agent.v1 import agent_pb2
 from footlights.replica.v1 import replica_pb2
 
+from footlights.auth.authority import Authority
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
+from footlights.control.issuing import ServerCertificate
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Membership
-from footlights.control.replication.peers import Peers
+from footlights.control.replication.peers import MUTUAL, Peers
 from footlights.protocol import former
 from footlights.store import Store, open_store
 from footlights.store.nodes import links
@@ -32,7 +34,12 @@ def membership(store: Store, name: str) -> Membership:
     return Membership(store, name, ("hub",), metrics=Metrics(), clock=lambda: NOW, supervisor=Supervisor())
 
 
-def peers(store: Store, replica: Membership, certificate: Path | None = None) -> Peers:
+def peers(
+    store: Store,
+    replica: Membership,
+    certificate: Path | None = None,
+    mutual: ServerCertificate | None = None,
+) -> Peers:
     local = LinkRegistry()
     return Peers(
         store,
@@ -42,6 +49,7 @@ def peers(store: Store, replica: Membership, certificate: Path | None = None) ->
         proofs=lambda: ["proof"],
         supervisor=Supervisor(),
         certificate=certificate,
+        mutual=mutual,
     )
 
 
@@ -75,6 +83,36 @@ async def test_replicas_find_each_other_by_address(tmp_path: Path, alone: Store,
             await server.stop(0)
     finally:
         await asking.close()
+
+
+async def test_replicas_prove_themselves_by_certificates(tmp_path: Path, alone: Store) -> None:
+    """At a listener for replicas alone, whose address says so; each has a key of its own, and one authority."""
+    authority = Authority.create("c", datetime.now(UTC))
+    one, two = (
+        ServerCertificate(authority, "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC))
+        for name in ("one", "two")
+    )
+    asking = peers(alone, membership(alone, "me"), mutual=one)
+    server = grpc.aio.server()
+    pair = [(two.current.key, two.current.chain)]
+    port = server.add_secure_port(
+        "127.0.0.1:0", grpc.ssl_server_credentials(pair, authority.certificates, require_client_auth=True)
+    )
+    await server.start()
+    try:
+        connection = asking._channel(f"{MUTUAL}127.0.0.1:{port}").connection
+        await asyncio.wait_for(connection.channel_ready(), 10)
+        plain = asking._channel(f"127.0.0.1:{port}").connection
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(plain.channel_ready(), 1)
+    finally:
+        await asking.close()
+        await server.stop(0)
+
+
+def _directory(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 async def test_the_connection_to_a_replica_that_is_gone_is_dropped(shared: Store) -> None:
