@@ -1,6 +1,6 @@
 """A real server and a real agent that prove themselves to each other by certificates.
 
-Covers `control.issuing`, `agent.link.identity` and `agent.link.enrolling`.
+Covers `control.credentials.issuing`, `agent.link.identity` and `agent.link.enrolling`.
 """
 
 from __future__ import annotations

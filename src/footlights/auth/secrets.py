@@ -81,7 +81,7 @@ class ClusterKey:
     It is never used directly; each use derives its own keys by a label. Labels in use: ``grants``, ``secrets`` (the
     box), ``pages`` (page tokens and cursors), ``frontdoor`` (WHEP resources), ``replicas`` (the proof between
     replicas), ``fingerprint`` (to compare two keys), and ``tokens``: digests of tokens, which stay those of the key
-    that the database began with (`footlights.control.cluster_keys`).
+    that the database began with (`footlights.control.credentials.cluster_keys`).
     """
 
     def __init__(self, key: bytes, *older: bytes) -> None:

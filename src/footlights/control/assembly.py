@@ -26,7 +26,8 @@ from footlights.control.call.pipeline import Pipeline
 from footlights.control.call.registry import Registry, Service
 from footlights.control.call.sealed import Sealer
 from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
-from footlights.control.cluster_keys import KeyRotation, token_key
+from footlights.control.credentials.cluster_keys import KeyRotation, token_key
+from footlights.control.credentials.issuing import authority
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.node_identities import CertificateService, Issuer, NodeIdentities
@@ -45,7 +46,6 @@ from footlights.control.grpc_listener import (
 )
 from footlights.control.http import OPENAPI, Api, ASGIApp, Probes, Readiness, admin, web
 from footlights.control.inspection import Inspectors
-from footlights.control.issuing import authority
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.node_addresses import NodeAddresses
@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from footlights.auth.secrets import ClusterKey
-    from footlights.control.issuing import ServerCertificate
+    from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.services.sessions.present import Origin
     from footlights.control.settings import ServerSettings
     from footlights.store import Store

@@ -23,7 +23,7 @@ from footlights.replica.v1 import replica_pb2
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from footlights.control.issuing import ServerCertificate
+    from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.settings import ServerSettings
     from footlights.errors import Error
     from footlights.supervision import Supervisor

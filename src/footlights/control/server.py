@@ -25,9 +25,9 @@ import structlog
 
 from footlights import ids
 from footlights.auth.secrets import ClusterKey
-from footlights.control import issuing
 from footlights.control.assembly import Plane, assemble
 from footlights.control.clock import utc_now
+from footlights.control.credentials import issuing
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
 from footlights.control.replication.peers import MUTUAL
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from footlights.control.issuing import ServerCertificate
+    from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.settings import ServerSettings
 
 log = structlog.get_logger(__name__)

@@ -143,7 +143,7 @@ async def test_agents_and_replicas_may_be_newer(plane: Control) -> None:
                 continue
         lenient.add(rpc.service.rpartition(".")[2])
 
-    assert lenient == {"AgentService", "ReplicaService"}
+    assert lenient == {"AgentService", "CertificateService", "ReplicaService"}
 
 
 async def test_an_rpc_of_a_newer_release_is_refused_with_a_reason(send: Send) -> None:

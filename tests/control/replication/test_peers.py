@@ -14,9 +14,9 @@ from footlights.agent.v1 import agent_pb2
 from footlights.replica.v1 import replica_pb2
 
 from footlights.auth.authority import Authority
+from footlights.control.credentials.issuing import ServerCertificate
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
-from footlights.control.issuing import ServerCertificate
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Membership
 from footlights.control.replication.peers import MUTUAL, Peers

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from footlights.agent.v1 import agent_pb2
     from footlights.control.call.context import Call
-    from footlights.control.issuing import ServerCertificate
+    from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.replication.membership import Membership
     from footlights.store import Store
     from footlights.supervision import Supervisor

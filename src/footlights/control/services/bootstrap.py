@@ -14,7 +14,7 @@ import structlog
 
 from footlights.auth.roles import Role
 from footlights.auth.secrets import ENVIRONMENT, ClusterKey
-from footlights.control.cluster_keys import token_key
+from footlights.control.credentials.cluster_keys import token_key
 from footlights.control.services import tokens
 from footlights.errors import FailedPrecondition, LocalReason
 from footlights.linux.files import replace_file

@@ -1,6 +1,6 @@
 """A cluster key that is replaced under a running control plane.
 
-Also `store/cluster/sealed_values.py`.
+Also `store.cluster.sealed_values`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from footlights.auth import secrets
 from footlights.auth.secrets import ClusterKey
-from footlights.control.cluster_keys import KeyRotation, token_key
+from footlights.control.credentials.cluster_keys import KeyRotation, token_key
 from footlights.errors import FailedPrecondition, Internal
 from footlights.store import open_store
 from footlights.store.cluster import sealed_values

@@ -16,7 +16,7 @@ import structlog
 
 from footlights import ids
 from footlights.auth.authority import Authority, KeyPair
-from footlights.control.cluster_keys import token_key
+from footlights.control.credentials.cluster_keys import token_key
 from footlights.linux.files import replace_file
 from footlights.store.cluster import sealed_values
 from footlights.store.cluster.revisions import cluster_id
