@@ -234,7 +234,8 @@ async def test_a_replica_with_another_key_is_refused(fleet: ReplicaSet, tmp_path
     stranger = await Process.start("stranger", argv, tmp_path / "log", {"FOOTLIGHTS_CLUSTER_KEY": key})
 
     assert await asyncio.wait_for(stranger.process.wait(), 30) != 0
-    assert "The cluster key differs from the one that the database was created with" in stranger.tail(1)
+    assert "The database is sealed with the cluster key" in stranger.tail(1)
+    assert "which this server lacks" in stranger.tail(1)
     assert "FOOTLIGHTS_CLUSTER_KEY" in stranger.tail(1)
 
 
