@@ -355,10 +355,11 @@ class StandIn(State):
         return JSONResponse({"items": self._nodes, "next_page_token": "", "brake": self.brake})
 
     async def change_node(self, request: Request, _: Json) -> Response:
-        states = {"cordon": "CORDONED", "uncordon": "READY", "drain": "DRAINING"}
+        states = {"cordon": "CORDONED", "uncordon": "READY", "drain": "DRAINING", "accept": "READY"}
         for node in self._nodes:
             if node["node"] == request.path_params["node"]:
                 node["state"] = states[request.path_params["verb"]]
+                node.pop("acceptance", None)
                 node["scheduling"] = {"cordoned": node["state"] != "READY", "draining": node["state"] == "DRAINING"}
                 return JSONResponse(node)
         raise Refusal(404, 5, "node does not exist", "RESOURCE_NOT_FOUND")

@@ -496,6 +496,26 @@ def test_operator_cordons_a_node(opened: Page, server: Server) -> None:
     assert ("POST", "/v1/nodes/stage-a:cordon") in server.stand_in.requests
 
 
+def test_operator_accepts_a_new_node(opened: Page, server: Server) -> None:
+    """
+    A node that was not accepted says why it takes no sessions, and has no button that would not change that.
+    """
+
+    def come() -> None:
+        why = {"reason": "NEW_NODE", "message": "The node is new."}
+        server.stand_in._nodes[0] |= {"state": "CORDONED", "scheduling": {"cordoned": True, **why}, "acceptance": why}
+
+    server.do(come)
+    opened.get_by_test_id("nav-nodes").click()
+    node = opened.locator("[data-node=stage-a]")
+
+    expect(node.get_by_test_id("cordon-message")).to_contain_text("The node is new.")
+    expect(node.get_by_role("button", name="Uncordon")).to_have_count(0)
+    node.get_by_role("button", name="Accept").click()
+    expect(node.get_by_test_id("node-state")).to_have_attribute("data-state", "READY")
+    assert ("POST", "/v1/nodes/stage-a:accept") in server.stand_in.requests
+
+
 def test_token_is_created_shown_once_and_revoked(opened: Page, server: Server) -> None:
     """
     The secret is shown at creation only; a refused member is shown at its field; revoking asks first.

@@ -111,10 +111,11 @@ function Actions({ node, onChange }) {
     }
     setBusy(false);
   };
-  const cordoned = ["CORDONED", "DRAINING", "DRAINED"].includes(node.state);
+  const cordoned = ["CORDONED", "DRAINING", "DRAINED"].includes(node.state) && (!node.acceptance || node.scheduling?.reason === "OPERATOR");
   const drain = (timeout, when) => act("POST", ":drain", timeout === null ? {} : { drain_timeout: timeout }, `${node.node} is draining${when}.`);
   return html`
     ${node.state === "READY" && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":cordon", {}, `${node.node} accepts no new sessions.`)}>Cordon</button>`}
+    ${node.acceptance && html`<button class="button small primary" disabled=${busy} onClick=${() => act("POST", ":accept", {}, `${node.node} is accepted.`)}>Accept</button>`}
     ${cordoned && html`<button class="button small" disabled=${busy} onClick=${() => act("POST", ":uncordon", {}, `${node.node} accepts sessions again.`)}>Uncordon</button>`}
     ${(node.state === "READY" || node.state === "CORDONED") && html`<button class="button small" disabled=${busy} onClick=${() => setAsking("drain")}>Drain…</button>`}
     ${node.state === "UNREACHABLE" && html`<button class="button small danger" disabled=${busy} onClick=${() => setAsking("forget")}>Forget…</button>`}
