@@ -7,7 +7,7 @@ from pathlib import Path
 from footlights.agent.v1.node_pb2 import NodeFacts
 from footlights.v1 import session_pb2
 
-from footlights.control.node_addresses import NodeAddresses
+from footlights.control.dispatch.node_addresses import NodeAddresses
 from footlights.control.targets import resolver
 from footlights.ids import new_id
 from tests.control.harness import NODE_NETWORKS, Control, control, gpu, known, version

@@ -30,6 +30,7 @@ from footlights.control.credentials.cluster_keys import KeyRotation, token_key
 from footlights.control.credentials.issuing import authority
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
+from footlights.control.dispatch.node_addresses import NodeAddresses
 from footlights.control.dispatch.node_identities import CertificateService, Issuer, NodeIdentities
 from footlights.control.dispatch.registry import LinkRegistry
 from footlights.control.dispatch.reports import ReportRecorder
@@ -48,7 +49,6 @@ from footlights.control.http import OPENAPI, Api, ASGIApp, Probes, Readiness, ad
 from footlights.control.inspection import Inspectors
 from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJudge
 from footlights.control.liveness.mass_loss import MassLossGuard
-from footlights.control.node_addresses import NodeAddresses
 from footlights.control.observability import certificates, loop_lag
 from footlights.control.observability.metrics import GRPC, Metrics
 from footlights.control.replication.membership import Membership

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.auth.secrets import Box
-    from footlights.control.node_addresses import NodeAddresses
+    from footlights.control.dispatch.node_addresses import NodeAddresses
     from footlights.frontdoor import Resolve, ViewerGrant
     from footlights.store import Store, Transaction
 

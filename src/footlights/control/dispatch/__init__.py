@@ -1,7 +1,7 @@
 """Agents' links: what nodes are told to run, and what they report.
 
 An agent opens one stream to one replica (``service``) and says hello. Its name and token may be those of another
-machine (``identity``), its addresses must be its own (`footlights.control.node_addresses`). Then it has a link
+machine (``identity``), its addresses must be its own (``node_addresses``). Then it has a link
 (``link``), which is its node's in this process (``registry``), and is sent all that its node is to run; after that,
 what changes (``sender``). An assignment is made from a launch and its session (``assignments``). What the agent reports
 is turned into the store's terms (``observations``) and recorded with the reports of other links (``reports``). A

@@ -15,8 +15,8 @@ from footlights.auth.roles import Role
 from footlights.control.call.pipeline import stopping
 from footlights.control.dispatch import observations
 from footlights.control.dispatch.link import AgentLink
+from footlights.control.dispatch.node_addresses import peer_address
 from footlights.control.dispatch.registry import heartbeat_interval_s
-from footlights.control.node_addresses import peer_address
 from footlights.protocol import bounds, counterparts, handshake, times
 from footlights.store.nodes import acceptance, inventory, links, node_rows
 from footlights.store.nodes.inventory import ReportedDevice, ReportedDevices
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from footlights.control.call.context import Call, MessageStream
     from footlights.control.dispatch.identity import DuplicateIdentities
     from footlights.control.dispatch.log_streams import LogStreams
+    from footlights.control.dispatch.node_addresses import NodeAddresses
     from footlights.control.dispatch.node_identities import NodeIdentities
     from footlights.control.dispatch.registry import LinkRegistry
     from footlights.control.dispatch.reports import ReportRecorder
     from footlights.control.dispatch.sender import AssignmentSender
-    from footlights.control.node_addresses import NodeAddresses
     from footlights.control.observability.metrics import Metrics
     from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
