@@ -13,9 +13,12 @@ import importlib
 import itertools
 import os
 import pickle
+import signal
 import struct
 import sys
 from typing import TYPE_CHECKING, Any
+
+from footlights.linux import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +58,12 @@ class Remote:
         if name.startswith("_"):
             raise AttributeError(name)
         return call
+
+    async def kill(self) -> None:
+        """End the process as nothing is ended that may say goodbye."""
+        if self._process is not None:
+            procfs.kill(procfs.descendants(self._process.pid), signal.SIGKILL)
+        await self.disconnect()
 
     async def disconnect(self) -> None:
         """End the process."""

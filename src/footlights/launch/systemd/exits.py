@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,14 +17,15 @@ _RESULTS: Final = {
     "timeout": "it did not end within its grace, and was killed.",
 }
 _FAULTS: Final = {
-    200: ("WORKING_DIRECTORY_NOT_FOUND", "its working directory is not there, or it may not enter it"),
-    203: ("COMMAND_NOT_EXECUTABLE", "its command could not be executed"),
-    217: ("NO_USER", "systemd has no user for it"),
-    226: ("NO_NAMESPACE", "its view of the file system could not be made"),
-    228: ("NO_SECCOMP", "its system calls could not be limited"),
-    243: ("NO_CREDENTIALS", "its session file could not be passed"),
+    "CHDIR": (200, "WORKING_DIRECTORY_NOT_FOUND", "its working directory is not there, or it may not enter it"),
+    "EXEC": (203, "COMMAND_NOT_EXECUTABLE", "its command could not be executed"),
+    "USER": (217, "NO_USER", "systemd has no user for it"),
+    "NAMESPACE": (226, "NO_NAMESPACE", "its view of the file system could not be made"),
+    "SECCOMP": (228, "NO_SECCOMP", "its system calls could not be limited"),
+    "CREDENTIALS": (243, "NO_CREDENTIALS", "its session file could not be passed"),
 }
-"""Statuses of a process of systemd's that did not come to execute the command (systemd.exec(5))."""
+"""Steps of a start, and the statuses of processes that did not come further (systemd.exec(5))."""
+_STEP: Final = re.compile(r"Failed at step ([A-Z_]+) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,15 @@ def read(path: Path) -> UnitExit | None:
     return UnitExit(exit_code, ended)
 
 
-def fault(path: Path) -> tuple[str, str]:
-    """Say why a unit did not start: a reason and a text without an end."""
+def fault(path: Path, said: str) -> tuple[str, str]:
+    """Say why a unit did not start, by the file or by what systemd ``said``: a reason, and a text without an end."""
     parts = _parts(path)
-    status = parts[2] if parts is not None else ""
-    known = _FAULTS.get(int(status)) if status.isdigit() else None
-    return known or ("START_FAILED", f"systemd could not start it ({' '.join(parts) if parts else 'no status'})")
+    step = _STEP.search(said)
+    for name, (status, reason, text) in _FAULTS.items():
+        # A fault of the whole unit is one of the command that writes the file as well.
+        if (parts is not None and parts[2] == str(status)) or (step is not None and step.group(1) == name):
+            return reason, text
+    return "START_FAILED", f"systemd could not start it ({' '.join(parts) if parts else 'no status'})"
 
 
 def _parts(path: Path) -> list[str] | None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STARTED: Final = "unit.json"
 """The file of a launch's directory that says that its unit was started, in which boot, and its control group."""
 START_TIMEOUT_S: Final = unit.START_TIMEOUT_S + 20.0
+_LOOK_AGAIN_S: Final = 0.02
 GROUPS: Final = ("render", "video")
 CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -181,11 +182,16 @@ class SystemdLauncher:
         return path
 
     async def _start_error(self, plan: LaunchPlan, command: str, result: str) -> LaunchError:
-        directory = own_directory(self._root, plan)
-        reason, text = await asyncio.to_thread(exits.fault, directory / unit.EXIT)
-        said = await self._journal.complaints(unit.service_name(plan))
+        directory, name = own_directory(self._root, plan), unit.service_name(plan)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_TIMEOUT_S):
+                # The job ends before the unit: how it went is written down in between.
+                while (state := await self._manager.state(name)) is not None and state.lives:  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+        said = await self._journal.complaints(name)
+        reason, text = await asyncio.to_thread(exits.fault, directory / unit.EXIT, said)
         await asyncio.to_thread(_forget, directory)
-        details = f" systemd says: {said}." if said else ""
+        details = f" systemd says: {said.rstrip('.')}." if said else ""
         return LaunchError(reason, f"{text} (command {command!r}, job {result}).{details}")
 
     async def _note_start(self, plan: LaunchPlan) -> None:

@@ -12,6 +12,7 @@ from footlights.launch.launcher import LogPart
 READ_BYTES: Final = 1 << 20
 TIMEOUT_S: Final = 20.0
 _CURSOR: Final = re.compile(r"[a-z]=[0-9a-f]{1,32}(;[a-z]=[0-9a-f]{1,32}){1,8}")
+_FAILED: Final = ("Failed to ", "Failed at ")
 _ENTRY_BYTES: Final = 4 << 20
 
 
@@ -47,13 +48,18 @@ class UnitJournal:
         )
 
     async def complaints(self, unit: str) -> str:
-        """Return what systemd itself said of a unit last; empty where that is not known."""
+        """Return what systemd said of a unit that did not start; empty where that is not known."""
         try:
-            entries, _ = await self._entries("--output=json", "--lines=8", f"UNIT={unit}", "_PID=1")
+            await self.flush()
+            # The first is said by what was to become the application, the second by systemd itself.
+            sources = [f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=journal", "+", f"UNIT={unit}", "_PID=1"]
+            entries, _ = await self._entries("--output=json", "--lines=16", *sources)
         except UnitJournalError:
             return ""
         said = [_text(entry.get("MESSAGE")).removeprefix(f"{unit}: ") for entry in entries]
-        return "; ".join(each for each in said if each.startswith("Failed to "))
+        return "; ".join(
+            each for each in said if "failed: " in each or (each.startswith("Failed ") and unit not in each)
+        )
 
     async def flush(self) -> None:
         """Return when everything is in the journal that was written before. Raises UnitJournalError."""
