@@ -74,6 +74,7 @@ class Plane:
         http = listen.http.removeprefix("http://") if listen else "127.0.0.1:0"
         argv = ["taskset", "-c", str(cores()[0]), sys.executable, "-m", "footlights", "server"]
         argv += ["--data-dir", str(data), "--grpc-listen", grpc, "--http-listen", http, "--log-level", "error"]
+        argv += ["--max-connections-per-ip", "0"]
         argv += [*(["--database", self.database] if self.database else []), *self.options]
         argv += ["--roles", ",".join(roles)] if roles else []
         key = (self.directory / "data" / "cluster.key").read_text().strip()

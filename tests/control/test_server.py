@@ -15,6 +15,7 @@ from typing import Any
 import grpc.aio
 import httpx2
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from footlights import errors
 from footlights.auth.authority import SERVER_NAME
@@ -105,6 +106,7 @@ async def test_each_listener_serves_what_is_for_its_callers(tmp_path: Path) -> N
             for name in ("http", "admin")
             for path in ("/metrics", "/livez", "/readyz", "/v1/nodes", "/console/", "/docs")
         }
+        described = FileDescriptorSet.FromString((await client.get(f"{at['admin']}/descriptors")).content)
         paths = [path for (name, path), code in status.items() if name == "admin" and code == 404]
 
     assert served == {"grpc": {PUBLIC}, "agents": {LINK}, "peers": {PEER}}
@@ -112,6 +114,7 @@ async def test_each_listener_serves_what_is_for_its_callers(tmp_path: Path) -> N
     assert (status["http", "/metrics"], status["admin", "/metrics"]) == (404, 200)
     assert {status[name, path] for name in at.keys() & {"http", "admin"} for path in ("/livez", "/readyz")} == {200}
     assert paths == ["/v1/nodes", "/console/", "/docs"]
+    assert "footlights/v1/node.proto" in [file.name for file in described.file]
     assert (status["http", "/v1/nodes"], status["http", "/console/"]) == (401, 200)
 
 

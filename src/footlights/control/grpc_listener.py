@@ -6,16 +6,18 @@ callers, and says of the rest where it is.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from footlights.agent.v1 import agent_pb2, certificate_pb2
-from footlights.control import reflection
-from footlights.control.call.registry import not_served_here
+from footlights.control.call.open_calls import OpenCalls
+from footlights.control.call.registry import MAX_REQUEST_BYTES, not_served_here
 from footlights.control.listeners import cannot_listen
 from footlights.control.settings import split_address
+from footlights.linux.sockets import AddressLimit, shut_down
 from footlights.protocol import former
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.replica.v1 import replica_pb2
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from footlights.control.credentials.issuing import ServerCertificate
+    from footlights.control.observability.metrics import Metrics
     from footlights.control.settings import ServerSettings
     from footlights.errors import Error
     from footlights.supervision import Supervisor
@@ -45,8 +48,9 @@ _GRPC_OPTIONS = (
     # They would rather wait than be refused after 30 s, dial again, and stand at the end of the line.
     ("grpc.server_max_unrequested_time_in_server", 120),
     ("grpc.so_reuseport", 0),
-    # What is larger than we take is refused by us, who log it, and not by gRPC, which tells the server nothing.
-    ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
+    # By default the bound is random between half of it and this one.
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
     # The server finds out within 30 s that a client is gone; a client may ask every 5 s, also without a call.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -81,8 +85,14 @@ class GrpcListener:
 
     GRACE_S = 5.0
     """How long calls may take once it stops, in seconds."""
+    HANDSHAKE_S = 10.0
+    """How long a TLS handshake and HTTP/2's settings may take together, and to acknowledge ours, in seconds."""
+    IDLE_S = 60.0
+    """How long a connection may have no call, in seconds. A head without an end makes none."""
     HEALTH_PERIOD_S = 2.0
     """How soon health says what readiness says, in seconds."""
+    CONNECTIONS_PERIOD_S = 1.0
+    """How soon too many connections of one address are closed, in seconds."""
 
     def __init__(
         self,
@@ -99,15 +109,27 @@ class GrpcListener:
         Raises FailedPrecondition where the address cannot be listened on.
         """
         address: str = getattr(settings, setting)
-        self._name, self._services = setting.removesuffix("_listen"), tuple(services)
+        self._name = setting.removesuffix("_listen")
         # A connection that is that old gets a GOAWAY: its client opens another one, perhaps to another replica, for its
         # next call. What is under way goes on, a link or a watch as long as it lives: no grace period ends it.
         age_ms = round(settings.max_connection_age_s * 1000)
-        self.server = grpc.aio.server(options=(*_GRPC_OPTIONS, ("grpc.max_connection_age_ms", age_ms)))
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        if not settings.admin_listen:
-            reflection.add(self.server, (*self._services, health.SERVICE_NAME))
+        has_sets = not {AGENT_SERVICE, REPLICA_SERVICE}.isdisjoint(services)
+        options = (
+            ("grpc.max_connection_age_ms", age_ms),
+            ("grpc.server_handshake_timeout_ms", round(self.HANDSHAKE_S * 1000)),
+            # Until a client has acknowledged our settings, its heads may have 16 MiB.
+            ("grpc.http2.settings_timeout", round(self.HANDSHAKE_S * 1000)),
+            ("grpc.max_connection_idle_ms", round(self.IDLE_S * 1000)),
+            ("grpc.max_allowed_incoming_connections", settings.max_connections),
+            ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+            # What is larger than we take is refused by us, who log it, and not by gRPC, which tells the server nothing.
+            ("grpc.max_receive_message_length", 2 * (MAX_MESSAGE_BYTES if has_sets else MAX_REQUEST_BYTES)),
+        )
+        self.server = grpc.aio.server(options=(*_GRPC_OPTIONS, *options))
+        self._most_per_address = settings.max_connections_per_ip
+        self._open = OpenCalls(services, reflected=not settings.admin_listen, cut_off=self._cut_off)
+        self._cutting: set[asyncio.Future[bool]] = set()
+        self.server.add_generic_rpc_handlers(self._open.handlers)
         self.host, _ = split_address(setting, address)
         try:
             credentials = _credentials(settings, setting, certificate)
@@ -120,7 +142,6 @@ class GrpcListener:
 
     async def start(self) -> None:
         """Accept connections and say that every service is up."""
-        await self._say(health_pb2.HealthCheckResponse.SERVING)
         await self.server.start()
 
     async def follow(self, problem: Callable[[], Awaitable[str]], supervisor: Supervisor) -> None:
@@ -128,21 +149,32 @@ class GrpcListener:
 
         async def once() -> None:
             states = health_pb2.HealthCheckResponse
-            await self._say(states.NOT_SERVING if await problem() else states.SERVING)
+            self._open.say(states.NOT_SERVING if await problem() else states.SERVING)
 
         await supervisor.supervise(f"{self._name}_health", once, every_s=self.HEALTH_PERIOD_S)
 
-    async def turn_unhealthy(self) -> None:
+    async def limit_addresses(self, metrics: Metrics, supervisor: Supervisor) -> None:
+        """Close what one address has beyond its share of the connections, until cancelled: gRPC does not count them."""
+        limit = AddressLimit(self.port, self._most_per_address)
+
+        async def once() -> None:
+            for _ in range(await asyncio.to_thread(limit.enforce)):
+                metrics.shed("CONNECTIONS")
+
+        await supervisor.supervise(f"{self._name}_connections", once, every_s=self.CONNECTIONS_PERIOD_S)
+
+    def _cut_off(self, address: str, port: int) -> None:
+        cutting = asyncio.get_running_loop().run_in_executor(None, shut_down, self.port, (address, port))
+        self._cutting.add(cutting)
+        cutting.add_done_callback(self._cutting.discard)
+
+    def turn_unhealthy(self) -> None:
         """Say NOT_SERVING of every service, for good."""
-        await self._health.enter_graceful_shutdown()
+        self._open.stop()
 
     async def stop(self) -> None:
         """Accept nothing new, and end calls after the grace period."""
         await self.server.stop(self.GRACE_S)
-
-    async def _say(self, status: int) -> None:
-        for service in ("", *self._services):
-            await self._health.set(service, status)
 
 
 def _credentials(

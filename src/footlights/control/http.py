@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -145,7 +146,15 @@ class Probes:
 
 
 def admin(probes: Probes) -> ASGIApp:
-    """Return the application of the admin listener, which shows everything to any client."""
+    """Return the application of the admin listener, which shows everything to any client.
+
+    ``/descriptors`` is what reflection says on the listeners of gRPC where there is no admin listener: the descriptor
+    set of the API, as ``grpcurl -protoset`` takes it.
+    """
+    descriptors = resources.files("footlights.v1").joinpath("footlights.binpb").read_bytes()
+
+    async def show_descriptors(_: Request) -> Response:
+        return Response(descriptors, media_type="application/octet-stream")
 
     async def check(_: Any) -> None:
         return None
@@ -153,7 +162,7 @@ def admin(probes: Probes) -> ASGIApp:
     async def may(_: Any) -> bool:
         return True
 
-    return _site(_not_found, probes.routes(check=check, may=may))
+    return _site(_not_found, [*probes.routes(check=check, may=may), Route("/descriptors", show_descriptors)])
 
 
 def web(probes: Probes, *, inspectors: Inspectors | None, api: Api | None, front_door: FrontDoor | None) -> ASGIApp:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 
 ALPHA: Final[str] = reflection.SERVICE_NAME
 V1: Final = ALPHA.replace("v1alpha", "v1")
 """What newer tools ask for; grpcio-reflection has only the other one."""
+NAMES: Final = (ALPHA, V1)
+METHOD: Final = "ServerReflectionInfo"
+REQUEST: Final = reflection_pb2.ServerReflectionRequest
+RESPONSE: Final = reflection_pb2.ServerReflectionResponse
 
 
-def add(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Let ``server`` describe services, and reflection itself."""
+def describe(services: Sequence[str]) -> Callable[[AsyncIterable[Any]], AsyncIterator[Any]]:
+    """Return what answers questions about services, and reflection itself: ``METHOD`` of either name."""
     _describe_v1()
-    servicer = reflection.aio.ReflectionServicer((*services, ALPHA, V1))
-    handlers = {
-        "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
-            reflection_pb2.ServerReflectionRequest.FromString,
-            reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
-    }
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers) for name in (ALPHA, V1)])
+    servicer = reflection.aio.ReflectionServicer((*services, *NAMES))
+
+    def answer(questions: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        answers: AsyncIterator[Any] = servicer.ServerReflectionInfo(questions, None)
+        return answers
+
+    return answer
 
 
 def _describe_v1() -> None:

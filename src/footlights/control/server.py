@@ -96,7 +96,7 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         plane = await assemble(
             settings, store, key, _origin(public_url, settings), public_url, replica=replica, certificate=certificate
         )
-        peers_port = listeners.add_grpc(settings, plane)
+        peers_port = listeners.add_grpc(plane)
         peer_address = settings.reached_at(peers_port)
         if not peer_address and store.shared:
             log.warning(
@@ -131,6 +131,7 @@ class _Listeners:
     def __init__(self, settings: ServerSettings, certificate: ServerCertificate) -> None:
         """Bind those of HTTP. Raises FailedPrecondition where an address cannot be listened on."""
         self._certificate, self._is_own = certificate, settings.needs_certificate
+        self._settings = settings
         self._http: dict[str, HttpListener] = {}
         self._grpc: dict[str, GrpcListener] = {}
         for name in ("http", "admin") if settings.admin_listen else ("http",):
@@ -149,17 +150,17 @@ class _Listeners:
         """Where each one listens."""
         return {name: _joined(each.host, each.port) for name, each in self._grpc.items()} | self.urls
 
-    def add_grpc(self, settings: ServerSettings, plane: Plane) -> int:
+    def add_grpc(self, plane: Plane) -> int:
         """Bind those of gRPC; return the port for other replicas.
 
         Raises FailedPrecondition where an address cannot be listened on.
         """
         for setting, services in plane.listening.items():
-            listener = GrpcListener(settings, services, setting, self._certificate)
+            listener = GrpcListener(self._settings, services, setting, self._certificate)
             listener.server.add_generic_rpc_handlers(plane.grpc_handlers(setting))
             self._grpc[setting.removesuffix("_listen")] = listener
-        if settings.is_mutual("agents_listen") and "agents" in self._grpc:
-            plane.identities.reached_at(settings.agents_address or f":{self._grpc['agents'].port}")
+        if self._settings.is_mutual("agents_listen") and "agents" in self._grpc:
+            plane.identities.reached_at(self._settings.agents_address or f":{self._grpc['agents'].port}")
         return self._grpc.get("peers", self._grpc["grpc"]).port
 
     async def serve(self, plane: Plane) -> dict[str, asyncio.Task[None]]:
@@ -170,6 +171,8 @@ class _Listeners:
         tasks = {name: http.serve(apps[name], plane.supervisor, plane.metrics) for name, http in self._http.items()}
         for name, grpc in self._grpc.items():
             tasks[f"{name}_health"] = grpc.follow(plane.readiness.problem, plane.supervisor)
+            if self._settings.max_connections_per_ip:
+                tasks[f"{name}_connections"] = grpc.limit_addresses(plane.metrics, plane.supervisor)
         tasks["server_certificate"] = plane.supervisor.supervise(
             "server_certificate", self._renew, every_s=issuing.PERIOD_S
         )
@@ -184,9 +187,10 @@ class _Listeners:
         for http in self._http.values():
             http.use_certificate(self._certificate.certificate, self._certificate.key)
 
-    async def turn_unhealthy(self) -> None:
+    def turn_unhealthy(self) -> None:
         """Say NOT_SERVING of every service over gRPC, for good."""
-        await asyncio.gather(*(grpc.turn_unhealthy() for grpc in self._grpc.values()))
+        for grpc in self._grpc.values():
+            grpc.turn_unhealthy()
 
     def refuse_to_keep_connections(self) -> None:
         """Close HTTP connections after their next answer."""
@@ -210,7 +214,7 @@ async def _stop(
     """Stop in order; see the module's docstring."""
     log.info("stopping")
     plane.readiness.stop()
-    await listeners.turn_unhealthy()
+    listeners.turn_unhealthy()
     if not any(task.done() for name, task in tasks.items() if name != "stop"):
         await asyncio.sleep(settings.stop_delay_s)
     listeners.refuse_to_keep_connections()

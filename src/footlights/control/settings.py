@@ -27,6 +27,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "max_concurrent_calls": (1, 10_000, "no more writes than that may wait for the disk"),
     "max_connections": (1, 1_000_000, "each takes a file descriptor and memory"),
     "max_connections_per_ip": (0, 1_000_000, "0 is no bound of its own"),
+    "max_streams_per_connection": (1, 100_000, "each takes memory"),
     "max_watches_per_caller": (1, 1_000_000, "each keeps the ids of the sessions that its client has"),
     "retention_days": (1, 3650, "history is kept in the database"),
     "grant_ttl_s": (1.0, MAX_TTL_S, "a grant cannot be revoked"),
@@ -58,8 +59,9 @@ class ServerSettings:
     peers_listen: str = ""
     """Where other replicas call, with their certificates, ``HOST:PORT``; empty: where gRPC listens."""
     admin_listen: str = ""
-    """Where metrics, health with its reasons and gRPC reflection are served, to any client, ``HOST:PORT``; empty: on
-    the other listeners, metrics and reasons only to clients on this machine and to operators."""
+    """Where metrics, health with its reasons and the API's descriptors are served, to any client, ``HOST:PORT``; empty:
+    on the other listeners, by reflection over gRPC, and metrics and reasons only to clients on this machine and to
+    operators."""
     database: str = ""
     """Empty for SQLite in the data directory, or ``postgresql://USER@HOST/NAME``."""
     roles: tuple[str, ...] = ROLES
@@ -116,9 +118,11 @@ class ServerSettings:
     max_concurrent_calls: int = 2000
     """How many calls may be in progress at once, at most 10,000; more are answered with 503."""
     max_connections: int = 10_000
-    """How many HTTP connections may be open at once; more are answered with 503."""
+    """How many connections a listener may have open at once; more are closed, over HTTP with 503."""
     max_connections_per_ip: int = 1000
     """How many of them one address may have; 0: as many as in all, as behind a proxy, which has one address."""
+    max_streams_per_connection: int = 1000
+    """How many gRPC calls, watches included, one connection may have open at once; a client waits with more."""
     max_watches_per_caller: int = 1000
     """How many watches of sessions one caller may have open at one server; more are answered with 429."""
     retention_days: int = 30

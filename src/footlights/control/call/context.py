@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     Metadata = Sequence[tuple[str, str | bytes]]
 
 
+AnyRequestT_co = TypeVar("AnyRequestT_co", covariant=True)
 RequestT_co = TypeVar("RequestT_co", bound=Message, covariant=True)
 ResponseT_contra = TypeVar("ResponseT_contra", bound=Message, contravariant=True)
 
@@ -64,6 +66,13 @@ class Call:
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline; None where there is none."""
         return None if self.deadline is None else max(self.deadline - asyncio.get_running_loop().time(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread(Generic[AnyRequestT_co]):
+    """A call's only request, not read yet: it is read once it is known that the caller may call."""
+
+    read: Callable[[], Awaitable[AnyRequestT_co]]
 
 
 class MessageStream(Protocol[RequestT_co, ResponseT_contra]):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from footlights.control.call.context import Call
+from footlights.control.call.context import Call, Unread
 from footlights.control.call.local import StreamRunner
 from footlights.control.call.registry import role_not_served
-from footlights.errors import Error, Exhausted, Reason, Unimplemented
-from footlights.protocol.bounds import MAX_MESSAGE_BYTES
+from footlights.errors import Error, Exhausted, InvalidArgument, Reason, Unavailable, Unimplemented
 from footlights.status import to_status
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from footlights.control.call.pipeline import Pipeline
     from footlights.control.call.registry import Registry, Rpc
 
+MESSAGE_S: Final = 30.0
+"""How long a client may take to send the only message of a call, and to read anything, in seconds."""
 MAX_PUSHBACK_S: Final = 2.0
 """The longest retry delay that clients wait for by themselves; after a longer one they have the error at once."""
 PUSHBACK: Final = "grpc-retry-pushback-ms"
@@ -40,17 +41,19 @@ def grpc_handlers(
     on_deprecated: Callable[[str], None] = lambda _: None,
     *,
     refused: Mapping[str, Error] | None = None,
+    message_s: float = MESSAGE_S,
 ) -> list[grpc.GenericRpcHandler]:
     """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes to serve a registry.
 
     ``on_deprecated`` is called for each call of a deprecated RPC, with its path. ``refused`` has the errors of the
-    services that are not to be served.
+    services that are not to be served. ``message_s`` is how long a client may take to send the only message of a call,
+    and to read anything.
     """
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     refused = {**{service: role_not_served(role) for service, role in registry.elsewhere.items()}, **(refused or {})}
     for rpc in registry.rpcs.values():
         if rpc.service not in refused:
-            by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline, on_deprecated)
+            by_service.setdefault(rpc.service, {})[rpc.name] = _handler(rpc, pipeline, on_deprecated, message_s)
     found = [grpc.method_handlers_generic_handler(service, methods) for service, methods in by_service.items()]
     return [*found, _NotServed(refused)]
 
@@ -74,18 +77,82 @@ class _NotServed(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _handler(rpc: Rpc, pipeline: Pipeline, on_deprecated: Callable[[str], None]) -> grpc.RpcMethodHandler[Any, Any]:
+def deserializer(request_type: type[Message], max_bytes: int) -> Callable[[bytes], Message | Error]:
+    """Return what reads a request; what cannot be taken becomes an error, for ``MessageStream`` to raise."""
+
+    def deserialize(data: bytes) -> Message | Error:
+        if len(data) > max_bytes:
+            return Exhausted(
+                f"The message is {len(data)} bytes long; at most {max_bytes} are taken. Send less at once.",
+                reason=Reason.MESSAGE_TOO_LARGE,
+                metadata={"size": str(len(data)), "limit": str(max_bytes)},
+            )
+        try:
+            return request_type.FromString(data)
+        except DecodeError:
+            return InvalidArgument("body", f"is not a {request_type.DESCRIPTOR.full_name} as protobuf encodes it.")
+
+    return deserialize
+
+
+class NotReading(Unavailable):
+    """The client has not read for too long. gRPC keeps the call, with one message, until its connection ends."""
+
+
+class GrpcStream:
+    """Both directions of a call; a client has ``message_s`` seconds to send its only request, and to read anything."""
+
+    __slots__ = ("_context", "message_s")
+
+    def __init__(self, context: Context, message_s: float) -> None:
+        self._context, self.message_s = context, message_s
+
+    async def read(self) -> Message | None:
+        """Return the next request, or None after the last one. Raises Error where it cannot be taken."""
+        message: Any = await self._context.read()
+        if isinstance(message, Error):
+            raise message
+        return None if message is grpc.aio.EOF else message
+
+    async def read_only(self) -> Message:
+        """Return the only request. Raises Error where there is none, it cannot be taken, or it takes too long."""
+        try:
+            async with asyncio.timeout(self.message_s):
+                message = await self.read()
+        except TimeoutError:
+            raise InvalidArgument(
+                "body", f"must arrive within {self.message_s:g} s. Send it at once.", reason=Reason.BODY_TIMEOUT
+            ) from None
+        if message is None:
+            raise InvalidArgument("body", "is missing. Send one message.", reason=Reason.BODY_CUT_OFF)
+        return message
+
+    async def write(self, message: Message) -> None:
+        """Send a response; wait while the client does not keep up. Raises NotReading where it reads nothing."""
+        try:
+            async with asyncio.timeout(self.message_s):
+                await self._context.write(message)
+        except TimeoutError:
+            raise NotReading(f"The client has read nothing for {self.message_s:g} s.") from None
+
+
+def _handler(
+    rpc: Rpc, pipeline: Pipeline, on_deprecated: Callable[[str], None], message_s: float
+) -> grpc.RpcMethodHandler[Any, Any]:
+    # Requests are read through the context: one that a caller may not make is never read, and a generator in each
+    # direction would cost a link KiB.
     run, handler = pipeline.run, rpc.handler
 
-    def called(context: Context) -> Call:
+    def begun(context: Context) -> tuple[GrpcStream, Any, Call]:
         if rpc.deprecated:
             on_deprecated(rpc.path)
-        return _call(rpc, context)
+        stream = GrpcStream(context, message_s)
+        return stream, stream if rpc.client_streaming else Unread(stream.read_only), _call(rpc, context)
 
-    async def one_response(request: Message, context: Context) -> Message:
-        call = called(context)
+    async def one_response(_requests: object, context: Context) -> Message:
+        _, request, call = begun(context)
         try:
-            answer: Message = await run(rpc, _taken(request), call, handler)
+            answer: Message = await run(rpc, request, call, handler)
         except Error as error:
             await _abort(call, context, error)
             raise
@@ -93,66 +160,20 @@ def _handler(rpc: Rpc, pipeline: Pipeline, on_deprecated: Callable[[str], None])
         context.set_trailing_metadata(tuple(call.trailing_metadata))
         return answer
 
-    async def uploaded(_requests: object, context: Context) -> Message:
-        return await one_response(_GrpcStream(context), context)  # type: ignore[arg-type]
-
-    async def many_responses(request: Message, context: Context) -> None:
-        call = called(context)
+    async def many_responses(_requests: object, context: Context) -> None:
+        stream, request, call = begun(context)
         try:
-            await run(rpc, _taken(request), call, StreamRunner(rpc, context.write))
+            await run(rpc, request, call, handler if rpc.client_streaming else StreamRunner(rpc, stream.write))
+        except NotReading:
+            # gRPC can send no status either, and takes this for an end.
+            raise asyncio.CancelledError from None
         except Error as error:
             await _abort(call, context, error)
         context.set_trailing_metadata(tuple(call.trailing_metadata))
 
-    async def duplex(_requests: object, context: Context) -> None:
-        # The streams are read and written through the context: a generator in each direction would cost a link KiB.
-        call = called(context)
-        try:
-            await run(rpc, _GrpcStream(context), call, handler)
-        except Error as error:
-            await _abort(call, context, error)
-        context.set_trailing_metadata(tuple(call.trailing_metadata))
-
-    def deserialize(data: bytes) -> Message | _TooLarge:
-        return _TooLarge(len(data)) if len(data) > MAX_MESSAGE_BYTES else rpc.request_type.FromString(data)
-
-    serialize = rpc.response_type.SerializeToString
-    if rpc.server_streaming:
-        if rpc.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(duplex, deserialize, serialize)
-        return grpc.unary_stream_rpc_method_handler(many_responses, deserialize, serialize)
-    if rpc.client_streaming:
-        return grpc.stream_unary_rpc_method_handler(uploaded, deserialize, serialize)
-    return grpc.unary_unary_rpc_method_handler(one_response, deserialize, serialize)
-
-
-@dataclass(frozen=True, slots=True)
-class _TooLarge:
-    """A message that was read and is not taken."""
-
-    size: int
-
-
-def _taken(message: Any) -> Any:
-    """Return a message. Raises Exhausted where it is too large."""
-    if not isinstance(message, _TooLarge):
-        return message
-    raise Exhausted(
-        f"The message is {message.size} bytes long; at most {MAX_MESSAGE_BYTES} are taken. Send less at once.",
-        reason=Reason.MESSAGE_TOO_LARGE,
-        metadata={"size": str(message.size), "limit": str(MAX_MESSAGE_BYTES)},
-    )
-
-
-class _GrpcStream:
-    __slots__ = ("_context", "write")
-
-    def __init__(self, context: Context) -> None:
-        self._context, self.write = context, context.write
-
-    async def read(self) -> Message | None:
-        message: Any = await self._context.read()
-        return None if message is grpc.aio.EOF else _taken(message)
+    make = grpc.stream_stream_rpc_method_handler if rpc.server_streaming else grpc.stream_unary_rpc_method_handler
+    serve = many_responses if rpc.server_streaming else one_response
+    return make(serve, deserializer(rpc.request_type, rpc.max_bytes), rpc.response_type.SerializeToString)
 
 
 def _call(rpc: Rpc, context: Context) -> Call:

@@ -16,11 +16,13 @@ from google.protobuf.message import Message
 
 from footlights import errors, ids
 from footlights.auth.roles import ANYONE, is_open
+from footlights.control.call.context import Unread
 from footlights.status import CODE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from footlights.auth.roles import Caller
     from footlights.control.call.authenticate import Authenticator
     from footlights.control.call.context import Call
     from footlights.control.call.registry import Rpc
@@ -32,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 1.0
 """When a client of a process that stops may try again: another process, or the next one, answers by then."""
+
+MOST_UNKNOWN = 64
+"""How many calls that need no token may wait for their message: what has come of it is kept in memory."""
 
 _ALMOST_S = 0.01
 """A call that is cancelled this close to its deadline was ended by it: both sides have a timer of their own."""
@@ -46,7 +51,7 @@ class Pipeline:
     def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
         self._authenticator, self._metrics = authenticator, metrics
         self._stopping = False
-        self._unary = 0
+        self._unary = self._unknown = 0
         self._streams: set[asyncio.Task[object]] = set()
         self._interrupted: set[asyncio.Task[object]] = set()
         self._all_over = asyncio.Event()
@@ -57,7 +62,11 @@ class Pipeline:
         return self._unary + len(self._streams)
 
     async def run(
-        self, rpc: Rpc, request: RequestT, call: Call, proceed: Callable[[RequestT, Call], Awaitable[T]]
+        self,
+        rpc: Rpc,
+        request: RequestT | Unread[RequestT],
+        call: Call,
+        proceed: Callable[[RequestT, Call], Awaitable[T]],
     ) -> T:
         """Run one call.
 
@@ -109,7 +118,11 @@ class Pipeline:
         return True
 
     async def _admitted(
-        self, rpc: Rpc, request: RequestT, call: Call, proceed: Callable[[RequestT, Call], Awaitable[T]]
+        self,
+        rpc: Rpc,
+        request: RequestT | Unread[RequestT],
+        call: Call,
+        proceed: Callable[[RequestT, Call], Awaitable[T]],
     ) -> T:
         authorization, key = _identify(call)
         if self._stopping:
@@ -130,6 +143,7 @@ class Pipeline:
                 call.caller = await self._authenticator.caller(authorization, call.certificate())
             structlog.contextvars.bind_contextvars(subject=call.caller.subject)
             call.caller.require(rpc.permission)
+            request = await self._whole(request, call.caller)
             if key:
                 rpc.take_key(request, key)
             if isinstance(request, Message):
@@ -150,6 +164,24 @@ class Pipeline:
                 self._interrupted.discard(task)
             if self._stopping and not self.running:
                 self._all_over.set()
+
+    async def _whole(self, request: RequestT | Unread[RequestT], caller: Caller) -> RequestT:
+        """Return a request, read if it was not. Raises Unavailable where too many of unknown callers are read."""
+        if not isinstance(request, Unread):
+            return request
+        if caller is not ANYONE:
+            return await request.read()
+        if self._unknown >= MOST_UNKNOWN:
+            raise errors.Unavailable(
+                f"{MOST_UNKNOWN} calls without a token wait for their message, as many as may. Try again.",
+                reason=errors.Reason.OVERLOADED,
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._unknown += 1
+        try:
+            return await request.read()
+        finally:
+            self._unknown -= 1
 
 
 def _identify(call: Call) -> tuple[str, str]:

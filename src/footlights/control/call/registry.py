@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import message_factory
 
+from footlights.auth.roles import is_open
 from footlights.control.call import idempotency_key, validate
 from footlights.errors import Reason, Unimplemented
+from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.v1 import permission_pb2
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from footlights.control.call.idempotency_key import TakeKey
+
+
+MAX_REQUEST_BYTES = 4 << 20
+"""The greatest request of a client: that of a REST client may have a quarter of it, and protobuf is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class Rpc:
     """Takes a call's ``Idempotency-Key``."""
     request_type: type[Message]
     response_type: type[Message]
+    max_bytes: int
+    """The greatest request that is taken over gRPC."""
 
 
 class Registry:
@@ -130,4 +138,5 @@ def _rpc(method: MethodDescriptor, service: Service) -> Rpc:
         take_key=idempotency_key.taker(method),
         request_type=message_factory.GetMessageClass(method.input_type),
         response_type=message_factory.GetMessageClass(method.output_type),
+        max_bytes=MAX_REQUEST_BYTES if service.strict or is_open(permission) else MAX_MESSAGE_BYTES,
     )
