@@ -82,8 +82,8 @@ class LogStreams:
                 if not follow and len(part.lines) > room:
                     # It sends more than it was asked for, and maybe without end.
                     log.warning("log_answer_cut", node=node, launch_id=launch_id, asked=tail_lines)
-                    del part.lines[room:]
-                    part.last = True
+                    yield agent_pb2.LogPart(lines=part.lines[:room], truncated=part.truncated, last=True)
+                    return
                 room -= len(part.lines)
                 yield part
                 if part.last:
