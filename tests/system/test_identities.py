@@ -72,7 +72,6 @@ class Fleet:
             "data_dir": self.directory / "agent",
             "server": self.server,
             "node": "gpu-1",
-            "public_address": "192.0.2.7",
             "devices": f"fake:{gpus}",
             "launchers": ("fake",),
         }
