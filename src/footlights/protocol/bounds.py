@@ -64,16 +64,14 @@ class Bound:
 class Excess:
     """A field that is beyond its bound."""
 
-    field: str
     left: str
     """What is left of it where it is cut."""
-    problem: str
-    """What is wrong with it, as a sentence."""
-    reason: Reason
+    error: InvalidArgument
+    """What is wrong with it, for a sender that is refused."""
 
     def __str__(self) -> str:
         """Return what was cut, as a sentence without an end."""
-        return f"{self.field}: {self.left}"
+        return f"{self.error.field}: {self.left}"
 
 
 _UNCUT: Final = frozenset({"Assignment", "CarriedRecipe", "Certificate"})
@@ -97,9 +95,7 @@ def cut(message: Message) -> list[str]:
 def refuse(message: Message) -> None:
     """Raise InvalidArgument where fields of a message are beyond their bounds: it names them, and their values."""
     if found := _cut(message):
-        raise InvalidArgument.joined(
-            [InvalidArgument(each.field, each.problem, reason=each.reason) for each in found[:_MOST_SAID]]
-        )
+        raise InvalidArgument.joined([each.error for each in found[:_MOST_SAID]])
 
 
 def excess(message: Message) -> list[str]:
@@ -218,7 +214,7 @@ def _value(name: str, size: int) -> _Cutter:
     def apply(message: Any, path: str, found: list[Excess]) -> None:
         value = getattr(message, name)
         if len(value) > size:
-            found.append(Excess(f"{path}{name}", f"0 of {len(value)} bytes", *_too_long_for(size, len(value))))
+            found.append(Excess(f"0 of {len(value)} bytes", _long(f"{path}{name}", size, len(value))))
             message.ClearField(name)
 
     return apply
@@ -236,7 +232,8 @@ def _number(field: FieldDescriptor, bound: Bound) -> _Cutter:
         else:
             return
         if not optional or message.HasField(name):
-            found.append(Excess(f"{path}{name}", f"{kept} for {value}", problem, Reason.OUT_OF_RANGE))
+            error = InvalidArgument(f"{path}{name}", problem, reason=Reason.OUT_OF_RANGE)
+            found.append(Excess(f"{kept} for {value}", error))
             setattr(message, name, kept)
 
     return apply
@@ -251,7 +248,8 @@ def _span(name: str) -> _Cutter:
             return
         kept = MAX_SPAN_S if span.seconds > MAX_SPAN_S else 0
         problem = f"must be from 0 to {MAX_SPAN_S} s (got {span.seconds} s and {span.nanos} ns)."
-        found.append(Excess(f"{path}{name}", f"{kept} s for {span.seconds} s", problem, Reason.OUT_OF_RANGE))
+        error = InvalidArgument(f"{path}{name}", problem, reason=Reason.OUT_OF_RANGE)
+        found.append(Excess(f"{kept} s for {span.seconds} s", error))
         span.seconds, span.nanos = kept, 0
 
     return apply
@@ -322,7 +320,8 @@ def _map(name: str, bound: Bound) -> _Cutter:
                     f"has an entry of {size} bytes: a key and a value may each have at most {bound.size}. "
                     f"It is {key[:64]!r}."
                 )
-                found.append(Excess(f"{path}{name}", f"an entry of {size} bytes", problem, Reason.TOO_LONG))
+                error = InvalidArgument(f"{path}{name}", problem, reason=Reason.TOO_LONG)
+                found.append(Excess(f"an entry of {size} bytes", error))
                 del entries[key]
                 entries[short[0]] = short[1]
 
@@ -330,19 +329,21 @@ def _map(name: str, bound: Bound) -> _Cutter:
 
 
 def _too_long(field: str, most: int, size: int) -> Excess:
-    return Excess(field, f"{most} of {size} bytes", *_too_long_for(most, size))
+    return Excess(f"{most} of {size} bytes", _long(field, most, size))
 
 
-def _too_long_for(most: int, size: int) -> tuple[str, Reason]:
-    return f"has {size} bytes. Give at most {most}.", Reason.TOO_LONG
+def _long(field: str, most: int, size: int) -> InvalidArgument:
+    return InvalidArgument(field, f"has {size} bytes. Give at most {most}.", reason=Reason.TOO_LONG)
 
 
 def _too_many(field: str, most: int, count: int) -> Excess:
-    return Excess(field, f"{most} of {count}", f"has {count} items. Give at most {most}.", Reason.TOO_MANY)
+    problem = f"has {count} items. Give at most {most}."
+    return Excess(f"{most} of {count}", InvalidArgument(field, problem, reason=Reason.TOO_MANY))
 
 
 def _too_large(field: str, left: str, size: int, most: int) -> Excess:
-    return Excess(field, left, f"has {size} bytes in all. Give at most {most}.", Reason.TOO_LONG)
+    problem = f"has {size} bytes in all. Give at most {most}."
+    return Excess(left, InvalidArgument(field, problem, reason=Reason.TOO_LONG))
 
 
 def _encoded(value: str | bytes) -> bytes:
