@@ -18,7 +18,10 @@ from tests.deploy.commands import accept
 
 RUNBOOK = DEPLOY.parent / "docs" / "runbook.md"
 README = DEPLOY / "README.md"
-_NOT_OURS = {"--no-deps", "--previous", "--clean", "--if-exists", "--dbname", "--now", "--allowed-peer-ip"}
+_NOT_OURS = {
+    *("--no-deps", "--previous", "--clean", "--if-exists", "--dbname", "--now"),
+    *("--allowed-peer-ip", "--bind", "--iptables"),
+}
 """Options of other programs that the prose names."""
 
 
