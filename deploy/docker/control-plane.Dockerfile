@@ -48,6 +48,5 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python", "-c", "import json, ssl, urllib.request as r; u = json.load(open('/data/endpoints.json'))['http'].replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:'); r.urlopen(u + '/healthz', timeout=4, context=ssl._create_unverified_context())"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["footlights"]
-# Listening beyond the container needs --tls-cert and --tls-key, or --insecure behind a TLS proxy: set by the
-# operator, never by default.
+# Nothing listens beyond the container by default. What an operator lets do so has TLS, unless --insecure is said.
 CMD ["server"]

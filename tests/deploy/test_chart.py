@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import os
 import re
 import shlex
+import ssl
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ import yaml
 
 import footlights
 from footlights.cli.secret_files import BY_FILE
+from tests.control.test_server import serving
 from tests.deploy import DEPLOY
 from tests.deploy.commands import Accepted, accept
 from tests.deploy.helm import Helm, Manifest, Rendered, unpack
@@ -266,6 +270,101 @@ def test_values_arrive(everything: Rendered, monkeypatch: pytest.MonkeyPatch) ->
     assert (agent.public_address, agent.slots_per_device) == ("203.0.113.7", 2)
     assert dict(agent.labels) == {"zone": "a", "rack": "12"}
     assert str(agent.token_file) == "/run/footlights/token"
+
+
+def test_tls_is_on(installation: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Nothing is set for it: replicas serve it with a certificate that is given or that they make; all who call them, from
+    probes to agents, use it and know the authority.
+    """
+    for deployment in installation.of("Deployment"):
+        server = _accepted(deployment, monkeypatch).record
+        assert not server.insecure
+        assert server.needs_certificate or server.tls_cert
+        assert _schemes(deployment) == {"HTTPS"}
+    agent = _accepted(installation.of("DaemonSet")[0], monkeypatch).record
+    assert (agent.tls, agent.insecure, str(agent.ca_file)) == (True, False, "/run/footlights/ca/ca.crt")
+    assert {protocol for _, protocol in _protocols(installation)} == {"https"}
+    assert "https://" in installation.of("Pod")[0]["spec"]["containers"][0]["args"][0]
+
+
+def test_the_authority_is_where_the_notes_put_it(helm: Helm) -> None:
+    """
+    The control plane's own authority is in a ConfigMap, which agents wait for and Prometheus verifies by; without any
+    known one, the system's is used.
+    """
+    monitors = ["metrics.podMonitor.enabled=true", "metrics.serviceMonitor.enabled=true"]
+    own = helm.render(CHART, settings=monitors)
+    given = helm.render(CHART, settings=[*monitors, 'server.tls.existingSecret="a"', 'agent.caSecret="b"'])
+    public = helm.render(CHART, settings=[*monitors, 'server.tls.existingSecret="a"'])
+
+    (made,) = re.findall(r"create configmap (\S+) --from-file=(\S+)", own.notes)
+    assert _authorities(own) == [
+        {"configMap": {"name": made[0]}},
+        *[{"ca": {"configMap": {"name": made[0], "key": made[1]}}, "serverName": "footlights-hub.stages.svc"}] * 2,
+    ]
+    assert _authorities(given) == [
+        {"secret": {"secretName": "b", "defaultMode": 0o440}},
+        *[{"ca": {"secret": {"name": "b", "key": "ca.crt"}}, "serverName": "footlights-hub.stages.svc"}] * 2,
+    ]
+    assert _authorities(public) == [{"insecureSkipVerify": True}] * 2
+    assert "configmap" not in given.notes + public.notes
+    assert f"cat /data/ca.pem > {made[1]}" in own.notes
+    assert f"FOOTLIGHTS_CA_FILE={made[1]}" in own.notes
+
+
+async def test_a_replicas_certificate_has_the_names_of_its_services(
+    helm: Helm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A server that runs with the chart's settings is known, by its authority, at each name that it is called by.
+    """
+    rendered = helm.render(CHART, settings=['server.tls.names=["streams.example.com", "192.0.2.7"]'])
+    settings = _accepted(rendered.one("Deployment", "footlights-server"), monkeypatch).record
+    free = {f"{name}_listen": "0.0.0.0:0" for name in ("http", "grpc", "agents", "peers", "admin")}
+    settings = dataclasses.replace(settings, data_dir=tmp_path, database="", **free)
+    dialled = _argument(rendered.of("DaemonSet")[0], "--server").rpartition(":")[0]
+    services = [service["metadata"]["name"] for service in rendered.of("Service")]
+    names = [f"{name}.stages.svc" for name in services if not name.endswith("-peers")]
+
+    async with serving(settings) as endpoints:
+        context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        ports = [int(endpoints[name].rpartition(":")[2]) for name in ("http", "grpc", "admin")]
+        for port in ports:
+            for name in (dialled, *names, "streams.example.com", "192.0.2.7", "10.1.2.3", "127.0.0.1"):
+                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
+                writer.close()
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="other.example.com")
+
+    assert dialled in names
+    assert len(names) == 3
+
+
+def test_tls_is_turned_off_in_words(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One value turns it off, for servers and all who call them; agents then wait for no authority.
+    """
+    settings = [f"{name}.enabled=true" for name in ("metrics.podMonitor", "metrics.serviceMonitor")]
+    settings += [
+        'ingress={"enabled": true, "host": "a.example.com", "grpc": {"enabled": true, "host": "b.example.com"}}'
+    ]
+    off = helm.render(CHART, settings=[*settings, "server.tls.enabled=false"])
+    on = helm.render(CHART, settings=settings)
+    deployment = off.one("Deployment", "footlights-server")
+    server = _accepted(deployment, monkeypatch).record
+    agent = _accepted(off.of("DaemonSet")[0], monkeypatch).record
+
+    assert (server.insecure, server.needs_certificate, server.tls_names) == (True, False, ())
+    assert (agent.insecure, agent.tls, agent.ca_file) == (True, False, None)
+    assert _schemes(deployment) == {"HTTP"}
+    assert _authorities(off) == [None, None]
+    assert set(_protocols(off)) == {("http", "http"), ("grpc", "kubernetes.io/h2c"), ("agents", "https")}
+    assert [_backend_protocol(ingress) for ingress in off.of("Ingress")] == ["HTTP", "GRPC"]
+    assert [_backend_protocol(ingress) for ingress in on.of("Ingress")] == ["HTTPS", "GRPCS"]
+    assert "TLS is off" in off.notes
+    assert "TLS is off" not in on.notes
 
 
 def test_services_find_their_pods(installation: Rendered) -> None:
@@ -517,6 +616,8 @@ def test_notes_are_true(installation: Rendered, monkeypatch: pytest.MonkeyPatch)
         ('server.image.digest="latest"', "digest"),
         ('server.publicUrl="streams.example.com"', "publicUrl"),
         ('server.turn.urls=["turn:a:3478"]', "existingSecret"),
+        ('server.tls={"enabled": false, "existingSecret": "a"}', "existingSecret"),
+        ('server.tls.names=["https://streams.example.com"]', "names"),
         ('server.iceServers=["relay.example.com"]', "iceServers"),
         ("server.podSecurityContext.runAsNonRoot=false", "runAsNonRoot"),
         ("server.securityContext.privileged=true", "privileged"),
@@ -607,6 +708,35 @@ def _argument(workload: Manifest, option: str) -> str:
 def _port(workload: Manifest, name: str) -> int:
     (found,) = [p for p in _template(workload)["spec"]["containers"][0]["ports"] if p["name"] == name]
     return int(found["containerPort"])
+
+
+def _schemes(deployment: Manifest) -> set[str]:
+    container = _template(deployment)["spec"]["containers"][0]
+    return {container[f"{name}Probe"]["httpGet"]["scheme"] for name in ("startup", "liveness", "readiness")}
+
+
+def _protocols(installation: Rendered) -> list[tuple[str, str]]:
+    """What clients are told of the Services' ports."""
+    ports = [port for service in installation.of("Service") for port in service["spec"]["ports"]]
+    return [(port["name"], port["appProtocol"]) for port in ports if "appProtocol" in port]
+
+
+def _backend_protocol(ingress: Manifest) -> str:
+    return str(ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"])
+
+
+def _authorities(installation: Rendered) -> list[Any]:
+    """Where the agents' authority is, if they are given one, and how each monitor verifies."""
+    volumes = _template(installation.of("DaemonSet")[0])["spec"]["volumes"]
+    found: list[Any] = [
+        {kind: source for kind, source in volume.items() if kind != "name"}
+        for volume in volumes
+        if volume["name"] == "ca"
+    ]
+    for monitor in installation.of("PodMonitor", "ServiceMonitor"):
+        (endpoint,) = monitor["spec"].get("podMetricsEndpoints") or monitor["spec"]["endpoints"]
+        found.append(endpoint.get("tlsConfig"))
+    return found
 
 
 def _roles(deployment: Manifest) -> set[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -187,6 +188,23 @@ def test_example_values_mean_what_they_say(monkeypatch: pytest.MonkeyPatch) -> N
     assert server.cors_origins == ("https://app.example.com", "https://admin.example.com")
 
 
+@pytest.mark.parametrize("commented", [False, True], ids=["as it is", "all of it"])
+def test_nothing_leaves_the_machine_without_tls(commented: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    As it comes only loopback is listened on; where an operator lets it leave, the server makes its certificate.
+    """
+    environment = env_file((SYSTEMD / "server.env.example").read_text(), commented=commented)
+    server = accept(monkeypatch, ["footlights", "server"], environment).record
+    opened = [dataclasses.replace(server, **{f"{name}_listen": "0.0.0.0:0"}) for name in ("http", "grpc", "admin")]
+    beyond = {
+        name for name in ("http", "grpc", "agents", "peers", "admin") if _leaves(getattr(server, f"{name}_listen"))
+    }
+
+    assert not server.insecure
+    assert all(server.is_mutual(f"{name}_listen") for name in beyond)
+    assert [each.needs_certificate for each in (server, *opened)] == [False, True, True, True]
+
+
 def test_secrets_are_credentials() -> None:
     """
     Tokens and keys reach the services by LoadCredential, never by the environment or the command line.
@@ -216,3 +234,7 @@ def _install(unit: str, directory: Path, names: Sequence[str]) -> Path:
     for name in names:
         (dropins / name).write_text((SYSTEMD / name).read_text().replace(_EXECUTABLE, ours))
     return directory / (f"{unit}a.service" if unit.endswith("@") else f"{unit}.service")
+
+
+def _leaves(address: str) -> bool:
+    return bool(address) and not address.startswith("127.0.0.1:")

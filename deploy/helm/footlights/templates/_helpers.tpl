@@ -90,7 +90,39 @@ The Deployments of the control plane, as a list. Their label `footlights.io/serv
 
 {{- define "footlights.web" -}}{{ ternary "web" "server" .Values.server.split.enabled }}{{- end -}}
 {{- define "footlights.hub" -}}{{ ternary "hub" "server" .Values.server.split.enabled }}{{- end -}}
-{{- define "footlights.scheme" -}}{{ ternary "HTTPS" "HTTP" (ne .Values.server.tls.existingSecret "") }}{{- end -}}
+{{- define "footlights.scheme" -}}{{ ternary "HTTPS" "HTTP" .Values.server.tls.enabled }}{{- end -}}
+
+{{/* The authority that agents and Prometheus know the servers by, as a source of its ca.crt; empty: the system's. */}}
+{{- define "footlights.ca" -}}
+{{- if not .Values.server.tls.enabled -}}
+{{- else if .Values.agent.caSecret -}}
+secret: {name: {{ .Values.agent.caSecret }}, key: ca.crt}
+{{- else if not .Values.server.tls.existingSecret -}}
+configMap: {name: {{ include "footlights.fullname" . }}-ca, key: ca.crt}
+{{- end -}}
+{{- end -}}
+
+{{/* Where the Services are reached: at their names, alone and with their namespace. */}}
+{{- define "footlights.serviceNames" -}}
+{{- range $service := list "http" "grpc" "hub" }}
+{{- $name := printf "%s-%s" (include "footlights.fullname" $) $service }}
+- {{ $name }}
+- {{ $name }}.{{ $.Release.Namespace }}
+- {{ $name }}.{{ $.Release.Namespace }}.svc
+- {{ $name }}.{{ $.Release.Namespace }}.svc.cluster.local
+{{- end }}
+{{- end -}}
+
+{{/* How Prometheus scrapes by HTTPS: by address, so it is told the name that the certificate contains. */}}
+{{- define "footlights.scrapeTls" -}}
+{{- with include "footlights.ca" . }}
+ca:
+  {{- . | nindent 2 }}
+serverName: {{ include "footlights.fullname" $ }}-hub.{{ $.Release.Namespace }}.svc
+{{- else }}
+insecureSkipVerify: true
+{{- end }}
+{{- end -}}
 
 {{/* Where agents dial. */}}
 {{- define "footlights.agentServer" -}}
