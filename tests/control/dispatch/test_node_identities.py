@@ -12,6 +12,7 @@ from footlights.v1 import enrollment_pb2, node_pb2
 from footlights import errors
 from footlights.auth import invitations
 from footlights.auth.authority import SERVER_NAME, Authority, identity_of, new_key
+from footlights.control.dispatch.rates import HELLOS
 from tests.control.harness import Control, seconds
 
 
@@ -187,6 +188,21 @@ async def test_revoking_ends_the_link_and_what_the_node_has(inviting: Control) -
     node = await inviting.call("NodeService.GetNode", node_pb2.GetNodeRequest(node="gpu-1"))
     assert not node.identity.HasField("revoked_time")
     assert node.identity.HasField("expire_time")
+
+
+async def test_who_is_revoked_takes_nothing_from_the_node(inviting: Control) -> None:
+    """However often it comes it is only refused: the node may still open its link, and no notice is written of it."""
+    await inviting.agent("gpu-1")
+    await revoke(inviting, "gpu-1")
+    inviting.tokens.clear()
+    thief = inviting.new_agent("gpu-1", await inviting.token("NODE", "gpu-1"))
+    for _ in range(int(HELLOS.burst) + 1):
+        with pytest.raises(errors.PermissionDenied) as caught:
+            await thief.open(hello={"incarnation": ""})
+        assert caught.value.reason == "NODE_REVOKED"
+
+    node = await inviting.call("NodeService.GetNode", node_pb2.GetNodeRequest(node="gpu-1"))
+    assert not node.notices
 
 
 async def test_revoking_twice_keeps_the_first_time(plane: Control) -> None:

@@ -62,6 +62,18 @@ async def test_a_node_that_opens_its_link_again_and_again_is_told_to_wait(plane:
     await plane.new_agent("node-a", token).open()
 
 
+async def test_a_hello_that_is_refused_counts_too(plane: Control) -> None:
+    """That it was refused is written of the node."""
+    agent = plane.new_agent("node-a", await plane.token("NODE", "node-a"))
+    for _ in range(int(HELLOS.burst)):
+        with pytest.raises(errors.InvalidArgument):
+            await agent.open(hello={"incarnation": ""})
+    with pytest.raises(errors.Exhausted) as caught:
+        await agent.open(hello={"incarnation": ""})
+
+    assert caught.value.reason == "LINK_TOO_OFTEN"
+
+
 async def test_reports_of_launches_that_are_not_the_nodes_are_dropped(plane: Control) -> None:
     """Made up, another node's, or named by a hello: they change nothing, and the agent may forget them."""
     other = await plane.agent("node-b", gpu("GPU-9"))

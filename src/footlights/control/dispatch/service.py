@@ -134,9 +134,11 @@ class AgentService:
             raise
 
     async def _hold(self, stream: LinkStream, call: Call) -> None:
+        # First of all: a void identity takes nothing from the node that it was for, and each try may write something.
+        await self._identities.admit(call.caller.subject, call)
+        self._registry.admit(call.caller.subject)
         hello, left_out = await self._read_hello(stream, call)
         await self._policy.addresses.check(hello.facts, call.peer)
-        await self._identities.admit(hello.node, call)
         link = await self._open(hello, call.peer)
         try:
             await self._identities.opened(link, call)
@@ -195,7 +197,6 @@ class AgentService:
                 reason=errors.Reason.WRONG_NODE,
                 metadata={"subject": caller.subject, "node": hello.node},
             )
-        self._registry.admit(hello.node)
         theirs = _protocol(hello)
         if not handshake.meets(theirs):
             raise errors.FailedPrecondition(
