@@ -12,6 +12,8 @@ from footlights.v1 import enrollment_pb2, node_pb2
 from footlights import errors
 from footlights.auth import invitations
 from footlights.auth.authority import SERVER_NAME, Authority, identity_of, new_key
+from footlights.auth.roles import Caller, Role
+from footlights.control.call.context import Call
 from footlights.control.dispatch.rates import HELLOS
 from tests.control.harness import Control, seconds
 
@@ -203,6 +205,21 @@ async def test_who_is_revoked_takes_nothing_from_the_node(inviting: Control) -> 
 
     node = await inviting.call("NodeService.GetNode", node_pb2.GetNodeRequest(node="gpu-1"))
     assert not node.notices
+
+
+async def test_a_certificate_that_has_expired_opens_no_link(inviting: Control) -> None:
+    """Over a connection that was made before, either."""
+    answer = await enroll(inviting, request_of((await invite(inviting)).code))
+    identity = identity_of(certificate_pb2.Certificate.FromString(answer.certificate).chain)
+    assert identity is not None
+    call = Call("Link", ())
+    call.caller = Caller("gpu-1", Role.NODE, "", identity)
+    await inviting.plane.identities.admit("gpu-1", call)
+    inviting.clock.pass_s(inviting.settings.certificate_ttl_s + 1)
+
+    with pytest.raises(errors.Unauthenticated) as caught:
+        await inviting.plane.identities.admit("gpu-1", call)
+    assert caught.value.reason == "CERTIFICATE_INVALID"
 
 
 async def test_revoking_twice_keeps_the_first_time(plane: Control) -> None:

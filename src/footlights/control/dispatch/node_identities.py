@@ -138,6 +138,9 @@ class NodeIdentities:
         row, shown = await self._rows(node), call.caller.certificate
         if shown is not None and (row is None or row.enrollment != shown.enrollment):
             raise _void(node)
+        # It was good when its connection was made, which may have been long ago.
+        if shown is not None and shown.expire_time <= self._clock():
+            raise _void(node)
         if row is not None and row.revoked_time is not None:
             raise _revoked(node)
         if shown is None and not _is_local(call.peer):
