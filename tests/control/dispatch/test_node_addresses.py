@@ -8,7 +8,8 @@ import pytest
 from footlights.agent.v1 import node_pb2 as link_node_pb2
 from footlights.v1.node_pb2 import NodeFacts
 
-from footlights.control.dispatch.node_addresses import NodeAddresses, Reached, peer_address
+from footlights.control.call.context import peer_address
+from footlights.control.dispatch.node_addresses import NodeAddresses, Reached
 from footlights.errors import InvalidArgument
 
 FAR = "ipv4:10.0.0.7:40312"

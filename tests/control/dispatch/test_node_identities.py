@@ -222,6 +222,19 @@ async def test_a_certificate_that_has_expired_opens_no_link(inviting: Control) -
     assert caught.value.reason == "CERTIFICATE_INVALID"
 
 
+@pytest.mark.parametrize("peer", ["inproc:", "unix:", "ipv4:127.0.0.1:40312", "ipv6:%5B::1%5D:7", "ipv4:192.0.2.1:7"])
+async def test_a_node_that_has_a_certificate_shows_no_token(inviting: Control, peer: str) -> None:
+    """From this machine, either: a proxy on it makes all callers seem to be here."""
+    call = Call("Link", (), peer=peer)
+    call.caller = Caller("gpu-1", Role.NODE, "t")
+    await inviting.plane.identities.admit("gpu-1", call)
+    await enroll(inviting, request_of((await invite(inviting)).code))
+
+    with pytest.raises(errors.PermissionDenied) as caught:
+        await inviting.plane.identities.admit("gpu-1", call)
+    assert caught.value.reason == "CERTIFICATE_REQUIRED"
+
+
 async def test_revoking_twice_keeps_the_first_time(plane: Control) -> None:
     """And what is not known cannot be revoked."""
     await plane.token("NODE", "gpu-1")

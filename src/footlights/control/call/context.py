@@ -75,6 +75,14 @@ class Unread(Generic[AnyRequestT_co]):
     read: Callable[[], Awaitable[AnyRequestT_co]]
 
 
+def peer_address(peer: str) -> str:
+    """Return the IP address of a connection's other end, given in gRPC's form; empty where it is not over a network."""
+    if not peer.startswith(("ipv4:", "ipv6:")):
+        return ""
+    host = peer.partition(":")[2].replace("%5B", "[").replace("%5D", "]").rpartition(":")[0]
+    return host.strip("[]").partition("%")[0]
+
+
 class MessageStream(Protocol[RequestT_co, ResponseT_contra]):
     """Both directions of a bidirectional stream: an object of one call, because each generator costs KiB."""
 

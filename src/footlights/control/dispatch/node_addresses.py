@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from footlights.control.call.context import peer_address
 from footlights.errors import InvalidArgument, Reason
 from footlights.ids import is_loopback
 
@@ -132,14 +133,6 @@ class NodeAddresses:
     async def _look_up_name(self, name: str) -> list[IPAddress]:
         async with self._lookups:
             return [ipaddress.ip_address(each) for each in await self._system(name)]
-
-
-def peer_address(peer: str) -> str:
-    """Return the IP address of a link's other end, given in gRPC's form; empty where it is not over a network."""
-    if not peer.startswith(("ipv4:", "ipv6:")):
-        return ""
-    host = peer.partition(":")[2].replace("%5B", "[").replace("%5D", "]").rpartition(":")[0]
-    return host.strip("[]").partition("%")[0]
 
 
 def _literal(address: str) -> list[IPAddress]:

@@ -19,6 +19,7 @@ from footlights import errors, ids
 from footlights.agent.v1 import certificate_pb2
 from footlights.auth import invitations
 from footlights.auth.authority import SERVER_NAME
+from footlights.control.call.context import peer_address
 from footlights.store.coalescing import Coalescer
 from footlights.store.nodes import identities
 
@@ -143,17 +144,21 @@ class NodeIdentities:
             raise _void(node)
         if row is not None and row.revoked_time is not None:
             raise _revoked(node)
-        if shown is None and not _is_local(call.peer):
-            enrolled = row is not None and row.enrollment and self._address is not None
-            if enrolled or not self._tokens:
-                raise errors.PermissionDenied(
-                    f"The link of node {node} needs its certificate. Start its agent with the data directory that it "
-                    f"was enrolled with, or invite it: footlights nodes invite {node}",
-                    reason=errors.Reason.CERTIFICATE_REQUIRED,
-                    metadata={"node": node},
-                )
-            if node not in self._links:
-                log.warning("node_token_used", node=node, peer=call.peer, fix="footlights nodes invite")
+        if shown is not None:
+            return
+        address = peer_address(call.peer)
+        is_far = bool(address) and not ids.is_loopback(address)
+        # Where a proxy on this machine ends TLS everybody is near: of an enrolled node that changes nothing.
+        enrolled = row is not None and row.enrollment and self._address is not None
+        if enrolled or (is_far and not self._tokens):
+            raise errors.PermissionDenied(
+                f"The link of node {node} needs its certificate. Start its agent with the data directory that it "
+                f"was enrolled with, or invite it: footlights nodes invite {node}",
+                reason=errors.Reason.CERTIFICATE_REQUIRED,
+                metadata={"node": node},
+            )
+        if is_far and node not in self._links:
+            log.warning("node_token_used", node=node, peer=call.peer, fix="footlights nodes invite")
 
     async def opened(self, link: AgentLink, call: Call) -> None:
         """Note with which certificate a link was opened. Raises as ``admit`` does: what was true may have changed."""
@@ -268,14 +273,6 @@ def sealed_for(invitation_id: str) -> bytes:
 def _some(tx: Transaction, nodes: Sequence[str]) -> list[NodeIdentityRow | None]:
     known = identities.some(tx, nodes)
     return [known.get(node) for node in nodes]
-
-
-def _is_local(peer: str) -> bool:
-    """Return whether a caller is on this machine, or is a proxy on it."""
-    if not peer.startswith(("ipv4:", "ipv6:")):
-        return True
-    host = peer.partition(":")[2].replace("%5B", "[").replace("%5D", "]").rpartition(":")[0].strip("[]")
-    return ids.is_loopback(host)
 
 
 def _not_invited() -> errors.Unauthenticated:

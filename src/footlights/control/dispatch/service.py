@@ -12,10 +12,10 @@ import structlog
 from footlights import errors, ids
 from footlights.agent.v1 import agent_pb2
 from footlights.auth.roles import Role
+from footlights.control.call.context import peer_address
 from footlights.control.call.pipeline import stopping
 from footlights.control.dispatch import observations
 from footlights.control.dispatch.link import AgentLink
-from footlights.control.dispatch.node_addresses import peer_address
 from footlights.control.dispatch.registry import heartbeat_interval_s
 from footlights.protocol import bounds, counterparts, handshake, times
 from footlights.store.nodes import acceptance, inventory, links, node_rows
