@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pool
 
 from footlights.control.call import grpc_adapter
 from footlights.control.call.grpc_adapter import grpc_handlers
-from footlights.control.call.pipeline import MOST_UNKNOWN
+from footlights.control.call.pipeline import MOST_UNKNOWN_OF_ONE
 from footlights.control.call.registry import MAX_REQUEST_BYTES, Registry, Service
 from tests.control.call.test_pipeline import Served, described, eventually
 from tests.control.raw_http2 import DATA, END_HEADERS, END_STREAM, HEADERS, Raw, field, frame, head, raw
@@ -116,12 +116,12 @@ async def test_unfinished_messages_take_no_memory_of_callers_that_may_not() -> N
 
 
 async def test_messages_of_unknown_callers_are_few() -> None:
-    """Of an RPC that needs no token so many wait at once; as some end, others are served."""
+    """Of an RPC that needs no token so many of one address wait at once; as some end, others are served."""
     async with serving(1) as (served, port), raw(port) as client:
         registry = Registry([Service(descriptor_pool.Default().FindServiceByName(ENROLLING), served.handlers)])
         assert {rpc.max_bytes for rpc in registry.rpcs.values()} == {MAX_REQUEST_BYTES}
-        client.send(*(begin(2 * n + 1, ENROLL, "") for n in range(MOST_UNKNOWN + 1)))
-        refused = await status(client, 2 * MOST_UNKNOWN + 1)
+        client.send(*(begin(2 * n + 1, ENROLL, "") for n in range(MOST_UNKNOWN_OF_ONE + 1)))
+        refused = await status(client, 2 * MOST_UNKNOWN_OF_ONE + 1)
         await eventually(lambda: served.pipeline.running == 0)
         client.send(begin(999, ENROLL, ""), frame(DATA, END_STREAM, 999, bytes(5)))
         answered = await status(client, 999)

@@ -28,6 +28,13 @@ class Few(OpenCalls):
     MOST_READING = 3
 
 
+class Shared(OpenCalls):
+    """Has many places, and few of them for one address."""
+
+    MOST_OF_ONE = 6
+    MOST_READING_OF_ONE = 3
+
+
 class Hasty(OpenCalls):
     """Has little time."""
 
@@ -52,10 +59,11 @@ async def check(channel: grpc.aio.Channel) -> Any:
     return await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
 
 
+@pytest.mark.parametrize("kind", [Few, Shared])
 @pytest.mark.parametrize("path", [CHECK, WATCH, REFLECT])
-async def test_calls_that_send_nothing_are_few(path: str) -> None:
+async def test_calls_that_send_nothing_are_few(path: str, kind: type[OpenCalls]) -> None:
     """One more is refused, with a hint when to try again; as one ends, another one is served."""
-    async with serving() as (_, port, channel), asyncio.timeout(10):
+    async with serving(kind) as (_, port, channel), asyncio.timeout(10):
         async with raw(port, *(begin(2 * n + 1, path) for n in range(4))) as client:
             refused = await client.until(HEADERS, 7)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -70,9 +78,10 @@ async def test_calls_that_send_nothing_are_few(path: str) -> None:
     assert answer.status == STATES.SERVING
 
 
-async def test_watches_are_bounded() -> None:
-    """Each is open for long: so many, in all."""
-    async with serving() as (_, port, channel), asyncio.timeout(10), raw(port) as client:
+@pytest.mark.parametrize("kind", [Few, Shared])
+async def test_watches_are_bounded(kind: type[OpenCalls]) -> None:
+    """Each is open for long: so many, in all and of one address."""
+    async with serving(kind) as (_, port, channel), asyncio.timeout(10), raw(port) as client:
         for n in range(6):
             client.send(begin(2 * n + 1, WATCH), frame(DATA, END_STREAM, 2 * n + 1, bytes(5)))
             await client.until(DATA, 2 * n + 1)

@@ -13,6 +13,7 @@
   handler; it turns every failure into an `errors.Error`, counts the call and logs it. It also ends the calls of a
   process that stops.
 * ``grpc_adapter`` and ``local`` translate metadata, deadline, cancellation and errors of their transport, and no more.
+* ``shares`` bounds what callers take that show nothing; ``open_calls`` has health and reflection, which are for them.
 * ``bounds`` holds spans of time in requests; ``pacing`` keeps REST from starving agents' links in a shared process.
 
 What must hold: a handler behaves the same over both transports, and nothing but the adapters imports gRPC. Cancellation

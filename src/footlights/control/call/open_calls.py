@@ -1,6 +1,7 @@
 """gRPC services that need no token, health and reflection, within bounds: anyone who reaches the port may call them.
 
-So many may be open at once, and fewer wait for a message, because one that arrives in pieces is kept in memory.
+So many may be open at once, and fewer wait for a message, because one that arrives in pieces is kept in memory; of one
+address only some of these.
 Health is our own for the same reason: that of grpcio-health-checking holds a lock while it writes, and one client that
 reads nothing stops what all others are told, and the server when it says that it stops.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -19,11 +20,12 @@ from grpc_status import rpc_status
 
 from footlights.control import reflection
 from footlights.control.call.grpc_adapter import Context, GrpcStream, NotReading, deserializer
-from footlights.errors import Error, Reason, Unavailable
+from footlights.control.call.shares import Shares
+from footlights.errors import Error
 from footlights.status import to_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from google.protobuf.message import Message
 
@@ -36,8 +38,12 @@ class OpenCalls:
 
     MOST = 1000
     """Calls at once."""
+    MOST_OF_ONE = 250
+    """Calls at once of one address."""
     MOST_READING = 64
-    """Of these, calls that wait for a message."""
+    """Of all calls, those that wait for a message."""
+    MOST_READING_OF_ONE = 16
+    """The same of one address."""
     MESSAGE_S = 10.0
     """How long a client may take to send a message, and to read one, in seconds."""
     MAX_BYTES: Final = 64 << 10
@@ -52,7 +58,9 @@ class OpenCalls:
         nothing.
         """
         self._cut_off = cut_off
-        self._counts: Counter[str] = Counter()
+        what = "of health and reflection here"
+        self._calls = Shares(f"calls {what}", most=self.MOST, most_of_one=self.MOST_OF_ONE)
+        self._waiting = Shares(f"waiting {what}", most=self.MOST_READING, most_of_one=self.MOST_READING_OF_ONE)
         self._statuses = dict.fromkeys(("", *services), _States.SERVING)
         self._changed, self._final = asyncio.Event(), False
         check, listing = health_pb2.HealthCheckRequest, health_pb2.HealthListRequest
@@ -114,12 +122,11 @@ class OpenCalls:
         request_type: type[Message],
         response_type: type[Message],
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        def reading() -> contextlib.AbstractContextManager[None]:
-            return self._counted("waiting", self.MOST_READING)
-
         async def bounded(_requests: object, context: Context) -> None:
             try:
-                with self._counted("calls", self.MOST):
+                peer = context.peer()
+                with self._calls.take(peer):
+                    reading = partial(self._waiting.take, peer)
                     await serve(_OpenStream(context, self.MESSAGE_S, reading), context)
             except NotReading:
                 self._cut_off(*_client(context.peer()))
@@ -131,20 +138,6 @@ class OpenCalls:
         # It reads and writes through the context, so it stands for methods of all kinds.
         read = deserializer(request_type, self.MAX_BYTES)
         return grpc.stream_stream_rpc_method_handler(bounded, read, response_type.SerializeToString)
-
-    @contextlib.contextmanager
-    def _counted(self, what: str, most: int) -> Iterator[None]:
-        if self._counts[what] >= most:
-            raise Unavailable(
-                f"There are {most} {what} of health and reflection here, as many as may be. Try again later.",
-                reason=Reason.OVERLOADED,
-                retry_after_s=1.0,
-            )
-        self._counts[what] += 1
-        try:
-            yield
-        finally:
-            self._counts[what] -= 1
 
 
 def _client(peer: str) -> tuple[str, int]:

@@ -17,12 +17,12 @@ from google.protobuf.message import Message
 from footlights import errors, ids
 from footlights.auth.roles import ANYONE, is_open
 from footlights.control.call.context import Unread
+from footlights.control.call.shares import Shares
 from footlights.status import CODE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from footlights.auth.roles import Caller
     from footlights.control.call.authenticate import Authenticator
     from footlights.control.call.context import Call
     from footlights.control.call.registry import Rpc
@@ -38,6 +38,9 @@ RETRY_AFTER_S = 1.0
 MOST_UNKNOWN = 64
 """How many calls that need no token may wait for their message: what has come of it is kept in memory."""
 
+MOST_UNKNOWN_OF_ONE = 16
+"""The same from one address."""
+
 _ALMOST_S = 0.01
 """A call that is cancelled this close to its deadline was ended by it: both sides have a timer of their own."""
 
@@ -51,7 +54,10 @@ class Pipeline:
     def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
         self._authenticator, self._metrics = authenticator, metrics
         self._stopping = False
-        self._unary = self._unknown = 0
+        self._unary = 0
+        self._unknown = Shares(
+            "calls without a token waiting for their message", most=MOST_UNKNOWN, most_of_one=MOST_UNKNOWN_OF_ONE
+        )
         self._streams: set[asyncio.Task[object]] = set()
         self._interrupted: set[asyncio.Task[object]] = set()
         self._all_over = asyncio.Event()
@@ -143,7 +149,7 @@ class Pipeline:
                 call.caller = await self._authenticator.caller(authorization, call.certificate())
             structlog.contextvars.bind_contextvars(subject=call.caller.subject)
             call.caller.require(rpc.permission)
-            request = await self._whole(request, call.caller)
+            request = await self._whole(request, call)
             if key:
                 rpc.take_key(request, key)
             if isinstance(request, Message):
@@ -165,23 +171,14 @@ class Pipeline:
             if self._stopping and not self.running:
                 self._all_over.set()
 
-    async def _whole(self, request: RequestT | Unread[RequestT], caller: Caller) -> RequestT:
+    async def _whole(self, request: RequestT | Unread[RequestT], call: Call) -> RequestT:
         """Return a request, read if it was not. Raises Unavailable where too many of unknown callers are read."""
         if not isinstance(request, Unread):
             return request
-        if caller is not ANYONE:
+        if call.caller is not ANYONE:
             return await request.read()
-        if self._unknown >= MOST_UNKNOWN:
-            raise errors.Unavailable(
-                f"{MOST_UNKNOWN} calls without a token wait for their message, as many as may. Try again.",
-                reason=errors.Reason.OVERLOADED,
-                retry_after_s=RETRY_AFTER_S,
-            )
-        self._unknown += 1
-        try:
+        with self._unknown.take(call.peer):
             return await request.read()
-        finally:
-            self._unknown -= 1
 
 
 def _identify(call: Call) -> tuple[str, str]:
