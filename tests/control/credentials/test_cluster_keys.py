@@ -66,6 +66,42 @@ async def test_a_key_is_replaced_under_a_running_control_plane(tmp_path: Path) -
             ClusterKey(b"k" * 32).box().open(found[0][1], found[0][0].encode())
 
 
+async def test_a_damaged_value_keeps_no_other_under_the_old_key(tmp_path: Path) -> None:
+    """It stays as it is; the rest is sealed again, and the database is that of the new key."""
+    store = open_store(tmp_path, "")
+    try:
+        old, new = ClusterKey(bytes(32)), ClusterKey(bytes(range(32)))
+        digests = await token_key(store, old, now=NOW)
+        await store.write(lambda tx: sealed_values.keep_secret(tx, "damaged", b"nonsense", now=NOW))
+
+        await KeyRotation(store, ClusterKey(bytes(range(32)), bytes(32)), Supervisor()).follow()
+
+        assert await token_key(store, new, now=NOW) == digests
+        assert await store.read(lambda tx: sealed_values.secret(tx, "damaged")) == b"nonsense"
+    finally:
+        await store.close()
+
+
+async def test_a_ring_that_loses_the_key_of_the_database_changes_nothing(tmp_path: Path) -> None:
+    """Put over the old one by mistake; once that is back, everything is read again."""
+    path = tmp_path / "cluster.key"
+    key = _ring(path, bytes(32))
+    store = open_store(tmp_path, "")
+    try:
+        digests = await token_key(store, key, now=NOW)
+        rotation = KeyRotation(store, key, Supervisor())
+        await rotation.follow()
+
+        path.write_text(secrets.RingKey(bytes(range(32))).text + "\n")
+        with pytest.raises(FailedPrecondition) as caught:
+            await rotation.follow()
+
+        assert caught.value.reason == "CLUSTER_KEY_DIFFERS"
+        assert await token_key(store, ClusterKey(bytes(32)), now=NOW) == digests
+    finally:
+        await store.close()
+
+
 async def test_a_database_that_lacks_the_ring_is_refused(tmp_path: Path) -> None:
     """A server starts with any ring that has the key of the database, and with no other."""
     store = open_store(tmp_path, "")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from footlights.errors import Internal
 from footlights.store.cluster import sealed_values
 from footlights.store.cluster.revisions import check_key, note_key
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from footlights.auth.secrets import ClusterKey
+    from footlights.auth.secrets import Box, ClusterKey
     from footlights.store import Store, Transaction
     from footlights.supervision import Supervisor
 
@@ -74,15 +75,16 @@ class KeyRotation:
         if self._sealed_with == current:
             return
         fingerprints = [each.fingerprint for each in self._key.ring]
-        if self._sealed_with or await self._store.read(lambda tx: check_key(tx, fingerprints)) != current:
+        # A ring that lacks the key of the database opens nothing in it.
+        known = await self._store.read(lambda tx: check_key(tx, fingerprints))
+        if self._sealed_with or known != current:
             await self._seal_again()
             await self._store.write(lambda tx: note_key(tx, current))
             log.info("cluster_key_changed", fingerprint=current)
         self._sealed_with = current
 
     async def _seal_again(self) -> None:
-        box = self._key.box()
-        seal = _sealing(box.open, box.seal)
+        seal = _sealing(self._key.box())
         for column in sealed_values.COLUMNS:
             after = ""
             while True:
@@ -94,7 +96,13 @@ class KeyRotation:
                 after = rows[-1][0]
 
 
-def _sealing(
-    open_: Callable[[bytes, bytes], bytes], seal: Callable[[bytes, bytes], bytes]
-) -> Callable[[str, bytes], bytes]:
-    return lambda key, sealed: seal(open_(sealed, key.encode()), key.encode())
+def _sealing(box: Box) -> Callable[[str, bytes], bytes]:
+    def seal(name: str, sealed: bytes) -> bytes:
+        try:
+            return box.seal(box.open(sealed, name.encode()), name.encode())
+        except Internal:
+            # No key of the ring opens it, that of the database included: it must not keep the rest under the old one.
+            log.error("sealed_value_damaged", name=name)
+            return sealed
+
+    return seal
