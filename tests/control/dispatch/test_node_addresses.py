@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -124,6 +125,26 @@ async def test_a_name_is_checked_again_at_each_dial() -> None:
     names.clear()
     await own.check(link_node_pb2.NodeFacts(signal_address="gpu"), FAR)
     assert await own.reach(facts, 20000, "10.0.0.7") == Reached(problem="its address cannot be looked up")
+
+
+async def test_names_that_take_long_are_looked_up_a_few_at_once() -> None:
+    """Who gives up leaves nothing behind that is looked up later; once there is room names are looked up again."""
+    asked: list[str] = []
+    over = asyncio.Event()
+
+    async def slow(name: str) -> Sequence[str]:
+        asked.append(name)
+        await over.wait()
+        return [PUBLIC]
+
+    own = NodeAddresses((), slow, patience_s=0.05)
+    facts = [NodeFacts(signal_address=f"gpu-{number}.example.com") for number in range(20)]
+    found = await asyncio.gather(*(own.reach(each, 20000, "10.0.0.7") for each in facts))
+    assert {each.problem for each in found} == {"its address cannot be looked up"}
+
+    over.set()
+    assert (await own.reach(facts[0], 20000, "10.0.0.7")).addresses == (PUBLIC,)
+    assert asked == [*(f"gpu-{number}.example.com" for number in range(4)), "gpu-0.example.com"]
 
 
 @pytest.mark.parametrize(

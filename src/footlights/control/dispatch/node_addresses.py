@@ -57,12 +57,17 @@ async def _system(name: str) -> list[str]:
 class NodeAddresses:
     """Says at which addresses nodes may be."""
 
-    def __init__(self, networks: Sequence[str], look_up: Callable[[str], Awaitable[Sequence[str]]] = _system) -> None:
+    def __init__(
+        self,
+        networks: Sequence[str],
+        look_up: Callable[[str], Awaitable[Sequence[str]]] = _system,
+        patience_s: float = _LOOKUP_S,
+    ) -> None:
         """``networks``: those of nodes whose addresses are neither public nor the ones that they link from.
 
-        ``look_up`` returns the IP addresses of a name, or raises OSError.
+        ``look_up`` returns the IP addresses of a name, or raises OSError; it has ``patience_s`` seconds.
         """
-        self._system = look_up
+        self._system, self._patience_s = look_up, patience_s
         self._networks = [ipaddress.ip_network(each, strict=False) for each in networks]
         self._lookups = asyncio.Semaphore(_MOST_LOOKUPS)
 
@@ -121,18 +126,21 @@ class NodeAddresses:
         found = _literal(address)
         if found or not address:
             return found
-        looking = asyncio.ensure_future(self._look_up_name(address))
         try:
-            async with asyncio.timeout(_LOOKUP_S):
+            async with asyncio.timeout(self._patience_s):
+                # Who gives up waits no more, so no more wait than callers do.
+                await self._lookups.acquire()
+                looking = asyncio.ensure_future(self._system(address))
+                looking.add_done_callback(self._looked_up)
                 # It is not cancelled with its caller: its thread goes on, and counts until it ends.
-                return await asyncio.shield(looking)
+                return [ipaddress.ip_address(each) for each in await asyncio.shield(looking)]
         except (OSError, UnicodeError, TimeoutError):
-            looking.add_done_callback(_ignore)
             return []
 
-    async def _look_up_name(self, name: str) -> list[IPAddress]:
-        async with self._lookups:
-            return [ipaddress.ip_address(each) for each in await self._system(name)]
+    def _looked_up(self, looking: asyncio.Future[Sequence[str]]) -> None:
+        self._lookups.release()
+        if not looking.cancelled():
+            looking.exception()
 
 
 def _literal(address: str) -> list[IPAddress]:
@@ -171,8 +179,3 @@ def _refused(name: str, address: str, problem: str) -> InvalidArgument:
         reason=Reason.ADDRESS_REFUSED,
         metadata={"address": address},
     )
-
-
-def _ignore(looking: asyncio.Future[list[IPAddress]]) -> None:
-    if not looking.cancelled():
-        looking.exception()
