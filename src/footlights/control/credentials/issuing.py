@@ -109,7 +109,7 @@ def names(settings: ServerSettings) -> list[str]:
     public = settings.public_url.partition("://")[2].partition("/")[0]
     addresses = (settings.grpc_listen, settings.http_listen, settings.agents_listen, settings.peers_listen)
     found += [_host(each) for each in (public, settings.peer_address, settings.agents_address, *addresses)]
-    known = dict.fromkeys([*found, *settings.tls_names])
+    known = dict.fromkeys(map(_as_in_certificates, [*found, *settings.tls_names]))
     return [each for each in known if each and each not in ("0.0.0.0", "::")]  # noqa: S104
 
 
@@ -136,3 +136,13 @@ def _publish(path: Path, certificates: bytes) -> None:
 def _host(text: str) -> str:
     host, colon, port = text.rpartition(":")
     return (host if colon and port.isdigit() else text).strip("[]")
+
+
+def _as_in_certificates(name: str) -> str:
+    """Return a name as clients look for it, other letters as ``xn--``; empty where it cannot be one."""
+    if name.isascii():
+        return name
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
