@@ -157,6 +157,7 @@ HARMLESS = {
     "request_id": "What the older server does not recognise as repeated is not repeated: tests/client/test_retries.py.",
     "message": "A text for other operators; the node is cordoned or drained all the same.",
     "view": "The answer has more than was asked for.",
+    "checks_secret": "It gives launches no secret, and such an application then asks for none.",
     "limit": "The whole list comes as one page.",
     "page_token": "One of a later server: the list begins again, and no item is missed.",
 }

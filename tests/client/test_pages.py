@@ -33,6 +33,7 @@ LISTS: list[tuple[str, Callable[[Client], Any]]] = [
     ("ListReleases", lambda c: c.applications.iterate_releases("a")),
     ("ListProfiles", lambda c: c.profiles.iterate("a")),
     ("ListNodes", lambda c: c.nodes.iterate()),
+    ("ListViewers", lambda c: c.sessions.viewers("s1")),
     ("ListTokens", lambda c: c.tokens.iterate()),
 ]
 

@@ -86,14 +86,23 @@ def test_a_write_that_is_not_idempotent_is_repeated_only_if_every_server_recogni
         and method.GetOptions().idempotency_level == MethodOptions.IDEMPOTENCY_UNKNOWN
         and repeatable(method)
     }
+    before = {method for method in repeated if _was_there(f"footlights.v1.{method}Request")}
     known = {
         method
-        for method in repeated
+        for method in before
         if "request_id" in POOL.FindMessageTypeByName(f"footlights.v1.{method}Request").fields_by_name
     }
 
-    assert repeated - known == {"DrainNode"}
+    assert before - known == {"DrainNode"}
     assert "CreateSession" in known
+
+
+def _was_there(message: str) -> bool:
+    try:
+        POOL.FindMessageTypeByName(message)
+    except KeyError:
+        return False
+    return True
 
 
 async def test_a_call_is_not_tried_for_ever(standin: Standin, client: Client) -> None:

@@ -201,7 +201,7 @@ async def test_a_head_is_bounded(tmp_path: Path) -> None:
 
 async def test_streams_of_a_connection_are_bounded(tmp_path: Path) -> None:
     """The server says how many it takes, and refuses one more."""
-    async with listening(tmp_path, max_streams_per_connection=3) as (listener, _), raw(listener.port) as client:
+    async with listening(tmp_path, max_connection_streams=3) as (listener, _), raw(listener.port) as client:
         settings = await client.until(SETTINGS)
         client.send(*(begin(2 * n + 1, "/test.Test/Link") for n in range(4)))
         refused = await client.until(RST_STREAM, 7)

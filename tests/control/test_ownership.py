@@ -38,7 +38,6 @@ EXCEPTIONS = {
     "services/sessions/explain.py: answer.queue_position": "a protobuf message, made by the function that is called",
     "dispatch/assignments.py: assignment.message.usd_stage_uri": "a protobuf message, made for this link alone",
     "dispatch/assignments.py: self.message.recipe_digest": "a protobuf message, its own",
-    "dispatch/link.py: launch.message.desired": "a protobuf message, made for this link alone",
     "dispatch/log_streams.py: self._parts[].truncated": "a protobuf message, kept for one reader",
 }
 

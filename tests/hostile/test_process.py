@@ -20,6 +20,8 @@ WITHSTOOD = {"fill-log", "forge-exit"}
 """Output is kept in segments of a bounded size; no exit is believed before the shim, as it named itself, is gone."""
 GUARDED = {"kill-others", "kill-supervisor", "escape", "forge-exit"}
 """An application cannot write to what the agent trusts, nor end what supervises it, nor leave its launch."""
+TRIES = 3
+"""Some attacks are races, which a loaded machine may decide for the launcher."""
 NEEDS_ROOT = {"read-device", "gain-rights"}
 
 
@@ -28,7 +30,10 @@ async def test_the_attacks_succeed_without_a_boundary(attack: str, tmp_path: Pat
     """Every attack achieves what it is for where nothing separates sessions: its failure elsewhere means something."""
     if attack in NEEDS_ROOT and os.geteuid() != 0:
         pytest.skip("an ordinary user has no such rights in the first place")
-    verdict = await judge(_setting(tmp_path, guarded=False), attack)
+    for number in range(TRIES):
+        verdict = await judge(_setting(tmp_path / str(number), guarded=False), attack)
+        if verdict.succeeded:
+            break
 
     assert verdict.succeeded is (attack not in WITHSTOOD), verdict.evidence
 
@@ -44,6 +49,6 @@ async def test_what_the_agent_trusts_is_out_of_reach(attack: str, tmp_path: Path
 
 def _setting(directory: Path, *, guarded: bool) -> Setting:
     root = directory / "launches"
-    root.mkdir(mode=0o700)
+    root.mkdir(mode=0o700, parents=True)
     launcher = ProcessLauncher(root, guarded=guarded)
     return Setting(launcher=launcher, root=root, version=lambda argv: command(*argv), allowed_bytes=64 << 20)

@@ -37,6 +37,7 @@ COMMANDS = {
     "CordonNode": "nodes cordon n1",
     "UncordonNode": "nodes uncordon n1",
     "DrainNode": "nodes drain n1",
+    "ListViewers": "sessions viewers s1",
     "ListTokens": "tokens list",
     "GetCaller": "tokens whoami",
     "RevokeToken": "tokens revoke t1 --yes",

@@ -31,7 +31,12 @@ MUST_BE_KNOWN: Final = frozenset(
     {"validate_only", "etag", "limits", "drain_timeout", "filter", "order_by", "include_ended"}
 )
 """The members of requests that are new and change what a call does."""
-MUST_BE_KNOWN_INSIDE: Final = frozenset({"unlimited", "cleared", "volume_mounts"})
+MUST_BE_KNOWN_INSIDE: Final = frozenset(
+    {
+        *("unlimited", "cleared", "volume_mounts", "stage_from_session_file"),
+        *("systemd", "isolation", "memory_bytes", "processors", "tasks", "disk_bytes"),
+    }
+)
 """Those of the messages in requests."""
 
 _REVISION: Final = "revision "

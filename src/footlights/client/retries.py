@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2
+from footlights.v1 import (
+    application_pb2,
+    enrollment_pb2,
+    node_pb2,
+    profile_pb2,
+    session_pb2,
+    token_pb2,
+    viewer_pb2,
+)
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
@@ -49,7 +57,15 @@ SERVICE_CONFIG = json.dumps(
             {
                 "name": [
                     {"service": service.full_name, "method": method.name}
-                    for file in (application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2)
+                    for file in (
+                        application_pb2,
+                        enrollment_pb2,
+                        node_pb2,
+                        profile_pb2,
+                        session_pb2,
+                        token_pb2,
+                        viewer_pb2,
+                    )
                     for service in file.DESCRIPTOR.services_by_name.values()
                     for method in service.methods
                     if repeatable(method)

@@ -121,7 +121,7 @@ class GrpcListener:
             ("grpc.http2.settings_timeout", round(self.HANDSHAKE_S * 1000)),
             ("grpc.max_connection_idle_ms", round(self.IDLE_S * 1000)),
             ("grpc.max_allowed_incoming_connections", settings.max_connections),
-            ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+            ("grpc.max_concurrent_streams", settings.max_connection_streams),
             # What is larger than we take is refused by us, who log it, and not by gRPC, which tells the server nothing.
             ("grpc.max_receive_message_length", 2 * (MAX_MESSAGE_BYTES if has_sets else MAX_REQUEST_BYTES)),
         )

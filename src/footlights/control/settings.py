@@ -27,7 +27,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "max_concurrent_calls": (1, 10_000, "no more writes than that may wait for the disk"),
     "max_connections": (1, 1_000_000, "each takes a file descriptor and memory"),
     "max_connections_per_ip": (0, 1_000_000, "0 is no bound of its own"),
-    "max_streams_per_connection": (1, 100_000, "each takes memory"),
+    "max_connection_streams": (1, 100_000, "each takes memory"),
     "max_watches_per_caller": (1, 1_000_000, "each keeps the ids of the sessions that its client has"),
     "retention_days": (1, 3650, "history is kept in the database"),
     "grant_ttl_s": (1.0, MAX_TTL_S, "a grant cannot be revoked"),
@@ -121,8 +121,8 @@ class ServerSettings:
     """How many connections a listener may have open at once; more are closed, over HTTP with 503."""
     max_connections_per_ip: int = 1000
     """How many of them one address may have; 0: as many as in all, as behind a proxy, which has one address."""
-    max_streams_per_connection: int = 1000
-    """How many gRPC calls, watches included, one connection may have open at once; a client waits with more."""
+    max_connection_streams: int = 1000
+    """How many gRPC calls one connection may have open at once, watches included; a client waits with more."""
     max_watches_per_caller: int = 1000
     """How many watches of sessions one caller may have open at one server; more are answered with 429."""
     retention_days: int = 30

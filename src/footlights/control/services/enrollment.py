@@ -78,7 +78,7 @@ class EnrollmentService:
             log.info("node_invited", node=request.node, invitation_id=answer.invitation_id)
 
         answer = await self._writes.run(request, call, write, answer=enrollment_pb2.InviteNodeResponse, done=done)
-        if made := answer.invitation_id:
+        if (made := answer.invitation_id) and not request.validate_only:
             code = invitations.code(minted if made == minted.token_id else keyed(made))
             answer.MergeFrom(enrollment_pb2.InviteNodeResponse(code=code))
         return answer
