@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from footlights.auth import invitations, tokens
+from footlights.redaction import redact
 
 KEY = bytes(32)
 
@@ -33,3 +34,13 @@ def test_a_proof_is_of_one_request_and_one_answer() -> None:
     }
 
     assert len(proofs) == 6
+
+
+def test_redaction_keeps_the_id_of_a_code_and_drops_its_secret() -> None:
+    """A command line or an error that holds a code may be logged."""
+    code = invitations.code(tokens.mint())
+    identity = invitations.parse(code)
+    assert identity is not None
+
+    kept = f"fle_{identity.invitation_id}_[redacted]"
+    assert redact(f"agent --enroll {code}: refused") == f"agent --enroll {kept}: refused"
