@@ -10,6 +10,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from tests.sources import parsed
+
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "footlights"
 
@@ -31,7 +33,7 @@ def imported() -> dict[str, str]:
     """The third-party modules that `src` imports, each with one file that does."""
     found = {}
     for file in SRC.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parsed(file)):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -16,6 +16,7 @@ from footlights.errors import BY_CODE, InvalidArgument, LocalReason, NotFound, R
 from footlights.gateway.errors import REASONS as GATEWAY_REASONS
 from footlights.http.status import HTTP_STATUS
 from footlights.status import CODE_NAMES
+from tests.sources import parsed
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "footlights"
@@ -63,7 +64,7 @@ class Site(NamedTuple):
 
 @functools.cache
 def trees() -> dict[str, ast.Module]:
-    return {file.relative_to(SRC).as_posix(): ast.parse(file.read_text()) for file in sorted(SRC.rglob("*.py"))}
+    return {file.relative_to(SRC).as_posix(): parsed(file) for file in sorted(SRC.rglob("*.py"))}
 
 
 def name_of(node: ast.expr) -> str:

@@ -13,6 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.sources import parsed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -43,7 +45,7 @@ NOT_TESTED_BY_NAME: Final = {
 def modules() -> dict[str, ast.Module]:
     """Every module of the package, by its path below `src/footlights`."""
     return {
-        file.relative_to(SRC).as_posix(): ast.parse(file.read_text())
+        file.relative_to(SRC).as_posix(): parsed(file)
         for file in sorted(SRC.rglob("*.py"))
         if "migrations" not in file.parts
     }
@@ -170,7 +172,7 @@ def is_named_in_a_test(path: str) -> bool:
 @functools.cache
 def named_in_docstrings(top: str) -> frozenset[str]:
     """What the docstrings of test files below a folder name between backticks."""
-    docs = [ast.get_docstring(ast.parse(file.read_text())) or "" for file in (ROOT / "tests" / top).rglob("test_*.py")]
+    docs = [ast.get_docstring(parsed(file)) or "" for file in (ROOT / "tests" / top).rglob("test_*.py")]
     return frozenset(name for doc in docs for name in re.findall(r"`([A-Za-z_][\w.]*)`", doc))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import footlights.control
+from tests.sources import parsed
 
 ROOT = Path(footlights.control.__file__).parent
 
@@ -153,7 +154,7 @@ def test_no_attribute_of_anothers_object_is_assigned() -> None:
     found = {
         f"{path.relative_to(ROOT)}: {target}": line
         for path in sorted(ROOT.rglob("*.py"))
-        for line, target in _foreign(ast.parse(path.read_text()))
+        for line, target in _foreign(parsed(path))
     }
 
     unexplained = [f"{place} (line {line})" for place, line in found.items() if place not in EXCEPTIONS]

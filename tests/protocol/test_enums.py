@@ -11,6 +11,7 @@ import footlights
 from footlights.auth.roles import Role
 from footlights.lifecycle import SessionState, known
 from footlights.protocol import enums
+from tests.sources import parsed
 
 S = session_pb2.Session
 SOURCE = Path(footlights.__file__).parent
@@ -42,7 +43,7 @@ def test_states_are_read_here_and_nowhere_else() -> None:
         name = path.relative_to(SOURCE).as_posix()
         if name in READERS:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.Call):
                 continue
             called = node.func

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 from tests.skew.matrix import PAGE, ROWS, page
+from tests.sources import parsed
 
 TESTS = Path(__file__).parents[1]
 ABOUT_ITSELF = {"skew/test_matrix.py"}
@@ -15,7 +16,7 @@ def names_in(path: Path) -> set[str]:
     """Return the names of the tests in a file."""
     return {
         node.name
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
     }
 
