@@ -191,5 +191,5 @@ def test_the_roots_of_all_that_a_stage_pulls_in() -> None:
     """Those of the version, and where its default stage is."""
     version = Version(allowed_stage_roots=["/srv/a", "https://h/b/"], default_usd_stage_uri="file:///srv/c/d.usd")
 
-    assert all_roots(version) == ["/srv/a", "https://h/b/", "/srv/c"]
+    assert all_roots(version) == ["/srv/a", "https://h/b/", "/srv/c", "/srv/c/d.usd"]
     assert all_roots(Version()) == []

@@ -84,6 +84,17 @@ def test_nothing_outside_is_pulled_in(root: Path, way: str) -> None:
     assert any("is not below a root" in warning for warning in scene.warnings)
 
 
+def test_a_stage_that_is_a_link_to_outside_is_not_opened(root: Path) -> None:
+    """Its name is below a root; only the viewer sees where it leads. A root may itself be such a link."""
+    link, secret = root / "link.usda", root.parent / "out" / "secret.usda"
+
+    for uri in (str(link), f"file://{link}"):
+        with pytest.raises(ViewerFailure, match="not below a root"), local_stage(uri, StageRoots.of([str(root)])):
+            pass
+    with local_stage(str(link), StageRoots.of([str(root), str(link)])) as source:
+        assert source.path.samefile(secret)
+
+
 def test_sublayers_and_clips_outside_are_left_out(root: Path) -> None:
     """Also those whose names are made of a template."""
     out = root.parent / "out"

@@ -80,11 +80,15 @@ def without_query(uri: str) -> str:
 
 
 def all_roots(version: Version) -> list[str]:
-    """Return below what everything must lie that a stage of a version pulls in: its roots, and where its default is."""
+    """Return below what everything must lie that a stage of a version pulls in.
+
+    These are its roots, the directory of its default stage, and that stage itself, which may be a symbolic link.
+    """
     roots = [parse_root(root).text for root in version.allowed_stage_roots]
     if version.default_usd_stage_uri:
         default = parse_stage(version.default_usd_stage_uri).text
-        roots.append(default.partition("?")[0].rpartition("/")[0] or "/")
+        plain = default.partition("?")[0]
+        roots += [plain.rpartition("/")[0] or "/", plain]
     return roots
 
 

@@ -70,9 +70,9 @@ def local_stage(uri: str, roots: StageRoots | None = None) -> Iterator[StageSour
                     f"{uri} is on another machine ({parts.netloc}): use file:///path or http",
                 )
             path = Path(unquote(parts.path))
-            yield replace(_existing(path, path.stem), roots=roots)
+            yield _allowed(_existing(path, path.stem), roots)
         case "":
-            yield replace(_existing(Path(uri).expanduser(), Path(uri).stem), roots=roots)
+            yield _allowed(_existing(Path(uri).expanduser(), Path(uri).stem), roots)
         case scheme:
             raise ViewerFailure(
                 FailureReason.UNSUPPORTED_SCHEME,
@@ -93,6 +93,15 @@ def _existing(path: Path, name: str) -> StageSource:
     except OSError as error:
         raise ViewerFailure(FailureReason.STAGE_UNREADABLE, f"cannot read {path}: {error.strerror}") from error
     return StageSource(path, name)
+
+
+def _allowed(source: StageSource, roots: StageRoots) -> StageSource:
+    """Return a stage of this machine with its roots; only here is it seen where symbolic links lead."""
+    if not roots.admits_file(source.path):
+        raise ViewerFailure(
+            FailureReason.STAGE_UNREADABLE, f"{source.path} leads to a file that is not below a root that is allowed"
+        )
+    return replace(source, roots=roots)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
