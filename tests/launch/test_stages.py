@@ -175,7 +175,15 @@ SIGNED = "https://store.example/stages/a.usd?X-Amz-Signature=0123abc"
 
 @pytest.mark.parametrize(
     "uri",
-    [SIGNED.replace("stages", "other"), SIGNED + "#x", SIGNED.replace("/a.usd", "/../a.usd"), f"{SIGNED}\x7f"],
+    [
+        SIGNED.replace("stages", "other"),
+        SIGNED + "#x",
+        SIGNED.replace("/a.usd", "/../a.usd"),
+        f"{SIGNED}\x7f",
+        f" {SIGNED}",
+        SIGNED[6:],
+        SIGNED[8:],
+    ],
 )
 def test_no_message_shows_a_query(uri: str) -> None:
     """It may be a signature: whoever reads an error or a log must not be let in by it."""

@@ -76,7 +76,9 @@ def resolve_stage(version: Version, uri: str) -> str:
 
 def without_query(uri: str) -> str:
     """Return an address as it may be shown: a query may be a signature, which lets in whoever has it."""
-    return f"{uri.partition('?')[0]}?{REDACTED_QUERY}" if _SCHEME.match(uri) and "?" in uri else uri
+    # One slash begins a path of the node, which has no query; a malformed URL may begin with anything else.
+    path = uri.startswith("/") and not uri.startswith("//")
+    return uri if path or "?" not in uri else f"{uri.partition('?')[0]}?{REDACTED_QUERY}"
 
 
 def all_roots(version: Version) -> list[str]:
@@ -144,7 +146,9 @@ def parse_root(root: str) -> StageAddress:
 
 def _path(uri: str, path: str, *, encoded: bool) -> StageAddress:
     if not path.startswith("/"):
-        raise StageError(f"{uri!r} is neither an absolute path nor a URL: write /path or scheme://host/path.")
+        raise StageError(
+            f"{without_query(uri)!r} is neither an absolute path nor a URL: write /path or scheme://host/path."
+        )
     segments = tuple(part for part in _segments(uri, path, encoded=encoded) if part)
     text = posixpath.join("/", *segments)
     return StageAddress(scheme="", host="", port=None, segments=segments, query="", text=text)
