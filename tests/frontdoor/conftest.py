@@ -24,14 +24,16 @@ class Register:
         self.connected: dict[str, list[str]] = {}
         self.gone: set[str] = set()
         self.failing: Error | None = None
+        self.too_many: list[str] = []
+        """The oldest connections, to be ended when the next one is noted."""
 
-    async def connect(self, grant: ViewerGrant, connection: str) -> bool:
+    async def connect(self, grant: ViewerGrant, connection: str) -> list[str] | None:
         if self.failing is not None:
             raise self.failing
         if grant.viewer_id in self.gone:
-            return False
+            return None
         self.connected.setdefault(grant.viewer_id, []).append(connection)
-        return True
+        return self.too_many
 
     async def disconnect(self, session_id: str, viewer_id: str, connection: str) -> None:
         self.connected[viewer_id].remove(connection)

@@ -52,6 +52,22 @@ async def test_a_disconnected_viewers_grant_is_refused(
     assert [seen.method for seen in application.seen] == (["POST", "DELETE", "POST"] if late else ["POST"])
 
 
+async def test_what_the_register_does_not_keep_is_ended(
+    door: Door, client: httpx2.AsyncClient, application: Application
+) -> None:
+    """Otherwise a viewer with many connections would keep the oldest when it is disconnected."""
+    door.register.too_many = ["/whep/r-0", "websocket:abc"]
+    made = await offer(client, door.grant())
+    async with viewer(door, token=door.grant()):
+        pass
+
+    assert made.status_code == 201
+    assert [(seen.method, seen.path) for seen in application.seen if seen.method == "DELETE"] == [
+        ("DELETE", "/whep/r-0"),
+        ("DELETE", "/whep/r-0"),
+    ]
+
+
 async def test_a_disconnected_viewer_may_still_end_its_own_resource(door: Door, client: httpx2.AsyncClient) -> None:
     """A page that is closed ends what it has."""
     grant = door.grant()

@@ -52,8 +52,8 @@ class StoredViewers:
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store, self._clock = store, clock
 
-    async def connect(self, grant: ViewerGrant, connection: str) -> bool:
-        """Note a connection; False where the viewer has been disconnected by a call."""
+    async def connect(self, grant: ViewerGrant, connection: str) -> list[str] | None:
+        """Note a connection; return those to be ended for it, and None where the viewer was disconnected by a call."""
         now = self._clock()
         return await self._store.write(
             lambda tx: viewers.connect(

@@ -61,10 +61,11 @@ class Resolve(Protocol):
 class ViewerRegister(Protocol):
     """Keeps who is connected. Its methods may raise an ``errors.Error``."""
 
-    async def connect(self, grant: ViewerGrant, connection: str) -> bool:
+    async def connect(self, grant: ViewerGrant, connection: str) -> Collection[str] | None:
         """Note a connection: a WHEP resource's path on the application, or a socket's name.
 
-        False where the viewer has been disconnected meanwhile: the connection is to be ended.
+        Return the viewer's oldest connections where it has too many: they are not known any more, and are to be ended.
+        None where the viewer has been disconnected meanwhile: the new one is to be ended.
         """
 
     async def disconnect(self, session_id: str, viewer_id: str, connection: str) -> None:

@@ -17,7 +17,7 @@ from footlights.frontdoor.answers import FrontDoorError
 from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open
 from footlights.frontdoor.node_client import dial, invalid_answer
 from footlights.frontdoor.places import Places
-from footlights.frontdoor.whep_proxy import SOCKET, no_harm
+from footlights.frontdoor.whep_proxy import SOCKET, end_resources, no_harm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class WebSocketProxy:
             name = f"{SOCKET}{secrets.token_urlsafe(6)}"
             log = _log.bind(session_id=session_id, subject=grant.subject)
             try:
-                await self._note(grant, name)
+                await self._note(grant, target, name)
                 await receive()  # websocket.connect
                 await send({"type": "websocket.accept", "subprotocol": upstream.subprotocol or _echo(credentials)})
                 log.info("viewer_socket_opened")
@@ -83,13 +83,14 @@ class WebSocketProxy:
                 for end in self._open_viewers.get(viewer_id, ()):
                     end.set()
 
-    async def _note(self, grant: ViewerGrant, name: str) -> None:
+    async def _note(self, grant: ViewerGrant, target: Target, name: str) -> None:
         try:
-            connected = await self._register.connect(grant, name)
+            oldest = await self._register.connect(grant, name)
         except Error as error:
             raise FrontDoorError(error) from None
-        if not connected:
+        if oldest is None:
             raise removed(grant.session_id)
+        await end_resources(target, oldest, self._limits)
 
     @contextlib.contextmanager
     def _endable(self, viewer_id: str) -> Iterator[asyncio.Event]:

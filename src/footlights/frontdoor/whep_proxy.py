@@ -109,15 +109,22 @@ class WhepProxy:
         return self._answer(reply, session_id, grant, target, resources_at)
 
     async def _note(self, grant: ViewerGrant, target: Target, reply: NodeReply) -> None:
-        """Note the resource that an offer has made; end it where its viewer has been disconnected meanwhile."""
+        """Note the resource that an offer has made, and end its viewer's oldest where there are too many.
+
+        It is ended itself where its viewer has been disconnected meanwhile.
+        """
         location = reply.header("location")
         if reply.status != 201 or not location:
             return
         resource = target_of(target.whep_path, location)
         try:
-            if await self._register.connect(grant, resource):
+            oldest = await self._register.connect(grant, resource)
+            if oldest is not None:
+                await end_resources(target, oldest, self._limits)
                 return
             problem = removed(grant.session_id)
+        except FrontDoorError as error:
+            problem = error
         except Error as error:
             problem = FrontDoorError(error)
         with contextlib.suppress(FrontDoorError):

@@ -15,6 +15,10 @@ from tests.store.rows import NOW, create, end
 
 
 def come(tx: Transaction, session_id: str, viewer_id: str, connection: str = "/whep/1", after_s: float = 0) -> bool:
+    return told(tx, session_id, viewer_id, connection, after_s) is not None
+
+
+def told(tx: Transaction, session_id: str, viewer_id: str, connection: str, after_s: float = 0) -> list[str] | None:
     now = NOW + timedelta(seconds=after_s)
     return viewers.connect(tx, session_id, viewer_id, subject="ann", connection=connection, now=now, most=4)
 
@@ -46,6 +50,20 @@ async def test_a_viewer_has_left_when_its_last_connection_has(store: Store) -> N
     assert same == one
     assert (left.connections, left.disconnected_time) == ([], NOW + timedelta(seconds=5))
     assert (again.connected_time, again.connections, again.disconnected_time) == (NOW, ["/whep/3"], None)
+
+
+async def test_the_oldest_connections_of_a_viewer_are_named_to_be_ended(store: Store) -> None:
+    """They are not known any more, so nobody could end them later."""
+
+    def write(tx: Transaction) -> tuple[list[list[str] | None], ViewerRow]:
+        session_id = create(tx).session_id
+        seen = [told(tx, session_id, "v1", f"/whep/{number}") for number in (*range(18), 17)]
+        return seen, found(tx, session_id, "v1")
+
+    seen, row = await store.write(write)
+
+    assert seen == [*[[]] * 16, ["/whep/0"], ["/whep/1"], []]
+    assert row.connections == [f"/whep/{number}" for number in range(2, 18)]
 
 
 async def test_a_removed_viewer_does_not_come_again(store: Store) -> None:

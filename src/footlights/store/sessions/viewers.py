@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_OF_A_SESSION: Final = 1000
 """Then those that left first are forgotten."""
 _MOST_CONNECTIONS: Final = 16
-"""Of one viewer; the newest are kept."""
+"""Of one viewer; the newest are kept, and the others are to be ended."""
 
 
 def get(tx: Transaction, session_id: str, viewer_id: str) -> ViewerRow | None:
@@ -46,8 +46,8 @@ def connect(
     connection: str,
     now: datetime,
     most: int = MOST_OF_A_SESSION,
-) -> bool:
-    """Note a connection; False where the viewer was removed.
+) -> list[str] | None:
+    """Note a connection; return those that are not kept for it, and None where the viewer was removed.
 
     Raises Exhausted where the session has as many viewers as are kept, all of them connected.
     """
@@ -55,12 +55,13 @@ def connect(
     if row is None:
         _make_room(tx, session_id, most)
         _insert(tx, [ViewerRow(viewer_id, session_id, subject, now, now, [connection])])
-        return True
+        return []
     if row.removed_time is not None:
-        return False
-    connections = [*(each for each in row.connections if each != connection), connection][-_MOST_CONNECTIONS:]
-    _change(tx, row, connections=connections, changed_time=now, disconnected_time=None)
-    return True
+        return None
+    connections = [*(each for each in row.connections if each != connection), connection]
+    kept = connections[-_MOST_CONNECTIONS:]
+    _change(tx, row, connections=kept, changed_time=now, disconnected_time=None)
+    return connections[: -len(kept)]
 
 
 def disconnect(tx: Transaction, session_id: str, viewer_id: str, gone: Sequence[str], *, now: datetime) -> None:
