@@ -47,12 +47,11 @@ def installed(machine: Machine) -> Iterator[Machine]:
     }
     for unit in UNITS:
         files[f"etc/systemd/system/{unit}.service"] = (SYSTEMD / f"{unit}.service").read_text()
-        if Path(sys.base_prefix).parts[1] in ("root", "home"):
-            # Where tests run, Python may be in a home directory; the units show none.
-            home = f"/{Path(sys.base_prefix).parts[1]}:mode=0755"
-            files[f"etc/systemd/system/{unit}.service.d/python.conf"] = (
-                f"[Service]\nProtectHome=no\nTemporaryFileSystem={home}\nBindReadOnlyPaths={sys.base_prefix}\n"
-            )
+        # Where tests run, Python or the checkout may be in a home or temporary directory; the units show none.
+        dropin = f"[Service]\nBindReadOnlyPaths={sys.base_prefix} {DEPLOY.parent}\n"
+        if (home := Path(sys.base_prefix).parts[1]) in ("root", "home"):
+            dropin += f"ProtectHome=no\nTemporaryFileSystem=/{home}:mode=0755\n"
+        files[f"etc/systemd/system/{unit}.service.d/python.conf"] = dropin
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
