@@ -70,6 +70,21 @@ def test_recipe_is_checked(members: dict[str, Any], field: str) -> None:
     assert [each.field for each in caught.value.violations] == [f"version.systemd.{field}"]
 
 
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "GCONV_PATH", "BASHOPTS", "EXIT_STATUS"])
+def test_no_variable_reaches_root(name: str, root: Path) -> None:
+    """What would choose what the unit's last command does, which is root's, is refused: at once, and on the node."""
+    made = version()
+    made.environment.update({"LDAP": "1", name: "/opt/app/own.so"})
+
+    with pytest.raises(InvalidArgument) as caught:
+        validate(made)
+    with pytest.raises(LaunchError) as refused:
+        properties(make_plan(made, root))
+
+    assert [each.field for each in caught.value.violations] == [f"version.environment[{name!r}]"]
+    assert (refused.value.reason, name in refused.value.message) == ("BAD_RECIPE", True)
+
+
 def test_recipe_is_one_launchers() -> None:
     """A version asks for a unit by its member; it needs a command, and it is for one launcher."""
     validate(version(memory_bytes=1 << 30, disk_bytes=1 << 30, tasks=10, processors=0.5, read_only_paths=["/opt/app"]))

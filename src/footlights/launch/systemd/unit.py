@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from footlights.launch.launcher import LaunchError
 from footlights.launch.launchers import SYSTEMD
+from footlights.launch.systemd.recipe import is_read_by_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -135,7 +136,14 @@ def units_of(plan: LaunchPlan, argv: Sequence[str], view: UnitView) -> tuple[Uni
 
 
 def environment_of(plan: LaunchPlan) -> dict[str, str]:
-    """Return the environment of an application; its version's wins over what is set for every unit."""
+    """Return the environment of an application; its version's wins over what is set for every unit.
+
+    Raises LaunchError where it would choose what root does: all commands of a unit have one environment.
+    """
+    if refused := sorted(name for name, _ in plan.environment if is_read_by_root(name)):
+        raise LaunchError(
+            "BAD_RECIPE", f"a unit may not be given the variable {refused[0]}: root's command has it too."
+        )
     own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": HOME, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108
     credentials = f"/run/credentials/{service_name(plan)}"
     return {**own, **dict(plan.environment), "FOOTLIGHTS_SESSION_FILE": f"{credentials}/{SESSION_FILE}"}
