@@ -157,6 +157,18 @@ async def test_it_sees_what_is_named(booted: Booted) -> None:
     assert (caught.value.reason, caught.value.rejected) == ("PATH_NOT_ALLOWED", True)
 
 
+async def test_it_has_no_way_around_its_filter(booted: Booted) -> None:
+    """Rings (io_uring), by which sockets of any family could be made, are not permitted; other calls work."""
+    version = unit_of("true")
+    call = "c = ctypes.CDLL(None, use_errno=True); r = c.syscall(425, 4, bytes(120)); print(r, ctypes.get_errno())"
+    version.command[:] = ["/usr/bin/python3", "-c", f"import ctypes, os; {call}; print(os.getpid() > 0)"]
+
+    launcher, plan = await booted.start(version)
+    await ended(launcher, plan)
+
+    assert (await launcher.log(plan)).lines == ("-1 1", "True")
+
+
 async def test_it_gets_its_own_device_alone(booted: Booted) -> None:
     """Of the node's devices it sees and opens its own; the others are not there, and cannot be made."""
     nodes = [{"path": f"/dev/nvidia{number}"} for number in range(2)]

@@ -253,6 +253,8 @@ def _kernel() -> tuple[Property, ...]:
         ("RestrictAddressFamilies", "(bas)", [True, ["AF_INET", "AF_INET6", "AF_NETLINK"]]),
         ("SystemCallArchitectures", "as", ["native"]),
         ("SystemCallFilter", "(bas)", [True, ["@system-service"]]),
+        # A ring makes sockets of any family, and no filter of system calls sees what is asked of it.
+        ("SystemCallFilter", "(bas)", [False, ["io_uring_setup", "io_uring_enter", "io_uring_register"]]),
         ("SystemCallErrorNumber", "i", 1),  # EPERM; the default ends the application
     )
 
