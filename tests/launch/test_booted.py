@@ -96,6 +96,13 @@ async def test_an_exit_that_no_agent_saw_is_kept(booted: Booted) -> None:
     assert (await launcher.log(plan)).lines == ("up",)
 
 
+async def test_an_exit_without_a_grace_is_kept(booted: Booted) -> None:
+    """One that is given no time to stop says all the same with which status it ended by itself."""
+    launcher, plan = await booted.start(unit_of("exit 9"), grace_s=0.0)
+
+    assert (await ended(launcher, plan)).exit_code == 9
+
+
 async def test_the_end_is_the_control_groups(booted: Booted) -> None:
     """What an application leaves behind, in a session of its own and without its environment, ends with it."""
     escape = "setsid env -i sh -c 'trap \"\" TERM; echo escaped; sleep 600; true' & sleep 1; exit 3"

@@ -170,6 +170,7 @@ def test_a_unit_runs_what_the_plan_says(root: Path) -> None:
     assert environment["FOOTLIGHTS_SESSION_FILE"] == f"/run/credentials/{unit.service_name(plan)}/session.json"
     assert environment["HOME"] == unit.HOME
     assert found["TimeoutStopUSec"] == 2_500_000
+    assert properties(make_plan(version(), root, grace_s=0))["TimeoutStopUSec"] == 1_000_000
 
 
 def test_names(root: Path) -> None:

@@ -43,6 +43,8 @@ DEFAULT_TASKS: Final = 4096
 DEFAULT_DISK_BYTES: Final = 4 << 30
 DEFAULT_MEMORY_SHARE: Final = 0.8
 START_TIMEOUT_S: Final = 60
+RECORD_S: Final = 1.0
+"""The shortest grace of a unit: its last command has the same, and must be able to write."""
 
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 CONFIGURATION: Final = tuple(
@@ -174,7 +176,7 @@ def _service(plan: LaunchPlan, argv: Sequence[str], view: UnitView, mount: str) 
         ("SyslogIdentifier", "s", "footlights-session"),
         ("LoadCredential", "a(ss)", [(SESSION_FILE, str(plan.directory / SESSION_FILE))]),
         ("TimeoutStartUSec", "t", START_TIMEOUT_S * 1_000_000),
-        ("TimeoutStopUSec", "t", max(round(plan.stop_grace_s * 1_000_000), 1)),
+        ("TimeoutStopUSec", "t", round(max(plan.stop_grace_s, RECORD_S) * 1_000_000)),
         ("KillMode", "s", "control-group"),
         *_identity(view),
         *_files(plan, view),
