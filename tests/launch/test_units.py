@@ -149,6 +149,7 @@ def test_a_unit_is_limited(root: Path) -> None:
     limited, default = properties(own), properties(none)
 
     assert (limited["MemoryMax"], limited["TasksMax"], limited["LimitNPROC"]) == (1 << 30, 99, 99)
+    assert limited["MemorySwapMax"] == default["MemorySwapMax"] == 0
     assert limited["CPUQuotaPerSecUSec"] == 1_500_000
     sizes = [options for _, options in limited["TemporaryFileSystem"]]
     assert all(f"size={5 << 20}," in options for options in sizes)

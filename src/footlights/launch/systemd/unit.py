@@ -272,6 +272,7 @@ def _limits(plan: LaunchPlan, view: UnitView) -> tuple[Property, ...]:
         ("LimitCORE", "t", 0),
         ("LimitCORESoft", "t", 0),
         *((("MemoryMax", "t", memory),) if memory else ()),
+        ("MemorySwapMax", "t", 0),  # it would come on top, for the files in memory as well
         *((("CPUQuotaPerSecUSec", "t", round(asked.processors * 1_000_000)),) if asked.processors else ()),
         ("OOMPolicy", "s", "kill"),
         ("OOMScoreAdjust", "i", 500),  # where the node itself has no memory left, sessions go first
