@@ -6,6 +6,7 @@ do what they are for is shown by ``tests/hostile/test_systemd.py`` on a booted s
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -415,6 +416,27 @@ async def test_the_session_file_is_the_agents(root: Path, systemd: StandinSystem
     assert (file.read_text(), file.stat().st_mode & 0o777) == ('{"key": "secret"}', 0o600)
     await ended(made, plan)
     await made.discard(plan)
+    assert list(plan.directory.iterdir()) == []
+
+
+async def test_files_that_are_left_are_told(root: Path, systemd: StandinSystemd) -> None:
+    """While its /tmp is there, a launch is not said to be removed; it is waited for a while."""
+    plan = make_plan(version("/bin/true"), root)
+    made = launcher(root, systemd)
+    await made.start(plan, b"{}")
+    await ended(made, plan)
+    (plan.directory / unit.TMP).mkdir()
+    kept = plan.directory / unit.TMP / "file"
+    kept.touch()
+
+    with pytest.raises(LaunchError) as caught:
+        await made.discard(plan)
+    assert caught.value.reason == "STATE_LEFT"
+    removing = asyncio.create_task(made.discard(plan))
+    await asyncio.sleep(0)
+    kept.unlink()
+    await removing
+
     assert list(plan.directory.iterdir()) == []
 
 

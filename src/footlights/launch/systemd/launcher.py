@@ -30,6 +30,7 @@ STARTED: Final = "unit.json"
 """The file of a launch's directory that says that its unit was started, in which boot, and its control group."""
 START_TIMEOUT_S: Final = unit.START_TIMEOUT_S + 20.0
 _LOOK_AGAIN_S: Final = 0.02
+_UNMOUNT_S: Final = 5.0
 GROUPS: Final = ("render", "video")
 CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -121,8 +122,15 @@ class SystemdLauncher:
         return await self._journal.read(name, tail_lines=tail_lines, cursor=cursor)
 
     async def discard(self, plan: LaunchPlan) -> None:
-        """Remove the launch's files. The unit went with its last process, and its /tmp with the unit."""
-        await asyncio.to_thread(_forget, own_directory(self._root, plan))
+        """Remove the launch's files. The unit went with its last process, and its /tmp goes with the unit, a bit later.
+
+        Raises LaunchError where that is still mounted.
+        """
+        directory, give_up = own_directory(self._root, plan), asyncio.get_running_loop().time() + _UNMOUNT_S
+        while left := await asyncio.to_thread(_forget, directory):
+            if asyncio.get_running_loop().time() >= give_up:
+                raise LaunchError("STATE_LEFT", f"{left}.")
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:
         """Find the cluster's units by their names."""
@@ -252,13 +260,19 @@ def _make_root(root: Path, view: unit.UnitView) -> None:
             Path(folder, name).chmod(0o644)
 
 
-def _forget(directory: Path) -> None:
+def _forget(directory: Path) -> str:
+    """Remove a launch's files; return why one is left, empty where none is."""
     for name in (unit.SESSION_FILE, unit.EXIT, STARTED):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (directory / name).unlink()
-    with contextlib.suppress(OSError):
-        (directory / unit.TMP).rmdir()
-    shutil.rmtree(directory / unit.ROOT, ignore_errors=True)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            (directory / unit.TMP).rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory / unit.ROOT)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _ended(plan: LaunchPlan) -> Status:
