@@ -183,7 +183,7 @@ async def test_pull_policies(around: Around) -> None:
 
 
 async def test_session_file(around: Around) -> None:
-    """Secrets reach the container by a mounted file of mode 0600, and neither its environment nor its labels."""
+    """Secrets reach the container by a mounted file, and neither its environment nor its labels."""
     user = f"{os.getuid()}:{os.getgid()}"
     plan = around.plan({"user": user}, 'cat "$FOOTLIGHTS_SESSION_FILE"; echo; exec sleep 60')
 
@@ -192,11 +192,29 @@ async def test_session_file(around: Around) -> None:
     await logged(around.launcher, plan, "hunter2")
     assert "hunter2" not in json.dumps(around.engine.created)
     session = plan.directory / "session.json"
-    assert stat.S_IMODE(session.stat().st_mode) == 0o600
+    assert stat.S_IMODE(session.parent.stat().st_mode) == 0o700
     assert f"{session}:/run/footlights/session.json:ro" in around.engine.created[0]["HostConfig"]["Binds"]
     assert set(around.engine.created[0]["Labels"].values()) == {CLUSTER, plan.launch_id, plan.session_id}
     await around.launcher.stop(plan, kill=True)
     await ended(around.launcher, plan)
+
+
+@pytest.mark.parametrize("namespace", [True, False])
+async def test_who_reads_the_session_file(namespace: bool, around: Around) -> None:
+    """The container's user does, whoever that is on the node: where it cannot be the owner, by the file's mode."""
+    if not namespace:
+        around.engine.info["SecurityOptions"].remove("name=rootless")
+    around.engine.images["app:1"]["User"] = "1000"
+    plan = around.plan({})
+    plan.version.command[:] = ["/no/such/program"]
+    plan = make_plan(plan.version, around.root)
+
+    with pytest.raises(LaunchError, match="no/such/program"):
+        await around.launcher.start(plan, b"{}")
+
+    found = (plan.directory / "session.json").stat()
+    given = not namespace and os.geteuid() == 0
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == ((1000, 0o600) if given else (os.geteuid(), 0o644))
 
 
 async def test_both_streams(around: Around) -> None:

@@ -140,7 +140,7 @@ class Launcher(Protocol):
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Start the application; returns when its process runs. A second call starts nothing. Raises LaunchError.
 
-        ``secrets``: a JSON object for the session file (mode 0600), may be empty; never written elsewhere.
+        ``secrets``: a JSON object for the session file, may be empty; never written elsewhere.
         """
 
     async def status(self, plan: LaunchPlan) -> Status:

@@ -101,7 +101,7 @@ class ContainerLauncher:
                 return
             image = await engine.image(plan.version.container.image) or ImageFacts()
             user = user_of(plan, image, namespace=engine.user_namespace)
-            await asyncio.to_thread(self._write_files, plan, engine.name, secrets, user)
+            await asyncio.to_thread(self._write_files, plan, engine, secrets, user)
             created = True
             directories = tuple(dict.fromkeys((*own, *image.volumes)))
             await engine.create(_spec(plan, self._rules, user=user, mounts=mounts, directories=directories))
@@ -208,18 +208,20 @@ class ContainerLauncher:
             raise failure
         return found
 
-    def _write_files(self, plan: LaunchPlan, engine: str, secrets: bytes, user: str) -> None:
+    def _write_files(self, plan: LaunchPlan, engine: Engine, secrets: bytes, user: str) -> None:
         directory = own_directory(self._root, plan)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Before there is a container: the next agent must know which engine to ask for it.
-        files.replace_file(directory / ENGINE, engine.encode("ascii"))
+        files.replace_file(directory / ENGINE, engine.name.encode("ascii"))
         path = directory / SESSION_FILE
         files.replace_file(path, secrets or b"{}")
         owner, _, group = user.partition(":")
-        if owner.isdigit() and os.geteuid() == 0:
+        try:
+            if engine.user_namespace:
+                raise PermissionError  # the node has another number for that user
             os.chown(path, int(owner), int(group) if group.isdigit() else -1)
-        elif owner:
-            # It cannot be given away. Outside the container its directory is closed to others.
+        except OSError:
+            # It cannot be given away, as by a root without capabilities. Its directory is closed to others of the node.
             path.chmod(0o644)
 
 
