@@ -217,6 +217,20 @@ async def test_who_reads_the_session_file(namespace: bool, around: Around) -> No
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == ((1000, 0o600) if given else (os.geteuid(), 0o644))
 
 
+async def test_a_network_is_left_by_nothing(around: Around) -> None:
+    """A launch's own network goes when the launch is discarded, also where its container is gone or never was."""
+    around.engine.info["SecurityOptions"].remove("name=rootless")
+    plan = make_plan(containered(), around.root, own_network=True)
+    name = f"footlights-{plan.launch_id}"
+    around.engine.create_network({"Name": name})
+    assert await around.launcher.unavailable() == ""
+
+    await around.launcher.discard(plan)
+
+    own = around.launcher._engines.all[0].name == "podman"  # Docker's containers share one that keeps them apart
+    assert (name in around.engine.networks) is not own
+
+
 async def test_both_streams(around: Around) -> None:
     """What goes to stdout and to stderr is one log, in the order of its times."""
     plan = around.plan({}, "echo one; sleep 0.05; echo two >&2; sleep 0.05; echo three")

@@ -153,7 +153,8 @@ class ContainerLauncher:
         name, engine = _name(plan.launch_id), await self._engine_of(plan)
         if (lines := await _logs(engine, name, since_s=0, tail=0)) is not None:
             await asyncio.to_thread(_save, plan, lines)
-            await engine.remove(name)
+        # Also where there is none: its network may be left, of an attempt that was cut off.
+        await engine.remove(name)
         for file in (SESSION_FILE, ENGINE):
             (plan.directory / file).unlink(missing_ok=True)
 
