@@ -159,6 +159,7 @@ async def test_log(root: Path) -> None:
         (b'{"viewers": "1"}', None, None),
         (b"[]", None, None),
         (b"nonsense", None, None),
+        (b"[" * 60_000, None, None),
     ],
 )
 async def test_presence_by_http(serve: Serve, root: Path, body: bytes, viewers: int | None, idle: float | None) -> None:

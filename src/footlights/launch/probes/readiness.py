@@ -105,7 +105,10 @@ async def _ask(plan: LaunchPlan, path: str, secret: str) -> tuple[int, bytes]:
 
 def _said(body: bytes) -> ViewerPresence:
     """Read an application's own word; raises ValueError where it makes no sense."""
-    value = json.loads(body)
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        raise ValueError("the status is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("the status is not an object")
     viewers, idle = value.get("viewers"), value.get("last_input_seconds_ago")
