@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from footlights.agent.v1.certificate_pb2 import Certificate
 
+from footlights.agent.config import AgentConfig
+from footlights.agent.link.enrolling import enroll
 from footlights.agent.link.identity import LinkIdentity
 from footlights.auth.authority import Authority, new_key
-from footlights.errors import FailedPrecondition
+from footlights.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +49,16 @@ def test_it_is_the_same_after_a_restart(tmp_path: Path) -> None:
     assert "PRIVATE KEY" not in repr(first.enrolled)
     assert again.credentials() is not None
     assert LinkIdentity(tmp_path / "none", "gpu-1").credentials() is None
+
+
+async def test_its_code_may_be_removed(tmp_path: Path) -> None:
+    """An enrolled node starts without a code; one that is not enrolled says that it needs one."""
+    (tmp_path / "code").write_text("")
+    config = AgentConfig(tmp_path, "127.0.0.1:1", enroll_file=tmp_path / "code", node="gpu-1")
+
+    await enroll(config, kept(tmp_path / "identity.json"), asyncio.Event())
+    with pytest.raises(InvalidArgument, match="no invitation"):
+        await enroll(config, LinkIdentity(tmp_path / "none", "gpu-1"), asyncio.Event())
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,7 @@ def test_secrets_are_credentials() -> None:
 
     assert agent["LoadCredential"] == ["token:/etc/footlights/agent.token"]
     assert enrolled["LoadCredential"] == ["", "code:/etc/footlights/agent.code"]
+    assert enrolled["SetCredential"] == ["code:\\x0a"]  # the file may be removed when the code is traded
     assert [name.partition(":")[0] for name in tls["LoadCredential"]] == ["tls.crt", "tls.key"]
     assert "FOOTLIGHTS_TOKEN=" not in (SYSTEMD / "agent.env.example").read_text()
 

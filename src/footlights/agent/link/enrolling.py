@@ -41,13 +41,16 @@ _log = structlog.get_logger(__name__)
 
 
 async def enroll(config: AgentConfig, identity: LinkIdentity, stop: asyncio.Event) -> None:
-    """Trade the configured code for a certificate, once: a code that was traded before is passed over.
+    """Trade the configured code for a certificate, once: a code that was traded before is passed over, as is none.
 
     Tries until it is answered or ``stop`` is set.
 
     Raises InvalidArgument where the code is none; FailedPrecondition where it was refused.
     """
-    invitation = invitations.parse(config.read_code())
+    code = config.read_code()
+    if not code and identity.enrolled is not None:
+        return  # the file of a code that was traded is emptied or removed
+    invitation = invitations.parse(code)
     if invitation is None:
         raise InvalidArgument(
             "enroll", "is no invitation, or has a typo. Copy all that footlights nodes invite prints."
