@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.machine.machine import booted, missing
@@ -47,6 +49,27 @@ LASTING_PROCESSES: Final = {
 
 _baseline: pytest.StashKey[set[object]] = pytest.StashKey()
 _of_wider_fixtures: set[object] = set()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A test that runs a command in its own process sets up logging: that is for itself, not for the tests after it.
+
+    No logger is cached meanwhile: one that was would not be seen by ``capture_logs`` any more.
+    """
+    root, configure = logging.getLogger(), structlog.configure
+    level = root.level
+
+    def configure_uncached(**options: Any) -> None:
+        configure(**options | {"cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", configure_uncached)
+        yield
+    structlog.reset_defaults()
+    ours = structlog.stdlib.ProcessorFormatter
+    root.handlers[:] = [each for each in root.handlers if not isinstance(each.formatter, ours)]
+    root.setLevel(level)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
