@@ -102,6 +102,29 @@ async def test_check_finds_damage(tmp_path: Path) -> None:
     assert "damaged" in checked.output or "malformed" in checked.output
 
 
+@pytest.mark.parametrize("damage", ["no_header", "first_page", "half"])
+@pytest.mark.parametrize("command", ["check", "upgrade", "backup"])
+async def test_a_file_that_is_no_database_any_more_is_named(tmp_path: Path, damage: str, command: str) -> None:
+    """With what to do, by every command: trying again, as with a database that is away, would not help."""
+    await open_store(tmp_path).close()
+    path = tmp_path / DATABASE_FILE
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "no_header": bytes(100) + whole[100:],
+            "first_page": whole[:100] + b"\xff" * 3996 + whole[4096:],
+            "half": whole[: len(whole) // 2],
+        }[damage]
+    )
+
+    said = db(command, (tmp_path, ""), *([str(tmp_path / "copy")] if command == "backup" else []))
+
+    assert said.exit_code == 1, said.output
+    assert f"{path} is damaged: " in said.output
+    assert "restore a backup" in " ".join(said.output.split())
+    assert not (tmp_path / "copy").exists()
+
+
 async def test_a_copy_is_the_whole_database_and_can_be_started_from(tmp_path: Path) -> None:
     """Of SQLite, while its server writes; no other user can read it."""
     store = open_store(tmp_path / "data")

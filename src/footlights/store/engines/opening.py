@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from footlights import errors
 from footlights.store.engines.postgres import PostgresEngine
-from footlights.store.engines.sqlite import DATABASE_FILE, SqliteEngine
+from footlights.store.engines.sqlite import DATABASE_FILE, SqliteEngine, file_damage
 from footlights.store.schema import COUNTER
 from footlights.store.store import Store
 
@@ -100,10 +100,13 @@ def newest() -> str:
     return _migrations()[0]
 
 
-def unusable(where: str, error: SQLAlchemyError) -> errors.Unavailable:
-    """Return what is said of a database that cannot be used, in one line."""
-    cause = " ".join(str(getattr(error, "orig", None) or error).split())
-    return errors.Unavailable(f"The database {where} cannot be used: {cause}", reason=errors.Reason.STORE_UNAVAILABLE)
+def unusable(where: str, error: SQLAlchemyError) -> errors.Error:
+    """Return what is said of a database that cannot be used, in one line; of a damaged file, that it is."""
+    cause = getattr(error, "orig", None) or error
+    if damage := file_damage(where, cause):
+        return damage
+    text = " ".join(str(cause).split())
+    return errors.Unavailable(f"The database {where} cannot be used: {text}", reason=errors.Reason.STORE_UNAVAILABLE)
 
 
 def lock(data_dir: Path) -> Callable[[], None]:

@@ -120,13 +120,27 @@ class SqliteEngine(DatabaseEngine):
             finally:
                 connection.close()
         except sqlite3.Error as error:
-            raise errors.Unavailable(
+            raise file_damage(self.shown, error) or errors.Unavailable(
                 f"The database {self._path} cannot be copied: {error}", reason=errors.Reason.STORE_UNAVAILABLE
             ) from error
 
     def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:
         """Raise: no other replica can use the database."""
         raise NotImplementedError("a SQLite database has no other replicas")
+
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def file_damage(where: str, error: BaseException) -> errors.FailedPrecondition | None:
+    """Return what is said of a database file that is damaged; None where the error is another."""
+    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF not in _DAMAGED:
+        return None
+    return errors.FailedPrecondition(
+        f"The database {where} is damaged: {error}. Keep the file for what can still be read, and restore a backup: "
+        'see "Back up and restore" in docs/runbook.md.',
+        reason=errors.LocalReason.DATABASE_DAMAGED,
+    )
 
 
 def _set_up(connection: Any, _record: object) -> None:
