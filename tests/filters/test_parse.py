@@ -71,6 +71,30 @@ def test_a_filter_means(text: str, meaning: Condition | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-01t01:00:00z", datetime(2026, 11, 1, 1, tzinfo=UTC)),
+        ('"2026-11-01 01:00:00Z"', datetime(2026, 11, 1, 1, tzinfo=UTC)),
+        ("2026-11-01T01:00:00-00:00", datetime(2026, 11, 1, 1, tzinfo=UTC)),
+        ("2026-11-01T01:00:00.5Z", datetime(2026, 11, 1, 1, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-11-01T01:00:00.123456789012Z", datetime(2026, 11, 1, 1, 0, 0, 123_456, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("1990-12-31T15:59:60-08:00", datetime(1991, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_any_of_rfc_3339(text: str, time: datetime) -> None:
+    """Section 5.6 and the examples of section 5.8: small letters, a space, any fraction, a leap second."""
+    assert parse(f"ended_time > {text}", MEMBERS) == Comparison("ended_time", ">", time)
+
+
+@pytest.mark.parametrize("text", ["20261101T000000Z", "2026-W44-7T00:00:00Z", "2026-11-01T24:00:00Z", "2026-11-01Z"])
+def test_a_time_of_another_standard_is_refused(text: str) -> None:
+    """ISO 8601 allows more than RFC 3339 does."""
+    with pytest.raises(errors.InvalidArgument, match="Write a time with its zone"):
+        parse(f"ended_time > {text}", MEMBERS)
+
+
+@pytest.mark.parametrize(
     ("text", "position", "says"),
     [
         ("stat = READY", 1, "unknown member 'stat'; choose from state, username, .*labels.KEY"),

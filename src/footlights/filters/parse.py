@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -202,10 +202,22 @@ def _number(text: str, _member: Member) -> int | None:
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
 
 
+_RFC3339: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:)([0-9]{2})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
 def _time(text: str, _member: Member) -> datetime | None:
+    """Read RFC 3339 as its section 5.6 allows it: small ``t`` and ``z``, a space, any fraction, a leap second."""
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        return None
+    day, minute, second, fraction, zone = found.groups()
+    is_leap = second == "60"
+    fraction = (fraction or "")[:6].ljust(6, "0")
     try:
-        found = datetime.fromisoformat(text)
-        return found.astimezone(UTC) if found.tzinfo is not None else None
+        time = datetime.fromisoformat(f"{day}T{minute}{'59' if is_leap else second}.{fraction}{zone.upper()}")
+        return time.astimezone(UTC) + timedelta(seconds=is_leap)
     except (ValueError, OverflowError):
         return None
 
