@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.errors import InvalidArgument
-from footlights.launch.recipe.arguments import as_text, convert_arguments
+from footlights.launch.recipe.arguments import PUBLISHED, as_text, convert_arguments
 
 
 def version(*arguments: dict[str, Any]) -> Version:
@@ -65,6 +65,7 @@ def test_published_defaults() -> None:
     values, secrets = convert_arguments(Version(), {"usd_stage_uri": "", "nucleus_connection_config": []})
 
     assert (values, secrets) == ({"usd_stage_uri": ""}, {})
+    assert convert_arguments(Version(), dict.fromkeys(PUBLISHED)) == ({}, {})
 
 
 @given(

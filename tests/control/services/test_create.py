@@ -221,7 +221,8 @@ async def test_a_secret_is_seen_by_its_application_alone(plane: Control) -> None
             break
 
     shown = answer.json()["application_arguments"]
-    assert shown["password"] == shown["nucleus_connection_config"] == "[redacted]"
+    assert shown["password"] == "[redacted]"
+    assert shown["nucleus_connection_config"] == [dict.fromkeys(_NUCLEUS, "[redacted]")]
     assert problem(too_long)["field"] == "application_arguments.password"
     assert json.loads(assignment.secrets) == arguments
     assert dict(assignment.arguments) == {}

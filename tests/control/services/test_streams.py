@@ -47,8 +47,18 @@ async def test_create_as_published(plane: Control) -> None:
         },
     )
 
+    none = await plane.rest(
+        "POST",
+        "/stream",
+        json={
+            "application": "fake",
+            "application_arguments": {"usd_stage_uri": None, "nucleus_connection_config": None},
+        },
+    )
+
     found = answer.json()
-    assert (answer.status_code, whole.status_code) == (202, 202)
+    assert (answer.status_code, whole.status_code, none.status_code) == (202, 202, 202)
+    assert none.json()["application_arguments"] == found["application_arguments"]
     assert answer.headers["location"] == f"/stream/{found['session_id']}"
     assert set(found) >= PUBLISHED
     assert {name: found[name] for name in PUBLISHED} == {name: whole.json()[name] for name in PUBLISHED}

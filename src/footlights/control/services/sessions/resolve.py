@@ -11,7 +11,7 @@ from footlights.control import stored
 from footlights.control.dispatch.assignments import Recipe
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe import limits as recipe_limits
-from footlights.launch.recipe.arguments import convert_arguments
+from footlights.launch.recipe.arguments import NUCLEUS, STAGE, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage, without_query
 from footlights.protocol.bounds import bound
 from footlights.protocol.isolation import Isolation
@@ -138,14 +138,19 @@ def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
     """
     raw = struct_dict(given)
     values, secrets = convert_arguments(version, raw)
-    uri = resolve_stage(version, str(raw.get("usd_stage_uri", "")))
-    shown: dict[str, Any] = {"usd_stage_uri": "", "nucleus_connection_config": [], **values}
-    shown.update(dict.fromkeys(secrets, REDACTED))
+    uri = resolve_stage(version, str(values.get(STAGE, "")))
+    shown: dict[str, Any] = {STAGE: "", NUCLEUS: [], **values}
+    shown.update((name, _redacted(name, secret)) for name, secret in secrets.items())
     if (plain := without_query(uri)) != uri:
         # It may be a presigned URL, which is as good as a password.
-        secrets["usd_stage_uri"], uri = uri, plain
-        shown["usd_stage_uri"] = plain
+        secrets[STAGE], uri = uri, plain
+        shown[STAGE] = plain
     return Arguments(shown, secrets, uri)
+
+
+def _redacted(name: str, secret: Any) -> Any:
+    """Hide a secret; the published list of objects stays one, so that who reads it by its type can."""
+    return [dict.fromkeys(item, REDACTED) for item in secret] if name == NUCLEUS else REDACTED
 
 
 def struct_dict(struct: Struct) -> dict[str, Any]:
