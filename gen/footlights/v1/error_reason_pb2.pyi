@@ -164,7 +164,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     PROFILE_NOT_FOUND: _ErrorReason.ValueType  # 55
     """No profile has this name. List the profiles."""
     VERSION_EXISTS: _ErrorReason.ValueType  # 56
-    """A version with this number exists. Versions are immutable: give a changed one another number."""
+    """A version of this number exists, or did with another recipe. Versions are immutable: give another number."""
     VERSION_INVALID: _ErrorReason.ValueType  # 57
     """The recipe of a version is invalid. The message says what to change."""
     VERSION_IN_USE: _ErrorReason.ValueType  # 58
@@ -492,7 +492,7 @@ RELEASE_NOT_FOUND: ErrorReason.ValueType  # 54
 PROFILE_NOT_FOUND: ErrorReason.ValueType  # 55
 """No profile has this name. List the profiles."""
 VERSION_EXISTS: ErrorReason.ValueType  # 56
-"""A version with this number exists. Versions are immutable: give a changed one another number."""
+"""A version of this number exists, or did with another recipe. Versions are immutable: give another number."""
 VERSION_INVALID: ErrorReason.ValueType  # 57
 """The recipe of a version is invalid. The message says what to change."""
 VERSION_IN_USE: ErrorReason.ValueType  # 58

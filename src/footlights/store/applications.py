@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, delete, func, insert, select, update
 
 from footlights.store.schema import (
     APPLICATION,
+    FORMER_VERSION,
     PROFILE,
     RELEASE,
     RELEASE_CHANGE,
     SESSION,
     VERSION,
     ApplicationRow,
+    FormerVersionRow,
     ProfileRow,
     ReleaseChangeRow,
     ReleaseRow,
@@ -58,7 +61,8 @@ def put(
 def remove(tx: Transaction, application: str) -> bool:
     """Remove an application with its versions and releases."""
     tx.execute(delete(RELEASE).where(RELEASE.c.application == application))
-    tx.execute(delete(VERSION).where(VERSION.c.application == application))
+    for name in version_names(tx, application):
+        remove_version(tx, application, name)
     return bool(tx.changed(delete(APPLICATION).where(APPLICATION.c.application == application)))
 
 
@@ -90,13 +94,27 @@ def versions(tx: Transaction, application: str, names: Sequence[str]) -> dict[st
     return {row.version: row for row in tx.all(statement, VersionRow)}
 
 
+def may_be(tx: Transaction, application: str, name: str, recipe: bytes) -> bool:
+    """Whether a version had no other recipe before it was removed, if it was."""
+    table = FORMER_VERSION.c
+    statement = select(FORMER_VERSION).where(table.application == application, table.version == name)
+    former = tx.one(statement, FormerVersionRow)
+    return former is None or former.digest == _digest(recipe)
+
+
 def add_version(tx: Transaction, application: str, name: str, recipe: bytes, *, now: datetime) -> None:
-    """Add a version."""
+    """Add a version; the recipe is one that it ``may_be``."""
     tx.execute(insert(VERSION).values(application=application, version=name, recipe=recipe, created_time=now))
 
 
 def remove_version(tx: Transaction, application: str, name: str) -> bool:
-    """Remove a version."""
+    """Remove a version; the digest of its recipe stays. The application must be locked."""
+    known = version(tx, application, name)
+    if known is None:
+        return False
+    table = FORMER_VERSION.c
+    tx.execute(delete(FORMER_VERSION).where(table.application == application, table.version == name))
+    tx.execute(insert(FORMER_VERSION).values(application=application, version=name, digest=_digest(known.recipe)))
     return bool(tx.changed(delete(VERSION).where(VERSION.c.application == application, VERSION.c.version == name)))
 
 
@@ -197,3 +215,7 @@ def remove_profile(tx: Transaction, name: str) -> bool:
 def _locked(statement: Select[Any], lock: bool) -> Select[Any]:
     # Not against those who only refer to the row, as new sessions do to their version.
     return statement.with_for_update(key_share=True) if lock else statement
+
+
+def _digest(recipe: bytes) -> bytes:
+    return hashlib.sha256(recipe).digest()

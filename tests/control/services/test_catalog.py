@@ -16,7 +16,7 @@ from sqlalchemy import delete, update
 from footlights import errors
 from footlights.control.services.catalog import Catalog
 from footlights.store.applications import MOST_CHANGES
-from footlights.store.schema import RELEASE, RELEASE_CHANGE
+from footlights.store.schema import FORMER_VERSION, RELEASE, RELEASE_CHANGE
 from tests.control.harness import Control, problem, seconds, version
 
 pb = application_pb2
@@ -70,12 +70,29 @@ async def test_a_version_never_changes(plane: Control) -> None:
     ).description == ""
 
 
+@pytest.mark.parametrize("remove", ["version", "application"])
+async def test_a_version_that_was_removed_comes_back_as_it_was(plane: Control, remove: str) -> None:
+    """With its recipe alone, however it was removed: what is known of its sessions stays true."""
+    for path in {"version": ["/releases/default", "/versions/1.0.0"], "application": [""]}[remove]:
+        assert (await plane.rest("DELETE", f"/applications/fake{path}")).status_code == 200
+
+    other = {"application": {}, "versions": [{"version": "1.0.0", "fake": {}, "description": "another recipe"}]}
+    refused = await plane.rest("PUT", "/applications/fake", json=other)
+    back = await plane.apply(version())
+
+    assert (refused.status_code, problem(refused)["reason"]) == (409, "VERSION_EXISTS")
+    assert "fake 1.0.0 was removed, and its recipe was different" in problem(refused)["message"]
+    assert list(back.created_versions) == ["1.0.0"]
+
+
 async def test_a_versions_recipe_is_made_once(plane: Control) -> None:
     """Sessions that are created in the same moment share it; a version that came again under the name has its own."""
     await plane.apply(version("2.0.0", description="one"), releases={})
     catalog = Catalog(plane.store, plane.plane.signals)
     first = [await catalog.resolve("fake", "2.0.0", "") for _ in range(2)]
     await call(plane, "DeleteVersion", pb.DeleteVersionRequest(application="fake", version="2.0.0"))
+    # As a server of the release before has removed it.
+    await plane.store.write(lambda tx: tx.changed(delete(FORMER_VERSION)))
     await plane.apply(version("2.0.0", description="another"), releases={})
     again = await catalog.resolve("fake", "2.0.0", "")
 

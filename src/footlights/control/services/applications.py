@@ -358,6 +358,7 @@ def _add(
     fresh = _recipe(version)
     known = rows.version(tx, application, version.version)
     if known is None:
+        _refuse_other(tx, application, version.version, fresh, field)
         rows.add_version(tx, application, version.version, fresh, now=now)
         return True
     if same_is_fine and known.recipe == fresh:
@@ -369,6 +370,17 @@ def _add(
         reason=errors.Reason.VERSION_EXISTS,
         metadata={"field": field, "application": application, "version": version.version},
     )
+
+
+def _refuse_other(tx: Transaction, application: str, name: str, recipe: bytes, field: str) -> None:
+    """Raise AlreadyExists where a removed version would come back as another: sessions were run with the first."""
+    if not rows.may_be(tx, application, name, recipe):
+        raise errors.AlreadyExists(
+            f"{field}: {application} {name} was removed, and its recipe was different. Versions are immutable: give "
+            "this one another number.",
+            reason=errors.Reason.VERSION_EXISTS,
+            metadata={"field": field, "application": application, "version": name},
+        )
 
 
 def _point(tx: Transaction, application: str, name: str, target: str, field: str, *, call: Call, now: datetime) -> bool:

@@ -6,6 +6,7 @@ members, on which statements are written. Times are microseconds since the epoch
 
 from footlights.store.schema.catalog import (
     APPLICATION,
+    FORMER_VERSION,
     PROFILE,
     RELEASE,
     RELEASE_CHANGE,
@@ -13,6 +14,7 @@ from footlights.store.schema.catalog import (
     TOKEN,
     VERSION,
     ApplicationRow,
+    FormerVersionRow,
     ProfileRow,
     ReleaseChangeRow,
     ReleaseRow,
@@ -68,6 +70,7 @@ __all__ = [
     "NODE_IDENTITY",
     "PROFILE",
     "RELEASE",
+    "FORMER_VERSION",
     "RELEASE_CHANGE",
     "REMEMBERED_CALL",
     "REMOVAL",
@@ -91,6 +94,7 @@ __all__ = [
     "NodeIdentityRow",
     "NodeRow",
     "ProfileRow",
+    "FormerVersionRow",
     "ReleaseChangeRow",
     "ReleaseRow",
     "RememberedCallRow",

@@ -28,6 +28,15 @@ class VersionRow(NamedTuple):
     created_time: Moment
 
 
+class FormerVersionRow(NamedTuple):
+    """A version that was removed: whoever adds it again must give the same recipe. Kept for ever."""
+
+    application: Key
+    version: Key
+    digest: bytes
+    """The SHA-256 of its recipe."""
+
+
 class ReleaseRow(NamedTuple):
     """A name that points at a version."""
 
@@ -90,6 +99,7 @@ class RememberedCallRow(NamedTuple):
 
 APPLICATION = table("application", ApplicationRow)
 VERSION = table("version", VersionRow)
+FORMER_VERSION = table("former_version", FormerVersionRow)
 RELEASE = table("release", ReleaseRow)
 RELEASE_CHANGE = table(
     "release_change",
