@@ -3,8 +3,8 @@
 What is in here
     ``kinds`` says which kinds of devices there are and what each is like. ``detect`` chooses the source: ``nvml``,
     ``software`` or ``fake``. ``reading`` is what can be known of a device; pure judgements on a reading are its
-    ``health``, who else is on it (``foreign``) and whether a session may start (``admission``). ``records`` makes
-    dataclasses of plain data.
+    ``health`` (with ``xids``), who else is on it (``foreign``) and whether a session may start (``admission``).
+    ``records`` makes dataclasses of plain data.
 
 How a reading comes about
     Driver (``nvml`` | ``fake``) ── answers, or why not ──> ``answers`` ──> health ──> DeviceReading

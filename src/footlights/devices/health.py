@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from footlights.devices import xids as xids_of_gpus
 from footlights.devices.reading import DeviceHealth, HealthReason
 
 if TYPE_CHECKING:
@@ -19,13 +20,6 @@ CORRECTED_WORTH_A_LOOK = 100
 RETIRED_PAGES_LIMIT = 60
 
 _SEVERITY = {DeviceHealth.OK: 0, DeviceHealth.DEGRADED: 1, DeviceHealth.UNHEALTHY: 2, DeviceHealth.LOST: 3}
-
-_APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 69, 94, 109})
-"""XIDs that an application causes, or that end only the application (94: contained memory error). NVIDIA XID
-catalogue."""
-_INFORMATION_XIDS = frozenset({63, 92, 121, 154})
-"""63: row remap recorded, 92: many corrected errors, 121: corrected link error, 154: recovery action changed.
-Each has a counter or state of its own that is read anyway."""
 
 _REBOOTS = frozenset({"NODE_REBOOT", "SYSTEM_REBOOT"})
 """Recovery that no device can have alone: the whole node is taken out of use until it has been rebooted."""
@@ -52,11 +46,6 @@ def worst(first: DeviceHealth, second: DeviceHealth) -> DeviceHealth:
     return max(first, second, key=_SEVERITY.__getitem__)
 
 
-def xid_matters(xid: int) -> bool:
-    """Whether an XID says something about the GPU, rather than about the application that caused it."""
-    return xid not in _APPLICATION_XIDS and xid not in _INFORMATION_XIDS
-
-
 def _findings(answers: Answers, xids: Sequence[int]) -> Iterable[tuple[DeviceHealth, HealthReason]]:
     yield from _errors(answers)
     yield from _memory(answers)
@@ -67,8 +56,7 @@ def _findings(answers: Answers, xids: Sequence[int]) -> Iterable[tuple[DeviceHea
         text = f"the driver asks for recovery: {action.replace('_', ' ').lower()}"
         yield _ACTIONS[action], HealthReason("RECOVERY_NEEDED", text)
     for xid in xids:
-        text = f"critical error XID {xid}; see dmesg, then reset the GPU"
-        yield DeviceHealth.UNHEALTHY, HealthReason(f"XID_{xid}", text)
+        yield DeviceHealth.UNHEALTHY, HealthReason(f"XID_{xid}", xids_of_gpus.explain(xid))
 
 
 def _errors(answers: Answers) -> Iterable[tuple[DeviceHealth, HealthReason]]:

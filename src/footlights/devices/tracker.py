@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
-from footlights.devices import answers, health
+from footlights.devices import answers, xids
 from footlights.devices.driver import Driver, DriverDevice, DriverError, DriverGoneError, Unanswered
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, HealthReason
 
@@ -210,7 +210,7 @@ class TrackedDevices:
         now = self._clock()
         for uuid, xid in self._driver.critical_events():
             _log.warning("GPU %s reports XID %d", uuid, xid)
-            if health.xid_matters(xid):
+            if xids.matters(xid):
                 self._xids.setdefault(uuid, {})[xid] = now
 
     def _current_xids(self, uuid: str) -> list[int]:
