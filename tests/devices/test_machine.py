@@ -116,7 +116,6 @@ def test_no_graphics_processes_is_not_unknown(machine: Machine) -> None:
         "nvmlDeviceGetRetiredPagesPendingStatus",
         "nvmlDeviceGetRemappedRows",
         "nvmlDeviceGetFieldValues",
-        "nvmlDeviceGetMigMode",
     ],
 )
 @pytest.mark.parametrize(
@@ -272,6 +271,20 @@ def test_mig_that_cannot_be_listed(machine: Machine, function: str) -> None:
     assert set(found) == {"MIG-1", "MIG-2", "GPU-b"}
     assert found["MIG-1"] is not DeviceHealth.OK
     assert found["GPU-b"] is DeviceHealth.OK
+
+
+@pytest.mark.parametrize("code", ["NO_PERMISSION", "UNKNOWN"])
+def test_a_mig_mode_that_may_not_be_read(machine: Machine, code: str) -> None:
+    """A GPU that does not say whether it is cut up is shown, and offered to nobody; one that has no such mode is."""
+    unread = {"nvmlDeviceGetMigMode": code}
+    machine.set(dataclasses.replace(CUT, errors=unread), dataclasses.replace(B, errors=unread))
+    for reading in (*machine.devices.read().devices, machine.devices.read_one("GPU-b")):
+        assert reading.health is DeviceHealth.UNHEALTHY
+        assert reading.health_reasons[0].reason == "MIG_MODE_UNKNOWN"
+    machine.set(CUT, dataclasses.replace(B, errors={"nvmlDeviceGetMigMode": "NOT_SUPPORTED"}))
+    assert set(healths(machine).values()) == {DeviceHealth.OK}
+    machine.set(CUT, dataclasses.replace(B, errors=unread))
+    assert healths(machine)["GPU-b"] is DeviceHealth.UNHEALTHY
 
 
 def test_reading_one_asks_the_others_nothing(machine: Machine) -> None:

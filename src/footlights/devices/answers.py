@@ -129,6 +129,17 @@ def instance_reading(uuid: str, parent: DeviceReading, answers: Answers, *, kind
     )
 
 
+def mig_unknown(whole: DeviceReading) -> DeviceReading:
+    """A GPU of which it is not known whether it is cut into MIG instances."""
+    text = "the driver does not say whether it is in MIG mode; run the agent as root, or see dmesg"
+    reason = HealthReason("MIG_MODE_UNKNOWN", text)
+    return replace(
+        whole,
+        health=health.worst(whole.health, DeviceHealth.UNHEALTHY),
+        health_reasons=(reason, *whole.health_reasons),
+    )
+
+
 def last_known(last_seen: DeviceReading, verdict: DeviceHealth, reason: HealthReason) -> DeviceReading:
     """A device that cannot be read now: who it was, and nothing that it measured then."""
     return replace(

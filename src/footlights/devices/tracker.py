@@ -157,8 +157,8 @@ class TrackedDevices:
         known_instances = [r for r in self._seen.values() if r.parent_uuid == uuid]
         mode = answers.Answers()
         enabled = mode.ask(device, "mig_enabled")
-        if enabled is None and mode.failures:
-            # Offering the whole of a GPU that may be cut up would be a guess: it stays what it was.
+        unread = bool(enabled is None and mode.failures)
+        if unread:
             enabled = self._mig_enabled.get(uuid, False)
         self._mig_enabled[uuid] = bool(enabled)
         if enabled:
@@ -183,7 +183,9 @@ class TrackedDevices:
                 return None
             return [answers.last_known(self._seen.get(uuid, whole), DeviceHealth.LOST, whole.health_reasons[0])]
         if not enabled:
-            return [whole] if only in (None, uuid) else []
+            # Offering the whole of a GPU that may be cut up would be a guess.
+            shown = answers.mig_unknown(whole) if unread else whole
+            return [shown] if only in (None, uuid) else []
         return [
             answers.instance_reading(found, whole, answers.gather(i, answers.INSTANCE), kind=self._instance_kind)
             for found, i in instances
