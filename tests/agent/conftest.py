@@ -107,6 +107,7 @@ def config(tmp_path: Path, hub: Hub, ports: Ports) -> AgentConfig:
         launchers=("process", "fake"),
         slots_per_device=2,
         device_interval_s=0.2,
+        wrong_device_s=0.5,
     )
 
 

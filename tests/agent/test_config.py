@@ -37,6 +37,7 @@ GOOD: dict[str, Any] = {"data_dir": Path("/tmp/x"), "server": "127.0.0.1:50051",
         ("labels", {"a b": "c"}),
         ("foreign_memory_bytes", -1),
         ("log_retention_s", 0),
+        ("wrong_device_s", 0),
     ],
 )
 def test_a_wrong_member_is_named(member: str, value: object) -> None:

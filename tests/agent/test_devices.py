@@ -68,6 +68,32 @@ async def test_an_application_on_the_wrong_device_is_ended(
     assert OTHER_GPU in failed.message
 
 
+async def test_a_glance_at_another_device_costs_nothing(
+    hub: Hub, node: Node, machine: Machine, application: Applications
+) -> None:
+    """An application that keeps a little of another GPU, as one does that looks which there are, becomes ready and goes
+    on; its owner and the operator read of it."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(application(wishes={"ready": False}))
+    await hub.until_state("launch-1", LaunchReport.STARTING)
+    agent = node.agent
+    assert agent is not None
+    await hub.until(lambda: agent.table.known_pids)
+    pid = min(agent.table.known_pids)
+    machine.change(GPU, processes=(FakeProcess(pid, used_memory_bytes=1 << 30),))
+    machine.change(OTHER_GPU, processes=(FakeProcess(pid, ProcessKind.GRAPHICS, used_memory_bytes=4 * MIB),))
+    application.tell("launch-1")
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.until(lambda: "4 MiB" in hub.reports["launch-1"].message)
+    assert OTHER_GPU in hub.reports["launch-1"].message
+    seen = agent.devices.serial
+    await hub.until(lambda: agent.devices.serial > seen + 5)  # longer than a process may be on a wrong device here
+    assert hub.reports["launch-1"].state == LaunchReport.READY
+    machine.change(OTHER_GPU, processes=())
+    await hub.until(lambda: hub.reports["launch-1"].message == "")
+    machine.change(GPU, processes=())
+
+
 async def test_an_end_is_not_told_while_the_driver_lists_it(
     hub: Hub, node: Node, machine: Machine, application: Applications
 ) -> None:
@@ -227,14 +253,20 @@ async def test_a_device_that_was_never_seen_is_gone(machine: Machine) -> None:
 
 
 async def test_where_a_launch_is(machine: Machine) -> None:
-    """On its own device, on none, on another: by the pids that the driver lists."""
+    """On its own device, on none, on another: by the pids that the driver lists, and how much they have there."""
     watched = watch(machine)
     machine.change(GPU, processes=(FakeProcess(1), FakeProcess(2)))
-    machine.change(OTHER_GPU, processes=(FakeProcess(3),))
+    much = (FakeProcess(3, used_memory_bytes=200 * MIB), FakeProcess(4, used_memory_bytes=200 * MIB))
+    machine.change(OTHER_GPU, processes=(*much, FakeProcess(5, used_memory_bytes=None)))
     await watched.refresh()
-    assert watched.locate(GPU, {1, 9})[0] is OnDevice.RIGHT
+    assert watched.locate(GPU, {1, 9}) == (OnDevice.RIGHT, "")
     assert watched.locate(GPU, {9})[0] is OnDevice.NOWHERE
-    assert watched.locate(GPU, {1, 3})[0] is OnDevice.WRONG
+    assert watched.locate(GPU, {1, 3, 4})[0] is OnDevice.WRONG
+    assert watched.locate(GPU, {1, 5})[0] is OnDevice.WRONG
+    where, glance = watched.locate(GPU, {1, 3})
+    assert where is OnDevice.RIGHT
+    assert "pid 3" in glance
+    assert "200 MiB" in glance
     assert watched.locate("SOFT", {9})[0] is OnDevice.UNKNOWN
 
 

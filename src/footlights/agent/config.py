@@ -85,9 +85,12 @@ class AgentConfig:
     loopback and link-local addresses never are."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     foreign_memory_bytes: int = 256 << 20
-    """How much GPU memory a foreign process may have that draws, or that ``tolerated_processes`` names."""
+    """How much GPU memory a foreign process may have that draws, or that ``tolerated_processes`` names; and how much an
+    application may have of a GPU that is not its own, as it has while it looks which there are."""
     tolerated_processes: tuple[str, ...] = ()
     """Names of foreign processes that are tolerated although they only compute, with the wildcards ``*`` and ``?``."""
+    wrong_device_s: float = 10.0
+    """How long an application may have more than that of a GPU that is not its own, before it is ended."""
     ca_file: Path | None = None
     """PEM certificates that the server's must lead to, for a token; empty is the system's."""
     tls: bool = False
@@ -124,7 +127,7 @@ class AgentConfig:
             _check(len(value) <= 63, "labels", text)
         memory = self.foreign_memory_bytes
         _check(memory >= 0, "foreign_memory_bytes", f"must not be negative (got {memory}).")
-        for name in ("log_retention_s", "device_interval_s", "device_timeout_s"):
+        for name in ("log_retention_s", "device_interval_s", "device_timeout_s", "wrong_device_s"):
             value_s: float = getattr(self, name)
             _check(value_s > 0, name, f"must be more than 0 seconds (got {value_s:g}).")
 

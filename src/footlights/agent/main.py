@@ -140,6 +140,7 @@ class Agent:
             probes=probes,
             reports=self._outbox,
             supervisor=self.supervisor,
+            wrong_device_s=config.wrong_device_s,
         )
         self.launches = Launches(self.table, tools, self._retention, self._orphans)
         self._description = NodeDescription(config, self.devices, self.offer, self.table, ports=self._ports)

@@ -139,8 +139,11 @@ class DeviceWatch:
         return frozenset(pids & {process.pid for process in reading.processes})
 
     def locate(self, uuid: str, pids: Set[int]) -> tuple[OnDevice, str]:
-        """Where the driver lists a launch's processes, and a sentence for a wrong place."""
-        elsewhere = ""
+        """Where the driver lists a launch's processes, and a sentence where they are on another device than its own.
+
+        What is tolerated of others' processes is a glance: too little there to be a wrong place.
+        """
+        elsewhere = glance = ""
         here = False
         known = False
         for reading in self.inventory.devices:
@@ -151,12 +154,18 @@ class DeviceWatch:
             if ours and reading.uuid == uuid:
                 here = True
             elif ours:
-                elsewhere = f"pid {min(ours)} of the application is on device {reading.uuid}, its lease is for {uuid}"
+                size = memory_of(reading, ours)
+                much = f" with {size >> 20} MiB" if size is not None else ""
+                text = f"pid {min(ours)} of the application is on device {reading.uuid}{much}, its lease is for {uuid}"
+                if size is not None and size <= self._tolerance.memory_bytes:
+                    glance = glance or text
+                else:
+                    elsewhere = elsewhere or text
         if elsewhere:
             return OnDevice.WRONG, elsewhere
         if not known:
-            return OnDevice.UNKNOWN, ""
-        return (OnDevice.RIGHT if here else OnDevice.NOWHERE), ""
+            return OnDevice.UNKNOWN, glance
+        return (OnDevice.RIGHT if here else OnDevice.NOWHERE), glance
 
     def to_protos(self, own_pids: Set[int]) -> list[Device]:
         """The newest reading for the control plane."""
@@ -221,6 +230,18 @@ class DeviceWatch:
             notes.append(f"shared with small processes that are tolerated: {listed}{more}")
         device.note = "; ".join(notes)
         return device
+
+
+def memory_of(reading: DeviceReading, pids: Set[int]) -> int | None:
+    """How much of a device's memory processes have; None where the driver does not say it of one of them."""
+    sizes: dict[int, int] = {}
+    for process in reading.processes or ():
+        if process.pid in pids:
+            if process.used_memory_bytes is None:
+                return None
+            # One that computes and draws is listed twice, each time with all of it.
+            sizes[process.pid] = max(sizes.get(process.pid, 0), process.used_memory_bytes)
+    return sum(sizes.values())
 
 
 def worth_reporting(reported: list[Device], now: list[Device]) -> bool:

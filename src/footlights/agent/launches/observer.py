@@ -34,8 +34,6 @@ _READY_FIRST_S: Final = 0.1
 _READY_LAST_S: Final = 1.0
 _READY_GROWTH: Final = 1.25
 _PRESENCE_S: Final = 1.0
-_SUSPECT_S: Final = 1.0
-"""How long an application may be seen on another device: enumerating GPUs touches each for a moment."""
 _STATUS_TIMEOUT_S: Final = 10.0
 _UNUSED_AFTER_S: Final = 10.0
 _UNUSED: Final = "The driver lists no process of the application on its device: it renders on the CPU."
@@ -57,6 +55,8 @@ class LaunchTools:
     probes: ApplicationProbes
     reports: Outbox
     supervisor: Supervisor
+    wrong_device_s: float = 10.0
+    """How long an application may be on another device than its own."""
 
 
 class Observer:
@@ -77,6 +77,8 @@ class Observer:
         self._notices = Notices(record, tools.clock)
         self._suspect: tuple[float, int] | None = None
         self._overdue = ""
+        self._device_note = ""
+        """What was said of its use of devices."""
         self.status: Status | None = None
         """As the launcher last said; None where it could not be asked."""
         self._log = _log.bind(launch_id=record.launch_id, session_id=record.assignment.session_id)
@@ -183,22 +185,24 @@ class Observer:
         if self._suspect is None:
             self._suspect = (now, devices.serial)
         since, serial = self._suspect
-        lasting = now - since >= _SUSPECT_S and devices.serial > serial
+        lasting = now - since >= self._tools.wrong_device_s and devices.serial > serial
         return OnDevice.WRONG if lasting else OnDevice.SUSPECT
 
     def _note_device(self) -> None:
-        """Add a note where a ready application does not use its device: it draws on the CPU."""
-        ready_for = self._record.ready_for
-        if self._record.state is not LaunchState.READY or ready_for is None or ready_for < _UNUSED_AFTER_S:
+        """Add a note where a ready application does not use its device, or also uses another."""
+        plan, pids, ready_for = self._record.plan, self._record.pids, self._record.ready_for
+        if self._record.state is not LaunchState.READY or ready_for is None or plan is None or not pids:
             return
-        plan, pids = self._record.plan, self._record.pids
-        if plan is None or not pids or not self.on_gpu or traits_of_kind(plan.device_kind).simulated:
+        if not self.on_gpu:
             return
-        where, _ = self._tools.devices.locate(plan.device_uuid, pids)
-        if where is OnDevice.NOWHERE and not self._record.message:
-            self.say(_UNUSED)
-        elif where is not OnDevice.NOWHERE and self._record.message == _UNUSED:
-            self.say("")
+        where, glance = self._tools.devices.locate(plan.device_uuid, pids)
+        note = f"The application also looks at a device that is not its own: {glance}." if glance else ""
+        drawn = traits_of_kind(plan.device_kind).simulated or ready_for < _UNUSED_AFTER_S
+        if where is OnDevice.NOWHERE and not drawn:
+            note = _UNUSED
+        if self._record.message in ("", self._device_note) and note != self._record.message:
+            self._device_note = note
+            self.say(note)
 
     async def _probe_once(self, probe: Callable[[], Awaitable[None]]) -> None:
         self.next_look = (
