@@ -26,7 +26,8 @@ class Known:
 
 def scope(client: tuple[str, int] | None = HERE, host: str = "127.0.0.1:8080", **headers: str) -> dict[str, Any]:
     found = {"host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return {"client": client, "headers": [(name.encode(), value.encode()) for name, value in found.items()]}
+    pairs = [(name.encode(), value.encode()) for name, value in found.items()]
+    return {"client": client, "headers": pairs, "http_version": "1.1"}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ def scope(client: tuple[str, int] | None = HERE, host: str = "127.0.0.1:8080", *
     [
         (scope(), ""),
         (scope(), "http://localhost:8080"),
+        (scope(user_agent="Prometheus/3.5.0", accept="*/*", x_prometheus_scrape_timeout_seconds="10"), ""),
+        (scope(user_agent="Mozilla/5.0", sec_fetch_mode="navigate", sec_ch_ua="x", accept_language="en"), ""),
         (scope(host="localhost:8080"), ""),
         (scope(("::1", 1), "[::1]:8080"), ""),
         (scope(("192.0.2.1", 1), "x", authorization="Bearer OPERATOR"), "https://streams.example.com"),
@@ -55,6 +58,13 @@ async def test_clients_on_this_machine_and_operators_may(asked: dict[str, Any], 
         pytest.param(scope(x_forwarded_for="192.0.2.1"), "", id="a proxy"),
         pytest.param(scope(forwarded="for=192.0.2.1"), "", id="a proxy in the standard's words"),
         pytest.param(scope(via="1.1 proxy"), "", id="a proxy that says only that it is one"),
+        pytest.param(scope(x_forwarded_proto="https"), "", id="a proxy that says only how it was asked"),
+        pytest.param(scope(x_forwarded_port="443"), "", id="a proxy that says only where it was asked"),
+        pytest.param(scope(x_forwarded_server="x"), "", id="Apache"),
+        pytest.param(scope(cf_connecting_ip="192.0.2.1"), "", id="a proxy of a cloud"),
+        pytest.param(scope(x_envoy_external_address="192.0.2.1"), "", id="Envoy"),
+        pytest.param(scope(x_of_a_later_year="192.0.2.1"), "", id="a proxy in words of its own"),
+        pytest.param(scope() | {"http_version": "1.0"}, "", id="nginx with nothing set"),
         pytest.param(scope(host=""), "", id="no host"),
         pytest.param(scope(host="[::1"), "", id="no host that can be read"),
     ],

@@ -90,3 +90,14 @@ def test_what_is_gone_makes_room(listening: socket.socket) -> None:
 
         assert limit.enforce() == 0
         assert all(is_open(each) for each in later)
+
+
+def test_addresses_of_one_client_are_counted_together(listening: socket.socket) -> None:
+    """Where the caller says that they are one, as all of one network of IPv6."""
+    port = listening.getsockname()[1]
+    limit = AddressLimit(port, 2, lambda address: address.rpartition(".")[0])
+    with connections(port, 2), connections(port, 2, "127.0.0.2"), contextlib.ExitStack() as accepted:
+        for _ in range(4):
+            accepted.enter_context(listening.accept()[0])
+
+        assert limit.enforce() == 2

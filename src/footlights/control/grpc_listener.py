@@ -17,6 +17,7 @@ from footlights.control.call.open_calls import OpenCalls
 from footlights.control.call.registry import MAX_REQUEST_BYTES, not_served_here
 from footlights.control.listeners import cannot_listen
 from footlights.control.settings import split_address
+from footlights.http.client_addresses import client_of
 from footlights.linux.sockets import AddressLimit, shut_down
 from footlights.protocol import former
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
@@ -155,7 +156,7 @@ class GrpcListener:
 
     async def limit_addresses(self, metrics: Metrics, supervisor: Supervisor) -> None:
         """Close what one address has beyond its share of the connections, until cancelled: gRPC does not count them."""
-        limit = AddressLimit(self.port, self._most_per_address)
+        limit = AddressLimit(self.port, self._most_per_address, client_of)
 
         async def once() -> None:
             for _ in range(await asyncio.to_thread(limit.enforce)):

@@ -1,8 +1,12 @@
 """Who may read metrics, and why a process is not ready, where clients reach the same listener.
 
-A client on this machine may, unless a proxy seems to have passed its request on: the proxy's address says nothing of
-the client's. The name in ``Host`` must be one of this machine as well: a page in a browser here can send requests to
-loopback, but under a name of its own only. Every other client needs a token that holds ``metrics.read``.
+A client on this machine may, unless a proxy may have passed its request on: the proxy's address says nothing of the
+client's. So a request is taken for one of this machine only if it has no header but those that clients themselves send,
+and is not HTTP/1.0, which proxies use and clients no more. A proxy that adds no header is not noticed: then
+``public_url`` must be set, or an admin listener.
+
+The name in ``Host`` must be one of this machine as well: a page in a browser here can send requests to loopback, but
+under a name of its own only. Every other client needs a token that holds ``metrics.read``.
 """
 
 from __future__ import annotations
@@ -18,7 +22,13 @@ if TYPE_CHECKING:
     from footlights.control.call.authenticate import Authenticator
 
 PERMISSION: Final = "metrics.read"
-_OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
+_OF_CLIENTS: Final = frozenset(
+    b"accept accept-charset accept-encoding accept-language authorization cache-control connection cookie "
+    b"dnt host if-modified-since if-none-match pragma priority referer te traceparent tracestate "
+    b"upgrade-insecure-requests user-agent x-prometheus-scrape-timeout-seconds x-request-id".split()
+)
+"""What Prometheus, browsers and programs send. Proxies have many names for what they add, and invent more."""
+_OF_BROWSERS: Final = b"sec-"
 
 
 class Inspectors:
@@ -57,4 +67,6 @@ class Inspectors:
             host = urlsplit("//" + header(scope, b"host").decode("latin-1")).hostname or ""
         except ValueError:
             return False
-        return is_loopback(host) and not any(name in _OF_PROXIES for name, _ in scope["headers"])
+        if not is_loopback(host) or scope.get("http_version") == "1.0":
+            return False
+        return all(name in _OF_CLIENTS or name.startswith(_OF_BROWSERS) for name, _ in scope["headers"])

@@ -120,7 +120,8 @@ class ServerSettings:
     max_connections: int = 10_000
     """How many connections a listener may have open at once; more are closed, over HTTP with 503."""
     max_connections_per_ip: int = 1000
-    """How many of them one address may have; 0: as many as in all, as behind a proxy, which has one address."""
+    """How many of them one address may have, of IPv6 one network of 64 bits; 0: as many as in all, as behind a proxy,
+    which has one address."""
     max_connection_streams: int = 1000
     """How many gRPC calls one connection may have open at once, watches included; a client waits with more."""
     max_watches_per_caller: int = 1000

@@ -31,6 +31,7 @@ from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from footlights.http.bodies import Resumed
+from footlights.http.client_addresses import client_of
 
 if TYPE_CHECKING:
     import ssl
@@ -62,7 +63,7 @@ class ConnectionLimits:
     connections: int = 10_000
     """The most connections at once."""
     connections_per_ip: int = 1_000
-    """The most connections at once of one address; 0: as many as in all."""
+    """The most connections at once of one address, of IPv6 of one network of 64 bits; 0: as many as in all."""
 
 
 class Connections:
@@ -159,7 +160,7 @@ class _Handshake(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         client = get_remote_addr(transport)
-        self._address = client[0] if client else ""
+        self._address = client_of(client[0]) if client else ""
         if self._bounds.enter(self, self._address):
             # An answer would need the handshake, which is what costs.
             self._bounds.leave(self, self._address)
@@ -217,7 +218,7 @@ class _Counted(asyncio.Protocol):
 
     @property
     def _address(self) -> str:
-        return self.client[0] if self.client else ""
+        return client_of(self.client[0]) if self.client else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._bounds.leave(self, self._address)

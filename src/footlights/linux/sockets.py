@@ -7,7 +7,10 @@ import os
 import socket
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OPEN_FILES: Final = Path("/proc/self/fd")
 
@@ -29,9 +32,9 @@ def shut_down(port: int, client: tuple[str, int]) -> bool:
 class AddressLimit:
     """Ends connections to a port beyond so many of one address; the newest of them, as far as that is known."""
 
-    def __init__(self, port: int, most: int) -> None:
-        """Create it; nothing is ended before ``enforce``."""
-        self._port, self._most = port, most
+    def __init__(self, port: int, most: int, client_of: Callable[[str], str] = str) -> None:
+        """Create it; nothing is ended before ``enforce``. Addresses for which ``client_of`` is equal are one."""
+        self._port, self._most, self._client_of = port, most, client_of
         self._known: dict[str, str] = {}
         """The sockets that are open, in the order in which they were found, and their clients' addresses; empty for
         what is no connection to the port."""
@@ -63,7 +66,7 @@ class AddressLimit:
     def _address(self, link: str, descriptor: int) -> str:
         if (connection := _opened(link, descriptor)) is not None:
             with connection, contextlib.suppress(OSError):
-                return _client(connection, self._port)[0]
+                return self._client_of(_client(connection, self._port)[0])
         return ""
 
 

@@ -26,3 +26,14 @@ def test_one_address_takes_its_share_and_no_more() -> None:
     assert (caught.value.reason, caught.value.retry_after_s) == (Reason.OVERLOADED, 1)
     with shares.take("ipv4:192.0.2.1:1"), shares.take("ipv4:192.0.2.1:2"):
         pass
+
+
+def test_a_network_of_ipv6_takes_one_share() -> None:
+    """One client has all of its addresses, and gets no more for that; another network is another client."""
+    shares = Shares("cups", most=9, most_of_one=2)
+    with ExitStack() as taken:
+        for number in (1, 2):
+            taken.enter_context(shares.take(f"ipv6:%5B2001:db8::{number}%5D:1"))
+        with pytest.raises(Unavailable, match="There are 2 cups of one address"):
+            taken.enter_context(shares.take("ipv6:%5B2001:db8::3%5D:1"))
+        taken.enter_context(shares.take("ipv6:%5B2001:db8:0:1::3%5D:1"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from footlights.control.call.context import peer_address
 from footlights.errors import Reason, Unavailable
+from footlights.http.client_addresses import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ class Shares:
 
         Raises Unavailable where all are taken, or as many as one address may take.
         """
-        address = peer_address(peer)
+        address = client_of(peer_address(peer))
         if self._all >= self._most:
             raise self._refused(self._most, "")
         if self._of[address] >= self._most_of_one:
