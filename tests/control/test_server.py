@@ -68,6 +68,10 @@ CALLS = {
 }
 
 
+FORMER = {"footlights.v1.AgentService": "Link", "footlights.v1.ReplicaService": "ReadLog"}
+"""What agents and replicas of the release before call."""
+
+
 async def _outcome(address: str, service: str, proof: Path | None = None) -> str:
     """What a call without a token of a service ends with: a reason, a code, or OK; ``proof``: a server's directory."""
     channel = grpc.aio.insecure_channel(address)
@@ -76,7 +80,7 @@ async def _outcome(address: str, service: str, proof: Path | None = None) -> str
         options = (("grpc.ssl_target_name_override", SERVER_NAME),)
         channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*own), options=options)
     async with channel:
-        call: Any = channel.stream_stream(f"/{service}/{CALLS[service]}")()
+        call: Any = channel.stream_stream(f"/{service}/{(CALLS | FORMER)[service]}")()
         try:
             await call.write(b"")
             await call.done_writing()
@@ -100,6 +104,7 @@ async def test_each_listener_serves_what_is_for_its_callers(tmp_path: Path) -> N
             for name, proof in (("grpc", None), ("agents", tmp_path), ("peers", tmp_path))
         }
         refused = {await _outcome(at["grpc"], service) for service in (LINK, PEER)}
+        former = [await _outcome(at["grpc"], service) for service in FORMER]
         unknown = await _outcome(at["grpc"], "grpc.reflection.v1.ServerReflection")
         status = {
             (name, path): (await client.get(at[name] + path)).status_code
@@ -110,6 +115,8 @@ async def test_each_listener_serves_what_is_for_its_callers(tmp_path: Path) -> N
         paths = [path for (name, path), code in status.items() if name == "admin" and code == 404]
 
     assert served == {"grpc": {PUBLIC}, "agents": {LINK}, "peers": {PEER}}
+    # Replicas of the release before know no other listener, and show the cluster's key.
+    assert former == ["ROLE_NOT_SERVED", "TOKEN_MISSING"]
     assert (refused, unknown) == ({"ROLE_NOT_SERVED"}, LocalReason.SERVER_TOO_OLD)
     assert (status["http", "/metrics"], status["admin", "/metrics"]) == (404, 200)
     assert {status[name, path] for name in at.keys() & {"http", "admin"} for path in ("/livez", "/readyz")} == {200}

@@ -71,13 +71,19 @@ def services_by_setting(settings: ServerSettings, services: Iterable[str]) -> Ma
 
 
 def refused_by_setting(listening: Mapping[str, Sequence[str]], setting: str) -> dict[str, Error]:
-    """Return the errors of the services that other listeners than that of ``setting`` serve, former names included."""
+    """Return the errors of the services that other listeners than that of ``setting`` serve, former names included.
+
+    Replicas of the release before still call under the former name where gRPC listens.
+    """
     refused: dict[str, Error] = {}
     for other, services in listening.items():
         if other != setting:
             for service in set(services).difference(listening[setting]):
                 error = not_served_here(service, _ROLES[other], other.replace("_", "-"))
-                refused |= dict.fromkeys((service, former.NAMES.get(service, service)), error)
+                refused[service] = error
+                # Replicas of the release before call where gRPC listens, and prove themselves by the cluster's key.
+                if service != REPLICA_SERVICE or setting != "grpc_listen":
+                    refused[former.NAMES.get(service, service)] = error
     return refused
 
 

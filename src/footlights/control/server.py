@@ -30,12 +30,13 @@ from footlights.control.clock import utc_now
 from footlights.control.credentials import issuing
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
-from footlights.control.replication.peers import MUTUAL
 from footlights.control.services.sessions.present import Origin
+from footlights.control.settings import split_address
 from footlights.errors import Error
 from footlights.linux.files import replace_file
 from footlights.logging import set_up_logging
 from footlights.store import Store, open_store
+from footlights.store.cluster.replica_rows import PeerAddress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,14 +97,14 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) ->
         plane = await assemble(
             settings, store, key, _origin(public_url, settings), public_url, replica=replica, certificate=certificate
         )
-        peers_port = listeners.add_grpc(plane)
-        peer_address = settings.reached_at(peers_port)
-        if not peer_address and store.shared:
+        listeners.add_grpc(plane)
+        address = listeners.peer_address
+        if not (address.mutual or address.plain) and store.shared:
             log.warning(
                 "peer_address_missing", consequence="other replicas cannot reach this one", option="peer-address"
             )
         # Peers may ask and agents may link as soon as it listens: this replica must be known by then.
-        await plane.replicas.join(f"{MUTUAL}{peer_address}" if settings.is_mutual("peers_listen") else peer_address)
+        await plane.replicas.join(address)
         tasks = {
             **await listeners.serve(plane),
             "loops": asyncio.create_task(plane.loops(), name="loops"),
@@ -150,18 +151,24 @@ class _Listeners:
         """Where each one listens."""
         return {name: _joined(each.host, each.port) for name, each in self._grpc.items()} | self.urls
 
-    def add_grpc(self, plane: Plane) -> int:
-        """Bind those of gRPC; return the port for other replicas.
+    @property
+    def peer_address(self) -> PeerAddress:
+        """Where other replicas reach this one, once those of gRPC are bound."""
+        settings, plain = self._settings, self._grpc["grpc"].port
+        if not settings.is_mutual("peers_listen"):
+            return PeerAddress(settings.reached_at(plain))
+        mutual = settings.reached_at(self._grpc["peers"].port)
+        # Replicas of the release before know one address, and no certificates.
+        return PeerAddress(_joined(split_address("peer_address", mutual)[0], plain) if mutual else "", mutual)
 
-        Raises FailedPrecondition where an address cannot be listened on.
-        """
+    def add_grpc(self, plane: Plane) -> None:
+        """Bind those of gRPC. Raises FailedPrecondition where an address cannot be listened on."""
         for setting, services in plane.listening.items():
             listener = GrpcListener(self._settings, services, setting, self._certificate)
             listener.server.add_generic_rpc_handlers(plane.grpc_handlers(setting))
             self._grpc[setting.removesuffix("_listen")] = listener
         if self._settings.is_mutual("agents_listen") and "agents" in self._grpc:
             plane.identities.reached_at(self._settings.agents_address or f":{self._grpc['agents'].port}")
-        return self._grpc.get("peers", self._grpc["grpc"]).port
 
     async def serve(self, plane: Plane) -> dict[str, asyncio.Task[None]]:
         """Accept connections; return the tasks that end only with ``stop``, or by a fault."""

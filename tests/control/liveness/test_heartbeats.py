@@ -15,6 +15,7 @@ from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Membership
 from footlights.control.signals import Signals
 from footlights.store import Store, Transaction
+from footlights.store.cluster.replica_rows import PeerAddress
 from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
 from footlights.store.schema import LAUNCH, NODE, NodeRow
@@ -90,7 +91,7 @@ class Judge:
 async def me(shared: Store) -> Judge:
     """One that has been running for a while."""
     judge = Judge(shared)
-    await judge.replicas.join("")
+    await judge.replicas.join(PeerAddress())
     judge.span += TIMEOUT_S + 1
     return judge
 
@@ -98,7 +99,7 @@ async def me(shared: Store) -> Judge:
 async def test_the_node_of_a_living_replica_is_its_own_to_judge(me: Judge, shared: Store) -> None:
     """However long we hear nothing of it."""
     other = Judge(shared, "other")
-    await other.replicas.join("")
+    await other.replicas.join(PeerAddress())
     await me.replicas.heartbeat_once()
     await me.record("node-a", "other")
     await me.judge(10 * TIMEOUT_S)

@@ -10,6 +10,7 @@ from footlights.control.replication.membership import Membership
 from footlights.control.replication.work_lease import LeaderLease
 from footlights.store import Store
 from footlights.store.cluster import replica_rows
+from footlights.store.cluster.replica_rows import PeerAddress
 from footlights.supervision import Supervisor
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -41,7 +42,7 @@ class Process:
 async def joined(shared: Store, *names: str) -> list[Process]:
     found = [Process(shared, name) for name in names]
     for process in found:
-        await process.replicas.join("")
+        await process.replicas.join(PeerAddress())
     for process in found:
         await process.replicas.heartbeat_once()
     return found

@@ -13,6 +13,7 @@ from footlights.control.replication.membership import Membership
 from footlights.control.replication.work_lease import LeaseSuperseded
 from footlights.store import Store, Transaction, open_store
 from footlights.store.cluster import replica_rows
+from footlights.store.cluster.replica_rows import PeerAddress
 from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
 from footlights.supervision import Supervisor
@@ -78,7 +79,7 @@ async def test_a_copy_of_a_replica_is_told_from_it(shared: Store) -> None:
     await one.replicas.heartbeat_once()
     alone = one.replicas.doubled
     copy = Process(shared, "one")
-    await copy.replicas.join("")
+    await copy.replicas.join(PeerAddress())
     for _ in range(2):
         await one.replicas.heartbeat_once()
         await copy.replicas.heartbeat_once()
@@ -147,7 +148,7 @@ async def test_a_failure_that_is_none_of_ours_costs_one_heartbeat(
         supervisor=Supervisor(failures.append),
         pause=pause,
     )
-    await replica.join("")
+    await replica.join(PeerAddress())
     running = asyncio.create_task(replica.run())
     async with asyncio.timeout(10):
         await done.wait()
@@ -164,7 +165,7 @@ async def test_the_only_server_on_sqlite_does_everything_and_writes_nothing_of_i
     alone = open_store(tmp_path)
     try:
         process = Process(alone, "one")
-        await process.replicas.join("")
+        await process.replicas.join(PeerAddress())
         assert await process.lease.claim()
         assert await process.write() == "one"
         assert process.replicas.living == {"one"}

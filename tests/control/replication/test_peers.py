@@ -19,9 +19,10 @@ from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
 from footlights.control.observability.metrics import Metrics
 from footlights.control.replication.membership import Membership
-from footlights.control.replication.peers import MUTUAL, Peers
+from footlights.control.replication.peers import Peers
 from footlights.protocol import former
 from footlights.store import Store, open_store
+from footlights.store.cluster.replica_rows import PeerAddress
 from footlights.store.nodes import links
 from footlights.store.nodes.links import LinkOpening
 from footlights.supervision import Supervisor
@@ -73,7 +74,7 @@ async def test_replicas_find_each_other_by_address(tmp_path: Path, alone: Store,
                 "127.0.0.1:0", grpc.ssl_server_credentials([(served.key, served.certificate)])
             )
             await server.start()
-            connection = asking._channel(f"127.0.0.1:{port}").connection
+            connection = asking._channel(PeerAddress(f"127.0.0.1:{port}")).connection
             ready = asyncio.wait_for(connection.channel_ready(), 10 if reached else 1)
             if reached:
                 await ready
@@ -100,9 +101,9 @@ async def test_replicas_prove_themselves_by_certificates(tmp_path: Path, alone: 
     )
     await server.start()
     try:
-        connection = asking._channel(f"{MUTUAL}127.0.0.1:{port}").connection
+        connection = asking._channel(PeerAddress("127.0.0.1:1", f"127.0.0.1:{port}")).connection
         await asyncio.wait_for(connection.channel_ready(), 10)
-        plain = asking._channel(f"127.0.0.1:{port}").connection
+        plain = asking._channel(PeerAddress(f"127.0.0.1:{port}")).connection
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(plain.channel_ready(), 1)
     finally:
@@ -118,14 +119,14 @@ def _directory(path: Path) -> Path:
 async def test_the_connection_to_a_replica_that_is_gone_is_dropped(shared: Store) -> None:
     """That of a living one is kept."""
     me, other = membership(shared, "me"), membership(shared, "other")
-    await me.join("127.0.0.1:1")
-    await other.join("127.0.0.1:2")
+    await me.join(PeerAddress("127.0.0.1:1"))
+    await other.join(PeerAddress("127.0.0.1:2"))
     await me.heartbeat_once()
     asking = peers(shared, me)
     try:
-        known = asking._channel("127.0.0.1:2")
+        known = asking._channel(PeerAddress("127.0.0.1:2"))
         await asking.prune()
-        kept = asking._channel("127.0.0.1:2")
+        kept = asking._channel(PeerAddress("127.0.0.1:2"))
         await other.leave()
         await me.heartbeat_once()
         await asking.prune()
@@ -147,19 +148,19 @@ async def test_a_renewed_certificate_is_trusted_without_a_restart(tmp_path: Path
     address = f"127.0.0.1:{port}"
     await server.start()
     me, other = membership(shared, "me"), membership(shared, "other")
-    await me.join("127.0.0.1:1")
-    await other.join(address)
+    await me.join(PeerAddress("127.0.0.1:1"))
+    await other.join(PeerAddress(address))
     await me.heartbeat_once()
     asking = peers(shared, me, certificate)
     try:
-        before = asking._channel(address)
+        before = asking._channel(PeerAddress(address))
         await asking.prune()
-        unchanged = asking._channel(address) is before
+        unchanged = asking._channel(PeerAddress(address)) is before
         certificate.write_bytes(new.certificate)
         await asking.prune()
 
         assert unchanged
-        await asyncio.wait_for(asking._channel(address).connection.channel_ready(), 10)
+        await asyncio.wait_for(asking._channel(PeerAddress(address)).connection.channel_ready(), 10)
     finally:
         await asking.close()
         await server.stop(0)
@@ -207,8 +208,8 @@ async def test_a_replica_of_the_release_before_is_asked_by_the_former_name(
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     me, other = membership(shared, "me"), membership(shared, "other")
-    await me.join("127.0.0.1:1")
-    await other.join(address)
+    await me.join(PeerAddress("127.0.0.1:1"))
+    await other.join(PeerAddress(address))
     opening = LinkOpening("node-a", "one", b"", (), NOW, hub="other")
     await shared.write_batched(links.OPENINGS, opening)
     asking = peers(shared, me)
@@ -235,7 +236,52 @@ async def test_the_hubs_are_the_other_living_replicas_that_take_links(shared: St
     me, other = membership(shared, "me"), membership(shared, "other")
     api = Membership(shared, "api", ("api",), metrics=Metrics(), clock=lambda: NOW, supervisor=Supervisor())
     for replica, address in ((me, "127.0.0.1:1"), (other, "127.0.0.1:2"), (api, "127.0.0.1:3")):
-        await replica.join(address)
+        await replica.join(PeerAddress(address))
     await me.heartbeat_once()
 
     assert me.hubs == ("127.0.0.1:2",)
+
+
+@pytest.mark.parametrize("mutual", [True, False], ids=["this release", "the release before"])
+async def test_a_listener_for_replicas_may_come_while_others_have_none(
+    tmp_path: Path, shared: Store, mutual: bool
+) -> None:
+    """
+    A replica that is restarted with ``peers_listen`` is reached by those that know its listener, with certificates, and
+    by those that do not, where it was before.
+    """
+    authority = Authority.create("c", datetime.now(UTC))
+    one, two = (
+        ServerCertificate(authority, "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC))
+        for name in ("one", "two")
+    )
+    plain, own = grpc.aio.server(), grpc.aio.server()
+    plain_answers, own_answers = _Answers(), _Answers()
+    plain.add_generic_rpc_handlers([plain_answers.under(former.NAMES["footlights.replica.v1.ReplicaService"])])
+    own.add_generic_rpc_handlers([own_answers.under("footlights.replica.v1.ReplicaService")])
+    credentials = grpc.ssl_server_credentials(
+        [(two.current.key, two.current.chain)], authority.certificates, require_client_auth=True
+    )
+    address = PeerAddress(
+        f"127.0.0.1:{plain.add_insecure_port('127.0.0.1:0')}",
+        f"127.0.0.1:{own.add_secure_port('127.0.0.1:0', credentials)}",
+    )
+    await plain.start()
+    await own.start()
+    me, other = membership(shared, "me"), membership(shared, "other")
+    await me.join(PeerAddress("127.0.0.1:1"))
+    await other.join(address)
+    opening = LinkOpening("node-a", "one", b"", (), NOW, hub="other")
+    await shared.write_batched(links.OPENINGS, opening)
+    asking = peers(shared, me, mutual=one if mutual else None)
+    try:
+        found = await asking.find_other("node-a", "two", 5, agent_pb2.Notice(reason="R"))
+    finally:
+        await asking.close()
+        await plain.stop(0)
+        await own.stop(0)
+
+    assert found == "another"
+    assert (own_answers.noticed, plain_answers.noticed) == ((["R"], []) if mutual else ([], ["R"]))
+    await me.heartbeat_once()
+    assert me.hubs == (address.plain,)

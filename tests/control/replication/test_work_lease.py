@@ -7,6 +7,7 @@ import pytest
 from footlights.control.replication.membership import Membership
 from footlights.control.replication.work_lease import LeaseSuperseded
 from footlights.store import Store
+from footlights.store.cluster.replica_rows import PeerAddress
 from tests.control.replication.processes import Process, joined
 
 
@@ -29,7 +30,7 @@ async def test_a_replica_that_has_just_joined_keeps_its_lease(shared: Store) -> 
     """The holder is looked up where it is known to all, not in what was seen a moment ago."""
     [one] = await joined(shared, "one")
     late = Process(shared, "late")
-    await late.replicas.join("")
+    await late.replicas.join(PeerAddress())
     assert await late.lease.claim()
 
     assert "late" not in one.replicas.living
@@ -40,6 +41,6 @@ async def test_a_replica_that_has_just_joined_keeps_its_lease(shared: Store) -> 
 async def test_a_replica_without_the_role_never_claims_the_lease(shared: Store) -> None:
     """Also where no other replica does the work."""
     idle = Process(shared, "idle", may=False)
-    await idle.replicas.join("")
+    await idle.replicas.join(PeerAddress())
 
     assert not await idle.lease.claim()

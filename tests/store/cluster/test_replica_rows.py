@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text
 from footlights import errors
 from footlights.store import Store, Transaction
 from footlights.store.cluster import leader_leases, replica_rows
+from footlights.store.cluster.replica_rows import PeerAddress
 from footlights.store.nodes import node_rows
 from footlights.store.nodes.links import LinkOpening
 from footlights.store.schema import NODE
@@ -20,7 +21,7 @@ from tests.system.stack import until
 
 
 def enter(tx: Transaction, name: str, address: str = "") -> None:
-    replica_rows.join(tx, name, roles=["hub", "loops"], peer_address=address, version="1", now=NOW)
+    replica_rows.join(tx, name, roles=["hub", "loops"], address=PeerAddress(address), version="1", now=NOW)
 
 
 def link_to(tx: Transaction, node: str, hub: str) -> int:
@@ -87,9 +88,9 @@ async def test_a_link_to_a_version_without_replicas_is_not_cut_with_one(store: S
     [presence] = await store.read(node_rows.link_statuses)
     await store.write(lambda tx: replica_rows.leave(tx, "one"))
 
-    assert linked == ("one", "10.0.0.1:50051")
+    assert linked == ("one", PeerAddress("10.0.0.1:50051"))
     assert (presence.hub, presence.epoch) == (None, 2)
-    assert await store.read(lambda tx: replica_rows.address_of_hub(tx, "node-a")) == ("", "")
+    assert await store.read(lambda tx: replica_rows.address_of_hub(tx, "node-a")) == ("", PeerAddress())
     assert await store.read(connected) == {"node-a": True}
 
 

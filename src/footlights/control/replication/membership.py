@@ -14,6 +14,7 @@ import structlog
 
 from footlights import __version__, errors
 from footlights.store.cluster import database_time, replica_rows
+from footlights.store.cluster.replica_rows import PeerAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ class Membership:
         ``pause`` returns why expiry pauses here, for other replicas to show; ``observe_time`` takes the database's
         time, as read with every look.
         """
-        self._store, self.me, self._roles, self._address = store, me, tuple(roles), ""
+        self._store, self.me, self._roles, self._address = store, me, tuple(roles), PeerAddress()
         self._metrics, self._clock, self._supervisor = metrics, clock, supervisor
         self._pause, self._observe_time = pause, observe_time
         self._seen: dict[str, tuple[ReplicaRow, int]] = {}
@@ -71,9 +72,9 @@ class Membership:
         return frozenset((self.me, *(row.replica for row in self._alive())))
 
     @property
-    def addresses(self) -> frozenset[str]:
+    def addresses(self) -> frozenset[PeerAddress]:
         """Where the replicas that are alive can be reached."""
-        return frozenset(row.peer_address for row in self._alive())
+        return frozenset(PeerAddress(row.peer_address, row.mutual_address) for row in self._alive())
 
     @property
     def hubs(self) -> tuple[str, ...]:
@@ -81,9 +82,9 @@ class Membership:
         others = [row for row in self._alive() if row.replica != self.me and "hub" in row.roles]
         return tuple(sorted(row.peer_address for row in others if row.peer_address))
 
-    async def join(self, peer_address: str) -> None:
-        """Make this replica known, with where others reach its gRPC; what it held before it was started is void."""
-        self._address = peer_address
+    async def join(self, address: PeerAddress) -> None:
+        """Make this replica known, with where others reach it; what it held before it was started is void."""
+        self._address = address
         if self._store.shared:
             await self._begin()
             await self._look()
@@ -159,7 +160,7 @@ class Membership:
             tx,
             self.me,
             roles=self._roles,
-            peer_address=self._address,
+            address=self._address,
             version=__version__,
             now=self._clock(),
         )

@@ -27,13 +27,11 @@ if TYPE_CHECKING:
     from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.replication.membership import Membership
     from footlights.store import Store
+    from footlights.store.cluster.replica_rows import PeerAddress
     from footlights.supervision import Supervisor
 
 LOOP = "peers"
 PERIOD_S = 30.0
-
-MUTUAL = "mtls:"
-"""Before the address of a listener for replicas alone, where both sides prove themselves by certificates."""
 
 _DUPLICATE_SLACK_S = 3.0
 _LOG_TIMEOUT_S = 20.0
@@ -104,7 +102,7 @@ class Peers:
         self._certificate, self._mutual = certificate, mutual
         self._chain = b""
         """What the certificate's file held when the connections were made."""
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[PeerAddress, _Channel] = {}
 
     async def run(self) -> None:
         """Drop connections that are of no more use, until cancelled."""
@@ -191,20 +189,20 @@ class Peers:
 
     async def _replica_of(self, node: str) -> _Channel | None:
         replica, address = await self._store.read(lambda tx: replica_rows.address_of_hub(tx, node))
-        if not address or replica == self._membership.me:
+        if replica == self._membership.me or not (address.plain or address.mutual):
             return None
         return self._channel(address)
 
-    def _channel(self, address: str) -> _Channel:
+    def _channel(self, address: PeerAddress) -> _Channel:
         if address not in self._channels:
             if not self._channels:
                 self._chain = self._shown()
-            if self._mutual is not None and address.startswith(MUTUAL):
-                connection = _mutual_channel(address.removeprefix(MUTUAL), self._mutual)
+            if self._mutual is not None and address.mutual:
+                connection = _mutual_channel(address.mutual, self._mutual)
             elif self._certificate is not None:
-                connection = _secure_channel(address, self._certificate)
+                connection = _secure_channel(address.plain, self._certificate)
             else:
-                connection = grpc.aio.insecure_channel(address, options=_OPTIONS)
+                connection = grpc.aio.insecure_channel(address.plain, options=_OPTIONS)
             self._channels[address] = _Channel(connection, _stub(connection))
         return self._channels[address]
 

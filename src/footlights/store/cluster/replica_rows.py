@@ -30,19 +30,30 @@ class ActiveGuard:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where other replicas reach one."""
+
+    plain: str = ""
+    """Its gRPC, ``HOST:PORT``; empty where that is not known."""
+    mutual: str | None = None
+    """The listener that it has for replicas alone, where both sides prove themselves by certificates; None: none."""
+
+
 def join(
-    tx: Transaction, replica: str, *, roles: Sequence[str], peer_address: str, version: str, now: datetime
+    tx: Transaction, replica: str, *, roles: Sequence[str], address: PeerAddress, version: str, now: datetime
 ) -> None:
     """Record that a replica has started, or started again: what it held before is free."""
     leave(tx, replica)
     row = ReplicaRow(
         replica=replica,
         roles=list(roles),
-        peer_address=peer_address,
+        peer_address=address.plain,
         version=version,
         beat=1,
         brake=[],
         started_time=now,
+        mutual_address=address.mutual,
     )
     _insert(tx, [row])
 
@@ -52,15 +63,15 @@ def everyone(tx: Transaction) -> list[ReplicaRow]:
     return tx.all(select(REPLICA).order_by(REPLICA.c.replica), ReplicaRow)
 
 
-def address_of_hub(tx: Transaction, node: str) -> tuple[str, str]:
-    """Return which replica has a node's link, and where its gRPC is reached; empty where none has it."""
+def address_of_hub(tx: Transaction, node: str) -> tuple[str, PeerAddress]:
+    """Return which replica has a node's link, and where it is reached; empty where none has it."""
     statement = (
-        select(REPLICA.c.replica, REPLICA.c.peer_address)
+        select(REPLICA.c.replica, REPLICA.c.peer_address, REPLICA.c.mutual_address)
         .join(NODE, NODE.c.hub == REPLICA.c.replica)
         .where(NODE.c.node == node, NODE.c.hub_epoch == NODE.c.epoch, NODE.c.connected)
     )
     found = tx.execute(statement).first()
-    return ("", "") if found is None else (str(found[0]), str(found[1]))
+    return ("", PeerAddress()) if found is None else (str(found[0]), PeerAddress(str(found[1]), found[2]))
 
 
 def beat(tx: Transaction, replica: str, *, guard: ActiveGuard | None = None) -> bool:

@@ -24,13 +24,16 @@ class ReplicaRow(NamedTuple):
     replica: Key
     roles: Strings
     peer_address: str
-    """Where other replicas reach its gRPC, ``HOST:PORT``."""
+    """Where other replicas reach its gRPC, ``HOST:PORT``; where it has a listener for them, those of the release before
+    do."""
     version: str
     beat: BigInt
     """Grows while it lives; observers measure with their own clocks for how long it has not."""
     brake: JsonList
     """Why its mass-loss guard is active: cause, message, microseconds since the epoch; empty while it is not."""
     started_time: Moment
+    mutual_address: str | None
+    """Where others reach the listener that it has for replicas alone, with certificates; None: it has none."""
 
 
 class LeaderLeaseRow(NamedTuple):
