@@ -4,6 +4,9 @@ It listens on the port that is given out, reads the head of a request, and joins
 port where the head carries the secret. All others are refused, and the application does not hear of them. A connection
 that was let in is passed on as it is, so WebSockets work. Media does not pass here.
 
+Callers that have not shown the secret take no place from those that have: there are so many of them at most, and a new
+one ends the oldest, of the address that has the most.
+
 The application itself must listen where only the node reaches it: on loopback, or in a network of its own.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -25,7 +29,9 @@ if TYPE_CHECKING:
 HEAD_BYTES: Final = 64 << 10
 HEAD_S: Final = 10.0
 MOST_CONNECTIONS: Final = 128
-"""Of one launch. Half of them at most may be of callers that have not shown the secret yet."""
+"""Of one launch, by callers that have shown the secret."""
+MOST_UNKNOWN: Final = 64
+"""Of one launch, by callers that have not shown it."""
 _DIAL_S: Final = 5.0
 _PIECE: Final = 64 << 10
 _NAME: Final = HEADER.lower().encode()
@@ -48,7 +54,8 @@ class Splice:
         self._source = source
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._unknown = 0
+        self._unknown: dict[asyncio.Task[None], str] = {}
+        """Connections that have not shown the secret, the oldest first, and their addresses."""
 
     async def open(self) -> None:
         """Listen from now on. Raises OSError where the port is taken."""
@@ -69,26 +76,45 @@ class Splice:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._connections) >= MOST_CONNECTIONS or self._unknown >= MOST_CONNECTIONS // 2:
+        if task is None:
             writer.transport.abort()
             return
+        if len(self._unknown) >= MOST_UNKNOWN:
+            self._end_an_unknown()
+        peer = writer.get_extra_info("peername")
+        self._unknown[task] = str(peer[0]) if peer else ""
         self._connections.add(task)
         try:
-            await self._pass(reader, writer)
+            if await self._is_let_in(writer, head := await self._head(reader)):
+                del self._unknown[task]
+                await self._pass(reader, writer, head)
         except (OSError, EOFError):
             pass  # either side is gone
         except asyncio.CancelledError:
             pass  # closed: nobody waits for this task's end but `close`
         finally:
+            self._unknown.pop(task, None)
             self._connections.discard(task)
             writer.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await self._head(reader)
+    def _end_an_unknown(self) -> None:
+        """End the oldest connection of the address that has the most."""
+        crowd = Counter(self._unknown.values()).most_common(1)[0][0]
+        oldest = next(task for task, host in self._unknown.items() if host == crowd)
+        del self._unknown[oldest]
+        oldest.cancel()
+
+    async def _is_let_in(self, writer: asyncio.StreamWriter, head: bytes) -> bool:
         if not matches(self._secret, _presented(head)):
             _log.warning("splice_refused", port=self._ports.splice, peer=str(writer.get_extra_info("peername")))
             await _answer(writer, "401 Unauthorized", f"the header {HEADER} lacks this launch's secret")
-            return
+            return False
+        if len(self._connections) - len(self._unknown) >= MOST_CONNECTIONS:
+            await _answer(writer, "503 Service Unavailable", f"there are {MOST_CONNECTIONS} connections already")
+            return False
+        return True
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> None:
         try:
             async with asyncio.timeout(_DIAL_S):
                 inner, inner_writer = await loopback.connect(self._ports.signal, self._source)
@@ -109,14 +135,11 @@ class Splice:
 
     async def _head(self, reader: asyncio.StreamReader) -> bytes:
         """Read a request's head; empty where it is too long, too slow or cut off."""
-        self._unknown += 1
         try:
             async with asyncio.timeout(self._head_s):
                 return await reader.readuntil(b"\r\n\r\n")
         except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, TimeoutError):
             return b""
-        finally:
-            self._unknown -= 1
 
 
 def _presented(head: bytes) -> str:
