@@ -172,16 +172,22 @@ class SystemBus:
             except Exception as error:  # the library raises what its address parser and its socket raise
                 raise SystemdError(f"the system bus cannot be reached: {error or type(error).__name__}") from error
             bus.add_message_handler(self._hear)
+            try:
+                await self._subscribe(bus)
+            except BaseException:
+                # Without signals no job would be heard to end: the next call connects again.
+                bus.disconnect()
+                raise
             self._bus = bus
-            rule = f"type='signal',sender='{_SERVICE}',interface='{_MANAGER}',member='JobRemoved'"
-            await self._send(
-                bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.AddMatch", rule
-            )
-            await self._send(bus, _SERVICE, _PATH, f"{_MANAGER}.Subscribe")
             return bus
 
+    async def _subscribe(self, bus: MessageBus) -> None:
+        rule = f"type='signal',sender='{_SERVICE}',interface='{_MANAGER}',member='JobRemoved'"
+        await self._send(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.AddMatch", rule)
+        await self._send(bus, _SERVICE, _PATH, f"{_MANAGER}.Subscribe")
+
     def _hear(self, message: Message) -> None:
-        if self._starting and message.member == "JobRemoved" and message.interface == _MANAGER:
+        if self._starting and message.member == "JobRemoved" and message.signature == "uoss":
             _, job, _, result = message.body
             future = self._job(job)
             if not future.done():
