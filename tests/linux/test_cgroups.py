@@ -12,6 +12,8 @@ import pytest
 
 from footlights.linux import cgroups, procfs
 
+FILES = ("cgroup.events", "cgroup.procs", "cgroup.kill")
+
 
 @pytest.fixture
 def group() -> Iterator[Path]:
@@ -55,6 +57,26 @@ def test_an_unknown_group_is_empty(tmp_path: Path) -> None:
     assert cgroups.members(gone) == frozenset()
     cgroups.kill(gone)
     cgroups.remove(gone)
+
+
+def test_a_group_that_goes_while_it_is_read_is_empty(group: Path, tmp_path: Path) -> None:
+    """The kernel says ENODEV then: of a file that is there, but not its group."""
+    inner = group / "inner"
+    inner.mkdir()
+    opened = [os.open(inner / name, os.O_RDONLY if name != "cgroup.kill" else os.O_WRONLY) for name in FILES]
+    inner.rmdir()
+    for name, descriptor in zip(FILES, opened, strict=True):
+        (tmp_path / name).symlink_to(f"/proc/self/fd/{descriptor}")
+    try:
+        with pytest.raises(OSError, match="No such device"):
+            (tmp_path / "cgroup.events").read_text()
+        assert not cgroups.populated(tmp_path)
+        assert cgroups.members(tmp_path) == frozenset()
+        cgroups.kill(tmp_path)
+        assert cgroups.end(tmp_path)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def test_where_none_may_be_made_there_is_none(tmp_path: Path) -> None:

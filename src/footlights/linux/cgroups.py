@@ -7,11 +7,16 @@ whole: so an empty group is a proof.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from footlights.linux.procfs import PROC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LOOK_AGAIN_S = 0.005
 _KILL, _PROCESSES, _EVENTS = "cgroup.kill", "cgroup.procs", "cgroup.events"
@@ -52,10 +57,9 @@ def join(group: Path) -> None:
 
 def populated(group: Path) -> bool:
     """Say whether a process is in a group, or in one below it; a group that is not there has none."""
-    try:
+    with _unless_gone():
         return "populated 1" in (group / _EVENTS).read_text().splitlines()
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def members(group: Path) -> frozenset[int]:
@@ -69,7 +73,7 @@ def members(group: Path) -> frozenset[int]:
 
 def kill(group: Path) -> None:
     """Send SIGKILL to every process of a group and of those below it, at once."""
-    with contextlib.suppress(FileNotFoundError):
+    with _unless_gone():
         (group / _KILL).write_text("1")
 
 
@@ -89,3 +93,15 @@ def remove(group: Path) -> None:
     for directory, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             Path(directory).rmdir()
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Leave the block where the group is gone, also when it goes while one of its files is open."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise

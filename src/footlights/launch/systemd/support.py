@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from footlights.linux import cgroups
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -69,10 +71,4 @@ def controllers(proc: Path, groups: Path) -> frozenset[str] | None:
 
 def populated(groups: Path, control_group: str) -> bool:
     """Whether there are processes in a control group or below it; a group that is gone has none. Blocking."""
-    for root in (groups, groups / "unified"):
-        try:
-            text = (root / control_group.lstrip("/") / "cgroup.events").read_text()
-        except OSError:
-            continue
-        return "populated 1" in text
-    return False
+    return any(cgroups.populated(root / control_group.lstrip("/")) for root in (groups, groups / "unified"))
