@@ -69,6 +69,28 @@ async def test_the_first_that_answers(tmp_path: Path) -> None:
     await standin.close()
 
 
+async def test_an_engine_of_another_age(tmp_path: Path) -> None:
+    """An answer that lacks what is asked for is no crash: the engine is not used, and the next one is."""
+    socket, old = tmp_path / "docker.sock", tmp_path / "podman"
+    standin = StandinEngine()
+    standin.info = {}
+    runner = await serve(standin, socket)
+    engines = ContainerEngines([DockerEngine(socket), PodmanEngine(program=str(old))])
+    for answer in ("{}", '{"host": {"security": null}}', '{"host": {"security": {"rootless": true}}}', "[]", "null"):
+        old.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        old.chmod(0o755)
+        problem = await engines.check()
+        assert "docker: it lacks MemoryLimit, CpuCfsQuota, PidsLimit, a seccomp profile" in problem
+        assert "podman answers in a way that is not understood" in problem
+    old.write_text("#!/bin/sh\necho '[{}]'\n")
+    for call in (engines.all[1].inspect("a"), engines.all[1].list({})):
+        with pytest.raises(EngineError, match="not understood"):
+            await call
+    await engines.close()
+    await runner.cleanup()
+    await standin.close()
+
+
 async def test_none_and_an_engine_that_is_not_used_any_more() -> None:
     """Without an engine that is said; a container of an engine that is not configured is not guessed about."""
     assert "--container-engine none" in await ContainerEngines(()).check()

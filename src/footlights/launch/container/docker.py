@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts
+from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts, understanding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -42,8 +42,9 @@ class DockerEngine:
         """Ask what the engine can do. It would ignore a limit that it cannot keep."""
         async with self._asking() as docker:
             info = await docker.system.info()
-        lacking = [name for name in ("MemoryLimit", "CpuCfsQuota", "PidsLimit") if not info[name]]
-        options = [option.split(",") for option in info.get("SecurityOptions") or ()]
+        with understanding(self.name):
+            lacking = [name for name in ("MemoryLimit", "CpuCfsQuota", "PidsLimit") if not info.get(name)]
+            options = [option.split(",") for option in info.get("SecurityOptions") or ()]
         if not any(name == "name=seccomp" and "profile=unconfined" not in rest for name, *rest in options):
             lacking.append("a seccomp profile")
         if lacking:
@@ -53,7 +54,9 @@ class DockerEngine:
     async def image(self, image: str) -> ImageFacts | None:
         """Inspect the image."""
         async with self._asking(ignored=(_NOT_FOUND,)) as docker:
-            return ImageFacts.of((await docker.images.inspect(image)).get("Config"))
+            found = await docker.images.inspect(image)
+            with understanding(self.name):
+                return ImageFacts.of(found.get("Config"))
         return None
 
     async def pull(self, image: str) -> None:
@@ -81,7 +84,8 @@ class DockerEngine:
             found = await docker.containers.container(name).show()
         if found is None:
             return None
-        return ContainerState.of(found["State"])
+        with understanding(self.name):
+            return ContainerState.of(found["State"])
 
     async def stop(self, name: str, grace_s: int) -> None:
         """Stop the container; one that is gone or stopped is no error."""
@@ -111,6 +115,7 @@ class DockerEngine:
         filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
         async with self._asking() as docker:
             found = await docker.containers.list(all=True, filters=json.dumps(filters))
+        with understanding(self.name):
             return {one["Names"][0].lstrip("/"): dict(one["Labels"] or {}) for one in found}
 
     async def close(self) -> None:
@@ -148,7 +153,7 @@ class DockerEngine:
                 await docker.networks.create(wanted)
         async with self._asking() as docker:
             network = await (await docker.networks.get(NETWORK)).show()
-        if network["Driver"] != "bridge" or not _APART.items() <= network["Options"].items():
+        if network.get("Driver") != "bridge" or not _APART.items() <= (network.get("Options") or {}).items():
             text = f"its network {NETWORK!r} does not keep containers apart: remove it, then it is made again"
             raise EngineError(text, status=500)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class EngineError(Exception):
@@ -16,6 +17,16 @@ class EngineError(Exception):
         super().__init__(message)
         self.message = message
         self.status = status
+
+
+@contextlib.contextmanager
+def understanding(engine: str) -> Iterator[None]:
+    """Read an engine's answer in the block. Raises EngineError where it is not as expected, as of a release too old."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        text = f"{engine} answers in a way that is not understood ({error!r}): it may be too old"
+        raise EngineError(text, status=500) from error
 
 
 @dataclass(frozen=True, slots=True)

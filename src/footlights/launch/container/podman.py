@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from footlights.launch.container import log_lines
-from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts
+from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts, understanding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,11 +34,15 @@ class PodmanEngine:
 
     async def ping(self) -> None:
         """Have podman open its storage and find its runtime, and ask which limits it can keep."""
-        host = _json(await self._must("info", "--format", "json"))["host"]
-        self.user_namespace = bool(host["security"]["rootless"])
-        lacking = [] if host["security"]["seccompEnabled"] else ["seccomp"]
-        if host["cgroupVersion"] == "v2":
-            lacking += sorted({"cpu", "memory", "pids"} - set(host.get("cgroupControllers") or ()))
+        said = await self._must("info", "--format", "json")
+        with understanding(self.name):
+            host = _json(said)["host"]
+            self.user_namespace = bool(host["security"]["rootless"])
+            lacking = [] if host["security"]["seccompEnabled"] else ["seccomp"]
+            v2 = host["cgroupVersion"] == "v2"
+            controllers = set(host.get("cgroupControllers") or ())
+        if v2:
+            lacking += sorted({"cpu", "memory", "pids"} - controllers)
         elif self.user_namespace:
             lacking.append("limits without root: those need cgroup v2")
         if lacking:
@@ -50,7 +54,9 @@ class PodmanEngine:
         _check(code in (0, 1), complaint)
         if code == 1:
             return None
-        return ImageFacts.of(_json(await self._must("image", "inspect", image))[0].get("Config"))
+        said = await self._must("image", "inspect", image)
+        with understanding(self.name):
+            return ImageFacts.of(_json(said)[0].get("Config"))
 
     async def pull(self, image: str) -> None:
         """Run ``podman pull``."""
@@ -76,7 +82,8 @@ class PodmanEngine:
         if code != 0 and _is_absent(complaint):
             return None
         _check(code == 0, complaint)
-        state = ContainerState.of(_json(said)[0]["State"])
+        with understanding(self.name):
+            state = ContainerState.of(_json(said)[0]["State"])
         # podman has states of its own on the way: a container that was never started is any of these.
         status = "created" if state.status in ("configured", "initialized") else state.status
         return replace(state, status=status, running=state.running or status in ("stopping", "paused"))
@@ -114,7 +121,8 @@ class PodmanEngine:
         """Run ``podman ps --all``."""
         filters = [part for name, value in labels.items() for part in ("--filter", f"label={name}={value}")]
         said = await self._must("ps", "--all", *filters, "--format", "json")
-        return {one["Names"][0]: dict(one.get("Labels") or {}) for one in _json(said or "[]")}
+        with understanding(self.name):
+            return {one["Names"][0]: dict(one.get("Labels") or {}) for one in _json(said or "[]")}
 
     async def close(self) -> None:
         """Nothing is held."""
