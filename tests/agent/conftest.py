@@ -16,7 +16,7 @@ import pytest
 from footlights.agent.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import FakeBehavior, Signaling, Version
 
-from footlights.agent.assembly import make_launchers
+from footlights.agent.assembly import make_launcher, make_launchers
 from footlights.agent.config import AgentConfig
 from footlights.agent.devices.ports import why_taken
 from footlights.agent.launches.probes import ApplicationProbes
@@ -60,6 +60,7 @@ class Node:
             self.config,
             devices=FakeDevices(lambda: self.machine.state),
             launchers=make_launchers(self.config),
+            open_launcher=lambda name: make_launcher(self.config, name),
             probes=ApplicationProbes(),
             pace=self.pace,
         )

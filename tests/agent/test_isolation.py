@@ -6,6 +6,7 @@ Also covers the agent's ``table`` and ``protocol``, which every launch passes.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import Launcher, LaunchPlan, LogPart, Status
 from footlights.launch.probes.readiness import ViewerPresence
 from footlights.supervision import Supervisor
-from tests.agent.conftest import GPU, OTHER_GPU, PACE, Assign, Machine, stopped
+from tests.agent.conftest import GPU, OTHER_GPU, PACE, Applications, Assign, Machine, Node, stopped
 from tests.agent.hub import Hub
 from tests.launch.plans import command, make_plan
 
@@ -200,6 +201,55 @@ async def test_what_a_session_left_is_removed_before_its_launch_is_forgotten(
         await hub.until(lambda: BAD in [launch.launch_id for launch in hub.link.hello.launches])
         await hub.say(LinkResponse(forget=Forget(launch_id=BAD)))
         await until(lambda: not entry.exists())
+
+
+async def test_a_launcher_that_is_no_longer_enabled_ends_what_it_started(
+    hub: Hub, node: Node, application: Applications
+) -> None:
+    """The next agent offers it no more, and still asks it, ends by it, and has it remove what is left."""
+    assigned = application("kept")
+    await hub.until(lambda: hub.connections)
+    await hub.want(assigned)
+    await hub.until_state("kept", LaunchReport.READY)
+    await node.crash()
+    links = len(hub.connections)
+
+    node.config = replace(node.config, launchers=("fake",))
+    agent = await node.start()
+    await hub.until(lambda: len(hub.connections) > links)
+    assert list(hub.link.hello.facts.launchers) == ["fake"]
+    assert any("the launcher process is no longer enabled" in note for note in hub.link.hello.facts.notes)
+    assert hub.link.hello.launches[0].state == LaunchReport.READY
+    await hub.want(application("new", device=OTHER_GPU))
+    assert (await hub.until_state("new", LaunchReport.REJECTED)).reason == "NO_LAUNCHER"
+
+    await hub.want(stopped(assigned))
+    ended = await hub.until_state("kept", LaunchReport.EXITED)
+    assert ended.exit_code == -signal.SIGTERM
+    await hub.say(LinkResponse(forget=Forget(launch_id="kept")))
+    await until(lambda: not agent.table.knows("kept"))
+    await until(lambda: not (node.config.data_dir / "journal" / "kept.json").exists())
+    assert not (node.config.data_dir / "launches" / "kept" / "session.json").exists()
+
+
+async def test_what_a_launcher_left_that_cannot_be_opened_is_told(
+    hub: Hub, config: AgentConfig, machine: Machine, fake: Assign
+) -> None:
+    """It is not taken for removed."""
+    async with agent_with(config, machine, method="discard"):
+        await hub.until(lambda: hub.connections)
+        await hub.want(fake(BAD, behavior={"exit_after": 0.01}))
+        await hub.until_state(BAD, LaunchReport.EXITED)
+
+    links = len(hub.connections)
+    agent = Agent(
+        config, devices=FakeDevices(lambda: machine.state), launchers={}, probes=ApplicationProbes(), pace=PACE
+    )
+    async with Running(agent):
+        await hub.until(lambda: len(hub.connections) > links)
+        await hub.say(LinkResponse(forget=Forget(launch_id=BAD)))
+        await hub.until(lambda: any("has no launcher fake any more" in note for note in agent._description.notes))
+    assert (config.data_dir / "journal" / f"{BAD}.json").exists()
 
 
 async def test_probes_that_raise_are_logged_and_made_again(

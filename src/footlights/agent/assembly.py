@@ -40,6 +40,11 @@ async def make_devices(config: AgentConfig) -> Devices:
 
 def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
     """Make the launchers that the operator enabled; others are not even imported."""
+    return {name: make_launcher(config, name) for name in config.launchers}
+
+
+def make_launcher(config: AgentConfig, name: str) -> Launcher:
+    """Make one, enabled or not."""
     settings = LauncherSettings(
         root=config.data_dir.absolute() / "launches",
         protected=config.data_dir.absolute(),
@@ -54,7 +59,7 @@ def make_launchers(config: AgentConfig) -> dict[str, Launcher]:
         image_digests=config.image_digests,
         denied_networks=config.denied_networks,
     )
-    return {name: LAUNCHERS[name].open(settings) for name in config.launchers}
+    return LAUNCHERS[name].open(settings)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from footlights.agent.assembly import locked, make_devices, make_launchers
+from footlights.agent.assembly import locked, make_devices, make_launcher, make_launchers
 from footlights.agent.clock import BootClock, Clock
 from footlights.agent.devices.admission import Admission
 from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch, off_loop
@@ -36,14 +36,15 @@ from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
 from footlights.agent.offer import LauncherOffer
 from footlights.devices.foreign import Tolerance
 from footlights.ids import new_id
-from footlights.launch.launchers import LAUNCHERS
+from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.lifecycle import LaunchState
 from footlights.supervision import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from footlights.agent.config import AgentConfig
+    from footlights.agent.launches.journal import JournalEntry
     from footlights.agent.link.link import Pace
     from footlights.devices.reading import Devices
     from footlights.launch.launcher import Launcher
@@ -62,6 +63,7 @@ async def run(config: AgentConfig, stop: asyncio.Event) -> None:
             config,
             devices=devices,
             launchers=make_launchers(config),
+            open_launcher=lambda name: make_launcher(config, name),
             probes=ApplicationProbes(),
             identity=identity,
         )
@@ -90,6 +92,7 @@ class Agent:
         *,
         devices: Devices,
         launchers: Mapping[str, Launcher],
+        open_launcher: Callable[[str], Launcher] | None = None,
         probes: ApplicationProbes,
         clock: Clock | None = None,
         pids_visible: bool | None = None,
@@ -101,7 +104,9 @@ class Agent:
         self.supervisor = Supervisor()
         clock = clock or BootClock()
         self._devices_source = devices
-        self._launchers = launchers
+        self._launchers = dict(launchers)
+        """Those that are enabled, and those that earlier agents started something with."""
+        self._open_launcher = open_launcher
         self._cluster = KnownCluster(config.data_dir / "cluster.json", config.node)
         self._retention = LogRetention(config.data_dir / "launches", clock)
         self._ports = PortBlocks(config.first_port, config.last_port)
@@ -117,7 +122,7 @@ class Agent:
         )
         self._outbox = Outbox(self.table.report, self.supervisor)
         self._orphans = Orphans(
-            launchers.values(), mark=lambda: self._cluster.mark, is_known=self.table.knows, clock=clock
+            self._launchers.values(), mark=lambda: self._cluster.mark, is_known=self.table.knows, clock=clock
         )
         tools = LaunchTools(
             admission=Admission(
@@ -135,7 +140,7 @@ class Agent:
             devices=self.devices,
             entrance_host=config.entrance_host,
             journal=self.journal,
-            launchers=launchers,
+            launchers=self._launchers,
             ports=self._ports,
             probes=probes,
             reports=self._outbox,
@@ -153,7 +158,7 @@ class Agent:
             launches=self.launches,
             supervisor=self.supervisor,
         )
-        output = NodeOutput(self.table, self._retention, launchers)
+        output = NodeOutput(self.table, self._retention, self._launchers)
         self._logs = LogTails(self._outbox, find=output.find, is_over=self.table.is_over)
         self.link = Link(config, protocol, self._outbox, self._logs, identity=identity, pace=pace)
         self._abandonment = Abandonment(self.table, self.link, self._cluster, clock)
@@ -184,11 +189,22 @@ class Agent:
         await self.offer.refresh()
         for name in self._launchers:
             self._description.add_notes(await asyncio.to_thread(LAUNCHERS[name].shortcomings))
+        self._open_others(restored.entries)
         with contextlib.suppress(DevicesSilent):
             await self.devices.refresh()
         for note in self._description.notes:
             _log.info("note", note=note)
         await self.launches.restore(restored.entries)
+
+    def _open_others(self, entries: Iterable[JournalEntry]) -> None:
+        """Open launchers that are no longer enabled, to end what they started and to remove what it left."""
+        if self._open_launcher is None:
+            return
+        for name in sorted({traits_of(entry.plan.version).name for entry in entries} - self._launchers.keys()):
+            with self.supervisor.isolated("starting", launcher=name):
+                self._launchers[name] = self._open_launcher(name)
+            text = f"the launcher {name} is no longer enabled, and used only for the launches that it started"
+            self._description.add_notes([text])
 
     def _loops(self) -> list[asyncio.Task[None]]:
         supervise = self.supervisor.supervise

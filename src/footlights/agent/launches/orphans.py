@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
 
     from footlights.agent.clock import Clock
     from footlights.launch.launcher import Launcher
@@ -25,14 +25,14 @@ class Orphans:
 
     def __init__(
         self,
-        launchers: Iterable[Launcher],
+        launchers: Collection[Launcher],
         *,
         mark: Callable[[], str],
         is_known: Callable[[str], bool],
         clock: Clock,
         grace_s: float = _GRACE_S,
     ) -> None:
-        self._launchers = tuple(launchers)
+        self._launchers = launchers
         self._mark = mark
         self._is_known = is_known
         self._clock = clock

@@ -312,8 +312,10 @@ class Runner:
     async def discard(self) -> str:
         """Remove what is left of an ended launch; return why that failed, empty where it is gone."""
         record, plan, launcher = self.record, self.record.plan, self._seen.launcher
-        if record.discarded or not record.begun or plan is None or launcher is None:
+        if record.discarded or not record.begun or plan is None:
             return ""
+        if launcher is None:
+            return f"the agent has no launcher {traits_of(plan.version).name} any more: enable it again"
         try:
             async with asyncio.timeout(_LAUNCHER_TIMEOUT_S):
                 await launcher.discard(plan)
