@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -38,8 +38,8 @@ class Register:
     async def disconnect(self, session_id: str, viewer_id: str, connection: str) -> None:
         self.connected[viewer_id].remove(connection)
 
-    async def removed(self) -> set[str]:
-        return self.gone
+    async def removed(self, viewer_ids: Collection[str]) -> set[str]:
+        return self.gone & set(viewer_ids)
 
 
 @dataclass

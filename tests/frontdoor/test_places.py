@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import httpx2
 import pytest
 
 from footlights.frontdoor.answers import FrontDoorError
-from footlights.frontdoor.interfaces import PlaceLimits
+from footlights.frontdoor.interfaces import Limits, PlaceLimits
 from footlights.frontdoor.places import Places
 from tests.frontdoor.application import serving
 from tests.frontdoor.conftest import Door
@@ -40,7 +41,7 @@ class Given:
 )
 def test_each_has_places_of_its_own(refused: Given, admitted: Given, of: str) -> None:
     """Who has as many as it may have is told so; whoever else comes in, and what was given back is free again."""
-    places = Places("requests", PlaceLimits(10, per_user=3, per_session=2, per_grant=1))
+    places = Places("requests", PlaceLimits(6, per_session=2, per_grant=1))
     with contextlib.ExitStack() as taken:
         taken.enter_context(places.hold(Given()))
         if of != "grant":
@@ -57,6 +58,29 @@ def test_each_has_places_of_its_own(refused: Given, admitted: Given, of: str) ->
 
     assert (caught.value.http_status, caught.value.error.reason) == (429, "VIEWER_LIMIT")
     assert caught.value.error.metadata["of"] == of
+
+
+@pytest.mark.parametrize("greedy", [1, 2, 3, 4])
+def test_however_many_users_want_all_another_one_gets_in(greedy: int) -> None:
+    """Each takes what it can, with sessions and grants without end; one alone gets half."""
+    limits = Limits().requests
+    places = Places("requests", limits)
+    with contextlib.ExitStack() as taken:
+        had = []
+        for user in range(greedy):
+            before = places.taken
+            with pytest.raises(FrontDoorError, match="of this user"):
+                _take_all(taken, places, user)
+            had.append(places.taken - before)
+        for _ in range(8):
+            taken.enter_context(places.hold(Given("other", "late", "other")))
+
+    assert had == [limits.total // 2 ** (1 + user) for user in range(greedy)]
+
+
+def _take_all(taken: contextlib.ExitStack, places: Places, user: int) -> None:
+    for number in itertools.count():
+        taken.enter_context(places.hold(Given(f"s{user}.{number}", f"u{user}", f"n{user}.{number}")))
 
 
 async def test_slow_bodies_with_one_grant_shut_out_nobody(application: Application) -> None:

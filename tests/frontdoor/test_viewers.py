@@ -6,6 +6,7 @@ import asyncio
 
 import httpx2
 import pytest
+from aiohttp import web
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from footlights.errors import Unavailable
@@ -115,3 +116,30 @@ async def test_a_disconnected_viewers_socket_is_closed(application: Application)
     assert caught.value.rcvd is not None
     assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "VIEWER_DISCONNECTED")
     assert not any(door.register.connected.values())
+
+
+async def test_offers_with_one_grant_are_passed_on_two_at_a_time(
+    door: Door, client: httpx2.AsyncClient, application: Application
+) -> None:
+    """So what one grant has beyond its bound is ended before it has taken the places of others, who do not wait."""
+    go, waiting, most = asyncio.Event(), 0, 0
+
+    async def hold(request: web.Request) -> web.StreamResponse:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        await go.wait()
+        waiting -= 1
+        return web.Response(status=201, headers={"Location": f"/whep/r-{len(application.seen)}"})
+
+    application.answer = hold
+    grant, other = door.grant(), door.grant()
+    offers = [asyncio.create_task(offer(client, grant)) for _ in range(8)]
+    await until(lambda: waiting == 2)
+    offers.append(asyncio.create_task(offer(client, other)))
+    await until(lambda: waiting == 3)
+    go.set()
+    answers = await asyncio.gather(*offers)
+
+    assert most == 3
+    assert {answer.status_code for answer in answers} == {201}

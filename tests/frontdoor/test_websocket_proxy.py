@@ -194,7 +194,7 @@ async def test_refusals_come_before_the_handshake(door: Door, application: Appli
 
 async def test_sockets_at_once_are_bounded(application: Application) -> None:
     """One more than may be is 503; when one is closed there is room again, and nothing is counted twice."""
-    door = Door(application, Limits(sockets=PlaceLimits(1, per_user=2, per_session=2, per_grant=2)))
+    door = Door(application, Limits(sockets=PlaceLimits(1, per_session=2, per_grant=2)))
     door.targets["s1"] = door.target()
     app = door.app()
     async with serving(app) as door.host:
@@ -210,7 +210,7 @@ async def test_sockets_at_once_are_bounded(application: Application) -> None:
 
 async def test_one_grant_does_not_take_the_sockets_of_others(application: Application) -> None:
     """Its own are refused with 429; another viewer of the session comes in."""
-    door = Door(application, Limits(sockets=PlaceLimits(4, per_user=4, per_session=4, per_grant=1)))
+    door = Door(application, Limits(sockets=PlaceLimits(4, per_session=4, per_grant=1)))
     door.targets["s1"] = door.target()
     async with serving(door.app()) as door.host:
         grant = door.grant()

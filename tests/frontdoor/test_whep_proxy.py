@@ -384,7 +384,7 @@ async def test_requests_at_once_are_bounded(application: Application) -> None:
         return web.Response(status=201)
 
     application.answer = wait
-    door = Door(application, Limits(requests=PlaceLimits(1, per_user=2, per_session=2, per_grant=2)))
+    door = Door(application, Limits(requests=PlaceLimits(1, per_session=2, per_grant=2)))
     door.targets["s1"] = door.target()
     async with serving(door.app()) as host, httpx2.AsyncClient(base_url=f"http://{host}") as client:
         first = asyncio.create_task(offer(client, door.grant()))

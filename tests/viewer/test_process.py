@@ -19,6 +19,7 @@ import pytest
 from pxr import UsdGeom
 
 from footlights.viewer.failure import PREFIX
+from footlights.viewer.stream.viewers import MAX_VIEWERS, QUIET_S
 from tests.viewer.stages import StageMaker
 from tests.viewer.viewer_process import ViewerProcess, ready_viewer
 from tests.viewer.whep_client import WhepClient, WhepRefused, luma
@@ -348,6 +349,30 @@ class TestEnd:
 
         assert code == 2
         assert "--fps: '0' is not a whole number from 1 to 60" in lines[-1]
+
+
+async def test_who_watches_is_not_thrown_out(viewer: ViewerProcess) -> None:
+    """Nine offers that nobody follows up, while somebody watches: what does not connect goes first, when it has had
+    its time; until then one too many is told to try again."""
+    async with WhepClient(viewer.whep) as client, aiohttp.ClientSession() as http:
+        await client.next_frame()
+        offer = client.offer
+        statuses = []
+        for _ in range(9):
+            async with http.post(viewer.whep, data=offer, headers={"Content-Type": "application/sdp"}) as response:
+                statuses.append((response.status, response.headers.get("Retry-After")))
+        assert statuses == [*[(201, None)] * (MAX_VIEWERS - 1), *[(503, "5")] * 2]
+        await client.fresh_frame()
+        assert client.connection_state == "connected"
+        async with asyncio.timeout(QUIET_S + 10):
+            while True:
+                try:
+                    async with WhepClient(viewer.whep) as late:
+                        await late.next_frame()
+                    break
+                except WhepRefused:
+                    await asyncio.sleep(0.5)
+        assert client.connection_state == "connected"
 
 
 async def test_refused_offers_raise_in_the_test_client(viewer: ViewerProcess) -> None:

@@ -151,9 +151,8 @@ class WhepClient:
         self._channel.on("message", self._received)
         self._peer.on("track", self._play)
         await self._peer.setLocalDescription(await self._peer.createOffer())
-        async with self._http.post(
-            self.url, data=self._peer.localDescription.sdp, headers={"Content-Type": "application/sdp"}
-        ) as response:
+        self.offer = self._peer.localDescription.sdp
+        async with self._http.post(self.url, data=self.offer, headers={"Content-Type": "application/sdp"}) as response:
             body = await response.text()
             if response.status != 201:
                 raise WhepRefused(response.status, body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from footlights import ids
@@ -16,7 +15,7 @@ from footlights.store.sessions import session_rows, viewers
 from footlights.v1 import application_pb2, node_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
     from footlights.auth.secrets import Box
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from footlights.frontdoor import Resolve, ViewerGrant
     from footlights.store import Store, Transaction
 
-_REMOVED_LATELY: Final = timedelta(minutes=1)
+_ASKED_AT_ONCE: Final = 500
 
 
 def resolver(store: Store, box: Box, addresses: NodeAddresses) -> Resolve:
@@ -66,10 +65,15 @@ class StoredViewers:
         now = self._clock()
         await self._store.write(lambda tx: viewers.disconnect(tx, session_id, viewer_id, [connection], now=now))
 
-    async def removed(self) -> frozenset[str]:
-        """The viewers that were disconnected by a call in the last minute."""
-        since = self._clock() - _REMOVED_LATELY
-        return await self._store.read(lambda tx: viewers.removed_since(tx, since))
+    async def removed(self, viewer_ids: Collection[str]) -> frozenset[str]:
+        """Which of these viewers were disconnected by a call."""
+
+        def read(tx: Transaction) -> frozenset[str]:
+            ids_ = list(viewer_ids)
+            some = [ids_[at : at + _ASKED_AT_ONCE] for at in range(0, len(ids_), _ASKED_AT_ONCE)]
+            return frozenset().union(*(viewers.removed(tx, each) for each in some))
+
+        return await self._store.read(read)
 
 
 def _target(

@@ -71,8 +71,8 @@ class ViewerRegister(Protocol):
     async def disconnect(self, session_id: str, viewer_id: str, connection: str) -> None:
         """Note that a connection has ended."""
 
-    async def removed(self) -> Collection[str]:
-        """The ids of the viewers that were disconnected by a call in the last minute."""
+    async def removed(self, viewer_ids: Collection[str]) -> Collection[str]:
+        """Which of these viewers were disconnected by a call, whenever that was."""
 
 
 class ViewerGrant(Protocol):
@@ -107,11 +107,13 @@ class GrantVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlaceLimits:
-    """How many of something may be open at the same time."""
+    """How many of something may be open at the same time.
+
+    One caller of the API may have as many, with all grants that it asked for, as it leaves free: half of them where it
+    is alone, a quarter more where another one wants all, and so on. However many want all, one more still gets in.
+    """
 
     total: int
-    per_user: int
-    """Of all grants that one caller of the API asked for. A service asks for all of its users."""
     per_session: int
     per_grant: int
 
@@ -130,7 +132,7 @@ class Limits:
     """For a node to take a connection."""
     answer_timeout_s: float = 15.0
     """For an application to answer a request or a handshake."""
-    requests: PlaceLimits = PlaceLimits(256, per_user=128, per_session=32, per_grant=8)
+    requests: PlaceLimits = PlaceLimits(256, per_session=32, per_grant=8)
     """Concurrent HTTP requests."""
-    sockets: PlaceLimits = PlaceLimits(4096, per_user=2048, per_session=64, per_grant=8)
+    sockets: PlaceLimits = PlaceLimits(4096, per_session=64, per_grant=8)
     """Open WebSockets."""

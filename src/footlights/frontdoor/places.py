@@ -40,16 +40,17 @@ class Places:
             FrontDoorError: 429 ``VIEWER_LIMIT`` where the user, the session or the grant has as many as it may have;
                 503 ``FRONT_DOOR_FULL`` where all are taken.
         """
+        free = self._limits.total - self._total
         owners = (
             (("grant", grant.nonce), self._limits.per_grant),
             (("session", grant.session_id), self._limits.per_session),
-            (("user", grant.subject), self._limits.per_user),
+            (("user", grant.subject), free),
         )
+        if not free:
+            raise overloaded()
         for (what, name), most in owners:
             if self._taken[what, name] >= most:
                 raise _too_many(self._kind, what, most)
-        if self._total >= self._limits.total:
-            raise overloaded()
         self._total += 1
         for owner, _ in owners:
             self._taken[owner] += 1

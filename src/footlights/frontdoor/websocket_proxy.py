@@ -79,7 +79,7 @@ class WebSocketProxy:
     async def end_removed(self) -> None:
         """Close the sockets of viewers that were disconnected by a call, at whichever replica."""
         if self._open_viewers:
-            for viewer_id in await self._register.removed():
+            for viewer_id in await self._register.removed(list(self._open_viewers)):
                 for end in self._open_viewers.get(viewer_id, ()):
                     end.set()
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -34,6 +35,9 @@ _ICE_LINK: Final = re.compile(r"<(?:stun|turn)s?:[^>]*>[^<]*", re.IGNORECASE)
 SOCKET: Final = "websocket:"
 """How the names of WebSockets begin in the register."""
 
+_OFFERS_AT_ONCE: Final = 2
+"""With one grant; an application that has eight places, as ours, then has some for others at any moment."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -47,6 +51,8 @@ class WhepProxy:
         self._resources, self._register = resources, register
         self._limits = limits
         self._places = Places("requests", limits.requests)
+        self._offers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By viewer, while one of its offers is passed on."""
 
     async def post(
         self, scope: Scope, receive: Receive, session_id: str, credentials: Credentials, *, resources_at: str
@@ -64,8 +70,9 @@ class WhepProxy:
                 raise not_offered(session_id, "WHEP")
             body = await _read_body(receive, self._limits)
             path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
-            reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
-            await self._note(grant, target, reply)
+            async with self._offers.setdefault(grant.viewer_id, asyncio.Semaphore(_OFFERS_AT_ONCE)):
+                reply = await exchange(target, "POST", path, _forwarded(scope), body, self._limits)
+                await self._note(grant, target, reply)
         _log.info("viewer_offer_answered", session_id=session_id, subject=grant.subject, status=reply.status)
         return self._answer(reply, session_id, grant, target, resources_at)
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import delete, func, or_, select, tuple_, update
 
 from footlights import errors
 from footlights.store.bulk import Inserter
 from footlights.store.schema import VIEWER, ViewerRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from footlights.store.unit import Readable, Transaction
 
 MOST_OF_A_SESSION: Final = 1000
-"""Then those that left first are forgotten."""
-_MOST_CONNECTIONS: Final = 16
-"""Of one viewer; the newest are kept, and the others are to be ended."""
+"""Then those that left first are forgotten, and after them those that were seen last."""
+_UNSEEN: Final = timedelta(minutes=1)
+"""After so long without a change a viewer that never said goodbye may be gone."""
+_REFUSED_FOR: Final = timedelta(days=2)
+"""A grant that was removed is no good after that: grants last a day."""
+SOCKET: Final = "websocket:"
+"""How the names of connections begin that are WebSockets; the others are paths of the application."""
+_MOST_RESOURCES: Final = 4
+_MOST_SOCKETS: Final = 16
+"""Connections of one viewer: the newest are kept, and the others are to be ended. An application has places for more
+viewers than that, so that who has one grant takes no other's."""
 
 
 def get(tx: Transaction, session_id: str, viewer_id: str) -> ViewerRow | None:
@@ -49,19 +58,22 @@ def connect(
 ) -> list[str] | None:
     """Note a connection; return those that are not kept for it, and None where the viewer was removed.
 
-    Raises Exhausted where the session has as many viewers as are kept, all of them connected.
+    Raises Exhausted where the session has as many viewers as are kept, and all of them came lately.
     """
     row = get(tx, session_id, viewer_id)
     if row is None:
-        _make_room(tx, session_id, most)
+        _make_room(tx, session_id, most, now)
         _insert(tx, [ViewerRow(viewer_id, session_id, subject, now, now, [connection])])
         return []
     if row.removed_time is not None:
         return None
     connections = [*(each for each in row.connections if each != connection), connection]
-    kept = connections[-_MOST_CONNECTIONS:]
+    sockets = [each for each in connections if each.startswith(SOCKET)]
+    resources = [each for each in connections if not each.startswith(SOCKET)]
+    gone = {*resources[:-_MOST_RESOURCES], *sockets[:-_MOST_SOCKETS]}
+    kept = [each for each in connections if each not in gone]
     _change(tx, row, connections=kept, changed_time=now, disconnected_time=None)
-    return connections[: -len(kept)]
+    return [each for each in connections if each in gone]
 
 
 def disconnect(tx: Transaction, session_id: str, viewer_id: str, gone: Sequence[str], *, now: datetime) -> None:
@@ -81,27 +93,34 @@ def remove(tx: Transaction, row: ViewerRow, *, now: datetime) -> ViewerRow:
     return row._replace(removed_time=now)
 
 
-def removed_since(tx: Transaction, since: datetime) -> frozenset[str]:
-    """Return which viewers were removed since a moment."""
-    return frozenset(tx.execute(select(VIEWER.c.viewer_id).where(VIEWER.c.removed_time >= since)).scalars())
+def removed(tx: Transaction, viewer_ids: Collection[str]) -> frozenset[str]:
+    """Return which of these viewers were removed, whenever that was."""
+    of_these = VIEWER.c.viewer_id.in_(viewer_ids), VIEWER.c.removed_time.is_not(None)
+    return frozenset(tx.execute(select(VIEWER.c.viewer_id).where(*of_these)).scalars())
 
 
-def _make_room(tx: Transaction, session_id: str, most: int) -> None:
-    of_session = VIEWER.c.session_id == session_id
-    if tx.execute(select(func.count()).select_from(VIEWER).where(of_session)).scalar_one() < most:
+def _make_room(tx: Transaction, session_id: str, most: int, now: datetime) -> None:
+    """Forget who has left, or else who was seen last: a tab that crashed and a player that was killed say no goodbye.
+
+    A removed one does not count, and stays: its grant must be refused for as long as it would be good.
+    """
+    tx.execute(delete(VIEWER).where(VIEWER.c.session_id == session_id, VIEWER.c.removed_time < now - _REFUSED_FOR))
+    in_count = VIEWER.c.session_id == session_id, VIEWER.c.removed_time.is_(None)
+    if tx.execute(select(func.count()).select_from(VIEWER).where(*in_count)).scalar_one() < most:
         return
-    # A removed one stays: its grant must be refused for as long as it would be good.
+    left = VIEWER.c.disconnected_time.is_not(None)
     oldest = (
         select(VIEWER.c.viewer_id)
-        .where(of_session, VIEWER.c.disconnected_time.is_not(None), VIEWER.c.removed_time.is_(None))
-        .order_by(VIEWER.c.disconnected_time)
+        .where(*in_count, or_(left, VIEWER.c.changed_time < now - _UNSEEN))
+        .order_by(left.desc(), VIEWER.c.changed_time)
         .limit(1)
     )
     if not tx.changed(delete(VIEWER).where(VIEWER.c.viewer_id.in_(oldest.scalar_subquery()))):
         raise errors.Exhausted(
-            f"{most} viewers of this session are connected, as many as one may have: close some.",
+            f"{most} viewers of this session have come within a minute, as many as one may have: close some, or wait.",
             reason=errors.Reason.VIEWER_LIMIT,
             metadata={"kind": "viewers", "of": "session", "limit": str(most)},
+            retry_after_s=_UNSEEN.total_seconds(),
         )
 
 

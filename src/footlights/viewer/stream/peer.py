@@ -120,12 +120,15 @@ class ViewerPeer:
             if channel.readyState == "open" and channel.bufferedAmount < 65536:
                 channel.send(text)
 
+    @property
+    def quiet_s(self) -> float:
+        """For how many seconds nothing has come from the viewer; before it is connected, since its offer."""
+        heard = self._lane.last_received if self._joined and self._lane is not None else self._began
+        return time.monotonic() - heard
+
     def overdue(self) -> bool:
         """Whether the viewer did not connect in time, or has been silent for too long."""
-        now = time.monotonic()
-        if not self._joined:
-            return now - self._began > CONNECT_DEADLINE
-        return self._lane is not None and now - self._lane.last_received > SILENCE_DEADLINE
+        return self.quiet_s > (SILENCE_DEADLINE if self._joined else CONNECT_DEADLINE)
 
     def close(self) -> asyncio.Task[None]:
         """Close the connection; idempotent. The task ends within CLOSE_DEADLINE."""

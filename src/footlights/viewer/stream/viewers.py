@@ -1,7 +1,7 @@
 """All viewers of the session: admits and dismisses them, and connects them with the render and encoder threads.
 
-All viewers share one picture, one encoder a codec and one UDP port. Beyond MAX_VIEWERS the newest replaces the
-oldest at once.
+All viewers share one picture, one encoder a codec and one UDP port. There are MAX_VIEWERS places. One whose viewer is
+silent, or did not connect, goes to the next one that asks; from a viewer that watches none is taken away.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 MAX_VIEWERS = 8
 STATS_INTERVAL = 1.0  # seconds
+QUIET_S = 6.0
+"""A viewer that watches is heard every second, or every five from some players; one that is let in connects sooner."""
+
+
+class NoPlace(Exception):
+    """All places are taken by viewers that watch. The message says so."""
 
 
 class Viewers:
@@ -66,9 +72,12 @@ class Viewers:
         self._monitor_task.add_done_callback(monitor_ended)
 
     async def admit(self, offer: str) -> tuple[str, str]:
-        """Return a new viewer's resource and SDP answer. Raises OfferRefused."""
+        """Return a new viewer's resource and SDP answer. Raises OfferRefused or NoPlace."""
         while len(self._peers) >= MAX_VIEWERS:
-            self._end(next(iter(self._peers.values())))
+            quiet = max(self._peers.values(), key=lambda each: each.quiet_s)
+            if quiet.quiet_s < QUIET_S:
+                raise NoPlace(f"{MAX_VIEWERS} viewers are connected, as many as there are places: try again")
+            self._end(quiet)
         peer = ViewerPeer(self._broadcaster, self._port, self._callbacks)
         self._peers[peer.resource] = peer
         try:

@@ -69,12 +69,15 @@ class WhepEndpoint:
             return _problem(503, "the stage is not open yet: try again", {"Retry-After": "2"})
         assert self._viewers is not None
         from footlights.viewer.stream.peer import OfferRefused
+        from footlights.viewer.stream.viewers import NoPlace
 
         try:
             resource, answer = await self._viewers.admit(offer)
         except OfferRefused as refusal:
             log.info("offer refused: %s", refusal)
             return _problem(422, str(refusal))
+        except NoPlace as full:
+            return _problem(503, str(full), {"Retry-After": "5"})
         return web.Response(
             status=201, text=answer, content_type="application/sdp", headers={"Location": f"/whep/{resource}"}
         )
