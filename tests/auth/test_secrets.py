@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.auth.secrets import ENVIRONMENT, ClusterKey, retire, rotate
+from footlights.auth.secrets import ENVIRONMENT, ClusterKey, RingKey, read_ring, retire, rotate
 from footlights.errors import FailedPrecondition, Internal
 
 KEY = ClusterKey(bytes(range(32)))
@@ -130,8 +131,11 @@ def test_a_key_is_replaced_in_three_steps(tmp_path: Path) -> None:
     assert box.open(sealed, b"s1") == b"hush"
     assert not key.refresh()
 
-    assert retire(path, now=now[0], older_than_s=86400)[1] == ()
-    assert [each.fingerprint for each in retire(path, now=now[0] + timedelta(days=1), older_than_s=86400)[1]] == [old]
+    assert retire(path, now=now[0], older_than_s=86400, check=lambda _: None)[1] == ()
+    assert [
+        each.fingerprint
+        for each in retire(path, now=now[0] + timedelta(days=1), older_than_s=86400, check=lambda _: None)[1]
+    ] == [old]
     assert key.refresh()
     with pytest.raises(Internal):
         box.open(sealed, b"s1")
@@ -178,3 +182,35 @@ def test_a_ring_is_bounded(tmp_path: Path) -> None:
     path.write_text(path.read_text().splitlines()[0] + "\n" + path.read_text().splitlines()[0])
     with pytest.raises(FailedPrecondition):
         ClusterKey.load_or_create(path, {})
+
+
+def test_changes_at_once_lose_no_key(tmp_path: Path) -> None:
+    """Those who change a ring wait for each other; a link to the file stays one, and the file keeps its mode."""
+    path, link = tmp_path / "cluster.key", tmp_path / "link"
+    ClusterKey.load_or_create(path, {})
+    link.symlink_to(path)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda file: rotate(file, now=NOW, after_s=0), [path, link] * 3))
+
+    assert len(ClusterKey.load_or_create(path, {}).ring) == 7
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_is_needed_stays(tmp_path: Path) -> None:
+    """Whoever knows that it is says so before anything is written."""
+    path = tmp_path / "cluster.key"
+    old = ClusterKey.load_or_create(path, {}).fingerprint
+    ring = rotate(path, now=NOW, after_s=0)
+    asked: list[str] = []
+
+    def check(keys: Sequence[RingKey]) -> None:
+        asked.extend(key.fingerprint for key in keys)
+        raise FailedPrecondition("it is needed")
+
+    with pytest.raises(FailedPrecondition, match="it is needed"):
+        retire(path, now=NOW, older_than_s=0, check=check)
+
+    assert asked == [old]
+    assert read_ring(path) == ring

@@ -14,7 +14,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from footlights.errors import FailedPrecondition, Internal, LocalReason, Reason
-from footlights.linux.files import create_file, replace_file
+from footlights.linux.files import create_file, lock_file, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,8 @@ MOST_KEYS: Final = 8
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _FORMAT: Final = b"\x01"
+_LOCK_S: Final = 10.0
+_LOCK_PAUSE_S: Final = 0.05
 _SINCE: Final = re.compile(r"from=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
 
 
@@ -191,32 +194,66 @@ def read_ring(path: Path) -> tuple[RingKey, ...]:
 def rotate(path: Path, *, now: datetime, after_s: float) -> tuple[RingKey, ...]:
     """Add a new key to the ring in a file, current ``after_s`` seconds from ``now``; return the ring.
 
-    Raises FailedPrecondition where the file has no ring, or the ring is full; OSError where it cannot be written.
+    Raises FailedPrecondition where the file has no ring, the ring is full, or others change it; OSError where it cannot
+    be written.
     """
     since = (now + timedelta(seconds=after_s)).replace(microsecond=0)
-    ring = (*read_ring(path), RingKey(secrets.token_bytes(_KEY_BYTES), since))
-    if len(ring) > MOST_KEYS:
-        raise FailedPrecondition(
-            f"{path} already holds {MOST_KEYS} keys. Remove those that nothing needs any more: footlights keys retire",
-            reason=LocalReason.CLUSTER_KEY_INVALID,
-        )
-    _write(path, ring)
+    with _alone(path) as file:
+        ring = (*read_ring(file), RingKey(secrets.token_bytes(_KEY_BYTES), since))
+        if len(ring) > MOST_KEYS:
+            raise FailedPrecondition(
+                f"{path} already holds {MOST_KEYS} keys. Remove those that nothing needs: footlights keys retire",
+                reason=LocalReason.CLUSTER_KEY_INVALID,
+            )
+        _write(file, ring)
     return ring
 
 
-def retire(path: Path, *, now: datetime, older_than_s: float) -> tuple[tuple[RingKey, ...], tuple[RingKey, ...]]:
+def retire(
+    path: Path, *, now: datetime, older_than_s: float, check: Callable[[Sequence[RingKey]], None]
+) -> tuple[tuple[RingKey, ...], tuple[RingKey, ...]]:
     """Remove from the ring in a file what was replaced ``older_than_s`` seconds ago; return what stays and what went.
 
-    Raises FailedPrecondition where the file has no ring; OSError where it cannot be written.
+    ``check`` is called with the keys that are to go, and raises where one of them is needed.
+
+    Raises FailedPrecondition where the file has no ring, or others change it; OSError where it cannot be written.
     """
-    ring = read_ring(path)
     moment = now - timedelta(seconds=older_than_s)
-    current = _by_use(ring, moment)[0]
-    kept = tuple(each for each in ring if each == current or (each.since or _EPOCH) > (current.since or _EPOCH))
-    gone = tuple(each for each in ring if each not in kept)
-    if gone:
-        _write(path, kept)
+    with _alone(path) as file:
+        ring = read_ring(file)
+        current = _by_use(ring, moment)[0]
+        kept = tuple(each for each in ring if each == current or (each.since or _EPOCH) > (current.since or _EPOCH))
+        gone = tuple(each for each in ring if each not in kept)
+        if gone:
+            check(gone)
+            _write(file, kept)
     return kept, gone
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """Keep others from changing a ring meanwhile; return its file, to which ``path`` may be a link.
+
+    Who reads it needs no lock: the file is replaced as a whole.
+    """
+    file = path.resolve()
+    read_ring(file)
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            descriptor = lock_file(file.with_name(f".{file.name}.lock"))
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise FailedPrecondition(
+                    f"Another footlights keys is changing {path}. Try again when it has ended.",
+                    reason=LocalReason.CLUSTER_KEY_LOCKED,
+                ) from None
+            time.sleep(_LOCK_PAUSE_S)
+    try:
+        yield file
+    finally:
+        os.close(descriptor)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

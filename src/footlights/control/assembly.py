@@ -273,6 +273,7 @@ async def assemble(
         supervisor=supervisor,
         pause=guard.shown,
         observe_time=clock.read,
+        cluster_key=lambda: key.fingerprint,
     )
     peers = Peers(
         store,

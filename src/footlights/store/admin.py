@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from footlights import errors
 from footlights.store.engines import opening
 from footlights.store.engines.sqlite import DATABASE_FILE
+from footlights.store.unit import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +81,25 @@ def check(data_dir: Path, database: str = "") -> DatabaseCheck:
         with engine.writer.connect() as connection:
             problems = tuple(_problems(engine, connection))
         return DatabaseCheck(engine.shown, migration, opening.newest(), problems)
+
+
+@contextmanager
+def reading(data_dir: Path, database: str = "") -> Iterator[Transaction]:
+    """Read a database as it is, beside its servers.
+
+    Raises FailedPrecondition where there is none, or its tables are not of this version; Unavailable where it cannot be
+    read.
+    """
+    _must_exist(data_dir, database)
+    with opening.opened(data_dir, database) as engine, _reported(engine.shown):
+        if (found := opening.current(engine)) != opening.newest():
+            raise errors.FailedPrecondition(
+                f"{engine.shown} is at migration {found or 'none'}, and this version reads {opening.newest()}. Upgrade "
+                "its servers, or use the version that they are of.",
+                reason=errors.LocalReason.DATABASE_OF_OTHER_VERSION,
+            )
+        with engine.writer.connect() as connection:
+            yield Transaction(connection, engine)
 
 
 def backup(data_dir: Path, target: Path, database: str = "") -> None:

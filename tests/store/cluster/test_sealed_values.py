@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from footlights.store import Store
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-SECRETS = sealed_values.COLUMNS[-1]
+SECRETS = sealed_values.COLUMNS[2]
 
 
 async def test_the_first_of_two_that_keep_a_secret_wins(store: Store) -> None:
@@ -33,7 +33,7 @@ async def test_what_has_changed_meanwhile_is_left_alone(store: Store) -> None:
     assert await store.read(lambda tx: sealed_values.page(tx, SECRETS, "b", 2)) == [("c", b"c")]
 
     stale = [("a", b"a"), ("b", b"old")]
-    await store.write(lambda tx: sealed_values.replace(tx, SECRETS, stale, lambda key, value: value + key.encode()))
+    await store.write(lambda tx: sealed_values.replace(tx, SECRETS, stale, lambda key, value: value + key))
 
     found = await store.read(lambda tx: sealed_values.page(tx, SECRETS, "", 9))
     assert found == [("a", b"aa"), ("b", b"b"), ("c", b"c")]

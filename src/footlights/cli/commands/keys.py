@@ -83,12 +83,45 @@ def retire(
             help="Remove keys that were replaced so long ago. Grants and remembered answers live for up to a day.",
         ),
     ] = 86_400.0,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            envvar="FOOTLIGHTS_DATA_DIR",
+            metavar="DIR",
+            show_default="that of the file",
+            help="The server's data directory, with the SQLite file.",
+        ),
+    ] = None,
+    database: Annotated[
+        str,
+        typer.Option(
+            "--database",
+            envvar="FOOTLIGHTS_DATABASE",
+            metavar="URL",
+            help="postgresql://USER@HOST/NAME; by default SQLite in the data directory.",
+        ),
+    ] = "",
+    unchecked: Annotated[
+        bool,
+        typer.Option(
+            "--unchecked", help="Do not look whether the database needs them: what does cannot be read again."
+        ),
+    ] = False,
 ) -> None:
-    """Remove the keys that were replaced long enough ago: what was signed with them is refused from now on."""
+    """Remove the keys that were replaced long enough ago: what was signed with them is refused from now on.
+
+    Refused while the database is sealed with one of them, or a server on it knows no newer one. The servers may run.
+    """
     with exiting():
         from footlights.auth import secrets
+        from footlights.control.credentials.cluster_keys import check_unused
 
-        kept, gone = secrets.retire(file, now=datetime.now(UTC), older_than_s=older_than)
+        def check(keys: Sequence[RingKey]) -> None:
+            if not unchecked:
+                check_unused(data_dir or file.resolve().parent, database, keys)
+
+        kept, gone = secrets.retire(file, now=datetime.now(UTC), older_than_s=older_than, check=check)
         _show(kept)
         typer.echo(f"Removed {len(gone)} of {len(kept) + len(gone)} keys.", err=True)
 

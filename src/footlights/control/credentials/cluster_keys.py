@@ -3,6 +3,7 @@
 The ring is read again every few seconds. When another key becomes the current one, what is stored for longer than a day
 is sealed again under it, by each replica that notices, so that nothing stays behind which the last one has written
 under the old key. Answers that are remembered for repeated calls are not: they live for a day, and so must the old key.
+A key is removed from the ring only when neither the database nor a server on it needs it (``check_unused``).
 
 Tokens keep the digests that they have: a digest of 192 random bits cannot be reversed, whoever has the key. Their key
 is that of the ring with which the database began, stored under the ring.
@@ -11,20 +12,26 @@ is that of the ring with which the database began, stored under the ring.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.errors import Internal
-from footlights.store.cluster import sealed_values
+from footlights.auth.secrets import Box
+from footlights.errors import FailedPrecondition, Internal, LocalReason
+from footlights.store import admin
+from footlights.store.cluster import replica_rows, revisions, sealed_values
 from footlights.store.cluster.revisions import check_key, note_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
-    from footlights.auth.secrets import Box, ClusterKey
+    from footlights.auth.secrets import ClusterKey, RingKey
     from footlights.store import Store, Transaction
+    from footlights.store.cluster.sealed_values import SealedColumn
     from footlights.supervision import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -77,14 +84,16 @@ class KeyRotation:
         fingerprints = [each.fingerprint for each in self._key.ring]
         # A ring that lacks the key of the database opens nothing in it.
         known = await self._store.read(lambda tx: check_key(tx, fingerprints))
-        if self._sealed_with or known != current:
+        # A process that has just started may be one that sealed under the older key when it stopped.
+        if self._sealed_with or known != current or len(fingerprints) > 1:
             await self._seal_again()
             await self._store.write(lambda tx: note_key(tx, current))
             log.info("cluster_key_changed", fingerprint=current)
         self._sealed_with = current
 
     async def _seal_again(self) -> None:
-        seal = _sealing(self._key.box())
+        current = self._key.ring[0]
+        seal = _sealing(self._key.box(), Box(lambda: (current.derive("secrets"),)))
         for column in sealed_values.COLUMNS:
             after = ""
             while True:
@@ -96,13 +105,65 @@ class KeyRotation:
                 after = rows[-1][0]
 
 
-def _sealing(box: Box) -> Callable[[str, bytes], bytes]:
-    def seal(name: str, sealed: bytes) -> bytes:
+def check_unused(data_dir: Path, database: str, keys: Sequence[RingKey], *, look_s: float = 3.0) -> None:
+    """Check, beside its servers, that neither a database nor one of them needs certain keys of a ring.
+
+    ``look_s`` is how long a server has to show that it runs: longer than its heartbeats are apart.
+
+    Raises FailedPrecondition where one is needed, and as ``admin.reading`` does.
+    """
+    gone = {key.fingerprint for key in keys}
+    with admin.reading(data_dir, database) as tx:
+        beats = {row.replica: row.beat for row in replica_rows.everyone(tx) if row.cluster_key in gone}
+    if beats:
+        time.sleep(look_s)
+    with admin.reading(data_dir, database) as tx:
+        _check_unused(tx, keys, beats)
+
+
+def _check_unused(tx: Transaction, keys: Sequence[RingKey], beats: Mapping[str, int]) -> None:
+    running = [row for row in replica_rows.everyone(tx) if row.beat > beats.get(row.replica, row.beat)]
+    for key in keys:
+        name = key.fingerprint
+        box = Box(lambda: (key.derive("secrets"),))  # noqa: B023
+        why = ""
+        if revisions.noted_key(tx) == name:
+            why = "the database is sealed with it: no server has used a newer one yet"
+        elif servers := [row.replica for row in running if row.cluster_key == name]:
+            why = f"{len(servers)} running servers know no newer one, {servers[0]} among them"
+        elif count := sum(_opens(tx, column, box) for column in sealed_values.COLUMNS):
+            why = f"{count} secrets in the database are still sealed with it"
+        if why:
+            raise FailedPrecondition(
+                f"The cluster key {name} is in use, and stays: {why}. Give the ring to all servers, and try again "
+                "once each has logged cluster_key_changed.",
+                reason=LocalReason.CLUSTER_KEY_IN_USE,
+                metadata={"fingerprint": name},
+            )
+
+
+def _opens(tx: Transaction, column: SealedColumn, box: Box) -> int:
+    """Return how many values of a column a box opens."""
+    after, count = "", 0
+    while rows := sealed_values.page(tx, column, after, _AT_ONCE):
+        for key, sealed in rows:
+            with contextlib.suppress(Internal):
+                box.open(sealed, column.bound_to(key))
+                count += 1
+        after = rows[-1][0]
+    return count
+
+
+def _sealing(box: Box, current: Box) -> Callable[[bytes, bytes], bytes]:
+    def seal(bound_to: bytes, sealed: bytes) -> bytes:
+        with contextlib.suppress(Internal):
+            current.open(sealed, bound_to)
+            return sealed
         try:
-            return box.seal(box.open(sealed, name.encode()), name.encode())
+            return box.seal(box.open(sealed, bound_to), bound_to)
         except Internal:
             # No key of the ring opens it, that of the database included: it must not keep the rest under the old one.
-            log.error("sealed_value_damaged", name=name)
+            log.error("sealed_value_damaged", name=bound_to.decode())
             return sealed
 
     return seal

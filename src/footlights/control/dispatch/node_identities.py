@@ -20,6 +20,7 @@ from footlights.agent.v1 import certificate_pb2
 from footlights.auth import invitations
 from footlights.auth.authority import SERVER_NAME
 from footlights.control.call.context import peer_address
+from footlights.store.cluster.sealed_values import INVITATION
 from footlights.store.coalescing import Coalescer
 from footlights.store.nodes import identities
 
@@ -267,7 +268,7 @@ class CertificateService:
 
 def sealed_for(invitation_id: str) -> bytes:
     """Return what the key of an invitation is bound to while it is sealed."""
-    return f"invitation {invitation_id}".encode()
+    return f"{INVITATION}{invitation_id}".encode()
 
 
 def _some(tx: Transaction, nodes: Sequence[str]) -> list[NodeIdentityRow | None]:

@@ -48,15 +48,16 @@ class Membership:
         supervisor: Supervisor,
         pause: Callable[[], replica_rows.ActiveGuard | None] = lambda: None,
         observe_time: Callable[[datetime | None], None] = lambda _: None,
+        cluster_key: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Create it; others do not know the replica before ``join``.
 
         ``pause`` returns why expiry pauses here, for other replicas to show; ``observe_time`` takes the database's
-        time, as read with every look.
+        time, as read with every look; ``cluster_key`` returns the fingerprint of the key that is used here.
         """
         self._store, self.me, self._roles, self._address = store, me, tuple(roles), PeerAddress()
         self._metrics, self._clock, self._supervisor = metrics, clock, supervisor
-        self._pause, self._observe_time = pause, observe_time
+        self._pause, self._observe_time, self._cluster_key = pause, observe_time, cluster_key
         self._seen: dict[str, tuple[ReplicaRow, int]] = {}
         """The replicas that are known, and how many looks ago each counter grew."""
         self._beats: int | None = None
@@ -110,9 +111,9 @@ class Membership:
 
     async def heartbeat_once(self) -> None:
         """Write a heartbeat, look at the others, and remove those that are gone."""
-        pause = self._pause()
+        pause, used = self._pause(), self._cluster_key()
         beats, self._beats = self._beats, None
-        if await self._store.write(lambda tx: replica_rows.beat(tx, self.me, guard=pause)):
+        if await self._store.write(lambda tx: replica_rows.beat(tx, self.me, guard=pause, cluster_key=used)):
             self._beats = None if beats is None else beats + 1
         else:
             log.warning("replica_back", replica=self.me)

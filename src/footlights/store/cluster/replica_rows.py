@@ -54,6 +54,7 @@ def join(
         brake=[],
         started_time=now,
         mutual_address=address.mutual,
+        cluster_key=None,
     )
     _insert(tx, [row])
 
@@ -74,11 +75,14 @@ def address_of_hub(tx: Transaction, node: str) -> tuple[str, PeerAddress]:
     return ("", PeerAddress()) if found is None else (str(found[0]), PeerAddress(str(found[1]), found[2]))
 
 
-def beat(tx: Transaction, replica: str, *, guard: ActiveGuard | None = None) -> bool:
-    """Record that a replica is alive, and its active guard; False where it was taken for gone and removed."""
+def beat(tx: Transaction, replica: str, *, guard: ActiveGuard | None = None, cluster_key: str | None = None) -> bool:
+    """Record that a replica is alive, its active guard, and the fingerprint of its key.
+
+    Return False where it was taken for gone and removed.
+    """
     values = [] if guard is None else [guard.cause, guard.message, microseconds(guard.since)]
     statement = update(REPLICA).where(REPLICA.c.replica == replica)
-    return bool(tx.changed(statement.values(beat=REPLICA.c.beat + 1, brake=values)))
+    return bool(tx.changed(statement.values(beat=REPLICA.c.beat + 1, brake=values, cluster_key=cluster_key)))
 
 
 def active_guard(tx: Transaction) -> ActiveGuard | None:

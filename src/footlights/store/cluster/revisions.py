@@ -55,6 +55,11 @@ def check_key(tx: Transaction, fingerprints: Sequence[str]) -> str:
     return str(known)
 
 
+def noted_key(tx: Transaction) -> str:
+    """Return the fingerprint of the key that the database is sealed with; empty where it has none yet."""
+    return str(tx.execute(select(COUNTER.c.text).where(COUNTER.c.name == _KEY)).scalar_one_or_none() or "")
+
+
 def note_key(tx: Transaction, fingerprint: str) -> None:
     """Record that everything is sealed with another key of the ring."""
     tx.execute(update(COUNTER).where(COUNTER.c.name == _KEY).values(text=fingerprint))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, ColumnElement, Table, select, update
 
 from footlights.store.bulk import Inserter
-from footlights.store.schema import CLUSTER_SECRET, LAUNCH, SESSION, ClusterSecretRow
+from footlights.store.schema import CLUSTER_SECRET, LAUNCH, NODE_IDENTITY, SESSION, ClusterSecretRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,14 +26,24 @@ class SealedColumn:
     value: Column[Any]
     living: ColumnElement[bool] | None = None
     """Which rows are still used; None: all."""
+    prefix: str = ""
+    """What stands before the key in what is sealed with it."""
 
+    def bound_to(self, key: str) -> bytes:
+        """Return what the value of a row is bound to."""
+        return f"{self.prefix}{key}".encode()
+
+
+INVITATION = "invitation "
+"""Before the id of an invitation, in what its key is bound to."""
 
 COLUMNS = (
     SealedColumn(SESSION, SESSION.c.session_id, SESSION.c.secrets),
     SealedColumn(LAUNCH, LAUNCH.c.launch_id, LAUNCH.c.secret, LAUNCH.c.ended_time.is_(None)),
     SealedColumn(CLUSTER_SECRET, CLUSTER_SECRET.c.name, CLUSTER_SECRET.c.sealed),
+    SealedColumn(NODE_IDENTITY, NODE_IDENTITY.c.invitation_id, NODE_IDENTITY.c.invitation_key, prefix=INVITATION),
 )
-"""What is sealed for longer than a day, and so is sealed again when the cluster key changes."""
+"""What is sealed again when the cluster key changes: all but the answers to repeatable calls, which live for a day."""
 
 
 def secret(tx: Transaction, name: str) -> bytes | None:
@@ -59,15 +69,13 @@ def page(tx: Transaction, column: SealedColumn, after: str, limit: int) -> Seque
 
 
 def replace(
-    tx: Transaction, column: SealedColumn, rows: Sequence[tuple[str, bytes]], seal: Callable[[str, bytes], bytes]
+    tx: Transaction, column: SealedColumn, rows: Sequence[tuple[str, bytes]], seal: Callable[[bytes, bytes], bytes]
 ) -> None:
-    """Seal values again, each unless it has changed since it was read."""
+    """Seal values again, each unless it has changed since it was read; ``seal`` gets what it is bound to, and it."""
     for key, value in rows:
-        tx.execute(
-            update(column.table)
-            .where(column.key == key, column.value == value)
-            .values({column.value.name: seal(key, value)})
-        )
+        if (sealed := seal(column.bound_to(key), value)) != value:
+            statement = update(column.table).where(column.key == key, column.value == value)
+            tx.execute(statement.values({column.value.name: sealed}))
 
 
 _insert = Inserter(CLUSTER_SECRET, skip_conflicts=True)

@@ -34,6 +34,8 @@ class ReplicaRow(NamedTuple):
     started_time: Moment
     mutual_address: str | None
     """Where others reach the listener that it has for replicas alone, with certificates; None: it has none."""
+    cluster_key: str | None
+    """The fingerprint of the key that it seals with; None: it is of the release before."""
 
 
 class LeaderLeaseRow(NamedTuple):
