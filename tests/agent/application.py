@@ -1,8 +1,10 @@
 """A small application that keeps the launch contract, run as a process: ``python application.py HTTP SIGNAL FILE``.
 
-``FILE`` is JSON that may change while it runs: ``ready`` (bool), ``status`` (the body of /v1/streaming/status or null),
-``exit`` (a status to exit with), ``secret_header`` (in which header the launch's secret must be, if any),
-``last_words`` (a line to print before), ``notice`` (what a notice is answered with, 404 unless said; each is printed).
+``FILE`` is JSON that may change while it runs: ``ready`` (bool, or the status to answer with), ``says`` (its words
+then), ``hangs`` (bool: requests are not answered), ``http_offset`` and ``no_signal`` (where it listens instead, or not
+at all), ``status`` (the body of /v1/streaming/status or null), ``exit`` (a status to exit with), ``secret_header`` (in
+which header the launch's secret must be, if any), ``last_words`` (a line to print before), ``notice`` (what a notice is
+answered with, 404 unless said; each is printed).
 Without FILE there it is ready at once.
 """
 
@@ -36,10 +38,13 @@ def main() -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             wanted = wishes(path)
+            while wishes(path).get("hangs"):
+                time.sleep(0.02)
             if not self.shows_secret():
                 self.answer(401, {})
             elif self.path == "/v1/streaming/ready":
-                self.answer(200 if wanted.get("ready", True) else 503, {})
+                ready = wanted.get("ready", True)
+                self.answer(200 if ready is True else ready or 503, {"statusMessage": wanted.get("says", "")})
             elif self.path == "/v1/streaming/status" and wanted.get("status") is not None:
                 self.answer(200, wanted["status"])
             else:
@@ -74,6 +79,7 @@ def main() -> None:
     print(f"hello from {os.getpid()}", flush=True)
     print("secret is", os.environ.get("AGENT_SECRET", "absent"), flush=True)
     socketserver.TCPServer.allow_reuse_address = True
+    http += wishes(path).get("http_offset", 0)
     servers = [ThreadingHTTPServer(("127.0.0.1", http), Handler)]
     if not wishes(path).get("no_signal"):
         servers.append(ThreadingHTTPServer(("127.0.0.1", signalling), Handler))

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from footlights.agent.link.link import Pace
 from footlights.agent.main import Agent
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeState
-from footlights.launch.launcher import Ports
+from footlights.launch.launcher import Launcher, Ports
 from footlights.protocol import counterparts
 from tests.agent.hub import TOKEN, Hub
 
@@ -48,8 +48,16 @@ class Machine:
 class Node:
     """An agent that can be stopped as a crash stops it, and started again on the same data."""
 
-    def __init__(self, config: AgentConfig, machine: Machine, pace: Pace = PACE) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        machine: Machine,
+        pace: Pace = PACE,
+        *,
+        launchers: Mapping[str, Launcher] | None = None,
+    ) -> None:
         self.config, self.machine, self.pace = config, machine, pace
+        self.launchers = launchers
         self.agent: Agent | None = None
         self.stop_event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -59,13 +67,19 @@ class Node:
         self.agent = Agent(
             self.config,
             devices=FakeDevices(lambda: self.machine.state),
-            launchers=make_launchers(self.config),
+            launchers=self.launchers or make_launchers(self.config),
             open_launcher=lambda name: make_launcher(self.config, name),
             probes=ApplicationProbes(),
             pace=self.pace,
         )
         self._task = asyncio.create_task(self.agent.run(self.stop_event))
         return self.agent
+
+    async def __aenter__(self) -> Agent:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def stop(self) -> None:
         """Stop it as an operator does."""

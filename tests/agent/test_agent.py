@@ -7,11 +7,17 @@ Also the tests of ``main``, ``assembly``, ``launches``, ``record``, ``runner``, 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from footlights.agent.v1.agent_pb2 import LaunchReport
 from footlights.agent.v1.recipe_pb2 import Needs
-from footlights.v1.application_pb2 import Version
+from footlights.v1.application_pb2 import Container, Version
 
+from footlights.agent.config import AgentConfig
+from footlights.launch.fake import FakeLauncher
+from footlights.launch.launcher import LaunchPlan
 from tests.agent.conftest import GPU, OTHER_GPU, Assign, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 
@@ -104,6 +110,54 @@ async def test_a_start_that_takes_too_long_ends(hub: Hub, node: Node, fake: Assi
     failed = await hub.until_state("launch-1", LaunchReport.FAILED)
     assert failed.reason == "START_TIMEOUT"
     assert "0.6 s" in failed.message
+
+
+class SlowPull(FakeLauncher):
+    """Pulls until it is told that the image is here."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.here = asyncio.Event()
+
+    async def prepare(self, plan: LaunchPlan) -> None:
+        await self.here.wait()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_pull_is_said_and_is_no_part_of_the_start(
+    hub: Hub, config: AgentConfig, machine: Machine, arrives: bool
+) -> None:
+    """The start's time begins once the image is here; a pull that takes too long is the node's failure."""
+    config = replace(config, launchers=("container",), pull_timeout_s=3600 if arrives else 0.3)
+    slow = SlowPull(config.data_dir / "launches")
+    node = Node(config, machine, launchers={"container": slow})
+    version = Version(version="1.0.0", container=Container(image="localhost/large:1"))
+    async with node:
+        await pulls(hub, version, slow if arrives else None)
+
+
+async def pulls(hub: Hub, version: Version, slow: SlowPull | None) -> None:
+    await hub.until(lambda: hub.connections)
+    await hub.want(assignment("launch-1", version, limits={"start_timeout": 0.4}))
+    pulling = await hub.until_state("launch-1", LaunchReport.STARTING)
+
+    assert "pulls image 'localhost/large:1'" in pulling.message
+    assert [step.stage for step in pulling.steps] == ["PULLING"]
+    if slow is not None:
+        await hub.until(lambda: hub.reports["launch-1"].steps[0].age.ToMilliseconds() > 800)
+        assert hub.reports["launch-1"].state == LaunchReport.STARTING
+        assert not hub.reports["launch-1"].HasField("starting_for")
+        slow.here.set()
+        over = await hub.until_state("launch-1", LaunchReport.FAILED)
+        assert (over.reason, over.message[:59]) == (
+            "START_TIMEOUT",
+            "The application was not ready within 0.4 s of its start: GE",
+        )
+        assert 350 < over.starting_for.ToMilliseconds() < over.steps[0].age.ToMilliseconds() - 700
+    else:
+        over = await hub.until_state("launch-1", LaunchReport.REJECTED)
+        assert over.reason == "PULL_TIMEOUT"
+        assert over.message.startswith("The image was not pulled within 0.3 s (pull_timeout of the node).")
 
 
 async def test_stopping_while_starting(hub: Hub, node: Node, fake: Assign) -> None:

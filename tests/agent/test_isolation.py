@@ -93,10 +93,10 @@ class SurprisingLauncher(FakeLauncher):
 class SurprisingProbes(ApplicationProbes):
     """Probes that break their word, and raise for the launch ``bad``."""
 
-    async def ready(self, launcher: Launcher, plan: LaunchPlan, secret: str = "") -> bool:
+    async def why_unready(self, launcher: Launcher, plan: LaunchPlan, secret: str = "", timeout_s: float = 3.0) -> str:
         if plan.launch_id == BAD:
             raise Surprise("ready")
-        return await super().ready(launcher, plan, secret)
+        return await super().why_unready(launcher, plan, secret, timeout_s)
 
     async def presence(self, plan: LaunchPlan, secret: str = "", pids: frozenset[int] = frozenset()) -> ViewerPresence:
         raise Surprise("presence")

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from footlights.agent.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
@@ -20,7 +21,7 @@ from footlights.devices.fake_state import FakeProcess
 from footlights.launch.probes import loopback
 from footlights.linux import procfs
 from footlights.protocol.launch_secrets import HEADER, new_secret
-from tests.agent.conftest import GPU, Applications, Machine, Node, assignment, stopped
+from tests.agent.conftest import GPU, OTHER_GPU, Applications, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 
 WATCHED = {"viewers": 1, "last_input_seconds_ago": 0.5}
@@ -81,6 +82,44 @@ async def test_a_port_that_is_taken_is_not_ready(hub: Hub, node: Node, applicati
     assert failed.reason == "PORT_TAKEN"
     assert str(report.signal_port) in failed.message
     assert str(os.getpid()) in failed.message
+
+
+NOT_READY: dict[str, tuple[dict[str, Any], str]] = {
+    "error": (
+        {"ready": 500, "says": "no GPU"},
+        "GET http://127.0.0.1:{http}/v1/streaming/ready: 500 Internal Server Error, 'no GPU'. It listens on "
+        "TCP 127.0.0.1:{signal}, TCP 127.0.0.1:{http}.",
+    ),
+    "hang": ({"hangs": True}, "no answer within "),
+    "port": (
+        {"http_offset": 9},
+        "connection refused. It listens on TCP 127.0.0.1:{signal}, TCP 127.0.0.1:{wrong}, and not on its HTTP port "
+        "{http}.",
+    ),
+    "signalling": (
+        {"no_signal": True},
+        "nothing listens on its signalling port, TCP {signal}. It listens on TCP 127.0.0.1:{http}, and not on its "
+        "signalling port {signal}.",
+    ),
+}
+
+
+async def test_why_it_is_not_ready_is_said(hub: Hub, node: Node, application: Applications) -> None:
+    """While it starts and when its time is over: what was asked and answered, and the ports that it listens on."""
+    places = [(GPU, 0), (GPU, 1), (OTHER_GPU, 0), (OTHER_GPU, 1)]
+    await hub.until(lambda: hub.connections)
+    for (case, (wishes, _)), (device, slot) in zip(NOT_READY.items(), places, strict=True):
+        await hub.want(application(case, wishes=wishes, device=device, slot=slot, limits={"start_timeout": 4.5}))
+
+    for case, (_, expected) in NOT_READY.items():
+        over = await hub.until_state(case, LaunchReport.FAILED)
+        text = expected.format(http=over.http_port, signal=over.signal_port, wrong=over.http_port + 9)
+        said = {each.message for each in hub.history if (each.launch_id, each.state) == (case, LaunchReport.STARTING)}
+
+        assert any(each.startswith("Not ready yet: ") and text in each for each in said), said
+        assert over.reason == "START_TIMEOUT"
+        assert over.message.startswith("The application was not ready within 4.5 s of its start: ")
+        assert text in over.message
 
 
 async def test_an_agent_that_restarts_adopts(

@@ -14,7 +14,7 @@ from footlights.v1.application_pb2 import Version
 
 from footlights import recipes
 from footlights.launch.launcher import LaunchPlan, LogPart, Phase, Ports
-from footlights.launch.probes.readiness import presence, ready
+from footlights.launch.probes.readiness import presence, why_unready
 from footlights.launch.process import ownership
 from footlights.launch.process.launcher import ProcessLauncher
 from footlights.launch.recipe.recipe import validate
@@ -160,9 +160,9 @@ async def test_life(generation: str, root: Path, tmp_path: Path, kit_root: Calla
 
     await launcher.start(plan, b"")
     await logged(launcher, plan, f"Streaming server started on {ports.signal}.")
-    assert not await ready(plan, read)
+    assert await why_unready(plan, read)
     gate.touch()
-    await until(lambda: ready(plan, read), bool)
+    await until(lambda: why_unready(plan, read), lambda why: not why)
     pids = (await launcher.status(plan)).pids
     assert {ports.signal, ports.http} <= {one.port for one in ownership.listeners_inside(ports, pids)}
     assert ownership.listeners_outside(ports, pids) == ()

@@ -135,3 +135,18 @@ def test_in_a_process_network(ports: tuple[Ports, list[socket.socket]]) -> None:
     with socket.create_connection(("127.0.0.1", ours.signal)), sockets[0].accept()[0]:
         assert ownership.connections(ours.signal, os.getpid()) == 1
         assert ownership.connections(ours.signal, 2**22 + 1) == 0
+
+
+def test_all_that_a_tree_listens_on(ports: tuple[Ports, list[socket.socket]]) -> None:
+    """With their addresses, of both families; nobody else's; what may not be looked into is not known."""
+    ours, _ = ports
+    with listening(family=socket.AF_INET6) as six, listening() as again:
+        found = ownership.listening(OWN)
+        six_port, again_port = six.getsockname()[1], again.getsockname()[1]
+
+    assert found is not None
+    assert {f"TCP 127.0.0.1:{ours.signal}", f"TCP [::1]:{six_port}", f"TCP 127.0.0.1:{again_port}"} <= {
+        str(each) for each in found
+    }
+    assert ownership.listening(frozenset({os.getppid()}), os.getpid()) in ((), None)
+    assert ownership.listening(frozenset({2**22 + 1})) is None

@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import LaunchPlan, LogPart, Ports
-from footlights.launch.probes.readiness import UNKNOWN, presence, ready
+from footlights.launch.probes.readiness import UNKNOWN, presence, why_unready
 from tests.launch.plans import make_plan
 
 Serve = Callable[[bytes], Awaitable[int]]
@@ -65,46 +65,74 @@ def plan_for(root: Path, version: Version, *, signal: int = 9, http: int = 9) ->
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("answer", "said"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", True),
-        (b"HTTP/1.0 200 OK\r\n\r\nReady for connection", True),
-        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", False),
-        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", False),
-        (b"SSH-2.0-OpenSSH\r\n", False),
-        (b"\xff\xff\xff\n", False),
-        (b"HTTP/1.1 two hundred\r\n\r\n", False),
-        (b"x" * 100_000, False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", ""),
+        (b"HTTP/1.0 200 OK\r\n\r\nReady for connection", ""),
+        (b"HTTP/1.1 503 Nope\r\n\r\n", "503 Service Unavailable"),
+        (b'HTTP/1.1 503 Nope\r\n\r\n{"statusMessage": "Not ready:\\n\\u001b[2J warming"}', "'Not ready: [2J warming'"),
+        (b"HTTP/1.1 500 Oh\r\n\r\nNo GPU: " + b"x" * 1000, "500 Internal Server Error, 'No GPU: xxx"),
+        (b"HTTP/1.1 500 Oh\r\n\r\n<html>long page</html>", "500 Internal Server Error"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\nlaunch-secret", "404 Not Found, '[redacted]'"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "204 No Content"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "302 Found"),
+        (b"HTTP/1.1 799 Odd\r\n\r\n", "799"),
+        (b"SSH-2.0-OpenSSH\r\n", "'SSH-2.0-OpenSSH' is not an HTTP answer"),
+        (b"\xff\xff\xff\n", "is not an HTTP answer"),
+        (b"HTTP/1.1 two hundred\r\n\r\n", "is not an HTTP answer"),
+        (b"x" * 100_000, "Separator is not found"),
+        (b"\0", "is not an HTTP answer"),
     ],
 )
-async def test_http(serve: Serve, root: Path, answer: bytes, expected: bool) -> None:
-    """Ready is status 200 and nothing else."""
-    plan = plan_for(root, Version(), http=await serve(answer))
+async def test_http(serve: Serve, root: Path, answer: bytes, said: str) -> None:
+    """Ready is status 200 and nothing else; otherwise what was asked and answered is said, in brief plain text."""
+    plan = plan_for(root, Version(), signal=(port := await serve(answer)), http=port)
 
-    assert await ready(plan, no_log) is expected
+    why = await why_unready(plan, no_log, secret="launch-secret")
+
+    assert bool(why) is bool(said)
+    assert said in why
+    assert why.isprintable()
+    assert len(why) < 400
+    if said:
+        assert why.startswith(f"GET http://127.0.0.1:{port}/v1/streaming/ready: ")
 
 
 async def test_http_hangs(serve: Serve, root: Path) -> None:
     """An application that accepts and never answers is not ready, by the deadline."""
     plan = plan_for(root, Version(), http=await serve(b""))
 
-    assert not await ready(plan, no_log, timeout_s=0.1)
+    assert "no answer within 0.1 s" in await why_unready(plan, no_log, timeout_s=0.1)
     assert await presence(plan, timeout_s=0.1) == UNKNOWN
 
 
 async def test_nobody_listens(root: Path) -> None:
     """A closed port is not ready."""
-    assert not await ready(plan_for(root, Version()), no_log)
+    assert "9/v1/streaming/ready: connection refused" in await why_unready(plan_for(root, Version()), no_log)
     tcp = Version(readiness=Readiness(check=Readiness.TCP))
-    assert not await ready(plan_for(root, tcp), no_log)
+    assert await why_unready(plan_for(root, tcp), no_log) == "connecting to 127.0.0.1:9: connection refused"
+
+
+@pytest.mark.parametrize("check", [Readiness.HTTP, Readiness.LOG])
+async def test_signalling_must_be_there(serve: Serve, root: Path, check: Readiness.Check.ValueType) -> None:
+    """Whatever the check, an application on whose signalling port nothing listens cannot be connected to."""
+    version = Version(readiness=Readiness(check=check, log_text="ready"))
+    http = await serve(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    async def read(_: str) -> LogPart:
+        return LogPart(("ready",), truncated=False, cursor="1")
+
+    assert await why_unready(plan_for(root, version, http=http), read) == (
+        "nothing listens on its signalling port, TCP 9"
+    )
+    assert not await why_unready(plan_for(root, version, http=http, signal=await serve(b"")), read)
 
 
 async def test_tcp(serve: Serve, root: Path) -> None:
     """The check TCP asks the signalling port only for a connection."""
     version = Version(readiness=Readiness(check=Readiness.TCP))
 
-    assert await ready(plan_for(root, version, signal=await serve(b"")), no_log)
+    assert not await why_unready(plan_for(root, version, signal=await serve(b"")), no_log)
 
 
 async def test_tcp_in_a_network_of_its_own(serve: Serve, root: Path) -> None:
@@ -116,8 +144,8 @@ async def test_tcp_in_a_network_of_its_own(serve: Serve, root: Path) -> None:
         for port in (silent, closing.sockets[0].getsockname()[1], 9)
     }
 
-    inside = [await ready(plan, no_log, pids=frozenset({os.getpid()})) for plan in plans.values()]
-    outside = [await ready(plan, no_log) for plan in plans.values()]
+    inside = [not await why_unready(plan, no_log, pids=frozenset({os.getpid()})) for plan in plans.values()]
+    outside = [not await why_unready(plan, no_log) for plan in plans.values()]
 
     closing.close()
     assert (inside, outside) == ([True, True, False], [True, False, False])
@@ -133,7 +161,7 @@ async def test_connections_in_a_network_of_its_own(serve: Serve, root: Path) -> 
         assert (await presence(plan, pids=frozenset({os.getpid()}))).viewers == 1
 
 
-async def test_log(root: Path) -> None:
+async def test_log(serve: Serve, root: Path) -> None:
     """The check LOG looks through all the output, part by part."""
     version = Version(readiness=Readiness(check=Readiness.LOG, log_text="RTX ready"))
     parts = {"": ("starting", "1"), "1": ("[12.3s] RTX ready.", "2"), "2": ("more", "2")}
@@ -142,8 +170,9 @@ async def test_log(root: Path) -> None:
         line, following = parts[cursor]
         return LogPart((line,), truncated=False, cursor=following)
 
-    assert await ready(plan_for(root, version), read)
-    assert not await ready(plan_for(root, version), no_log)
+    plan = plan_for(root, version, signal=await serve(b""))
+    assert not await why_unready(plan, read)
+    assert await why_unready(plan, no_log) == "a line of its output with 'RTX ready': not so yet"
 
 
 @pytest.mark.parametrize(
@@ -199,8 +228,8 @@ async def test_fake(root: Path) -> None:
         (FakeBehavior(exit_after=Duration(nanos=1)), False),
     ):
         plan = make_plan(Version(fake=fake), root)
-        assert not await ready(plan, no_log)
+        assert await why_unready(plan, no_log)
         await launcher.start(plan, b"")
-        assert await ready(plan, no_log) is expected
+        assert (not await why_unready(plan, no_log)) is expected
     assert await presence(make_plan(Version(fake=FakeBehavior(viewers=2)), root)) == replace(UNKNOWN, viewers=2)
     assert await presence(make_plan(Version(fake=FakeBehavior()), root)) == UNKNOWN

@@ -23,7 +23,7 @@ import footlights
 from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.rules import ContainerRules
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
-from footlights.launch.probes.readiness import presence, ready
+from footlights.launch.probes.readiness import presence, why_unready
 from tests.hostile.engines import IMAGE, OWNED, OWNER, RealEngine, real_engine
 from tests.launch.plans import make_plan
 from tests.launch.waiting import ended, logged, until
@@ -167,7 +167,7 @@ async def test_what_an_application_is_given(
             assert f"{OWNED} {kept}" in said
             assert {"secret hunter2", "mounted a stage", "mounted read-only: Read-only file system"} <= {*said}
             pids = (await launcher.status(plan)).pids
-            assert await ready(plan, _no_log, pids=pids)
+            assert not await why_unready(plan, _no_log, pids=pids)
 
             assert (await ask("SOCK_STREAM", "127.0.0.1", ports.signal)).startswith("signal")
             assert (await ask("SOCK_STREAM", "127.0.0.1", ports.http)).startswith("http")
@@ -226,7 +226,7 @@ async def _viewers(plan: LaunchPlan, pids: frozenset[int], port: int) -> tuple[i
 
 
 async def _ready_or_over(launcher: ContainerLauncher, plan: LaunchPlan) -> bool:
-    return await ready(plan, _no_log) or (await launcher.status(plan)).phase is Phase.EXITED
+    return not await why_unready(plan, _no_log) or (await launcher.status(plan)).phase is Phase.EXITED
 
 
 async def _no_log(cursor: str) -> Any:

@@ -255,7 +255,9 @@ class Limits(_message.Message):
     UNLIMITED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start_timeout(self) -> _duration_pb2.Duration:
-        """Optional. From launch to ready; default 15 minutes, which a cold shader cache needs."""
+        """Optional. From the start of the application to ready, without the time in which its image is pulled; default 15 minutes,
+        which a cold shader cache needs.
+        """
 
     @_builtins.property
     def never_connected_timeout(self) -> _duration_pb2.Duration:
@@ -548,7 +550,9 @@ Global___Systemd: _TypeAlias = Systemd  # noqa: Y015
 
 @_typing.final
 class Readiness(_message.Message):
-    """The check for whether viewers can connect to the application."""
+    """The check for whether viewers can connect to the application. Whatever it is, something must also listen on the
+    signalling port.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

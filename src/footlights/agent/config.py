@@ -80,6 +80,9 @@ class AgentConfig:
     Without any: all."""
     image_digests: bool = False
     """Refuse images that are not named by digest."""
+    pull_timeout_s: float = 3600.0
+    """How long the pull of an image may take. It does not count as the start of the application, which has a limit of
+    its own."""
     denied_networks: tuple[str, ...] = ()
     """A network that applications in units of systemd do not reach, such as ``10.0.0.0/8``; repeatable. The node's
     loopback and link-local addresses never are."""
@@ -127,7 +130,7 @@ class AgentConfig:
             _check(len(value) <= 63, "labels", text)
         memory = self.foreign_memory_bytes
         _check(memory >= 0, "foreign_memory_bytes", f"must not be negative (got {memory}).")
-        for name in ("log_retention_s", "device_interval_s", "device_timeout_s", "wrong_device_s"):
+        for name in ("pull_timeout_s", "log_retention_s", "device_interval_s", "device_timeout_s", "wrong_device_s"):
             value_s: float = getattr(self, name)
             _check(value_s > 0, name, f"must be more than 0 seconds (got {value_s:g}).")
 

@@ -143,6 +143,7 @@ class Agent:
             launchers=self._launchers,
             ports=self._ports,
             probes=probes,
+            pull_timeout_s=config.pull_timeout_s,
             reports=self._outbox,
             supervisor=self.supervisor,
             wrong_device_s=config.wrong_device_s,

@@ -66,7 +66,7 @@ class LauncherTraits:
     """The member of ``Version`` that asks for it; empty for the one that runs a plain command."""
     needs_command: bool = False
     pulls: bool = False
-    """Whether preparing may download much: it is then shown as the stage PULLING, and counts as starting."""
+    """Whether preparing may download much: it is then shown as the stage PULLING, and is no part of the start."""
     own_files: bool = False
     """Whether applications see a file system of their own: PATH, HOME and commands are those of their image."""
     own_user: bool = False

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _READY_FIRST_S: Final = 0.1
 _READY_LAST_S: Final = 1.0
 _READY_GROWTH: Final = 1.25
+_LEAST_S: Final = 0.1
+_PROGRESS_AFTER_S: Final = 1.0
+_PROGRESS_EVERY_S: Final = 2.0
 _PRESENCE_S: Final = 1.0
 _STATUS_TIMEOUT_S: Final = 10.0
 _UNUSED_AFTER_S: Final = 10.0
@@ -53,6 +56,8 @@ class LaunchTools:
     launchers: Mapping[str, Launcher]
     ports: PortBlocks
     probes: ApplicationProbes
+    pull_timeout_s: float
+    """How long a launch may wait for its image."""
     reports: Outbox
     supervisor: Supervisor
     wrong_device_s: float = 10.0
@@ -71,6 +76,7 @@ class Observer:
         self._ready = Ready.NOT_YET
         self._detail = ""
         self._ready_delay = _READY_FIRST_S
+        self._progress_at, self._said_progress = 0.0, ""
         self.next_look = 0.0
         """When something is due, on the clock; it may be past."""
         self._probe: asyncio.Task[None] | None = None
@@ -217,20 +223,34 @@ class Observer:
             return
         probes = self._tools.probes
         intruder = await self._intruder(launcher, plan)
-        ready = not intruder and await probes.ready(launcher, plan, self._record.secret)
-        if ready:
+        left = self._record.start_timeout - self._record.starting_for
+        problem = "" if intruder else await probes.why_unready(launcher, plan, self._record.secret, max(_LEAST_S, left))
+        if not intruder and not problem:
             intruder = await self._intruder(launcher, plan)
         if intruder:
             self._ready, self._detail = Ready.PORT_TAKEN, intruder
-        elif ready:
+        elif not problem:
             if self.on_gpu and self._record.pids:
                 with contextlib.suppress(DevicesSilent):
                     await self._tools.devices.refresh()
             self._ready = Ready.READY
         else:
+            await self._note_unready(problem, plan)
             self.next_look = self._tools.clock.now() + self._ready_delay
             self._ready_delay = min(_READY_LAST_S, self._ready_delay * _READY_GROWTH)
         self._wake()
+
+    async def _note_unready(self, problem: str, plan: LaunchPlan) -> None:
+        """Keep why it is not ready for its end, and say it meanwhile: not at once, since most become ready."""
+        listening = await self._tools.probes.listening(plan, self._record.pids)
+        self._detail = f"{problem}. {listening}".strip()
+        if self._record.starting_for < _PROGRESS_AFTER_S:
+            return
+        progress, now = f"Not ready yet: {self._detail}", self._tools.clock.now()
+        self._record.note_progress(progress)
+        if progress != self._said_progress and now - self._progress_at >= _PROGRESS_EVERY_S:
+            self._progress_at, self._said_progress = now, progress
+            self._tools.reports.changed(self._record.launch_id)
 
     async def _intruder(self, launcher: Launcher, plan: LaunchPlan) -> str:
         """Which other process has a port of the launch. Asked twice: a new child is not yet counted as ours."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice, send_notice
 from footlights.launch.process import ownership
+from footlights.v1.application_pb2 import Readiness
 
 if TYPE_CHECKING:
     from footlights.launch.launcher import Launcher, LaunchPlan
     from footlights.launch.probes.readiness import ViewerPresence
+
+_MOST_SHOWN: Final = 8
 
 
 class ApplicationProbes:
@@ -21,10 +24,33 @@ class ApplicationProbes:
     ``secret`` is the launch's: it is presented with every request.
     """
 
-    async def ready(self, launcher: Launcher, plan: LaunchPlan, secret: str = "") -> bool:
-        """Whether the application says that it can be connected to, by the version's readiness check."""
+    async def why_unready(
+        self, launcher: Launcher, plan: LaunchPlan, secret: str = "", timeout_s: float = readiness.PROBE_TIMEOUT_S
+    ) -> str:
+        """Why the application cannot be connected to, by the version's readiness check; empty where it can."""
         pids = (await launcher.status(plan)).pids if plan.own_network else frozenset()
-        return await readiness.ready(plan, lambda cursor: launcher.log(plan, cursor=cursor), secret=secret, pids=pids)
+        timeout_s = min(timeout_s, readiness.PROBE_TIMEOUT_S)
+        return await readiness.why_unready(
+            plan, lambda cursor: launcher.log(plan, cursor=cursor), secret=secret, pids=pids, timeout_s=timeout_s
+        )
+
+    async def listening(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
+        """Say what the launch's tree listens on, and which of its ports it does not; empty where it is not known."""
+        if not pids:
+            return ""
+        inside = min(pids) if plan.own_network else None
+        found = await asyncio.to_thread(ownership.listening, pids, inside)
+        if found is None:
+            return ""
+        taken = {each.port for each in found if each.protocol == "TCP"}
+        wanted = {plan.ports.signal: "signalling"}
+        if plan.version.readiness.check in (Readiness.CHECK_UNSPECIFIED, Readiness.HTTP):
+            wanted[plan.ports.http] = "HTTP"
+        lacking = [f"its {name} port {port}" for port, name in wanted.items() if port not in taken]
+        shown = ", ".join(str(each) for each in found[:_MOST_SHOWN]) or "no port"
+        more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        but = f", and not on {' or '.join(lacking)}" if lacking and found else ""
+        return f"It listens on {shown}{more}{but}."
 
     async def presence(self, plan: LaunchPlan, secret: str = "", pids: frozenset[int] = frozenset()) -> ViewerPresence:
         """Who is connected, by the version's presence source; ``pids`` are the launch's tree, where that is known."""

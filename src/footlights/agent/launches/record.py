@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from footlights.agent.launches.journal import JournalEntry
@@ -28,6 +29,7 @@ DEFAULT_START_TIMEOUT_S = 900.0
 STAGE_ROOTS = "FOOTLIGHTS_STAGE_ROOTS"
 """The member of the session file that holds them."""
 _MOST_FORMER = 1024
+_PREPARING = "PREPARING"
 _STARTING = "STARTING"
 _STOPPING = "STOPPING"
 _ENDED = "ENDED"
@@ -48,6 +50,10 @@ class Record:
     ending: LaunchEnding | None = None
     message: str = ""
     """A note for operators and owners while it is not over."""
+    prepare_timeout: float = inf
+    """Seconds that what its start needs may take to get ready."""
+    progress: str = ""
+    """What its start waits for, for the same."""
     claimed: bool = False
     """Whether its slots are its own on this node, until it is over."""
     prepared: bool = False
@@ -153,6 +159,17 @@ class Record:
         """Note that the node admits it, with this plan."""
         self.plan = plan
 
+    def begin_to_prepare(self, pulls: str, timeout_s: float) -> None:
+        """Note that what the start needs is got ready, which is no part of the start itself; ``pulls``: an image."""
+        self.prepare_timeout = timeout_s
+        self.mark(_PREPARING)
+        if pulls:
+            self.progress = (
+                f"The node pulls image {pulls!r}; the time for it does not count as the application's start."
+            )
+            self.mark(Stage.PULLING)
+            self.move(LaunchState.STARTING)
+
     def prepare(self) -> None:
         """Note that what the start needs is here."""
         self.prepared = True
@@ -160,7 +177,9 @@ class Record:
     def begin(self) -> None:
         """Note that the launcher is asked to start it: from here on it may run."""
         self.begun = True
+        self.progress = ""
         self.move(LaunchState.STARTING)
+        self.mark(_STARTING)
 
     def take_back(self) -> None:
         """Undo ``begin`` where the launcher was not asked after all."""
@@ -205,6 +224,10 @@ class Record:
         self.message = message
         return changed
 
+    def note_progress(self, progress: str) -> None:
+        """Note what its start waits for."""
+        self.progress = progress
+
     def seen(self, pids: frozenset[int]) -> None:
         """Take in its process tree as it is now."""
         self.former_pids.extend(pids - set(self.former_pids))
@@ -224,15 +247,18 @@ class Record:
         if state.rank <= self.state.rank:
             return
         self.state = state
-        if state is LaunchState.STARTING:
-            self.mark(_STARTING)
-        elif state is LaunchState.READY:
+        if state is LaunchState.READY:
             self.mark(Stage.APPLICATION_READY)
             self.active_at = self.clock.now()
         elif state is LaunchState.STOPPING:
             self.mark(_STOPPING)
-        else:
+        elif state.final:
             self.mark(_ENDED)
+
+    @property
+    def preparation_left(self) -> float:
+        """Seconds that what its start needs may still take to get ready."""
+        return self.prepare_timeout - (self.since(_PREPARING) or 0.0)
 
     @property
     def starting_for(self) -> float:
@@ -279,6 +305,9 @@ class Record:
             admitted=self.plan is not None,
             prepared=self.prepared,
             begun=self.begun,
+            preparation_left=self.preparation_left,
+            prepare_timeout=self.prepare_timeout,
+            pulls=Stage.PULLING in self.marks,
             starting_for=self.starting_for,
             start_timeout=self.start_timeout,
             stopping_for=None if self.stop_asked_at is None else now - self.stop_asked_at,
@@ -331,7 +360,7 @@ class Record:
             launch_id=self.launch_id,
             epoch=self.assignment.epoch,
             state=enums.number_of(LaunchReport.State, self.state),
-            message=self.message,
+            message=self.message or (self.progress if self.state is LaunchState.STARTING else ""),
             ever_connected=self.ever_connected,
             viewers=self.viewers,
             starting_for=_age(self.starting_for if _STARTING in self.marks else None),

@@ -181,11 +181,11 @@ class Runner:
     async def _prepare(self, _: LaunchEnding) -> None:
         plan, launcher = self._ready_to_launch()
         pulls = traits_of(plan.version).pulls
+        if pulls and not await self._must_save():
+            return
+        timeout_s = self._tools.pull_timeout_s if pulls else self.record.start_timeout
+        self.record.begin_to_prepare(plan.version.container.image if pulls else "", timeout_s)
         if pulls:
-            if not await self._must_save():
-                return
-            self.record.move(LaunchState.STARTING)
-            self.record.mark(Stage.PULLING)
             self._report()
         preparing = asyncio.ensure_future(launcher.prepare(plan))
         if not await self._unless_ended(preparing):
@@ -334,9 +334,9 @@ class Runner:
             return ()
 
     async def _unless_ended(self, work: asyncio.Future[None]) -> bool:
-        """Wait for ``work``, at most until the launch is to end or its time to start is over; then give it up."""
+        """Wait for ``work``, at most until the launch is to end or the time for it is over; then give it up."""
         while not work.done():
-            left = self.record.start_timeout - self.record.starting_for
+            left = self.record.preparation_left
             if self.record.ending is not None or left <= 0:
                 work.cancel()
                 await asyncio.wait({work}, timeout=_LAUNCHER_TIMEOUT_S)

@@ -6,6 +6,7 @@ import enum
 import json
 import re
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import Phase
@@ -76,6 +77,10 @@ class Facts:
     on_device: OnDevice = OnDevice.UNKNOWN
     device_lost: str = ""
     """Why its device can no longer be used; empty while it can."""
+    preparation_left: float = inf
+    prepare_timeout: float = inf
+    pulls: bool = False
+    """Whether preparing it means to pull an image."""
     starting_for: float = 0.0
     start_timeout: float = 900.0
     stopping_for: float | None = None
@@ -159,8 +164,8 @@ def _before_start(facts: Facts) -> Step:
         return Step(Do.FINISH, facts.ending)
     if not facts.admitted:
         return Step(Do.ADMIT)
-    if facts.starting_for >= facts.start_timeout:
-        return Step(Do.FINISH, _start_timeout(facts, "being prepared"))
+    if not facts.prepared and facts.preparation_left <= 0:
+        return Step(Do.FINISH, _prepare_timeout(facts))
     return Step(Do.START if facts.prepared else Do.PREPARE)
 
 
@@ -174,7 +179,7 @@ def _starting(facts: Facts) -> Step:
     if facts.ready is Ready.READY and facts.on_device is not OnDevice.SUSPECT:
         return Step(Do.BECOME_READY)
     if facts.starting_for >= facts.start_timeout:
-        return Step(Do.END, _start_timeout(facts, facts.detail or "not ready"))
+        return Step(Do.END, _start_timeout(facts, facts.detail or "its readiness check has not been answered"))
     return Step(Do.WAIT)
 
 
@@ -215,8 +220,18 @@ def _own_end(facts: Facts) -> LaunchEnding:
 
 
 def _start_timeout(facts: Facts, what: str) -> LaunchEnding:
-    text = f"The application was not ready within {facts.start_timeout:g} s of its start: {what}."
+    text = f"The application was not ready within {facts.start_timeout:g} s of its start: {what.rstrip('.')}."
     return LaunchEnding(LaunchState.FAILED, "START_TIMEOUT", text)
+
+
+def _prepare_timeout(facts: Facts) -> LaunchEnding:
+    if not facts.pulls:
+        text = f"The launcher was not ready to start the application within {facts.prepare_timeout:g} s."
+        return LaunchEnding(LaunchState.FAILED, "START_TIMEOUT", text)
+    text = f"The image was not pulled within {facts.prepare_timeout:g} s (pull_timeout of the node)."
+    return LaunchEnding(
+        LaunchState.REJECTED, "PULL_TIMEOUT", f"{text} Look at the way to its registry, or pull it by hand."
+    )
 
 
 def _how(exit_code: int | None) -> str:

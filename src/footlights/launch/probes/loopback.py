@@ -36,9 +36,12 @@ async def ask(
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         writer.write(f"{head}\r\n".encode("ascii") + (body or b""))
         status_line = await reader.readline()
+        if not status_line:
+            raise EOFError("the connection was closed without an answer")
         parts = status_line.split(None, 2)
-        if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
-            raise ValueError(f"{status_line[:80]!r} is not an HTTP answer")
+        if len(parts) < 2 or not parts[0].startswith(b"HTTP/") or not parts[1].isdigit():
+            text = status_line[:80].decode("ascii", "replace").strip()
+            raise ValueError(f"{text!r} is not an HTTP answer")
         length = MAX_ANSWER_BYTES
         while header := (await reader.readline()).strip().lower():
             name, _, value = header.partition(b":")

@@ -8,11 +8,13 @@ import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from footlights.launch.launcher import LaunchPlan, LogPart
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
 from footlights.launch.process import ownership
+from footlights.redaction import redact
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
 from footlights.v1.application_pb2 import Readiness
 
@@ -21,6 +23,9 @@ STATUS_PATH = "/v1/streaming/status"
 PROBE_TIMEOUT_S = 3.0
 _MAX_LOG_PARTS = 16
 _REFUSED_WITHIN_S = 0.3
+_MOST_WORDS = 200
+_OK = 200
+_STATUSES = frozenset(HTTPStatus)
 
 LogReader = Callable[[str], Awaitable[LogPart]]
 """Reads a launch's output from a cursor on; "" is its beginning."""
@@ -38,33 +43,58 @@ class ViewerPresence:
 UNKNOWN = ViewerPresence(viewers=None, idle_s=None)
 
 
-async def ready(
+async def why_unready(
     plan: LaunchPlan,
     log_reader: LogReader,
     *,
     secret: str = "",
     pids: frozenset[int] = frozenset(),
     timeout_s: float = PROBE_TIMEOUT_S,
-) -> bool:
-    """Make the version's readiness check once; ``log_reader`` gives its output, for the check LOG.
+) -> str:
+    """Make the version's readiness check once; return why the application cannot be connected to, empty where it can.
 
-    ``pids``: its processes, where they are known.
+    Whatever the check is, something must listen on the signalling port: without that no viewer can connect.
+
+    Args:
+        plan: The launch.
+        log_reader: Its output, for the check LOG.
+        secret: The launch's.
+        pids: Its processes, where they are known.
+        timeout_s: How long it may take.
     """
     version = plan.version
     if answers := traits_of(version).answers:
-        return answers().is_ready(plan)
+        return "" if answers().is_ready(plan) else "its version says that it is not"
+    what = _question(plan)
     try:
         async with asyncio.timeout(timeout_s):
             match version.readiness.check:
                 case Readiness.TCP:
-                    return await _accepts(plan, pids)
+                    problem = "" if await _accepts(plan, pids) else "the connection was closed at once"
                 case Readiness.LOG:
-                    return await _logged(version.readiness.log_text, log_reader)
+                    problem = "" if await _logged(version.readiness.log_text, log_reader) else "not so yet"
                 case _:
-                    status, _ = await _ask(plan, version.readiness.path or READY_PATH, secret)
-                    return status == 200
-    except (OSError, ValueError, EOFError, TimeoutError):
-        return False
+                    status, body = await _ask(plan, _ready_path(plan), secret)
+                    problem = "" if status == _OK else _answer(status, body, secret)
+            if not problem and not await _signals(plan, pids):
+                return f"nothing listens on its signalling port, TCP {plan.ports.signal}"
+    except (OSError, ValueError, EOFError, TimeoutError) as error:
+        problem = explained(error, timeout_s)
+    return f"{what}: {problem}" if problem else ""
+
+
+def explained(error: Exception, timeout_s: float) -> str:
+    """Say what became of a request to an application that was not answered as it should."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {timeout_s:.3g} s"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case EOFError() | ConnectionResetError():
+            return "the connection was closed without an answer"
+        case OSError():
+            return error.strerror or type(error).__name__
+    return _shown(str(error))
 
 
 async def presence(
@@ -97,6 +127,52 @@ async def presence(
     inside = min(pids) if plan.own_network else None
     count = await asyncio.to_thread(ownership.connections, plan.ports.signal, inside)
     return ViewerPresence(viewers=count, idle_s=None)
+
+
+def _ready_path(plan: LaunchPlan) -> str:
+    return plan.version.readiness.path or READY_PATH
+
+
+def _question(plan: LaunchPlan) -> str:
+    """What the readiness check asks, for a person."""
+    readiness = plan.version.readiness
+    match readiness.check:
+        case Readiness.TCP:
+            return f"connecting to {loopback.HOST}:{plan.ports.signal}"
+        case Readiness.LOG:
+            return f"a line of its output with {readiness.log_text!r}"
+    return f"GET http://{loopback.HOST}:{plan.ports.http}{_ready_path(plan)}"
+
+
+def _answer(status: int, body: bytes, secret: str) -> str:
+    """Say what an application answered, with its own words where it has some."""
+    phrase = f"{status} {HTTPStatus(status).phrase}" if status in _STATUSES else f"{status}"
+    words = _words(body)
+    if secret:
+        words = words.replace(secret, "[redacted]")
+    return f"{phrase}, {_shown(redact(words))!r}" if words else phrase
+
+
+def _words(body: bytes) -> str:
+    text = body.decode("utf-8", "replace").strip()
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        for name in ("statusMessage", "message", "detail", "error"):
+            if isinstance(value, dict) and isinstance(value.get(name), str):
+                return str(value[name])
+    return "" if text.startswith("<") or text in ("{}", "[]", "null") else text
+
+
+def _shown(text: str) -> str:
+    plain = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return plain if len(plain) <= _MOST_WORDS else f"{plain[:_MOST_WORDS]}…"
+
+
+async def _signals(plan: LaunchPlan, pids: frozenset[int]) -> bool:
+    """Whether something listens on the signalling port; whose it is, is not asked here."""
+    if plan.own_network and not pids:
+        return await _accepts(plan, pids)
+    return await asyncio.to_thread(ownership.listens, plan.ports.signal, min(pids) if plan.own_network else None)
 
 
 async def _ask(plan: LaunchPlan, path: str, secret: str) -> tuple[int, bytes]:
