@@ -22,6 +22,11 @@ class Running:
     port: int
     echo: Echo
     gateway: Gateway
+    loop: asyncio.AbstractEventLoop
+
+    def stop(self) -> None:
+        """Have the gateway stop."""
+        self.loop.call_soon_threadsafe(self.gateway.stop)
 
 
 @contextmanager
@@ -44,7 +49,7 @@ def serving(options: Options | None = None, *, local: bool = False) -> Iterator[
             while not server.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
                 await asyncio.sleep(0.005)
             port = server.servers[0].sockets[0].getsockname()[1]
-            found.append(Running(port, echo, gateway))
+            found.append(Running(port, echo, gateway, asyncio.get_running_loop()))
             stop.append((asyncio.get_running_loop(), server))
             ready.set()
             await task

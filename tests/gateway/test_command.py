@@ -6,6 +6,7 @@ Covers `gateway.command` and `gateway.health`.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import ssl
 import subprocess
@@ -87,8 +88,8 @@ def upstream(certificate: Path | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def command(*arguments: str) -> Iterator[str]:
-    """The process; gives its URL."""
+def process_and_url(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process; gives it and its URL."""
     process = subprocess.Popen(
         [sys.executable, "-m", "footlights", "gateway", *arguments],
         stdout=subprocess.PIPE,
@@ -100,12 +101,19 @@ def command(*arguments: str) -> Iterator[str]:
         line = process.stdout.readline()
         found = re.search(r"https?://\S+$", line)
         assert found is not None, line + process.stdout.read()
-        yield found.group()
+        yield process, found.group()
     finally:
         process.terminate()
         process.wait(10)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def command(*arguments: str) -> Iterator[str]:
+    """The process; gives its URL."""
+    with process_and_url(*arguments) as (_, url):
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +219,24 @@ def test_healthz(port: int) -> None:
     assert (ill.status_code, ill.json()["message"]) == (503, "status:NOT_SERVING")
     assert (unknown.status_code, unknown.json()["code"]) == (404, 5)
     assert elsewhere.json()["code"] == 5
+
+
+def test_it_stops_at_once_and_says_so(port: int, tmp_path: Path) -> None:
+    """
+    SIGTERM: what streams ends whole, with its own last line, without an error in the log.
+    """
+    (tmp_path / "echo.binpb").write_bytes(descriptor_set())
+    arguments = ["--descriptor-set", str(tmp_path / "echo.binpb"), "--service", service().full_name]
+    with process_and_url(*arguments, "--upstream", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0") as (process, url):
+        with httpx2.stream("GET", f"{url}/v1/things:watch?num32=1&flag=true", timeout=10) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.terminate()
+            last = list(lines)[-1]
+        output, _ = process.communicate(timeout=10)
+
+    assert json.loads(last)["error"]["code"] == 14
+    assert output == ""
 
 
 def test_services_by_reflection(port: int) -> None:

@@ -5,6 +5,7 @@ Covers `gateway.streaming`, `gateway.guard` and the uploads of `gateway.body`, a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from footlights.gateway import Options
+from footlights.gateway import Gateway, Options
+from tests.conformance.echo import Echo, service
 from tests.conformance.server import Running, serving
+from tests.gateway.handlers import upstream_to
 from tests.gateway.wire import opened, read_until, wait_for
 
 EVENTS = {"accept": "text/event-stream"}
@@ -105,6 +108,71 @@ def test_keepalive(strict: Running) -> None:
 
             assert got.startswith("HTTP/1.1 200")
             assert first in got
+
+
+def test_lines_keep_alive(running: Running, strict: Running) -> None:
+    """
+    A quiet stream of lines sends blanks, which readers of JSON skip, and asks a proxy not to hold it back.
+    """
+    for where in (running, strict):
+        with opened(where.port, "GET /v1/things:watch?num32=1&flag=true HTTP/1.1") as peer:
+            got = read_until(peer, b"1\r\n \r\n1\r\n \r\n").lower()
+
+        assert (b"x-accel-buffering: no" in got) is where.gateway.options.strict
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS])
+def test_a_server_that_stops_ends_its_streams(headers: dict[str, str]) -> None:
+    """
+    With a last frame of their own, in which they are told to come back; nothing new is begun.
+    """
+    with serving(Options(strict=True), local=True) as stopping, httpx2.Client(timeout=10) as client:
+        url = f"http://127.0.0.1:{stopping.port}/v1/things:watch?num32=1&flag=true"
+        with client.stream("GET", url, headers=headers) as answer:
+            lines = answer.iter_lines()
+            seen = [next(lines)]
+            stopping.stop()
+            seen += list(lines)
+        after = get(stopping, "/v1/slow")
+
+    said = next(line for line in reversed(seen) if line)
+    status = json.loads(said.removeprefix("data: "))
+    status = status.get("error", status)
+    assert (status["code"], status["details"][0]["reason"]) == (14, "SERVER_STOPPING")
+    assert (after.status_code, after.headers["retry-after"]) == (503, "1")
+
+
+def test_a_cancelled_task_still_ends_its_stream() -> None:
+    """
+    As in a server that knows nothing of `Gateway.stop` and cancels what takes too long: the answer is whole.
+    """
+    asyncio.run(_cancelled())
+
+
+async def _cancelled() -> None:
+    echo, sent = Echo(), []
+    began = asyncio.Event()
+
+    async def receive() -> dict[str, object]:
+        if not began.is_set():
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+        began.set()
+
+    async with upstream_to("local", service(), echo.functions()) as upstream:
+        gateway = Gateway(upstream, [service()], Options(strict=True))
+        path = "/v1/things:watch"
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"num32=1&flag=true", "headers": []}
+        task = asyncio.create_task(gateway(scope, receive, send))  # type: ignore[arg-type]
+        await began.wait()
+        task.cancel()
+        await task
+
+    assert b'"code":14' in sent[-2]["body"]  # type: ignore[operator]
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])

@@ -27,6 +27,7 @@ from footlights.gateway.errors import (
     UNIMPLEMENTED,
     GatewayError,
     quoted,
+    stopping,
 )  # fmt: skip
 from footlights.gateway.exchange import FORM, Exchange, HeaderList, cors_of
 from footlights.gateway.guard import CallGuard, Sweep
@@ -97,8 +98,19 @@ class Gateway:
             domain=self.options.error_domain if self.options.strict else "",
         ).write
         self._default_timeout_s = metadata.timeout(None, self.options)
+        self._streams: set[StreamAnswer] = set()
+        self._stops = False
         self.in_flight = 0
         """Calls that wait or run, streams included."""
+
+    def stop(self) -> None:
+        """End what streams by a last frame of its own, and refuse new calls; what else is in flight goes on.
+
+        To be called when the server stops, before it waits for its connections.
+        """
+        self._stops = True
+        for answer in self._streams:
+            answer.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection; a WebSocket is refused."""
@@ -118,6 +130,8 @@ class Gateway:
             endpoint = self._endpoints[id(route.binding)]
             if endpoint.is_marked:
                 self._mark(exchange, endpoint, route)
+            if self._stops:
+                raise stopping(options.retry_after_s)
             if self.in_flight >= options.max_concurrent_calls:
                 raise self._overloaded(f"the server is busy: {self.in_flight} calls are in flight; try again later.")
             # The slot is taken before anything is awaited: however many requests arrive together, the limit holds.
@@ -287,6 +301,7 @@ class Gateway:
                 await exchange.answer(*self._reply(exchange, endpoint, message, call))
         except asyncio.CancelledError:
             if not guard.caused():
+                self._check_stopping(exchange)
                 raise
             if upload is not None and upload.refusal is not None:
                 raise upload.refusal from None
@@ -294,6 +309,11 @@ class Gateway:
             await self._reject(exchange, error.status, call, endpoint)
         finally:
             guard.stop()
+
+    def _check_stopping(self, exchange: Exchange) -> None:
+        """Have a call answered whose time to end by itself is over, as the server stops."""
+        if self._stops and not exchange.started:
+            raise stopping(self.options.retry_after_s) from None
 
     def _reply(
         self, exchange: Exchange, endpoint: Endpoint, message: Message, call: OutgoingCall
@@ -324,9 +344,16 @@ class Gateway:
             status_body=lambda status: self._status_body(status, exchange.request_id)[0],
         )
         responses = endpoint.stream(requests, call)
+        self._streams.add(answer)
         try:
             await answer.send(responses, call)
+        except asyncio.CancelledError:
+            # By its client, by its deadline, or by a server that stops without having said so to us.
+            guard = call.guard
+            if guard is None or guard.is_due or not await answer.cut_off():
+                raise
         finally:
+            self._streams.discard(answer)
             responses.cancel()
 
     # Errors

@@ -27,6 +27,7 @@ from footlights.gateway.upstream.grpc import GrpcUpstream
 from footlights.http.server import ConnectionLimits, Connections
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     from google.protobuf.descriptor import ServiceDescriptor
@@ -137,9 +138,21 @@ async def _run(arguments: argparse.Namespace) -> None:
         print(f"serving {len(gateway.bindings)} routes of {names} on {where}", flush=True)
         sweeping = asyncio.create_task(_sweep(connections))
         try:
-            await uvicorn.Server(config).serve(sockets=[listener])
+            await _Server(config, gateway).serve(sockets=[listener])
         finally:
             sweeping.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that has streams end by themselves before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.stop()
+        await super().shutdown(sockets)
 
 
 async def _sweep(connections: Connections) -> None:

@@ -39,6 +39,7 @@ REASONS: Final[Mapping[str, tuple[int, int, tuple[str, ...]]]] = {
     "METHOD_NOT_ALLOWED": (UNIMPLEMENTED, 405, ()),
     "OVERLOADED": (UNAVAILABLE, 503, ()),
     "PATH_NOT_FOUND": (NOT_FOUND, 404, ("path",)),
+    "SERVER_STOPPING": (UNAVAILABLE, 503, ()),
     "TOO_MANY_HEADERS": (INVALID_ARGUMENT, 431, ()),
     "UNIMPLEMENTED": (UNIMPLEMENTED, 501, ()),
     "UNKNOWN": (UNKNOWN, 500, ()),
@@ -116,6 +117,16 @@ class GatewayError(Exception):
             delay = duration_pb2.Duration(seconds=self.retry_after_s)
             status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
         return status
+
+
+def stopping(retry_after_s: int) -> GatewayError:
+    """The answer to what comes, or still streams, while the server stops."""
+    return GatewayError(
+        UNAVAILABLE,
+        "this server stops: connect again, to another one or in a moment.",
+        reason="SERVER_STOPPING",
+        retry_after_s=retry_after_s,
+    )
 
 
 def _packed(

@@ -105,6 +105,11 @@ class CallGuard:
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it has cancelled the call."""
+        return self._cancelled or self._expired
+
     def caused(self) -> bool:
         """Whether a cancellation that was just caught came from the client alone; take it back then."""
         return self._cancelled and self._task is not None and self._task.uncancel() == 0

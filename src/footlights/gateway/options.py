@@ -56,4 +56,4 @@ class Options:
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may read answers; ``"*"`` for all."""
     keepalive_s: float = 15.0
-    """After so many quiet seconds a Server-Sent Events stream sends a comment."""
+    """After so many quiet seconds a stream of events sends a comment, and one of lines a blank."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
-from footlights.gateway.encode.framing import KEEPALIVE, Events, Lines
-from footlights.gateway.errors import GatewayError
+from footlights.gateway.encode.framing import Events, Lines
+from footlights.gateway.errors import GatewayError, stopping
 from footlights.gateway.exchange import Exchange, HeaderList, typed
 from footlights.gateway.upstream.protocol import OutgoingCall, Responses, UpstreamError
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 HEAD_AFTER_S: Final = 0.1
 """An accepted stream without a message opens after so many seconds; a failure that comes sooner has its own status."""
+
+_LAST_FRAME_S: Final = 1.0
+"""How long a client that reads nothing may hold back the last frame of an answer that is cut off."""
 
 
 class StreamAnswer:
@@ -47,6 +51,15 @@ class StreamAnswer:
         self._events = "text/event-stream" in (exchange.header(b"accept") or "").lower()
         framing = Events if self._events else Lines
         self._framing: Events | Lines = framing(endpoint, strict=options.strict)
+        self._quiet_s = options.keepalive_s if self._framing.keepalive else None
+        self._responses: Responses | None = None
+        self._stops = False
+
+    def stop(self) -> None:
+        """End the answer with its own last frame, which says that the server stops."""
+        self._stops = True
+        if self._responses is not None:
+            self._responses.cancel()
 
     async def send(self, responses: Responses, call: OutgoingCall) -> None:
         """Send what a call gives until its end.
@@ -56,6 +69,7 @@ class StreamAnswer:
             GatewayError: The first message has no JSON, and the head was not sent.
         """
         exchange, framing = self._exchange, self._framing
+        self._responses = responses
         first = asyncio.get_running_loop().create_task(responses.read())
         try:
             opened = await self._opened(first, call)
@@ -63,7 +77,7 @@ class StreamAnswer:
             if not first.done():
                 await exchange.start(200, self._head(headers, framing.content_type))
                 if self._events:
-                    await exchange.write(KEEPALIVE)
+                    await exchange.write(framing.keepalive)
                 await self._rest(responses, first)
             elif (message := first.result()) is None:
                 await exchange.start(200, self._head(headers, framing.content_type if self._events else ""))
@@ -73,12 +87,32 @@ class StreamAnswer:
                 await exchange.write(chunk)
                 await self._rest(responses, None)
             await exchange.write(b"", more=False)
+        except UpstreamError:
+            if not self._stops:
+                raise
+            raise UpstreamError(self._stopped()) from None
         finally:
             first.cancel()
 
+    async def cut_off(self) -> bool:
+        """Write the last frame in a task that was cancelled; return whether the answer is whole by it."""
+        if not self._exchange.started:
+            return False
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_LAST_FRAME_S):
+                await self._exchange.write(self._framing.error(self._status_body(self._stopped())))
+                await self._exchange.write(b"", more=False)
+                return True
+        return False
+
+    def _stopped(self) -> status_pb2.Status:
+        return stopping(self._options.retry_after_s).status(
+            strict=self._options.strict, domain=self._options.error_domain
+        )
+
     async def _opened(self, first: asyncio.Task[Message | None], call: OutgoingCall) -> bool:
         """Wait for a message, the end, or an open stream that is quiet; return whether initial metadata are there."""
-        quiet_s = self._options.keepalive_s if self._events else None
+        quiet_s = self._quiet_s if self._events or self._options.strict else None
         if not self._options.strict or not self._framing.content_type:
             await asyncio.wait({first}, timeout=quiet_s)
             return first.done()
@@ -95,8 +129,7 @@ class StreamAnswer:
 
     async def _rest(self, responses: Responses, reading: asyncio.Task[Message | None] | None) -> None:
         """Send the messages after the head; a failure is the last thing in the stream."""
-        exchange, framing = self._exchange, self._framing
-        quiet_s = self._options.keepalive_s if self._events else None
+        exchange, framing, quiet_s = self._exchange, self._framing, self._quiet_s
         try:
             while True:
                 if reading is None and quiet_s is None:
@@ -105,14 +138,14 @@ class StreamAnswer:
                     reading = reading or asyncio.get_running_loop().create_task(responses.read())
                     await asyncio.wait({reading}, timeout=quiet_s)
                     if not reading.done():
-                        await exchange.write(KEEPALIVE)
+                        await exchange.write(framing.keepalive)
                         continue
                     message, reading = reading.result(), None
                 if message is None:
                     return
                 await exchange.write(framing.message(message)[0])
         except UpstreamError as error:
-            status = error.status
+            status = self._stopped() if self._stops else error.status
         except GatewayError as refusal:
             status = refusal.status(strict=self._options.strict, domain=self._options.error_domain)
         finally:
@@ -125,4 +158,7 @@ class StreamAnswer:
             headers.append(typed(content_type))
         if self._events and self._is_stored:
             headers.append((b"cache-control", b"no-cache"))
+        if self._events or self._options.strict:
+            # nginx would hold back what is not a buffer full.
+            headers.append((b"x-accel-buffering", b"no"))
         return headers

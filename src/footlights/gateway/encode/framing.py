@@ -17,6 +17,8 @@ class Lines:
         self._endpoint = endpoint
         # Of raw bodies the first message determines it.
         self.content_type = "" if endpoint.raw else "application/x-ndjson" if strict else "application/json"
+        # A blank before the next object is JSON for every reader of lines; an empty line is not.
+        self.keepalive = b"" if endpoint.raw else b" "
 
     def message(self, message: Message) -> tuple[bytes, str]:
         """Return the bytes that carry a message, and their content type."""
@@ -38,6 +40,7 @@ class Events:
     """
 
     content_type = "text/event-stream"
+    keepalive = b": keep-alive\n\n"
 
     def __init__(self, endpoint: Endpoint, *, strict: bool) -> None:
         self._endpoint, self._strict = endpoint, strict
@@ -57,9 +60,6 @@ class Events:
     def error(self, status: bytes) -> bytes:
         """Return the bytes that carry the status of a stream that failed after its first message."""
         return b"event: error\n" + _data(status)
-
-
-KEEPALIVE = b": keep-alive\n\n"
 
 
 def _data(body: bytes) -> bytes:
