@@ -21,11 +21,13 @@ from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch, off_l
 from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.launches.step import OnDevice
 from footlights.agent.main import Agent
+from footlights.devices.detect import AutoDevices
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeProcess
 from footlights.devices.foreign import Tolerance
 from footlights.devices.reading import DeviceInventory, DeviceReading, ProcessKind
-from tests.agent.conftest import GPU, OTHER_GPU, Applications, Assign, Machine, Node, assignment, stopped
+from footlights.devices.software import SoftwareDevices
+from tests.agent.conftest import GPU, OTHER_GPU, PACE, Applications, Assign, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 from tests.agent.test_processes import pid_of
 
@@ -144,6 +146,56 @@ def stuck() -> Iterator[Stuck]:
     devices = Stuck()
     yield devices
     devices.free()
+
+
+async def test_a_driver_that_hangs_at_the_agents_restart(
+    hub: Hub, config: AgentConfig, machine: Machine, stuck: Stuck, application: Applications
+) -> None:
+    """What an earlier agent started is reported, managed and ended although the driver never answers."""
+    node = Node(config, machine)
+    await node.start()
+    await hub.until(lambda: hub.connections)
+    wanted = application(wishes={"status": {"viewers": 1}})
+    await hub.want(wanted)
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await node.stop()
+
+    stuck.hang()
+    hub.reports.clear()
+    config = replace(config, device_timeout_s=0.2)
+    agent = Agent(config, devices=stuck, launchers=make_launchers(config), probes=ApplicationProbes(), pace=PACE)
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    ready = await hub.until_state("launch-1", LaunchReport.READY)
+    assert ready.viewers == 1
+    await hub.until(lambda: any("0.2 s" in note for note in hub.inventories[-1].facts.notes))
+    await hub.want(stopped(wanted))
+    await hub.until(lambda: "unknown" in hub.reports["launch-1"].message)
+    await hub.until_state("launch-1", LaunchReport.EXITED)
+    stop.set()
+    await running
+
+
+async def test_work_without_a_device_does_not_wait_for_the_driver(
+    hub: Hub, config: AgentConfig, stuck: Stuck, application: Applications
+) -> None:
+    """On a software renderer sessions start and end while the driver of the GPUs hangs."""
+    stuck.hang()
+    renderer = SoftwareDevices(1)
+    devices = AutoDevices(lambda: stuck, renderer, patience_s=0.1)
+    agent = Agent(config, devices=devices, launchers=make_launchers(config), probes=ApplicationProbes(), pace=PACE)
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    await hub.until(lambda: hub.connections)
+    await hub.until(lambda: hub.inventories)
+    assert [device.health for device in hub.inventories[-1].devices] == [Device.OK]
+    wanted = application(device=renderer.read().devices[0].uuid)
+    await hub.want(wanted)
+    await hub.until_state("launch-1", LaunchReport.READY)
+    await hub.want(stopped(wanted))
+    await hub.until_state("launch-1", LaunchReport.EXITED)
+    stop.set()
+    await running
 
 
 async def test_a_stuck_driver_stops_nothing_else(stuck: Stuck) -> None:

@@ -9,23 +9,35 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from footlights.devices.detect import detect
+from footlights.devices.detect import AutoDevices, detect
+from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeGpu, FakeState
 from footlights.devices.foreign import pids_are_the_hosts
 from footlights.devices.kinds import DeviceKind
+from footlights.devices.reading import DeviceHealth, DeviceInventory, Devices
 from footlights.devices.software import SoftwareDevices
 from tests.devices.standin import Standin
 
 
-def test_auto_prefers_gpus(standin: Standin) -> None:
-    """With a driver that has a GPU, that is offered."""
+def kinds(found: DeviceInventory) -> list[DeviceKind]:
+    return [device.kind for device in found.devices]
+
+
+def test_auto_has_gpus_and_renderers(standin: Standin) -> None:
+    """With a driver that has a GPU, that is offered; and software renderers to what needs none."""
     standin.set(FakeState(gpus=(FakeGpu(uuid="GPU-a"),)))
-    devices = detect("auto")
-    assert [(d.uuid, d.kind) for d in devices.read().devices] == [("GPU-a", DeviceKind.GPU)]
+    devices = detect("auto", software_count=1)
+    found = devices.read()
+    assert kinds(found) == [DeviceKind.GPU, DeviceKind.SOFTWARE]
+    assert [devices.read_one(each.uuid).uuid for each in found.devices] == [each.uuid for each in found.devices]
+    assert found.driver_version
     devices.close()
 
 
@@ -33,15 +45,91 @@ def test_auto_prefers_gpus(standin: Standin) -> None:
     ("state", "why"),
     [(FakeState(), "lists no GPU"), (FakeState(driver_error="DRIVER_NOT_LOADED"), "modprobe nvidia")],
 )
-def test_auto_falls_back_and_says_why(standin: Standin, state: FakeState, why: str) -> None:
+def test_auto_without_a_gpu_says_why(standin: Standin, state: FakeState, why: str) -> None:
     """Without a GPU software renderers are offered, and the notes say that and why."""
     standin.set(state)
     devices = detect("auto", identity="node-1", software_count=2)
     found = devices.read()
     devices.close()
-    assert [d.kind for d in found.devices] == [DeviceKind.SOFTWARE] * 2
+    assert kinds(found) == [DeviceKind.SOFTWARE] * 2
     assert why in found.notes[0]
     assert "software renderers" in found.notes[-1]
+
+
+@pytest.mark.parametrize("before", [FakeState(), FakeState(driver_error="DRIVER_NOT_LOADED"), None])
+def test_a_driver_that_comes_late(before: FakeState | None) -> None:
+    """A driver that is installed, loaded, or given a GPU after the start is found. Where it goes again its GPU is lost,
+    and the renderers stay."""
+    states = [before]
+
+    def make() -> Devices:
+        if states[-1] is None:
+            raise ImportError("no binding yet")
+        return FakeDevices(lambda: states[-1] or FakeState())
+
+    devices = AutoDevices(make, SoftwareDevices(1), again_s=0)
+    assert kinds(devices.read()) == [DeviceKind.SOFTWARE]
+    states.append(FakeState(gpus=(FakeGpu(uuid="GPU-a"),)))
+    assert kinds(devices.read()) == [DeviceKind.FAKE, DeviceKind.SOFTWARE]
+    assert devices.read_one("GPU-a").health is DeviceHealth.OK
+    states.append(FakeState(driver_error="DRIVER_NOT_LOADED"))
+    gone = devices.read()
+    assert [d.health for d in gone.devices] == [DeviceHealth.LOST, DeviceHealth.OK]
+    assert gone.driver_version is None
+    states.append(states[1])
+    assert [d.health for d in devices.read().devices] == [DeviceHealth.OK] * 2
+
+
+def test_a_driver_that_is_not_there_is_seldom_looked_for() -> None:
+    """Each look may fill the kernel's log."""
+    looks = []
+
+    def state() -> FakeState:
+        looks.append(1)
+        return FakeState(driver_error="DRIVER_NOT_LOADED")
+
+    devices = AutoDevices(lambda: FakeDevices(state), SoftwareDevices(1), again_s=3600)
+    for _ in range(5):
+        assert kinds(devices.read()) == [DeviceKind.SOFTWARE]
+    assert len(looks) == 1
+
+
+def test_a_hanging_driver_holds_up_no_renderer() -> None:
+    """A driver that hangs, at the start or later, costs its GPUs only: renderers are there, and asked without it."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def state() -> FakeState:
+        inside.set()
+        go_on.wait(timeout=20)
+        return FakeState(gpus=(FakeGpu(uuid="GPU-a"),))
+
+    devices = AutoDevices(lambda: FakeDevices(state), SoftwareDevices(1), patience_s=0.05, again_s=0)
+    [renderer] = devices.read().devices
+    assert inside.is_set()
+    threads = threading.active_count()
+    for _ in range(20):
+        found = devices.read()
+        assert devices.read_one(renderer.uuid) == renderer
+    assert found.devices == (renderer,)
+    assert "dmesg" in found.notes[0]
+    assert threading.active_count() == threads, "one read waits for the driver, not each"
+    go_on.set()
+    wait_until(lambda: len(devices.read().devices) == 2)
+    assert devices.read_one("GPU-a").health is DeviceHealth.OK
+
+    go_on.clear()
+    found = devices.read()
+    assert [d.health for d in found.devices] == [DeviceHealth.UNHEALTHY, DeviceHealth.OK]
+    assert found.devices[0].health_reasons[0].reason == "DRIVER_SILENT"
+    assert found.driver_version is None, "no proof that a GPU is lost"
+    go_on.set()
+    wait_until(lambda: devices.read().devices[0].health is DeviceHealth.OK)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
 
 
 def test_nvml_never_falls_back(standin: Standin) -> None:

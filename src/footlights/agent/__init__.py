@@ -14,7 +14,8 @@ What must hold
     * States only grow; the first final state wins. A launch that the journal knows is never started twice.
     * The journal is on disk before anything is executed, and before a final state is reported.
     * A slot has one launch that is not over; a port block has one holder until its launch's end is proved.
-    * An end is reported with proof: the tree is gone, it listens on none of its ports, the driver lists it no more.
+    * An end is reported with proof: the tree is gone, it listens on none of its ports, the driver lists it no more. A
+      driver that does not answer holds it up for half a minute only: until it answers its devices are given to nobody.
     * Nothing that blocks runs on the event loop: device reads and journal writes have threads and deadlines.
     * Every loop and every launch is supervised (`footlights.supervision`): a fault in one costs no other.
     * Without a link everything goes on. Only durations are reported, measured on the boot-time clock.

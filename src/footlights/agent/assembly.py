@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from footlights.agent.devices.inventory import off_loop
 from footlights.devices.detect import detect
 from footlights.errors import FailedPrecondition, InvalidArgument, LocalReason
 from footlights.ids import is_loopback
@@ -21,19 +21,17 @@ if TYPE_CHECKING:
     from footlights.devices.reading import Devices
     from footlights.launch.launcher import Launcher
 
-_DETECT_TIMEOUT_S: Final = 60.0
-
 
 async def make_devices(config: AgentConfig) -> Devices:
-    """Make the devices that the operator chose; asking a driver may take a while. Raises InvalidArgument."""
+    """Make the devices that the operator chose; no driver is asked. Raises InvalidArgument."""
     try:
-        return await off_loop(
-            lambda: detect(config.devices, identity=config.node, software_count=config.software_devices),
-            _DETECT_TIMEOUT_S,
+        return await asyncio.to_thread(
+            detect,
+            config.devices,
+            identity=config.node,
+            software_count=config.software_devices,
+            patience_s=config.device_timeout_s / 2,
         )
-    except TimeoutError as error:
-        text = f"{config.devices}: the driver has not answered for {_DETECT_TIMEOUT_S:g} s; see dmesg."
-        raise InvalidArgument("devices", text) from error
     except (ValueError, OSError, ImportError) as error:
         raise InvalidArgument("devices", str(error)) from error
 

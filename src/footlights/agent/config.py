@@ -52,7 +52,8 @@ class AgentConfig:
     first_port: int = 20000
     last_port: int = 29999
     devices: str = "auto"
-    """``auto``, ``nvml``, ``software`` or ``fake:FILE``."""
+    """``auto``: GPUs, as soon as the driver knows any, and software renderers for what needs none; ``nvml``: only GPUs;
+    ``software``; ``fake:FILE``."""
     software_devices: int | None = None
     """How many software renderers; None is one a core."""
     slots_per_device: int = 1

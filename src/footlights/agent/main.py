@@ -146,6 +146,7 @@ class Agent:
             pull_timeout_s=config.pull_timeout_s,
             reports=self._outbox,
             supervisor=self.supervisor,
+            driver_timeout_s=3 * config.device_timeout_s,
             wrong_device_s=config.wrong_device_s,
         )
         self.launches = Launches(self.table, tools, self._retention, self._orphans)
@@ -187,15 +188,21 @@ class Agent:
         for problem in restored.quarantined:
             _log.error("journal_entry_quarantined", problem=problem)
         self._description.add_notes(f"journal: {problem}" for problem in restored.quarantined)
-        await self.offer.refresh()
-        for name in self._launchers:
-            self._description.add_notes(await asyncio.to_thread(LAUNCHERS[name].shortcomings))
+        enabled = list(self._launchers)
         self._open_others(restored.entries)
-        with contextlib.suppress(DevicesSilent):
-            await self.devices.refresh()
+        # What runs is taken care of at once, whatever a driver or an engine does that hangs.
+        async with asyncio.TaskGroup() as first:
+            first.create_task(self.launches.restore(restored.entries))
+            first.create_task(self.offer.refresh())
+            first.create_task(self._refresh_devices())
+        for name in enabled:
+            self._description.add_notes(await asyncio.to_thread(LAUNCHERS[name].shortcomings))
         for note in self._description.notes:
             _log.info("note", note=note)
-        await self.launches.restore(restored.entries)
+
+    async def _refresh_devices(self) -> None:
+        with contextlib.suppress(DevicesSilent):
+            await self.devices.refresh()
 
     def _open_others(self, entries: Iterable[JournalEntry]) -> None:
         """Open launchers that are no longer enabled, to end what they started and to remove what it left."""
@@ -238,8 +245,7 @@ class Agent:
             await off_loop(self._devices_source.close, 1.0)
 
     async def _watch_devices(self) -> None:
-        with contextlib.suppress(DevicesSilent):
-            await self.devices.refresh()
+        await self._refresh_devices()
         if (news := await self._description.news()) is not None:
             self._outbox.inventory(news)
 

@@ -82,7 +82,12 @@ def node_state(row: NodeRow | NodeStanding, busy: bool) -> node_pb2.Node.State.V
 
 
 def hardware(device: node_pb2.Device) -> str:
-    """Return the piece of hardware that a device is, or is a part of: dividing a GPU does not change a machine."""
+    """Return the piece of hardware that a device is, or is a part of: dividing a GPU does not change a machine.
+
+    Empty for a software renderer, which is none.
+    """
+    if device.kind == node_pb2.Device.SOFTWARE:
+        return ""
     return device.parent_uuid or device.uuid
 
 

@@ -55,6 +55,8 @@ class TrackedDevices:
         self._xid_quarantine_s = xid_quarantine_s
         self._clock = clock
         self._turn = threading.Lock()
+        self._taken: float | None = None
+        """Since when a read has its turn; None where none has."""
         self._seen: dict[str, DeviceReading] = {}
         self._mig_enabled: dict[str, bool] = {}
         self._xids: dict[str, dict[int, float]] = {}
@@ -92,13 +94,17 @@ class TrackedDevices:
 
     @contextmanager
     def _my_turn(self) -> Iterator[None]:
-        if not self._turn.acquire(timeout=self._timeout_s):
+        # Of a driver that hangs everybody is told at once, and not each after a wait of its own.
+        left_s = self._timeout_s if self._taken is None else self._taken + self._timeout_s - time.monotonic()
+        if not self._turn.acquire(timeout=max(0.0, left_s)):
             raise TimeoutError(
                 f"the GPU driver has not answered an earlier read for {self._timeout_s:g} s; it may hang, see dmesg"
             )
+        self._taken = time.monotonic()
         try:
             yield
         finally:
+            self._taken = None
             self._turn.release()
 
     def _read(self, only: str | None) -> DeviceInventory:

@@ -70,3 +70,14 @@ async def test_nodes_of_before_the_upgrade_are_accepted_as_they_are(store: Store
     assert await store.read(standing) is None
     assert await linked(store, "GPU-1") is None
     assert await linked(store, "GPU-0") == "HARDWARE_CHANGED"
+
+
+async def test_a_software_renderer_is_no_hardware(store: Store) -> None:
+    """A node that was accepted with its GPU offers renderers beside it later, or its GPU's driver comes late."""
+    await linked(store, "GPU-0", accept=True)
+    assert await linked(store, "GPU-0", "") is None
+    assert await linked(store, "") is None
+
+    await store.write(lambda tx: acceptance.accept(tx, "node-a", set()))
+    assert await linked(store, "") is None
+    assert await linked(store, "", "GPU-0") == "HARDWARE_CHANGED"

@@ -112,7 +112,9 @@ class Admission:
             reading = await self._devices.read_one(uuid)
         except DevicesSilent as error:
             raise _rejected("DEVICE_SILENT", f"{uuid}: {error}") from error
-        occupants = None if reading is None else self._devices.foreign(reading, await self._table.own_pids())
+        shared = reading is not None and reading.kind.traits.lists_processes
+        own_pids = await self._table.own_pids() if shared else frozenset()
+        occupants = self._devices.foreign(reading, own_pids) if reading is not None and shared else None
         need = Need(
             min_memory_bytes=needs.min_memory_bytes,
             graphics=needs.graphics,

@@ -210,7 +210,8 @@ class DeviceWatch:
             processes_known=reading.processes is not None,
             note=reading.note,
         )
-        if self.silence and reading.health in (DeviceHealth.OK, DeviceHealth.DEGRADED):
+        driven = reading.kind.traits.lists_processes
+        if self.silence and driven and reading.health in (DeviceHealth.OK, DeviceHealth.DEGRADED):
             device.health = Device.UNHEALTHY
             device.health_reasons.add(reason="DRIVER_SILENT", message=self.silence)
         for reason in reading.health_reasons:

@@ -60,6 +60,8 @@ class LaunchTools:
     """How long a launch may wait for its image."""
     reports: Outbox
     supervisor: Supervisor
+    driver_timeout_s: float = 30.0
+    """How long a driver that does not answer holds up the end of a launch."""
     wrong_device_s: float = 10.0
     """How long an application may be on another device than its own."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -49,6 +50,7 @@ class Runner:
         self._over = asyncio.Event()
         self._proof_delay = _POLL_S
         self._quick_until = 0.0
+        self._driver_silent_since = math.inf
         self._journal_error = ""
         self._splice: Splice | None = None
         self.observed = asyncio.Event()
@@ -279,10 +281,16 @@ class Runner:
             return f"The application has exited, but {left}."
         if not pids or not self._seen.on_gpu:
             return ""
+        self._driver_silent_since = min(self._driver_silent_since, self._tools.clock.now())
         try:
             reading = await self._tools.devices.read_one(plan.device_uuid)
         except DevicesSilent as error:
+            # Nobody is given the device while its driver does not answer, so nothing is lost by not knowing.
+            if self._tools.clock.now() - self._driver_silent_since >= self._tools.driver_timeout_s:
+                self._log.warning("end_without_driver", problem=str(error), device=plan.device_uuid)
+                return ""
             return f"The application has exited; whether it still holds its device is unknown: {error}."
+        self._driver_silent_since = math.inf
         listed = self._tools.devices.lists(reading, pids) if reading else frozenset()
         # The tree is gone, so a pid of it that lives belongs to another process by now.
         still = sorted(pid for pid in listed if not procfs.read_stat(pid))

@@ -121,7 +121,7 @@ class NodeService:
             _find(tx, request.node, lock=True)
             shown = _show(tx, request.node, now)
             etags.check(request.etag, shown.etag, f"node {request.node}")
-            acceptance.accept(tx, request.node, {stored.hardware(device) for device in shown.devices})
+            acceptance.accept(tx, request.node, {stored.hardware(device) for device in shown.devices} - {""})
             return _show(tx, request.node, now)
 
         def done(_: node_pb2.Node) -> None:
@@ -321,7 +321,7 @@ def _acceptance(message: node_pb2.Node, row: NodeRow) -> None:
         return
     text = "The node is new"
     if row.acceptance == acceptance.HARDWARE_CHANGED:
-        known = acceptance.hardware(row)
+        known = acceptance.hardware(row) | {""}
         added = [device for device in message.devices if stored.hardware(device) not in known]
         named = ", ".join(f"{device.name or 'device'} {device.uuid}" for device in added[:_MOST_NAMED])
         more = f" and {len(added) - _MOST_NAMED} more" if len(added) > _MOST_NAMED else ""

@@ -34,7 +34,7 @@ def judge(row: NodeRow | None, readings: Iterable[ReportedDevice], *, accept: bo
 
     ``accept`` is whether every node is. One that was there before nodes were accepted is accepted as it is.
     """
-    shown = {reading.hardware for reading in readings}
+    shown = {reading.hardware for reading in readings if reading.hardware}
     if accept:
         return Acceptance(None, _packed(shown))
     if row is None or row.acceptance == NEW_NODE:

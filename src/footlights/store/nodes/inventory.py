@@ -31,7 +31,7 @@ class ReportedDevice:
     reason: str = ""
     message: str = ""
     hardware: str = ""
-    """The piece of hardware that it is, or is a part of."""
+    """The piece of hardware that it is, or is a part of; empty where it is none."""
 
 
 @dataclass(frozen=True, slots=True)
