@@ -103,6 +103,22 @@ async def test_an_exit_without_a_grace_is_kept(booted: Booted) -> None:
     assert (await ended(launcher, plan)).exit_code == 9
 
 
+async def test_its_variables_are_not_roots(booted: Booted) -> None:
+    """What a version sets reaches its application alone, and not the last command, which is root's, nor its loader."""
+    version = unit_of("echo $LD_LIBRARY_PATH $EXIT_STATUS; exit 5")
+    version.environment.update(
+        {"LD_PRELOAD": "/none.so", "LD_LIBRARY_PATH": "/opt/app", "EXIT_STATUS": "0", "ENV": "/x"}
+    )
+    launcher, plan = await booted.start(version)
+
+    status = await ended(launcher, plan)
+
+    assert status.exit_code == 5
+    lines = (await launcher.log(plan)).lines
+    assert lines[-1] == "/opt/app 0"
+    assert sum("/none.so" in line for line in lines) == 1  # the shell's own, and no other command's
+
+
 async def test_the_end_is_the_control_groups(booted: Booted) -> None:
     """What an application leaves behind, in a session of its own and without its environment, ends with it."""
     escape = "setsid env -i sh -c 'trap \"\" TERM; echo escaped; sleep 600; true' & sleep 1; exit 3"
@@ -263,6 +279,7 @@ async def test_its_journal_is_its_own(booted: Booted) -> None:
     launcher, plan = await booted.start(unit_of(text))
     name = unit.service_name(plan)
     booted.machine.run("sh", "-c", f"echo forged | systemd-cat -t {name}")
+    booted.machine.run("sh", "-c", f"echo forged | systemd-cat -t {name} --namespace=footlights")
     await ended(launcher, plan)
 
     lines = (await launcher.log(plan)).lines
@@ -273,6 +290,10 @@ async def test_its_journal_is_its_own(booted: Booted) -> None:
     part = await launcher.log(plan, tail_lines=1)
     assert (part.lines, part.truncated) == (("end",), True)
     assert (await launcher.log(plan, cursor="not a cursor")).lines == lines
+    # Nothing of it is in the node's own journal, where it could push out other entries.
+    last = ("--lines=1", "--output=cat", "_TRANSPORT=stdout", f"_SYSTEMD_UNIT={name}")
+    assert booted.machine.run("journalctl", "--quiet", *last) == ""
+    assert booted.machine.run("journalctl", "--namespace=footlights", *last) == "end\n"
 
 
 async def test_a_machine_that_lacks_something(booted: Booted) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STARTED: Final = "unit.json"
 """The file of a launch's directory that says that its unit was started, in which boot, and its control group."""
 START_TIMEOUT_S: Final = unit.START_TIMEOUT_S + 20.0
+_FIRST_LINE_BYTES: Final = 256
 _LOOK_AGAIN_S: Final = 0.02
 _UNMOUNT_S: Final = 5.0
 GROUPS: Final = ("render", "video")
@@ -165,6 +166,8 @@ class SystemdLauncher:
         if not _is_below(command, (*unit.SYSTEM, *readable)):
             text = f"the unit does not show {command!r}: add its directory to the version's systemd.read_only_paths."
             raise LaunchError("COMMAND_NOT_FOUND", text)
+        if why := _no_program(command):
+            raise LaunchError("COMMAND_NOT_EXECUTABLE", f"command {command!r} could not be executed: {why}.")
         folder = plan.working_directory
         if folder and not (_is_below(folder, (unit.HOME, "/tmp", *unit.SYSTEM, *readable))):  # noqa: S108  # the session's own
             text = f"the unit does not show working_directory {folder!r}: add it to systemd.read_only_paths."
@@ -226,6 +229,21 @@ def _is_below(path: str, roots: Sequence[str]) -> bool:
     return any(Path(path).is_relative_to(root) for root in roots)
 
 
+def _no_program(command: str) -> str:
+    """Say why a command would not be executed: the program that executes it in the unit tells nobody. Empty: it may."""
+    if "=" in command:
+        return f"env(1), which begins every unit, takes it for a variable: choose a path without '=' ({unit.ENV})"
+    try:
+        with open(command, "rb") as file:
+            first = file.readline(_FIRST_LINE_BYTES)
+    except OSError:
+        return ""  # it may be executed by others than the agent
+    if first.startswith(b"#!"):
+        interpreter = os.fsdecode((first[2:].split() or [b""])[0])
+        return "" if os.path.exists(interpreter) else f"its interpreter {interpreter!r} is not on this node"
+    return "" if b"\0" in first or not first.isascii() else "it is a text that does not begin with '#!'"
+
+
 def _has_group(name: str) -> bool:
     try:
         grp.getgrnam(name)
@@ -244,7 +262,7 @@ def _write_files(directory: Path, secrets: bytes, view: unit.UnitView) -> None:
 def _make_root(root: Path, view: unit.UnitView) -> None:
     """Make the mount points of the application's root: those that systemd made, only root could remove."""
     root.mkdir(mode=0o755, exist_ok=True)
-    for name in ("dev", "proc", "run", "sys", "tmp", "var/tmp", unit.HOME.lstrip("/")):
+    for name in ("dev", "proc", "run/systemd/journal", "sys", "tmp", "var/tmp", unit.HOME.lstrip("/")):
         (root / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     for path in unit.view_of_root(view):
         point = root / path.lstrip("/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from footlights.launch.recipe.checks import refuse
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
 MAX_PATHS: Final = 64
 MIN_BYTES: Final = 1 << 20
 MIN_PROCESSORS: Final = 0.01
-_READ_BY_ROOT: Final = re.compile(
-    r"(LD|GLIBC|GCONV)_\w*|BASH\w*|SHELLOPTS|ENV|IFS|PS4|LOCPATH|NLSPATH|SERVICE_RESULT|EXIT_(CODE|STATUS)"
-)
-"""Variables that choose what root runs: the loader, the shell and systemd's own, of the unit's last command."""
 
 
 def validate(version: Version) -> None:
@@ -38,16 +33,6 @@ def validate(version: Version) -> None:
     if systemd.processors != 0 and not MIN_PROCESSORS <= systemd.processors <= 4096:
         text = f"{systemd.processors:g} is not between {MIN_PROCESSORS} and 4096: give a number of processors, or 0."
         raise refuse("version.systemd.processors", text)
-    for name in sorted(version.environment):
-        if is_read_by_root(name):
-            field = f"version.environment[{name!r}]"
-            text = f"systemd gives {name} also to the command of root that notes how a unit ended: begin the command "
-            raise refuse(field, text + f"with /usr/bin/env {name}=VALUE instead.")
-
-
-def is_read_by_root(name: str) -> bool:
-    """Whether a variable of the unit's environment would choose what its last command, which is root's, does."""
-    return _READ_BY_ROOT.fullmatch(name) is not None
 
 
 def _check_path(field: str, path: str) -> None:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from footlights.launch.launcher import LaunchError
 from footlights.launch.launchers import SYSTEMD
-from footlights.launch.systemd.recipe import is_read_by_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 HOME: Final = "/home/session"
 SLICE: Final = "footlights.slice"
+JOURNAL: Final = "footlights"
+"""The namespace of the journal: what sessions write takes no room from the node's own entries."""
 SESSION_FILE: Final = "session.json"
 EXIT: Final = "exit"
 """The file of a launch's directory that says how the application ended; blanks until then."""
@@ -67,6 +68,14 @@ CONFIGURATION: Final = tuple(
 RESOLVERS: Final = "/run/systemd/resolve/resolv.conf"
 """The name servers that systemd-resolved asks: its own address is on the loopback network."""
 
+ENV: Final = "/usr/bin/env"
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",  # noqa: S108  # the session's own
+}
+"""The environment of every unit, which its last command has too."""
 _INSIDE_EXIT: Final = "/run/footlights/exit"
 _LAUNCH_ID: Final = re.compile(r"[A-Za-z0-9-]{1,80}")
 _RECORD_EXIT: Final = f'echo "$SERVICE_RESULT ${{EXIT_CODE:--}} ${{EXIT_STATUS:--}}" 1<>{_INSIDE_EXIT}'
@@ -138,17 +147,9 @@ def units_of(plan: LaunchPlan, argv: Sequence[str], view: UnitView) -> tuple[Uni
 
 
 def environment_of(plan: LaunchPlan) -> dict[str, str]:
-    """Return the environment of an application; its version's wins over what is set for every unit.
-
-    Raises LaunchError where it would choose what root does: all commands of a unit have one environment.
-    """
-    if refused := sorted(name for name, _ in plan.environment if is_read_by_root(name)):
-        raise LaunchError(
-            "BAD_RECIPE", f"a unit may not be given the variable {refused[0]}: root's command has it too."
-        )
-    own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": HOME, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108
-    credentials = f"/run/credentials/{service_name(plan)}"
-    return {**own, **dict(plan.environment), "FOOTLIGHTS_SESSION_FILE": f"{credentials}/{SESSION_FILE}"}
+    """Return the environment of an application; its version's wins over what is set for every unit."""
+    session_file = f"/run/credentials/{service_name(plan)}/{SESSION_FILE}"
+    return {**_ENVIRONMENT, **dict(plan.environment), "FOOTLIGHTS_SESSION_FILE": session_file}
 
 
 def view_of_root(view: UnitView) -> tuple[str, ...]:
@@ -157,7 +158,10 @@ def view_of_root(view: UnitView) -> tuple[str, ...]:
 
 
 def _service(plan: LaunchPlan, argv: Sequence[str], view: UnitView, mount: str) -> tuple[Property, ...]:
-    command = [str(argv[0]), [str(token) for token in argv], ["no-env-expand"]]
+    # All commands of a unit have its environment, also root's. What a version sets is the application's alone: env(1),
+    # which becomes the application, is given it.
+    variables = [f"{name}={value}" for name, value in environment_of(plan).items() if _ENVIRONMENT.get(name) != value]
+    command = [ENV, [ENV, *variables, *(str(token) for token in argv)], ["no-env-expand"]]
     record = ["/bin/sh", ["/bin/sh", "-c", _RECORD_EXIT], ["privileged", "no-env-expand"]]
     return (
         ("Description", "s", f"Footlights session {plan.session_id}"),
@@ -168,9 +172,10 @@ def _service(plan: LaunchPlan, argv: Sequence[str], view: UnitView, mount: str) 
         ("After", "as", [mount]),
         ("ExecStartEx", "a(sasas)", [command]),
         ("ExecStopPostEx", "a(sasas)", [record]),
-        ("Environment", "as", [f"{name}={value}" for name, value in environment_of(plan).items()]),
+        ("Environment", "as", [f"{name}={value}" for name, value in _ENVIRONMENT.items()]),
         ("WorkingDirectory", "s", plan.working_directory or HOME),
         ("StandardInput", "s", "null"),
+        ("LogNamespace", "s", JOURNAL),
         ("StandardOutput", "s", "journal"),
         ("StandardError", "s", "journal"),
         ("SyslogIdentifier", "s", "footlights-session"),

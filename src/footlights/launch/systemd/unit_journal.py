@@ -1,13 +1,18 @@
-"""What a unit wrote, from the node's journal, by journalctl(1)."""
+"""What a unit wrote, from the sessions' namespace of the node's journal, by journalctl(1).
+
+The node's own entries are looked at too: there are those of systemd itself, and of units of an earlier release.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from typing import Any, Final
 
 from footlights.launch.launcher import LogPart
+from footlights.launch.systemd.unit import JOURNAL
 
 READ_BYTES: Final = 1 << 20
 TIMEOUT_S: Final = 20.0
@@ -64,10 +69,13 @@ class UnitJournal:
     async def flush(self) -> None:
         """Return when everything is in the journal that was written before. Raises UnitJournalError."""
         await self._run("--sync")
+        # Its journald is there while a unit needs it, and writes everything down when it ends.
+        with contextlib.suppress(UnitJournalError):
+            await self._run(f"--namespace={JOURNAL}", "--sync")
 
     async def _entries(self, *arguments: str) -> tuple[list[dict[str, Any]], bool]:
         """Return the entries, and whether there were too many to return."""
-        said, cut = await self._run("--quiet", "--no-pager", *arguments)
+        said, cut = await self._run("--quiet", "--no-pager", f"--namespace=+{JOURNAL}", *arguments)
         return [json.loads(line) for line in said.split(b"\n") if line], cut
 
     async def _run(self, *arguments: str) -> tuple[bytes, bool]:
